@@ -1,0 +1,9 @@
+//! DANE for SMTP (RFC 6698, RFC 7671, RFC 7672): which TLSA records count, and whether a certificate chain matches.
+//!
+//! [`tlsa`] reads records and decides which are usable; [`verify`] judges a chain by them; `path` builds the
+//! certification path that a DANE-TA record needs. All of it is plain functions from values to a verdict: the time is
+//! an argument, and nobody here knows what a connection is.
+
+mod path;
+pub mod tlsa;
+pub mod verify;

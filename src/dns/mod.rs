@@ -1,0 +1,207 @@
+//! What danelaw may know from the DNS, and how sure it is of it.
+//!
+//! Everything that RFC 7672 decides starts from one question: is this answer *secure* (proven by a chain of
+//! signatures from the root), *insecure* (proven to come from below an unsigned delegation), or neither? "Neither"
+//! (bogus, indeterminate, time-out, SERVFAIL, an answer that does not fit the question) is a [`Failure`]. It is made
+//! in the adapters below this module and nowhere else, so that nobody further in can mistake it for "insecure" or for
+//! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
+//!
+//! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port.
+
+mod hops;
+pub mod validating;
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+
+use crate::name::Name;
+
+/// What a chain of signatures says about an answer (RFC 4035 §4.3). There is no third value on purpose: bogus and
+/// indeterminate are a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Security {
+    /// Proven to come from at or below a delegation that the parent left unsigned.
+    Insecure,
+    /// Proven by signatures from the trust anchor down.
+    Secure,
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secure => "secure",
+            Self::Insecure => "insecure",
+        })
+    }
+}
+
+/// One alias that was followed: the CNAME at `owner` (a DNAME makes one as well), and whether that record was secure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name that turned out to be an alias.
+    pub owner: Name,
+    /// Where it points.
+    pub target: Name,
+    /// The security of this one record, not of the chain before it.
+    pub security: Security,
+}
+
+/// Records of one type, or the proof that there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// At least one record.
+    Records(Vec<T>),
+    /// The name exists and has no record of this type.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+}
+
+impl<T> Answer<T> {
+    /// The records; empty for both kinds of denial.
+    pub fn records(&self) -> &[T] {
+        match self {
+            Self::Records(records) => records,
+            Self::NoData | Self::NxDomain => &[],
+        }
+    }
+}
+
+/// A completed lookup: the aliases on the way and what stands at the end. A denial is an answer, not an error
+/// (RFC 7672 §2.1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup<T> {
+    /// The name that was asked.
+    pub asked: Name,
+    /// The aliases that were followed, in order; mostly empty.
+    pub aliases: Vec<Alias>,
+    /// The security of the record set or denial at the end of the chain, taken by itself.
+    pub end: Security,
+    /// What stands at the end of the chain.
+    pub answer: Answer<T>,
+}
+
+impl<T> Lookup<T> {
+    /// The security of the whole chain: one insecure link makes all that follows insecure (RFC 7672 §2.1.3).
+    pub fn security(&self) -> Security {
+        self.aliases.iter().map(|alias| alias.security).fold(self.end, Ord::min)
+    }
+
+    /// The fully expanded name: the target of the last alias, else the name that was asked.
+    pub fn expanded(&self) -> &Name {
+        self.aliases.last().map_or(&self.asked, |alias| &alias.target)
+    }
+}
+
+/// What an MX record names as its exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MxTarget {
+    /// `.`: by itself a null MX (RFC 7505 §3).
+    Root,
+    /// A host name.
+    Host(Name),
+    /// Something that is no host name: an IP address, or octets no host name has. Kept, escaped, for the log.
+    Invalid(String),
+}
+
+/// One MX record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mx {
+    /// Lower is tried first (RFC 5321 §5.1).
+    pub preference: u16,
+    /// The host that takes the mail.
+    pub target: MxTarget,
+}
+
+/// The RDATA of a TLSA record as it came, unread: usage, selector, matching type and data, or something shorter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RawTlsa(pub Vec<u8>);
+
+/// A host whose addresses are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The name that was asked: the unexpanded name of the exchange.
+    pub name: Name,
+    /// The aliases from `name` to the owner of the addresses, each with its security.
+    pub aliases: Vec<Alias>,
+    /// The security of the address records themselves, at the end of the aliases.
+    pub end: Security,
+    /// At least one address, in the order they came, A before AAAA.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Host {
+    /// The security of the addresses with every alias on the way (RFC 7672 §2.2.2).
+    pub fn security(&self) -> Security {
+        self.aliases.iter().map(|alias| alias.security).fold(self.end, Ord::min)
+    }
+
+    /// The fully expanded name of the host.
+    pub fn expanded(&self) -> &Name {
+        self.aliases.last().map_or(&self.name, |alias| &alias.target)
+    }
+}
+
+/// What asking for a host's addresses may find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostLookup {
+    /// There are addresses.
+    Found(Host),
+    /// Neither A nor AAAA exist, and both denials are answers: the host is unreachable, for now and for everybody.
+    NoAddress,
+}
+
+/// A lookup that did not end in an answer. It never means "insecure" and never means "none".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rtype} lookup for {name} failed: {reason}")]
+pub struct Failure {
+    /// The name that was asked.
+    pub name: Name,
+    /// The type that was asked: `MX`, `A`, `AAAA`, `TLSA`.
+    pub rtype: &'static str,
+    /// What went wrong, at whichever hop.
+    pub reason: FailureReason,
+}
+
+/// What went wrong in a lookup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FailureReason {
+    /// Signatures or denials do not prove the answer (RFC 4035 §4.3 "bogus" and "indeterminate" alike).
+    #[error("DNSSEC validation failed ({0})")]
+    Bogus(String),
+    /// The name servers answered with an error, such as SERVFAIL or REFUSED.
+    #[error("the name server answered {0}")]
+    Refused(String),
+    /// No answer in time.
+    #[error("no answer within the time limit")]
+    Timeout,
+    /// The transport failed: no server could be reached, or TCP after truncation failed.
+    #[error("the name server could not be reached ({0})")]
+    Network(String),
+    /// The answer does not fit the question, or breaks the protocol.
+    #[error("the answer makes no sense ({0})")]
+    Malformed(String),
+    /// A chain of aliases that is too long or loops (RFC 7672 §2.1.3).
+    #[error("the chain of aliases is longer than {0} or loops")]
+    TooManyAliases(usize),
+    /// More records than any honest zone has. Above a cap is a failure, never "absent".
+    #[error("the answer has more than {0} records")]
+    TooManyRecords(usize),
+    /// The name that would have to be asked is no DNS name any more.
+    #[error("the name to ask is longer than 255 octets")]
+    NameTooLong,
+}
+
+/// The crate's only port to the DNS. An implementation answers from validated data alone.
+pub trait Resolver: Send + Sync + 'static {
+    /// The MX records of a domain.
+    fn mx(&self, domain: &Name) -> impl Future<Output = Result<Lookup<Mx>, Failure>> + Send;
+
+    /// The addresses of a host, of both families. One family failing while the other has addresses is no failure;
+    /// the status of the family that answered decides.
+    fn host(&self, name: &Name) -> impl Future<Output = Result<HostLookup, Failure>> + Send;
+
+    /// The TLSA records at an owner name such as `_25._tcp.mx.example`.
+    fn tlsa(&self, owner: &Name) -> impl Future<Output = Result<Lookup<RawTlsa>, Failure>> + Send;
+}

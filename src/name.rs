@@ -1,0 +1,218 @@
+//! A DNS name as everything else in danelaw may rely on it: absolute, lower case, A-labels only.
+//!
+//! `smtp` reads names out of addresses, `dns` out of answers; both make a [`Name`] here, at the edge, and nobody
+//! further in looks at the text again. What may be in a name is narrower than what DNS allows (RFC 2181 §11):
+//! letters, digits, hyphens and underscores. Names end up in SNI, in log lines and in reply texts, and an octet
+//! outside that set in an MX target is an attempt at injection, never a mail host.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Longest name in its wire form, length octets and the root label included (RFC 1035 §2.3.4).
+const MAX_WIRE_OCTETS: usize = 255;
+/// Longest label (RFC 1035 §2.3.4).
+const MAX_LABEL_OCTETS: usize = 63;
+
+/// An absolute DNS name in lower-case A-labels, without the final dot; the root is the empty string.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+/// Why a text is not a [`Name`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing between two dots, or nothing at all.
+    #[error("it has an empty label")]
+    EmptyLabel,
+    /// A label of more than 63 octets (RFC 1035 §2.3.4).
+    #[error("a label is longer than 63 octets")]
+    LabelTooLong,
+    /// More than 255 octets in wire form (RFC 1035 §2.3.4).
+    #[error("it is longer than 255 octets")]
+    TooLong,
+    /// An octet that no host name has.
+    #[error("it has a character outside letters, digits, '-' and '_'")]
+    ForbiddenCharacter,
+    /// U-labels that IDNA2008 does not map to A-labels (RFC 5891).
+    #[error("it is no internationalised domain name")]
+    Idna,
+    /// An IP address written where a name belongs.
+    #[error("it is an IP address, not a name")]
+    IpAddress,
+}
+
+impl Name {
+    /// The root of the DNS: what a null MX names (RFC 7505 §3).
+    pub fn root() -> Self {
+        Self("".into())
+    }
+
+    /// Reads a name that a person or a mail server wrote: U-labels become A-labels (RFC 5891 §4), case is folded,
+    /// one final dot is allowed. An IP address is refused: `MX 10 192.0.2.1.` names no host.
+    ///
+    /// # Errors
+    /// Whatever keeps the text from being a host name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(NameError::IpAddress);
+        }
+        if text.is_ascii() {
+            // A-labels are taken as they are: DNS answers are full of labels that IDNA would find odd.
+            return Self::from_ascii(text);
+        }
+        let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| NameError::Idna)?;
+        Self::from_ascii(&ascii)
+    }
+
+    fn from_ascii(text: &str) -> Result<Self, NameError> {
+        if text.len() + 2 > MAX_WIRE_OCTETS {
+            return Err(NameError::TooLong);
+        }
+        for label in text.split('.') {
+            if label.is_empty() {
+                return Err(NameError::EmptyLabel);
+            }
+            if label.len() > MAX_LABEL_OCTETS {
+                return Err(NameError::LabelTooLong);
+            }
+            if !label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_') {
+                return Err(NameError::ForbiddenCharacter);
+            }
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The name without its final dot; empty for the root.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The owner name of this host's TLSA records for a TCP port: `_25._tcp.mx.example` (RFC 6698 §3).
+    ///
+    /// # Errors
+    /// [`NameError::TooLong`] when the result is no DNS name any more. That is a failed lookup, not "no TLSA".
+    pub fn tlsa_owner(&self, port: u16) -> Result<Self, NameError> {
+        Self::from_ascii(&format!("_{port}._tcp.{}", self.0))
+    }
+
+    /// Whether this name is `ancestor` or lies below it.
+    pub fn is_at_or_below(&self, ancestor: &Name) -> bool {
+        if ancestor.is_root() {
+            return true;
+        }
+        match self.0.strip_suffix(&*ancestor.0) {
+            Some(rest) => rest.is_empty() || rest.ends_with('.'),
+            None => false,
+        }
+    }
+
+    /// The labels, leftmost first; none for the root.
+    pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('.').filter(|label| !label.is_empty())
+    }
+
+    /// The name one label up; the root's parent is the root.
+    pub fn parent(&self) -> Self {
+        match self.0.split_once('.') {
+            Some((_, rest)) => Self(rest.into()),
+            None => Self::root(),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_root() { "." } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect(text)
+    }
+
+    #[test]
+    fn one_spelling_for_each_name() {
+        for (written, read) in [
+            ("MX.Example.COM", "mx.example.com"),
+            ("mx.example.com.", "mx.example.com"),
+            ("_25._tcp.mx.example", "_25._tcp.mx.example"),
+            // M7, D9: what is asked in DNS is the A-label.
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("BÜCHER.example", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(name(written).as_str(), read);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        let long = "a".repeat(64);
+        let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        assert!(Name::parse(&longest).is_ok());
+        for (written, why) in [
+            ("", NameError::EmptyLabel),
+            (".", NameError::EmptyLabel),
+            ("a..b", NameError::EmptyLabel),
+            ("a..", NameError::EmptyLabel),
+            (long.as_str(), NameError::LabelTooLong),
+            (&format!("{longest}x"), NameError::TooLong),
+            // what an attacker's MX target may try to write into an SMTP dialogue.
+            ("a\r\nRCPT TO:<x>", NameError::ForbiddenCharacter),
+            ("a b.example", NameError::ForbiddenCharacter),
+            ("*.example", NameError::ForbiddenCharacter),
+            // B7: an MX target that is an address names no host.
+            ("192.0.2.1", NameError::IpAddress),
+            ("192.0.2.1.", NameError::IpAddress),
+            ("::1", NameError::IpAddress),
+            ("a\u{202e}b.example", NameError::Idna),
+        ] {
+            assert_eq!(Name::parse(written), Err(why), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn tlsa_owner_names_the_port_that_is_dialled() {
+        // D8: decimal, no leading zeros.
+        assert_eq!(name("mx.example").tlsa_owner(25).unwrap().as_str(), "_25._tcp.mx.example");
+        assert_eq!(name("mx.example").tlsa_owner(2525).unwrap().as_str(), "_2525._tcp.mx.example");
+        // D14: too long for a TLSA owner name is an error, not an absence.
+        let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        assert_eq!(name(&longest).tlsa_owner(25), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn ancestors_are_whole_labels() {
+        assert!(name("a.b.example").is_at_or_below(&name("b.example")));
+        assert!(name("b.example").is_at_or_below(&name("b.example")));
+        assert!(name("b.example").is_at_or_below(&Name::root()));
+        assert!(!name("ab.example").is_at_or_below(&name("b.example")));
+        assert!(!name("example").is_at_or_below(&name("b.example")));
+        assert_eq!(name("a.b.example").parent(), name("b.example"));
+        assert_eq!(name("example").parent(), Name::root());
+    }
+}

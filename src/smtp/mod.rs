@@ -1,0 +1,11 @@
+//! SMTP and LMTP as values: lines, addresses, commands, replies, message data (RFC 5321, RFC 2033).
+//!
+//! Everything here is a plain function or a plain state machine over bytes; nobody knows what a socket is.
+
+pub mod address;
+pub mod command;
+pub mod data;
+pub mod dialogue;
+pub mod extensions;
+pub mod line;
+pub mod reply;
