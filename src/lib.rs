@@ -1,16 +1,16 @@
 //! placeholder
-pub mod name;
-pub mod smtp;
+pub mod cli;
+pub mod config;
+pub mod dane;
 pub mod dns;
 pub mod mx;
-pub mod dane;
+pub mod name;
 pub mod policy;
 pub mod refusal;
-pub mod config;
-pub mod tls;
-pub mod wire;
-pub mod upstream;
-pub mod session;
 pub mod report;
 pub mod server;
-pub mod cli;
+pub mod session;
+pub mod smtp;
+pub mod tls;
+pub mod upstream;
+pub mod wire;

@@ -75,8 +75,9 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
     let (source, exchanges) = match &lookup.answer {
         Answer::NxDomain => return Err(NoRoute::NoDomain(next_hop)),
-        // RFC 5321 §5.1: the implicit MX is for an empty answer only, and names the end of the CNAME chain.
-        Answer::NoData => (Source::Implicit, vec![lookup.expanded().clone()]),
+        // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
+        // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
+        Answer::NoData => (Source::Implicit, vec![next_hop.clone()]),
         Answer::Records(records) => (Source::Mx, ordered(&next_hop, records, here)?),
     };
     Ok(Route { next_hop, expanded: lookup.expanded().clone(), security: lookup.security(), source, exchanges })

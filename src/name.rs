@@ -61,7 +61,8 @@ impl Name {
             // A-labels are taken as they are: DNS answers are full of labels that IDNA would find odd.
             return Self::from_ascii(text);
         }
-        let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| NameError::Idna)?;
+        let ascii =
+            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| NameError::Idna)?;
         Self::from_ascii(&ascii)
     }
 

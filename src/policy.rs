@@ -18,3 +18,122 @@ use crate::dane::verify::{Expectation, References};
 use crate::dns::{Host, Security};
 use crate::mx::Route;
 use crate::name::Name;
+
+/// How much a session must prove, in Postfix's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// DANE where the domain publishes it, unauthenticated TLS everywhere else. The default.
+    Dane,
+    /// DANE or nothing: what has no usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
+    DaneOnly,
+    /// TLS without authentication; TLSA is not asked.
+    Encrypt,
+}
+
+/// What to do with TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InsecureMx {
+    /// Authenticate the host by them, under its own name alone, and log that the domain was not.
+    Dane,
+    /// Do not ask for them.
+    Encrypt,
+}
+
+/// What the operator asks of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The level.
+    pub level: Level,
+    /// How to treat an insecure MX record.
+    pub insecure_mx: InsecureMx,
+}
+
+/// What a session must prove before mail may pass. There is no cleartext variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// The host must be authenticated, and is known to serve the domain.
+    Dane(Expectation),
+    /// The host must be authenticated under its own name; that it serves the domain rests on an insecure MX record.
+    HalfDane(Expectation),
+    /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
+    Encrypt(Name, NoDane),
+}
+
+impl TlsPolicy {
+    /// The name to send as SNI: the TLSA base domain where there is one (RFC 7672 §8.1).
+    pub fn server_name(&self) -> &Name {
+        match self {
+            Self::Dane(expected) | Self::HalfDane(expected) => expected.usable.base_domain(),
+            Self::Encrypt(name, _) => name,
+        }
+    }
+
+    /// What the server's chain is held against, if anything.
+    pub fn expectation(&self) -> Option<&Expectation> {
+        match self {
+            Self::Dane(expected) | Self::HalfDane(expected) => Some(expected),
+            Self::Encrypt(..) => None,
+        }
+    }
+
+    /// The name of the policy in log lines.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Dane(_) => "dane",
+            Self::HalfDane(_) => "half-dane",
+            Self::Encrypt(..) => "encrypt",
+        }
+    }
+}
+
+/// The level is `dane-only`, and the host cannot be authenticated for this domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("DANE is required, but {0}")]
+pub struct DaneRequired(pub NoDane);
+
+/// Why TLSA records are not worth asking for, before any is asked; `None` where they must be asked for.
+pub fn tlsa_not_asked(route: &Route, rule: Rule) -> Option<NoDane> {
+    match (rule.level, route.security, rule.insecure_mx) {
+        (Level::Encrypt, _, _) => Some(NoDane::NotAsked),
+        (Level::Dane, Security::Insecure, InsecureMx::Encrypt) | (Level::DaneOnly, Security::Insecure, _) => {
+            Some(NoDane::InsecureMx)
+        }
+        (Level::Dane, Security::Insecure, InsecureMx::Dane) | (Level::Dane | Level::DaneOnly, Security::Secure, _) => {
+            None
+        }
+    }
+}
+
+/// The table. `associations` is what [`tlsa_not_asked`], the host's own security or the TLSA lookups have said.
+///
+/// # Errors
+/// [`DaneRequired`] where the level is `dane-only` and there is nothing to authenticate the host by.
+pub fn decide(route: &Route, host: &Host, associations: Associations, rule: Rule) -> Result<TlsPolicy, DaneRequired> {
+    match (rule.level, associations) {
+        (Level::Dane | Level::DaneOnly, Associations::Usable(usable)) => Ok(match route.security {
+            // RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
+            Security::Secure => {
+                let names = [route.next_hop.clone(), route.expanded.clone()];
+                TlsPolicy::Dane(Expectation {
+                    references: References::new(usable.base_domain().clone(), names),
+                    usable,
+                })
+            }
+            // RFC 7672 §2.2.1: over an insecure one only the host's own name is known.
+            Security::Insecure => {
+                if rule.level == Level::DaneOnly {
+                    return Err(DaneRequired(NoDane::InsecureMx));
+                }
+                TlsPolicy::HalfDane(Expectation {
+                    references: References::new(usable.base_domain().clone(), []),
+                    usable,
+                })
+            }
+        }),
+        (Level::DaneOnly, Associations::None(why)) => Err(DaneRequired(why)),
+        (Level::Dane, Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
+        (Level::Encrypt, _) => Ok(TlsPolicy::Encrypt(host.name.clone(), NoDane::NotAsked)),
+    }
+}

@@ -69,17 +69,22 @@ pub enum Associations {
 }
 
 /// Why a host is not authenticated by DANE: an answer, never a failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoDane {
     /// The MX records are insecure, and the settings ask for no more than encryption then.
+    #[error("the MX records are not secured by DNSSEC")]
     InsecureMx,
     /// The address (and the first alias, if any) is insecure: TLSA is not asked (RFC 7672 §2.2.2).
+    #[error("the host's address is not secured by DNSSEC")]
     InsecureAddress,
     /// TLSA records are proven absent, or lie in an insecure zone.
+    #[error("the host has no TLSA records in a secure zone")]
     NoTlsa,
     /// TLSA records exist, and none is usable: TLS is mandatory, authentication impossible (RFC 7672 §2.2).
+    #[error("none of the host's TLSA records is usable")]
     UnusableTlsa(Vec<Unusable>),
     /// The level `encrypt` does not ask for TLSA.
+    #[error("the level does not ask for it")]
     NotAsked,
 }
 

@@ -53,10 +53,6 @@ impl References {
 }
 
 /// placeholder
-pub fn verify(
-    _chain: &[CertificateDer<'_>],
-    _expected: &Expectation,
-    _now: UnixTime,
-) -> Result<Match, Mismatch> {
+pub fn verify(_chain: &[CertificateDer<'_>], _expected: &Expectation, _now: UnixTime) -> Result<Match, Mismatch> {
     todo!()
 }
