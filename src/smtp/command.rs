@@ -1,1 +1,422 @@
-//! placeholder
+//! Commands: one line of a client, read into a value that can be written to a remote (RFC 5321 §4.1.1).
+//!
+//! A command that goes on to a remote is never the client's text, it is written from the value ([`fmt::Display`]), and
+//! reading that text gives the same value again. So a remote sees nothing that was not understood here: no control
+//! characters, no parameter nobody asked about, no second command behind a line end.
+//!
+//! Whether a command may come now is for [`super::dialogue`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str;
+
+use super::address::{self, AddressError, ForwardPath, ReversePath, SmtpUtf8};
+use super::line::Line;
+use super::reply::{Code, EnhancedCode, Reply};
+use crate::name::Name;
+
+/// A command of SMTP or LMTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO: a client of today introduces itself.
+    Ehlo(Hello),
+    /// HELO: a client of old introduces itself.
+    Helo(Hello),
+    /// LHLO: an LMTP client introduces itself (RFC 2033 §4.1).
+    Lhlo(Hello),
+    /// MAIL: a transaction starts.
+    Mail(Mail),
+    /// RCPT: one more recipient. UTF-8 in it is let through here; see [`ForwardPath::needs_smtp_utf8`].
+    Rcpt(ForwardPath),
+    /// DATA: the message is to follow.
+    Data,
+    /// RSET: the transaction is off.
+    Rset,
+    /// NOOP, whatever its argument.
+    Noop,
+    /// QUIT: the session is over.
+    Quit,
+    /// VRFY, whatever its argument.
+    Vrfy,
+    /// EXPN, whatever its argument.
+    Expn,
+    /// HELP, whatever its argument.
+    Help,
+}
+
+/// What a client calls itself: printable ASCII without blanks, and nothing that means something in a header field.
+///
+/// RFC 5321 §4.1.1.1 asks for a domain or an address literal. Machines send single labels and underscores too, and no
+/// mail depends on it (§4.1.4 forbids to refuse one over this), so other characters are replaced by `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello(String);
+
+/// The argument of MAIL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Whom to tell of a failure.
+    pub reverse_path: ReversePath,
+    /// The size the client declares (RFC 1870 §5). Numbers beyond 64 bits are [`u64::MAX`]: too big for anybody.
+    pub size: Option<u64>,
+    /// What the client declares the message to be.
+    pub body: Option<Body>,
+    /// Whether the transaction is an internationalised one.
+    pub smtp_utf8: SmtpUtf8,
+}
+
+/// The value of BODY (RFC 6152 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// `7BIT`: ASCII only.
+    SevenBit,
+    /// `8BITMIME`: octets above 127 may occur.
+    EightBitMime,
+}
+
+/// The parameters of MAIL that we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parameter {
+    /// SIZE (RFC 1870).
+    Size,
+    /// BODY (RFC 6152).
+    Body,
+    /// SMTPUTF8 (RFC 6531).
+    SmtpUtf8,
+}
+
+/// Why a line is no command that we can carry out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Longer than the line decoder's limit.
+    #[error("line too long")]
+    LineTooLong,
+    /// A LF without CR.
+    #[error("lines end with CR LF")]
+    BareLineFeed,
+    /// A control character, CR and NUL among them.
+    #[error("control character in command")]
+    ControlCharacter,
+    /// Octets above 127 that are no UTF-8.
+    #[error("command is neither ASCII nor UTF-8")]
+    NotUtf8,
+    /// A verb that SMTP does not have.
+    #[error("command not recognised")]
+    Unrecognised,
+    /// A verb of an extension that we do not offer.
+    #[error("command not implemented")]
+    NotImplemented,
+    /// Something behind a command that takes nothing.
+    #[error("no argument allowed")]
+    UnexpectedArgument,
+    /// EHLO, HELO or LHLO without a name, or with more than 255 octets of it.
+    #[error("a host name or an address literal is needed")]
+    Hello,
+    /// MAIL without `FROM:`.
+    #[error("syntax: MAIL FROM:<address>")]
+    NoFrom,
+    /// RCPT without `TO:`.
+    #[error("syntax: RCPT TO:<address>")]
+    NoTo,
+    /// A sender that is no address.
+    #[error("bad sender address: {0}")]
+    ReversePath(AddressError),
+    /// A recipient that is no address.
+    #[error("bad recipient address: {0}")]
+    ForwardPath(AddressError),
+    /// No `keyword` and no `keyword=value`.
+    #[error("malformed parameter")]
+    MalformedParameter,
+    /// A parameter of an extension that we do not offer.
+    #[error("parameter not recognised")]
+    UnknownParameter,
+    /// A parameter twice.
+    #[error("{0} given twice")]
+    DuplicateParameter(Parameter),
+    /// A parameter with a value that it cannot have.
+    #[error("bad value for {0}")]
+    ParameterValue(Parameter),
+}
+
+impl CommandError {
+    /// What the client is told.
+    pub fn reply(&self) -> Reply {
+        let (code, enhanced) = match self {
+            // RFC 3463 §3.6: X.5.1 invalid command, X.5.2 syntax error, X.5.4 invalid arguments.
+            Self::LineTooLong | Self::BareLineFeed | Self::ControlCharacter | Self::NotUtf8 => {
+                (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 2))
+            }
+            Self::Unrecognised => (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 1)),
+            Self::NotImplemented => (Code::NOT_IMPLEMENTED, EnhancedCode::permanent(5, 1)),
+            Self::UnexpectedArgument | Self::Hello | Self::NoFrom | Self::NoTo => {
+                (Code::ARGUMENT_ERROR, EnhancedCode::permanent(5, 4))
+            }
+            Self::MalformedParameter | Self::DuplicateParameter(_) | Self::ParameterValue(_) => {
+                (Code::ARGUMENT_ERROR, EnhancedCode::permanent(5, 4))
+            }
+            // RFC 5321 §4.1.1.11.
+            Self::UnknownParameter => (Code::PARAMETERS_NOT_RECOGNISED, EnhancedCode::permanent(5, 4)),
+            // RFC 6531 §3.5: 550 to MAIL, 553 to RCPT.
+            Self::ReversePath(AddressError::NeedsSmtpUtf8) => {
+                (Code::MAILBOX_UNAVAILABLE, EnhancedCode::permanent(6, 7))
+            }
+            Self::ForwardPath(AddressError::NeedsSmtpUtf8) => {
+                (Code::MAILBOX_NAME_NOT_ALLOWED, EnhancedCode::permanent(6, 7))
+            }
+            // RFC 3463 §3.2: X.1.7 bad sender address syntax, X.1.3 bad destination address syntax.
+            Self::ReversePath(_) => (Code::ARGUMENT_ERROR, EnhancedCode::permanent(1, 7)),
+            Self::ForwardPath(_) => (Code::ARGUMENT_ERROR, EnhancedCode::permanent(1, 3)),
+        };
+        Reply::new(code, enhanced, self.to_string())
+    }
+}
+
+impl Command {
+    /// Reads what a [`super::line::LineDecoder`] found.
+    ///
+    /// # Errors
+    /// Whatever keeps the line from being a command; the client is told, and the session goes on.
+    pub fn read(line: &Line) -> Result<Self, CommandError> {
+        match line {
+            Line::Complete(line) => Self::parse(line),
+            Line::TooLong => Err(CommandError::LineTooLong),
+            Line::BareLineFeed => Err(CommandError::BareLineFeed),
+        }
+    }
+
+    /// Reads a line without its CRLF. Verbs and keywords may be in any case (RFC 5321 §2.4), and blanks at the end are
+    /// ignored (§4.1.1).
+    ///
+    /// # Errors
+    /// Whatever keeps the line from being a command.
+    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        let line = trim_blanks_end(line);
+        if line.iter().any(u8::is_ascii_control) {
+            return Err(CommandError::ControlCharacter);
+        }
+        let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+        let (verb, argument) = (line[..end].to_ascii_uppercase(), line[end..].trim_ascii_start());
+        match verb.as_slice() {
+            b"EHLO" => Hello::parse(argument).map(Self::Ehlo),
+            b"HELO" => Hello::parse(argument).map(Self::Helo),
+            b"LHLO" => Hello::parse(argument).map(Self::Lhlo),
+            b"MAIL" => Mail::parse(utf8(argument)?).map(Self::Mail),
+            b"RCPT" => parse_rcpt(utf8(argument)?).map(Self::Rcpt),
+            b"DATA" => without_argument(Self::Data, argument),
+            b"RSET" => without_argument(Self::Rset, argument),
+            b"QUIT" => without_argument(Self::Quit, argument),
+            b"NOOP" => Ok(Self::Noop),
+            b"VRFY" => Ok(Self::Vrfy),
+            b"EXPN" => Ok(Self::Expn),
+            b"HELP" => Ok(Self::Help),
+            // RFC 5321 §4.2.4: 502 for those we know and do not offer, 500 for the rest.
+            b"STARTTLS" | b"AUTH" | b"BDAT" | b"BURL" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML"
+            | b"XCLIENT" | b"XFORWARD" => Err(CommandError::NotImplemented),
+            _ => Err(CommandError::Unrecognised),
+        }
+    }
+}
+
+/// Blanks are SP and TAB (RFC 5321 §2.3.8 leaves no other meaning to a CR or LF), so a CR stays to be refused.
+fn trim_blanks_end(mut line: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = line {
+        line = rest;
+    }
+    line
+}
+
+fn utf8(argument: &[u8]) -> Result<&str, CommandError> {
+    str::from_utf8(argument).map_err(|_| CommandError::NotUtf8)
+}
+
+/// RFC 5321 §4.3.2 has 501 for an argument where none belongs.
+fn without_argument(command: Command, argument: &[u8]) -> Result<Command, CommandError> {
+    if argument.is_empty() { Ok(command) } else { Err(CommandError::UnexpectedArgument) }
+}
+
+impl Hello {
+    /// RFC 5321 §4.5.3.1.2, the longest domain.
+    const MAX_OCTETS: usize = 255;
+
+    /// The name as it may stand in a log line, a reply or a `Received` field.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(argument: &[u8]) -> Result<Self, CommandError> {
+        if argument.is_empty() || argument.len() > Self::MAX_OCTETS {
+            return Err(CommandError::Hello);
+        }
+        let replaced = |octet: &u8| match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' | b'[' | b']' => char::from(*octet),
+            _ => '?',
+        };
+        Ok(Self(argument.iter().map(replaced).collect()))
+    }
+}
+
+impl From<&Name> for Hello {
+    fn from(name: &Name) -> Self {
+        Self(name.to_string())
+    }
+}
+
+impl From<IpAddr> for Hello {
+    /// The address literal, for a host without a name (RFC 5321 §4.1.3).
+    fn from(address: IpAddr) -> Self {
+        Self(address::RecipientDomain::Literal(address).to_string())
+    }
+}
+
+impl Mail {
+    /// A transaction of `reverse_path` that declares nothing.
+    pub fn new(reverse_path: ReversePath) -> Self {
+        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent }
+    }
+
+    fn parse(argument: &str) -> Result<Self, CommandError> {
+        let text = after_keyword(argument, "FROM:").ok_or(CommandError::NoFrom)?;
+        let (path, parameters) = address::split_path(text).map_err(CommandError::ReversePath)?;
+        let mut mail = Self::new(ReversePath::Null);
+        for parameter in split_parameters(parameters)? {
+            mail.set(parameter)?;
+        }
+        // The parameters come first: they say whether the address may hold UTF-8.
+        mail.reverse_path = ReversePath::parse(path, mail.smtp_utf8).map_err(CommandError::ReversePath)?;
+        Ok(mail)
+    }
+
+    fn set(&mut self, (keyword, value): (&str, Option<&str>)) -> Result<(), CommandError> {
+        let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
+        let bad_value = CommandError::ParameterValue(parameter);
+        let is_duplicate = match parameter {
+            Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
+            Parameter::Body => self.body.replace(value.and_then(Body::parse).ok_or(bad_value)?).is_some(),
+            // RFC 6531 §3.4: it has no value.
+            Parameter::SmtpUtf8 if value.is_some() => return Err(bad_value),
+            Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
+        };
+        if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
+    }
+}
+
+impl Parameter {
+    const ALL: [Self; 3] = [Self::Size, Self::Body, Self::SmtpUtf8];
+
+    fn parse(keyword: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
+    }
+
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::Size => "SIZE",
+            Self::Body => "BODY",
+            Self::SmtpUtf8 => "SMTPUTF8",
+        }
+    }
+}
+
+impl Body {
+    const ALL: [Self; 2] = [Self::SevenBit, Self::EightBitMime];
+
+    fn parse(value: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|body| body.keyword().eq_ignore_ascii_case(value))
+    }
+
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBitMime => "8BITMIME",
+        }
+    }
+}
+
+/// RFC 1870 §3: 1 to 20 digits.
+fn parse_size(value: &str) -> Option<u64> {
+    let wellformed = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
+    wellformed.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+/// RCPT takes no parameters: DSN, whose they are, is not offered (RFC 3461 §4).
+fn parse_rcpt(argument: &str) -> Result<ForwardPath, CommandError> {
+    let text = after_keyword(argument, "TO:").ok_or(CommandError::NoTo)?;
+    let (path, parameters) = address::split_path(text).map_err(CommandError::ForwardPath)?;
+    if !split_parameters(parameters)?.is_empty() {
+        return Err(CommandError::UnknownParameter);
+    }
+    ForwardPath::parse(path, SmtpUtf8::Requested).map_err(CommandError::ForwardPath)
+}
+
+/// What stands behind `FROM:` or `TO:`. Blanks there are against RFC 5321 §3.3, but some clients write one.
+fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
+    let (word, rest) = argument.split_at_checked(keyword.len())?;
+    word.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
+}
+
+/// The `esmtp-param`s of RFC 5321 §4.1.2: each with a blank before it, as keyword and value.
+fn split_parameters(text: &str) -> Result<Vec<(&str, Option<&str>)>, CommandError> {
+    if !text.is_empty() && !text.starts_with(' ') {
+        return Err(CommandError::MalformedParameter);
+    }
+    text.split(' ').filter(|word| !word.is_empty()).map(split_parameter).collect()
+}
+
+fn split_parameter(word: &str) -> Result<(&str, Option<&str>), CommandError> {
+    let (keyword, value) = match word.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (word, None),
+    };
+    let is_keyword = !keyword.starts_with('-')
+        && !keyword.is_empty()
+        && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    // RFC 5321 §4.1.2 `esmtp-value`: not empty, no blank, no "=".
+    let is_value = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
+    if is_keyword && is_value { Ok((keyword, value)) } else { Err(CommandError::MalformedParameter) }
+}
+
+impl fmt::Display for Command {
+    /// The line that a remote is sent, without its CRLF.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ehlo(hello) => write!(f, "EHLO {hello}"),
+            Self::Helo(hello) => write!(f, "HELO {hello}"),
+            Self::Lhlo(hello) => write!(f, "LHLO {hello}"),
+            Self::Mail(mail) => write!(f, "MAIL FROM:{mail}"),
+            Self::Rcpt(path) => write!(f, "RCPT TO:{path}"),
+            Self::Data => f.write_str("DATA"),
+            Self::Rset => f.write_str("RSET"),
+            Self::Noop => f.write_str("NOOP"),
+            Self::Quit => f.write_str("QUIT"),
+            Self::Vrfy => f.write_str("VRFY"),
+            Self::Expn => f.write_str("EXPN"),
+            Self::Help => f.write_str("HELP"),
+        }
+    }
+}
+
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.reverse_path, f)?;
+        if let Some(size) = self.size {
+            write!(f, " SIZE={size}")?;
+        }
+        if let Some(body) = self.body {
+            write!(f, " BODY={}", body.keyword())?;
+        }
+        match self.smtp_utf8 {
+            SmtpUtf8::Absent => Ok(()),
+            SmtpUtf8::Requested => f.write_str(" SMTPUTF8"),
+        }
+    }
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.keyword())
+    }
+}

@@ -1,1 +1,118 @@
-//! placeholder
+//! Service extensions: what the remote says it can do, and what we say we can (RFC 5321 §2.2, §4.1.1.1).
+//!
+//! What a remote offers is believed only from its EHLO reply inside TLS (RFC 3207 §4.2); to see to that is for those
+//! who call [`Extensions::parse`]. What we offer is a promise made before any remote is known, so it holds only what
+//! we can keep whichever remote it will be.
+
+use super::reply::{Code, Reply};
+
+/// What an EHLO reply offers. Keywords that mean nothing to us are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtp_utf8: bool,
+    /// CHUNKING (RFC 3030).
+    pub chunking: bool,
+    /// ENHANCEDSTATUSCODES (RFC 2034).
+    pub enhanced_status_codes: bool,
+    /// SIZE (RFC 1870).
+    pub size: SizeLimit,
+}
+
+/// What a server says about the biggest message it takes (RFC 1870 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SizeLimit {
+    /// It does not offer SIZE, or with a number that is none. MAIL must not carry SIZE then.
+    #[default]
+    Undeclared,
+    /// It offers SIZE without a number or with 0: no fixed limit.
+    Unlimited,
+    /// Messages of at most so many octets.
+    Octets(u64),
+}
+
+impl Extensions {
+    /// Reads a positive reply to EHLO. Its first line greets and offers nothing.
+    pub fn parse(reply: &Reply) -> Self {
+        let mut extensions = Self::default();
+        for line in reply.lines().iter().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+            match keyword.as_str() {
+                "STARTTLS" => extensions.starttls = true,
+                "PIPELINING" => extensions.pipelining = true,
+                "8BITMIME" => extensions.eight_bit_mime = true,
+                "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "CHUNKING" => extensions.chunking = true,
+                "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
+                "SIZE" => extensions.size = SizeLimit::parse(words.next()),
+                _ => {}
+            }
+        }
+        extensions
+    }
+}
+
+impl SizeLimit {
+    /// RFC 1870 §3: 1 to 20 digits, which is more than 64 bits hold.
+    fn parse(number: Option<&str>) -> Self {
+        let Some(digits) = number else { return Self::Unlimited };
+        if !digits.bytes().all(|octet| octet.is_ascii_digit()) {
+            return Self::Undeclared;
+        }
+        match digits.parse() {
+            Ok(0) => Self::Unlimited,
+            Ok(octets) => Self::Octets(octets),
+            // Digits only, so the number is too big for a u64: more than any message has.
+            Err(_) => Self::Octets(u64::MAX),
+        }
+    }
+}
+
+/// How many recipient domains one transaction may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainsPerTransaction {
+    /// One: there is one reply at the end of the data, and it has to be that of one remote.
+    One,
+    /// Any number: each recipient is answered on its own, as in LMTP (RFC 2033 §4.2).
+    Any,
+}
+
+/// What we offer a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// The biggest message we take, in octets; 0 for no limit of ours (RFC 1870 §3).
+    pub size: u64,
+    /// Whether LIMITS tells the client to keep to one domain (RFC 9422).
+    pub domains: DomainsPerTransaction,
+}
+
+impl Offer {
+    /// The keyword lines of our EHLO reply, behind its first line.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            "PIPELINING".to_owned(),
+            format!("SIZE {}", self.size),
+            "8BITMIME".to_owned(),
+            "ENHANCEDSTATUSCODES".to_owned(),
+        ];
+        match self.domains {
+            DomainsPerTransaction::One => lines.push("LIMITS RCPTDOMAINMAX=1".to_owned()),
+            DomainsPerTransaction::Any => {}
+        }
+        lines
+    }
+
+    /// Our whole reply to EHLO or LHLO; `greeting` starts with our host name (RFC 5321 §4.1.1.1).
+    pub fn reply(&self, greeting: &str) -> Reply {
+        let lines = std::iter::once(greeting.to_owned()).chain(self.lines());
+        // RFC 2034 §4: no enhanced code in this one.
+        Reply::multiline(Code::OK, None, lines)
+    }
+}

@@ -1,1 +1,98 @@
-//! placeholder
+//! Lines: the octets up to a CRLF, and how many of them danelaw is willing to hold.
+//!
+//! Commands and replies are lines, and a line ends with CRLF and nothing else (RFC 5321 §2.3.8). Two things go
+//! wrong with lines. Some never end, so a [`LineDecoder`] holds at most its limit and throws the rest away until the
+//! CRLF comes (§4.5.3.1.4, §4.5.3.1.5). And some end with a bare LF, where two readers may disagree about what
+//! follows: the decoder says so and leaves the verdict to its caller, commands being refused one by one
+//! ([`super::command`]) and replies all at once ([`super::reply`]).
+//!
+//! What a line says is none of its business; a bare CR inside a line is passed on for the caller to refuse.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr, memmem};
+
+/// What [`LineDecoder::decode`] took off the front of the buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A line within the limit, without its CRLF.
+    Complete(Bytes),
+    /// A line beyond the limit. It is gone, its CRLF too: what follows in the buffer is the next line.
+    TooLong,
+    /// A line that ended with a LF alone; it is gone, its LF too.
+    BareLineFeed,
+}
+
+/// Cuts a byte stream into lines, holding no more than one line of the permitted length.
+#[derive(Debug, Clone)]
+pub struct LineDecoder {
+    /// Longest line, CRLF included, as RFC 5321 §4.5.3.1 counts.
+    limit: usize,
+    /// Octets at the front of the buffer that are known to hold no LF, so that slow input is not searched again.
+    searched: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Collecting,
+    Skipping,
+}
+
+impl LineDecoder {
+    /// A decoder for lines of at most `limit` octets, their CRLF included.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, searched: 0, state: State::Collecting }
+    }
+
+    /// Takes one line off the front of `buffer`; `None` asks for more input.
+    ///
+    /// Between a `None` and the next call the caller only appends to the buffer.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Option<Line> {
+        match self.state {
+            State::Collecting => self.collect(buffer),
+            State::Skipping => self.skip(buffer),
+        }
+    }
+
+    /// Whether the line that is being read is too long already, its end still out of sight.
+    ///
+    /// For a reader that will not wait for the CRLF of a line that it can only refuse.
+    pub fn is_skipping(&self) -> bool {
+        self.state == State::Skipping
+    }
+
+    fn collect(&mut self, buffer: &mut BytesMut) -> Option<Line> {
+        let window = buffer.len().min(self.limit);
+        let searched = self.searched.min(window);
+        let Some(found) = memchr(b'\n', &buffer[searched..window]) else {
+            if buffer.len() < self.limit {
+                self.searched = window;
+                return None;
+            }
+            self.searched = 0;
+            self.state = State::Skipping;
+            return self.skip(buffer);
+        };
+        self.searched = 0;
+        let mut line = buffer.split_to(searched + found + 1).freeze();
+        if !line.ends_with(b"\r\n") {
+            return Some(Line::BareLineFeed);
+        }
+        line.truncate(line.len() - 2);
+        Some(Line::Complete(line))
+    }
+
+    /// Drops the rest of a line that is too long. A bare LF does not end it: whoever wrote the line did not mean the
+    /// octets behind that LF to be a command.
+    fn skip(&mut self, buffer: &mut BytesMut) -> Option<Line> {
+        if let Some(found) = memmem::find(buffer, b"\r\n") {
+            buffer.advance(found + 2);
+            self.state = State::Collecting;
+            return Some(Line::TooLong);
+        }
+        // The LF to a CR at the very end may be the next octet to come.
+        let kept = usize::from(buffer.ends_with(b"\r"));
+        buffer.advance(buffer.len() - kept);
+        None
+    }
+}
