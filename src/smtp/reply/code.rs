@@ -116,6 +116,21 @@ impl Code {
         }
     }
 
+    /// Whether it says yes.
+    pub const fn is_success(self) -> bool {
+        matches!(self.class(), Class::Success)
+    }
+
+    /// Whether it says no, for now or for good.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self.class(), Class::Transient | Class::Permanent)
+    }
+
+    /// Whether it says no for good.
+    pub const fn is_permanent(self) -> bool {
+        matches!(self.class(), Class::Permanent)
+    }
+
     /// The three digits as a number.
     pub const fn number(self) -> u16 {
         self.0
