@@ -1,1 +1,214 @@
-//! placeholder
+//! One framed connection: what was read and not yet used, what was written and not yet sent.
+//!
+//! Reading never goes past a time limit, writing happens only at an explicit [`Wire::flush`] (a turn of the dialogue is
+//! one packet, and a TLS stream that is not flushed deadlocks its peer), and the one moment where leftovers decide
+//! about security has its own method: [`Wire::into_stream`] gives the stream back only if nothing is left over
+//! (RFC 3207 §4.2; A-05 of the attacks).
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::smtp::line::{Line, LineDecoder};
+use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
+
+/// How much is read at a time; input and output of a session stay within a small multiple of it.
+pub const BLOCK: usize = 16 * 1024;
+
+/// One connection, to a client or to a remote.
+#[derive(Debug)]
+pub struct Wire<S> {
+    stream: S,
+    /// Read and not yet used.
+    pub input: BytesMut,
+    /// Written and not yet sent.
+    pub output: BytesMut,
+}
+
+/// Why nothing more came.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The limit passed.
+    #[error("nothing came within {}s", .0.as_secs())]
+    Timeout(Duration),
+    /// The connection is broken or was closed by the peer.
+    #[error("{0}")]
+    Lost(#[from] io::Error),
+    /// What came is no reply.
+    #[error("{0}")]
+    Protocol(#[from] ReplyError),
+}
+
+/// How [`Wire::flush_watching`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything is on its way.
+    Sent,
+    /// The peer spoke first.
+    Interrupted,
+}
+
+/// Bytes came where none may be: right behind the answer to STARTTLS.
+#[derive(Debug, thiserror::Error)]
+#[error("bytes are left over before TLS")]
+pub struct Leftover;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A connection on which nothing was read or written yet.
+    pub fn new(stream: S) -> Self {
+        Self { stream, input: BytesMut::new(), output: BytesMut::new() }
+    }
+
+    /// The stream below.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Reads what is there, at least one byte.
+    ///
+    /// # Errors
+    /// [`WireError::Timeout`] after `limit`, [`WireError::Lost`] at the end of the stream too.
+    pub async fn fill(&mut self, limit: Duration) -> Result<(), WireError> {
+        self.input.reserve(BLOCK);
+        let mut input = (&mut self.input).limit(BLOCK);
+        match within(limit, self.stream.read_buf(&mut input)).await? {
+            0 => Err(WireError::Lost(io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next command line of a client.
+    ///
+    /// # Errors
+    /// As [`Wire::fill`]; the limit is for the whole line.
+    pub async fn line(&mut self, decoder: &mut LineDecoder, limit: Duration) -> Result<Line, WireError> {
+        let read = async {
+            loop {
+                if let Some(line) = decoder.decode(&mut self.input) {
+                    return Ok(line);
+                }
+                self.fill(limit).await?;
+            }
+        };
+        match tokio::time::timeout(limit, read).await {
+            Ok(line) => line,
+            Err(_) => Err(WireError::Timeout(limit)),
+        }
+    }
+
+    /// The next reply of a remote, whole.
+    ///
+    /// # Errors
+    /// As [`Wire::fill`], with a limit for the whole reply; [`WireError::Protocol`] if it is no reply.
+    pub async fn reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        let mut decoder = ReplyDecoder::new();
+        let read = async {
+            loop {
+                if let Some(reply) = decoder.decode(&mut self.input)? {
+                    return Ok(reply);
+                }
+                self.fill(limit).await?;
+            }
+        };
+        match tokio::time::timeout(limit, read).await {
+            Ok(reply) => reply,
+            Err(_) => Err(WireError::Timeout(limit)),
+        }
+    }
+
+    /// Sends all that was written.
+    ///
+    /// # Errors
+    /// [`WireError::Timeout`] if the peer does not take it within `limit`, [`WireError::Lost`] if it cannot be sent.
+    pub async fn flush(&mut self, limit: Duration) -> Result<(), WireError> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.stream.write_all_buf(&mut self.output).await?;
+            self.stream.flush().await
+        };
+        Ok(within(limit, write).await?)
+    }
+
+    /// Sends all that was written, unless the peer speaks first: a remote that has made up its mind in mid-message may
+    /// stop reading, and its answer would never be seen. What it said is in `input` then.
+    ///
+    /// # Errors
+    /// As [`Wire::flush`].
+    pub async fn flush_watching(&mut self, limit: Duration) -> Result<Flushed, WireError> {
+        let Self { stream, input, output } = self;
+        let write = std::future::poll_fn(|cx| {
+            let blocked = loop {
+                if output.is_empty() {
+                    break Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| Flushed::Sent);
+                }
+                match Pin::new(&mut *stream).poll_write(cx, output) {
+                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(written)) => output.advance(written),
+                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
+            match blocked {
+                Poll::Pending => poll_input(stream, input, cx).map_ok(|()| Flushed::Interrupted),
+                done => done,
+            }
+        });
+        within(limit, write).await
+    }
+
+    /// Takes in what has already arrived, without waiting.
+    ///
+    /// # Errors
+    /// If the connection is broken or closed and nothing is there to read.
+    pub async fn fill_ready(&mut self) -> io::Result<()> {
+        let Self { stream, input, .. } = self;
+        std::future::poll_fn(|cx| match poll_input(stream, input, cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            done => done,
+        })
+        .await
+    }
+
+    /// Closes the writing side; under TLS that says close_notify first (RFC 8446 §6.1).
+    ///
+    /// # Errors
+    /// If the peer is gone already, or does not take it within `limit`.
+    pub async fn close(&mut self, limit: Duration) -> io::Result<()> {
+        tokio::time::timeout(limit, self.stream.shutdown()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The stream itself, for a layer of TLS on top of it.
+    ///
+    /// # Errors
+    /// [`Leftover`] if anything was read that nobody has used: it must never be taken for something said under TLS.
+    pub fn into_stream(self) -> Result<S, Leftover> {
+        if self.input.is_empty() && self.output.is_empty() { Ok(self.stream) } else { Err(Leftover) }
+    }
+}
+
+fn poll_input<S>(stream: &mut S, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut scratch = [0_u8; 1024];
+    let mut buffer = ReadBuf::new(&mut scratch);
+    Pin::new(stream).poll_read(cx, &mut buffer).map(|result| {
+        result?;
+        input.extend_from_slice(buffer.filled());
+        if buffer.filled().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    })
+}
+
+async fn within<T>(limit: Duration, io: impl Future<Output = io::Result<T>>) -> Result<T, WireError> {
+    match tokio::time::timeout(limit, io).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(WireError::Timeout(limit)),
+    }
+}
