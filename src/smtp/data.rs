@@ -19,7 +19,8 @@ use memchr::memchr2;
 use super::reply::{Code, EnhancedCode, Reply};
 
 /// What becomes of a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BareNewlines {
     /// A bare LF becomes CRLF, a bare CR a space, as Postfix does.
     Normalize,

@@ -1,1 +1,348 @@
-//! placeholder
+//! Which command is legal when, towards the client (RFC 5321 §4.1.4).
+//!
+//! [`Dialogue`] holds what the client has said so far and answers each command with a [`Step`]: a reply that needs
+//! nobody else, or work for the session to do. `U` is the open upstream. It exists in one state only, an open
+//! transaction with a remote, so that no code can reach for an upstream that is not there, and none is left over after
+//! RSET, a second EHLO or QUIT.
+
+use std::fmt;
+
+use super::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
+use super::command::{Command, Hello, Mail};
+use super::extensions::Offer;
+use super::reply::{Code, EnhancedCode, Reply};
+use crate::name::Name;
+
+/// The conversation with one client. `U` is the open upstream of the transaction.
+#[derive(Debug)]
+pub struct Dialogue<U> {
+    state: State<U>,
+    us: Us,
+}
+
+/// What the dialogue says of ourselves.
+#[derive(Debug, Clone)]
+pub struct Us {
+    /// Our host name.
+    pub hostname: String,
+    /// What EHLO announces.
+    pub offer: Offer,
+    /// The most recipients in one transaction.
+    pub max_recipients: usize,
+}
+
+#[derive(Debug)]
+enum State<U> {
+    /// No EHLO yet.
+    Connected,
+    /// EHLO, and no transaction.
+    Greeted(Client),
+    /// MAIL, and no upstream: no recipient so far, or none whose domain could be reached.
+    Mail(Transaction),
+    /// At least one recipient's domain was reached.
+    Open { transaction: Transaction, domain: Name, upstream: U, accepted: usize },
+    /// The upstream was lost; all that is left of the transaction gets this answer.
+    Lost { transaction: Transaction, answer: Reply },
+}
+
+/// How the client introduced itself.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Its name for itself.
+    pub hello: Hello,
+    /// How it speaks, as the Received line calls it (RFC 3848).
+    pub protocol: Protocol,
+}
+
+/// The protocol types of RFC 5321 §4.4 that a client of ours may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// It said HELO.
+    Smtp,
+    /// It said EHLO.
+    Esmtp,
+}
+
+/// What the client said before its first recipient.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// Who said it.
+    pub client: Client,
+    /// The sender and the parameters of MAIL.
+    pub mail: Mail,
+    /// Recipients named so far, accepted or not.
+    pub recipients: usize,
+    /// Domains that cannot be reached in this transaction, and what was said about it.
+    refused: Vec<(Name, Reply)>,
+}
+
+/// A recipient at a domain, the only kind there is a way to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The mailbox.
+    pub mailbox: Mailbox,
+    /// The domain it is routed by.
+    pub domain: Name,
+}
+
+/// What a command asks for.
+#[derive(Debug)]
+pub enum Step<'a, U> {
+    /// Nothing but this answer.
+    Reply(Reply),
+    /// The transaction is over: close its upstream without a message, then answer.
+    Abandon(U, Reply),
+    /// As [`Step::Reply`], and then the connection closes.
+    Quit(Reply),
+    /// As [`Step::Abandon`], and then the connection closes.
+    QuitAbandoning(U, Reply),
+    /// The first recipient of a domain: open an upstream; then call [`Dialogue::opened`] or [`Dialogue::refused`].
+    Open(&'a Transaction, Recipient),
+    /// Another recipient for the open upstream; then call [`Dialogue::recipient`] or [`Dialogue::lost`].
+    Recipient(&'a mut U, Recipient),
+    /// Send the message; the transaction is over, whatever comes of it.
+    Data(Transaction, U),
+}
+
+impl<U> Dialogue<U> {
+    /// A client that has just connected.
+    pub fn new(us: Us) -> Self {
+        Self { state: State::Connected, us }
+    }
+
+    /// The greeting (RFC 5321 §4.3.1).
+    pub fn greeting(&self) -> Reply {
+        Reply::plain(Code::READY, format!("{} ESMTP danelaw", self.us.hostname))
+    }
+
+    /// Whether nothing is under way that a shutdown should wait for.
+    pub fn is_idle(&self) -> bool {
+        match &self.state {
+            State::Connected | State::Greeted(_) => true,
+            State::Mail(_) | State::Open { .. } | State::Lost { .. } => false,
+        }
+    }
+
+    /// What a command asks for.
+    pub fn step(&mut self, command: Command) -> Step<'_, U> {
+        match command {
+            Command::Ehlo(hello) => {
+                let reply = self.us.offer.reply(&self.us.hostname);
+                self.restart(State::Greeted(Client { hello, protocol: Protocol::Esmtp }), reply)
+            }
+            Command::Helo(hello) => {
+                let reply = Reply::plain(Code::OK, self.us.hostname.clone());
+                self.restart(State::Greeted(Client { hello, protocol: Protocol::Smtp }), reply)
+            }
+            Command::Lhlo(_) => Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is SMTP, not LMTP: say EHLO")),
+            Command::Mail(mail) => self.mail(mail),
+            Command::Rcpt(path) => self.rcpt(path),
+            Command::Data => self.data(),
+            Command::Rset => {
+                let state = match self.take() {
+                    State::Connected => State::Connected,
+                    State::Greeted(client) => State::Greeted(client),
+                    State::Mail(transaction) | State::Lost { transaction, .. } => State::Greeted(transaction.client),
+                    State::Open { transaction, upstream, .. } => {
+                        self.state = State::Greeted(transaction.client);
+                        return Step::Abandon(upstream, enhanced(Code::OK, 0, 0, "Ok"));
+                    }
+                };
+                self.restart(state, enhanced(Code::OK, 0, 0, "Ok"))
+            }
+            Command::Noop => Step::Reply(enhanced(Code::OK, 0, 0, "Ok")),
+            Command::Vrfy => {
+                Step::Reply(enhanced(Code::CANNOT_VERIFY, 0, 0, "send some mail, and the remote will tell"))
+            }
+            Command::Expn => Step::Reply(enhanced(Code::NOT_IMPLEMENTED, 5, 1, "EXPN is not for relays")),
+            Command::Help => {
+                Step::Reply(enhanced(Code::HELP, 0, 0, "danelaw passes mail on to hosts that DANE verifies"))
+            }
+            Command::Quit => {
+                let bye = enhanced(Code::CLOSING, 0, 0, "Bye");
+                match self.take() {
+                    State::Open { upstream, .. } => Step::QuitAbandoning(upstream, bye),
+                    State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => Step::Quit(bye),
+                }
+            }
+        }
+    }
+
+    /// The first recipient's domain was reached and MAIL was taken; `answer` is what the remote said to the recipient.
+    pub fn opened(&mut self, domain: Name, upstream: U, answer: &Reply) {
+        self.state = match self.take() {
+            State::Mail(transaction) => {
+                State::Open { transaction, domain, upstream, accepted: usize::from(answer.code().is_success()) }
+            }
+            other => other,
+        };
+    }
+
+    /// The domain cannot be reached: the rest of its recipients get the same answer without another attempt.
+    pub fn refused(&mut self, domain: Name, answer: Reply) {
+        if let State::Mail(transaction) = &mut self.state {
+            transaction.refused.push((domain, answer));
+        }
+    }
+
+    /// What the open upstream said to another recipient.
+    pub fn recipient(&mut self, answer: &Reply) {
+        if let State::Open { accepted, .. } = &mut self.state {
+            *accepted += usize::from(answer.code().is_success());
+        }
+    }
+
+    /// The upstream is gone, and is given back for its account; everything up to the next MAIL gets this answer.
+    pub fn lost(&mut self, answer: Reply) -> Option<U> {
+        match self.take() {
+            State::Open { transaction, upstream, .. } => {
+                self.state = State::Lost { transaction, answer };
+                Some(upstream)
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// The upstream of the open transaction.
+    pub fn upstream(&mut self) -> Option<&mut U> {
+        match &mut self.state {
+            State::Open { upstream, .. } => Some(upstream),
+            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => None,
+        }
+    }
+
+    /// The upstream of an open transaction when the client has gone away.
+    pub fn abandon(&mut self) -> Option<U> {
+        match self.take() {
+            State::Open { upstream, .. } => Some(upstream),
+            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => None,
+        }
+    }
+
+    fn mail(&mut self, mail: Mail) -> Step<'_, U> {
+        if mail.size.is_some_and(|size| size > self.us.offer.size) {
+            // RFC 1870 §6.1: said before anybody is bothered with it.
+            let text = format!("the message is larger than {} octets", self.us.offer.size);
+            return Step::Reply(enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text));
+        }
+        match self.take() {
+            State::Greeted(client) => {
+                self.state = State::Mail(Transaction { client, mail, recipients: 0, refused: Vec::new() });
+                Step::Reply(enhanced(Code::OK, 1, 0, "Ok"))
+            }
+            State::Connected => Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say EHLO first")),
+            state @ (State::Mail(_) | State::Open { .. } | State::Lost { .. }) => {
+                self.state = state;
+                Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "a transaction is open: say RSET first"))
+            }
+        }
+    }
+
+    fn rcpt(&mut self, path: ForwardPath) -> Step<'_, U> {
+        let max_recipients = self.us.max_recipients;
+        match &mut self.state {
+            State::Connected | State::Greeted(_) => Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first")),
+            State::Lost { answer, .. } => Step::Reply(answer.clone()),
+            State::Mail(transaction) => {
+                let recipient = match transaction.admit(path, max_recipients) {
+                    Ok(recipient) => recipient,
+                    Err(no) => return Step::Reply(no),
+                };
+                match transaction.refused.iter().find(|(domain, _)| *domain == recipient.domain) {
+                    Some((_, answer)) => Step::Reply(answer.clone()),
+                    None => Step::Open(transaction, recipient),
+                }
+            }
+            State::Open { transaction, domain, upstream, .. } => match transaction.admit(path, max_recipients) {
+                Err(no) => Step::Reply(no),
+                Ok(recipient) if recipient.domain != *domain => {
+                    // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the
+                    // others again in a transaction of their own.
+                    let text = format!("one destination per transaction: this one is for {domain}, try again");
+                    Step::Reply(enhanced(Code::INSUFFICIENT_STORAGE, 5, 3, &text))
+                }
+                Ok(recipient) => Step::Recipient(upstream, recipient),
+            },
+        }
+    }
+
+    fn data(&mut self) -> Step<'_, U> {
+        match self.take() {
+            State::Open { transaction, upstream, accepted: 1.., .. } => {
+                self.state = State::Greeted(transaction.client.clone());
+                Step::Data(transaction, upstream)
+            }
+            State::Lost { transaction, answer } => {
+                self.state = State::Greeted(transaction.client);
+                Step::Reply(answer)
+            }
+            state @ (State::Mail(_) | State::Open { .. }) => {
+                // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
+                self.state = state;
+                Step::Reply(enhanced(Code::TRANSACTION_FAILED, 5, 1, "no valid recipients"))
+            }
+            state @ (State::Connected | State::Greeted(_)) => {
+                self.state = state;
+                Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL and RCPT first"))
+            }
+        }
+    }
+
+    /// RFC 5321 §4.1.4: a new EHLO ends a transaction as RSET does.
+    fn restart(&mut self, state: State<U>, reply: Reply) -> Step<'_, U> {
+        match std::mem::replace(&mut self.state, state) {
+            State::Open { upstream, .. } => Step::Abandon(upstream, reply),
+            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => Step::Reply(reply),
+        }
+    }
+
+    fn take(&mut self) -> State<U> {
+        std::mem::replace(&mut self.state, State::Connected)
+    }
+}
+
+impl Transaction {
+    /// A recipient there is a way to, counted; or what to say about it.
+    fn admit(&mut self, path: ForwardPath, max_recipients: usize) -> Result<Recipient, Reply> {
+        let refused = |code, subject, detail, text| Err(enhanced(code, subject, detail, text));
+        let ForwardPath::Mailbox(mailbox) = path else {
+            return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, "there is no postmaster here: give the address a domain");
+        };
+        let RecipientDomain::Name(domain) = mailbox.domain().clone() else {
+            return refused(
+                Code::MAILBOX_UNAVAILABLE,
+                1,
+                2,
+                "address literals are not delivered to: DANE needs a domain",
+            );
+        };
+        if mailbox.needs_smtp_utf8() && self.mail.smtp_utf8 == SmtpUtf8::Absent {
+            // RFC 6531 §3.5.
+            let text = "the address is not ASCII, and MAIL did not say SMTPUTF8";
+            return refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, text);
+        }
+        if self.recipients >= max_recipients {
+            // RFC 5321 §4.5.3.1.10.
+            return refused(Code::INSUFFICIENT_STORAGE, 5, 3, "too many recipients in one transaction");
+        }
+        self.recipients += 1;
+        Ok(Recipient { mailbox, domain })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smtp => "SMTP",
+            Self::Esmtp => "ESMTP",
+        })
+    }
+}
+
+/// A reply whose enhanced code takes the class of its code (RFC 2034 §4).
+fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
+    Reply::new(code, EnhancedCode::success(subject, detail), text)
+}

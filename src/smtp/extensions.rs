@@ -100,6 +100,7 @@ impl Offer {
             "PIPELINING".to_owned(),
             format!("SIZE {}", self.size),
             "8BITMIME".to_owned(),
+            "SMTPUTF8".to_owned(),
             "ENHANCEDSTATUSCODES".to_owned(),
         ];
         match self.domains {
