@@ -1,1 +1,166 @@
-//! placeholder
+//! From a domain to a remote that may be given mail: the core of danelaw (RFC 7672 §2.2).
+//!
+//! [`Connector::connect`] walks the exchanges in the publisher's order; [`open`] dials one address and secures it;
+//! [`ready`] is what mail may be sent on, and nothing else can make one.
+
+pub mod open;
+pub mod ready;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Timeouts;
+use crate::dane::tlsa::{self, Associations, NoDane};
+use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
+use crate::mx::{self, Here, Route};
+use crate::name::Name;
+use crate::policy::{self, Rule};
+use crate::refusal::{Peer, Reason, Refusal, Refusals};
+use crate::reserved::Dialable;
+use crate::tls::Tls;
+
+use open::{Dial, Greeted};
+use ready::Ready;
+
+/// Finds, dials and verifies remotes.
+#[derive(Debug)]
+pub struct Connector<R> {
+    /// The DNS.
+    pub dns: R,
+    /// TLS towards remotes.
+    pub tls: Tls,
+    /// What a session must prove.
+    pub rule: Rule,
+    /// Which addresses may be dialled.
+    pub dialable: Dialable,
+    /// The port to dial.
+    pub port: u16,
+    /// The most addresses of one exchange that are tried.
+    pub max_addresses: usize,
+    /// Names that are ours, or the client's, in MX records.
+    pub own_names: Vec<Name>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+}
+
+/// One transaction's wish for a remote.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The recipient's domain.
+    pub domain: &'a Name,
+    /// The name to give in EHLO.
+    pub ehlo: &'a str,
+    /// When to give up.
+    pub until: Instant,
+}
+
+/// A remote that mail may be sent to, and what failed before it was found.
+#[derive(Debug)]
+pub struct Connected {
+    /// The remote.
+    pub ready: Ready,
+    /// Better exchanges, or other addresses, that were tried in vain.
+    pub skipped: Refusals,
+}
+
+impl<R: Resolver> Connector<R> {
+    /// A remote for the domain, secured as the policy asks.
+    ///
+    /// # Errors
+    /// All that was tried, if nothing was left to try (RFC 7672 §2.1.2: defer, unless the DNS says it is final).
+    pub async fn connect(&self, request: &Request<'_>) -> Result<Connected, Refusals> {
+        let route = self.route(request).await?;
+        let mut refusals = Refusals::default();
+        for exchange in route.exchanges() {
+            // RFC 7672 §2.1.2: what fails at one exchange sends us to the next, never to a weaker policy.
+            match tokio::time::timeout_at(request.until, self.try_exchange(&route, exchange, request)).await {
+                Ok(Ok(ready)) => return Ok(Connected { ready, skipped: refusals }),
+                Ok(Err(tried)) => refusals.extend(tried),
+                Err(_) => {
+                    refusals.push(Refusal::host(exchange, Reason::OutOfTime));
+                    break;
+                }
+            }
+        }
+        Err(refusals)
+    }
+
+    async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+        let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
+        let here = Here { names: &self.names_here(request.ehlo), seed: fastrand::u64(..) };
+        mx::route(&lookup, here).map_err(Refusal::domain)
+    }
+
+    async fn try_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Ready, Refusals> {
+        let at_host = |reason: Reason| Refusal::host(exchange, reason);
+        let host = self.host(exchange).await.map_err(at_host)?;
+        let addresses = self.dialable(&host).map_err(at_host)?;
+        let associations = self.associations(route, &host).await.map_err(|failure| at_host(failure.into()))?;
+        let policy = policy::decide(route, &host, associations, self.rule).map_err(|no| at_host(no.into()))?;
+        let dial = Dial { port: self.port, ehlo: request.ehlo, timeouts: &self.timeouts };
+        let mut refusals = Refusals::default();
+        for address in addresses {
+            let peer = Peer { exchange: exchange.clone(), address };
+            let secured = async { Greeted::open(&peer, &dial).await?.secure(policy.clone(), &self.tls, &dial).await };
+            match secured.await {
+                Ok(ready) => return Ok(ready),
+                Err(reason) => refusals.push(Refusal::peer(&peer, reason)),
+            }
+        }
+        Err(refusals)
+    }
+
+    async fn host(&self, exchange: &Name) -> Result<Host, Reason> {
+        match self.dns.host(exchange).await? {
+            HostLookup::Found(host) => Ok(host),
+            HostLookup::NoAddress => Err(Reason::NoAddress),
+        }
+    }
+
+    /// The addresses to dial, in order.
+    fn dialable(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+        let allowed: Vec<_> = host.addresses.iter().copied().filter(|&address| self.dialable.allows(address)).collect();
+        match (allowed.is_empty(), host.addresses.first()) {
+            (true, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
+            (true, None) => Err(Reason::NoAddress),
+            (false, _) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
+        }
+    }
+
+    /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
+    async fn associations(&self, route: &Route, host: &Host) -> Result<Associations, Failure> {
+        if let Some(why) = policy::tlsa_not_asked(route, self.rule) {
+            return Ok(Associations::None(why));
+        }
+        let base_domains = tlsa::base_domains(host);
+        if base_domains.is_empty() {
+            // RFC 7672 §2.2.2: never ask below an insecure address; such servers are known to drop the question.
+            return Ok(Associations::None(NoDane::InsecureAddress));
+        }
+        for base_domain in base_domains {
+            let owner = base_domain.tlsa_owner(self.port).map_err(|_| Failure {
+                name: base_domain.clone(),
+                rtype: "TLSA",
+                reason: FailureReason::NameTooLong,
+            })?;
+            // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
+            let lookup = self.dns.tlsa(&owner).await?;
+            if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
+                return Ok(tlsa::associations(base_domain, lookup.answer.records()));
+            }
+        }
+        Ok(Associations::None(NoDane::NoTlsa))
+    }
+
+    /// Names under which the mail would come back to where it is now: ours, and the client's.
+    fn names_here(&self, ehlo: &str) -> Vec<Name> {
+        self.own_names.iter().cloned().chain(Name::parse(ehlo).ok()).collect()
+    }
+}
+
+/// What is left until a moment, at most `limit`, and never so little that a healthy remote could not answer.
+pub fn remaining(until: Instant, limit: Duration) -> Duration {
+    limit.min(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(15)))
+}

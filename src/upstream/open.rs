@@ -1,0 +1,166 @@
+//! From an address to a secured session: greeting, EHLO, STARTTLS, handshake, EHLO again (RFC 3207).
+//!
+//! [`Greeted`] can do one thing: become [`Ready`] by meeting a policy. There is no way to send mail on it:
+//!
+//! ```compile_fail
+//! # use danelaw::upstream::open::Greeted;
+//! # use danelaw::smtp::command::Mail;
+//! async fn cleartext(greeted: &mut Greeted, mail: &Mail) {
+//!     let _ = greeted.mail(mail).await;
+//! }
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use super::ready::Ready;
+use crate::config::Timeouts;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Stage};
+use crate::smtp::extensions::Extensions;
+use crate::smtp::reply::{Code, Reply};
+use crate::tls::Tls;
+use crate::wire::{Wire, WireError};
+
+/// How to dial: what does not depend on the peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Dial<'a> {
+    /// The port.
+    pub port: u16,
+    /// The name to give in EHLO.
+    pub ehlo: &'a str,
+    /// How long each step may take.
+    pub timeouts: &'a Timeouts,
+}
+
+/// A remote that has greeted us and offers STARTTLS. Nothing it said so far is believed.
+#[derive(Debug)]
+pub struct Greeted {
+    wire: Wire<TcpStream>,
+    peer: Peer,
+}
+
+impl Greeted {
+    /// Connects, waits for the greeting and says EHLO.
+    ///
+    /// # Errors
+    /// Whatever sends us to the next address, a missing STARTTLS among it.
+    pub async fn open(peer: &Peer, dial: &Dial<'_>) -> Result<Self, Reason> {
+        let address = SocketAddr::new(peer.address, dial.port);
+        let limit = dial.timeouts.connect;
+        let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(stream) => stream.map_err(Reason::Connect)?,
+            Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
+        };
+        stream.set_nodelay(true).map_err(Reason::Connect)?;
+        let mut wire = Wire::new(stream);
+        let limit = dial.timeouts.greeting;
+        let greeting = wire.reply(limit).await.map_err(|error| lost(Stage::Greeting, error))?;
+        if greeting.code() != Code::READY {
+            // RFC 5321 §3.1: 554 or 421 here says nothing about this mail; the next host may take it.
+            farewell(wire, limit);
+            return Err(Reason::Greeting(greeting));
+        }
+        let reply = exchange(&mut wire, Stage::Ehlo, &format!("EHLO {}", dial.ehlo), limit).await?;
+        if !reply.code().is_success() {
+            // RFC 3207 with RFC 7672 §2.2: HELO would be a session without TLS, so there is no falling back to it.
+            farewell(wire, limit);
+            return Err(Reason::Ehlo(reply));
+        }
+        if !Extensions::parse(&reply).starttls {
+            farewell(wire, limit);
+            return Err(Reason::StartTlsMissing);
+        }
+        Ok(Self { wire, peer: peer.clone() })
+    }
+
+    /// Starts TLS as the policy asks. This is the only door to [`Ready`].
+    ///
+    /// # Errors
+    /// Whatever keeps the session from meeting the policy. Nothing of the mail has been said.
+    pub async fn secure(mut self, policy: TlsPolicy, tls: &Tls, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let reply = exchange(&mut self.wire, Stage::StartTls, "STARTTLS", dial.timeouts.greeting).await?;
+        if reply.code() != Code::READY {
+            // RFC 3207 §4: 220 is the only go-ahead.
+            farewell(self.wire, dial.timeouts.greeting);
+            return Err(Reason::StartTlsRefused(reply));
+        }
+        // RFC 3207 §4.2: what came in the clear must never be read as if it came under TLS.
+        self.wire.fill_ready().await.map_err(|error| Reason::Lost { stage: Stage::StartTls, error })?;
+        let stream = self.wire.into_stream().map_err(|_| Reason::StartTlsInjected)?;
+        let limit = dial.timeouts.handshake;
+        let secured = match tokio::time::timeout(limit, tls.handshake(stream, &policy)).await {
+            Ok(secured) => secured?,
+            Err(_) => return Err(Reason::Timeout { stage: Stage::Handshake, limit }),
+        };
+        // RFC 3207 §4.2: all that EHLO said before is forgotten; only the new answer counts.
+        let mut wire = Wire::new(secured.stream);
+        let greeting = dial.timeouts.greeting;
+        let reply = exchange(&mut wire, Stage::EhloUnderTls, &format!("EHLO {}", dial.ehlo), greeting).await?;
+        if !reply.code().is_success() {
+            return Err(Reason::EhloUnderTls(reply));
+        }
+        let extensions = Extensions::parse(&reply);
+        Ok(Ready::new(
+            wire,
+            self.peer,
+            super::ready::Terms { policy, protection: secured.protection, extensions },
+            dial,
+        ))
+    }
+}
+
+/// One command and its reply.
+pub(super) async fn exchange<S>(
+    wire: &mut Wire<S>,
+    stage: Stage,
+    command: &str,
+    limit: Duration,
+) -> Result<Reply, Reason>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow (A-62).
+    wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
+    if !wire.input.is_empty() {
+        return Err(unsolicited(&mut wire.input, stage));
+    }
+    wire.output.extend_from_slice(command.as_bytes());
+    wire.output.extend_from_slice(b"\r\n");
+    wire.flush(limit).await.map_err(|error| lost(stage, error))?;
+    wire.reply(limit).await.map_err(|error| lost(stage, error))
+}
+
+/// What it means that the remote spoke out of turn: 421 may come at any time (RFC 5321 §3.8), nothing else may.
+pub(super) fn unsolicited(input: &mut BytesMut, stage: Stage) -> Reason {
+    match crate::smtp::reply::ReplyDecoder::new().decode(input) {
+        Ok(Some(reply)) if reply.code() == Code::SERVICE_NOT_AVAILABLE => Reason::Closing(reply),
+        _ => Reason::Unsolicited(stage),
+    }
+}
+
+/// A broken exchange, with where it broke.
+pub(super) fn lost(stage: Stage, error: WireError) -> Reason {
+    match error {
+        WireError::Timeout(limit) => Reason::Timeout { stage, limit },
+        WireError::Lost(error) => Reason::Lost { stage, error },
+        WireError::Protocol(error) => Reason::Protocol { stage, error },
+    }
+}
+
+/// Says QUIT and waits a moment for the answer, while everybody else goes on (RFC 5321 §4.1.1.10).
+pub(super) fn farewell<S>(mut wire: Wire<S>, limit: Duration)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let limit = limit.min(Duration::from_secs(5));
+    tokio::spawn(async move {
+        wire.output.extend_from_slice(b"QUIT\r\n");
+        let _ = wire.flush(limit).await;
+        let _ = wire.reply(limit).await;
+        let _ = wire.close(limit).await;
+    });
+}
