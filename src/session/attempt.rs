@@ -1,0 +1,121 @@
+//! The account of one attempt to deliver, kept while it goes on and told exactly once, whatever ends it.
+
+use std::time::Instant;
+
+use crate::name::Name;
+use crate::refusal::{Reason, Refusals};
+use crate::report::{Outcome, Remote, Verdict};
+use crate::smtp::reply::Reply;
+use crate::upstream::ready::Ready;
+use crate::wire::WireError;
+
+/// An attempt that goes on. Dropped without an end, because the client went away or the task was cut, it is told as
+/// aborted.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    outcome: Outcome,
+    started: Instant,
+    told: Told,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Yes,
+    No,
+}
+
+impl Attempt {
+    /// Starts the clock.
+    pub(super) fn start(id: &str, domain: &Name) -> Self {
+        let outcome = Outcome {
+            id: id.to_owned(),
+            domain: domain.clone(),
+            remote: None,
+            verdict: Verdict::Aborted,
+            code: None,
+            reason: "aborted",
+            text: "the client ended the transaction".to_owned(),
+            recipients: 0,
+            octets: 0,
+            elapsed: std::time::Duration::ZERO,
+            skipped: Vec::new(),
+        };
+        Self { outcome, started: Instant::now(), told: Told::No }
+    }
+
+    /// A remote was reached and secured.
+    pub(super) fn reached(&mut self, ready: &Ready, skipped: &Refusals) {
+        let terms = ready.terms();
+        self.outcome.remote = Some(Remote {
+            exchange: ready.peer().exchange.clone(),
+            address: ready.peer().address,
+            policy: terms.policy.label(),
+            protection: terms.protection.clone(),
+        });
+        self.skipped(skipped);
+    }
+
+    /// These were tried in vain.
+    pub(super) fn skipped(&mut self, refusals: &Refusals) {
+        self.outcome.skipped = refusals.iter().map(ToString::to_string).collect();
+    }
+
+    /// What the remote said to a recipient.
+    pub(super) fn recipient(&mut self, reply: &Reply) {
+        if reply.code().is_success() {
+            self.outcome.recipients += 1;
+        } else {
+            self.outcome.text = reply.to_string();
+        }
+    }
+
+    /// How much of the message was sent.
+    pub(super) fn octets(&mut self, octets: u64) {
+        self.outcome.octets = octets;
+    }
+
+    /// The remote's answer, or ours, as the client was told it: the end of the attempt.
+    pub(super) fn answered(self, reason: &'static str, answer: &Reply) {
+        let verdict = Verdict::of_refusal(answer.code());
+        self.end(verdict, reason, answer);
+    }
+
+    /// The session with the remote broke: the end of the attempt.
+    pub(super) fn broke(self, reason: &Reason, answer: &Reply) {
+        self.end(Verdict::of_refusal(answer.code()), reason.view().label, answer);
+    }
+
+    /// The remote has the message: the end of the attempt.
+    pub(super) fn delivered(self, answer: &Reply) {
+        self.end(Verdict::Delivered, "", answer);
+    }
+
+    /// The client went away in the middle of the message: the end of the attempt.
+    pub(super) fn client_lost(mut self, error: &WireError) {
+        self.outcome.reason = "client-lost";
+        self.outcome.text = format!("the client went away in the middle of the message ({error})");
+        self.tell();
+    }
+
+    fn end(mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
+        self.outcome.verdict = verdict;
+        self.outcome.reason = reason;
+        self.outcome.code = Some(answer.code());
+        self.outcome.text = answer.to_string();
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.told == Told::No {
+            self.told = Told::Yes;
+            self.outcome.elapsed = self.started.elapsed();
+            self.outcome.log();
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}

@@ -1,0 +1,167 @@
+//! DATA: the message goes from the client to the remote as it comes, and the remote's answer goes back.
+//!
+//! Nothing is kept: memory for a message is one block in and one block out, whatever its size. Our 354 follows the
+//! remote's, our 2xx follows the remote's, and if either side breaks in the middle, the remote sees a reset instead of
+//! an end of data.
+
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::received::Trace;
+use super::{Next, Received, Session, Upstream, broken, relayed};
+use crate::dns::Resolver;
+use crate::refusal::Peer;
+use crate::report::Verdict;
+use crate::smtp::data::{DataScanner, Scan};
+use crate::smtp::dialogue::Transaction;
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::upstream::ready::{Body, Started, Stop};
+use crate::wire::WireError;
+
+/// RFC 5321 §6.3: more Received fields than any honest path has.
+const MAX_HOPS: usize = 100;
+
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+    /// Carries one message over, or says why not.
+    pub(super) async fn data(
+        &mut self,
+        transaction: Transaction,
+        upstream: Upstream,
+        id: &str,
+    ) -> Result<Next, WireError> {
+        let Upstream { ready, mut attempt } = upstream;
+        let peer = ready.peer().clone();
+        self.client.flush(self.shared.timeouts.client).await?;
+        let mut body = match ready.data().await {
+            Ok(Started::Body(body)) => body,
+            Ok(Started::Refused(ready, reply)) => {
+                let answer = relayed(&reply, &ready);
+                ready.quit();
+                attempt.answered("data-refused", &answer);
+                self.say(&answer);
+                return Ok(Next::Command);
+            }
+            Err(reason) => {
+                let answer = broken(&peer, &reason);
+                attempt.broke(&reason, &answer);
+                self.say(&answer);
+                return Ok(Next::Command);
+            }
+        };
+        self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
+        self.client.flush(self.shared.timeouts.client).await?;
+        if self.shared.received == Received::Add {
+            let hostname = &self.shared.us.hostname;
+            let trace = Trace { client: &transaction.client, address: self.address, hostname, id };
+            body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
+        }
+        let mut scanner = DataScanner::new(self.shared.bare_newlines);
+        let carried = self.carry(&mut scanner, body, &peer).await;
+        attempt.octets(scanner.octets());
+        let Ended { reason, answer, verdict } = match carried {
+            Ok(ended) => ended,
+            Err(gone) => {
+                attempt.client_lost(&gone);
+                return Err(gone);
+            }
+        };
+        self.say(&answer);
+        // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
+        let told = self.client.flush(self.shared.timeouts.client).await;
+        match verdict {
+            Verdict::Delivered => attempt.delivered(&answer),
+            Verdict::Deferred | Verdict::Rejected | Verdict::Aborted => attempt.answered(reason, &answer),
+        }
+        told?;
+        Ok(Next::Command)
+    }
+
+    /// From the first byte of the message to the answer for its end.
+    async fn carry(&mut self, scanner: &mut DataScanner, mut body: Body, peer: &Peer) -> Result<Ended, WireError> {
+        loop {
+            let scan = scanner.scan(&mut self.client.input, body.buffer());
+            if let Some(refused) = self.refuse(scanner, &scan) {
+                // Dropped, not finished: the remote sees a reset.
+                drop(body);
+                self.discard(scanner, scan).await?;
+                return Ok(refused);
+            }
+            match scan {
+                Scan::End => return Ok(conclude(body, peer).await),
+                Scan::More | Scan::Rejected(_) => {}
+            }
+            if let Err(stop) = body.send().await {
+                drop(body);
+                self.discard(scanner, scan).await?;
+                return Ok(stopped(stop, peer));
+            }
+            self.client.fill(self.shared.timeouts.client).await?;
+        }
+    }
+
+    /// Why a message that has come so far cannot be passed on.
+    fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Ended> {
+        let most = self.shared.us.offer.size;
+        if let Scan::Rejected(bare) = scan {
+            let answer = bare.reply();
+            return Some(Ended { verdict: Verdict::of_refusal(answer.code()), reason: "bare-newline", answer });
+        }
+        if scanner.octets() > most {
+            let text = format!("the message is larger than {most} octets");
+            return Some(Ended::refused("too-large", Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), &text));
+        }
+        if scanner.received_headers() > MAX_HOPS {
+            let text = "too many Received fields: the message goes round in circles";
+            return Some(Ended::refused("mail-loop", Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text));
+        }
+        None
+    }
+
+    /// Reads the rest of a message that goes nowhere, so that the next command is read as a command.
+    async fn discard(&mut self, scanner: &mut DataScanner, mut scan: Scan) -> Result<(), WireError> {
+        let mut nowhere = bytes::BytesMut::new();
+        while scan == Scan::More {
+            self.client.fill(self.shared.timeouts.client).await?;
+            scan = scanner.scan(&mut self.client.input, &mut nowhere);
+            nowhere.clear();
+        }
+        Ok(())
+    }
+}
+
+/// How a message ended, as the client is told it.
+struct Ended {
+    verdict: Verdict,
+    reason: &'static str,
+    answer: Reply,
+}
+
+impl Ended {
+    fn refused(reason: &'static str, code: Code, enhanced: EnhancedCode, text: &str) -> Self {
+        Self { verdict: Verdict::of_refusal(code), reason, answer: Reply::new(code, enhanced, text) }
+    }
+}
+
+/// The end of data, and the remote's answer to it: the only place where a message can become delivered.
+async fn conclude(body: Body, peer: &Peer) -> Ended {
+    match body.finish().await {
+        Ok((reply, ready)) => {
+            ready.quit();
+            let answer = reply.relayed(&peer.to_string());
+            if reply.code().is_success() {
+                Ended { verdict: Verdict::Delivered, reason: "", answer }
+            } else {
+                Ended { verdict: Verdict::of_refusal(answer.code()), reason: "message-refused", answer }
+            }
+        }
+        Err(stop) => stopped(stop, peer),
+    }
+}
+
+fn stopped(stop: Stop, peer: &Peer) -> Ended {
+    let (reason, answer) = match stop {
+        Stop::Answered(reply) => ("message-refused", reply.relayed(&peer.to_string())),
+        Stop::Failed(reason) => (reason.view().label, broken(peer, &reason)),
+    };
+    Ended { verdict: Verdict::of_refusal(answer.code()), reason, answer }
+}
