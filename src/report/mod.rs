@@ -1,0 +1,121 @@
+//! What happened, told once: one [`Outcome`] for each attempt to deliver, one log event for each outcome.
+//!
+//! An attempt is one transaction's recipients at one domain, from the first lookup to the answer the client got. The
+//! field names are part of the interface; README lists them. Whatever a stranger wrote is escaped before it is logged.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::name::Name;
+use crate::smtp::reply::Code;
+use crate::tls::{Authentication, Protection};
+
+/// One attempt to deliver, from the first lookup to the answer the client got.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Our id for the transaction; it stands in the Received line too.
+    pub id: String,
+    /// The recipients' domain.
+    pub domain: Name,
+    /// The remote, if one was reached and secured.
+    pub remote: Option<Remote>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The code the client was given.
+    pub code: Option<Code>,
+    /// The name of the reason for anything but a delivery.
+    pub reason: &'static str,
+    /// The words for it: the remote's, or ours.
+    pub text: String,
+    /// Recipients the remote accepted.
+    pub recipients: usize,
+    /// Octets of the message that were sent.
+    pub octets: u64,
+    /// From the first lookup to the answer.
+    pub elapsed: Duration,
+    /// What was tried before, in vain: one sentence each.
+    pub skipped: Vec<String>,
+}
+
+/// A remote that was reached, and how it was secured. Made from a session's own [`Protection`], so that a log line
+/// cannot claim what did not happen.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// The unexpanded name of the exchange.
+    pub exchange: Name,
+    /// The address.
+    pub address: IpAddr,
+    /// The policy's name.
+    pub policy: &'static str,
+    /// What the session proved.
+    pub protection: Protection,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The remote answered the end of the message with 2xx.
+    Delivered,
+    /// The client was told to try again later.
+    Deferred,
+    /// The client was told that it will never work.
+    Rejected,
+    /// The client ended the transaction, or went away.
+    Aborted,
+}
+
+impl Verdict {
+    /// What a reply to the client means for the attempt, when nothing was delivered.
+    pub fn of_refusal(code: Code) -> Self {
+        if code.is_permanent() { Self::Rejected } else { Self::Deferred }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::Deferred => "deferred",
+            Self::Rejected => "rejected",
+            Self::Aborted => "aborted",
+        })
+    }
+}
+
+impl Outcome {
+    /// Writes the one log event.
+    pub fn log(&self) {
+        let remote = self.remote.as_ref();
+        let protection = remote.map(|remote| &remote.protection);
+        let matched = protection.and_then(|protection| match protection.authentication() {
+            Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
+            Authentication::Unverified(_) => None,
+        });
+        tracing::info!(
+            id = %self.id,
+            domain = %self.domain,
+            exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
+            address = remote.map(|remote| tracing::field::display(remote.address)),
+            policy = remote.map(|remote| remote.policy),
+            protection = protection.map_or("none", Protection::label),
+            tls_version = protection.map(|protection| protection.version()),
+            cipher = protection.map(|protection| protection.cipher()),
+            tlsa = matched.map(|matched| tracing::field::display(&matched.record)),
+            tlsa_depth = matched.map(|matched| matched.depth),
+            no_dane = protection.and_then(|protection| match protection.authentication() {
+                Authentication::Unverified(why) => Some(tracing::field::display(why)),
+                Authentication::Verified(_) | Authentication::HostVerified(_) => None,
+            }),
+            verdict = %self.verdict,
+            code = self.code.map(|code| code.number()),
+            reason = (!self.reason.is_empty()).then_some(self.reason),
+            text = %self.text,
+            recipients = self.recipients,
+            bytes = self.octets,
+            elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            skipped = (!self.skipped.is_empty()).then(|| self.skipped.join("; ")),
+            "delivery"
+        );
+    }
+}
