@@ -1,1 +1,182 @@
-//! placeholder
+//! Listeners: who may connect, how many at a time, and how to leave quietly.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ipnet::IpNet;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::dns::Resolver;
+use crate::session::{self, Shared};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+
+/// Connections the kernel may hold for us: a burst must not be lost before it is counted.
+const BACKLOG: u32 = 4096;
+/// How long a client that is turned away has to take our answer.
+const TURN_AWAY: Duration = Duration::from_secs(5);
+/// How long to wait when the system has no descriptor for one more connection.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
+
+/// One open port and who may connect to it.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    allowed: Vec<IpNet>,
+}
+
+/// How the last sessions ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// All by themselves.
+    Clean,
+    /// So many were cut when the grace period was over; their clients still have the mail.
+    Cut(usize),
+}
+
+/// What a running server needs besides what sessions share.
+#[derive(Debug)]
+pub struct Server {
+    /// The open ports.
+    pub doors: Vec<Door>,
+    /// Sessions at a time.
+    pub max_sessions: usize,
+    /// How long open transactions may go on once a stop was asked for.
+    pub grace: Duration,
+}
+
+impl Door {
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// What the system says, mostly that the port is taken or needs a privilege.
+    pub fn open(address: SocketAddr, allowed: Vec<IpNet>) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, allowed })
+    }
+
+    /// The address that is really open; its port is the system's choice where the configuration says 0.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn allows(&self, client: IpAddr) -> bool {
+        self.allowed.iter().any(|network| network.contains(&client))
+    }
+}
+
+impl Server {
+    /// Serves until `stop`, then lets open transactions finish within the grace period.
+    pub async fn run<R: Resolver>(self, shared: Arc<Shared<R>>, stop: CancellationToken) -> Drained {
+        let sessions = TaskTracker::new();
+        let cut = CancellationToken::new();
+        let permits = Arc::new(Semaphore::new(self.max_sessions));
+        let doors = TaskTracker::new();
+        for door in self.doors {
+            let reception = Reception {
+                shared: Arc::clone(&shared),
+                permits: Arc::clone(&permits),
+                sessions: sessions.clone(),
+                stop: stop.clone(),
+                cut: cut.clone(),
+            };
+            doors.spawn(reception.keep(door));
+        }
+        doors.close();
+        doors.wait().await;
+        sessions.close();
+        if tokio::time::timeout(self.grace, sessions.wait()).await.is_ok() {
+            return Drained::Clean;
+        }
+        let left = sessions.len();
+        // Dropping a session resets its remote: half a message is never taken for a whole one.
+        cut.cancel();
+        sessions.wait().await;
+        Drained::Cut(left)
+    }
+}
+
+/// What stands behind each door.
+struct Reception<R> {
+    shared: Arc<Shared<R>>,
+    permits: Arc<Semaphore>,
+    sessions: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl<R: Resolver> Reception<R> {
+    async fn keep(self, door: Door) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = door.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, client)) => self.receive(&door, stream, client.ip().to_canonical()),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
+            }
+        }
+    }
+
+    fn receive(&self, door: &Door, stream: TcpStream, client: IpAddr) {
+        if !door.allows(client) {
+            tracing::warn!(%client, "turned away: not on the allow-list of this listener");
+            let text = "you may not send mail through this host";
+            let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
+            self.sessions.spawn(turn_away(stream, no));
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            tracing::warn!(%client, "turned away: limits.sessions is reached");
+            let no = Reply::new(
+                Code::SERVICE_NOT_AVAILABLE,
+                EnhancedCode::transient(3, 2),
+                "too many sessions, try again later",
+            );
+            self.sessions.spawn(turn_away(stream, no));
+            return;
+        };
+        let (shared, stop, cut) = (Arc::clone(&self.shared), self.stop.clone(), self.cut.clone());
+        self.sessions.spawn(async move {
+            let _permit = permit;
+            if stream.set_nodelay(true).is_err() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = session::serve(shared, stream, client, stop) => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn turn_away(mut stream: TcpStream, no: Reply) {
+    let mut line = BytesMut::new();
+    no.write(&mut line);
+    // A client that does not take the answer is not waited for.
+    let _ = tokio::time::timeout(TURN_AWAY, async {
+        stream.write_all(&line).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
