@@ -1,16 +1,55 @@
-//! placeholder
-pub mod cli;
-pub mod config;
-pub mod dane;
+//! danelaw is DANE for the mail server you cannot change.
+//!
+//! A mail server that knows nothing of DANE (the *client*) hands its outbound mail to danelaw over loopback. danelaw
+//! finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
+//! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It
+//! keeps no queue: the client owns the mail until the remote has taken it. Nothing is ever sent in cleartext.
+//!
+//! # The road of a message
+//!
+//! Decisions are plain functions from values to values; async code only fetches values and carries out verdicts:
+//!
+//! bytes → [`Command`](smtp::command::Command) → [`RecipientDomain`](smtp::address::RecipientDomain) →
+//! [`Route`](mx::Route) → [`Host`](dns::Host) → [`Associations`](dane::tlsa::Associations) →
+//! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::ready::Ready) → [`Reply`](smtp::reply::Reply) →
+//! [`Outcome`](report::Outcome)
+//!
+//! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it. A
+//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`smtp::dialogue`] says which are
+//!    legal now. MAIL is answered at once and remembered.
+//! 2. The first RCPT of a transaction decides where the mail goes, so that the client hears of trouble before it has
+//!    sent a byte of the message. [`upstream::Connector::connect`] asks the [`dns`] for the domain's MX records and
+//!    [`mx`] orders them. For each exchange in turn: its addresses; the TLSA records, where the address is secure;
+//!    which of them are usable ([`dane::tlsa`]); and by the one table in [`policy`], what a session must prove.
+//! 3. [`upstream::open`] dials, greets and says STARTTLS; [`tls`] shakes hands, and [`dane::verify`] judges the
+//!    certificate chain. Only a session that has met its policy becomes a [`upstream::ready::Ready`], and only on that
+//!    can MAIL be said. Whatever fails is a [`refusal`]: the next exchange is tried, and if none is left, the client is
+//!    told 451 and why, host by host.
+//! 4. MAIL and each RCPT go to the remote, and its answers come back with its name in front. At DATA the remote's 354
+//!    comes first, then ours; the message streams through [`smtp::data`], which lets no second end of data through.
+//! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
+//!    than never. If the client is lost, the remote sees a reset, never an end of data.
+//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event.
+//!
+//! # Modules, in the order of the road
+//!
+//! The pure core comes first (no async, no sockets, no clock); `tests/architecture.rs` holds it to that.
+
+pub mod name;
+pub mod smtp;
+
 pub mod dns;
 pub mod mx;
-pub mod name;
+pub mod dane;
 pub mod policy;
+pub mod reserved;
 pub mod refusal;
+pub mod config;
+
+pub mod tls;
+pub mod wire;
+pub mod upstream;
+pub mod session;
 pub mod report;
 pub mod server;
-pub mod session;
-pub mod smtp;
-pub mod tls;
-pub mod upstream;
-pub mod wire;
+pub mod cli;

@@ -1,0 +1,208 @@
+//! `danelaw run`: open the ports, say what is served, serve, leave quietly.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{EX_CONFIG, EX_OSERR};
+use crate::config::{Config, Log, LogFormat};
+use crate::dns::validating::{self, Validating};
+use crate::name::Name;
+use crate::policy::Rule;
+use crate::reserved::Dialable;
+use crate::server::{Door, Drained, Server};
+use crate::session::{Received, Shared};
+use crate::smtp::dialogue::Us;
+use crate::smtp::extensions::{DomainsPerTransaction, Offer};
+use crate::tls::Tls;
+use crate::upstream::Connector;
+
+/// Where the system's resolvers are listed.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How often a resolver that cannot carry DNSSEC is tried again, and a good one looked after.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the proxy did not start, with the exit code that says so.
+struct Failed {
+    code: u8,
+    why: String,
+}
+
+impl Failed {
+    fn config(why: impl ToString) -> Self {
+        Self { code: EX_CONFIG, why: why.to_string() }
+    }
+
+    fn system(why: impl ToString) -> Self {
+        Self { code: EX_OSERR, why: why.to_string() }
+    }
+}
+
+/// Runs the proxy until SIGTERM or SIGINT.
+pub(super) fn run(config: &Config) -> ExitCode {
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { code, why }) => {
+            eprintln!("danelaw: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(config: &Config) -> Result<(), Failed> {
+    init_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
+    runtime.block_on(serve(config))
+}
+
+fn init_log(log: &Log) -> Result<(), Failed> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| Failed::config(format!("log.filter: {error}")))?;
+    let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => log_to.with_ansi(false).init(),
+        LogFormat::Json => log_to.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Ok(())
+}
+
+async fn serve(config: &Config) -> Result<(), Failed> {
+    // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()];
+    let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
+    let hostname = hostname(config)?;
+    let servers = servers(config)?;
+    let dns = resolver(config, servers.clone())?;
+    let shared = Arc::new(shared(config, hostname, dns)?);
+    let mut doors = Vec::new();
+    for listener in &config.listener {
+        let door = Door::open(listener.address, listener.allowed())
+            .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
+        doors.push(door);
+    }
+    announce(config, &doors, &servers);
+    let stop = CancellationToken::new();
+    let probes = tokio::spawn(watch_resolvers(Arc::clone(&shared)));
+    tokio::spawn(stop_at(signals, stop.clone()));
+    let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
+    let drained = server.run(shared, stop).await;
+    probes.abort();
+    match drained {
+        Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
+        Drained::Cut(sessions) => {
+            tracing::warn!(sessions, "stopped; these sessions were cut, and their clients still have the mail");
+        }
+    }
+    Ok(())
+}
+
+/// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
+fn hostname(config: &Config) -> Result<Name, Failed> {
+    if let Some(name) = &config.hostname {
+        return Ok(name.clone());
+    }
+    let system = hostname::get().map_err(Failed::system)?;
+    Name::parse(&format!("danelaw.{}", system.to_string_lossy())).map_err(|error| {
+        Failed::config(format!("hostname: the system's host name {} does not do ({error}); set one", system.display()))
+    })
+}
+
+fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
+    if !config.dns.servers.is_empty() {
+        return Ok(config.dns.servers.iter().map(|server| server.0).collect());
+    }
+    validating::system_servers(Path::new(RESOLV_CONF))
+        .map_err(|error| Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not help: {error}")))
+}
+
+fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
+    let dns = &config.dns;
+    Validating::new(&validating::Settings {
+        servers,
+        trust_anchor: dns.trust_anchor.clone(),
+        timeout: dns.timeout,
+        attempts: dns.attempts,
+        deadline: dns.deadline,
+    })
+    .map_err(|error| Failed::config(format!("dns: {error}")))
+}
+
+fn shared(config: &Config, hostname: Name, dns: Validating) -> Result<Shared<Validating>, Failed> {
+    let mut own_names: Vec<Name> = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
+    own_names.push(hostname.clone());
+    Ok(Shared {
+        connector: Connector {
+            dns,
+            tls: Tls::new().map_err(Failed::system)?,
+            rule: Rule { level: config.tls.level, insecure_mx: config.tls.insecure_mx },
+            dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
+            port: config.remote.port,
+            max_addresses: config.remote.addresses,
+            own_names,
+            timeouts: config.timeouts.clone(),
+        },
+        us: Us {
+            hostname: hostname.to_string(),
+            offer: Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One },
+            max_recipients: config.limits.recipients,
+        },
+        ehlo_name: config.ehlo_name.clone(),
+        received: if config.received { Received::Add } else { Received::Omit },
+        bare_newlines: config.limits.bare_newlines,
+        timeouts: config.timeouts.clone(),
+    })
+}
+
+/// One line that says what is open, for whom, and on whose word the mail will go.
+fn announce(config: &Config, doors: &[Door], servers: &[SocketAddr]) {
+    let addresses: Vec<String> =
+        doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
+    let clients: Vec<String> =
+        config.listener.iter().flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
+    let resolvers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = addresses.join(" "),
+        clients = clients.join(" "),
+        resolvers = resolvers.join(" "),
+        level = ?config.tls.level,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+}
+
+/// Says when the resolvers cannot carry DNSSEC, and when they can again. Mail is deferred by the lookups themselves.
+async fn watch_resolvers(shared: Arc<Shared<Validating>>) {
+    let mut last = None;
+    loop {
+        let state = shared.connector.dns.probe().await.map_err(|failure| failure.to_string());
+        if last.as_ref() != Some(&state) {
+            match &state {
+                Ok(()) => tracing::info!("the resolvers carry DNSSEC: the root validates"),
+                Err(why) => tracing::error!(
+                    %why,
+                    "the resolvers cannot carry DNSSEC, so all mail is deferred; set dns.servers to resolvers that pass \
+                     DNSSEC records on"
+                ),
+            }
+            last = Some(state);
+        }
+        tokio::time::sleep(PROBE_EVERY).await;
+    }
+}
+
+async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
+    let (first, second) = signals.split_at_mut(1);
+    if let (Some(terminate), Some(interrupt)) = (first.first_mut(), second.first_mut()) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new sessions, open transactions may finish");
+    }
+    stop.cancel();
+}
