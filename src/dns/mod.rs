@@ -8,7 +8,11 @@
 //!
 //! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port.
 
+mod canonical;
+mod denial;
 mod hops;
+mod reply;
+mod setup;
 pub mod validating;
 
 use std::fmt;

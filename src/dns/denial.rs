@@ -1,0 +1,257 @@
+//! What signed NSEC and NSEC3 records prove: that a name or a type does not exist, that no closer name than a wildcard
+//! does, that a delegation is unsigned (RFC 4035 §5.4, RFC 5155 §8, RFC 6840 §4).
+//!
+//! This is where a downgrade would begin: whoever can make a validator believe "there is no TLSA record" or "this zone
+//! is unsigned" has switched DANE off. So the rules are applied here once more, on records whose signatures were
+//! verified, whatever the library concluded. Records of one zone are evidence about names of that zone only: the zone
+//! is the *signer*, never a name that the sender of the reply can choose.
+
+use super::Security;
+use super::canonical::CanonicalName;
+use super::reply::{Data, Nsec, Nsec3, Nsec3Hash, Nsec3Parameters, Proof, RrSet, Rtype};
+
+/// More iterations than this are not computed. RFC 9276 §3.2 lets a validator fail above a limit of its choice; the
+/// other choice, "insecure", would let a zone's own parameters switch DANE off.
+pub(super) const MAX_ITERATIONS: u16 = 500;
+
+/// How something is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// The name exists and has no record of the type.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+}
+
+/// The verified NSEC or NSEC3 records of one zone.
+pub(super) enum Evidence<'a> {
+    Nsec(NsecChain<'a>),
+    Nsec3(Nsec3Chain<'a>),
+}
+
+impl<'a> Evidence<'a> {
+    /// The records that speak about `name`: of the signers at or above it, the closest.
+    pub(super) fn about(name: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash) -> Option<Self> {
+        let closest = sets
+            .iter()
+            .filter_map(denial_signer)
+            .filter(|signer| name.is_at_or_below(signer))
+            .max_by_key(|signer| signer.depth())?;
+        Self::of_zone(closest, sets, hash)
+    }
+
+    /// The records that `zone` signed; nothing where NSEC and NSEC3 are mixed (RFC 5155 §7.1) or parameters differ.
+    pub(super) fn of_zone(zone: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash) -> Option<Self> {
+        let ours = || sets.iter().filter(|set| denial_signer(set) == Some(zone));
+        let nsec: Vec<_> = ours().filter_map(nsec_record).collect();
+        let nsec3: Vec<_> = ours().filter_map(|set| nsec3_record(set, zone)).collect();
+        match (nsec.is_empty(), nsec3.first()) {
+            (false, None) => Some(Self::Nsec(NsecChain { zone: zone.clone(), records: nsec })),
+            (true, Some((_, first))) => {
+                let parameters = first.parameters.clone();
+                // RFC 5155 §8.2: records of differing parameters are no chain.
+                let uniform = nsec3.iter().all(|(_, record)| record.parameters == parameters);
+                let affordable = parameters.iterations <= MAX_ITERATIONS;
+                (uniform && affordable)
+                    .then(|| Self::Nsec3(Nsec3Chain { zone: zone.clone(), records: nsec3, parameters, hash }))
+            }
+            (true, None) | (false, Some(_)) => None,
+        }
+    }
+
+    /// What is proven missing, if the type at this name is. Insecure where an opt-out span is all there is: it leaves
+    /// open whether an unsigned delegation of that name exists (RFC 5155 §9.2).
+    pub(super) fn denial(&self, name: &CanonicalName, rtype: Rtype) -> Option<(Denied, Security)> {
+        match self {
+            Self::Nsec(chain) => chain.denial(name, rtype).map(|denied| (denied, Security::Secure)),
+            Self::Nsec3(chain) => chain.denial(name, rtype),
+        }
+    }
+
+    /// Whether records that a wildcard of `labels` labels made are proven to be the right ones for this name: neither
+    /// the name nor anything between it and the wildcard's parent exists (RFC 4035 §5.3.4, RFC 5155 §8.8).
+    pub(super) fn expansion(&self, name: &CanonicalName, labels: usize) -> Option<Security> {
+        match self {
+            Self::Nsec(chain) => {
+                let encloser = chain.closest_encloser(name)?;
+                (encloser.depth() == labels).then_some(Security::Secure)
+            }
+            Self::Nsec3(chain) => chain.covering(&name.ancestor(labels + 1)).map(opt_out_security),
+        }
+    }
+
+    /// Whether a delegation at this very name is proven to be unsigned (RFC 4035 §5.2, RFC 5155 §8.9, RFC 6840 §4.4).
+    pub(super) fn unsigned_delegation(&self, name: &CanonicalName) -> bool {
+        match self {
+            Self::Nsec(chain) => chain.at(name).is_some_and(|record| record.types.is_unsigned_delegation()),
+            Self::Nsec3(chain) => match chain.at(name) {
+                Some(record) => record.types.is_unsigned_delegation(),
+                // RFC 5155 §6: an opt-out span stands for unsigned delegations right below the closest encloser. It
+                // says nothing of deeper names, which may lie in a signed zone that is delegated from here.
+                None => chain
+                    .closest_encloser(name)
+                    .is_some_and(|(encloser, cover)| cover.opt_out && encloser.depth() + 1 == name.depth()),
+            },
+        }
+    }
+}
+
+fn denial_signer(set: &RrSet) -> Option<&CanonicalName> {
+    match &set.proof {
+        Proof::Secure(signature) if [Rtype::NSEC, Rtype::NSEC3].contains(&set.rtype) => Some(&signature.signer),
+        Proof::Secure(_) | Proof::Insecure | Proof::Unproven(_) => None,
+    }
+}
+
+fn nsec_record(set: &RrSet) -> Option<(&CanonicalName, &Nsec)> {
+    match set.records.as_slice() {
+        [Data::Nsec(record)] if is_unexpanded(set) => Some((&set.owner, record)),
+        _ => None,
+    }
+}
+
+fn nsec3_record<'a>(set: &'a RrSet, zone: &CanonicalName) -> Option<(Vec<u8>, &'a Nsec3)> {
+    match set.records.as_slice() {
+        // RFC 5155 §3: the owner is one label, the hash, below the apex.
+        [Data::Nsec3(record)] if is_unexpanded(set) && set.owner.parent() == *zone => {
+            Some((base32hex(set.owner.leftmost()?)?, record))
+        }
+        _ => None,
+    }
+}
+
+/// RFC 4035 §5.4: only an NSEC whose owner was not made from a wildcard proves that its owner exists.
+fn is_unexpanded(set: &RrSet) -> bool {
+    let stars = usize::from(set.owner.leftmost() == Some(b"*"));
+    match &set.proof {
+        Proof::Secure(signature) => signature.labels == set.owner.depth() - stars,
+        Proof::Insecure | Proof::Unproven(_) => false,
+    }
+}
+
+fn opt_out_security(cover: &Nsec3) -> Security {
+    if cover.opt_out { Security::Insecure } else { Security::Secure }
+}
+
+/// NSEC records of one zone.
+pub(super) struct NsecChain<'a> {
+    zone: CanonicalName,
+    records: Vec<(&'a CanonicalName, &'a Nsec)>,
+}
+
+impl NsecChain<'_> {
+    fn at(&self, name: &CanonicalName) -> Option<&Nsec> {
+        self.records.iter().find(|(owner, _)| *owner == name).map(|(_, record)| *record)
+    }
+
+    /// The record in whose gap the name falls, and its owner.
+    fn covering(&self, name: &CanonicalName) -> Option<(&CanonicalName, &Nsec)> {
+        self.records.iter().copied().find(|(owner, record)| {
+            // RFC 6840 §4.1: nothing is proven about names below a cut or a DNAME by the record at it.
+            let beyond = record.types.ends_the_zone() && name.is_below(owner);
+            // RFC 4034 §4.1.1: the last record of a zone points back to the apex.
+            let before_next = name < &record.next || record.next == self.zone;
+            !beyond && *owner < name && before_next && name.is_at_or_below(&self.zone)
+        })
+    }
+
+    /// The deepest existing ancestor of a name that does not exist (RFC 4592 §3.3.1), told by the neighbours in the
+    /// gap: they exist, and so does whatever they share with the name. `None` for an empty non-terminal, which exists.
+    fn closest_encloser(&self, name: &CanonicalName) -> Option<CanonicalName> {
+        let (owner, record) = self.covering(name)?;
+        if record.next.is_below(name) {
+            return None;
+        }
+        let (left, right) = (name.common_ancestor(owner), name.common_ancestor(&record.next));
+        Some(if left.depth() >= right.depth() { left } else { right })
+    }
+
+    fn denial(&self, name: &CanonicalName, rtype: Rtype) -> Option<Denied> {
+        if let Some(record) = self.at(name) {
+            return record.types.deny(rtype).then_some(Denied::NoData);
+        }
+        if self.covering(name)?.1.next.is_below(name) {
+            return Some(Denied::NoData); // An empty non-terminal (RFC 8020 §2).
+        }
+        let wildcard = self.closest_encloser(name)?.wildcard();
+        if let Some(record) = self.at(&wildcard) {
+            return record.types.deny(rtype).then_some(Denied::NoData);
+        }
+        // RFC 4035 §5.4: a gap for the name is not enough, the wildcard must be missing as well.
+        self.covering(&wildcard).map(|_| Denied::NxDomain)
+    }
+}
+
+/// NSEC3 records of one zone, all of the same parameters, by the hash of their owner.
+pub(super) struct Nsec3Chain<'a> {
+    zone: CanonicalName,
+    records: Vec<(Vec<u8>, &'a Nsec3)>,
+    parameters: Nsec3Parameters,
+    hash: Nsec3Hash,
+}
+
+impl Nsec3Chain<'_> {
+    fn at(&self, name: &CanonicalName) -> Option<&Nsec3> {
+        let hashed = self.hashed(name)?;
+        self.records.iter().find(|(owner, _)| *owner == hashed).map(|(_, record)| *record)
+    }
+
+    fn covering(&self, name: &CanonicalName) -> Option<&Nsec3> {
+        let hashed = self.hashed(name)?;
+        let covers = |owner: &Vec<u8>, next: &Vec<u8>| {
+            if owner < next { *owner < hashed && hashed < *next } else { *owner < hashed || hashed < *next }
+        };
+        self.records.iter().find(|(owner, record)| covers(owner, &record.next)).map(|(_, record)| *record)
+    }
+
+    fn hashed(&self, name: &CanonicalName) -> Option<Vec<u8>> {
+        if name.is_at_or_below(&self.zone) { (self.hash)(name, &self.parameters) } else { None }
+    }
+
+    /// The closest encloser proof of RFC 5155 §8.3: the deepest proper ancestor that has a record, and the record in
+    /// whose gap the next closer name falls.
+    fn closest_encloser(&self, name: &CanonicalName) -> Option<(CanonicalName, &Nsec3)> {
+        for depth in (self.zone.depth()..name.depth()).rev() {
+            let ancestor = name.ancestor(depth);
+            if let Some(record) = self.at(&ancestor) {
+                // RFC 5155 §8.3, RFC 6840 §4.1: below a cut or a DNAME this zone has nothing to say.
+                if record.types.ends_the_zone() {
+                    return None;
+                }
+                return self.covering(&name.ancestor(depth + 1)).map(|cover| (ancestor, cover));
+            }
+        }
+        None
+    }
+
+    fn denial(&self, name: &CanonicalName, rtype: Rtype) -> Option<(Denied, Security)> {
+        if let Some(record) = self.at(name) {
+            return record.types.deny(rtype).then_some((Denied::NoData, Security::Secure));
+        }
+        let (encloser, cover) = self.closest_encloser(name)?;
+        let wildcard = encloser.wildcard();
+        if let Some(record) = self.at(&wildcard) {
+            return record.types.deny(rtype).then_some((Denied::NoData, opt_out_security(cover)));
+        }
+        self.covering(&wildcard).map(|_| (Denied::NxDomain, opt_out_security(cover)))
+    }
+}
+
+/// Reads the owner label of an NSEC3 record (RFC 4648 §7, without padding).
+fn base32hex(label: &[u8]) -> Option<Vec<u8>> {
+    let (mut octets, mut bits, mut filled) = (Vec::new(), 0_u32, 0_u32);
+    for &digit in label {
+        let value = match digit.to_ascii_lowercase() {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ b'a'..=b'v' => digit - b'a' + 10,
+            _ => return None,
+        };
+        bits = ((bits << 5) | u32::from(value)) & 0xfff;
+        filled += 5;
+        if filled >= 8 {
+            filled -= 8;
+            octets.push(((bits >> filled) & 0xff) as u8);
+        }
+    }
+    Some(octets)
+}

@@ -1,0 +1,174 @@
+//! One reply of a name server, reduced to plain data: which record sets it holds and whether each is signed.
+//!
+//! The adapter makes these values out of its library's messages and checks signatures on the way; what the records
+//! *mean* is decided by [`hops`](super::hops) and [`denial`](super::denial), which know nothing of that library.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::canonical::CanonicalName;
+use super::{Mx, RawTlsa};
+
+/// A record type by its number (RFC 3597 §5: unknown ones are as good as known ones).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Rtype(pub(super) u16);
+
+impl Rtype {
+    pub(super) const A: Self = Self(1);
+    pub(super) const NS: Self = Self(2);
+    pub(super) const CNAME: Self = Self(5);
+    pub(super) const SOA: Self = Self(6);
+    pub(super) const MX: Self = Self(15);
+    pub(super) const AAAA: Self = Self(28);
+    pub(super) const DNAME: Self = Self(39);
+    pub(super) const DS: Self = Self(43);
+    pub(super) const NSEC: Self = Self(47);
+    pub(super) const NSEC3: Self = Self(50);
+    pub(super) const TLSA: Self = Self(52);
+
+    /// The name of a type that danelaw asks for.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::AAAA => "AAAA",
+            Self::DS => "DS",
+            Self::MX => "MX",
+            Self::SOA => "SOA",
+            Self::TLSA => "TLSA",
+            _ => "other",
+        }
+    }
+}
+
+/// The one signature by which a record set was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signature {
+    /// The apex of the zone that signed (RFC 4035 §5.3.1).
+    pub(super) signer: CanonicalName,
+    /// The labels of the owner as it stands in the zone, a leading `*` not counted (RFC 4034 §3.1.3). Fewer than the
+    /// owner has: the records were made from a wildcard.
+    pub(super) labels: usize,
+}
+
+/// What is known of one record set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Signed, and the key is reached from a trust anchor.
+    Secure(Signature),
+    /// The library says that it lies below an unsigned delegation. A claim: see [`hops::Status`](super::hops::Status).
+    Insecure,
+    /// Bogus, indeterminate, or anything else that is neither.
+    Unproven(&'static str),
+}
+
+/// The records of one type at one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RrSet {
+    pub(super) owner: CanonicalName,
+    pub(super) rtype: Rtype,
+    pub(super) proof: Proof,
+    pub(super) records: Vec<Data>,
+}
+
+/// The RDATA of the types that matter here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Data {
+    Mx(Mx),
+    Address(IpAddr),
+    Tlsa(RawTlsa),
+    Ds(DsSupport),
+    /// The target of a CNAME or a DNAME.
+    Alias(CanonicalName),
+    Nsec(Nsec),
+    Nsec3(Nsec3),
+    /// Any other type.
+    Other,
+}
+
+/// Whether this validator can follow a DS record at all (RFC 4035 §5.2: algorithms nobody here knows do not bind).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DsSupport {
+    Supported,
+    Unsupported,
+}
+
+/// The types that exist at a name (RFC 4034 §4.1.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Types(pub(super) BTreeSet<u16>);
+
+impl Types {
+    pub(super) fn has(&self, rtype: Rtype) -> bool {
+        self.0.contains(&rtype.0)
+    }
+
+    /// The owner is a zone cut seen from above: it has NS and is no apex.
+    pub(super) fn is_cut(&self) -> bool {
+        self.has(Rtype::NS) && !self.has(Rtype::SOA)
+    }
+
+    /// Names below the owner are somebody else's business: it is a cut or has a DNAME (RFC 6840 §4.1).
+    pub(super) fn ends_the_zone(&self) -> bool {
+        self.is_cut() || self.has(Rtype::DNAME)
+    }
+
+    /// Whether a type that is not in the list is proven absent at the owner (RFC 4035 §5.4, RFC 5155 §8.5).
+    pub(super) fn deny(&self, rtype: Rtype) -> bool {
+        // RFC 6840 §4.1: the parent's record at a cut speaks of DS alone; RFC 4035 §5.2: the child's never does.
+        let other_side = if rtype == Rtype::DS { self.has(Rtype::SOA) } else { self.is_cut() };
+        !other_side && !self.has(rtype) && !self.has(Rtype::CNAME)
+    }
+
+    /// A delegation whose child the parent left unsigned (RFC 6840 §4.4: NS must be there, or it is no delegation).
+    pub(super) fn is_unsigned_delegation(&self) -> bool {
+        self.is_cut() && !self.has(Rtype::DS)
+    }
+}
+
+/// An NSEC record (RFC 4034 §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nsec {
+    pub(super) next: CanonicalName,
+    pub(super) types: Types,
+}
+
+/// An NSEC3 record (RFC 5155 §3.1). Its hash algorithm is SHA-1, the only one there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nsec3 {
+    pub(super) opt_out: bool,
+    pub(super) parameters: Nsec3Parameters,
+    pub(super) next: Vec<u8>,
+    pub(super) types: Types,
+}
+
+/// How the names of an NSEC3 chain are hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nsec3Parameters {
+    pub(super) iterations: u16,
+    pub(super) salt: Vec<u8>,
+}
+
+/// The hash function of RFC 5155 §5, which the adapter lends.
+pub(super) type Nsec3Hash = fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>>;
+
+/// The two response codes that are answers; every other one is a failure before it gets here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rcode {
+    NoError,
+    NxDomain,
+}
+
+/// What the library's own check of denials said about the whole reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LibraryVerdict {
+    Accepted,
+    Rejected,
+}
+
+/// One reply. Additional records are not in it: nothing is ever decided by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) rcode: Rcode,
+    pub(super) verdict: LibraryVerdict,
+    pub(super) answers: Vec<RrSet>,
+    pub(super) authorities: Vec<RrSet>,
+}

@@ -1,0 +1,191 @@
+//! Between the DNS library's values and ours.
+//!
+//! Whatever the library may add in a later version ends in a failure here: every match on its types has an arm for the
+//! unknown, and none of those arms is an answer.
+
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3};
+use hickory_resolver::proto::dnssec::{Nsec3HashAlgorithm, Proof as LibraryProof};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::serialize::binary::BinEncodable;
+
+use super::super::canonical::CanonicalName;
+use super::super::reply::{
+    Data, DsSupport, LibraryVerdict, Nsec, Nsec3, Nsec3Parameters, Proof, Rcode, Reply, RrSet, Rtype, Signature, Types,
+};
+use super::super::{FailureReason, Mx, MxTarget, RawTlsa};
+
+/// A reply, as far as anything is decided by it.
+///
+/// # Errors
+/// A response code that is no answer, a truncated message, or records that cannot be read.
+pub(super) fn reply(message: &Message, verdict: LibraryVerdict) -> Result<Reply, FailureReason> {
+    // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
+    if message.metadata.truncation {
+        return Err(FailureReason::Malformed("truncated".to_owned()));
+    }
+    let rcode = match message.metadata.response_code {
+        ResponseCode::NoError => Rcode::NoError,
+        ResponseCode::NXDomain => Rcode::NxDomain,
+        other => return Err(FailureReason::Refused(other.to_string())),
+    };
+    Ok(Reply { rcode, verdict, answers: sets(&message.answers)?, authorities: sets(&message.authorities)? })
+}
+
+/// Groups records into sets, each with the proof that all its records share.
+fn sets(records: &[Record]) -> Result<Vec<RrSet>, FailureReason> {
+    let mut sets: Vec<RrSet> = Vec::new();
+    for record in records {
+        let rtype = Rtype(record.record_type().into());
+        if record.record_type() == RecordType::RRSIG {
+            continue;
+        }
+        let (owner, data) = (canonical(&record.name), data(&record.data)?);
+        let proof = proof(record, records);
+        match sets.iter_mut().find(|set| set.owner == owner && set.rtype == rtype) {
+            Some(set) => {
+                if set.proof != proof {
+                    set.proof = Proof::Unproven("records of one set differ in their proof");
+                }
+                set.records.push(data);
+            }
+            None => sets.push(RrSet { owner, rtype, proof, records: vec![data] }),
+        }
+    }
+    Ok(sets)
+}
+
+fn proof(record: &Record, section: &[Record]) -> Proof {
+    match record.proof {
+        LibraryProof::Secure => match signature(record, section) {
+            Some(signature) => Proof::Secure(signature),
+            None => Proof::Unproven("no signature was verified"),
+        },
+        LibraryProof::Insecure => Proof::Insecure,
+        LibraryProof::Bogus => Proof::Unproven("no valid signature leads to a trust anchor"),
+        LibraryProof::Indeterminate => Proof::Unproven("indeterminate"),
+    }
+}
+
+/// The signature that the library marked as the one it verified the record's set by.
+fn signature(record: &Record, section: &[Record]) -> Option<Signature> {
+    section
+        .iter()
+        .filter(|candidate| candidate.proof == LibraryProof::Secure && candidate.name == record.name)
+        .filter_map(|candidate| match &candidate.data {
+            RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig),
+            _ => None,
+        })
+        .map(|rrsig| rrsig.input())
+        .filter(|input| input.type_covered == record.record_type())
+        .map(|input| Signature { signer: canonical(&input.signer_name), labels: usize::from(input.num_labels) })
+        // There is one. Were there two, the one that asks for more proof would count.
+        .min_by_key(|signature| signature.labels)
+}
+
+fn data(rdata: &RData) -> Result<Data, FailureReason> {
+    Ok(match rdata {
+        RData::MX(mx) => Data::Mx(Mx { preference: mx.preference, target: mx_target(&canonical(&mx.exchange)) }),
+        RData::A(address) => Data::Address(address.0.into()),
+        RData::AAAA(address) => Data::Address(address.0.into()),
+        RData::TLSA(tlsa) => {
+            let octets = tlsa.to_bytes().map_err(|error| FailureReason::Malformed(error.to_string()))?;
+            Data::Tlsa(RawTlsa(octets))
+        }
+        RData::CNAME(target) => Data::Alias(canonical(&target.0)),
+        RData::DNSSEC(DNSSECRData::DS(ds)) => Data::Ds(ds_support(ds)),
+        RData::DNSSEC(DNSSECRData::NSEC(nsec)) => Data::Nsec(nsec_data(nsec)),
+        RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => Data::Nsec3(nsec3_data(nsec3)),
+        RData::Unknown { code: RecordType::DNAME, rdata } => Data::Alias(dname_target(&rdata.anything)?),
+        _ => Data::Other,
+    })
+}
+
+fn mx_target(exchange: &CanonicalName) -> MxTarget {
+    match exchange.to_name() {
+        Ok(name) if name.is_root() => MxTarget::Root,
+        Ok(name) => MxTarget::Host(name),
+        Err(_) => MxTarget::Invalid(exchange.to_string()),
+    }
+}
+
+fn ds_support(ds: &DS) -> DsSupport {
+    if ds.algorithm().is_supported() && ds.digest_type().is_supported() {
+        DsSupport::Supported
+    } else {
+        DsSupport::Unsupported
+    }
+}
+
+fn nsec_data(nsec: &NSEC) -> Nsec {
+    Nsec { next: canonical(nsec.next_domain_name()), types: types(nsec.type_bit_maps()) }
+}
+
+fn nsec3_data(nsec3: &NSEC3) -> Nsec3 {
+    // RFC 5155 §11: SHA-1 is the only hash algorithm; the library reads no other.
+    let Nsec3HashAlgorithm::SHA1 = nsec3.hash_algorithm();
+    Nsec3 {
+        opt_out: nsec3.opt_out(),
+        parameters: Nsec3Parameters { iterations: nsec3.iterations(), salt: nsec3.salt().to_vec() },
+        next: nsec3.next_hashed_owner_name().to_vec(),
+        types: types(nsec3.type_bit_maps()),
+    }
+}
+
+fn types(types: impl Iterator<Item = RecordType>) -> Types {
+    Types(types.map(u16::from).collect())
+}
+
+/// The library does not read DNAME records. Their target is a name that is never compressed (RFC 3597 §4).
+fn dname_target(rdata: &[u8]) -> Result<CanonicalName, FailureReason> {
+    let malformed = || FailureReason::Malformed("a DNAME record that cannot be read".to_owned());
+    let (mut labels, mut rest) = (Vec::new(), rdata);
+    loop {
+        let (&length, after) = rest.split_first().ok_or_else(malformed)?;
+        match (usize::from(length), after) {
+            (0, []) => return Ok(CanonicalName::from_labels(labels.into_iter())),
+            (1..=63, _) => {
+                let (label, after) = after.split_at_checked(usize::from(length)).ok_or_else(malformed)?;
+                labels.push(label);
+                rest = after;
+            }
+            _ => return Err(malformed()),
+        }
+    }
+}
+
+fn canonical(name: &Name) -> CanonicalName {
+    CanonicalName::from_labels(name.iter())
+}
+
+/// The name as the library has it.
+///
+/// # Errors
+/// It is too long, which a name that came out of a reply never is.
+pub(super) fn library_name(name: &CanonicalName) -> Result<Name, FailureReason> {
+    let mut name = Name::from_labels(name.labels()).map_err(|_| FailureReason::NameTooLong)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// The hash of RFC 5155 §5.
+pub(super) fn nsec3_hash(name: &CanonicalName, parameters: &Nsec3Parameters) -> Option<Vec<u8>> {
+    let name = library_name(name).ok()?;
+    let digest = Nsec3HashAlgorithm::SHA1.hash(&parameters.salt, &name, parameters.iterations).ok()?;
+    Some(digest.as_ref().to_vec())
+}
+
+/// Why there was no reply.
+pub(super) fn failure(error: &NetError) -> FailureReason {
+    match error {
+        NetError::Timeout => FailureReason::Timeout,
+        NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(code.to_string()),
+        NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. }) => FailureReason::Bogus(error.to_string()),
+        NetError::Proto(_)
+        | NetError::QueryCaseMismatch
+        | NetError::ForeignClassRecord { .. }
+        | NetError::Truncated => FailureReason::Malformed(error.to_string()),
+        _ => FailureReason::Network(error.to_string()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The way to the name servers below the validator: bounded, and without what is never used.
+//!
+//! The validator fetches the keys and delegations above a name again for every record set it checks. They are
+//! remembered here for a short time, *as they came*: nothing in this memory has been validated, and each use of it is
+//! validated anew. So a forged reply in it can make a lookup fail for that time, and do nothing else.
+//!
+//! The library's own memory of finished validations is switched off in exchange. It finds a verdict by 64 bits of an
+//! unkeyed hash of the records, and a verdict should rest on more than that.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, Stream};
+use hickory_resolver::NameServerPool;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query};
+use hickory_resolver::proto::rr::{Record, RecordType};
+use tokio::sync::Semaphore;
+
+/// How many questions may be on their way at once.
+const IN_FLIGHT: usize = 200;
+/// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
+pub(super) const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
+/// How many replies about keys and delegations are remembered.
+const MEMORY: usize = 4096;
+/// Larger replies are not remembered, which bounds the memory in octets as well.
+const MEMORY_OCTETS: usize = 4096;
+/// How long at most (RFC 9520 §3.2 bounds failures by 5 minutes; a forged reply is one).
+const MEMORY_TTL: Duration = Duration::from_secs(60);
+
+/// A reply, or the library's word for an empty one.
+type Exchange = Result<DnsResponse, NetError>;
+
+/// Asks the configured servers.
+#[derive(Clone)]
+pub(super) struct Upstream {
+    pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
+    permits: Arc<Semaphore>,
+    memory: Arc<Mutex<HashMap<Query, (Instant, Exchange)>>>,
+}
+
+impl Upstream {
+    pub(super) fn new(pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>) -> Self {
+        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::default() }
+    }
+
+    async fn exchange(self, request: DnsRequest) -> Exchange {
+        let query = request.queries.first().cloned().ok_or(NetError::Message("a request without a question"))?;
+        if let Some(remembered) = self.recall(&query) {
+            return remembered;
+        }
+        let reply = {
+            // The semaphore is never closed; should that change, the lookup fails.
+            let _permit = self.permits.acquire().await.map_err(|_| NetError::NoConnections)?;
+            self.pool.send(request).first_answer().await
+        };
+        let reply = reply.map(|response| relevant(response, &query));
+        self.remember(&query, &reply);
+        reply
+    }
+
+    fn recall(&self, query: &Query) -> Option<Exchange> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.get(query).filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
+    }
+
+    fn remember(&self, query: &Query, reply: &Exchange) {
+        let Some(ttl) = memory_ttl(query, reply) else { return };
+        let now = Instant::now();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() >= MEMORY {
+            memory.retain(|_, (until, _)| now < *until);
+        }
+        if memory.len() < MEMORY {
+            memory.insert(query.clone(), (now + ttl, reply.clone()));
+        }
+    }
+}
+
+impl DnsHandle for Upstream {
+    type Response = Pin<Box<dyn Stream<Item = Exchange> + Send>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        Box::pin(stream::once(self.clone().exchange(request)))
+    }
+}
+
+/// Leaves out what is never used: additional records, and authority records that deny nothing. Each of their sets
+/// would be validated, at the price of several questions, and then ignored.
+fn relevant(mut response: DnsResponse, query: &Query) -> DnsResponse {
+    response.additionals.clear();
+    if query.query_type() != RecordType::NS {
+        response.authorities.retain(|record| {
+            matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
+        });
+    }
+    response
+}
+
+/// How long a reply is remembered; `None` for anything but keys, delegations and their denials.
+fn memory_ttl(query: &Query, reply: &Exchange) -> Option<Duration> {
+    if !matches!(query.query_type(), RecordType::DNSKEY | RecordType::DS | RecordType::NS) {
+        return None;
+    }
+    let ttl = match reply {
+        Ok(response) if response.as_buffer().len() > MEMORY_OCTETS => None,
+        Ok(response) => least_ttl(response.answers.iter().chain(&response.authorities)),
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            least_ttl(none.authorities.iter().flat_map(|all| all.iter()))
+        }
+        Err(_) => None,
+    };
+    ttl.map(|ttl| ttl.min(MEMORY_TTL))
+}
+
+fn least_ttl<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Duration> {
+    records.map(|record| record.ttl).min().map(|seconds| Duration::from_secs(seconds.into()))
+}
