@@ -119,3 +119,97 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
     exchanges.truncate(MAX_EXCHANGES);
     Ok(exchanges)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect(text)
+    }
+
+    fn host(preference: u16, text: &str) -> Mx {
+        Mx { preference, target: MxTarget::Host(name(text)) }
+    }
+
+    fn lookup(answer: Answer<Mx>) -> Lookup<Mx> {
+        Lookup { asked: name("example"), aliases: Vec::new(), end: Security::Secure, answer }
+    }
+
+    fn order(records: Vec<Mx>) -> Result<Vec<String>, NoRoute> {
+        let ours = [name("us.example")];
+        let route = route(&lookup(Answer::Records(records)), Here { names: &ours, seed: 1 })?;
+        Ok(route.exchanges().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn lower_preferences_first() {
+        // C7.
+        let records = vec![host(20, "b.example"), host(10, "a.example"), host(30, "c.example")];
+        assert_eq!(order(records).unwrap(), ["a.example", "b.example", "c.example"]);
+    }
+
+    #[test]
+    fn equal_preferences_in_random_order() {
+        // C8: each of three hosts comes first about as often as the others.
+        let mut first = std::collections::HashMap::new();
+        for seed in 0..3000 {
+            let records = vec![host(10, "a.example"), host(10, "b.example"), host(10, "c.example"), host(5, "z.example")];
+            let route = route(&lookup(Answer::Records(records)), Here { names: &[], seed }).unwrap();
+            assert_eq!(route.exchanges()[0], name("z.example"));
+            *first.entry(route.exchanges()[1].clone()).or_insert(0) += 1;
+        }
+        assert_eq!(first.len(), 3);
+        assert!(first.values().all(|&count| (800..1200).contains(&count)), "{first:?}");
+    }
+
+    #[test]
+    fn the_domain_itself_only_where_there_is_no_mx() {
+        // C5: an empty answer, and nothing else, makes the domain its own exchange.
+        let found = route(&lookup(Answer::NoData), Here { names: &[], seed: 0 }).unwrap();
+        assert_eq!((found.source, found.exchanges()), (Source::Implicit, [name("example")].as_slice()));
+        // C3.
+        let missing = route(&lookup(Answer::NxDomain), Here { names: &[], seed: 0 });
+        assert_eq!(missing, Err(NoRoute::NoDomain(name("example"))));
+    }
+
+    #[test]
+    fn null_mx_and_targets_that_are_no_hosts() {
+        let root = |preference| Mx { preference, target: MxTarget::Root };
+        let invalid = Mx { preference: 1, target: MxTarget::Invalid("192.0.2.1".into()) };
+        // C13.
+        assert_eq!(order(vec![root(0)]), Err(NoRoute::NullMx(name("example"))));
+        // C14: the publisher broke the rule; the entries that name a host count.
+        assert_eq!(order(vec![root(0), host(10, "a.example")]).unwrap(), ["a.example"]);
+        // B7: an address is no host name; C6: and never a reason to fall back to the domain itself.
+        assert_eq!(order(vec![invalid.clone(), host(10, "a.example")]).unwrap(), ["a.example"]);
+        assert_eq!(order(vec![invalid]), Err(NoRoute::NoHost(name("example"))));
+    }
+
+    #[test]
+    fn the_list_ends_at_ourselves() {
+        // C10, A-52.
+        let records = || vec![host(10, "a.example"), host(20, "us.example"), host(20, "b.example"), host(30, "c.example")];
+        assert_eq!(order(records()).unwrap(), ["a.example"]);
+        let best = vec![host(20, "a.example"), host(10, "us.example")];
+        assert_eq!(order(best), Err(NoRoute::Loop(name("example"), name("us.example"))));
+    }
+
+    #[test]
+    fn hosts_are_counted_once_and_capped() {
+        //
+        let twice = vec![host(10, "a.example"), host(20, "a.example"), host(30, "b.example")];
+        assert_eq!(order(twice).unwrap(), ["a.example", "b.example"]);
+        let many = (0..1000).map(|index| host(index, &format!("mx{index}.example"))).collect();
+        assert_eq!(order(many).unwrap().len(), MAX_EXCHANGES);
+    }
+
+    #[test]
+    fn security_is_that_of_the_whole_chain() {
+        // A15, C2.
+        let alias = crate::dns::Alias { owner: name("example"), target: name("other.example"), security: Security::Insecure };
+        let aliased = Lookup { aliases: vec![alias], ..lookup(Answer::Records(vec![host(10, "a.example")])) };
+        let found = route(&aliased, Here { names: &[], seed: 0 }).unwrap();
+        assert_eq!((found.security, found.expanded), (Security::Insecure, name("other.example")));
+    }
+}

@@ -13,9 +13,17 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Config;
 use crate::dns::Resolver;
-use crate::session::{self, Shared};
+use crate::name::Name;
+use crate::policy::Rule;
+use crate::reserved::Dialable;
+use crate::session::{self, Received, Shared};
+use crate::smtp::dialogue::Us;
+use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::tls::{SetupError, Tls};
+use crate::upstream::Connector;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
 const BACKLOG: u32 = 4096;
@@ -49,6 +57,33 @@ pub struct Server {
     pub max_sessions: usize,
     /// How long open transactions may go on once a stop was asked for.
     pub grace: Duration,
+}
+
+/// What all sessions share, from the configuration, under our host name, on the word of a resolver.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, SetupError> {
+    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).chain([hostname.clone()]).collect();
+    let connector = Connector {
+        dns,
+        tls: Tls::new()?,
+        rule: Rule { level: config.tls.level, insecure_mx: config.tls.insecure_mx },
+        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
+        port: config.remote.port,
+        max_addresses: config.remote.addresses,
+        own_names,
+        timeouts: config.timeouts.clone(),
+    };
+    let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
+    Ok(Arc::new(Shared {
+        connector,
+        us: Us { hostname: hostname.to_string(), offer, max_recipients: config.limits.recipients },
+        ehlo_name: config.ehlo_name.clone(),
+        received: if config.received { Received::Add } else { Received::Omit },
+        bare_newlines: config.limits.bare_newlines,
+        timeouts: config.timeouts.clone(),
+    }))
 }
 
 impl Door {

@@ -14,14 +14,8 @@ use super::{EX_CONFIG, EX_OSERR};
 use crate::config::{Config, Log, LogFormat};
 use crate::dns::validating::{self, Validating};
 use crate::name::Name;
-use crate::policy::Rule;
-use crate::reserved::Dialable;
-use crate::server::{Door, Drained, Server};
-use crate::session::{Received, Shared};
-use crate::smtp::dialogue::Us;
-use crate::smtp::extensions::{DomainsPerTransaction, Offer};
-use crate::tls::Tls;
-use crate::upstream::Connector;
+use crate::server::{self, Door, Drained, Server};
+use crate::session::Shared;
 
 /// Where the system's resolvers are listed.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -78,7 +72,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     let hostname = hostname(config)?;
     let servers = servers(config)?;
     let dns = resolver(config, servers.clone())?;
-    let shared = Arc::new(shared(config, hostname, dns)?);
+    let shared = server::share(config, hostname, dns).map_err(Failed::system)?;
     let mut doors = Vec::new();
     for listener in &config.listener {
         let door = Door::open(listener.address, listener.allowed())
@@ -130,32 +124,6 @@ fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Fai
         deadline: dns.deadline,
     })
     .map_err(|error| Failed::config(format!("dns: {error}")))
-}
-
-fn shared(config: &Config, hostname: Name, dns: Validating) -> Result<Shared<Validating>, Failed> {
-    let mut own_names: Vec<Name> = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
-    own_names.push(hostname.clone());
-    Ok(Shared {
-        connector: Connector {
-            dns,
-            tls: Tls::new().map_err(Failed::system)?,
-            rule: Rule { level: config.tls.level, insecure_mx: config.tls.insecure_mx },
-            dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-            port: config.remote.port,
-            max_addresses: config.remote.addresses,
-            own_names,
-            timeouts: config.timeouts.clone(),
-        },
-        us: Us {
-            hostname: hostname.to_string(),
-            offer: Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One },
-            max_recipients: config.limits.recipients,
-        },
-        ehlo_name: config.ehlo_name.clone(),
-        received: if config.received { Received::Add } else { Received::Omit },
-        bare_newlines: config.limits.bare_newlines,
-        timeouts: config.timeouts.clone(),
-    })
 }
 
 /// One line that says what is open, for whom, and on whose word the mail will go.

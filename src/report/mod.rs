@@ -101,7 +101,7 @@ impl Outcome {
             protection = protection.map_or("none", Protection::label),
             tls_version = protection.map(|protection| protection.version()),
             cipher = protection.map(|protection| protection.cipher()),
-            tlsa = matched.map(|matched| tracing::field::display(&matched.record)),
+            tlsa = matched.map(|matched| tracing::field::debug(&matched.record)),
             tlsa_depth = matched.map(|matched| matched.depth),
             no_dane = protection.and_then(|protection| match protection.authentication() {
                 Authentication::Unverified(why) => Some(tracing::field::display(why)),

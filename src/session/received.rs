@@ -38,12 +38,14 @@ impl Trace<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Name;
+    use crate::smtp::command::Hello;
     use crate::smtp::dialogue::Protocol;
 
     #[test]
     fn one_field_folded_with_a_date_and_an_offset() {
         // I15.
-        let client = Client { hello: "mail.example".parse().unwrap(), protocol: Protocol::Esmtp };
+        let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol: Protocol::Esmtp };
         let trace =
             Trace { client: &client, address: "127.0.0.1".parse().unwrap(), hostname: "danelaw.example", id: "A1B2" };
         assert_eq!(

@@ -1,0 +1,68 @@
+//! Certificates made for the occasion.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256, Sha512};
+
+/// A server's key and the chain it presents.
+#[derive(Clone)]
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: Vec<u8>,
+}
+
+impl Identity {
+    /// A self-signed certificate for one name.
+    pub fn for_name(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name).self_signed(&key).unwrap();
+        Self { chain: vec![certificate.der().clone()], key: key.serialize_der() }
+    }
+
+    /// A certificate for one name under a CA of its own, with the CA's in the chain.
+    pub fn under_ca(name: &str) -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = params("lab.ca");
+        ca.distinguished_name.push(DnType::CommonName, "lab CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name).signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        Self { chain: vec![certificate.der().clone(), ca_certificate.der().clone()], key: key.serialize_der() }
+    }
+
+    /// The same chain with a key that does not belong to it.
+    pub fn with_wrong_key(self) -> Self {
+        Self { key: KeyPair::generate().unwrap().serialize_der(), ..self }
+    }
+
+    /// The private key.
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+
+    /// A TLSA record that matches: usage 3 the first certificate, usage 2 the last; `form` is like `3 1 1`.
+    pub fn record(&self, form: &str) -> String {
+        let der = if form.starts_with('2') { self.chain.last() } else { self.chain.first() }.unwrap();
+        let selected = match &form[2..3] {
+            "0" => der.to_vec(),
+            _ => spki(der),
+        };
+        let data = match &form[4..5] {
+            "0" => selected,
+            "1" => Sha256::digest(&selected).to_vec(),
+            _ => Sha512::digest(&selected).to_vec(),
+        };
+        let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{form} {hex}")
+    }
+}
+
+fn params(name: &str) -> CertificateParams {
+    CertificateParams::new(vec![name.to_owned()]).unwrap()
+}
+
+fn spki(der: &[u8]) -> Vec<u8> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    certificate.tbs_certificate.subject_pki.raw.to_vec()
+}

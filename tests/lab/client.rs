@@ -1,0 +1,116 @@
+//! A scripted client.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::SOON;
+
+/// A connection to danelaw whose greeting was read.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// What danelaw said to one message.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// To each RCPT.
+    pub rcpt: Vec<String>,
+    /// To DATA, if any recipient was accepted.
+    pub data: Option<String>,
+    /// To the end of data, if it came so far.
+    pub end: Option<String>,
+}
+
+impl Answers {
+    /// The last word.
+    pub fn last(&self) -> &str {
+        self.end.as_ref().or(self.data.as_ref()).or(self.rcpt.last()).unwrap()
+    }
+}
+
+impl Client {
+    /// Connects and reads the greeting.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut client = Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) };
+        let greeting = client.reply().await;
+        assert!(greeting.starts_with("220 danelaw.test "), "{greeting}");
+        client
+    }
+
+    /// Sends a line and reads the reply, all its lines, joined by `\n`.
+    pub async fn command(&mut self, line: &str) -> String {
+        self.write(format!("{line}\r\n").as_bytes()).await;
+        self.reply().await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// Reads one reply.
+    pub async fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            let read = tokio::time::timeout(SOON, self.stream.read_line(&mut line)).await.expect("an answer in time");
+            assert_ne!(read.unwrap(), 0, "the connection was closed after {reply:?}");
+            let line = line.strip_suffix("\r\n").expect("CRLF");
+            reply.push_str(line);
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+            reply.push('\n');
+        }
+    }
+
+    /// Whether nothing comes for a while.
+    pub async fn is_silent(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.stream.fill_buf()).await.is_err()
+    }
+
+    /// Waits for the end of the connection and returns what came before it.
+    pub async fn rest(mut self) -> String {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(SOON, self.stream.read_to_end(&mut rest)).await.expect("an end in time");
+        let _ = read;
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Goes away: what was not read yet makes it a reset.
+    pub fn vanish(self) {
+        drop(self);
+    }
+
+    /// MAIL and RCPTs; then, if anybody was accepted, the message, dot-stuffed here.
+    pub async fn send(&mut self, to: &[&str], message: &[u8]) -> Answers {
+        let mut answers = Answers::default();
+        let reply = self.command("MAIL FROM:<a@client.test>").await;
+        assert!(reply.starts_with("250 2.1.0"), "{reply}");
+        for recipient in to {
+            answers.rcpt.push(self.command(&format!("RCPT TO:<{recipient}>")).await);
+        }
+        if !answers.rcpt.iter().any(|reply| reply.starts_with('2')) {
+            return answers;
+        }
+        let go = self.command("DATA").await;
+        let started = go.starts_with("354");
+        answers.data = Some(go);
+        if started {
+            let mut stuffed = Vec::new();
+            for line in message.split_inclusive(|&octet| octet == b'\n') {
+                if line.starts_with(b".") {
+                    stuffed.push(b'.');
+                }
+                stuffed.extend_from_slice(line);
+            }
+            stuffed.extend_from_slice(b".\r\n");
+            self.write(&stuffed).await;
+            answers.end = Some(self.reply().await);
+        }
+        answers
+    }
+}

@@ -1,0 +1,197 @@
+//! A lab in one process: a signed DNS tree, scripted mail exchangers, danelaw in between, and a scripted client.
+//!
+//! A [`Scenario`] is the happy path: `example.test` is signed, its one exchange `mx1.example.test` speaks STARTTLS with
+//! a certificate that its `3 1 1` record matches, and takes every mail. A test changes one thing, sends a message and
+//! looks at what the client was told and what the exchanges saw.
+
+// Each test binary uses a part of the lab.
+#![allow(dead_code)]
+
+pub mod certs;
+pub mod client;
+pub mod dns;
+pub mod mx;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use danelaw::config::{Config, DEFAULTS};
+use danelaw::dns::validating::{Settings, Validating};
+use danelaw::name::Name;
+use danelaw::server::{self, Door, Drained, Server};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use certs::Identity;
+use client::{Answers, Client};
+use dns::{DnsLab, Tree};
+use mx::{Mx, Seen};
+
+/// The message that is sent where a test does not care.
+pub const MESSAGE: &[u8] = b"From: <a@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
+
+/// What is set up before anything runs.
+pub struct Scenario {
+    tree: Tree,
+    hosts: Vec<Host>,
+    port: u16,
+    config: toml::Table,
+}
+
+/// One scripted exchange and the name and address it has.
+struct Host {
+    name: String,
+    address: Ipv4Addr,
+    mx: Mx,
+}
+
+/// The road of `Scenario`, open to traffic.
+pub struct Lab {
+    pub dns: DnsLab,
+    /// What each exchange saw, in the order they were added.
+    pub seen: Vec<Arc<Seen>>,
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    server: Option<JoinHandle<Drained>>,
+}
+
+impl Scenario {
+    /// The happy path: one secure domain, one exchange, one matching record.
+    pub fn new() -> Self {
+        Self::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
+            let record = mx.identity.record("3 1 1");
+            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
+        })
+    }
+
+    /// The secure domain alone, with what `records` adds; the port is the one exchanges listen on.
+    pub fn with_domain(records: impl FnOnce(Tree, u16) -> Tree) -> Self {
+        // Every exchange of a scenario listens on one port, each on an address of its own: danelaw dials one port.
+        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = probe.local_addr().unwrap().port();
+        let tree = records(Tree::new().secure("example.test"), port);
+        Self { tree, hosts: Vec::new(), port, config: toml::Table::new() }
+    }
+
+    /// Adds an exchange: its A record is there; `set` gives it its script, and the tree its other records.
+    pub fn host(mut self, name: &str, set: impl FnOnce(Mx, Tree, u16) -> (Mx, Tree)) -> Self {
+        let address = Ipv4Addr::new(127, 0, 0, u8::try_from(self.hosts.len() + 1).unwrap());
+        let tree = self.tree.a(name, &address.to_string());
+        let (mx, tree) = set(Mx::new(Identity::for_name(name)), tree, self.port);
+        self.hosts.push(Host { name: name.to_owned(), address, mx });
+        self.tree = tree;
+        self
+    }
+
+    /// Changes the first exchange's script.
+    pub fn mx(mut self, change: impl FnOnce(&mut Mx)) -> Self {
+        change(&mut self.hosts[0].mx);
+        self
+    }
+
+    /// Changes the DNS.
+    pub fn tree(mut self, change: impl FnOnce(Tree, u16) -> Tree) -> Self {
+        self.tree = change(self.tree, self.port);
+        self
+    }
+
+    /// Sets a configuration key, in TOML.
+    pub fn set(mut self, toml: &str) -> Self {
+        for (key, value) in toml.parse::<toml::Table>().unwrap() {
+            match (self.config.get_mut(&key), value) {
+                (Some(toml::Value::Table(old)), toml::Value::Table(new)) => old.extend(new),
+                (_, value) => {
+                    self.config.insert(key, value);
+                }
+            }
+        }
+        self
+    }
+
+    /// Opens the road.
+    pub async fn start(self) -> Lab {
+        let dns = self.tree.start().await;
+        let mut seen = Vec::new();
+        for host in self.hosts {
+            seen.push(host.mx.start(SocketAddr::from((host.address, self.port)), &host.name).await);
+        }
+        let config = config(self.port, self.config);
+        let validating = Validating::new(&Settings {
+            servers: vec![dns.addr],
+            trust_anchor: Some(dns.anchor_file.clone()),
+            timeout: config.dns.timeout,
+            attempts: config.dns.attempts,
+            deadline: config.dns.deadline,
+        })
+        .unwrap();
+        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), validating).unwrap();
+        let door = Door::open(config.listener[0].address, config.listener[0].allowed()).unwrap();
+        let address = door.address().unwrap();
+        let stop = CancellationToken::new();
+        let server =
+            Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
+        let server = tokio::spawn(server.run(shared, stop.clone()));
+        Lab { dns, seen, address, stop, server: Some(server) }
+    }
+}
+
+impl Lab {
+    /// A client that has said EHLO.
+    pub async fn client(&self) -> Client {
+        let mut client = Client::connect(self.address).await;
+        client.command("EHLO client.test").await;
+        client
+    }
+
+    /// Sends [`MESSAGE`] to one recipient at `example.test`.
+    pub async fn send(&self) -> Answers {
+        self.client().await.send(&["b@example.test"], MESSAGE).await
+    }
+
+    /// What the first exchange saw.
+    pub fn mx(&self) -> &Seen {
+        &self.seen[0]
+    }
+
+    /// Asks danelaw to stop, as SIGTERM does.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until danelaw has stopped.
+    pub async fn stopped(&mut self) -> Drained {
+        self.server.take().unwrap().await.unwrap()
+    }
+}
+
+/// The defaults with what a lab needs and what the test asked for.
+fn config(port: u16, changes: toml::Table) -> Config {
+    let mut table: toml::Table = DEFAULTS.parse().unwrap();
+    let lab = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ntimeout = \"400ms\"\nattempts = 0\ndeadline = \"3s\"\n\
+         [remote]\nport = {port}\nallow_reserved = [\"127.0.0.0/8\"]\n\
+         [timeouts]\nroute = \"20s\"\nconnect = \"2s\"\ngreeting = \"2s\"\nhandshake = \"2s\"\ncommand = \"2s\"\ndata = \"2s\"\n\
+         block = \"2s\"\nfinal = \"2s\"\nclient = \"5s\"\ngrace = \"2s\"\n"
+    );
+    for layer in [lab.parse().unwrap(), changes] {
+        merge(&mut table, layer);
+    }
+    let config: Config = table.try_into().unwrap();
+    config.check().unwrap();
+    config
+}
+
+fn merge(below: &mut toml::Table, above: toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Long enough for anything that should happen at all.
+pub const SOON: Duration = Duration::from_secs(20);

@@ -1,0 +1,295 @@
+//! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::certs::Identity;
+
+/// What an exchange does at one turn.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Says this, byte for byte.
+    Say(String),
+    /// Says nothing any more, and keeps the connection open.
+    Hang,
+    /// Closes the connection.
+    Close,
+    /// Says this, then closes the connection.
+    SayAndClose(String),
+}
+
+/// Says one line.
+pub fn say(line: &str) -> Act {
+    Act::Say(format!("{line}\r\n"))
+}
+
+/// The script. Every field is one turn.
+#[derive(Clone)]
+pub struct Mx {
+    pub greeting: Act,
+    /// To EHLO in the clear.
+    pub ehlo: Act,
+    pub starttls: Act,
+    /// What is written in the clear where the TLS handshake should start; the handshake itself if `None`.
+    pub instead_of_tls: Option<Act>,
+    pub identity: Identity,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// To EHLO under TLS.
+    pub ehlo_under_tls: Act,
+    pub mail: Act,
+    /// To each RCPT in turn; the last one answers all that follow.
+    pub rcpt: Vec<Act>,
+    pub data: Act,
+    /// What is done in the middle of the message, after its first bytes.
+    pub amid_message: Option<Act>,
+    /// To the end of data.
+    pub end: Act,
+    pub quit: Act,
+}
+
+/// What an exchange saw.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<Record>);
+
+#[derive(Debug, Default)]
+struct Record {
+    connections: usize,
+    clear: Vec<String>,
+    tls: Vec<String>,
+    messages: Vec<Vec<u8>>,
+    server_names: Vec<Option<String>>,
+    cut: usize,
+}
+
+impl Seen {
+    /// How often somebody connected.
+    pub fn connections(&self) -> usize {
+        self.0.lock().unwrap().connections
+    }
+
+    /// The commands that came in the clear.
+    pub fn clear(&self) -> Vec<String> {
+        self.0.lock().unwrap().clear.clone()
+    }
+
+    /// The commands that came under TLS.
+    pub fn tls(&self) -> Vec<String> {
+        self.0.lock().unwrap().tls.clone()
+    }
+
+    /// The whole messages, as stored: dots unstuffed.
+    pub fn messages(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().messages.clone()
+    }
+
+    /// The SNI of each handshake.
+    pub fn server_names(&self) -> Vec<Option<String>> {
+        self.0.lock().unwrap().server_names.clone()
+    }
+
+    /// Messages that began and never ended.
+    pub fn cut(&self) -> usize {
+        self.0.lock().unwrap().cut
+    }
+
+    /// Whether any mail command was seen at all, in the clear or not.
+    pub fn saw_mail(&self) -> bool {
+        let record = self.0.lock().unwrap();
+        record.clear.iter().chain(&record.tls).any(|line| line.to_ascii_uppercase().starts_with("MAIL"))
+    }
+}
+
+impl Mx {
+    /// The happy path.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            greeting: say("220 mx ESMTP"),
+            ehlo: say("250-mx\r\n250-SIZE 99\r\n250 STARTTLS"),
+            starttls: say("220 2.0.0 go ahead"),
+            instead_of_tls: None,
+            identity,
+            versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
+            ehlo_under_tls: say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000"),
+            mail: say("250 2.1.0 sender ok"),
+            rcpt: vec![say("250 2.1.5 recipient ok")],
+            data: say("354 go"),
+            amid_message: None,
+            end: say("250 2.0.0 queued as 42"),
+            quit: say("221 2.0.0 bye"),
+        }
+    }
+
+    /// Listens until the test ends.
+    pub async fn start(self, address: SocketAddr, name: &str) -> Arc<Seen> {
+        let seen = Arc::new(Seen::default());
+        let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{name} at {address}: {error}"));
+        let record = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                record.0.lock().unwrap().connections += 1;
+                let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
+                tokio::spawn(session.run(stream));
+            }
+        });
+        seen
+    }
+
+    fn tls(&self, seen: &Arc<Seen>) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = provider.key_provider.load_private_key(self.identity.private_key()).unwrap();
+        // Built by hand: a pair that does not belong together must be possible.
+        let certified = Arc::new(CertifiedKey::new(self.identity.chain.clone(), key));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Presents { certified, seen: Arc::clone(seen) }));
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Presents one certificate, whatever name is asked for, and remembers the name.
+#[derive(Debug)]
+struct Presents {
+    certified: Arc<CertifiedKey>,
+    seen: Arc<Seen>,
+}
+
+impl ResolvesServerCert for Presents {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.seen.0.lock().unwrap().server_names.push(hello.server_name().map(str::to_owned));
+        Some(Arc::clone(&self.certified))
+    }
+}
+
+struct Session {
+    mx: Mx,
+    seen: Arc<Seen>,
+}
+
+/// The connection is over.
+struct Over;
+
+impl Session {
+    async fn run(self, mut stream: TcpStream) {
+        let _ = self.clear(&mut stream).await;
+    }
+
+    async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
+        act(stream, &self.mx.greeting).await?;
+        loop {
+            let line = line(stream).await?;
+            self.seen.0.lock().unwrap().clear.push(line.clone());
+            match line.split(' ').next().unwrap_or_default() {
+                "EHLO" => act(stream, &self.mx.ehlo).await?,
+                "STARTTLS" => {
+                    act(stream, &self.mx.starttls).await?;
+                    if let Some(instead) = &self.mx.instead_of_tls {
+                        act(stream, instead).await?;
+                        // Whatever the client makes of it, what it says is read, so that its bytes do not reset us.
+                        let mut sink = [0; 1024];
+                        while stream.read(&mut sink).await.map_err(|_| Over)? > 0 {}
+                        return Err(Over);
+                    }
+                    let mut tls = self.mx.tls(&self.seen).accept(stream).await.map_err(|_| Over)?;
+                    let ended = self.secured(&mut tls).await;
+                    let _ = tls.shutdown().await;
+                    return ended;
+                }
+                "QUIT" => act(stream, &self.mx.quit).await?,
+                _ => act(stream, &say("530 5.7.0 STARTTLS first")).await?,
+            }
+        }
+    }
+
+    async fn secured<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), Over> {
+        let mut recipients = 0;
+        loop {
+            let line = line(stream).await?;
+            self.seen.0.lock().unwrap().tls.push(line.clone());
+            match line.split(' ').next().unwrap_or_default() {
+                "EHLO" => act(stream, &self.mx.ehlo_under_tls).await?,
+                "MAIL" => act(stream, &self.mx.mail).await?,
+                "RCPT" => {
+                    let turn = self.mx.rcpt.get(recipients).or(self.mx.rcpt.last()).unwrap();
+                    recipients += 1;
+                    act(stream, turn).await?;
+                }
+                "DATA" => {
+                    act(stream, &self.mx.data).await?;
+                    if matches!(&self.mx.data, Act::Say(said) if said.starts_with("354")) {
+                        self.message(stream).await?;
+                    }
+                }
+                "QUIT" => {
+                    act(stream, &self.mx.quit).await?;
+                    return Err(Over);
+                }
+                _ => act(stream, &say("500 5.5.1 what?")).await?,
+            }
+        }
+    }
+
+    async fn message<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), Over> {
+        let mut stored = Vec::new();
+        loop {
+            match line_bytes(stream).await {
+                Ok(line) if line == b"." => break,
+                Ok(line) => {
+                    stored.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+                    stored.extend_from_slice(b"\r\n");
+                }
+                Err(Over) => {
+                    self.seen.0.lock().unwrap().cut += 1;
+                    return Err(Over);
+                }
+            }
+            if let (Some(amid), false) = (&self.mx.amid_message, stored.is_empty()) {
+                act(stream, amid).await?;
+                // Said once; the rest of the message is read all the same.
+                let mut sink = vec![0; 65536];
+                while stream.read(&mut sink).await.map_err(|_| Over)? > 0 {}
+                return Err(Over);
+            }
+        }
+        let mut record = self.seen.0.lock().unwrap();
+        record.messages.push(stored);
+        drop(record);
+        act(stream, &self.mx.end).await
+    }
+}
+
+async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Over> {
+    let (text, over) = match act {
+        Act::Say(text) => (text.as_str(), false),
+        Act::SayAndClose(text) => (text.as_str(), true),
+        Act::Close => return Err(Over),
+        Act::Hang => std::future::pending().await,
+    };
+    stream.write_all(text.as_bytes()).await.map_err(|_| Over)?;
+    stream.flush().await.map_err(|_| Over)?;
+    if over { Err(Over) } else { Ok(()) }
+}
+
+async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Over> {
+    Ok(String::from_utf8_lossy(&line_bytes(stream).await?).into_owned())
+}
+
+/// A line without its CRLF, read byte by byte: what follows it may be a TLS handshake.
+async fn line_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Over> {
+    let mut line = Vec::new();
+    loop {
+        line.push(stream.read_u8().await.map_err(|_| Over)?);
+        if let Some(text) = line.strip_suffix(b"\r\n") {
+            return Ok(text.to_vec());
+        }
+    }
+}
