@@ -1,1 +1,235 @@
-//! placeholder
+//! TLS with a remote server: the handshake, and what it has proven (RFC 8446, RFC 5246, RFC 7672 §8).
+//!
+//! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three things must hold
+//! before anybody may say "verified", and each has its own way to go missing:
+//!
+//! 1. The chain matches a TLSA record. [`crate::dane::verify`] says so, in the middle of the handshake, when nothing is proven yet.
+//! 2. The handshake is signed by the key that matched. rustls' own signature check first reads the whole certificate
+//!    and so refuses what DANE-EE must accept (RFC 7671 §5.1); a check that says yes to everything would let whoever has
+//!    a copy of the certificate pass. Here the signature is checked with the very octets that were matched.
+//! 3. The handshake was a full one, and is complete. In a resumed session no certificate is shown and no verifier is
+//!    asked, so there is no resumption, and no early data (RFC 7671 §3 would have the match checked again).
+//!
+//! [`Protection`] is the evidence. Only [`Tls::handshake`] makes one, from what the verifier has noted down. The time
+//! limit is the caller's, and so is flushing.
+
+mod verifier;
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, Error, InvalidMessage};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use self::verifier::Verifier;
+use crate::dane::mismatch::Mismatch;
+use crate::dane::tlsa::NoDane;
+use crate::dane::verify::Match;
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+
+/// The TLS client: TLS 1.2 and 1.3 with AEAD suites and ephemeral keys (RFC 9325 §3.1, §4.2).
+///
+/// X25519MLKEM768 is offered, but its key share (1.2 KB, a second segment, which some old middleboxes swallow) is only
+/// sent to a server that asks for it.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    provider: Arc<CryptoProvider>,
+}
+
+/// The TLS library does not offer what is needed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TLS cannot be set up: {0}")]
+pub struct SetupError(String);
+
+/// A connection that has met its policy.
+#[derive(Debug)]
+pub struct Secured<S> {
+    /// The stream inside TLS.
+    pub stream: TlsStream<S>,
+    /// What the handshake has proven.
+    pub protection: Protection,
+}
+
+/// What a completed handshake has proven. It cannot be made in any other way than by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    version: &'static str,
+    cipher_suite: String,
+    key_exchange: String,
+    authentication: Authentication,
+}
+
+/// Who the server was shown to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// The host was authenticated, and is known to serve the domain.
+    Verified(Match),
+    /// The host was authenticated; that it serves the domain rests on an insecure MX record.
+    HostVerified(Match),
+    /// Nobody was, for this reason.
+    Unverified(NoDane),
+}
+
+impl Protection {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// The cipher suite by its IANA name, such as `TLS_AES_256_GCM_SHA384`.
+    pub fn cipher_suite(&self) -> &str {
+        &self.cipher_suite
+    }
+
+    /// The key exchange group by its IANA name, such as `X25519`.
+    pub fn key_exchange(&self) -> &str {
+        &self.key_exchange
+    }
+
+    /// Who the server was shown to be.
+    pub fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
+    /// The word for it in log lines.
+    pub fn label(&self) -> &'static str {
+        match self.authentication {
+            Authentication::Verified(_) => "Verified",
+            Authentication::HostVerified(_) => "Host verified",
+            Authentication::Unverified(_) => "Encrypted",
+        }
+    }
+}
+
+/// Why there is no TLS session that meets the policy. None of these says "no TLS here": each may be forged by whoever
+/// sits in between, so none ever leads to cleartext (RFC 7672 §2.2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFailure {
+    /// The server is not the one that the TLSA records mean.
+    #[error("the server could not be verified: {0}")]
+    Mismatch(#[from] Mismatch),
+    /// No protocol version, cipher suite or group in common; not a word about who the server is.
+    #[error("the server and danelaw share no TLS parameters: {0}")]
+    NoSharedParameters(String),
+    /// The handshake is not signed by the key in the certificate: the server does not hold it.
+    #[error("the server did not prove that it holds the key of its certificate")]
+    WrongKey,
+    /// The key is an RSA key of a size that is not taken.
+    #[error("the server has an RSA key of {0} bits, and only 2048 to 8192 bits are accepted")]
+    SmallKey(usize),
+    /// The key is of a kind that cannot check this handshake.
+    #[error("the server has a key of a kind that is not supported")]
+    UnsupportedKey,
+    /// Plaintext where a TLS record was due.
+    #[error("the server sent plaintext in the TLS handshake")]
+    Injected,
+    /// The server ended the handshake with this alert.
+    #[error("the server ended the TLS handshake with the alert {0}")]
+    Alert(String),
+    /// The connection was lost in the handshake.
+    #[error("the connection was lost in the TLS handshake: {0}")]
+    Closed(String),
+    /// Anything else that breaks the protocol.
+    #[error("the TLS handshake failed: {0}")]
+    Broken(String),
+}
+
+impl TlsFailure {
+    /// The name of the reason in logs, metrics and reports.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Mismatch(mismatch) => mismatch.label(),
+            Self::NoSharedParameters(_) => "no-shared-tls-parameters",
+            Self::WrongKey => "wrong-key",
+            Self::SmallKey(_) => "rsa-key-size",
+            Self::UnsupportedKey => "unsupported-key",
+            Self::Injected => "plaintext-injected",
+            Self::Alert(_) => "tls-alert",
+            Self::Closed(_) => "tls-closed",
+            Self::Broken(_) => "tls-broken",
+        }
+    }
+}
+
+impl Tls {
+    /// Sets up TLS.
+    ///
+    /// # Errors
+    /// If the library lacks a protocol version, which no build of danelaw does.
+    pub fn new() -> Result<Self, SetupError> {
+        let tls = Self { provider: Arc::new(aws_lc_rs::default_provider()) };
+        tls.config(Arc::new(Verifier::new(&tls.provider, None))).map_err(|error| SetupError(error.to_string()))?;
+        Ok(tls)
+    }
+
+    /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.
+    ///
+    /// # Errors
+    /// Why the policy is not met. The connection is of no further use then.
+    pub async fn handshake<S>(&self, stream: S, policy: &TlsPolicy) -> Result<Secured<S>, TlsFailure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // A verifier for each connection: what it notes down can only be about this one.
+        let verifier = Arc::new(Verifier::new(&self.provider, policy.expectation().cloned()));
+        let mut config = self.config(Arc::clone(&verifier)).map_err(broken)?;
+        let name = sni(policy.server_name());
+        config.enable_sni = matches!(name, ServerName::DnsName(_));
+        match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+            Ok(stream) => {
+                let protection = verifier.findings().protection(stream.get_ref().1, policy)?;
+                Ok(Secured { stream, protection })
+            }
+            // What rustls reports of a verifier's refusal is an alert code; the reason itself was noted down.
+            Err(error) => Err(verifier.findings().failure.unwrap_or_else(|| classify(&error))),
+        }
+    }
+
+    fn config(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, Error> {
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(config)
+    }
+}
+
+/// The SNI (RFC 7672 §8.1). For a name that rustls would not send an address stands in, and nothing is sent: our
+/// verifier goes by its own names and never by this one.
+fn sni(name: &Name) -> ServerName<'static> {
+    ServerName::try_from(name.as_str())
+        .map(|name| name.to_owned())
+        .unwrap_or_else(|_| ServerName::from(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+/// Reads a failed handshake. Alerts before the handshake is complete come from anybody.
+fn classify(error: &io::Error) -> TlsFailure {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return TlsFailure::Closed(error.to_string());
+    };
+    match error {
+        Error::AlertReceived(
+            alert @ (AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity),
+        ) => TlsFailure::NoSharedParameters(format!("the server sent the alert {alert:?}")),
+        Error::PeerIncompatible(what) => TlsFailure::NoSharedParameters(format!("{what:?}")),
+        Error::AlertReceived(alert) => TlsFailure::Alert(format!("{alert:?}")),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFailure::Injected,
+        Error::NoCertificatesPresented => TlsFailure::Mismatch(Mismatch::NoCertificate),
+        error => TlsFailure::Broken(error.to_string()),
+    }
+}
+
+fn broken(error: Error) -> TlsFailure {
+    TlsFailure::Broken(error.to_string())
+}

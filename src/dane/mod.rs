@@ -1,9 +1,15 @@
 //! DANE for SMTP (RFC 6698, RFC 7671, RFC 7672): which TLSA records count, and whether a certificate chain matches.
 //!
-//! [`tlsa`] reads records and decides which are usable; [`verify`] judges a chain by them; `path` builds the
-//! certification path that a DANE-TA record needs. All of it is plain functions from values to a verdict: the time is
-//! an argument, and nobody here knows what a connection is.
+//! [`tlsa`] reads records and decides which are usable; [`verify`] judges a chain by them and [`mismatch`] says why not.
+//! `path` builds the certification path that a DANE-TA record needs, out of what `certificate` reads with the help of
+//! `der`, and within what `names` and `constraints` allow. All of it is plain functions from values to a verdict: the
+//! time is an argument, and nobody here knows what a connection is.
 
+mod certificate;
+mod constraints;
+mod der;
+pub mod mismatch;
+mod names;
 mod path;
 pub mod tlsa;
 pub mod verify;

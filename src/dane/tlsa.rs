@@ -1,8 +1,23 @@
-use crate::dns::{Host, RawTlsa};
+//! TLSA records: which of them a mail server may be authenticated by (RFC 6698 §2, RFC 7671 §4 and §9, RFC 7672 §3.1).
+//!
+//! A record says "the server's key (or the whole certificate, or the authority that signed it) is this". Three steps
+//! lead from what DNS gave to what counts. A record that cannot be understood, or that relies on a public certificate
+//! authority, is *unusable* and set aside. Of the rest, a SHA2-256 digest gives way to a SHA2-512 digest of the same
+//! kind: *digest agility*. What is left binds. If there were records and none is left, TLS stays mandatory, but there
+//! is nothing to authenticate the server by (RFC 7672 §2.2; it overrides RFC 6698 §4.1 in that).
+//!
+//! The set-aside goes first on purpose: a malformed SHA2-512 record must not displace a good SHA2-256 one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::certificate::Certificate;
+use super::der;
+use crate::dns::{Host, RawTlsa, Security};
 use crate::name::Name;
 
 /// The certificate usages that mean something on port 25 (RFC 7672 §3.1). PKIX-TA(0) and PKIX-EE(1) do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {
     /// DANE-TA(2): a trust anchor in the chain.
     TrustAnchor,
@@ -11,7 +26,7 @@ pub enum Usage {
 }
 
 /// What of a certificate a record speaks of (RFC 6698 §2.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
     /// Cert(0): the whole certificate.
     Certificate,
@@ -20,7 +35,7 @@ pub enum Selector {
 }
 
 /// How the record's data stands for what the selector picks (RFC 6698 §2.1.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Matching {
     /// Full(0): the very bytes.
     Full,
@@ -30,33 +45,222 @@ pub enum Matching {
     Sha512,
 }
 
-/// A usable TLSA record.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A usable TLSA record. Only [`Tlsa::read`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tlsa {
-    /// DANE-TA or DANE-EE.
-    pub usage: Usage,
-    /// Certificate or public key.
-    pub selector: Selector,
-    /// Full, SHA2-256 or SHA2-512.
-    pub matching: Matching,
-    /// The certificate association data.
-    pub data: Vec<u8>,
+    usage: Usage,
+    selector: Selector,
+    matching: Matching,
+    data: Vec<u8>,
 }
 
 /// Why a record is unusable (RFC 6698 §4.1, RFC 7672 §3.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// placeholder
-    #[error("placeholder")]
-    Placeholder,
+    /// Three numbers and at least one octet of data make a record (RFC 6698 §2.1).
+    #[error("the record has {0} octets, which is too short for a TLSA record")]
+    TooShort(usize),
+    /// PKIX-TA(0) or PKIX-EE(1): there is no agreed set of public authorities for mail (RFC 7672 §3.1.3).
+    #[error("certificate usage {0} relies on public certificate authorities and does not apply to SMTP")]
+    PkixUsage(u8),
+    /// Neither 0 to 3.
+    #[error("certificate usage {0} is unknown")]
+    UnknownUsage(u8),
+    /// Neither Cert(0) nor SPKI(1).
+    #[error("selector {0} is unknown")]
+    UnknownSelector(u8),
+    /// Neither Full(0), SHA2-256(1) nor SHA2-512(2).
+    #[error("matching type {0} is unknown")]
+    UnknownMatching(u8),
+    /// The data is no digest of that kind.
+    #[error("the digest has {found} octets instead of {expected}")]
+    DigestLength {
+        /// What the matching type makes.
+        expected: usize,
+        /// What the record has.
+        found: usize,
+    },
+    /// Full(0) data that is no certificate.
+    #[error("the data is no X.509 certificate")]
+    NoCertificate,
+    /// Full(0) data that is no SubjectPublicKeyInfo.
+    #[error("the data is no public key")]
+    NoPublicKey,
+}
+
+impl Tlsa {
+    /// Reads a record's RDATA (RFC 6698 §2.1).
+    ///
+    /// # Errors
+    /// What makes the record unusable.
+    pub fn read(raw: &RawTlsa) -> Result<Self, Unusable> {
+        let (usage, selector, matching, data) = match raw.0.as_slice() {
+            [usage, selector, matching, data @ ..] if !data.is_empty() => (*usage, *selector, *matching, data),
+            short => return Err(Unusable::TooShort(short.len())),
+        };
+        let record = Self {
+            usage: match usage {
+                0 | 1 => return Err(Unusable::PkixUsage(usage)),
+                2 => Usage::TrustAnchor,
+                3 => Usage::EndEntity,
+                4.. => return Err(Unusable::UnknownUsage(usage)),
+            },
+            selector: match selector {
+                0 => Selector::Certificate,
+                1 => Selector::PublicKey,
+                2.. => return Err(Unusable::UnknownSelector(selector)),
+            },
+            matching: match matching {
+                0 => Matching::Full,
+                1 => Matching::Sha256,
+                2 => Matching::Sha512,
+                3.. => return Err(Unusable::UnknownMatching(matching)),
+            },
+            data: data.to_vec(),
+        };
+        record.check_data()?;
+        Ok(record)
+    }
+
+    /// RFC 6698 §4.1: a record whose data cannot be what its matching type says is unusable.
+    fn check_data(&self) -> Result<(), Unusable> {
+        let digest = |expected| match self.data.len() {
+            found if found == expected => Ok(()),
+            found => Err(Unusable::DigestLength { expected, found }),
+        };
+        match (self.matching, self.selector, self.usage) {
+            (Matching::Sha256, ..) => digest(32),
+            (Matching::Sha512, ..) => digest(64),
+            (Matching::Full, Selector::PublicKey, _) => {
+                der::is_spki(&self.data).then_some(()).ok_or(Unusable::NoPublicKey)
+            }
+            // Of the server's own certificate nothing but the key needs to be readable (RFC 7671 §5.1).
+            (Matching::Full, Selector::Certificate, Usage::EndEntity) => {
+                der::spki(&self.data).map(|_| ()).ok_or(Unusable::NoCertificate)
+            }
+            (Matching::Full, Selector::Certificate, Usage::TrustAnchor) => {
+                Certificate::read(&self.data).map(|_| ()).map_err(|_| Unusable::NoCertificate)
+            }
+        }
+    }
+
+    /// DANE-TA or DANE-EE.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Certificate or public key.
+    pub fn selector(&self) -> Selector {
+        self.selector
+    }
+
+    /// Full, SHA2-256 or SHA2-512.
+    pub fn matching(&self) -> Matching {
+        self.matching
+    }
+
+    /// The certificate association data.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+/// The presentation form of RFC 6698 §2.2 with no blank inside the data: what `dig` prints, and what goes into logs.
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usage = match self.usage {
+            Usage::TrustAnchor => 2,
+            Usage::EndEntity => 3,
+        };
+        let selector = match self.selector {
+            Selector::Certificate => 0,
+            Selector::PublicKey => 1,
+        };
+        let matching = match self.matching {
+            Matching::Full => 0,
+            Matching::Sha256 => 1,
+            Matching::Sha512 => 2,
+        };
+        write!(f, "{usage} {selector} {matching} ")?;
+        self.data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+    }
+}
+
+/// Why a text is no usable TLSA record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseTlsaError {
+    /// Not of the form `3 1 1 AB..`.
+    #[error("a TLSA record is written as three numbers and hexadecimal data, such as \"3 1 1 8CB0..\"")]
+    Syntax,
+    /// A record, but one that authenticates nobody.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+}
+
+/// Reads the presentation form (RFC 6698 §2.2): blanks may stand inside the data, and its case is free.
+impl FromStr for Tlsa {
+    type Err = ParseTlsaError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTlsaError> {
+        let mut words = text.split_ascii_whitespace();
+        let mut octets = Vec::new();
+        for word in words.by_ref().take(3) {
+            octets.push(number(word).ok_or(ParseTlsaError::Syntax)?);
+        }
+        let digits: Vec<u8> = words.flat_map(str::bytes).collect();
+        let (pairs, []) = digits.as_chunks::<2>() else { return Err(ParseTlsaError::Syntax) };
+        for &[high, low] in pairs {
+            octets.push(nibble(high).zip(nibble(low)).map(|(h, l)| h << 4 | l).ok_or(ParseTlsaError::Syntax)?);
+        }
+        Ok(Self::read(&RawTlsa(octets))?)
+    }
+}
+
+/// A decimal number of one octet. `str::parse` alone would take a plus sign.
+fn number(word: &str) -> Option<u8> {
+    word.bytes().all(|digit| digit.is_ascii_digit()).then(|| word.parse().ok()).flatten()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// The records a server may be authenticated by: never empty, reduced by digest agility (RFC 7671 §9), and bound to the
-/// name they were found under.
+/// name they were found under. They are kept sorted, so that two values are equal exactly when the sets are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usable {
     base_domain: Name,
     records: Vec<Tlsa>,
+}
+
+impl Usable {
+    /// The records that bind, out of those that are usable; `None` if there are none. Pins from the configuration come
+    /// through here as well.
+    pub fn new(base_domain: Name, mut records: Vec<Tlsa>) -> Option<Self> {
+        records.sort();
+        records.dedup();
+        // RFC 7671 §9: agility is among records of the same usage and selector, and Full(0) stands outside of it.
+        let strong: Vec<(Usage, Selector)> = records
+            .iter()
+            .filter(|record| record.matching == Matching::Sha512)
+            .map(|record| (record.usage, record.selector))
+            .collect();
+        records.retain(|record| match record.matching {
+            Matching::Full | Matching::Sha512 => true,
+            Matching::Sha256 => !strong.contains(&(record.usage, record.selector)),
+        });
+        (!records.is_empty()).then_some(Self { base_domain, records })
+    }
+
+    /// The TLSA base domain: the SNI and the first reference identifier (RFC 7672 §2.2.3).
+    pub fn base_domain(&self) -> &Name {
+        &self.base_domain
+    }
+
+    /// The records, at least one.
+    pub fn records(&self) -> &[Tlsa] {
+        &self.records
+    }
 }
 
 /// What the lookups for one host amount to.
@@ -88,24 +292,38 @@ pub enum NoDane {
     NotAsked,
 }
 
-impl Usable {
-    /// The TLSA base domain: the SNI and the first reference identifier (RFC 7672 §2.2.3).
-    pub fn base_domain(&self) -> &Name {
-        &self.base_domain
+/// What a secure TLSA answer at a base domain amounts to. Only *secure* records may be handed in here.
+pub fn associations(base_domain: Name, records: &[RawTlsa]) -> Associations {
+    if records.is_empty() {
+        return Associations::None(NoDane::NoTlsa);
     }
-
-    /// The records, at least one.
-    pub fn records(&self) -> &[Tlsa] {
-        &self.records
+    let mut usable = Vec::new();
+    let mut unusable = Vec::new();
+    for record in records {
+        match Tlsa::read(record) {
+            Ok(record) => usable.push(record),
+            Err(why) => unusable.push(why),
+        }
+    }
+    match Usable::new(base_domain, usable) {
+        Some(usable) => Associations::Usable(usable),
+        // RFC 7672 §2.2: records were published, so the server promises TLS.
+        None => Associations::None(NoDane::UnusableTlsa(unusable)),
     }
 }
 
-/// placeholder
-pub fn associations(_base_domain: Name, _records: &[RawTlsa]) -> Associations {
-    todo!()
-}
-
-/// placeholder
-pub fn base_domains(_host: &Host) -> Vec<Name> {
-    todo!()
+/// The candidate TLSA base domains of a host, best first (RFC 7672 §2.2.2, §2.2.3). The next one is asked only when the
+/// one before is proven to have no secure TLSA records; after a failed lookup there is no next one.
+pub fn base_domains(host: &Host) -> Vec<Name> {
+    match (host.aliases.first(), host.security()) {
+        (None, Security::Secure) => vec![host.name.clone()],
+        (None, Security::Insecure) => Vec::new(),
+        // RFC 7672 §2.2.3: the fully expanded name first, then the name as it was asked.
+        (Some(_), Security::Secure) => vec![host.expanded().clone(), host.name.clone()],
+        // RFC 7672 §2.2.2: what the aliases lead to is insecure, but the alias itself may stand in a secure zone.
+        (Some(first), Security::Insecure) => match first.security {
+            Security::Secure => vec![host.name.clone()],
+            Security::Insecure => Vec::new(),
+        },
+    }
 }

@@ -1,7 +1,33 @@
-use rustls_pki_types::{CertificateDer, UnixTime};
+//! Whether a server is the one that the TLSA records mean (RFC 7671 §5, RFC 7672 §3).
+//!
+//! A DANE-EE record speaks of the server's own certificate or key. If one matches, that is all: names, dates, issuers
+//! and extensions are not looked at (RFC 7671 §5.1), since the record is under the name, lives as long as its TTL, and
+//! was signed by the domain itself. A DANE-TA record speaks of an authority above the server. Then everything counts
+//! that counts in the Web PKI, save for who may be an authority: the path, the dates, and the names (RFC 7671 §5.2).
+//!
+//! A verdict here is half of the truth. That the server *holds* the key is shown by its handshake signature, which must
+//! be checked with the very key that matched: [`spki`] gives both sides the same octets.
 
-use super::tlsa::{Tlsa, Usable};
+use std::cell::OnceCell;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256, Sha512};
+
+use super::certificate::{Certificate, Malformed};
+pub use super::der::spki;
+pub use super::mismatch::Mismatch;
+use super::mismatch::{Defect, Holder, NoRecord};
+use super::path::{self, Search};
+use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
+use super::{der, names};
 use crate::name::Name;
+
+/// The most certificates in a chain, and the most octets in all of them. Honest chains have five, and rustls takes no
+/// more than 64 KB.
+const MAX_CERTIFICATES: usize = 16;
+const MAX_OCTETS: usize = 128 * 1024;
+/// The RSA keys that are taken (decision 15).
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The reference identifiers of a connection (RFC 7672 §3.2.2): the names a DANE-TA certificate may be for, TLSA base
 /// domain first. Never empty.
@@ -24,14 +50,16 @@ pub struct Match {
     pub record: Tlsa,
     /// 0 for the server's own certificate, 1 for its issuer, and so on.
     pub depth: usize,
+    /// What the log should say beside.
+    pub warning: Option<Warning>,
 }
 
-/// Why a chain does not meet the expectation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// placeholder
-    #[error("placeholder")]
-    Placeholder,
+/// Something about a match that its publisher should mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// The trust anchor is an intermediate authority outside its dates. Postfix takes it, and so do we (decision 15).
+    #[error("the trust anchor's certificate has expired or is not yet valid")]
+    AnchorOutOfDate,
 }
 
 impl References {
@@ -52,7 +80,122 @@ impl References {
     }
 }
 
-/// placeholder
-pub fn verify(_chain: &[CertificateDer<'_>], _expected: &Expectation, _now: UnixTime) -> Result<Match, Mismatch> {
-    todo!()
+/// Judges a server's certificate chain, its own certificate first.
+///
+/// # Errors
+/// Why the chain does not meet the expectation.
+pub fn verify(chain: &[CertificateDer<'_>], expected: &Expectation, now: UnixTime) -> Result<Match, Mismatch> {
+    let (leaf, others) = chain.split_first().ok_or(Mismatch::NoCertificate)?;
+    let presented = Presented::new(leaf);
+    if let Some(record) = expected.usable.records().iter().find(|record| ends_at(record, &presented)) {
+        let found = Match { record: record.clone(), depth: 0, warning: None };
+        return presented.key_size().map(|()| found);
+    }
+    let octets = chain.iter().map(|certificate| certificate.len()).sum();
+    if chain.len() > MAX_CERTIFICATES || octets > MAX_OCTETS {
+        return Err(Mismatch::ChainTooLarge { certificates: chain.len(), octets });
+    }
+    let others: Vec<&[u8]> = others.iter().map(AsRef::as_ref).collect();
+    trust_anchor(&presented, &others, expected, now)
+}
+
+/// Whether a DANE-EE record matches the server's own certificate.
+fn ends_at(record: &Tlsa, presented: &Presented<'_>) -> bool {
+    match record.usage() {
+        Usage::EndEntity => presented.is(record),
+        Usage::TrustAnchor => false,
+    }
+}
+
+/// DANE-TA: a path to an anchor, a server's certificate that is good for it, and a name (RFC 7671 §5.2).
+fn trust_anchor(
+    leaf: &Presented<'_>,
+    others: &[&[u8]],
+    expected: &Expectation,
+    now: UnixTime,
+) -> Result<Match, Mismatch> {
+    let records = expected.usable.records();
+    if records.iter().all(|record| record.usage() == Usage::EndEntity) {
+        return Err(leaf.no_record(records));
+    }
+    let certificate = Certificate::read(leaf.certificate)
+        .map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
+    let search = Search::new(&certificate, others, records, now);
+    if !search.has_anchor() {
+        return Err(leaf.no_record(records));
+    }
+    let found = search.run()?;
+    path::server(&certificate, now)?;
+    leaf.key_size()?;
+    let references = expected.references.names();
+    let presented = names::presented(&certificate);
+    if presented.iter().any(|name| references.iter().any(|reference| names::is_for(name, reference))) {
+        return Ok(found);
+    }
+    let found = presented.into_iter().map(names::shown).collect();
+    Err(Mismatch::Name { found, wanted: references.to_vec() })
+}
+
+/// Whether a key, if it is an RSA key, has a size that is taken.
+///
+/// # Errors
+/// Its size in bits.
+pub fn key_size(spki: &[u8]) -> Result<(), usize> {
+    match der::rsa_bits(spki) {
+        Some(bits) if !RSA_BITS.contains(&bits) => Err(bits),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A certificate as records are held against it.
+pub(super) struct Presented<'a> {
+    certificate: &'a [u8],
+    key: Option<&'a [u8]>,
+    digests: [Digests; 2],
+}
+
+/// Digests, made when they are first asked for: a record set may be long.
+#[derive(Default)]
+struct Digests {
+    sha256: OnceCell<[u8; 32]>,
+    sha512: OnceCell<[u8; 64]>,
+}
+
+impl<'a> Presented<'a> {
+    pub(super) fn new(certificate: &'a [u8]) -> Self {
+        Self { certificate, key: spki(certificate), digests: Default::default() }
+    }
+
+    /// Whether this is the certificate, or has the key, that the record speaks of (RFC 6698 §2.1).
+    pub(super) fn is(&self, record: &Tlsa) -> bool {
+        let [of_certificate, of_key] = &self.digests;
+        let (octets, digests) = match (record.selector(), self.key) {
+            (Selector::Certificate, _) => (self.certificate, of_certificate),
+            (Selector::PublicKey, Some(key)) => (key, of_key),
+            (Selector::PublicKey, None) => return false,
+        };
+        match record.matching() {
+            Matching::Full => octets == record.data(),
+            Matching::Sha256 => digests.sha256.get_or_init(|| Sha256::digest(octets).into()) == record.data(),
+            Matching::Sha512 => digests.sha512.get_or_init(|| Sha512::digest(octets).into()) == record.data(),
+        }
+    }
+
+    /// A certificate whose key cannot be read matches nothing in the end: no handshake signature could be checked.
+    fn key_size(&self) -> Result<(), Mismatch> {
+        let key = self.key.ok_or(Mismatch::Path(Holder::Server, Defect::Malformed("public key")))?;
+        key_size(key).map_err(|bits| Mismatch::KeySize(Holder::Server, bits))
+    }
+
+    fn no_record(&self, records: &[Tlsa]) -> Mismatch {
+        Mismatch::NoRecord(NoRecord {
+            certificate: hex(&Sha256::digest(self.certificate)),
+            key: self.key.map(|key| hex(&Sha256::digest(key))),
+            records: records.to_vec(),
+        })
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02X}")).collect()
 }

@@ -1,0 +1,173 @@
+//! Why a certificate chain does not meet the TLSA records, in words that an operator on either side can act on.
+//!
+//! The commonest cause by far is a key that was changed while its TLSA record was not ("stale TLSA"), so what was found
+//! is shown beside what the records say. Texts from certificates are the peer's: whatever is not printable ASCII was
+//! replaced before it got here.
+
+use std::fmt;
+
+use super::tlsa::{Matching, Tlsa};
+use crate::name::Name;
+
+/// The most records, and names, that a message lists.
+const MAX_LISTED: usize = 5;
+
+/// Why a chain does not meet the expectation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// The server sent no certificate at all.
+    #[error("the server sent no certificate")]
+    NoCertificate,
+    /// More certificates, or larger ones, than any honest chain has.
+    #[error("the server sent {certificates} certificates of {octets} octets in all, which is more than is looked at")]
+    ChainTooLarge {
+        /// How many.
+        certificates: usize,
+        /// Their octets together.
+        octets: usize,
+    },
+    /// No record matches.
+    #[error("{0}")]
+    NoRecord(NoRecord),
+    /// A record matches, and the key is an RSA key of a size that is not taken.
+    #[error("{0} has an RSA key of {1} bits, and only 2048 to 8192 bits are accepted")]
+    KeySize(Holder, usize),
+    /// A certificate on the path is no longer valid (DANE-TA only).
+    #[error("{0} has expired")]
+    Expired(Holder),
+    /// A certificate on the path is not yet valid (DANE-TA only).
+    #[error("{0} is not yet valid")]
+    NotYetValid(Holder),
+    /// The chain does not lead to the trust anchor that the records name (DANE-TA only).
+    #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
+    Path(Holder, Defect),
+    /// The chain verifies, and is for somebody else (DANE-TA only).
+    #[error("the certificate is for {} and not for {}", listed(found), listed(wanted))]
+    Name {
+        /// The names in the certificate.
+        found: Vec<String>,
+        /// The reference identifiers (RFC 7672 §3.2.2).
+        wanted: Vec<Name>,
+    },
+}
+
+impl Mismatch {
+    /// The name of the reason in logs, metrics and reports.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no-certificate",
+            Self::ChainTooLarge { .. } => "chain-too-large",
+            Self::NoRecord(_) => "tlsa-mismatch",
+            Self::KeySize(..) => "rsa-key-size",
+            Self::Expired(_) => "certificate-expired",
+            Self::NotYetValid(_) => "certificate-not-yet-valid",
+            Self::Path(..) => "chain-not-verified",
+            Self::Name { .. } => "name-mismatch",
+        }
+    }
+}
+
+/// No record matches: what the server has, and what the records say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRecord {
+    /// The SHA2-256 digest of the server's certificate, in upper-case hexadecimal.
+    pub certificate: String,
+    /// That of its key, if one can be read.
+    pub key: Option<String>,
+    /// The records.
+    pub records: Vec<Tlsa>,
+}
+
+impl fmt::Display for NoRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no TLSA record matches the certificate chain; the server's ")?;
+        match &self.key {
+            Some(key) => write!(f, "key is 3 1 1 {key}, its certificate 3 0 1 {}", self.certificate)?,
+            None => write!(f, "certificate is 3 0 1 {} and has no readable key", self.certificate)?,
+        }
+        let records: Vec<String> = self.records.iter().map(brief).collect();
+        write!(f, ", the records are {} (stale TLSA?)", listed(&records))
+    }
+}
+
+/// A record for a message: certificates in full would fill pages.
+fn brief(record: &Tlsa) -> String {
+    let text = record.to_string();
+    match record.matching() {
+        Matching::Sha256 | Matching::Sha512 => text,
+        Matching::Full => format!("{}... ({} octets)", text.chars().take(30).collect::<String>(), record.data().len()),
+    }
+}
+
+/// A list for a message, cut off where nobody would read on.
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    let mut list: Vec<String> = items.iter().take(MAX_LISTED).map(T::to_string).collect();
+    match items.len() {
+        0 => list.push("no name at all".into()),
+        more if more > MAX_LISTED => list.push(format!("{} more", more - MAX_LISTED)),
+        _ => {}
+    }
+    list.join(", ")
+}
+
+/// Whose certificate is at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The server's own.
+    Server,
+    /// That of an authority of this name.
+    Authority(String),
+    /// The trust anchor of a record.
+    Anchor,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("the server's certificate"),
+            Self::Authority(name) => write!(f, "the authority certificate \"{name}\""),
+            Self::Anchor => f.write_str("the trust anchor of the TLSA record"),
+        }
+    }
+}
+
+/// What is wrong with a certificate on the path (RFC 5280 §6.1). Each completes a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    /// Nothing at hand issued it.
+    #[error("was issued by nothing in the chain")]
+    NoIssuer,
+    /// Its issuer's key does not verify its signature.
+    #[error("has a signature that does not verify with its issuer's key")]
+    Signature,
+    /// SHA-1, MD5 or an unknown algorithm.
+    #[error("is signed with an algorithm that is not accepted")]
+    SignatureAlgorithm,
+    /// basicConstraints do not say that it is an authority.
+    #[error("is not marked as an authority")]
+    NoAuthority,
+    /// More authorities below it than it allows.
+    #[error("does not allow so many authorities below it")]
+    PathLength,
+    /// keyUsage forbids it.
+    #[error("has a key usage that does not allow this use")]
+    KeyUsage,
+    /// extKeyUsage is there and has no serverAuth.
+    #[error("has an extended key usage without serverAuth")]
+    ExtendedKeyUsage,
+    /// A critical extension that is not understood.
+    #[error("has the critical extension {0}, which is not understood")]
+    CriticalExtension(String),
+    /// The name constraints forbid a name below.
+    #[error("has name constraints that do not allow {0}")]
+    NameConstraints(String),
+    /// It cannot be read.
+    #[error("cannot be read: malformed {0}")]
+    Malformed(&'static str),
+    /// The path is too long.
+    #[error("is too far up the chain")]
+    TooDeep,
+    /// The search was cut off.
+    #[error("has too many possible issuers")]
+    TooManySignatures,
+}

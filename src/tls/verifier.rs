@@ -1,0 +1,224 @@
+//! What rustls asks in the middle of a handshake: is this the right certificate, and is the handshake signed by its key?
+//!
+//! The answers are noted down beside rustls, since rustls itself hands back no more than an alert code, and a note is
+//! worth nothing before the handshake has completed: the certificate is judged before the server has shown that it
+//! holds the key.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
+
+use super::{Authentication, Protection, TlsFailure, broken};
+use crate::dane::mismatch::{Defect, Mismatch};
+use crate::dane::verify::{self, Expectation, Match};
+use crate::policy::TlsPolicy;
+
+/// The verifier of one connection.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    provider: Arc<CryptoProvider>,
+    expectation: Option<Expectation>,
+    findings: Mutex<Findings>,
+}
+
+/// What the verifier has seen so far. It is believed only when the handshake has completed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Findings {
+    /// The SubjectPublicKeyInfo in the server's certificate: what was matched, and what must have signed.
+    key: Option<Vec<u8>>,
+    matched: Option<Match>,
+    possession: Possession,
+    /// The first thing that was refused.
+    pub(super) failure: Option<TlsFailure>,
+}
+
+/// Whether the server has shown that it holds the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Possession {
+    #[default]
+    Unproven,
+    Proven,
+}
+
+impl Findings {
+    /// The evidence, after the handshake has completed. What rustls guarantees is asked for again here, because a
+    /// session that slipped through would be believed.
+    pub(super) fn protection(
+        self,
+        session: &rustls::ClientConnection,
+        policy: &TlsPolicy,
+    ) -> Result<Protection, TlsFailure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let full = match session.handshake_kind() {
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => true,
+            Some(HandshakeKind::Resumed) | None => false,
+        };
+        if !full || self.possession != Possession::Proven {
+            return Err(TlsFailure::Broken("the server did not authenticate itself".into()));
+        }
+        let matched = self.matched.ok_or(TlsFailure::Broken("the server's certificate was not judged".into()));
+        let authentication = match policy {
+            TlsPolicy::Dane(_) => Authentication::Verified(matched?),
+            TlsPolicy::HalfDane(_) => Authentication::HostVerified(matched?),
+            TlsPolicy::Encrypt(_, why) => Authentication::Unverified(why.clone()),
+        };
+        let unknown = |what: &str| TlsFailure::Broken(format!("the {what} is not known"));
+        let suite = session.negotiated_cipher_suite().ok_or_else(|| unknown("cipher suite"))?;
+        let group = session.negotiated_key_exchange_group().ok_or_else(|| unknown("key exchange"))?;
+        Ok(Protection {
+            version: match session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => return Err(unknown("protocol version")),
+            },
+            // rustls says TLS13_ where IANA says TLS_.
+            cipher_suite: format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1),
+            key_exchange: format!("{:?}", group.name()),
+            authentication,
+        })
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(provider: &Arc<CryptoProvider>, expectation: Option<Expectation>) -> Self {
+        Self { provider: Arc::clone(provider), expectation, findings: Mutex::default() }
+    }
+
+    pub(super) fn findings(&self) -> Findings {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Findings)) {
+        note(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Notes a refusal, and says to rustls what the alert to the server is made of.
+    fn refuse(&self, failure: TlsFailure) -> Error {
+        let error = Error::InvalidCertificate(match &failure {
+            TlsFailure::Mismatch(mismatch) => match mismatch {
+                Mismatch::Expired(_) => CertificateError::Expired,
+                Mismatch::NotYetValid(_) => CertificateError::NotValidYet,
+                Mismatch::Name { .. } => CertificateError::NotValidForName,
+                Mismatch::Path(_, Defect::Malformed(_)) => CertificateError::BadEncoding,
+                Mismatch::Path(..) => CertificateError::UnknownIssuer,
+                Mismatch::NoCertificate
+                | Mismatch::ChainTooLarge { .. }
+                | Mismatch::NoRecord(_)
+                | Mismatch::KeySize(..) => CertificateError::ApplicationVerificationFailure,
+            },
+            TlsFailure::WrongKey => CertificateError::BadSignature,
+            TlsFailure::SmallKey(_)
+            | TlsFailure::UnsupportedKey
+            | TlsFailure::NoSharedParameters(_)
+            | TlsFailure::Injected
+            | TlsFailure::Alert(_)
+            | TlsFailure::Closed(_)
+            | TlsFailure::Broken(_) => CertificateError::ApplicationVerificationFailure,
+        });
+        self.note(|findings| {
+            findings.failure.get_or_insert(failure);
+        });
+        error
+    }
+
+    /// Checks the handshake's signature with the key that was matched.
+    fn possession(
+        &self,
+        check: impl FnOnce(&SubjectPublicKeyInfoDer<'_>) -> Result<(), TlsFailure>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let Some(key) = self.findings().key else {
+            return Err(self.refuse(TlsFailure::Broken("a signature came before the certificate".into())));
+        };
+        verify::key_size(&key)
+            .map_err(TlsFailure::SmallKey)
+            .and_then(|()| check(&SubjectPublicKeyInfoDer::from(key.as_slice())))
+            .map_err(|failure| self.refuse(failure))?;
+        self.note(|findings| findings.possession = Possession::Proven);
+        Ok(HandshakeSignatureValid::assertion())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(key) = verify::spki(end_entity) else {
+            return Err(self.refuse(TlsFailure::UnsupportedKey));
+        };
+        self.note(|findings| findings.key = Some(key.to_vec()));
+        if let Some(expectation) = &self.expectation {
+            let chain: Vec<CertificateDer<'_>> =
+                std::iter::once(end_entity).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
+            let found = verify::verify(&chain, expectation, now).map_err(|why| self.refuse(why.into()))?;
+            self.note(|findings| findings.matched = Some(found));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        _cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.possession(|key| check_tls12(&self.provider, key, message, signed))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        _cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        // This one refuses what TLS 1.3 does: PKCS #1 v1.5, SHA-1, and a curve other than the scheme's (RFC 8446 §4.2.3).
+        self.possession(|key| match verify_tls13_signature_with_raw_key(message, key, signed, algorithms) {
+            Ok(_) => Ok(()),
+            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => Err(TlsFailure::WrongKey),
+            Err(Error::InvalidCertificate(_)) => Err(TlsFailure::UnsupportedKey),
+            Err(error) => Err(broken(error)),
+        })
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The TLS 1.2 twin of [`verify_tls13_signature_with_raw_key`]. A scheme does not fix the curve in TLS 1.2, so there are
+/// several algorithms to a scheme, and the next one is tried only if the key is of another kind.
+fn check_tls12(
+    provider: &CryptoProvider,
+    key: &SubjectPublicKeyInfoDer<'_>,
+    message: &[u8],
+    signed: &DigitallySignedStruct,
+) -> Result<(), TlsFailure> {
+    let offered = provider.signature_verification_algorithms.mapping.iter();
+    let algorithms = offered
+        // ML-DSA is for TLS 1.3 alone (draft-ietf-tls-mldsa); everything else that is offered is for both.
+        .filter(|(scheme, _)| {
+            !matches!(scheme, SignatureScheme::ML_DSA_44 | SignatureScheme::ML_DSA_65 | SignatureScheme::ML_DSA_87)
+        })
+        .find(|(scheme, _)| *scheme == signed.scheme)
+        .map(|(_, algorithms)| *algorithms)
+        .ok_or_else(|| TlsFailure::Broken("the handshake is signed with a scheme that was not offered".into()))?;
+    let key = webpki::RawPublicKeyEntity::try_from(key).map_err(|_| TlsFailure::UnsupportedKey)?;
+    for algorithm in algorithms {
+        match key.verify_signature(*algorithm, message, signed.signature()) {
+            Ok(()) => return Ok(()),
+            Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
+            Err(_) => return Err(TlsFailure::WrongKey),
+        }
+    }
+    Err(TlsFailure::UnsupportedKey)
+}
