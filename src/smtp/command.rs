@@ -254,6 +254,14 @@ impl Hello {
     }
 }
 
+impl str::FromStr for Hello {
+    type Err = CommandError;
+
+    fn from_str(text: &str) -> Result<Self, CommandError> {
+        Self::parse(text.as_bytes())
+    }
+}
+
 impl From<&Name> for Hello {
     fn from(name: &Name) -> Self {
         Self(name.to_string())

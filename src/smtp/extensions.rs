@@ -100,6 +100,7 @@ impl Offer {
             "PIPELINING".to_owned(),
             format!("SIZE {}", self.size),
             "8BITMIME".to_owned(),
+            "SMTPUTF8".to_owned(),
             "ENHANCEDSTATUSCODES".to_owned(),
         ];
         match self.domains {
@@ -170,11 +171,11 @@ mod tests {
         Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);
         assert_eq!(
             written,
-            "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n\
-             250 LIMITS RCPTDOMAINMAX=1\r\n"
+            "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
+             250-ENHANCEDSTATUSCODES\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
         );
         // Decision 11: LMTP answers for each recipient.
         let lines = Offer { size: 0, domains: DomainsPerTransaction::Any }.lines();
-        assert_eq!(lines, ["PIPELINING", "SIZE 0", "8BITMIME", "ENHANCEDSTATUSCODES"]);
+        assert_eq!(lines, ["PIPELINING", "SIZE 0", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]);
     }
 }
