@@ -301,3 +301,151 @@ impl fmt::Display for RecipientDomain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(text: &str) -> Result<ForwardPath, AddressError> {
+        ForwardPath::parse(text, SmtpUtf8::Absent)
+    }
+
+    /// The local part and the domain that a path is read as.
+    fn parts(path: ForwardPath) -> (String, String) {
+        match path {
+            ForwardPath::Mailbox(mailbox) => (mailbox.local_part().to_owned(), mailbox.domain().to_string()),
+            ForwardPath::Postmaster => panic!("no mailbox"),
+        }
+    }
+
+    #[test]
+    fn what_a_path_names() {
+        for (written, local_part, domain) in [
+            ("<a@b.example>", "a", "b.example"),
+            // I2, RFC 5321 §2.4: case of the local part is kept, that of the domain means nothing.
+            ("<John.Doe+Tag@B.Example>", "John.Doe+Tag", "b.example"),
+            ("<user@example.com.>", "user", "example.com"),
+            ("<o'neil/x=y#1!{}|~@b.example>", "o'neil/x=y#1!{}|~", "b.example"),
+            // A-89: the percent hack means nothing to us.
+            ("<a%evil.example@b.example>", "a%evil.example", "b.example"),
+            // Dots that the grammar has not, but mobile carriers have.
+            ("<a..b.@b.example>", "a..b.", "b.example"),
+            // I30: quoted local parts, octet for octet.
+            (r#"<"a@b"@c.example>"#, r#""a@b""#, "c.example"),
+            (r#"<"x\"y"@c.example>"#, r#""x\"y""#, "c.example"),
+            (r#"<"a>b <c>"@d.example>"#, r#""a>b <c>""#, "d.example"),
+            (r#"<"\\"@d.example>"#, r#""\\""#, "d.example"),
+            (r#"<""@d.example>"#, r#""""#, "d.example"),
+            // I30: source routes are dropped.
+            ("<@a.example:u@d.example>", "u", "d.example"),
+            ("<@a.example,@b.example:u@d.example>", "u", "d.example"),
+            (r#"<@a.example:"x:y"@d.example>"#, r#""x:y""#, "d.example"),
+            // B7.
+            ("<u@[192.0.2.1]>", "u", "[192.0.2.1]"),
+            ("<u@[ipv6:2001:DB8::1]>", "u", "[IPv6:2001:db8::1]"),
+        ] {
+            let path = forward(written).expect(written);
+            // What the remote reads is what was routed by.
+            assert_eq!(forward(&path.to_string()), Ok(path.clone()), "{written}");
+            assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path() {
+        use AddressError::{Leftover, Literal, LocalPart, NeedsSmtpUtf8, NoDomain, NotBracketed, SourceRoute};
+        for (written, why) in [
+            ("", NotBracketed),
+            ("a@b.example", NotBracketed),
+            ("<a@b.example", NotBracketed),
+            (" <a@b.example>", NotBracketed),
+            (r#"<"a@b.example>"#, NotBracketed),
+            // A-89.
+            ("<a@b>c@d>", Leftover),
+            ("<a@b.example> ", Leftover),
+            ("<>", AddressError::NoRecipient),
+            ("<a>", NoDomain),
+            (r#"<"a@b.example">"#, NoDomain),
+            ("<a@>", AddressError::Domain(NameError::EmptyLabel)),
+            ("<a@.>", AddressError::Domain(NameError::EmptyLabel)),
+            ("<a@b@c.example>", AddressError::Domain(NameError::ForbiddenCharacter)),
+            ("<a@b c>", AddressError::Domain(NameError::ForbiddenCharacter)),
+            ("<a@(x)b.example>", AddressError::Domain(NameError::ForbiddenCharacter)),
+            ("<a@192.0.2.1>", AddressError::Domain(NameError::IpAddress)),
+            ("<@b.example>", SourceRoute),
+            ("<@a.example,b.example:u@d.example>", SourceRoute),
+            ("<@:u@d.example>", SourceRoute),
+            ("<@a.example:>", LocalPart),
+            ("<a b@c.example>", LocalPart),
+            ("<a(x)@c.example>", LocalPart),
+            (r"<a\@b@c.example>", LocalPart),
+            ("<<a@c.example>", LocalPart),
+            (r#"<"a"b@c.example>"#, LocalPart),
+            (r#"<a"b"@c.example>"#, LocalPart),
+            // A-88, A-90.
+            ("<\"a\r\nRSET\"@c.example>", LocalPart),
+            ("<a\0b@c.example>", LocalPart),
+            ("<\"a\0\"@c.example>", LocalPart),
+            ("<a@b.example\r\nRSET>", AddressError::Domain(NameError::ForbiddenCharacter)),
+            ("<u@[192.0.2.1>", Literal),
+            ("<u@[192.0.2.1]x>", Literal),
+            ("<u@[2001:db8::1]>", Literal),
+            ("<u@[IPv6:192.0.2.1]>", Literal),
+            ("<u@[x400:foo]>", Literal),
+            ("<u@[]>", Literal),
+            // M4.
+            ("<ü@b.example>", NeedsSmtpUtf8),
+            ("<u@bücher.example>", NeedsSmtpUtf8),
+        ] {
+            assert_eq!(forward(written), Err(why), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let path = |local: usize, domain: &[usize]| {
+            let labels: Vec<_> = domain.iter().map(|length| "d".repeat(*length)).collect();
+            format!("<{}@{}>", "l".repeat(local), labels.join("."))
+        };
+        // I29: 64 octets of local part, a whole path of 256, and the longest domain there is.
+        assert!(forward(&path(64, &[63, 63, 61])).is_ok());
+        assert!(forward(&path(64, &[63, 63, 63, 61])).is_ok());
+        assert_eq!(forward(&path(1, &[63, 63, 63, 62])), Err(AddressError::Domain(NameError::TooLong)));
+        // Reply addresses of ticket systems have longer local parts than the 64 octets that all must take.
+        assert!(forward(&path(120, &[11])).is_ok());
+        assert!(forward(&path(MAX_PATH_OCTETS - 14, &[11])).is_ok());
+        assert_eq!(forward(&path(MAX_PATH_OCTETS - 13, &[11])), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn internationalised_addresses() {
+        // M7: the domain becomes A-labels, for DNS and for the remote alike; the local part cannot.
+        for (written, local_part, domain, needs_smtp_utf8) in [
+            ("<ü@bücher.example>", "ü", "xn--bcher-kva.example", true),
+            ("<u@BÜCHER.example>", "u", "xn--bcher-kva.example", false),
+            ("<\"ü b\"@b.example>", "\"ü b\"", "b.example", true),
+            ("<u@b\u{3002}example>", "u", "b.example", false),
+        ] {
+            let path = ForwardPath::parse(written, SmtpUtf8::Requested).expect(written);
+            assert_eq!(path.needs_smtp_utf8(), needs_smtp_utf8, "{written}");
+            assert_eq!(ForwardPath::parse(&path.to_string(), SmtpUtf8::Requested), Ok(path.clone()));
+            assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()));
+        }
+        for written in ["<a\u{85}b@c.example>", "<\"\\ü\"@c.example>", "<a@b\u{202e}c.example>", "<a@b\u{ff20}c>"] {
+            assert!(ForwardPath::parse(written, SmtpUtf8::Requested).is_err(), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn the_null_sender_and_the_postmaster() {
+        // I25.
+        assert_eq!(ReversePath::parse("<>", SmtpUtf8::Absent), Ok(ReversePath::Null));
+        assert_eq!(ReversePath::Null.to_string(), "<>");
+        // I1, RFC 5321 §4.1.1.3.
+        assert_eq!(forward("<pOstMaster>"), Ok(ForwardPath::Postmaster));
+        assert_eq!(forward("<Postmaster>").unwrap().to_string(), "<Postmaster>");
+        assert_eq!(parts(forward("<postmaster@b.example>").unwrap()).0, "postmaster");
+        // Only as a recipient.
+        assert_eq!(ReversePath::parse("<postmaster>", SmtpUtf8::Absent), Err(AddressError::NoDomain));
+    }
+}

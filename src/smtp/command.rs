@@ -254,6 +254,14 @@ impl Hello {
     }
 }
 
+impl str::FromStr for Hello {
+    type Err = CommandError;
+
+    fn from_str(text: &str) -> Result<Self, CommandError> {
+        Self::parse(text.as_bytes())
+    }
+}
+
 impl From<&Name> for Hello {
     fn from(name: &Name) -> Self {
         Self(name.to_string())
@@ -418,5 +426,173 @@ impl fmt::Display for Mail {
 impl fmt::Display for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.keyword())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, CommandError> {
+        Command::parse(line.as_bytes())
+    }
+
+    #[test]
+    fn what_goes_on_to_a_remote() {
+        for (written, sent) in [
+            // I2.
+            ("mAiL fRoM:<A@B.Example>", "MAIL FROM:<A@b.example>"),
+            ("MAIL FROM: <a@b.example>  ", "MAIL FROM:<a@b.example>"),
+            ("MAIL FROM:<>", "MAIL FROM:<>"),
+            ("MAIL FROM:<> body=8bitmime SMTPUTF8 size=007", "MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8"),
+            ("MAIL FROM:<> BODY=7BIT", "MAIL FROM:<> BODY=7BIT"),
+            ("MAIL FROM:<\"a> SIZE=1\"@b.example>", "MAIL FROM:<\"a> SIZE=1\"@b.example>"),
+            ("MAIL FROM:<ü@b.example> SMTPUTF8", "MAIL FROM:<ü@b.example> SMTPUTF8"),
+            // M10.
+            ("MAIL FROM:<> SIZE=99999999999999999999", "MAIL FROM:<> SIZE=18446744073709551615"),
+            ("rcpt to:<@r.example:u@d.example>", "RCPT TO:<u@d.example>"),
+            ("RCPT TO: <postmaster>", "RCPT TO:<Postmaster>"),
+            ("RCPT TO:<ü@bücher.example>", "RCPT TO:<ü@xn--bcher-kva.example>"),
+            ("ehlo my_host.example", "EHLO my_host.example"),
+            ("EHLO [IPv6:::1]", "EHLO [IPv6:::1]"),
+            ("HELO WIN-1", "HELO WIN-1"),
+            ("LHLO localhost", "LHLO localhost"),
+            // Nothing that could mean something in a Received field.
+            ("EHLO a;b (c) \"d\\", "EHLO a?b??c???d?"),
+            ("EHLO bü", "EHLO b??"),
+            ("data \t", "DATA"),
+            ("RSET", "RSET"),
+            ("QUIT", "QUIT"),
+            // I27.
+            ("NOOP whatever", "NOOP"),
+            ("VRFY <a@b>", "VRFY"),
+            ("EXPN list", "EXPN"),
+            ("HELP me", "HELP"),
+        ] {
+            let command = parse(written).expect(written);
+            assert_eq!(command.to_string(), sent);
+            assert_eq!(parse(sent), Ok(command));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_and_how() {
+        for (written, reply) in [
+            // I9.
+            ("", "500 5.5.1 command not recognised"),
+            (" NOOP", "500 5.5.1 command not recognised"),
+            ("FOO", "500 5.5.1 command not recognised"),
+            ("DATA:", "500 5.5.1 command not recognised"),
+            ("MAIL\u{a0}FROM:<>", "500 5.5.1 command not recognised"),
+            // H13, M15, A-97.
+            ("STARTTLS", "502 5.5.1 command not implemented"),
+            ("BDAT 5 LAST", "502 5.5.1 command not implemented"),
+            ("XCLIENT NAME=x", "502 5.5.1 command not implemented"),
+            // A-81, A-88: a CR in a line that ends with CRLF, NUL, ESC.
+            ("QUIT\r", "500 5.5.2 control character in command"),
+            ("NOOP \0", "500 5.5.2 control character in command"),
+            ("EHLO a\x1b[2J", "500 5.5.2 control character in command"),
+            ("MAIL FROM:<a@b.example>\rRCPT TO:<c@d>", "500 5.5.2 control character in command"),
+            ("MAIL FROM:<\"a\t\"@b.example>", "500 5.5.2 control character in command"),
+            ("DATA now", "501 5.5.4 no argument allowed"),
+            ("QUIT 1", "501 5.5.4 no argument allowed"),
+            ("EHLO", "501 5.5.4 a host name or an address literal is needed"),
+            ("MAIL", "501 5.5.4 syntax: MAIL FROM:<address>"),
+            ("MAIL TO:<a@b.example>", "501 5.5.4 syntax: MAIL FROM:<address>"),
+            ("MAIL FROM <a@b.example>", "501 5.5.4 syntax: MAIL FROM:<address>"),
+            ("RCPT FROM:<a@b.example>", "501 5.5.4 syntax: RCPT TO:<address>"),
+            ("MAIL FROM:a@b.example", "501 5.1.7 bad sender address: the address is not in angle brackets"),
+            ("MAIL FROM:<a>", "501 5.1.7 bad sender address: the address has no domain"),
+            (
+                "RCPT TO:<a@b@c>",
+                "501 5.1.3 bad recipient address: the domain is malformed: it has a character outside letters, digits, '-' and '_'",
+            ),
+            // I29.
+            ("RCPT TO:<>", "501 5.1.3 bad recipient address: a recipient is needed"),
+            // I23.
+            ("MAIL FROM:<> FOO=BAR", "555 5.5.4 parameter not recognised"),
+            ("MAIL FROM:<> AUTH=<>", "555 5.5.4 parameter not recognised"),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4 parameter not recognised"),
+            // A-89.
+            ("RCPT TO:<a@b.example>c@d.example", "501 5.5.4 malformed parameter"),
+            ("MAIL FROM:<> SIZE=", "501 5.5.4 malformed parameter"),
+            ("MAIL FROM:<> BODY=A=B", "501 5.5.4 malformed parameter"),
+            ("MAIL FROM:<> =5", "501 5.5.4 malformed parameter"),
+            ("MAIL FROM:<> -X", "501 5.5.4 malformed parameter"),
+            // M3, M6, M10, M14.
+            ("MAIL FROM:<> BODY=7BIT BODY=7BIT", "501 5.5.4 BODY given twice"),
+            ("MAIL FROM:<> SIZE=1 size=1", "501 5.5.4 SIZE given twice"),
+            ("MAIL FROM:<> SMTPUTF8 SMTPUTF8", "501 5.5.4 SMTPUTF8 given twice"),
+            ("MAIL FROM:<> SMTPUTF8=1", "501 5.5.4 bad value for SMTPUTF8"),
+            ("MAIL FROM:<> BODY=BINARYMIME", "501 5.5.4 bad value for BODY"),
+            ("MAIL FROM:<> BODY", "501 5.5.4 bad value for BODY"),
+            ("MAIL FROM:<> SIZE", "501 5.5.4 bad value for SIZE"),
+            ("MAIL FROM:<> SIZE=-1", "501 5.5.4 bad value for SIZE"),
+            ("MAIL FROM:<> SIZE=+1", "501 5.5.4 bad value for SIZE"),
+            ("MAIL FROM:<> SIZE=000000000000000000001", "501 5.5.4 bad value for SIZE"),
+            // M4.
+            (
+                "MAIL FROM:<ü@b.example>",
+                "550 5.6.7 bad sender address: the address is not ASCII, and the mail was not sent with SMTPUTF8",
+            ),
+        ] {
+            let error = parse(written).expect_err(written);
+            assert_eq!(error.reply().to_string(), reply, "{written:?}");
+        }
+        let latin1 = Command::parse(b"RCPT TO:<\xfc@b.example>").unwrap_err();
+        assert_eq!(latin1.reply().to_string(), "500 5.5.2 command is neither ASCII nor UTF-8");
+    }
+
+    #[test]
+    fn lines_that_are_none() {
+        // I6, I11.
+        for (line, reply) in
+            [(Line::TooLong, "500 5.5.2 line too long"), (Line::BareLineFeed, "500 5.5.2 lines end with CR LF")]
+        {
+            assert_eq!(Command::read(&line).unwrap_err().reply().to_string(), reply);
+        }
+        let line = Line::Complete(bytes::Bytes::from_static(b"QUIT"));
+        assert_eq!(Command::read(&line), Ok(Command::Quit));
+    }
+
+    #[test]
+    fn how_we_introduce_ourselves() {
+        let name = Name::parse("Relay.Example").unwrap();
+        assert_eq!(Command::Ehlo(Hello::from(&name)).to_string(), "EHLO relay.example");
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(Command::Ehlo(Hello::from(address)).to_string(), "EHLO [IPv6:2001:db8::1]");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// A-90: what a remote is sent means what was understood, and is one line of printable text.
+        #[test]
+        fn writing_and_reading_are_inverse(
+            verb in prop::sample::select(vec!["MAIL FROM:<", "RCPT TO:<", "EHLO ", "mail from: <", ""]),
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "a", "B", "@", ".", "\"", "\\", " ", ">", "<", ":", "@b.example>", "@[127.0.0.1]>", "@x.example:",
+                    " SIZE=7", " SMTPUTF8", " BODY=8BITMIME", "ü", "\r", "\n", "\0", "%", "=", "@bücher.example>",
+                ]),
+                0..10,
+            ),
+        ) {
+            if let Ok(command) = parse(&(verb.to_owned() + &words.concat())) {
+                let sent = command.to_string();
+                prop_assert!(!sent.chars().any(char::is_control));
+                prop_assert_eq!(parse(&sent), Ok(command));
+            }
+        }
+
+        #[test]
+        fn no_line_is_too_odd_to_be_answered(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            match Command::parse(&line) {
+                Ok(command) => prop_assert_eq!(parse(&command.to_string()), Ok(command)),
+                Err(error) => prop_assert_eq!(error.reply().class(), super::super::reply::Class::Permanent),
+            }
+        }
     }
 }

@@ -128,17 +128,27 @@ impl DataScanner {
             (Place::DotCr, b'\n') => self.go(Place::End),
             (Place::Cr, b'\n') => self.end_line(Place::LineStart, output),
             (Place::Cr | Place::DotCr, _) => {
-                self.bare(BareNewline::CarriageReturn, output);
+                self.object(BareNewline::CarriageReturn);
+                self.emit_text(b" ", output);
+                self.place = Place::Text;
                 // This octet is still to be read, now as one within a line.
                 0
             }
             (_, b'\r') => self.go(Place::Cr),
             (_, b'\n') => {
-                self.bare(BareNewline::LineFeed, output);
-                1
+                self.object(BareNewline::LineFeed);
+                self.end_line(Place::MendedLineStart, output)
             }
-            (Place::LineStart | Place::MendedLineStart | Place::Dot, first) => self.start_text(first, output),
-            (Place::Text | Place::End, _) => self.text(input, output),
+            (Place::MendedLineStart | Place::Dot, b'.') => self.stuffed_dot(output),
+            (Place::LineStart | Place::MendedLineStart | Place::Dot, 0) => {
+                // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL
+                // (RFC 5322 §2.2, RFC 2045 §2.8); only one that starts a line is in the way.
+                self.emit_text(b" ", output);
+                self.go(Place::Text)
+            }
+            (Place::LineStart | Place::MendedLineStart | Place::Dot | Place::Text | Place::End, _) => {
+                self.text(input, output)
+            }
         }
     }
 
@@ -153,35 +163,19 @@ impl DataScanner {
         self.go(place)
     }
 
-    fn bare(&mut self, offence: BareNewline, output: &mut BytesMut) {
-        if self.bare_newlines == BareNewlines::Reject {
-            self.offence.get_or_insert(offence);
-        }
-        match offence {
-            BareNewline::LineFeed => {
-                self.end_line(Place::MendedLineStart, output);
-            }
-            BareNewline::CarriageReturn => {
-                self.emit(b" ", output);
-                self.place = Place::Text;
-            }
+    fn object(&mut self, offence: BareNewline) {
+        match self.bare_newlines {
+            BareNewlines::Normalize => {}
+            BareNewlines::Reject => _ = self.offence.get_or_insert(offence),
         }
     }
 
-    /// The first octet of a line, the client's stuffing already taken off.
-    fn start_text(&mut self, first: u8, output: &mut BytesMut) -> usize {
-        match first {
-            b'.' => {
-                self.emit(b".", output);
-                // The stuffing: not an octet of the message.
-                if self.offence.is_none() {
-                    output.put_u8(b'.');
-                }
-            }
-            // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL (RFC 5322
-            // §2.2, RFC 2045 §2.8); only this one is in the way.
-            0 => self.emit(b" ", output),
-            _ => self.emit(&[first], output),
+    /// A dot that starts a line of the message, the client's stuffing taken off: stuffed afresh.
+    fn stuffed_dot(&mut self, output: &mut BytesMut) -> usize {
+        self.emit_text(b".", output);
+        if self.offence.is_none() {
+            // No octet of the message, so not counted.
+            output.put_u8(b'.');
         }
         self.go(Place::Text)
     }
@@ -189,20 +183,24 @@ impl DataScanner {
     /// Octets within a line, up to its end or the end of the input.
     fn text(&mut self, input: &[u8], output: &mut BytesMut) -> usize {
         let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
-        self.emit(&input[..end], output);
+        self.emit_text(&input[..end], output);
         if input[end..].starts_with(b"\r\n") {
             return end + 1 + self.end_line(Place::LineStart, output);
         }
+        self.place = Place::Text;
         end
     }
 
-    fn emit(&mut self, octets: &[u8], output: &mut BytesMut) {
-        if self.offence.is_some() {
-            return;
-        }
+    fn emit_text(&mut self, octets: &[u8], output: &mut BytesMut) {
         self.header.read(octets);
-        self.octets += octets.len() as u64;
-        output.extend_from_slice(octets);
+        self.emit(octets, output);
+    }
+
+    fn emit(&mut self, octets: &[u8], output: &mut BytesMut) {
+        if self.offence.is_none() {
+            self.octets += octets.len() as u64;
+            output.extend_from_slice(octets);
+        }
     }
 }
 
@@ -249,5 +247,223 @@ impl HeaderSection {
             FieldName::Matching(0) | FieldName::Body => FieldName::Body,
             FieldName::Matching(_) | FieldName::Other => FieldName::Matching(0),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What came of a message that was fed in pieces: its output, the verdict and what was left of the input.
+    fn scan(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> (Vec<u8>, Scan, Vec<u8>) {
+        let (mut scanner, mut input, mut output) = (DataScanner::new(bare_newlines), BytesMut::new(), BytesMut::new());
+        let mut found = Scan::More;
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            found = scanner.scan(&mut input, &mut output);
+            assert!(found != Scan::More || input.is_empty());
+        }
+        (output.to_vec(), found, input.to_vec())
+    }
+
+    fn normalized(input: &[u8]) -> (Vec<u8>, Scan, Vec<u8>) {
+        scan(BareNewlines::Normalize, &[input])
+    }
+
+    // The reference: three plain functions, one for each word of the law in the module documentation.
+
+    /// The message and the rest, as a server sees them that knows CRLF only; `None` if the data do not end.
+    fn unstuff(input: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+        let (mut message, mut at) = (Vec::new(), 0);
+        loop {
+            let line = &input[at..];
+            let end = at + memchr::memmem::find(line, b"\r\n")? + 2;
+            if line.starts_with(b".\r\n") {
+                return Some((message, &input[end..]));
+            }
+            message.extend_from_slice(input[at..end].strip_prefix(b".").unwrap_or(&input[at..end]));
+            at = end;
+        }
+    }
+
+    fn normalise(message: &[u8]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (index, octet) in message.iter().enumerate() {
+            match octet {
+                b'\n' => lines.extend_from_slice(b"\r\n"),
+                b'\r' if message.get(index + 1) == Some(&b'\n') => {}
+                b'\r' => lines.push(b' '),
+                0 if lines.is_empty() || lines.ends_with(b"\n") => lines.push(b' '),
+                octet => lines.push(*octet),
+            }
+        }
+        lines
+    }
+
+    fn stuff(message: &[u8]) -> Vec<u8> {
+        let mut output = Vec::new();
+        for line in message.split_inclusive(|octet| *octet == b'\n') {
+            if line.starts_with(b".") {
+                output.push(b'.');
+            }
+            output.extend_from_slice(line);
+        }
+        output
+    }
+
+    /// How many ends of data a careless server finds, one that ends a line at CR, at LF or at both, drops NULs and
+    /// blanks at the end of a line.
+    fn lax_ends_of_data(octets: &[u8]) -> usize {
+        let octets: Vec<u8> = octets.iter().copied().filter(|octet| *octet != 0).collect();
+        octets.split(|octet| matches!(octet, b'\r' | b'\n')).filter(|line| line.trim_ascii_end() == b".").count()
+    }
+
+    #[test]
+    fn a_message_stays_what_it_is() {
+        for (input, output) in [
+            // I14: the empty message, and no line end added or lost.
+            (&b".\r\n"[..], &b""[..]),
+            (b"\r\n.\r\n", b"\r\n"),
+            (b"Subject: x\r\n\r\nbody\r\n.\r\n", b"Subject: x\r\n\r\nbody\r\n"),
+            // I13: stuffed lines stay stuffed.
+            (b"..\r\n.\r\n", b"..\r\n"),
+            (b"...\r\n..a\r\n.\r\n", b"...\r\n..a\r\n"),
+            // A line that a client failed to stuff has lost its dot for every receiver (RFC 5321 §4.5.2).
+            (b".a\r\n.\r\n", b"a\r\n"),
+            // M2: 8-bit octets, and NUL where it does no harm.
+            (b"\xff\x80a\0b\r\n.\r\n", b"\xff\x80a\0b\r\n"),
+        ] {
+            assert_eq!(normalized(input), (output.to_vec(), Scan::End, vec![]), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn commands_behind_the_end_stay_in_the_input() {
+        // A-84.
+        assert_eq!(normalized(b"a\r\n.\r\nMAIL FROM:<>\r\n").2, b"MAIL FROM:<>\r\n");
+        assert_eq!(normalized(b".\r\n.\r\n"), (vec![], Scan::End, b".\r\n".to_vec()));
+    }
+
+    #[test]
+    fn nothing_but_crlf_dot_crlf_ends_the_data() {
+        // I11, A-80, A-81: each before a smuggled command, then the real end.
+        for (smuggled, output) in [
+            (&b"a\n.\nb"[..], &b"a\r\n..\r\nb"[..]),
+            (b"a\n.\rb", b"a\r\n.. b"),
+            (b"a\r.\nb", b"a .\r\nb"),
+            (b"a\r.\rb", b"a . b"),
+            (b"a\n.\r\nb", b"a\r\n..\r\nb"),
+            (b"a\r.\r\nb", b"a .\r\nb"),
+            // Behind a CRLF the dot is the client's stuffing, and the line has no other text.
+            (b"a\r\n.\nb", b"a\r\n\r\nb"),
+            (b"a\r\n.\rb", b"a\r\n b"),
+            (b"a\r\n.\r\r\nb", b"a\r\n \r\nb"),
+            (b"a\r\r\n.\r\r\nb", b"a \r\n \r\nb"),
+            (b"a\r\n..\nb", b"a\r\n..\r\nb"),
+            // To a server that drops NULs these would be ends.
+            (b"a\r\n\0.\r\nb", b"a\r\n .\r\nb"),
+            (b"a\r\n.\0\r\nb", b"a\r\n \r\nb"),
+            (b"a\r\n\0\0.\r\nb", b"a\r\n \0.\r\nb"),
+            (b"a\n\0.\r\nb", b"a\r\n .\r\nb"),
+            // To one that drops blanks.
+            (b"a\r\n. \r\nb", b"a\r\n \r\nb"),
+        ] {
+            let input = [smuggled, b"\r\n.\r\nQUIT\r\n"].concat();
+            let output = [output, b"\r\n"].concat();
+            assert_eq!(normalized(&input), (output, Scan::End, b"QUIT\r\n".to_vec()), "{smuggled:?}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_message_is_read_to_its_end() {
+        for (input, offence) in [
+            (&b"a\nb\r\n.\r\n"[..], BareNewline::LineFeed),
+            (b"a\rb\nc\r\n.\r\n", BareNewline::CarriageReturn),
+            (b"a\n.\r\nMAIL\r\n.\r\n", BareNewline::LineFeed),
+            (b".\r\r\n.\r\n", BareNewline::CarriageReturn),
+        ] {
+            let (output, found, rest) = scan(BareNewlines::Reject, &[input, b"QUIT\r\n"]);
+            assert_eq!((found, rest), (Scan::Rejected(offence), b"QUIT\r\n".to_vec()), "{input:?}");
+            assert!(output.len() <= 1, "only what stood before the offence");
+        }
+        assert_eq!(scan(BareNewlines::Reject, &[b"a\r\n.\r\n"]).1, Scan::End);
+        // X2.
+        assert_eq!(BareNewline::LineFeed.reply().to_string(), "554 5.5.2 the message has a LF without CR");
+    }
+
+    #[test]
+    fn received_fields_are_counted_in_the_header_only() {
+        // I16, A-94.
+        for (input, received) in [
+            (&b"Received: a\r\nreceived:b\r\nSubject: x\r\n\r\nReceived: c\r\n.\r\n"[..], 2),
+            (b"\r\nReceived: c\r\n.\r\n", 0),
+            (b"X-Received: a\r\n Received: b\r\nReceive: c\r\n.\r\n", 0),
+            // As every receiver reads it: stuffing taken off, bare LFs mended.
+            (b".Received: a\r\n.\r\n", 1),
+            (b"Received: a\nReceived: b\n\nReceived: c\r\n.\r\n", 2),
+        ] {
+            let mut output = BytesMut::new();
+            let (mut whole, mut pieces) =
+                (DataScanner::new(BareNewlines::Normalize), DataScanner::new(BareNewlines::Normalize));
+            whole.scan(&mut input.into(), &mut output);
+            for octet in input.chunks(1) {
+                pieces.scan(&mut octet.into(), &mut output);
+            }
+            assert_eq!((whole.received_headers(), pieces.received_headers()), (received, received), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn octets_are_counted_as_size_does() {
+        // I21, M9: CRLFs count, stuffing and the final dot do not.
+        for (input, octets) in [(&b".\r\n"[..], 0), (b"a\r\n..\r\n.\r\n", 6), (b"a\nb\r\n.\r\n", 6)] {
+            let mut scanner = DataScanner::new(BareNewlines::Normalize);
+            scanner.scan(&mut input.into(), &mut BytesMut::new());
+            assert_eq!(scanner.octets(), octets, "{input:?}");
+        }
+    }
+
+    /// Message data made of the pieces that matter, always with an end.
+    fn data() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![&b"\r"[..], b"\n", b"\r\n", b".", b"\0", b" ", b"a", b"\r\n.\r\n"]);
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| [pieces.concat(), b"\r\n.\r\n".to_vec()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn output_is_the_message_normalised_and_stuffed(input in data()) {
+            let (message, rest) = unstuff(&input).unwrap();
+            prop_assert_eq!(normalized(&input), (stuff(&normalise(&message)), Scan::End, rest.to_vec()));
+        }
+
+        /// A-82.
+        #[test]
+        fn pieces_give_the_same_message(input in data(), cuts in prop::collection::vec(0usize..64, 0..8)) {
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
+            cuts.extend([0, input.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect();
+            let octets: Vec<_> = input.chunks(1).collect();
+            for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
+                let whole = scan(bare_newlines, &[&input]);
+                prop_assert_eq!(&scan(bare_newlines, &pieces), &whole);
+                prop_assert_eq!(&scan(bare_newlines, &octets), &whole);
+            }
+        }
+
+        /// Promise 5: with the final dot behind it the output is one message to every server, however careless.
+        #[test]
+        fn nobody_sees_a_second_end_of_data(input in data()) {
+            let (output, _, _) = normalized(&input);
+            let sent = [output.as_slice(), b".\r\n"].concat();
+            let (message, rest) = unstuff(&sent).unwrap();
+            prop_assert_eq!(stuff(&message), output);
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(lax_ends_of_data(&sent), 1);
+        }
     }
 }

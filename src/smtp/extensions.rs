@@ -117,3 +117,65 @@ impl Offer {
         Reply::multiline(Code::OK, None, lines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(lines: &[&str]) -> Extensions {
+        let lines = ["mx.example greets you"].iter().chain(lines);
+        Extensions::parse(&Reply::multiline(Code::OK, None, lines.copied()))
+    }
+
+    #[test]
+    fn what_a_remote_offers() {
+        assert_eq!(parse(&[]), Extensions::default());
+        assert_eq!(
+            parse(&["STARTTLS", "pipelining", "8BITMIME", "SMTPUTF8", "CHUNKING", "EnhancedStatusCodes", "SIZE 10"]),
+            Extensions {
+                starttls: true,
+                pipelining: true,
+                eight_bit_mime: true,
+                smtp_utf8: true,
+                chunking: true,
+                enhanced_status_codes: true,
+                size: SizeLimit::Octets(10),
+            }
+        );
+        // A keyword is a word, and the greeting is none.
+        assert_eq!(parse(&["STARTTLSX", "X STARTTLS", ""]), Extensions::default());
+        let greeting_only = Reply::plain(Code::OK, "STARTTLS");
+        assert_eq!(Extensions::parse(&greeting_only), Extensions::default());
+    }
+
+    #[test]
+    fn sizes() {
+        // M10, A-68.
+        for (lines, size) in [
+            (&["SIZE"][..], SizeLimit::Unlimited),
+            (&["SIZE 0"], SizeLimit::Unlimited),
+            (&["SIZE 35882577"], SizeLimit::Octets(35_882_577)),
+            (&["SIZE -1"], SizeLimit::Undeclared),
+            (&["SIZE many"], SizeLimit::Undeclared),
+            (&["SIZE 1180591620717411303424"], SizeLimit::Octets(u64::MAX)),
+            (&["HELP"], SizeLimit::Undeclared),
+        ] {
+            assert_eq!(parse(lines).size, size, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_we_offer() {
+        // I22, M23: this and nothing else.
+        let mut written = bytes::BytesMut::new();
+        Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);
+        assert_eq!(
+            written,
+            "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
+             250-ENHANCEDSTATUSCODES\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
+        );
+        // Decision 11: LMTP answers for each recipient.
+        let lines = Offer { size: 0, domains: DomainsPerTransaction::Any }.lines();
+        assert_eq!(lines, ["PIPELINING", "SIZE 0", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]);
+    }
+}

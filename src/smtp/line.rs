@@ -96,3 +96,90 @@ impl LineDecoder {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds the pieces one after the other, each as one read would.
+    fn decode(limit: usize, pieces: &[&[u8]]) -> (Vec<Line>, BytesMut) {
+        let (mut decoder, mut buffer, mut lines) = (LineDecoder::new(limit), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            while let Some(line) = decoder.decode(&mut buffer) {
+                lines.push(line);
+            }
+            assert!(buffer.len() <= limit, "held {} octets of at most {limit}", buffer.len());
+        }
+        (lines, buffer)
+    }
+
+    fn complete(text: &'static str) -> Line {
+        Line::Complete(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line() {
+        for (input, lines) in [
+            (&b"a\r\nb\r\n"[..], vec![complete("a"), complete("b")]),
+            (b"\r\n", vec![complete("")]),
+            // A bare CR ends nothing; whoever reads the line refuses it.
+            (b"a\rb\r\n", vec![complete("a\rb")]),
+            (b"a\r\r\n", vec![complete("a\r")]),
+            // I11, A-61: a bare LF is not passed over in silence.
+            (b"a\nb\r\n", vec![Line::BareLineFeed, complete("b")]),
+            (b"\n\r\n", vec![Line::BareLineFeed, complete("")]),
+        ] {
+            assert_eq!(decode(16, &[input]), (lines, BytesMut::new()), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_limit_is_a_line_and_one_octet_more_is_not() {
+        // I6: 512 octets with the CRLF.
+        for (length, is_line) in [(510, true), (511, false), (5000, false)] {
+            let text = "x".repeat(length);
+            let input = format!("{text}\r\nNOOP\r\n");
+            let (lines, _) = decode(512, &[&input.as_bytes()[..500], &input.as_bytes()[500..]]);
+            let first = if is_line { Line::Complete(text.into()) } else { Line::TooLong };
+            // In sync again: the next command is read.
+            assert_eq!(lines, [first, complete("NOOP")]);
+        }
+    }
+
+    #[test]
+    fn an_overlong_line_is_dropped_as_it_comes() {
+        // A-87: a line without an end takes no memory; a bare LF in it does not make its rest a command.
+        let piece = [b'x'; 4096];
+        let (mut decoder, mut buffer) = (LineDecoder::new(512), BytesMut::new());
+        for _ in 0..1000 {
+            buffer.extend_from_slice(&piece);
+            assert_eq!(decoder.decode(&mut buffer), None);
+            assert!(decoder.is_skipping() && buffer.is_empty());
+        }
+        buffer.extend_from_slice(b"\nRCPT TO:<x@y>\r");
+        assert_eq!(decoder.decode(&mut buffer), None);
+        buffer.extend_from_slice(b"\nNOOP\r\n");
+        assert_eq!(decoder.decode(&mut buffer), Some(Line::TooLong));
+        assert_eq!(decoder.decode(&mut buffer), Some(complete("NOOP")));
+    }
+
+    proptest! {
+        /// A-82: where the reads cut the stream makes no difference.
+        #[test]
+        fn pieces_give_the_same_lines(
+            pieces in prop::collection::vec(prop::collection::vec(prop::sample::select(b"\r\nab".as_slice()), 0..6), 0..12),
+        ) {
+            let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+            let whole = pieces.concat();
+            let octets: Vec<&[u8]> = whole.chunks(1).collect();
+            let (lines, _) = decode(6, &pieces);
+            prop_assert_eq!(&lines, &decode(6, &octets).0);
+            // Whole in one buffer, which may be bigger than the limit.
+            let (mut decoder, mut buffer) = (LineDecoder::new(6), BytesMut::from(whole.as_slice()));
+            prop_assert_eq!(lines, std::iter::from_fn(|| decoder.decode(&mut buffer)).collect::<Vec<_>>());
+        }
+    }
+}

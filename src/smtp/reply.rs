@@ -112,17 +112,18 @@ impl Reply {
 ///
 /// | the remote's | the client's | why |
 /// |---|---|---|
-/// | 220, 221, 235 | 451 | greeting, QUIT, AUTH (RFC 5321 §4.2.2, RFC 4954 §6): no answer to these commands, so no yes |
+/// | 220, 221 | 451 | the greeting, QUIT (RFC 5321 §4.2.2): no answer to these commands, so no yes |
 /// | 3yz | 451 | go on with what? Only DATA has one, and that 354 is ours to give (RFC 5321 §4.2.1) |
 /// | 421 | 451 | would close the client's session (RFC 5321 §3.8), but only the remote's ends |
-/// | 432, 454 | 451 | AUTH and STARTTLS for now (RFC 4954 §6, RFC 3207 §4): the client would look to its own |
-/// | 521 | 554 | this host takes no mail (RFC 7504 §3): would be true of us, and clients hang up on it |
-/// | 523-525, 530, 534, 535, 538 | 554 | AUTH or STARTTLS wanted (RFC 4954 §6, RFC 3207 §4): the client cannot give it |
+/// | 454 | 451 | no TLS for now (RFC 3207 §4): the client would look to its own session |
+/// | 23z, 43z, 53z | 451, 451, 554 | AUTH and STARTTLS (RFC 4954 §6, RFC 3207 §4): not the client's to do |
+/// | 521 | 554 | this host takes no mail (RFC 7504 §3): not true of us, and clients hang up on it |
+/// | 523-525 | 554 | AUTH again, in the registry of RFC 5248 |
 /// | any other | the same | |
 fn relayed_code(code: Code) -> Code {
     match code.number() {
-        220 | 221 | 235 | 300..=399 | 421 | 432 | 454 => Code::LOCAL_ERROR,
-        521 | 523..=525 | 530 | 534 | 535 | 538 => Code::TRANSACTION_FAILED,
+        220 | 221 | 230..=239 | 300..=399 | 421 | 430..=439 | 454 => Code::LOCAL_ERROR,
+        521 | 523..=525 | 530..=539 => Code::TRANSACTION_FAILED,
         _ => code,
     }
 }
@@ -145,5 +146,104 @@ impl fmt::Display for Reply {
             write!(f, " {enhanced}")?;
         }
         write!(f, " {}", self.lines.join(" / "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(reply: &Reply) -> String {
+        let mut out = BytesMut::new();
+        reply.write(&mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    fn read(text: &str) -> Reply {
+        ReplyDecoder::new().decode(&mut text.as_bytes().into()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn on_the_wire() {
+        for (reply, text) in [
+            (Reply::plain(Code::READY, "relay.example ESMTP"), "220 relay.example ESMTP\r\n"),
+            (Reply::new(Code::OK, EnhancedCode::success(1, 0), "sender ok"), "250 2.1.0 sender ok\r\n"),
+            // M21: on every line.
+            (
+                Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 5)), ["a", "b"]),
+                "451-4.7.5 a\r\n451 4.7.5 b\r\n",
+            ),
+            // N2: the classes agree, and 3yz has none.
+            (Reply::new(Code::LOCAL_ERROR, EnhancedCode::permanent(7, 5), "x"), "451 4.7.5 x\r\n"),
+            (Reply::new(Code::START_MAIL_INPUT, EnhancedCode::success(0, 0), "go"), "354 go\r\n"),
+            (Reply::multiline(Code::OK, None, [""; 0]), "250 \r\n"),
+            //
+            (Reply::plain(Code::OK, "a\r\n250 b\u{1b}ü\u{7f}"), "250 a??250 b???\r\n"),
+        ] {
+            assert_eq!(written(&reply), text);
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let reply = Reply::new(Code::OK, EnhancedCode::success(0, 0), "x".repeat(1000));
+        assert_eq!(written(&reply).len(), 512);
+        assert!(written(&reply).ends_with("x\r\n"));
+    }
+
+    #[test]
+    fn what_the_client_is_told() {
+        for (remote, client) in [
+            ("250 2.1.5 ok\r\n", "250 2.1.5 mx: ok\r\n"),
+            ("250 ok\r\n", "250 2.0.0 mx: ok\r\n"),
+            ("251 2.1.5 will forward\r\n", "251 2.1.5 mx: will forward\r\n"),
+            ("450 4.2.0 greylisted\r\n", "450 4.2.0 mx: greylisted\r\n"),
+            ("550 no\r\n", "550 5.0.0 mx: no\r\n"),
+            ("550-5.7.1 no\r\n550 5.7.1 and why\r\n", "550-5.7.1 mx: no\r\n550 5.7.1 mx: and why\r\n"),
+            // L9: an enhanced code that lies loses its place, not its text.
+            ("250 5.1.1 x\r\n", "250 2.0.0 mx: 5.1.1 x\r\n"),
+            // L8: what would act on the client's own session.
+            ("421 4.3.2 bye\r\n", "451 4.3.2 mx: 421 bye\r\n"),
+            ("421 bye\r\n", "451 4.0.0 mx: 421 bye\r\n"),
+            ("521 5.3.2 never\r\n", "554 5.3.2 mx: 521 never\r\n"),
+            ("530 5.7.0 STARTTLS first\r\n", "554 5.7.0 mx: 530 STARTTLS first\r\n"),
+            ("535 5.7.8 who?\r\n", "554 5.7.8 mx: 535 who?\r\n"),
+            ("538 5.7.11 encrypt\r\n", "554 5.7.11 mx: 538 encrypt\r\n"),
+            ("454 4.7.0 no TLS\r\n", "451 4.7.0 mx: 454 no TLS\r\n"),
+            // L1: nothing that is no yes becomes one.
+            ("220 hello\r\n", "451 4.5.0 mx: 220 hello\r\n"),
+            ("221 2.0.0 bye\r\n", "451 4.5.0 mx: 221 bye\r\n"),
+            ("235 2.7.0 in\r\n", "451 4.5.0 mx: 235 in\r\n"),
+            ("334 dXNlcg==\r\n", "451 4.5.0 mx: 334 dXNlcg==\r\n"),
+            ("354 go\r\n", "451 4.5.0 mx: 354 go\r\n"),
+        ] {
+            assert_eq!(written(&read(remote).relayed("mx")), client, "{remote:?}");
+        }
+    }
+
+    proptest! {
+        /// I3, L9, N2: whatever a remote says, the client is sent one reply that cannot act on its session.
+        #[test]
+        fn the_client_gets_one_clean_reply(
+            number in 200u16..600, text in prop::collection::vec(any::<u8>(), 0..600), from in "\\PC{0,20}",
+        ) {
+            let mut input = BytesMut::from(format!("{number}-").as_bytes());
+            input.extend(text.iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+            input.extend_from_slice(format!("\r\n{number} x\r\n").as_bytes());
+            let reply = ReplyDecoder::new().decode(&mut input).unwrap().unwrap();
+            let sent = written(&reply.relayed(&from));
+            let relayed = read(&sent);
+            prop_assert!(!matches!(relayed.code().number(), 220 | 221 | 235 | 300..=399 | 421 | 521 | 530..=539));
+            let class = relayed.enhanced().map(EnhancedCode::class);
+            prop_assert_eq!(class, Some(relayed.class()));
+            prop_assert!(relayed.class() != Class::Success || reply.class() == Class::Success);
+            for line in sent.split_terminator("\r\n") {
+                prop_assert!(line.len() <= 510 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)));
+                let enhanced = relayed.enhanced().unwrap().to_string();
+                prop_assert!(line[4..].starts_with(&enhanced));
+            }
+        }
     }
 }

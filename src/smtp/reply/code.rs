@@ -227,3 +227,59 @@ impl fmt::Display for EnhancedCode {
         write!(f, "{}.{}.{}", self.class.digit(), self.subject, self.detail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_codes() {
+        // I3.
+        for (number, is_code) in
+            [(0, false), (199, false), (200, true), (259, true), (260, false), (299, false), (354, true)]
+                .into_iter()
+                .chain([(421, true), (559, true), (560, false), (600, false), (999, false), (u16::MAX, false)])
+        {
+            assert_eq!(Code::new(number).is_some(), is_code, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_remote_may_use_a_second_digit_that_smtp_has_not() {
+        // K1, K2.
+        for (sent, read) in [(250, Some(250)), (299, Some(250)), (366, Some(350)), (470, Some(451)), (599, Some(554))]
+            .into_iter()
+            .chain([(199, None), (600, None), (999, None), (0, None)])
+        {
+            assert_eq!(Code::read(sent).map(Code::number), read, "{sent}");
+        }
+    }
+
+    #[test]
+    fn enhanced_codes_in_a_text() {
+        // L9, N2.
+        for (code, text, read) in [
+            (550, "5.1.1 no such user", Some(("5.1.1", "no such user"))),
+            (550, "5.1.1", Some(("5.1.1", ""))),
+            (250, "2.0.0  two blanks", Some(("2.0.0", " two blanks"))),
+            (451, "4.7.999 x", Some(("4.7.999", "x"))),
+            (250, "5.1.1 lies", None),
+            (354, "3.0.0 go", None),
+            (550, "5.1 x", None),
+            (550, "5.1.1.1 x", None),
+            (550, "5.1.1000 x", None),
+            (550, "5.01.1 x", None),
+            (550, "5.1.+1 x", None),
+            (550, "5..1 x", None),
+            (550, " 5.1.1 x", None),
+            (550, "5.1.1: x", None),
+            (550, "", None),
+        ] {
+            let code = Code::new(code).unwrap();
+            let split = EnhancedCode::split_off(code, text);
+            let split = split.map(|(enhanced, rest)| (enhanced.to_string(), rest));
+            assert_eq!(split.as_ref().map(|(enhanced, rest)| (enhanced.as_str(), *rest)), read, "{text:?}");
+        }
+        assert_eq!(EnhancedCode::permanent(1000, u16::MAX).to_string(), "5.999.999");
+    }
+}

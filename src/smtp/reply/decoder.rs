@@ -125,3 +125,129 @@ impl Partial {
         Reply { code, enhanced: Some(enhanced), lines: self.lines.into_iter().map(strip).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The replies in the pieces, and the error that ended them.
+    fn decode(pieces: &[&[u8]]) -> (Vec<Reply>, Option<ReplyError>) {
+        let (mut decoder, mut buffer, mut replies) = (ReplyDecoder::new(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            loop {
+                match decoder.decode(&mut buffer) {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(error) => return (replies, Some(error)),
+                }
+            }
+            assert!(buffer.len() <= MAX_LINE_OCTETS);
+        }
+        (replies, None)
+    }
+
+    #[test]
+    fn what_is_a_reply() {
+        // K1: text or none, one line or many, a second digit that SMTP has not.
+        for (input, shown) in [
+            ("250 ok\r\n", "250 ok"),
+            ("250\r\n", "250 "),
+            ("250 \r\n", "250 "),
+            ("250-a\r\n250 b\r\n", "250 a / b"),
+            ("250-\r\n250\r\n", "250  / "),
+            ("299 ok\r\n", "250 ok"),
+            ("550-5.1.1 no such\r\n550-5.1.1 user\r\n550 really\r\n", "550 5.1.1 no such / user / really"),
+            ("550-5.1.1 a\r\n550 5.7.1 b\r\n", "550 5.1.1 a / 5.7.1 b"),
+            // L9, A-63: an enhanced code that lies is text.
+            ("250 5.1.1 x\r\n", "250 5.1.1 x"),
+            // A-63: nothing that steers a terminal or ends a line.
+            ("250 a\x1b[2J\x07\r250 b\0\tc\u{fc}\r\n", "250 a?[2J??250 b? c??"),
+        ] {
+            let (replies, error) = decode(&[input.as_bytes()]);
+            assert_eq!(error, None, "{input:?}");
+            assert_eq!(replies.iter().map(Reply::to_string).collect::<Vec<_>>(), [shown], "{input:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply() {
+        // K2, A-61.
+        for (input, error) in [
+            ("\r\n", ReplyError::NoCode),
+            ("25\r\n", ReplyError::NoCode),
+            ("25 0\r\n", ReplyError::NoCode),
+            ("2500 ok\r\n", ReplyError::NoCode),
+            ("999 ok\r\n", ReplyError::NoCode),
+            ("150 ok\r\n", ReplyError::NoCode),
+            ("250_ok\r\n", ReplyError::NoCode),
+            (" 250 ok\r\n", ReplyError::NoCode),
+            ("\u{661}50 ok\r\n", ReplyError::NoCode),
+            ("HTTP/1.1 200 OK\r\n", ReplyError::NoCode),
+            ("250-x\r\n550 y\r\n", ReplyError::SeveralCodes),
+            ("299-x\r\n250 y\r\n", ReplyError::SeveralCodes),
+            ("250-x\r\ny\r\n", ReplyError::NoCode),
+            ("250 ok\n", ReplyError::BareLineFeed),
+            ("250-x\n250 ok\r\n", ReplyError::BareLineFeed),
+        ] {
+            assert_eq!(decode(&[input.as_bytes()]), (vec![], Some(error)), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_without_an_end() {
+        // K3, A-60: of lines, of a line, of octets.
+        let endless: Vec<&[u8]> = vec![b"250-x\r\n"; MAX_LINES + 1];
+        assert_eq!(decode(&endless), (vec![], Some(ReplyError::TooLong)));
+        let longest = format!("250 {}\r\n", "x".repeat(MAX_LINE_OCTETS - 6));
+        assert_eq!(decode(&[longest.as_bytes()]).1, None);
+        // The CRLF need not come for the verdict.
+        let flood = format!("250 {}", "x".repeat(MAX_LINE_OCTETS - 4));
+        assert_eq!(decode(&[flood.as_bytes()]).1, Some(ReplyError::LineTooLong));
+        let big = format!("250-{}\r\n", "x".repeat(4000));
+        assert_eq!(decode(&[big.as_bytes(); 20]), (vec![], Some(ReplyError::TooLong)));
+    }
+
+    #[test]
+    fn one_reply_at_a_time() {
+        // K8, A-62: what is behind a reply is left for the next one, or for the caller to object to.
+        let (mut decoder, mut buffer) = (ReplyDecoder::new(), BytesMut::from(&b"250 a\r\n550-b\r\n55"[..]));
+        assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap().to_string(), "250 a");
+        assert!(!decoder.is_amid_reply());
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        assert!(decoder.is_amid_reply());
+        // L12: without its CRLF it is no reply.
+        buffer.extend_from_slice(b"0 c");
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        buffer.extend_from_slice(b"\r\n");
+        assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap().to_string(), "550 b / c");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// A-60: where the reads cut the stream makes no difference, and a reply that is written is read back.
+        #[test]
+        fn pieces_give_the_same_replies(
+            words in prop::collection::vec(
+                prop::sample::select(vec!["250", "-", " ", "\r\n", "\r", "\n", "5.1.1", "550", "ok", "250 2.0.0 a\r\n", "550-5.1.1 x\r\n"]),
+                0..16,
+            ),
+            cut in 0usize..80,
+        ) {
+            let input = words.concat();
+            let (head, tail) = input.as_bytes().split_at(cut.min(input.len()));
+            let octets: Vec<_> = input.as_bytes().chunks(1).collect();
+            let whole = decode(&[input.as_bytes()]);
+            prop_assert_eq!(&decode(&[head, tail]), &whole);
+            prop_assert_eq!(&decode(&octets), &whole);
+            for reply in whole.0 {
+                let mut written = BytesMut::new();
+                reply.write(&mut written);
+                prop_assert_eq!(decode(&[&written]), (vec![reply], None));
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Laws: where the reads cut the stream makes no difference; a reply that is written reads the same; and what the
+//! client is told is one clean reply that cannot act on its session, and no yes unless the remote's was one.
+
+#![no_main]
+
+use bytes::BytesMut;
+use danelaw::smtp::reply::{Class, EnhancedCode, Reply, ReplyDecoder, ReplyError};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (piece, octets) = input;
+    let (replies, error) = decode(octets, octets.len());
+    assert_eq!(decode(octets, piece.into()), (replies.clone(), error));
+    for reply in &replies {
+        // Written lines have at most 512 octets, so the first writing may cut; the second must not change a thing.
+        let written = rewritten(reply);
+        assert_eq!(written.code(), reply.code());
+        assert_eq!(rewritten(&written), written);
+        check_relayed(reply);
+    }
+});
+
+fn decode(octets: &[u8], piece: usize) -> (Vec<Reply>, Option<ReplyError>) {
+    let (mut decoder, mut buffer, mut replies) = (ReplyDecoder::new(), BytesMut::new(), Vec::new());
+    for piece in octets.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match decoder.decode(&mut buffer) {
+                Ok(Some(reply)) => replies.push(reply),
+                Ok(None) => break,
+                Err(error) => return (replies, Some(error)),
+            }
+        }
+    }
+    (replies, None)
+}
+
+fn rewritten(reply: &Reply) -> Reply {
+    let mut written = BytesMut::new();
+    reply.write(&mut written);
+    for line in written.strip_suffix(b"\r\n").expect("a reply ends with CRLF").split(|octet| *octet == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        assert!(line.len() <= 510 && line.iter().all(|octet| (b' '..=b'~').contains(octet)), "{line:?}");
+    }
+    let reply = ReplyDecoder::new().decode(&mut written).expect("what we write is a reply").expect("a whole one");
+    assert!(written.is_empty(), "and no second one");
+    reply
+}
+
+fn check_relayed(reply: &Reply) {
+    let relayed = rewritten(&reply.relayed("mx.example[192.0.2.1]"));
+    assert!(!matches!(relayed.code().number(), 220 | 221 | 235 | 300..=399 | 421 | 521 | 530..=539), "{relayed}");
+    assert!(relayed.class() != Class::Success || reply.class() == Class::Success, "{relayed}");
+    assert_eq!(relayed.enhanced().map(EnhancedCode::class), Some(relayed.class()), "{relayed}");
+}
