@@ -15,6 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::dane::mismatch::Mismatch;
 use crate::dns::Failure;
 use crate::mx::NoRoute;
 use crate::name::Name;
@@ -211,7 +212,7 @@ impl Reason {
             Self::StartTlsMissing => deferred(7, 4, "starttls-missing", Some("starttls-not-supported")),
             Self::StartTlsRefused(_) => deferred(7, 4, "starttls-refused", Some("starttls-not-supported")),
             Self::StartTlsInjected => deferred(7, 5, "starttls-injected", Some("validation-failure")),
-            Self::Tls(failure) => deferred(7, 5, failure.label(), Some(failure.result_type())),
+            Self::Tls(failure) => deferred(7, 5, failure.label(), result_type(failure)),
             Self::EhloUnderTls(_) => deferred(4, 1, "ehlo-under-tls-refused", None),
             Self::Timeout { stage: Stage::Handshake, .. } => {
                 deferred(7, 5, "handshake-timeout", Some("validation-failure"))
@@ -242,6 +243,28 @@ impl Reason {
             (false, _) if view.label.ends_with("-lookup-failed") => 2,
             (false, _) => 1,
         }
+    }
+}
+
+/// The result types of RFC 8460 §4.3 for a failed handshake. A broken connection is an outage and is not reported.
+fn result_type(failure: &TlsFailure) -> Option<&'static str> {
+    match failure {
+        TlsFailure::Mismatch(Mismatch::Name { .. }) => Some("certificate-host-mismatch"),
+        TlsFailure::Mismatch(Mismatch::Expired(_) | Mismatch::NotYetValid(_)) => Some("certificate-expired"),
+        TlsFailure::Mismatch(
+            Mismatch::NoCertificate
+            | Mismatch::ChainTooLarge { .. }
+            | Mismatch::NoRecord(_)
+            | Mismatch::KeySize(..)
+            | Mismatch::Path(..),
+        )
+        | TlsFailure::WrongKey
+        | TlsFailure::SmallKey(_)
+        | TlsFailure::UnsupportedKey => Some("certificate-not-trusted"),
+        TlsFailure::NoSharedParameters(_) | TlsFailure::Injected | TlsFailure::Alert(_) | TlsFailure::Broken(_) => {
+            Some("validation-failure")
+        }
+        TlsFailure::Closed(_) => None,
     }
 }
 

@@ -100,8 +100,8 @@ impl Outcome {
             policy = remote.map(|remote| remote.policy),
             protection = protection.map_or("none", Protection::label),
             tls_version = protection.map(|protection| protection.version()),
-            cipher = protection.map(|protection| protection.cipher()),
-            tlsa = matched.map(|matched| tracing::field::debug(&matched.record)),
+            cipher = protection.map(|protection| protection.cipher_suite()),
+            tlsa = matched.map(|matched| tracing::field::display(&matched.record)),
             tlsa_depth = matched.map(|matched| matched.depth),
             no_dane = protection.and_then(|protection| match protection.authentication() {
                 Authentication::Unverified(why) => Some(tracing::field::display(why)),
