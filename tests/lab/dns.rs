@@ -1,0 +1,741 @@
+//! A DNS of one's own: a tree of signed and unsigned zones, served on a loopback port of the test process.
+//!
+//! [`Tree`] describes the zones; [`Tree::start`] makes fresh keys, signs, and serves the tree over UDP and TCP the way a
+//! resolver does that passes DNSSEC records on without validating: it answers for every zone of the tree, follows
+//! aliases within one reply, adds DS, DNSKEY, RRSIG, NSEC or NSEC3 and SOA as RFC 4035 §3 asks. The root and `test.`
+//! are there from the start, both signed. A [`Fault`] spoils the reply to one question; [`DnsLab::asked`] tells which
+//! questions came.
+//!
+//! ```ignore
+//! let lab = Tree::new()
+//!     .secure("example.test")
+//!     .mx("example.test", 10, "mx.example.test")
+//!     .a("mx.example.test", "192.0.2.1")
+//!     .tlsa("mx.example.test", 25, "3 1 1 0123...")
+//!     .fault("_25._tcp.mx.example.test", "TLSA", Fault::Drop)
+//!     .start()
+//!     .await;
+//! ```
+
+// Each test binary uses its own part of the lab. A panic is how a lab that cannot be built says so.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
+use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG};
+use hickory_resolver::proto::dnssec::{Algorithm, DigestType, DnssecSigner, Nsec3HashAlgorithm, SigningKey};
+use hickory_resolver::proto::op::{Edns, Message, MessageType, Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, NS, NULL, SOA};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, RecordType};
+use hickory_resolver::proto::serialize::binary::BinEncodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::AbortHandle;
+
+const TTL: u32 = 300;
+const SALT: &[u8] = &[0xab, 0xcd];
+
+/// What goes wrong with the reply to one question.
+#[derive(Clone)]
+pub(crate) enum Fault {
+    /// An error such as SERVFAIL instead of an answer.
+    Rcode(ResponseCode),
+    /// No reply at all.
+    Drop,
+    /// Every signature has a bit flipped.
+    BogusSignature,
+    /// The reply without RRSIG, NSEC and NSEC3 records.
+    Stripped,
+    /// NOERROR and not a single record.
+    Empty,
+    /// An unsigned denial with the SOA of the zone that is named here.
+    Denial(ResponseCode, &'static str),
+    /// The denial, signed and all, that the zone named here would give for this name.
+    DeniedBy(&'static str),
+    /// The reply to another question.
+    ReplyTo(&'static str, &'static str),
+    /// The reply to another question, question section included.
+    WrongQuestion(&'static str),
+    /// These unsigned records, as owner, type and data, are the whole answer section.
+    Answer(Vec<(&'static str, &'static str, &'static str)>),
+    /// These unsigned records are added to the answer section.
+    Inject(Vec<(&'static str, &'static str, &'static str)>),
+    /// The genuine answer cut down to the records of its first name, and these unsigned records as additional ones.
+    FirstLinkPlus(Vec<(&'static str, &'static str, &'static str)>),
+    /// The response code alone is changed; it is not signed.
+    Relabelled(ResponseCode),
+    /// Unsigned SOA of this zone added to the authority section, and nothing else left there.
+    AuthorityOnly(&'static str),
+    /// Without the SOA in the authority section.
+    WithoutSoa,
+    /// Truncated over UDP; whole over TCP.
+    TruncatedUdp,
+    /// Truncated and empty over UDP; no answer over TCP.
+    Truncated,
+    /// Any change to the reply.
+    Tamper(fn(&mut Message)),
+    /// Several faults, one after the other.
+    All(Vec<Fault>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Denial {
+    Nsec,
+    Nsec3 { iterations: u16, opt_out: bool },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Signing {
+    /// Signed, and the parent has a DS record.
+    Secure(Denial),
+    /// Signed, but the parent has no DS record.
+    Island,
+    /// Not signed.
+    Insecure,
+    /// Signed, and the parent's DS record is of an algorithm that nobody knows.
+    UnknownAlgorithm,
+}
+
+/// A tree of zones that is being described.
+pub(crate) struct Tree {
+    zones: BTreeMap<Name, Signing>,
+    records: Vec<(Name, RData)>,
+    faults: HashMap<(Name, RecordType), Fault>,
+}
+
+impl Tree {
+    /// The root and `test.`, both signed, with NSEC.
+    pub(crate) fn new() -> Self {
+        let tree = Self { zones: BTreeMap::new(), records: Vec::new(), faults: HashMap::new() };
+        tree.secure(".").secure("test")
+    }
+
+    fn zone(mut self, apex: &str, signing: Signing) -> Self {
+        self.zones.insert(name(apex), signing);
+        self
+    }
+
+    /// A zone that is signed, with NSEC, and has a DS record.
+    pub(crate) fn secure(self, apex: &str) -> Self {
+        self.zone(apex, Signing::Secure(Denial::Nsec))
+    }
+
+    /// As [`Tree::secure`], with NSEC3.
+    pub(crate) fn nsec3(self, apex: &str, iterations: u16) -> Self {
+        self.zone(apex, Signing::Secure(Denial::Nsec3 { iterations, opt_out: false }))
+    }
+
+    /// As [`Tree::nsec3`], with every record opting unsigned delegations out, as big top-level domains do.
+    pub(crate) fn opt_out(self, apex: &str) -> Self {
+        self.zone(apex, Signing::Secure(Denial::Nsec3 { iterations: 0, opt_out: true }))
+    }
+
+    /// A zone that is not signed.
+    pub(crate) fn insecure(self, apex: &str) -> Self {
+        self.zone(apex, Signing::Insecure)
+    }
+
+    /// A zone that is signed, but has no DS record.
+    pub(crate) fn island(self, apex: &str) -> Self {
+        self.zone(apex, Signing::Island)
+    }
+
+    /// A zone whose DS record is of an unknown algorithm.
+    pub(crate) fn unknown_algorithm(self, apex: &str) -> Self {
+        self.zone(apex, Signing::UnknownAlgorithm)
+    }
+
+    /// Any record.
+    pub(crate) fn rdata(mut self, owner: &str, rdata: RData) -> Self {
+        self.records.push((name(owner), rdata));
+        self
+    }
+
+    /// A record whose data is written as in a master file.
+    pub(crate) fn record(self, owner: &str, rtype: &str, data: &str) -> Self {
+        self.rdata(owner, rdata(rtype, data))
+    }
+
+    /// An MX record.
+    pub(crate) fn mx(self, owner: &str, preference: u16, exchange: &str) -> Self {
+        self.rdata(owner, RData::MX(MX::new(preference, name(exchange))))
+    }
+
+    /// An A record.
+    pub(crate) fn a(self, owner: &str, address: &str) -> Self {
+        self.record(owner, "A", address)
+    }
+
+    /// An AAAA record.
+    pub(crate) fn aaaa(self, owner: &str, address: &str) -> Self {
+        self.record(owner, "AAAA", address)
+    }
+
+    /// A TLSA record of a host, `data` as in `3 1 1 0123abcd`.
+    pub(crate) fn tlsa(self, host: &str, port: u16, data: &str) -> Self {
+        self.record(&format!("_{port}._tcp.{host}"), "TLSA", data)
+    }
+
+    /// A CNAME record.
+    pub(crate) fn cname(self, owner: &str, target: &str) -> Self {
+        self.rdata(owner, RData::CNAME(CNAME(name(target))))
+    }
+
+    /// A DNAME record.
+    pub(crate) fn dname(self, owner: &str, target: &str) -> Self {
+        let rdata = NULL::with(name(target).to_bytes().unwrap());
+        self.rdata(owner, RData::Unknown { code: RecordType::DNAME, rdata })
+    }
+
+    /// Spoils the reply to one question.
+    pub(crate) fn fault(mut self, owner: &str, rtype: &str, fault: Fault) -> Self {
+        self.faults.insert(question(owner, rtype), fault);
+        self
+    }
+
+    /// Makes keys and serves the tree.
+    pub(crate) async fn start(self) -> DnsLab {
+        let server = Arc::new(Server::new(self));
+        let (udp, tcp) = bind().await;
+        let addr = udp.local_addr().unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let root = server.zones[&Name::root()].signer.as_ref().unwrap();
+        writeln!(file, ". 3600 IN DNSKEY {}", root.dnskey()).unwrap();
+        let tasks = vec![
+            tokio::spawn(serve_udp(server.clone(), udp)).abort_handle(),
+            tokio::spawn(serve_tcp(server.clone(), tcp)).abort_handle(),
+        ];
+        DnsLab { addr, anchor_file: file.path().to_owned(), server, tasks, _file: file }
+    }
+}
+
+/// A tree that is being served; it stops when this value is dropped.
+pub(crate) struct DnsLab {
+    /// The server's address, UDP and TCP.
+    pub(crate) addr: SocketAddr,
+    /// The DNSKEY of the tree's root, as a trust anchor file.
+    pub(crate) anchor_file: PathBuf,
+    server: Arc<Server>,
+    tasks: Vec<AbortHandle>,
+    _file: tempfile::NamedTempFile,
+}
+
+impl DnsLab {
+    /// Every question so far, as `name TYPE`, in order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.server.asked.lock().unwrap().clone()
+    }
+
+    /// Whether a question came.
+    pub(crate) fn was_asked(&self, owner: &str, rtype: &str) -> bool {
+        let (owner, rtype) = question(owner, rtype);
+        self.asked().contains(&format!("{} {rtype}", owner.to_string().trim_end_matches('.')))
+    }
+
+    /// Spoils the reply to one question from now on.
+    pub(crate) fn set_fault(&self, owner: &str, rtype: &str, fault: Fault) {
+        self.server.faults.lock().unwrap().insert(question(owner, rtype), fault);
+    }
+
+    /// Heals the reply to one question.
+    pub(crate) fn clear_fault(&self, owner: &str, rtype: &str) {
+        self.server.faults.lock().unwrap().remove(&question(owner, rtype));
+    }
+}
+
+impl Drop for DnsLab {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+struct Zone {
+    signer: Option<DnssecSigner>,
+    denial: Option<Denial>,
+    sets: BTreeMap<(Name, RecordType), Vec<RData>>,
+}
+
+struct Server {
+    zones: BTreeMap<Name, Zone>,
+    faults: Mutex<HashMap<(Name, RecordType), Fault>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Server {
+    fn new(tree: Tree) -> Self {
+        let mut zones: BTreeMap<Name, Zone> =
+            tree.zones.iter().map(|(apex, signing)| (apex.clone(), Zone::new(apex, *signing))).collect();
+        for (apex, signing) in &tree.zones {
+            if !apex.is_root() {
+                let delegation = delegation(apex, *signing, &zones[apex]);
+                let parent = zone_of(&tree.zones, &apex.base_name());
+                let parent = zones.get_mut(&parent).unwrap();
+                delegation.into_iter().for_each(|rdata| parent.add(apex, rdata));
+            }
+        }
+        for (owner, rdata) in tree.records {
+            let apex = zone_of(&tree.zones, &owner);
+            zones.get_mut(&apex).unwrap().add(&owner, rdata);
+        }
+        Self { zones, faults: Mutex::new(tree.faults), asked: Mutex::default() }
+    }
+
+    /// The reply to a request, unless none is sent.
+    fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
+        let query = request.queries.first()?.clone();
+        let owner = query.name().to_lowercase();
+        let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
+        self.asked.lock().unwrap().push(asked);
+        let mut reply = self.genuine(&owner, query.query_type());
+        reply.metadata.id = request.metadata.id;
+        reply.metadata.recursion_desired = true;
+        reply.metadata.recursion_available = true;
+        reply.add_query(query.clone());
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true).set_max_payload(1232);
+        reply.set_edns(edns);
+        let fault = self.faults.lock().unwrap().get(&(owner, query.query_type())).cloned();
+        match fault {
+            Some(fault) => self.spoil(reply, &fault, over_tcp),
+            None => Some(reply),
+        }
+    }
+
+    fn genuine(&self, owner: &Name, rtype: RecordType) -> Message {
+        let mut reply = Message::new(0, MessageType::Response, hickory_resolver::proto::op::OpCode::Query);
+        let mut at = owner.clone();
+        for _ in 0..20 {
+            match self.step(&at, rtype, &mut reply) {
+                Some(target) => at = target,
+                None => break,
+            }
+        }
+        reply
+    }
+
+    /// Answers for one name; the target where it is an alias.
+    fn step(&self, at: &Name, rtype: RecordType, reply: &mut Message) -> Option<Name> {
+        let apexes =
+            |name: &Name| self.zones.keys().filter(|apex| apex.zone_of(name)).max_by_key(|apex| apex.num_labels());
+        // RFC 4035 §3.1.4.1: the DS record of a zone is in its parent.
+        let apex = if rtype == RecordType::DS && !at.is_root() { apexes(&at.base_name()) } else { apexes(at) }?;
+        let zone = &self.zones[apex];
+        if zone.put(reply, at, at, rtype) {
+            return None;
+        }
+        if zone.put(reply, at, at, RecordType::CNAME) {
+            return zone.alias(at);
+        }
+        if let Some(owner) =
+            zone.ancestors(apex, at).find(|owner| zone.sets.contains_key(&(owner.clone(), RecordType::DNAME)))
+        {
+            zone.put(reply, &owner, &owner, RecordType::DNAME);
+            let below: Vec<&[u8]> = at.iter().take(usize::from(at.num_labels() - owner.num_labels())).collect();
+            let target = Name::from_labels(below).unwrap().append_name(&zone.dname(&owner)).unwrap();
+            reply.add_answer(Record::from_rdata(at.clone(), TTL, RData::CNAME(CNAME(target.clone()))));
+            return Some(target);
+        }
+        let encloser = zone.ancestors(apex, at).find(|name| zone.exists(name))?;
+        let wildcard = encloser.prepend_label("*").unwrap();
+        if !zone.exists(at) {
+            for found in [rtype, RecordType::CNAME] {
+                if zone.put(reply, &wildcard, at, found) {
+                    zone.deny(apex, reply, at);
+                    return if found == rtype { None } else { zone.alias(&wildcard) };
+                }
+            }
+        }
+        if !zone.exists(at) && !zone.exists(&wildcard) {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+        }
+        zone.put_authority(reply, apex, RecordType::SOA);
+        zone.deny(apex, reply, at);
+        None
+    }
+
+    fn spoil(&self, mut reply: Message, fault: &Fault, over_tcp: bool) -> Option<Message> {
+        match fault {
+            Fault::Rcode(code) => {
+                clear(&mut reply);
+                reply.metadata.response_code = *code;
+            }
+            Fault::Drop => return None,
+            Fault::BogusSignature => flip_signatures(&mut reply),
+            Fault::Stripped => strip(&mut reply),
+            Fault::Empty => clear(&mut reply),
+            Fault::Denial(code, zone) => {
+                clear(&mut reply);
+                reply.metadata.response_code = *code;
+                reply.add_authority(soa(&name(zone)));
+            }
+            Fault::DeniedBy(apex) => {
+                let owner = reply.queries[0].name().to_lowercase();
+                clear(&mut reply);
+                let zone = &self.zones[&name(apex)];
+                zone.put_authority(&mut reply, &name(apex), RecordType::SOA);
+                zone.deny(&name(apex), &mut reply, &owner);
+            }
+            Fault::ReplyTo(owner, rtype) => {
+                let (owner, rtype) = question(owner, rtype);
+                let other = self.genuine(&owner, rtype);
+                reply.metadata.response_code = other.metadata.response_code;
+                (reply.answers, reply.authorities) = (other.answers, other.authorities);
+            }
+            Fault::WrongQuestion(owner) => {
+                let rtype = reply.queries[0].query_type();
+                let other = self.genuine(&name(owner), rtype);
+                reply.queries = vec![Query::query(name(owner), rtype)];
+                (reply.answers, reply.authorities) = (other.answers, other.authorities);
+            }
+            Fault::Answer(added) => {
+                clear(&mut reply);
+                reply.answers = records(added);
+            }
+            Fault::Inject(added) => reply.answers.extend(records(added)),
+            Fault::FirstLinkPlus(added) => {
+                let first = reply.queries[0].name().clone();
+                reply.answers.retain(|record| record.name == first);
+                reply.authorities.clear();
+                reply.additionals = records(added);
+            }
+            Fault::Relabelled(code) => reply.metadata.response_code = *code,
+            Fault::AuthorityOnly(zone) => reply.authorities = vec![soa(&name(zone))],
+            Fault::WithoutSoa => reply.authorities.retain(|record| {
+                let covered = covered(record).unwrap_or(record.record_type());
+                covered != RecordType::SOA
+            }),
+            Fault::TruncatedUdp => {
+                if !over_tcp {
+                    clear(&mut reply);
+                    reply.metadata.truncation = true;
+                }
+            }
+            Fault::Truncated => {
+                if over_tcp {
+                    return None;
+                }
+                clear(&mut reply);
+                reply.metadata.truncation = true;
+            }
+            Fault::Tamper(change) => change(&mut reply),
+            Fault::All(faults) => {
+                return faults.iter().try_fold(reply, |reply, fault| self.spoil(reply, fault, over_tcp));
+            }
+        }
+        Some(reply)
+    }
+}
+
+impl Zone {
+    fn new(apex: &Name, signing: Signing) -> Self {
+        let denial = match signing {
+            Signing::Secure(denial) => Some(denial),
+            Signing::Island | Signing::UnknownAlgorithm => Some(Denial::Nsec),
+            Signing::Insecure => None,
+        };
+        let mut zone = Self { signer: denial.map(|_| signer(apex)), denial, sets: BTreeMap::new() };
+        zone.add(apex, soa(apex).data);
+        zone.add(apex, RData::NS(NS(child(apex, "ns"))));
+        if let Some(signer) = &zone.signer {
+            let key = signer.to_dnskey();
+            zone.add(apex, RData::DNSSEC(DNSSECRData::DNSKEY(key)));
+        }
+        zone
+    }
+
+    fn add(&mut self, owner: &Name, rdata: RData) {
+        self.sets.entry((owner.clone(), rdata.record_type())).or_default().push(rdata);
+    }
+
+    /// A name exists if it, or anything below it, has records (RFC 4592 §2.2.2).
+    fn exists(&self, name: &Name) -> bool {
+        self.sets.keys().any(|(owner, _)| name.zone_of(owner))
+    }
+
+    /// The proper ancestors of a name up to the apex, the closest first.
+    fn ancestors(&self, apex: &Name, name: &Name) -> impl Iterator<Item = Name> + use<> {
+        let (apex, mut at) = (apex.clone(), name.clone());
+        std::iter::from_fn(move || {
+            (at != apex).then(|| {
+                at = at.base_name();
+                at.clone()
+            })
+        })
+    }
+
+    fn alias(&self, owner: &Name) -> Option<Name> {
+        match self.sets.get(&(owner.clone(), RecordType::CNAME))?.first()? {
+            RData::CNAME(target) => Some(target.0.clone()),
+            _ => None,
+        }
+    }
+
+    fn dname(&self, owner: &Name) -> Name {
+        match &self.sets[&(owner.clone(), RecordType::DNAME)][0] {
+            RData::Unknown { rdata, .. } => {
+                hickory_resolver::proto::serialize::binary::BinDecodable::from_bytes(&rdata.anything).unwrap()
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    /// The records at `owner`, shown at `shown`, with their signature; whether there are any.
+    fn signed(&self, owner: &Name, shown: &Name, rtype: RecordType) -> Vec<Record> {
+        let Some(rdata) = self.sets.get(&(owner.clone(), rtype)) else { return Vec::new() };
+        let cut = rtype == RecordType::NS && !self.sets.contains_key(&(owner.clone(), RecordType::SOA));
+        let signer = self.signer.as_ref().filter(|_| !cut);
+        sign(owner, rdata.clone(), signer)
+            .into_iter()
+            .map(|mut record| {
+                record.name = shown.clone();
+                record
+            })
+            .collect()
+    }
+
+    fn put(&self, reply: &mut Message, owner: &Name, shown: &Name, rtype: RecordType) -> bool {
+        let records = self.signed(owner, shown, rtype);
+        let found = !records.is_empty();
+        reply.answers.extend(records);
+        found
+    }
+
+    fn put_authority(&self, reply: &mut Message, owner: &Name, rtype: RecordType) {
+        reply.authorities.extend(self.signed(owner, owner, rtype));
+    }
+
+    /// Every NSEC or NSEC3 record that says something about a name: at it, at or around each of its ancestors and
+    /// their wildcards.
+    fn deny(&self, apex: &Name, reply: &mut Message, name: &Name) {
+        let encloser = self.ancestors(apex, name).find(|name| self.exists(name)).unwrap_or(apex.clone());
+        let next_closer =
+            if self.exists(name) { name.clone() } else { name.trim_to(usize::from(encloser.num_labels()) + 1) };
+        let of_interest = [name.clone(), next_closer, encloser.clone(), encloser.prepend_label("*").unwrap()];
+        let (signer, denials) = match (&self.signer, self.denial) {
+            (Some(signer), Some(Denial::Nsec)) => {
+                let skip = if self.exists(name) { 1..4 } else { 2..3 };
+                let wanted = of_interest.iter().enumerate().filter(|(i, _)| !skip.contains(i)).map(|(_, name)| name);
+                (signer, self.nsec(apex, wanted.collect()))
+            }
+            (Some(signer), Some(Denial::Nsec3 { iterations, opt_out })) => {
+                (signer, self.nsec3(apex, &of_interest, iterations, opt_out))
+            }
+            _ => return,
+        };
+        for (owner, rdata) in denials {
+            reply.authorities.extend(sign(&owner, vec![RData::DNSSEC(rdata)], Some(signer)));
+        }
+    }
+
+    /// The names of the zone with their types, as its denial records list them.
+    fn listed(&self) -> BTreeMap<Name, BTreeSet<RecordType>> {
+        let mut listed: BTreeMap<Name, BTreeSet<RecordType>> = BTreeMap::new();
+        for (owner, rtype) in self.sets.keys() {
+            listed.entry(owner.clone()).or_default().insert(*rtype);
+        }
+        listed
+    }
+
+    fn nsec(&self, apex: &Name, names: Vec<&Name>) -> BTreeMap<Name, DNSSECRData> {
+        let listed = self.listed();
+        let mut denials = BTreeMap::new();
+        for name in names {
+            // The last owner at or before the name; the apex is before everything.
+            let Some((owner, types)) = listed.range(..=name.clone()).next_back() else { continue };
+            let next = listed.range((std::ops::Bound::Excluded(owner), std::ops::Bound::Unbounded)).next();
+            let next = next.map_or(apex, |(next, _)| next);
+            let nsec = NSEC::new_cover_self(next.clone(), types.iter().copied());
+            denials.insert(owner.clone(), DNSSECRData::NSEC(nsec));
+        }
+        denials
+    }
+
+    fn nsec3(&self, apex: &Name, names: &[Name], iterations: u16, opt_out: bool) -> BTreeMap<Name, DNSSECRData> {
+        let hash = |name: &Name| Nsec3HashAlgorithm::SHA1.hash(SALT, name, iterations).unwrap().as_ref().to_vec();
+        let mut chain: BTreeMap<Vec<u8>, BTreeSet<RecordType>> = BTreeMap::new();
+        for (owner, mut types) in self.listed() {
+            let cut = types.contains(&RecordType::NS) && !types.contains(&RecordType::SOA);
+            if opt_out && cut && !types.contains(&RecordType::DS) {
+                continue;
+            }
+            if types != BTreeSet::from([RecordType::NS]) {
+                types.insert(RecordType::RRSIG);
+            }
+            for ancestor in self.ancestors(apex, &owner) {
+                chain.entry(hash(&ancestor)).or_default();
+            }
+            chain.entry(hash(&owner)).or_default().extend(types);
+        }
+        let mut denials = BTreeMap::new();
+        for hashed in names.iter().map(hash) {
+            let (owner, types) = chain.range(..=hashed).next_back().or(chain.last_key_value()).unwrap();
+            let next = chain.range((std::ops::Bound::Excluded(owner.clone()), std::ops::Bound::Unbounded)).next();
+            let next = next.or(chain.first_key_value()).unwrap().0.clone();
+            let nsec3 =
+                NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, iterations, SALT.to_vec(), next, types.iter().copied());
+            denials.insert(child(apex, &base32hex(owner)), DNSSECRData::NSEC3(nsec3));
+        }
+        denials
+    }
+}
+
+fn sign(owner: &Name, rdata: Vec<RData>, signer: Option<&DnssecSigner>) -> Vec<Record> {
+    let rtype = rdata[0].record_type();
+    let mut set = RecordSet::with_ttl(owner.clone(), rtype, TTL);
+    let mut records: Vec<Record> =
+        rdata.into_iter().map(|rdata| Record::from_rdata(owner.clone(), TTL, rdata)).collect();
+    set.set_records(records.clone());
+    if let Some(signer) = signer {
+        let since = time::OffsetDateTime::now_utc() - time::Duration::hours(1);
+        let rrsig = RRSIG::from_rrset(&set, DNSClass::IN, since, signer).unwrap();
+        records.push(Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::RRSIG(rrsig))));
+    }
+    records
+}
+
+fn signer(apex: &Name) -> DnssecSigner {
+    let algorithm = Algorithm::ECDSAP256SHA256;
+    let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
+    let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
+    let dnskey = DNSKEY::with_flags(257, key.to_public_key().unwrap());
+    DnssecSigner::new(dnskey, Box::new(key), apex.clone(), Duration::from_secs(24 * 3600))
+}
+
+/// What the parent has of a zone.
+fn delegation(apex: &Name, signing: Signing, zone: &Zone) -> Vec<RData> {
+    let mut delegation = vec![RData::NS(NS(child(apex, "ns")))];
+    let ds = |algorithm| {
+        let key = zone.signer.as_ref().unwrap().dnskey();
+        let digest = key.to_digest(apex, DigestType::SHA256).unwrap().as_ref().to_vec();
+        DS::new(key.calculate_key_tag().unwrap(), algorithm, DigestType::SHA256, digest)
+    };
+    match signing {
+        Signing::Secure(_) => delegation.push(RData::DNSSEC(DNSSECRData::DS(ds(Algorithm::ECDSAP256SHA256)))),
+        Signing::UnknownAlgorithm => delegation.push(RData::DNSSEC(DNSSECRData::DS(ds(Algorithm::Unknown(200))))),
+        Signing::Insecure | Signing::Island => {}
+    }
+    delegation
+}
+
+fn zone_of(zones: &BTreeMap<Name, Signing>, name: &Name) -> Name {
+    zones.keys().filter(|apex| apex.zone_of(name)).max_by_key(|apex| apex.num_labels()).unwrap().clone()
+}
+
+fn soa(apex: &Name) -> Record {
+    let soa = SOA::new(child(apex, "ns"), child(apex, "hostmaster"), 1, 3600, 600, 86400, 60);
+    Record::from_rdata(apex.clone(), TTL, RData::SOA(soa))
+}
+
+fn child(apex: &Name, label: &str) -> Name {
+    apex.prepend_label(label).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    let text = text.trim_end_matches('.');
+    Name::from_ascii(format!("{text}.")).unwrap()
+}
+
+fn question(owner: &str, rtype: &str) -> (Name, RecordType) {
+    (name(owner), rtype.parse().unwrap())
+}
+
+fn rdata(rtype: &str, data: &str) -> RData {
+    match rtype {
+        "CNAME" => RData::CNAME(CNAME(name(data))),
+        "NS" => RData::NS(NS(name(data))),
+        _ => RData::try_from_str(rtype.parse().unwrap(), data).unwrap(),
+    }
+}
+
+fn records(written: &[(&str, &str, &str)]) -> Vec<Record> {
+    written.iter().map(|(owner, rtype, data)| Record::from_rdata(name(owner), TTL, rdata(rtype, data))).collect()
+}
+
+fn clear(reply: &mut Message) {
+    reply.metadata.response_code = ResponseCode::NoError;
+    reply.answers.clear();
+    reply.authorities.clear();
+}
+
+fn covered(record: &Record) -> Option<RecordType> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig.input().type_covered),
+        _ => None,
+    }
+}
+
+fn strip(reply: &mut Message) {
+    let kept =
+        |record: &Record| !matches!(record.record_type(), RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
+    reply.answers.retain(kept);
+    reply.authorities.retain(kept);
+}
+
+fn flip_signatures(reply: &mut Message) {
+    for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+        if let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &mut record.data {
+            let mut signature = rrsig.sig().to_vec();
+            signature[7] ^= 1;
+            *rrsig = RRSIG::from_sig(rrsig.input().clone(), signature);
+        }
+    }
+}
+
+fn base32hex(octets: &[u8]) -> String {
+    let bits: String = octets.iter().map(|octet| format!("{octet:08b}")).collect();
+    let digits = bits.as_bytes().chunks(5).map(|five| {
+        let value = usize::from_str_radix(std::str::from_utf8(five).unwrap(), 2).unwrap();
+        char::from(b"0123456789abcdefghijklmnopqrstuv"[value])
+    });
+    digits.collect()
+}
+
+async fn bind() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
+async fn serve_udp(server: Arc<Server>, socket: UdpSocket) {
+    let mut buffer = [0; 4096];
+    loop {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
+        let Some(mut reply) = server.reply(&request, false) else { continue };
+        let mut octets = reply.to_vec().unwrap();
+        if octets.len() > usize::from(request.max_payload()) {
+            clear(&mut reply);
+            reply.metadata.truncation = true;
+            octets = reply.to_vec().unwrap();
+        }
+        let _ = socket.send_to(&octets, peer).await;
+    }
+}
+
+async fn serve_tcp(server: Arc<Server>, listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve_connection(server.clone(), stream));
+    }
+}
+
+async fn serve_connection(server: Arc<Server>, mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let mut request = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut request).await?;
+        let Ok(request) = Message::from_vec(&request) else { continue };
+        let Some(reply) = server.reply(&request, true) else { continue };
+        let reply = reply.to_vec().unwrap();
+        stream.write_u16(u16::try_from(reply.len()).unwrap()).await?;
+        stream.write_all(&reply).await?;
+    }
+}
