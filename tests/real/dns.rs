@@ -1,7 +1,8 @@
 //! The lab's name servers: nsd is the authority of all zones, unbound resolves.
 //!
-//! danelaw asks an unbound that only passes DNSSEC records on, as a resolver at a provider does; the lab's own reference (Postfix with its
-//! own DANE) asks a second one that validates. Both fail in the same ways for the names of [`Fault`]s.
+//! danelaw asks an unbound that only passes DNSSEC records on, as a resolver at a provider does; the lab's own
+//! reference (Postfix with its own DANE) asks a second one that validates. Both fail in the same ways for the names of
+//! [`Fault`]s.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The message of all tests, and what is found of it in an MX's mailbox.
 
-/// A message with what SMTP software likes to change: dots at the start of lines, bytes above 127, a line as long as lines may be, blanks at
-/// the end of lines, folded and unusual header fields, `From ` at the start of a line.
+/// A message with what SMTP software likes to change: dots at the start of lines, bytes above 127, a line as long as
+/// lines may be, blanks at the end of lines, folded and unusual header fields, `From ` at the start of a line.
 pub(crate) fn message() -> Vec<u8> {
     let head = "From: Alice <alice@client.test>\r\nTo: Bob <bob@example.test>\r\nSubject: one\r\n\tfolded  subject \r\n\
         Date: Sat, 21 Nov 2026 12:00:00 +0100\r\nMessage-ID: <one@client.test>\r\nX-odd:no blank after the colon\r\n\

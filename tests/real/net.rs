@@ -1,4 +1,5 @@
-//! Where a lab's servers listen: a /24 of loopback for each lab, so that labs run side by side in one network namespace.
+//! Where a lab's servers listen: a /24 of loopback for each lab, so that labs run side by side in one network
+//! namespace.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +17,9 @@ impl Subnet {
             .find_map(|third| match TcpListener::bind((Ipv4Addr::new(127, 25, third, 254), 1)) {
                 Ok(claim) => Some(Self { third, _claim: claim }),
                 Err(error) if error.kind() == ErrorKind::AddrInUse => None,
-                Err(error) => panic!("a lab needs low ports on loopback ({error}): run the tests by tests/run, as root"),
+                Err(error) => {
+                    panic!("a lab needs low ports on loopback ({error}): run the tests by tests/run, as root")
+                }
             })
             .expect("fewer than 254 labs at once")
     }

@@ -1,4 +1,5 @@
-//! MX hosts that misbehave as no real server can be made to: each does as its [`Script`] says, and notes every command it hears.
+//! MX hosts that misbehave as no real server can be made to: each does as its [`Script`] says, and notes every command
+//! it hears.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,11 +1,13 @@
-//! Real Postfix instances: the client, which hands all its mail to danelaw, and the MX hosts, which store what they get.
+//! Real Postfix instances: the client, which hands all its mail to danelaw, and the MX hosts, which store what they
+//! get.
 //!
 //! Each has a directory of its own below the lab's, and no chroot. Its log is the witness of what it saw.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::process::{Daemon, eventually, output, run};
 use crate::smtp::Session;
@@ -28,6 +30,27 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
+    /// Whether the client keeps the message because of this reply of danelaw's, which has these words.
+    #[track_caller]
+    pub(crate) fn assert_deferred(&self, reply: &str, words: &[&str]) {
+        self.assert("deferred", reply, words);
+    }
+
+    /// Whether the client gives up because of this reply of danelaw's, which has these words.
+    #[track_caller]
+    pub(crate) fn assert_bounced(&self, reply: &str, words: &[&str]) {
+        self.assert("bounced", reply, words);
+    }
+
+    #[track_caller]
+    fn assert(&self, status: &str, reply: &str, words: &[&str]) {
+        assert_eq!(self.status, status, "{self:?}");
+        let reply = format!(" said: {reply}");
+        for wanted in [reply.as_str()].iter().chain(words) {
+            assert!(self.text.contains(wanted), "{wanted} in {self:?}");
+        }
+    }
+
     /// Reads `to=<bob@example.test>, relay=.., dsn=4.7.4, status=deferred (text)`.
     fn parse(line: &str) -> Option<Self> {
         let (rest, text) = line.split_once(" (")?;
@@ -38,8 +61,8 @@ impl Fate {
 }
 
 impl Postfix {
-    /// Starts the instance of this name, which stores mail for the domain of its name unless the settings say more. `postfix` is that command, or a
-    /// longer one that ends in it.
+    /// Starts the instance of this name, which stores mail for the domain of its name unless the settings say more.
+    /// `postfix` is that command, or a longer one that ends in it.
     pub(crate) fn start(
         mut postfix: Command,
         directory: &Path,
@@ -94,18 +117,14 @@ impl Postfix {
         fs::read_to_string(self.directory.join("maillog")).unwrap_or_default()
     }
 
-    /// Waits for a line with this text in the log.
-    pub(crate) fn await_log(&self, text: &str) {
-        eventually(&format!("`{text}` in the log"), || self.log().contains(text).then_some(()));
-    }
-
     /// How many connections this instance has seen.
     pub(crate) fn connections(&self) -> usize {
         // The first is the lab's own look at the greeting.
         self.log().lines().filter(|line| line.contains("/smtpd[") && line.contains(": connect from ")).count() - 1
     }
 
-    /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1 quit=1 commands=5`.
+    /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1
+    /// quit=1 commands=5`.
     pub(crate) fn await_sessions(&self) -> Vec<String> {
         eventually("the end of all connections", || {
             let log = self.log();
@@ -147,11 +166,14 @@ fn configure(directory: &Path, (address, name): (SocketAddr, &str), settings: &[
     }
     // Spares the second that Postfix would take to look for directories that are missing.
     fs::write(directory.join("queue/quick-start"), "").expect("the lab's directory is writable");
-    let main_cf = MAIN_CF
-        .replace("{directory}", &directory.display().to_string())
-        .replace("{name}", name);
-    fs::write(directory.join("etc/main.cf"), main_cf + &settings.join("\n") + "\n").expect("writable");
-    fs::write(directory.join("etc/master.cf"), MASTER_CF.replace("{address}", &address.to_string())).expect("writable");
+    let main_cf = MAIN_CF.replace("{directory}", &directory.display().to_string()).replace("{name}", name);
+    let path = directory.join("etc/main.cf");
+    fs::write(&path, main_cf + &settings.join("\n") + "\n").expect("the lab's directory is writable");
+    // Postfix waits two seconds before it believes a file that has just been changed.
+    let earlier = SystemTime::now() - Duration::from_secs(60);
+    File::options().write(true).open(path).and_then(|file| file.set_modified(earlier)).expect("our own file");
+    fs::write(directory.join("etc/master.cf"), MASTER_CF.replace("{address}", &address.to_string()))
+        .expect("the lab's directory is writable");
 }
 
 /// Mode, owner and group of directories, as Postfix's own `postfix-files` has them; virtual(8) stores mail as nobody.

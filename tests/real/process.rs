@@ -1,9 +1,10 @@
-//! Servers as child processes: started in a process group of their own, killed and waited for on drop, and never awaited by a sleep.
+//! Servers as child processes: started in a process group of their own, killed and waited for on drop, and never
+//! awaited by a sleep.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -36,12 +37,6 @@ impl Daemon {
         if let Some(status) = self.child.try_wait().expect("our own child") {
             panic!("{} has ended: {status}", self.name);
         }
-    }
-
-    /// Asks the server to end, and says how it did.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
-        self.signal("TERM");
-        eventually(&format!("the end of {}", self.name), || self.child.try_wait().expect("our own child"))
     }
 
     fn signal(&self, signal: &str) {

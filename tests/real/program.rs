@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -25,6 +25,14 @@ impl Delivery {
             Value::Null => String::new(),
             Value::String(text) => text.trim_end_matches('.').to_owned(),
             other => other.to_string(),
+        }
+    }
+
+    /// Whether the fields are these.
+    #[track_caller]
+    pub(crate) fn assert(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            assert_eq!(&self.field(name), value, "{name} in {:#}", self.0);
         }
     }
 }
@@ -68,24 +76,11 @@ format = "json"
         danelaw
     }
 
-    /// The one delivery attempt that the log holds, once it is there.
-    pub(crate) fn await_delivery(&self) -> Delivery {
-        let mut deliveries = self.await_deliveries(1);
-        assert_eq!(deliveries.len(), 1, "{deliveries:#?}");
-        deliveries.remove(0)
-    }
-
-    /// All delivery attempts of the log, once there are `count` or more.
-    pub(crate) fn await_deliveries(&self, count: usize) -> Vec<Delivery> {
-        eventually("the log of the delivery", || {
-            let deliveries = self.events("delivery");
-            (deliveries.len() >= count).then_some(deliveries)
+    /// The first delivery attempt that ended with this verdict, once it is logged.
+    pub(crate) fn await_delivery(&self, verdict: &str) -> Delivery {
+        eventually(&format!("the log of a delivery that was {verdict}"), || {
+            self.events("delivery").into_iter().find(|delivery| delivery.field("verdict") == verdict)
         })
-    }
-
-    /// Asks the program to end, and says how it did.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
-        self.daemon.terminate()
     }
 
     /// The fields of all log events with this message.

@@ -1,6 +1,7 @@
 //! The lab itself: Postfix with its own DANE comes to the verdicts that the cases are made for.
 
-use crate::lab::{Case, Certificate, Exchange, Lab, MX1, MX2, Server, Tlsa};
+use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
+use crate::lab::Lab;
 use crate::peers::Script;
 
 /// Postfix delivers to this host, over TLS that it calls by this word.

@@ -1,7 +1,8 @@
 //! Zones signed with real tools (BIND's `dnssec-keygen` and `dnssec-signzone`), under a root key of the lab's own.
 //!
-//! A lie is a record that was signed with one RDATA and is served with another: what an attacker on the way, or a broken server, would
-//! make of the answer. Nobody who validates may believe it, and who does not validate finds in it whatever he would need.
+//! A lie is a record that was signed with one RDATA and is served with another: what an attacker on the way, or a
+//! broken server, would make of the answer. Nobody who validates may believe it, and who does not validate finds in it
+//! whatever he would need.
 
 use std::fs;
 use std::net::IpAddr;
@@ -53,7 +54,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Signs the zones, and the root above them, with every name server at `authority`. Children come before their parents.
+    /// Signs the zones, and the root above them, with every name server at `authority`. Children come before their
+    /// parents.
     pub(crate) fn sign(directory: &Path, authority: IpAddr, zones: Vec<Zone>) -> Self {
         fs::create_dir_all(directory).expect("the lab's directory is writable");
         let root = Zone { name: ".", signed: true, records: Vec::new() };
@@ -95,7 +97,8 @@ impl Tree {
             .args([&signed, &unsigned]));
 
         let served = fs::read_to_string(&signed).expect("dnssec-signzone wrote it");
-        let served = zone.records.iter().filter_map(lie).fold(served, |served, (signed, lie)| tell(&served, &signed, &lie));
+        let served =
+            zone.records.iter().filter_map(lie).fold(served, |served, (signed, lie)| tell(&served, &signed, &lie));
         self.add(zone, &served);
         if zone.name == "." {
             fs::write(&self.trust_anchor, key_text).expect("the lab's directory is writable");
