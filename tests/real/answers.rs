@@ -1,0 +1,132 @@
+//! The remote's own answers, as the client gets them, and what becomes of a message when there is none: issue 2, items
+//! 8 and 9.
+
+use crate::case::{BOB, CAROL, Case, Exchange, MX1, Server};
+use crate::lab::Lab;
+use crate::message::{Stored, message, stuffed};
+use crate::peers::Script;
+use crate::postfix::Fate;
+use crate::smtp::Session;
+
+const NO_BOB: &str = "smtpd_recipient_restrictions = \
+    check_recipient_access inline:{ { bob@example.test = 550 5.1.1 no Bob here } }, reject_unauth_destination";
+const FULL: &str = "smtpd_recipient_restrictions = \
+    check_recipient_access inline:{ { bob@example.test = 452 4.2.2 Bob has no room } }, reject_unauth_destination";
+const BAD_CONTENT: &str = "smtpd_end_of_data_restrictions = check_client_access static:{ 554 5.6.0 what a message }";
+const NO_TIME: &str = "smtpd_end_of_data_restrictions = check_client_access static:{ 451 4.3.0 come back later }";
+
+/// The fate of a message for Bob at a host with this line of main.cf.
+fn mail(setting: &'static [&'static str]) -> (Lab, Fate) {
+    let lab = Lab::start(&Case::of([Exchange { server: Server::Postfix(setting), ..MX1 }]));
+    let fate = lab.mail();
+    (lab, fate)
+}
+
+/// The client gives up and tells Alice why.
+#[track_caller]
+fn bounced(setting: &'static [&'static str], reply: &str, words: &[&str]) {
+    let (lab, fate) = mail(setting);
+    fate.assert_bounced(reply, words);
+    lab.danelaw().await_delivery("rejected").assert(&[("exchange", MX1.name), ("protection", "Verified")]);
+    let bounce = lab.client.await_stored("alice");
+    assert!(String::from_utf8_lossy(&bounce).contains(words[0]), "{}", bounce.escape_ascii());
+    lab.client.await_empty_queue();
+    assert!(lab.mx(&MX1).stored("bob").is_empty());
+}
+
+#[track_caller]
+fn deferred(setting: &'static [&'static str], reply: &str, words: &[&str]) {
+    let (lab, fate) = mail(setting);
+    fate.assert_deferred(reply, words);
+    lab.danelaw().await_delivery("deferred").assert(&[("exchange", MX1.name), ("protection", "Verified")]);
+    lab.assert_client_keeps_the_message();
+}
+
+/// Rows K18, L8.
+#[test]
+fn permanent_no_to_the_recipient() {
+    bounced(&[NO_BOB], "550 5.1.1", &["no Bob here", "in reply to RCPT TO command"]);
+}
+
+/// Rows K18, L8.
+#[test]
+fn temporary_no_to_the_recipient() {
+    deferred(&[FULL], "452 4.2.2", &["Bob has no room", "in reply to RCPT TO command"]);
+}
+
+/// Rows L1, L8.
+#[test]
+fn permanent_no_to_the_message() {
+    bounced(&[BAD_CONTENT], "554 5.6.0", &["what a message", "in reply to end of DATA command"]);
+}
+
+/// Rows L1, L8.
+#[test]
+fn temporary_no_to_the_message() {
+    deferred(&[NO_TIME], "451 4.3.0", &["come back later", "in reply to end of DATA command"]);
+}
+
+/// Row K18: each recipient gets his own answer.
+#[test]
+fn one_recipient_of_two() {
+    let lab = Lab::start(&Case::of([Exchange { server: Server::Postfix(&[NO_BOB]), ..MX1 }]));
+    let [bob, carol] = lab.mail_to([BOB, CAROL]);
+    bob.assert_bounced("550 5.1.1", &["no Bob here"]);
+    assert_eq!(carol.status, "sent", "{carol:?}");
+    assert!(Stored::parse(&lab.mx(&MX1).await_stored("carol")).message == message());
+    assert!(lab.mx(&MX1).stored("bob").is_empty());
+}
+
+/// Rows K4, K15, decision 12: a greeting is no answer to the mail.
+#[track_caller]
+fn deferred_greeting(greeting: &'static str) {
+    let lab = Lab::start(&Case::of([Exchange { server: Server::greets(greeting), ..MX1 }]));
+    lab.mail().assert_deferred("451 4.", &[MX1.name]);
+    lab.assert_client_keeps_the_message();
+    lab.assert_no_mail_command_at(&MX1);
+}
+
+#[test]
+fn permanent_no_in_the_greeting() {
+    deferred_greeting("554 5.3.2 no mail today");
+}
+
+#[test]
+fn temporary_no_in_the_greeting() {
+    deferred_greeting("421 4.3.2 come back later");
+}
+
+/// Rows I24, L1, L6, L12: nobody knows whether the remote has the message, so the client keeps it.
+#[test]
+fn connection_lost_before_the_last_reply() {
+    let lab = Lab::start(&Case::of([Exchange { server: Server::Scripted(Script::HangsUpAfterDot), ..MX1 }]));
+    lab.mail().assert_deferred("451 4.4.2", &[MX1.name]);
+    lab.assert_client_keeps_the_message();
+    let ends = lab.peer(&MX1).heard().iter().filter(|line| *line == "the final dot").count();
+    assert_eq!(ends, 1, "{:?}", lab.peer(&MX1).heard());
+}
+
+/// Rows L2, L13: a message without its end is no message, wherever it breaks off.
+#[test]
+fn client_vanishes_in_mid_message() {
+    let lab = Lab::start(&Case::default());
+    let whole = stuffed(&message());
+    let in_mid_line = &whole[..whole.len() / 2];
+    let before_the_dot = whole.as_slice();
+    let in_the_end = &[before_the_dot, b"."].concat();
+    for part in [in_mid_line, before_the_dot, in_the_end] {
+        let mut client = Session::open(lab.danelaw_address()).expect("danelaw listens");
+        client.expect("EHLO client.test", 250);
+        client.expect("MAIL FROM:<alice@client.test> BODY=8BITMIME", 250);
+        client.expect("RCPT TO:<bob@example.test>", 250);
+        client.expect("DATA", 354);
+        client.send(part);
+    }
+    let mx = lab.mx(&MX1);
+    let sessions = mx.await_sessions();
+    assert!(sessions.len() == 3 && sessions.iter().all(|commands| commands.contains(" data=")), "{sessions:?}");
+    assert!(mx.stored("bob").is_empty());
+    assert_eq!(mx.queue(), "");
+    // qmgr(8) says this of whatever has entered a queue.
+    assert!(!mx.log().contains("queue active"));
+}

@@ -1,0 +1,76 @@
+//! What is delivered, and what the log may claim of it: issue 2, items 1, 2 and 6.
+
+use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
+use crate::lab::Lab;
+use crate::program::Delivery;
+
+/// The message reaches this host whole, and the log shows this protection; the event for more questions.
+#[track_caller]
+fn delivered(case: &Case, exchange: &Exchange, protection: &str) -> (Lab, Delivery) {
+    let lab = Lab::start(case);
+    let fate = lab.mail();
+    assert_eq!(fate.status, "sent", "{fate:?}");
+    lab.assert_message_at(exchange);
+    let delivery = lab.danelaw().await_delivery("delivered");
+    delivery.assert(&[
+        ("domain", "example.test"),
+        ("exchange", exchange.name),
+        ("address", &lab.address(exchange)),
+        ("protection", protection),
+    ]);
+    // The MX has seen the same TLS.
+    let tls = format!(": {} with cipher {} ", delivery.field("tls_version"), delivery.field("cipher"));
+    assert!(lab.mx(exchange).log().contains(&tls), "{tls}");
+    (lab, delivery)
+}
+
+/// Rows B1, D4, E6, I15, L1, M2: usage 3.
+#[test]
+fn ee_record_verifies() {
+    let (lab, delivery) = delivered(&Case::default(), &MX1, "Verified");
+    delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+}
+
+/// Rows B1, E6: usage 2, with the CA in the chain and the name checked.
+#[test]
+fn ta_record_verifies() {
+    let (lab, delivery) =
+        delivered(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }]), &MX1, "Verified");
+    delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+}
+
+/// Rows B1, K16: a host that fails DANE is as good as down.
+#[test]
+fn next_host_takes_over_from_one_that_does_not_match() {
+    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Other, ..MX1 }, MX2]), &MX2, "Verified");
+    lab.assert_no_mail_command_at(&MX1);
+}
+
+/// Rows A10, B11, K16: so is one whose TLSA lookup fails, and nobody connects to it.
+#[test]
+fn next_host_takes_over_from_one_whose_lookup_fails() {
+    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Forged, ..MX1 }, MX2]), &MX2, "Verified");
+    assert_eq!(lab.mx(&MX1).connections(), 0);
+}
+
+/// Rows K4, K16, decision 12: so is one that greets with anything but 220.
+#[test]
+fn next_host_takes_over_from_one_that_does_not_greet() {
+    let unwilling = Exchange { server: Server::greets("554 5.3.2 no mail today"), ..MX1 };
+    let (lab, _) = delivered(&Case::of([unwilling, MX2]), &MX2, "Verified");
+    lab.assert_no_mail_command_at(&MX1);
+}
+
+/// Rows A5, C18, decision 1: nothing to verify by, yet never in cleartext.
+#[test]
+fn unsigned_domain_is_encrypted_but_not_verified() {
+    let (_, delivery) = delivered(&Case { signed: false, ..Case::default() }, &MX1, "Encrypted");
+    delivery.assert(&[("tlsa", "")]);
+}
+
+/// Rows A6, B3, decision 1: the same when the domain proves that it has no record.
+#[test]
+fn signed_domain_without_record_is_encrypted_but_not_verified() {
+    let (_, delivery) = delivered(&Case::of([Exchange { tlsa: Tlsa::Absent, ..MX1 }]), &MX1, "Encrypted");
+    delivery.assert(&[("tlsa", "")]);
+}

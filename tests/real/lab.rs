@@ -1,0 +1,257 @@
+//! The lab: everything between a submitted message and a mailbox, on a subnet of loopback.
+//!
+//! ```text
+//! submitter -> client (Postfix) -> danelaw -> mx1, mx2 (Postfix, or a scripted peer)
+//!                                     |
+//!                                     +-> resolver (unbound) -> authority (nsd: ".", "test.", "example.test.")
+//! ```
+//!
+//! [`Lab::reference`] runs the same [`Case`] with Postfix's own DANE in danelaw's place: the proof that the case is
+//! what it claims to be.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::case::{BOB, Case, DOMAIN, Exchange, Server};
+use crate::dns::{self, Faults};
+use crate::message::{Stored, message, stuffed};
+use crate::net::Subnet;
+use crate::peers::Peer;
+use crate::pki::Identity;
+use crate::postfix::{Fate, Postfix};
+use crate::process::Daemon;
+use crate::program::Danelaw;
+use crate::zones::Tree;
+
+/// An MX host in operation.
+enum Running {
+    Postfix(Postfix),
+    Peer(Peer),
+}
+
+struct Host {
+    name: &'static str,
+    address: SocketAddr,
+    /// The RDATA of the record that matches.
+    tlsa: String,
+    running: Running,
+}
+
+/// What stands whoever delivers. The fields of this and of [`Lab`] are in the order in which they have to end.
+struct Ground {
+    hosts: Vec<Host>,
+    _authority: Daemon,
+    tree: Tree,
+    faults: Faults,
+    directory: TempDir,
+    net: Subnet,
+}
+
+pub(crate) struct Lab {
+    pub(crate) client: Postfix,
+    danelaw: Option<Danelaw>,
+    _resolver: Daemon,
+    ground: Ground,
+}
+
+impl Lab {
+    /// The client knows nothing of DANE and gives everything to danelaw.
+    pub(crate) fn start(case: &Case) -> Self {
+        let ground = Ground::lay(case);
+        let Ground { net, tree, .. } = &ground;
+        let resolver = dns::resolver(ground.path(), net, &ground.faults);
+        let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor);
+        let settings = [
+            format!("relayhost = [{}]:{}", net.danelaw().ip(), net.danelaw().port()),
+            "smtp_tls_security_level = none".to_owned(),
+            "smtp_dns_support_level = disabled".to_owned(),
+        ];
+        let client = Postfix::start(Command::new("postfix"), ground.path(), (net.client(), CLIENT), &settings);
+        Self { client, danelaw: Some(danelaw), _resolver: resolver, ground }
+    }
+
+    /// There is no danelaw, and the client does DANE by itself.
+    pub(crate) fn reference(case: &Case) -> Self {
+        let ground = Ground::lay(case);
+        let Ground { net, tree, .. } = &ground;
+        let resolver = dns::validator(ground.path(), net, &ground.faults, &tree.trust_anchor);
+        let settings = ["smtp_tls_security_level = dane", "smtp_dns_support_level = dnssec", "smtp_tls_loglevel = 1"];
+        let postfix = ask("postfix", ground.path(), net.validator());
+        let client = Postfix::start(postfix, ground.path(), (net.client(), CLIENT), &settings.map(String::from));
+        Self { client, danelaw: None, _resolver: resolver, ground }
+    }
+
+    /// Alice's client takes her message to Bob; what becomes of it.
+    #[track_caller]
+    pub(crate) fn mail(&self) -> Fate {
+        let [fate] = self.mail_to([BOB]);
+        fate
+    }
+
+    /// The same for these recipients.
+    #[track_caller]
+    pub(crate) fn mail_to<const N: usize>(&self, recipients: [&str; N]) -> [Fate; N] {
+        let queue_id = self.client.submit(&stuffed(&message()), &recipients);
+        recipients.map(|recipient| self.client.fate(&queue_id, recipient))
+    }
+
+    pub(crate) fn danelaw(&self) -> &Danelaw {
+        self.danelaw.as_ref().expect("not in a reference")
+    }
+
+    pub(crate) fn danelaw_address(&self) -> SocketAddr {
+        self.ground.net.danelaw()
+    }
+
+    /// The address of an MX host, as text.
+    pub(crate) fn address(&self, exchange: &Exchange) -> String {
+        self.host(exchange).address.ip().to_string()
+    }
+
+    /// The RDATA of the TLSA record that matches an MX host.
+    pub(crate) fn tlsa(&self, exchange: &Exchange) -> &str {
+        &self.host(exchange).tlsa
+    }
+
+    /// The Postfix of an MX host.
+    pub(crate) fn mx(&self, exchange: &Exchange) -> &Postfix {
+        match self.running(exchange) {
+            Running::Postfix(postfix) => postfix,
+            Running::Peer(_) => panic!("{} is scripted", exchange.name),
+        }
+    }
+
+    /// The script of an MX host.
+    pub(crate) fn peer(&self, exchange: &Exchange) -> &Peer {
+        match self.running(exchange) {
+            Running::Postfix(_) => panic!("{} is a Postfix", exchange.name),
+            Running::Peer(peer) => peer,
+        }
+    }
+
+    /// Whether Bob finds at this host, as his only mail, the message as Alice sent it, and the client has no more to
+    /// do. What software added on the way is what it should have added: danelaw one `Received` line between those of
+    /// the client and the MX.
+    #[track_caller]
+    pub(crate) fn assert_message_at(&self, exchange: &Exchange) {
+        let mx = self.mx(exchange);
+        let stored = Stored::parse(&mx.await_stored("bob"));
+        assert!(stored.message == message(), "the message has changed:\n{}", stored.message.escape_ascii());
+        let by = |host: &str| format!(" by {host} ");
+        let stations = self.danelaw.iter().map(|_| Danelaw::NAME).chain([CLIENT]);
+        let stations: Vec<_> = [exchange.name].into_iter().chain(stations).map(by).collect();
+        assert_eq!(stored.received.len(), stations.len(), "{:#?}", stored.received);
+        for (field, station) in stored.received.iter().zip(stations) {
+            assert!(field.contains(&station), "{field}: not{station}");
+        }
+        assert_eq!(mx.stored("bob").len(), 1);
+        self.client.await_empty_queue();
+    }
+
+    /// Whether the client still has the message, and nobody else.
+    #[track_caller]
+    pub(crate) fn assert_client_keeps_the_message(&self) {
+        assert_eq!(self.client.queue().lines().count(), 1, "{}", self.client.queue());
+        for host in &self.ground.hosts {
+            if let Running::Postfix(mx) = &host.running {
+                assert!(mx.stored("bob").is_empty(), "{} has it", host.name);
+            }
+        }
+    }
+
+    /// Whether no session at this host got as far as MAIL, in cleartext or otherwise.
+    #[track_caller]
+    pub(crate) fn assert_no_mail_command_at(&self, exchange: &Exchange) {
+        match self.running(exchange) {
+            Running::Postfix(mx) => {
+                let sessions = mx.await_sessions();
+                let silent =
+                    |commands: &String| !["mail=", "rcpt=", "data="].iter().any(|verb| commands.contains(verb));
+                assert!(sessions.iter().all(silent), "{sessions:?}");
+            }
+            Running::Peer(peer) => assert!(!peer.heard_command("MAIL"), "{:?}", peer.heard()),
+        }
+    }
+
+    fn running(&self, exchange: &Exchange) -> &Running {
+        &self.host(exchange).running
+    }
+
+    fn host(&self, exchange: &Exchange) -> &Host {
+        self.ground.hosts.iter().find(|host| host.name == exchange.name).expect("a host of the case")
+    }
+}
+
+impl Ground {
+    fn lay(case: &Case) -> Self {
+        // Postfix's own user has to pass through.
+        let open = fs::Permissions::from_mode(0o755);
+        let directory =
+            tempfile::Builder::new().prefix("danelaw-").permissions(open).tempdir().expect("a writable /tmp");
+        let net = Subnet::claim();
+        let identities: Vec<_> = case.exchanges.iter().map(Exchange::identity).collect();
+        let zones = case.zones(&identities, &net);
+        let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones);
+        let authority = dns::authority(directory.path(), &net, &tree);
+        let hosts = case.exchanges.iter().zip(&identities).enumerate().map(|(number, (exchange, identity))| Host {
+            name: exchange.name,
+            address: net.exchange(number),
+            tlsa: identity.tlsa().to_owned(),
+            running: exchange.start(directory.path(), net.exchange(number), identity),
+        });
+        Self {
+            hosts: hosts.collect(),
+            _authority: authority,
+            tree,
+            faults: case.exchanges.iter().filter_map(Exchange::fault).collect(),
+            directory,
+            net,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Exchange {
+    fn start(&self, directory: &Path, address: SocketAddr, identity: &Identity) -> Running {
+        match self.server {
+            Server::Scripted(script) => Running::Peer(Peer::start(address, script, identity)),
+            Server::Postfix(settings) => {
+                let pem = directory.join(format!("{}.pem", self.name));
+                fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+                let usual = [
+                    format!("virtual_mailbox_domains = {DOMAIN}"),
+                    format!("smtpd_tls_chain_files = {}", pem.display()),
+                    "smtpd_tls_security_level = may".to_owned(),
+                    "smtpd_tls_loglevel = 1".to_owned(),
+                ];
+                // Of two lines for one parameter the last counts.
+                let settings: Vec<_> =
+                    usual.into_iter().chain(settings.iter().map(|line| (*line).to_owned())).collect();
+                let postfix = Command::new("postfix");
+                Running::Postfix(Postfix::start(postfix, directory, (address, self.name), &settings))
+            }
+        }
+    }
+}
+
+/// The client Postfix's name, and the domain it takes mail for.
+const CLIENT: &str = "client.test";
+
+/// A command that sees a resolv.conf of its own: the validating resolver at this address, whose word is trusted.
+fn ask(program: &str, directory: &Path, validator: SocketAddr) -> Command {
+    let resolv_conf = directory.join("resolv.conf");
+    let text = format!("nameserver {}\noptions edns0 trust-ad timeout:1 attempts:1\n", validator.ip());
+    fs::write(&resolv_conf, text).expect("the lab's directory is writable");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
+    command.arg(resolv_conf).arg(program);
+    command
+}

@@ -1,0 +1,26 @@
+//! danelaw between real servers: a Postfix that knows nothing of DANE hands it mail, real Postfix hosts are the MX, nsd
+//! serves signed zones under a root key of the lab's own, unbound resolves.
+//!
+//! Each test is the happy path with one thing changed ([`case::Case`]) and runs on its own addresses of loopback. It
+//! needs root and the servers: `tests/run` sees to both, and to a network namespace. What a test proves is said in the
+//! rows of the requirements (`B1`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a lab that cannot be set up is a test that fails")]
+
+mod case;
+mod dns;
+mod lab;
+mod message;
+mod net;
+mod peers;
+mod pki;
+mod postfix;
+mod process;
+mod program;
+mod smtp;
+mod zones;
+
+mod answers;
+mod delivery;
+mod reference;
+mod refusal;

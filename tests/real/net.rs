@@ -1,0 +1,65 @@
+//! Where a lab's servers listen: a /24 of loopback for each lab, so that labs run side by side in one network
+//! namespace.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+/// A part of 127.25.0.0/16 that no other lab uses while this value lives.
+pub(crate) struct Subnet {
+    third: u8,
+    /// What tells the other labs, in this process or another, that the subnet is taken.
+    _claim: TcpListener,
+}
+
+impl Subnet {
+    pub(crate) fn claim() -> Self {
+        (1..=254)
+            .find_map(|third| match TcpListener::bind((Ipv4Addr::new(127, 25, third, 254), 1)) {
+                Ok(claim) => Some(Self { third, _claim: claim }),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+                Err(error) => {
+                    panic!("a lab needs low ports on loopback ({error}): run the tests by tests/run, as root")
+                }
+            })
+            .expect("fewer than 254 labs at once")
+    }
+
+    /// The client Postfix, which knows nothing of DANE.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.at(1, 25)
+    }
+
+    /// danelaw, where the client finds it.
+    pub(crate) fn danelaw(&self) -> SocketAddr {
+        self.at(2, 10025)
+    }
+
+    /// The MX host with this number.
+    pub(crate) fn exchange(&self, number: usize) -> SocketAddr {
+        self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)
+    }
+
+    /// An address at which nobody listens.
+    pub(crate) fn nobody(&self) -> IpAddr {
+        self.at(9, 53).ip()
+    }
+
+    /// The authoritative name server of all zones.
+    pub(crate) fn authority(&self) -> SocketAddr {
+        self.at(53, 53)
+    }
+
+    /// The resolver that passes DNSSEC records on and leaves their validation to who asks.
+    pub(crate) fn resolver(&self) -> SocketAddr {
+        self.at(54, 53)
+    }
+
+    /// The resolver that validates.
+    pub(crate) fn validator(&self) -> SocketAddr {
+        self.at(55, 53)
+    }
+
+    fn at(&self, host: u8, port: u16) -> SocketAddr {
+        (Ipv4Addr::new(127, 25, self.third, host), port).into()
+    }
+}

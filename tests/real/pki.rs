@@ -1,0 +1,79 @@
+//! Certificates of MX hosts, and the TLSA records that vouch for them.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+/// A key, the chain that its owner sends, and the TLSA record that its owner publishes.
+pub(crate) struct Identity {
+    key: KeyPair,
+    chain: Vec<rcgen::Certificate>,
+    tlsa: String,
+}
+
+impl Identity {
+    /// A certificate of its own making for `name`, pinned by `3 1 1`.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let key = generate();
+        let certificate = leaf(name).self_signed(&key).expect("valid parameters");
+        Self { tlsa: record(3, &key), chain: vec![certificate], key }
+    }
+
+    /// A certificate for `name` from a CA of its own, which is sent along and pinned by `2 1 1`.
+    pub(crate) fn from_ca(name: &str) -> Self {
+        let ca_key = generate();
+        let ca_params = ca();
+        let ca_certificate = ca_params.self_signed(&ca_key).expect("valid parameters");
+        let tlsa = record(2, &ca_key);
+        let key = generate();
+        let certificate = leaf(name).signed_by(&key, &Issuer::new(ca_params, ca_key)).expect("valid parameters");
+        Self { key, chain: vec![certificate, ca_certificate], tlsa }
+    }
+
+    /// The RDATA of the TLSA record that this identity satisfies.
+    pub(crate) fn tlsa(&self) -> &str {
+        &self.tlsa
+    }
+
+    /// Key and chain in one file, as Postfix wants them.
+    pub(crate) fn pem(&self) -> String {
+        let certificates: String = self.chain.iter().map(rcgen::Certificate::pem).collect();
+        self.key.serialize_pem() + &certificates
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.iter().map(|certificate| certificate.der().clone()).collect()
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
+    }
+}
+
+/// A private key that belongs to nobody's certificate.
+pub(crate) fn stray_key() -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(generate().serialize_der().into())
+}
+
+fn generate() -> KeyPair {
+    KeyPair::generate().expect("ECDSA P-256 is always there")
+}
+
+fn leaf(name: &str) -> CertificateParams {
+    CertificateParams::new([name.to_owned()]).expect("a DNS name")
+}
+
+fn ca() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "CA of the lab");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// `USAGE 1 1`: the SHA-256 digest of the public key.
+fn record(usage: u8, key: &KeyPair) -> String {
+    let digest: String =
+        Sha256::digest(key.subject_public_key_info()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{usage} 1 1 {digest}")
+}

@@ -1,0 +1,250 @@
+//! Real Postfix instances: the client, which hands all its mail to danelaw, and the MX hosts, which store what they
+//! get.
+//!
+//! Each has a directory of its own below the lab's, and no chroot. Its log is the witness of what it saw.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::process::{Daemon, eventually, output, run};
+use crate::smtp::Session;
+
+pub(crate) struct Postfix {
+    directory: PathBuf,
+    address: SocketAddr,
+    _master: Daemon,
+}
+
+/// What a client's queue manager has to say about one recipient.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    /// `sent`, `deferred` or `bounced`.
+    pub(crate) status: String,
+    /// The enhanced status code.
+    pub(crate) dsn: String,
+    /// The server's reply and what the client made of it.
+    pub(crate) text: String,
+}
+
+impl Fate {
+    /// Whether the client keeps the message because of this reply of danelaw's, which has these words.
+    #[track_caller]
+    pub(crate) fn assert_deferred(&self, reply: &str, words: &[&str]) {
+        self.assert("deferred", reply, words);
+    }
+
+    /// Whether the client gives up because of this reply of danelaw's, which has these words.
+    #[track_caller]
+    pub(crate) fn assert_bounced(&self, reply: &str, words: &[&str]) {
+        self.assert("bounced", reply, words);
+    }
+
+    #[track_caller]
+    fn assert(&self, status: &str, reply: &str, words: &[&str]) {
+        assert_eq!(self.status, status, "{self:?}");
+        let reply = format!(" said: {reply}");
+        for wanted in [reply.as_str()].iter().chain(words) {
+            assert!(self.text.contains(wanted), "{wanted} in {self:?}");
+        }
+    }
+
+    /// Reads `to=<bob@example.test>, relay=.., dsn=4.7.4, status=deferred (text)`.
+    fn parse(line: &str) -> Option<Self> {
+        let (rest, text) = line.split_once(" (")?;
+        let (rest, status) = rest.rsplit_once("status=")?;
+        let (_, dsn) = rest.trim_end_matches(", ").rsplit_once("dsn=")?;
+        Some(Self { status: status.to_owned(), dsn: dsn.to_owned(), text: text.trim_end_matches(')').to_owned() })
+    }
+}
+
+impl Postfix {
+    /// Starts the instance of this name, which stores mail for the domain of its name unless the settings say more.
+    /// `postfix` is that command, or a longer one that ends in it.
+    pub(crate) fn start(
+        mut postfix: Command,
+        directory: &Path,
+        (address, name): (SocketAddr, &str),
+        settings: &[String],
+    ) -> Self {
+        let directory = directory.join(name);
+        configure(&directory, (address, name), settings);
+        postfix.arg("-c").arg(directory.join("etc")).arg("start-fg");
+        let mut master = Daemon::start(name, &mut postfix, &directory.join("master.log"));
+        eventually(&format!("the greeting of {name}"), || {
+            master.assert_running();
+            Session::open(address)
+        });
+        Self { directory, address, _master: master }
+    }
+
+    /// Hands the message to this instance for each of the recipients; the queue's name for it.
+    pub(crate) fn submit(&self, message: &[u8], recipients: &[&str]) -> String {
+        let mut session = Session::open(self.address).expect("it listens");
+        session.expect("EHLO submitter.client.test", 250);
+        session.expect("MAIL FROM:<alice@client.test> BODY=8BITMIME", 250);
+        for recipient in recipients {
+            session.expect(&format!("RCPT TO:<{recipient}>"), 250);
+        }
+        session.expect("DATA", 354);
+        session.send(message);
+        let reply = session.expect(".", 250);
+        session.expect("QUIT", 221);
+        reply.split_whitespace().last().expect("`queued as` and a name").to_owned()
+    }
+
+    /// What became of the message for the recipient, as soon as that is known.
+    pub(crate) fn fate(&self, queue_id: &str, recipient: &str) -> Fate {
+        let wanted = format!("{queue_id}: to=<{recipient}>");
+        eventually(&format!("the fate of {wanted}"), || {
+            self.log().lines().find(|line| line.contains(&wanted)).and_then(Fate::parse)
+        })
+    }
+
+    /// What the queue holds, one JSON object for each message.
+    pub(crate) fn queue(&self) -> String {
+        run(Command::new("postqueue").arg("-c").arg(self.directory.join("etc")).arg("-j"))
+    }
+
+    /// Waits until the queue is empty: a message leaves it just after its delivery is logged.
+    pub(crate) fn await_empty_queue(&self) {
+        eventually("an empty queue", || self.queue().is_empty().then_some(()));
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("maillog")).unwrap_or_default()
+    }
+
+    /// How many connections this instance has seen.
+    pub(crate) fn connections(&self) -> usize {
+        // The first is the lab's own look at the greeting.
+        self.log().lines().filter(|line| line.contains("/smtpd[") && line.contains(": connect from ")).count() - 1
+    }
+
+    /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1
+    /// quit=1 commands=5`.
+    pub(crate) fn await_sessions(&self) -> Vec<String> {
+        eventually("the end of all connections", || {
+            let log = self.log();
+            let ends = log.lines().filter_map(|line| line.split_once(": disconnect from ")).skip(1);
+            let sessions: Vec<_> =
+                ends.map(|(_, end)| end.split_once(' ').map_or("", |(_, commands)| commands).to_owned()).collect();
+            (sessions.len() == self.connections()).then_some(sessions)
+        })
+    }
+
+    /// All messages that were stored for a local part, as the files are.
+    pub(crate) fn stored(&self, local_part: &str) -> Vec<Vec<u8>> {
+        let files = fs::read_dir(self.directory.join("mail").join(local_part).join("new"));
+        let paths = files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path());
+        paths.map(|path| fs::read(path).expect("a readable file")).collect()
+    }
+
+    /// The one message that was stored for a local part, once it is there.
+    pub(crate) fn await_stored(&self, local_part: &str) -> Vec<u8> {
+        eventually(&format!("mail for {local_part}"), || self.stored(local_part).pop())
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // Ends the workers too, which are in a session of their own.
+        output(Command::new("postfix").arg("-c").arg(self.directory.join("etc")).arg("abort"));
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.directory.display(), self.log());
+        }
+    }
+}
+
+fn configure(directory: &Path, (address, name): (SocketAddr, &str), settings: &[String]) {
+    fs::create_dir_all(directory.join("etc")).expect("the lab's directory is writable");
+    for (mode, owner, group, parts) in DIRECTORIES {
+        let parts = parts.iter().map(|part| directory.join(part));
+        run(Command::new("install").args(["-d", "-m", mode, "-o", owner, "-g", group]).args(parts));
+    }
+    // Spares the second that Postfix would take to look for directories that are missing.
+    fs::write(directory.join("queue/quick-start"), "").expect("the lab's directory is writable");
+    let main_cf = MAIN_CF.replace("{directory}", &directory.display().to_string()).replace("{name}", name);
+    let path = directory.join("etc/main.cf");
+    fs::write(&path, main_cf + &settings.join("\n") + "\n").expect("the lab's directory is writable");
+    // Postfix waits two seconds before it believes a file that has just been changed.
+    let earlier = SystemTime::now() - Duration::from_secs(60);
+    File::options().write(true).open(path).and_then(|file| file.set_modified(earlier)).expect("our own file");
+    fs::write(directory.join("etc/master.cf"), MASTER_CF.replace("{address}", &address.to_string()))
+        .expect("the lab's directory is writable");
+}
+
+/// Mode, owner and group of directories, as Postfix's own `postfix-files` has them; virtual(8) stores mail as nobody.
+const DIRECTORIES: [(&str, &str, &str, &[&str]); 5] = [
+    ("755", "root", "root", &["queue", "queue/pid"]),
+    ("755", "nobody", "nogroup", &["mail"]),
+    ("730", "postfix", "postdrop", &["queue/maildrop"]),
+    ("710", "postfix", "postdrop", &["queue/public"]),
+    (
+        "700",
+        "postfix",
+        "root",
+        &[
+            "data",
+            "queue/active",
+            "queue/bounce",
+            "queue/corrupt",
+            "queue/defer",
+            "queue/deferred",
+            "queue/flush",
+            "queue/hold",
+            "queue/incoming",
+            "queue/private",
+            "queue/saved",
+            "queue/trace",
+        ],
+    ),
+];
+
+const MAIN_CF: &str = "\
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+maillog_file = {directory}/maillog
+maillog_file_prefixes = {directory}
+myhostname = {name}
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+alias_database =
+local_recipient_maps =
+local_transport = error:no local delivery
+virtual_mailbox_domains = {name}
+virtual_mailbox_base = {directory}/mail
+virtual_mailbox_maps = inline:{ bob@example.test=bob/, carol@example.test=carol/, alice@client.test=alice/ }
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+smtpd_timeout = 20s
+";
+
+const MASTER_CF: &str = "\
+{address} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+";

@@ -1,0 +1,102 @@
+//! danelaw itself: the program as it is built, with a configuration of the lab's, and its log of delivery attempts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::net::Subnet;
+use crate::process::{Daemon, eventually};
+
+pub(crate) struct Danelaw {
+    daemon: Daemon,
+    log: PathBuf,
+}
+
+/// One delivery attempt, as it was logged.
+#[derive(Debug)]
+pub(crate) struct Delivery(Value);
+
+impl Delivery {
+    /// The text of a field; names of DNS are without their dot at the end. A missing field is an empty text.
+    pub(crate) fn field(&self, name: &str) -> String {
+        match &self.0[name] {
+            Value::Null => String::new(),
+            Value::String(text) => text.trim_end_matches('.').to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether the fields are these.
+    #[track_caller]
+    pub(crate) fn assert(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            assert_eq!(&self.field(name), value, "{name} in {:#}", self.0);
+        }
+    }
+}
+
+impl Danelaw {
+    pub(crate) const NAME: &str = "danelaw.client.test";
+
+    pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path) -> Self {
+        let configuration = format!(
+            r#"hostname = "{name}"
+[[listener]]
+address = "{address}"
+allow = ["127.0.0.0/8"]
+[dns]
+servers = ["{resolver}"]
+trust_anchor = "{trust_anchor}"
+timeout = "1s"
+[remote]
+port = 25
+allow_reserved = ["127.0.0.0/8"]
+[tls]
+level = "dane"
+[log]
+format = "json"
+"#,
+            name = Self::NAME,
+            address = net.danelaw(),
+            resolver = net.resolver().ip(),
+            trust_anchor = trust_anchor.display(),
+        );
+        let file = directory.join("danelaw.toml");
+        fs::write(&file, configuration).expect("the lab's directory is writable");
+        let log = directory.join("danelaw.log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));
+        command.arg("--config").arg(&file);
+        let mut danelaw = Self { daemon: Daemon::start("danelaw", &mut command, &log), log };
+        eventually("danelaw to listen", || {
+            danelaw.daemon.assert_running();
+            danelaw.events("listening").pop().map(drop)
+        });
+        danelaw
+    }
+
+    /// The first delivery attempt that ended with this verdict, once it is logged.
+    pub(crate) fn await_delivery(&self, verdict: &str) -> Delivery {
+        eventually(&format!("the log of a delivery that was {verdict}"), || {
+            self.events("delivery").into_iter().find(|delivery| delivery.field("verdict") == verdict)
+        })
+    }
+
+    /// The fields of all log events with this message.
+    fn events(&self, message: &str) -> Vec<Delivery> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        // Fields stand in an object of their own or beside the time.
+        let fields = events.map(|mut event| if event["fields"].is_object() { event["fields"].take() } else { event });
+        fields.filter(|fields| fields["message"] == message).map(Delivery).collect()
+    }
+}
+
+impl Drop for Danelaw {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- danelaw\n{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
