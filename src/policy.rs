@@ -13,6 +13,8 @@
 //!
 //! A failed lookup never gets here: it is a refusal already. No row is cleartext.
 
+use std::fmt;
+
 use crate::dane::tlsa::{Associations, NoDane};
 use crate::dane::verify::{Expectation, References};
 use crate::dns::{Host, Security};
@@ -29,6 +31,16 @@ pub enum Level {
     DaneOnly,
     /// TLS without authentication; TLSA is not asked.
     Encrypt,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dane => "dane",
+            Self::DaneOnly => "dane-only",
+            Self::Encrypt => "encrypt",
+        })
+    }
 }
 
 /// What to do with TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).

@@ -9,12 +9,14 @@ use crate::smtp::reply::Reply;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
 
-/// An attempt that goes on. Dropped without an end, because the client went away or the task was cut, it is told as
-/// aborted.
+/// An attempt that goes on. Dropped without an end, because the client ended the transaction or went away or the task
+/// was cut, it is told as aborted; or as refused, if the remote had refused every recipient.
 #[derive(Debug)]
 pub(super) struct Attempt {
     outcome: Outcome,
     started: Instant,
+    /// The remote's last no to a recipient.
+    refused: Option<Reply>,
     told: Told,
 }
 
@@ -40,7 +42,7 @@ impl Attempt {
             elapsed: std::time::Duration::ZERO,
             skipped: Vec::new(),
         };
-        Self { outcome, started: Instant::now(), told: Told::No }
+        Self { outcome, started: Instant::now(), refused: None, told: Told::No }
     }
 
     /// A remote was reached and secured.
@@ -65,7 +67,7 @@ impl Attempt {
         if reply.code().is_success() {
             self.outcome.recipients += 1;
         } else {
-            self.outcome.text = reply.to_string();
+            self.refused = Some(reply.clone());
         }
     }
 
@@ -105,6 +107,17 @@ impl Attempt {
         self.tell();
     }
 
+    /// The transaction ended without a message. If nobody was accepted, that was the remote's doing.
+    fn abandon(&mut self) {
+        if let (0, Some(reply)) = (self.outcome.recipients, self.refused.take()) {
+            self.outcome.verdict = Verdict::of_refusal(reply.code());
+            self.outcome.reason = "recipient-refused";
+            self.outcome.code = Some(reply.code());
+            self.outcome.text = reply.to_string();
+        }
+        self.tell();
+    }
+
     fn tell(&mut self) {
         if self.told == Told::No {
             self.told = Told::Yes;
@@ -116,6 +129,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.tell();
+        if self.told == Told::No {
+            self.abandon();
+        }
     }
 }
