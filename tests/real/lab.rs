@@ -67,6 +67,7 @@ impl Lab {
         let resolver = dns::resolver(ground.path(), net, &ground.faults);
         let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor);
         let settings = [
+            format!("virtual_mailbox_domains = {CLIENT}"),
             format!("relayhost = [{}]:{}", net.danelaw().ip(), net.danelaw().port()),
             "smtp_tls_security_level = none".to_owned(),
             "smtp_dns_support_level = disabled".to_owned(),
@@ -80,9 +81,14 @@ impl Lab {
         let ground = Ground::lay(case);
         let Ground { net, tree, .. } = &ground;
         let resolver = dns::validator(ground.path(), net, &ground.faults, &tree.trust_anchor);
-        let settings = ["smtp_tls_security_level = dane", "smtp_dns_support_level = dnssec", "smtp_tls_loglevel = 1"];
+        let settings = [
+            format!("virtual_mailbox_domains = {CLIENT}"),
+            "smtp_tls_security_level = dane".to_owned(),
+            "smtp_tls_loglevel = 1".to_owned(),
+            "smtp_dns_support_level = dnssec".to_owned(),
+        ];
         let postfix = ask("postfix", ground.path(), net.validator());
-        let client = Postfix::start(postfix, ground.path(), (net.client(), CLIENT), &settings.map(String::from));
+        let client = Postfix::start(postfix, ground.path(), (net.client(), CLIENT), &settings);
         Self { client, danelaw: None, _resolver: resolver, ground }
     }
 

@@ -218,7 +218,6 @@ alias_maps =
 alias_database =
 local_recipient_maps =
 local_transport = error:no local delivery
-virtual_mailbox_domains = {name}
 virtual_mailbox_base = {directory}/mail
 virtual_mailbox_maps = inline:{ bob@example.test=bob/, carol@example.test=carol/, alice@client.test=alice/ }
 virtual_uid_maps = static:65534

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine with two cores; nothing that works comes near it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server in the foreground: it lives as long as this value.
 pub(crate) struct Daemon {
