@@ -154,7 +154,8 @@ mod tests {
         // C8: each of three hosts comes first about as often as the others.
         let mut first = std::collections::HashMap::new();
         for seed in 0..3000 {
-            let records = vec![host(10, "a.example"), host(10, "b.example"), host(10, "c.example"), host(5, "z.example")];
+            let records =
+                vec![host(10, "a.example"), host(10, "b.example"), host(10, "c.example"), host(5, "z.example")];
             let route = route(&lookup(Answer::Records(records)), Here { names: &[], seed }).unwrap();
             assert_eq!(route.exchanges()[0], name("z.example"));
             *first.entry(route.exchanges()[1].clone()).or_insert(0) += 1;
@@ -189,7 +190,8 @@ mod tests {
     #[test]
     fn the_list_ends_at_ourselves() {
         // C10, A-52.
-        let records = || vec![host(10, "a.example"), host(20, "us.example"), host(20, "b.example"), host(30, "c.example")];
+        let records =
+            || vec![host(10, "a.example"), host(20, "us.example"), host(20, "b.example"), host(30, "c.example")];
         assert_eq!(order(records()).unwrap(), ["a.example"]);
         let best = vec![host(20, "a.example"), host(10, "us.example")];
         assert_eq!(order(best), Err(NoRoute::Loop(name("example"), name("us.example"))));
@@ -207,7 +209,8 @@ mod tests {
     #[test]
     fn security_is_that_of_the_whole_chain() {
         // A15, C2.
-        let alias = crate::dns::Alias { owner: name("example"), target: name("other.example"), security: Security::Insecure };
+        let alias =
+            crate::dns::Alias { owner: name("example"), target: name("other.example"), security: Security::Insecure };
         let aliased = Lookup { aliases: vec![alias], ..lookup(Answer::Records(vec![host(10, "a.example")])) };
         let found = route(&aliased, Here { names: &[], seed: 0 }).unwrap();
         assert_eq!((found.security, found.expanded), (Security::Insecure, name("other.example")));

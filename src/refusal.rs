@@ -96,7 +96,7 @@ pub enum Reason {
     #[error("EHLO under TLS was refused with {0}")]
     EhloUnderTls(Reply),
     /// The remote took too long.
-    #[error("no answer to {stage} within {}s", limit.as_secs())]
+    #[error("no answer to {stage} within {limit:?}")]
     Timeout {
         /// What was being waited for.
         stage: Stage,

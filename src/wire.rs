@@ -34,7 +34,7 @@ pub struct Wire<S> {
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The limit passed.
-    #[error("nothing came within {}s", .0.as_secs())]
+    #[error("nothing came within {0:?}")]
     Timeout(Duration),
     /// The connection is broken or was closed by the peer.
     #[error("{0}")]

@@ -8,11 +8,13 @@ const PURE: &[&str] = &["name", "smtp", "mx", "dane", "policy", "reserved", "con
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
-const ORDER: &[&str] =
-    &["name", "smtp", "dns", "mx", "dane", "policy", "reserved", "config", "tls", "refusal", "wire", "upstream", "report",
-      "session", "server", "cli"];
+const ORDER: &[&str] = &[
+    "name", "smtp", "dns", "mx", "dane", "policy", "reserved", "config", "tls", "refusal", "wire", "upstream",
+    "report", "session", "server", "cli",
+];
 /// What only one place may name.
-const SOLE: &[(&str, &str)] = &[("hickory_resolver", "dns/validating"), ("dangerous()", "tls"), ("figment::", "cli/load")];
+const SOLE: &[(&str, &str)] =
+    &[("hickory_resolver", "dns/validating"), ("dangerous()", "tls"), ("figment::", "cli/load")];
 
 /// Every source file with its module path and its text up to the tests, without comments.
 fn sources() -> Vec<(String, String)> {

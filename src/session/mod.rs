@@ -97,7 +97,12 @@ where
         dialogue: Dialogue::new(shared.us.clone()),
         id: new_id(),
     };
-    if let Err(error) = session.run(stop).await {
+    let ended = match session.run(stop).await {
+        // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
+        Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
+        ended => ended,
+    };
+    if let Err(error) = ended {
         tracing::debug!(client = %address, %error, "the client went away");
     }
     if let Some(upstream) = session.dialogue.abandon() {
@@ -122,13 +127,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                         () = stop.cancelled(), if idle => {
                             return self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await;
                         }
-                        line = self.client.line(&mut lines, limit) => match line {
-                            // RFC 5321 §4.5.3.2.7.
-                            Err(WireError::Timeout(_)) => {
-                                return self.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await;
-                            }
-                            line => line?,
-                        }
+                        line = self.client.line(&mut lines, limit) => line?,
                     }
                 }
             };

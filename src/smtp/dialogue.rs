@@ -400,33 +400,104 @@ mod tests {
     fn what_is_legal_when() {
         for (row, commands, expected) in [
             // The happy path.
-            ("", vec!["EHLO c", "MAIL FROM:<a@c>", "RCPT TO:<b@x>", "DATA", "QUIT"], vec!["250", "250", "asked", "250", "data 1 to x", "221"]),
+            (
+                "",
+                vec!["EHLO c", "MAIL FROM:<a@c>", "RCPT TO:<b@x>", "DATA", "QUIT"],
+                vec!["250", "250", "asked", "250", "data 1 to x", "221"],
+            ),
             // I4: order.
             ("I4", vec!["MAIL FROM:<a@c>", "RCPT TO:<b@x>", "DATA"], vec!["503", "503", "503"]),
-            ("I4", vec!["EHLO c", "RCPT TO:<b@x>", "DATA", "MAIL FROM:<>", "MAIL FROM:<>"], vec!["250", "503", "503", "250", "503"]),
-            ("I4", vec!["EHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<b@x>", "DATA"], vec!["250", "250", "554", "asked", "250", "data 1 to x"]),
+            (
+                "I4",
+                vec!["EHLO c", "RCPT TO:<b@x>", "DATA", "MAIL FROM:<>", "MAIL FROM:<>"],
+                vec!["250", "503", "503", "250", "503"],
+            ),
+            (
+                "I4",
+                vec!["EHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<b@x>", "DATA"],
+                vec!["250", "250", "554", "asked", "250", "data 1 to x"],
+            ),
             // I5: RSET, EHLO and HELO reset the transaction, and the remote's too.
-            ("I5", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RSET", "RCPT TO:<b@x>"], vec!["250", "250", "asked", "250", "abandoned x", "250", "503"]),
-            ("I5", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "EHLO c", "DATA"], vec!["250", "250", "asked", "250", "abandoned x", "250", "503"]),
-            ("I5", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "QUIT"], vec!["250", "250", "asked", "250", "abandoned x", "221"]),
+            (
+                "I5",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RSET", "RCPT TO:<b@x>"],
+                vec!["250", "250", "asked", "250", "abandoned x", "250", "503"],
+            ),
+            (
+                "I5",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "EHLO c", "DATA"],
+                vec!["250", "250", "asked", "250", "abandoned x", "250", "503"],
+            ),
+            (
+                "I5",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "QUIT"],
+                vec!["250", "250", "asked", "250", "abandoned x", "221"],
+            ),
             // L3: one destination per transaction; the other domain is never asked for.
-            ("L3", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RCPT TO:<b@y>", "RCPT TO:<c@X>", "DATA"], vec!["250", "250", "asked", "250", "452", "250", "data 3 to x"]),
+            (
+                "L3",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RCPT TO:<b@y>", "RCPT TO:<c@X>", "DATA"],
+                vec!["250", "250", "asked", "250", "452", "250", "data 3 to x"],
+            ),
             // A domain that cannot be reached is tried once a transaction; another may still be.
-            ("K7", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@down>", "RCPT TO:<c@down>", "RCPT TO:<b@x>"], vec!["250", "250", "asked", "451", "451", "asked", "250"]),
+            (
+                "K7",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@down>", "RCPT TO:<c@down>", "RCPT TO:<b@x>"],
+                vec!["250", "250", "asked", "451", "451", "asked", "250"],
+            ),
             // I19: nothing but refusals.
-            ("I19", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<no@x>", "DATA", "RCPT TO:<b@x>", "DATA"], vec!["250", "250", "asked", "550", "554", "250", "data 2 to x"]),
+            (
+                "I19",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<no@x>", "DATA", "RCPT TO:<b@x>", "DATA"],
+                vec!["250", "250", "asked", "550", "554", "250", "data 2 to x"],
+            ),
             // I7: too many; here three.
-            ("I7", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "RCPT TO:<b@x>", "RCPT TO:<c@x>", "RCPT TO:<d@x>"], vec!["250", "250", "asked", "250", "250", "250", "452"]),
+            (
+                "I7",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "RCPT TO:<b@x>", "RCPT TO:<c@x>", "RCPT TO:<d@x>"],
+                vec!["250", "250", "asked", "250", "250", "250", "452"],
+            ),
             // the remote goes in mid-transaction; everything up to the next MAIL is deferred.
-            ("A-69", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "RCPT TO:<cut@x>", "RCPT TO:<b@x>", "DATA", "MAIL FROM:<>"], vec!["250", "250", "asked", "250", "451", "451", "451", "250"]),
+            (
+                "A-69",
+                vec![
+                    "EHLO c",
+                    "MAIL FROM:<>",
+                    "RCPT TO:<a@x>",
+                    "RCPT TO:<cut@x>",
+                    "RCPT TO:<b@x>",
+                    "DATA",
+                    "MAIL FROM:<>",
+                ],
+                vec!["250", "250", "asked", "250", "451", "451", "451", "250"],
+            ),
             // C21, I1: no domain to route by.
-            ("C21", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@[192.0.2.1]>", "RCPT TO:<postmaster>"], vec!["250", "250", "550", "550"]),
+            (
+                "C21",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@[192.0.2.1]>", "RCPT TO:<postmaster>"],
+                vec!["250", "250", "550", "550"],
+            ),
             // I21: larger than we take.
             ("I21", vec!["EHLO c", "MAIL FROM:<> SIZE=1001", "MAIL FROM:<> SIZE=1000"], vec!["250", "552", "250"]),
             // M4: UTF-8 only where it was announced.
-            ("M4", vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<\u{fc}@x>", "RSET", "MAIL FROM:<> SMTPUTF8", "RCPT TO:<\u{fc}@x>"], vec!["250", "250", "553", "250", "250", "asked", "250"]),
+            (
+                "M4",
+                vec![
+                    "EHLO c",
+                    "MAIL FROM:<>",
+                    "RCPT TO:<\u{fc}@x>",
+                    "RSET",
+                    "MAIL FROM:<> SMTPUTF8",
+                    "RCPT TO:<\u{fc}@x>",
+                ],
+                vec!["250", "250", "553", "250", "250", "asked", "250"],
+            ),
             // I1, I27.
-            ("I27", vec!["NOOP x", "VRFY x", "EXPN x", "HELP", "RSET", "HELO c", "LHLO c"], vec!["250", "252", "502", "214", "250", "250", "500"]),
+            (
+                "I27",
+                vec!["NOOP x", "VRFY x", "EXPN x", "HELP", "RSET", "HELO c", "LHLO c"],
+                vec!["250", "252", "502", "214", "250", "250", "500"],
+            ),
         ] {
             assert_eq!(play(&commands), expected, "{row}: {commands:?}");
         }
@@ -435,7 +506,8 @@ mod tests {
     #[test]
     fn every_reply_has_an_enhanced_code_of_its_class() {
         // M21, N2: but for the greeting and the answers to EHLO and HELO.
-        let commands = ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
+        let commands =
+            ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
         let offer = Offer { size: 1000, domains: DomainsPerTransaction::One };
         for command in commands {
             let us = Us { hostname: "us.example".into(), offer, max_recipients: 3 };
@@ -458,7 +530,15 @@ mod tests {
         let Step::Reply(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
         assert_eq!(
             reply.lines(),
-            ["us.example", "PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "LIMITS RCPTDOMAINMAX=1"]
+            [
+                "us.example",
+                "PIPELINING",
+                "SIZE 1000",
+                "8BITMIME",
+                "SMTPUTF8",
+                "ENHANCEDSTATUSCODES",
+                "LIMITS RCPTDOMAINMAX=1"
+            ]
         );
     }
 }

@@ -6,21 +6,21 @@ use sha2::{Digest, Sha256, Sha512};
 
 /// A server's key and the chain it presents.
 #[derive(Clone)]
-pub struct Identity {
-    pub chain: Vec<CertificateDer<'static>>,
-    pub key: Vec<u8>,
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: Vec<u8>,
 }
 
 impl Identity {
     /// A self-signed certificate for one name.
-    pub fn for_name(name: &str) -> Self {
+    pub(crate) fn for_name(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(name).self_signed(&key).unwrap();
         Self { chain: vec![certificate.der().clone()], key: key.serialize_der() }
     }
 
     /// A certificate for one name under a CA of its own, with the CA's in the chain.
-    pub fn under_ca(name: &str) -> Self {
+    pub(crate) fn under_ca(name: &str) -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = params("lab.ca");
         ca.distinguished_name.push(DnType::CommonName, "lab CA");
@@ -32,17 +32,17 @@ impl Identity {
     }
 
     /// The same chain with a key that does not belong to it.
-    pub fn with_wrong_key(self) -> Self {
+    pub(crate) fn with_wrong_key(self) -> Self {
         Self { key: KeyPair::generate().unwrap().serialize_der(), ..self }
     }
 
     /// The private key.
-    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }
 
     /// A TLSA record that matches: usage 3 the first certificate, usage 2 the last; `form` is like `3 1 1`.
-    pub fn record(&self, form: &str) -> String {
+    pub(crate) fn record(&self, form: &str) -> String {
         let der = if form.starts_with('2') { self.chain.last() } else { self.chain.first() }.unwrap();
         let selected = match &form[2..3] {
             "0" => der.to_vec(),

@@ -9,31 +9,31 @@ use tokio::net::TcpStream;
 use super::SOON;
 
 /// A connection to danelaw whose greeting was read.
-pub struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
 /// What danelaw said to one message.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// To each RCPT.
-    pub rcpt: Vec<String>,
+    pub(crate) rcpt: Vec<String>,
     /// To DATA, if any recipient was accepted.
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
     /// To the end of data, if it came so far.
-    pub end: Option<String>,
+    pub(crate) end: Option<String>,
 }
 
 impl Answers {
     /// The last word.
-    pub fn last(&self) -> &str {
+    pub(crate) fn last(&self) -> &str {
         self.end.as_ref().or(self.data.as_ref()).or(self.rcpt.last()).unwrap()
     }
 }
 
 impl Client {
     /// Connects and reads the greeting.
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let mut client = Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) };
         let greeting = client.reply().await;
         assert!(greeting.starts_with("220 danelaw.test "), "{greeting}");
@@ -41,18 +41,18 @@ impl Client {
     }
 
     /// Sends a line and reads the reply, all its lines, joined by `\n`.
-    pub async fn command(&mut self, line: &str) -> String {
+    pub(crate) async fn command(&mut self, line: &str) -> String {
         self.write(format!("{line}\r\n").as_bytes()).await;
         self.reply().await
     }
 
     /// Sends bytes as they are.
-    pub async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.unwrap();
     }
 
     /// Reads one reply.
-    pub async fn reply(&mut self) -> String {
+    pub(crate) async fn reply(&mut self) -> String {
         let mut reply = String::new();
         loop {
             let mut line = String::new();
@@ -68,12 +68,12 @@ impl Client {
     }
 
     /// Whether nothing comes for a while.
-    pub async fn is_silent(&mut self, time: Duration) -> bool {
+    pub(crate) async fn is_silent(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.stream.fill_buf()).await.is_err()
     }
 
     /// Waits for the end of the connection and returns what came before it.
-    pub async fn rest(mut self) -> String {
+    pub(crate) async fn rest(mut self) -> String {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(SOON, self.stream.read_to_end(&mut rest)).await.expect("an end in time");
         let _ = read;
@@ -81,12 +81,12 @@ impl Client {
     }
 
     /// Goes away: what was not read yet makes it a reset.
-    pub fn vanish(self) {
+    pub(crate) fn vanish(self) {
         drop(self);
     }
 
     /// MAIL and RCPTs; then, if anybody was accepted, the message, dot-stuffed here.
-    pub async fn send(&mut self, to: &[&str], message: &[u8]) -> Answers {
+    pub(crate) async fn send(&mut self, to: &[&str], message: &[u8]) -> Answers {
         let mut answers = Answers::default();
         let reply = self.command("MAIL FROM:<a@client.test>").await;
         assert!(reply.starts_with("250 2.1.0"), "{reply}");

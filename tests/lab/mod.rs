@@ -7,10 +7,10 @@
 // Each test binary uses a part of the lab.
 #![allow(dead_code)]
 
-pub mod certs;
-pub mod client;
-pub mod dns;
-pub mod mx;
+pub(crate) mod certs;
+pub(crate) mod client;
+pub(crate) mod dns;
+pub(crate) mod mx;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use dns::{DnsLab, Tree};
 use mx::{Mx, Seen};
 
 /// The message that is sent where a test does not care.
-pub const MESSAGE: &[u8] = b"From: <a@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
+pub(crate) const MESSAGE: &[u8] = b"From: <a@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
 
 /// What is set up before anything runs.
-pub struct Scenario {
+pub(crate) struct Scenario {
     tree: Tree,
     hosts: Vec<Host>,
     port: u16,
@@ -47,18 +47,18 @@ struct Host {
 }
 
 /// The road of `Scenario`, open to traffic.
-pub struct Lab {
-    pub dns: DnsLab,
+pub(crate) struct Lab {
+    pub(crate) dns: DnsLab,
     /// What each exchange saw, in the order they were added.
-    pub seen: Vec<Arc<Seen>>,
-    pub address: SocketAddr,
+    pub(crate) seen: Vec<Arc<Seen>>,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
 
 impl Scenario {
     /// The happy path: one secure domain, one exchange, one matching record.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
             let record = mx.identity.record("3 1 1");
             (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
@@ -66,7 +66,7 @@ impl Scenario {
     }
 
     /// The secure domain alone, with what `records` adds; the port is the one exchanges listen on.
-    pub fn with_domain(records: impl FnOnce(Tree, u16) -> Tree) -> Self {
+    pub(crate) fn with_domain(records: impl FnOnce(Tree, u16) -> Tree) -> Self {
         // Every exchange of a scenario listens on one port, each on an address of its own: danelaw dials one port.
         let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = probe.local_addr().unwrap().port();
@@ -75,7 +75,7 @@ impl Scenario {
     }
 
     /// Adds an exchange: its A record is there; `set` gives it its script, and the tree its other records.
-    pub fn host(mut self, name: &str, set: impl FnOnce(Mx, Tree, u16) -> (Mx, Tree)) -> Self {
+    pub(crate) fn host(mut self, name: &str, set: impl FnOnce(Mx, Tree, u16) -> (Mx, Tree)) -> Self {
         let address = Ipv4Addr::new(127, 0, 0, u8::try_from(self.hosts.len() + 1).unwrap());
         let tree = self.tree.a(name, &address.to_string());
         let (mx, tree) = set(Mx::new(Identity::for_name(name)), tree, self.port);
@@ -85,19 +85,19 @@ impl Scenario {
     }
 
     /// Changes the first exchange's script.
-    pub fn mx(mut self, change: impl FnOnce(&mut Mx)) -> Self {
+    pub(crate) fn mx(mut self, change: impl FnOnce(&mut Mx)) -> Self {
         change(&mut self.hosts[0].mx);
         self
     }
 
     /// Changes the DNS.
-    pub fn tree(mut self, change: impl FnOnce(Tree, u16) -> Tree) -> Self {
+    pub(crate) fn tree(mut self, change: impl FnOnce(Tree, u16) -> Tree) -> Self {
         self.tree = change(self.tree, self.port);
         self
     }
 
     /// Sets a configuration key, in TOML.
-    pub fn set(mut self, toml: &str) -> Self {
+    pub(crate) fn set(mut self, toml: &str) -> Self {
         for (key, value) in toml.parse::<toml::Table>().unwrap() {
             match (self.config.get_mut(&key), value) {
                 (Some(toml::Value::Table(old)), toml::Value::Table(new)) => old.extend(new),
@@ -110,7 +110,7 @@ impl Scenario {
     }
 
     /// Opens the road.
-    pub async fn start(self) -> Lab {
+    pub(crate) async fn start(self) -> Lab {
         let dns = self.tree.start().await;
         let mut seen = Vec::new();
         for host in self.hosts {
@@ -129,8 +129,7 @@ impl Scenario {
         let door = Door::open(config.listener[0].address, config.listener[0].allowed()).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
-        let server =
-            Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
+        let server = Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
         let server = tokio::spawn(server.run(shared, stop.clone()));
         Lab { dns, seen, address, stop, server: Some(server) }
     }
@@ -138,29 +137,29 @@ impl Scenario {
 
 impl Lab {
     /// A client that has said EHLO.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let mut client = Client::connect(self.address).await;
         client.command("EHLO client.test").await;
         client
     }
 
     /// Sends [`MESSAGE`] to one recipient at `example.test`.
-    pub async fn send(&self) -> Answers {
+    pub(crate) async fn send(&self) -> Answers {
         self.client().await.send(&["b@example.test"], MESSAGE).await
     }
 
     /// What the first exchange saw.
-    pub fn mx(&self) -> &Seen {
+    pub(crate) fn mx(&self) -> &Seen {
         &self.seen[0]
     }
 
     /// Asks danelaw to stop, as SIGTERM does.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
     /// Waits until danelaw has stopped.
-    pub async fn stopped(&mut self) -> Drained {
+    pub(crate) async fn stopped(&mut self) -> Drained {
         self.server.take().unwrap().await.unwrap()
     }
 }
@@ -194,4 +193,4 @@ fn merge(below: &mut toml::Table, above: toml::Table) {
 }
 
 /// Long enough for anything that should happen at all.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);

@@ -14,7 +14,7 @@ use super::certs::Identity;
 
 /// What an exchange does at one turn.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// Says this, byte for byte.
     Say(String),
     /// Says nothing any more, and keeps the connection open.
@@ -26,37 +26,37 @@ pub enum Act {
 }
 
 /// Says one line.
-pub fn say(line: &str) -> Act {
+pub(crate) fn say(line: &str) -> Act {
     Act::Say(format!("{line}\r\n"))
 }
 
 /// The script. Every field is one turn.
 #[derive(Clone)]
-pub struct Mx {
-    pub greeting: Act,
+pub(crate) struct Mx {
+    pub(crate) greeting: Act,
     /// To EHLO in the clear.
-    pub ehlo: Act,
-    pub starttls: Act,
+    pub(crate) ehlo: Act,
+    pub(crate) starttls: Act,
     /// What is written in the clear where the TLS handshake should start; the handshake itself if `None`.
-    pub instead_of_tls: Option<Act>,
-    pub identity: Identity,
-    pub versions: Vec<&'static SupportedProtocolVersion>,
+    pub(crate) instead_of_tls: Option<Act>,
+    pub(crate) identity: Identity,
+    pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
     /// To EHLO under TLS.
-    pub ehlo_under_tls: Act,
-    pub mail: Act,
+    pub(crate) ehlo_under_tls: Act,
+    pub(crate) mail: Act,
     /// To each RCPT in turn; the last one answers all that follow.
-    pub rcpt: Vec<Act>,
-    pub data: Act,
+    pub(crate) rcpt: Vec<Act>,
+    pub(crate) data: Act,
     /// What is done in the middle of the message, after its first bytes.
-    pub amid_message: Option<Act>,
+    pub(crate) amid_message: Option<Act>,
     /// To the end of data.
-    pub end: Act,
-    pub quit: Act,
+    pub(crate) end: Act,
+    pub(crate) quit: Act,
 }
 
 /// What an exchange saw.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<Record>);
+pub(crate) struct Seen(Mutex<Record>);
 
 #[derive(Debug, Default)]
 struct Record {
@@ -70,37 +70,37 @@ struct Record {
 
 impl Seen {
     /// How often somebody connected.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.0.lock().unwrap().connections
     }
 
     /// The commands that came in the clear.
-    pub fn clear(&self) -> Vec<String> {
+    pub(crate) fn clear(&self) -> Vec<String> {
         self.0.lock().unwrap().clear.clone()
     }
 
     /// The commands that came under TLS.
-    pub fn tls(&self) -> Vec<String> {
+    pub(crate) fn tls(&self) -> Vec<String> {
         self.0.lock().unwrap().tls.clone()
     }
 
     /// The whole messages, as stored: dots unstuffed.
-    pub fn messages(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
     }
 
     /// The SNI of each handshake.
-    pub fn server_names(&self) -> Vec<Option<String>> {
+    pub(crate) fn server_names(&self) -> Vec<Option<String>> {
         self.0.lock().unwrap().server_names.clone()
     }
 
     /// Messages that began and never ended.
-    pub fn cut(&self) -> usize {
+    pub(crate) fn cut(&self) -> usize {
         self.0.lock().unwrap().cut
     }
 
     /// Whether any mail command was seen at all, in the clear or not.
-    pub fn saw_mail(&self) -> bool {
+    pub(crate) fn saw_mail(&self) -> bool {
         let record = self.0.lock().unwrap();
         record.clear.iter().chain(&record.tls).any(|line| line.to_ascii_uppercase().starts_with("MAIL"))
     }
@@ -108,7 +108,7 @@ impl Seen {
 
 impl Mx {
     /// The happy path.
-    pub fn new(identity: Identity) -> Self {
+    pub(crate) fn new(identity: Identity) -> Self {
         Self {
             greeting: say("220 mx ESMTP"),
             ehlo: say("250-mx\r\n250-SIZE 99\r\n250 STARTTLS"),
@@ -116,7 +116,9 @@ impl Mx {
             instead_of_tls: None,
             identity,
             versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
-            ehlo_under_tls: say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000"),
+            ehlo_under_tls: say(
+                "250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000",
+            ),
             mail: say("250 2.1.0 sender ok"),
             rcpt: vec![say("250 2.1.5 recipient ok")],
             data: say("354 go"),
@@ -127,7 +129,7 @@ impl Mx {
     }
 
     /// Listens until the test ends.
-    pub async fn start(self, address: SocketAddr, name: &str) -> Arc<Seen> {
+    pub(crate) async fn start(self, address: SocketAddr, name: &str) -> Arc<Seen> {
         let seen = Arc::new(Seen::default());
         let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{name} at {address}: {error}"));
         let record = Arc::clone(&seen);
@@ -260,9 +262,7 @@ impl Session {
                 return Err(Over);
             }
         }
-        let mut record = self.seen.0.lock().unwrap();
-        record.messages.push(stored);
-        drop(record);
+        self.seen.0.lock().unwrap().messages.push(stored);
         act(stream, &self.mx.end).await
     }
 }

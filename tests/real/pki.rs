@@ -74,6 +74,6 @@ fn ca() -> CertificateParams {
 /// `USAGE 1 1`: the SHA-256 digest of the public key.
 fn record(usage: u8, key: &KeyPair) -> String {
     let digest: String =
-        Sha256::digest(key.subject_public_key_info()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Sha256::digest(key.subject_public_key_info()).iter().map(|byte| format!("{byte:02X}")).collect();
     format!("{usage} 1 1 {digest}")
 }
