@@ -20,6 +20,9 @@ use crate::smtp::data::BareNewlines;
 /// The defaults: the commented example file itself.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
 
+/// The widest network that may send mail through us. No operator owns a wider one.
+const WIDEST_PREFIX: u8 = 8;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,8 +227,12 @@ impl Config {
                     );
                     return unsound("listener.allow", problem);
                 }
-                Some(networks) if networks.iter().any(|network| network.0.prefix_len() == 0) => {
-                    return unsound("listener.allow", format!("{} would be an open relay", listener.address));
+                Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
+                    let problem = format!(
+                        "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
+                        listener.address
+                    );
+                    return unsound("listener.allow", problem);
                 }
                 Some(networks) if networks.is_empty() => {
                     return unsound("listener.allow", "the list is empty; nobody could connect".into());
@@ -351,4 +358,117 @@ where
         return Ok(None);
     }
     text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?} does not do: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(changes: &str) -> Result<Config, String> {
+        let mut table: toml::Table = DEFAULTS.parse().unwrap();
+        for (key, value) in changes.parse::<toml::Table>().unwrap() {
+            match (table.get_mut(&key), value) {
+                (Some(toml::Value::Table(old)), toml::Value::Table(new)) => old.extend(new),
+                (_, value) => {
+                    table.insert(key, value);
+                }
+            }
+        }
+        let config: Config = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+        config.check().map_err(|unsound| unsound.to_string()).map(|()| config)
+    }
+
+    #[test]
+    fn the_example_file_is_the_defaults() {
+        let config = with("").unwrap();
+        assert_eq!(config.listener[0].address.to_string(), "127.0.0.1:10025");
+        assert_eq!((config.tls.level, config.tls.insecure_mx), (Level::Dane, InsecureMx::Dane));
+        assert!(config.dns.servers.is_empty() && config.dns.trust_anchor.is_none() && config.hostname.is_none());
+        // K7: a client that waits five minutes hears from us before.
+        assert!(config.timeouts.route + Duration::from_secs(30) < Duration::from_secs(300));
+        assert!(config.timeouts.r#final < Duration::from_secs(600));
+    }
+
+    #[test]
+    fn the_example_file_says_what_the_fields_say() {
+        // Words of the comment before each key, in both files.
+        let documented = |text: &str, mark: &str, key: fn(&str) -> Option<&str>| {
+            let mut found = std::collections::BTreeMap::new();
+            let mut comment = Vec::new();
+            for line in text.split("#[cfg(test)]").next().unwrap().lines().map(str::trim) {
+                match (line.strip_prefix(mark), key(line)) {
+                    (Some(words), _) => comment.extend(words.split_whitespace().map(str::to_owned)),
+                    (None, Some(key)) => {
+                        found
+                            .entry(key.trim_start_matches("r#").to_owned())
+                            .or_insert_with(Vec::new)
+                            .push(comment.join(" "));
+                        comment.clear();
+                    }
+                    (None, None) if line.starts_with("#[serde") => {}
+                    (None, None) => comment.clear(),
+                }
+            }
+            found
+        };
+        let fields = documented(include_str!("config.rs"), "///", |line| {
+            line.strip_prefix("pub ")?.split_once(": ").map(|(key, _)| key)
+        });
+        let keys = documented(DEFAULTS, "#", |line| {
+            let key = line.split_once(" = ").map(|(key, _)| key);
+            key.or_else(|| line.strip_prefix("[[")?.strip_suffix("]]"))
+        });
+        for (key, comments) in keys {
+            for comment in comments {
+                assert!(
+                    fields.get(&key).is_some_and(|texts| texts.contains(&comment)),
+                    "{key}: {comment:?} is not in config.rs"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn never_an_open_relay() {
+        // I26, A-95.
+        for wrong in [
+            "listener = [{ address = '0.0.0.0:25' }]",
+            "listener = [{ address = '[::]:25' }]",
+            "listener = [{ address = '192.0.2.1:25' }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/0'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['::/0'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/1', '128.0.0.0/1'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = [] }]",
+            "listener = []",
+        ] {
+            assert!(with(wrong).unwrap_err().starts_with("listener"), "{wrong}");
+        }
+        let open = with("listener = [{ address = '0.0.0.0:25', allow = ['10.0.0.0/8', '192.0.2.7'] }]").unwrap();
+        assert_eq!(open.listener[0].allowed().len(), 2);
+        let loopback = with("listener = [{ address = '[::1]:2525' }]").unwrap();
+        assert!(loopback.listener[0].allowed().iter().all(|network| network.addr().is_loopback()));
+    }
+
+    #[test]
+    fn what_would_stop_all_mail_is_an_error() {
+        for (wrong, key) in [
+            ("limits.sessions = 0", "limits.sessions"),
+            ("limits.recipients = 99", "limits.recipients"),
+            ("limits.message_size = '0B'", "limits.message_size"),
+            ("timeouts.final = '0s'", "timeouts.final"),
+            ("dns.deadline = '1ms'", "dns.deadline"),
+            ("remote.port = 0", "remote.port"),
+        ] {
+            assert!(with(wrong).unwrap_err().starts_with(key), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn resolvers_with_and_without_a_port() {
+        let servers =
+            with("dns.servers = ['9.9.9.9', '[2620:fe::fe]:5353', '2620:fe::fe', '127.0.0.1:54']").unwrap().dns.servers;
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["9.9.9.9:53", "[2620:fe::fe]:5353", "[2620:fe::fe]:53", "127.0.0.1:54"]);
+        assert!(with("dns.servers = ['dns.example']").unwrap_err().contains("no resolver address"));
+    }
 }

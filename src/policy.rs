@@ -149,3 +149,110 @@ pub fn decide(route: &Route, host: &Host, associations: Associations, rule: Rule
         (Level::Encrypt, _) => Ok(TlsPolicy::Encrypt(host.name.clone(), NoDane::NotAsked)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dane::tlsa::{self, Usable};
+    use crate::dns::RawTlsa;
+    use crate::dns::{Answer, Lookup, Mx, MxTarget};
+    use crate::mx::{self, Here};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn route(security: Security) -> Route {
+        let records = vec![Mx { preference: 10, target: MxTarget::Host(name("mx.example")) }];
+        let alias = crate::dns::Alias { owner: name("example"), target: name("expanded.example"), security };
+        let lookup =
+            Lookup { asked: name("example"), aliases: vec![alias], end: security, answer: Answer::Records(records) };
+        mx::route(&lookup, Here { names: &[], seed: 0 }).unwrap()
+    }
+
+    fn host(security: Security) -> Host {
+        Host { name: name("mx.example"), aliases: Vec::new(), end: security, addresses: Vec::new() }
+    }
+
+    fn security(cell: &str) -> Security {
+        match cell.split(' ').next() {
+            Some("secure") => Security::Secure,
+            Some("insecure") => Security::Insecure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The records a cell of the TLSA column speaks of.
+    fn found(cell: &str) -> Associations {
+        let record = |usage: u8| RawTlsa([vec![usage, 1, 1], vec![7; 32]].concat());
+        match cell {
+            "some usable" => tlsa::associations(name("mx.example"), &[record(3), record(0)]),
+            "only unusable" => tlsa::associations(name("mx.example"), &[record(0)]),
+            "none or insecure" => Associations::None(NoDane::NoTlsa),
+            "not asked" => Associations::None(NoDane::InsecureAddress),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// A decision in the words of the table.
+    fn said(decision: &Result<TlsPolicy, DaneRequired>) -> String {
+        match decision {
+            Ok(TlsPolicy::Dane(_)) => "Dane".into(),
+            Ok(TlsPolicy::HalfDane(_)) => "HalfDane".into(),
+            Ok(TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_))) => "Encrypt(UnusableTlsa)".into(),
+            Ok(TlsPolicy::Encrypt(_, why)) => format!("Encrypt({why:?})"),
+            Err(DaneRequired(_)) => "refuse".into(),
+        }
+    }
+
+    #[test]
+    fn the_table_of_the_documentation() {
+        // B1, B2, B3, B6, C16, C17, X1: the rows at the top of this file are the test.
+        let rows: Vec<Vec<&str>> = include_str!("policy.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .map(|row| row.trim_end_matches(" |").split(" | ").collect())
+            .collect();
+        assert_eq!(rows.len(), 9, "the header and eight rows");
+        for row in &rows[1..] {
+            let (route, host) = (route(security(row[0])), host(security(row[1])));
+            for (level, expected) in [(Level::Dane, row[3]), (Level::DaneOnly, row[4]), (Level::Encrypt, row[5])] {
+                for (insecure_mx, expected) in
+                    [(InsecureMx::Dane, expected.split(", or ").next()), (InsecureMx::Encrypt, None)]
+                {
+                    let rule = Rule { level, insecure_mx };
+                    let associations = tlsa_not_asked(&route, rule).map_or_else(|| found(row[2]), Associations::None);
+                    let decided = said(&decide(&route, &host, associations, rule));
+                    let expected = match (expected, route.security, level) {
+                        (Some(expected), ..) => expected.trim_matches('`').to_owned(),
+                        (None, Security::Insecure, Level::Dane) => "Encrypt(InsecureMx)".to_owned(),
+                        (None, ..) => {
+                            said(&decide(&route, &host, found(row[2]), Rule { insecure_mx: InsecureMx::Dane, ..rule }))
+                        }
+                    };
+                    assert_eq!(decided, expected, "{row:?} at {level} with {insecure_mx:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reference_identifiers() {
+        let usable = || {
+            Usable::new(
+                name("mx.example"),
+                vec!["3 1 1 ".to_owned() + &"07".repeat(32)].iter().map(|text| text.parse().unwrap()).collect(),
+            )
+        };
+        let decided = |security| {
+            let rule = Rule { level: Level::Dane, insecure_mx: InsecureMx::Dane };
+            let associations = Associations::Usable(usable().unwrap());
+            let policy = decide(&route(security), &host(Security::Secure), associations, rule).unwrap();
+            policy.expectation().unwrap().references.names().to_vec()
+        };
+        // F6, F7: the base domain first, then the next-hop domain and what it expands to.
+        assert_eq!(decided(Security::Secure), [name("mx.example"), name("example"), name("expanded.example")]);
+        // F8: over an insecure MX the host's own name alone.
+        assert_eq!(decided(Security::Insecure), [name("mx.example")]);
+    }
+}

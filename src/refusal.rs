@@ -367,3 +367,112 @@ impl fmt::Display for Stage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dane::tlsa::NoDane;
+    use crate::dns::FailureReason;
+    use crate::smtp::reply::Class;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn failed(rtype: &'static str) -> Reason {
+        Reason::Dns(Failure { name: name("example"), rtype, reason: FailureReason::Timeout })
+    }
+
+    fn broken() -> std::io::Error {
+        std::io::ErrorKind::ConnectionReset.into()
+    }
+
+    fn no() -> Reply {
+        Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), "no")
+    }
+
+    #[test]
+    fn what_each_reason_is_called() {
+        // N1, N3, N6, N7, X2, X3, decision 7.
+        let limit = Duration::from_secs(1);
+        let tls = |failure: TlsFailure| Reason::Tls(failure);
+        for (reason, code, label, reported) in [
+            (failed("MX"), "451 4.4.3", "mx-lookup-failed", Some("dnssec-invalid")),
+            (failed("A"), "451 4.4.3", "address-lookup-failed", Some("dnssec-invalid")),
+            (failed("TLSA"), "451 4.7.5", "tlsa-lookup-failed", Some("dnssec-invalid")),
+            (NoRoute::NoDomain(name("x")).into(), "550 5.4.4", "no-domain", None),
+            (NoRoute::NullMx(name("x")).into(), "556 5.1.10", "null-mx", None),
+            (NoRoute::NoHost(name("x")).into(), "550 5.4.4", "no-host", None),
+            (NoRoute::Loop(name("x"), name("y")).into(), "554 5.4.6", "mail-loop", None),
+            (Reason::NoAddress, "550 5.4.4", "no-address", None),
+            (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
+            (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
+            (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
+            (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
+            (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
+            (Reason::StartTlsMissing, "451 4.7.4", "starttls-missing", Some("starttls-not-supported")),
+            (Reason::StartTlsRefused(no()), "451 4.7.4", "starttls-refused", Some("starttls-not-supported")),
+            (Reason::StartTlsInjected, "451 4.7.5", "starttls-injected", Some("validation-failure")),
+            (tls(TlsFailure::WrongKey), "451 4.7.5", "wrong-key", Some("certificate-not-trusted")),
+            (
+                tls(TlsFailure::Mismatch(Mismatch::NoCertificate)),
+                "451 4.7.5",
+                "no-certificate",
+                Some("certificate-not-trusted"),
+            ),
+            (
+                tls(TlsFailure::Mismatch(Mismatch::Name { found: vec![], wanted: vec![] })),
+                "451 4.7.5",
+                "name-mismatch",
+                Some("certificate-host-mismatch"),
+            ),
+            (
+                tls(TlsFailure::NoSharedParameters("x".into())),
+                "451 4.7.5",
+                "no-shared-tls-parameters",
+                Some("validation-failure"),
+            ),
+            (tls(TlsFailure::Closed("x".into())), "451 4.7.5", "tls-closed", None),
+            (
+                Reason::Timeout { stage: Stage::Handshake, limit },
+                "451 4.7.5",
+                "handshake-timeout",
+                Some("validation-failure"),
+            ),
+            (Reason::Timeout { stage: Stage::Connect, limit }, "451 4.4.1", "connect-timeout", None),
+            (Reason::Timeout { stage: Stage::Mail, limit }, "451 4.4.2", "remote-timeout", None),
+            (Reason::Timeout { stage: Stage::EndOfMessage, limit }, "451 4.4.2", "final-reply-lost", None),
+            (Reason::Lost { stage: Stage::EndOfMessage, error: broken() }, "451 4.4.2", "final-reply-lost", None),
+            (Reason::Lost { stage: Stage::Data, error: broken() }, "451 4.4.2", "connection-lost", None),
+            (Reason::Unsolicited(Stage::Rcpt), "451 4.5.0", "unsolicited-reply", None),
+            (Reason::Closing(no()), "451 4.3.2", "remote-closing", None),
+            (Reason::OutOfTime, "451 4.4.1", "out-of-time", None),
+        ] {
+            let view = reason.view();
+            assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
+            assert_eq!((view.label, view.result_type), (label, reported), "{reason:?}");
+            assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn the_weightiest_reason_speaks_for_all() {
+        let said = |reasons: Vec<Reason>| {
+            let mut refusals = Refusals::default();
+            for (index, reason) in reasons.into_iter().enumerate() {
+                refusals.push(Refusal::host(&name(&format!("mx{index}.example")), reason));
+            }
+            refusals.verdict()
+        };
+        // A11: one host is final and another is not: the client tries again.
+        let reply = said(vec![Reason::NoAddress, Reason::Connect(broken()), Reason::StartTlsMissing, failed("A")]);
+        assert_eq!(reply.to_string().split(' ').take(2).collect::<Vec<_>>(), ["451", "4.7.4"]);
+        // Each is named, in the order it was tried.
+        assert_eq!(reply.lines().len(), 4);
+        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered"), "{reply:?}");
+        // All final: final.
+        assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
+        // Nothing at all is never final.
+        assert_eq!(said(vec![]).class(), Class::Transient);
+    }
+}
