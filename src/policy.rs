@@ -238,12 +238,7 @@ mod tests {
 
     #[test]
     fn reference_identifiers() {
-        let usable = || {
-            Usable::new(
-                name("mx.example"),
-                vec!["3 1 1 ".to_owned() + &"07".repeat(32)].iter().map(|text| text.parse().unwrap()).collect(),
-            )
-        };
+        let usable = || Usable::new(name("mx.example"), vec![format!("3 1 1 {}", "07".repeat(32)).parse().unwrap()]);
         let decided = |security| {
             let rule = Rule { level: Level::Dane, insecure_mx: InsecureMx::Dane };
             let associations = Associations::Usable(usable().unwrap());

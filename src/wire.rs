@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.stream.write_all_buf(&mut self.output).await?;
             self.stream.flush().await
         };
-        Ok(within(limit, write).await?)
+        within(limit, write).await
     }
 
     /// Sends all that was written, unless the peer speaks first: a remote that has made up its mind in mid-message may

@@ -1,5 +1,8 @@
 //! The rules that keep the core pure and the imports pointing one way (see `src/lib.rs`).
 
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

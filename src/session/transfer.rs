@@ -77,7 +77,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     }
 
     /// From the first byte of the message to the answer for its end.
-    async fn carry(&mut self, scanner: &mut DataScanner, mut body: Body, peer: &Peer) -> Result<Ended, WireError> {
+    async fn carry(&mut self, scanner: &mut DataScanner, mut body: Box<Body>, peer: &Peer) -> Result<Ended, WireError> {
         loop {
             let scan = scanner.scan(&mut self.client.input, body.buffer());
             if let Some(refused) = self.refuse(scanner, &scan) {
@@ -143,7 +143,7 @@ impl Ended {
 }
 
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
-async fn conclude(body: Body, peer: &Peer) -> Ended {
+async fn conclude(body: Box<Body>, peer: &Peer) -> Ended {
     match body.finish().await {
         Ok((reply, ready)) => {
             ready.quit();

@@ -45,7 +45,7 @@ pub struct Terms {
 #[derive(Debug)]
 pub enum Started {
     /// 354: send the message.
-    Body(Body),
+    Body(Box<Body>),
     /// No, and the session can go on.
     Refused(Box<Ready>, Reply),
 }
@@ -104,7 +104,7 @@ impl Ready {
         let limit = self.timeouts.data;
         let reply = self.command(Stage::Data, Command::Data, limit).await?;
         if reply.code() == Code::START_MAIL_INPUT {
-            return Ok(Started::Body(Body::new(self)?));
+            return Ok(Started::Body(Box::new(Body::new(self)?)));
         }
         if reply.code().is_refusal() {
             return Ok(Started::Refused(Box::new(self), reply));
