@@ -636,7 +636,7 @@ fn child(apex: &Name, label: &str) -> Name {
     apex.prepend_label(label).unwrap()
 }
 
-/// A name as in a master file: `\\013` is one octet.
+/// A name as in a master file: `\013` is one octet.
 fn name(text: &str) -> Name {
     let label = |text: &str| {
         let (mut octets, mut rest) = (Vec::new(), text);
