@@ -635,7 +635,8 @@ async fn a2_servers_that_do_not_carry_dnssec_are_found_out() {
 
 #[tokio::test]
 async fn no_server_answers() {
-    let mut settings = settings(&tree().start().await);
+    let lab = tree().start().await;
+    let mut settings = settings(&lab);
     let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     settings.servers = vec![unused];
     let failure = Validating::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();

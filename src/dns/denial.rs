@@ -177,8 +177,10 @@ impl NsecChain<'_> {
         if let Some(record) = self.at(&wildcard) {
             return record.types.deny(rtype).then_some(Denied::NoData);
         }
-        // RFC 4035 §5.4: a gap for the name is not enough, the wildcard must be missing as well.
-        self.covering(&wildcard).map(|_| Denied::NxDomain)
+        // RFC 4035 §5.4: a gap for the name is not enough, the wildcard must be missing as well. It may also be an
+        // empty non-terminal.
+        let (_, gap) = self.covering(&wildcard)?;
+        Some(if gap.next.is_below(&wildcard) { Denied::NoData } else { Denied::NxDomain })
     }
 }
 
@@ -254,4 +256,325 @@ fn base32hex(label: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(octets)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::super::reply::{Signature, Types};
+    use super::*;
+
+    pub(in super::super) fn name(text: &str) -> CanonicalName {
+        CanonicalName::from_labels(text.split('.').filter(|label| !label.is_empty()).map(str::as_bytes))
+    }
+
+    /// Stands in for SHA-1: what matters is that names are put in an order that has nothing to do with theirs.
+    pub(in super::super) fn toy_hash(name: &CanonicalName, parameters: &Nsec3Parameters) -> Option<Vec<u8>> {
+        let seed = 0xcbf2_9ce4_8422_2325 ^ u64::from(parameters.iterations);
+        let hash = name
+            .to_string()
+            .bytes()
+            .fold(seed, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3).rotate_left(17));
+        Some(hash.to_be_bytes()[..5].to_vec())
+    }
+
+    /// A signed zone: its apex and the types at each name, the apex's and the cuts' among them.
+    #[derive(Debug, Clone)]
+    pub(in super::super) struct Zone {
+        pub(in super::super) apex: CanonicalName,
+        pub(in super::super) names: BTreeMap<CanonicalName, BTreeSet<u16>>,
+    }
+
+    impl Zone {
+        pub(in super::super) fn new(apex: &str, names: &[(&str, &[Rtype])]) -> Self {
+            let apex = name(apex);
+            let mut zone = Self { names: BTreeMap::new(), apex };
+            zone.names.insert(zone.apex.clone(), [Rtype::SOA, Rtype::NS].map(|rtype| rtype.0).into());
+            for (owner, types) in names {
+                zone.names.insert(name(owner), types.iter().map(|rtype| rtype.0).collect());
+            }
+            zone
+        }
+
+        fn secure(&self, owner: CanonicalName, rtype: Rtype, data: Data) -> RrSet {
+            let stars = usize::from(owner.leftmost() == Some(b"*"));
+            let proof = Proof::Secure(Signature { signer: self.apex.clone(), labels: owner.depth() - stars });
+            RrSet { owner, rtype, proof, records: vec![data] }
+        }
+
+        pub(in super::super) fn nsec(&self) -> Vec<RrSet> {
+            let owners: Vec<_> = self.names.keys().collect();
+            let next = owners.iter().cycle().skip(1);
+            let chain = self.names.iter().zip(next);
+            chain
+                .map(|((owner, types), next)| {
+                    let nsec = Nsec { next: (*next).clone(), types: Types(types.clone()) };
+                    self.secure(owner.clone(), Rtype::NSEC, Data::Nsec(nsec))
+                })
+                .collect()
+        }
+
+        pub(in super::super) fn nsec3(&self, opt_out: bool) -> Vec<RrSet> {
+            let parameters = Nsec3Parameters { iterations: 1, salt: vec![] };
+            let mut hashes: BTreeMap<Vec<u8>, BTreeSet<u16>> = BTreeMap::new();
+            for (owner, types) in &self.names {
+                if opt_out && Types(types.clone()).is_unsigned_delegation() {
+                    continue;
+                }
+                for depth in self.apex.depth()..=owner.depth() {
+                    hashes.entry(toy_hash(&owner.ancestor(depth), &parameters).unwrap()).or_default();
+                }
+                hashes.get_mut(&toy_hash(owner, &parameters).unwrap()).unwrap().extend(types);
+            }
+            let sets = hashes.iter().zip(hashes.keys().cycle().skip(1)).map(|((hash, types), next)| {
+                let label = base32hex_of(hash);
+                let labels: Vec<&[u8]> = std::iter::once(label.as_bytes()).chain(self.apex.labels()).collect();
+                let (next, types) = (next.clone(), Types(types.clone()));
+                let nsec3 = Nsec3 { opt_out, parameters: parameters.clone(), next, types };
+                self.secure(CanonicalName::from_labels(labels.into_iter()), Rtype::NSEC3, Data::Nsec3(nsec3))
+            });
+            sets.collect()
+        }
+
+        /// Below a cut or a DNAME: not this zone's names.
+        fn is_beyond(&self, name: &CanonicalName) -> bool {
+            let ends = |(owner, types): (&CanonicalName, &BTreeSet<u16>)| {
+                name.is_below(owner) && Types(types.clone()).ends_the_zone()
+            };
+            !name.is_at_or_below(&self.apex) || self.names.iter().any(ends)
+        }
+
+        fn is_below_unsigned(&self, name: &CanonicalName) -> bool {
+            let cut = |(owner, types): (&CanonicalName, &BTreeSet<u16>)| {
+                name.is_at_or_below(owner) && Types(types.clone()).is_unsigned_delegation()
+            };
+            self.names.iter().any(cut)
+        }
+
+        fn exists(&self, name: &CanonicalName) -> bool {
+            self.names.keys().any(|owner| owner.is_at_or_below(name))
+        }
+
+        fn encloser(&self, name: &CanonicalName) -> CanonicalName {
+            (0..name.depth()).rev().map(|depth| name.ancestor(depth)).find(|at| self.exists(at)).unwrap()
+        }
+
+        fn types(&self, name: &CanonicalName) -> Types {
+            Types(self.names.get(name).cloned().unwrap_or_default())
+        }
+
+        /// What the zone has to say, by RFC 4592 §3.3.1 and RFC 6840 §4.1: the truth that proofs are held against.
+        fn truth(&self, name: &CanonicalName, rtype: Rtype) -> Option<Denied> {
+            if self.is_beyond(name) {
+                return None;
+            }
+            let source = if self.exists(name) { name.clone() } else { self.encloser(name).wildcard() };
+            if !self.exists(&source) {
+                return Some(Denied::NxDomain);
+            }
+            self.types(&source).deny(rtype).then_some(Denied::NoData)
+        }
+    }
+
+    fn base32hex_of(octets: &[u8]) -> String {
+        let bits: String = octets.iter().map(|octet| format!("{octet:08b}")).collect();
+        let value = |five: &[u8]| five.iter().fold(0, |value, bit| value * 2 + usize::from(bit - b'0'));
+        bits.as_bytes().chunks(5).map(|five| char::from(b"0123456789abcdefghijklmnopqrstuv"[value(five)])).collect()
+    }
+
+    #[test]
+    fn base32hex_is_read() {
+        assert_eq!(base32hex(b"00000000"), Some(vec![0; 5]));
+        assert_eq!(base32hex(b"CPNMU"), Some(b"foo".to_vec()));
+        assert_eq!(base32hex(base32hex_of(b"twenty octets of has").as_bytes()), Some(b"twenty octets of has".to_vec()));
+        assert_eq!(base32hex(b"w"), None);
+    }
+
+    fn small_zone() -> Zone {
+        Zone::new(
+            "z",
+            &[
+                ("a.z", &[Rtype::A]),
+                ("*.w.z", &[Rtype::TLSA]),
+                ("x.y.z", &[Rtype::A]),
+                ("cut.z", &[Rtype::NS]),
+                ("signed.z", &[Rtype::NS, Rtype::DS]),
+                ("d.z", &[Rtype::DNAME]),
+                ("c.z", &[Rtype::CNAME]),
+            ],
+        )
+    }
+
+    #[test]
+    fn denials_of_a_small_zone() {
+        use Denied::{NoData, NxDomain};
+        let zone = small_zone();
+        for sets in [zone.nsec(), zone.nsec3(false)] {
+            for (asked, rtype, expected) in [
+                ("a.z", Rtype::TLSA, Some(NoData)),
+                ("a.z", Rtype::A, None),
+                ("b.z", Rtype::A, Some(NxDomain)),
+                ("t.a.z", Rtype::TLSA, Some(NxDomain)),
+                // An empty non-terminal exists.
+                ("y.z", Rtype::A, Some(NoData)),
+                // A wildcard that has the type, and one that lacks it.
+                ("q.w.z", Rtype::TLSA, None),
+                ("q.w.z", Rtype::A, Some(NoData)),
+                // RFC 6840 §4.1: the parent's records speak of DS at a cut, and of nothing below it.
+                ("cut.z", Rtype::DS, Some(NoData)),
+                ("cut.z", Rtype::MX, None),
+                ("mx.cut.z", Rtype::A, None),
+                ("mx.signed.z", Rtype::TLSA, None),
+                ("signed.z", Rtype::DS, None),
+                ("b.d.z", Rtype::A, None),
+                // A CNAME stands for every type.
+                ("c.z", Rtype::TLSA, None),
+                // Not of this zone.
+                ("a.other", Rtype::A, None),
+                ("com", Rtype::A, None),
+                // RFC 4035 §5.2: the apex cannot deny its own DS.
+                ("z", Rtype::DS, None),
+                ("z", Rtype::MX, Some(NoData)),
+            ] {
+                let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+                let denied = evidence.denial(&name(asked), rtype).map(|(denied, _)| denied);
+                assert_eq!(denied, expected, "{asked} {rtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn unsigned_delegations_of_a_small_zone() {
+        let zone = small_zone();
+        for (sets, opt_out) in [(zone.nsec(), false), (zone.nsec3(false), false), (zone.nsec3(true), true)] {
+            let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+            for (asked, expected) in [
+                ("cut.z", true),
+                ("signed.z", false),
+                ("a.z", false),
+                ("y.z", false),
+                ("z", false),
+                ("nothing.z", opt_out),
+                // Hash ranges of a parent's chain hold every deeper name; that says nothing of them.
+                ("t.signed.z", false),
+                ("t.u.signed.z", false),
+                ("t.a.z", opt_out),
+                ("t.u.nothing.z", false),
+            ] {
+                assert_eq!(evidence.unsigned_delegation(&name(asked)), expected, "{asked}, opt-out {opt_out}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_are_no_evidence() {
+        let zone = small_zone();
+        let broken = |change: fn(&mut RrSet)| {
+            let mut sets = zone.nsec3(false);
+            sets.iter_mut().for_each(change);
+            Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none()
+        };
+        assert!(!broken(|_| {}));
+        assert!(broken(|set| set.proof = Proof::Insecure));
+        assert!(broken(|set| set.proof = Proof::Unproven("bogus")));
+        // Not an owner right below the apex.
+        assert!(broken(|set| set.owner = name("x").substituted(&name(""), &set.owner).unwrap()));
+        // RFC 4035 §5.4: made from a wildcard.
+        assert!(broken(|set| {
+            let Proof::Secure(signature) = &mut set.proof else { return };
+            signature.labels -= 1;
+        }));
+        // RFC 5155 §8.2, RFC 9276 §3.2.
+        let iterate = |set: &mut RrSet, iterations| {
+            let Data::Nsec3(nsec3) = &mut set.records[0] else { return };
+            nsec3.parameters.iterations = iterations;
+        };
+        let mut sets = zone.nsec3(false);
+        iterate(&mut sets[0], 2);
+        assert!(Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none());
+        sets.iter_mut().for_each(|set| iterate(set, 501));
+        assert!(Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none());
+        // RFC 5155 §7.1.
+        let mixed = [zone.nsec(), zone.nsec3(false)].concat();
+        assert!(Evidence::of_zone(&zone.apex, &mixed, toy_hash).is_none());
+    }
+
+    fn any_name() -> impl Strategy<Value = CanonicalName> {
+        prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "m"]), 0..4)
+            .prop_map(|labels| name(&format!("{}.z", labels.join("."))))
+    }
+
+    fn any_type() -> impl Strategy<Value = Rtype> {
+        prop::sample::select(vec![Rtype::A, Rtype::TLSA, Rtype::CNAME, Rtype::DNAME, Rtype::NS, Rtype::DS])
+    }
+
+    /// Any zone that could exist: nothing is listed below its cuts, and no wildcard is one (RFC 4592 §4.2).
+    fn any_zone() -> impl Strategy<Value = Zone> {
+        let types = prop::collection::btree_set(any_type().prop_map(|rtype| rtype.0), 1..3);
+        prop::collection::btree_map(any_name(), types, 0..7).prop_map(|names| {
+            let mut zone = Zone::new("z", &[]);
+            for (owner, types) in names {
+                let wild_cut = owner.leftmost() == Some(b"*") && types.contains(&Rtype::NS.0);
+                if owner.depth() > 1 && !zone.is_beyond(&owner) && !wild_cut {
+                    zone.names.insert(owner, types);
+                }
+            }
+            zone
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Whatever selection of a zone's own records a reply holds, nothing is proven that is not so.
+        #[test]
+        fn nothing_is_proven_that_is_not_so(
+            zone in any_zone(),
+            asked in any_name(),
+            rtype in any_type(),
+            chain in 0..3,
+            kept in prop::collection::vec(any::<bool>(), 20),
+        ) {
+            let mut sets = match chain {
+                0 => zone.nsec(),
+                1 => zone.nsec3(false),
+                _ => zone.nsec3(true),
+            };
+            let mut keep = kept.iter().cycle();
+            sets.retain(|_| *keep.next().unwrap());
+            let Some(evidence) = Evidence::of_zone(&zone.apex, &sets, toy_hash) else { return Ok(()) };
+            match evidence.denial(&asked, rtype) {
+                Some((denied, Security::Secure)) => prop_assert_eq!(Some(denied), zone.truth(&asked, rtype)),
+                // Nothing that the zone signed may be denied by an opt-out span either.
+                Some((_, Security::Insecure)) => {
+                    prop_assert!(zone.truth(&asked, rtype).is_some() || zone.is_below_unsigned(&asked));
+                }
+                None => {}
+            }
+            for labels in 1..asked.depth() {
+                if evidence.expansion(&asked, labels) == Some(Security::Secure) && !zone.is_beyond(&asked) {
+                    prop_assert!(!zone.exists(&asked) && (chain > 0 || zone.encloser(&asked).depth() == labels));
+                    prop_assert!(zone.encloser(&asked).depth() <= labels);
+                }
+            }
+            if evidence.unsigned_delegation(&asked) {
+                // RFC 5155 §6: in an opt-out span there are unsigned delegations or nothing.
+                let opted_out = zone.names.iter().filter(|(owner, _)| owner.is_at_or_below(&asked))
+                    .all(|(_, types)| Types(types.clone()).is_unsigned_delegation());
+                prop_assert!(zone.types(&asked).is_unsigned_delegation() || chain == 2 && opted_out);
+                prop_assert!(!zone.is_beyond(&asked));
+            }
+        }
+
+        /// With the whole chain at hand, what is so is proven.
+        #[test]
+        fn what_is_so_is_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
+            let sets = if hashed { zone.nsec3(false) } else { zone.nsec() };
+            let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+            prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));
+        }
+    }
 }

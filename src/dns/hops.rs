@@ -212,3 +212,366 @@ impl Chain {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::denial::tests::{Zone, name, toy_hash};
+    use super::super::reply::Signature;
+    use super::super::{Answer, Lookup, RawTlsa};
+    use super::*;
+    use crate::name::Name;
+
+    const OWNER: &str = "_25._tcp.mx.z";
+
+    fn question() -> Question {
+        Question { name: name(OWNER), rtype: Rtype::TLSA }
+    }
+
+    fn tlsa(octet: u8) -> Data {
+        Data::Tlsa(RawTlsa(vec![3, 1, 1, octet]))
+    }
+
+    fn signed_by(signer: &str, labels: usize) -> Proof {
+        Proof::Secure(Signature { signer: name(signer), labels })
+    }
+
+    fn set(owner: &str, rtype: Rtype, proof: Proof, records: Vec<Data>) -> RrSet {
+        RrSet { owner: name(owner), rtype, proof, records }
+    }
+
+    fn secure(owner: &str, rtype: Rtype, data: Data) -> RrSet {
+        set(owner, rtype, signed_by("z", name(owner).depth()), vec![data])
+    }
+
+    fn insecure(owner: &str, rtype: Rtype, data: Data) -> RrSet {
+        set(owner, rtype, Proof::Insecure, vec![data])
+    }
+
+    fn bogus_set(owner: &str, rtype: Rtype, data: Data) -> RrSet {
+        set(owner, rtype, Proof::Unproven("bogus"), vec![data])
+    }
+
+    fn alias(target: &str) -> Data {
+        Data::Alias(name(target))
+    }
+
+    fn answer(answers: Vec<RrSet>) -> Reply {
+        Reply { rcode: Rcode::NoError, verdict: LibraryVerdict::Accepted, answers, authorities: vec![] }
+    }
+
+    fn denied(rcode: Rcode, authorities: Vec<RrSet>) -> Reply {
+        Reply { rcode, verdict: LibraryVerdict::Accepted, answers: vec![], authorities }
+    }
+
+    fn judged(reply: &Reply) -> Result<Hop, FailureReason> {
+        judge(&question(), reply, toy_hash)
+    }
+
+    fn claimed(at: &str) -> Status {
+        Status::Claimed(name(at))
+    }
+
+    const SECURE: Status = Status::Proven(Security::Secure);
+
+    #[test]
+    fn records_at_the_name_are_the_answer() {
+        let records = vec![tlsa(1)];
+        let reply = answer(vec![secure(OWNER, Rtype::TLSA, tlsa(1))]);
+        assert_eq!(judged(&reply), Ok(Hop::Records(records.clone(), SECURE)));
+        let reply = answer(vec![insecure(OWNER, Rtype::TLSA, tlsa(1))]);
+        assert_eq!(judged(&reply), Ok(Hop::Records(records, claimed(OWNER))));
+        // Records beat what stands beside them, a forged alias as well as a rejected denial of some other name.
+        let mut reply = answer(vec![insecure(OWNER, Rtype::CNAME, alias("x")), secure(OWNER, Rtype::TLSA, tlsa(1))]);
+        reply.verdict = LibraryVerdict::Rejected;
+        assert_eq!(judged(&reply), Ok(Hop::Records(vec![tlsa(1)], SECURE)));
+    }
+
+    #[test]
+    fn aliases_are_links() {
+        let cname = secure(OWNER, Rtype::CNAME, alias("t.z"));
+        let dname = secure("mx.z", Rtype::DNAME, alias("new.y"));
+        let made = insecure(OWNER, Rtype::CNAME, alias("evil"));
+        for (answers, expected) in [
+            (vec![cname.clone()], Hop::Alias(name("t.z"), SECURE)),
+            (vec![insecure(OWNER, Rtype::CNAME, alias("t.z"))], Hop::Alias(name("t.z"), claimed(OWNER))),
+            // What a resolver adds about further names is ignored, whatever it is.
+            (vec![cname.clone(), bogus_set("t.z", Rtype::TLSA, tlsa(9))], Hop::Alias(name("t.z"), SECURE)),
+            (vec![cname, dname.clone()], Hop::Alias(name("t.z"), SECURE)),
+            // RFC 6672 §5.3.1: the alias is made here.
+            (vec![made, dname.clone()], Hop::Alias(name("_25._tcp.new.y"), SECURE)),
+            (vec![bogus_set(OWNER, Rtype::CNAME, alias("evil")), dname], Hop::Alias(name("_25._tcp.new.y"), SECURE)),
+            // An unsigned DNAME comes with its CNAME.
+            (
+                vec![insecure("mx.z", Rtype::DNAME, alias("y")), insecure(OWNER, Rtype::CNAME, alias("_25._tcp.y"))],
+                Hop::Alias(name("_25._tcp.y"), claimed(OWNER)),
+            ),
+        ] {
+            assert_eq!(judged(&answer(answers)), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn answers_that_are_failures() {
+        let twice = set(OWNER, Rtype::CNAME, signed_by("z", 4), vec![alias("a"), alias("b")]);
+        let foreign = set(OWNER, Rtype::TLSA, signed_by("other", 4), vec![tlsa(1)]);
+        let deeper = set(OWNER, Rtype::TLSA, signed_by("z", 5), vec![tlsa(1)]);
+        let above_the_zone = set(OWNER, Rtype::TLSA, signed_by("mx.z", 1), vec![tlsa(1)]);
+        let wildcard = set(OWNER, Rtype::TLSA, signed_by("z", 1), vec![tlsa(1)]);
+        let wild_dname = set("mx.z", Rtype::DNAME, signed_by("z", 1), vec![alias("y")]);
+        for answers in [
+            vec![bogus_set(OWNER, Rtype::TLSA, tlsa(1))],
+            vec![bogus_set(OWNER, Rtype::TLSA, tlsa(1)), secure(OWNER, Rtype::CNAME, alias("t.z"))],
+            vec![bogus_set(OWNER, Rtype::CNAME, alias("t.z"))],
+            // No record of the asked type at the asked name: no answer, and not "none" (S2).
+            vec![secure("other.z", Rtype::TLSA, tlsa(1))],
+            vec![secure(OWNER, Rtype::A, Data::Other)],
+            vec![insecure("other.z", Rtype::CNAME, alias(OWNER))],
+            // A DNAME does not redirect its own name (RFC 6672 §2.3).
+            vec![secure(OWNER, Rtype::DNAME, alias("y"))],
+            vec![bogus_set("mx.z", Rtype::DNAME, alias("y"))],
+            vec![twice],
+            vec![foreign],
+            vec![deeper],
+            vec![above_the_zone],
+            vec![wildcard],
+            vec![wild_dname],
+        ] {
+            assert!(judged(&answer(answers.clone())).is_err(), "{answers:?}");
+            // Nor does a genuine denial turn them into one.
+            let zone = Zone::new("z", &[]);
+            let with_denial = Reply { authorities: zone.nsec(), ..answer(answers.clone()) };
+            let expands = matches!(judged(&with_denial), Ok(Hop::Records(..)));
+            assert!(judged(&with_denial).is_err() || expands, "{answers:?}");
+        }
+        let mut reply = answer(vec![secure(OWNER, Rtype::TLSA, tlsa(1))]);
+        reply.rcode = Rcode::NxDomain;
+        assert!(judged(&reply).is_err());
+    }
+
+    #[test]
+    fn wildcards_need_a_gap() {
+        let wildcard = || answer(vec![set(OWNER, Rtype::TLSA, signed_by("z", 1), vec![tlsa(1)])]);
+        let zone = Zone::new("z", &[("*.z", &[Rtype::TLSA]), ("a.z", &[Rtype::A])]);
+        let closer = Zone::new("z", &[("*.z", &[Rtype::TLSA]), ("mx.z", &[Rtype::A])]);
+        let other = Zone::new("", &[("y", &[Rtype::NS])]);
+        for (authorities, status) in [
+            (zone.nsec(), Some(SECURE)),
+            (zone.nsec3(false), Some(SECURE)),
+            // RFC 5155 §9.2.
+            (zone.nsec3(true), Some(Status::Proven(Security::Insecure))),
+            (closer.nsec(), None),
+            (closer.nsec3(false), None),
+            (other.nsec(), None),
+            (vec![insecure("plain", Rtype::SOA, Data::Other)], None),
+        ] {
+            let found = judged(&Reply { authorities, ..wildcard() }).ok();
+            assert_eq!(found, status.map(|status| Hop::Records(vec![tlsa(1)], status)));
+        }
+    }
+
+    #[test]
+    fn denials_need_a_fitting_record() {
+        let zone = Zone::new("z", &[("mx.z", &[Rtype::A])]);
+        let deep = Zone::new("z", &[(OWNER, &[Rtype::A])]);
+        let has = Zone::new("z", &[(OWNER, &[Rtype::TLSA])]);
+        let parent = Zone::new("", &[("z", &[Rtype::NS, Rtype::DS])]);
+        let soa = |owner: &str| vec![insecure(owner, Rtype::SOA, Data::Other)];
+        let bogus_soa = vec![bogus_set("z", Rtype::SOA, Data::Other)];
+        for (rcode, authorities, expected) in [
+            (Rcode::NxDomain, zone.nsec(), Some(SECURE)),
+            (Rcode::NxDomain, zone.nsec3(false), Some(SECURE)),
+            (Rcode::NoError, deep.nsec(), Some(SECURE)),
+            // The code that is not signed must be the one that is proven.
+            (Rcode::NoError, zone.nsec(), None),
+            (Rcode::NxDomain, deep.nsec(), None),
+            (Rcode::NoError, has.nsec(), None),
+            (Rcode::NxDomain, parent.nsec(), None),
+            (Rcode::NoError, parent.nsec(), None),
+            // S1: an unsigned denial is of an ancestor zone, and even then a claim.
+            (Rcode::NoError, soa("z"), Some(claimed(OWNER))),
+            (Rcode::NxDomain, soa("mx.z"), Some(claimed(OWNER))),
+            (Rcode::NoError, soa("plain"), None),
+            (Rcode::NoError, soa("x._25._tcp.mx.z"), None),
+            (Rcode::NoError, bogus_soa, None),
+            (Rcode::NoError, vec![insecure("z", Rtype::NS, Data::Other)], None),
+            (Rcode::NoError, vec![], Some(claimed(OWNER))),
+        ] {
+            let reply = denied(rcode, authorities);
+            let status = match judged(&reply) {
+                Ok(Hop::Denied(_, status)) => Some(status),
+                Ok(Hop::Records(..) | Hop::Alias(..)) => panic!("{reply:?}"),
+                Err(_) => None,
+            };
+            assert_eq!(status, expected, "{reply:?}");
+            assert!(judged(&Reply { verdict: LibraryVerdict::Rejected, ..reply }).is_err());
+        }
+    }
+
+    #[test]
+    fn unsigned_delegations_are_proven_by_the_parent() {
+        let cut = |types: &[Rtype]| Zone::new("", &[("z", types)]).nsec();
+        let ds = |proof, support| answer(vec![set("z", Rtype::DS, proof, vec![Data::Ds(support)])]);
+        let asked = |reply: &Reply| unsigned_delegation(&name("z"), reply, toy_hash).ok();
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS]))), Some(true));
+        // RFC 6840 §4.4: without NS it is no delegation.
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::A]))), Some(false));
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS, Rtype::DS]))), Some(false));
+        // The zone's own records say nothing of its delegation.
+        let own = Zone::new("z", &[]);
+        assert_eq!(asked(&denied(Rcode::NoError, own.nsec())), Some(false));
+        assert_eq!(asked(&denied(Rcode::NoError, vec![insecure("", Rtype::SOA, Data::Other)])), Some(false));
+        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Supported)), Some(false));
+        // RFC 4035 §5.2.
+        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Unsupported)), Some(true));
+        assert_eq!(asked(&ds(signed_by("", 0), DsSupport::Unsupported)), None);
+        assert_eq!(asked(&ds(Proof::Insecure, DsSupport::Unsupported)), None);
+        assert_eq!(asked(&ds(Proof::Unproven("bogus"), DsSupport::Unsupported)), None);
+        let mixed = vec![Data::Ds(DsSupport::Unsupported), Data::Ds(DsSupport::Supported)];
+        assert_eq!(asked(&answer(vec![set("z", Rtype::DS, signed_by("", 1), mixed)])), Some(false));
+    }
+
+    #[test]
+    fn chains_are_bounded() {
+        let mut chain = Chain::new(name("h0"));
+        for i in 1..=MAX_ALIASES {
+            chain.follow(name(&format!("h{i}")), Security::Secure).unwrap();
+        }
+        let too_many = Err(FailureReason::TooManyAliases(MAX_ALIASES));
+        assert_eq!(chain.follow(name("h17"), Security::Secure), too_many);
+        let mut chain = Chain::new(name("a"));
+        assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
+        chain.follow(name("b"), Security::Secure).unwrap();
+        assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
+        assert!(matches!(chain.follow(name("*.b"), Security::Secure), Err(FailureReason::Malformed(_))));
+    }
+
+    fn any_owner() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![OWNER, "_tcp.mx.z", "mx.z", "z", "", "t.z", "plain", "x._25._tcp.mx.z"])
+    }
+
+    fn any_proof() -> impl Strategy<Value = Proof> {
+        prop_oneof![
+            (prop::sample::select(vec!["z", "", "mx.z", "plain"]), 0_usize..6)
+                .prop_map(|(signer, labels)| signed_by(signer, labels)),
+            Just(Proof::Insecure),
+            Just(Proof::Unproven("bogus")),
+        ]
+    }
+
+    fn any_set() -> impl Strategy<Value = RrSet> {
+        let types = vec![Rtype::TLSA, Rtype::CNAME, Rtype::DNAME, Rtype::SOA, Rtype::A];
+        (any_owner(), prop::sample::select(types), any_proof()).prop_map(|(owner, rtype, proof)| {
+            let data = match rtype {
+                Rtype::TLSA => tlsa(1),
+                Rtype::CNAME | Rtype::DNAME => alias("t.z"),
+                _ => Data::Other,
+            };
+            set(owner, rtype, proof, vec![data])
+        })
+    }
+
+    /// Denial records of the zone, its parent or a stranger, in part, with their proof taken away or not.
+    fn any_denial() -> impl Strategy<Value = Vec<RrSet>> {
+        let zones = vec![
+            Zone::new("z", &[("mx.z", &[Rtype::A])]),
+            Zone::new("z", &[(OWNER, &[Rtype::TLSA])]),
+            Zone::new("z", &[("*.z", &[Rtype::TLSA])]),
+            Zone::new("", &[("z", &[Rtype::NS])]),
+            Zone::new("plain", &[]),
+        ];
+        let sets = (prop::sample::select(zones), 0..3).prop_map(|(zone, kind)| match kind {
+            0 => zone.nsec(),
+            1 => zone.nsec3(false),
+            _ => zone.nsec3(true),
+        });
+        (sets, prop::collection::vec(prop::option::weighted(0.3, any_proof()), 8)).prop_map(|(mut sets, proofs)| {
+            for (set, proof) in sets.iter_mut().zip(proofs) {
+                set.proof = proof.unwrap_or_else(|| set.proof.clone());
+            }
+            sets
+        })
+    }
+
+    fn any_reply() -> impl Strategy<Value = Reply> {
+        let rcode = prop::sample::select(vec![Rcode::NoError, Rcode::NxDomain]);
+        let verdict = prop::sample::select(vec![LibraryVerdict::Accepted, LibraryVerdict::Rejected]);
+        let answers = prop::collection::vec(any_set(), 0..3);
+        let authorities = (prop::collection::vec(any_set(), 0..2), prop::option::of(any_denial()))
+            .prop_map(|(sets, denial)| [sets, denial.unwrap_or_default()].concat());
+        (rcode, verdict, answers, authorities).prop_map(|(rcode, verdict, answers, authorities)| Reply {
+            rcode,
+            verdict,
+            answers,
+            authorities,
+        })
+    }
+
+    fn is_claim_or_proof(status: &Status, set: &RrSet) -> bool {
+        match (status, &set.proof) {
+            (Status::Proven(_), Proof::Secure(_)) => true,
+            (Status::Claimed(at), Proof::Insecure) => *at == set.owner,
+            (Status::Proven(_), Proof::Insecure) | (Status::Claimed(_), Proof::Secure(_)) | (_, Proof::Unproven(_)) => {
+                false
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        /// Never records or a link without a set that bears them, never a denial without a record that does.
+        #[test]
+        fn nothing_comes_from_nothing(reply in any_reply()) {
+            let asked = question();
+            let evidence = || Evidence::about(&asked.name, &reply.authorities, toy_hash);
+            match judged(&reply) {
+                Ok(Hop::Records(records, status)) => {
+                    let bears = |set: &RrSet| {
+                        set.owner == asked.name && set.rtype == asked.rtype && set.records == records
+                            && is_claim_or_proof(&status, set)
+                    };
+                    prop_assert!(reply.answers.iter().any(bears));
+                }
+                Ok(Hop::Alias(_, status)) => {
+                    let bears = |set: &RrSet| is_claim_or_proof(&status, set) && match set.rtype {
+                        Rtype::CNAME => set.owner == asked.name,
+                        Rtype::DNAME => asked.name.is_below(&set.owner) && status == SECURE,
+                        _ => false,
+                    };
+                    prop_assert!(reply.answers.iter().any(bears));
+                }
+                Ok(Hop::Denied(denied, Status::Proven(security))) => {
+                    prop_assert!(reply.answers.is_empty() && reply.verdict == LibraryVerdict::Accepted);
+                    let proven = evidence().and_then(|evidence| evidence.denial(&asked.name, asked.rtype));
+                    prop_assert_eq!(proven, Some((denied, security)));
+                }
+                Ok(Hop::Denied(_, Status::Claimed(at))) => {
+                    let of_ancestor = |set: &RrSet| {
+                        set.rtype == Rtype::SOA && set.proof == Proof::Insecure && at.is_at_or_below(&set.owner)
+                    };
+                    prop_assert!(reply.answers.is_empty() && reply.verdict == LibraryVerdict::Accepted);
+                    prop_assert!(at == asked.name && evidence().is_none());
+                    prop_assert!(reply.authorities.is_empty() || reply.authorities.iter().any(of_ancestor));
+                }
+                Err(_) => {}
+            }
+        }
+
+        /// A chain is secure if every link and its end are, and not otherwise (RFC 7672 §2.1.3).
+        #[test]
+        fn a_chain_is_as_secure_as_its_weakest_link(links in prop::collection::vec(any::<bool>(), 1..=MAX_ALIASES + 1)) {
+            let security = |secure: bool| if secure { Security::Secure } else { Security::Insecure };
+            let mut chain = Chain::new(name("h"));
+            for (i, secure) in links[1..].iter().enumerate() {
+                chain.follow(name(&format!("h{i}")), security(*secure)).unwrap();
+            }
+            let asked = Name::parse("h").unwrap();
+            let end = security(links[0]);
+            let lookup: Lookup<()> = Lookup { asked, aliases: chain.aliases, end, answer: Answer::NoData };
+            prop_assert_eq!(lookup.security(), security(links.iter().all(|secure| *secure)));
+            prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.next);
+        }
+    }
+}

@@ -309,12 +309,12 @@ impl Server {
 
     fn genuine(&self, owner: &Name, rtype: RecordType) -> Message {
         let mut reply = Message::new(0, MessageType::Response, hickory_resolver::proto::op::OpCode::Query);
-        let mut at = owner.clone();
-        for _ in 0..20 {
-            match self.step(&at, rtype, &mut reply) {
-                Some(target) => at = target,
-                None => break,
+        let mut names = vec![owner.clone()];
+        while let Some(target) = self.step(&names[names.len() - 1], rtype, &mut reply) {
+            if names.len() > 20 || names.contains(&target) {
+                break;
             }
+            names.push(target);
         }
         reply
     }
@@ -341,7 +341,7 @@ impl Server {
             reply.add_answer(Record::from_rdata(at.clone(), TTL, RData::CNAME(CNAME(target.clone()))));
             return Some(target);
         }
-        let encloser = zone.ancestors(apex, at).find(|name| zone.exists(name))?;
+        let encloser = zone.ancestors(apex, at).find(|name| zone.exists(name)).unwrap_or(apex.clone());
         let wildcard = encloser.prepend_label("*").unwrap();
         if !zone.exists(at) {
             for found in [rtype, RecordType::CNAME] {
@@ -636,9 +636,22 @@ fn child(apex: &Name, label: &str) -> Name {
     apex.prepend_label(label).unwrap()
 }
 
+/// A name as in a master file: `\013` is one octet.
 fn name(text: &str) -> Name {
-    let text = text.trim_end_matches('.');
-    Name::from_ascii(format!("{text}.")).unwrap()
+    let label = |text: &str| {
+        let (mut octets, mut rest) = (Vec::new(), text);
+        while let Some((before, escape)) = rest.split_once('\\') {
+            octets.extend(before.bytes());
+            octets.push(escape[..3].parse::<u8>().unwrap());
+            rest = &escape[3..];
+        }
+        octets.extend(rest.bytes());
+        octets
+    };
+    let labels = text.split('.').filter(|label| !label.is_empty()).map(label);
+    let mut name = Name::from_labels(labels).unwrap();
+    name.set_fqdn(true);
+    name
 }
 
 fn question(owner: &str, rtype: &str) -> (Name, RecordType) {
