@@ -226,6 +226,23 @@ async fn kinds_of_keys() {
     }
 }
 
+/// G14, decision 15: small RSA keys are refused by their own name, with and without a record that matches.
+#[tokio::test]
+async fn small_rsa_keys() {
+    let spki = certificates::rsa_spki(1024);
+    let chain = [Spec::default().issue_for(&spki, &key())];
+    // The size is looked at first, so it is no matter that this is not the key of the certificate.
+    let own = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    for version in BOTH {
+        let why = shake(server(version, &chain, &own), &encrypt()).await.unwrap_err();
+        assert_eq!(why, TlsFailure::SmallKey(1024));
+        let policy = dane(&[tlsa("3 1 1", &chain[0], &spki)]);
+        let why = shake(server(version, &chain, &own), &policy).await.unwrap_err();
+        assert!(matches!(why, TlsFailure::Mismatch(Mismatch::KeySize(_, 1024))), "{why}");
+        assert_eq!(why.label(), "rsa-key-size");
+    }
+}
+
 /// B2: without an expectation any certificate will do, and the words for it claim no more.
 #[tokio::test]
 async fn encryption_alone_and_the_words_for_it() {
