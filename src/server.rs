@@ -73,13 +73,13 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         port: config.remote.port,
         max_addresses: config.remote.addresses,
         own_names,
+        ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),
     };
     let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
     Ok(Arc::new(Shared {
         connector,
         us: Us { hostname: hostname.to_string(), offer, max_recipients: config.limits.recipients },
-        ehlo_name: config.ehlo_name.clone(),
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),

@@ -1,5 +1,7 @@
 //! Live handshakes: what a server must prove, over TLS 1.2 and TLS 1.3, before anybody says "verified".
 
+#![allow(clippy::unwrap_used)]
+
 mod certificates;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::tls::{Authentication, Protection, Tls, TlsFailure};
 use rcgen::{KeyPair, PublicKeyData};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -59,9 +61,18 @@ fn server(
     chain: &[CertificateDer<'static>],
     key: &KeyPair,
 ) -> ServerConfig {
+    server_by(aws_lc_rs::default_provider(), version, chain, key)
+}
+
+fn server_by(
+    provider: CryptoProvider,
+    version: &'static SupportedProtocolVersion,
+    chain: &[CertificateDer<'static>],
+    key: &KeyPair,
+) -> ServerConfig {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
-    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
@@ -119,5 +130,295 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
                 assert_eq!(protection.label(), "Verified");
             }
         }
+    }
+}
+
+/// A chain of server, intermediate authority and root, all good, and the three keys.
+fn chain(leaf: Spec) -> (Vec<CertificateDer<'static>>, [KeyPair; 3]) {
+    let keys = [key(), key(), key()];
+    let [own, inter, root] = &keys;
+    let chain = vec![
+        Spec { issuer: certificates::cn("Inter"), ..leaf }.issue(own, inter),
+        Spec::authority("Inter", "Root").issue(inter, root),
+        Spec::authority("Root", "Root").issue(root, root),
+    ];
+    (chain, keys)
+}
+
+/// F6, F12, F16: under DANE-TA path, dates and names count.
+#[tokio::test]
+async fn dane_ta_looks_at_path_dates_and_names() {
+    let named = |name| Spec { extensions: vec![certificates::dns_names(&[name])], ..Spec::default() };
+    for (leaf, verdict) in [
+        (Spec::default(), Ok(2)),
+        (named("example.com"), Ok(2)),
+        (named("evil.example"), Err("name-mismatch")),
+        (Spec { not_after: "20210101000000Z", ..Spec::default() }, Err("certificate-expired")),
+        (Spec { not_before: "20490101000000Z", ..Spec::default() }, Err("certificate-not-yet-valid")),
+        (Spec { extensions: vec![certificates::unknown_critical()], ..Spec::default() }, Err("chain-not-verified")),
+    ] {
+        let (chain, [own, _, root]) = chain(leaf);
+        for version in BOTH {
+            for numbers in ["2 0 1", "2 1 1", "2 0 2", "2 1 2", "2 0 0", "2 1 0"] {
+                let policy = dane(&[tlsa(numbers, &chain[2], &root.subject_public_key_info())]);
+                let found = shake(server(version, &chain, &own), &policy).await.map(|protection| {
+                    let Authentication::Verified(matched) = protection.authentication() else {
+                        panic!("{protection:?}")
+                    };
+                    matched.depth
+                });
+                assert_eq!(found.map_err(|why| why.label()), verdict, "{numbers} {version:?}");
+            }
+        }
+    }
+}
+
+/// G10, A-22: the right certificate in the hands of somebody who has not its key. The verifier has said "match" by then.
+#[tokio::test]
+async fn a_copied_certificate_is_refused() {
+    let (chain, [own, _, root]) = chain(Spec::default());
+    let records = ["3 1 1", "3 0 1"].map(|numbers| tlsa(numbers, &chain[0], &own.subject_public_key_info()));
+    let anchor = tlsa("2 1 1", &chain[2], &root.subject_public_key_info());
+    let expected = expectation(&[anchor.clone()]);
+    let policies = [dane(&records), dane(&[anchor]), TlsPolicy::HalfDane(expected), encrypt()];
+    for version in BOTH {
+        for policy in &policies {
+            let thief = server(version, &chain, &key());
+            assert_eq!(shake(thief, policy).await, Err(TlsFailure::WrongKey), "{version:?} {}", policy.label());
+            // A key of another kind altogether.
+            for kind in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256] {
+                let thief = server(version, &chain, &KeyPair::generate_for(kind).unwrap());
+                let why = shake(thief, policy).await.unwrap_err();
+                assert!(
+                    matches!(why, TlsFailure::WrongKey | TlsFailure::UnsupportedKey | TlsFailure::Broken(_)),
+                    "{why}"
+                );
+            }
+            assert!(shake(server(version, &chain, &own), policy).await.is_ok());
+        }
+    }
+}
+
+/// B1, B10, A-13, A-20: a server whose key no record names.
+#[tokio::test]
+async fn another_key_is_a_mismatch() {
+    let (chain, [own, ..]) = chain(Spec::default());
+    for version in BOTH {
+        let policy = dane(&[tlsa("3 1 1", b"", b"another key")]);
+        let why = shake(server(version, &chain, &own), &policy).await.unwrap_err();
+        assert!(matches!(why, TlsFailure::Mismatch(Mismatch::NoRecord(_))), "{why}");
+        assert_eq!(why.label(), "tlsa-mismatch");
+    }
+}
+
+/// G14: the kinds of key that servers have.
+#[tokio::test]
+async fn kinds_of_keys() {
+    use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+    for version in BOTH {
+        for kind in [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
+            let own = KeyPair::generate_for(kind).unwrap();
+            let certificate = Spec::default().issue_for(&own.subject_public_key_info(), &key());
+            let policy = dane(&[tlsa("3 1 1", &certificate, &own.subject_public_key_info())]);
+            let protection = shake(server(version, &[certificate], &own), &policy).await.unwrap();
+            assert_eq!(protection.label(), "Verified");
+        }
+    }
+}
+
+/// G14, decision 15: small RSA keys are refused by their own name, with and without a record that matches.
+#[tokio::test]
+async fn small_rsa_keys() {
+    let spki = certificates::rsa_spki(1024);
+    let chain = [Spec::default().issue_for(&spki, &key())];
+    // The size is looked at first, so it is no matter that this is not the key of the certificate.
+    let own = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    for version in BOTH {
+        let why = shake(server(version, &chain, &own), &encrypt()).await.unwrap_err();
+        assert_eq!(why, TlsFailure::SmallKey(1024));
+        let policy = dane(&[tlsa("3 1 1", &chain[0], &spki)]);
+        let why = shake(server(version, &chain, &own), &policy).await.unwrap_err();
+        assert!(matches!(why, TlsFailure::Mismatch(Mismatch::KeySize(_, 1024))), "{why}");
+        assert_eq!(why.label(), "rsa-key-size");
+    }
+}
+
+/// B2: without an expectation any certificate will do, and the words for it claim no more.
+#[tokio::test]
+async fn encryption_alone_and_the_words_for_it() {
+    let own = key();
+    let certificate = Spec { issuer: certificates::cn("Own"), subject: certificates::cn("Own"), ..Spec::default() };
+    let certificate = certificate.issue(&own, &own);
+    let record = tlsa("3 1 1", &certificate, &own.subject_public_key_info());
+    let half = TlsPolicy::HalfDane(expectation(&[record]));
+    for version in BOTH {
+        let chain = [certificate.clone()];
+        let protection = shake(server(version, &chain, &own), &encrypt()).await.unwrap();
+        assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa));
+        assert_eq!(protection.label(), "Encrypted");
+        let protection = shake(server(version, &chain, &own), &half).await.unwrap();
+        assert!(matches!(protection.authentication(), Authentication::HostVerified(_)));
+        assert_eq!(protection.label(), "Host verified");
+    }
+}
+
+/// G6: version, suite and group by the names that everybody uses.
+#[tokio::test]
+async fn what_was_negotiated() {
+    let own = key();
+    let chain = [Spec::default().issue(&own, &key())];
+    let protection = shake(server(&TLS13, &chain, &own), &encrypt()).await.unwrap();
+    assert_eq!(
+        (protection.version(), protection.cipher_suite(), protection.key_exchange()),
+        ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519")
+    );
+    let protection = shake(server(&TLS12, &chain, &own), &encrypt()).await.unwrap();
+    assert_eq!(
+        (protection.version(), protection.cipher_suite(), protection.key_exchange()),
+        ("TLSv1.2", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "X25519")
+    );
+    // A server that insists on the post-quantum group asks for it.
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    let protection = shake(server_by(provider, &TLS13, &chain, &own), &encrypt()).await.unwrap();
+    assert_eq!(protection.key_exchange(), "X25519MLKEM768");
+}
+
+/// F21, A-23: no session is ever resumed, whatever the server offers and however often the same client comes.
+#[tokio::test]
+async fn nothing_is_resumed() {
+    let own = key();
+    let chain = [Spec::default().issue(&own, &key())];
+    let policy = dane(&[tlsa("3 1 1", &chain[0], &own.subject_public_key_info())]);
+    let tls = Tls::new().unwrap();
+    for version in BOTH {
+        let mut config = server(version, &chain, &own);
+        config.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
+        config.ticketer = aws_lc_rs::Ticketer::new().unwrap();
+        let config = Arc::new(config);
+        for _ in 0..3 {
+            let (ours, theirs) = duplex(64 * 1024);
+            let acceptor = TlsAcceptor::from(Arc::clone(&config));
+            let server = tokio::spawn(async move {
+                let mut stream = acceptor.accept(theirs).await.unwrap();
+                stream.write_u8(7).await.unwrap();
+                stream.flush().await.unwrap();
+                stream.get_ref().1.handshake_kind()
+            });
+            let mut secured = tls.handshake(ours, &policy).await.unwrap();
+            // Reading takes in the tickets that come after the handshake (G12).
+            assert_eq!(secured.stream.read_u8().await.unwrap(), 7);
+            assert_eq!(server.await.unwrap(), Some(rustls::HandshakeKind::Full));
+        }
+    }
+}
+
+/// A server that does not speak TLS at all: what it sends, and then it closes.
+async fn scripted(sends: &'static [u8], policy: &TlsPolicy) -> TlsFailure {
+    let (ours, mut theirs) = duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut hello = [0; 5];
+        theirs.read_exact(&mut hello).await.unwrap();
+        theirs.write_all(sends).await.unwrap();
+    });
+    Tls::new().unwrap().handshake(ours, policy).await.unwrap_err()
+}
+
+/// G5, G9: what is no handshake is told apart, and is never a word about the certificate.
+#[tokio::test]
+async fn broken_handshakes() {
+    let policy = dane(&[tlsa("3 1 1", b"", b"")]);
+    for plaintext in [&b"250 OK\r\n"[..], b"220 mx.example.com ESMTP\r\n", b"\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+    {
+        assert_eq!(scripted(plaintext, &policy).await, TlsFailure::Injected);
+    }
+    for (sends, label) in [
+        (&[][..], "tls-closed"),
+        (&[22, 3, 3], "tls-closed"),
+        // Fatal alerts: protocol_version, handshake_failure, insufficient_security; internal_error, access_denied.
+        (&[21, 3, 3, 0, 2, 2, 70], "no-shared-tls-parameters"),
+        (&[21, 3, 3, 0, 2, 2, 40], "no-shared-tls-parameters"),
+        (&[21, 3, 3, 0, 2, 2, 71], "no-shared-tls-parameters"),
+        (&[21, 3, 3, 0, 2, 2, 80], "tls-alert"),
+        (&[21, 3, 3, 0, 2, 2, 49], "tls-alert"),
+        // A warning (close_notify) says nothing, and then the connection ends.
+        (&[21, 3, 3, 0, 2, 1, 0], "tls-closed"),
+        (&[23, 3, 3, 0, 1, 0], "tls-broken"),
+    ] {
+        for policy in [&policy, &encrypt()] {
+            assert_eq!(scripted(sends, policy).await.label(), label, "{sends:?}");
+        }
+    }
+}
+
+/// G4, G5: a server without a suite or group in common.
+#[tokio::test]
+async fn nothing_in_common() {
+    let own = key();
+    let chain = [Spec::default().issue(&own, &key())];
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![aws_lc_rs::kx_group::MLKEM1024];
+    let policy = dane(&[tlsa("3 1 1", &chain[0], &own.subject_public_key_info())]);
+    let why = shake(server_by(provider, &TLS13, &chain, &own), &policy).await.unwrap_err();
+    assert_eq!(why.label(), "no-shared-tls-parameters", "{why}");
+}
+
+/// G1, G4, G5, G13, A-24: what the server is told. Names that are no SNI are not sent, and do not stop the handshake.
+#[tokio::test]
+async fn the_client_hello() {
+    for (host, sni) in [
+        ("mx.example.com", Some("mx.example.com")),
+        ("MX.Example.com.", Some("mx.example.com")),
+        ("mx_1.example.com", Some("mx_1.example.com")),
+        ("xn--bcher-kva.example", Some("xn--bcher-kva.example")),
+        ("-mx.example.com", None),
+        ("mx.123", None),
+    ] {
+        let own = key();
+        let chain = [Spec::default().issue(&own, &key())];
+        let record = tlsa("3 1 1", &chain[0], &own.subject_public_key_info()).parse().unwrap();
+        let policy = TlsPolicy::Dane(Expectation {
+            usable: Usable::new(name(host), vec![record]).unwrap(),
+            references: References::new(name(host), []),
+        });
+        let config = Arc::new(server(&TLS13, &chain, &own));
+        let (ours, theirs) = duplex(64 * 1024);
+        let server = tokio::spawn(async move {
+            let start =
+                tokio_rustls::LazyConfigAcceptor::new(rustls::server::Acceptor::default(), theirs).await.unwrap();
+            let hello = start.client_hello();
+            assert!(hello.alpn().is_none());
+            for suite in hello.cipher_suites() {
+                let suite = format!("{suite:?}");
+                let modern = suite.contains("_GCM_") || suite.contains("_CHACHA20_");
+                assert!(modern || suite == "TLS_EMPTY_RENEGOTIATION_INFO_SCSV", "{suite}");
+            }
+            assert!(hello.named_groups().unwrap().contains(&rustls::NamedGroup::X25519MLKEM768));
+            let sni = hello.server_name().map(str::to_owned);
+            start.into_stream(config).await.unwrap();
+            sni
+        });
+        let _secured = Tls::new().unwrap().handshake(ours, &policy).await.unwrap();
+        assert_eq!(server.await.unwrap().as_deref(), sni, "{host}");
+    }
+}
+
+/// G11: a server that asks for a client certificate gets none, and that is that.
+#[tokio::test]
+async fn a_certificate_request_is_answered_with_none() {
+    let (chain, [own, ..]) = chain(Spec::default());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(chain[2].clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = verifier.allow_unauthenticated().build().unwrap();
+    for version in BOTH {
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(Arc::clone(&verifier))
+            .with_single_cert(chain.clone(), PrivatePkcs8KeyDer::from(own.serialize_der()).into())
+            .unwrap();
+        assert!(shake(config, &encrypt()).await.is_ok());
     }
 }

@@ -23,17 +23,15 @@ const MAX_DEPTH: usize = 8;
 /// The most signature checks for one chain; an honest chain needs as many as it has certificates.
 const MAX_SIGNATURES: usize = 100;
 
-/// A search for a path.
-pub(super) struct Search<'a> {
+/// What there is to build a path with.
+pub(super) struct Materials<'a> {
     leaf: &'a Certificate<'a>,
     /// What may stand above the leaf: no doubles, and not the leaf.
     authorities: Vec<Authority<'a>>,
     /// Keys that records bring in full and that no authority has: one may have signed the topmost certificate.
     bare_keys: Vec<&'a Tlsa>,
-    now: i64,
-    signatures_left: usize,
-    /// Where the search came closest to its end.
-    closest: Option<(Reached, Mismatch)>,
+    /// An anchor that cannot be read, and what of it.
+    unreadable: Option<Malformed>,
 }
 
 /// A certificate that may be on the path, and the record that makes it a trust anchor.
@@ -42,36 +40,22 @@ struct Authority<'a> {
     anchor: Option<&'a Tlsa>,
 }
 
-/// How far a way up went before it failed: at an anchor says more than at any other certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reached {
-    Depth(usize),
-    Anchor(usize),
-}
-
-impl<'a> Search<'a> {
-    /// Sorts out what there is to build with: the certificates the server sent beside its own, and those in records.
-    pub(super) fn new(leaf: &'a Certificate<'a>, others: &[&'a [u8]], records: &'a [Tlsa], now: UnixTime) -> Self {
+impl<'a> Materials<'a> {
+    /// Gathers the certificates the server sent beside its own, and what the records bring along.
+    pub(super) fn new(leaf: &'a Certificate<'a>, others: &[&'a [u8]], records: &'a [Tlsa]) -> Self {
         let anchors = || records.iter().filter(|record| record.usage() == Usage::TrustAnchor);
         let in_full = |selector| {
             anchors().filter(move |record| record.matching() == Matching::Full && record.selector() == selector)
         };
-        let mut search = Self {
-            leaf,
-            authorities: Vec::new(),
-            bare_keys: Vec::new(),
-            now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-            signatures_left: MAX_SIGNATURES,
-            closest: None,
-        };
+        let mut materials = Self { leaf, authorities: Vec::new(), bare_keys: Vec::new(), unreadable: None };
         for octets in others.iter().copied().chain(in_full(Selector::Certificate).map(Tlsa::data)) {
             let presented = Presented::new(octets);
-            search.add(octets, anchors().find(|record| presented.is(record)));
+            materials.add(octets, anchors().find(|record| presented.is(record)));
         }
         // RFC 7671 §5.2.3: if a certificate has the key, that certificate is the anchor, with its constraints.
-        let known = |key: &[u8]| search.authorities.iter().any(|authority| authority.certificate.spki == key);
-        search.bare_keys = in_full(Selector::PublicKey).filter(|record| !known(record.data())).collect();
-        search
+        let known = |key: &[u8]| materials.authorities.iter().any(|authority| authority.certificate.spki == key);
+        materials.bare_keys = in_full(Selector::PublicKey).filter(|record| !known(record.data())).collect();
+        materials
     }
 
     fn add(&mut self, octets: &'a [u8], anchor: Option<&'a Tlsa>) {
@@ -82,9 +66,7 @@ impl<'a> Search<'a> {
         }
         match (Certificate::read(octets), anchor) {
             (Ok(certificate), anchor) => self.authorities.push(Authority { certificate, anchor }),
-            (Err(Malformed(what)), Some(_)) => {
-                self.failed(Reached::Anchor(0), Mismatch::Path(Holder::Anchor, Defect::Malformed(what)));
-            }
+            (Err(what), Some(_)) => self.unreadable = Some(what),
             // What cannot be read has issued nothing: the other certificates decide.
             (Err(Malformed(_)), None) => {}
         }
@@ -92,82 +74,108 @@ impl<'a> Search<'a> {
 
     /// Whether there is anything a path could end at. If not, no record matches the chain.
     pub(super) fn has_anchor(&self) -> bool {
-        self.closest.is_some() || !self.bare_keys.is_empty() || self.authorities.iter().any(|a| a.anchor.is_some())
+        self.unreadable.is_some()
+            || !self.bare_keys.is_empty()
+            || self.authorities.iter().any(|authority| authority.anchor.is_some())
     }
 
     /// Finds a path from the leaf to an anchor. The leaf itself is judged by [`server`].
     ///
     /// # Errors
     /// The fault at which the search came closest.
-    pub(super) fn run(mut self) -> Result<Match, Mismatch> {
-        match self.climb(&mut Vec::new()) {
+    pub(super) fn path(&self, now: UnixTime) -> Result<Match, Mismatch> {
+        let mut search =
+            Search { materials: self, now, path: Vec::new(), signatures_left: MAX_SIGNATURES, closest: None };
+        if let Some(Malformed(what)) = self.unreadable {
+            search.failed(Reached::Anchor(0), Mismatch::Path(Holder::Anchor, Defect::Malformed(what)));
+        }
+        match search.climb() {
             Some(found) => Ok(found),
-            None => Err(self.closest.map_or(Mismatch::Path(Holder::Server, Defect::NoIssuer), |(_, why)| why)),
+            None => Err(search.closest.map_or(Mismatch::Path(Holder::Server, Defect::NoIssuer), |(_, why)| why)),
         }
     }
+}
 
-    /// One step up from the top of `path`, and on from there. `path` holds indices into `authorities`.
-    fn climb(&mut self, path: &mut Vec<usize>) -> Option<Match> {
-        let depth = path.len() + 1;
-        let (anchors, others): (Vec<_>, Vec<_>) =
-            self.issuers(path).into_iter().partition(|&(_, authority)| authority.is_some());
-        for (index, record) in anchors.into_iter().filter_map(|(index, record)| Some((index, record?))) {
-            match self.step(path, index) {
+/// How far a way up went before it failed: at an anchor says more than at any other certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    Depth(usize),
+    Anchor(usize),
+}
+
+/// A search for a path.
+struct Search<'m, 'a> {
+    materials: &'m Materials<'a>,
+    now: UnixTime,
+    /// The authorities so far, each the issuer of the one before; the first issued the leaf.
+    path: Vec<&'m Authority<'a>>,
+    signatures_left: usize,
+    /// Where the search came closest to its end.
+    closest: Option<(Reached, Mismatch)>,
+}
+
+impl<'m, 'a> Search<'m, 'a> {
+    /// One step up from the top of the path, and on from there. Anchors come first, so the path is a short one.
+    fn climb(&mut self) -> Option<Match> {
+        let depth = self.path.len() + 1;
+        let issuers = self.issuers();
+        for (&authority, record) in issuers.iter().filter_map(|authority| Some((authority, authority.anchor?))) {
+            match self.step(authority) {
                 Ok(warning) => return Some(Match { record: record.clone(), depth, warning }),
-                Err(why) => self.failed(Reached::Anchor(depth), why),
+                Err((reached, why)) => self.failed(reached, why),
             }
         }
-        if let Some(record) = self.bare_key(path) {
+        if let Some(record) = self.bare_key() {
             return Some(Match { record, depth, warning: None });
         }
-        for (index, _) in others {
-            match self.step(path, index) {
-                Ok(_) if depth == MAX_DEPTH => self.failed(Reached::Depth(depth), self.fault(path, Defect::TooDeep)),
+        for authority in issuers.into_iter().filter(|authority| authority.anchor.is_none()) {
+            match self.step(authority) {
+                Ok(_) if depth == MAX_DEPTH => self.failed(Reached::Depth(depth), self.fault(Defect::TooDeep)),
                 Ok(_) => {
-                    path.push(index);
-                    let found = self.climb(path);
-                    path.pop();
+                    self.path.push(authority);
+                    let found = self.climb();
+                    self.path.pop();
                     if found.is_some() {
                         return found;
                     }
                 }
-                Err(why) => self.failed(Reached::Depth(depth), why),
+                Err((reached, why)) => self.failed(reached, why),
             }
         }
-        self.failed(Reached::Depth(path.len()), self.fault(path, Defect::NoIssuer));
+        self.failed(Reached::Depth(self.path.len()), self.fault(Defect::NoIssuer));
         None
     }
 
-    /// The authorities that may have issued the top of `path`, going by the name, each with its record.
-    fn issuers(&self, path: &[usize]) -> Vec<(usize, Option<&'a Tlsa>)> {
-        let top = self.top(path);
+    /// The authorities that may have issued the top of the path, going by the name.
+    fn issuers(&self) -> Vec<&'m Authority<'a>> {
+        let top = self.top();
         // As in OpenSSL, a self-signed certificate is the end of its chain.
         if top.self_signed() {
             return Vec::new();
         }
-        let known = self.authorities.iter().enumerate();
-        known
-            .filter(|(index, authority)| !path.contains(index) && authority.certificate.subject == top.issuer)
-            .map(|(index, authority)| (index, authority.anchor))
-            .collect()
+        let on_path = |authority: &Authority<'_>| self.path.iter().any(|known| std::ptr::eq(*known, authority));
+        let known = self.materials.authorities.iter();
+        known.filter(|authority| authority.certificate.subject == top.issuer && !on_path(authority)).collect()
     }
 
-    /// Checks one step: whether the authority at `index` signed the top of `path`, and might.
-    fn step(&mut self, path: &[usize], index: usize) -> Result<Option<Warning>, Mismatch> {
-        let Some(spki) = self.authorities.get(index).map(|authority| authority.certificate.spki) else {
-            return Err(self.fault(path, Defect::NoIssuer));
-        };
-        self.signature(path, spki)?;
-        let Some(authority) = self.authorities.get(index) else {
-            return Err(self.fault(path, Defect::NoIssuer));
-        };
+    /// Checks one step: whether the authority signed the top of the path, and might.
+    fn step(&mut self, authority: &'m Authority<'a>) -> Result<Option<Warning>, (Reached, Mismatch)> {
+        let certificate = &authority.certificate;
+        let depth = self.path.len() + 1;
+        let reached = if authority.anchor.is_some() { Reached::Anchor(depth) } else { Reached::Depth(depth) };
+        verify::key_size(certificate.spki).map_err(|bits| (reached, Mismatch::KeySize(holder(certificate), bits)))?;
+        // Somebody of the same name as the issuer was not reached.
+        self.signature(certificate.spki).map_err(|why| (Reached::Depth(depth - 1), why))?;
+        self.judge(authority).map_err(|why| (reached, why))
+    }
+
+    /// Whether an authority that signed the top of the path might do so.
+    fn judge(&self, authority: &Authority<'_>) -> Result<Option<Warning>, Mismatch> {
         let certificate = &authority.certificate;
         let holder = || holder(certificate);
-        let below: Vec<&Certificate<'_>> =
-            path.iter().filter_map(|&index| self.authorities.get(index)).map(|known| &known.certificate).collect();
-        verify::key_size(spki).map_err(|bits| Mismatch::KeySize(holder(), bits))?;
-        may_issue(certificate, below.iter().filter(|c| !c.self_issued()).count())
-            .and_then(|()| may_issue_to(certificate, self.leaf, &below))
+        let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| &authority.certificate).collect();
+        may_issue(certificate, below.iter().filter(|below| !below.self_issued()).count())
+            .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below))
             .map_err(|defect| Mismatch::Path(holder(), defect))?;
         match (validity(certificate, self.now, holder()), authority.anchor) {
             (Ok(()), _) => Ok(None),
@@ -177,42 +185,44 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The record whose bare key signed the top of `path` (RFC 7671 §5.2.3).
-    fn bare_key(&mut self, path: &[usize]) -> Option<Tlsa> {
-        for record in self.bare_keys.clone() {
+    /// The record whose bare key signed the top of the path (RFC 7671 §5.2.3).
+    fn bare_key(&mut self) -> Option<Tlsa> {
+        let materials = self.materials;
+        for record in &materials.bare_keys {
             let checked = match verify::key_size(record.data()) {
-                Ok(()) => self.signature(path, record.data()),
+                Ok(()) => self.signature(record.data()),
                 Err(bits) => Err(Mismatch::KeySize(Holder::Anchor, bits)),
             };
             match checked {
-                Ok(()) => return Some(record.clone()),
-                Err(why) => self.failed(Reached::Depth(path.len()), why),
+                Ok(()) => return Some((*record).clone()),
+                // The key of another chain, which is no fault.
+                Err(Mismatch::Path(_, Defect::Signature)) => {}
+                Err(why) => self.failed(Reached::Depth(self.path.len()), why),
             }
         }
         None
     }
 
-    /// Checks the signature on the top of `path`, while there are checks left.
-    fn signature(&mut self, path: &[usize], spki: &[u8]) -> Result<(), Mismatch> {
+    /// Checks the signature on the top of the path, while there are checks left.
+    fn signature(&mut self, spki: &[u8]) -> Result<(), Mismatch> {
         self.signatures_left = match self.signatures_left.checked_sub(1) {
             Some(left) => left,
-            None => return Err(self.fault(path, Defect::TooManySignatures)),
+            None => return Err(self.fault(Defect::TooManySignatures)),
         };
-        match self.top(path).signed_by(spki) {
+        match self.top().signed_by(spki) {
             Signature::Good => Ok(()),
-            Signature::Bad => Err(self.fault(path, Defect::Signature)),
-            Signature::Algorithm => Err(self.fault(path, Defect::SignatureAlgorithm)),
+            Signature::Bad => Err(self.fault(Defect::Signature)),
+            Signature::Algorithm => Err(self.fault(Defect::SignatureAlgorithm)),
         }
     }
 
-    fn top(&self, path: &[usize]) -> &Certificate<'a> {
-        path.last().and_then(|&index| self.authorities.get(index)).map_or(self.leaf, |known| &known.certificate)
+    fn top(&self) -> &'m Certificate<'a> {
+        self.path.last().map_or(self.materials.leaf, |authority| &authority.certificate)
     }
 
-    /// A fault of the certificate at the top of `path`.
-    fn fault(&self, path: &[usize], defect: Defect) -> Mismatch {
-        let holder = if path.is_empty() { Holder::Server } else { holder(self.top(path)) };
-        Mismatch::Path(holder, defect)
+    /// A fault of the certificate at the top of the path.
+    fn fault(&self, defect: Defect) -> Mismatch {
+        Mismatch::Path(self.path.last().map_or(Holder::Server, |authority| holder(&authority.certificate)), defect)
     }
 
     fn failed(&mut self, reached: Reached, why: Mismatch) {
@@ -225,7 +235,7 @@ impl<'a> Search<'a> {
 /// Judges the server's own certificate as the end of a path (RFC 5280 §6.1, and the uses TLS has for it, §4.2.1.3 and
 /// §4.2.1.12). A CA flag does no harm there.
 pub(super) fn server(leaf: &Certificate<'_>, now: UnixTime) -> Result<(), Mismatch> {
-    validity(leaf, i64::try_from(now.as_secs()).unwrap_or(i64::MAX), Holder::Server)?;
+    validity(leaf, now, Holder::Server)?;
     let defect = |defect| Err(Mismatch::Path(Holder::Server, defect));
     let extensions = &leaf.extensions;
     if let Some(oid) = &extensions.unhandled_critical {
@@ -283,7 +293,8 @@ fn may_issue_to(
     }
 }
 
-fn validity(certificate: &Certificate<'_>, now: i64, holder: Holder) -> Result<(), Mismatch> {
+fn validity(certificate: &Certificate<'_>, now: UnixTime, holder: Holder) -> Result<(), Mismatch> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if now < certificate.not_before {
         return Err(Mismatch::NotYetValid(holder));
     }

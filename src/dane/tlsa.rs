@@ -204,8 +204,8 @@ impl FromStr for Tlsa {
     fn from_str(text: &str) -> Result<Self, ParseTlsaError> {
         let mut words = text.split_ascii_whitespace();
         let mut octets = Vec::new();
-        for word in words.by_ref().take(3) {
-            octets.push(number(word).ok_or(ParseTlsaError::Syntax)?);
+        for _ in 0..3 {
+            octets.push(words.next().and_then(number).ok_or(ParseTlsaError::Syntax)?);
         }
         let digits: Vec<u8> = words.flat_map(str::bytes).collect();
         let (pairs, []) = digits.as_chunks::<2>() else { return Err(ParseTlsaError::Syntax) };
@@ -325,5 +325,219 @@ pub fn base_domains(host: &Host) -> Vec<Name> {
             Security::Secure => vec![host.name.clone()],
             Security::Insecure => Vec::new(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::Alias;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn raw(usage: u8, selector: u8, matching: u8, octets: usize) -> RawTlsa {
+        let mut rdata = vec![usage, selector, matching];
+        rdata.resize(3 + octets, 0xab);
+        RawTlsa(rdata)
+    }
+
+    fn certificate() -> (Vec<u8>, Vec<u8>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["mx.example".into()]).unwrap().self_signed(&key).unwrap();
+        (certificate.der().to_vec(), rcgen::PublicKeyData::subject_public_key_info(&key))
+    }
+
+    #[test]
+    fn what_makes_a_record_unusable() {
+        for (record, why) in [
+            // E1
+            (RawTlsa(vec![]), Unusable::TooShort(0)),
+            (RawTlsa(vec![3]), Unusable::TooShort(1)),
+            (RawTlsa(vec![3, 1]), Unusable::TooShort(2)),
+            (RawTlsa(vec![3, 1, 1]), Unusable::TooShort(3)),
+            // E2
+            (raw(4, 1, 1, 32), Unusable::UnknownUsage(4)),
+            (raw(255, 1, 1, 32), Unusable::UnknownUsage(255)),
+            (raw(3, 2, 1, 32), Unusable::UnknownSelector(2)),
+            (raw(3, 7, 1, 32), Unusable::UnknownSelector(7)),
+            (raw(3, 1, 3, 32), Unusable::UnknownMatching(3)),
+            // E3
+            (raw(3, 1, 1, 31), Unusable::DigestLength { expected: 32, found: 31 }),
+            (raw(3, 1, 1, 33), Unusable::DigestLength { expected: 32, found: 33 }),
+            (raw(3, 1, 1, 64), Unusable::DigestLength { expected: 32, found: 64 }),
+            (raw(2, 0, 2, 32), Unusable::DigestLength { expected: 64, found: 32 }),
+            (raw(2, 0, 0, 300), Unusable::NoCertificate),
+            (raw(3, 0, 0, 300), Unusable::NoCertificate),
+            (raw(2, 1, 0, 91), Unusable::NoPublicKey),
+            (raw(3, 1, 0, 91), Unusable::NoPublicKey),
+            // E5
+            (raw(0, 0, 1, 32), Unusable::PkixUsage(0)),
+            (raw(1, 1, 1, 32), Unusable::PkixUsage(1)),
+        ] {
+            assert_eq!(Tlsa::read(&record), Err(why));
+        }
+    }
+
+    #[test]
+    fn full_data_must_be_what_the_selector_says() {
+        let (certificate, key) = certificate();
+        for (usage, selector, data, usable) in [
+            (2, 0, &certificate, true),
+            (3, 0, &certificate, true),
+            (2, 1, &key, true),
+            (3, 1, &key, true),
+            (3, 0, &key, false),
+            (3, 1, &certificate, false),
+            (3, 0, &[&certificate[..], &[0]].concat(), false),
+            (3, 1, &[&key[..], &[0]].concat(), false),
+            (2, 0, &certificate[..certificate.len() - 1].to_vec(), false),
+        ] {
+            let rdata = [&[usage, selector, 0][..], data].concat();
+            assert_eq!(Tlsa::read(&RawTlsa(rdata)).is_ok(), usable, "{usage} {selector}");
+        }
+    }
+
+    /// E11
+    #[test]
+    fn presentation_form() {
+        let digest = "8CB0FC6C527506A053F4F14C8464BEBBD6DEDE2738D11468DD953D7D6A3021F1";
+        let written = format!("3 1 1 {digest}");
+        assert_eq!(written.parse::<Tlsa>().unwrap().to_string(), written);
+        for same in [
+            written.to_lowercase(),
+            format!("  3\t1 1\n{} {}  ", &digest[..7], &digest[7..]),
+            format!("03 001 1 {digest}"),
+        ] {
+            assert_eq!(same.parse::<Tlsa>().unwrap().to_string(), written);
+        }
+        for wrong in [
+            "",
+            "3",
+            "3 1 x",
+            "+3 1 1 ab",
+            "-3 1 1 ab",
+            "256 1 1 ab",
+            "3 1 1 abc",
+            "3 1 1 zz",
+            "3 1 1 0xab",
+            "311ab",
+            "3 1 1 äö",
+        ] {
+            assert_eq!(wrong.parse::<Tlsa>(), Err(ParseTlsaError::Syntax), "{wrong}");
+        }
+        assert_eq!("3 1 1".parse::<Tlsa>(), Err(Unusable::TooShort(3).into()));
+        assert_eq!("3 1 1 ab".parse::<Tlsa>(), Err(Unusable::DigestLength { expected: 32, found: 1 }.into()));
+        assert_eq!(format!("1 1 1 {digest}").parse::<Tlsa>(), Err(Unusable::PkixUsage(1).into()));
+    }
+
+    /// E7, A-29: what is left of a record set.
+    #[test]
+    fn agility_comes_after_usability() {
+        for (records, left) in [
+            (vec![raw(3, 1, 1, 32), raw(3, 1, 2, 64)], vec!["3 1 2"]),
+            (vec![raw(3, 1, 2, 64), raw(3, 1, 1, 32)], vec!["3 1 2"]),
+            (vec![raw(3, 1, 1, 32), raw(3, 1, 2, 63)], vec!["3 1 1"]),
+            (vec![raw(3, 1, 1, 32), raw(1, 1, 2, 64)], vec!["3 1 1"]),
+            (vec![raw(3, 0, 1, 32), raw(3, 1, 2, 64)], vec!["3 0 1", "3 1 2"]),
+            (vec![raw(2, 1, 1, 32), raw(3, 1, 2, 64)], vec!["2 1 1", "3 1 2"]),
+            (vec![raw(3, 1, 1, 32), raw(3, 1, 1, 32)], vec!["3 1 1"]),
+            (vec![raw(4, 1, 1, 32), raw(3, 1, 1, 32), raw(3, 1, 0, 5)], vec!["3 1 1"]),
+        ] {
+            let Associations::Usable(usable) = associations(name("mx.example"), &records) else {
+                panic!("{records:?}")
+            };
+            let kept: Vec<String> = usable.records().iter().map(|record| record.to_string()[..5].into()).collect();
+            assert_eq!(kept, left);
+            assert_eq!(usable.base_domain(), &name("mx.example"));
+        }
+        let (_, key) = certificate();
+        let full = RawTlsa([&[3, 1, 0][..], &key].concat());
+        let Associations::Usable(usable) =
+            associations(name("mx.example"), &[full, raw(3, 1, 2, 64), raw(3, 1, 1, 32)])
+        else {
+            panic!()
+        };
+        assert_eq!(usable.records().len(), 2);
+    }
+
+    /// E12, B2, B3: no record and no usable record are different answers.
+    #[test]
+    fn nothing_to_authenticate_by() {
+        assert_eq!(associations(name("mx.example"), &[]), Associations::None(NoDane::NoTlsa));
+        assert_eq!(
+            associations(name("mx.example"), &[raw(0, 0, 1, 32), raw(3, 1, 1, 0)]),
+            Associations::None(NoDane::UnusableTlsa(vec![Unusable::PkixUsage(0), Unusable::TooShort(3)]))
+        );
+        assert_eq!(Usable::new(name("mx.example"), vec![]), None);
+    }
+
+    /// DNS turns record sets round; two values are the same policy all the same.
+    #[test]
+    fn order_makes_no_difference() {
+        let mut records = vec![raw(3, 1, 1, 32), raw(2, 1, 1, 32), raw(2, 0, 1, 32)];
+        let one = associations(name("mx.example"), &records);
+        records.reverse();
+        assert_eq!(one, associations(name("mx.example"), &records));
+    }
+
+    /// RFC 7672 §2.2.2 and §2.2.3, row by row.
+    #[test]
+    fn base_domains_of_a_host() {
+        use Security::{Insecure, Secure};
+        for (aliases, end, expected) in [
+            (vec![], Secure, vec!["mx.example"]),
+            (vec![], Insecure, vec![]),
+            (vec![Secure], Secure, vec!["alias1.example", "mx.example"]),
+            (vec![Secure, Secure], Secure, vec!["alias2.example", "mx.example"]),
+            (vec![Secure], Insecure, vec!["mx.example"]),
+            (vec![Secure, Insecure], Secure, vec!["mx.example"]),
+            (vec![Insecure], Secure, vec![]),
+            (vec![Insecure, Secure], Secure, vec![]),
+            (vec![Insecure], Insecure, vec![]),
+        ] {
+            let owner = |hop| name(&if hop == 0 { "mx.example".into() } else { format!("alias{hop}.example") });
+            let aliases: Vec<Alias> = aliases
+                .into_iter()
+                .enumerate()
+                .map(|(hop, security)| Alias { owner: owner(hop), target: owner(hop + 1), security })
+                .collect();
+            let host = Host {
+                name: name("mx.example"),
+                aliases,
+                end,
+                addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))],
+            };
+            let expected: Vec<Name> = expected.into_iter().map(name).collect();
+            assert_eq!(base_domains(&host), expected, "{host:?}");
+        }
+    }
+
+    proptest! {
+        /// What reads can be written, and reads back as the same.
+        #[test]
+        fn presentation_is_lossless(
+            numbers in (0u8..5, 0u8..3, 0u8..4),
+            data in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..100),
+                prop::collection::vec(any::<u8>(), 32),
+                prop::collection::vec(any::<u8>(), 64),
+            ],
+        ) {
+            let rdata = [&[numbers.0, numbers.1, numbers.2][..], &data].concat();
+            if let Ok(record) = Tlsa::read(&RawTlsa(rdata)) {
+                prop_assert_eq!(record.to_string().parse::<Tlsa>(), Ok(record));
+            }
+        }
+
+        #[test]
+        fn text_never_panics(text in "[0-9a-f +x\\t]{0,80}|\\PC*") {
+            let _ = text.parse::<Tlsa>();
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::certificate::{Certificate, Malformed};
 pub use super::der::spki;
 pub use super::mismatch::Mismatch;
 use super::mismatch::{Defect, Holder, NoRecord};
-use super::path::{self, Search};
+use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, names};
 use crate::name::Name;
@@ -120,11 +120,11 @@ fn trust_anchor(
     }
     let certificate = Certificate::read(leaf.certificate)
         .map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
-    let search = Search::new(&certificate, others, records, now);
-    if !search.has_anchor() {
+    let materials = Materials::new(&certificate, others, records);
+    if !materials.has_anchor() {
         return Err(leaf.no_record(records));
     }
-    let found = search.run()?;
+    let found = materials.path(now)?;
     path::server(&certificate, now)?;
     leaf.key_size()?;
     let references = expected.references.names();

@@ -110,12 +110,17 @@ impl Outcome {
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),
-            text = %self.text,
+            text = %printable(&self.text),
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
-            skipped = (!self.skipped.is_empty()).then(|| self.skipped.join("; ")),
+            skipped = (!self.skipped.is_empty()).then(|| printable(&self.skipped.join("; "))),
             "delivery"
         );
     }
+}
+
+/// what came from a peer must not steer the terminal or the log that shows it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
 }

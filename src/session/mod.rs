@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
-use crate::name::Name;
 use crate::refusal::{Peer, Reason};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Command, Mail};
@@ -43,8 +42,6 @@ pub struct Shared<R> {
     pub connector: Connector<R>,
     /// What we say of ourselves.
     pub us: Us,
-    /// The name to give in EHLO, if not the client's own.
-    pub ehlo_name: Option<Name>,
     /// Whether to add a Received line.
     pub received: Received,
     /// What to do with bare CR and LF.
@@ -189,9 +186,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         let Recipient { mailbox, domain } = recipient;
         let mut attempt = Attempt::start(&self.id, &domain);
         let until = Instant::now() + self.shared.timeouts.route;
-        let hello = transaction.client.hello.to_string();
-        let ehlo = self.shared.ehlo_name.as_ref().map_or(hello.as_str(), Name::as_str);
-        let connected = match self.shared.connector.connect(&Request { domain: &domain, ehlo, until }).await {
+        let request = Request { domain: &domain, hello: &transaction.client.hello, until };
+        let connected = match self.shared.connector.connect(&request).await {
             Ok(connected) => connected,
             Err(refusals) => {
                 let answer = refusals.verdict();

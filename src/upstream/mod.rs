@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::policy::{self, Rule};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::reserved::Dialable;
+use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
 use open::{Dial, Greeted};
@@ -39,8 +40,10 @@ pub struct Connector<R> {
     pub port: u16,
     /// The most addresses of one exchange that are tried.
     pub max_addresses: usize,
-    /// Names that are ours, or the client's, in MX records.
+    /// Names that are ours in MX records.
     pub own_names: Vec<Name>,
+    /// The name to give in EHLO, if not the client's own.
+    pub ehlo_name: Option<Name>,
     /// How long each step may take.
     pub timeouts: Timeouts,
 }
@@ -50,8 +53,8 @@ pub struct Connector<R> {
 pub struct Request<'a> {
     /// The recipient's domain.
     pub domain: &'a Name,
-    /// The name to give in EHLO.
-    pub ehlo: &'a str,
+    /// The client's name for itself.
+    pub hello: &'a Hello,
     /// When to give up.
     pub until: Instant,
 }
@@ -89,7 +92,7 @@ impl<R: Resolver> Connector<R> {
 
     async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
-        let here = Here { names: &self.names_here(request.ehlo), seed: fastrand::u64(..) };
+        let here = Here { names: &self.names_here(request.hello), seed: fastrand::u64(..) };
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
@@ -99,7 +102,8 @@ impl<R: Resolver> Connector<R> {
         let addresses = self.dialable(&host).map_err(at_host)?;
         let associations = self.associations(route, &host).await.map_err(|failure| at_host(failure.into()))?;
         let policy = policy::decide(route, &host, associations, self.rule).map_err(|no| at_host(no.into()))?;
-        let dial = Dial { port: self.port, ehlo: request.ehlo, timeouts: &self.timeouts };
+        let ehlo = self.ehlo_name.as_ref().map_or(request.hello.as_str(), Name::as_str);
+        let dial = Dial { port: self.port, ehlo, timeouts: &self.timeouts };
         let mut refusals = Refusals::default();
         for address in addresses {
             let peer = Peer { exchange: exchange.clone(), address };
@@ -155,8 +159,8 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// Names under which the mail would come back to where it is now: ours, and the client's.
-    fn names_here(&self, ehlo: &str) -> Vec<Name> {
-        self.own_names.iter().cloned().chain(Name::parse(ehlo).ok()).collect()
+    fn names_here(&self, hello: &Hello) -> Vec<Name> {
+        self.own_names.iter().chain(&self.ehlo_name).cloned().chain(Name::parse(hello.as_str()).ok()).collect()
     }
 }
 

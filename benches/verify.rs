@@ -1,0 +1,60 @@
+//! What a verdict costs: a digest for DANE-EE, a signature check for each step up for DANE-TA, and what the worst chain
+//! that a peer can send costs before it is refused.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/certificates/mod.rs"]
+mod certificates;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use certificates::{Spec, authority, authority_key, cn, key, subject_key, tlsa};
+use criterion::{Criterion, criterion_group, criterion_main};
+use danelaw::dane::tlsa::Usable;
+use danelaw::dane::verify::{Expectation, References, verify};
+use danelaw::name::Name;
+use rcgen::{KeyPair, PublicKeyData};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+fn expectation(record: &str) -> Expectation {
+    let name = Name::parse("mx.example.com").unwrap();
+    Expectation {
+        usable: Usable::new(name.clone(), vec![record.parse().unwrap()]).unwrap(),
+        references: References::new(name, []),
+    }
+}
+
+/// Authorities of one name that one key signed: every way up looks like the next.
+fn mesh(own: &KeyPair) -> Vec<CertificateDer<'static>> {
+    let keys: Vec<KeyPair> = (0..14).map(|_| key()).collect();
+    let mut chain = vec![Spec { issuer: cn("Mesh"), ..Spec::default() }.issue(own, &keys[0])];
+    for (serial, key) in keys.iter().enumerate() {
+        let extensions = vec![authority(), subject_key(1), authority_key(2)];
+        let spec = Spec { serial: serial as u8, extensions, ..Spec::authority("Mesh", "Mesh") };
+        chain.push(spec.issue(key, &keys[0]));
+    }
+    chain
+}
+
+fn bench(criterion: &mut Criterion) {
+    let [own, inter, root] = [key(), key(), key()];
+    let chain = [
+        Spec { issuer: cn("Inter"), ..Spec::default() }.issue(&own, &inter),
+        Spec::authority("Inter", "Root").issue(&inter, &root),
+        Spec::authority("Root", "Root").issue(&root, &root),
+    ];
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_795_219_200));
+    for (what, numbers, key) in [("DANE-EE", "3 1 1", &own), ("DANE-TA", "2 1 1", &root)] {
+        let expected = expectation(&tlsa(numbers, b"", &key.subject_public_key_info()));
+        assert!(verify(&chain, &expected, now).is_ok());
+        criterion.bench_function(what, |bencher| bencher.iter(|| verify(black_box(&chain), &expected, now)));
+    }
+    let hostile = [mesh(&own), vec![chain[2].clone()]].concat();
+    let expected = expectation(&tlsa("2 1 1", b"", &root.subject_public_key_info()));
+    assert!(verify(&hostile, &expected, now).is_err());
+    criterion.bench_function("hostile", |bencher| bencher.iter(|| verify(black_box(&hostile), &expected, now)));
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
