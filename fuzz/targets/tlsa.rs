@@ -9,6 +9,6 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|rdata: &[u8]| {
     if let Ok(record) = Tlsa::read(&RawTlsa(rdata.to_vec())) {
         let text = record.to_string();
-        assert_eq!(text.parse().as_ref(), Ok(&record), "{text}");
+        assert_eq!(text.parse::<Tlsa>().as_ref(), Ok(&record), "{text}");
     }
 });

@@ -168,11 +168,15 @@ impl Mailbox {
         if local_part.is_empty() {
             return Err(AddressError::LocalPart);
         }
-        match rest.strip_prefix('@') {
-            Some(domain) => Ok(Self { local_part: local_part.to_owned(), domain: RecipientDomain::parse(domain)? }),
-            None if rest.is_empty() => Err(AddressError::NoDomain),
-            None => Err(AddressError::LocalPart),
+        let Some(domain) = rest.strip_prefix('@') else {
+            return Err(if rest.is_empty() { AddressError::NoDomain } else { AddressError::LocalPart });
+        };
+        let mailbox = Self { local_part: local_part.to_owned(), domain: RecipientDomain::parse(domain)? };
+        // A-labels are longer than U-labels, and it is they that have to fit a command line.
+        if mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
+            return Err(AddressError::TooLong);
         }
+        Ok(mailbox)
     }
 }
 
@@ -431,6 +435,10 @@ mod tests {
             assert_eq!(ForwardPath::parse(&path.to_string(), SmtpUtf8::Requested), Ok(path.clone()));
             assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()));
         }
+        // What fits in U-labels need not fit in A-labels.
+        let long = format!("<{}@{}example>", "l".repeat(400), "ü.".repeat(30));
+        assert!(long.len() <= MAX_PATH_OCTETS);
+        assert_eq!(ForwardPath::parse(&long, SmtpUtf8::Requested), Err(AddressError::TooLong));
         for written in ["<a\u{85}b@c.example>", "<\"\\ü\"@c.example>", "<a@b\u{202e}c.example>", "<a@b\u{ff20}c>"] {
             assert!(ForwardPath::parse(written, SmtpUtf8::Requested).is_err(), "{written:?}");
         }

@@ -10,10 +10,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str;
 
-use super::address::{self, AddressError, ForwardPath, ReversePath, SmtpUtf8};
+use super::address::{self, AddressError, ForwardPath, SmtpUtf8};
 use super::line::Line;
 use super::reply::{Code, EnhancedCode, Reply};
 use crate::name::Name;
+
+mod mail;
+
+pub use mail::{Body, Mail, Parameter};
 
 /// A command of SMTP or LMTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,39 +54,6 @@ pub enum Command {
 /// mail depends on it (§4.1.4 forbids to refuse one over this), so other characters are replaced by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello(String);
-
-/// The argument of MAIL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mail {
-    /// Whom to tell of a failure.
-    pub reverse_path: ReversePath,
-    /// The size the client declares (RFC 1870 §5). Numbers beyond 64 bits are [`u64::MAX`]: too big for anybody.
-    pub size: Option<u64>,
-    /// What the client declares the message to be.
-    pub body: Option<Body>,
-    /// Whether the transaction is an internationalised one.
-    pub smtp_utf8: SmtpUtf8,
-}
-
-/// The value of BODY (RFC 6152 §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// `7BIT`: ASCII only.
-    SevenBit,
-    /// `8BITMIME`: octets above 127 may occur.
-    EightBitMime,
-}
-
-/// The parameters of MAIL that we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parameter {
-    /// SIZE (RFC 1870).
-    Size,
-    /// BODY (RFC 6152).
-    Body,
-    /// SMTPUTF8 (RFC 6531).
-    SmtpUtf8,
-}
 
 /// Why a line is no command that we can carry out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -275,80 +246,11 @@ impl From<IpAddr> for Hello {
     }
 }
 
-impl Mail {
-    /// A transaction of `reverse_path` that declares nothing.
-    pub fn new(reverse_path: ReversePath) -> Self {
-        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent }
-    }
-
-    fn parse(argument: &str) -> Result<Self, CommandError> {
-        let text = after_keyword(argument, "FROM:").ok_or(CommandError::NoFrom)?;
-        let (path, parameters) = address::split_path(text).map_err(CommandError::ReversePath)?;
-        let mut mail = Self::new(ReversePath::Null);
-        for parameter in split_parameters(parameters)? {
-            mail.set(parameter)?;
-        }
-        // The parameters come first: they say whether the address may hold UTF-8.
-        mail.reverse_path = ReversePath::parse(path, mail.smtp_utf8).map_err(CommandError::ReversePath)?;
-        Ok(mail)
-    }
-
-    fn set(&mut self, (keyword, value): (&str, Option<&str>)) -> Result<(), CommandError> {
-        let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
-        let bad_value = CommandError::ParameterValue(parameter);
-        let is_duplicate = match parameter {
-            Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
-            Parameter::Body => self.body.replace(value.and_then(Body::parse).ok_or(bad_value)?).is_some(),
-            // RFC 6531 §3.4: it has no value.
-            Parameter::SmtpUtf8 if value.is_some() => return Err(bad_value),
-            Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
-        };
-        if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
-    }
-}
-
-impl Parameter {
-    const ALL: [Self; 3] = [Self::Size, Self::Body, Self::SmtpUtf8];
-
-    fn parse(keyword: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
-    }
-
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::Size => "SIZE",
-            Self::Body => "BODY",
-            Self::SmtpUtf8 => "SMTPUTF8",
-        }
-    }
-}
-
-impl Body {
-    const ALL: [Self; 2] = [Self::SevenBit, Self::EightBitMime];
-
-    fn parse(value: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|body| body.keyword().eq_ignore_ascii_case(value))
-    }
-
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::SevenBit => "7BIT",
-            Self::EightBitMime => "8BITMIME",
-        }
-    }
-}
-
-/// RFC 1870 §3: 1 to 20 digits.
-fn parse_size(value: &str) -> Option<u64> {
-    let wellformed = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
-    wellformed.then(|| value.parse().unwrap_or(u64::MAX))
-}
-
 /// RCPT takes no parameters: DSN, whose they are, is not offered (RFC 3461 §4).
 fn parse_rcpt(argument: &str) -> Result<ForwardPath, CommandError> {
     let text = after_keyword(argument, "TO:").ok_or(CommandError::NoTo)?;
     let (path, parameters) = address::split_path(text).map_err(CommandError::ForwardPath)?;
-    if !split_parameters(parameters)?.is_empty() {
+    if !mail::split_parameters(parameters)?.is_empty() {
         return Err(CommandError::UnknownParameter);
     }
     ForwardPath::parse(path, SmtpUtf8::Requested).map_err(CommandError::ForwardPath)
@@ -358,27 +260,6 @@ fn parse_rcpt(argument: &str) -> Result<ForwardPath, CommandError> {
 fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (word, rest) = argument.split_at_checked(keyword.len())?;
     word.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
-}
-
-/// The `esmtp-param`s of RFC 5321 §4.1.2: each with a blank before it, as keyword and value.
-fn split_parameters(text: &str) -> Result<Vec<(&str, Option<&str>)>, CommandError> {
-    if !text.is_empty() && !text.starts_with(' ') {
-        return Err(CommandError::MalformedParameter);
-    }
-    text.split(' ').filter(|word| !word.is_empty()).map(split_parameter).collect()
-}
-
-fn split_parameter(word: &str) -> Result<(&str, Option<&str>), CommandError> {
-    let (keyword, value) = match word.split_once('=') {
-        Some((keyword, value)) => (keyword, Some(value)),
-        None => (word, None),
-    };
-    let is_keyword = !keyword.starts_with('-')
-        && !keyword.is_empty()
-        && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
-    // RFC 5321 §4.1.2 `esmtp-value`: not empty, no blank, no "=".
-    let is_value = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
-    if is_keyword && is_value { Ok((keyword, value)) } else { Err(CommandError::MalformedParameter) }
 }
 
 impl fmt::Display for Command {
@@ -404,28 +285,6 @@ impl fmt::Display for Command {
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Mail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.reverse_path, f)?;
-        if let Some(size) = self.size {
-            write!(f, " SIZE={size}")?;
-        }
-        if let Some(body) = self.body {
-            write!(f, " BODY={}", body.keyword())?;
-        }
-        match self.smtp_utf8 {
-            SmtpUtf8::Absent => Ok(()),
-            SmtpUtf8::Requested => f.write_str(" SMTPUTF8"),
-        }
-    }
-}
-
-impl fmt::Display for Parameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.keyword())
     }
 }
 
@@ -507,7 +366,8 @@ mod tests {
             ("MAIL FROM:<a>", "501 5.1.7 bad sender address: the address has no domain"),
             (
                 "RCPT TO:<a@b@c>",
-                "501 5.1.3 bad recipient address: the domain is malformed: it has a character outside letters, digits, '-' and '_'",
+                "501 5.1.3 bad recipient address: the domain is malformed: \
+                 it has a character outside letters, digits, '-' and '_'",
             ),
             // I29.
             ("RCPT TO:<>", "501 5.1.3 bad recipient address: a recipient is needed"),

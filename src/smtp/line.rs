@@ -170,7 +170,10 @@ mod tests {
         /// where the reads cut the stream makes no difference.
         #[test]
         fn pieces_give_the_same_lines(
-            pieces in prop::collection::vec(prop::collection::vec(prop::sample::select(b"\r\nab".as_slice()), 0..6), 0..12),
+            pieces in prop::collection::vec(
+                prop::collection::vec(prop::sample::select(b"\r\nab".as_slice()), 0..6),
+                0..12,
+            ),
         ) {
             let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
             let whole = pieces.concat();

@@ -232,7 +232,9 @@ mod tests {
         #[test]
         fn pieces_give_the_same_replies(
             words in prop::collection::vec(
-                prop::sample::select(vec!["250", "-", " ", "\r\n", "\r", "\n", "5.1.1", "550", "ok", "250 2.0.0 a\r\n", "550-5.1.1 x\r\n"]),
+                prop::sample::select(vec![
+                    "250", "-", " ", "\r\n", "\r", "\n", "5.1.1", "550", "ok", "250 2.0.0 a\r\n", "550-5.1.1 x\r\n",
+                ]),
                 0..16,
             ),
             cut in 0usize..80,

@@ -1,0 +1,151 @@
+//! The argument of MAIL, and the parameters of extensions (RFC 5321 §4.1.1.2, §4.1.1.11, §4.1.2).
+
+use std::fmt;
+
+use super::{CommandError, after_keyword};
+use crate::smtp::address::{self, ReversePath, SmtpUtf8};
+
+/// The argument of MAIL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Whom to tell of a failure.
+    pub reverse_path: ReversePath,
+    /// The size the client declares (RFC 1870 §5). Numbers beyond 64 bits are [`u64::MAX`]: too big for anybody.
+    pub size: Option<u64>,
+    /// What the client declares the message to be.
+    pub body: Option<Body>,
+    /// Whether the transaction is an internationalised one.
+    pub smtp_utf8: SmtpUtf8,
+}
+
+/// The value of BODY (RFC 6152 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// `7BIT`: ASCII only.
+    SevenBit,
+    /// `8BITMIME`: octets above 127 may occur.
+    EightBitMime,
+}
+
+/// The parameters of MAIL that we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parameter {
+    /// SIZE (RFC 1870).
+    Size,
+    /// BODY (RFC 6152).
+    Body,
+    /// SMTPUTF8 (RFC 6531).
+    SmtpUtf8,
+}
+
+impl Mail {
+    /// A transaction of `reverse_path` that declares nothing.
+    pub fn new(reverse_path: ReversePath) -> Self {
+        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent }
+    }
+
+    pub(super) fn parse(argument: &str) -> Result<Self, CommandError> {
+        let text = after_keyword(argument, "FROM:").ok_or(CommandError::NoFrom)?;
+        let (path, parameters) = address::split_path(text).map_err(CommandError::ReversePath)?;
+        let mut mail = Self::new(ReversePath::Null);
+        for parameter in split_parameters(parameters)? {
+            mail.set(parameter)?;
+        }
+        // The parameters come first: they say whether the address may hold UTF-8.
+        mail.reverse_path = ReversePath::parse(path, mail.smtp_utf8).map_err(CommandError::ReversePath)?;
+        Ok(mail)
+    }
+
+    fn set(&mut self, (keyword, value): (&str, Option<&str>)) -> Result<(), CommandError> {
+        let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
+        let bad_value = CommandError::ParameterValue(parameter);
+        let is_duplicate = match parameter {
+            Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
+            Parameter::Body => self.body.replace(value.and_then(Body::parse).ok_or(bad_value)?).is_some(),
+            // RFC 6531 §3.4: it has no value.
+            Parameter::SmtpUtf8 if value.is_some() => return Err(bad_value),
+            Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
+        };
+        if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
+    }
+}
+
+impl Parameter {
+    const ALL: [Self; 3] = [Self::Size, Self::Body, Self::SmtpUtf8];
+
+    fn parse(keyword: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
+    }
+
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::Size => "SIZE",
+            Self::Body => "BODY",
+            Self::SmtpUtf8 => "SMTPUTF8",
+        }
+    }
+}
+
+impl Body {
+    const ALL: [Self; 2] = [Self::SevenBit, Self::EightBitMime];
+
+    fn parse(value: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|body| body.keyword().eq_ignore_ascii_case(value))
+    }
+
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBitMime => "8BITMIME",
+        }
+    }
+}
+
+/// RFC 1870 §3: 1 to 20 digits.
+fn parse_size(value: &str) -> Option<u64> {
+    let wellformed = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
+    wellformed.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+/// The `esmtp-param`s of RFC 5321 §4.1.2: each with a blank before it, as keyword and value.
+pub(super) fn split_parameters(text: &str) -> Result<Vec<(&str, Option<&str>)>, CommandError> {
+    if !text.is_empty() && !text.starts_with(' ') {
+        return Err(CommandError::MalformedParameter);
+    }
+    text.split(' ').filter(|word| !word.is_empty()).map(split_parameter).collect()
+}
+
+fn split_parameter(word: &str) -> Result<(&str, Option<&str>), CommandError> {
+    let (keyword, value) = match word.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (word, None),
+    };
+    let is_keyword = !keyword.starts_with('-')
+        && !keyword.is_empty()
+        && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    // RFC 5321 §4.1.2 `esmtp-value`: not empty, no blank, no "=".
+    let is_value = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
+    if is_keyword && is_value { Ok((keyword, value)) } else { Err(CommandError::MalformedParameter) }
+}
+
+impl fmt::Display for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.reverse_path, f)?;
+        if let Some(size) = self.size {
+            write!(f, " SIZE={size}")?;
+        }
+        if let Some(body) = self.body {
+            write!(f, " BODY={}", body.keyword())?;
+        }
+        match self.smtp_utf8 {
+            SmtpUtf8::Absent => Ok(()),
+            SmtpUtf8::Requested => f.write_str(" SMTPUTF8"),
+        }
+    }
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.keyword())
+    }
+}
