@@ -34,7 +34,7 @@ async fn refused(scenario: Scenario, reply: &str) -> Lab {
 async fn delivered(scenario: Scenario, index: usize) -> Lab {
     let lab = scenario.start().await;
     let answers = lab.send().await;
-    assert!(answers.last().starts_with("250 2.0.0 mx"), "{answers:?}");
+    assert!(answers.last().starts_with("250 2.0.0 "), "{answers:?}");
     for (at, seen) in lab.seen.iter().enumerate() {
         assert_eq!(seen.messages().len(), usize::from(at == index), "exchange {at}: {seen:?}");
         assert!(seen.clear().iter().all(|line| line.starts_with("EHLO ") || line == "STARTTLS" || line == "QUIT"));

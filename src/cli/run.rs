@@ -56,8 +56,7 @@ fn start(config: &Config) -> Result<(), Failed> {
 }
 
 fn init_log(log: &Log) -> Result<(), Failed> {
-    // The DNS library reports each oddity of each reply with the reply in full; what matters of it is in our events.
-    let filter = EnvFilter::try_new(format!("hickory_net=off,hickory_proto=off,hickory_resolver=off,{}", log.filter))
+    let filter = EnvFilter::try_new(format!("{},{}", validating::QUIET, log.filter))
         .map_err(|error| Failed::config(format!("log.filter: {error}")))?;
     let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {

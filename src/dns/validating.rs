@@ -42,6 +42,10 @@ use super::reply::{Data, LibraryVerdict, Reply, Rtype};
 use super::{Answer, Failure, FailureReason, Host, HostLookup, Lookup, Mx, RawTlsa, Resolver, Security};
 use crate::name::Name;
 
+/// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a stranger's
+/// zone could fill the log. What matters of it is in our own events.
+pub const QUIET: &str = "hickory_net=off,hickory_proto=off,hickory_resolver=off";
+
 /// More MX records than this are a failure.
 const MAX_MX: usize = 200;
 /// More addresses of one family than this are a failure.
