@@ -68,6 +68,10 @@ format = "json"
         let log = directory.join("danelaw.log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));
         command.arg("--config").arg(&file);
+        // The environment is configuration too, and whose it is nobody knows.
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DANELAW_")) {
+            command.env_remove(variable);
+        }
         let mut danelaw = Self { daemon: Daemon::start("danelaw", &mut command, &log), log };
         eventually("danelaw to listen", || {
             danelaw.daemon.assert_running();
