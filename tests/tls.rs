@@ -123,7 +123,7 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
             for numbers in ["3 0 0", "3 0 1", "3 0 2", "3 1 0", "3 1 1", "3 1 2"] {
                 let record = tlsa(numbers, &certificate, &own.subject_public_key_info());
                 let chain = [certificate.clone()];
-                let protection = shake(server(version, &chain, &own), &dane(&[record.clone()])).await;
+                let protection = shake(server(version, &chain, &own), &dane(std::slice::from_ref(&record))).await;
                 let protection = protection.unwrap_or_else(|why| panic!("{what} {numbers} {version:?}: {why}"));
                 let Authentication::Verified(matched) = protection.authentication() else { panic!("{protection:?}") };
                 assert_eq!((matched.record.to_string(), matched.depth), (record, 0), "{what}");
@@ -179,7 +179,7 @@ async fn a_copied_certificate_is_refused() {
     let (chain, [own, _, root]) = chain(Spec::default());
     let records = ["3 1 1", "3 0 1"].map(|numbers| tlsa(numbers, &chain[0], &own.subject_public_key_info()));
     let anchor = tlsa("2 1 1", &chain[2], &root.subject_public_key_info());
-    let expected = expectation(&[anchor.clone()]);
+    let expected = expectation(std::slice::from_ref(&anchor));
     let policies = [dane(&records), dane(&[anchor]), TlsPolicy::HalfDane(expected), encrypt()];
     for version in BOTH {
         for policy in &policies {
