@@ -16,8 +16,8 @@ use futures_util::stream::{self, Stream};
 use hickory_resolver::NameServerPool;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Record, RecordType};
 use tokio::sync::Semaphore;
 
@@ -60,7 +60,7 @@ impl Upstream {
         };
         let reply = reply.map(|response| relevant(response, &query));
         self.remember(&query, &reply);
-        reply
+        tolerant(reply, &query)
     }
 
     fn recall(&self, query: &Query) -> Option<Exchange> {
@@ -90,16 +90,38 @@ impl DnsHandle for Upstream {
     }
 }
 
-/// Leaves out what is never used: additional records, and authority records that deny nothing. Each of their sets
-/// would be validated, at the price of several questions, and then ignored.
+/// Leaves out what is never used, each set of which would be validated at the price of several questions: additional
+/// records, authority records that deny nothing, and answers about names further down a chain of aliases, which are
+/// asked for afresh. Answers that are all about something else stay: the reply must not look empty.
 fn relevant(mut response: DnsResponse, query: &Query) -> DnsResponse {
     response.additionals.clear();
+    if response.answers.iter().any(|record| answers(record, query) && record.record_type() != RecordType::RRSIG) {
+        response.answers.retain(|record| answers(record, query));
+    }
     if query.query_type() != RecordType::NS {
         response.authorities.retain(|record| {
             matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
         });
     }
     response
+}
+
+/// Whether a record is at the asked name, or is a DNAME above it (RFC 6672 §3.2) or a signature up there.
+fn answers(record: &Record, query: &Query) -> bool {
+    let redirects = matches!(record.record_type(), RecordType::DNAME | RecordType::RRSIG);
+    record.name == query.name || redirects && record.name.zone_of(&query.name)
+}
+
+/// The validator looks for the cut above an unsigned name by asking for NS records from that name upwards, and believes
+/// the unsigned replies just as far as to look further up where there are none. Servers that know only addresses fail
+/// on such questions, which says as little as "none".
+fn tolerant(reply: Exchange, query: &Query) -> Exchange {
+    match reply {
+        Err(_) if query.query_type() == RecordType::NS => {
+            Err(NoRecords::new(query.clone(), ResponseCode::NoError).into())
+        }
+        other => other,
+    }
 }
 
 /// How long a reply is remembered; `None` for anything but keys, delegations and their denials.
