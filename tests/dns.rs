@@ -634,6 +634,25 @@ async fn a19_a_healed_zone_is_seen_at_once() {
 }
 
 #[tokio::test]
+async fn a18_lookups_are_remembered_if_the_ttl_allows() {
+    let asked_again = |tree: Tree, owner: &'static str| async move {
+        let lab = tree.start().await;
+        let dns = resolver(&lab).remembering();
+        let first = dns.tlsa(&name(owner)).await;
+        let asked = lab.asked().len();
+        assert_eq!(dns.tlsa(&name(owner)).await, first);
+        lab.asked().len() > asked
+    };
+    let missing = "_26._tcp.mx.plain.test";
+    for owner in [OWNER, missing] {
+        assert!(!asked_again(tree(), owner).await, "{owner}");
+        assert!(asked_again(tree().ttl(0), owner).await, "{owner}");
+    }
+    // A failure is remembered as a failure.
+    assert!(!asked_again(tree().fault(OWNER, "TLSA", Fault::Stripped), OWNER).await);
+}
+
+#[tokio::test]
 async fn a2_servers_that_do_not_carry_dnssec_are_found_out() {
     for fault in [Fault::Stripped, Fault::Rcode(ResponseCode::Refused), Fault::Empty, Fault::Drop] {
         let lab = tree().fault(".", "SOA", fault).start().await;

@@ -7,9 +7,8 @@
 //! The library's own memory of finished validations is switched off in exchange. It finds a verdict by 64 bits of an
 //! unkeyed hash of the records, and a verdict should rest on more than that.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
@@ -20,6 +19,8 @@ use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Record, RecordType};
 use tokio::sync::Semaphore;
+
+use super::super::cache::{Cache, Lasting};
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
@@ -40,17 +41,17 @@ type Exchange = Result<DnsResponse, NetError>;
 pub(super) struct Upstream {
     pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
     permits: Arc<Semaphore>,
-    memory: Arc<Mutex<HashMap<Query, (Instant, Exchange)>>>,
+    memory: Arc<Cache<Query, Exchange>>,
 }
 
 impl Upstream {
     pub(super) fn new(pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>) -> Self {
-        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::default() }
+        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::new(Cache::new(MEMORY)) }
     }
 
     async fn exchange(self, request: DnsRequest) -> Exchange {
         let query = request.queries.first().cloned().ok_or(NetError::Message("a request without a question"))?;
-        if let Some(remembered) = self.recall(&query) {
+        if let Some(remembered) = self.memory.get(&query, Instant::now()) {
             return remembered;
         }
         let reply = {
@@ -59,25 +60,10 @@ impl Upstream {
             self.pool.send(request).first_answer().await
         };
         let reply = reply.map(|response| relevant(response, &query));
-        self.remember(&query, &reply);
+        if let Some(ttl) = memory_ttl(&query, &reply) {
+            self.memory.put(query.clone(), Lasting { value: reply.clone(), ttl }, Instant::now());
+        }
         tolerant(reply, &query)
-    }
-
-    fn recall(&self, query: &Query) -> Option<Exchange> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.get(query).filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
-    }
-
-    fn remember(&self, query: &Query, reply: &Exchange) {
-        let Some(ttl) = memory_ttl(query, reply) else { return };
-        let now = Instant::now();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() >= MEMORY {
-            memory.retain(|_, (until, _)| now < *until);
-        }
-        if memory.len() < MEMORY {
-            memory.insert(query.clone(), (now + ttl, reply.clone()));
-        }
     }
 }
 
