@@ -17,7 +17,8 @@ use danelaw::dns::validating::{Settings, SetupError, Validating};
 use danelaw::dns::{Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::rdata::NULL;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use lab::{DnsLab, Fault, Tree};
 
 use Security::{Insecure, Secure};
@@ -189,6 +190,14 @@ async fn a21_many_nsec3_iterations_stay_secure_or_fail() {
     let lab = tree().nsec3("many.test", 120).nsec3("more.test", 501).start().await;
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.many.test").await, Ok((Secure, "no name")));
     assert!(tlsa_end(&lab, "_25._tcp.mx.more.test").await.is_err());
+}
+
+#[tokio::test]
+async fn servers_that_know_only_addresses_are_borne_with() {
+    for fault in [Fault::Rcode(ResponseCode::ServFail), Fault::Rcode(ResponseCode::NotImp), Fault::Drop] {
+        let lab = tree().fault("mx.plain.test", "NS", fault.clone()).fault("mx.plain.test", "DS", fault).start().await;
+        assert_eq!(host(&lab, "mx.plain.test").await.security(), Insecure);
+    }
 }
 
 #[tokio::test]
@@ -380,8 +389,9 @@ fn forgeries() -> Vec<(&'static str, Fault)> {
 
 #[tokio::test]
 async fn a7_a10_a23_forged_replies_are_failures() {
+    let lab = tree().start().await;
     for (what, fault) in forgeries() {
-        let lab = tree().fault(OWNER, "TLSA", fault).start().await;
+        lab.set_fault(OWNER, "TLSA", fault);
         assert!(tlsa_end(&lab, OWNER).await.is_err(), "{what}");
     }
 }
@@ -420,44 +430,41 @@ async fn s2_an_alias_without_records_at_its_end_is_not_none() {
     assert!(tlsa_end(&lab, owner).await.is_err());
 }
 
-/// A reply to `asked`, by which a zone that has DANE would pass for unsigned.
-fn downgrade(asked: &'static str, cut: &'static str, denial: Fault) -> Tree {
-    tree()
-        .fault(OWNER, "TLSA", Fault::Denial(ResponseCode::NoError, asked))
-        .fault(cut, "NS", Fault::Answer(vec![(cut, "NS", "ns.evil.test")]))
-        .fault(cut, "DS", denial)
-}
-
 #[tokio::test]
 async fn a41_an_unsigned_delegation_must_be_proven_at_its_own_name() {
     let none = ResponseCode::NoError;
-    for cut in ["sec.test", "mx.sec.test", "_tcp.mx.sec.test", OWNER] {
+    let lab = tree().start().await;
+    for cut in ["sec.test", "_tcp.mx.sec.test", OWNER] {
+        // The reply is unsigned, and the questions that it leads to say that the zone is.
+        lab.set_fault(cut, "NS", Fault::Answer(vec![(cut, "NS", "ns.evil.test")]));
         for (what, denial) in [
             ("an unsigned denial", Fault::Denial(none, "test")),
             ("a denial of an unsigned zone", Fault::Denial(none, "plain.test")),
             ("nothing", Fault::Empty),
-            // The parent has signed records that opt unsigned delegations out, and some of them has a hash range that
+            // The parent has signed records that opt unsigned delegations out, and one of them has a hash range that
             // a deeper name falls into. They speak of names right below the parent only.
             ("an opt-out record of the parent", Fault::DeniedBy("test")),
             ("the denial of an unsigned sibling", Fault::ReplyTo("plain.test", "DS")),
             ("the denial of a name that does not exist", Fault::ReplyTo("nothing.test", "DS")),
             ("a record of the zone itself", Fault::DeniedBy("sec.test")),
-            ("forged DS records", Fault::Answer(vec![])),
         ] {
-            for soa in ["sec.test", OWNER] {
-                let lab = downgrade(soa, cut, denial.clone()).start().await;
-                assert!(tlsa_end(&lab, OWNER).await.is_err(), "{what} at {cut}, SOA {soa}");
-                lab.set_fault(OWNER, "TLSA", Fault::Stripped);
-                assert!(tlsa_end(&lab, OWNER).await.is_err(), "{what} at {cut}, stripped");
+            lab.set_fault(cut, "DS", denial);
+            for unsigned in [Fault::Denial(none, OWNER), Fault::Stripped] {
+                lab.set_fault(OWNER, "TLSA", unsigned);
+                assert!(tlsa_end(&lab, OWNER).await.is_err(), "{what} at {cut}");
             }
         }
+        lab.clear_fault(cut, "NS");
+        lab.clear_fault(cut, "DS");
     }
 }
 
 #[tokio::test]
 async fn a41_an_unsigned_address_in_a_signed_zone_is_a_failure() {
     for cut in ["sec.test", "mx.sec.test"] {
-        let lab = downgrade("sec.test", cut, Fault::DeniedBy("test"))
+        let lab = tree()
+            .fault(cut, "NS", Fault::Answer(vec![(cut, "NS", "ns.evil.test")]))
+            .fault(cut, "DS", Fault::DeniedBy("test"))
             .fault("mx.sec.test", "A", Fault::Answer(vec![("mx.sec.test", "A", "192.0.2.66")]))
             .fault("mx.sec.test", "AAAA", Fault::Denial(ResponseCode::NoError, "mx.sec.test"))
             .start()
@@ -554,6 +561,13 @@ async fn below_an_island_nothing_is_known() {
 }
 
 #[tokio::test]
+async fn records_that_cannot_be_read_are_a_failure() {
+    let short = RData::Unknown { code: RecordType::TLSA, rdata: NULL::with(vec![3, 1]) };
+    let lab = tree().rdata("_25._tcp.a.sec.test", short).start().await;
+    assert!(tlsa_end(&lab, "_25._tcp.a.sec.test").await.is_err());
+}
+
+#[tokio::test]
 async fn a49_more_records_than_the_cap_are_a_failure() {
     let many = (0..101).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
     let many = (0..101).fold(many, |tree, i| tree.a("many.sec.test", &format!("192.0.2.{i}")));
@@ -617,6 +631,25 @@ async fn a19_a_healed_zone_is_seen_at_once() {
     assert!(dns.tlsa(&name(OWNER)).await.is_err());
     lab.clear_fault(OWNER, "TLSA");
     assert_eq!(dns.tlsa(&name(OWNER)).await.unwrap().security(), Secure);
+}
+
+#[tokio::test]
+async fn a18_lookups_are_remembered_if_the_ttl_allows() {
+    let asked_again = |tree: Tree, owner: &'static str| async move {
+        let lab = tree.start().await;
+        let dns = resolver(&lab).remembering();
+        let first = dns.tlsa(&name(owner)).await;
+        let asked = lab.asked().len();
+        assert_eq!(dns.tlsa(&name(owner)).await, first);
+        lab.asked().len() > asked
+    };
+    let missing = "_26._tcp.mx.plain.test";
+    for owner in [OWNER, missing] {
+        assert!(!asked_again(tree(), owner).await, "{owner}");
+        assert!(asked_again(tree().ttl(0), owner).await, "{owner}");
+    }
+    // A failure is remembered as a failure.
+    assert!(!asked_again(tree().fault(OWNER, "TLSA", Fault::Stripped), OWNER).await);
 }
 
 #[tokio::test]

@@ -215,6 +215,8 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::super::denial::tests::{Zone, name, toy_hash};
@@ -258,11 +260,11 @@ mod tests {
     }
 
     fn answer(answers: Vec<RrSet>) -> Reply {
-        Reply { rcode: Rcode::NoError, verdict: LibraryVerdict::Accepted, answers, authorities: vec![] }
+        Reply { authorities: vec![], answers, ..denied(Rcode::NoError, vec![]) }
     }
 
     fn denied(rcode: Rcode, authorities: Vec<RrSet>) -> Reply {
-        Reply { rcode, verdict: LibraryVerdict::Accepted, answers: vec![], authorities }
+        Reply { rcode, verdict: LibraryVerdict::Accepted, answers: vec![], authorities, ttl: Duration::ZERO }
     }
 
     fn judged(reply: &Reply) -> Result<Hop, FailureReason> {
@@ -501,10 +503,9 @@ mod tests {
         let authorities = (prop::collection::vec(any_set(), 0..2), prop::option::of(any_denial()))
             .prop_map(|(sets, denial)| [sets, denial.unwrap_or_default()].concat());
         (rcode, verdict, answers, authorities).prop_map(|(rcode, verdict, answers, authorities)| Reply {
-            rcode,
             verdict,
             answers,
-            authorities,
+            ..denied(rcode, authorities)
         })
     }
 

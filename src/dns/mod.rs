@@ -8,6 +8,7 @@
 //!
 //! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port.
 
+mod cache;
 mod canonical;
 mod denial;
 mod hops;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::canonical::CanonicalName;
 use super::{Mx, RawTlsa};
@@ -171,4 +172,6 @@ pub(super) struct Reply {
     pub(super) verdict: LibraryVerdict,
     pub(super) answers: Vec<RrSet>,
     pub(super) authorities: Vec<RrSet>,
+    /// The least TTL of all these records, for a denial also that of RFC 2308 §5; nothing where there are none.
+    pub(super) ttl: Duration,
 }

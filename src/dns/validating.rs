@@ -19,6 +19,7 @@ mod upstream;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
@@ -36,6 +37,7 @@ pub use super::setup::{Settings, SetupError, system_servers};
 
 use self::convert::{failure, library_name, nsec3_hash};
 use self::upstream::{MAX_ACTIVE_REQUESTS, Upstream};
+use super::cache::{Cache, Lasting};
 use super::denial::Denied;
 use super::hops::{Chain, Hop, Question, Status, judge, unsigned_delegation};
 use super::reply::{Data, LibraryVerdict, Reply, Rtype};
@@ -53,11 +55,22 @@ const MAX_ADDRESSES: usize = 100;
 /// More TLSA records than this are a failure, and never "absent".
 const MAX_TLSA: usize = 100;
 
+/// How many lookups are remembered, once [`Validating::remembering`] asks for it.
+const MEMORY: usize = 4096;
+/// How long an answer is remembered at most.
+const MAX_TTL: Duration = Duration::from_secs(3600);
+/// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
+const FAILURE_TTL: Duration = Duration::from_secs(10);
+
+/// How a lookup ended.
+type Found = Result<Lookup<Data>, FailureReason>;
+
 /// A resolver that trusts nothing but signatures.
 #[derive(Clone)]
 pub struct Validating {
     handle: DnssecDnsHandle<Upstream>,
-    deadline: std::time::Duration,
+    deadline: Duration,
+    memory: Arc<Cache<(Name, Rtype), Found>>,
     /// Whose last clone goes takes the library's background tasks along.
     _runtime: TokioRuntimeProvider,
 }
@@ -89,7 +102,13 @@ impl Validating {
             .validation_cache_size(0)
             // The library calls a zone insecure between its two limits. Between equal limits there is nothing.
             .nsec3_iteration_limits(Some(super::denial::MAX_ITERATIONS), Some(super::denial::MAX_ITERATIONS));
-        Ok(Self { handle, deadline: settings.deadline, _runtime: runtime })
+        Ok(Self { handle, deadline: settings.deadline, memory: Arc::new(Cache::new(0)), _runtime: runtime })
+    }
+
+    /// The same resolver with a memory of finished lookups, each for as long as its records allow.
+    #[must_use]
+    pub fn remembering(self) -> Self {
+        Self { memory: Arc::new(Cache::new(MEMORY)), ..self }
     }
 
     /// Whether these servers can carry DNSSEC at all: the root's own SOA record must come out secure (RFC 7672 §2.1.1
@@ -105,21 +124,31 @@ impl Validating {
         }
     }
 
-    /// Asks for one type, following aliases, within the deadline.
+    /// Asks for one type, following aliases, within the deadline; or remembers.
     async fn find(&self, name: &Name, rtype: Rtype) -> Result<Lookup<Data>, Failure> {
-        let lookup = tokio::time::timeout(self.deadline, self.follow(name, rtype));
-        lookup.await.unwrap_or(Err(FailureReason::Timeout)).map_err(failed(name, rtype))
+        let key = (name.clone(), rtype);
+        if let Some(found) = self.memory.get(&key, Instant::now()) {
+            return found.map_err(failed(name, rtype));
+        }
+        let mut ttl = MAX_TTL;
+        let found = tokio::time::timeout(self.deadline, self.follow(&key, &mut ttl)).await;
+        let found = found.unwrap_or(Err(FailureReason::Timeout));
+        let ttl = if found.is_ok() { ttl } else { FAILURE_TTL };
+        self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        found.map_err(failed(name, rtype))
     }
 
-    async fn follow(&self, asked: &Name, rtype: Rtype) -> Result<Lookup<Data>, FailureReason> {
+    /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
+    async fn follow(&self, (asked, rtype): &(Name, Rtype), ttl: &mut Duration) -> Found {
         let mut chain = Chain::new(asked.into());
         loop {
-            let question = Question { name: chain.next.clone(), rtype };
+            let question = Question { name: chain.next.clone(), rtype: *rtype };
             let reply = self.ask(&question).await?;
+            *ttl = reply.ttl.min(*ttl);
             let (answer, status) = match judge(&question, &reply, nsec3_hash)? {
                 Hop::Alias(target, status) => {
                     // RFC 7672 §2.1.3: a chain fails as a whole, and each link has a status of its own.
-                    let security = self.settle(status).await?;
+                    let security = self.settle(status, ttl).await?;
                     chain.follow(target, security)?;
                     continue;
                 }
@@ -127,7 +156,7 @@ impl Validating {
                 Hop::Denied(Denied::NoData, status) => (Answer::NoData, status),
                 Hop::Denied(Denied::NxDomain, status) => (Answer::NxDomain, status),
             };
-            let end = self.settle(status).await?;
+            let end = self.settle(status, ttl).await?;
             return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer });
         }
     }
@@ -151,7 +180,7 @@ impl Validating {
 
     /// Turns a claim of insecurity into knowledge: finds the ancestor, top down, that a signed parent delegates
     /// unsigned (RFC 4035 §4.3, §5.2).
-    async fn settle(&self, status: Status) -> Result<Security, FailureReason> {
+    async fn settle(&self, status: Status, ttl: &mut Duration) -> Result<Security, FailureReason> {
         let claimed = match status {
             Status::Proven(security) => return Ok(security),
             Status::Claimed(name) => name,
@@ -159,6 +188,7 @@ impl Validating {
         for depth in 1..=claimed.depth() {
             let question = Question { name: claimed.ancestor(depth), rtype: Rtype::DS };
             let reply = self.ask(&question).await?;
+            *ttl = reply.ttl.min(*ttl);
             if unsigned_delegation(&question.name, &reply, nsec3_hash)? {
                 return Ok(Security::Insecure);
             }

@@ -38,6 +38,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
+/// The TTL in the zones. What is sent may be less, as with any resolver.
 const TTL: u32 = 300;
 const SALT: &[u8] = &[0xab, 0xcd];
 
@@ -107,12 +108,13 @@ pub(crate) struct Tree {
     zones: BTreeMap<Name, Signing>,
     records: Vec<(Name, RData)>,
     faults: HashMap<(Name, RecordType), Fault>,
+    ttl: u32,
 }
 
 impl Tree {
     /// The root and `test.`, both signed, with NSEC.
     pub(crate) fn new() -> Self {
-        let tree = Self { zones: BTreeMap::new(), records: Vec::new(), faults: HashMap::new() };
+        let tree = Self { zones: BTreeMap::new(), records: Vec::new(), faults: HashMap::new(), ttl: TTL };
         tree.secure(".").secure("test")
     }
 
@@ -149,6 +151,11 @@ impl Tree {
     /// A zone whose DS record is of an unknown algorithm.
     pub(crate) fn unknown_algorithm(self, apex: &str) -> Self {
         self.zone(apex, Signing::UnknownAlgorithm)
+    }
+
+    /// The TTL of every record that is sent; 300 unless this is called, and never more.
+    pub(crate) fn ttl(self, seconds: u32) -> Self {
+        Self { ttl: seconds, ..self }
     }
 
     /// Any record.
@@ -264,6 +271,7 @@ struct Zone {
 struct Server {
     zones: BTreeMap<Name, Zone>,
     faults: Mutex<HashMap<(Name, RecordType), Fault>>,
+    ttl: u32,
     asked: Mutex<Vec<String>>,
 }
 
@@ -283,7 +291,7 @@ impl Server {
             let apex = zone_of(&tree.zones, &owner);
             zones.get_mut(&apex).unwrap().add(&owner, rdata);
         }
-        Self { zones, faults: Mutex::new(tree.faults), asked: Mutex::default() }
+        Self { zones, faults: Mutex::new(tree.faults), ttl: tree.ttl, asked: Mutex::default() }
     }
 
     /// The reply to a request, unless none is sent.
@@ -293,6 +301,9 @@ impl Server {
         let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
         self.asked.lock().unwrap().push(asked);
         let mut reply = self.genuine(&owner, query.query_type());
+        for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+            record.ttl = self.ttl;
+        }
         reply.metadata.id = request.metadata.id;
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;

@@ -3,6 +3,8 @@
 //! Whatever the library may add in a later version ends in a failure here: every match on its types has an arm for the
 //! unknown, and none of those arms is an answer.
 
+use std::time::Duration;
+
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3};
 use hickory_resolver::proto::dnssec::{Nsec3HashAlgorithm, Proof as LibraryProof};
@@ -30,7 +32,19 @@ pub(super) fn reply(message: &Message, verdict: LibraryVerdict) -> Result<Reply,
         ResponseCode::NXDomain => Rcode::NxDomain,
         other => return Err(FailureReason::Refused(other.to_string())),
     };
-    Ok(Reply { rcode, verdict, answers: sets(&message.answers)?, authorities: sets(&message.authorities)? })
+    let (answers, authorities) = (sets(&message.answers)?, sets(&message.authorities)?);
+    Ok(Reply { rcode, verdict, answers, authorities, ttl: least_ttl(message) })
+}
+
+/// How long the reply holds. The library has cut the TTL of verified records to the end of their signature.
+fn least_ttl(message: &Message) -> Duration {
+    let ttl = |record: &Record| match &record.data {
+        // RFC 2308 §5.
+        RData::SOA(soa) => record.ttl.min(soa.minimum),
+        _ => record.ttl,
+    };
+    let least = message.answers.iter().chain(&message.authorities).map(ttl).min();
+    Duration::from_secs(least.unwrap_or(0).into())
 }
 
 /// Groups records into sets, each with the proof that all its records share.

@@ -7,19 +7,20 @@
 //! The library's own memory of finished validations is switched off in exchange. It finds a verdict by 64 bits of an
 //! unkeyed hash of the records, and a verdict should rest on more than that.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
 use hickory_resolver::NameServerPool;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Record, RecordType};
 use tokio::sync::Semaphore;
+
+use super::super::cache::{Cache, Lasting};
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
@@ -40,17 +41,17 @@ type Exchange = Result<DnsResponse, NetError>;
 pub(super) struct Upstream {
     pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
     permits: Arc<Semaphore>,
-    memory: Arc<Mutex<HashMap<Query, (Instant, Exchange)>>>,
+    memory: Arc<Cache<Query, Exchange>>,
 }
 
 impl Upstream {
     pub(super) fn new(pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>) -> Self {
-        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::default() }
+        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::new(Cache::new(MEMORY)) }
     }
 
     async fn exchange(self, request: DnsRequest) -> Exchange {
         let query = request.queries.first().cloned().ok_or(NetError::Message("a request without a question"))?;
-        if let Some(remembered) = self.recall(&query) {
+        if let Some(remembered) = self.memory.get(&query, Instant::now()) {
             return remembered;
         }
         let reply = {
@@ -59,25 +60,10 @@ impl Upstream {
             self.pool.send(request).first_answer().await
         };
         let reply = reply.map(|response| relevant(response, &query));
-        self.remember(&query, &reply);
-        reply
-    }
-
-    fn recall(&self, query: &Query) -> Option<Exchange> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.get(query).filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
-    }
-
-    fn remember(&self, query: &Query, reply: &Exchange) {
-        let Some(ttl) = memory_ttl(query, reply) else { return };
-        let now = Instant::now();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() >= MEMORY {
-            memory.retain(|_, (until, _)| now < *until);
+        if let Some(ttl) = memory_ttl(&query, &reply) {
+            self.memory.put(query.clone(), Lasting { value: reply.clone(), ttl }, Instant::now());
         }
-        if memory.len() < MEMORY {
-            memory.insert(query.clone(), (now + ttl, reply.clone()));
-        }
+        tolerant(reply, &query)
     }
 }
 
@@ -90,16 +76,38 @@ impl DnsHandle for Upstream {
     }
 }
 
-/// Leaves out what is never used: additional records, and authority records that deny nothing. Each of their sets
-/// would be validated, at the price of several questions, and then ignored.
+/// Leaves out what is never used, each set of which would be validated at the price of several questions: additional
+/// records, authority records that deny nothing, and answers about names further down a chain of aliases, which are
+/// asked for afresh. Answers that are all about something else stay: the reply must not look empty.
 fn relevant(mut response: DnsResponse, query: &Query) -> DnsResponse {
     response.additionals.clear();
+    if response.answers.iter().any(|record| answers(record, query) && record.record_type() != RecordType::RRSIG) {
+        response.answers.retain(|record| answers(record, query));
+    }
     if query.query_type() != RecordType::NS {
         response.authorities.retain(|record| {
             matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
         });
     }
     response
+}
+
+/// Whether a record is at the asked name, or is a DNAME above it (RFC 6672 §3.2) or a signature up there.
+fn answers(record: &Record, query: &Query) -> bool {
+    let redirects = matches!(record.record_type(), RecordType::DNAME | RecordType::RRSIG);
+    record.name == query.name || redirects && record.name.zone_of(&query.name)
+}
+
+/// The validator looks for the cut above an unsigned name by asking for NS records from that name upwards, and believes
+/// the unsigned replies just as far as to look further up where there are none. Servers that know only addresses fail
+/// on such questions, which says as little as "none".
+fn tolerant(reply: Exchange, query: &Query) -> Exchange {
+    match reply {
+        Err(_) if query.query_type() == RecordType::NS => {
+            Err(NoRecords::new(query.clone(), ResponseCode::NoError).into())
+        }
+        other => other,
+    }
 }
 
 /// How long a reply is remembered; `None` for anything but keys, delegations and their denials.
