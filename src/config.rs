@@ -79,7 +79,7 @@ pub struct Dns {
     /// How long to wait for one answer before asking again.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How often to ask again.
+    /// How often one question is put to the servers before it counts as unanswered.
     pub attempts: usize,
     /// How long one question may take in all, with every signature and key it needs.
     #[serde(with = "humantime_serde")]
@@ -247,6 +247,7 @@ impl Config {
             ("limits.sessions", self.limits.sessions),
             ("remote.addresses", self.remote.addresses),
             ("remote.port", usize::from(self.remote.port)),
+            ("dns.attempts", self.dns.attempts),
         ] {
             if value == 0 {
                 return unsound(key, "0 would stop all mail".into());

@@ -321,6 +321,11 @@ async fn ehlo_under_tls() {
     client.command("RSET").await;
     client.command("MAIL FROM:<a@client.test> BODY=8BITMIME").await;
     assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("554 5.6.3 "));
+    // The same where the client had not declared it.
+    client.command("RSET").await;
+    let answers = client.send(&["b@example.test"], "gr\u{fc}\u{df}e\r\n".as_bytes()).await;
+    assert!(answers.last().starts_with("554 5.6.3 "), "{answers:?}");
+    assert!(lab.mx().messages().is_empty());
     // M4.
     client.command("RSET").await;
     client.command("MAIL FROM:<a@client.test> SMTPUTF8").await;
@@ -371,7 +376,7 @@ async fn recipients_are_answered_one_by_one() {
 #[tokio::test]
 async fn the_remote_breaks() {
     type Change = fn(&mut lab::mx::Mx);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         // A-66, K12: at each step.
         (|mx| mx.mail = Act::Close, "451 4.4.2 "),
         (|mx| mx.rcpt = vec![Act::Close], "451 4.4.2 "),
@@ -387,6 +392,7 @@ async fn the_remote_breaks() {
         // K2, A-61.
         (|mx| mx.end = say("999 ok"), "451 4."),
         (|mx| mx.end = say("354 more"), "451 4."),
+        (|mx| mx.end = say("221 bye"), "451 4."),
         // K11.
         (|mx| mx.data = say("250 ok"), "451 4.5.0 "),
     ];

@@ -80,7 +80,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     async fn carry(&mut self, scanner: &mut DataScanner, mut body: Box<Body>, peer: &Peer) -> Result<Ended, WireError> {
         loop {
             let scan = scanner.scan(&mut self.client.input, body.buffer());
-            if let Some(refused) = self.refuse(scanner, &scan) {
+            if let Some(refused) = self.refuse(scanner, &scan).or_else(|| unfit(&mut body)) {
                 // Dropped, not finished: the remote sees a reset.
                 drop(body);
                 self.discard(scanner, scan).await?;
@@ -142,13 +142,23 @@ impl Ended {
     }
 }
 
+/// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
+fn unfit(body: &mut Body) -> Option<Ended> {
+    if body.terms().extensions.eight_bit_mime || body.buffer().is_ascii() {
+        return None;
+    }
+    let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
+    Some(Ended::refused("extension-missing", Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text))
+}
+
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
 async fn conclude(body: Box<Body>, peer: &Peer) -> Ended {
     match body.finish().await {
         Ok((reply, ready)) => {
             ready.quit();
+            // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = reply.relayed(&peer.to_string());
-            if reply.code().is_success() {
+            if answer.code().is_success() {
                 Ended { verdict: Verdict::Delivered, reason: "", answer }
             } else {
                 Ended { verdict: Verdict::of_refusal(answer.code()), reason: "message-refused", answer }

@@ -133,6 +133,11 @@ impl Body {
         Ok(body)
     }
 
+    /// On which terms the session stands.
+    pub fn terms(&self) -> &Terms {
+        &self.ready.terms
+    }
+
     /// Where to put the next bytes of the message: dot-stuffed, whole or not.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.ready.wire.output

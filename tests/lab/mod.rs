@@ -168,7 +168,7 @@ impl Lab {
 fn config(port: u16, changes: toml::Table) -> Config {
     let mut table: toml::Table = DEFAULTS.parse().unwrap();
     let lab = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ntimeout = \"400ms\"\nattempts = 0\ndeadline = \"3s\"\n\
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ntimeout = \"400ms\"\nattempts = 1\ndeadline = \"3s\"\n\
          [remote]\nport = {port}\nallow_reserved = [\"127.0.0.0/8\"]\n\
          [timeouts]\nroute = \"20s\"\nconnect = \"2s\"\ngreeting = \"2s\"\nhandshake = \"2s\"\ncommand = \"2s\"\ndata = \"2s\"\n\
          block = \"2s\"\nfinal = \"2s\"\nclient = \"5s\"\ngrace = \"2s\"\n"
