@@ -441,8 +441,7 @@ async fn a41_an_unsigned_delegation_must_be_proven_at_its_own_name() {
             ("an unsigned denial", Fault::Denial(none, "test")),
             ("a denial of an unsigned zone", Fault::Denial(none, "plain.test")),
             ("nothing", Fault::Empty),
-            // The parent has signed records that opt unsigned delegations out, and one of them has a hash range that
-            // a deeper name falls into. They speak of names right below the parent only.
+            // RFC 5155 §8.9: opt-out records speak of delegations right below the closest encloser, of nothing deeper.
             ("an opt-out record of the parent", Fault::DeniedBy("test")),
             ("the denial of an unsigned sibling", Fault::ReplyTo("plain.test", "DS")),
             ("the denial of a name that does not exist", Fault::ReplyTo("nothing.test", "DS")),
@@ -475,8 +474,7 @@ async fn a41_an_unsigned_address_in_a_signed_zone_is_a_failure() {
 
 #[tokio::test]
 async fn wildcard_records_are_not_denied_by_a_gap_alone() {
-    // The gap after `a` holds the name and the wildcards right above it; that `*.wild.test` does not exist, it does
-    // not say. Without an SOA a careless reader starts too low.
+    // RFC 4035 §5.4: the gap after `a` holds the name; that `*.wild.test` does not exist, it does not say.
     let gap = |reply: &mut Message| {
         reply.authorities.retain(|record| record.name.to_string() == "a.wild.test.");
     };

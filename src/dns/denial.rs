@@ -43,7 +43,7 @@ impl<'a> Evidence<'a> {
     /// The records that `zone` signed; nothing where NSEC and NSEC3 are mixed (RFC 5155 §7.1) or parameters differ.
     pub(super) fn of_zone(zone: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash) -> Option<Self> {
         let ours = || sets.iter().filter(|set| denial_signer(set) == Some(zone));
-        let nsec: Vec<_> = ours().filter_map(nsec_record).collect();
+        let nsec: Vec<_> = ours().filter_map(|set| nsec_record(set, zone)).collect();
         let nsec3: Vec<_> = ours().filter_map(|set| nsec3_record(set, zone)).collect();
         match (nsec.is_empty(), nsec3.first()) {
             (false, None) => Some(Self::Nsec(NsecChain { zone: zone.clone(), records: nsec })),
@@ -103,9 +103,9 @@ fn denial_signer(set: &RrSet) -> Option<&CanonicalName> {
     }
 }
 
-fn nsec_record(set: &RrSet) -> Option<(&CanonicalName, &Nsec)> {
+fn nsec_record<'a>(set: &'a RrSet, zone: &CanonicalName) -> Option<(&'a CanonicalName, &'a Nsec)> {
     match set.records.as_slice() {
-        [Data::Nsec(record)] if is_unexpanded(set) => Some((&set.owner, record)),
+        [Data::Nsec(record)] if is_unexpanded(set) && set.owner.is_at_or_below(zone) => Some((&set.owner, record)),
         _ => None,
     }
 }
@@ -482,6 +482,13 @@ pub(super) mod tests {
         assert!(broken(|set| set.proof = Proof::Unproven("bogus")));
         // Not an owner right below the apex.
         assert!(broken(|set| set.owner = name("x").substituted(&name(""), &set.owner).unwrap()));
+        let foreign = |set: &mut RrSet| {
+            let Proof::Secure(signature) = &mut set.proof else { return };
+            signature.signer = name("y");
+        };
+        let mut sets = zone.nsec();
+        sets.iter_mut().for_each(foreign);
+        assert!(Evidence::of_zone(&name("y"), &sets, toy_hash).is_none());
         // RFC 4035 §5.4: made from a wildcard.
         assert!(broken(|set| {
             let Proof::Secure(signature) = &mut set.proof else { return };

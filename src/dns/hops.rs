@@ -89,11 +89,11 @@ pub(super) fn unsigned_delegation(name: &CanonicalName, reply: &Reply, hash: Nse
             .is_some_and(|evidence| evidence.unsigned_delegation(name)));
     };
     match &set.proof {
-        // RFC 4035 §5.2: a delegation signed by nothing that is understood counts as unsigned.
-        Proof::Secure(signature) if signature.labels == name.depth() => {
+        // RFC 4035 §5.2: a delegation signed by nothing that is understood counts as unsigned. It is the parent's word.
+        Proof::Secure(signature) if signature.labels == name.depth() && name.is_below(&signature.signer) => {
             Ok(set.records.iter().all(|data| *data == Data::Ds(DsSupport::Unsupported)))
         }
-        Proof::Secure(_) => Err(bogus("a DS record made from a wildcard")),
+        Proof::Secure(_) => Err(bogus("a DS record that is not the parent's own")),
         // Above the first unsigned delegation there is nothing that may be insecure.
         Proof::Insecure => Err(bogus("an unsigned DS record")),
         Proof::Unproven(why) => Err(bogus(why)),
@@ -428,6 +428,7 @@ mod tests {
         // RFC 4035 §5.2.
         assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Unsupported)), Some(true));
         assert_eq!(asked(&ds(signed_by("", 0), DsSupport::Unsupported)), None);
+        assert_eq!(asked(&ds(signed_by("z", 1), DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(Proof::Insecure, DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(Proof::Unproven("bogus"), DsSupport::Unsupported)), None);
         let mixed = vec![Data::Ds(DsSupport::Unsupported), Data::Ds(DsSupport::Supported)];

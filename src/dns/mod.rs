@@ -6,7 +6,9 @@
 //! in the adapters below this module and nowhere else, so that nobody further in can mistake it for "insecure" or for
 //! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
 //!
-//! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port.
+//! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port: it fetches
+//! replies and has their signatures checked. What a reply says is decided by `hops`, what signed records prove to be
+//! absent by `denial`; both are plain functions of plain values (`reply`, `canonical`).
 
 mod cache;
 mod canonical;
