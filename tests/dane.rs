@@ -261,6 +261,8 @@ fn an_anchor_must_have_signed() {
     let sha1 = vec![0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
     let weak = leaf(Spec { algorithm: sha1.clone(), ..Spec::default() });
     defect("SHA-1", &Defect::SignatureAlgorithm, &weak);
+    let two = leaf(Spec { inner_algorithm: Some(sha1.clone()), ..Spec::default() });
+    defect("two algorithms", &Defect::Malformed("signature algorithm"), &two);
     // The root's own signature proves nothing, so its algorithm does not matter.
     accepted("SHA-1 at the root", &root(Spec { algorithm: sha1, ..Spec::authority("Root", "Root") }));
 }
@@ -588,13 +590,13 @@ fn hostile_chains() {
     assert_eq!(verdict(&[all[0].clone(), junk.clone(), all[1].clone(), junk.clone(), all[2].clone()]), Ok(()));
     assert_eq!(verdict(&[junk]), Err("chain-not-verified"));
 
-    // Authorities that all issued each other under one name, and an anchor that none of them leads to.
-    let keys: Vec<KeyPair> = (0..13).map(|_| key()).collect();
-    let mut mesh = vec![Spec { issuer: cn("Mesh"), ..Spec::default() }.issue(&KEYS[0], &keys[0])];
-    for (serial, key) in keys.iter().enumerate() {
-        let ids = vec![authority(), subject_key(1), authority_key(2)];
-        let spec = Spec { serial: serial as u8, extensions: ids, ..Spec::authority("Mesh", "Mesh") };
-        mesh.push(spec.issue(key, &keys[0]));
+    // Authorities of one name and one key, each the issuer of each, and an anchor that none of them leads to: some
+    // hundred million ways up.
+    let shared = key();
+    let mut mesh = vec![Spec { issuer: cn("Mesh"), ..Spec::default() }.issue(&KEYS[0], &shared)];
+    for serial in 1..15 {
+        let extensions = vec![authority(), subject_key(1), authority_key(2)];
+        mesh.push(Spec { serial, extensions, ..Spec::authority("Mesh", "Mesh") }.issue(&shared, &shared));
     }
     mesh.push(all[2].clone());
     assert_eq!(verdict(&mesh), Err("chain-not-verified"));

@@ -146,6 +146,8 @@ pub(crate) struct Spec {
     pub(crate) extensions: Vec<Vec<u8>>,
     /// The signature algorithm's OID, whatever the signature is made with.
     pub(crate) algorithm: Vec<u8>,
+    /// The same inside the signed part, if it is to be another one.
+    pub(crate) inner_algorithm: Option<Vec<u8>>,
 }
 
 impl Default for Spec {
@@ -159,6 +161,7 @@ impl Default for Spec {
             not_after: "20500101000000Z",
             extensions: vec![dns_names(&["mx.example.com"])],
             algorithm: ECDSA_SHA256.to_vec(),
+            inner_algorithm: None,
         }
     }
 }
@@ -176,7 +179,7 @@ impl Spec {
 
     /// The same for any SubjectPublicKeyInfo.
     pub(crate) fn issue_for(&self, spki: &[u8], signer: &KeyPair) -> CertificateDer<'static> {
-        let algorithm = seq(0x30, &[der(0x06, &self.algorithm)]);
+        let algorithm = |oid: &[u8]| seq(0x30, &[der(0x06, oid)]);
         let validity = seq(0x30, &[der(0x18, self.not_before.as_bytes()), der(0x18, self.not_after.as_bytes())]);
         let extensions = match self.extensions.as_slice() {
             [] => Vec::new(),
@@ -187,7 +190,7 @@ impl Spec {
             &[
                 self.version.clone(),
                 der(0x02, &[self.serial]),
-                algorithm.clone(),
+                algorithm(self.inner_algorithm.as_ref().unwrap_or(&self.algorithm)),
                 self.issuer.clone(),
                 validity,
                 self.subject.clone(),
@@ -197,7 +200,7 @@ impl Spec {
         );
         let mut signature = vec![0];
         signature.extend(signer.sign(&tbs).unwrap());
-        CertificateDer::from(seq(0x30, &[tbs, algorithm, der(0x03, &signature)]))
+        CertificateDer::from(seq(0x30, &[tbs, algorithm(&self.algorithm), der(0x03, &signature)]))
     }
 }
 
