@@ -7,7 +7,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that only turn values into values.
-const PURE: &[&str] = &["name", "smtp", "mx", "dane", "policy", "reserved", "config", "dns/mod", "dns/hops", "dns/canonical", "dns/reply", "dns/denial", "dns/cache"];
+const PURE: &[&str] = &[
+    "name",
+    "smtp",
+    "mx",
+    "dane",
+    "policy",
+    "reserved",
+    "config",
+    "dns/mod",
+    "dns/hops",
+    "dns/canonical",
+    "dns/reply",
+    "dns/denial",
+    "dns/cache",
+];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.

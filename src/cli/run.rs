@@ -117,7 +117,7 @@ fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
 
 fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
     let dns = &config.dns;
-    Validating::new(&validating::Settings {
+    let validating = Validating::new(&validating::Settings {
         servers,
         trust_anchor: dns.trust_anchor.clone(),
         timeout: dns.timeout,
