@@ -124,7 +124,8 @@ fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Fai
         attempts: dns.attempts,
         deadline: dns.deadline,
     })
-    .map_err(|error| Failed::config(format!("dns: {error}")))
+    .map_err(|error| Failed::config(format!("dns: {error}")))?;
+    Ok(validating.remembering())
 }
 
 /// One line that says what is open, for whom, and on whose word the mail will go.
