@@ -3,25 +3,28 @@
 //! `config/danelaw.toml` holds every key with its default and its reason, and it *is* the defaults: the program embeds
 //! it. The text beside each key there and the text on each field here are the same; a test holds them equal.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod check;
+mod value;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use time::Date;
 
 use crate::name::Name;
-use crate::policy::{InsecureMx, Level};
+use crate::policy::InsecureMx;
+use crate::rules::Domains;
 use crate::smtp::data::BareNewlines;
+
+pub use value::{HostName, Network, Record, Server};
+use value::{day, optional, parsed};
 
 /// The defaults: the commented example file itself.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
-
-/// The widest network that may send mail through us. No operator owns a wider one.
-const WIDEST_PREFIX: u8 = 8;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,6 +50,9 @@ pub struct Config {
     pub remote: Remote,
     /// What a TLS session must prove.
     pub tls: Tls,
+    /// Exceptions for single domains; the first that names the domain holds. There is none by default.
+    #[serde(default)]
+    pub rule: Vec<Rule>,
     /// Bounds.
     pub limits: Limits,
     /// How long anything may take.
@@ -108,10 +114,62 @@ pub struct Remote {
 pub struct Tls {
     /// What a session must prove: "dane" (DANE where it is published, unauthenticated TLS elsewhere), "dane-only" (DANE
     /// or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext.
-    pub level: Level,
+    pub level: DefaultLevel,
     /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
     /// ask).
     pub insecure_mx: InsecureMx,
+    /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
+    pub post_quantum: bool,
+}
+
+/// The levels that may hold for every domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultLevel {
+    /// DANE where it is published, unauthenticated TLS elsewhere.
+    Dane,
+    /// DANE or no delivery.
+    DaneOnly,
+    /// TLS without authentication.
+    Encrypt,
+}
+
+/// An exception for some domains.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The domain, as in "example.com"; ".example.com" is every domain below it.
+    #[serde(deserialize_with = "parsed")]
+    pub domain: Domains,
+    /// "dane", "dane-only", "encrypt", "fingerprint" (the host must match `records`, whatever the DNS says), or "may"
+    /// (TLS where it is offered, cleartext where it is not).
+    pub level: RuleLevel,
+    /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
+    #[serde(default)]
+    pub records: Vec<Record>,
+    /// Why. Required for a level below tls.level; logged at each use.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level; danelaw does not start with a rule
+    /// that has ended.
+    #[serde(default, deserialize_with = "day")]
+    pub until: Option<Date>,
+}
+
+/// The levels that may hold for one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleLevel {
+    /// TLS where it is offered, cleartext where it is not.
+    May,
+    /// TLS without authentication.
+    Encrypt,
+    /// DANE where it is published, unauthenticated TLS elsewhere.
+    Dane,
+    /// DANE or no delivery.
+    DaneOnly,
+    /// The host must match the rule's own records.
+    Fingerprint,
 }
 
 /// Bounds.
@@ -186,18 +244,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A network, or a single address written without a prefix length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network(pub IpNet);
-
-/// A resolver's address; port 53 unless another is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Server(pub SocketAddr);
-
-/// A host name in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostName(pub Name);
-
 /// A setting that is well-formed by itself and wrong all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -206,83 +252,6 @@ pub struct Unsound {
     pub key: &'static str,
     /// What was found, and what would do.
     pub problem: String,
-}
-
-impl Config {
-    /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
-    ///
-    /// # Errors
-    /// The first key found wanting.
-    pub fn check(&self) -> Result<(), Unsound> {
-        let unsound = |key, problem: String| Err(Unsound { key, problem });
-        if self.listener.is_empty() {
-            return unsound("listener", "there is none; give at least one address to listen on".into());
-        }
-        for listener in &self.listener {
-            match &listener.allow {
-                None if !listener.address.ip().is_loopback() => {
-                    let problem = format!(
-                        "{} is not loopback and has no allow-list; name the networks that may send mail through it",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
-                Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
-                    let problem = format!(
-                        "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
-                Some(networks) if networks.is_empty() => {
-                    return unsound("listener.allow", "the list is empty; nobody could connect".into());
-                }
-                _ => {}
-            }
-        }
-        if self.limits.recipients < 100 {
-            return unsound("limits.recipients", format!("{} is below 100 (RFC 5321)", self.limits.recipients));
-        }
-        for (key, value) in [
-            ("limits.sessions", self.limits.sessions),
-            ("remote.addresses", self.remote.addresses),
-            ("remote.port", usize::from(self.remote.port)),
-            ("dns.attempts", self.dns.attempts),
-        ] {
-            if value == 0 {
-                return unsound(key, "0 would stop all mail".into());
-            }
-        }
-        if self.limits.message_size.as_u64() == 0 {
-            return unsound("limits.message_size", "0 would stop all mail".into());
-        }
-        self.timeouts.check()?;
-        if self.dns.timeout.is_zero() || self.dns.deadline < self.dns.timeout {
-            return unsound("dns.deadline", "it must be at least dns.timeout, and neither may be 0".into());
-        }
-        Ok(())
-    }
-}
-
-impl Timeouts {
-    fn check(&self) -> Result<(), Unsound> {
-        for (key, value) in [
-            ("timeouts.client", self.client),
-            ("timeouts.route", self.route),
-            ("timeouts.connect", self.connect),
-            ("timeouts.greeting", self.greeting),
-            ("timeouts.handshake", self.handshake),
-            ("timeouts.command", self.command),
-            ("timeouts.data", self.data),
-            ("timeouts.block", self.block),
-            ("timeouts.final", self.r#final),
-        ] {
-            if value.is_zero() {
-                return Err(Unsound { key, problem: "0 would stop all mail".into() });
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Listener {
@@ -296,69 +265,6 @@ impl Listener {
             ],
         }
     }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self)
-            .map_err(|_| format!("{text:?} is no address or network such as 192.0.2.0/24"))
-    }
-}
-
-impl FromStr for Server {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse::<IpAddr>()
-            .map(|ip| SocketAddr::new(ip, 53))
-            .or_else(|_| text.parse())
-            .map(Self)
-            .map_err(|_| format!("{text:?} is no resolver address such as 9.9.9.9, 192.0.2.1:5353 or [2620:fe::fe]:53"))
-    }
-}
-
-impl FromStr for HostName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Name::parse(text).map(Self).map_err(|error| format!("{text:?} is no host name: {error}"))
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-macro_rules! deserialize_from_str {
-    ($($type:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-deserialize_from_str!(Network, Server, HostName);
-
-/// Reads a key for which the empty string means "not set".
-fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr,
-    T::Err: fmt::Display,
-{
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?} does not do: {error}")))
 }
 
 #[cfg(test)]
@@ -376,14 +282,14 @@ mod tests {
             }
         }
         let config: Config = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
-        config.check().map_err(|unsound| unsound.to_string()).map(|()| config)
+        config.check(Date::from_ordinal_date(2026, 1).unwrap()).map_err(|unsound| unsound.to_string()).map(|()| config)
     }
 
     #[test]
     fn the_example_file_is_the_defaults() {
         let config = with("").unwrap();
         assert_eq!(config.listener[0].address.to_string(), "127.0.0.1:10025");
-        assert_eq!((config.tls.level, config.tls.insecure_mx), (Level::Dane, InsecureMx::Dane));
+        assert_eq!((config.tls.level, config.tls.insecure_mx), (DefaultLevel::Dane, InsecureMx::Dane));
         assert!(config.dns.servers.is_empty() && config.dns.trust_anchor.is_none() && config.hostname.is_none());
         // K7: a client that waits five minutes hears from us before.
         assert!(config.timeouts.route + Duration::from_secs(30) < Duration::from_secs(300));
@@ -448,6 +354,50 @@ mod tests {
         assert_eq!(open.listener[0].allowed().len(), 2);
         let loopback = with("listener = [{ address = '[::1]:2525' }]").unwrap();
         assert!(loopback.listener[0].allowed().iter().all(|network| network.addr().is_loopback()));
+    }
+
+    #[test]
+    fn rules_say_why_and_until_when() {
+        let rule = |rest: &str| with(&format!("rule = [{{ domain = 'example.com', {rest} }}]")).map(drop);
+        let ends = "reason = 'x', until = '2026-06-01'";
+        let record = format!("records = ['3 1 1 {}']", "07".repeat(32));
+        for right in [
+            format!("level = 'may', {ends}"),
+            format!("level = 'encrypt', {ends}"),
+            "level = 'dane'".into(),
+            "level = 'dane-only'".into(),
+            format!("level = 'fingerprint', {record}"),
+        ] {
+            assert_eq!(rule(&right), Ok(()), "{right}");
+        }
+        for (wrong, key) in [
+            ("level = 'may'".to_owned(), "rule.reason: the rule for example.com"),
+            ("level = 'may', reason = 'x'".into(), "rule.reason"),
+            ("level = 'may', until = '2026-06-01'".into(), "rule.reason"),
+            ("level = 'may', reason = ' ', until = '2026-06-01'".into(), "rule.reason"),
+            ("level = 'encrypt'".into(), "rule.reason"),
+            // The day before today, in these tests.
+            (
+                "level = 'may', reason = 'x', until = '2025-12-31'".into(),
+                "rule.until: the rule for example.com has ended",
+            ),
+            ("level = 'dane-only', until = '2025-12-31'".into(), "rule.until"),
+            ("level = 'fingerprint'".into(), "rule.records"),
+            (format!("level = 'dane', {record}"), "rule.records"),
+        ] {
+            let error = rule(&wrong).unwrap_err();
+            assert!(error.starts_with(key), "{wrong}: {error}");
+        }
+        for (wrong, says) in [
+            ("level = 'dane', until = 'soon'", "is no day"),
+            ("level = 'fingerprint', records = ['3 1 1 07']", "is no TLSA record"),
+            ("level = 'none'", "unknown variant"),
+        ] {
+            assert!(rule(wrong).unwrap_err().contains(says), "{wrong}");
+        }
+        // A default that is stricter makes a rule for `dane` one that asks for less.
+        let stricter = "tls.level = 'dane-only'\nrule = [{ domain = 'example.com', level = 'dane' }]";
+        assert!(with(stricter).unwrap_err().starts_with("rule.reason"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A mail server that knows nothing of DANE (the *client*) hands its outbound mail to danelaw over loopback. danelaw
 //! finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
 //! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It
-//! keeps no queue: the client owns the mail until the remote has taken it. Nothing is ever sent in cleartext.
+//! keeps no queue: the client owns the mail until the remote has taken it. Nothing is sent in cleartext, unless a [rule](rules) for one
+//! domain says so, why, and until when.
 //!
 //! # The road of a message
 //!
@@ -20,7 +21,7 @@
 //! 2. The first RCPT of a transaction decides where the mail goes, so that the client hears of trouble before it has
 //!    sent a byte of the message. [`upstream::Connector::connect`] asks the [`dns`] for the domain's MX records and
 //!    [`mx`] orders them. For each exchange in turn: its addresses; the TLSA records, where the address is secure;
-//!    which of them are usable ([`dane::tlsa`]); and by the one table in [`policy`], what a session must prove.
+//!    which of them are usable ([`dane::tlsa`]); and by the one table in [`policy`], what a session must prove at the level that [`rules`] give the domain.
 //! 3. [`upstream::open`] dials, greets and says STARTTLS; [`tls`] shakes hands, and [`dane::verify`] judges the
 //!    certificate chain. Only a session that has met its policy becomes a [`upstream::ready::Ready`], and only on that
 //!    can MAIL be said. Whatever fails is a [`refusal`]: the next exchange is tried, and if none is left, the client is
@@ -42,6 +43,7 @@ pub mod dns;
 pub mod mx;
 pub mod dane;
 pub mod policy;
+pub mod rules;
 pub mod reserved;
 pub mod refusal;
 pub mod config;

@@ -12,39 +12,38 @@
 //! | insecure | insecure | not asked | Encrypt(InsecureAddress) | refuse | Encrypt(NotAsked) |
 //!
 //! A failed lookup never gets here: it is a refusal already. No row is cleartext.
+//!
+//! Two levels do not look at the table, and only a rule for one domain can set them (see [`rules`](crate::rules)):
+//! `fingerprint` holds each host to the rule's own records, and `may` takes TLS where it is offered and cleartext where
+//! it is not, until a day that the rule must name.
 
 use std::fmt;
 
-use crate::dane::tlsa::{Associations, NoDane};
+use time::Date;
+
+use crate::dane::tlsa::{Associations, NoDane, Tlsa, Usable};
 use crate::dane::verify::{Expectation, References};
 use crate::dns::{Host, Security};
 use crate::mx::Route;
 use crate::name::Name;
 
 /// How much a session must prove, in Postfix's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// DANE where the domain publishes it, unauthenticated TLS everywhere else. The default.
-    Dane,
-    /// DANE or nothing: what has no usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
-    DaneOnly,
+    /// TLS if the host offers it and it works, cleartext if not. The one level that needs a [`Permit`].
+    May(Permit),
     /// TLS without authentication; TLSA is not asked.
     Encrypt,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dane => "dane",
-            Self::DaneOnly => "dane-only",
-            Self::Encrypt => "encrypt",
-        })
-    }
+    /// DANE where the domain publishes it, unauthenticated TLS everywhere else. The default.
+    Dane(InsecureMx),
+    /// DANE or nothing: what has no usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
+    DaneOnly,
+    /// As if the domain had published these records for each of its hosts, whatever the DNS says.
+    Fingerprint(Vec<Tlsa>),
 }
 
 /// What to do with TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InsecureMx {
     /// Authenticate the host by them, under its own name alone, and log that the domain was not.
@@ -53,40 +52,59 @@ pub enum InsecureMx {
     Encrypt,
 }
 
-/// What the operator asks of a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// The level.
-    pub level: Level,
-    /// How to treat an insecure MX record.
-    pub insecure_mx: InsecureMx,
+/// Somebody's word that mail to one domain may go in cleartext: why, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Why.
+    pub reason: String,
+    /// The last day.
+    pub until: Date,
 }
 
-/// What a session must prove before mail may pass. There is no cleartext variant.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::May(_) => "may",
+            Self::Encrypt => "encrypt",
+            Self::Dane(_) => "dane",
+            Self::DaneOnly => "dane-only",
+            Self::Fingerprint(_) => "fingerprint",
+        })
+    }
+}
+
+/// What a session must prove before mail may pass. [`TlsPolicy::May`] is the only variant that has a way to cleartext,
+/// and carries the permit for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsPolicy {
     /// The host must be authenticated, and is known to serve the domain.
     Dane(Expectation),
     /// The host must be authenticated under its own name; that it serves the domain rests on an insecure MX record.
     HalfDane(Expectation),
+    /// The host must match the pins of the configuration.
+    Fingerprint(Expectation),
     /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
     Encrypt(Name, NoDane),
+    /// TLS if it can be had, else cleartext; the name is sent as SNI.
+    May(Name, Permit),
 }
 
 impl TlsPolicy {
     /// The name to send as SNI: the TLSA base domain where there is one (RFC 7672 §8.1).
     pub fn server_name(&self) -> &Name {
         match self {
-            Self::Dane(expected) | Self::HalfDane(expected) => expected.usable.base_domain(),
-            Self::Encrypt(name, _) => name,
+            Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => {
+                expected.usable.base_domain()
+            }
+            Self::Encrypt(name, _) | Self::May(name, _) => name,
         }
     }
 
     /// What the server's chain is held against, if anything.
     pub fn expectation(&self) -> Option<&Expectation> {
         match self {
-            Self::Dane(expected) | Self::HalfDane(expected) => Some(expected),
-            Self::Encrypt(..) => None,
+            Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => Some(expected),
+            Self::Encrypt(..) | Self::May(..) => None,
         }
     }
 
@@ -95,7 +113,9 @@ impl TlsPolicy {
         match self {
             Self::Dane(_) => "dane",
             Self::HalfDane(_) => "half-dane",
+            Self::Fingerprint(_) => "fingerprint",
             Self::Encrypt(..) => "encrypt",
+            Self::May(..) => "may",
         }
     }
 }
@@ -106,13 +126,11 @@ impl TlsPolicy {
 pub struct DaneRequired(pub NoDane);
 
 /// Why TLSA records are not worth asking for, before any is asked; `None` where they must be asked for.
-pub fn tlsa_not_asked(route: &Route, rule: Rule) -> Option<NoDane> {
-    match (rule.level, route.security, rule.insecure_mx) {
-        (Level::Encrypt, _, _) => Some(NoDane::NotAsked),
-        (Level::Dane, Security::Insecure, InsecureMx::Encrypt) | (Level::DaneOnly, Security::Insecure, _) => {
-            Some(NoDane::InsecureMx)
-        }
-        (Level::Dane, Security::Insecure, InsecureMx::Dane) | (Level::Dane | Level::DaneOnly, Security::Secure, _) => {
+pub fn tlsa_not_asked(route: &Route, level: &Level) -> Option<NoDane> {
+    match (level, route.security) {
+        (Level::May(_) | Level::Encrypt | Level::Fingerprint(_), _) => Some(NoDane::NotAsked),
+        (Level::Dane(InsecureMx::Encrypt) | Level::DaneOnly, Security::Insecure) => Some(NoDane::InsecureMx),
+        (Level::Dane(InsecureMx::Dane), Security::Insecure) | (Level::Dane(_) | Level::DaneOnly, Security::Secure) => {
             None
         }
     }
@@ -122,31 +140,45 @@ pub fn tlsa_not_asked(route: &Route, rule: Rule) -> Option<NoDane> {
 ///
 /// # Errors
 /// [`DaneRequired`] where the level is `dane-only` and there is nothing to authenticate the host by.
-pub fn decide(route: &Route, host: &Host, associations: Associations, rule: Rule) -> Result<TlsPolicy, DaneRequired> {
-    match (rule.level, associations) {
-        (Level::Dane | Level::DaneOnly, Associations::Usable(usable)) => Ok(match route.security {
-            // RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
-            Security::Secure => {
-                let names = [route.next_hop.clone(), route.expanded.clone()];
-                TlsPolicy::Dane(Expectation {
-                    references: References::new(usable.base_domain().clone(), names),
-                    usable,
-                })
-            }
-            // RFC 7672 §2.2.1: over an insecure one only the host's own name is known.
-            Security::Insecure => {
-                if rule.level == Level::DaneOnly {
-                    return Err(DaneRequired(NoDane::InsecureMx));
-                }
-                TlsPolicy::HalfDane(Expectation {
-                    references: References::new(usable.base_domain().clone(), []),
-                    usable,
-                })
-            }
-        }),
-        (Level::DaneOnly, Associations::None(why)) => Err(DaneRequired(why)),
-        (Level::Dane, Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
+pub fn decide(
+    route: &Route,
+    host: &Host,
+    associations: Associations,
+    level: &Level,
+) -> Result<TlsPolicy, DaneRequired> {
+    match (level, associations) {
+        (Level::May(permit), _) => Ok(TlsPolicy::May(host.name.clone(), permit.clone())),
         (Level::Encrypt, _) => Ok(TlsPolicy::Encrypt(host.name.clone(), NoDane::NotAsked)),
+        (Level::Fingerprint(pins), _) => match Usable::new(host.name.clone(), pins.clone()) {
+            Some(usable) => Ok(TlsPolicy::Fingerprint(pinned(route, usable))),
+            None => Err(DaneRequired(NoDane::NoTlsa)),
+        },
+        (Level::Dane(_) | Level::DaneOnly, Associations::Usable(usable)) if route.security == Security::Secure => {
+            Ok(TlsPolicy::Dane(over_secure_mx(route, usable)))
+        }
+        (Level::Dane(_), Associations::Usable(usable)) => {
+            // RFC 7672 §2.2.1: over an insecure MX only the host's own name is known.
+            let references = References::new(usable.base_domain().clone(), []);
+            Ok(TlsPolicy::HalfDane(Expectation { references, usable }))
+        }
+        (Level::DaneOnly, Associations::Usable(_)) => Err(DaneRequired(NoDane::InsecureMx)),
+        (Level::Dane(_), Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
+        (Level::DaneOnly, Associations::None(why)) => Err(DaneRequired(why)),
+    }
+}
+
+/// RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
+fn over_secure_mx(route: &Route, usable: Usable) -> Expectation {
+    let names = [route.next_hop.clone(), route.expanded.clone()];
+    Expectation { references: References::new(usable.base_domain().clone(), names), usable }
+}
+
+/// A pinned authority may have issued certificates to anybody, so an insecure MX record must not choose the name: only
+/// the domain the mail is for counts then (the reasoning of RFC 7672 §3.2.2, the other way round).
+fn pinned(route: &Route, usable: Usable) -> Expectation {
+    match route.security {
+        Security::Secure => over_secure_mx(route, usable),
+        Security::Insecure => Expectation { references: References::new(route.next_hop.clone(), []), usable },
     }
 }
 
@@ -199,6 +231,8 @@ mod tests {
         match decision {
             Ok(TlsPolicy::Dane(_)) => "Dane".into(),
             Ok(TlsPolicy::HalfDane(_)) => "HalfDane".into(),
+            Ok(TlsPolicy::Fingerprint(_)) => "Fingerprint".into(),
+            Ok(TlsPolicy::May(..)) => "May".into(),
             Ok(TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_))) => "Encrypt(UnusableTlsa)".into(),
             Ok(TlsPolicy::Encrypt(_, why)) => format!("Encrypt({why:?})"),
             Err(DaneRequired(_)) => "refuse".into(),
@@ -216,38 +250,53 @@ mod tests {
         assert_eq!(rows.len(), 9, "the header and eight rows");
         for row in &rows[1..] {
             let (route, host) = (route(security(row[0])), host(security(row[1])));
-            for (level, expected) in [(Level::Dane, row[3]), (Level::DaneOnly, row[4]), (Level::Encrypt, row[5])] {
-                for (insecure_mx, expected) in
-                    [(InsecureMx::Dane, expected.split(", or ").next()), (InsecureMx::Encrypt, None)]
-                {
-                    let rule = Rule { level, insecure_mx };
-                    let associations = tlsa_not_asked(&route, rule).map_or_else(|| found(row[2]), Associations::None);
-                    let decided = said(&decide(&route, &host, associations, rule));
-                    let expected = match (expected, route.security, level) {
-                        (Some(expected), ..) => expected.trim_matches('`').to_owned(),
-                        (None, Security::Insecure, Level::Dane) => "Encrypt(InsecureMx)".to_owned(),
-                        (None, ..) => {
-                            said(&decide(&route, &host, found(row[2]), Rule { insecure_mx: InsecureMx::Dane, ..rule }))
-                        }
-                    };
-                    assert_eq!(decided, expected, "{row:?} at {level} with {insecure_mx:?}");
-                }
+            // One cell of an insecure MX names what each setting makes of it; the other rows are the same for both.
+            let (dane, encrypt) = match row[3].split_once(", or ") {
+                Some((dane, other)) => (dane, other.trim_end_matches(" by setting")),
+                None if route.security == Security::Insecure => (row[3], "Encrypt(InsecureMx)"),
+                None => (row[3], row[3]),
+            };
+            for (level, expected) in [
+                (Level::Dane(InsecureMx::Dane), dane),
+                (Level::Dane(InsecureMx::Encrypt), encrypt),
+                (Level::DaneOnly, row[4]),
+                (Level::Encrypt, row[5]),
+            ] {
+                let associations = tlsa_not_asked(&route, &level).map_or_else(|| found(row[2]), Associations::None);
+                assert_eq!(said(&decide(&route, &host, associations, &level)), expected, "{row:?} at {level:?}");
             }
         }
     }
 
     #[test]
     fn reference_identifiers() {
-        let usable = || Usable::new(name("mx.example"), vec![format!("3 1 1 {}", "07".repeat(32)).parse().unwrap()]);
-        let decided = |security| {
-            let rule = Rule { level: Level::Dane, insecure_mx: InsecureMx::Dane };
-            let associations = Associations::Usable(usable().unwrap());
-            let policy = decide(&route(security), &host(Security::Secure), associations, rule).unwrap();
+        let pin = || format!("3 1 1 {}", "07".repeat(32)).parse().unwrap();
+        let decided = |level: &Level, security| {
+            let usable = Usable::new(name("mx.example"), vec![pin()]).unwrap();
+            let policy =
+                decide(&route(security), &host(Security::Secure), Associations::Usable(usable), level).unwrap();
             policy.expectation().unwrap().references.names().to_vec()
         };
+        let dane = Level::Dane(InsecureMx::Dane);
+        let all = [name("mx.example"), name("example"), name("expanded.example")];
         // F6, F7: the base domain first, then the next-hop domain and what it expands to.
-        assert_eq!(decided(Security::Secure), [name("mx.example"), name("example"), name("expanded.example")]);
+        assert_eq!(decided(&dane, Security::Secure), all);
         // F8: over an insecure MX the host's own name alone.
-        assert_eq!(decided(Security::Insecure), [name("mx.example")]);
+        assert_eq!(decided(&dane, Security::Insecure), [name("mx.example")]);
+        // Pins are for the domain; an insecure MX does not choose whose certificate will do.
+        assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Secure), all);
+        assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Insecure), [name("example")]);
+    }
+
+    #[test]
+    fn levels_that_only_a_rule_can_set() {
+        let permit = Permit { reason: "appliance".into(), until: Date::MAX };
+        let may = Level::May(permit.clone());
+        assert_eq!(tlsa_not_asked(&route(Security::Secure), &may), Some(NoDane::NotAsked));
+        let policy = decide(&route(Security::Secure), &host(Security::Secure), found("some usable"), &may).unwrap();
+        assert_eq!(policy, TlsPolicy::May(name("mx.example"), permit));
+        // No pins is no permission.
+        let empty = Level::Fingerprint(Vec::new());
+        assert!(decide(&route(Security::Secure), &host(Security::Secure), found("some usable"), &empty).is_err());
     }
 }

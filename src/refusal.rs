@@ -233,6 +233,29 @@ impl Reason {
         }
     }
 
+    /// Whether the host could not be had under TLS, and might be had without: a question for the level `may` alone.
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::StartTlsMissing | Self::StartTlsRefused(_) | Self::StartTlsInjected | Self::Tls(_) => true,
+            Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => {
+                matches!(stage, Stage::StartTls | Stage::Handshake)
+            }
+            Self::Dns(_)
+            | Self::NoRoute(_)
+            | Self::NoAddress
+            | Self::ReservedAddress(_)
+            | Self::DaneRequired(_)
+            | Self::Connect(_)
+            | Self::Greeting(_)
+            | Self::Ehlo(_)
+            | Self::EhloUnderTls(_)
+            | Self::Unsolicited(_)
+            | Self::Closing(_)
+            | Self::WrongAnswer { .. }
+            | Self::OutOfTime => false,
+        }
+    }
+
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
     /// security before the DNS, the DNS before the network, and what is final only where nothing else is left.
     fn weight(&self) -> u8 {

@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ipnet::IpNet;
+use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, Unsound};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::policy::Rule;
 use crate::reserved::Dialable;
 use crate::session::{self, Received, Shared};
 use crate::smtp::dialogue::Us;
 use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::tls::{SetupError, Tls};
+use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
@@ -59,16 +59,28 @@ pub struct Server {
     pub grace: Duration,
 }
 
+/// Why there is nothing to share.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// A rule that cannot hold.
+    #[error("{0}")]
+    Rules(#[from] Unsound),
+    /// The TLS library does not do what is needed.
+    #[error("{0}")]
+    Tls(#[from] SetupError),
+}
+
 /// What all sessions share, from the configuration, under our host name, on the word of a resolver.
 ///
 /// # Errors
-/// If TLS cannot be set up.
-pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, SetupError> {
+/// If a rule has ended since the configuration was read, or TLS cannot be set up.
+pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
+    let rules = config.rules(OffsetDateTime::now_utc().date())?;
+    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
     let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).chain([hostname.clone()]).collect();
     let connector = Connector {
         dns,
-        tls: Tls::new()?,
-        rule: Rule { level: config.tls.level, insecure_mx: config.tls.insecure_mx },
+        tls: Tls::new(post_quantum)?,
         dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
         port: config.remote.port,
         max_addresses: config.remote.addresses,
@@ -79,6 +91,7 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
     let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
     Ok(Arc::new(Shared {
         connector,
+        rules,
         us: Us { hostname: hostname.to_string(), offer, max_recipients: config.limits.recipients },
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, Error, InvalidMessage};
+use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -40,6 +40,15 @@ use crate::policy::TlsPolicy;
 #[derive(Debug, Clone)]
 pub struct Tls {
     provider: Arc<CryptoProvider>,
+}
+
+/// Whether post-quantum key exchange is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostQuantum {
+    /// It is.
+    Offer,
+    /// Classical groups only, for networks that choke on its name.
+    Omit,
 }
 
 /// The TLS library does not offer what is needed.
@@ -162,8 +171,13 @@ impl Tls {
     ///
     /// # Errors
     /// If the library lacks a protocol version, which no build of danelaw does.
-    pub fn new() -> Result<Self, SetupError> {
-        let tls = Self { provider: Arc::new(aws_lc_rs::default_provider()) };
+    pub fn new(post_quantum: PostQuantum) -> Result<Self, SetupError> {
+        let mut provider = aws_lc_rs::default_provider();
+        match post_quantum {
+            PostQuantum::Offer => {}
+            PostQuantum::Omit => provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768),
+        }
+        let tls = Self { provider: Arc::new(provider) };
         tls.config(Arc::new(Verifier::new(&tls.provider, None))).map_err(|error| SetupError(error.to_string()))?;
         Ok(tls)
     }

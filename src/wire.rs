@@ -184,6 +184,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         tokio::time::timeout(limit, self.stream.shutdown()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// The same connection with its stream in another type; what was read and written stays.
+    pub fn wrapped<T>(self, wrap: impl FnOnce(S) -> T) -> Wire<T> {
+        Wire { stream: wrap(self.stream), input: self.input, output: self.output }
+    }
+
     /// The stream itself, for a layer of TLS on top of it.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "name", "smtp", "dns", "mx", "dane", "policy", "reserved", "config", "tls", "refusal", "wire", "upstream",
+    "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "tls", "refusal", "wire", "upstream",
     "report", "session", "server", "cli",
 ];
 /// What only one place may name.

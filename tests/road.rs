@@ -233,6 +233,59 @@ async fn insecure_mx_with_a_secure_host() {
     assert!(send(scenario().set("tls.level = 'dane-only'")).await.1.starts_with("451 4.7.5 "));
 }
 
+/// A rule for `example.test` that has not ended.
+fn rule(level: &str) -> String {
+    format!("rule = [{{ domain = 'example.test', level = '{level}', reason = 'a test', until = '9999-12-31' }}]")
+}
+
+#[tokio::test]
+async fn cleartext_only_by_a_rule() {
+    let in_clear = |lab: &Lab| lab.mx().clear().iter().any(|line| line.starts_with("MAIL"));
+    // Decisions 1 and 2: where TLS is offered it is used.
+    let lab = delivered(Scenario::new().set(&rule("may")), 0).await;
+    assert!(!in_clear(&lab) && lab.dns.asked().iter().all(|question| !question.ends_with("TLSA")));
+    // B3: where it is not offered, or does not work (B4, on a new connection), the mail goes without.
+    type Change = fn(&mut lab::mx::Mx);
+    let cases: [(Change, usize); 3] = [
+        (|mx| mx.ehlo = say("250 mx"), 2),
+        (|mx| mx.starttls = say("454 not now"), 2),
+        (|mx| mx.instead_of_tls = Some(Act::Say("what?\r\n".into())), 2),
+    ];
+    for (change, connections) in cases {
+        let lab = Scenario::new().mx(change).set(&rule("may")).start().await;
+        assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+        assert!(in_clear(&lab) && lab.mx().messages().len() == 1);
+        assert_eq!(lab.mx().connections(), connections);
+        // The rule is for that domain; for the others nothing has changed.
+        let other = "rule = [{ domain = '.example.test', level = 'may', reason = 'a test', until = '9999-12-31' }]";
+        refused(Scenario::new().mx(change).set(other), "451 4.7.").await;
+        // K4: a host that does not answer at all is no reason.
+        refused(Scenario::new().mx(change).mx(|mx| mx.greeting = say("554 no")).set(&rule("may")), "451 4.4.1 ").await;
+    }
+}
+
+#[tokio::test]
+async fn pins_of_the_configuration() {
+    let pin =
+        |record: &str| format!("rule = [{{ domain = 'example.test', level = 'fingerprint', records = ['{record}'] }}]");
+    let identity = Identity::under_ca("mx1.example.test");
+    let scenario = || {
+        let identity = identity.clone();
+        Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mut mx, tree, _| {
+            mx.identity = identity;
+            (mx, tree.mx("example.test", 10, "mx1.example.test"))
+        })
+    };
+    // Decision 2: the rule's own records, by the same code.
+    for form in ["3 1 1", "2 0 1"] {
+        let lab = delivered(scenario().set(&pin(&identity.record(form))), 0).await;
+        assert!(lab.dns.asked().iter().all(|question| !question.ends_with("TLSA")));
+    }
+    let other = Identity::for_name("mx1.example.test").record("3 1 1");
+    refused(scenario().set(&pin(&other)), "451 4.7.5 mx1.example.test[127.0.0.1]: the server could not").await;
+    refused(scenario().mx(|mx| mx.ehlo = say("250 mx")).set(&pin(&identity.record("3 1 1"))), "451 4.7.4 ").await;
+}
+
 #[tokio::test]
 async fn what_the_dns_says_for_good() {
     let send = async |scenario: Scenario, to: &str| {

@@ -12,7 +12,7 @@ use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
-use danelaw::tls::{Authentication, Protection, Tls, TlsFailure};
+use danelaw::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -88,7 +88,7 @@ async fn shake(server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, T
         stream.write_u8(octet + 1).await?;
         stream.flush().await
     });
-    let mut secured = Tls::new().unwrap().handshake(ours, policy).await?;
+    let mut secured = Tls::new(PostQuantum::Offer).unwrap().handshake(ours, policy).await?;
     secured.stream.write_u8(1).await.unwrap();
     secured.stream.flush().await.unwrap();
     assert_eq!(secured.stream.read_u8().await.unwrap(), 2);
@@ -290,7 +290,7 @@ async fn nothing_is_resumed() {
     let own = key();
     let chain = [Spec::default().issue(&own, &key())];
     let policy = dane(&[tlsa("3 1 1", &chain[0], &own.subject_public_key_info())]);
-    let tls = Tls::new().unwrap();
+    let tls = Tls::new(PostQuantum::Offer).unwrap();
     for version in BOTH {
         let mut config = server(version, &chain, &own);
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
@@ -321,7 +321,7 @@ async fn scripted(sends: &'static [u8], policy: &TlsPolicy) -> TlsFailure {
         theirs.read_exact(&mut hello).await.unwrap();
         theirs.write_all(sends).await.unwrap();
     });
-    Tls::new().unwrap().handshake(ours, policy).await.unwrap_err()
+    Tls::new(PostQuantum::Offer).unwrap().handshake(ours, policy).await.unwrap_err()
 }
 
 /// G5, G9: what is no handshake is told apart, and is never a word about the certificate.
@@ -398,7 +398,7 @@ async fn the_client_hello() {
             start.into_stream(config).await.unwrap();
             sni
         });
-        let _secured = Tls::new().unwrap().handshake(ours, &policy).await.unwrap();
+        let _secured = Tls::new(PostQuantum::Offer).unwrap().handshake(ours, &policy).await.unwrap();
         assert_eq!(server.await.unwrap().as_deref(), sni, "{host}");
     }
 }

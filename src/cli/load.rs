@@ -7,6 +7,7 @@ use figment::error::Kind;
 use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use time::OffsetDateTime;
 
 use crate::config::{Config, DEFAULTS, Unsound};
 
@@ -37,7 +38,7 @@ pub(super) fn load(file: Option<&Path>, flags: &[String]) -> Result<Config, Load
         figment = figment.merge(Flag::parse(flag)?);
     }
     let config: Config = figment.extract().map_err(|error| LoadError::Wrong(explain(error)))?;
-    config.check()?;
+    config.check(OffsetDateTime::now_utc().date())?;
     Ok(config)
 }
 

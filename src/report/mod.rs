@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::name::Name;
 use crate::smtp::reply::Code;
-use crate::tls::{Authentication, Protection};
+use crate::tls::Authentication;
+use crate::upstream::ready::Channel;
 
 /// One attempt to deliver, from the first lookup to the answer the client got.
 #[derive(Debug)]
@@ -34,11 +35,13 @@ pub struct Outcome {
     pub octets: u64,
     /// From the first lookup to the answer.
     pub elapsed: Duration,
+    /// The exception that set the level, if one did.
+    pub rule: Option<String>,
     /// What was tried before, in vain: one sentence each.
     pub skipped: Vec<String>,
 }
 
-/// A remote that was reached, and how it was secured. Made from a session's own [`Protection`], so that a log line
+/// A remote that was reached, and how it was secured. Made from a session's own [`Channel`], so that a log line
 /// cannot claim what did not happen.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -48,8 +51,8 @@ pub struct Remote {
     pub address: IpAddr,
     /// The policy's name.
     pub policy: &'static str,
-    /// What the session proved.
-    pub protection: Protection,
+    /// How the mail travels, and what the session proved.
+    pub channel: Channel,
 }
 
 /// What became of an attempt.
@@ -87,7 +90,15 @@ impl Outcome {
     /// Writes the one log event.
     pub fn log(&self) {
         let remote = self.remote.as_ref();
-        let protection = remote.map(|remote| &remote.protection);
+        let protection = remote.and_then(|remote| match &remote.channel {
+            Channel::Secured(protection) => Some(protection),
+            Channel::Cleartext(_) => None,
+        });
+        let channel = match remote.map(|remote| &remote.channel) {
+            Some(Channel::Secured(protection)) => protection.label(),
+            Some(Channel::Cleartext(_)) => "Cleartext",
+            None => "none",
+        };
         let matched = protection.and_then(|protection| match protection.authentication() {
             Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
             Authentication::Unverified(_) => None,
@@ -98,7 +109,7 @@ impl Outcome {
             exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.address)),
             policy = remote.map(|remote| remote.policy),
-            protection = protection.map_or("none", Protection::label),
+            protection = channel,
             tls_version = protection.map(|protection| protection.version()),
             cipher = protection.map(|protection| protection.cipher_suite()),
             tlsa = matched.map(|matched| tracing::field::display(&matched.record)),
@@ -107,6 +118,7 @@ impl Outcome {
                 Authentication::Unverified(why) => Some(tracing::field::display(why)),
                 Authentication::Verified(_) | Authentication::HostVerified(_) => None,
             }),
+            rule = self.rule.as_deref().map(printable),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),

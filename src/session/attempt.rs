@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusals};
 use crate::report::{Outcome, Remote, Verdict};
+use crate::rules::Exception;
 use crate::smtp::reply::Reply;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
@@ -40,6 +41,7 @@ impl Attempt {
             recipients: 0,
             octets: 0,
             elapsed: std::time::Duration::ZERO,
+            rule: None,
             skipped: Vec::new(),
         };
         Self { outcome, started: Instant::now(), refused: None, told: Told::No }
@@ -52,9 +54,16 @@ impl Attempt {
             exchange: ready.peer().exchange.clone(),
             address: ready.peer().address,
             policy: terms.policy.label(),
-            protection: terms.protection.clone(),
+            channel: terms.channel.clone(),
         });
         self.skipped(skipped);
+    }
+
+    /// An exception has set the level.
+    pub(super) fn ruled(&mut self, exception: &Exception) {
+        let until = exception.until.map_or_else(String::new, |until| format!(" until {until}"));
+        let reason = exception.reason.as_deref().unwrap_or("no reason given");
+        self.outcome.rule = Some(format!("{} for {}{until}: {reason}", exception.level, exception.domains));
     }
 
     /// These were tried in vain.

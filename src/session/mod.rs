@@ -10,6 +10,7 @@ mod transfer;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Timeouts;
 use crate::dns::Resolver;
 use crate::refusal::{Peer, Reason};
+use crate::rules::Rules;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Command, Mail};
 use crate::smtp::data::BareNewlines;
@@ -40,6 +42,8 @@ const TRACE_OCTETS: u64 = 1024;
 pub struct Shared<R> {
     /// The way to remotes.
     pub connector: Connector<R>,
+    /// What a session must prove, by domain.
+    pub rules: Rules,
     /// What we say of ourselves.
     pub us: Us,
     /// Whether to add a Received line.
@@ -186,7 +190,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         let Recipient { mailbox, domain } = recipient;
         let mut attempt = Attempt::start(&self.id, &domain);
         let until = Instant::now() + self.shared.timeouts.route;
-        let request = Request { domain: &domain, hello: &transaction.client.hello, until };
+        let (level, exception) = self.shared.rules.level(&domain, OffsetDateTime::now_utc().date());
+        if let Some(exception) = exception {
+            attempt.ruled(exception);
+        }
+        let request = Request { domain: &domain, hello: &transaction.client.hello, level, until };
         let connected = match self.shared.connector.connect(&request).await {
             Ok(connected) => connected,
             Err(refusals) => {

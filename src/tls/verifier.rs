@@ -13,6 +13,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, Prot
 
 use super::{Authentication, Protection, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
+use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{self, Expectation, Match};
 use crate::policy::TlsPolicy;
 
@@ -63,9 +64,10 @@ impl Findings {
         }
         let matched = self.matched.ok_or(TlsFailure::Broken("the server's certificate was not judged".into()));
         let authentication = match policy {
-            TlsPolicy::Dane(_) => Authentication::Verified(matched?),
+            TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) => Authentication::Verified(matched?),
             TlsPolicy::HalfDane(_) => Authentication::HostVerified(matched?),
             TlsPolicy::Encrypt(_, why) => Authentication::Unverified(why.clone()),
+            TlsPolicy::May(..) => Authentication::Unverified(NoDane::NotAsked),
         };
         let unknown = |what: &str| TlsFailure::Broken(format!("the {what} is not known"));
         let suite = session.negotiated_cipher_suite().ok_or_else(|| unknown("cipher suite"))?;

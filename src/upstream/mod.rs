@@ -16,7 +16,7 @@ use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, Route};
 use crate::name::Name;
-use crate::policy::{self, Rule};
+use crate::policy::{self, Level, TlsPolicy};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
@@ -32,8 +32,6 @@ pub struct Connector<R> {
     pub dns: R,
     /// TLS towards remotes.
     pub tls: Tls,
-    /// What a session must prove.
-    pub rule: Rule,
     /// Which addresses may be dialled.
     pub dialable: Dialable,
     /// The port to dial.
@@ -55,6 +53,8 @@ pub struct Request<'a> {
     pub domain: &'a Name,
     /// The client's name for itself.
     pub hello: &'a Hello,
+    /// What a session must prove.
+    pub level: &'a Level,
     /// When to give up.
     pub until: Instant,
 }
@@ -100,20 +100,31 @@ impl<R: Resolver> Connector<R> {
         let at_host = |reason: Reason| Refusal::host(exchange, reason);
         let host = self.host(exchange).await.map_err(at_host)?;
         let addresses = self.dialable(&host).map_err(at_host)?;
-        let associations = self.associations(route, &host).await.map_err(|failure| at_host(failure.into()))?;
-        let policy = policy::decide(route, &host, associations, self.rule).map_err(|no| at_host(no.into()))?;
+        let associations =
+            self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
+        let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
         let ehlo = self.ehlo_name.as_ref().map_or(request.hello.as_str(), Name::as_str);
         let dial = Dial { port: self.port, ehlo, timeouts: &self.timeouts };
         let mut refusals = Refusals::default();
         for address in addresses {
             let peer = Peer { exchange: exchange.clone(), address };
-            let secured = async { Greeted::open(&peer, &dial).await?.secure(policy.clone(), &self.tls, &dial).await };
-            match secured.await {
+            match self.try_peer(&peer, &policy, &dial).await {
                 Ok(ready) => return Ok(ready),
                 Err(reason) => refusals.push(Refusal::peer(&peer, reason)),
             }
         }
         Err(refusals)
+    }
+
+    async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let secured = Greeted::open(peer, dial).await?.secure(policy.clone(), &self.tls, dial).await;
+        match (secured, policy) {
+            // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
+            (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
+                Ok(Greeted::open(peer, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
+            }
+            (secured, _) => secured,
+        }
     }
 
     async fn host(&self, exchange: &Name) -> Result<Host, Reason> {
@@ -134,8 +145,8 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
-    async fn associations(&self, route: &Route, host: &Host) -> Result<Associations, Failure> {
-        if let Some(why) = policy::tlsa_not_asked(route, self.rule) {
+    async fn associations(&self, route: &Route, host: &Host, level: &Level) -> Result<Associations, Failure> {
+        if let Some(why) = policy::tlsa_not_asked(route, level) {
             return Ok(Associations::None(why));
         }
         let base_domains = tlsa::base_domains(host);

@@ -1,12 +1,21 @@
 //! From an address to a secured session: greeting, EHLO, STARTTLS, handshake, EHLO again (RFC 3207).
 //!
-//! [`Greeted`] can do one thing: become [`Ready`] by meeting a policy. There is no way to send mail on it:
+//! [`Greeted`] can do one thing: become [`Ready`], by meeting a policy or, by name, without TLS and on a permit. Mail can
+//! be sent on the one,
 //!
-//! ```compile_fail
-//! # use danelaw::upstream::open::Greeted;
-//! # use danelaw::smtp::command::Mail;
-//! async fn cleartext(greeted: &mut Greeted, mail: &Mail) {
-//!     let _ = greeted.mail(mail).await;
+//! ```
+//! # use {danelaw::upstream::ready::Ready, danelaw::smtp::command::Mail, std::time::Duration};
+//! async fn verified(session: &mut Ready, mail: Mail) {
+//!     let _ = session.mail(mail, Duration::from_secs(60)).await;
+//! }
+//! ```
+//!
+//! and not on the other:
+//!
+//! ```compile_fail,E0599
+//! # use {danelaw::upstream::open::Greeted, danelaw::smtp::command::Mail, std::time::Duration};
+//! async fn cleartext(session: &mut Greeted, mail: Mail) {
+//!     let _ = session.mail(mail, Duration::from_secs(60)).await;
 //! }
 //! ```
 
@@ -15,10 +24,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
-use super::ready::Ready;
+use super::ready::{Channel, Ready, Terms};
 use crate::config::Timeouts;
-use crate::policy::TlsPolicy;
+use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
 use crate::smtp::reply::{Code, Reply};
@@ -36,11 +46,12 @@ pub struct Dial<'a> {
     pub timeouts: &'a Timeouts,
 }
 
-/// A remote that has greeted us and offers STARTTLS. Nothing it said so far is believed.
+/// A remote that has greeted us. Nothing it said so far is believed, but for its word that it has STARTTLS.
 #[derive(Debug)]
 pub struct Greeted {
     wire: Wire<TcpStream>,
     peer: Peer,
+    extensions: Extensions,
 }
 
 impl Greeted {
@@ -70,18 +81,19 @@ impl Greeted {
             farewell(wire, limit);
             return Err(Reason::Ehlo(reply));
         }
-        if !Extensions::parse(&reply).starttls {
-            farewell(wire, limit);
-            return Err(Reason::StartTlsMissing);
-        }
-        Ok(Self { wire, peer: peer.clone() })
+        Ok(Self { wire, peer: peer.clone(), extensions: Extensions::parse(&reply) })
     }
 
-    /// Starts TLS as the policy asks. This is the only door to [`Ready`].
+    /// Starts TLS as the policy asks. This is the door to [`Ready`]; the other one,
+    /// [`Greeted::in_cleartext`], needs a permit.
     ///
     /// # Errors
     /// Whatever keeps the session from meeting the policy. Nothing of the mail has been said.
     pub async fn secure(mut self, policy: TlsPolicy, tls: &Tls, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        if !self.extensions.starttls {
+            farewell(self.wire, dial.timeouts.greeting);
+            return Err(Reason::StartTlsMissing);
+        }
         let reply = exchange(&mut self.wire, Stage::StartTls, "STARTTLS", dial.timeouts.greeting).await?;
         if reply.code() != Code::READY {
             // RFC 3207 §4: 220 is the only go-ahead.
@@ -104,12 +116,14 @@ impl Greeted {
             return Err(Reason::EhloUnderTls(reply));
         }
         let extensions = Extensions::parse(&reply);
-        Ok(Ready::new(
-            wire,
-            self.peer,
-            super::ready::Terms { policy, protection: secured.protection, extensions },
-            dial,
-        ))
+        let terms = Terms { policy, channel: Channel::Secured(secured.protection), extensions };
+        Ok(Ready::new(wire.wrapped(Either::Left), self.peer, terms, dial))
+    }
+
+    /// Goes on without TLS, on the word of whoever wrote the rule for this domain.
+    pub fn in_cleartext(self, policy: TlsPolicy, permit: Permit, dial: &Dial<'_>) -> Ready {
+        let terms = Terms { policy, channel: Channel::Cleartext(permit), extensions: self.extensions };
+        Ready::new(self.wire.wrapped(Either::Right), self.peer, terms, dial)
     }
 }
 

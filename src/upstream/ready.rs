@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::open::{Dial, exchange, farewell, lost};
 use crate::config::Timeouts;
-use crate::policy::TlsPolicy;
+use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
@@ -24,7 +25,7 @@ use crate::wire::{Flushed, Wire};
 /// A remote to which mail may be sent.
 #[derive(Debug)]
 pub struct Ready {
-    wire: Wire<TlsStream<TcpStream>>,
+    wire: Wire<Stream>,
     peer: Peer,
     terms: Terms,
     timeouts: Timeouts,
@@ -35,11 +36,23 @@ pub struct Ready {
 pub struct Terms {
     /// What was asked.
     pub policy: TlsPolicy,
-    /// What was proven.
-    pub protection: Protection,
+    /// What came of it.
+    pub channel: Channel,
     /// The extensions the remote offers under TLS.
     pub extensions: Extensions,
 }
+
+/// How the mail travels.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// Under TLS that has met the policy.
+    Secured(Protection),
+    /// In the open, on the word of a rule.
+    Cleartext(Permit),
+}
+
+/// A connection to a remote, under TLS or not.
+pub(super) type Stream = Either<TlsStream<TcpStream>, TcpStream>;
 
 /// The answer to DATA.
 #[derive(Debug)]
@@ -66,7 +79,7 @@ pub enum Stop {
 }
 
 impl Ready {
-    pub(super) fn new(wire: Wire<TlsStream<TcpStream>>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
+    pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
         Self { wire, peer, terms, timeouts: dial.timeouts.clone() }
     }
 
@@ -208,7 +221,10 @@ impl Body {
             OnDrop::Reset => Some(Duration::ZERO),
             OnDrop::Close => None,
         };
-        let (tcp, _) = self.ready.wire.stream().get_ref();
+        let tcp = match self.ready.wire.stream() {
+            Either::Left(tls) => tls.get_ref().0,
+            Either::Right(tcp) => tcp,
+        };
         socket2::SockRef::from(tcp).set_linger(linger).map_err(|error| Reason::Lost { stage: Stage::Data, error })
     }
 }

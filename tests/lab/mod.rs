@@ -20,6 +20,7 @@ use danelaw::config::{Config, DEFAULTS};
 use danelaw::dns::validating::{Settings, Validating};
 use danelaw::name::Name;
 use danelaw::server::{self, Door, Drained, Server};
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -177,7 +178,7 @@ fn config(port: u16, changes: toml::Table) -> Config {
         merge(&mut table, layer);
     }
     let config: Config = table.try_into().unwrap();
-    config.check().unwrap();
+    config.check(OffsetDateTime::now_utc().date()).unwrap();
     config
 }
 

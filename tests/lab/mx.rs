@@ -187,6 +187,7 @@ impl Session {
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
         act(stream, &self.mx.greeting).await?;
+        let mut recipients = 0;
         loop {
             let line = line(stream).await?;
             self.seen.0.lock().unwrap().clear.push(line.clone());
@@ -206,8 +207,7 @@ impl Session {
                     let _ = tls.shutdown().await;
                     return ended;
                 }
-                "QUIT" => act(stream, &self.mx.quit).await?,
-                _ => act(stream, &say("530 5.7.0 STARTTLS first")).await?,
+                _ => self.mail_command(stream, &line, &mut recipients).await?,
             }
         }
     }
@@ -219,24 +219,36 @@ impl Session {
             self.seen.0.lock().unwrap().tls.push(line.clone());
             match line.split(' ').next().unwrap_or_default() {
                 "EHLO" => act(stream, &self.mx.ehlo_under_tls).await?,
-                "MAIL" => act(stream, &self.mx.mail).await?,
-                "RCPT" => {
-                    let turn = self.mx.rcpt.get(recipients).or(self.mx.rcpt.last()).unwrap();
-                    recipients += 1;
-                    act(stream, turn).await?;
-                }
-                "DATA" => {
-                    act(stream, &self.mx.data).await?;
-                    if matches!(&self.mx.data, Act::Say(said) if said.starts_with("354")) {
-                        self.message(stream).await?;
-                    }
-                }
-                "QUIT" => {
-                    act(stream, &self.mx.quit).await?;
-                    return Err(Over);
-                }
-                _ => act(stream, &say("500 5.5.1 what?")).await?,
+                _ => self.mail_command(stream, &line, &mut recipients).await?,
             }
+        }
+    }
+
+    async fn mail_command<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        line: &str,
+        recipients: &mut usize,
+    ) -> Result<(), Over> {
+        match line.split(' ').next().unwrap_or_default() {
+            "MAIL" => act(stream, &self.mx.mail).await,
+            "RCPT" => {
+                let turn = self.mx.rcpt.get(*recipients).or(self.mx.rcpt.last()).unwrap();
+                *recipients += 1;
+                act(stream, turn).await
+            }
+            "DATA" => {
+                act(stream, &self.mx.data).await?;
+                match &self.mx.data {
+                    Act::Say(said) if said.starts_with("354") => self.message(stream).await,
+                    _ => Ok(()),
+                }
+            }
+            "QUIT" => {
+                act(stream, &self.mx.quit).await?;
+                Err(Over)
+            }
+            _ => act(stream, &say("500 5.5.1 what?")).await,
         }
     }
 

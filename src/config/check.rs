@@ -1,0 +1,158 @@
+//! What types alone cannot say: that this can never be an open relay, that every bound leaves room to work, and that a
+//! rule which asks for less says why and until when.
+
+use std::fmt;
+
+use time::Date;
+
+use super::{Config, DefaultLevel, Rule, RuleLevel, Timeouts, Unsound};
+use crate::policy::{InsecureMx, Level, Permit};
+use crate::rules::{Exception, Rules};
+
+/// The widest network that may send mail through us. No operator owns a wider one.
+const WIDEST_PREFIX: u8 = 8;
+
+impl Config {
+    /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
+    ///
+    /// # Errors
+    /// The first key found wanting.
+    pub fn check(&self, today: Date) -> Result<(), Unsound> {
+        let unsound = |key, problem: String| Err(Unsound { key, problem });
+        self.rules(today)?;
+        if self.listener.is_empty() {
+            return unsound("listener", "there is none; give at least one address to listen on".into());
+        }
+        for listener in &self.listener {
+            match &listener.allow {
+                None if !listener.address.ip().is_loopback() => {
+                    let problem = format!(
+                        "{} is not loopback and has no allow-list; name the networks that may send mail through it",
+                        listener.address
+                    );
+                    return unsound("listener.allow", problem);
+                }
+                Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
+                    let problem = format!(
+                        "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
+                        listener.address
+                    );
+                    return unsound("listener.allow", problem);
+                }
+                Some(networks) if networks.is_empty() => {
+                    return unsound("listener.allow", "the list is empty; nobody could connect".into());
+                }
+                _ => {}
+            }
+        }
+        if self.limits.recipients < 100 {
+            return unsound("limits.recipients", format!("{} is below 100 (RFC 5321)", self.limits.recipients));
+        }
+        for (key, value) in [
+            ("limits.sessions", self.limits.sessions),
+            ("remote.addresses", self.remote.addresses),
+            ("remote.port", usize::from(self.remote.port)),
+            ("dns.attempts", self.dns.attempts),
+        ] {
+            if value == 0 {
+                return unsound(key, "0 would stop all mail".into());
+            }
+        }
+        if self.limits.message_size.as_u64() == 0 {
+            return unsound("limits.message_size", "0 would stop all mail".into());
+        }
+        self.timeouts.check()?;
+        if self.dns.timeout.is_zero() || self.dns.deadline < self.dns.timeout {
+            return unsound("dns.deadline", "it must be at least dns.timeout, and neither may be 0".into());
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// The levels of all domains.
+    ///
+    /// # Errors
+    /// A rule that asks for less than `tls.level` and does not say why or until when, one that has ended, or one whose
+    /// records do not fit its level.
+    pub fn rules(&self, today: Date) -> Result<Rules, Unsound> {
+        let exceptions = self.rule.iter().map(|rule| self.exception(rule, today)).collect::<Result<_, _>>()?;
+        Ok(Rules { default: self.tls.level.level(self.tls.insecure_mx), exceptions })
+    }
+
+    fn exception(&self, rule: &Rule, today: Date) -> Result<Exception, Unsound> {
+        let unsound =
+            |key, problem: &str| Err(Unsound { key, problem: format!("the rule for {} {problem}", rule.domain) });
+        if rule.until.is_some_and(|until| until < today) {
+            return unsound("rule.until", "has ended; remove it, or give it a later day and a reason that still holds");
+        }
+        if (rule.level == RuleLevel::Fingerprint) == rule.records.is_empty() {
+            return unsound("rule.records", "needs records for the level fingerprint, and for no other");
+        }
+        let reason = rule.reason.clone().filter(|reason| !reason.trim().is_empty());
+        let permit = match (rule.until, reason.clone()) {
+            (Some(until), Some(reason)) => Some(Permit { reason, until }),
+            (None, _) | (_, None) => None,
+        };
+        let level = match (rule.level, permit) {
+            (RuleLevel::May, Some(permit)) => Level::May(permit),
+            (level, None) if level < self.tls.level.as_rule() => {
+                return unsound("rule.reason", "asks for less than tls.level, and needs a reason and an until");
+            }
+            (RuleLevel::May, None) => return unsound("rule.reason", "needs a reason and an until"),
+            (RuleLevel::Encrypt, _) => Level::Encrypt,
+            (RuleLevel::Dane, _) => Level::Dane(self.tls.insecure_mx),
+            (RuleLevel::DaneOnly, _) => Level::DaneOnly,
+            (RuleLevel::Fingerprint, _) => {
+                Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect())
+            }
+        };
+        Ok(Exception { domains: rule.domain.clone(), level, reason, until: rule.until })
+    }
+}
+
+impl fmt::Display for DefaultLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.level(InsecureMx::Dane).fmt(f)
+    }
+}
+
+impl DefaultLevel {
+    fn level(self, insecure_mx: InsecureMx) -> Level {
+        match self {
+            Self::Dane => Level::Dane(insecure_mx),
+            Self::DaneOnly => Level::DaneOnly,
+            Self::Encrypt => Level::Encrypt,
+        }
+    }
+
+    /// The same level among those of rules, which are ordered from weak to strong.
+    fn as_rule(self) -> RuleLevel {
+        match self {
+            Self::Dane => RuleLevel::Dane,
+            Self::DaneOnly => RuleLevel::DaneOnly,
+            Self::Encrypt => RuleLevel::Encrypt,
+        }
+    }
+}
+
+impl Timeouts {
+    fn check(&self) -> Result<(), Unsound> {
+        for (key, value) in [
+            ("timeouts.client", self.client),
+            ("timeouts.route", self.route),
+            ("timeouts.connect", self.connect),
+            ("timeouts.greeting", self.greeting),
+            ("timeouts.handshake", self.handshake),
+            ("timeouts.command", self.command),
+            ("timeouts.data", self.data),
+            ("timeouts.block", self.block),
+            ("timeouts.final", self.r#final),
+        ] {
+            if value.is_zero() {
+                return Err(Unsound { key, problem: "0 would stop all mail".into() });
+            }
+        }
+        Ok(())
+    }
+}

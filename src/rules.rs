@@ -1,0 +1,118 @@
+//! Which level holds for which domain: the default, and the exceptions that somebody has answered for.
+//!
+//! An exception that asks for less than the default must say why and until when; after that day it is as if it were not
+//! there. So the list of domains that get less than they should does not outlive the memory of why it was made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use time::Date;
+
+use crate::name::{Name, NameError};
+use crate::policy::Level;
+
+/// The level of every domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// For domains that no exception names.
+    pub default: Level,
+    /// The first one that names the domain and has not ended holds.
+    pub exceptions: Vec<Exception>,
+}
+
+/// A level for some domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// Which domains.
+    pub domains: Domains,
+    /// The level.
+    pub level: Level,
+    /// Why.
+    pub reason: Option<String>,
+    /// The last day it holds, in UTC.
+    pub until: Option<Date>,
+}
+
+/// The domains an exception is for, written as in Postfix's tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Domains {
+    /// `example.com`: this domain and none below it.
+    Exactly(Name),
+    /// `.example.com`: every domain below, and not this one.
+    Below(Name),
+}
+
+impl Rules {
+    /// The level for a domain on a day, and the exception it comes from, if any.
+    pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Exception>) {
+        let holds = |exception: &&Exception| {
+            exception.domains.contain(domain) && exception.until.is_none_or(|until| today <= until)
+        };
+        match self.exceptions.iter().find(holds) {
+            Some(exception) => (&exception.level, Some(exception)),
+            None => (&self.default, None),
+        }
+    }
+}
+
+impl Domains {
+    fn contain(&self, domain: &Name) -> bool {
+        match self {
+            Self::Exactly(name) => domain == name,
+            Self::Below(name) => domain != name && domain.is_at_or_below(name),
+        }
+    }
+}
+
+impl fmt::Display for Domains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(name) => name.fmt(f),
+            Self::Below(name) => write!(f, ".{name}"),
+        }
+    }
+}
+
+impl FromStr for Domains {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.strip_prefix('.') {
+            Some(name) => Name::parse(name).map(Self::Below),
+            None => Name::parse(text).map(Self::Exactly),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::InsecureMx;
+
+    #[test]
+    fn the_first_rule_that_names_the_domain_and_has_not_ended() {
+        let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
+        let exception =
+            |domains: &str, level, until| Exception { domains: domains.parse().unwrap(), level, reason: None, until };
+        let rules = Rules {
+            default: Level::Dane(InsecureMx::Dane),
+            exceptions: vec![
+                exception("example.com", Level::Encrypt, Some(day(10))),
+                exception("EXAMPLE.com", Level::DaneOnly, None),
+                exception(".example.com", Level::DaneOnly, None),
+            ],
+        };
+        for (domain, today, expected) in [
+            ("example.com", 10, "encrypt"),
+            // The day after, it is as if the rule were not there.
+            ("example.com", 11, "dane-only"),
+            ("a.example.com", 1, "dane-only"),
+            ("a.b.example.com", 1, "dane-only"),
+            ("badexample.com", 1, "dane"),
+            ("com", 1, "dane"),
+        ] {
+            let (level, _) = rules.level(&Name::parse(domain).unwrap(), day(today));
+            assert_eq!(level.to_string(), expected, "{domain} on day {today}");
+        }
+    }
+}
