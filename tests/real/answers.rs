@@ -124,9 +124,8 @@ fn client_vanishes_in_mid_message() {
     }
     let mx = lab.mx(&MX1);
     let sessions = mx.await_sessions();
-    assert!(sessions.len() == 3 && sessions.iter().all(|commands| commands.contains(" data=")), "{sessions:?}");
+    // DATA was begun each time, and not once did it come to an end.
+    assert!(sessions.len() == 3 && sessions.iter().all(|commands| commands.contains(" data=0/1 ")), "{sessions:?}");
     assert!(mx.stored("bob").is_empty());
     assert_eq!(mx.queue(), "");
-    // qmgr(8) says this of whatever has entered a queue.
-    assert!(!mx.log().contains("queue active"));
 }

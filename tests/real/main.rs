@@ -5,7 +5,7 @@
 //! needs root and the servers: `tests/run` sees to both, and to a network namespace. What a test proves is said in the
 //! rows of the requirements (`B1`).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a lab that cannot be set up is a test that fails")]
+#![allow(clippy::expect_used, reason = "a lab that cannot be set up is a test that fails")]
 
 mod case;
 mod dns;
