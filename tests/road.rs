@@ -540,6 +540,21 @@ async fn pipelined() {
 }
 
 #[tokio::test]
+async fn an_answer_does_not_wait_for_the_next() {
+    // I18, K7: the client's patience is for each recipient, so it hears of the first while the second takes its time.
+    let scenario = Scenario::new().mx(|mx| mx.rcpt = vec![say("250 2.1.5 ok"), Act::Hang]);
+    let lab = scenario.set("timeouts.command = '10m'").start().await;
+    let mut client = lab.client().await;
+    client
+        .write(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\n")
+        .await;
+    for expected in ["250 2.1.0", "250 2.1.5"] {
+        assert!(client.reply().await.starts_with(expected), "{expected}");
+    }
+    assert!(client.is_silent(Duration::from_millis(100)).await);
+}
+
+#[tokio::test]
 async fn command_lines_that_are_none() {
     // I6, A-87: too long, and in step again.
     let lab = Scenario::new().start().await;

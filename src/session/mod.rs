@@ -169,6 +169,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 self.say(&reply);
             }
             Step::Recipient(upstream, Recipient { mailbox, .. }) => {
+                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+                self.client.flush(self.shared.timeouts.client).await?;
                 let reply = upstream.ready.rcpt(mailbox, self.shared.timeouts.command).await;
                 let reply = self.recipient(reply);
                 self.say(&reply);
