@@ -8,14 +8,19 @@
 
 mod lab;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use danelaw::server::Drained;
+use danelaw::wire::BLOCK;
 use lab::certs::Identity;
 use lab::client::Client;
 use lab::dns::Fault;
 use lab::mx::{Act, say};
 use lab::{Lab, MESSAGE, Scenario};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 /// The client keeps the mail, is told `reply` first of all, and no exchange saw a mail command.
 async fn refused(scenario: Scenario, reply: &str) -> Lab {
@@ -555,6 +560,23 @@ async fn an_answer_does_not_wait_for_the_next() {
 }
 
 #[tokio::test]
+async fn answers_do_not_pile_up() {
+    // each command is a few octets, each answer may be many; what is kept is bounded all the same.
+    let lab = Scenario::new().start().await;
+    let (client, ours) = tokio::io::duplex(1 << 20);
+    let (stream, most) = lab::client::Measured::new(ours);
+    let client_address = std::net::Ipv4Addr::LOCALHOST.into();
+    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, client_address, CancellationToken::new());
+    let (mut answers, mut commands) = tokio::io::split(client);
+    commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
+    commands.write_all(b"QUIT\r\n").await.unwrap();
+    let mut said = Vec::new();
+    tokio::join!(served, async { answers.read_to_end(&mut said).await.unwrap() });
+    assert!(said.len() > 500_000 && said.ends_with(b"221 2.0.0 Bye\r\n"));
+    assert!(most.load(Ordering::Relaxed) < 2 * BLOCK, "{most:?} octets were kept");
+}
+
+#[tokio::test]
 async fn command_lines_that_are_none() {
     // I6, A-87: too long, and in step again.
     let lab = Scenario::new().start().await;
@@ -584,7 +606,6 @@ async fn who_may_connect() {
 }
 
 async fn first_line(address: std::net::SocketAddr) -> String {
-    use tokio::io::AsyncReadExt;
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut said = String::new();
     tokio::time::timeout(lab::SOON, stream.read_to_string(&mut said)).await.unwrap().unwrap();
