@@ -259,6 +259,9 @@ async fn what_the_dns_says_for_good() {
     assert!(send(ours, "b@example.test").await.starts_with("554 5.4.6 "));
     let clients = Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "client.test"));
     assert!(send(clients, "b@example.test").await.starts_with("554 5.4.6 "));
+    // The implicit MX is an exchange like any other.
+    let implicit = Scenario::with_domain(|tree, _| tree.secure("client.test").a("client.test", "127.0.0.9"));
+    assert!(send(implicit, "b@client.test").await.starts_with("554 5.4.6 "));
     // reserved addresses are not dialled, and the text says how to allow them.
     let reserved = Scenario::new().set("remote.allow_reserved = []");
     let answer = send(reserved, "b@example.test").await;
