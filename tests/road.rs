@@ -269,6 +269,22 @@ async fn what_the_dns_says_for_good() {
 }
 
 #[tokio::test]
+async fn half_an_answer_says_nothing_for_good() {
+    // N1, C12: one family has only addresses that are not dialled, and the other cannot be known.
+    for (answers, fails) in [("AAAA", "A"), ("A", "AAAA")] {
+        let scenario = Scenario::with_domain(|tree, _| {
+            let tree = tree.mx("example.test", 10, "mx1.example.test");
+            let tree = match answers {
+                "A" => tree.a("mx1.example.test", "10.0.0.1"),
+                _ => tree.aaaa("mx1.example.test", "fd00::1"),
+            };
+            tree.fault("mx1.example.test", fails, Fault::Drop)
+        });
+        refused(scenario, &format!("451 4.4.3 mx1.example.test: {fails} lookup")).await;
+    }
+}
+
+#[tokio::test]
 async fn implicit_mx() {
     // C5: no MX, so the domain itself is the host.
     let scenario = Scenario::with_domain(|tree, _| tree).host("example.test", |mx, tree, port| {

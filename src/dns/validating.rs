@@ -237,8 +237,8 @@ fn either_family(
     };
     match (has_address(&v4), has_address(&v6)) {
         (true, true) => Ok(HostLookup::Found(both_families(v4?, v6?))),
-        (true, false) => Ok(HostLookup::Found(host(v4?))),
-        (false, true) => Ok(HostLookup::Found(host(v6?))),
+        (true, false) => Ok(HostLookup::Found(Host { unknown: v6.err(), ..host(v4?) })),
+        (false, true) => Ok(HostLookup::Found(Host { unknown: v4.err(), ..host(v6?) })),
         // RFC 7672 §2.1.2: only two answers of "none" are the answer "none".
         (false, false) => v4.and(v6).map(|_| HostLookup::NoAddress),
     }
@@ -260,7 +260,7 @@ fn both_families(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Host {
 
 fn host(found: Lookup<IpAddr>) -> Host {
     let addresses = found.answer.records().to_vec();
-    Host { name: found.asked, aliases: found.aliases, end: found.end, addresses }
+    Host { name: found.asked, aliases: found.aliases, end: found.end, addresses, unknown: None }
 }
 
 /// Reads the records of a lookup as what they must be.
