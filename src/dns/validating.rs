@@ -57,6 +57,8 @@ const MAX_TLSA: usize = 100;
 
 /// How many lookups are remembered, once [`Validating::remembering`] asks for it.
 const MEMORY: usize = 4096;
+/// Larger answers are not remembered, which bounds the memory in octets as well: strangers choose what is asked.
+const MEMORY_OCTETS: usize = 8192;
 /// How long an answer is remembered at most.
 const MAX_TTL: Duration = Duration::from_secs(3600);
 /// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
@@ -134,7 +136,9 @@ impl Validating {
         let found = tokio::time::timeout(self.deadline, self.follow(&key, &mut ttl)).await;
         let found = found.unwrap_or(Err(FailureReason::Timeout));
         let ttl = if found.is_ok() { ttl } else { FAILURE_TTL };
-        self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        if found.as_ref().map_or(0, octets) <= MEMORY_OCTETS {
+            self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        }
         found.map_err(failed(name, rtype))
     }
 
@@ -224,6 +228,11 @@ impl Resolver for Validating {
             _ => None,
         })
     }
+}
+
+/// About how much memory an answer takes; its aliases have a bound of their own.
+fn octets(lookup: &Lookup<Data>) -> usize {
+    lookup.answer.records().iter().map(|data| size_of::<Data>() + data.octets()).sum()
 }
 
 /// What two lookups say about a host. A family that fails does no harm while the other has addresses; a family that is
