@@ -77,7 +77,10 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
         Answer::NxDomain => return Err(NoRoute::NoDomain(next_hop)),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
-        Answer::NoData => (Source::Implicit, vec![next_hop.clone()]),
+        Answer::NoData => {
+            let implicit = Mx { preference: 0, target: MxTarget::Host(next_hop.clone()) };
+            (Source::Implicit, ordered(&next_hop, &[implicit], here)?)
+        }
         Answer::Records(records) => (Source::Mx, ordered(&next_hop, records, here)?),
     };
     Ok(Route { next_hop, expanded: lookup.expanded().clone(), security: lookup.security(), source, exchanges })

@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn host(security: Security) -> Host {
-        Host { name: name("mx.example"), aliases: Vec::new(), end: security, addresses: Vec::new() }
+        Host { name: name("mx.example"), aliases: Vec::new(), end: security, addresses: Vec::new(), unknown: None }
     }
 
     fn security(cell: &str) -> Security {

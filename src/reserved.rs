@@ -34,9 +34,8 @@ fn embedded(address: IpAddr) -> IpAddr {
     let s = v6.segments();
     let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match s {
-        // ::ffff:0:0/96 mapped (RFC 4291 §2.5.5.2), ::/96 compatible (deprecated), 64:ff9b::/96 NAT64 (RFC 6052).
+        // ::ffff:0:0/96 mapped (RFC 4291 §2.5.5.2), 64:ff9b::/96 NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
         // 2002::/16 6to4 (RFC 3056 §2).
         [0x2002, high, low, ..] => v4(high, low),
         _ => address,
@@ -65,14 +64,14 @@ fn is_reserved_v4(v4: Ipv4Addr) -> bool {
 
 fn is_reserved_v6(v6: Ipv6Addr) -> bool {
     match v6.segments() {
-        // Unspecified and loopback.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => true,
-        // Discard-only, local NAT64, Teredo and the other IETF assignments, documentation.
-        [0x100, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] => true,
-        [0x3fff, 0..=0xfff, ..] => true,
-        // Unique local, link-local and site-local, multicast.
-        [0xfc00..=0xfdff | 0xfe80..=0xfeff | 0xff00..=0xffff, ..] => true,
-        _ => false,
+        // Mapped and NAT64: what is inside decides.
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => false,
+        // Teredo and the other IETF assignments, documentation.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => true,
+        // RFC 4291 §2.4: IANA has given out global unicast addresses from 2000::/3 alone. What is elsewhere is loopback,
+        // link-local, unique local, multicast, or free, and overlay networks help themselves to what is free.
+        [0x2000..=0x3fff, ..] => false,
+        _ => true,
     }
 }
 
@@ -120,6 +119,11 @@ mod tests {
             "100::1",
             "2001::1",
             "3fff::1",
+            "200::1",
+            "5f00::1",
+            "4000::1",
+            "::8.8.8.8",
+            "::ffff:0:7f00:1",
         ] {
             assert!(!dialable.allows(reserved.parse().unwrap()), "{reserved}");
         }

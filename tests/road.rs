@@ -8,14 +8,19 @@
 
 mod lab;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use danelaw::server::Drained;
+use danelaw::wire::BLOCK;
 use lab::certs::Identity;
 use lab::client::Client;
 use lab::dns::Fault;
 use lab::mx::{Act, say};
 use lab::{Lab, MESSAGE, Scenario};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 /// The client keeps the mail, is told `reply` first of all, and no exchange saw a mail command.
 async fn refused(scenario: Scenario, reply: &str) -> Lab {
@@ -307,10 +312,29 @@ async fn what_the_dns_says_for_good() {
     assert!(send(ours, "b@example.test").await.starts_with("554 5.4.6 "));
     let clients = Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "client.test"));
     assert!(send(clients, "b@example.test").await.starts_with("554 5.4.6 "));
+    // The implicit MX is an exchange like any other.
+    let implicit = Scenario::with_domain(|tree, _| tree.secure("client.test").a("client.test", "127.0.0.9"));
+    assert!(send(implicit, "b@client.test").await.starts_with("554 5.4.6 "));
     // reserved addresses are not dialled, and the text says how to allow them.
     let reserved = Scenario::new().set("remote.allow_reserved = []");
     let answer = send(reserved, "b@example.test").await;
     assert!(answer.starts_with("550 5.4.4 ") && answer.contains("remote.allow_reserved"), "{answer}");
+}
+
+#[tokio::test]
+async fn half_an_answer_says_nothing_for_good() {
+    // N1, C12: one family has only addresses that are not dialled, and the other cannot be known.
+    for (answers, fails) in [("AAAA", "A"), ("A", "AAAA")] {
+        let scenario = Scenario::with_domain(|tree, _| {
+            let tree = tree.mx("example.test", 10, "mx1.example.test");
+            let tree = match answers {
+                "A" => tree.a("mx1.example.test", "10.0.0.1"),
+                _ => tree.aaaa("mx1.example.test", "fd00::1"),
+            };
+            tree.fault("mx1.example.test", fails, Fault::Drop)
+        });
+        refused(scenario, &format!("451 4.4.3 mx1.example.test: {fails} lookup")).await;
+    }
 }
 
 #[tokio::test]
@@ -593,6 +617,38 @@ async fn pipelined() {
 }
 
 #[tokio::test]
+async fn an_answer_does_not_wait_for_the_next() {
+    // I18, K7: the client's patience is for each recipient, so it hears of the first while the second takes its time.
+    let scenario = Scenario::new().mx(|mx| mx.rcpt = vec![say("250 2.1.5 ok"), Act::Hang]);
+    let lab = scenario.set("timeouts.command = '10m'").start().await;
+    let mut client = lab.client().await;
+    client
+        .write(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\n")
+        .await;
+    for expected in ["250 2.1.0", "250 2.1.5"] {
+        assert!(client.reply().await.starts_with(expected), "{expected}");
+    }
+    assert!(client.is_silent(Duration::from_millis(100)).await);
+}
+
+#[tokio::test]
+async fn answers_do_not_pile_up() {
+    // each command is a few octets, each answer may be many; what is kept is bounded all the same.
+    let lab = Scenario::new().start().await;
+    let (client, ours) = tokio::io::duplex(1 << 20);
+    let (stream, most) = lab::client::Measured::new(ours);
+    let client_address = std::net::Ipv4Addr::LOCALHOST.into();
+    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, client_address, CancellationToken::new());
+    let (mut answers, mut commands) = tokio::io::split(client);
+    commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
+    commands.write_all(b"QUIT\r\n").await.unwrap();
+    let mut said = Vec::new();
+    tokio::join!(served, async { answers.read_to_end(&mut said).await.unwrap() });
+    assert!(said.len() > 500_000 && said.ends_with(b"221 2.0.0 Bye\r\n"));
+    assert!(most.load(Ordering::Relaxed) < 2 * BLOCK, "{most:?} octets were kept");
+}
+
+#[tokio::test]
 async fn command_lines_that_are_none() {
     // I6, A-87: too long, and in step again.
     let lab = Scenario::new().start().await;
@@ -622,7 +678,6 @@ async fn who_may_connect() {
 }
 
 async fn first_line(address: std::net::SocketAddr) -> String {
-    use tokio::io::AsyncReadExt;
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut said = String::new();
     tokio::time::timeout(lab::SOON, stream.read_to_string(&mut said)).await.unwrap().unwrap();

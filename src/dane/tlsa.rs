@@ -512,6 +512,7 @@ mod tests {
                 aliases,
                 end,
                 addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))],
+                unknown: None,
             };
             let expected: Vec<Name> = expected.into_iter().map(name).collect();
             assert_eq!(base_domains(&host), expected, "{host:?}");

@@ -136,6 +136,8 @@ pub struct Host {
     pub end: Security,
     /// At least one address, in the order they came, A before AAAA.
     pub addresses: Vec<IpAddr>,
+    /// Why the addresses of one family are not known, if they are not: there may be more than these.
+    pub unknown: Option<Failure>,
 }
 
 impl Host {

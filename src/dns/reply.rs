@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::canonical::CanonicalName;
-use super::{Mx, RawTlsa};
+use super::{Mx, MxTarget, RawTlsa};
 
 /// A record type by its number (RFC 3597 §5: unknown ones are as good as known ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,20 @@ pub(super) enum Data {
     Nsec3(Nsec3),
     /// Any other type.
     Other,
+}
+
+impl Data {
+    /// The octets that a record of ours holds beside itself.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Mx(Mx { target: MxTarget::Host(name), .. }) => name.as_str().len(),
+            Self::Mx(Mx { target: MxTarget::Invalid(text), .. }) => text.len(),
+            Self::Tlsa(RawTlsa(octets)) => octets.len(),
+            Self::Mx(Mx { target: MxTarget::Root, .. }) | Self::Address(_) | Self::Ds(_) | Self::Other => 0,
+            // Followed or read, and never part of an answer.
+            Self::Alias(_) | Self::Nsec(_) | Self::Nsec3(_) => 0,
+        }
+    }
 }
 
 /// Whether this validator can follow a DS record at all (RFC 4035 §5.2: algorithms nobody here knows do not bind).

@@ -57,6 +57,8 @@ const MAX_TLSA: usize = 100;
 
 /// How many lookups are remembered, once [`Validating::remembering`] asks for it.
 const MEMORY: usize = 4096;
+/// Larger answers are not remembered, which bounds the memory in octets as well: strangers choose what is asked.
+const MEMORY_OCTETS: usize = 8192;
 /// How long an answer is remembered at most.
 const MAX_TTL: Duration = Duration::from_secs(3600);
 /// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
@@ -134,7 +136,9 @@ impl Validating {
         let found = tokio::time::timeout(self.deadline, self.follow(&key, &mut ttl)).await;
         let found = found.unwrap_or(Err(FailureReason::Timeout));
         let ttl = if found.is_ok() { ttl } else { FAILURE_TTL };
-        self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        if found.as_ref().map_or(0, octets) <= MEMORY_OCTETS {
+            self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        }
         found.map_err(failed(name, rtype))
     }
 
@@ -226,6 +230,11 @@ impl Resolver for Validating {
     }
 }
 
+/// About how much memory an answer takes; its aliases have a bound of their own.
+fn octets(lookup: &Lookup<Data>) -> usize {
+    lookup.answer.records().iter().map(|data| size_of::<Data>() + data.octets()).sum()
+}
+
 /// What two lookups say about a host. A family that fails does no harm while the other has addresses; a family that is
 /// merely absent cannot stand in for one that failed.
 fn either_family(
@@ -237,8 +246,8 @@ fn either_family(
     };
     match (has_address(&v4), has_address(&v6)) {
         (true, true) => Ok(HostLookup::Found(both_families(v4?, v6?))),
-        (true, false) => Ok(HostLookup::Found(host(v4?))),
-        (false, true) => Ok(HostLookup::Found(host(v6?))),
+        (true, false) => Ok(HostLookup::Found(Host { unknown: v6.err(), ..host(v4?) })),
+        (false, true) => Ok(HostLookup::Found(Host { unknown: v4.err(), ..host(v6?) })),
         // RFC 7672 §2.1.2: only two answers of "none" are the answer "none".
         (false, false) => v4.and(v6).map(|_| HostLookup::NoAddress),
     }
@@ -260,7 +269,7 @@ fn both_families(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Host {
 
 fn host(found: Lookup<IpAddr>) -> Host {
     let addresses = found.answer.records().to_vec();
-    Host { name: found.asked, aliases: found.aliases, end: found.end, addresses }
+    Host { name: found.asked, aliases: found.aliases, end: found.end, addresses, unknown: None }
 }
 
 /// Reads the records of a lookup as what they must be.

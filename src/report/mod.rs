@@ -12,6 +12,9 @@ use crate::smtp::reply::Code;
 use crate::tls::Authentication;
 use crate::upstream::ready::Channel;
 
+/// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
+const MAX_TEXT: usize = 4096;
+
 /// One attempt to deliver, from the first lookup to the answer the client got.
 #[derive(Debug)]
 pub struct Outcome {
@@ -31,7 +34,7 @@ pub struct Outcome {
     pub text: String,
     /// Recipients the remote accepted.
     pub recipients: usize,
-    /// Octets of the message that were sent.
+    /// Octets of the message that were read from the client.
     pub octets: u64,
     /// From the first lookup to the answer.
     pub elapsed: Duration,
@@ -126,13 +129,36 @@ impl Outcome {
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
-            skipped = (!self.skipped.is_empty()).then(|| printable(&self.skipped.join("; "))),
+            skipped = (!self.skipped.is_empty()).then(|| self.tried_in_vain()),
             "delivery"
         );
     }
+
+    /// Each sentence is cut by itself, so that a host with much to say hides no other.
+    fn tried_in_vain(&self) -> String {
+        self.skipped.iter().map(|sentence| printable(sentence)).collect::<Vec<_>>().join("; ")
+    }
 }
 
-/// what came from a peer must not steer the terminal or the log that shows it.
+/// what came from a peer must not steer the terminal or the log that shows it, nor fill it.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+    let shown = text.chars().take(MAX_TEXT).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
+    match text.chars().count() {
+        more if more > MAX_TEXT => shown.chain(format!("... ({} more)", more - MAX_TEXT).chars()).collect(),
+        _ => shown.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote() {
+        // no control characters, no directions for a terminal, and no more than anybody would read.
+        assert_eq!(printable("550 a\r\n\u{1b}[2J\u{202e}b"), "550 a???[2J?b");
+        assert_eq!(printable(&"x".repeat(MAX_TEXT)).len(), MAX_TEXT);
+        let cut = printable(&"x".repeat(64 * 1024));
+        assert!(cut.len() < MAX_TEXT + 40 && cut.ends_with("xxx... (61440 more)"), "{}", cut.len());
+    }
 }

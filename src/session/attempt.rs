@@ -37,7 +37,7 @@ impl Attempt {
             verdict: Verdict::Aborted,
             code: None,
             reason: "aborted",
-            text: "the client ended the transaction".to_owned(),
+            text: "the transaction ended before its message was answered".to_owned(),
             recipients: 0,
             octets: 0,
             elapsed: std::time::Duration::ZERO,
@@ -80,7 +80,7 @@ impl Attempt {
         }
     }
 
-    /// How much of the message was sent.
+    /// How much of the message was read from the client.
     pub(super) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
     }

@@ -1,7 +1,8 @@
 //! One client: read a command, ask the dialogue, do what it says, answer.
 //!
 //! Everything a client may be told is decided elsewhere; here the decisions are carried out, in a straight line.
-//! Replies are collected and sent when the client has nothing more to say (RFC 2920 §3.2), or before anything slow.
+//! Replies are collected and sent when the client has nothing more to say (RFC 2920 §3.2), before anything slow, or
+//! when a block of them is full.
 
 mod attempt;
 mod received;
@@ -28,7 +29,7 @@ use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::Ready;
 use crate::upstream::{Connector, Request, remaining};
-use crate::wire::{Wire, WireError};
+use crate::wire::{BLOCK, Wire, WireError};
 
 use attempt::Attempt;
 
@@ -136,6 +137,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 self.client.flush(limit).await?;
                 return Ok(self.client.close(limit).await?);
             }
+            if self.client.output.len() >= BLOCK {
+                // a block of short commands may ask for megabytes of answers, more so with a remote's long ones.
+                self.client.flush(limit).await?;
+            }
         }
     }
 
@@ -173,6 +178,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 self.say(&reply);
             }
             Step::Recipient(upstream, Recipient { mailbox, .. }) => {
+                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+                self.client.flush(self.shared.timeouts.client).await?;
                 let reply = upstream.ready.rcpt(mailbox, self.shared.timeouts.command).await;
                 let reply = self.recipient(reply);
                 self.say(&reply);

@@ -137,10 +137,12 @@ impl<R: Resolver> Connector<R> {
     /// The addresses to dial, in order.
     fn dialable(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
         let allowed: Vec<_> = host.addresses.iter().copied().filter(|&address| self.dialable.allows(address)).collect();
-        match (allowed.is_empty(), host.addresses.first()) {
-            (true, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
-            (true, None) => Err(Reason::NoAddress),
-            (false, _) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
+        match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
+            (false, ..) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
+            // RFC 7672 §2.1.2: what a failed lookup may have hidden is not refused for good.
+            (true, Some(failure), _) => Err(failure.clone().into()),
+            (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
+            (true, None, None) => Err(Reason::NoAddress),
         }
     }
 

@@ -192,7 +192,8 @@ impl Body {
         self.buffer().extend_from_slice(b".\r\n");
         self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
-        self.on_drop(OnDrop::Close).map_err(Stop::Failed)?;
+        // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
+        let _ = self.on_drop(OnDrop::Close);
         if reply.code().is_success() || reply.code().is_refusal() {
             return Ok((reply, self.ready));
         }

@@ -1,9 +1,16 @@
 //! A scripted client.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
+};
 use tokio::net::TcpStream;
 
 use super::SOON;
@@ -112,5 +119,40 @@ impl Client {
             answers.end = Some(self.reply().await);
         }
         answers
+    }
+}
+
+/// A stream that remembers the most octets that were handed to it at once.
+pub(crate) struct Measured {
+    stream: DuplexStream,
+    most: Arc<AtomicUsize>,
+}
+
+impl Measured {
+    /// The stream, and the number.
+    pub(crate) fn new(stream: DuplexStream) -> (Self, Arc<AtomicUsize>) {
+        let most = Arc::default();
+        (Self { stream, most: Arc::clone(&most) }, most)
+    }
+}
+
+impl AsyncRead for Measured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Measured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.most.fetch_max(octets.len(), Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -20,6 +20,7 @@ use danelaw::config::{Config, DEFAULTS};
 use danelaw::dns::validating::{Settings, Validating};
 use danelaw::name::Name;
 use danelaw::server::{self, Door, Drained, Server};
+use danelaw::session::Shared;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,8 @@ pub(crate) struct Lab {
     /// What each exchange saw, in the order they were added.
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: SocketAddr,
+    /// What its sessions share, for one that is served by hand.
+    pub(crate) shared: Arc<Shared<Validating>>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -131,8 +134,8 @@ impl Scenario {
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
         let server = Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
-        let server = tokio::spawn(server.run(shared, stop.clone()));
-        Lab { dns, seen, address, stop, server: Some(server) }
+        let server = tokio::spawn(server.run(Arc::clone(&shared), stop.clone()));
+        Lab { dns, seen, address, shared, stop, server: Some(server) }
     }
 }
 

@@ -18,6 +18,7 @@ use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Record, RecordType};
+use hickory_resolver::proto::serialize::binary::BinEncodable;
 use tokio::sync::Semaphore;
 
 use super::super::cache::{Cache, Lasting};
@@ -119,11 +120,19 @@ fn memory_ttl(query: &Query, reply: &Exchange) -> Option<Duration> {
         Ok(response) if response.as_buffer().len() > MEMORY_OCTETS => None,
         Ok(response) => least_ttl(response.answers.iter().chain(&response.authorities)),
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            least_ttl(none.authorities.iter().flat_map(|all| all.iter()))
+            let authorities = || none.authorities.iter().flat_map(|all| all.iter());
+            // A referral is no denial, and may come with any number of addresses.
+            let is_referral = none.ns.as_ref().is_some_and(|ns| !ns.is_empty());
+            if is_referral || octets(authorities()) > MEMORY_OCTETS { None } else { least_ttl(authorities()) }
         }
         Err(_) => None,
     };
     ttl.map(|ttl| ttl.min(MEMORY_TTL))
+}
+
+/// The octets of records outside of a message; of one that cannot be written, as many as there can be.
+fn octets<'a>(records: impl Iterator<Item = &'a Record>) -> usize {
+    records.map(|record| record.to_bytes().map_or(usize::from(u16::MAX), |octets| octets.len())).sum()
 }
 
 fn least_ttl<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Duration> {
