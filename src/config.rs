@@ -345,6 +345,7 @@ mod tests {
             "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/0'] }]",
             "listener = [{ address = '127.0.0.1:25', allow = ['::/0'] }]",
             "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/1', '128.0.0.0/1'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['2000::/3'] }]",
             "listener = [{ address = '127.0.0.1:25', allow = [] }]",
             "listener = []",
         ] {

@@ -23,6 +23,8 @@ pub struct Route {
     pub source: Source,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,
+    /// How many there are beyond [`MAX_EXCHANGES`].
+    untried: usize,
 }
 
 /// Where the exchanges come from.
@@ -38,6 +40,11 @@ impl Route {
     /// The exchanges in the order to try them; at least one.
     pub fn exchanges(&self) -> &[Name] {
         &self.exchanges
+    }
+
+    /// How many further exchanges there are that will not be tried: what they would have said is not known.
+    pub fn untried(&self) -> usize {
+        self.untried
     }
 }
 
@@ -73,7 +80,7 @@ pub struct Here<'a> {
 /// [`NoRoute`] where the answer says that no host takes this mail. A failed lookup never gets here.
 pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
-    let (source, exchanges) = match &lookup.answer {
+    let (source, mut exchanges) = match &lookup.answer {
         Answer::NxDomain => return Err(NoRoute::NoDomain(next_hop)),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
@@ -83,7 +90,10 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
         }
         Answer::Records(records) => (Source::Mx, ordered(&next_hop, records, here)?),
     };
-    Ok(Route { next_hop, expanded: lookup.expanded().clone(), security: lookup.security(), source, exchanges })
+    let untried = exchanges.len().saturating_sub(MAX_EXCHANGES);
+    exchanges.truncate(MAX_EXCHANGES);
+    let (expanded, security) = (lookup.expanded().clone(), lookup.security());
+    Ok(Route { next_hop, expanded, security, source, exchanges, untried })
 }
 
 fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, NoRoute> {
@@ -119,7 +129,6 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
             exchanges.push(name);
         }
     }
-    exchanges.truncate(MAX_EXCHANGES);
     Ok(exchanges)
 }
 
@@ -206,7 +215,8 @@ mod tests {
         let twice = vec![host(10, "a.example"), host(20, "a.example"), host(30, "b.example")];
         assert_eq!(order(twice).unwrap(), ["a.example", "b.example"]);
         let many = (0..1000).map(|index| host(index, &format!("mx{index}.example"))).collect();
-        assert_eq!(order(many).unwrap().len(), MAX_EXCHANGES);
+        let many = route(&lookup(Answer::Records(many)), Here { names: &[], seed: 1 }).unwrap();
+        assert_eq!((many.exchanges().len(), many.untried()), (MAX_EXCHANGES, 1000 - MAX_EXCHANGES));
     }
 
     #[test]

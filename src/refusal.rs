@@ -133,6 +133,9 @@ pub enum Reason {
         /// What was answered.
         reply: Reply,
     },
+    /// There are more exchanges than are ever tried.
+    #[error("{0} more exchanges were not tried")]
+    NotTried(usize),
     /// The time for the whole road was used up before this host's turn.
     #[error("no time was left to try it")]
     OutOfTime,
@@ -230,6 +233,7 @@ impl Reason {
             Self::Closing(_) => deferred(3, 2, "remote-closing", None),
             Self::Unsolicited(_) => deferred(5, 0, "unsolicited-reply", None),
             Self::OutOfTime => deferred(4, 1, "out-of-time", None),
+            Self::NotTried(_) => deferred(4, 1, "exchanges-not-tried", None),
         }
     }
 
@@ -252,6 +256,7 @@ impl Reason {
             | Self::Unsolicited(_)
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
+            | Self::NotTried(_)
             | Self::OutOfTime => false,
         }
     }
@@ -470,6 +475,7 @@ mod tests {
             (Reason::Unsolicited(Stage::Rcpt), "451 4.5.0", "unsolicited-reply", None),
             (Reason::Closing(no()), "451 4.3.2", "remote-closing", None),
             (Reason::OutOfTime, "451 4.4.1", "out-of-time", None),
+            (Reason::NotTried(3), "451 4.4.1", "exchanges-not-tried", None),
         ] {
             let view = reason.view();
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");

@@ -77,7 +77,7 @@ pub enum ShareError {
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
     let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).chain([hostname.clone()]).collect();
+    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
     let connector = Connector {
         dns,
         tls: Tls::new(post_quantum)?,
@@ -85,6 +85,7 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         port: config.remote.port,
         max_addresses: config.remote.addresses,
         own_names,
+        hostname: hostname.clone(),
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),
     };

@@ -3,14 +3,21 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use time::Date;
 
 use super::{Config, DefaultLevel, Rule, RuleLevel, Timeouts, Unsound};
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
 
-/// The widest network that may send mail through us. No operator owns a wider one.
-const WIDEST_PREFIX: u8 = 8;
+/// The widest networks that may send mail through us; no operator of a mail server owns wider ones.
+fn widest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        // RFC 4193 gives a site 48 bits, a registry gives a provider 32.
+        IpNet::V6(_) => 32,
+    }
+}
 
 impl Config {
     /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
@@ -32,17 +39,17 @@ impl Config {
                     );
                     return unsound("listener.allow", problem);
                 }
-                Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
-                    let problem = format!(
-                        "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
                 Some(networks) if networks.is_empty() => {
                     return unsound("listener.allow", "the list is empty; nobody could connect".into());
                 }
-                _ => {}
+                Some(networks) => {
+                    if let Some(wide) = networks.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
+                        let (address, network, most) = (listener.address, wide.0, widest(&wide.0));
+                        let problem = format!("{address} would be an open relay: {network} is wider than /{most}");
+                        return unsound("listener.allow", problem);
+                    }
+                }
+                None => {}
             }
         }
         if self.limits.recipients < 100 {

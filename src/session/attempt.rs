@@ -29,9 +29,9 @@ enum Told {
 
 impl Attempt {
     /// Starts the clock.
-    pub(super) fn start(id: &str, domain: &Name) -> Self {
+    pub(super) fn start(domain: &Name) -> Self {
         let outcome = Outcome {
-            id: id.to_owned(),
+            id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
             remote: None,
             verdict: Verdict::Aborted,
@@ -45,6 +45,11 @@ impl Attempt {
             skipped: Vec::new(),
         };
         Self { outcome, started: Instant::now(), refused: None, told: Told::No }
+    }
+
+    /// Our id for the attempt.
+    pub(super) fn id(&self) -> &str {
+        &self.outcome.id
     }
 
     /// A remote was reached and secured.
@@ -83,6 +88,14 @@ impl Attempt {
     /// How much of the message was read from the client.
     pub(super) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
+    }
+
+    /// The remote has the whole message and has not answered yet. Ended now, by a shutdown say, nobody knows who has the
+    /// mail (RFC 1047); the client, which has heard nothing, sends it again.
+    pub(super) fn undecided(&mut self) {
+        self.outcome.verdict = Verdict::Deferred;
+        self.outcome.reason = "final-reply-lost";
+        self.outcome.text = "cut while the remote was about to answer the end of the message".to_owned();
     }
 
     /// The remote's answer, or ours, as the client was told it: the end of the attempt.

@@ -76,7 +76,6 @@ struct Session<'a, R, S> {
     client: Wire<S>,
     address: IpAddr,
     dialogue: Dialogue<Upstream>,
-    id: String,
 }
 
 /// Whether the conversation goes on.
@@ -92,13 +91,8 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session = Session {
-        shared: &shared,
-        client: Wire::new(stream),
-        address,
-        dialogue: Dialogue::new(shared.us.clone()),
-        id: new_id(),
-    };
+    let mut session =
+        Session { shared: &shared, client: Wire::new(stream), address, dialogue: Dialogue::new(shared.us.clone()) };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -159,7 +153,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             Step::Reply(reply) => self.say(&reply),
             Step::Abandon(upstream, reply) => {
                 upstream.ready.quit();
-                self.id = new_id();
                 self.say(&reply);
             }
             Step::Quit(reply) => {
@@ -185,8 +178,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 self.say(&reply);
             }
             Step::Data(transaction, upstream) => {
-                let id = std::mem::replace(&mut self.id, new_id());
-                return self.data(transaction, upstream, &id).await;
+                return self.data(transaction, upstream).await;
             }
         }
         Ok(Next::Command)
@@ -195,7 +187,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// The first recipient of a domain: find a remote, start the transaction there, name the recipient.
     async fn open(&mut self, transaction: &Transaction, recipient: Recipient) -> Reply {
         let Recipient { mailbox, domain } = recipient;
-        let mut attempt = Attempt::start(&self.id, &domain);
+        let mut attempt = Attempt::start(&domain);
         let until = Instant::now() + self.shared.timeouts.route;
         let (level, exception) = self.shared.rules.level(&domain, OffsetDateTime::now_utc().date());
         if let Some(exception) = exception {
@@ -340,9 +332,4 @@ fn relayed(reply: &Reply, ready: &Ready) -> Reply {
 fn broken(peer: &Peer, reason: &Reason) -> Reply {
     let view = reason.view();
     Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))
-}
-
-/// An id for a transaction: it stands in our Received line and in the log.
-fn new_id() -> String {
-    format!("{:012X}", fastrand::u64(..) >> 16)
 }

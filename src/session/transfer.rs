@@ -23,12 +23,7 @@ const MAX_HOPS: usize = 100;
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// Carries one message over, or says why not.
-    pub(super) async fn data(
-        &mut self,
-        transaction: Transaction,
-        upstream: Upstream,
-        id: &str,
-    ) -> Result<Next, WireError> {
+    pub(super) async fn data(&mut self, transaction: Transaction, upstream: Upstream) -> Result<Next, WireError> {
         let Upstream { ready, mut attempt } = upstream;
         let peer = ready.peer().clone();
         self.client.flush(self.shared.timeouts.client).await?;
@@ -52,14 +47,18 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         self.client.flush(self.shared.timeouts.client).await?;
         if self.shared.received == Received::Add {
             let hostname = &self.shared.us.hostname;
-            let trace = Trace { client: &transaction.client, address: self.address, hostname, id };
+            let trace = Trace { client: &transaction.client, address: self.address, hostname, id: attempt.id() };
             body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
         let carried = self.carry(&mut scanner, body, &peer).await;
         attempt.octets(scanner.octets());
         let Ended { reason, answer, verdict } = match carried {
-            Ok(ended) => ended,
+            Ok(Carried::Whole(body)) => {
+                attempt.undecided();
+                conclude(body, &peer).await
+            }
+            Ok(Carried::Stopped(ended)) => ended,
             Err(gone) => {
                 attempt.client_lost(&gone);
                 return Err(gone);
@@ -76,24 +75,29 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         Ok(Next::Command)
     }
 
-    /// From the first byte of the message to the answer for its end.
-    async fn carry(&mut self, scanner: &mut DataScanner, mut body: Box<Body>, peer: &Peer) -> Result<Ended, WireError> {
+    /// From the first byte of the message to the last.
+    async fn carry(
+        &mut self,
+        scanner: &mut DataScanner,
+        mut body: Box<Body>,
+        peer: &Peer,
+    ) -> Result<Carried, WireError> {
         loop {
             let scan = scanner.scan(&mut self.client.input, body.buffer());
             if let Some(refused) = self.refuse(scanner, &scan).or_else(|| unfit(&mut body)) {
                 // Dropped, not finished: the remote sees a reset.
                 drop(body);
                 self.discard(scanner, scan).await?;
-                return Ok(refused);
+                return Ok(Carried::Stopped(refused));
             }
             match scan {
-                Scan::End => return Ok(conclude(body, peer).await),
+                Scan::End => return Ok(Carried::Whole(body)),
                 Scan::More | Scan::Rejected(_) => {}
             }
             if let Err(stop) = body.send().await {
                 drop(body);
                 self.discard(scanner, scan).await?;
-                return Ok(stopped(stop, peer));
+                return Ok(Carried::Stopped(stopped(stop, peer)));
             }
             self.client.fill(self.shared.timeouts.client).await?;
         }
@@ -127,6 +131,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         }
         Ok(())
     }
+}
+
+/// What came of carrying a message over.
+enum Carried {
+    /// All of it is with the remote, or on its way; the end of data is not.
+    Whole(Box<Body>),
+    /// It goes no further.
+    Stopped(Ended),
 }
 
 /// How a message ended, as the client is told it.

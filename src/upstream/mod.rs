@@ -40,6 +40,8 @@ pub struct Connector<R> {
     pub max_addresses: usize,
     /// Names that are ours in MX records.
     pub own_names: Vec<Name>,
+    /// Our own name.
+    pub hostname: Name,
     /// The name to give in EHLO, if not the client's own.
     pub ehlo_name: Option<Name>,
     /// How long each step may take.
@@ -87,6 +89,9 @@ impl<R: Resolver> Connector<R> {
                 }
             }
         }
+        if route.untried() > 0 {
+            refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
+        }
         Err(refusals)
     }
 
@@ -103,8 +108,7 @@ impl<R: Resolver> Connector<R> {
         let associations =
             self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
         let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
-        let ehlo = self.ehlo_name.as_ref().map_or(request.hello.as_str(), Name::as_str);
-        let dial = Dial { port: self.port, ehlo, timeouts: &self.timeouts };
+        let dial = Dial { port: self.port, ehlo: self.ehlo(request.hello), timeouts: &self.timeouts };
         let mut refusals = Refusals::default();
         for address in addresses {
             let peer = Peer { exchange: exchange.clone(), address };
@@ -171,9 +175,26 @@ impl<R: Resolver> Connector<R> {
         Ok(Associations::None(NoDane::NoTlsa))
     }
 
+    /// The name to give in EHLO: the client's own, which is the one its address resolves to, if it is a name at all
+    /// (RFC 5321 §4.1.1.1 wants a domain or an address literal, and some remotes insist).
+    fn ehlo<'a>(&'a self, hello: &'a Hello) -> &'a str {
+        let literal = hello.as_str().starts_with('[') && hello.as_str().ends_with(']');
+        match &self.ehlo_name {
+            Some(name) => name.as_str(),
+            None if literal || Name::parse(hello.as_str()).is_ok() => hello.as_str(),
+            None => self.hostname.as_str(),
+        }
+    }
+
     /// Names under which the mail would come back to where it is now: ours, and the client's.
     fn names_here(&self, hello: &Hello) -> Vec<Name> {
-        self.own_names.iter().chain(&self.ehlo_name).cloned().chain(Name::parse(hello.as_str()).ok()).collect()
+        self.own_names
+            .iter()
+            .chain([&self.hostname])
+            .chain(&self.ehlo_name)
+            .cloned()
+            .chain(Name::parse(hello.as_str()).ok())
+            .collect()
     }
 }
 
