@@ -136,6 +136,11 @@ fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Result<(Denied
         Rcode::NxDomain => Denied::NxDomain,
     };
     if let Some(evidence) = Evidence::about(&question.name, &reply.authorities, hash) {
+        // The SOA record says for how long the denial holds (RFC 2308 §5): unsigned beside signed proofs, it is not of
+        // their zone.
+        if reply.authorities.iter().any(|set| set.rtype == Rtype::SOA && !is_secure(set)) {
+            return Err(bogus("a SOA record without a valid signature beside a signed denial"));
+        }
         return match evidence.denial(&question.name, question.rtype) {
             // The response code is not signed: it must be the one that the records prove.
             Some((proven, security)) if proven == denied => Ok((denied, Status::Proven(security))),
@@ -396,7 +401,10 @@ mod tests {
             (Rcode::NxDomain, soa("mx.z"), Some(claimed(OWNER))),
             (Rcode::NoError, soa("plain"), None),
             (Rcode::NoError, soa("x._25._tcp.mx.z"), None),
-            (Rcode::NoError, bogus_soa, None),
+            (Rcode::NoError, bogus_soa.clone(), None),
+            // Beside signed proofs too: the TTL of the denial is the SOA record's.
+            (Rcode::NxDomain, [zone.nsec(), bogus_soa].concat(), None),
+            (Rcode::NxDomain, [zone.nsec(), soa("z")].concat(), None),
             (Rcode::NoError, vec![insecure("z", Rtype::NS, Data::Other(Presentation::default()))], None),
             (Rcode::NoError, vec![], Some(claimed(OWNER))),
         ] {
