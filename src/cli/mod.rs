@@ -1,6 +1,7 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
 mod load;
+mod resolve;
 mod run;
 
 use std::path::PathBuf;
@@ -28,10 +29,12 @@ struct Arguments {
     command: Option<Subcommands>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Pass mail on (the default).
     Run,
+    /// Say what the DNS has for a name, and how sure that is.
+    Resolve(resolve::Arguments),
 }
 
 /// Runs the program.
@@ -46,5 +49,6 @@ pub fn main() -> ExitCode {
     };
     match arguments.command.unwrap_or(Subcommands::Run) {
         Subcommands::Run => run::run(&config),
+        Subcommands::Resolve(arguments) => resolve::run(config, &arguments),
     }
 }

@@ -23,17 +23,17 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the proxy did not start, with the exit code that says so.
-struct Failed {
-    code: u8,
-    why: String,
+pub(super) struct Failed {
+    pub(super) code: u8,
+    pub(super) why: String,
 }
 
 impl Failed {
-    fn config(why: impl ToString) -> Self {
+    pub(super) fn config(why: impl ToString) -> Self {
         Self { code: EX_CONFIG, why: why.to_string() }
     }
 
-    fn system(why: impl ToString) -> Self {
+    pub(super) fn system(why: impl ToString) -> Self {
         Self { code: EX_OSERR, why: why.to_string() }
     }
 }
@@ -107,7 +107,7 @@ fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
+pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
     if !config.dns.servers.is_empty() {
         return Ok(config.dns.servers.iter().map(|server| server.0).collect());
     }
@@ -115,7 +115,7 @@ fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
         .map_err(|error| Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not help: {error}")))
 }
 
-fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
+pub(super) fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
     let dns = &config.dns;
     let validating = Validating::new(&validating::Settings {
         servers,

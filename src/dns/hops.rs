@@ -91,7 +91,7 @@ pub(super) fn unsigned_delegation(name: &CanonicalName, reply: &Reply, hash: Nse
     match &set.proof {
         // RFC 4035 §5.2: a delegation signed by nothing that is understood counts as unsigned. It is the parent's word.
         Proof::Secure(signature) if signature.labels == name.depth() && name.is_below(&signature.signer) => {
-            Ok(set.records.iter().all(|data| *data == Data::Ds(DsSupport::Unsupported)))
+            Ok(set.records.iter().all(|data| matches!(data, Data::Ds(DsSupport::Unsupported, _))))
         }
         Proof::Secure(_) => Err(bogus("a DS record that is not the parent's own")),
         // Above the first unsigned delegation there is nothing that may be insecure.
@@ -136,6 +136,11 @@ fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Result<(Denied
         Rcode::NxDomain => Denied::NxDomain,
     };
     if let Some(evidence) = Evidence::about(&question.name, &reply.authorities, hash) {
+        // The SOA record says for how long the denial holds (RFC 2308 §5): unsigned beside signed proofs, it is not of
+        // their zone.
+        if reply.authorities.iter().any(|set| set.rtype == Rtype::SOA && !is_secure(set)) {
+            return Err(bogus("a SOA record without a valid signature beside a signed denial"));
+        }
         return match evidence.denial(&question.name, question.rtype) {
             // The response code is not signed: it must be the one that the records prove.
             Some((proven, security)) if proven == denied => Ok((denied, Status::Proven(security))),
@@ -220,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::denial::tests::{Zone, name, toy_hash};
-    use super::super::reply::Signature;
+    use super::super::reply::{Presentation, Signature};
     use super::super::{Answer, Lookup, RawTlsa};
     use super::*;
     use crate::name::Name;
@@ -328,7 +333,7 @@ mod tests {
             vec![bogus_set(OWNER, Rtype::CNAME, alias("t.z"))],
             // No record of the asked type at the asked name: no answer, and not "none" (S2).
             vec![secure("other.z", Rtype::TLSA, tlsa(1))],
-            vec![secure(OWNER, Rtype::A, Data::Other)],
+            vec![secure(OWNER, Rtype::A, Data::Other(Presentation::default()))],
             vec![insecure("other.z", Rtype::CNAME, alias(OWNER))],
             // A DNAME does not redirect its own name (RFC 6672 §2.3).
             vec![secure(OWNER, Rtype::DNAME, alias("y"))],
@@ -366,7 +371,7 @@ mod tests {
             (closer.nsec(), None),
             (closer.nsec3(false), None),
             (other.nsec(), None),
-            (vec![insecure("plain", Rtype::SOA, Data::Other)], None),
+            (vec![insecure("plain", Rtype::SOA, Data::Other(Presentation::default()))], None),
         ] {
             let found = judged(&Reply { authorities, ..wildcard() }).ok();
             assert_eq!(found, status.map(|status| Hop::Records(vec![tlsa(1)], status)));
@@ -379,8 +384,8 @@ mod tests {
         let deep = Zone::new("z", &[(OWNER, &[Rtype::A])]);
         let has = Zone::new("z", &[(OWNER, &[Rtype::TLSA])]);
         let parent = Zone::new("", &[("z", &[Rtype::NS, Rtype::DS])]);
-        let soa = |owner: &str| vec![insecure(owner, Rtype::SOA, Data::Other)];
-        let bogus_soa = vec![bogus_set("z", Rtype::SOA, Data::Other)];
+        let soa = |owner: &str| vec![insecure(owner, Rtype::SOA, Data::Other(Presentation::default()))];
+        let bogus_soa = vec![bogus_set("z", Rtype::SOA, Data::Other(Presentation::default()))];
         for (rcode, authorities, expected) in [
             (Rcode::NxDomain, zone.nsec(), Some(SECURE)),
             (Rcode::NxDomain, zone.nsec3(false), Some(SECURE)),
@@ -396,8 +401,11 @@ mod tests {
             (Rcode::NxDomain, soa("mx.z"), Some(claimed(OWNER))),
             (Rcode::NoError, soa("plain"), None),
             (Rcode::NoError, soa("x._25._tcp.mx.z"), None),
-            (Rcode::NoError, bogus_soa, None),
-            (Rcode::NoError, vec![insecure("z", Rtype::NS, Data::Other)], None),
+            (Rcode::NoError, bogus_soa.clone(), None),
+            // Beside signed proofs too: the TTL of the denial is the SOA record's.
+            (Rcode::NxDomain, [zone.nsec(), bogus_soa].concat(), None),
+            (Rcode::NxDomain, [zone.nsec(), soa("z")].concat(), None),
+            (Rcode::NoError, vec![insecure("z", Rtype::NS, Data::Other(Presentation::default()))], None),
             (Rcode::NoError, vec![], Some(claimed(OWNER))),
         ] {
             let reply = denied(rcode, authorities);
@@ -414,7 +422,8 @@ mod tests {
     #[test]
     fn unsigned_delegations_are_proven_by_the_parent() {
         let cut = |types: &[Rtype]| Zone::new("", &[("z", types)]).nsec();
-        let ds = |proof, support| answer(vec![set("z", Rtype::DS, proof, vec![Data::Ds(support)])]);
+        let ds =
+            |proof, support| answer(vec![set("z", Rtype::DS, proof, vec![Data::Ds(support, Presentation::default())])]);
         let asked = |reply: &Reply| unsigned_delegation(&name("z"), reply, toy_hash).ok();
         assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS]))), Some(true));
         // RFC 6840 §4.4: without NS it is no delegation.
@@ -423,7 +432,10 @@ mod tests {
         // The zone's own records say nothing of its delegation.
         let own = Zone::new("z", &[]);
         assert_eq!(asked(&denied(Rcode::NoError, own.nsec())), Some(false));
-        assert_eq!(asked(&denied(Rcode::NoError, vec![insecure("", Rtype::SOA, Data::Other)])), Some(false));
+        assert_eq!(
+            asked(&denied(Rcode::NoError, vec![insecure("", Rtype::SOA, Data::Other(Presentation::default()))])),
+            Some(false)
+        );
         assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Supported)), Some(false));
         // RFC 4035 §5.2.
         assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Unsupported)), Some(true));
@@ -431,7 +443,10 @@ mod tests {
         assert_eq!(asked(&ds(signed_by("z", 1), DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(Proof::Insecure, DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(Proof::Unproven("bogus"), DsSupport::Unsupported)), None);
-        let mixed = vec![Data::Ds(DsSupport::Unsupported), Data::Ds(DsSupport::Supported)];
+        let mixed = vec![
+            Data::Ds(DsSupport::Unsupported, Presentation::default()),
+            Data::Ds(DsSupport::Supported, Presentation::default()),
+        ];
         assert_eq!(asked(&answer(vec![set("z", Rtype::DS, signed_by("", 1), mixed)])), Some(false));
     }
 
@@ -469,7 +484,7 @@ mod tests {
             let data = match rtype {
                 Rtype::TLSA => tlsa(1),
                 Rtype::CNAME | Rtype::DNAME => alias("t.z"),
-                _ => Data::Other,
+                _ => Data::Other(Presentation::default()),
             };
             set(owner, rtype, proof, vec![data])
         })

@@ -4,7 +4,9 @@
 //! *mean* is decided by [`hops`](super::hops) and [`denial`](super::denial), which know nothing of that library.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::canonical::CanonicalName;
@@ -12,7 +14,12 @@ use super::{Mx, MxTarget, RawTlsa};
 
 /// A record type by its number (RFC 3597 §5: unknown ones are as good as known ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Rtype(pub(super) u16);
+pub struct Rtype(pub(super) u16);
+
+/// A text that names no record type that can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no record type that can be asked for; these are: {all}", all = Rtype::NAMES.map(|(_, name)| name).join(" "))]
+pub struct UnknownRtype(String);
 
 impl Rtype {
     pub(super) const A: Self = Self(1);
@@ -27,17 +34,45 @@ impl Rtype {
     pub(super) const NSEC3: Self = Self(50);
     pub(super) const TLSA: Self = Self(52);
 
-    /// The name of a type that danelaw asks for.
+    /// The types that can be asked for by name. Denials cannot: what they prove is said of other types.
+    const NAMES: [(Self, &'static str); 17] = [
+        (Self::A, "A"),
+        (Self::AAAA, "AAAA"),
+        (Self(257), "CAA"),
+        (Self::CNAME, "CNAME"),
+        (Self::DNAME, "DNAME"),
+        (Self(48), "DNSKEY"),
+        (Self::DS, "DS"),
+        (Self(65), "HTTPS"),
+        (Self::MX, "MX"),
+        (Self(35), "NAPTR"),
+        (Self::NS, "NS"),
+        (Self(12), "PTR"),
+        (Self::SOA, "SOA"),
+        (Self(33), "SRV"),
+        (Self(44), "SSHFP"),
+        (Self::TLSA, "TLSA"),
+        (Self(16), "TXT"),
+    ];
+
+    /// The name of a type that can be asked for.
     pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::A => "A",
-            Self::AAAA => "AAAA",
-            Self::DS => "DS",
-            Self::MX => "MX",
-            Self::SOA => "SOA",
-            Self::TLSA => "TLSA",
-            _ => "other",
-        }
+        Self::NAMES.iter().find(|(rtype, _)| *rtype == self).map_or("other", |(_, name)| name)
+    }
+}
+
+impl FromStr for Rtype {
+    type Err = UnknownRtype;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRtype> {
+        let known = Self::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
+        known.map(|(rtype, _)| *rtype).ok_or_else(|| UnknownRtype(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Rtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
@@ -77,13 +112,52 @@ pub(super) enum Data {
     Mx(Mx),
     Address(IpAddr),
     Tlsa(RawTlsa),
-    Ds(DsSupport),
+    Ds(DsSupport, Presentation),
     /// The target of a CNAME or a DNAME.
     Alias(CanonicalName),
     Nsec(Nsec),
     Nsec3(Nsec3),
     /// Any other type.
-    Other,
+    Other(Presentation),
+}
+
+impl fmt::Display for Data {
+    /// As in a master file. The types that nobody can ask for have no text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mx(Mx { preference, target: MxTarget::Root }) => write!(f, "{preference} ."),
+            Self::Mx(Mx { preference, target: MxTarget::Host(host) }) => write!(f, "{preference} {host}."),
+            Self::Mx(Mx { preference, target: MxTarget::Invalid(escaped) }) => write!(f, "{preference} {escaped}."),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Tlsa(RawTlsa(octets)) => tlsa(octets, f),
+            Self::Alias(target) if target.depth() == 0 => f.write_str("."),
+            Self::Alias(target) => write!(f, "{target}."),
+            Self::Ds(_, text) | Self::Other(text) => f.write_str(&text.0),
+            Self::Nsec(_) | Self::Nsec3(_) => Ok(()),
+        }
+    }
+}
+
+/// RFC 6698 §2.2.
+fn tlsa(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (numbers, data) = octets.split_at(octets.len().min(3));
+    for (i, number) in numbers.iter().enumerate() {
+        write!(f, "{}{number}", if i > 0 { " " } else { "" })?;
+    }
+    f.write_str(" ")?;
+    data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+}
+
+/// Data as in a master file, for people. Nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Presentation(Box<str>);
+
+impl Presentation {
+    /// Keeps a text on its line, whatever octets a stranger's zone has.
+    pub(super) fn new(text: &str) -> Self {
+        let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        Self(text.chars().map(visible).collect())
+    }
 }
 
 impl Data {

@@ -55,6 +55,9 @@ const MAX_ADDRESSES: usize = 100;
 /// More TLSA records than this are a failure, and never "absent".
 const MAX_TLSA: usize = 100;
 
+/// More records of a type that mail does not need.
+const MAX_OTHERS: usize = 200;
+
 /// How many lookups are remembered, once [`Validating::remembering`] asks for it.
 const MEMORY: usize = 4096;
 /// Larger answers are not remembered, which bounds the memory in octets as well: strangers choose what is asked.
@@ -124,6 +127,23 @@ impl Validating {
             (Security::Secure, Answer::Records(_)) => Ok(()),
             _ => Err(failed(&Name::root(), Rtype::SOA)(FailureReason::Bogus("the root is not signed".to_owned()))),
         }
+    }
+
+    /// The records of any type as in a master file: what the three questions of [`Resolver`] rest on, for people.
+    ///
+    /// # Errors
+    /// The same as those of [`Resolver`], by the same rules and under the same bounds.
+    pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
+        let (limit, must_be_read) = match rtype {
+            Rtype::MX => (MAX_MX, true),
+            Rtype::A | Rtype::AAAA => (MAX_ADDRESSES, true),
+            Rtype::TLSA => (MAX_TLSA, true),
+            _ => (MAX_OTHERS, false),
+        };
+        typed(self.find(name, rtype).await?, rtype, limit, |data| match data {
+            Data::Other(_) if must_be_read => None,
+            data => Some(data.to_string()),
+        })
     }
 
     /// Asks for one type, following aliases, within the deadline; or remembers.

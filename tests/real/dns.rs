@@ -7,13 +7,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::net::Subnet;
 use crate::process::{Daemon, eventually};
-use crate::zones::Tree;
 
 /// How a resolver fails for one name.
 #[derive(Clone, Copy)]
@@ -27,8 +26,8 @@ pub(crate) enum Fault {
 /// Names and what becomes of questions for them.
 pub(crate) type Faults = Vec<(String, Fault)>;
 
-/// Serves the tree.
-pub(crate) fn authority(directory: &Path, net: &Subnet, tree: &Tree) -> Daemon {
+/// Serves these zones, each from its file.
+pub(crate) fn authority(directory: &Path, net: &Subnet, files: &[(&str, PathBuf)]) -> Daemon {
     let address = net.authority();
     let mut configuration = format!(
         r#"server:
@@ -49,7 +48,7 @@ remote-control:
         address.ip(),
         directory = directory.display()
     );
-    for (zone, file) in &tree.files {
+    for (zone, file) in files {
         let _ = write!(configuration, "zone:\n    name: \"{zone}\"\n    zonefile: \"{}\"\n", file.display());
     }
     start("nsd", "-d", directory, &configuration, address)

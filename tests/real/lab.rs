@@ -203,7 +203,7 @@ impl Ground {
         let identities: Vec<_> = case.exchanges.iter().map(Exchange::identity).collect();
         let zones = case.zones(&identities, &net);
         let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones);
-        let authority = dns::authority(directory.path(), &net, &tree);
+        let authority = dns::authority(directory.path(), &net, &tree.files);
         let hosts = case.exchanges.iter().zip(&identities).enumerate().map(|(number, (exchange, identity))| Host {
             name: exchange.name,
             address: net.exchange(number),

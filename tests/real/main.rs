@@ -10,6 +10,7 @@
 mod case;
 mod dns;
 mod lab;
+mod menagerie;
 mod message;
 mod net;
 mod peers;
@@ -21,6 +22,7 @@ mod smtp;
 mod zones;
 
 mod answers;
+mod differential;
 mod delivery;
 mod reference;
 mod refusal;

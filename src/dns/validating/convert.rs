@@ -14,7 +14,8 @@ use hickory_resolver::proto::serialize::binary::BinEncodable;
 
 use super::super::canonical::CanonicalName;
 use super::super::reply::{
-    Data, DsSupport, LibraryVerdict, Nsec, Nsec3, Nsec3Parameters, Proof, Rcode, Reply, RrSet, Rtype, Signature, Types,
+    Data, DsSupport, LibraryVerdict, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, Reply, RrSet, Rtype,
+    Signature, Types,
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa};
 
@@ -108,11 +109,11 @@ fn data(rdata: &RData) -> Result<Data, FailureReason> {
             Data::Tlsa(RawTlsa(octets))
         }
         RData::CNAME(target) => Data::Alias(canonical(&target.0)),
-        RData::DNSSEC(DNSSECRData::DS(ds)) => Data::Ds(ds_support(ds)),
+        RData::DNSSEC(DNSSECRData::DS(ds)) => Data::Ds(ds_support(ds), Presentation::new(&ds.to_string())),
         RData::DNSSEC(DNSSECRData::NSEC(nsec)) => Data::Nsec(nsec_data(nsec)),
         RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => Data::Nsec3(nsec3_data(nsec3)),
         RData::Unknown { code: RecordType::DNAME, rdata } => Data::Alias(dname_target(&rdata.anything)?),
-        _ => Data::Other,
+        other => Data::Other(Presentation::new(&other.to_string())),
     })
 }
 

@@ -1,0 +1,311 @@
+//! `danelaw resolve`: what the DNS port says about a name, as deliveries are decided by it.
+//!
+//! One question from the command line, or many from standard input: a few of them are put at a time, and the answers
+//! come out in the order of the questions.
+
+use std::fmt;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, error::ErrorKind};
+use futures_util::stream::{self, StreamExt};
+use serde::Serialize;
+
+use super::run::{self, Failed};
+use crate::config::{Config, Server};
+use crate::dns::validating::Validating;
+use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
+use crate::name::{Name, NameError};
+
+/// How many questions are on their way at a time.
+const AT_A_TIME: usize = 16;
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0   every answer, or proof that there is none, is secure
+  1   at least one is insecure: it lies below an unsigned delegation
+  3   at least one lookup failed; danelaw would defer mail that depends on it
+  2   the command line is wrong
+  71  the system refuses something
+  78  the configuration is wrong";
+
+/// What to ask, and whom.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Arguments {
+    /// The name, internationalised or not; "-" reads questions from standard input, one NAME TYPE a line.
+    name: String,
+    /// The record type, such as MX, A, AAAA, TLSA, CNAME, DS or DNSKEY. For TLSA the name is that of the record, as in
+    /// _25._tcp.mx.example.
+    #[arg(value_name = "TYPE")]
+    rtype: Option<Rtype>,
+    /// Write one JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Ask this resolver instead of dns.servers; may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Vec<Server>,
+    /// Trust the DNSKEY lines of this file instead of dns.trust_anchor.
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// What is said here counts more than the configuration.
+    fn apply(&self, mut config: Config) -> Config {
+        if !self.server.is_empty() {
+            config.dns.servers.clone_from(&self.server);
+        }
+        if let Some(file) = &self.trust_anchor {
+            config.dns.trust_anchor = Some(file.clone());
+        }
+        config
+    }
+
+    fn questions(&self) -> Box<dyn Iterator<Item = io::Result<String>> + Send> {
+        let usage = |kind, message: &str| super::Arguments::command().error(kind, message).exit();
+        match (self.name.as_str(), self.rtype) {
+            ("-", None) => Box::new(io::BufReader::new(io::stdin()).lines()),
+            ("-", Some(_)) => usage(ErrorKind::TooManyValues, "with \"-\" the types stand on standard input"),
+            (name, Some(rtype)) => Box::new(std::iter::once(Ok(format!("{name} {rtype}")))),
+            (_, None) => usage(ErrorKind::MissingRequiredArgument, "the record TYPE is missing, such as MX"),
+        }
+    }
+}
+
+/// Asks and answers.
+pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
+    let questions = arguments.questions();
+    let config = arguments.apply(config);
+    let write = if arguments.json { Report::write_json } else { Report::write_text };
+    let asked = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::system)
+        .and_then(|runtime| runtime.block_on(ask(&config, questions, write)));
+    match asked {
+        Ok(worst) => ExitCode::from(worst.exit_code()),
+        Err(Failed { code, why }) => {
+            eprintln!("danelaw: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Answers every question, and says how the worst lookup ended.
+async fn ask(
+    config: &Config,
+    questions: impl Iterator<Item = io::Result<String>>,
+    write: fn(&Report, &mut dyn Write) -> io::Result<()>,
+) -> Result<Outcome, Failed> {
+    config.check().map_err(Failed::config)?;
+    let dns = run::resolver(config, run::servers(config)?)?;
+    let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
+    let mut reports = asked.buffered(AT_A_TIME);
+    let (mut worst, mut out) = (Outcome::Secure, io::stdout().lock());
+    while let Some(report) = reports.next().await {
+        let report = report.map_err(|error: io::Error| Failed::system(format!("standard input: {error}")))?;
+        worst = worst.max(report.security);
+        write(&report, &mut out).map_err(|error| Failed::system(format!("standard output: {error}")))?;
+    }
+    Ok(worst)
+}
+
+/// Answers one line, `NAME TYPE`.
+async fn answer(dns: &Validating, line: &str) -> Report {
+    let mut words = line.split_whitespace();
+    let (name, rtype) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if words.next().is_some() {
+        return Report::failed(name, rtype, "the line has more than NAME TYPE".to_owned());
+    }
+    match (parse(name), rtype.parse::<Rtype>()) {
+        (Ok(name), Ok(rtype)) => match dns.lookup(&name, rtype).await {
+            Ok(found) => Report::found(found, rtype),
+            Err(failure) => Report::failed(&name.to_string(), &rtype.to_string(), failure.reason.to_string()),
+        },
+        (Err(why), _) => Report::failed(name, rtype, format!("{name:?} is no name that can be asked for: {why}")),
+        (Ok(_), Err(why)) => Report::failed(name, rtype, why.to_string()),
+    }
+}
+
+/// Reads a name, label by label: in `_25._tcp.bücher.example` only one of them is for IDNA (D9).
+fn parse(name: &str) -> Result<Name, NameError> {
+    if name == "." {
+        return Ok(Name::root());
+    }
+    let a_label = |label: &str| match label.is_ascii() {
+        true => Ok(label.to_owned()),
+        false => Name::parse(label).map(|name| name.as_str().to_owned()),
+    };
+    let labels = name.split('.').map(a_label).collect::<Result<Vec<_>, _>>()?;
+    Name::parse(&labels.join("."))
+}
+
+/// How sure the answer is, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Secure,
+    Insecure,
+    Failed,
+}
+
+impl Outcome {
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Secure => 0,
+            Self::Insecure => 1,
+            // 2 is a command line that is wrong.
+            Self::Failed => 3,
+        }
+    }
+}
+
+impl From<Security> for Outcome {
+    fn from(security: Security) -> Self {
+        match security {
+            Security::Secure => Self::Secure,
+            Security::Insecure => Self::Insecure,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Answer,
+    NoData,
+    NxDomain,
+    Failure,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "records",
+            Self::NoData => "the name has no such records",
+            Self::NxDomain => "the name does not exist",
+            Self::Failure => "the lookup failed",
+        })
+    }
+}
+
+/// One alias that was followed.
+#[derive(Debug, Serialize)]
+struct Hop {
+    owner: String,
+    target: String,
+    security: Outcome,
+}
+
+/// How one lookup ended.
+#[derive(Debug, Serialize)]
+struct Report {
+    name: String,
+    #[serde(rename = "type")]
+    rtype: String,
+    /// Of the whole chain: the least of its links.
+    security: Outcome,
+    kind: Kind,
+    hops: Vec<Hop>,
+    /// At the end of the chain, as in a master file.
+    records: Vec<String>,
+    /// Why the lookup failed.
+    reason: Option<String>,
+    /// Of the end of the chain by itself.
+    #[serde(skip)]
+    end: Outcome,
+}
+
+impl Report {
+    fn found(found: Lookup<String>, rtype: Rtype) -> Self {
+        let hop = |alias: &Alias| Hop {
+            owner: alias.owner.to_string(),
+            target: alias.target.to_string(),
+            security: alias.security.into(),
+        };
+        let (kind, records) = match &found.answer {
+            Answer::Records(records) => (Kind::Answer, records.clone()),
+            Answer::NoData => (Kind::NoData, Vec::new()),
+            Answer::NxDomain => (Kind::NxDomain, Vec::new()),
+        };
+        Self {
+            name: found.asked.to_string(),
+            rtype: rtype.to_string(),
+            security: found.security().into(),
+            kind,
+            hops: found.aliases.iter().map(hop).collect(),
+            records,
+            reason: None,
+            end: found.end.into(),
+        }
+    }
+
+    fn failed(name: &str, rtype: &str, reason: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            rtype: rtype.to_owned(),
+            security: Outcome::Failed,
+            kind: Kind::Failure,
+            hops: Vec::new(),
+            records: Vec::new(),
+            reason: Some(reason),
+            end: Outcome::Failed,
+        }
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)
+    }
+
+    /// `mx.example A: secure`, then one indented line for each alias, each record, the denial or the reason.
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let word = |outcome| match outcome {
+            Outcome::Secure => "secure",
+            Outcome::Insecure => "insecure",
+            Outcome::Failed => "failed",
+        };
+        writeln!(out, "{} {}: {}", self.name.escape_debug(), self.rtype.escape_debug(), word(self.security))?;
+        for hop in &self.hops {
+            writeln!(out, "  {} is an alias of {} ({})", hop.owner, hop.target, word(hop.security))?;
+        }
+        for record in &self.records {
+            writeln!(out, "  {record} ({})", word(self.end))?;
+        }
+        match (&self.reason, self.kind) {
+            (Some(reason), _) => writeln!(out, "  {reason}"),
+            (None, Kind::Answer) => Ok(()),
+            (None, denial) => writeln!(out, "  {denial} ({})", word(self.end)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_people_write_them() {
+        for (written, read) in [
+            (".", ""),
+            ("MX.example.", "mx.example"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+            // D9.
+            ("_25._tcp.mx.b\u{fc}cher.example", "_25._tcp.mx.xn--bcher-kva.example"),
+        ] {
+            assert_eq!(parse(written).unwrap().as_str(), read);
+        }
+        assert_eq!(parse("a..b"), Err(NameError::EmptyLabel));
+        assert_eq!(parse("\u{1b}[2J.example"), Err(NameError::ForbiddenCharacter));
+    }
+
+    #[test]
+    fn one_object_has_every_field() {
+        let failed = Report::failed("mx.example", "A", "no answer".to_owned());
+        let text = serde_json::to_string(&failed).unwrap();
+        let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","hops":[],"records":[],"reason":"no answer"}"#;
+        assert_eq!(text, expected);
+    }
+}
