@@ -23,7 +23,9 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the proxy did not start, with the exit code that says so.
-struct Failed {
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Failed {
     code: u8,
     why: String,
 }
@@ -97,7 +99,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
-fn hostname(config: &Config) -> Result<Name, Failed> {
+pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     if let Some(name) = &config.hostname {
         return Ok(name.clone());
     }
@@ -107,7 +109,7 @@ fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
+pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
     if !config.dns.servers.is_empty() {
         return Ok(config.dns.servers.iter().map(|server| server.0).collect());
     }
@@ -115,7 +117,7 @@ fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
         .map_err(|error| Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not help: {error}")))
 }
 
-fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
+pub(super) fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
     let dns = &config.dns;
     let validating = Validating::new(&validating::Settings {
         servers,
