@@ -3,11 +3,14 @@
 mod load;
 mod resolve;
 mod run;
+mod tlsa;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Config;
 
 /// sysexits: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
@@ -19,14 +22,38 @@ const EX_OSERR: u8 = 71;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+/// Where settings come from, beside the defaults and the environment.
+#[derive(Debug, clap::Args)]
+struct Settings {
     /// Read this configuration file instead of /etc/danelaw/danelaw.toml.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Set one key over everything else, as in --set tls.level=dane-only.
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
-    #[command(subcommand)]
-    command: Option<Subcommands>,
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, load::LoadError> {
+        load::load(self.config.as_deref(), &self.set)
+    }
+
+    /// Does what needs the configuration, or says what is wrong with it.
+    fn with(&self, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+        match self.load() {
+            Ok(config) => command(config),
+            Err(error) => {
+                eprintln!("danelaw: {error}");
+                ExitCode::from(EX_CONFIG)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,20 +62,17 @@ enum Subcommands {
     Run,
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
+    /// Make TLSA records, or judge a server by them.
+    Tlsa(tlsa::Arguments),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match load::load(arguments.config.as_deref(), &arguments.set) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("danelaw: {error}");
-            return ExitCode::from(EX_CONFIG);
-        }
-    };
     match arguments.command.unwrap_or(Subcommands::Run) {
-        Subcommands::Run => run::run(&config),
-        Subcommands::Resolve(arguments) => resolve::run(config, &arguments),
+        Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
+        Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
+        // What works on files alone works without a configuration.
+        Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
     }
 }

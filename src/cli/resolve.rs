@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, error::ErrorKind};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
@@ -99,7 +100,7 @@ async fn ask(
     questions: impl Iterator<Item = io::Result<String>>,
     write: fn(&Report, &mut dyn Write) -> io::Result<()>,
 ) -> Result<Outcome, Failed> {
-    config.check().map_err(Failed::config)?;
+    config.check(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
     let dns = run::resolver(config, run::servers(config)?)?;
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);

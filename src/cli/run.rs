@@ -23,6 +23,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the proxy did not start, with the exit code that says so.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
 pub(super) struct Failed {
     pub(super) code: u8,
     pub(super) why: String,
@@ -97,7 +99,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
-fn hostname(config: &Config) -> Result<Name, Failed> {
+pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     if let Some(name) = &config.hostname {
         return Ok(name.clone());
     }

@@ -3,7 +3,8 @@
 //! [`tlsa`] reads records and decides which are usable; [`verify`] judges a chain by them and [`mismatch`] says why not.
 //! `path` builds the certification path that a DANE-TA record needs, out of what `certificate` reads with the help of
 //! `der`, and within what `names` and `constraints` allow. All of it is plain functions from values to a verdict: the
-//! time is an argument, and nobody here knows what a connection is.
+//! time is an argument, and nobody here knows what a connection is. [`publish`] is the way back: the records that a
+//! server's operator should have.
 
 mod certificate;
 mod constraints;
@@ -11,5 +12,6 @@ mod der;
 pub mod mismatch;
 mod names;
 mod path;
+pub mod publish;
 pub mod tlsa;
 pub mod verify;

@@ -11,6 +11,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256, Sha512};
+
 use super::certificate::Certificate;
 use super::der;
 use crate::dns::{Host, RawTlsa, Security};
@@ -52,6 +54,17 @@ pub struct Tlsa {
     selector: Selector,
     matching: Matching,
     data: Vec<u8>,
+}
+
+/// The three numbers of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// DANE-TA or DANE-EE.
+    pub usage: Usage,
+    /// Certificate or public key.
+    pub selector: Selector,
+    /// Full, SHA2-256 or SHA2-512.
+    pub matching: Matching,
 }
 
 /// Why a record is unusable (RFC 6698 §4.1, RFC 7672 §3.1.3).
@@ -122,6 +135,21 @@ impl Tlsa {
         Ok(record)
     }
 
+    /// The record of this form over what it speaks of: a certificate, or a key with its outer SEQUENCE.
+    ///
+    /// # Errors
+    /// If the octets are not what the selector says.
+    pub(super) fn of(form: Form, octets: &[u8]) -> Result<Self, Unusable> {
+        let data = match form.matching {
+            Matching::Full => octets.to_vec(),
+            Matching::Sha256 => Sha256::digest(octets).to_vec(),
+            Matching::Sha512 => Sha512::digest(octets).to_vec(),
+        };
+        let record = Self { usage: form.usage, selector: form.selector, matching: form.matching, data };
+        record.check_data()?;
+        Ok(record)
+    }
+
     /// RFC 6698 §4.1: a record whose data cannot be what its matching type says is unusable.
     fn check_data(&self) -> Result<(), Unusable> {
         let digest = |expected| match self.data.len() {
@@ -159,6 +187,11 @@ impl Tlsa {
         self.matching
     }
 
+    /// The three numbers.
+    pub fn form(&self) -> Form {
+        Form { usage: self.usage, selector: self.selector, matching: self.matching }
+    }
+
     /// The certificate association data.
     pub fn data(&self) -> &[u8] {
         &self.data
@@ -168,6 +201,14 @@ impl Tlsa {
 /// The presentation form of RFC 6698 §2.2 with no blank inside the data: what `dig` prints, and what goes into logs.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.form())?;
+        self.data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+    }
+}
+
+impl Form {
+    /// Usage, selector and matching type as numbers (RFC 6698 §2.1, the registry of RFC 7218).
+    pub fn numbers(self) -> [u8; 3] {
         let usage = match self.usage {
             Usage::TrustAnchor => 2,
             Usage::EndEntity => 3,
@@ -181,8 +222,15 @@ impl fmt::Display for Tlsa {
             Matching::Sha256 => 1,
             Matching::Sha512 => 2,
         };
-        write!(f, "{usage} {selector} {matching} ")?;
-        self.data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+        [usage, selector, matching]
+    }
+}
+
+/// `3 1 1`.
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [usage, selector, matching] = self.numbers();
+        write!(f, "{usage} {selector} {matching}")
     }
 }
 

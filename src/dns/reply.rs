@@ -167,7 +167,8 @@ impl Data {
             Self::Mx(Mx { target: MxTarget::Host(name), .. }) => name.as_str().len(),
             Self::Mx(Mx { target: MxTarget::Invalid(text), .. }) => text.len(),
             Self::Tlsa(RawTlsa(octets)) => octets.len(),
-            Self::Mx(Mx { target: MxTarget::Root, .. }) | Self::Address(_) | Self::Ds(_) | Self::Other => 0,
+            Self::Ds(_, text) | Self::Other(text) => text.0.len(),
+            Self::Mx(Mx { target: MxTarget::Root, .. }) | Self::Address(_) => 0,
             // Followed or read, and never part of an answer.
             Self::Alias(_) | Self::Nsec(_) | Self::Nsec3(_) => 0,
         }

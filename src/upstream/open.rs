@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_util::either::Either;
 
 use super::ready::{Channel, Ready, Terms};
@@ -166,7 +167,7 @@ pub(super) fn lost(stage: Stage, error: WireError) -> Reason {
 }
 
 /// Says QUIT and waits a moment for the answer, while everybody else goes on (RFC 5321 §4.1.1.10).
-pub(super) fn farewell<S>(mut wire: Wire<S>, limit: Duration)
+pub(super) fn farewell<S>(mut wire: Wire<S>, limit: Duration) -> JoinHandle<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -176,5 +177,5 @@ where
         let _ = wire.flush(limit).await;
         let _ = wire.reply(limit).await;
         let _ = wire.close(limit).await;
-    });
+    })
 }

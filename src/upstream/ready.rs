@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
@@ -125,9 +126,9 @@ impl Ready {
         Err(Reason::WrongAnswer { stage: Stage::Data, reply })
     }
 
-    /// Ends the session politely, without anybody waiting for it.
-    pub fn quit(self) {
-        farewell(self.wire, self.timeouts.command);
+    /// Ends the session politely, without anybody having to wait for it.
+    pub fn quit(self) -> JoinHandle<()> {
+        farewell(self.wire, self.timeouts.command)
     }
 
     async fn command(&mut self, stage: Stage, command: Command, limit: Duration) -> Result<Reply, Reason> {

@@ -1,0 +1,166 @@
+//! A live server: the same greeting, STARTTLS and handshake as before every mail, and then QUIT (RFC 3207).
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::BadInput;
+use super::judge::{Judgement, Records, Verdict};
+use crate::cli::{Settings, run};
+use crate::config::Config;
+use crate::dane::tlsa::NoDane;
+use crate::dane::verify::{Expectation, References};
+use crate::dns::{HostLookup, Resolver};
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Stage};
+use crate::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
+use crate::upstream::open::{Dial, Greeted};
+use crate::upstream::ready::Channel;
+
+/// A host and a port.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Debug, Clone)]
+enum Host {
+    Name(Name),
+    Address(IpAddr),
+}
+
+impl Target {
+    /// The host's name, if it has one here.
+    pub(super) fn name(&self) -> Option<&Name> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Address(_) => None,
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self { host: Host::Address(address.ip()), port: address.port() });
+        }
+        if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(Self { host: Host::Address(address), port: 25 });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            None => (text, 25),
+            Some((host, port)) => (host, port.parse().map_err(|_| format!("expected a port and not {port:?}"))?),
+        };
+        let name =
+            Name::parse(host).map_err(|error| format!("expected HOST:PORT, and {host:?} is no host: {error}"))?;
+        Ok(Self { host: Host::Name(name), port })
+    }
+}
+
+/// Asks the server.
+pub(super) fn judge(
+    target: &Target,
+    records: Records,
+    names: References,
+    settings: &Settings,
+) -> Result<Judgement, BadInput> {
+    let bad = |error: &dyn std::fmt::Display| BadInput(error.to_string());
+    let config = settings.load().map_err(|error| bad(&error))?;
+    let policy = match records.usable.clone() {
+        Some(usable) => TlsPolicy::Dane(Expectation { usable, references: names.clone() }),
+        // RFC 7672 §2.2: TLS is mandatory all the same.
+        None => TlsPolicy::Encrypt(names.names()[0].clone(), NoDane::UnusableTlsa(records.reasons())),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| bad(&error))?;
+    let asked = runtime.block_on(ask(target, &policy, &config))?;
+    let mut session: Vec<_> = asked.server.iter().map(|server| ("server", server.to_string())).collect();
+    let verdict = match asked.outcome {
+        Ok(protection) => {
+            session.push(("tls_version", protection.version().into()));
+            session.push(("cipher", protection.cipher_suite().into()));
+            match protection.authentication() {
+                Authentication::Verified(found) | Authentication::HostVerified(found) => Verdict::Match(found.clone()),
+                Authentication::Unverified(_) => Verdict::Unusable,
+            }
+        }
+        Err(reason) => refused(&reason),
+    };
+    Ok(Judgement { records, verdict, session })
+}
+
+/// Whether a failure says that this is the wrong server, or only that there was no session.
+fn refused(reason: &Reason) -> Verdict {
+    let (label, text) = (reason.view().label, reason.to_string());
+    let Reason::Tls(failure) = reason else { return Verdict::NoSession(label, text) };
+    match failure {
+        TlsFailure::Mismatch(_) | TlsFailure::WrongKey | TlsFailure::SmallKey(_) | TlsFailure::UnsupportedKey => {
+            Verdict::Mismatch(label, text)
+        }
+        TlsFailure::NoSharedParameters(_)
+        | TlsFailure::Injected
+        | TlsFailure::Alert(_)
+        | TlsFailure::Closed(_)
+        | TlsFailure::Broken(_) => Verdict::NoSession(label, text),
+    }
+}
+
+/// What the last address that was tried has shown.
+struct Asked {
+    server: Option<SocketAddr>,
+    outcome: Result<Protection, Reason>,
+}
+
+/// Dials the addresses in turn until one takes the connection: what that one shows is the verdict.
+async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Asked, BadInput> {
+    let tls = Tls::new(PostQuantum::Offer).map_err(|error| BadInput(error.to_string()))?;
+    let hostname = match &config.ehlo_name {
+        Some(name) => name.clone(),
+        None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
+    };
+    let dial = Dial { port: target.port, ehlo: hostname.as_str(), timeouts: &config.timeouts };
+    let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
+    let addresses = match addresses(target, config).await? {
+        Ok(addresses) => addresses,
+        Err(reason) => return Ok(Asked { server: None, outcome: Err(reason) }),
+    };
+    for address in addresses {
+        let exchange = target.name().unwrap_or(policy.server_name()).clone();
+        let peer = Peer { exchange, address };
+        let outcome = shake(&peer, policy, &tls, &dial).await;
+        let unreachable = matches!(outcome, Err(Reason::Connect(_) | Reason::Timeout { stage: Stage::Connect, .. }));
+        asked = Asked { server: Some(SocketAddr::new(address, target.port)), outcome };
+        if !unreachable {
+            break;
+        }
+    }
+    Ok(asked)
+}
+
+async fn shake(peer: &Peer, policy: &TlsPolicy, tls: &Tls, dial: &Dial<'_>) -> Result<Protection, Reason> {
+    let ready = Greeted::open(peer, dial).await?.secure(policy.clone(), tls, dial).await?;
+    let proven = match &ready.terms().channel {
+        Channel::Secured(protection) => Ok(protection.clone()),
+        Channel::Cleartext(_) => Err(Reason::StartTlsMissing),
+    };
+    // Whether the server answers QUIT changes nothing; but it is to hear it.
+    let _ = ready.quit().await;
+    proven
+}
+
+/// The addresses to dial: out of validated DNS answers, as for mail.
+async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr>, Reason>, BadInput> {
+    let name = match &target.host {
+        Host::Address(address) => return Ok(Ok(vec![*address])),
+        Host::Name(name) => name,
+    };
+    let servers = run::servers(config).map_err(|failed| BadInput(failed.to_string()))?;
+    let dns = run::resolver(config, servers).map_err(|failed| BadInput(failed.to_string()))?;
+    Ok(match dns.host(name).await {
+        Ok(HostLookup::Found(host)) => Ok(host.addresses),
+        Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),
+        Err(failure) => Err(failure.into()),
+    })
+}

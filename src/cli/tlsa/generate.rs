@@ -1,0 +1,126 @@
+//! `danelaw tlsa generate`: from a file to the records that belong in the zone.
+
+use std::path::PathBuf;
+
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+
+use super::pem::{self, Contents};
+use super::{BadInput, MATCH, matching, selector, usage};
+use crate::dane::publish::{self, Source};
+use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage};
+use crate::name::Name;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// PEM file: the server's certificate, its chain with the server's own first, or its public key.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The mail server's name, for the owner name of the records. Without it only their data is printed.
+    #[arg(long, value_name = "NAME")]
+    host: Option<Name>,
+    /// The port, for the owner name.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// 2 (DANE-TA: the issuing authority) or 3 (DANE-EE: the server itself). Both, if not given.
+    #[arg(long, value_parser = usage)]
+    usage: Option<Usage>,
+    /// 0 (the whole certificate) or 1 (its public key).
+    #[arg(long, default_value = "1", value_parser = selector)]
+    selector: Selector,
+    /// 0 (in full), 1 (SHA2-256) or 2 (SHA2-512).
+    #[arg(long, default_value = "1", value_parser = matching)]
+    matching: Matching,
+    /// Print JSON instead of zone file lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A record, and what it is about.
+struct Generated {
+    record: Tlsa,
+    about: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8, BadInput> {
+    let owner = match &arguments.host {
+        None => None,
+        Some(host) => Some(
+            host.tlsa_owner(arguments.port)
+                .map_err(|error| BadInput(format!("--host {host}: there is no TLSA owner name for it: {error}")))?,
+        ),
+    };
+    let records = match pem::read(&arguments.file)? {
+        Contents::Key(key) => vec![of_key(arguments, &key)?],
+        Contents::Chain(chain) => of_chain(arguments, &chain)?,
+    };
+    if arguments.json {
+        println!("{}", as_json(owner.as_ref(), &records));
+    } else {
+        for Generated { record, about } in &records {
+            println!("; {about}");
+            match &owner {
+                Some(owner) => println!("{owner}. IN TLSA {record}"),
+                None => println!("{record}"),
+            }
+        }
+    }
+    Ok(MATCH)
+}
+
+/// A bare key is the server's unless the operator says that it is an authority's.
+fn of_key(arguments: &Arguments, key: &[u8]) -> Result<Generated, BadInput> {
+    let usage = arguments.usage.unwrap_or(Usage::EndEntity);
+    Ok(Generated { record: record(arguments, usage, Source::Key(key))?, about: about(usage, None) })
+}
+
+fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
+    let Some((leaf, others)) = chain.split_first() else { return Ok(Vec::new()) };
+    let generated = |usage, certificate: &CertificateDer<'_>| {
+        Ok(Generated {
+            record: record(arguments, usage, Source::Certificate(certificate))?,
+            about: about(usage, publish::subject(certificate)),
+        })
+    };
+    let issuer = publish::issuer(leaf, others);
+    match (arguments.usage, issuer, others) {
+        (Some(Usage::EndEntity), _, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
+        (Some(Usage::TrustAnchor), Some(issuer), _) => Ok(vec![generated(Usage::TrustAnchor, issuer)?]),
+        // Whoever asks for 2 and gives a single certificate means that one.
+        (Some(Usage::TrustAnchor), None, []) => Ok(vec![generated(Usage::TrustAnchor, leaf)?]),
+        (Some(Usage::TrustAnchor), None, _) => Err(BadInput(format!(
+            "{}: --usage 2 is about the authority that issued the first certificate, and none of the others did",
+            arguments.file.display()
+        ))),
+        (None, Some(issuer), _) => Ok(vec![generated(Usage::EndEntity, leaf)?, generated(Usage::TrustAnchor, issuer)?]),
+        (None, None, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
+    }
+}
+
+fn record(arguments: &Arguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
+    let form = Form { usage, selector: arguments.selector, matching: arguments.matching };
+    publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
+}
+
+fn about(usage: Usage, subject: Option<String>) -> String {
+    let subject = subject.map(|subject| format!(" \"{subject}\"")).unwrap_or_default();
+    match usage {
+        Usage::EndEntity => format!("the server itself{subject}"),
+        Usage::TrustAnchor => format!("the issuing authority{subject}; the server must send its certificate"),
+    }
+}
+
+fn as_json(owner: Option<&Name>, records: &[Generated]) -> serde_json::Value {
+    let records: Vec<_> = records
+        .iter()
+        .map(|Generated { record, about }| {
+            let [usage, selector, matching] = record.form().numbers();
+            let data: String = record.data().iter().map(|octet| format!("{octet:02X}")).collect();
+            json!({
+                "usage": usage, "selector": selector, "matching": matching, "data": data,
+                "record": record.to_string(), "about": about,
+            })
+        })
+        .collect();
+    json!({ "owner": owner.map(|owner| format!("{owner}.")), "records": records })
+}

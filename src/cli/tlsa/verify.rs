@@ -1,0 +1,87 @@
+//! `danelaw tlsa verify`: a chain from a file, or a live server, and the records it has to meet.
+
+use std::path::PathBuf;
+
+use rustls_pki_types::UnixTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::connect::{self, Target};
+use super::judge::{Judgement, Records, Verdict};
+use super::{BadInput, pem};
+use crate::cli::Settings;
+use crate::dane::verify::{Expectation, References, verify};
+use crate::name::Name;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// PEM file: the certificates as the server sends them, its own first.
+    #[arg(long, value_name = "FILE", required_unless_present = "connect", conflicts_with = "connect")]
+    chain: Option<PathBuf>,
+    /// A mail server to connect to: name or address, and port (25 if none is given). STARTTLS is spoken, and no mail.
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<Target>,
+    /// A TLSA record, as in "3 1 1 8CB0..". May be given several times.
+    #[arg(long = "record", value_name = "RECORD", required = true)]
+    records: Vec<String>,
+    /// A name that the certificate may be for; the first one is the TLSA base domain. May be given several times. Only
+    /// records with usage 2 look at names. With --connect the host's name is the default.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<Name>,
+    /// Judge as of this time, in the form of RFC 3339 (2026-11-21T12:00:00Z), instead of now.
+    #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "connect")]
+    at: Option<UnixTime>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<u8, BadInput> {
+    let names = names(arguments)?;
+    let records = Records::read(&names.names()[0], &arguments.records)?;
+    let judgement = match (&arguments.connect, &arguments.chain) {
+        (Some(target), _) => connect::judge(target, records, names, settings)?,
+        (None, Some(path)) => {
+            let chain = pem::chain(path)?;
+            let verdict = match records.usable.clone() {
+                None => Verdict::Unusable,
+                Some(usable) => {
+                    let now = arguments.at.unwrap_or_else(UnixTime::now);
+                    match verify(&chain, &Expectation { usable, references: names }, now) {
+                        Ok(found) => Verdict::Match(found),
+                        Err(why) => Verdict::Mismatch(why.label(), why.to_string()),
+                    }
+                }
+            };
+            Judgement { records, verdict, session: Vec::new() }
+        }
+        // clap asks for one of them.
+        (None, None) => return Err(BadInput("give --chain or --connect".into())),
+    };
+    if arguments.json {
+        println!("{}", judgement.json());
+    } else {
+        println!("{}", judgement.text());
+    }
+    Ok(judgement.status())
+}
+
+/// The reference identifiers. DANE-EE does not look at them, so the root stands in where none is needed.
+fn names(arguments: &Arguments) -> Result<References, BadInput> {
+    let host = arguments.connect.as_ref().and_then(Target::name);
+    let mut names = arguments.names.iter().chain(host).cloned();
+    match names.next() {
+        Some(first) => Ok(References::new(first, arguments.names.iter().skip(1).cloned())),
+        None if Records::need_a_name(&arguments.records) => Err(BadInput(
+            "records with usage 2 ask for the server's name in the certificate: give it with --name".into(),
+        )),
+        None => Ok(References::new(Name::root(), [])),
+    }
+}
+
+fn instant(text: &str) -> Result<UnixTime, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|error| format!("expected a time as in 2026-11-21T12:00:00Z: {error}"))?;
+    let seconds = u64::try_from(time.unix_timestamp()).map_err(|_| "expected a time after 1970".to_owned())?;
+    Ok(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+}
