@@ -37,7 +37,7 @@ pub use super::setup::{Settings, SetupError, system_servers};
 
 use self::convert::{failure, library_name, nsec3_hash};
 use self::upstream::{MAX_ACTIVE_REQUESTS, Upstream};
-use super::cache::{Cache, Lasting};
+use super::cache::{Bounds, Cache, Lasting, Weight};
 use super::denial::Denied;
 use super::hops::{Chain, Hop, Question, Status, judge, unsigned_delegation};
 use super::reply::{Data, LibraryVerdict, Reply, Rtype};
@@ -56,7 +56,7 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_TLSA: usize = 100;
 
 /// How many lookups are remembered, once [`Validating::remembering`] asks for it.
-const MEMORY: usize = 4096;
+const MEMORY: Bounds = Bounds { entries: 4096, octets: 16 << 20 };
 /// How long an answer is remembered at most.
 const MAX_TTL: Duration = Duration::from_secs(3600);
 /// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
@@ -64,6 +64,13 @@ const FAILURE_TTL: Duration = Duration::from_secs(10);
 
 /// How a lookup ended.
 type Found = Result<Lookup<Data>, FailureReason>;
+
+impl Weight for Found {
+    fn octets(&self) -> usize {
+        let records = self.as_ref().map_or(0, |lookup| lookup.answer.records().len());
+        size_of::<Self>() + records * 2 * size_of::<Data>()
+    }
+}
 
 /// A resolver that trusts nothing but signatures.
 #[derive(Clone)]
@@ -102,7 +109,12 @@ impl Validating {
             .validation_cache_size(0)
             // The library calls a zone insecure between its two limits. Between equal limits there is nothing.
             .nsec3_iteration_limits(Some(super::denial::MAX_ITERATIONS), Some(super::denial::MAX_ITERATIONS));
-        Ok(Self { handle, deadline: settings.deadline, memory: Arc::new(Cache::new(0)), _runtime: runtime })
+        Ok(Self {
+            handle,
+            deadline: settings.deadline,
+            memory: Arc::new(Cache::new(Bounds { entries: 0, octets: 0 })),
+            _runtime: runtime,
+        })
     }
 
     /// The same resolver with a memory of finished lookups, each for as long as its records allow.
@@ -128,13 +140,13 @@ impl Validating {
     async fn find(&self, name: &Name, rtype: Rtype) -> Result<Lookup<Data>, Failure> {
         let key = (name.clone(), rtype);
         if let Some(found) = self.memory.get(&key, Instant::now()) {
-            return found.map_err(failed(name, rtype));
+            return (*found).clone().map_err(failed(name, rtype));
         }
         let mut ttl = MAX_TTL;
         let found = tokio::time::timeout(self.deadline, self.follow(&key, &mut ttl)).await;
         let found = found.unwrap_or(Err(FailureReason::Timeout));
         let ttl = if found.is_ok() { ttl } else { FAILURE_TTL };
-        self.memory.put(key, Lasting { value: found.clone(), ttl }, Instant::now());
+        self.memory.put(key, Lasting { value: Arc::new(found.clone()), ttl }, Instant::now());
         found.map_err(failed(name, rtype))
     }
 
