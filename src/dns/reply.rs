@@ -24,6 +24,7 @@ impl Rtype {
     pub(super) const DNAME: Self = Self(39);
     pub(super) const DS: Self = Self(43);
     pub(super) const NSEC: Self = Self(47);
+    pub(super) const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
     pub(super) const TLSA: Self = Self(52);
 
@@ -32,6 +33,8 @@ impl Rtype {
         match self {
             Self::A => "A",
             Self::AAAA => "AAAA",
+            Self::CNAME => "CNAME",
+            Self::DNSKEY => "DNSKEY",
             Self::DS => "DS",
             Self::MX => "MX",
             Self::SOA => "SOA",
@@ -174,4 +177,19 @@ pub(super) struct Reply {
     pub(super) authorities: Vec<RrSet>,
     /// The least TTL of all these records, for a denial also that of RFC 2308 §5; nothing where there are none.
     pub(super) ttl: Duration,
+}
+
+/// When a signature holds, in seconds since 1970 modulo 2^32 (RFC 4034 §3.1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) inception: u32,
+    pub(super) expiration: u32,
+}
+
+/// What of DNSSEC a reply holds, true or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Traces {
+    pub(super) signatures: Vec<Validity>,
+    /// Whether it has NSEC or NSEC3 records.
+    pub(super) denials: bool,
 }
