@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use time::Date;
 
+use crate::dns::server::Mode;
 use crate::name::Name;
 use crate::policy::InsecureMx;
 use crate::rules::Domains;
@@ -76,12 +77,22 @@ pub struct Listener {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dns {
-    /// Resolvers to ask, with or without a port; they must pass DNSSEC records on, and need not validate. Empty: those
-    /// of /etc/resolv.conf.
+    /// On whose word an answer is secure: "validate" (that of signatures, checked here, whoever the resolver is) or
+    /// "trust-ad" (that of a validating resolver on loopback, by the AD bit of its replies).
+    pub mode: Mode,
+    /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
+    /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
+    /// /etc/resolv.conf, which is followed when it changes.
     pub servers: Vec<Server>,
+    /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. Whoever is on
+    /// the way to them can then switch DANE off.
+    pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY lines (master file form) to trust for the root. Empty: the built-in IANA root keys.
     #[serde(deserialize_with = "optional")]
     pub trust_anchor: Option<PathBuf>,
+    /// A file of CA certificates (PEM) that may vouch for resolvers of DNS over TLS. Empty: the built-in public CAs.
+    #[serde(deserialize_with = "optional")]
+    pub tls_ca: Option<PathBuf>,
     /// How long to wait for one answer before asking again.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -90,6 +101,20 @@ pub struct Dns {
     /// How long one question may take in all, with every signature and key it needs.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
+    /// How often each resolver must show that DNSSEC comes through it. One that fails is not asked while others pass.
+    #[serde(with = "humantime_serde")]
+    pub self_test: Duration,
+    /// How many finished lookups are remembered at most; 0 remembers none. One host takes three: A, AAAA and TLSA.
+    pub cache_entries: usize,
+    /// How much memory they may take.
+    pub cache_size: ByteSize,
+    /// How long an answer is remembered at most; never longer than its TTL and its signatures allow (RFC 6698 §8.2).
+    #[serde(with = "humantime_serde")]
+    pub cache_max_ttl: Duration,
+    /// How long a failed lookup is remembered, so that a broken zone is not asked for again and again (RFC 9520 §3.2); at
+    /// most 30 seconds, after which a zone that was mended is seen.
+    #[serde(with = "humantime_serde")]
+    pub cache_failures: Duration,
 }
 
 /// The mail servers we deliver to.
@@ -416,11 +441,37 @@ mod tests {
     }
 
     #[test]
-    fn resolvers_with_and_without_a_port() {
-        let servers =
-            with("dns.servers = ['9.9.9.9', '[2620:fe::fe]:5353', '2620:fe::fe', '127.0.0.1:54']").unwrap().dns.servers;
-        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["9.9.9.9:53", "[2620:fe::fe]:5353", "[2620:fe::fe]:53", "127.0.0.1:54"]);
-        assert!(with("dns.servers = ['dns.example']").unwrap_err().contains("no resolver address"));
+    fn resolvers_as_they_may_be_written() {
+        let servers = "['9.9.9.9', '[2620:fe::fe]:5353', 'tls://9.9.9.9#dns.quad9.net']";
+        let servers = with(&format!("dns.servers = {servers}")).unwrap().dns.servers;
+        let servers: Vec<_> = servers.iter().map(|server| server.0.to_string()).collect();
+        assert_eq!(servers, ["9.9.9.9:53", "[2620:fe::fe]:5353", "tls://9.9.9.9:853#dns.quad9.net"]);
+        assert!(with("dns.servers = ['dns.example']").unwrap_err().contains("no name server such as"));
+    }
+
+    #[test]
+    fn a3_an_ad_bit_is_believed_from_where_nobody_can_change_it() {
+        for (servers, more, sound) in [
+            ("['127.0.0.1', '[::1]:5353']", "", true),
+            ("[]", "", true),
+            ("['tls://9.9.9.9#dns.quad9.net']", "", true),
+            ("['127.0.0.1', '192.0.2.1']", "", false),
+            ("['192.0.2.1']", "dns.trust_ad_unsafe_remote = true", true),
+        ] {
+            let config = with(&format!("dns.mode = 'trust-ad'\ndns.servers = {servers}\n{more}"));
+            assert_eq!(config.is_ok(), sound, "{servers} {more}");
+            if let Err(why) = config {
+                assert!(why.starts_with("dns.servers") && why.contains("192.0.2.1:53") && why.contains("127.0.0.1"));
+            }
+        }
+        assert!(with("dns.mode = 'trust'").unwrap_err().contains("trust-ad"));
+        assert!(with("dns.servers = ['192.0.2.1']").is_ok());
+    }
+
+    #[test]
+    fn a19_failures_are_not_remembered_for_long() {
+        assert!(with("dns.cache_failures = '30s'").is_ok());
+        assert!(with("dns.cache_failures = '31s'").unwrap_err().contains("31s is above the 30s"));
+        assert!(with("dns.self_test = '9s'").unwrap_err().contains("9s is below the 10s"));
     }
 }

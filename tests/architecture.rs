@@ -21,6 +21,8 @@ const PURE: &[&str] = &[
     "dns/reply",
     "dns/denial",
     "dns/cache",
+    "dns/server",
+    "dns/answers",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];

@@ -13,7 +13,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use danelaw::dns::validating::{Settings, SetupError, Validating};
+use danelaw::dns::selftest::State;
+use danelaw::dns::setup::{Memory, Settings, SetupError};
+use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::{Message, ResponseCode};
@@ -32,16 +34,30 @@ fn name(text: &str) -> Name {
 
 fn settings(lab: &DnsLab) -> Settings {
     Settings {
-        servers: vec![lab.addr],
+        servers: vec![lab.addr.into()],
         trust_anchor: Some(lab.anchor_file.clone()),
         timeout: Duration::from_millis(250),
         attempts: 1,
         deadline: Duration::from_secs(5),
+        ..Settings::default()
     }
 }
 
-fn resolver(lab: &DnsLab) -> Validating {
-    Validating::new(&settings(lab)).unwrap()
+/// What remembers, and how long a failure.
+fn remembering(lab: &DnsLab, failures: Duration) -> Stub {
+    let memory = Memory { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
+    Stub::new(&Settings { memory, ..settings(lab) }).unwrap()
+}
+
+/// What the self-test says of the first server.
+async fn tested(settings: &Settings) -> State {
+    let stub = Stub::new(settings).unwrap();
+    stub.self_test().await;
+    stub.health().borrow().servers[0].state.clone()
+}
+
+fn resolver(lab: &DnsLab) -> Stub {
+    Stub::new(&settings(lab)).unwrap()
 }
 
 async fn tlsa(lab: &DnsLab, owner: &str) -> Result<Lookup<RawTlsa>, Failure> {
@@ -93,7 +109,7 @@ fn tree() -> Tree {
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
     let lab = tree().fault("_25._tcp.mx.hashed.test", "TLSA", Fault::BogusSignature).start().await;
-    resolver(&lab).probe().await.unwrap();
+    assert_eq!(tested(&settings(&lab)).await, State::Good);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.plain.test").await, Ok((Insecure, "records")));
     assert!(matches!(tlsa_end(&lab, "_25._tcp.mx.hashed.test").await, Err(FailureReason::Bogus(_))));
@@ -617,7 +633,7 @@ async fn a_lookup_ends_at_its_deadline() {
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
     let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..settings(&lab) };
     let begin = Instant::now();
-    let failure = Validating::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
+    let failure = Stub::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Timeout);
     assert!(begin.elapsed() < Duration::from_secs(3));
 }
@@ -635,7 +651,7 @@ async fn a19_a_healed_zone_is_seen_at_once() {
 async fn a18_lookups_are_remembered_if_the_ttl_allows() {
     let asked_again = |tree: Tree, owner: &'static str| async move {
         let lab = tree.start().await;
-        let dns = resolver(&lab).remembering();
+        let dns = remembering(&lab, Duration::from_secs(10));
         let first = dns.tlsa(&name(owner)).await;
         let asked = lab.asked().len();
         assert_eq!(dns.tlsa(&name(owner)).await, first);
@@ -646,25 +662,8 @@ async fn a18_lookups_are_remembered_if_the_ttl_allows() {
         assert!(!asked_again(tree(), owner).await, "{owner}");
         assert!(asked_again(tree().ttl(0), owner).await, "{owner}");
     }
-    // what is large is asked for again, or zones of such names would fill the memory.
-    let large = (0..100).fold(tree(), |tree, serial| tree.tlsa("big.sec.test", 25, &format!("3 1 1 {serial:064X}")));
-    assert!(asked_again(large, "_25._tcp.big.sec.test").await);
     // A failure is remembered as a failure.
     assert!(!asked_again(tree().fault(OWNER, "TLSA", Fault::Stripped), OWNER).await);
-}
-
-#[tokio::test]
-async fn a2_servers_that_do_not_carry_dnssec_are_found_out() {
-    for fault in [Fault::Stripped, Fault::Rcode(ResponseCode::Refused), Fault::Empty, Fault::Drop] {
-        let lab = tree().fault(".", "SOA", fault).start().await;
-        assert!(resolver(&lab).probe().await.is_err());
-    }
-    // The keys of another root.
-    let (lab, other) = (tree().start().await, tree().start().await);
-    let foreign = Settings { trust_anchor: Some(other.anchor_file.clone()), ..settings(&lab) };
-    assert!(Validating::new(&foreign).unwrap().probe().await.is_err());
-    let iana = Settings { trust_anchor: None, ..settings(&lab) };
-    assert!(Validating::new(&iana).unwrap().probe().await.is_err());
 }
 
 #[tokio::test]
@@ -672,8 +671,8 @@ async fn no_server_answers() {
     let lab = tree().start().await;
     let mut settings = settings(&lab);
     let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    settings.servers = vec![unused];
-    let failure = Validating::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
+    settings.servers = vec![unused.into()];
+    let failure = Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Network(_) | FailureReason::Timeout), "{failure}");
 }
 
@@ -683,7 +682,7 @@ async fn a_setup_that_will_not_do_says_why() {
     let with = |anchors: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(anchors.as_bytes()).unwrap();
-        Validating::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..settings(&lab) }).err()
+        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..settings(&lab) }).err()
     };
     let anchor = std::fs::read_to_string(&lab.anchor_file).unwrap();
     assert!(with(&anchor).is_none());
@@ -697,7 +696,7 @@ async fn a_setup_that_will_not_do_says_why() {
     assert!(matches!(with(ds), Some(SetupError::DsAnchors(_))));
     assert!(matches!(with("what is this\n"), Some(SetupError::BadAnchors { .. })));
     let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..settings(&lab) };
-    assert!(matches!(Validating::new(&missing), Err(SetupError::Unreadable { .. })));
-    let nobody = Settings { servers: vec![], ..settings(&lab) };
-    assert!(matches!(Validating::new(&nobody), Err(SetupError::NoServers)));
+    assert!(matches!(Stub::new(&missing), Err(SetupError::Unreadable { .. })));
+    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..settings(&lab) };
+    assert!(matches!(Stub::new(&nobody), Err(SetupError::NoServers)));
 }

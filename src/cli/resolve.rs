@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
-use crate::dns::validating::Validating;
+use crate::dns::stub::Stub;
 use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
 use crate::name::{Name, NameError};
 
@@ -101,7 +101,7 @@ async fn ask(
     write: fn(&Report, &mut dyn Write) -> io::Result<()>,
 ) -> Result<Outcome, Failed> {
     config.check(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
-    let dns = run::resolver(config, run::servers(config)?)?;
+    let dns = run::resolver(config)?;
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
     let (mut worst, mut out) = (Outcome::Secure, io::stdout().lock());
@@ -114,7 +114,7 @@ async fn ask(
 }
 
 /// Answers one line, `NAME TYPE`.
-async fn answer(dns: &Validating, line: &str) -> Report {
+async fn answer(dns: &Stub, line: &str) -> Report {
     let mut words = line.split_whitespace();
     let (name, rtype) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if words.next().is_some() {

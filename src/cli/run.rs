@@ -1,9 +1,6 @@
 //! `danelaw run`: open the ports, say what is served, serve, leave quietly.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,15 +9,15 @@ use tracing_subscriber::EnvFilter;
 
 use super::{EX_CONFIG, EX_OSERR};
 use crate::config::{Config, Log, LogFormat};
-use crate::dns::validating::{self, Validating};
+use crate::dns::selftest::Health;
+use crate::dns::setup;
+use crate::dns::stub::{QUIET, Stub};
 use crate::name::Name;
 use crate::server::{self, Door, Drained, Server};
-use crate::session::Shared;
 
-/// Where the system's resolvers are listed.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// How often a resolver that cannot carry DNSSEC is tried again, and a good one looked after.
-const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
+/// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
+const FIRST_TEST: Duration = Duration::from_secs(3);
 
 /// Why the proxy did not start, with the exit code that says so.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +55,7 @@ fn start(config: &Config) -> Result<(), Failed> {
 }
 
 fn init_log(log: &Log) -> Result<(), Failed> {
-    let filter = EnvFilter::try_new(format!("{},{}", validating::QUIET, log.filter))
+    let filter = EnvFilter::try_new(format!("{},{}", QUIET, log.filter))
         .map_err(|error| Failed::config(format!("log.filter: {error}")))?;
     let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
@@ -73,22 +70,25 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hostname = hostname(config)?;
-    let servers = servers(config)?;
-    let dns = resolver(config, servers.clone())?;
-    let shared = server::share(config, hostname, dns).map_err(Failed::system)?;
+    let dns = resolver(config)?;
+    let shared = server::share(config, hostname, dns.clone()).map_err(Failed::system)?;
     let mut doors = Vec::new();
     for listener in &config.listener {
         let door = Door::open(listener.address, listener.allowed())
             .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
         doors.push(door);
     }
-    announce(config, &doors, &servers);
+    let tests = tokio::spawn(test_resolvers(dns.clone(), config.dns.self_test));
+    let mut health = dns.health();
+    let tested = health.wait_for(Health::is_tested);
+    // Whether they have passed or time is up: mail is deferred by the lookups themselves.
+    let _ = tokio::time::timeout(FIRST_TEST, tested).await;
+    announce(config, &doors, &dns);
     let stop = CancellationToken::new();
-    let probes = tokio::spawn(watch_resolvers(Arc::clone(&shared)));
     tokio::spawn(stop_at(signals, stop.clone()));
     let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
     let drained = server.run(shared, stop).await;
-    probes.abort();
+    tests.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
@@ -109,34 +109,42 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-pub(super) fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
-    if !config.dns.servers.is_empty() {
-        return Ok(config.dns.servers.iter().map(|server| server.0).collect());
-    }
-    validating::system_servers(Path::new(RESOLV_CONF))
-        .map_err(|error| Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not help: {error}")))
-}
-
-pub(super) fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
+pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     let dns = &config.dns;
-    let validating = Validating::new(&validating::Settings {
-        servers,
+    let settings = setup::Settings {
+        mode: dns.mode,
+        servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
+        trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
         trust_anchor: dns.trust_anchor.clone(),
+        tls_ca: dns.tls_ca.clone(),
         timeout: dns.timeout,
         attempts: dns.attempts,
         deadline: dns.deadline,
-    })
-    .map_err(|error| Failed::config(format!("dns: {error}")))?;
-    Ok(validating.remembering())
+        memory: setup::Memory {
+            entries: dns.cache_entries,
+            octets: usize::try_from(dns.cache_size.as_u64()).unwrap_or(usize::MAX),
+            answers: dns.cache_max_ttl,
+            failures: dns.cache_failures,
+        },
+        ..setup::Settings::default()
+    };
+    let hint = if dns.servers.is_empty() { " (dns.servers is empty, so the system's resolvers are asked)" } else { "" };
+    Stub::new(&settings).map_err(|error| Failed::config(format!("dns: {error}{hint}")))
+}
+
+async fn test_resolvers(dns: Stub, every: Duration) {
+    dns.self_test().await;
+    dns.keep_testing(every).await;
 }
 
 /// One line that says what is open, for whom, and on whose word the mail will go.
-fn announce(config: &Config, doors: &[Door], servers: &[SocketAddr]) {
+fn announce(config: &Config, doors: &[Door], dns: &Stub) {
     let addresses: Vec<String> =
         doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
     let clients: Vec<String> =
         config.listener.iter().flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
-    let resolvers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let health = dns.health().borrow().clone();
+    let resolvers: Vec<String> = health.servers.iter().map(|server| server.server.to_string()).collect();
     tracing::info!(
         listen = addresses.join(" "),
         clients = clients.join(" "),
@@ -145,26 +153,6 @@ fn announce(config: &Config, doors: &[Door], servers: &[SocketAddr]) {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-}
-
-/// Says when the resolvers cannot carry DNSSEC, and when they can again. Mail is deferred by the lookups themselves.
-async fn watch_resolvers(shared: Arc<Shared<Validating>>) {
-    let mut last = None;
-    loop {
-        let state = shared.connector.dns.probe().await.map_err(|failure| failure.to_string());
-        if last.as_ref() != Some(&state) {
-            match &state {
-                Ok(()) => tracing::info!("the resolvers carry DNSSEC: the root validates"),
-                Err(why) => tracing::error!(
-                    %why,
-                    "the resolvers cannot carry DNSSEC, so all mail is deferred; set dns.servers to resolvers that pass \
-                     DNSSEC records on"
-                ),
-            }
-            last = Some(state);
-        }
-        tokio::time::sleep(PROBE_EVERY).await;
-    }
 }
 
 async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {

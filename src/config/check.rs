@@ -2,11 +2,13 @@
 //! rule which asks for less says why and until when.
 
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Config, DefaultLevel, Rule, RuleLevel, Timeouts, Unsound};
+use super::{Config, DefaultLevel, Dns, Rule, RuleLevel, Server, Timeouts, Unsound};
+use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
 
@@ -18,6 +20,11 @@ fn widest(network: &IpNet) -> u8 {
         IpNet::V6(_) => 32,
     }
 }
+
+/// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
+const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
+/// More often than this a self-test would be a burden on the resolvers.
+const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 
 impl Config {
     /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
@@ -69,8 +76,34 @@ impl Config {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
         self.timeouts.check()?;
-        if self.dns.timeout.is_zero() || self.dns.deadline < self.dns.timeout {
+        self.dns.check()
+    }
+}
+
+impl Dns {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem: String| Err(Unsound { key, problem });
+        if self.timeout.is_zero() || self.deadline < self.timeout {
             return unsound("dns.deadline", "it must be at least dns.timeout, and neither may be 0".into());
+        }
+        let within_reach = self.servers.iter().find(|server| !server.0.is_out_of_reach());
+        if let (Mode::TrustAd, false, Some(Server(server))) = (self.mode, self.trust_ad_unsafe_remote, within_reach) {
+            // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
+            let problem = format!(
+                "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \
+                 could set or clear its AD bit; use an address such as 127.0.0.1, tls://{}#its.name, dns.mode = \
+                 \"validate\", or dns.trust_ad_unsafe_remote = true",
+                server.address.ip()
+            );
+            return unsound("dns.servers", problem);
+        }
+        if self.cache_failures > MAX_FAILURE_TTL {
+            let found = humantime_serde::re::humantime::format_duration(self.cache_failures);
+            return unsound("dns.cache_failures", format!("{found} is above the 30s that are allowed"));
+        }
+        if self.self_test < LEAST_SELF_TEST {
+            let found = humantime_serde::re::humantime::format_duration(self.self_test);
+            return unsound("dns.self_test", format!("{found} is below the 10s that are allowed"));
         }
         Ok(())
     }

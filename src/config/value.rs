@@ -1,7 +1,7 @@
 //! The forms of single values: networks, resolvers, names, records, days.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -10,6 +10,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use crate::dane::tlsa::Tlsa;
+use crate::dns::server;
 use crate::name::Name;
 
 /// A TLSA record in presentation form.
@@ -20,9 +21,9 @@ pub struct Record(pub Tlsa);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 
-/// A resolver's address; port 53 unless another is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Server(pub SocketAddr);
+/// A resolver in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server(pub server::Server);
 
 /// A host name in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +44,7 @@ impl FromStr for Server {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse::<IpAddr>()
-            .map(|ip| SocketAddr::new(ip, 53))
-            .or_else(|_| text.parse())
-            .map(Self)
-            .map_err(|_| format!("{text:?} is no resolver address such as 9.9.9.9, 192.0.2.1:5353 or [2620:fe::fe]:53"))
+        text.parse().map(Self)
     }
 }
 
@@ -65,12 +61,6 @@ impl FromStr for HostName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Name::parse(text).map(Self).map_err(|error| format!("{text:?} is no host name: {error}"))
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

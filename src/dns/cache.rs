@@ -1,12 +1,24 @@
-//! A memory of values, bounded in number and in time.
+//! A memory of values, bounded in number, in octets and in time.
 //!
 //! The clock is the caller's. It is used twice: for finished lookups, none of which outlives the least TTL of the
 //! records it rests on (RFC 6698 §8.2), and for unvalidated replies about keys and delegations.
+//!
+//! What is full has to forget something. A hand goes round over the values: one that was asked for since the hand last
+//! came by is passed over once, the first other one goes (the CLOCK algorithm). So what is asked all day stays, and a
+//! flood of names that are asked once pushes out little but itself.
+//!
+//! The memory is in shards, each with a lock of its own that is held for a look-up and no longer: askers on different
+//! threads seldom meet.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How many shards a memory has, unless it is small.
+const SHARDS: usize = 64;
+/// A memory has no more shards than leave each room for this many values.
+const LEAST_SHARD: usize = 16;
 
 /// A value, and for how long it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,77 +27,217 @@ pub(super) struct Lasting<V> {
     pub(super) ttl: Duration,
 }
 
-/// Values by key, each for its time.
-pub(super) struct Cache<K, V> {
-    capacity: usize,
-    entries: Mutex<HashMap<K, (Instant, V)>>,
+/// What knows its size.
+pub(super) trait Weight {
+    /// How much memory it takes, in octets, roughly.
+    fn octets(&self) -> usize;
 }
 
-impl<K: Eq + Hash, V: Clone> Cache<K, V> {
-    /// An empty memory of at most `capacity` values.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, entries: Mutex::default() }
+/// How much is remembered at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) entries: usize,
+    pub(super) octets: usize,
+}
+
+/// Values by key, each for its time.
+pub(super) struct Cache<K, V> {
+    shards: Box<[Mutex<Shard<K, V>>]>,
+    hasher: RandomState,
+}
+
+impl<K: Eq + Hash, V: Weight> Cache<K, V> {
+    /// An empty memory.
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let shards = (bounds.entries / LEAST_SHARD).clamp(1, SHARDS);
+        let share = Bounds { entries: bounds.entries / shards, octets: bounds.octets / shards };
+        Self { shards: (0..shards).map(|_| Mutex::new(Shard::new(share))).collect(), hasher: RandomState::new() }
     }
 
     /// The value, if its time has not passed.
-    pub(super) fn get(&self, key: &K, now: Instant) -> Option<V> {
-        self.entries().get(key).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())
+    pub(super) fn get(&self, key: &K, now: Instant) -> Option<Arc<V>> {
+        self.shard(key)?.get(key, now)
     }
 
-    /// Remembers a value. Where there is no room, the new value is the one that is not kept: a flood of names that are
-    /// asked once does not push out those that are asked all day.
-    pub(super) fn put(&self, key: K, lasting: Lasting<V>, now: Instant) {
+    /// Remembers a value, if its time is any and it fits at all.
+    pub(super) fn put(&self, key: K, lasting: Lasting<Arc<V>>, now: Instant) {
         let Some(until) = now.checked_add(lasting.ttl).filter(|until| now < *until) else { return };
-        let mut entries = self.entries();
-        if entries.len() >= self.capacity {
-            entries.retain(|_, (until, _)| now < *until);
+        let Some(mut shard) = self.shard(&key) else { return };
+        let octets = lasting.value.octets() + size_of::<Slot<K, V>>();
+        shard.put(Slot { key: Arc::new(key), value: lasting.value, until, octets, asked: false }, now);
+    }
+
+    fn shard(&self, key: &K) -> Option<MutexGuard<'_, Shard<K, V>>> {
+        let number = self.hasher.hash_one(key) % self.shards.len() as u64;
+        let shard = self.shards.get(usize::try_from(number).ok()?)?;
+        // No code of others runs under the lock: a panic elsewhere cannot leave half of a change behind.
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Slot<K, V> {
+    key: Arc<K>,
+    value: Arc<V>,
+    until: Instant,
+    octets: usize,
+    /// Since the hand last came by.
+    asked: bool,
+}
+
+struct Shard<K, V> {
+    bounds: Bounds,
+    octets: usize,
+    slots: Vec<Slot<K, V>>,
+    /// Where in `slots` a key is.
+    places: HashMap<Arc<K>, usize>,
+    hand: usize,
+}
+
+impl<K: Eq + Hash, V> Shard<K, V> {
+    fn new(bounds: Bounds) -> Self {
+        Self { bounds, octets: 0, slots: Vec::new(), places: HashMap::new(), hand: 0 }
+    }
+
+    fn get(&mut self, key: &K, now: Instant) -> Option<Arc<V>> {
+        let slot = self.slots.get_mut(*self.places.get(key)?)?;
+        slot.asked = true;
+        (now < slot.until).then(|| Arc::clone(&slot.value))
+    }
+
+    fn put(&mut self, slot: Slot<K, V>, now: Instant) {
+        if let Some(place) = self.places.get(&slot.key) {
+            self.remove(*place);
         }
-        if entries.len() < self.capacity || entries.contains_key(&key) {
-            entries.insert(key, (until, lasting.value));
+        if self.bounds.entries == 0 || slot.octets > self.bounds.octets {
+            return;
+        }
+        while self.slots.len() >= self.bounds.entries || self.octets + slot.octets > self.bounds.octets {
+            self.forget_one(now);
+        }
+        self.octets += slot.octets;
+        self.places.insert(Arc::clone(&slot.key), self.slots.len());
+        self.slots.push(slot);
+    }
+
+    /// Takes out the next value that has passed or was not asked for. There is one: the hand clears as it goes.
+    fn forget_one(&mut self, now: Instant) {
+        loop {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            match self.slots.get_mut(self.hand) {
+                Some(slot) if slot.asked && now < slot.until => {
+                    slot.asked = false;
+                    self.hand += 1;
+                }
+                Some(_) | None => return self.remove(self.hand),
+            }
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<K, (Instant, V)>> {
-        // An entry is put in whole: a panic elsewhere cannot leave half of one behind.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remove(&mut self, place: usize) {
+        if place >= self.slots.len() {
+            return;
+        }
+        let gone = self.slots.swap_remove(place);
+        self.octets -= gone.octets;
+        self.places.remove(&gone.key);
+        if let Some(moved) = self.slots.get(place) {
+            self.places.insert(Arc::clone(&moved.key), place);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn lasting(value: u8, seconds: u64) -> Lasting<u8> {
-        Lasting { value, ttl: Duration::from_secs(seconds) }
+    impl Weight for u8 {
+        fn octets(&self) -> usize {
+            usize::from(*self)
+        }
+    }
+
+    fn lasting(value: u8, seconds: u64) -> Lasting<Arc<u8>> {
+        Lasting { value: Arc::new(value), ttl: Duration::from_secs(seconds) }
+    }
+
+    fn cache<K: Eq + Hash>(entries: usize) -> Cache<K, u8> {
+        Cache::new(Bounds { entries, octets: usize::MAX / 2 })
     }
 
     #[test]
     fn a_value_holds_for_its_time() {
-        let (cache, now) = (Cache::new(2), Instant::now());
+        let (cache, now) = (cache(2), Instant::now());
+        let get = |key, at| cache.get(&key, at).map(|value| *value);
         cache.put("a", lasting(1, 10), now);
-        assert_eq!(cache.get(&"a", now + Duration::from_secs(9)), Some(1));
+        assert_eq!(get("a", now + Duration::from_secs(9)), Some(1));
         // A18: at its TTL a record is gone.
-        assert_eq!(cache.get(&"a", now + Duration::from_secs(10)), None);
+        assert_eq!(get("a", now + Duration::from_secs(10)), None);
         cache.put("a", lasting(2, 20), now);
-        assert_eq!(cache.get(&"a", now + Duration::from_secs(10)), Some(2));
+        assert_eq!(get("a", now + Duration::from_secs(10)), Some(2));
         // RFC 1035 §3.2.1: a TTL of zero is for this one use.
         cache.put("b", lasting(3, 0), now);
-        assert_eq!(cache.get(&"b", now), None);
+        assert_eq!(get("b", now), None);
     }
 
     #[test]
-    fn a_full_memory_keeps_what_it_has() {
-        let (cache, now) = (Cache::new(2), Instant::now());
-        cache.put("a", lasting(1, 10), now);
-        cache.put("b", lasting(2, 20), now);
-        cache.put("c", lasting(3, 20), now);
-        assert_eq!((cache.get(&"a", now), cache.get(&"c", now)), (Some(1), None));
-        // What it has already may change.
-        cache.put("b", lasting(4, 20), now);
-        assert_eq!(cache.get(&"b", now), Some(4));
-        // What has passed makes room.
+    fn a_full_memory_keeps_what_is_asked_for() {
+        let (cache, now) = (cache(4), Instant::now());
+        for key in 0..4 {
+            cache.put(key, lasting(1, 60), now);
+        }
+        // Two that are asked for all the time, in a flood of names that are not.
+        for key in 100..1000 {
+            assert!(cache.get(&0, now).is_some() && cache.get(&3, now).is_some(), "before {key}");
+            cache.put(key, lasting(1, 60), now);
+            assert!(cache.get(&key, now).is_some());
+        }
+    }
+
+    #[test]
+    fn what_has_passed_goes_first() {
+        let (cache, now) = (cache(2), Instant::now());
+        cache.put("short", lasting(1, 10), now);
+        cache.put("long", lasting(2, 20), now);
         let later = now + Duration::from_secs(11);
-        cache.put("c", lasting(3, 20), later);
-        assert_eq!((cache.get(&"a", later), cache.get(&"c", later)), (None, Some(3)));
+        assert!(cache.get(&"short", later).is_none() && cache.get(&"long", later).is_some());
+        cache.put("new", lasting(3, 20), later);
+        assert!(cache.get(&"long", later).is_some() && cache.get(&"new", later).is_some());
+    }
+
+    #[test]
+    fn no_room_at_all() {
+        let now = Instant::now();
+        for bounds in [Bounds { entries: 0, octets: 1000 }, Bounds { entries: 10, octets: 0 }] {
+            let cache = Cache::new(bounds);
+            cache.put("a", lasting(1, 10), now);
+            assert!(cache.get(&"a", now).is_none());
+        }
+    }
+
+    proptest! {
+        /// Whatever happens, neither bound is exceeded, the books are right, and no value is one that was not put.
+        #[test]
+        fn bounds_hold(steps in prop::collection::vec((0_u16..200, any::<u8>(), 0_u64..4), 1..400)) {
+            let bounds = Bounds { entries: 8, octets: 8 * size_of::<Slot<u16, u8>>() + 300 };
+            let (mut shard, mut now) = (Shard::new(bounds), Instant::now());
+            let mut last = HashMap::new();
+            for (key, value, seconds) in steps {
+                now += Duration::from_secs(seconds / 2);
+                let found = shard.get(&key, now).map(|value| *value);
+                prop_assert!(found.is_none() || found == last.get(&key).copied());
+                let octets = usize::from(value) + size_of::<Slot<u16, u8>>();
+                let until = now + Duration::from_secs(seconds);
+                shard.put(Slot { key: Arc::new(key), value: Arc::new(value), until, octets, asked: false }, now);
+                last.insert(key, value);
+                prop_assert!(shard.slots.len() <= bounds.entries && shard.octets <= bounds.octets);
+                prop_assert_eq!(shard.octets, shard.slots.iter().map(|slot| slot.octets).sum::<usize>());
+                prop_assert_eq!(shard.places.len(), shard.slots.len());
+                prop_assert!(shard.places.iter().all(|(key, place)| shard.slots[*place].key == *key));
+            }
+        }
     }
 }

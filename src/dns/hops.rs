@@ -40,15 +40,16 @@ pub(super) enum Status {
     Claimed(CanonicalName),
 }
 
-/// What one reply says about the question.
+/// What one reply says about the question: with a [`Status`] as long as a claim in it is still to be settled, with a
+/// [`Security`] once it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hop {
+pub(super) enum Hop<S = Status> {
     /// The records of the asked type.
-    Records(Vec<Data>, Status),
+    Records(Vec<Data>, S),
     /// The name is an alias.
-    Alias(CanonicalName, Status),
+    Alias(CanonicalName, S),
     /// There are no such records.
-    Denied(Denied, Status),
+    Denied(Denied, S),
 }
 
 /// Judges one reply.

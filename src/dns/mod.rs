@@ -6,17 +6,27 @@
 //! in the adapters below this module and nowhere else, so that nobody further in can mistake it for "insecure" or for
 //! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
 //!
-//! This module holds the answer types and the port, [`Resolver`]. [`validating`] implements the port: it fetches
-//! replies and has their signatures checked. What a reply says is decided by `hops`, what signed records prove to be
-//! absent by `denial`; both are plain functions of plain values (`reply`, `canonical`).
+//! This module holds the answer types and the port, [`Resolver`]. [`stub`] implements the port: it follows aliases one
+//! name at a time, and asks one of two backends about each name. `validating` has the signatures of each reply checked;
+//! what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both plain
+//! functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on loopback.
+//! `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be asked.
 
+mod answers;
+mod backend;
 mod cache;
 mod canonical;
 mod denial;
+mod exchange;
 mod hops;
+mod memory;
 mod reply;
-mod setup;
-pub mod validating;
+pub mod selftest;
+pub mod server;
+pub mod setup;
+pub mod stub;
+mod trust_ad;
+mod validating;
 
 use std::fmt;
 use std::future::Future;

@@ -31,6 +31,7 @@ impl Rtype {
     pub(super) const DNAME: Self = Self(39);
     pub(super) const DS: Self = Self(43);
     pub(super) const NSEC: Self = Self(47);
+    pub(super) const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
     pub(super) const TLSA: Self = Self(52);
 
@@ -41,7 +42,7 @@ impl Rtype {
         (Self(257), "CAA"),
         (Self::CNAME, "CNAME"),
         (Self::DNAME, "DNAME"),
-        (Self(48), "DNSKEY"),
+        (Self::DNSKEY, "DNSKEY"),
         (Self::DS, "DS"),
         (Self(65), "HTTPS"),
         (Self::MX, "MX"),
@@ -153,25 +154,15 @@ fn tlsa(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub(super) struct Presentation(Box<str>);
 
 impl Presentation {
+    /// The length of the text.
+    pub(super) fn octets(&self) -> usize {
+        self.0.len()
+    }
+
     /// Keeps a text on its line, whatever octets a stranger's zone has.
     pub(super) fn new(text: &str) -> Self {
         let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
         Self(text.chars().map(visible).collect())
-    }
-}
-
-impl Data {
-    /// The octets that a record of ours holds beside itself.
-    pub(super) fn octets(&self) -> usize {
-        match self {
-            Self::Mx(Mx { target: MxTarget::Host(name), .. }) => name.as_str().len(),
-            Self::Mx(Mx { target: MxTarget::Invalid(text), .. }) => text.len(),
-            Self::Tlsa(RawTlsa(octets)) => octets.len(),
-            Self::Ds(_, text) | Self::Other(text) => text.0.len(),
-            Self::Mx(Mx { target: MxTarget::Root, .. }) | Self::Address(_) => 0,
-            // Followed or read, and never part of an answer.
-            Self::Alias(_) | Self::Nsec(_) | Self::Nsec3(_) => 0,
-        }
     }
 }
 
@@ -263,4 +254,19 @@ pub(super) struct Reply {
     pub(super) authorities: Vec<RrSet>,
     /// The least TTL of all these records, for a denial also that of RFC 2308 §5; nothing where there are none.
     pub(super) ttl: Duration,
+}
+
+/// When a signature holds, in seconds since 1970 modulo 2^32 (RFC 4034 §3.1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) inception: u32,
+    pub(super) expiration: u32,
+}
+
+/// What of DNSSEC a reply holds, true or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Traces {
+    pub(super) signatures: Vec<Validity>,
+    /// Whether it has NSEC or NSEC3 records.
+    pub(super) denials: bool,
 }

@@ -2,21 +2,123 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::server::{Mode, Server};
+
+/// Where the system's resolvers are listed.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What the operator decides about DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Recursive resolvers that pass DNSSEC records on. They need not be trusted, nor validate themselves.
-    pub servers: Vec<SocketAddr>,
+    /// On whose word an answer is secure.
+    pub mode: Mode,
+    /// Recursive resolvers. To [`Mode::Validate`], they need only pass DNSSEC records on; in [`Mode::TrustAd`] they
+    /// validate for us. Empty: those of `system`.
+    pub servers: Vec<Server>,
+    /// The list of the system's resolvers, which is followed when it changes.
+    pub system: PathBuf,
+    /// Whether an AD bit is believed that anybody on the way may have set.
+    pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY records of the root, in master-file form. `None`: IANA's keys, which are built in.
     pub trust_anchor: Option<PathBuf>,
+    /// A file of certificates (PEM) of those who may vouch for servers of DNS over TLS. `None`: the public ones.
+    pub tls_ca: Option<PathBuf>,
     /// How long to wait for one reply of a server.
     pub timeout: Duration,
     /// How often a question is put before the lookup fails; at least once.
     pub attempts: usize,
     /// How long one lookup may take in all, with every alias and every key on the way.
     pub deadline: Duration,
+    /// What is remembered.
+    pub memory: Memory,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Validate,
+            servers: Vec::new(),
+            system: PathBuf::from(RESOLV_CONF),
+            trust_ad_unsafe_remote: false,
+            trust_anchor: None,
+            tls_ca: None,
+            timeout: Duration::from_secs(3),
+            attempts: 3,
+            deadline: Duration::from_secs(20),
+            memory: Memory::NONE,
+        }
+    }
+}
+
+/// The bounds of the memory of finished lookups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// How many lookups at most.
+    pub entries: usize,
+    /// How many octets at most, as far as they are counted.
+    pub octets: usize,
+    /// How long an answer is remembered at most, whatever its TTL.
+    pub answers: Duration,
+    /// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
+    pub failures: Duration,
+}
+
+impl Memory {
+    /// Nothing is remembered.
+    pub const NONE: Self = Self { entries: 0, octets: 0, answers: Duration::ZERO, failures: Duration::ZERO };
+}
+
+impl Settings {
+    /// The servers to ask now: those that are named, else those that the system lists at this moment.
+    ///
+    /// # Errors
+    /// There are none, or one is not to be trusted with an AD bit.
+    pub(super) fn current_servers(&self) -> Result<Vec<Server>, SetupError> {
+        let servers = match self.servers.as_slice() {
+            [] => system_servers(&self.system)?.into_iter().map(Server::from).collect(),
+            named => named.to_vec(),
+        };
+        match (self.mode, servers.iter().find(|server| !server.is_out_of_reach())) {
+            // RFC 7672 §2.1.1, RFC 4035 §4.9.3: an AD bit is worth what the way it came is worth.
+            (Mode::TrustAd, Some(server)) if !self.trust_ad_unsafe_remote => {
+                Err(SetupError::WithinReach(server.clone()))
+            }
+            (Mode::TrustAd | Mode::Validate, _) => Ok(servers),
+        }
+    }
+
+    /// How servers of DNS over TLS are verified.
+    ///
+    /// # Errors
+    /// The file of certificates is of no use.
+    pub(super) fn tls_client(&self) -> Result<Arc<ClientConfig>, SetupError> {
+        let mut roots = RootCertStore::empty();
+        match &self.tls_ca {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(path) => {
+                let bad = |why: String| SetupError::BadCertificates { path: path.clone(), why };
+                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
+                    let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+                    roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+                }
+                if roots.is_empty() {
+                    return Err(bad("there is no certificate in it".to_owned()));
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SetupError::Library(error.to_string()))?;
+        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    }
 }
 
 /// Why there is no resolver. Each says what to change.
@@ -70,6 +172,21 @@ pub enum SetupError {
         path: PathBuf,
         /// What stands in the line.
         server: String,
+    },
+    /// An AD bit that anybody on the way can set or clear.
+    #[error(
+        "name server {0} is neither on loopback nor spoken to over TLS, so that its AD bit may be anybody's: in mode \
+         \"trust-ad\" a server is like 127.0.0.1 or tls://{ip}#its.name, or trust_ad_unsafe_remote is true",
+        ip = .0.address.ip()
+    )]
+    WithinReach(Server),
+    /// The file of certificates cannot be read, or has none.
+    #[error("{} is no list of certificates in PEM form: {why}", path.display())]
+    BadCertificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The DNS library cannot be started.
     #[error("the DNS library does not start: {0}")]

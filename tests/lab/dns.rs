@@ -108,13 +108,22 @@ pub(crate) struct Tree {
     zones: BTreeMap<Name, Signing>,
     records: Vec<(Name, RData)>,
     faults: HashMap<(Name, RecordType), Fault>,
+    every: HashMap<RecordType, Fault>,
     ttl: u32,
+    vouches: bool,
 }
 
 impl Tree {
     /// The root and `test.`, both signed, with NSEC.
     pub(crate) fn new() -> Self {
-        let tree = Self { zones: BTreeMap::new(), records: Vec::new(), faults: HashMap::new(), ttl: TTL };
+        let tree = Self {
+            zones: BTreeMap::new(),
+            records: Vec::new(),
+            faults: HashMap::new(),
+            every: HashMap::new(),
+            ttl: TTL,
+            vouches: false,
+        };
         tree.secure(".").secure("test")
     }
 
@@ -156,6 +165,11 @@ impl Tree {
     /// The TTL of every record that is sent; 300 unless this is called, and never more.
     pub(crate) fn ttl(self, seconds: u32) -> Self {
         Self { ttl: seconds, ..self }
+    }
+
+    /// The server is a resolver that validates: it sets AD where every zone that the reply comes from is secure.
+    pub(crate) fn vouches(self) -> Self {
+        Self { vouches: true, ..self }
     }
 
     /// Any record.
@@ -203,6 +217,12 @@ impl Tree {
     /// Spoils the reply to one question.
     pub(crate) fn fault(mut self, owner: &str, rtype: &str, fault: Fault) -> Self {
         self.faults.insert(question(owner, rtype), fault);
+        self
+    }
+
+    /// Spoils the reply to every question of a type that has no fault of its own.
+    pub(crate) fn every(mut self, rtype: &str, fault: Fault) -> Self {
+        self.every.insert(rtype.parse().unwrap(), fault);
         self
     }
 
@@ -271,7 +291,10 @@ struct Zone {
 struct Server {
     zones: BTreeMap<Name, Zone>,
     faults: Mutex<HashMap<(Name, RecordType), Fault>>,
+    every: HashMap<RecordType, Fault>,
     ttl: u32,
+    /// The zones that are signed and delegated as such from the root down, if the server vouches for them.
+    vouched: BTreeSet<Name>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -291,7 +314,19 @@ impl Server {
             let apex = zone_of(&tree.zones, &owner);
             zones.get_mut(&apex).unwrap().add(&owner, rdata);
         }
-        Self { zones, faults: Mutex::new(tree.faults), ttl: tree.ttl, asked: Mutex::default() }
+        let secure = |apex: &Name| matches!(tree.zones[apex], Signing::Secure(_));
+        let vouched = zones
+            .keys()
+            .filter(|apex| tree.vouches && tree.zones.keys().filter(|above| above.zone_of(apex)).all(secure));
+        let vouched = vouched.cloned().collect();
+        Self {
+            zones,
+            faults: Mutex::new(tree.faults),
+            every: tree.every,
+            ttl: tree.ttl,
+            vouched,
+            asked: Mutex::default(),
+        }
     }
 
     /// The reply to a request, unless none is sent.
@@ -312,7 +347,7 @@ impl Server {
         edns.set_dnssec_ok(true).set_max_payload(1232);
         reply.set_edns(edns);
         let fault = self.faults.lock().unwrap().get(&(owner, query.query_type())).cloned();
-        match fault {
+        match fault.or_else(|| self.every.get(&query.query_type()).cloned()) {
             Some(fault) => self.spoil(reply, &fault, over_tcp),
             None => Some(reply),
         }
@@ -320,6 +355,7 @@ impl Server {
 
     fn genuine(&self, owner: &Name, rtype: RecordType) -> Message {
         let mut reply = Message::new(0, MessageType::Response, hickory_resolver::proto::op::OpCode::Query);
+        reply.metadata.authentic_data = true;
         let mut names = vec![owner.clone()];
         while let Some(target) = self.step(&names[names.len() - 1], rtype, &mut reply) {
             if names.len() > 20 || names.contains(&target) {
@@ -337,6 +373,7 @@ impl Server {
         // RFC 4035 §3.1.4.1: the DS record of a zone is in its parent.
         let apex = if rtype == RecordType::DS && !at.is_root() { apexes(&at.base_name()) } else { apexes(at) }?;
         let zone = &self.zones[apex];
+        reply.metadata.authentic_data &= self.vouched.contains(apex);
         if zone.put(reply, at, at, rtype) {
             return None;
         }
@@ -350,7 +387,7 @@ impl Server {
             let below: Vec<&[u8]> = at.iter().take(usize::from(at.num_labels() - owner.num_labels())).collect();
             let target = Name::from_labels(below).unwrap().append_name(&zone.dname(&owner)).unwrap();
             reply.add_answer(Record::from_rdata(at.clone(), TTL, RData::CNAME(CNAME(target.clone()))));
-            return Some(target);
+            return (rtype != RecordType::CNAME).then_some(target);
         }
         let encloser = zone.ancestors(apex, at).find(|name| zone.exists(name)).unwrap_or(apex.clone());
         let wildcard = encloser.prepend_label("*").unwrap();

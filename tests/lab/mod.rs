@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::config::{Config, DEFAULTS};
-use danelaw::dns::validating::{Settings, Validating};
+use danelaw::dns::setup::Settings;
+use danelaw::dns::stub::Stub;
 use danelaw::name::Name;
 use danelaw::server::{self, Door, Drained, Server};
 use danelaw::session::Shared;
@@ -55,7 +56,7 @@ pub(crate) struct Lab {
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: SocketAddr,
     /// What its sessions share, for one that is served by hand.
-    pub(crate) shared: Arc<Shared<Validating>>,
+    pub(crate) shared: Arc<Shared<Stub>>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -121,15 +122,16 @@ impl Scenario {
             seen.push(host.mx.start(SocketAddr::from((host.address, self.port)), &host.name).await);
         }
         let config = config(self.port, self.config);
-        let validating = Validating::new(&Settings {
-            servers: vec![dns.addr],
+        let stub = Stub::new(&Settings {
+            servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
             timeout: config.dns.timeout,
             attempts: config.dns.attempts,
             deadline: config.dns.deadline,
+            ..Settings::default()
         })
         .unwrap();
-        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), validating).unwrap();
+        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), stub).unwrap();
         let door = Door::open(config.listener[0].address, config.listener[0].allowed()).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();

@@ -156,8 +156,7 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
         Host::Address(address) => return Ok(Ok(vec![*address])),
         Host::Name(name) => name,
     };
-    let servers = run::servers(config).map_err(|failed| BadInput(failed.to_string()))?;
-    let dns = run::resolver(config, servers).map_err(|failed| BadInput(failed.to_string()))?;
+    let dns = run::resolver(config).map_err(|failed| BadInput(failed.to_string()))?;
     Ok(match dns.host(name).await {
         Ok(HostLookup::Found(host)) => Ok(host.addresses),
         Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),

@@ -3,21 +3,21 @@
 //! Whatever the library may add in a later version ends in a failure here: every match on its types has an arm for the
 //! unknown, and none of those arms is an answer.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3, RRSIG};
 use hickory_resolver::proto::dnssec::{Nsec3HashAlgorithm, Proof as LibraryProof};
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 
 use super::super::canonical::CanonicalName;
 use super::super::reply::{
     Data, DsSupport, LibraryVerdict, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, Reply, RrSet, Rtype,
-    Signature, Types,
+    Signature, Traces, Types, Validity,
 };
-use super::super::{FailureReason, Mx, MxTarget, RawTlsa};
+use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
 
 /// A reply, as far as anything is decided by it.
 ///
@@ -37,15 +37,68 @@ pub(super) fn reply(message: &Message, verdict: LibraryVerdict) -> Result<Reply,
     Ok(Reply { rcode, verdict, answers, authorities, ttl: least_ttl(message) })
 }
 
-/// How long the reply holds. The library has cut the TTL of verified records to the end of their signature.
+/// A reply of a resolver that validates for us, and what its AD bit says of it: that every record in it is secure, or
+/// else that one at least is not (RFC 4035 §3.2.3, RFC 6840 §5.8).
+///
+/// # Errors
+/// As [`reply`]; and whatever shows that the bit does not mean what it should.
+pub(in super::super) fn vouched(octets: &[u8]) -> Result<(Reply, Security), FailureReason> {
+    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    // The library's own check of denials has not been run, and the proofs of the sets say nothing: the bit does.
+    let reply = reply(&message, LibraryVerdict::Rejected)?;
+    let malformed = |why: &str| Err(FailureReason::Malformed(why.to_owned()));
+    if !message.metadata.recursion_available {
+        return malformed("the server is no recursive resolver");
+    }
+    // RFC 6840 §5.9: with CD the data may not have been validated. It was not asked for.
+    if message.metadata.checking_disabled {
+        return malformed("the server says that it has not validated");
+    }
+    if message.answers.iter().chain(&message.authorities).any(|record| record.dns_class != DNSClass::IN) {
+        return malformed("records of another class");
+    }
+    Ok((reply, if message.metadata.authentic_data { Security::Secure } else { Security::Insecure }))
+}
+
+/// What of DNSSEC an unvalidated reply holds, for whoever wants to know why it proves nothing.
+///
+/// # Errors
+/// The reply cannot be read, or is an error by itself.
+pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
+    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    reply(&message, LibraryVerdict::Rejected)?;
+    let records = || message.answers.iter().chain(&message.authorities);
+    let signatures = records().filter_map(signature_data).map(|rrsig| {
+        let input = rrsig.input();
+        Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
+    });
+    let denies = |record: &Record| matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3);
+    Ok(Traces { signatures: signatures.collect(), denials: records().any(denies) })
+}
+
+/// How long the reply holds. The library has cut the TTL of verified records to what their signature allows (RFC 4035
+/// §5.3.3); here it is the end of any signature that came, so that the records of a resolver that validates for us do
+/// not outlive theirs either.
 fn least_ttl(message: &Message) -> Duration {
+    let now = unix_time();
     let ttl = |record: &Record| match &record.data {
         // RFC 2308 §5.
         RData::SOA(soa) => record.ttl.min(soa.minimum),
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => {
+            // RFC 4034 §3.1.5: the difference is one of serial numbers. One that is over is not what verified the set.
+            let rest = rrsig.input().sig_expiration.get().wrapping_sub(now);
+            if i32::try_from(rest).is_ok() { record.ttl.min(rest) } else { record.ttl }
+        }
         _ => record.ttl,
     };
     let least = message.answers.iter().chain(&message.authorities).map(ttl).min();
     Duration::from_secs(least.unwrap_or(0).into())
+}
+
+/// The time as signatures count it: seconds since 1970, modulo 2^32 (RFC 4034 §3.1.5).
+pub(in super::super) fn unix_time() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs() & u64::from(u32::MAX)) as u32
 }
 
 /// Groups records into sets, each with the proof that all its records share.
@@ -88,15 +141,19 @@ fn signature(record: &Record, section: &[Record]) -> Option<Signature> {
     section
         .iter()
         .filter(|candidate| candidate.proof == LibraryProof::Secure && candidate.name == record.name)
-        .filter_map(|candidate| match &candidate.data {
-            RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig),
-            _ => None,
-        })
+        .filter_map(signature_data)
         .map(|rrsig| rrsig.input())
         .filter(|input| input.type_covered == record.record_type())
         .map(|input| Signature { signer: canonical(&input.signer_name), labels: usize::from(input.num_labels) })
         // There is one. Were there two, the one that asks for more proof would count.
         .min_by_key(|signature| signature.labels)
+}
+
+fn signature_data(record: &Record) -> Option<&RRSIG> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig),
+        _ => None,
+    }
 }
 
 fn data(rdata: &RData) -> Result<Data, FailureReason> {

@@ -21,16 +21,14 @@ use hickory_resolver::proto::rr::{Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 use tokio::sync::Semaphore;
 
-use super::super::cache::{Cache, Lasting};
+use super::super::cache::{Bounds, Cache, Lasting, Weight};
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
 /// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
 pub(super) const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
-/// How many replies about keys and delegations are remembered.
-const MEMORY: usize = 4096;
-/// Larger replies are not remembered, which bounds the memory in octets as well.
-const MEMORY_OCTETS: usize = 4096;
+/// How many replies about keys and delegations are remembered, and how much of them.
+const MEMORY: Bounds = Bounds { entries: 4096, octets: 16 << 20 };
 /// How long at most (RFC 9520 §3.2 bounds failures by 5 minutes; a forged reply is one).
 const MEMORY_TTL: Duration = Duration::from_secs(60);
 
@@ -53,7 +51,7 @@ impl Upstream {
     async fn exchange(self, request: DnsRequest) -> Exchange {
         let query = request.queries.first().cloned().ok_or(NetError::Message("a request without a question"))?;
         if let Some(remembered) = self.memory.get(&query, Instant::now()) {
-            return remembered;
+            return (*remembered).clone();
         }
         let reply = {
             // The semaphore is never closed; should that change, the lookup fails.
@@ -62,7 +60,7 @@ impl Upstream {
         };
         let reply = reply.map(|response| relevant(response, &query));
         if let Some(ttl) = memory_ttl(&query, &reply) {
-            self.memory.put(query.clone(), Lasting { value: reply.clone(), ttl }, Instant::now());
+            self.memory.put(query.clone(), Lasting { value: Arc::new(reply.clone()), ttl }, Instant::now());
         }
         tolerant(reply, &query)
     }
@@ -117,17 +115,19 @@ fn memory_ttl(query: &Query, reply: &Exchange) -> Option<Duration> {
         return None;
     }
     let ttl = match reply {
-        Ok(response) if response.as_buffer().len() > MEMORY_OCTETS => None,
         Ok(response) => least_ttl(response.answers.iter().chain(&response.authorities)),
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            let authorities = || none.authorities.iter().flat_map(|all| all.iter());
             // A referral is no denial, and may come with any number of addresses.
             let is_referral = none.ns.as_ref().is_some_and(|ns| !ns.is_empty());
-            if is_referral || octets(authorities()) > MEMORY_OCTETS { None } else { least_ttl(authorities()) }
+            if is_referral { None } else { least_ttl(authorities(none)) }
         }
         Err(_) => None,
     };
     ttl.map(|ttl| ttl.min(MEMORY_TTL))
+}
+
+fn authorities(none: &NoRecords) -> impl Iterator<Item = &Record> {
+    none.authorities.iter().flat_map(|all| all.iter())
 }
 
 /// The octets of records outside of a message; of one that cannot be written, as many as there can be.
@@ -137,4 +137,18 @@ fn octets<'a>(records: impl Iterator<Item = &'a Record>) -> usize {
 
 fn least_ttl<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Duration> {
     records.map(|record| record.ttl).min().map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+impl Weight for Exchange {
+    fn octets(&self) -> usize {
+        // The message as it came, and the same once more as values, which take about four times as much.
+        match self {
+            Ok(response) => 5 * response.as_buffer().len(),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                let records = authorities(none).count() * size_of::<Record>();
+                size_of::<NoRecords>() + records + 4 * octets(authorities(none))
+            }
+            Err(_) => size_of::<NetError>(),
+        }
+    }
 }

@@ -1,0 +1,246 @@
+//! One question to one name server, and the octets of its reply: over UDP, over TCP where UDP cut the reply short
+//! (RFC 7766 §5), or over TLS (RFC 7858).
+//!
+//! The library's own pool of servers is made for answers and loses what is said beside them: above all the AD bit of a
+//! denial. Here nothing is lost, because nothing is read but what tells whether this is a reply to this question: the
+//! ID, the direction and the question itself (RFC 5452 §9.1). What does not fit is ignored over UDP, where anybody can
+//! send it, and is an error on a connection.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::FailureReason;
+use super::hops::Question;
+use super::server::{Server, Transport};
+use crate::name::Name;
+
+/// How many questions may be on their way to one server at once.
+const IN_FLIGHT: usize = 200;
+/// How many TLS connections are kept for the next question.
+const IDLE_CONNECTIONS: usize = 8;
+/// For how long. Servers close connections that are idle (RFC 7858 §3.4), and some say nothing of it.
+const IDLE_FOR: Duration = Duration::from_secs(5);
+/// What is asked for over UDP at most (RFC 9715 §3.1).
+const PAYLOAD: u16 = 1232;
+/// Octets of a message before its question (RFC 1035 §4.1.1).
+const HEADER: usize = 12;
+/// Flags: recursion desired and AD, by which we say that we know what it means (RFC 6840 §5.7). CD stays clear: with it
+/// the server would not validate (RFC 6840 §5.9).
+const FLAGS: [u8; 2] = [0x01, 0x20];
+
+/// The way to one name server.
+pub(super) struct Line {
+    server: Server,
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+    idle: Mutex<Vec<(Instant, TlsStream<TcpStream>)>>,
+    permits: Semaphore,
+}
+
+impl Line {
+    /// A line to `server`; a reply has to come within `timeout`.
+    pub(super) fn new(server: Server, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
+        Self { server, timeout, tls, idle: Mutex::default(), permits: Semaphore::new(IN_FLIGHT) }
+    }
+
+    /// Puts one question; the reply is whole and is one to this question, and nothing else is known of it.
+    ///
+    /// # Errors
+    /// There is no such reply in time. A reply that is truncated over UDP and does not come over TCP is among them.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
+        // The semaphore is never closed; should that change, the lookup fails.
+        let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
+        let request = Request::new(question)?;
+        match &self.server.transport {
+            Transport::Plain => {
+                let reply = self.in_time(self.over_udp(&request)).await?;
+                // RFC 2181 §9: what a truncated reply holds is of no use.
+                if is_truncated(&reply) { self.in_time(self.over_tcp(&request)).await } else { Ok(reply) }
+            }
+            Transport::Tls(name) => self.in_time(self.over_tls(&request, name)).await,
+        }
+    }
+
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, FailureReason>>) -> Result<T, FailureReason> {
+        tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
+    }
+
+    async fn over_udp(&self, request: &Request) -> Result<Vec<u8>, FailureReason> {
+        let any: SocketAddr = match self.server.address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        // A socket of its own, and so a port of its own, for each question (RFC 5452 §9.2).
+        let socket = UdpSocket::bind(any).await.map_err(network)?;
+        socket.connect(self.server.address).await.map_err(network)?;
+        socket.send(&request.octets).await.map_err(network)?;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        loop {
+            let length = socket.recv(&mut buffer).await.map_err(network)?;
+            let Some(reply) = buffer.get(..length).filter(|reply| request.is_answered_by(reply)) else { continue };
+            return Ok(reply.to_vec());
+        }
+    }
+
+    async fn over_tcp(&self, request: &Request) -> Result<Vec<u8>, FailureReason> {
+        let mut stream = TcpStream::connect(self.server.address).await.map_err(network)?;
+        request.put(&mut stream).await
+    }
+
+    /// On a connection that was used before if there is one. It may have been closed meanwhile: only what fails on a
+    /// fresh one has failed.
+    async fn over_tls(&self, request: &Request, name: &Name) -> Result<Vec<u8>, FailureReason> {
+        if let Some(mut stream) = self.take_idle()
+            && let Ok(reply) = request.put(&mut stream).await
+        {
+            self.keep(stream);
+            return Ok(reply);
+        }
+        let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|error| {
+            FailureReason::Network(TlsError::General(format!("{name} cannot be in a certificate: {error}")).to_string())
+        })?;
+        let tcp = TcpStream::connect(self.server.address).await.map_err(network)?;
+        let mut stream = TlsConnector::from(Arc::clone(&self.tls)).connect(server_name, tcp).await.map_err(network)?;
+        let reply = request.put(&mut stream).await?;
+        self.keep(stream);
+        Ok(reply)
+    }
+
+    fn take_idle(&self) -> Option<TlsStream<TcpStream>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(since, _)| since.elapsed() < IDLE_FOR);
+        idle.pop().map(|(_, stream)| stream)
+    }
+
+    fn keep(&self, stream: TlsStream<TcpStream>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS {
+            idle.push((Instant::now(), stream));
+        }
+    }
+}
+
+/// A query message, and what a reply to it must repeat.
+struct Request {
+    octets: Vec<u8>,
+    /// Where the question ends.
+    end: usize,
+}
+
+impl Request {
+    fn new(question: &Question) -> Result<Self, FailureReason> {
+        let mut octets = random_id()?.to_vec();
+        octets.extend(FLAGS);
+        octets.extend([0, 1, 0, 0, 0, 0, 0, 1]);
+        for label in question.name.labels() {
+            octets.push(u8::try_from(label.len()).map_err(|_| FailureReason::NameTooLong)?);
+            octets.extend(label);
+        }
+        octets.push(0);
+        octets.extend(question.rtype.0.to_be_bytes());
+        octets.extend([0, 1]);
+        let end = octets.len();
+        // RFC 6891 §6.1.2: the OPT record; DO is the first bit of its flags (RFC 3225 §3).
+        octets.extend([0, 0, 41]);
+        octets.extend(PAYLOAD.to_be_bytes());
+        octets.extend([0, 0, 0x80, 0, 0, 0]);
+        Ok(Self { octets, end })
+    }
+
+    /// RFC 5452 §9.1: the ID and the question are ours; and it is a response to a standard query.
+    fn is_answered_by(&self, reply: &[u8]) -> bool {
+        let repeats = |from: usize, to: usize, same: fn(&[u8], &[u8]) -> bool| {
+            reply.get(from..to).zip(self.octets.get(from..to)).is_some_and(|(theirs, ours)| same(theirs, ours))
+        };
+        // RFC 4343 §3: the case of the name alone does not matter. Lengths of labels are no letters.
+        repeats(0, 2, PartialEq::eq)
+            && reply.get(2).is_some_and(|flags| flags & 0xf8 == 0x80)
+            && reply.get(4..6) == Some(&[0, 1])
+            && repeats(HEADER, self.end - 4, <[u8]>::eq_ignore_ascii_case)
+            && repeats(self.end - 4, self.end, PartialEq::eq)
+    }
+
+    /// Puts the question on a connection, where a message has its length in front (RFC 1035 §4.2.2).
+    async fn put(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Vec<u8>, FailureReason> {
+        let length = u16::try_from(self.octets.len()).map_err(|_| FailureReason::NameTooLong)?;
+        let message = [&length.to_be_bytes()[..], &self.octets].concat();
+        stream.write_all(&message).await.map_err(network)?;
+        stream.flush().await.map_err(network)?;
+        let length = stream.read_u16().await.map_err(network)?;
+        let mut reply = vec![0; usize::from(length)];
+        stream.read_exact(&mut reply).await.map_err(network)?;
+        if self.is_answered_by(&reply) {
+            Ok(reply)
+        } else {
+            Err(FailureReason::Malformed("it is a reply to something else".to_owned()))
+        }
+    }
+}
+
+fn is_truncated(reply: &[u8]) -> bool {
+    reply.get(2).is_none_or(|flags| flags & 0x02 != 0)
+}
+
+/// An ID that nobody can guess (RFC 5452 §9.2).
+fn random_id() -> Result<[u8; 2], FailureReason> {
+    let mut id = [0; 2];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut id).map_err(|_| FailureReason::Network("there is no randomness".to_owned()))?;
+    Ok(id)
+}
+
+fn network(error: std::io::Error) -> FailureReason {
+    FailureReason::Network(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::canonical::CanonicalName;
+    use super::super::reply::Rtype;
+    use super::*;
+
+    fn request() -> Request {
+        let name = CanonicalName::from_labels([&b"_25"[..], b"_tcp", b"mx", b"test"].into_iter());
+        Request::new(&Question { name, rtype: Rtype::TLSA }).unwrap()
+    }
+
+    #[test]
+    fn a17_do_and_ad_are_set_and_cd_is_clear() {
+        let octets = request().octets;
+        assert_eq!(octets[2..HEADER], [0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert!(octets[HEADER..].starts_with(b"\x03_25\x04_tcp\x02mx\x04test\x00"));
+        let (payload, extended) = (&octets[octets.len() - 8..][..2], &octets[octets.len() - 6..]);
+        assert_eq!((payload, extended), (&[0x04, 0xd0][..], &[0, 0, 0x80, 0, 0, 0][..]));
+    }
+
+    #[test]
+    fn a23_a_reply_repeats_id_and_question() {
+        let request = request();
+        let mut reply = request.octets.clone();
+        assert!(!request.is_answered_by(&reply), "a query is no reply");
+        reply[2] |= 0x80;
+        assert!(request.is_answered_by(&reply));
+        let changed = |at: usize, bits: u8| {
+            let mut reply = reply.clone();
+            reply[at] ^= bits;
+            reply
+        };
+        // RFC 4343 §4: case does not matter. What it would make of digits and underscores is another name.
+        assert!(request.is_answered_by(&changed(HEADER + 11, 0x20)));
+        for (at, bits) in
+            [(0, 1), (1, 1), (2, 0x08), (5, 1), (HEADER + 11, 1), (request.end - 3, 1), (request.end - 1, 2)]
+        {
+            assert!(!request.is_answered_by(&changed(at, bits)), "octet {at}");
+        }
+        assert!(!request.is_answered_by(&reply[..HEADER + 3]) && !request.is_answered_by(&[]));
+    }
+}

@@ -1,0 +1,240 @@
+//! Lookups that are finished, and lookups that are on their way.
+//!
+//! A mail run asks for the same hosts from many sessions in the same moment. The first one to ask sets a lookup off; it
+//! runs in a task of its own, so that whoever asked may go away without harm to the others, and everybody who asks
+//! before it ends gets what it finds. Then it is remembered for as long as its records allow (RFC 6698 §8.2), and a
+//! failure for a short time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::answers::Found;
+use super::cache::{Bounds, Cache, Lasting, Weight};
+use super::reply::{Data, Rtype};
+use super::{Alias, FailureReason, MxTarget, setup};
+use crate::name::Name;
+
+/// What a lookup is for.
+pub(super) type Key = (Name, Rtype);
+/// What becomes of a lookup, once it is known.
+type Arrival = watch::Receiver<Option<Arc<Found>>>;
+
+/// Remembers lookups, and brings those together that ask the same.
+#[derive(Clone)]
+pub(super) struct Memory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    finished: Cache<Key, Found>,
+    under_way: Mutex<HashMap<Key, Arrival>>,
+}
+
+impl Memory {
+    /// An empty memory.
+    pub(super) fn new(bounds: setup::Memory) -> Self {
+        let finished = Cache::new(Bounds { entries: bounds.entries, octets: bounds.octets });
+        Self { inner: Arc::new(Inner { finished, under_way: Mutex::default() }) }
+    }
+
+    /// What is remembered; else what the lookup that is under way finds; else what `make` does, with how long it holds.
+    pub(super) async fn find<M, F>(&self, key: Key, make: M) -> Arc<Found>
+    where
+        M: FnOnce(Key) -> F,
+        F: Future<Output = (Found, Duration)> + Send + 'static,
+    {
+        if let Some(found) = self.inner.finished.get(&key, Instant::now()) {
+            return found;
+        }
+        let mut arrival = self.join(key, make);
+        match arrival.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(found)) => Arc::clone(found),
+            // The task has ended without a result: it panicked, or the program ends.
+            Ok(None) | Err(_) => Arc::new(Err(FailureReason::Network("the lookup was given up".to_owned()))),
+        }
+    }
+
+    /// The lookup that is under way, or a new one.
+    fn join<M, F>(&self, key: Key, make: M) -> Arrival
+    where
+        M: FnOnce(Key) -> F,
+        F: Future<Output = (Found, Duration)> + Send + 'static,
+    {
+        let mut under_way = self.inner.under_way();
+        if let Some(arrival) = under_way.get(&key) {
+            return arrival.clone();
+        }
+        let (sender, arrival) = watch::channel(None);
+        // It may have arrived between the look at what is finished and the look at what is under way.
+        if let Some(found) = self.inner.finished.get(&key, Instant::now()) {
+            sender.send_replace(Some(found));
+            return arrival;
+        }
+        under_way.insert(key.clone(), arrival.clone());
+        let lookup = make(key.clone());
+        let landing = Landing { inner: Arc::clone(&self.inner), key };
+        tokio::spawn(async move {
+            let (found, ttl) = lookup.await;
+            let found = Arc::new(found);
+            let lasting = Lasting { value: Arc::clone(&found), ttl };
+            landing.inner.finished.put(landing.key.clone(), lasting, Instant::now());
+            drop(landing);
+            sender.send_replace(Some(found));
+        });
+        arrival
+    }
+}
+
+impl Inner {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Key, Arrival>> {
+        // Entries are put in and taken out whole.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a lookup off the list of those that are under way, however it ends.
+struct Landing {
+    inner: Arc<Inner>,
+    key: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.inner.under_way().remove(&self.key);
+    }
+}
+
+impl Weight for Found {
+    fn octets(&self) -> usize {
+        let inside = match self {
+            Ok(lookup) => {
+                let records = lookup.answer.records();
+                let records: usize = records.iter().map(|data| size_of::<Data>() + data.octets()).sum();
+                let link =
+                    |alias: &Alias| size_of::<Alias>() + alias.owner.as_str().len() + alias.target.as_str().len();
+                lookup.asked.as_str().len() + records + lookup.aliases.iter().map(link).sum::<usize>()
+            }
+            Err(FailureReason::Bogus(text) | FailureReason::Refused(text)) => text.len(),
+            Err(FailureReason::Network(text) | FailureReason::Malformed(text)) => text.len(),
+            Err(
+                FailureReason::Timeout
+                | FailureReason::TooManyAliases(_)
+                | FailureReason::TooManyRecords(_)
+                | FailureReason::NameTooLong,
+            ) => 0,
+        };
+        size_of::<Self>() + inside
+    }
+}
+
+impl Data {
+    /// What it holds outside of itself. Denials and delegations are never remembered here.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Mx(mx) => match &mx.target {
+                MxTarget::Root => 0,
+                MxTarget::Host(name) => name.as_str().len(),
+                MxTarget::Invalid(text) => text.len(),
+            },
+            Self::Tlsa(tlsa) => tlsa.0.len(),
+            Self::Ds(_, text) | Self::Other(text) => text.octets(),
+            Self::Address(_) | Self::Alias(_) | Self::Nsec(_) | Self::Nsec3(_) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::super::{Answer, Lookup, Security};
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn memory() -> Memory {
+        Memory::new(setup::Memory { entries: 100, octets: 100_000, answers: MINUTE, failures: MINUTE })
+    }
+
+    fn key() -> Key {
+        (Name::parse("mx.test").unwrap(), Rtype::A)
+    }
+
+    fn nothing() -> Found {
+        Ok(Lookup { asked: key().0, aliases: vec![], end: Security::Secure, answer: Answer::NoData })
+    }
+
+    #[tokio::test]
+    async fn questions_at_the_same_time_are_asked_once() {
+        let (memory, made, go) = (memory(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let asking: Vec<_> = (0..100)
+            .map(|_| {
+                let (memory, made, go) = (memory.clone(), Arc::clone(&made), Arc::clone(&go));
+                let make = move |_| async move {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    go.notified().await;
+                    (nothing(), Duration::ZERO)
+                };
+                tokio::spawn(async move { memory.find(key(), make).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        go.notify_one();
+        for asked in asking {
+            assert_eq!(*asked.await.unwrap(), nothing());
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert!(memory.inner.under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_asked_first_may_go_away() {
+        let (memory, go) = (memory(), Arc::new(Notify::new()));
+        let make = |go: Arc<Notify>| {
+            move |_| async move {
+                go.notified().await;
+                (nothing(), MINUTE)
+            }
+        };
+        let first = tokio::spawn({
+            let (memory, make) = (memory.clone(), make(Arc::clone(&go)));
+            async move { memory.find(key(), make).await }
+        });
+        tokio::task::yield_now().await;
+        first.abort();
+        assert!(first.await.is_err());
+        let never = |_| async { unreachable!("it is under way") };
+        let second = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.find(key(), never).await }
+        });
+        tokio::task::yield_now().await;
+        go.notify_one();
+        assert_eq!(*second.await.unwrap(), nothing());
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_breaks_down_is_a_failure_and_no_more() {
+        let memory = memory();
+        let breaks = |_| async { panic!("as a bug would") };
+        assert!(matches!(*memory.find(key(), breaks).await, Err(FailureReason::Network(_))));
+        // The next one is made afresh.
+        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
+        let never = |_| async { unreachable!("it is remembered") };
+        assert_eq!(*memory.find(key(), never).await, nothing());
+    }
+
+    #[tokio::test]
+    async fn a19_a_failure_is_remembered_as_one() {
+        let memory = memory();
+        let timeout: Found = Err(FailureReason::Timeout);
+        memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
+        let never = |_| async { unreachable!("it is remembered") };
+        assert_eq!(*memory.find(key(), never).await, timeout);
+    }
+}

@@ -1,0 +1,315 @@
+//! Whether a name server is good enough to ask, and if not, why: said once, with the server's name, in an operator's
+//! words.
+//!
+//! RFC 7672 §2.1.1 forbids a resolver that cannot tell secure from insecure. So each server has to prove itself, at
+//! the start and every few minutes, by the one zone that everybody has, the root:
+//!
+//! 1. its keys are secure, from the trust anchor;
+//! 2. its SOA record, a signed name that is always there, is secure;
+//! 3. a TLSA record below a top-level domain that does not exist is securely denied. The domain is another one each
+//!    time, so that nobody on the way has the answer ready.
+//!
+//! Where a step fails, the bare reply is looked at once more. Nothing is decided by what it holds; it is only told.
+
+use std::fmt;
+use std::slice;
+use std::time::Duration;
+
+use super::FailureReason;
+use super::Security;
+use super::backend::{Backend, Workshop};
+use super::canonical::CanonicalName;
+use super::denial::Denied;
+use super::hops::{Hop, Question};
+use super::reply::{Rtype, Traces, Validity};
+use super::server::{Mode, Server};
+use super::validating::convert;
+
+/// What the self-test says of all servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Each server, in the order of the configuration.
+    pub servers: Vec<ServerHealth>,
+}
+
+/// What the self-test says of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerHealth {
+    /// Which.
+    pub server: Server,
+    /// How it is.
+    pub state: State,
+}
+
+/// How a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not known yet.
+    Untested,
+    /// It passed.
+    Good,
+    /// It failed.
+    Ailing(Ailment),
+}
+
+/// Why a server fails the self-test.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ailment {
+    /// There is no reply.
+    #[error("times out")]
+    TimesOut,
+    /// It cannot be reached at all.
+    #[error("cannot be reached ({0})")]
+    Unreachable(String),
+    /// It says no: `REFUSED`, `SERVFAIL`.
+    #[error("answers {0}")]
+    Answers(String),
+    /// Signatures or denial records are missing from its replies.
+    #[error("strips DNSSEC records")]
+    StripsDnssec,
+    /// It answers other types, and not this one.
+    #[error("does not answer TLSA ({0})")]
+    NoTlsa(String),
+    /// The signatures are genuine for another time.
+    #[error("clock is off by at least {0}")]
+    ClockOff(Clock),
+    /// It is to validate for us, and does not.
+    #[error("does not validate: the AD bit is not set for the signed root")]
+    DoesNotValidate,
+    /// Something else about its replies.
+    #[error("proves nothing: {0}")]
+    Unproven(FailureReason),
+}
+
+/// How our clock stands to the signatures of the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// They are not valid yet.
+    Behind(Duration),
+    /// They are not valid any more. A server that keeps old records looks the same.
+    Ahead(Duration),
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (by, what) = match self {
+            Self::Behind(by) => (by, "are not valid yet"),
+            Self::Ahead(by) => (by, "have expired"),
+        };
+        match by.as_secs() {
+            seconds @ 0..=119 => write!(f, "{seconds} s"),
+            seconds @ 120..=7199 => write!(f, "{} min", seconds / 60),
+            seconds @ 7200..=172_799 => write!(f, "{} h", seconds / 3600),
+            seconds => write!(f, "{} days", seconds / 86_400),
+        }?;
+        write!(f, ": by this machine's clock the root's signatures {what}")
+    }
+}
+
+impl Health {
+    /// Nothing is known of these servers yet.
+    pub(super) fn untested(servers: Vec<Server>) -> Self {
+        let untested = |server| ServerHealth { server, state: State::Untested };
+        Self { servers: servers.into_iter().map(untested).collect() }
+    }
+
+    /// The state of one server.
+    pub fn state_of(&self, server: &Server) -> Option<&State> {
+        self.servers.iter().find(|known| known.server == *server).map(|known| &known.state)
+    }
+
+    /// Whether every server has been tested.
+    pub fn is_tested(&self) -> bool {
+        self.servers.iter().all(|server| server.state != State::Untested)
+    }
+
+    /// Whether every server passed.
+    pub fn all_good(&self) -> bool {
+        self.servers.iter().all(|server| server.state == State::Good)
+    }
+
+    /// Whether every server failed, so that no lookup can succeed.
+    pub fn is_bad(&self) -> bool {
+        self.servers.iter().all(|server| match server.state {
+            State::Ailing(_) => true,
+            State::Good | State::Untested => false,
+        })
+    }
+}
+
+/// Tests these servers, all at the same time.
+pub(super) async fn examine_all(workshop: &Workshop, servers: Vec<Server>) -> Health {
+    let examined = servers.into_iter().map(|server| async move {
+        let state = examine(workshop, &server).await.map_or_else(State::Ailing, |()| State::Good);
+        ServerHealth { server, state }
+    });
+    Health { servers: futures_util::future::join_all(examined).await }
+}
+
+/// One thing to prove.
+struct Step {
+    question: Question,
+    proven: fn(&Hop<Security>) -> Option<Security>,
+}
+
+async fn examine(workshop: &Workshop, server: &Server) -> Result<(), Ailment> {
+    // One of its own: no memory of what another server said is in it.
+    let backend = workshop.backend(slice::from_ref(server));
+    for step in steps() {
+        let proven = prove(workshop, &backend, &step).await;
+        match proven {
+            Ok(Security::Secure) => {}
+            Ok(Security::Insecure) => return Err(not_secure(workshop, server, &step).await),
+            Err(reason) => return Err(diagnose((workshop, server), &step, reason).await),
+        }
+    }
+    Ok(())
+}
+
+fn steps() -> [Step; 3] {
+    let root = || CanonicalName::from_labels(std::iter::empty());
+    let records = |hop: &Hop<Security>| match hop {
+        Hop::Records(_, security) => Some(*security),
+        Hop::Alias(..) | Hop::Denied(..) => None,
+    };
+    let no_name = |hop: &Hop<Security>| match hop {
+        Hop::Denied(Denied::NxDomain, security) => Some(*security),
+        Hop::Denied(Denied::NoData, _) | Hop::Records(..) | Hop::Alias(..) => None,
+    };
+    let domain: String = std::iter::repeat_with(fastrand::lowercase).take(20).collect();
+    let nowhere = CanonicalName::from_labels([&b"_25"[..], b"_tcp", domain.as_bytes()].into_iter());
+    [
+        Step { question: Question { name: root(), rtype: Rtype::DNSKEY }, proven: records },
+        Step { question: Question { name: root(), rtype: Rtype::SOA }, proven: records },
+        Step { question: Question { name: nowhere, rtype: Rtype::TLSA }, proven: no_name },
+    ]
+}
+
+async fn prove(workshop: &Workshop, backend: &Backend, step: &Step) -> Result<Security, FailureReason> {
+    let hop = tokio::time::timeout(workshop.settings.deadline, backend.hop(&step.question)).await;
+    let hop = hop.unwrap_or(Err(FailureReason::Timeout))?;
+    (step.proven)(&hop.value).ok_or_else(|| {
+        let label = step.question.rtype.label();
+        FailureReason::Malformed(format!("the {label} question for {} has another answer", step.question.name))
+    })
+}
+
+/// A root that is insecure.
+async fn not_secure(workshop: &Workshop, server: &Server, step: &Step) -> Ailment {
+    match workshop.settings.mode {
+        Mode::TrustAd => Ailment::DoesNotValidate,
+        // Above the root there is no delegation: this is not reached unless the rules change.
+        Mode::Validate => {
+            let reason = FailureReason::Bogus("the root is not signed".to_owned());
+            diagnose((workshop, server), step, reason).await
+        }
+    }
+}
+
+/// What lies behind a failure.
+async fn diagnose((workshop, server): (&Workshop, &Server), step: &Step, reason: FailureReason) -> Ailment {
+    let line = workshop.line(server);
+    let traces = |octets: Vec<u8>| convert::traces(&octets);
+    let bare = line.ask(&step.question).await.and_then(traces);
+    if step.question.rtype == Rtype::TLSA
+        && let Err(failure) = &bare
+    {
+        // The same name with another type: whether it is the type that is not answered.
+        let addresses = Question { name: step.question.name.clone(), rtype: Rtype::A };
+        if line.ask(&addresses).await.and_then(traces).is_ok() {
+            return Ailment::NoTlsa(failure.to_string());
+        }
+    }
+    match bare {
+        Ok(traces) => traced(&traces, step.question.rtype, reason),
+        Err(failure) => unanswered(failure),
+    }
+}
+
+/// There is a reply: what it lacks.
+fn traced(traces: &Traces, rtype: Rtype, reason: FailureReason) -> Ailment {
+    if traces.signatures.is_empty() || rtype == Rtype::TLSA && !traces.denials {
+        return Ailment::StripsDnssec;
+    }
+    match clock(&traces.signatures, convert::unix_time()) {
+        Some(clock) => Ailment::ClockOff(clock),
+        None => Ailment::Unproven(reason),
+    }
+}
+
+/// There is no reply, or one that is an error.
+fn unanswered(failure: FailureReason) -> Ailment {
+    match failure {
+        FailureReason::Timeout => Ailment::TimesOut,
+        FailureReason::Network(why) => Ailment::Unreachable(why),
+        FailureReason::Refused(code) => Ailment::Answers(code),
+        reason @ (FailureReason::Bogus(_)
+        | FailureReason::Malformed(_)
+        | FailureReason::TooManyAliases(_)
+        | FailureReason::TooManyRecords(_)
+        | FailureReason::NameTooLong) => Ailment::Unproven(reason),
+    }
+}
+
+/// How far the clock is off, if no signature is valid now. The difference of two times is one of serial numbers (RFC
+/// 4034 §3.1.5, RFC 1982): what is less than 68 years ahead is in the future.
+fn clock(signatures: &[Validity], now: u32) -> Option<Clock> {
+    let after = |one: u32, other: u32| i32::try_from(one.wrapping_sub(other)).ok().filter(|by| *by > 0);
+    let off =
+        signatures.iter().map(|signature| match (after(signature.inception, now), after(now, signature.expiration)) {
+            (Some(by), _) => Some((by, Clock::Behind as fn(Duration) -> Clock)),
+            (None, Some(by)) => Some((by, Clock::Ahead as fn(Duration) -> Clock)),
+            (None, None) => None,
+        });
+    // `None` for any that is valid now; else the one that is nearest.
+    let nearest = off.collect::<Option<Vec<_>>>()?.into_iter().min_by_key(|(by, _)| *by);
+    nearest.map(|(by, clock)| clock(Duration::from_secs(u64::from(by.unsigned_abs()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u32 = 86_400;
+
+    fn from_to(inception: u32, expiration: u32) -> Validity {
+        Validity { inception, expiration }
+    }
+
+    #[test]
+    fn a56_a_clock_that_is_off_is_told_by_the_signatures() {
+        let now = 1_800_000_000;
+        let valid = from_to(now - DAY, now + DAY);
+        let future = from_to(now + 3 * DAY, now + 10 * DAY);
+        let past = from_to(now - 10 * DAY, now - 3600);
+        let days = |days: u32| Duration::from_secs(u64::from(days * DAY));
+        assert_eq!(clock(&[], now), None);
+        assert_eq!(clock(&[future, valid, past], now), None);
+        assert_eq!(clock(&[future], now), Some(Clock::Behind(days(3))));
+        assert_eq!(clock(&[past, future], now), Some(Clock::Ahead(Duration::from_secs(3600))));
+        // RFC 1982: in 2106 the count begins anew.
+        assert_eq!(clock(&[from_to(u32::MAX - DAY, DAY)], 5), None);
+        assert_eq!(clock(&[from_to(3 * DAY - 1, 9 * DAY)], u32::MAX), Some(Clock::Behind(days(3))));
+    }
+
+    #[test]
+    fn what_an_operator_reads() {
+        let seconds = Duration::from_secs;
+        for (ailment, text) in [
+            (Ailment::StripsDnssec, "strips DNSSEC records"),
+            (Ailment::TimesOut, "times out"),
+            (Ailment::Answers("Query Refused".to_owned()), "answers Query Refused"),
+            (Ailment::NoTlsa("it".to_owned()), "does not answer TLSA (it)"),
+            (
+                Ailment::ClockOff(Clock::Behind(seconds(259_200))),
+                "clock is off by at least 3 days: by this machine's clock the root's signatures are not valid yet",
+            ),
+            (
+                Ailment::ClockOff(Clock::Ahead(seconds(90))),
+                "clock is off by at least 90 s: by this machine's clock the root's signatures have expired",
+            ),
+        ] {
+            assert_eq!(ailment.to_string(), text);
+        }
+    }
+}

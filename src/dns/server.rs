@@ -1,0 +1,153 @@
+//! A name server as an operator writes it: where it is, and what protects the way to it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::name::Name;
+
+/// The port of DNS over UDP and TCP (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
+/// The port of DNS over TLS (RFC 7858 §3.1).
+const TLS_PORT: u16 = 853;
+
+/// On whose word an answer is secure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// On that of signatures, checked here.
+    Validate,
+    /// On that of a validating resolver, by its AD bit (RFC 6840 §5.8).
+    TrustAd,
+}
+
+/// A recursive resolver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// How a name server is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// UDP, and TCP for what UDP cannot carry.
+    Plain,
+    /// DNS over TLS (RFC 7858), with a certificate for this name (RFC 8310 §8.1).
+    Tls(Name),
+}
+
+impl Server {
+    /// Whether nobody on the way can change what the server says: what an AD bit needs to mean anything (RFC 4035
+    /// §4.9.3, RFC 7672 §2.1.1).
+    pub fn is_out_of_reach(&self) -> bool {
+        match &self.transport {
+            Transport::Plain => self.address.ip().to_canonical().is_loopback(),
+            Transport::Tls(_) => true,
+        }
+    }
+}
+
+impl From<SocketAddr> for Server {
+    /// A server that is asked over UDP and TCP.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, transport: Transport::Plain }
+    }
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
+                 tls://9.9.9.9#dns.quad9.net"
+            )
+        };
+        let Some(over_tls) = text.strip_prefix("tls://") else {
+            return address(text, DNS_PORT).map(Self::from).ok_or_else(wrong);
+        };
+        // RFC 8310 §8.1: without a name there is no telling who answers, and the encryption is worth nothing.
+        let (place, name) = over_tls.split_once('#').ok_or_else(|| {
+            format!("{text:?} lacks the name in its certificate: write it behind, as in tls://9.9.9.9#dns.quad9.net")
+        })?;
+        let name = Name::parse(name).map_err(|error| format!("{text:?}: {name:?} is no host name: {error}"))?;
+        let address = address(place, TLS_PORT).ok_or_else(wrong)?;
+        Ok(Self { address, transport: Transport::Tls(name) })
+    }
+}
+
+/// An IP address with or without a port; one of IPv6 with a port stands in brackets.
+fn address(text: &str, port: u16) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)).or_else(|_| text.parse()).ok()
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.transport {
+            Transport::Plain => self.address.fmt(f),
+            Transport::Tls(name) => write!(f, "tls://{}#{name}", self.address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> Result<Server, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn as_an_operator_writes_it() {
+        for (text, shown) in [
+            ("9.9.9.9", "9.9.9.9:53"),
+            ("127.0.0.1:54", "127.0.0.1:54"),
+            ("2620:fe::fe", "[2620:fe::fe]:53"),
+            ("[2620:fe::fe]", "[2620:fe::fe]:53"),
+            ("[2620:fe::fe]:5353", "[2620:fe::fe]:5353"),
+            ("tls://9.9.9.9#dns.quad9.net", "tls://9.9.9.9:853#dns.quad9.net"),
+            ("tls://[2620:fe::fe]:8853#DNS.quad9.net.", "tls://[2620:fe::fe]:8853#dns.quad9.net"),
+        ] {
+            assert_eq!(server(text).unwrap().to_string(), shown);
+            assert_eq!(server(shown), server(text), "what is shown can be written");
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_says_what_would_be() {
+        for (text, why) in [
+            ("dns.example", "no name server such as"),
+            ("tls://9.9.9.9", "lacks the name"),
+            ("tls://dns.quad9.net#dns.quad9.net", "no name server such as"),
+            ("tls://9.9.9.9#", "no host name"),
+            ("tls://9.9.9.9#9.9.9.9", "no host name"),
+            ("https://9.9.9.9/dns-query", "no name server such as"),
+        ] {
+            assert!(server(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a3_whose_word_can_be_changed_on_the_way() {
+        for (text, out_of_reach) in [
+            ("127.0.0.1", true),
+            ("127.0.0.53", true),
+            ("::1", true),
+            ("[::ffff:127.0.0.1]:53", true),
+            ("10.0.0.1", false),
+            ("192.0.2.1", false),
+            ("fe80::1", false),
+            ("tls://192.0.2.1#dns.example", true),
+        ] {
+            assert_eq!(server(text).unwrap().is_out_of_reach(), out_of_reach, "{text}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The resolver that danelaw uses: a security-aware stub (RFC 4033 §2), validating or not as its settings say.
+//!
+//! A lookup asks one name at a time and follows aliases to the end, within one deadline; the [`backend`](super::backend)
+//! answers for each name with the security of that answer alone, and whatever it cannot answer is a failure of the whole
+//! (RFC 7672 §2.1.3). Finished lookups are remembered, and one that is on its way is waited for instead of being made
+//! twice ([`memory`](super::memory)).
+//!
+//! Which servers are asked is decided by the self-test ([`selftest`](super::selftest)): while one passes, those that
+//! fail are not asked. If none passes, a validating stub goes on with all of them, since signatures tell right from
+//! wrong and a server that recovers is of use at once. One that trusts the AD bit asks nobody: a server that does not
+//! validate would call all the world insecure, and switch DANE off without a word.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::answers::{self, Found};
+use super::backend::{Backend, Workshop};
+use super::denial::Denied;
+use super::hops::{Chain, Hop, Question};
+use super::memory::{Key, Memory};
+use super::reply::Rtype;
+use super::selftest::{Health, State, examine_all};
+use super::server::{Mode, Server};
+use super::setup::{Settings, SetupError};
+pub use super::validating::QUIET;
+use super::{Answer, Failure, FailureReason, HostLookup, Lookup, Mx, RawTlsa, Resolver};
+use crate::name::Name;
+
+/// How often the list of the system's resolvers is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How soon a server that fails is tested again.
+const RETEST_AFTER: Duration = Duration::from_secs(15);
+
+/// A security-aware stub resolver. Clones share everything.
+#[derive(Clone)]
+pub struct Stub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    workshop: Workshop,
+    backend: RwLock<Arc<Backend>>,
+    memory: Memory,
+    health: watch::Sender<Health>,
+}
+
+impl Stub {
+    /// Prepares the resolver; nothing is asked yet. Must be called inside of a tokio runtime.
+    ///
+    /// In [`Mode::TrustAd`] every lookup fails until the first [`self_test`](Self::self_test) has found a server whose
+    /// word may be taken.
+    ///
+    /// # Errors
+    /// What an operator has to change.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let workshop = Workshop::new(settings.clone())?;
+        let health = Health::untested(workshop.settings.current_servers()?);
+        let backend = RwLock::new(Arc::new(workshop.backend(&in_use(settings.mode, &health))));
+        let memory = Memory::new(settings.memory);
+        Ok(Self { inner: Arc::new(Inner { workshop, backend, memory, health: watch::Sender::new(health) }) })
+    }
+
+    /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.inner.health.subscribe()
+    }
+
+    /// Tests every server once and takes into use those that pass.
+    pub async fn self_test(&self) {
+        let servers = match self.inner.workshop.settings.current_servers() {
+            Ok(servers) => servers,
+            Err(error) => {
+                // What was right before is better than nothing: the file may be about to be written.
+                tracing::error!(%error, "the list of name servers is of no use; going on with the last one");
+                self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
+            }
+        };
+        let health = examine_all(&self.inner.workshop, servers).await;
+        self.inner.take_up(health);
+    }
+
+    /// Tests every server again and again, and follows the list of the system's resolvers. Never ends.
+    pub async fn keep_testing(self, every: Duration) {
+        let settings = &self.inner.workshop.settings;
+        let mut listed = settings.current_servers().ok();
+        let mut since_test = Duration::ZERO;
+        loop {
+            let due = if self.inner.health.borrow().all_good() { every } else { every.min(RETEST_AFTER) };
+            let nap = if settings.servers.is_empty() { LOOK_EVERY.min(due) } else { due };
+            tokio::time::sleep(nap).await;
+            since_test += nap;
+            let now_listed = settings.current_servers().ok();
+            if now_listed != listed || since_test >= due {
+                (listed, since_test) = (now_listed, Duration::ZERO);
+                self.self_test().await;
+            }
+        }
+    }
+
+    /// The records of any type as in a master file: what the three questions of [`Resolver`] rest on, for people.
+    ///
+    /// # Errors
+    /// The same as those of [`Resolver`], by the same rules and under the same bounds.
+    pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
+        answers::presented((name, rtype), &*self.find(name, rtype).await)
+    }
+
+    /// Asks for one type, following aliases, within the deadline; or remembers.
+    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<Found> {
+        let inner = Arc::clone(&self.inner);
+        let make = move |key: Key| async move { inner.look_up(&key).await };
+        self.inner.memory.find((name.clone(), rtype), make).await
+    }
+}
+
+impl Inner {
+    /// Makes a finished self-test known. The servers in use change only if the test says so.
+    fn take_up(&self, health: Health) {
+        let mode = self.workshop.settings.mode;
+        let servers = in_use(mode, &health);
+        let before = self.health.send_replace(health.clone());
+        if servers != in_use(mode, &before) {
+            let backend = Arc::new(self.workshop.backend(&servers));
+            *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
+        }
+        report(&before, &health);
+    }
+
+    async fn look_up(&self, key: &Key) -> (Found, Duration) {
+        let settings = &self.workshop.settings;
+        let mut ttl = settings.memory.answers;
+        let found = tokio::time::timeout(settings.deadline, self.follow(key, &mut ttl)).await;
+        let found = found.unwrap_or(Err(FailureReason::Timeout));
+        let ttl = if found.is_ok() { ttl } else { settings.memory.failures };
+        (found, ttl)
+    }
+
+    /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
+    async fn follow(&self, (asked, rtype): &Key, ttl: &mut Duration) -> Found {
+        // A chain is followed through one set of servers.
+        let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
+        let mut chain = Chain::new(asked.into());
+        loop {
+            let hop = backend.hop(&Question { name: chain.next.clone(), rtype: *rtype }).await?;
+            *ttl = hop.ttl.min(*ttl);
+            let (answer, end) = match hop.value {
+                Hop::Alias(target, security) => {
+                    chain.follow(target, security)?;
+                    continue;
+                }
+                Hop::Records(records, security) => (Answer::Records(records), security),
+                Hop::Denied(Denied::NoData, security) => (Answer::NoData, security),
+                Hop::Denied(Denied::NxDomain, security) => (Answer::NxDomain, security),
+            };
+            return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer });
+        }
+    }
+}
+
+impl Resolver for Stub {
+    async fn mx(&self, domain: &Name) -> Result<Lookup<Mx>, Failure> {
+        answers::mx(domain, &*self.find(domain, Rtype::MX).await)
+    }
+
+    async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
+        let (v4, v6) = tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA));
+        let (v4, v6) = (answers::addresses((name, Rtype::A), &v4), answers::addresses((name, Rtype::AAAA), &v6));
+        answers::either_family(v4, v6)
+    }
+
+    async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
+        answers::tlsa(owner, &*self.find(owner, Rtype::TLSA).await)
+    }
+}
+
+/// The servers to ask.
+fn in_use(mode: Mode, health: &Health) -> Vec<Server> {
+    let of = |wanted: fn(&State) -> bool| -> Vec<Server> {
+        health.servers.iter().filter(|server| wanted(&server.state)).map(|server| server.server.clone()).collect()
+    };
+    let good = of(|state| *state == State::Good);
+    match mode {
+        Mode::Validate if good.is_empty() => of(|_| true),
+        // RFC 7672 §2.1.1: a resolver that cannot tell secure from insecure must not be used.
+        Mode::Validate | Mode::TrustAd => good,
+    }
+}
+
+/// Says what has changed: of each server, and of all of them together.
+fn report(before: &Health, now: &Health) {
+    for server in &now.servers {
+        if before.state_of(&server.server) == Some(&server.state) {
+            continue;
+        }
+        match &server.state {
+            State::Untested => {}
+            State::Good => tracing::info!(server = %server.server, "the name server passes the self-test"),
+            State::Ailing(why) => {
+                tracing::error!(server = %server.server, %why, "the name server fails the self-test");
+            }
+        }
+    }
+    if now.is_bad() && !before.is_bad() {
+        tracing::error!(
+            "no name server passes the self-test, so all mail is deferred; set dns.servers to resolvers that pass \
+             DNSSEC records on"
+        );
+    }
+    if !now.is_bad() && before.is_bad() {
+        tracing::info!("a name server passes the self-test again");
+    }
+}
