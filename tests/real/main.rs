@@ -24,3 +24,4 @@ mod answers;
 mod delivery;
 mod reference;
 mod refusal;
+mod resolver;
