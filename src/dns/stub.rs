@@ -109,16 +109,17 @@ impl Stub {
 }
 
 impl Inner {
-    /// Makes a finished self-test known. The servers in use change only if the test says so.
+    /// Acts on a finished self-test, and then makes it known. The servers in use change only if the test says so.
     fn take_up(&self, health: Health) {
         let mode = self.workshop.settings.mode;
         let servers = in_use(mode, &health);
-        let before = self.health.send_replace(health.clone());
+        let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
             let backend = Arc::new(self.workshop.backend(&servers));
             *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
         }
         report(&before, &health);
+        self.health.send_replace(health);
     }
 
     async fn look_up(&self, key: &Key) -> (Found, Duration) {
