@@ -160,3 +160,25 @@ async fn the_list_of_the_system_is_followed() {
     stub.self_test().await;
     assert_eq!(servers(), ["127.0.0.2:53", "[::1]:53"]);
 }
+
+#[tokio::test]
+async fn the_list_of_the_system_is_looked_at_again_and_again() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "nameserver 127.0.0.1\n").unwrap();
+    let system = Settings {
+        system: list.path().to_owned(),
+        timeout: Duration::from_millis(50),
+        deadline: Duration::from_millis(200),
+        attempts: 1,
+        ..Settings::default()
+    };
+    let stub = Stub::new(&system).unwrap();
+    let mut health = stub.health();
+    let testing = tokio::spawn(stub.keep_testing(Duration::from_secs(3600)));
+    health.wait_for(|health| health.is_tested()).await.unwrap();
+    std::fs::write(list.path(), "nameserver 127.0.0.2\n").unwrap();
+    let second: Server = "127.0.0.2".parse().unwrap();
+    let seen = health.wait_for(|health| health.state_of(&second).is_some());
+    tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap().unwrap();
+    testing.abort();
+}

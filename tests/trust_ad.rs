@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use danelaw::dns::selftest::{Ailment, State};
 use danelaw::dns::server::{Mode, Server};
-use danelaw::dns::setup::{Settings, SetupError};
+use danelaw::dns::setup::{Memory, Settings, SetupError};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Alias, Answer, FailureReason, HostLookup, Lookup, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{RData, SerialNumber};
 use lab::{DnsLab, Fault, Tree};
 
 use Security::{Insecure, Secure};
@@ -214,4 +216,34 @@ async fn a3_an_ad_bit_from_afar_is_not_believed() {
     std::fs::write(list.path(), "nameserver 192.0.2.1\n").unwrap();
     let system = Settings { mode: Mode::TrustAd, system: list.path().to_owned(), ..Settings::default() };
     assert!(matches!(Stub::new(&system), Err(SetupError::WithinReach(_))));
+}
+
+/// Signatures that end in two seconds.
+fn ends_soon(reply: &mut Message) {
+    for record in &mut reply.answers {
+        if let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &mut record.data {
+            let mut input = rrsig.input().clone();
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+            input.sig_expiration = SerialNumber::new(now as u32 + 2);
+            *rrsig = RRSIG::from_sig(input, rrsig.sig().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a18_records_do_not_outlive_their_signature() {
+    let lab = tree().fault(OWNER, "TLSA", Fault::Tamper(ends_soon)).start().await;
+    let (answers, failures) = (Duration::from_secs(60), Duration::from_secs(1));
+    let memory = Memory { entries: 100, octets: 100_000, answers, failures };
+    let stub = Stub::new(&Settings { memory, ..settings(&lab) }).unwrap();
+    stub.self_test().await;
+    let times_asked = || lab.asked().iter().filter(|asked| asked.starts_with(OWNER)).count();
+    for _ in 0..3 {
+        stub.tlsa(&name(OWNER)).await.unwrap();
+    }
+    assert_eq!(times_asked(), 1);
+    // The TTL of the records is five minutes.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    stub.tlsa(&name(OWNER)).await.unwrap();
+    assert_eq!(times_asked(), 2);
 }

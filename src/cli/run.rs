@@ -78,7 +78,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
             .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
         doors.push(door);
     }
-    let tests = tokio::spawn(test_resolvers(dns.clone(), config.dns.self_test));
+    let tests = tokio::spawn(dns.clone().keep_testing(config.dns.self_test));
     let mut health = dns.health();
     let tested = health.wait_for(Health::is_tested);
     // Whether they have passed or time is up: mail is deferred by the lookups themselves.
@@ -132,11 +132,6 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     Stub::new(&settings).map_err(|error| Failed::config(format!("dns: {error}{hint}")))
 }
 
-async fn test_resolvers(dns: Stub, every: Duration) {
-    dns.self_test().await;
-    dns.keep_testing(every).await;
-}
-
 /// One line that says what is open, for whom, and on whose word the mail will go.
 fn announce(config: &Config, doors: &[Door], dns: &Stub) {
     let addresses: Vec<String> =
@@ -149,6 +144,7 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) {
         listen = addresses.join(" "),
         clients = clients.join(" "),
         resolvers = resolvers.join(" "),
+        dns_mode = %config.dns.mode,
         tls_level = %config.tls.level,
         version = env!("CARGO_PKG_VERSION"),
         "listening"

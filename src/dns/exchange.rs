@@ -31,6 +31,8 @@ const IDLE_CONNECTIONS: usize = 8;
 const IDLE_FOR: Duration = Duration::from_secs(5);
 /// What is asked for over UDP at most (RFC 9715 §3.1).
 const PAYLOAD: u16 = 1232;
+/// Room for what comes over UDP. More is cut off, and cannot be read then.
+const DATAGRAM: usize = 4096;
 /// Octets of a message before its question (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
 /// Flags: recursion desired and AD, by which we say that we know what it means (RFC 6840 §5.7). CD stays clear: with it
@@ -83,7 +85,7 @@ impl Line {
         let socket = UdpSocket::bind(any).await.map_err(network)?;
         socket.connect(self.server.address).await.map_err(network)?;
         socket.send(&request.octets).await.map_err(network)?;
-        let mut buffer = vec![0; usize::from(u16::MAX)];
+        let mut buffer = vec![0; DATAGRAM];
         loop {
             let length = socket.recv(&mut buffer).await.map_err(network)?;
             let Some(reply) = buffer.get(..length).filter(|reply| request.is_answered_by(reply)) else { continue };

@@ -76,6 +76,7 @@ impl Memory {
         under_way.insert(key.clone(), arrival.clone());
         let lookup = make(key.clone());
         let landing = Landing { inner: Arc::clone(&self.inner), key };
+        drop(under_way);
         tokio::spawn(async move {
             let (found, ttl) = lookup.await;
             let found = Arc::new(found);

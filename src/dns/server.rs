@@ -23,6 +23,15 @@ pub enum Mode {
     TrustAd,
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Validate => "validate",
+            Self::TrustAd => "trust-ad",
+        })
+    }
+}
+
 /// A recursive resolver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {

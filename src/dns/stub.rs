@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::answers::{self, Found};
 use super::backend::{Backend, Workshop};
@@ -69,33 +70,33 @@ impl Stub {
 
     /// Tests every server once and takes into use those that pass.
     pub async fn self_test(&self) {
-        let servers = match self.inner.workshop.settings.current_servers() {
-            Ok(servers) => servers,
-            Err(error) => {
-                // What was right before is better than nothing: the file may be about to be written.
-                tracing::error!(%error, "the list of name servers is of no use; going on with the last one");
-                self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
-            }
-        };
+        let servers = self.inner.workshop.settings.current_servers().unwrap_or_else(|_| {
+            // What was right before is better than nothing: the file may be about to be written.
+            self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
+        });
         let health = examine_all(&self.inner.workshop, servers).await;
         self.inner.take_up(health);
     }
 
-    /// Tests every server again and again, and follows the list of the system's resolvers. Never ends.
+    /// Tests every server now and from time to time, and follows the list of the system's resolvers. Never ends.
     pub async fn keep_testing(self, every: Duration) {
         let settings = &self.inner.workshop.settings;
-        let mut listed = settings.current_servers().ok();
-        let mut since_test = Duration::ZERO;
+        let listed = || settings.current_servers().map_err(|error| error.to_string());
+        let mut last = listed();
         loop {
+            self.self_test().await;
             let due = if self.inner.health.borrow().all_good() { every } else { every.min(RETEST_AFTER) };
-            let nap = if settings.servers.is_empty() { LOOK_EVERY.min(due) } else { due };
-            tokio::time::sleep(nap).await;
-            since_test += nap;
-            let now_listed = settings.current_servers().ok();
-            if now_listed != listed || since_test >= due {
-                (listed, since_test) = (now_listed, Duration::ZERO);
-                self.self_test().await;
+            let due = Instant::now() + due;
+            let mut now = listed();
+            while now == last && Instant::now() < due {
+                let nap = if settings.servers.is_empty() { due.min(Instant::now() + LOOK_EVERY) } else { due };
+                tokio::time::sleep_until(nap).await;
+                now = listed();
             }
+            if let Some(error) = now.as_ref().err().filter(|_| now != last) {
+                tracing::error!(error, "the list of name servers is of no use; going on with the last one");
+            }
+            last = now;
         }
     }
 
@@ -116,16 +117,17 @@ impl Stub {
 }
 
 impl Inner {
-    /// Makes a finished self-test known. The servers in use change only if the test says so.
+    /// Acts on a finished self-test, and then makes it known. The servers in use change only if the test says so.
     fn take_up(&self, health: Health) {
         let mode = self.workshop.settings.mode;
         let servers = in_use(mode, &health);
-        let before = self.health.send_replace(health.clone());
+        let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
             let backend = Arc::new(self.workshop.backend(&servers));
             *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
         }
         report(&before, &health);
+        self.health.send_replace(health);
     }
 
     async fn look_up(&self, key: &Key) -> (Found, Duration) {
@@ -204,8 +206,8 @@ fn report(before: &Health, now: &Health) {
     }
     if now.is_bad() && !before.is_bad() {
         tracing::error!(
-            "no name server passes the self-test, so all mail is deferred; set dns.servers to resolvers that pass \
-             DNSSEC records on"
+            "no name server passes the self-test, so mail is deferred; set dns.servers to resolvers that pass DNSSEC \
+             records on"
         );
     }
     if !now.is_bad() && before.is_bad() {

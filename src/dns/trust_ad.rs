@@ -58,7 +58,9 @@ impl TrustAd {
                     Hop::Records(..) | Hop::Denied(..) => Err(malformed("an alias that comes and goes")),
                 }
             }
-            hop => Ok(Lasting { value: hop, ttl: reply.ttl }),
+            hop @ (Hop::Records(..) | Hop::Alias(_, Security::Secure) | Hop::Denied(..)) => {
+                Ok(Lasting { value: hop, ttl: reply.ttl })
+            }
         }
     }
 

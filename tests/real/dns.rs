@@ -66,6 +66,22 @@ pub(crate) fn validator(directory: &Path, net: &Subnet, faults: &Faults, trust_a
     unbound("validator", directory, net, (net.validator(), &modules), faults)
 }
 
+/// Both again, and each also over TLS at port 853 with this key and chain.
+pub(crate) fn resolvers_with_tls(directory: &Path, net: &Subnet, pem: &Path, trust_anchor: &Path) -> [Daemon; 2] {
+    let pem = pem.display();
+    let validating =
+        format!("module-config: \"validator iterator\"\n    trust-anchor-file: \"{}\"", trust_anchor.display());
+    let passing = "module-config: \"iterator\"".to_owned();
+    let of = |name, address: SocketAddr, modules| {
+        let tls = format!(
+            "interface: {}@853\n    tls-service-key: \"{pem}\"\n    tls-service-pem: \"{pem}\"\n    {modules}",
+            address.ip()
+        );
+        unbound(name, directory, net, (address, &tls), &Faults::new())
+    };
+    [of("resolver", net.resolver(), passing), of("validator", net.validator(), validating)]
+}
+
 fn unbound(
     name: &str,
     directory: &Path,

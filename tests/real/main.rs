@@ -26,3 +26,4 @@ mod differential;
 mod delivery;
 mod reference;
 mod refusal;
+mod resolver;

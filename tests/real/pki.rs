@@ -41,6 +41,11 @@ impl Identity {
         self.key.serialize_pem() + &certificates
     }
 
+    /// The certificate at the top of the chain, for who is to trust it.
+    pub(crate) fn top_pem(&self) -> String {
+        self.chain.last().map(rcgen::Certificate::pem).unwrap_or_default()
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.iter().map(|certificate| certificate.der().clone()).collect()
     }

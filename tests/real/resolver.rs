@@ -1,0 +1,158 @@
+//! danelaw's resolver behind real ones: unbound that validates and unbound that does not, over UDP and over TLS, above
+//! zones that `dnssec-signzone` signed. Both modes have to say the same of the same names.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use danelaw::dns::selftest::{Ailment, State};
+use danelaw::dns::server::{Mode, Server, Transport};
+use danelaw::dns::setup::Settings;
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Answer, Failure, HostLookup, Resolver, Security};
+use danelaw::name::Name;
+use tempfile::TempDir;
+
+use Security::{Insecure, Secure};
+
+use crate::dns;
+use crate::net::Subnet;
+use crate::pki::Identity;
+use crate::process::Daemon;
+use crate::zones::{Record, Tree, Zone};
+
+const EE: &str = "TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const RESOLVER: &str = "resolver.test";
+
+/// The fields are in the order in which they have to end.
+struct Servers {
+    _resolvers: [Daemon; 2],
+    _authority: Daemon,
+    tree: Tree,
+    ca: PathBuf,
+    _directory: TempDir,
+    net: Subnet,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().expect("a writable /tmp");
+        let net = Subnet::claim();
+        let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones());
+        let authority = dns::authority(directory.path(), &net, &tree);
+        let identity = Identity::from_ca(RESOLVER);
+        let (pem, ca) = (directory.path().join("resolver.pem"), directory.path().join("ca.pem"));
+        fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+        fs::write(&ca, identity.top_pem()).expect("the lab's directory is writable");
+        let resolvers = dns::resolvers_with_tls(directory.path(), &net, &pem, &tree.trust_anchor);
+        Self { _resolvers: resolvers, _authority: authority, tree, ca, _directory: directory, net }
+    }
+
+    fn settings(&self, mode: Mode, server: Server) -> Settings {
+        Settings {
+            mode,
+            servers: vec![server],
+            trust_anchor: Some(self.tree.trust_anchor.clone()),
+            tls_ca: Some(self.ca.clone()),
+            timeout: Duration::from_secs(3),
+            ..Settings::default()
+        }
+    }
+}
+
+fn zones() -> Vec<Zone> {
+    let zone = |name, signed, records| Zone { name, signed, records };
+    let secure = vec![
+        Record::new("mx.secure.test.", "A 192.0.2.1"),
+        Record::new("_25._tcp.mx.secure.test.", EE),
+        Record::new("alias.secure.test.", "CNAME mx.plain.test."),
+        Record::forged("_25._tcp.forged.secure.test.", "TLSA 3 1 1 ffff", EE),
+        Record::new("*.wild.secure.test.", EE),
+    ];
+    let plain = vec![Record::new("mx.plain.test.", "A 192.0.2.2"), Record::new("_25._tcp.mx.plain.test.", EE)];
+    vec![zone("secure.test.", true, secure), zone("plain.test.", false, plain), zone("test.", true, vec![])]
+}
+
+fn over_tls(address: SocketAddr, name: &str) -> Server {
+    let name = Name::parse(name).expect("a name");
+    Server { address: (address.ip(), 853).into(), transport: Transport::Tls(name) }
+}
+
+async fn state(stub: &Stub) -> State {
+    stub.self_test().await;
+    stub.health().borrow().servers[0].state.clone()
+}
+
+async fn tlsa(stub: &Stub, owner: &str) -> Result<(Security, &'static str), Failure> {
+    let found = stub.tlsa(&Name::parse(owner).expect("a name")).await?;
+    let kind = match found.answer {
+        Answer::Records(_) => "records",
+        Answer::NoData => "no data",
+        Answer::NxDomain => "no name",
+    };
+    Ok((found.end, kind))
+}
+
+/// What is true of the lab's names, whoever says it and over whatever.
+async fn assert_true(stub: &Stub, over: &str) {
+    assert_eq!(state(stub).await, State::Good, "{over}");
+    for (owner, expected) in [
+        ("_25._tcp.mx.secure.test", (Secure, "records")),
+        ("_26._tcp.mx.secure.test", (Secure, "no name")),
+        ("mx.secure.test", (Secure, "no data")),
+        ("x.wild.secure.test", (Secure, "records")),
+        ("_25._tcp.mx.plain.test", (Insecure, "records")),
+        ("_26._tcp.mx.plain.test", (Insecure, "no name")),
+        ("nothing.test", (Secure, "no name")),
+    ] {
+        assert_eq!(tlsa(stub, owner).await, Ok(expected), "{owner} {over}");
+    }
+    let forged = tlsa(stub, "_25._tcp.forged.secure.test").await;
+    assert!(forged.is_err(), "{forged:?} {over}");
+    // A16: the link is secure, its target is not.
+    let alias = stub.host(&Name::parse("alias.secure.test").expect("a name")).await;
+    let Ok(HostLookup::Found(host)) = alias else { panic!("{alias:?} {over}") };
+    assert_eq!((host.aliases[0].security, host.end, host.addresses.len()), (Secure, Insecure, 1), "{over}");
+}
+
+#[tokio::test]
+async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
+    let servers = Servers::start();
+    let (passing, validating) = (servers.net.resolver(), servers.net.validator());
+    for (mode, server) in [
+        (Mode::Validate, passing.into()),
+        (Mode::Validate, validating.into()),
+        (Mode::Validate, over_tls(passing, RESOLVER)),
+        (Mode::TrustAd, validating.into()),
+        (Mode::TrustAd, over_tls(validating, RESOLVER)),
+    ] {
+        let over = format!("in mode {mode:?} over {server}");
+        let stub = Stub::new(&servers.settings(mode, server)).expect("sound settings");
+        assert_true(&stub, &over).await;
+    }
+}
+
+#[tokio::test]
+async fn a2_a3_whom_not_to_believe() {
+    let servers = Servers::start();
+    let (passing, validating) = (servers.net.resolver(), servers.net.validator());
+    // RFC 8310 §8.1: a certificate of another name, and one of a CA that nobody named.
+    let misnamed = servers.settings(Mode::TrustAd, over_tls(validating, "other.test"));
+    let unknown = Settings { tls_ca: None, ..servers.settings(Mode::TrustAd, over_tls(validating, RESOLVER)) };
+    for settings in [misnamed, unknown] {
+        for mode in [Mode::TrustAd, Mode::Validate] {
+            let stub = Stub::new(&Settings { mode, ..settings.clone() }).expect("sound settings");
+            let state = state(&stub).await;
+            assert!(
+                matches!(&state, State::Ailing(Ailment::Unreachable(why)) if why.contains("certificate")),
+                "{state:?}"
+            );
+            assert!(tlsa(&stub, "_25._tcp.mx.plain.test").await.is_err());
+        }
+    }
+    // A resolver that does not validate leaves AD clear: to believe that would be to call everything insecure.
+    let stub = Stub::new(&servers.settings(Mode::TrustAd, passing.into())).expect("sound settings");
+    assert_eq!(state(&stub).await, State::Ailing(Ailment::DoesNotValidate));
+    assert!(tlsa(&stub, "_25._tcp.mx.secure.test").await.is_err());
+}
