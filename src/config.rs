@@ -60,6 +60,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port to listen on. Keep off port 25, where Postfix looks for its own name in our greeting.
+    #[serde(deserialize_with = "listen_address")]
     pub address: SocketAddr,
     /// Networks or addresses that may connect; everybody else is turned away with 554.
     #[serde(default)]
@@ -346,6 +347,14 @@ macro_rules! deserialize_from_str {
     )*};
 }
 deserialize_from_str!(Network, Server, HostName);
+
+/// Reads an address with its port, and says what one looks like.
+fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format!("{text:?} is no address and port such as 127.0.0.1:10025 or [::1]:10025"))
+    })
+}
 
 /// Reads a key for which the empty string means "not set".
 fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
