@@ -20,6 +20,9 @@ use crate::smtp::data::BareNewlines;
 /// The defaults: the commented example file itself.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
 
+/// The longest time that may be set. No client waits so long, and the clock still has room for it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The widest network that may send mail through us. No operator owns a wider one.
 const WIDEST_PREFIX: u8 = 8;
 
@@ -258,10 +261,15 @@ impl Config {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
         self.timeouts.check()?;
-        if self.dns.timeout.is_zero() || self.dns.deadline < self.dns.timeout {
-            return unsound("dns.deadline", "it must be at least dns.timeout, and neither may be 0".into());
+        if self.dns.timeout.is_zero() {
+            return unsound("dns.timeout", "0 would stop all mail".into());
         }
-        Ok(())
+        if self.dns.deadline < self.dns.timeout {
+            let (deadline, timeout) = (self.dns.deadline, self.dns.timeout);
+            return unsound("dns.deadline", format!("{deadline:?} is shorter than dns.timeout, which is {timeout:?}"));
+        }
+        // dns.timeout is not longer than this.
+        short("dns.deadline", self.dns.deadline)
     }
 }
 
@@ -281,9 +289,17 @@ impl Timeouts {
             if value.is_zero() {
                 return Err(Unsound { key, problem: "0 would stop all mail".into() });
             }
+            short(key, value)?;
         }
-        Ok(())
+        short("timeouts.grace", self.grace)
     }
+}
+
+fn short(key: &'static str, value: Duration) -> Result<(), Unsound> {
+    if value > LONGEST {
+        return Err(Unsound { key, problem: "it is longer than a day".into() });
+    }
+    Ok(())
 }
 
 impl Listener {
@@ -318,8 +334,12 @@ impl FromStr for Server {
         bare.parse::<IpAddr>()
             .map(|ip| SocketAddr::new(ip, 53))
             .or_else(|_| text.parse())
+            .ok()
+            .filter(|address: &SocketAddr| address.port() != 0)
             .map(Self)
-            .map_err(|_| format!("{text:?} is no resolver address such as 9.9.9.9, 192.0.2.1:5353 or [2620:fe::fe]:53"))
+            .ok_or_else(|| {
+                format!("{text:?} is no resolver address such as 9.9.9.9, 192.0.2.1:5353 or [2620:fe::fe]:53")
+            })
     }
 }
 
@@ -466,7 +486,11 @@ mod tests {
             ("limits.recipients = 99", "limits.recipients"),
             ("limits.message_size = '0B'", "limits.message_size"),
             ("timeouts.final = '0s'", "timeouts.final"),
+            ("timeouts.route = '400000000000y'", "timeouts.route"),
+            ("timeouts.grace = '2d'", "timeouts.grace"),
+            ("dns.deadline = '2d'", "dns.deadline"),
             ("dns.deadline = '1ms'", "dns.deadline"),
+            ("dns.timeout = '0s'", "dns.timeout"),
             ("remote.port = 0", "remote.port"),
         ] {
             assert!(with(wrong).unwrap_err().starts_with(key), "{wrong}");
@@ -479,6 +503,8 @@ mod tests {
             with("dns.servers = ['9.9.9.9', '[2620:fe::fe]:5353', '2620:fe::fe', '127.0.0.1:54']").unwrap().dns.servers;
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["9.9.9.9:53", "[2620:fe::fe]:5353", "[2620:fe::fe]:53", "127.0.0.1:54"]);
-        assert!(with("dns.servers = ['dns.example']").unwrap_err().contains("no resolver address"));
+        for wrong in ["dns.servers = ['dns.example']", "dns.servers = ['9.9.9.9:0']"] {
+            assert!(with(wrong).unwrap_err().contains("no resolver address"), "{wrong}");
+        }
     }
 }
