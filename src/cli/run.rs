@@ -13,7 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::{EX_CONFIG, EX_OSERR};
 use crate::config::{Config, Log, LogFormat};
-use crate::dns::validating::{self, Validating};
+use crate::dns::validating::{self, SetupError, Validating};
 use crate::name::Name;
 use crate::server::{self, Door, Drained, Server};
 use crate::session::Shared;
@@ -124,8 +124,9 @@ fn servers(config: &Config) -> Result<Vec<SocketAddr>, Failed> {
     if !config.dns.servers.is_empty() {
         return Ok(config.dns.servers.iter().map(|server| server.0).collect());
     }
-    validating::system_servers(Path::new(RESOLV_CONF))
-        .map_err(|error| Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not help: {error}")))
+    validating::system_servers(Path::new(RESOLV_CONF)).map_err(|error| {
+        Failed::config(format!("dns.servers is empty, and {RESOLV_CONF} does not do ({error}); set it"))
+    })
 }
 
 fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Failed> {
@@ -137,7 +138,10 @@ fn resolver(config: &Config, servers: Vec<SocketAddr>) -> Result<Validating, Fai
         attempts: dns.attempts,
         deadline: dns.deadline,
     })
-    .map_err(|error| Failed::config(format!("dns: {error}")))?;
+    .map_err(|error| match error {
+        SetupError::Library(_) => Failed::system(error),
+        error => Failed::config(format!("dns.trust_anchor: {error}")),
+    })?;
     Ok(validating.remembering())
 }
 
