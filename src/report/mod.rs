@@ -30,7 +30,7 @@ pub struct Outcome {
     pub text: String,
     /// Recipients the remote accepted.
     pub recipients: usize,
-    /// Octets of the message that were sent.
+    /// Octets of the message that were read from the client.
     pub octets: u64,
     /// From the first lookup to the answer.
     pub elapsed: Duration,

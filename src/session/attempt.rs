@@ -71,7 +71,7 @@ impl Attempt {
         }
     }
 
-    /// How much of the message was sent.
+    /// How much of the message was read from the client.
     pub(super) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
     }
