@@ -223,26 +223,7 @@ impl Config {
             return unsound("listener", "there is none; give at least one address to listen on".into());
         }
         for listener in &self.listener {
-            match &listener.allow {
-                None if !listener.address.ip().is_loopback() => {
-                    let problem = format!(
-                        "{} is not loopback and has no allow-list; name the networks that may send mail through it",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
-                Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
-                    let problem = format!(
-                        "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
-                Some(networks) if networks.is_empty() => {
-                    return unsound("listener.allow", "the list is empty; nobody could connect".into());
-                }
-                _ => {}
-            }
+            listener.check()?;
         }
         if self.limits.recipients < 100 {
             return unsound("limits.recipients", format!("{} is below 100 (RFC 5321)", self.limits.recipients));
@@ -303,6 +284,24 @@ fn short(key: &'static str, value: Duration) -> Result<(), Unsound> {
 }
 
 impl Listener {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |problem| Err(Unsound { key: "listener.allow", problem });
+        match &self.allow {
+            None if !self.address.ip().is_loopback() => unsound(format!(
+                "{} is not loopback and has no allow-list; name the networks that may send mail through it",
+                self.address
+            )),
+            Some(networks) if networks.iter().any(|network| network.0.prefix_len() < WIDEST_PREFIX) => {
+                unsound(format!(
+                    "{} would be an open relay: a network of the list is wider than /{WIDEST_PREFIX}",
+                    self.address
+                ))
+            }
+            Some(networks) if networks.is_empty() => unsound("the list is empty; nobody could connect".into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Who may connect.
     pub fn allowed(&self) -> Vec<IpNet> {
         match &self.allow {
