@@ -22,7 +22,7 @@ use crate::rules::Domains;
 use crate::smtp::data::BareNewlines;
 
 pub use value::{HostName, Network, Record, Server};
-use value::{day, optional, parsed};
+use value::{day, listen_address, optional, parsed};
 
 /// The defaults: the commented example file itself.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
@@ -67,6 +67,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port to listen on. Keep off port 25, where Postfix looks for its own name in our greeting.
+    #[serde(deserialize_with = "listen_address")]
     pub address: SocketAddr,
     /// Networks or addresses that may connect; everybody else is turned away with 554.
     #[serde(default)]
@@ -433,7 +434,11 @@ mod tests {
             ("limits.recipients = 99", "limits.recipients"),
             ("limits.message_size = '0B'", "limits.message_size"),
             ("timeouts.final = '0s'", "timeouts.final"),
+            ("timeouts.route = '400000000000y'", "timeouts.route"),
+            ("timeouts.grace = '2d'", "timeouts.grace"),
+            ("dns.deadline = '2d'", "dns.deadline"),
             ("dns.deadline = '1ms'", "dns.deadline"),
+            ("dns.timeout = '0s'", "dns.timeout"),
             ("remote.port = 0", "remote.port"),
         ] {
             assert!(with(wrong).unwrap_err().starts_with(key), "{wrong}");

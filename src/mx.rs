@@ -19,21 +19,10 @@ pub struct Route {
     pub expanded: Name,
     /// How sure it is that these are the domain's exchanges: the MX records or their denial, with all CNAMEs before.
     pub security: Security,
-    /// Whether the domain has MX records.
-    pub source: Source,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,
     /// How many there are beyond [`MAX_EXCHANGES`].
     untried: usize,
-}
-
-/// Where the exchanges come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// From MX records.
-    Mx,
-    /// There are none, and the domain itself is the host (the implicit MX of RFC 5321 §5.1).
-    Implicit,
 }
 
 impl Route {
@@ -80,20 +69,20 @@ pub struct Here<'a> {
 /// [`NoRoute`] where the answer says that no host takes this mail. A failed lookup never gets here.
 pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
-    let (source, mut exchanges) = match &lookup.answer {
+    let mut exchanges = match &lookup.answer {
         Answer::NxDomain => return Err(NoRoute::NoDomain(next_hop)),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
         Answer::NoData => {
             let implicit = Mx { preference: 0, target: MxTarget::Host(next_hop.clone()) };
-            (Source::Implicit, ordered(&next_hop, &[implicit], here)?)
+            ordered(&next_hop, &[implicit], here)?
         }
-        Answer::Records(records) => (Source::Mx, ordered(&next_hop, records, here)?),
+        Answer::Records(records) => ordered(&next_hop, records, here)?,
     };
     let untried = exchanges.len().saturating_sub(MAX_EXCHANGES);
     exchanges.truncate(MAX_EXCHANGES);
     let (expanded, security) = (lookup.expanded().clone(), lookup.security());
-    Ok(Route { next_hop, expanded, security, source, exchanges, untried })
+    Ok(Route { next_hop, expanded, security, exchanges, untried })
 }
 
 fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, NoRoute> {
@@ -180,7 +169,7 @@ mod tests {
     fn the_domain_itself_only_where_there_is_no_mx() {
         // C5: an empty answer, and nothing else, makes the domain its own exchange.
         let found = route(&lookup(Answer::NoData), Here { names: &[], seed: 0 }).unwrap();
-        assert_eq!((found.source, found.exchanges()), (Source::Implicit, [name("example")].as_slice()));
+        assert_eq!(found.exchanges(), [name("example")]);
         // C3.
         let missing = route(&lookup(Answer::NxDomain), Here { names: &[], seed: 0 });
         assert_eq!(missing, Err(NoRoute::NoDomain(name("example"))));

@@ -133,7 +133,7 @@ impl Server {
     pub async fn run<R: Resolver>(self, shared: Arc<Shared<R>>, stop: CancellationToken) -> Drained {
         let sessions = TaskTracker::new();
         let cut = CancellationToken::new();
-        let permits = Arc::new(Semaphore::new(self.max_sessions));
+        let permits = Arc::new(Semaphore::new(self.max_sessions.min(Semaphore::MAX_PERMITS)));
         let doors = TaskTracker::new();
         for door in self.doors {
             let reception = Reception {

@@ -9,7 +9,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use time::OffsetDateTime;
 
-use crate::config::{Config, DEFAULTS, Unsound};
+use crate::config::{Config, DEFAULTS};
 
 /// The file that is read if none is named, and may be absent.
 const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
@@ -23,8 +23,6 @@ pub(super) enum LoadError {
     Flag(String),
     #[error("{0}")]
     Wrong(String),
-    #[error("{0}")]
-    Unsound(#[from] Unsound),
 }
 
 /// The configuration that is in force.
@@ -38,8 +36,18 @@ pub(super) fn load(file: Option<&Path>, flags: &[String]) -> Result<Config, Load
         figment = figment.merge(Flag::parse(flag)?);
     }
     let config: Config = figment.extract().map_err(|error| LoadError::Wrong(explain(error)))?;
-    config.check(OffsetDateTime::now_utc().date())?;
-    Ok(config)
+    match config.check(OffsetDateTime::now_utc().date()) {
+        Ok(()) => Ok(config),
+        Err(unsound) => Err(LoadError::Wrong(format!("{unsound} (in {})", place(&figment, unsound.key)))),
+    }
+}
+
+/// Where a key was set last.
+fn place(figment: &Figment, key: &str) -> String {
+    // Keys of a list's entries have no place by name; the list itself has one.
+    let list = key.split('.').next().unwrap_or(key);
+    let found = figment.find_metadata(key).or_else(|| figment.find_metadata(list));
+    found.map_or_else(|| "the configuration".to_owned(), |data| data.name.to_string())
 }
 
 fn read(file: Option<&Path>) -> Result<Option<Text>, LoadError> {
@@ -68,7 +76,13 @@ fn explain(error: figment::Error) -> String {
                 key.push(field.clone().into_owned());
                 "this key is missing".to_owned()
             }
-            kind => kind.to_string(),
+            Kind::UnknownVariant(found, allowed) => {
+                format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
+            }
+            Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+                format!("{found} does not do; it must be {}", in_toml(wanted))
+            }
+            kind => kind.to_string().trim_end().to_owned(),
         };
         if !lines.is_empty() {
             lines.push('\n');
@@ -77,6 +91,22 @@ fn explain(error: figment::Error) -> String {
         let _ = write!(lines, "{key}{what} (in {place})");
     }
     lines
+}
+
+/// What the types' own errors call expected, as an operator writes it.
+fn in_toml(wanted: &str) -> &str {
+    match wanted {
+        "a duration" => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
+        "a boolean" => "true or false",
+        "a string" => "text in quotes",
+        "a sequence" => "a list in brackets, such as [\"192.0.2.1\"]; a listener's table begins with [[listener]]",
+        "u16" => "a whole number from 0 to 65535",
+        "usize" => "a whole number from 0 up",
+        // These are the byte sizes' words.
+        "parsable string" | "integer overflow" | "an integer or string" => "a size such as \"100MiB\"",
+        wanted if wanted.starts_with("struct ") => "a table of keys",
+        wanted => wanted,
+    }
 }
 
 /// A TOML text with the name that errors give it.
@@ -104,7 +134,7 @@ struct Flag {
 impl Flag {
     fn parse(text: &str) -> Result<Self, LoadError> {
         let (key, value) = text.split_once('=').ok_or_else(|| LoadError::Flag(text.to_owned()))?;
-        if key.trim().is_empty() {
+        if key.split('.').any(|part| part.trim().is_empty()) {
             return Err(LoadError::Flag(text.to_owned()));
         }
         let Ok(value) = value.parse();
@@ -121,5 +151,67 @@ impl Provider for Flag {
         let nested = figment::util::nest(&self.key, self.value.clone());
         let dict = nested.into_dict().unwrap_or_default();
         Ok(Profile::Default.collect(dict))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(flag: &str) -> String {
+        load(Some(Path::new("/dev/null")), &[flag.to_owned()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_error_says_the_key_what_was_found_what_is_allowed_and_where() {
+        for (flag, said) in [
+            (
+                "tls.level=DANE",
+                "tls.level: \"DANE\" does not do; it may be one of: dane, dane-only, encrypt (in --set tls.level)",
+            ),
+            (
+                "tls.levle=dane",
+                "tls.levle: there is no such key; it may be one of: level, insecure_mx (in --set tls.levle)",
+            ),
+            ("tls=dane", "tls: string \"dane\" does not do; it must be a table of keys (in --set tls)"),
+            (
+                "timeouts.grace=30",
+                "timeouts.grace: unsigned int `30` does not do; it must be a number with its unit in quotes, such as \"30s\" \
+                 or \"4m\" (in --set timeouts.grace)",
+            ),
+            ("received=yes", "received: string \"yes\" does not do; it must be true or false (in --set received)"),
+            (
+                "remote.port=smtp",
+                "remote.port: string \"smtp\" does not do; it must be a whole number from 0 to 65535 (in --set remote.port)",
+            ),
+            (
+                "limits.sessions=1.5",
+                "limits.sessions: float `1.5` does not do; it must be a whole number from 0 up (in --set limits.sessions)",
+            ),
+            (
+                "limits.message_size=ten",
+                "limits.message_size: string \"ten\" does not do; it must be a size such as \"100MiB\" (in --set limits.message_size)",
+            ),
+            (
+                "dns.servers=9.9.9.9",
+                "dns.servers: string \"9.9.9.9\" does not do; it must be a list in brackets, such as [\"192.0.2.1\"]; a \
+                 listener's table begins with [[listener]] (in --set dns.servers)",
+            ),
+            (
+                "listener=[{address=\"localhost:10025\"}]",
+                "listener.0.address: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025 (in \
+                 --set listener)",
+            ),
+            // What is well-formed and wrong has a place too.
+            ("limits.sessions=0", "limits.sessions: 0 would stop all mail (in --set limits.sessions)"),
+            ("listener=[]", "listener: there is none; give at least one address to listen on (in --set listener)"),
+            (
+                "listener=[{address=\"127.0.0.1:1\",allow=[]}]",
+                "listener.allow: the list is empty; nobody could connect (in --set listener)",
+            ),
+            (".level=dane", "--set .level=dane: write it as KEY=VALUE, as in --set dns.timeout=2s"),
+        ] {
+            assert_eq!(error(flag), said);
+        }
     }
 }

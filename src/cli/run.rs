@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{EX_CONFIG, EX_OSERR};
 use crate::config::{Config, Log, LogFormat};
 use crate::dns::selftest::Health;
-use crate::dns::setup;
+use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::{QUIET, Stub};
 use crate::name::Name;
 use crate::server::{self, Door, Drained, Server};
@@ -55,14 +56,25 @@ fn start(config: &Config) -> Result<(), Failed> {
 }
 
 fn init_log(log: &Log) -> Result<(), Failed> {
-    let filter = EnvFilter::try_new(format!("{},{}", QUIET, log.filter))
-        .map_err(|error| Failed::config(format!("log.filter: {error}")))?;
+    let filter = filter(&log.filter).map_err(|error| Failed::config(format!("log.filter: {error}")))?;
     let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => log_to.with_ansi(false).init(),
         LogFormat::Json => log_to.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
     Ok(())
+}
+
+/// What to log. A word that is no level would be taken for the name of a module, and nothing else would be logged.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word)) {
+        return Err(format!(
+            "{word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
+             danelaw::upstream=debug"
+        ));
+    }
+    EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("{text:?} does not do: {error}"))
 }
 
 async fn serve(config: &Config) -> Result<(), Failed> {
@@ -128,8 +140,21 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
         },
         ..setup::Settings::default()
     };
-    let hint = if dns.servers.is_empty() { " (dns.servers is empty, so the system's resolvers are asked)" } else { "" };
-    Stub::new(&settings).map_err(|error| Failed::config(format!("dns: {error}{hint}")))
+    Stub::new(&settings).map_err(|error| {
+        let key = match &error {
+            SetupError::Library(_) => return Failed::system(error),
+            SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
+            SetupError::BadCertificates { .. } => "dns.tls_ca",
+            SetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => "dns.trust_anchor",
+            SetupError::Unreadable { .. }
+            | SetupError::NoServers
+            | SetupError::BadServer { .. }
+            | SetupError::ScopedServer { .. }
+            | SetupError::WithinReach(_) => "dns.servers",
+        };
+        let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };
+        Failed::config(format!("{key}: {error}{empty}"))
+    })
 }
 
 /// One line that says what is open, for whom, and on whose word the mail will go.
@@ -161,4 +186,19 @@ async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
         tracing::info!("stopping: no new sessions, open transactions may finish");
     }
     stop.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_would_silence_everything_is_an_error() {
+        for text in ["info", "WARN", "info,danelaw::upstream=debug", "off"] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["", "inf", "verbose", "info,danelaw", "danelaw=verbose", "info,"] {
+            assert!(filter(text).is_err(), "{text}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Config, DefaultLevel, Dns, Rule, RuleLevel, Server, Timeouts, Unsound};
+use super::{Config, DefaultLevel, Dns, Listener, Network, Rule, RuleLevel, Server, Timeouts, Unsound};
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
@@ -21,6 +21,8 @@ fn widest(network: &IpNet) -> u8 {
     }
 }
 
+/// The longest time that may be set. No client waits so long, and the clock still has room for it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
 /// More often than this a self-test would be a burden on the resolvers.
@@ -38,26 +40,7 @@ impl Config {
             return unsound("listener", "there is none; give at least one address to listen on".into());
         }
         for listener in &self.listener {
-            match &listener.allow {
-                None if !listener.address.ip().is_loopback() => {
-                    let problem = format!(
-                        "{} is not loopback and has no allow-list; name the networks that may send mail through it",
-                        listener.address
-                    );
-                    return unsound("listener.allow", problem);
-                }
-                Some(networks) if networks.is_empty() => {
-                    return unsound("listener.allow", "the list is empty; nobody could connect".into());
-                }
-                Some(networks) => {
-                    if let Some(wide) = networks.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
-                        let (address, network, most) = (listener.address, wide.0, widest(&wide.0));
-                        let problem = format!("{address} would be an open relay: {network} is wider than /{most}");
-                        return unsound("listener.allow", problem);
-                    }
-                }
-                None => {}
-            }
+            listener.check()?;
         }
         if self.limits.recipients < 100 {
             return unsound("limits.recipients", format!("{} is below 100 (RFC 5321)", self.limits.recipients));
@@ -80,12 +63,41 @@ impl Config {
     }
 }
 
+impl Listener {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |problem| Err(Unsound { key: "listener.allow", problem });
+        match &self.allow {
+            None if !self.address.ip().is_loopback() => unsound(format!(
+                "{} is not loopback and has no allow-list; name the networks that may send mail through it",
+                self.address
+            )),
+            Some(networks) if networks.is_empty() => unsound("the list is empty; nobody could connect".into()),
+            Some(networks) => match networks.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
+                Some(Network(wide)) => {
+                    let (address, most) = (self.address, widest(wide));
+                    unsound(format!("{address} would be an open relay: {wide} is wider than /{most}"))
+                }
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
 impl Dns {
     fn check(&self) -> Result<(), Unsound> {
         let unsound = |key, problem: String| Err(Unsound { key, problem });
-        if self.timeout.is_zero() || self.deadline < self.timeout {
-            return unsound("dns.deadline", "it must be at least dns.timeout, and neither may be 0".into());
+        if self.timeout.is_zero() {
+            return unsound("dns.timeout", "0 would stop all mail".into());
         }
+        if self.deadline < self.timeout {
+            let (deadline, timeout) = (self.deadline, self.timeout);
+            return unsound("dns.deadline", format!("{deadline:?} is shorter than dns.timeout, which is {timeout:?}"));
+        }
+        // dns.timeout is not longer than this.
+        short("dns.deadline", self.deadline)?;
+        short("dns.cache_max_ttl", self.cache_max_ttl)?;
+        short("dns.self_test", self.self_test)?;
         let within_reach = self.servers.iter().find(|server| !server.0.is_out_of_reach());
         if let (Mode::TrustAd, false, Some(Server(server))) = (self.mode, self.trust_ad_unsafe_remote, within_reach) {
             // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
@@ -192,7 +204,15 @@ impl Timeouts {
             if value.is_zero() {
                 return Err(Unsound { key, problem: "0 would stop all mail".into() });
             }
+            short(key, value)?;
         }
-        Ok(())
+        short("timeouts.grace", self.grace)
     }
+}
+
+fn short(key: &'static str, value: Duration) -> Result<(), Unsound> {
+    if value > LONGEST {
+        return Err(Unsound { key, problem: "it is longer than a day".into() });
+    }
+    Ok(())
 }

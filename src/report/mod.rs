@@ -90,7 +90,7 @@ impl fmt::Display for Verdict {
 }
 
 impl Outcome {
-    /// Writes the one log event.
+    /// Writes the one log event. Whatever may have a space in it is a string, which a text log shows in quotes.
     pub fn log(&self) {
         let remote = self.remote.as_ref();
         let protection = remote.and_then(|remote| match &remote.channel {
@@ -115,17 +115,17 @@ impl Outcome {
             protection = channel,
             tls_version = protection.map(|protection| protection.version()),
             cipher = protection.map(|protection| protection.cipher_suite()),
-            tlsa = matched.map(|matched| tracing::field::display(&matched.record)),
+            tlsa = matched.map(|matched| matched.record.to_string()),
             tlsa_depth = matched.map(|matched| matched.depth),
             no_dane = protection.and_then(|protection| match protection.authentication() {
-                Authentication::Unverified(why) => Some(tracing::field::display(why)),
+                Authentication::Unverified(why) => Some(why.to_string()),
                 Authentication::Verified(_) | Authentication::HostVerified(_) => None,
             }),
             rule = self.rule.as_deref().map(printable),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),
-            text = %printable(&self.text),
+            text = printable(&self.text),
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -151,7 +151,50 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_remote_says_is_no_field_of_ours() {
+        // A-110: neither another field on the line nor another line.
+        let outcome = Outcome {
+            id: "A1B2".to_owned(),
+            domain: Name::parse("example").unwrap(),
+            remote: None,
+            verdict: Verdict::Rejected,
+            code: Some(Code::MAILBOX_UNAVAILABLE),
+            reason: "recipient-refused",
+            text: "550 no\" verdict=delivered\n\u{1b}[2J".to_owned(),
+            recipients: 0,
+            octets: 0,
+            elapsed: Duration::ZERO,
+            rule: None,
+            skipped: Vec::new(),
+        };
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).without_time().finish();
+        tracing::subscriber::with_default(subscriber, || outcome.log());
+        let line = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains(r#" text="550 no\" verdict=delivered??[2J" "#), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
 
     #[test]
     fn what_a_stranger_wrote() {

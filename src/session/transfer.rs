@@ -7,6 +7,7 @@
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::attempt::Attempt;
 use super::received::Trace;
 use super::{Next, Received, Session, Upstream, broken, relayed};
 use crate::dns::Resolver;
@@ -24,21 +25,11 @@ const MAX_HOPS: usize = 100;
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction, upstream: Upstream) -> Result<Next, WireError> {
-        let Upstream { ready, mut attempt } = upstream;
-        let peer = ready.peer().clone();
+        let peer = upstream.ready.peer().clone();
         self.client.flush(self.shared.timeouts.client).await?;
-        let mut body = match ready.data().await {
-            Ok(Started::Body(body)) => body,
-            Ok(Started::Refused(ready, reply)) => {
-                let answer = relayed(&reply, &ready);
-                ready.quit();
-                attempt.answered("data-refused", &answer);
-                self.say(&answer);
-                return Ok(Next::Command);
-            }
-            Err(reason) => {
-                let answer = broken(&peer, &reason);
-                attempt.broke(&reason, &answer);
+        let (mut body, mut attempt) = match start(upstream).await {
+            Ok(started) => started,
+            Err(answer) => {
                 self.say(&answer);
                 return Ok(Next::Command);
             }
@@ -139,6 +130,25 @@ enum Carried {
     Whole(Box<Body>),
     /// It goes no further.
     Stopped(Ended),
+}
+
+/// DATA at the remote: the message may come, or what the client is told instead.
+async fn start(Upstream { ready, attempt }: Upstream) -> Result<(Box<Body>, Attempt), Reply> {
+    let peer = ready.peer().clone();
+    match ready.data().await {
+        Ok(Started::Body(body)) => Ok((body, attempt)),
+        Ok(Started::Refused(ready, reply)) => {
+            let answer = relayed(&reply, &ready);
+            ready.quit();
+            attempt.answered("data-refused", &answer);
+            Err(answer)
+        }
+        Err(reason) => {
+            let answer = broken(&peer, &reason);
+            attempt.broke(&reason, &answer);
+            Err(answer)
+        }
+    }
 }
 
 /// How a message ended, as the client is told it.

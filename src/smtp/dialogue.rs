@@ -138,18 +138,7 @@ impl<U> Dialogue<U> {
             Command::Mail(mail) => self.mail(mail),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
-            Command::Rset => {
-                let state = match self.take() {
-                    State::Connected => State::Connected,
-                    State::Greeted(client) => State::Greeted(client),
-                    State::Mail(transaction) | State::Lost { transaction, .. } => State::Greeted(transaction.client),
-                    State::Open { transaction, upstream, .. } => {
-                        self.state = State::Greeted(transaction.client);
-                        return Step::Abandon(upstream, enhanced(Code::OK, 0, 0, "Ok"));
-                    }
-                };
-                self.restart(state, enhanced(Code::OK, 0, 0, "Ok"))
-            }
+            Command::Rset => self.rset(),
             Command::Noop => Step::Reply(enhanced(Code::OK, 0, 0, "Ok")),
             Command::Vrfy => {
                 Step::Reply(enhanced(Code::CANNOT_VERIFY, 0, 0, "send some mail, and the remote will tell"))
@@ -287,6 +276,24 @@ impl<U> Dialogue<U> {
             state @ (State::Connected | State::Greeted(_)) => {
                 self.state = state;
                 Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL and RCPT first"))
+            }
+        }
+    }
+
+    /// RFC 5321 §4.1.1.5: back to where EHLO left us.
+    fn rset(&mut self) -> Step<'_, U> {
+        let ok = enhanced(Code::OK, 0, 0, "Ok");
+        match self.take() {
+            State::Connected => Step::Reply(ok),
+            State::Greeted(client)
+            | State::Mail(Transaction { client, .. })
+            | State::Lost { transaction: Transaction { client, .. }, .. } => {
+                self.state = State::Greeted(client);
+                Step::Reply(ok)
+            }
+            State::Open { transaction, upstream, .. } => {
+                self.state = State::Greeted(transaction.client);
+                Step::Abandon(upstream, ok)
             }
         }
     }

@@ -77,6 +77,67 @@ fn one_recipient_of_two() {
     assert!(lab.mx(&MX1).stored("bob").is_empty());
 }
 
+/// An MX that takes mail for two domains: the second has no MX record, so it is its own host (RFC 5321 §5.1).
+const OF_TWO_DOMAINS: Exchange = Exchange {
+    server: Server::Postfix(&[
+        "virtual_mailbox_domains = example.test, mx1.example.test",
+        "virtual_mailbox_maps = inline:{ bob@example.test=bob/, dora@mx1.example.test=dora/ }",
+    ]),
+    ..MX1
+};
+const DORA: &str = "dora@mx1.example.test";
+
+/// Decision 11: one message for two domains, with these lines in the client's main.cf; what the client says of each.
+#[track_caller]
+fn mail_to_two_domains(client: &'static [&'static str]) -> (Lab, [Fate; 2]) {
+    let lab = Lab::start(&Case { client, ..Case::of([OF_TWO_DOMAINS]) });
+    let fates = lab.mail_to([BOB, DORA]);
+    (lab, fates)
+}
+
+#[track_caller]
+fn assert_both_have_it(lab: &Lab) {
+    lab.client.await_empty_queue();
+    for local_part in ["bob", "dora"] {
+        assert!(Stored::parse(&lab.mx(&MX1).await_stored(local_part)).message == message());
+    }
+}
+
+#[test]
+fn another_domain_has_to_wait_for_the_next_try() {
+    let (lab, [bob, dora]) = mail_to_two_domains(&[]);
+    assert_eq!(bob.status, "sent", "{bob:?}");
+    dora.assert_deferred("452 4.5.3", &["one destination per transaction"]);
+    lab.client.try_again();
+    assert_both_have_it(&lab);
+}
+
+#[track_caller]
+fn sent_at_once(client: &'static [&'static str]) {
+    let (lab, fates) = mail_to_two_domains(client);
+    assert!(fates.iter().all(|fate| fate.status == "sent"), "{fates:?}");
+    assert_both_have_it(&lab);
+}
+
+#[test]
+fn another_domain_goes_at_once_where_each_recipient_has_a_transaction() {
+    sent_at_once(&["smtp_destination_recipient_limit = 1"]);
+}
+
+#[test]
+fn another_domain_goes_at_once_by_a_second_port() {
+    sent_at_once(&["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"]);
+}
+
+/// The price of a second port: every other no for now is heard twice.
+#[test]
+fn a_second_port_is_tried_after_any_temporary_no() {
+    let client = &["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"];
+    let lab = Lab::start(&Case { client, ..Case::of([Exchange { server: Server::Postfix(&[FULL]), ..MX1 }]) });
+    lab.mail().assert_deferred("452 4.2.2", &["Bob has no room"]);
+    assert_eq!(lab.mx(&MX1).connections(), 2);
+}
+
 /// Rows K4, K15, decision 12: a greeting is no answer to the mail.
 #[track_caller]
 fn deferred_greeting(greeting: &'static str) {

@@ -23,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) mx_forged: bool,
     /// The MX hosts, the preferred one first.
     pub(crate) exchanges: Vec<Exchange>,
+    /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
+    pub(crate) client: &'static [&'static str],
 }
 
 impl Default for Case {
@@ -34,7 +36,7 @@ impl Default for Case {
 impl Case {
     /// A signed domain with these MX hosts.
     pub(crate) fn of(exchanges: impl Into<Vec<Exchange>>) -> Self {
-        Self { signed: true, mx_forged: false, exchanges: exchanges.into() }
+        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), client: &[] }
     }
 
     /// `test.` and the recipient's domain below it, with all its hosts.

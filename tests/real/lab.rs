@@ -66,12 +66,13 @@ impl Lab {
         let Ground { net, tree, .. } = &ground;
         let resolver = dns::resolver(ground.path(), net, &ground.faults);
         let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor);
-        let settings = [
-            format!("virtual_mailbox_domains = {CLIENT}"),
-            format!("relayhost = [{}]:{}", net.danelaw().ip(), net.danelaw().port()),
-            "smtp_tls_security_level = none".to_owned(),
-            "smtp_dns_support_level = disabled".to_owned(),
-        ];
+        let usual =
+            ["relayhost = [{danelaw}]:10025", "smtp_tls_security_level = none", "smtp_dns_support_level = disabled"];
+        let domain = format!("virtual_mailbox_domains = {CLIENT}");
+        // Of two lines for one parameter the last counts.
+        let lines =
+            usual.iter().chain(case.client).map(|line| line.replace("{danelaw}", &net.danelaw()[0].ip().to_string()));
+        let settings: Vec<_> = std::iter::once(domain).chain(lines).collect();
         let client = Postfix::start(Command::new("postfix"), ground.path(), (net.client(), CLIENT), &settings);
         Self { client, danelaw: Some(danelaw), _resolver: resolver, ground }
     }
@@ -111,7 +112,7 @@ impl Lab {
     }
 
     pub(crate) fn danelaw_address(&self) -> SocketAddr {
-        self.ground.net.danelaw()
+        self.ground.net.danelaw()[0]
     }
 
     /// The address of an MX host, as text.

@@ -29,9 +29,9 @@ impl Subnet {
         self.at(1, 25)
     }
 
-    /// danelaw, where the client finds it.
-    pub(crate) fn danelaw(&self) -> SocketAddr {
-        self.at(2, 10025)
+    /// danelaw, where the client finds it; mostly at the first of these.
+    pub(crate) fn danelaw(&self) -> [SocketAddr; 2] {
+        [self.at(2, 10025), self.at(2, 10026)]
     }
 
     /// The MX host with this number.

@@ -41,11 +41,13 @@ impl Danelaw {
     pub(crate) const NAME: &str = "danelaw.client.test";
 
     pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path) -> Self {
+        let [first, second] = net.danelaw();
         let configuration = format!(
             r#"hostname = "{name}"
 [[listener]]
-address = "{address}"
-allow = ["127.0.0.0/8"]
+address = "{first}"
+[[listener]]
+address = "{second}"
 [dns]
 servers = ["{resolver}"]
 trust_anchor = "{trust_anchor}"
@@ -59,7 +61,6 @@ level = "dane"
 format = "json"
 "#,
             name = Self::NAME,
-            address = net.danelaw(),
             resolver = net.resolver().ip(),
             trust_anchor = trust_anchor.display(),
         );

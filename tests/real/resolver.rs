@@ -40,7 +40,7 @@ impl Servers {
         let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().expect("a writable /tmp");
         let net = Subnet::claim();
         let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones());
-        let authority = dns::authority(directory.path(), &net, &tree);
+        let authority = dns::authority(directory.path(), &net, &tree.files);
         let identity = Identity::from_ca(RESOLVER);
         let (pem, ca) = (directory.path().join("resolver.pem"), directory.path().join("ca.pem"));
         fs::write(&pem, identity.pem()).expect("the lab's directory is writable");

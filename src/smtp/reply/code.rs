@@ -56,14 +56,10 @@ impl Code {
     pub const START_MAIL_INPUT: Self = Self(354);
     /// 421: the service is closing the connection.
     pub const SERVICE_NOT_AVAILABLE: Self = Self(421);
-    /// 450: mailbox unavailable for now.
-    pub const MAILBOX_BUSY: Self = Self(450);
     /// 451: not done, try again.
     pub const LOCAL_ERROR: Self = Self(451);
     /// 452: too little storage, or too many recipients, for now.
     pub const INSUFFICIENT_STORAGE: Self = Self(452);
-    /// 454: TLS is not available for now (RFC 3207 §4).
-    pub const TLS_NOT_AVAILABLE: Self = Self(454);
     /// 500: the command was not recognised.
     pub const SYNTAX_ERROR: Self = Self(500);
     /// 501: the arguments are wrong.
@@ -72,8 +68,6 @@ impl Code {
     pub const NOT_IMPLEMENTED: Self = Self(502);
     /// 503: a command out of its order.
     pub const BAD_SEQUENCE: Self = Self(503);
-    /// 521: the host never takes mail (RFC 7504 §3).
-    pub const NO_MAIL_HERE: Self = Self(521);
     /// 550: mailbox unavailable.
     pub const MAILBOX_UNAVAILABLE: Self = Self(550);
     /// 552: too big.

@@ -79,11 +79,6 @@ impl ReplyDecoder {
         }
         if self.lines.is_skipping() { Err(ReplyError::LineTooLong) } else { Ok(None) }
     }
-
-    /// Whether part of a reply has been read whose end is still to come. What is left in the buffer is not counted.
-    pub fn is_amid_reply(&self) -> bool {
-        !self.partial.lines.is_empty()
-    }
 }
 
 impl Partial {
@@ -215,9 +210,7 @@ mod tests {
         // K8, A-62: what is behind a reply is left for the next one, or for the caller to object to.
         let (mut decoder, mut buffer) = (ReplyDecoder::new(), BytesMut::from(&b"250 a\r\n550-b\r\n55"[..]));
         assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap().to_string(), "250 a");
-        assert!(!decoder.is_amid_reply());
         assert_eq!(decoder.decode(&mut buffer), Ok(None));
-        assert!(decoder.is_amid_reply());
         // L12: without its CRLF it is no reply.
         buffer.extend_from_slice(b"0 c");
         assert_eq!(decoder.decode(&mut buffer), Ok(None));
