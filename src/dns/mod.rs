@@ -14,6 +14,10 @@ mod cache;
 mod canonical;
 mod denial;
 mod hops;
+#[cfg(any(test, fuzzing))]
+pub mod law;
+#[cfg(any(test, fuzzing))]
+mod model;
 mod reply;
 mod setup;
 pub mod validating;
