@@ -225,7 +225,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::denial::tests::{Zone, name, toy_hash};
+    use super::super::model::{Zone, name, toy_hash};
     use super::super::reply::{Presentation, Signature};
     use super::super::{Answer, Lookup, RawTlsa};
     use super::*;

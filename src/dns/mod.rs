@@ -19,7 +19,11 @@ mod canonical;
 mod denial;
 mod exchange;
 mod hops;
+#[cfg(any(test, fuzzing))]
+pub mod law;
 mod memory;
+#[cfg(any(test, fuzzing))]
+mod model;
 mod reply;
 pub mod selftest;
 pub mod server;
