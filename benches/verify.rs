@@ -9,7 +9,7 @@ mod certificates;
 use std::hint::black_box;
 use std::time::Duration;
 
-use certificates::{Spec, authority, authority_key, cn, key, subject_key, tlsa};
+use certificates::{Spec, cn, key, tlsa};
 use criterion::{Criterion, criterion_group, criterion_main};
 use danelaw::dane::tlsa::Usable;
 use danelaw::dane::verify::{Expectation, References, verify};
@@ -25,13 +25,15 @@ fn expectation(record: &str) -> Expectation {
     }
 }
 
-/// Authorities of one name and one key, each the issuer of each: some hundred million ways up.
+/// Authorities of two names and one key, each of the one the issuer of each of the other: some million ways up.
 fn mesh(own: &KeyPair) -> Vec<CertificateDer<'static>> {
     let shared = key();
-    let mut chain = vec![Spec { issuer: cn("Mesh"), ..Spec::default() }.issue(own, &shared)];
-    for serial in 1..15 {
-        let extensions = vec![authority(), subject_key(1), authority_key(2)];
-        chain.push(Spec { serial, extensions, ..Spec::authority("Mesh", "Mesh") }.issue(&shared, &shared));
+    let mut chain = vec![Spec { issuer: cn("Warp"), ..Spec::default() }.issue(own, &shared)];
+    for serial in 0..7 {
+        for (subject, issuer) in [("Warp", "Weft"), ("Weft", "Warp")] {
+            let spec = Spec { serial: vec![serial], ..Spec::authority(subject, issuer) };
+            chain.push(spec.issue(&shared, &shared));
+        }
     }
     chain
 }

@@ -239,6 +239,10 @@ fn classify(error: &io::Error) -> TlsFailure {
         Error::PeerIncompatible(what) => TlsFailure::NoSharedParameters(format!("{what:?}")),
         Error::AlertReceived(alert) => TlsFailure::Alert(format!("{alert:?}")),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFailure::Injected,
+        // Certificates, in all likelihood: nothing else is large.
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            TlsFailure::Broken("the server sent a handshake message of more than 64 KB".into())
+        }
         Error::NoCertificatesPresented => TlsFailure::Mismatch(Mismatch::NoCertificate),
         error => TlsFailure::Broken(error.to_string()),
     }

@@ -543,6 +543,49 @@ fn self_issued_authorities() {
     defect("taken for a root", &Defect::NoIssuer, &rollover(vec![]));
 }
 
+/// Decision 15: what Postfix heeds beside RFC 5280's rules for a path, or asks of an extension that it does not use.
+#[test]
+fn what_postfix_heeds() {
+    // Which of an issuer's certificates is meant (RFC 5280 §4.2.1.1).
+    let identified = |key: Vec<u8>| Scenario {
+        inter: Spec { extensions: vec![authority(), subject_key(1)], ..Spec::authority("Inter", "Root") },
+        leaf: Spec { issuer: cn("Inter"), extensions: vec![dns_names(&["mx.example.com"]), key], ..Spec::default() },
+        ..Scenario::default()
+    };
+    let by_serial = |issuer: &str, serial: u8| {
+        let issuer = der(0xa1, &der(0xa4, &cn(issuer)));
+        identified(plain(35, &der(0x30, &[issuer, der(0x82, &[serial])].concat())))
+    };
+    accepted("its key", &identified(authority_key(1)));
+    accepted("its serial number", &by_serial("Root", 1));
+    for scenario in [identified(authority_key(2)), by_serial("Root", 2), by_serial("Stranger", 1)] {
+        defect("another of that name", &Defect::NoIssuer, &scenario);
+        let anchor = Scenario { records: vec![("2 1 1", Inter)], ..scenario };
+        defect("another of that name, as anchor", &Defect::NoIssuer, &anchor);
+    }
+    let with =
+        |extension| leaf(Spec { extensions: vec![dns_names(&["mx.example.com"]), extension], ..Spec::default() });
+    let other = |id: &[u8], value: &[u8]| der(0x30, &[der(6, id), der(4, value)].concat());
+    let netscape = |bits| with(other(&[0x60, 0x86, 0x48, 1, 0x86, 0xf8, 0x42, 1, 1], &der(3, &[0, bits])));
+    accepted("Netscape: server", &netscape(0x40));
+    defect("Netscape: client", &Defect::NetscapeType, &netscape(0x80));
+    let proxy = with(other(&[0x2b, 6, 1, 5, 5, 7, 1, 0x0e], &[0x30, 0]));
+    defect("proxy", &Defect::CriticalExtension("1.3.6.1.5.5.7.1.14".into()), &proxy);
+    for (what, extension, expected) in [
+        ("distribution points", plain(31, &[0xff]), Defect::Malformed("cRLDistributionPoints")),
+        ("a point without a name", plain(31, &[0x30, 2, 0x30, 0]), Defect::Malformed("cRLDistributionPoints")),
+        ("authority key", plain(35, &[0xff]), Defect::Malformed("authorityKeyIdentifier")),
+        ("subject key", plain(14, &[0xff]), Defect::Malformed("subjectKeyIdentifier")),
+        ("critical authority key", critical(35, &[0x30, 0]), Defect::CriticalExtension("2.5.29.35".into())),
+        ("critical subject key", critical(14, &[4, 1, 1]), Defect::CriticalExtension("2.5.29.14".into())),
+    ] {
+        defect(what, &expected, &with(extension));
+    }
+    let v2 = Spec { version: vec![0xa0, 3, 2, 1, 1], extensions: vec![], ..Spec::default() };
+    accepted("v2", &leaf(Spec { subject: cn("mx.example.com"), ..v2.clone() }));
+    defect("v2 root", &Defect::NoAuthority, &root(Spec { subject: cn("Root"), issuer: cn("Root"), ..v2 }));
+}
+
 /// G14, decision 15: small RSA keys have an error of their own, but only where a record matches.
 #[test]
 fn small_rsa_keys() {
@@ -590,13 +633,15 @@ fn hostile_chains() {
     assert_eq!(verdict(&[all[0].clone(), junk.clone(), all[1].clone(), junk.clone(), all[2].clone()]), Ok(()));
     assert_eq!(verdict(&[junk]), Err("chain-not-verified"));
 
-    // Authorities of one name and one key, each the issuer of each, and an anchor that none of them leads to: some
-    // hundred million ways up.
+    // Authorities of two names and one key, each of the one the issuer of each of the other, and an anchor that none of
+    // them leads to: some million ways up.
     let shared = key();
-    let mut mesh = vec![Spec { issuer: cn("Mesh"), ..Spec::default() }.issue(&KEYS[0], &shared)];
-    for serial in 1..15 {
-        let extensions = vec![authority(), subject_key(1), authority_key(2)];
-        mesh.push(Spec { serial, extensions, ..Spec::authority("Mesh", "Mesh") }.issue(&shared, &shared));
+    let mut mesh = vec![Spec { issuer: cn("Warp"), ..Spec::default() }.issue(&KEYS[0], &shared)];
+    for serial in 0..7 {
+        for (subject, issuer) in [("Warp", "Weft"), ("Weft", "Warp")] {
+            let spec = Spec { serial: vec![serial], ..Spec::authority(subject, issuer) };
+            mesh.push(spec.issue(&shared, &shared));
+        }
     }
     mesh.push(all[2].clone());
     assert_eq!(verdict(&mesh), Err("chain-not-verified"));

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use certificates::{Spec, cn, key, tlsa};
+use certificates::{Spec, cn, key, pem, tlsa};
 use lab::certs::Identity;
 use lab::mx::{Act, Mx, say};
 use rcgen::{KeyPair, PublicKeyData};
@@ -34,23 +34,6 @@ impl Files {
     fn chain(&self, name: &str, chain: &[CertificateDer<'_>]) -> PathBuf {
         self.write(name, &chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect::<String>())
     }
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    // openssl makes PEM of anything that it can read; this is for what it cannot.
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = format!("-----BEGIN {label}-----\n");
-    for line in der.chunks(48) {
-        for group in line.chunks(3) {
-            let bits = group.iter().fold(0, |bits, &octet| bits << 8 | u32::from(octet)) << (8 * (3 - group.len()));
-            for digit in 0..4 {
-                let value = (bits >> (18 - 6 * digit)) & 63;
-                text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
-            }
-        }
-        text.push('\n');
-    }
-    text + &format!("-----END {label}-----\n")
 }
 
 /// What a program printed; it has to succeed.

@@ -15,6 +15,10 @@ use super::names::{DistinguishedName, GeneralName};
 
 /// serverAuth, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12).
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// proxyCertInfo, 1.3.6.1.5.5.7.1.14 (RFC 3820 §3.8).
+const PROXY_CERT_INFO: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0e];
+/// Netscape's certificate type, 2.16.840.1.113730.1.1, older than extKeyUsage; its second bit is for TLS servers.
+const NETSCAPE_TYPE: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x01, 0x01];
 
 /// A certificate, read.
 #[derive(Debug)]
@@ -29,15 +33,17 @@ pub(super) struct Certificate<'a> {
     /// With its outer SEQUENCE.
     pub(super) spki: &'a [u8],
     pub(super) extensions: Extensions<'a>,
+    serial: &'a [u8],
     signed: &'a [u8],
     algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
-/// The version (RFC 5280 §4.1.2.1). v2 was never used.
+/// The version (RFC 5280 §4.1.2.1). Only v3 has extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
+    V2,
     V3,
 }
 
@@ -49,10 +55,19 @@ pub(super) struct Extensions<'a> {
     pub(super) extended_key_usage: Option<Purposes>,
     pub(super) alternative_names: Option<Vec<GeneralName<'a>>>,
     pub(super) name_constraints: Option<Constraints<'a>>,
+    pub(super) netscape_type: Option<NetscapeType>,
     /// The first critical extension that nobody here acts on, as a dotted OID.
     pub(super) unhandled_critical: Option<String>,
     subject_key: Option<&'a [u8]>,
-    authority_key: Option<&'a [u8]>,
+    authority_key: Option<AuthorityKey<'a>>,
+}
+
+/// Which of an issuer's certificates is meant (RFC 5280 §4.2.1.1). What is absent fits every one.
+#[derive(Debug)]
+struct AuthorityKey<'a> {
+    id: Option<&'a [u8]>,
+    issuer: Option<DistinguishedName>,
+    serial: Option<&'a [u8]>,
 }
 
 /// RFC 5280 §4.2.1.9.
@@ -76,6 +91,13 @@ pub(super) struct KeyUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purposes {
     ServerAuth,
+    Others,
+}
+
+/// Netscape's word on the same. Postfix heeds it, and so do we (decision 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NetscapeType {
+    Server,
     Others,
 }
 
@@ -115,6 +137,7 @@ impl<'a> Certificate<'a> {
             not_after: validity.not_after.timestamp(),
             spki: fields.spki.whole,
             extensions: read_extensions(fields.rest, version)?,
+            serial: fields.serial.body,
             signed: tbs.whole,
             algorithm: algorithm.body,
             signature: der::bit_string(signature.body).ok_or(Malformed("signature"))?,
@@ -126,15 +149,17 @@ impl<'a> Certificate<'a> {
         self.subject == self.issuer
     }
 
+    /// Whether a certificate may be that of this one's issuer, going by its name and, where an authority has several
+    /// certificates, by what the authority key identifier says (RFC 5280 §4.2.1.1; OpenSSL takes no other either).
+    pub(super) fn points_to(&self, issuer: &Certificate<'_>) -> bool {
+        self.issuer == issuer.subject && self.extensions.authority_key.as_ref().is_none_or(|key| key.fits(issuer))
+    }
+
     /// Whether the certificate is at the end of its chain: self-issued, and not by an earlier key of the same authority,
-    /// which the key identifiers would tell (RFC 5280 §4.2.1.1). The signature itself is not looked at: it is no proof
-    /// of anything, and taking a certificate for self-signed is always the stricter choice.
+    /// which the key identifiers would tell. The signature itself is not looked at: it is no proof of anything, and
+    /// taking a certificate for self-signed is always the stricter choice.
     pub(super) fn self_signed(&self) -> bool {
-        let other_key = match (self.extensions.authority_key, self.extensions.subject_key) {
-            (Some(authority), Some(subject)) => authority != subject,
-            (None, _) | (_, None) => false,
-        };
-        self.self_issued() && !other_key
+        self.points_to(self)
     }
 
     /// Checks the certificate's signature with a key (a SubjectPublicKeyInfo).
@@ -158,6 +183,7 @@ fn read_version(version: Option<Element<'_>>) -> Option<Version> {
     let Some(version) = version else { return Some(Version::V1) };
     match Der::only(version.body, der::INTEGER)?.body {
         [0] => Some(Version::V1),
+        [1] => Some(Version::V2),
         [2] => Some(Version::V3),
         _ => None,
     }
@@ -220,7 +246,11 @@ impl<'a> Extensions<'a> {
         let value = extension.value;
         // id-ce, 2.5.29 (RFC 5280 §4.2.1).
         match extension.id {
-            [0x55, 0x1d, 14] => self.subject_key = Der::only(value, der::OCTET_STRING).map(|id| id.body),
+            [0x55, 0x1d, 14] => {
+                let id = Der::only(value, der::OCTET_STRING).ok_or(Malformed("subjectKeyIdentifier"))?;
+                self.subject_key = Some(id.body);
+                self.refuse_if_critical(&extension);
+            }
             [0x55, 0x1d, 15] => self.key_usage = Some(read_key_usage(value).ok_or(Malformed("keyUsage"))?),
             [0x55, 0x1d, 17] => {
                 self.alternative_names = Some(GeneralName::read_all(value).ok_or(Malformed("subjectAltName"))?);
@@ -231,19 +261,44 @@ impl<'a> Extensions<'a> {
             [0x55, 0x1d, 30] => {
                 self.name_constraints = Some(Constraints::read(value).ok_or(Malformed("nameConstraints"))?);
             }
-            [0x55, 0x1d, 35] => self.authority_key = read_authority_key(value),
+            [0x55, 0x1d, 35] => {
+                let key = read_authority_key(value).ok_or(Malformed("authorityKeyIdentifier"))?;
+                self.authority_key = Some(key);
+                self.refuse_if_critical(&extension);
+            }
             [0x55, 0x1d, 37] => {
                 self.extended_key_usage = Some(read_purposes(value).ok_or(Malformed("extKeyUsage"))?);
             }
             // cRLDistributionPoints and certificatePolicies, as Postfix: revocation is not asked of DANE (RFC 7672 §4),
             // and every policy is acceptable (the initial policy set of RFC 5280 §6.1.1 is any-policy).
-            [0x55, 0x1d, 31 | 32] => {}
-            other if extension.critical => {
-                self.unhandled_critical.get_or_insert_with(|| Oid::new(other.into()).to_id_string());
+            [0x55, 0x1d, 31] => read_distribution_points(value).ok_or(Malformed("cRLDistributionPoints"))?,
+            [0x55, 0x1d, 32] => {}
+            NETSCAPE_TYPE => {
+                self.netscape_type = Some(read_netscape_type(value).ok_or(Malformed("Netscape certificate type"))?);
             }
-            _ => {}
+            // RFC 3820 §3.8 has it critical. Whoever forgot that made a proxy certificate all the same.
+            PROXY_CERT_INFO => self.refuse(PROXY_CERT_INFO),
+            _ => self.refuse_if_critical(&extension),
         }
         Ok(())
+    }
+
+    fn refuse_if_critical(&mut self, extension: &Extension<'_>) {
+        if extension.critical {
+            self.refuse(extension.id);
+        }
+    }
+
+    fn refuse(&mut self, id: &[u8]) {
+        self.unhandled_critical.get_or_insert_with(|| Oid::new(id.into()).to_id_string());
+    }
+}
+
+impl AuthorityKey<'_> {
+    fn fits(&self, issuer: &Certificate<'_>) -> bool {
+        let id = self.id.zip(issuer.extensions.subject_key).is_none_or(|(wanted, found)| wanted == found);
+        let name = self.issuer.as_ref().is_none_or(|wanted| *wanted == issuer.issuer);
+        id && name && self.serial.is_none_or(|wanted| wanted == issuer.serial)
     }
 }
 
@@ -285,7 +340,41 @@ fn read_purposes(value: &[u8]) -> Option<Purposes> {
     Some(purposes)
 }
 
-/// The key identifier alone. A malformed one counts as absent: it only ever helps to tell two keys of one name apart.
-fn read_authority_key(value: &[u8]) -> Option<&[u8]> {
-    Der(Der::only(value, der::SEQUENCE)?.body).optional(0x80).map(|id| id.body)
+/// KeyIdentifier, and the issuer and serial number of the issuer's certificate (RFC 5280 §4.2.1.1).
+fn read_authority_key(value: &[u8]) -> Option<AuthorityKey<'_>> {
+    let mut der = Der(Der::only(value, der::SEQUENCE)?.body);
+    let id = der.optional(0x80).map(|id| id.body);
+    let names = match der.optional(0xa1) {
+        Some(names) => GeneralName::read_list(Der(names.body))?,
+        None => Vec::new(),
+    };
+    let issuer = names.into_iter().find_map(|name| match name {
+        GeneralName::Directory(name) => Some(name),
+        GeneralName::Dns(_) | GeneralName::Other(_) => None,
+    });
+    let serial = der.optional(0x82).map(|serial| serial.body);
+    der.is_empty().then_some(AuthorityKey { id, issuer, serial })
+}
+
+/// Nobody asks what they say, but they must say it (RFC 5280 §4.2.1.13: a name or an issuer for each point).
+fn read_distribution_points(value: &[u8]) -> Option<()> {
+    let mut points = Der(Der::only(value, der::SEQUENCE)?.body);
+    while !points.is_empty() {
+        let mut point = Der(points.take(der::SEQUENCE)?.body);
+        let name = point.optional(0xa0);
+        point.optional(0x81);
+        let issuer = point.optional(0xa2);
+        if !point.is_empty() || (name.is_none() && issuer.is_none()) {
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn read_netscape_type(value: &[u8]) -> Option<NetscapeType> {
+    match Der::only(value, der::BIT_STRING)?.body {
+        [0..=7, bits, ..] if bits & 0b0100_0000 != 0 => Some(NetscapeType::Server),
+        [0..=7, ..] => Some(NetscapeType::Others),
+        _ => None,
+    }
 }

@@ -89,6 +89,7 @@ fn length(octets: &[u8]) -> Option<(usize, usize)> {
 pub(super) struct Fields<'a> {
     /// The explicit version, if there is one.
     pub(super) version: Option<Element<'a>>,
+    pub(super) serial: Element<'a>,
     pub(super) signature: Element<'a>,
     pub(super) issuer: Element<'a>,
     pub(super) validity: Element<'a>,
@@ -102,10 +103,9 @@ impl<'a> Fields<'a> {
     /// Cuts a TBSCertificate's body.
     pub(super) fn read(tbs: &'a [u8]) -> Option<Self> {
         let mut der = Der(tbs);
-        let version = der.optional(0xa0);
-        der.take(INTEGER)?;
         Some(Self {
-            version,
+            version: der.optional(0xa0),
+            serial: der.take(INTEGER)?,
             signature: der.take(SEQUENCE)?,
             issuer: der.take(SEQUENCE)?,
             validity: der.take(SEQUENCE)?,

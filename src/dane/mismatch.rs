@@ -155,6 +155,9 @@ pub enum Defect {
     /// extKeyUsage is there and has no serverAuth.
     #[error("has an extended key usage without serverAuth")]
     ExtendedKeyUsage,
+    /// A Netscape certificate type is there and is not for servers.
+    #[error("has a Netscape certificate type that does not allow servers")]
+    NetscapeType,
     /// A critical extension that is not understood.
     #[error("has the critical extension {0}, which is not understood")]
     CriticalExtension(String),

@@ -161,7 +161,11 @@ impl<'a> GeneralName<'a> {
 
     /// Reads the value of a subjectAltName.
     pub(super) fn read_all(value: &'a [u8]) -> Option<Vec<Self>> {
-        let mut der = Der(Der::only(value, der::SEQUENCE)?.body);
+        Self::read_list(Der(Der::only(value, der::SEQUENCE)?.body))
+    }
+
+    /// Reads GeneralNames without their outer tag.
+    pub(super) fn read_list(mut der: Der<'a>) -> Option<Vec<Self>> {
         let mut names = Vec::new();
         while !der.is_empty() {
             names.push(Self::read(&mut der)?);

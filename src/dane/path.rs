@@ -12,7 +12,7 @@
 
 use rustls_pki_types::UnixTime;
 
-use super::certificate::{BasicConstraints, Certificate, Malformed, Purposes, Signature, Version};
+use super::certificate::{BasicConstraints, Certificate, Malformed, NetscapeType, Purposes, Signature, Version};
 use super::constraints::Position;
 use super::mismatch::{Defect, Holder, Mismatch};
 use super::tlsa::{Matching, Selector, Tlsa, Usage};
@@ -146,7 +146,7 @@ impl<'m, 'a> Search<'m, 'a> {
         None
     }
 
-    /// The authorities that may have issued the top of the path, going by the name.
+    /// The authorities that may have issued the top of the path, going by what it says of its issuer.
     fn issuers(&self) -> Vec<&'m Authority<'a>> {
         let top = self.top();
         // As in OpenSSL, a self-signed certificate is the end of its chain.
@@ -155,7 +155,7 @@ impl<'m, 'a> Search<'m, 'a> {
         }
         let on_path = |authority: &Authority<'_>| self.path.iter().any(|known| std::ptr::eq(*known, authority));
         let known = self.materials.authorities.iter();
-        known.filter(|authority| authority.certificate.subject == top.issuer && !on_path(authority)).collect()
+        known.filter(|authority| top.points_to(&authority.certificate) && !on_path(authority)).collect()
     }
 
     /// Checks one step: whether the authority signed the top of the path, and might.
@@ -247,6 +247,9 @@ pub(super) fn server(leaf: &Certificate<'_>, now: UnixTime) -> Result<(), Mismat
     if extensions.key_usage.is_some_and(|usage| !usage.tls) {
         return defect(Defect::KeyUsage);
     }
+    if extensions.netscape_type == Some(NetscapeType::Others) {
+        return defect(Defect::NetscapeType);
+    }
     Ok(())
 }
 
@@ -264,7 +267,9 @@ fn may_issue(certificate: &Certificate<'_>, between: usize) -> Result<(), Defect
         }
         // RFC 5280 §6.1.4 (k): a v1 certificate cannot say that it is an authority. As a root it is taken for one.
         (None, Version::V1) if certificate.self_signed() => {}
-        (Some(BasicConstraints::EndEntity) | None, Version::V1 | Version::V3) => return Err(Defect::NoAuthority),
+        (Some(BasicConstraints::EndEntity) | None, Version::V1 | Version::V2 | Version::V3) => {
+            return Err(Defect::NoAuthority);
+        }
     }
     if extensions.key_usage.is_some_and(|usage| !usage.certificates) {
         return Err(Defect::KeyUsage);

@@ -56,7 +56,7 @@ pub fn issuer<'c>(leaf: &[u8], others: &'c [CertificateDer<'c>]) -> Option<&'c C
     let leaf = Certificate::read(leaf).ok()?;
     others.iter().filter(|other| other.as_ref() != leaf.der).find(|other| {
         let issuer = Certificate::read(other);
-        issuer.is_ok_and(|issuer| issuer.subject == leaf.issuer && leaf.signed_by(issuer.spki) == Signature::Good)
+        issuer.is_ok_and(|issuer| leaf.points_to(&issuer) && leaf.signed_by(issuer.spki) == Signature::Good)
     })
 }
 

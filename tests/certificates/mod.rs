@@ -137,15 +137,22 @@ pub(crate) fn authority_key(id: u8) -> Vec<u8> {
 pub(crate) struct Spec {
     /// The explicit version field; empty for X.509 v1.
     pub(crate) version: Vec<u8>,
-    pub(crate) serial: u8,
+    /// The octets of the INTEGER.
+    pub(crate) serial: Vec<u8>,
     pub(crate) issuer: Vec<u8>,
     pub(crate) subject: Vec<u8>,
     /// GeneralizedTime.
     pub(crate) not_before: &'static str,
     pub(crate) not_after: &'static str,
+    /// What stands for the two dates, if they are to be something else.
+    pub(crate) validity: Option<Vec<u8>>,
+    /// Unique identifiers and the like, between the key and the extensions.
+    pub(crate) before_extensions: Vec<u8>,
     pub(crate) extensions: Vec<Vec<u8>>,
     /// The signature algorithm's OID, whatever the signature is made with.
     pub(crate) algorithm: Vec<u8>,
+    /// What follows the OID.
+    pub(crate) parameters: Vec<u8>,
     /// The same inside the signed part, if it is to be another one.
     pub(crate) inner_algorithm: Option<Vec<u8>>,
 }
@@ -154,13 +161,16 @@ impl Default for Spec {
     fn default() -> Self {
         Self {
             version: vec![0xa0, 3, 0x02, 1, 2],
-            serial: 1,
+            serial: vec![1],
             issuer: cn("Root"),
             subject: cn("A mail server"),
             not_before: "20200101000000Z",
             not_after: "20500101000000Z",
+            validity: None,
+            before_extensions: vec![],
             extensions: vec![dns_names(&["mx.example.com"])],
             algorithm: ECDSA_SHA256.to_vec(),
+            parameters: vec![],
             inner_algorithm: None,
         }
     }
@@ -179,8 +189,13 @@ impl Spec {
 
     /// The same for any SubjectPublicKeyInfo.
     pub(crate) fn issue_for(&self, spki: &[u8], signer: &KeyPair) -> CertificateDer<'static> {
-        let algorithm = |oid: &[u8]| seq(0x30, &[der(0x06, oid)]);
-        let validity = seq(0x30, &[der(0x18, self.not_before.as_bytes()), der(0x18, self.not_after.as_bytes())]);
+        self.issue_by(spki, |tbs| signer.sign(tbs).unwrap())
+    }
+
+    /// The same, signed by any means.
+    pub(crate) fn issue_by(&self, spki: &[u8], sign: impl FnOnce(&[u8]) -> Vec<u8>) -> CertificateDer<'static> {
+        let algorithm = |oid: &[u8]| seq(0x30, &[der(0x06, oid), self.parameters.clone()]);
+        let dates = seq(0x30, &[der(0x18, self.not_before.as_bytes()), der(0x18, self.not_after.as_bytes())]);
         let extensions = match self.extensions.as_slice() {
             [] => Vec::new(),
             extensions => der(0xa3, &seq(0x30, extensions)),
@@ -189,17 +204,18 @@ impl Spec {
             0x30,
             &[
                 self.version.clone(),
-                der(0x02, &[self.serial]),
+                der(0x02, &self.serial),
                 algorithm(self.inner_algorithm.as_ref().unwrap_or(&self.algorithm)),
                 self.issuer.clone(),
-                validity,
+                self.validity.clone().unwrap_or(dates),
                 self.subject.clone(),
                 spki.to_vec(),
+                self.before_extensions.clone(),
                 extensions,
             ],
         );
         let mut signature = vec![0];
-        signature.extend(signer.sign(&tbs).unwrap());
+        signature.extend(sign(&tbs));
         CertificateDer::from(seq(0x30, &[tbs, algorithm(&self.algorithm), der(0x03, &signature)]))
     }
 }
@@ -234,4 +250,21 @@ pub(crate) fn tlsa(numbers: &str, certificate: &[u8], spki: &[u8]) -> String {
         _ => Sha512::digest(octets).to_vec(),
     };
     format!("{numbers} {}", hex(&data))
+}
+
+/// PEM by hand: openssl makes PEM only of what it can read.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group.iter().fold(0, |bits, &octet| bits << 8 | u32::from(octet)) << (8 * (3 - group.len()));
+            for digit in 0..4 {
+                let value = (bits >> (18 - 6 * digit)) & 63;
+                text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
 }
