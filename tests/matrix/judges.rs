@@ -10,7 +10,7 @@ use danelaw::dane::tlsa::Usable;
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
-use danelaw::tls::{Authentication, Tls, TlsFailure};
+use danelaw::tls::{Authentication, PostQuantum, Tls, TlsFailure};
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,10 +84,12 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-            let mut secured =
-                tokio::time::timeout(Duration::from_secs(20), Tls::new().unwrap().handshake(stream, &policy))
-                    .await
-                    .expect("a handshake in time")?;
+            let mut secured = tokio::time::timeout(
+                Duration::from_secs(20),
+                Tls::new(PostQuantum::Offer).unwrap().handshake(stream, &policy),
+            )
+            .await
+            .expect("a handshake in time")?;
             let Authentication::Verified(found) = secured.protection.authentication() else { panic!() };
             let depth = found.depth;
             // The session has to carry octets both ways.
