@@ -80,6 +80,16 @@ async fn each_outcome_has_its_text_and_its_status() {
 }
 
 #[tokio::test]
+async fn an_ad_bit_of_a_resolver_that_does_not_validate() {
+    // A2, A3: the tree's resolver passes records on and validates nothing; nobody takes its word.
+    let lab = tree().start().await;
+    let (status, text) = resolve(&lab, &["mx.sec.test", "A", "--mode", "trust-ad"], "").await;
+    assert!(status == 3 && text.starts_with("mx.sec.test A: failed\n"), "{status} {text}");
+    assert_eq!(resolve(&lab, &["mx.sec.test", "A", "--mode", "validate"], "").await.0, 0);
+    assert_eq!(resolve(&lab, &["mx.sec.test", "A", "--mode", "trust"], "").await.0, 2);
+}
+
+#[tokio::test]
 async fn many_questions_are_answered_in_their_order() {
     let lab = tree().start().await;
     let input =

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
+use crate::dns::server::Mode;
 use crate::dns::stub::Stub;
 use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
 use crate::name::{Name, NameError};
@@ -47,6 +48,9 @@ pub(super) struct Arguments {
     /// Ask this resolver instead of dns.servers; may be given several times.
     #[arg(long, value_name = "ADDRESS")]
     server: Vec<Server>,
+    /// Go by "validate" or "trust-ad" instead of dns.mode.
+    #[arg(long)]
+    mode: Option<Mode>,
     /// Trust the DNSKEY lines of this file instead of dns.trust_anchor.
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
@@ -57,6 +61,9 @@ impl Arguments {
     fn apply(&self, mut config: Config) -> Config {
         if !self.server.is_empty() {
             config.dns.servers.clone_from(&self.server);
+        }
+        if let Some(mode) = self.mode {
+            config.dns.mode = mode;
         }
         if let Some(file) = &self.trust_anchor {
             config.dns.trust_anchor = Some(file.clone());
@@ -102,6 +109,10 @@ async fn ask(
 ) -> Result<Outcome, Failed> {
     config.check(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
     let dns = run::resolver(config)?;
+    if config.dns.mode == Mode::TrustAd {
+        // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
+        dns.self_test().await;
+    }
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
     let (mut worst, mut out) = (Outcome::Secure, io::stdout().lock());
