@@ -1,0 +1,160 @@
+//! What a lookup costs: validated afresh, on another resolver's word, and from memory; in the lab, whose server signs
+//! each reply when it is asked, on the same cores.
+//!
+//! `cargo bench --bench dns -- --resident` tells instead how much memory the process takes with 100,000 names
+//! remembered; the lab is then a process of its own.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/lab/dns.rs"]
+mod lab;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use danelaw::dns::server::Mode;
+use danelaw::dns::setup::{Memory, Settings};
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Resolver, Security};
+use danelaw::name::Name;
+use lab::{DnsLab, Tree};
+use tokio::runtime::Runtime;
+
+const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// How many names the lab has.
+const NAMES: u64 = 100_000;
+/// How many lookups are on their way at once.
+const TASKS: u64 = 64;
+/// Room for all of them.
+const ALL: Memory = Memory {
+    entries: 200_000,
+    octets: 256 << 20,
+    answers: Duration::from_secs(3600),
+    failures: Duration::from_secs(1),
+};
+
+/// Made once: what a mail session has in its hand is a name already.
+static OWNERS: LazyLock<Vec<Name>> =
+    LazyLock::new(|| (0..NAMES).map(|i| Name::parse(&format!("_25._tcp.mx{i}.bulk.test")).unwrap()).collect());
+
+fn owner(number: u64) -> &'static Name {
+    &OWNERS[(number % NAMES) as usize]
+}
+
+fn tree() -> Tree {
+    let tree = Tree::new().vouches().secure("bulk.test");
+    (0..NAMES).fold(tree, |tree, i| tree.tlsa(&format!("mx{i}.bulk.test"), 25, EE))
+}
+
+fn settings(address: SocketAddr, anchors: PathBuf) -> Settings {
+    Settings { servers: vec![address.into()], trust_anchor: Some(anchors), ..Settings::default() }
+}
+
+/// Looks up so many names, beginning with this one, in many tasks at once.
+async fn look_up(stub: &Stub, first: u64, count: u64) {
+    let tasks = (0..TASKS).map(|task| {
+        let stub = stub.clone();
+        tokio::spawn(async move {
+            for number in (task..count).step_by(TASKS as usize) {
+                let found = stub.tlsa(owner(first + number)).await.unwrap();
+                assert_eq!((found.end, found.answer.records().len()), (Security::Secure, 1));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
+fn bench(criterion: &mut Criterion, lab: &DnsLab, runtime: &Runtime) {
+    let _inside = runtime.enter();
+    let with = |mode, memory| {
+        let stub = Stub::new(&Settings { mode, memory, ..settings(lab.addr, lab.anchor_file.clone()) }).unwrap();
+        runtime.block_on(stub.self_test());
+        stub
+    };
+    let mut group = criterion.benchmark_group("dns");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let mut next = 0;
+    for (name, mode) in [("cold, validated", Mode::Validate), ("cold, on another's word", Mode::TrustAd)] {
+        let stub = with(mode, Memory::NONE);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let begin = Instant::now();
+                runtime.block_on(look_up(&stub, next, count));
+                next += count;
+                begin.elapsed()
+            });
+        });
+    }
+    let stub = with(Mode::Validate, ALL);
+    runtime.block_on(look_up(&stub, 0, 1000));
+    group.bench_function("remembered", |bencher| {
+        bencher.iter_custom(|count| {
+            let begin = Instant::now();
+            // The same thousand names over and over.
+            runtime.block_on(async {
+                for done in (0..count).step_by(1000) {
+                    look_up(&stub, 0, 1000.min(count - done)).await;
+                }
+            });
+            begin.elapsed()
+        });
+    });
+    group.finish();
+}
+
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+}
+
+/// Serves the tree until nobody reads any more.
+fn serve(runtime: &Runtime) {
+    let lab = runtime.block_on(tree().start());
+    println!("{} {}", lab.addr, lab.anchor_file.display());
+    std::io::stdout().flush().unwrap();
+    let _ = std::io::stdin().lines().next();
+}
+
+fn measure(runtime: &Runtime) {
+    let myself = std::env::current_exe().unwrap();
+    let mut server = Command::new(myself).arg("--serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (address, anchors) = line.trim().split_once(' ').unwrap();
+    let _inside = runtime.enter();
+    let settings = settings(address.parse().unwrap(), anchors.into());
+    let stub = Stub::new(&Settings { memory: ALL, ..settings }).unwrap();
+    runtime.block_on(look_up(&stub, 0, 1000));
+    assert_eq!(OWNERS.len() as u64, NAMES);
+    println!("{} with 1,000 names", resident());
+    let begin = Instant::now();
+    runtime.block_on(look_up(&stub, 1000, NAMES - 1000));
+    println!("{} with {NAMES} names, after {:?}", resident(), begin.elapsed());
+    let begin = Instant::now();
+    runtime.block_on(look_up(&stub, 0, NAMES));
+    println!("{} once more from memory, after {:?}", resident(), begin.elapsed());
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
+
+fn main() {
+    let runtime = Runtime::new().unwrap();
+    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
+    if asked("--serve") {
+        return serve(&runtime);
+    }
+    if asked("--resident") {
+        return measure(&runtime);
+    }
+    let lab = runtime.block_on(tree().start());
+    let mut criterion = Criterion::default().configure_from_args();
+    bench(&mut criterion, &lab, &runtime);
+    criterion.final_summary();
+}
