@@ -20,6 +20,8 @@ const PURE: &[&str] = &[
     "dns/canonical",
     "dns/reply",
     "dns/denial",
+    "dns/law",
+    "dns/model",
     "dns/cache",
     "dns/server",
     "dns/answers",

@@ -116,6 +116,16 @@ async fn a1_secure_insecure_and_bogus_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a17_every_question_asks_for_dnssec_and_for_checking() {
+    let lab = tree().start().await;
+    for owner in [OWNER, "_25._tcp.mx.plain.test", "_25._tcp.nothing.hashed.test"] {
+        tlsa(&lab, owner).await.unwrap();
+    }
+    assert!(lab.was_asked("sec.test", "DNSKEY") && lab.was_asked("plain.test", "DS"));
+    assert_eq!(lab.careless(), [] as [&str; 0]);
+}
+
+#[tokio::test]
 async fn the_records_come_out_whole() {
     let lab = tree().mx("sec.test", 0, ".").aaaa("mx.sec.test", "2001:db8::1").start().await;
     let mx = resolver(&lab).mx(&name("sec.test")).await.unwrap();

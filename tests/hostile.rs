@@ -21,6 +21,7 @@ use danelaw::dns::{Answer, Security};
 use danelaw::name::Name;
 use futures_util::StreamExt;
 use hickory_resolver::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
 use hickory_resolver::proto::rr::{DNSClass, Record, RecordType};
 use lab::{DnsLab, Fault, Tree};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,7 +133,7 @@ fn both(first: Fault, second: Fault) -> Fault {
     Fault::All(vec![first, second])
 }
 
-/// Rows A7, A8, A13, A22, A23, A-40, A-41, A-45, A-46, A-49 and A-53 on the way to TLSA records.
+/// Rows A7, A8, A13, A20, A22, A23, A-40, A-41, A-45, A-46, A-49 and A-53 on the way to TLSA records.
 fn cases() -> Vec<Case> {
     let secure = Both("secure answer");
     vec![
@@ -247,6 +248,9 @@ fn cases() -> Vec<Case> {
             both(Empty, tampered(|reply| reply.metadata.truncation = true)),
             Failed,
         ),
+        // A20: what a resolver adds about errors explains, and decides nothing.
+        case("an extended error beside the records", tampered(extended_error), secure),
+        case("an extended error beside nothing", both(Denial(NONE, "sec.test"), tampered(extended_error)), Failed),
         case("dropped", Dropped, Failed),
         case("SERVFAIL", Rcode(ResponseCode::ServFail), Failed),
         case("REFUSED", Rcode(ResponseCode::Refused), Failed),
@@ -317,6 +321,11 @@ fn additional(reply: &mut Message) {
     let mut forged = reply.answers[0].clone();
     forged.name = hickory_resolver::proto::rr::Name::from_ascii("mx.sec.test.").unwrap();
     reply.additionals.push(forged);
+}
+
+/// "DNSSEC Bogus" (RFC 8914 §4.7).
+fn extended_error(reply: &mut Message) {
+    reply.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Unknown(15, vec![0, 6]));
 }
 
 fn delegate(reply: &mut Message) {

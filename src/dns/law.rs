@@ -243,13 +243,22 @@ impl Attack<'_> {
     fn reply(&mut self, asked: &CanonicalName) -> Reply {
         let flags = self.next();
         let (answers, authorities) = (usize::from(flags >> 2 & 3), usize::from(flags >> 4 & 7));
+        // Often all that a zone has to deny with, which chance would seldom put together.
+        let chain = if flags & 0x80 == 0 { Vec::new() } else { self.chain() };
         Reply {
             rcode: if flags & 1 == 0 { Rcode::NoError } else { Rcode::NxDomain },
             verdict: if flags & 2 == 0 { LibraryVerdict::Accepted } else { LibraryVerdict::Rejected },
             answers: (0..answers).map(|_| self.set(asked)).collect(),
-            authorities: (0..authorities).map(|_| self.set(asked)).collect(),
+            authorities: (0..authorities).map(|_| self.set(asked)).chain(chain).collect(),
             ttl: Duration::ZERO,
         }
+    }
+
+    /// Every denial record of one zone.
+    fn chain(&mut self) -> Vec<RrSet> {
+        let zone = usize::from(self.next()) % self.world.zones.len();
+        let (zone, denies) = &self.world.zones[zone];
+        signed(zone, *denies).into_iter().filter(|set| [Rtype::NSEC, Rtype::NSEC3].contains(&set.rtype)).collect()
     }
 
     /// A set of the attacker's choice: genuine, made from a wildcard, or forged.

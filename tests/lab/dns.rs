@@ -259,6 +259,11 @@ impl DnsLab {
         self.server.asked.lock().unwrap().clone()
     }
 
+    /// Every question that came without DO or with CD.
+    pub(crate) fn careless(&self) -> Vec<String> {
+        self.server.careless.lock().unwrap().clone()
+    }
+
     /// Whether a question came.
     pub(crate) fn was_asked(&self, owner: &str, rtype: &str) -> bool {
         let (owner, rtype) = question(owner, rtype);
@@ -296,6 +301,8 @@ struct Server {
     /// The zones that are signed and delegated as such from the root down, if the server vouches for them.
     vouched: BTreeSet<Name>,
     asked: Mutex<Vec<String>>,
+    /// Questions without DO, or with CD.
+    careless: Mutex<Vec<String>>,
 }
 
 impl Server {
@@ -326,6 +333,7 @@ impl Server {
             ttl: tree.ttl,
             vouched,
             asked: Mutex::default(),
+            careless: Mutex::default(),
         }
     }
 
@@ -334,6 +342,10 @@ impl Server {
         let query = request.queries.first()?.clone();
         let owner = query.name().to_lowercase();
         let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
+        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        if !dnssec_ok || request.metadata.checking_disabled {
+            self.careless.lock().unwrap().push(asked.clone());
+        }
         self.asked.lock().unwrap().push(asked);
         let mut reply = self.genuine(&owner, query.query_type());
         for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
