@@ -21,7 +21,8 @@
 //! 2. The first RCPT of a transaction decides where the mail goes, so that the client hears of trouble before it has
 //!    sent a byte of the message. [`upstream::Connector::connect`] asks the [`dns`] for the domain's MX records and
 //!    [`mx`] orders them. For each exchange in turn: its addresses; the TLSA records, where the address is secure;
-//!    which of them are usable ([`dane::tlsa`]); and by the one table in [`policy`], what a session must prove at the level that [`rules`] give the domain.
+//!    which of them are usable ([`dane::tlsa`]); and by the one table in [`policy`], what a session must prove at the
+//!    level that [`rules`] give the domain.
 //! 3. [`upstream::open`] dials, greets and says STARTTLS; [`tls`] shakes hands, and [`dane::verify`] judges the
 //!    certificate chain. Only a session that has met its policy becomes a [`upstream::ready::Ready`], and only on that
 //!    can MAIL be said. Whatever fails is a [`refusal`]: the next exchange is tried, and if none is left, the client is
