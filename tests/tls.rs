@@ -310,6 +310,12 @@ async fn nothing_is_resumed() {
             assert_eq!(secured.stream.read_u8().await.unwrap(), 7);
             assert_eq!(server.await.unwrap(), Some(rustls::HandshakeKind::Full));
         }
+        // A-23, F21: a TLSA roll is seen by the very next session, whatever the one before has proven.
+        let rolled = dane(&[tlsa("3 1 1", &chain[0], &key().subject_public_key_info())]);
+        let (ours, theirs) = duplex(64 * 1024);
+        let acceptor = TlsAcceptor::from(Arc::clone(&config));
+        tokio::spawn(async move { acceptor.accept(theirs).await.map(drop) });
+        assert_eq!(tls.handshake(ours, &rolled).await.unwrap_err().label(), "tlsa-mismatch");
     }
 }
 
