@@ -482,9 +482,41 @@ async fn the_remote_breaks() {
         assert!(client.command("RSET").await.starts_with("250 "));
         assert!(client.command("NOOP").await.starts_with("250 "));
     }
-    // L12: a complete answer stands, even without close_notify.
     let lab = Scenario::new().mx(|mx| mx.end = Act::SayAndClose("250 2.0.0 ok\r\n".into())).start().await;
     assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+}
+
+#[tokio::test]
+async fn the_answer_is_cut_off() {
+    // A-32, G8, L12: the connection is cut at every octet, without a close_notify. A complete answer stands all the same.
+    for answer in ["250 2.0.0 ok\r\n", "250-2.0.0 o\r\n250 k\r\n"] {
+        for cut in 0..=answer.len() {
+            let lab = Scenario::new().mx(|mx| mx.end = Act::SayAndCut(answer[..cut].into())).start().await;
+            let answers = lab.send().await;
+            let expected = if cut == answer.len() { "250" } else { "451 4.4.2 " };
+            assert!(answers.last().starts_with(expected), "{:?}: {answers:?}", &answer[..cut]);
+        }
+    }
+    // what comes in the clear behind the close_notify is nobody's answer.
+    let lab = Scenario::new().mx(|mx| mx.end = Act::CloseAndSayInClear("250 2.0.0 ok\r\n".into())).start().await;
+    assert!(lab.send().await.last().starts_with("451 4.4.2 "));
+    // G8, RFC 8446 §6.1: our own sessions end with one.
+    let lab = Scenario::new().start().await;
+    let mut client = lab.client().await;
+    client.send(&["b@example.test"], MESSAGE).await;
+    client.command("QUIT").await;
+    wait_for(|| lab.mx().closed() == 1).await;
+}
+
+#[tokio::test]
+async fn starttls_under_tls() {
+    // A-10, H7: an offer that nobody takes up.
+    let lab = delivered(Scenario::new().mx(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 STARTTLS")), 0).await;
+    assert!(!lab.mx().tls().iter().any(|line| line.starts_with("STARTTLS")), "{:?}", lab.mx().tls());
+    // A-07, H13: nor do we offer any to the client.
+    let mut client = lab.client().await;
+    assert!(!client.command("EHLO client.test").await.contains("STARTTLS"));
+    assert!(client.command("STARTTLS").await.starts_with('5'));
 }
 
 #[tokio::test]

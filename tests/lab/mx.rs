@@ -23,6 +23,10 @@ pub(crate) enum Act {
     Close,
     /// Says this, then closes the connection.
     SayAndClose(String),
+    /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
+    SayAndCut(String),
+    /// Closes TLS, then says this in the clear on the same connection.
+    CloseAndSayInClear(String),
 }
 
 /// Says one line.
@@ -66,6 +70,7 @@ struct Record {
     messages: Vec<Vec<u8>>,
     server_names: Vec<Option<String>>,
     cut: usize,
+    closed: usize,
 }
 
 impl Seen {
@@ -97,6 +102,11 @@ impl Seen {
     /// Messages that began and never ended.
     pub(crate) fn cut(&self) -> usize {
         self.0.lock().unwrap().cut
+    }
+
+    /// Sessions that ended with QUIT and a close_notify.
+    pub(crate) fn closed(&self) -> usize {
+        self.0.lock().unwrap().closed
     }
 
     /// Whether any mail command was seen at all, in the clear or not.
@@ -177,8 +187,15 @@ struct Session {
     seen: Arc<Seen>,
 }
 
-/// The connection is over.
-struct Over;
+/// The connection is over, and what happens below TLS then.
+enum Over {
+    /// close_notify.
+    Closed,
+    /// Nothing.
+    Cut,
+    /// close_notify, and these words in the clear.
+    SaysInClear(String),
+}
 
 impl Session {
     async fn run(self, mut stream: TcpStream) {
@@ -199,12 +216,19 @@ impl Session {
                         act(stream, instead).await?;
                         // Whatever the client makes of it, what it says is read, so that its bytes do not reset us.
                         let mut sink = [0; 1024];
-                        while stream.read(&mut sink).await.map_err(|_| Over)? > 0 {}
-                        return Err(Over);
+                        while stream.read(&mut sink).await.map_err(|_| Over::Closed)? > 0 {}
+                        return Err(Over::Closed);
                     }
-                    let mut tls = self.mx.tls(&self.seen).accept(stream).await.map_err(|_| Over)?;
+                    let mut tls = self.mx.tls(&self.seen).accept(stream).await.map_err(|_| Over::Closed)?;
                     let ended = self.secured(&mut tls).await;
-                    let _ = tls.shutdown().await;
+                    match &ended {
+                        Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
+                        Err(Over::Cut) => {}
+                        Err(Over::SaysInClear(text)) => {
+                            let _ = tls.shutdown().await;
+                            let _ = tls.get_mut().0.write_all(text.as_bytes()).await;
+                        }
+                    }
                     return ended;
                 }
                 _ => self.mail_command(stream, &line, &mut recipients).await?,
@@ -246,7 +270,11 @@ impl Session {
             }
             "QUIT" => {
                 act(stream, &self.mx.quit).await?;
-                Err(Over)
+                // Without a close_notify this is an error.
+                if let Ok(0) = stream.read(&mut [0]).await {
+                    self.seen.0.lock().unwrap().closed += 1;
+                }
+                Err(Over::Closed)
             }
             _ => act(stream, &say("500 5.5.1 what?")).await,
         }
@@ -261,17 +289,17 @@ impl Session {
                     stored.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
                     stored.extend_from_slice(b"\r\n");
                 }
-                Err(Over) => {
+                Err(over) => {
                     self.seen.0.lock().unwrap().cut += 1;
-                    return Err(Over);
+                    return Err(over);
                 }
             }
             if let (Some(amid), false) = (&self.mx.amid_message, stored.is_empty()) {
                 act(stream, amid).await?;
                 // Said once; the rest of the message is read all the same.
                 let mut sink = vec![0; 65536];
-                while stream.read(&mut sink).await.map_err(|_| Over)? > 0 {}
-                return Err(Over);
+                while stream.read(&mut sink).await.map_err(|_| Over::Closed)? > 0 {}
+                return Err(Over::Closed);
             }
         }
         self.seen.0.lock().unwrap().messages.push(stored);
@@ -280,15 +308,17 @@ impl Session {
 }
 
 async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Over> {
-    let (text, over) = match act {
-        Act::Say(text) => (text.as_str(), false),
-        Act::SayAndClose(text) => (text.as_str(), true),
-        Act::Close => return Err(Over),
+    let (text, then) = match act {
+        Act::Say(text) => (text.as_str(), Ok(())),
+        Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
+        Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
+        Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
+        Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,
     };
-    stream.write_all(text.as_bytes()).await.map_err(|_| Over)?;
-    stream.flush().await.map_err(|_| Over)?;
-    if over { Err(Over) } else { Ok(()) }
+    stream.write_all(text.as_bytes()).await.map_err(|_| Over::Closed)?;
+    stream.flush().await.map_err(|_| Over::Closed)?;
+    then
 }
 
 async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Over> {
@@ -299,7 +329,7 @@ async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Over> {
 async fn line_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Over> {
     let mut line = Vec::new();
     loop {
-        line.push(stream.read_u8().await.map_err(|_| Over)?);
+        line.push(stream.read_u8().await.map_err(|_| Over::Closed)?);
         if let Some(text) = line.strip_suffix(b"\r\n") {
             return Ok(text.to_vec());
         }
