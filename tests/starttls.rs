@@ -2,7 +2,7 @@
 //! plaintext taken for something said under TLS (RFC 3207; rows H and ).
 
 // A test that cannot go on may panic.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod lab;
 
