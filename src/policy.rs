@@ -196,9 +196,9 @@ mod tests {
 
     fn route(security: Security) -> Route {
         let records = vec![Mx { preference: 10, target: MxTarget::Host(name("mx.example")) }];
-        let alias = crate::dns::Alias { owner: name("example"), target: name("expanded.example"), security };
-        let lookup =
-            Lookup { asked: name("example"), aliases: vec![alias], end: security, answer: Answer::Records(records) };
+        let alias = |owner, target| crate::dns::Alias { owner: name(owner), target: name(target), security };
+        let aliases = vec![alias("example", "between.example"), alias("between.example", "expanded.example")];
+        let lookup = Lookup { asked: name("example"), aliases, end: security, answer: Answer::Records(records) };
         mx::route(&lookup, Here { names: &[], seed: 0 }).unwrap()
     }
 
@@ -279,7 +279,8 @@ mod tests {
         };
         let dane = Level::Dane(InsecureMx::Dane);
         let all = [name("mx.example"), name("example"), name("expanded.example")];
-        // F6, F7: the base domain first, then the next-hop domain and what it expands to.
+        // R1, R2, F6, F7: the base domain first, then the next-hop domain and what it expands to; never a name in
+        // between.
         assert_eq!(decided(&dane, Security::Secure), all);
         // F8: over an insecure MX the host's own name alone.
         assert_eq!(decided(&dane, Security::Insecure), [name("mx.example")]);

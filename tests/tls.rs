@@ -409,6 +409,80 @@ async fn the_client_hello() {
     }
 }
 
+/// A-24, F5, G4, G5, G6, G13: the octets of the ClientHello, for what rustls' own reading of it does not show.
+#[tokio::test]
+async fn the_client_hello_octet_by_octet() {
+    let (ours, mut theirs) = duplex(64 * 1024);
+    let hello = tokio::spawn(async move {
+        let mut record = vec![0; 5];
+        theirs.read_exact(&mut record).await.unwrap();
+        let mut body = vec![0; usize::from(u16::from_be_bytes([record[3], record[4]]))];
+        theirs.read_exact(&mut body).await.unwrap();
+        assert_eq!((record[0], body[0]), (22, 1), "a handshake record with a ClientHello");
+        body
+    });
+    let _ = Tls::new(PostQuantum::Offer).unwrap().handshake(ours, &encrypt()).await.unwrap_err();
+    let hello = hello.await.unwrap();
+    // Type, length, version and random; then the session id, the suites, the compression methods and the extensions.
+    let mut rest = &hello[4 + 2 + 32..];
+    let mut vector = |length_octets: usize| {
+        let length = rest[..length_octets].iter().fold(0, |length, &octet| length << 8 | usize::from(octet));
+        let (vector, after) = rest[length_octets..].split_at(length);
+        rest = after;
+        vector.to_vec()
+    };
+    let (_session, suites, compression) = (vector(1), vector(2), vector(1));
+    let mut extensions = std::collections::BTreeMap::new();
+    let block = vector(2);
+    let mut block = block.as_slice();
+    while let [kind_high, kind_low, high, low, after @ ..] = block {
+        let (value, after) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        extensions.insert(u16::from_be_bytes([*kind_high, *kind_low]), value.to_vec());
+        block = after;
+    }
+    assert_eq!(compression, [0], "no compression");
+    // TLS 1.3 and 1.2, and no other.
+    assert_eq!(extensions[&43], [4, 3, 4, 3, 3]);
+    for (kind, what) in [
+        (16, "ALPN"),
+        (19, "client_certificate_type"),
+        (20, "server_certificate_type"),
+        (27, "compress_certificate"),
+        (41, "pre_shared_key"),
+        (42, "early_data"),
+    ] {
+        assert!(!extensions.contains_key(&kind), "{what}");
+    }
+    // An anonymous, static, CBC, RC4 or NULL suite has none of these numbers: TLS 1.3, ECDHE with GCM or ChaCha20, SCSV.
+    let modern = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9, 0x00ff];
+    let (suites, []) = suites.as_chunks::<2>() else { panic!("whole suites") };
+    assert!(suites.iter().all(|&suite| modern.contains(&u16::from_be_bytes(suite))), "{suites:?}");
+}
+
+/// H9: the server is told why by an alert of the right name.
+#[tokio::test]
+async fn honest_alerts() {
+    let named = Spec { extensions: vec![certificates::dns_names(&["evil.example"])], ..Spec::default() };
+    let expired = Spec { not_after: "20210101000000Z", ..Spec::default() };
+    let client = Spec { extensions: vec![certificates::purposes(&[certificates::CLIENT_AUTH])], ..Spec::default() };
+    for (leaf, own_anchor, alert) in [
+        (named, true, "BadCertificate"),
+        (expired, true, "CertificateExpired"),
+        (client, true, "UnknownCA"),
+        (Spec::default(), false, "AccessDenied"),
+    ] {
+        let (chain, [own, _, root]) = chain(leaf);
+        let anchor = if own_anchor { root.subject_public_key_info() } else { vec![] };
+        let policy = dane(&[tlsa("2 1 1", b"", &anchor)]);
+        let (ours, theirs) = duplex(64 * 1024);
+        let config = Arc::new(server(&TLS12, &chain, &own));
+        let server = tokio::spawn(async move { TlsAcceptor::from(config).accept(theirs).await.map(drop) });
+        Tls::new(PostQuantum::Offer).unwrap().handshake(ours, &policy).await.unwrap_err();
+        let heard = server.await.unwrap().unwrap_err().to_string();
+        assert!(heard.contains(alert), "{heard}");
+    }
+}
+
 /// G11: a server that asks for a client certificate gets none, and that is that.
 #[tokio::test]
 async fn a_certificate_request_is_answered_with_none() {
