@@ -282,6 +282,11 @@ mod tests {
         // R1, R2, F6, F7: the base domain first, then the next-hop domain and what it expands to; never a name in
         // between.
         assert_eq!(decided(&dane, Security::Secure), all);
+        // F9: without MX records the domain is the host; expanded, it comes first, and the domain itself second.
+        let expanded = Usable::new(name("expanded.example"), vec![pin()]).unwrap();
+        let found = Associations::Usable(expanded);
+        let policy = decide(&route(Security::Secure), &host(Security::Secure), found, &dane).unwrap();
+        assert_eq!(policy.expectation().unwrap().references.names(), [name("expanded.example"), name("example")]);
         // F8: over an insecure MX the host's own name alone.
         assert_eq!(decided(&dane, Security::Insecure), [name("mx.example")]);
         // Pins are for the domain; an insecure MX does not choose whose certificate will do.

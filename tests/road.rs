@@ -63,7 +63,7 @@ async fn happy_path() {
     let (ours, rest) = stored.split_once("From: ").unwrap();
     assert!(ours.starts_with("Received: from client.test ([127.0.0.1])\r\n\tby danelaw.test (danelaw) with ESMTP id "));
     assert_eq!(format!("From: {rest}").as_bytes(), MESSAGE);
-    // G1: SNI is the TLSA base domain; H6: EHLO first under TLS, with the client's own name.
+    // G1, G2: SNI is the TLSA base domain, and the server need not look at it: this one has one certificate for all; H6: EHLO first under TLS, with the client's own name.
     assert_eq!(lab.mx().server_names(), [Some("mx1.example.test".to_owned())]);
     assert_eq!(
         lab.mx().tls()[..4],
