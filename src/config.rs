@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use crate::dane::agility::Digests;
 use crate::name::Name;
 use crate::policy::{InsecureMx, Level};
 use crate::smtp::data::BareNewlines;
@@ -112,6 +113,9 @@ pub struct Tls {
     /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
     /// ask).
     pub insecure_mx: InsecureMx,
+    /// The digests in TLSA records that count, strongest first: of several of one thing only the strongest does
+    /// (RFC 7671 §9). "sha256" must be among them, since most domains publish nothing else.
+    pub digests: Digests,
 }
 
 /// Bounds.
@@ -384,6 +388,7 @@ mod tests {
         let config = with("").unwrap();
         assert_eq!(config.listener[0].address.to_string(), "127.0.0.1:10025");
         assert_eq!((config.tls.level, config.tls.insecure_mx), (Level::Dane, InsecureMx::Dane));
+        assert_eq!(config.tls.digests, Digests::default());
         assert!(config.dns.servers.is_empty() && config.dns.trust_anchor.is_none() && config.hostname.is_none());
         // K7: a client that waits five minutes hears from us before.
         assert!(config.timeouts.route + Duration::from_secs(30) < Duration::from_secs(300));

@@ -153,6 +153,7 @@ pub fn decide(route: &Route, host: &Host, associations: Associations, rule: Rule
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dane::agility::Digests;
     use crate::dane::tlsa::{self, Usable};
     use crate::dns::RawTlsa;
     use crate::dns::{Answer, Lookup, Mx, MxTarget};
@@ -184,10 +185,11 @@ mod tests {
 
     /// The records a cell of the TLSA column speaks of.
     fn found(cell: &str) -> Associations {
+        let associations = |records: &[RawTlsa]| tlsa::associations(name("mx.example"), records, &Digests::default());
         let record = |usage: u8| RawTlsa([vec![usage, 1, 1], vec![7; 32]].concat());
         match cell {
-            "some usable" => tlsa::associations(name("mx.example"), &[record(3), record(0)]),
-            "only unusable" => tlsa::associations(name("mx.example"), &[record(0)]),
+            "some usable" => associations(&[record(3), record(0)]),
+            "only unusable" => associations(&[record(0)]),
             "none or insecure" => Associations::None(NoDane::NoTlsa),
             "not asked" => Associations::None(NoDane::InsecureAddress),
             other => panic!("{other}"),
@@ -248,6 +250,13 @@ mod tests {
         // R1, R2, F6, F7: the base domain first, then the next-hop domain and what it expands to;
         // never a name in between.
         assert_eq!(decided(Security::Secure), [name("mx.example"), name("example"), name("expanded.example")]);
+        // F9: without an MX, and the base domain found by way of an alias, the domain itself is the second name.
+        let lookup = Lookup { asked: name("example"), aliases: vec![], end: Security::Secure, answer: Answer::NoData };
+        let implicit = mx::route(&lookup, Here { names: &[], seed: 0 }).unwrap();
+        let rule = Rule { level: Level::Dane, insecure_mx: InsecureMx::Dane };
+        let host = Host { name: name("example"), ..host(Security::Secure) };
+        let policy = decide(&implicit, &host, Associations::Usable(usable().unwrap()), rule).unwrap();
+        assert_eq!(policy.expectation().unwrap().references.names(), [name("mx.example"), name("example")]);
         // F8: over an insecure MX the host's own name alone.
         assert_eq!(decided(Security::Insecure), [name("mx.example")]);
     }

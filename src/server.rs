@@ -69,6 +69,7 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         dns,
         tls: Tls::new()?,
         rule: Rule { level: config.tls.level, insecure_mx: config.tls.insecure_mx },
+        digests: config.tls.digests.clone(),
         dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
         port: config.remote.port,
         max_addresses: config.remote.addresses,
