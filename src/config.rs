@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use time::Date;
 
+use crate::dane::agility::Digests;
 use crate::dns::server::Mode;
 use crate::name::Name;
 use crate::policy::InsecureMx;
@@ -146,6 +147,9 @@ pub struct Tls {
     pub insecure_mx: InsecureMx,
     /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
     pub post_quantum: bool,
+    /// The digests in TLSA records that count, strongest first: of several of one thing only the strongest does
+    /// (RFC 7671 §9). "sha256" must be among them, since most domains publish nothing else.
+    pub digests: Digests,
 }
 
 /// The levels that may hold for every domain.
@@ -316,6 +320,7 @@ mod tests {
         let config = with("").unwrap();
         assert_eq!(config.listener[0].address.to_string(), "127.0.0.1:10025");
         assert_eq!((config.tls.level, config.tls.insecure_mx), (DefaultLevel::Dane, InsecureMx::Dane));
+        assert_eq!(config.tls.digests, Digests::default());
         assert!(config.dns.servers.is_empty() && config.dns.trust_anchor.is_none() && config.hostname.is_none());
         // K7: a client that waits five minutes hears from us before.
         assert!(config.timeouts.route + Duration::from_secs(30) < Duration::from_secs(300));

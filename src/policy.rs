@@ -185,6 +185,7 @@ fn pinned(route: &Route, usable: Usable) -> Expectation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dane::agility::Digests;
     use crate::dane::tlsa::{self, Usable};
     use crate::dns::RawTlsa;
     use crate::dns::{Answer, Lookup, Mx, MxTarget};
@@ -216,10 +217,11 @@ mod tests {
 
     /// The records a cell of the TLSA column speaks of.
     fn found(cell: &str) -> Associations {
+        let associations = |records: &[RawTlsa]| tlsa::associations(name("mx.example"), records, &Digests::default());
         let record = |usage: u8| RawTlsa([vec![usage, 1, 1], vec![7; 32]].concat());
         match cell {
-            "some usable" => tlsa::associations(name("mx.example"), &[record(3), record(0)]),
-            "only unusable" => tlsa::associations(name("mx.example"), &[record(0)]),
+            "some usable" => associations(&[record(3), record(0)]),
+            "only unusable" => associations(&[record(0)]),
             "none or insecure" => Associations::None(NoDane::NoTlsa),
             "not asked" => Associations::None(NoDane::InsecureAddress),
             other => panic!("{other}"),

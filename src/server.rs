@@ -81,6 +81,7 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
     let connector = Connector {
         dns,
         tls: Tls::new(post_quantum)?,
+        digests: config.tls.digests.clone(),
         dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
         port: config.remote.port,
         max_addresses: config.remote.addresses,

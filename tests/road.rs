@@ -90,6 +90,52 @@ async fn every_kind_of_record_that_matches() {
 }
 
 #[tokio::test]
+async fn digests_by_setting() {
+    // E4, E7, E8, A-28: the weaker digest is right and the stronger is wrong; which is which is a setting.
+    let scenario = || {
+        Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
+            let (right, wrong) = (mx.identity.record("3 1 1"), Identity::for_name("other").record("3 1 2"));
+            let tree = tree.mx("example.test", 10, "mx1.example.test");
+            (mx, tree.tlsa("mx1.example.test", port, &right).tlsa("mx1.example.test", port, &wrong))
+        })
+    };
+    refused(scenario(), "451 4.7.5 mx1.example.test[127.0.0.1]: the server could not be verified").await;
+    for digests in ["['sha256', 'sha512']", "['sha256']"] {
+        delivered(scenario().set(&format!("tls.digests = {digests}")), 0).await;
+    }
+    // E4, B2: with nothing but a disabled digest TLS is mandatory, and nobody is verified.
+    let disabled = |ehlo: &'static str| {
+        Scenario::with_domain(|tree, _| tree)
+            .host("mx1.example.test", |mut mx, tree, port| {
+                mx.ehlo = say(ehlo);
+                let wrong = Identity::for_name("other").record("3 1 2");
+                (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &wrong))
+            })
+            .set("tls.digests = ['sha256']")
+    };
+    delivered(disabled("250-mx\r\n250 STARTTLS"), 0).await;
+    refused(disabled("250 mx"), "451 4.7.4 ").await;
+    refused(disabled("250-mx\r\n250 STARTTLS").set("tls.level = 'dane-only'"), "451 4.7.5 ").await;
+}
+
+#[tokio::test]
+async fn many_large_records() {
+    // E9, E10, A22: thirty certificates in full, 40 KB over TCP, and the server's own is one of them.
+    let names: Vec<String> = (0..60).map(|index| format!("host{index}.example.test")).collect();
+    let scenario = Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, mut tree, port| {
+        for _ in 0..29 {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let other = rcgen::CertificateParams::new(names.clone()).unwrap().self_signed(&key).unwrap();
+            let hex: String = other.der().iter().map(|octet| format!("{octet:02x}")).collect();
+            tree = tree.tlsa("mx1.example.test", port, &format!("3 0 0 {hex}"));
+        }
+        let right = mx.identity.record("3 0 0");
+        (mx, tree.tlsa("mx1.example.test", port, &right).mx("example.test", 10, "mx1.example.test"))
+    });
+    delivered(scenario, 0).await;
+}
+
+#[tokio::test]
 async fn starttls_is_not_offered_or_refused() {
     let stripped = |scenario: Scenario| scenario.mx(|mx| mx.ehlo = say("250-mx\r\n250 PIPELINING"));
     // A-01, B5: stripped. H10.

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use danelaw::dane::agility::Digests;
 use danelaw::dane::publish::{self, Source};
 use danelaw::dane::tlsa::{self, Associations, Form, Matching, Selector, Tlsa, Usage};
 use danelaw::dane::verify::{Expectation, Match, References, verify};
@@ -79,7 +80,7 @@ impl Verdict {
 
 fn judge(chain: &[CertificateDer<'_>], records: &[RawTlsa]) -> Verdict {
     let name = Name::parse("mx.example.com").expect("a name");
-    let Associations::Usable(usable) = tlsa::associations(name.clone(), records) else { return Verdict::NoDane };
+    let Associations::Usable(usable) = tlsa::associations(name.clone(), records, &Digests::default()) else { return Verdict::NoDane };
     let expected = Expectation { usable, references: References::new(name, []) };
     // 2026-11-21.
     match verify(chain, &expected, UnixTime::since_unix_epoch(Duration::from_secs(1_795_219_200))) {

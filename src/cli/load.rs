@@ -171,7 +171,7 @@ mod tests {
             ),
             (
                 "tls.levle=dane",
-                "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum (in --set tls.levle)",
+                "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests (in --set tls.levle)",
             ),
             ("tls=dane", "tls: string \"dane\" does not do; it must be a table of keys (in --set tls)"),
             (

@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256, Sha512};
 
+use super::agility::Digests;
 use super::certificate::Certificate;
 use super::der;
 use crate::dns::{Host, RawTlsa, Security};
@@ -85,6 +86,9 @@ pub enum Unusable {
     /// Neither Full(0), SHA2-256(1) nor SHA2-512(2).
     #[error("matching type {0} is unknown")]
     UnknownMatching(u8),
+    /// A digest that the settings do not list (RFC 6698 §4.1).
+    #[error("the digest of matching type {0} is disabled by tls.digests")]
+    DisabledDigest(u8),
     /// The data is no digest of that kind.
     #[error("the digest has {found} octets instead of {expected}")]
     DigestLength {
@@ -282,21 +286,16 @@ pub struct Usable {
 }
 
 impl Usable {
-    /// The records that bind, out of those that are usable; `None` if there are none. Pins from the configuration come
-    /// through here as well.
-    pub fn new(base_domain: Name, mut records: Vec<Tlsa>) -> Option<Self> {
+    /// The records that bind, out of those that are usable, by the default strength of digests; `None` if there are
+    /// none. Pins from the configuration come through here as well.
+    pub fn new(base_domain: Name, records: Vec<Tlsa>) -> Option<Self> {
+        Self::by(&Digests::default(), base_domain, records)
+    }
+
+    fn by(digests: &Digests, base_domain: Name, mut records: Vec<Tlsa>) -> Option<Self> {
         records.sort();
         records.dedup();
-        // RFC 7671 §9: agility is among records of the same usage and selector, and Full(0) stands outside of it.
-        let strong: Vec<(Usage, Selector)> = records
-            .iter()
-            .filter(|record| record.matching == Matching::Sha512)
-            .map(|record| (record.usage, record.selector))
-            .collect();
-        records.retain(|record| match record.matching {
-            Matching::Full | Matching::Sha512 => true,
-            Matching::Sha256 => !strong.contains(&(record.usage, record.selector)),
-        });
+        digests.reduce(&mut records);
         (!records.is_empty()).then_some(Self { base_domain, records })
     }
 
@@ -341,19 +340,19 @@ pub enum NoDane {
 }
 
 /// What a secure TLSA answer at a base domain amounts to. Only *secure* records may be handed in here.
-pub fn associations(base_domain: Name, records: &[RawTlsa]) -> Associations {
+pub fn associations(base_domain: Name, records: &[RawTlsa], digests: &Digests) -> Associations {
     if records.is_empty() {
         return Associations::None(NoDane::NoTlsa);
     }
     let mut usable = Vec::new();
     let mut unusable = Vec::new();
     for record in records {
-        match Tlsa::read(record) {
+        match Tlsa::read(record).and_then(|record| digests.admit(&record).map(|()| record)) {
             Ok(record) => usable.push(record),
             Err(why) => unusable.push(why),
         }
     }
-    match Usable::new(base_domain, usable) {
+    match Usable::by(digests, base_domain, usable) {
         Some(usable) => Associations::Usable(usable),
         // RFC 7672 §2.2: records were published, so the server promises TLS.
         None => Associations::None(NoDane::UnusableTlsa(unusable)),
@@ -484,6 +483,10 @@ mod tests {
         assert_eq!(format!("1 1 1 {digest}").parse::<Tlsa>(), Err(Unusable::PkixUsage(1).into()));
     }
 
+    fn decided(records: &[RawTlsa]) -> Associations {
+        associations(name("mx.example"), records, &Digests::default())
+    }
+
     /// E7, A-29: what is left of a record set.
     #[test]
     fn agility_comes_after_usability() {
@@ -497,41 +500,51 @@ mod tests {
             (vec![raw(3, 1, 1, 32), raw(3, 1, 1, 32)], vec!["3 1 1"]),
             (vec![raw(4, 1, 1, 32), raw(3, 1, 1, 32), raw(3, 1, 0, 5)], vec!["3 1 1"]),
         ] {
-            let Associations::Usable(usable) = associations(name("mx.example"), &records) else {
-                panic!("{records:?}")
-            };
+            let Associations::Usable(usable) = decided(&records) else { panic!("{records:?}") };
             let kept: Vec<String> = usable.records().iter().map(|record| record.to_string()[..5].into()).collect();
             assert_eq!(kept, left);
             assert_eq!(usable.base_domain(), &name("mx.example"));
         }
         let (_, key) = certificate();
         let full = RawTlsa([&[3, 1, 0][..], &key].concat());
-        let Associations::Usable(usable) =
-            associations(name("mx.example"), &[full, raw(3, 1, 2, 64), raw(3, 1, 1, 32)])
-        else {
-            panic!()
-        };
+        let Associations::Usable(usable) = decided(&[full, raw(3, 1, 2, 64), raw(3, 1, 1, 32)]) else { panic!() };
         assert_eq!(usable.records().len(), 2);
     }
 
     /// E12, B2, B3: no record and no usable record are different answers.
     #[test]
     fn nothing_to_authenticate_by() {
-        assert_eq!(associations(name("mx.example"), &[]), Associations::None(NoDane::NoTlsa));
+        assert_eq!(decided(&[]), Associations::None(NoDane::NoTlsa));
         assert_eq!(
-            associations(name("mx.example"), &[raw(0, 0, 1, 32), raw(3, 1, 1, 0)]),
+            decided(&[raw(0, 0, 1, 32), raw(3, 1, 1, 0)]),
             Associations::None(NoDane::UnusableTlsa(vec![Unusable::PkixUsage(0), Unusable::TooShort(3)]))
         );
         assert_eq!(Usable::new(name("mx.example"), vec![]), None);
+    }
+
+    /// E4: a digest that the settings leave out is no digest, and then TLS is mandatory all the same.
+    #[test]
+    fn a_disabled_digest_is_unusable() {
+        let sha256: Digests = vec![crate::dane::agility::Digest::Sha256].try_into().unwrap();
+        assert_eq!(
+            associations(name("mx.example"), &[raw(3, 1, 2, 64)], &sha256),
+            Associations::None(NoDane::UnusableTlsa(vec![Unusable::DisabledDigest(2)]))
+        );
+        let Associations::Usable(usable) =
+            associations(name("mx.example"), &[raw(3, 1, 2, 64), raw(3, 1, 1, 32)], &sha256)
+        else {
+            panic!()
+        };
+        assert_eq!(usable.records()[0].form().to_string(), "3 1 1");
     }
 
     /// DNS turns record sets round; two values are the same policy all the same.
     #[test]
     fn order_makes_no_difference() {
         let mut records = vec![raw(3, 1, 1, 32), raw(2, 1, 1, 32), raw(2, 0, 1, 32)];
-        let one = associations(name("mx.example"), &records);
+        let one = decided(&records);
         records.reverse();
-        assert_eq!(one, associations(name("mx.example"), &records));
+        assert_eq!(one, decided(&records));
     }
 
     /// RFC 7672 §2.2.2 and §2.2.3, row by row.

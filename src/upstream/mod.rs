@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Timeouts;
+use crate::dane::agility::Digests;
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, Route};
@@ -32,6 +33,8 @@ pub struct Connector<R> {
     pub dns: R,
     /// TLS towards remotes.
     pub tls: Tls,
+    /// Which digests of TLSA records count.
+    pub digests: Digests,
     /// Which addresses may be dialled.
     pub dialable: Dialable,
     /// The port to dial.
@@ -169,7 +172,7 @@ impl<R: Resolver> Connector<R> {
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
             let lookup = self.dns.tlsa(&owner).await?;
             if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
-                return Ok(tlsa::associations(base_domain, lookup.answer.records()));
+                return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
             }
         }
         Ok(Associations::None(NoDane::NoTlsa))

@@ -33,6 +33,15 @@ pub(crate) struct Server {
 impl Server {
     /// Shows this chain and holds this key.
     pub(crate) fn start(version: Version, chain: &[CertificateDer<'_>], key: &str) -> Self {
+        let version = match version {
+            Version::Tls12 => "-tls1_2",
+            Version::Tls13 => "-tls1_3",
+        };
+        Self::with(&["-cipher", "ALL:@SECLEVEL=0", version], chain, key)
+    }
+
+    /// The same, with other arguments for openssl.
+    pub(crate) fn with(arguments: &[&str], chain: &[CertificateDer<'_>], key: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = files.path().join(name);
@@ -41,12 +50,8 @@ impl Server {
         };
         let (leaf, others) = chain.split_first().unwrap();
         let mut command = Command::new("openssl");
-        command.args(["s_server", "-accept", "127.0.0.1:0", "-rev", "-cipher", "ALL:@SECLEVEL=0"]);
+        command.args(["s_server", "-accept", "127.0.0.1:0", "-rev"]).args(arguments);
         command.args(["-no-CAfile", "-no-CApath", "-no-CAstore"]);
-        command.arg(match version {
-            Version::Tls12 => "-tls1_2",
-            Version::Tls13 => "-tls1_3",
-        });
         command.arg("-cert").arg(write("leaf.pem", &pem("CERTIFICATE", leaf)));
         command.arg("-key").arg(write("key.pem", key));
         if !others.is_empty() {

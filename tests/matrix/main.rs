@@ -61,7 +61,8 @@ macro_rules! matrix {
     };
 }
 
-// F1-F3, F12-F18, G10, G14, R3-R9, E6, E7, E9, A-21, A-25 to A-29, decision 15.
+// F1-F3, F12-F18, G10, G14, R3-R9, E6, E7, E9, A-21, A-25 to A-29, decision 15. No certificate here is in a log, and the
+// revocation list that some of them name is nowhere: F4, F20. openssl answers no SNI: G2.
 matrix! {
     server_keys: server_certificates::keys;
     server_contents: server_certificates::contents;
@@ -73,6 +74,53 @@ matrix! {
     names: authorities::names;
     constraints: authorities::constraints;
     signatures: authorities::signatures;
+}
+
+/// G4, G5, G6, G7, A-30: a server of another age, with the right key. Whatever keeps us apart is no word on its
+/// certificate; and what is shared is enough.
+#[test]
+fn parameters() {
+    const ALL: &str = "ALL:@SECLEVEL=0";
+    let apart = [
+        &["-tls1", "-cipher", ALL][..],
+        &["-tls1_1", "-cipher", ALL],
+        &["-tls1_2", "-cipher", "AES256-GCM-SHA384:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "aNULL:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "eNULL:@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", ALL, "-sigalgs", "RSA+SHA1"],
+        &["-tls1_2", "-cipher", ALL, "-groups", "P-521"],
+        &["-tls1_3", "-groups", "P-521"],
+        &["-tls1_3", "-groups", "ffdhe2048"],
+        &["-tls1_3", "-ciphersuites", "TLS_AES_128_CCM_SHA256"],
+    ];
+    let shared = [
+        &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"][..],
+        &["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"],
+        &["-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384", "-groups", "P-384"],
+        &["-tls1_3", "-groups", "P-384"],
+        &["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"],
+        // G11: it asks for a certificate of ours, and gets none.
+        &["-tls1_2", "-verify", "1"],
+        &["-tls1_3", "-verify", "1"],
+    ];
+    let own = keys::key((keys::RSA_2048, 0));
+    let certificate = keys::issue(&certificates::Spec::default(), &own, &own, &keys::RSA_SHA256);
+    let record = certificates::tlsa("3 1 1", &certificate, &own.spki);
+    let verdict = |arguments: &[&str]| {
+        let server = judges::Server::with(arguments, std::slice::from_ref(&certificate), &own.pem);
+        server.danelaw("mx.example.com", std::slice::from_ref(&record))
+    };
+    for arguments in apart {
+        let why = verdict(arguments).unwrap_err();
+        assert_eq!(why.label(), "no-shared-tls-parameters", "{arguments:?}: {why}");
+    }
+    for arguments in shared {
+        assert_eq!(verdict(arguments), Ok(0), "{arguments:?}");
+    }
 }
 
 #[test]
