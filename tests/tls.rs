@@ -310,6 +310,14 @@ async fn nothing_is_resumed() {
             assert_eq!(secured.stream.read_u8().await.unwrap(), 7);
             assert_eq!(server.await.unwrap(), Some(rustls::HandshakeKind::Full));
         }
+        // The records have changed since: the next handshake is held to the new ones.
+        let rolled = dane(&[tlsa("3 1 1", b"", b"the next key")]);
+        let (ours, theirs) = duplex(64 * 1024);
+        let acceptor = TlsAcceptor::from(Arc::clone(&config));
+        let server = tokio::spawn(async move { drop(acceptor.accept(theirs).await) });
+        let why = tls.handshake(ours, &rolled).await.unwrap_err();
+        assert_eq!(why.label(), "tlsa-mismatch");
+        server.await.unwrap();
     }
 }
 
