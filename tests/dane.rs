@@ -403,6 +403,18 @@ fn names() {
             refused(&presented.join(" "), "name-mismatch", &scenario);
         }
     }
+    // as many as a handshake has room for, all but the right ones.
+    let mut many: Vec<String> = (0..2000).map(|index| format!("*.host{index}.example.com")).collect();
+    let with = |names: &[String]| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        leaf(Spec { extensions: vec![dns_names(&names)], ..Spec::default() })
+    };
+    let began = std::time::Instant::now();
+    let text = refused("many names", "name-mismatch", &with(&many)).to_string();
+    assert!(text.contains("*.host4.example.com, 1995 more and not for mx.example.com"), "{text}");
+    many.push("mx.example.com".into());
+    accepted("many names", &with(&many));
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
     // F7: base domain, next hop, expanded next hop.
     let references = vec!["mx.example.com", "example.org", "exchange.example.org"];
     for name in references.clone() {
