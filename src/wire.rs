@@ -90,15 +90,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let read = async {
             loop {
                 if let Some(line) = decoder.decode(&mut self.input) {
-                    return Ok(line);
+                    return Ok::<_, WireError>(line);
                 }
                 self.fill(limit).await?;
             }
         };
-        match tokio::time::timeout(limit, read).await {
-            Ok(line) => line,
-            Err(_) => Err(WireError::Timeout(limit)),
-        }
+        within(limit, read).await
     }
 
     /// The next reply of a remote, whole.
@@ -110,15 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let read = async {
             loop {
                 if let Some(reply) = decoder.decode(&mut self.input)? {
-                    return Ok(reply);
+                    return Ok::<_, WireError>(reply);
                 }
                 self.fill(limit).await?;
             }
         };
-        match tokio::time::timeout(limit, read).await {
-            Ok(reply) => reply,
-            Err(_) => Err(WireError::Timeout(limit)),
-        }
+        within(limit, read).await
     }
 
     /// Sends all that was written.
@@ -211,7 +205,10 @@ where
     })
 }
 
-async fn within<T>(limit: Duration, io: impl Future<Output = io::Result<T>>) -> Result<T, WireError> {
+async fn within<T, E>(limit: Duration, io: impl Future<Output = Result<T, E>>) -> Result<T, WireError>
+where
+    WireError: From<E>,
+{
     match tokio::time::timeout(limit, io).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(WireError::Timeout(limit)),

@@ -6,6 +6,7 @@
 #[path = "lab/dns.rs"]
 mod lab;
 
+use std::path::Path;
 use std::time::Duration;
 
 use danelaw::dns::selftest::{Ailment, Clock, State};
@@ -28,6 +29,18 @@ fn settings(lab: &DnsLab) -> Settings {
         deadline: Duration::from_secs(5),
         ..Settings::default()
     }
+}
+
+/// A stub that follows this list, whose servers nobody is.
+fn following(list: &Path) -> Stub {
+    let settings = Settings {
+        system: list.to_owned(),
+        timeout: Duration::from_millis(50),
+        deadline: Duration::from_millis(200),
+        attempts: 1,
+        ..Settings::default()
+    };
+    Stub::new(&settings).unwrap()
 }
 
 async fn states(settings: &Settings) -> Vec<State> {
@@ -139,14 +152,7 @@ async fn the_list_of_the_system_is_followed() {
     let list = tempfile::NamedTempFile::new().unwrap();
     let write = |text: &str| std::fs::write(list.path(), text).unwrap();
     write("nameserver 127.0.0.1\n");
-    let system = Settings {
-        system: list.path().to_owned(),
-        timeout: Duration::from_millis(50),
-        deadline: Duration::from_millis(200),
-        attempts: 1,
-        ..Settings::default()
-    };
-    let stub = Stub::new(&system).unwrap();
+    let stub = following(list.path());
     let servers = || {
         let health = stub.health().borrow().clone();
         health.servers.iter().map(|server| server.server.to_string()).collect::<Vec<_>>()
@@ -165,14 +171,7 @@ async fn the_list_of_the_system_is_followed() {
 async fn the_list_of_the_system_is_looked_at_again_and_again() {
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "nameserver 127.0.0.1\n").unwrap();
-    let system = Settings {
-        system: list.path().to_owned(),
-        timeout: Duration::from_millis(50),
-        deadline: Duration::from_millis(200),
-        attempts: 1,
-        ..Settings::default()
-    };
-    let stub = Stub::new(&system).unwrap();
+    let stub = following(list.path());
     let mut health = stub.health();
     let testing = tokio::spawn(stub.keep_testing(Duration::from_secs(3600)));
     health.wait_for(|health| health.is_tested()).await.unwrap();
