@@ -236,15 +236,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             }
         };
         let command = self.shared.timeouts.command;
-        let reply =
-            ready.mail(mail, remaining(until, command)).await.map_err(|reason| Declined::broke(&ready, &reason))?;
+        let reply = ready
+            .mail(mail, remaining(until, command))
+            .await
+            .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
         if !reply.code().is_success() {
             let answer = relayed(&reply, &ready);
             ready.quit();
             return Err(Declined { reason: "mail-refused", answer });
         }
-        let reply =
-            ready.rcpt(mailbox, remaining(until, command)).await.map_err(|reason| Declined::broke(&ready, &reason))?;
+        let reply = ready
+            .rcpt(mailbox, remaining(until, command))
+            .await
+            .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
         let answer = relayed(&reply, &ready);
         Ok((ready, answer))
     }
@@ -282,15 +286,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     }
 }
 
-/// A remote was reached, and the transaction did not start.
+/// A remote was reached, and the message does not get to it, or not past it: why, and what the client is told.
 struct Declined {
     reason: &'static str,
     answer: Reply,
 }
 
 impl Declined {
-    fn broke(ready: &Ready, reason: &Reason) -> Self {
-        Self { reason: reason.view().label, answer: broken(ready.peer(), reason) }
+    fn broke(peer: &Peer, reason: &Reason) -> Self {
+        Self { reason: reason.view().label, answer: broken(peer, reason) }
     }
 }
 

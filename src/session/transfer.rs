@@ -9,10 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attempt::Attempt;
 use super::received::Trace;
-use super::{Next, Received, Session, Upstream, broken, relayed};
+use super::{Declined, Next, Received, Session, Upstream, broken, relayed};
 use crate::dns::Resolver;
 use crate::refusal::Peer;
-use crate::report::Verdict;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::Transaction;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -44,23 +43,24 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
         let carried = self.carry(&mut scanner, body, &peer).await;
         attempt.octets(scanner.octets());
-        let Ended { reason, answer, verdict } = match carried {
+        let ended = match carried {
             Ok(Carried::Whole(body)) => {
                 attempt.undecided();
                 conclude(body, &peer).await
             }
-            Ok(Carried::Stopped(ended)) => ended,
+            Ok(Carried::Stopped(declined)) => Err(declined),
             Err(gone) => {
                 attempt.client_lost(&gone);
                 return Err(gone);
             }
         };
-        self.say(&answer);
+        let (Ok(answer) | Err(Declined { answer, .. })) = &ended;
+        self.say(answer);
         // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
         let told = self.client.flush(self.shared.timeouts.client).await;
-        match verdict {
-            Verdict::Delivered => attempt.delivered(&answer),
-            Verdict::Deferred | Verdict::Rejected | Verdict::Aborted => attempt.answered(reason, &answer),
+        match ended {
+            Ok(answer) => attempt.delivered(&answer),
+            Err(Declined { reason, answer }) => attempt.answered(reason, &answer),
         }
         told?;
         Ok(Next::Command)
@@ -95,19 +95,20 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     }
 
     /// Why a message that has come so far cannot be passed on.
-    fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Ended> {
+    fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
         let most = self.shared.us.offer.size;
         if let Scan::Rejected(bare) = scan {
-            let answer = bare.reply();
-            return Some(Ended { verdict: Verdict::of_refusal(answer.code()), reason: "bare-newline", answer });
+            return Some(Declined { reason: "bare-newline", answer: bare.reply() });
         }
         if scanner.octets() > most {
             let text = format!("the message is larger than {most} octets");
-            return Some(Ended::refused("too-large", Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), &text));
+            let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
+            return Some(Declined { reason: "too-large", answer });
         }
         if scanner.received_headers() > MAX_HOPS {
             let text = "too many Received fields: the message goes round in circles";
-            return Some(Ended::refused("mail-loop", Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text));
+            let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text);
+            return Some(Declined { reason: "mail-loop", answer });
         }
         None
     }
@@ -129,7 +130,7 @@ enum Carried {
     /// All of it is with the remote, or on its way; the end of data is not.
     Whole(Box<Body>),
     /// It goes no further.
-    Stopped(Ended),
+    Stopped(Declined),
 }
 
 /// DATA at the remote: the message may come, or what the client is told instead.
@@ -151,49 +152,32 @@ async fn start(Upstream { ready, attempt }: Upstream) -> Result<(Box<Body>, Atte
     }
 }
 
-/// How a message ended, as the client is told it.
-struct Ended {
-    verdict: Verdict,
-    reason: &'static str,
-    answer: Reply,
-}
-
-impl Ended {
-    fn refused(reason: &'static str, code: Code, enhanced: EnhancedCode, text: &str) -> Self {
-        Self { verdict: Verdict::of_refusal(code), reason, answer: Reply::new(code, enhanced, text) }
-    }
-}
-
 /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-fn unfit(body: &mut Body) -> Option<Ended> {
+fn unfit(body: &mut Body) -> Option<Declined> {
     if body.terms().extensions.eight_bit_mime || body.buffer().is_ascii() {
         return None;
     }
     let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
-    Some(Ended::refused("extension-missing", Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text))
+    let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text);
+    Some(Declined { reason: "extension-missing", answer })
 }
 
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
-async fn conclude(body: Box<Body>, peer: &Peer) -> Ended {
+async fn conclude(body: Box<Body>, peer: &Peer) -> Result<Reply, Declined> {
     match body.finish().await {
         Ok((reply, ready)) => {
             ready.quit();
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = reply.relayed(&peer.to_string());
-            if answer.code().is_success() {
-                Ended { verdict: Verdict::Delivered, reason: "", answer }
-            } else {
-                Ended { verdict: Verdict::of_refusal(answer.code()), reason: "message-refused", answer }
-            }
+            if answer.code().is_success() { Ok(answer) } else { Err(Declined { reason: "message-refused", answer }) }
         }
-        Err(stop) => stopped(stop, peer),
+        Err(stop) => Err(stopped(stop, peer)),
     }
 }
 
-fn stopped(stop: Stop, peer: &Peer) -> Ended {
-    let (reason, answer) = match stop {
-        Stop::Answered(reply) => ("message-refused", reply.relayed(&peer.to_string())),
-        Stop::Failed(reason) => (reason.view().label, broken(peer, &reason)),
-    };
-    Ended { verdict: Verdict::of_refusal(answer.code()), reason, answer }
+fn stopped(stop: Stop, peer: &Peer) -> Declined {
+    match stop {
+        Stop::Answered(reply) => Declined { reason: "message-refused", answer: reply.relayed(&peer.to_string()) },
+        Stop::Failed(reason) => Declined::broke(peer, &reason),
+    }
 }
