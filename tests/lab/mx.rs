@@ -25,6 +25,8 @@ pub(crate) enum Act {
     SayAndClose(String),
     /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
     SayAndCut(String),
+    /// Says this, then resets the connection.
+    SayAndReset(String),
     /// Closes TLS, then says this in the clear on the same connection.
     CloseAndSayInClear(String),
 }
@@ -193,6 +195,8 @@ enum Over {
     Closed,
     /// Nothing.
     Cut,
+    /// RST in place of FIN.
+    Reset,
     /// close_notify, and these words in the clear.
     SaysInClear(String),
 }
@@ -224,6 +228,7 @@ impl Session {
                     match &ended {
                         Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
                         Err(Over::Cut) => {}
+                        Err(Over::Reset) => tls.get_ref().0.set_zero_linger().unwrap(),
                         Err(Over::SaysInClear(text)) => {
                             let _ = tls.shutdown().await;
                             let _ = tls.get_mut().0.write_all(text.as_bytes()).await;
@@ -312,6 +317,7 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
+        Act::SayAndReset(text) => (text.as_str(), Err(Over::Reset)),
         Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
         Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,

@@ -93,11 +93,10 @@ fn crossed() -> Vec<Row> {
     let old_inter = |row: Row, not_after| Row { inter: Spec { not_after, ..Spec::authority("Inter", "Root") }, ..row };
     let sent: &[Who] = &[Leaf, Extra(0), Stranger, Inter, Root];
     // Of the same name, and of another key.
-    let namesake = |what: &str, specs: &[Spec]| Row {
-        extra: specs.iter().map(|spec| (spec.clone(), Stranger, Stranger)).collect(),
+    let namesake = |what: &str, extensions: Vec<Vec<u8>>| Row {
+        extra: vec![(Spec { extensions, ..Spec::authority("Inter", "Stranger") }, Stranger, Stranger)],
         ..good(&format!("a namesake of the issuer, {what}")).sent(&[Leaf, Extra(0), Inter, Root])
     };
-    let another = Spec::authority("Inter", "Stranger");
     vec![
         crossed("the one way", other()).sent(sent).refused(NOT_VERIFIED),
         crossed("the other way", other()).sent(sent).records(&[("2 0 0", Stranger)]),
@@ -120,18 +119,15 @@ fn crossed() -> Vec<Row> {
             .sent(sent)
             .records(&[("2 0 1", Inter)])
             .depth(1),
-        namesake("first", &[another.clone()]).refused(NOT_VERIFIED),
-        namesake("last", &[another.clone()]).sent(&[Leaf, Inter, Root, Extra(0)]),
-        namesake("first, with a key of another kind", &[another.clone()]).key(Stranger, (RSA_2048, 3)),
+        namesake("first", vec![authority()]).refused(NOT_VERIFIED),
+        namesake("last", vec![authority()]).sent(&[Leaf, Inter, Root, Extra(0)]),
+        namesake("first, with a key of another kind", vec![authority()]).key(Stranger, (RSA_2048, 3)),
         Row {
             leaf: Spec { issuer: cn("Inter"), ..with(vec![dns_names(&["mx.example.com"]), authority_key(1)]) },
             inter: Spec { extensions: vec![authority(), subject_key(1)], ..Spec::authority("Inter", "Root") },
-            ..namesake(
-                "first, with another key identifier",
-                &[Spec { extensions: vec![authority(), subject_key(2)], ..another.clone() }],
-            )
+            ..namesake("first, with another key identifier", vec![authority(), subject_key(2)])
         },
-        namesake("first, and a bare key", &[another])
+        namesake("first, and a bare key", vec![authority()])
             .records(&[("2 1 0", Inter)])
             .sent(&[Leaf, Extra(0)])
             .refused(NOT_VERIFIED),
