@@ -67,6 +67,7 @@ pub(crate) struct Seen(Mutex<Record>);
 #[derive(Debug, Default)]
 struct Record {
     connections: usize,
+    open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
     messages: Vec<Vec<u8>>,
@@ -79,6 +80,11 @@ impl Seen {
     /// How often somebody connected.
     pub(crate) fn connections(&self) -> usize {
         self.0.lock().unwrap().connections
+    }
+
+    /// The connections that it is not done with.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap().open
     }
 
     /// The commands that came in the clear.
@@ -94,6 +100,11 @@ impl Seen {
     /// The whole messages, as stored: dots unstuffed.
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
+    }
+
+    /// The same, and forgets them.
+    pub(crate) fn take_messages(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.lock().unwrap().messages)
     }
 
     /// The SNI of each handshake.
@@ -148,7 +159,12 @@ impl Mx {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                record.0.lock().unwrap().connections += 1;
+                stream.set_nodelay(true).unwrap();
+                {
+                    let mut record = record.0.lock().unwrap();
+                    record.connections += 1;
+                    record.open += 1;
+                }
                 let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
                 tokio::spawn(session.run(stream));
             }
@@ -204,6 +220,7 @@ enum Over {
 impl Session {
     async fn run(self, mut stream: TcpStream) {
         let _ = self.clear(&mut stream).await;
+        self.seen.0.lock().unwrap().open -= 1;
     }
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
