@@ -76,20 +76,7 @@ pub enum ShareError {
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
-    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
-    let connector = Connector {
-        dns,
-        tls: Tls::new(post_quantum)?,
-        digests: config.tls.digests.clone(),
-        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-        port: config.remote.port,
-        max_addresses: config.remote.addresses,
-        own_names,
-        hostname: hostname.clone(),
-        ehlo_name: config.ehlo_name.clone(),
-        timeouts: config.timeouts.clone(),
-    };
+    let connector = connector(config, hostname.clone(), dns)?;
     let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
     Ok(Arc::new(Shared {
         connector,
@@ -99,6 +86,26 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
     }))
+}
+
+/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Connector<R>, SetupError> {
+    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
+    Ok(Connector {
+        dns,
+        tls: Tls::new(post_quantum)?,
+        digests: config.tls.digests.clone(),
+        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
+        port: config.remote.port,
+        max_addresses: config.remote.addresses,
+        own_names: config.remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        hostname,
+        ehlo_name: config.ehlo_name.clone(),
+        timeouts: config.timeouts.clone(),
+    })
 }
 
 impl Door {
