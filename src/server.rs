@@ -76,7 +76,7 @@ pub enum ShareError {
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
-    let connector = connector(config, hostname.clone(), dns)?;
+    let connector = connector(config, hostname.clone(), dns, tls(config)?);
     let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
     Ok(Arc::new(Shared {
         connector,
@@ -88,15 +88,19 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
     }))
 }
 
-/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+/// TLS towards remotes, from the configuration.
 ///
 /// # Errors
-/// If TLS cannot be set up.
-pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Connector<R>, SetupError> {
-    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    Ok(Connector {
+/// If the TLS library does not do what is needed.
+pub fn tls(config: &Config) -> Result<Tls, SetupError> {
+    Tls::new(if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit })
+}
+
+/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+    Connector {
         dns,
-        tls: Tls::new(post_quantum)?,
+        tls,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
         port: config.remote.port,
@@ -105,7 +109,7 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result
         hostname,
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),
-    })
+    }
 }
 
 impl Door {
