@@ -69,20 +69,7 @@ pub enum ShareError {
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
-    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
-    let connector = Connector {
-        dns,
-        tls: Tls::new(post_quantum)?,
-        digests: config.tls.digests.clone(),
-        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-        port: config.remote.port,
-        max_addresses: config.remote.addresses,
-        own_names,
-        hostname: hostname.clone(),
-        ehlo_name: config.ehlo_name.clone(),
-        timeouts: config.timeouts.clone(),
-    };
+    let connector = connector(config, hostname.clone(), dns, tls(config)?);
     let size = config.limits.message_size.as_u64();
     Ok(Arc::new(Shared {
         connector,
@@ -92,6 +79,30 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
     }))
+}
+
+/// TLS towards remotes, from the configuration.
+///
+/// # Errors
+/// If the TLS library does not do what is needed.
+pub fn tls(config: &Config) -> Result<Tls, SetupError> {
+    Tls::new(if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit })
+}
+
+/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+    Connector {
+        dns,
+        tls,
+        digests: config.tls.digests.clone(),
+        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
+        port: config.remote.port,
+        max_addresses: config.remote.addresses,
+        own_names: config.remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        hostname,
+        ehlo_name: config.ehlo_name.clone(),
+        timeouts: config.timeouts.clone(),
+    }
 }
 
 impl Server {

@@ -20,6 +20,13 @@ const PROXY_CERT_INFO: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0e]
 /// Netscape's certificate type, 2.16.840.1.113730.1.1, older than extKeyUsage; its second bit is for TLS servers.
 const NETSCAPE_TYPE: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x01, 0x01];
 
+/// 1.2.840.113549.1.1.4, 1.2.840.113549.1.1.5 and 1.2.840.10045.4.1.
+const WEAK_SIGNATURES: [&[u8]; 3] = [
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04],
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05],
+    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01],
+];
+
 /// A certificate, read.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
@@ -142,6 +149,14 @@ impl<'a> Certificate<'a> {
             algorithm: algorithm.body,
             signature: der::bit_string(signature.body).ok_or(Malformed("signature"))?,
         })
+    }
+
+    /// Whether the signature is made over a SHA-1 or MD5 digest: sha1WithRSAEncryption, md5WithRSAEncryption (RFC 8017
+    /// §A.2.4), ecdsa-with-SHA1 (RFC 5758 §3.2).
+    pub(super) fn weakly_signed(&self) -> bool {
+        let mut algorithm = Der(self.algorithm);
+        let id = algorithm.take(der::OID).map(|id| id.body);
+        id.is_some_and(|id| WEAK_SIGNATURES.contains(&id))
     }
 
     /// Whether subject and issuer are one (RFC 5280 §3.2 "self-issued").

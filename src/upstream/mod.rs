@@ -73,6 +73,15 @@ pub struct Connected {
     pub skipped: Refusals,
 }
 
+/// Where to seek a session with an exchange, and what it has to prove.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order to dial them.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What each of them is held to.
+    pub(crate) policy: TlsPolicy,
+}
+
 impl<R: Resolver> Connector<R> {
     /// A remote for the domain, secured as the policy asks.
     ///
@@ -98,24 +107,20 @@ impl<R: Resolver> Connector<R> {
         Err(refusals)
     }
 
-    async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+    /// The exchanges to try, in order.
+    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
         let here = Here { names: &self.names_here(request.hello), seed: fastrand::u64(..) };
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
     async fn try_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Ready, Refusals> {
-        let at_host = |reason: Reason| Refusal::host(exchange, reason);
-        let host = self.host(exchange).await.map_err(at_host)?;
-        let addresses = self.dialable(&host).map_err(at_host)?;
-        let associations =
-            self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
-        let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
-        let dial = Dial { port: self.port, ehlo: self.ehlo(request.hello), timeouts: &self.timeouts };
+        let plan = self.plan(route, exchange, request.level).await.map_err(|reason| Refusal::host(exchange, reason))?;
+        let dial = self.dial(request.hello);
         let mut refusals = Refusals::default();
-        for address in addresses {
+        for address in plan.addresses {
             let peer = Peer { exchange: exchange.clone(), address };
-            match self.try_peer(&peer, &policy, &dial).await {
+            match self.try_peer(&peer, &plan.policy, &dial).await {
                 Ok(ready) => return Ok(ready),
                 Err(reason) => refusals.push(Refusal::peer(&peer, reason)),
             }
@@ -123,7 +128,21 @@ impl<R: Resolver> Connector<R> {
         Err(refusals)
     }
 
-    async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+    /// What the DNS and the level make of one exchange. Nothing is dialled yet.
+    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, level: &Level) -> Result<Plan, Reason> {
+        let host = self.host(exchange).await?;
+        let addresses = self.dialable(&host)?;
+        let associations = self.associations(route, &host, level).await?;
+        let policy = policy::decide(route, &host, associations, level)?;
+        Ok(Plan { addresses, policy })
+    }
+
+    pub(crate) fn dial<'a>(&'a self, hello: &'a Hello) -> Dial<'a> {
+        Dial { port: self.port, ehlo: self.ehlo(hello), timeouts: &self.timeouts }
+    }
+
+    /// One address, held to the policy.
+    pub(crate) async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
         let secured = Greeted::open(peer, dial).await?.secure(policy.clone(), &self.tls, dial).await;
         match (secured, policy) {
             // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
