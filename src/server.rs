@@ -116,6 +116,15 @@ impl Door {
         Ok(Self { listener: socket.listen(BACKLOG)?, allowed })
     }
 
+    /// Takes over a port that is open already.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherit(listener: std::net::TcpListener, allowed: Vec<IpNet>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, allowed })
+    }
+
     /// The address that is really open; its port is the system's choice where the configuration says 0.
     ///
     /// # Errors

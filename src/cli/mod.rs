@@ -3,6 +3,7 @@
 mod load;
 mod resolve;
 mod run;
+mod systemd;
 mod tlsa;
 
 use std::path::PathBuf;
