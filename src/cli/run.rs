@@ -10,7 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::systemd::{self, Sockets};
 use super::{EX_CONFIG, EX_OSERR};
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Address, Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::{QUIET, Stub};
@@ -114,9 +114,9 @@ async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
 fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<Door>, Failed> {
     let mut doors = Vec::new();
     for listener in &config.listener {
-        let door = match sockets.take(listener.address) {
-            Some(socket) => Door::inherit(socket, listener.allowed()),
-            None => Door::open(listener.address, listener.allowed()),
+        let door = match sockets.take(&listener.address) {
+            Some(socket) => Door::inherit(listener, socket),
+            None => Door::open(listener),
         };
         let failed = |error| Failed::system(format!("cannot listen on {}: {error}", listener.address));
         doors.push(door.map_err(failed)?);
@@ -175,8 +175,9 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
 fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
     let addresses: Vec<String> =
         doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
+    let networks = config.listener.iter().filter(|listener| matches!(listener.address, Address::Tcp(_)));
     let clients: Vec<String> =
-        config.listener.iter().flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
+        networks.flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
     let health = dns.health().borrow().clone();
     let resolvers: Vec<String> = health.servers.iter().map(|server| server.server.to_string()).collect();
     let listening = addresses.join(" ");

@@ -2,7 +2,7 @@
 //!
 //! Where danelaw runs without systemd, nothing is handed over and nobody listens, and all of this does nothing.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -11,37 +11,32 @@ use socket2::SockRef;
 use tokio::sync::watch;
 
 use super::run::Failed;
+use crate::config::Address;
 use crate::dns::selftest::Health;
+use crate::server::Socket;
 
 /// What systemd grants us beyond `timeouts.grace` before it kills what is left.
 const LEAVE: Duration = Duration::from_secs(10);
 
 /// Sockets that systemd opened for us (`danelaw.socket`), until a listener of the configuration takes them.
 #[derive(Debug)]
-pub(super) struct Sockets(Vec<(SocketAddr, TcpListener)>);
+pub(super) struct Sockets(Vec<(Address, Socket)>);
 
 impl Sockets {
     /// What was handed over. It is taken out of the environment too, so call this before there is a second thread.
     pub(super) fn inherited() -> Result<Self, Failed> {
-        let useless = |number: usize, why: String| {
-            Failed::config(format!("socket {} of those that systemd opened is of no use: {why}", number + 1))
-        };
         let mut handed = ListenFd::from_env();
         let mut sockets = Vec::new();
         for number in 0..handed.len() {
-            let socket = handed.take_tcp_listener(number).map_err(|error| useless(number, error.to_string()))?;
-            let Some(socket) = socket else { continue };
-            if !SockRef::from(&socket).is_listener().map_err(Failed::system)? {
-                return Err(useless(number, "it is a connection; set Accept=no in the socket unit".to_owned()));
-            }
-            sockets.push((socket.local_addr().map_err(Failed::system)?, socket));
+            let useless = |why| Failed::config(format!("socket {} that systemd has opened: {why}", number + 1));
+            sockets.push(take(&mut handed, number).map_err(useless)?);
         }
         Ok(Self(sockets))
     }
 
     /// The socket that is open at this address already.
-    pub(super) fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let number = self.0.iter().position(|(open, _)| *open == address)?;
+    pub(super) fn take(&mut self, address: &Address) -> Option<Socket> {
+        let number = self.0.iter().position(|(open, _)| open == address)?;
         Some(self.0.swap_remove(number).1)
     }
 
@@ -54,6 +49,30 @@ impl Sockets {
                  of danelaw.socket"
             ))),
         }
+    }
+}
+
+/// One of the sockets, with the name that a listener has for it.
+fn take(handed: &mut ListenFd, number: usize) -> io::Result<(Address, Socket)> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "it is missing");
+    // What is no port is refused without being taken.
+    let (socket, listens) = match handed.take_tcp_listener(number) {
+        Ok(port) => {
+            let port = port.ok_or_else(missing)?;
+            let listens = SockRef::from(&port).is_listener()?;
+            ((Address::Tcp(port.local_addr()?), Socket::Tcp(port)), listens)
+        }
+        Err(_) => {
+            let socket = handed.take_unix_listener(number)?.ok_or_else(missing)?;
+            let listens = SockRef::from(&socket).is_listener()?;
+            let address = socket.local_addr()?;
+            let path = address.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?;
+            ((Address::Unix(path.to_owned()), Socket::Unix(socket)), listens)
+        }
+    };
+    match listens {
+        true => Ok(socket),
+        false => Err(io::Error::other("it is a connection; set Accept=no in the socket unit")),
     }
 }
 

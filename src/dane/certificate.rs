@@ -149,10 +149,12 @@ impl<'a> Certificate<'a> {
         self.subject == self.issuer
     }
 
-    /// Whether a certificate may be that of this one's issuer, going by its name and, where an authority has several
-    /// certificates, by what the authority key identifier says (RFC 5280 §4.2.1.1; OpenSSL takes no other either).
+    /// Whether a certificate may be that of this one's issuer, going by its name, by what the authority key identifier
+    /// says (RFC 5280 §4.2.1.1) and by the kind of its key. OpenSSL takes no other either.
     pub(super) fn points_to(&self, issuer: &Certificate<'_>) -> bool {
-        self.issuer == issuer.subject && self.extensions.authority_key.as_ref().is_none_or(|key| key.fits(issuer))
+        self.issuer == issuer.subject
+            && self.extensions.authority_key.as_ref().is_none_or(|key| key.fits(issuer))
+            && der::key_suits(issuer.spki, self.algorithm)
     }
 
     /// Whether the certificate is at the end of its chain: self-issued, and not by an earlier key of the same authority,

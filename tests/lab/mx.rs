@@ -25,6 +25,8 @@ pub(crate) enum Act {
     SayAndClose(String),
     /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
     SayAndCut(String),
+    /// Says this, then resets the connection.
+    SayAndReset(String),
     /// Closes TLS, then says this in the clear on the same connection.
     CloseAndSayInClear(String),
 }
@@ -65,6 +67,7 @@ pub(crate) struct Seen(Mutex<Record>);
 #[derive(Debug, Default)]
 struct Record {
     connections: usize,
+    open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
     messages: Vec<Vec<u8>>,
@@ -77,6 +80,11 @@ impl Seen {
     /// How often somebody connected.
     pub(crate) fn connections(&self) -> usize {
         self.0.lock().unwrap().connections
+    }
+
+    /// The connections that it is not done with.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap().open
     }
 
     /// The commands that came in the clear.
@@ -92,6 +100,11 @@ impl Seen {
     /// The whole messages, as stored: dots unstuffed.
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
+    }
+
+    /// The same, and forgets them.
+    pub(crate) fn take_messages(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.lock().unwrap().messages)
     }
 
     /// The SNI of each handshake.
@@ -146,7 +159,12 @@ impl Mx {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                record.0.lock().unwrap().connections += 1;
+                stream.set_nodelay(true).unwrap();
+                {
+                    let mut record = record.0.lock().unwrap();
+                    record.connections += 1;
+                    record.open += 1;
+                }
                 let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
                 tokio::spawn(session.run(stream));
             }
@@ -193,6 +211,8 @@ enum Over {
     Closed,
     /// Nothing.
     Cut,
+    /// RST in place of FIN.
+    Reset,
     /// close_notify, and these words in the clear.
     SaysInClear(String),
 }
@@ -200,6 +220,7 @@ enum Over {
 impl Session {
     async fn run(self, mut stream: TcpStream) {
         let _ = self.clear(&mut stream).await;
+        self.seen.0.lock().unwrap().open -= 1;
     }
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
@@ -224,6 +245,7 @@ impl Session {
                     match &ended {
                         Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
                         Err(Over::Cut) => {}
+                        Err(Over::Reset) => tls.get_ref().0.set_zero_linger().unwrap(),
                         Err(Over::SaysInClear(text)) => {
                             let _ = tls.shutdown().await;
                             let _ = tls.get_mut().0.write_all(text.as_bytes()).await;
@@ -312,6 +334,7 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
+        Act::SayAndReset(text) => (text.as_str(), Err(Over::Reset)),
         Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
         Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,
