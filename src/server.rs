@@ -24,8 +24,8 @@ use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
 
-pub use door::Door;
 use door::Visitor;
+pub use door::{Door, Socket};
 
 /// How long a client that is turned away has to take our answer.
 const TURN_AWAY: Duration = Duration::from_secs(5);

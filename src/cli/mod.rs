@@ -4,6 +4,7 @@ mod check;
 mod load;
 mod resolve;
 mod run;
+mod systemd;
 mod tlsa;
 
 use std::path::PathBuf;
