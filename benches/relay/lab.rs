@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -151,6 +151,8 @@ impl Lab {
         self.started += 1;
         let directory = self.directory.join(format!("{}-{}", kind.name(), self.started));
         fs::create_dir_all(&directory).expect("the lab's directory is writable");
+        // Processes of the last one may take their time to go.
+        eventually("a free port for the relay", || TcpListener::bind(RELAY).ok());
         let relay = match kind {
             Kind::Danelaw => Relay::Program(self.danelaw(&directory, needs), RELAY),
             Kind::Null => {
@@ -212,6 +214,8 @@ impl Lab {
         let mut settings = vec![
             "smtp_tls_security_level = dane".to_owned(),
             "smtp_dns_support_level = dnssec".to_owned(),
+            // The default would refuse S3.
+            "message_size_limit = 30000000".to_owned(),
             // The default, unless there are more clients than it has room for.
             format!("default_process_limit = {}", needs.sessions.saturating_add(20).max(100)),
         ];

@@ -89,8 +89,8 @@ impl Scenario {
             (Self::S7, kind) => !kind.has_queue(),
             // Where no connection is used twice there is nothing to reuse.
             (Self::S2 | Self::S2c | Self::S6 | Self::S6d | Self::S8 | Self::S9, Kind::PostfixReuse) => false,
-            // It takes what it gets and sends it 20 sessions at a time.
-            (Self::S9, Kind::Postfix) => false,
+            // It takes whatever it gets, and sends it when it can.
+            (Self::S8 | Self::S9, Kind::Postfix) => false,
             _ => true,
         }
     }
