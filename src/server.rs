@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Unsound};
 use crate::dns::Resolver;
+use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::session::{self, Received, Shared};
@@ -24,6 +25,10 @@ use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
+use crate::upstream::caps::{Caps, Most};
+use crate::upstream::dialer::Dialer;
+use crate::upstream::failed::FailedHosts;
+use crate::upstream::tcp::Source;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
 const BACKLOG: u32 = 4096;
@@ -77,15 +82,30 @@ pub enum ShareError {
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
     let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
+    let remote = &config.remote;
+    let listeners = config.listener.iter().map(|listener| listener.address);
+    let own_addresses = remote.own_addresses.iter().map(|network| network.0);
     let connector = Connector {
         dns,
+        dialer: Dialer {
+            port: remote.port,
+            head_start: remote.head_start,
+            limit: config.timeouts.connect,
+            source: Source { v4: remote.source_ipv4, v6: remote.source_ipv6 },
+            caps: Caps::new(Most {
+                per_host: remote.connections_per_host,
+                per_domain: remote.connections_per_domain,
+                in_all: remote.connections,
+            }),
+        },
         tls: Tls::new(post_quantum)?,
         digests: config.tls.digests.clone(),
-        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-        port: config.remote.port,
-        max_addresses: config.remote.addresses,
-        own_names,
+        dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
+        failed: FailedHosts::new(remote.failed_hosts_for),
+        max_exchanges: remote.exchanges,
+        max_addresses: remote.addresses,
+        own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        own_addresses: OwnAddresses::new(own_addresses, listeners, remote.port),
         hostname: hostname.clone(),
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),

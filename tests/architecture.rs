@@ -25,6 +25,8 @@ const PURE: &[&str] = &[
     "dns/cache",
     "dns/server",
     "dns/answers",
+    "upstream/next",
+    "upstream/order",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
@@ -112,7 +114,17 @@ fn decisions_cite_their_rule() {
         let path = if path.is_dir() { path.join("mod.rs") } else { path.with_extension("rs") };
         fs::read_to_string(path).unwrap()
     };
-    for module in ["mx", "policy", "dane/verify", "dane/tlsa", "upstream", "upstream/open", "smtp/dialogue"] {
+    for module in [
+        "mx",
+        "policy",
+        "dane/verify",
+        "dane/tlsa",
+        "upstream",
+        "upstream/next",
+        "upstream/open",
+        "upstream/walk",
+        "smtp/dialogue",
+    ] {
         let text = text(module);
         let body = text.split("#[cfg(test)]").next().unwrap_or_default();
         let cited = body.matches('§').count();
