@@ -4,9 +4,10 @@
 //! it. The text beside each key there and the text on each field here are the same; a test holds them equal.
 
 mod check;
+mod listen;
 mod value;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use crate::policy::InsecureMx;
 use crate::rules::Domains;
 use crate::smtp::data::BareNewlines;
 
+pub use listen::{Address, Owner, Permissions};
 pub use value::{HostName, Network, Record, Server};
-use value::{day, listen_address, optional, parsed};
+use value::{day, optional, parsed};
 
 /// The defaults: the commented example file itself.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
@@ -67,12 +69,32 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// Address and port to listen on. Keep off port 25, where Postfix looks for its own name in our greeting.
-    #[serde(deserialize_with = "listen_address")]
-    pub address: SocketAddr,
-    /// Networks or addresses that may connect; everybody else is turned away with 554.
+    /// What is spoken: "smtp", or "lmtp" (RFC 2033), in which each recipient has an answer of its own.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Address and port to listen on, or a Unix socket as in "unix:/run/danelaw/lmtp.sock". Keep off port 25, where
+    /// Postfix looks for its own name in our greeting; RFC 2033 forbids it to LMTP.
+    pub address: Address,
+    /// Networks or addresses that may connect; everybody else is turned away with 554. Not for a Unix socket.
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
+    /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
+    #[serde(default)]
+    pub mode: Option<Permissions>,
+    /// For a Unix socket: whose it is, as "user" or "user:group". Our own user's if it is not set.
+    #[serde(default)]
+    pub owner: Option<Owner>,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// SMTP (RFC 5321).
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033).
+    Lmtp,
 }
 
 /// Name resolution.
@@ -414,6 +436,33 @@ mod tests {
         assert_eq!(open.listener[0].allowed().len(), 2);
         let loopback = with("listener = [{ address = '[::1]:2525' }]").unwrap();
         assert!(loopback.listener[0].allowed().iter().all(|network| network.addr().is_loopback()));
+    }
+
+    #[test]
+    fn listeners_as_they_may_be_written() {
+        let listener =
+            |text: &str| with(&format!("listener = [{{ {text} }}]")).map(|config| config.listener[0].clone());
+        assert_eq!(listener("address = '127.0.0.1:25'").unwrap().kind, Kind::Smtp);
+        let lmtp =
+            listener("address = 'unix:/run/danelaw/lmtp.sock', kind = 'lmtp', mode = '0600', owner = 'a:b'").unwrap();
+        assert_eq!((lmtp.kind, lmtp.address.to_string().as_str()), (Kind::Lmtp, "unix:/run/danelaw/lmtp.sock"));
+        assert_eq!(lmtp.mode.unwrap().bits(), 0o600);
+        assert_eq!(lmtp.owner.unwrap(), Owner { user: "a".into(), group: Some("b".into()) });
+        for (wrong, says) in [
+            // J7.
+            ("address = '127.0.0.1:25', kind = 'lmtp'", "listener.address: RFC 2033"),
+            ("address = '127.0.0.1:24', mode = '0660'", "listener.mode"),
+            ("address = '127.0.0.1:24', owner = 'a'", "listener.owner"),
+            ("address = 'unix:/a', allow = ['127.0.0.1']", "listener.allow"),
+            ("address = 'unix:a'", "is no address"),
+            ("address = 'unix:/a', mode = '0888'", "octal"),
+            ("address = 'unix:/a', mode = '7777'", "octal"),
+            ("address = 'unix:/a', owner = ':b'", "user:group"),
+            ("address = '127.0.0.1:24', kind = 'qmtp'", "unknown variant"),
+        ] {
+            let error = listener(wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
     }
 
     #[test]

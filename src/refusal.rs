@@ -1,7 +1,8 @@
 //! Why mail was not passed on: every "no" of the road, as a type, and the one place that says what it is called.
 //!
-//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it and what RFC 8460
-//! calls it are views of the same value, all in [`Reason::view`]: a new reason does not compile until it has all three.
+//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it, what RFC 8460 calls it
+//! and what there is to do about it are views of the same value, a row of the [`table`] each: a new reason does not
+//! compile until [`Reason::view`] has a row for it. [`examples`] has one of each for people to read.
 //!
 //! | situation | reply | why |
 //! |---|---|---|
@@ -13,6 +14,9 @@
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
+
+pub mod examples;
+pub mod table;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -235,72 +239,61 @@ pub struct View {
     pub label: &'static str,
     /// The result type of RFC 8460 §4.3, for those failures that are reported.
     pub result_type: Option<&'static str>,
+    /// How it comes about, in whole sentences.
+    pub cause: &'static str,
+    /// What to do about it, and who: short enough for a reply.
+    pub remedy: &'static str,
 }
 
 impl Reason {
     /// Everything this reason is called.
     pub fn view(&self) -> View {
-        let deferred = |subject, detail, label, result_type| View {
-            code: Code::LOCAL_ERROR,
-            enhanced: EnhancedCode::transient(subject, detail),
-            label,
-            result_type,
-        };
-        let refused = |code, subject, detail, label| View {
-            code,
-            enhanced: EnhancedCode::permanent(subject, detail),
-            label,
-            result_type: None,
-        };
         match self {
             Self::Dns(failure) => match failure.rtype {
-                "TLSA" => deferred(7, 5, "tlsa-lookup-failed", Some("dnssec-invalid")),
-                "MX" => deferred(4, 3, "mx-lookup-failed", Some("dnssec-invalid")),
-                _ => deferred(4, 3, "address-lookup-failed", Some("dnssec-invalid")),
+                "TLSA" => table::TLSA_LOOKUP_FAILED,
+                "MX" => table::MX_LOOKUP_FAILED,
+                _ => table::ADDRESS_LOOKUP_FAILED,
             },
-            Self::NoRoute(NoRoute::NoDomain(_)) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-domain"),
-            Self::NoRoute(NoRoute::NullMx(_)) => refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10, "null-mx"),
-            Self::NoRoute(NoRoute::NoHost(_)) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-host"),
-            Self::NoRoute(NoRoute::Loop(..)) => refused(Code::TRANSACTION_FAILED, 4, 6, "mail-loop"),
-            Self::NoAddress => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-address"),
-            Self::ReservedAddress(_) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "reserved-address"),
-            Self::DaneRequired(_) => deferred(7, 5, "dane-required", Some("dane-required")),
-            Self::Bind { .. } => deferred(3, 5, "bind-failed", None),
-            Self::Busy(_) => deferred(4, 5, "too-many-connections", None),
-            Self::JustFailed { .. } => deferred(4, 1, "failed-just-now", None),
-            Self::Connect(_) => deferred(4, 1, "connect-failed", None),
-            Self::Greeting(_) => deferred(4, 1, "greeting-refused", None),
-            Self::Ehlo(_) => deferred(7, 4, "ehlo-refused", Some("starttls-not-supported")),
-            Self::StartTlsMissing => deferred(7, 4, "starttls-missing", Some("starttls-not-supported")),
-            Self::StartTlsRefused(_) => deferred(7, 4, "starttls-refused", Some("starttls-not-supported")),
-            Self::StartTlsInjected => deferred(7, 5, "starttls-injected", Some("validation-failure")),
-            Self::Tls(failure) => deferred(7, 5, failure.label(), result_type(failure)),
-            Self::EhloUnderTls(_) => deferred(4, 1, "ehlo-under-tls-refused", None),
-            Self::Timeout { stage: Stage::Handshake, .. } => {
-                deferred(7, 5, "handshake-timeout", Some("validation-failure"))
-            }
-            Self::Timeout { stage: Stage::Connect, .. } => deferred(4, 1, "connect-timeout", None),
+            Self::NoRoute(NoRoute::NoDomain(_)) => table::NO_DOMAIN,
+            Self::NoRoute(NoRoute::NullMx(_)) => table::NULL_MX,
+            Self::NoRoute(NoRoute::NoHost(_)) => table::NO_HOST,
+            Self::NoRoute(NoRoute::Loop(..)) => table::MAIL_LOOP,
+            Self::NoAddress => table::NO_ADDRESS,
+            Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
+            Self::DaneRequired(_) => table::DANE_REQUIRED,
+            Self::Bind { .. } => table::BIND_FAILED,
+            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
+            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
+            Self::Connect(_) => table::CONNECT_FAILED,
+            Self::Greeting(_) => table::GREETING_REFUSED,
+            Self::Ehlo(_) => table::EHLO_REFUSED,
+            Self::StartTlsMissing => table::STARTTLS_MISSING,
+            Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
+            Self::StartTlsInjected => table::STARTTLS_INJECTED,
+            Self::Tls(failure) => tls(failure),
+            Self::EhloUnderTls(_) => table::EHLO_UNDER_TLS_REFUSED,
+            Self::Timeout { stage: Stage::Handshake, .. } => table::HANDSHAKE_TIMEOUT,
+            Self::Timeout { stage: Stage::Connect, .. } => table::CONNECT_TIMEOUT,
             // RFC 1047: the one moment at which nobody can know who has the message.
             Self::Timeout { stage: Stage::EndOfMessage, .. }
             | Self::Lost { stage: Stage::EndOfMessage, .. }
             | Self::Protocol { stage: Stage::EndOfMessage, .. }
-            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => deferred(4, 2, "final-reply-lost", None),
-            Self::Timeout { .. } => deferred(4, 2, "remote-timeout", None),
-            Self::Lost { .. } => deferred(4, 2, "connection-lost", None),
-            Self::Protocol { .. } => deferred(5, 0, "protocol-error", None),
-            Self::WrongAnswer { .. } => deferred(5, 0, "protocol-error", None),
-            Self::Closing(_) => deferred(3, 2, "remote-closing", None),
-            Self::Unsolicited(_) => deferred(5, 0, "unsolicited-reply", None),
+            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => table::FINAL_REPLY_LOST,
+            Self::Timeout { .. } => table::REMOTE_TIMEOUT,
+            Self::Lost { .. } => table::CONNECTION_LOST,
+            Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
+            Self::Closing(_) => table::REMOTE_CLOSING,
+            Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
             Self::Mail(reply) => {
                 let told = reply.relayed("");
-                let enhanced = told.enhanced().unwrap_or(EnhancedCode::transient(0, 0));
-                View { code: told.code(), enhanced, label: "mail-refused", result_type: None }
+                let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
+                View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
             }
-            Self::Lacking(Lacking::EightBitMime) => refused(Code::TRANSACTION_FAILED, 6, 3, "8bitmime-missing"),
-            Self::Lacking(Lacking::SmtpUtf8) => refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, "smtputf8-missing"),
-            Self::Lacking(Lacking::Size(_)) => refused(Code::EXCEEDED_STORAGE, 3, 4, "message-too-large"),
-            Self::OutOfTime => deferred(4, 1, "out-of-time", None),
-            Self::NotTried(_) => deferred(4, 1, "exchanges-not-tried", None),
+            Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
+            Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
+            Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
+            Self::OutOfTime => table::OUT_OF_TIME,
+            Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
         }
     }
 
@@ -336,7 +329,7 @@ impl Reason {
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
     /// security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
     /// where nothing else is left.
-    fn weight(&self) -> u8 {
+    pub(crate) fn weight(&self) -> u8 {
         let view = self.view();
         match (view.code.is_permanent(), view.enhanced.subject()) {
             (true, _) => 0,
@@ -348,25 +341,27 @@ impl Reason {
     }
 }
 
-/// The result types of RFC 8460 §4.3 for a failed handshake. A broken connection is an outage and is not reported.
-fn result_type(failure: &TlsFailure) -> Option<&'static str> {
+/// The rows of a failed handshake. A broken connection is an outage and is not reported (RFC 8460 §4.3).
+fn tls(failure: &TlsFailure) -> View {
     match failure {
-        TlsFailure::Mismatch(Mismatch::Name { .. }) => Some("certificate-host-mismatch"),
-        TlsFailure::Mismatch(Mismatch::Expired(_) | Mismatch::NotYetValid(_)) => Some("certificate-expired"),
-        TlsFailure::Mismatch(
-            Mismatch::NoCertificate
-            | Mismatch::ChainTooLarge { .. }
-            | Mismatch::NoRecord(_)
-            | Mismatch::KeySize(..)
-            | Mismatch::Path(..),
-        )
-        | TlsFailure::WrongKey
-        | TlsFailure::SmallKey(_)
-        | TlsFailure::UnsupportedKey => Some("certificate-not-trusted"),
-        TlsFailure::NoSharedParameters(_) | TlsFailure::Injected | TlsFailure::Alert(_) | TlsFailure::Broken(_) => {
-            Some("validation-failure")
-        }
-        TlsFailure::Closed(_) => None,
+        TlsFailure::Mismatch(mismatch) => match mismatch {
+            Mismatch::NoCertificate => table::NO_CERTIFICATE,
+            Mismatch::ChainTooLarge { .. } => table::CHAIN_TOO_LARGE,
+            Mismatch::NoRecord(_) => table::TLSA_MISMATCH,
+            Mismatch::KeySize(..) => table::RSA_KEY_SIZE,
+            Mismatch::Expired(_) => table::CERTIFICATE_EXPIRED,
+            Mismatch::NotYetValid(_) => table::CERTIFICATE_NOT_YET_VALID,
+            Mismatch::Path(..) => table::CHAIN_NOT_VERIFIED,
+            Mismatch::Name { .. } => table::NAME_MISMATCH,
+        },
+        TlsFailure::NoSharedParameters(_) => table::NO_SHARED_TLS_PARAMETERS,
+        TlsFailure::WrongKey => table::WRONG_KEY,
+        TlsFailure::SmallKey(_) => table::RSA_KEY_SIZE,
+        TlsFailure::UnsupportedKey => table::UNSUPPORTED_KEY,
+        TlsFailure::Injected => table::PLAINTEXT_INJECTED,
+        TlsFailure::Alert(_) => table::TLS_ALERT,
+        TlsFailure::Closed(_) => table::TLS_CLOSED,
+        TlsFailure::Broken(_) => table::TLS_BROKEN,
     }
 }
 
@@ -412,13 +407,23 @@ impl Refusals {
         self.0.iter().rev().max_by_key(|refusal| refusal.reason.weight())
     }
 
-    /// What the client is told: one line for each thing that was tried, under the code of the weightiest.
+    /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
+    /// one, what to do about it.
     pub fn verdict(&self) -> Reply {
         match self.main() {
             Some(main) => {
                 let view = main.reason.view();
                 // A long list would not fit a client's log; the log event has it whole.
-                let lines = self.0.iter().take(MAX_LINES).map(ToString::to_string);
+                let lines = self.0.iter().take(MAX_LINES).flat_map(|refusal| {
+                    let line = refusal.to_string();
+                    match std::ptr::eq(refusal, main) {
+                        true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
+                            vec![format!("{line}; {}", view.remedy)]
+                        }
+                        true => vec![line, view.remedy.to_owned()],
+                        false => vec![line],
+                    }
+                });
                 Reply::multiline(view.code, Some(view.enhanced), lines)
             }
             // A route has at least one exchange, and each that was not reached left a refusal.
@@ -435,6 +440,8 @@ impl From<Refusal> for Refusals {
 
 /// Lines of a reply that lists refusals.
 const MAX_LINES: usize = 8;
+/// Octets of a refusal and its remedy that one line has room for beside the codes (RFC 5321 §4.5.3.1.5).
+const MAX_WITH_REMEDY: usize = 490;
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -590,7 +597,9 @@ mod tests {
         assert_eq!(reply.to_string().split(' ').take(2).collect::<Vec<_>>(), ["451", "4.7.4"]);
         // Each is named, in the order it was tried.
         assert_eq!(reply.lines().len(), 4);
-        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered"), "{reply:?}");
+        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
+        // The remedy of the one that speaks for all, and no other.
+        assert_eq!(reply.lines()[1], "mx1.example: cannot connect: connection reset");
         // M22: what one exchange lacks, another that cannot be reached may have.
         let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
         assert_eq!(reply.class(), Class::Transient);

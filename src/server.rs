@@ -1,27 +1,26 @@
 //! Listeners: who may connect, how many at a time, and how to leave quietly.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+mod door;
+mod owner;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ipnet::IpNet;
 use time::OffsetDateTime;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Unsound};
+use crate::config::{Address, Config, Unsound};
 use crate::dns::Resolver;
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::reserved::Dialable;
-use crate::session::{self, Received, Shared};
+use crate::session::{self, Caller, Received, Shared};
 use crate::smtp::dialogue::Us;
-use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
@@ -30,19 +29,13 @@ use crate::upstream::dialer::Dialer;
 use crate::upstream::failed::FailedHosts;
 use crate::upstream::tcp::Source;
 
-/// Connections the kernel may hold for us: a burst must not be lost before it is counted.
-const BACKLOG: u32 = 4096;
+pub use door::Door;
+use door::Visitor;
+
 /// How long a client that is turned away has to take our answer.
 const TURN_AWAY: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no descriptor for one more connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
-
-/// One open port and who may connect to it.
-#[derive(Debug)]
-pub struct Door {
-    listener: TcpListener,
-    allowed: Vec<IpNet>,
-}
 
 /// How the last sessions ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +74,35 @@ pub enum ShareError {
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
-    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
+    let connector = connector(config, hostname.clone(), dns, tls(config)?);
+    let size = config.limits.message_size.as_u64();
+    Ok(Arc::new(Shared {
+        connector,
+        rules,
+        us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
+        received: if config.received { Received::Add } else { Received::Omit },
+        bare_newlines: config.limits.bare_newlines,
+        timeouts: config.timeouts.clone(),
+    }))
+}
+
+/// TLS towards remotes, from the configuration.
+///
+/// # Errors
+/// If the TLS library does not do what is needed.
+pub fn tls(config: &Config) -> Result<Tls, SetupError> {
+    Tls::new(if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit })
+}
+
+/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
     let remote = &config.remote;
-    let listeners = config.listener.iter().map(|listener| listener.address);
+    let listeners = config.listener.iter().filter_map(|listener| match listener.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    });
     let own_addresses = remote.own_addresses.iter().map(|network| network.0);
-    let connector = Connector {
+    Connector {
         dns,
         dialer: Dialer {
             port: remote.port,
@@ -98,7 +115,7 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
                 in_all: remote.connections,
             }),
         },
-        tls: Tls::new(post_quantum)?,
+        tls,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
         failed: FailedHosts::new(remote.failed_hosts_for),
@@ -106,46 +123,9 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         max_addresses: remote.addresses,
         own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
         own_addresses: OwnAddresses::new(own_addresses, listeners, remote.port),
-        hostname: hostname.clone(),
+        hostname,
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),
-    };
-    let offer = Offer { size: config.limits.message_size.as_u64(), domains: DomainsPerTransaction::One };
-    Ok(Arc::new(Shared {
-        connector,
-        rules,
-        us: Us { hostname: hostname.to_string(), offer, max_recipients: config.limits.recipients },
-        received: if config.received { Received::Add } else { Received::Omit },
-        bare_newlines: config.limits.bare_newlines,
-        timeouts: config.timeouts.clone(),
-    }))
-}
-
-impl Door {
-    /// Opens a port.
-    ///
-    /// # Errors
-    /// What the system says, mostly that the port is taken or needs a privilege.
-    pub fn open(address: SocketAddr, allowed: Vec<IpNet>) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, allowed })
-    }
-
-    /// The address that is really open; its port is the system's choice where the configuration says 0.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    fn allows(&self, client: IpAddr) -> bool {
-        self.allowed.iter().any(|network| network.contains(&client))
     }
 }
 
@@ -195,10 +175,10 @@ impl<R: Resolver> Reception<R> {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                accepted = door.listener.accept() => accepted,
+                accepted = door.accept() => accepted,
             };
             match accepted {
-                Ok((stream, client)) => self.receive(&door, stream, client.ip().to_canonical()),
+                Ok(visitor) => self.receive(&door, visitor),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(OUT_OF_FILES).await;
@@ -207,16 +187,16 @@ impl<R: Resolver> Reception<R> {
         }
     }
 
-    fn receive(&self, door: &Door, stream: TcpStream, client: IpAddr) {
-        if !door.allows(client) {
-            tracing::warn!(%client, "turned away: not on the allow-list of this listener");
+    fn receive(&self, door: &Door, Visitor { stream, origin }: Visitor) {
+        if !door.allows(origin) {
+            tracing::warn!(client = %origin, "turned away: not on the allow-list of this listener");
             let text = "you may not send mail through this host";
             let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
             self.sessions.spawn(turn_away(stream, no));
             return;
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            tracing::warn!(%client, "turned away: limits.sessions is reached");
+            tracing::warn!(client = %origin, "turned away: limits.sessions is reached");
             let no = Reply::new(
                 Code::SERVICE_NOT_AVAILABLE,
                 EnhancedCode::transient(3, 2),
@@ -226,21 +206,24 @@ impl<R: Resolver> Reception<R> {
             return;
         };
         let (shared, stop, cut) = (Arc::clone(&self.shared), self.stop.clone(), self.cut.clone());
+        let caller = Caller { origin, service: door.service() };
         self.sessions.spawn(async move {
             let _permit = permit;
-            if stream.set_nodelay(true).is_err() {
+            if let Either::Left(tcp) = &stream
+                && tcp.set_nodelay(true).is_err()
+            {
                 return;
             }
             tokio::select! {
                 biased;
-                () = session::serve(shared, stream, client, stop) => {}
+                () = session::serve(shared, stream, caller, stop) => {}
                 () = cut.cancelled() => {}
             }
         });
     }
 }
 
-async fn turn_away(mut stream: TcpStream, no: Reply) {
+async fn turn_away(mut stream: impl AsyncWrite + Unpin, no: Reply) {
     let mut line = BytesMut::new();
     no.write(&mut line);
     // A client that does not take the answer is not waited for.

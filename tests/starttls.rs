@@ -51,7 +51,8 @@ where
     let port = listener.local_addr().unwrap().port();
     let peer = Peer { exchange: Name::parse("mx.example.com").unwrap(), address: Ipv4Addr::LOCALHOST.into() };
     let client = async {
-        let dial = Dial { ehlo: "client.example", timeouts: &timeouts, until: Instant::now() + timeouts.route };
+        let dial =
+            Dial { ehlo: "client.example", timeouts: &timeouts, until: Instant::now() + timeouts.route, domain: None };
         let server = SocketAddr::new(peer.address, port);
         let tcp = Tcp::connect(server, Source::default(), timeouts.connect).await?;
         let greeted = Greeted::greet(tcp, &peer, &policy, &dial).await?;

@@ -199,8 +199,8 @@ mod tests {
             ),
             (
                 "listener=[{address=\"localhost:10025\"}]",
-                "listener.0.address: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025 (in \
-                 --set listener)",
+                "listener.0.address: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
+                 unix:/path (in --set listener)",
             ),
             // What is well-formed and wrong has a place too.
             ("limits.sessions=0", "limits.sessions: 0 would stop all mail (in --set limits.sessions)"),

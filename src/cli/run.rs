@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{EX_CONFIG, EX_OSERR};
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Address, Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::{QUIET, Stub};
@@ -86,7 +86,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     let shared = server::share(config, hostname, dns.clone()).map_err(Failed::system)?;
     let mut doors = Vec::new();
     for listener in &config.listener {
-        let door = Door::open(listener.address, listener.allowed())
+        let door = Door::open(listener)
             .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
         doors.push(door);
     }
@@ -161,8 +161,9 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
 fn announce(config: &Config, doors: &[Door], dns: &Stub) {
     let addresses: Vec<String> =
         doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
+    let networks = config.listener.iter().filter(|listener| matches!(listener.address, Address::Tcp(_)));
     let clients: Vec<String> =
-        config.listener.iter().flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
+        networks.flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
     let health = dns.health().borrow().clone();
     let resolvers: Vec<String> = health.servers.iter().map(|server| server.server.to_string()).collect();
     tracing::info!(

@@ -2,12 +2,15 @@
 //! rule which asks for less says why and until when.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Config, DefaultLevel, Dns, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts, Unsound};
+use super::{
+    Address, Config, DefaultLevel, Dns, Kind, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts, Unsound,
+};
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
@@ -75,16 +78,40 @@ impl Config {
 
 impl Listener {
     fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem: &str| Err(Unsound { key, problem: format!("{}: {problem}", self.address) });
+        let address = match &self.address {
+            Address::Unix(_) if self.allow.is_some() => {
+                return unsound(
+                    "listener.allow",
+                    "a Unix socket has no network; who may connect is for mode and owner",
+                );
+            }
+            Address::Unix(_) => return Ok(()),
+            Address::Tcp(address) => address,
+        };
+        for (key, is_set) in [("listener.mode", self.mode.is_some()), ("listener.owner", self.owner.is_some())] {
+            if is_set {
+                return unsound(key, "only a Unix socket has one; who may connect here is for allow");
+            }
+        }
+        if (self.kind, address.port()) == (Kind::Lmtp, 25) {
+            return Err(Unsound { key: "listener.address", problem: "RFC 2033 forbids LMTP on port 25".into() });
+        }
+        self.check_allowed(address.ip())
+    }
+
+    /// Never an open relay.
+    fn check_allowed(&self, address: IpAddr) -> Result<(), Unsound> {
         let unsound = |problem| Err(Unsound { key: "listener.allow", problem });
         match &self.allow {
-            None if !self.address.ip().is_loopback() => unsound(format!(
+            None if !address.is_loopback() => unsound(format!(
                 "{} is not loopback and has no allow-list; name the networks that may send mail through it",
                 self.address
             )),
             Some(networks) if networks.is_empty() => unsound("the list is empty; nobody could connect".into()),
             Some(networks) => match networks.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
                 Some(Network(wide)) => {
-                    let (address, most) = (self.address, widest(wide));
+                    let (address, most) = (&self.address, widest(wide));
                     unsound(format!("{address} would be an open relay: {wide} is wider than /{most}"))
                 }
                 None => Ok(()),

@@ -1,7 +1,7 @@
 //! The forms of single values: networks, resolvers, names, records, days.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
+use super::listen::{Address, Owner, Permissions};
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
 use crate::name::Name;
@@ -73,15 +74,7 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(Network, Server, HostName, Record);
-
-/// Reads an address with its port, and says what one looks like.
-pub(super) fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        serde::de::Error::custom(format!("{text:?} is no address and port such as 127.0.0.1:10025 or [::1]:10025"))
-    })
-}
+deserialize_from_str!(Network, Server, HostName, Record, Address, Permissions, Owner);
 
 /// Reads a text that has a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>

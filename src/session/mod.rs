@@ -8,6 +8,7 @@ mod attempt;
 mod received;
 mod transfer;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::rules::Rules;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Command, Mail};
 use crate::smtp::data::BareNewlines;
-use crate::smtp::dialogue::{Dialogue, Recipient, Step, Transaction, Us};
+use crate::smtp::dialogue::{Dialogue, Recipient, Service, Step, Transaction, Us};
 use crate::smtp::extensions::{Extensions, SizeLimit};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -64,6 +65,35 @@ pub enum Received {
     Omit,
 }
 
+/// Who has come in, and what is spoken with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What is spoken.
+    pub service: Service,
+}
+
+/// Where a client comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Another socket's address.
+    Address(IpAddr),
+    /// This machine, by a socket in the file system.
+    UnixSocket,
+}
+
+impl fmt::Display for Origin {
+    /// As a comment of the Received line has it (RFC 5321 §4.4), whatever is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V4(v4)) => write!(f, "[{v4}]"),
+            Self::Address(IpAddr::V6(v6)) => write!(f, "[IPv6:{v6}]"),
+            Self::UnixSocket => f.write_str("unix socket"),
+        }
+    }
+}
+
 /// An open transaction's remote, and the account of it.
 #[derive(Debug)]
 struct Upstream {
@@ -74,7 +104,7 @@ struct Upstream {
 struct Session<'a, R, S> {
     shared: &'a Shared<R>,
     client: Wire<S>,
-    address: IpAddr,
+    origin: Origin,
     dialogue: Dialogue<Upstream>,
 }
 
@@ -86,20 +116,21 @@ enum Next {
 }
 
 /// Talks to one client until it goes, or until `stop` finds it between transactions.
-pub async fn serve<R, S>(shared: Arc<Shared<R>>, stream: S, address: IpAddr, stop: CancellationToken)
+pub async fn serve<R, S>(shared: Arc<Shared<R>>, stream: S, caller: Caller, stop: CancellationToken)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session =
-        Session { shared: &shared, client: Wire::new(stream), address, dialogue: Dialogue::new(shared.us.clone()) };
+    let Caller { origin, service } = caller;
+    let dialogue = Dialogue::new(shared.us.clone(), service);
+    let mut session = Session { shared: &shared, client: Wire::new(stream), origin, dialogue };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
         ended => ended,
     };
     if let Err(error) = ended {
-        tracing::debug!(client = %address, %error, "the client went away");
+        tracing::debug!(client = %origin, %error, "the client went away");
     }
     if let Some(upstream) = session.dialogue.abandon() {
         upstream.ready.quit();
@@ -177,8 +208,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 let reply = self.recipient(reply);
                 self.say(&reply);
             }
-            Step::Data(transaction, upstream) => {
-                return self.data(transaction, upstream).await;
+            Step::Data(transaction, upstream, answers) => {
+                return self.data(transaction, upstream, answers).await;
             }
         }
         Ok(Next::Command)

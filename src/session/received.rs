@@ -1,10 +1,9 @@
 //! Our one trace line (RFC 5321 §4.4): it is what stops a mail that goes round in circles.
 
-use std::net::IpAddr;
-
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+use super::Origin;
 use crate::smtp::dialogue::Client;
 
 /// What the line says of the session it stands for.
@@ -12,8 +11,8 @@ use crate::smtp::dialogue::Client;
 pub(super) struct Trace<'a> {
     /// The client, as it introduced itself.
     pub(super) client: &'a Client,
-    /// The client's address.
-    pub(super) address: IpAddr,
+    /// Where the client comes from.
+    pub(super) origin: Origin,
     /// Our host name.
     pub(super) hostname: &'a str,
     /// Our id for the transaction.
@@ -23,14 +22,10 @@ pub(super) struct Trace<'a> {
 impl Trace<'_> {
     /// The line, CRLF and all. It names no recipient: a blind copy must stay blind (RFC 5321 §7.2).
     pub(super) fn line(&self, now: OffsetDateTime) -> String {
-        let address = match self.address {
-            IpAddr::V4(v4) => format!("[{v4}]"),
-            IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
-        };
         let date = now.format(&Rfc2822).unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 +0000".to_owned());
-        let Self { hostname, id, client: Client { hello, protocol }, .. } = self;
+        let Self { origin, hostname, id, client: Client { hello, protocol } } = self;
         format!(
-            "Received: from {hello} ({address})\r\n\tby {hostname} (danelaw) with {protocol} id {id};\r\n\t{date}\r\n"
+            "Received: from {hello} ({origin})\r\n\tby {hostname} (danelaw) with {protocol} id {id};\r\n\t{date}\r\n"
         )
     }
 }
@@ -45,13 +40,21 @@ mod tests {
     #[test]
     fn one_field_folded_with_a_date_and_an_offset() {
         // I15.
-        let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol: Protocol::Esmtp };
-        let trace =
-            Trace { client: &client, address: "127.0.0.1".parse().unwrap(), hostname: "danelaw.example", id: "A1B2" };
-        assert_eq!(
-            trace.line(OffsetDateTime::UNIX_EPOCH),
-            "Received: from mail.example ([127.0.0.1])\r\n\tby danelaw.example (danelaw) with ESMTP id A1B2;\r\n\
-             \tThu, 01 Jan 1970 00:00:00 +0000\r\n"
-        );
+        for (origin, protocol, from) in [
+            (Origin::Address("127.0.0.1".parse().unwrap()), Protocol::Esmtp, "([127.0.0.1])"),
+            (Origin::Address("::1".parse().unwrap()), Protocol::Smtp, "([IPv6:::1])"),
+            // RFC 5321 §4.4: a comment where there is no address.
+            (Origin::UnixSocket, Protocol::Lmtp, "(unix socket)"),
+        ] {
+            let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol };
+            let trace = Trace { client: &client, origin, hostname: "danelaw.example", id: "A1B2" };
+            assert_eq!(
+                trace.line(OffsetDateTime::UNIX_EPOCH),
+                format!(
+                    "Received: from mail.example {from}\r\n\tby danelaw.example (danelaw) with {protocol} id A1B2;\r\n\
+                     \tThu, 01 Jan 1970 00:00:00 +0000\r\n"
+                )
+            );
+        }
     }
 }

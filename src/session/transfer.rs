@@ -23,7 +23,12 @@ const MAX_HOPS: usize = 100;
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// Carries one message over, or says why not.
-    pub(super) async fn data(&mut self, transaction: Transaction, upstream: Upstream) -> Result<Next, WireError> {
+    pub(super) async fn data(
+        &mut self,
+        transaction: Transaction,
+        upstream: Upstream,
+        answers: usize,
+    ) -> Result<Next, WireError> {
         let peer = upstream.ready.peer().clone();
         self.client.flush(self.shared.timeouts.client).await?;
         let (mut body, mut attempt) = match start(upstream).await {
@@ -37,7 +42,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         self.client.flush(self.shared.timeouts.client).await?;
         if self.shared.received == Received::Add {
             let hostname = &self.shared.us.hostname;
-            let trace = Trace { client: &transaction.client, address: self.address, hostname, id: attempt.id() };
+            let trace = Trace { client: &transaction.client, origin: self.origin, hostname, id: attempt.id() };
             body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
@@ -55,7 +60,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             }
         };
         let (Ok(answer) | Err(Declined { answer, .. })) = &ended;
-        self.say(answer);
+        for _ in 0..answers {
+            self.say(answer);
+        }
         // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
         let told = self.client.flush(self.shared.timeouts.client).await;
         match ended {
@@ -96,7 +103,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
 
     /// Why a message that has come so far cannot be passed on.
     fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
-        let most = self.shared.us.offer.size;
+        let most = self.shared.us.size;
         if let Scan::Rejected(bare) = scan {
             return Some(Declined { reason: "bare-newline", answer: bare.reply() });
         }

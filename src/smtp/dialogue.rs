@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
 use super::command::{Command, Hello, Mail};
-use super::extensions::Offer;
+use super::extensions::{DomainsPerTransaction, Offer};
 use super::reply::{Code, EnhancedCode, Reply};
 use crate::name::Name;
 
@@ -18,6 +18,16 @@ use crate::name::Name;
 pub struct Dialogue<U> {
     state: State<U>,
     us: Us,
+    service: Service,
+}
+
+/// What is spoken with the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// SMTP: one answer to the message (RFC 5321 §4.1.1.4).
+    Smtp,
+    /// LMTP: one answer to the message for each recipient (RFC 2033 §4.2).
+    Lmtp,
 }
 
 /// What the dialogue says of ourselves.
@@ -25,8 +35,8 @@ pub struct Dialogue<U> {
 pub struct Us {
     /// Our host name.
     pub hostname: String,
-    /// What EHLO announces.
-    pub offer: Offer,
+    /// The biggest message we take, in octets (RFC 1870 §3).
+    pub size: u64,
     /// The most recipients in one transaction.
     pub max_recipients: usize,
 }
@@ -61,6 +71,8 @@ pub enum Protocol {
     Smtp,
     /// It said EHLO.
     Esmtp,
+    /// It said LHLO.
+    Lmtp,
 }
 
 /// What the client said before its first recipient.
@@ -100,19 +112,23 @@ pub enum Step<'a, U> {
     Open(&'a Transaction, Recipient),
     /// Another recipient for the open upstream; then call [`Dialogue::recipient`] or [`Dialogue::lost`].
     Recipient(&'a mut U, Recipient),
-    /// Send the message; the transaction is over, whatever comes of it.
-    Data(Transaction, U),
+    /// Send the message, and answer it so often; the transaction is over, whatever comes of it.
+    Data(Transaction, U, usize),
 }
 
 impl<U> Dialogue<U> {
     /// A client that has just connected.
-    pub fn new(us: Us) -> Self {
-        Self { state: State::Connected, us }
+    pub fn new(us: Us, service: Service) -> Self {
+        Self { state: State::Connected, us, service }
     }
 
     /// The greeting (RFC 5321 §4.3.1).
     pub fn greeting(&self) -> Reply {
-        Reply::plain(Code::READY, format!("{} ESMTP danelaw", self.us.hostname))
+        let protocol = match self.service {
+            Service::Smtp => Protocol::Esmtp,
+            Service::Lmtp => Protocol::Lmtp,
+        };
+        Reply::plain(Code::READY, format!("{} {protocol} danelaw", self.us.hostname))
     }
 
     /// Whether nothing is under way that a shutdown should wait for.
@@ -126,15 +142,9 @@ impl<U> Dialogue<U> {
     /// What a command asks for.
     pub fn step(&mut self, command: Command) -> Step<'_, U> {
         match command {
-            Command::Ehlo(hello) => {
-                let reply = self.us.offer.reply(&self.us.hostname);
-                self.restart(State::Greeted(Client { hello, protocol: Protocol::Esmtp }), reply)
-            }
-            Command::Helo(hello) => {
-                let reply = Reply::plain(Code::OK, self.us.hostname.clone());
-                self.restart(State::Greeted(Client { hello, protocol: Protocol::Smtp }), reply)
-            }
-            Command::Lhlo(_) => Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is SMTP, not LMTP: say EHLO")),
+            Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
+            Command::Helo(hello) => self.hello(hello, Protocol::Smtp),
+            Command::Lhlo(hello) => self.hello(hello, Protocol::Lmtp),
             Command::Mail(mail) => self.mail(mail),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
@@ -212,9 +222,9 @@ impl<U> Dialogue<U> {
     }
 
     fn mail(&mut self, mail: Mail) -> Step<'_, U> {
-        if mail.size.is_some_and(|size| size > self.us.offer.size) {
+        if mail.size.is_some_and(|size| size > self.us.size) {
             // RFC 1870 §6.1: said before anybody is bothered with it.
-            let text = format!("the message is larger than {} octets", self.us.offer.size);
+            let text = format!("the message is larger than {} octets", self.us.size);
             return Step::Reply(enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text));
         }
         match self.take() {
@@ -260,9 +270,14 @@ impl<U> Dialogue<U> {
 
     fn data(&mut self) -> Step<'_, U> {
         match self.take() {
-            State::Open { transaction, upstream, accepted: 1.., .. } => {
+            State::Open { transaction, upstream, accepted: accepted @ 1.., .. } => {
                 self.state = State::Greeted(transaction.client.clone());
-                Step::Data(transaction, upstream)
+                let answers = match self.service {
+                    Service::Smtp => 1,
+                    // RFC 2033 §4.2: one for each accepted recipient.
+                    Service::Lmtp => accepted,
+                };
+                Step::Data(transaction, upstream, answers)
             }
             State::Lost { transaction, answer } => {
                 self.state = State::Greeted(transaction.client);
@@ -271,7 +286,12 @@ impl<U> Dialogue<U> {
             state @ (State::Mail(_) | State::Open { .. }) => {
                 // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
                 self.state = state;
-                Step::Reply(enhanced(Code::TRANSACTION_FAILED, 5, 1, "no valid recipients"))
+                let code = match self.service {
+                    Service::Smtp => Code::TRANSACTION_FAILED,
+                    // RFC 2033 §4.2.
+                    Service::Lmtp => Code::BAD_SEQUENCE,
+                };
+                Step::Reply(enhanced(code, 5, 1, "no valid recipients"))
             }
             state @ (State::Connected | State::Greeted(_)) => {
                 self.state = state;
@@ -299,11 +319,31 @@ impl<U> Dialogue<U> {
     }
 
     /// RFC 5321 §4.1.4: a new EHLO ends a transaction as RSET does.
-    fn restart(&mut self, state: State<U>, reply: Reply) -> Step<'_, U> {
-        match std::mem::replace(&mut self.state, state) {
+    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step<'_, U> {
+        let hostname = &self.us.hostname;
+        let reply = match (self.service, protocol) {
+            (Service::Smtp, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
+            (Service::Smtp, Protocol::Esmtp) | (Service::Lmtp, Protocol::Lmtp) => self.offer().reply(hostname),
+            (Service::Smtp, Protocol::Lmtp) => {
+                return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is SMTP, not LMTP: say EHLO"));
+            }
+            // RFC 2033 §4.1.
+            (Service::Lmtp, Protocol::Smtp | Protocol::Esmtp) => {
+                return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is LMTP, not SMTP: say LHLO"));
+            }
+        };
+        match std::mem::replace(&mut self.state, State::Greeted(Client { hello, protocol })) {
             State::Open { upstream, .. } => Step::Abandon(upstream, reply),
             State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => Step::Reply(reply),
         }
+    }
+
+    fn offer(&self) -> Offer {
+        let domains = match self.service {
+            Service::Smtp => DomainsPerTransaction::One,
+            Service::Lmtp => DomainsPerTransaction::Any,
+        };
+        Offer { size: self.us.size, domains }
     }
 
     fn take(&mut self) -> State<U> {
@@ -345,6 +385,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Smtp => "SMTP",
             Self::Esmtp => "ESMTP",
+            Self::Lmtp => "LMTP",
         })
     }
 }
@@ -357,14 +398,15 @@ fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::extensions::DomainsPerTransaction;
+
+    fn us() -> Us {
+        Us { hostname: "us.example".into(), size: 1000, max_recipients: 3 }
+    }
 
     /// Plays a conversation: `reached` domains open, recipients at `no@` are refused by the remote, everything else is
     /// accepted. Returns the codes, and the upstreams that were closed without a message as `abandoned DOMAIN`.
     fn play(commands: &[&str]) -> Vec<String> {
-        let offer = Offer { size: 1000, domains: DomainsPerTransaction::One };
-        let us = Us { hostname: "us.example".into(), offer, max_recipients: 3 };
-        let mut dialogue = Dialogue::<Name>::new(us);
+        let mut dialogue = Dialogue::new(us(), Service::Smtp);
         commands.iter().flat_map(|command| turn(&mut dialogue, command)).collect()
     }
 
@@ -399,7 +441,7 @@ mod tests {
                 dialogue.recipient(&reply);
                 vec![code(&reply)]
             }
-            Step::Data(transaction, upstream) => vec![format!("data {} to {upstream}", transaction.recipients)],
+            Step::Data(transaction, upstream, _) => vec![format!("data {} to {upstream}", transaction.recipients)],
         }
     }
 
@@ -515,10 +557,8 @@ mod tests {
         // M21, N2: but for the greeting and the answers to EHLO and HELO.
         let commands =
             ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
-        let offer = Offer { size: 1000, domains: DomainsPerTransaction::One };
         for command in commands {
-            let us = Us { hostname: "us.example".into(), offer, max_recipients: 3 };
-            let mut dialogue = Dialogue::<Name>::new(us);
+            let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
             match dialogue.step(Command::parse(command.as_bytes()).unwrap()) {
                 Step::Reply(reply) | Step::Quit(reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
@@ -532,8 +572,7 @@ mod tests {
     #[test]
     fn ehlo_offers_what_is_there_and_no_more() {
         // M23, I22: the exact set.
-        let offer = Offer { size: 1000, domains: DomainsPerTransaction::One };
-        let mut dialogue = Dialogue::<Name>::new(Us { hostname: "us.example".into(), offer, max_recipients: 3 });
+        let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
         let Step::Reply(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
         assert_eq!(
             reply.lines(),

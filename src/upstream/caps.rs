@@ -42,7 +42,7 @@ pub struct Caps {
 pub struct Permits {
     _host: Permit<IpAddr>,
     _all: OwnedSemaphorePermit,
-    _domain: DomainPermit,
+    _domain: Option<DomainPermit>,
 }
 
 /// The right of one transaction to have connections, one of them in use at a time.
@@ -69,13 +69,13 @@ impl Caps {
     pub(super) async fn connection(
         &self,
         address: IpAddr,
-        domain: &DomainPermit,
+        domain: Option<&DomainPermit>,
         until: Instant,
     ) -> Result<Permits, Cap> {
         let until = until.min(Instant::now() + PATIENCE);
         let host = self.hosts.permit(&address, until).await.ok_or(Cap::Host(self.most.per_host))?;
         let all = permit(&self.all, until).await.ok_or(Cap::All(self.most.in_all))?;
-        Ok(Permits { _host: host, _all: all, _domain: Arc::clone(domain) })
+        Ok(Permits { _host: host, _all: all, _domain: domain.map(Arc::clone) })
     }
 }
 
@@ -149,19 +149,19 @@ mod tests {
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let domain = caps.domain(&name("example")).await.unwrap();
         let far = Instant::now() + Duration::from_secs(1000);
-        let first = caps.connection(one, &domain, far).await.unwrap();
-        let second = caps.connection(one, &domain, far).await.unwrap();
+        let first = caps.connection(one, Some(&domain), far).await.unwrap();
+        let second = caps.connection(one, Some(&domain), far).await.unwrap();
         let began = Instant::now();
-        assert_eq!(caps.connection(one, &domain, far).await.unwrap_err(), Cap::Host(2));
+        assert_eq!(caps.connection(one, Some(&domain), far).await.unwrap_err(), Cap::Host(2));
         assert_eq!(began.elapsed(), PATIENCE);
         // Not longer than there is time.
         let soon = Instant::now() + Duration::from_secs(1);
-        assert_eq!(caps.connection(one, &domain, soon).await.unwrap_err(), Cap::Host(2));
+        assert_eq!(caps.connection(one, Some(&domain), soon).await.unwrap_err(), Cap::Host(2));
         // Another address is another matter, until there are too many in all.
-        let third = caps.connection(other, &domain, far).await.unwrap();
-        assert_eq!(caps.connection(other, &domain, far).await.unwrap_err(), Cap::All(3));
+        let third = caps.connection(other, Some(&domain), far).await.unwrap();
+        assert_eq!(caps.connection(other, Some(&domain), far).await.unwrap_err(), Cap::All(3));
         // Whoever waits gets what is given back.
-        let waiting = caps.connection(one, &domain, far);
+        let waiting = caps.connection(one, Some(&domain), far);
         let (waited, ()) = tokio::join!(waiting, async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             drop(first);

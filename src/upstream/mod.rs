@@ -27,16 +27,17 @@ use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
 use crate::name::Name;
-use crate::policy::{self, Level};
-use crate::refusal::{Reason, Refusal, Refusals};
+use crate::policy::{self, Level, TlsPolicy};
+use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
 use dialer::Dialer;
 use failed::FailedHosts;
+use open::{Dial, Greeted};
 use ready::Ready;
-use walk::Approach;
+use tcp::Tcp;
 
 pub use walk::Walk;
 
@@ -93,6 +94,15 @@ pub struct Connected {
     pub skipped: Refusals,
 }
 
+/// Where to seek a session with an exchange, and what it has to prove.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order to dial them.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What each of them is held to.
+    pub(crate) policy: TlsPolicy,
+}
+
 impl<R: Resolver> Connector<R> {
     /// Sets out for a remote for the domain.
     pub fn walk<'a>(&'a self, request: &Request<'a>) -> Walk<'a, R> {
@@ -109,24 +119,50 @@ impl<R: Resolver> Connector<R> {
         Ok(Connected { ready, skipped: walk.into_skipped() })
     }
 
-    async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+    /// The exchanges to try, in order.
+    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
         let seed = fastrand::u64(..);
         let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
-    /// What the DNS says of an exchange: where it is, and what a session with it must prove.
-    async fn survey(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Approach, Reason> {
+    /// What the DNS and the level make of one exchange. Nothing is dialled yet.
+    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, level: &Level) -> Result<Plan, Reason> {
         let host = self.host(exchange).await?;
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under whatever name.
-            return Err(NoRoute::Loop(request.domain.clone(), exchange.clone()).into());
+            return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
         let addresses = self.dialable(&host)?;
-        let associations = self.associations(route, &host, request.level).await?;
-        let policy = policy::decide(route, &host, associations, request.level)?;
-        Ok(Approach { exchange: exchange.clone(), addresses: addresses.into(), policy })
+        let associations = self.associations(route, &host, level).await?;
+        let policy = policy::decide(route, &host, associations, level)?;
+        Ok(Plan { addresses, policy })
+    }
+
+    /// How to open sessions for this client, without further bounds.
+    pub(crate) fn dial<'a>(&'a self, hello: &'a Hello) -> Dial<'a> {
+        let until = Instant::now() + self.timeouts.route;
+        Dial { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None }
+    }
+
+    /// One address, held to the policy.
+    pub(crate) async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
+        self.session(tcp, peer, policy, dial).await
+    }
+
+    /// A session on a connection, as the policy asks.
+    async fn session(&self, tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let secured = Greeted::greet(tcp, peer, policy, dial).await?.secure(policy.clone(), &self.tls, dial).await;
+        match (secured, policy) {
+            // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
+            (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
+                let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
+                Ok(Greeted::greet(tcp, peer, policy, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
+            }
+            (secured, _) => secured,
+        }
     }
 
     async fn host(&self, exchange: &Name) -> Result<Host, Reason> {

@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
+use super::caps::DomainPermit;
+use super::dialer::Errand;
 use super::order::within;
 use super::ready::{Channel, Ready, Terms};
 use super::tcp::Tcp;
@@ -46,9 +48,16 @@ pub struct Dial<'a> {
     pub timeouts: &'a Timeouts,
     /// When all of them must be over.
     pub until: Instant,
+    /// The transaction that it is for, where they are counted.
+    pub domain: Option<&'a DomainPermit>,
 }
 
 impl Dial<'_> {
+    /// As for connecting.
+    pub(super) fn errand(&self) -> Errand<'_> {
+        Errand { domain: self.domain, until: self.until }
+    }
+
     /// How long the next step may take, at most `limit`.
     fn within(&self, limit: Duration) -> Duration {
         within(limit, self.until.saturating_duration_since(Instant::now()))

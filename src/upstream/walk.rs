@@ -10,14 +10,13 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::caps::DomainPermit;
-use super::dialer::Errand;
 use super::failed::Now;
 use super::next::{Next, after};
-use super::open::{Dial, Greeted};
+use super::open::Dial;
 use super::order::share;
 use super::ready::Ready;
-use super::tcp::{Tcp, is_of_this_host};
-use super::{Connector, Request};
+use super::tcp::is_of_this_host;
+use super::{Connector, Plan, Request};
 use crate::dns::Resolver;
 use crate::mx::{NoRoute, Route};
 use crate::name::Name;
@@ -47,12 +46,18 @@ struct UnderWay {
 }
 
 /// One exchange: where it is, and what a session with it must prove.
-#[derive(Debug)]
-pub(super) struct Approach {
-    pub(super) exchange: Name,
+#[derive(Debug, Clone)]
+struct Approach {
+    exchange: Name,
     /// Those that were not tried yet, in order.
-    pub(super) addresses: VecDeque<IpAddr>,
-    pub(super) policy: TlsPolicy,
+    addresses: VecDeque<IpAddr>,
+    policy: TlsPolicy,
+}
+
+impl Approach {
+    fn peer(&self, address: IpAddr) -> Peer {
+        Peer { exchange: self.exchange.clone(), address }
+    }
 }
 
 impl<'a, R: Resolver> Walk<'a, R> {
@@ -141,9 +146,9 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
                 return None;
             }
-            let survey = self.connector.survey(route, &exchange, &self.request);
-            match tokio::time::timeout_at(until, survey).await {
-                Ok(Ok(approach)) => match self.by_standing(approach) {
+            let plan = self.connector.plan(route, &exchange, self.request.level);
+            match tokio::time::timeout_at(until, plan).await {
+                Ok(Ok(plan)) => match self.by_standing(exchange, plan) {
                     approach if approach.addresses.is_empty() => {}
                     approach => return Some(approach),
                 },
@@ -157,21 +162,18 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// Puts the addresses that failed a moment ago behind the others, and the exchange behind the others if there are no
     /// others. An address that let somebody wait in vain a moment ago is not tried again: in a storm of retries each mail
     /// would wait for it.
-    fn by_standing(&mut self, mut approach: Approach) -> Approach {
+    fn by_standing(&mut self, exchange: Name, Plan { addresses, policy }: Plan) -> Approach {
+        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy };
         let mut failed = VecDeque::new();
-        for address in std::mem::take(&mut approach.addresses) {
+        for address in addresses {
             match self.connector.failed.standing(address) {
                 Now::Open => approach.addresses.push_back(address),
                 Now::Failed => failed.push_back(address),
-                Now::Silent(reason) => {
-                    let peer = Peer { exchange: approach.exchange.clone(), address };
-                    self.refusals.push(Refusal::peer(&peer, reason));
-                }
+                Now::Silent(reason) => self.refusals.push(Refusal::peer(&approach.peer(address), reason)),
             }
         }
         if approach.addresses.is_empty() && !failed.is_empty() {
-            let (exchange, policy) = (approach.exchange.clone(), approach.policy.clone());
-            self.last.push_back(Approach { exchange, addresses: failed, policy });
+            self.last.push_back(Approach { addresses: failed, ..approach.clone() });
         } else {
             approach.addresses.append(&mut failed);
         }
@@ -193,16 +195,17 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 return None;
             }
             let until = share_until(exchange_until, approach.addresses.len());
-            let errand = Errand { domain: permit, until };
-            let race = self.connector.dialer.race(&mut approach.addresses, errand).await;
+            let Connector { dialer, timeouts, .. } = self.connector;
+            let ehlo = self.connector.ehlo(self.request.hello);
+            let dial = Dial { ehlo, timeouts, until, domain: Some(permit) };
+            let race = dialer.race(&mut approach.addresses, dial.errand()).await;
             let mut next = Next::Address;
             for (address, reason) in race.failed {
-                let peer = Peer { exchange: approach.exchange.clone(), address };
-                next = self.refuse(Refusal::peer(&peer, reason));
+                next = self.refuse(Refusal::peer(&approach.peer(address), reason));
             }
             if let Some((address, tcp)) = race.first {
-                let peer = Peer { exchange: approach.exchange.clone(), address };
-                match self.session(tcp, &peer, &approach.policy, errand).await {
+                let peer = approach.peer(address);
+                match self.connector.session(tcp, &peer, &approach.policy, &dial).await {
                     Ok(ready) => {
                         self.connector.failed.forget(address);
                         return Some(ready);
@@ -230,21 +233,6 @@ impl<'a, R: Resolver> Walk<'a, R> {
         }
         self.refusals.push(refusal);
         row.next
-    }
-
-    /// A session on a connection, as the policy asks.
-    async fn session(&self, tcp: Tcp, peer: &Peer, policy: &TlsPolicy, errand: Errand<'_>) -> Result<Ready, Reason> {
-        let Connector { dialer, tls, timeouts, .. } = self.connector;
-        let dial = Dial { ehlo: self.connector.ehlo(self.request.hello), timeouts, until: errand.until };
-        let secured = Greeted::greet(tcp, peer, policy, &dial).await?.secure(policy.clone(), tls, &dial).await;
-        match (secured, policy) {
-            // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
-            (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
-                let tcp = dialer.dial(peer.address, errand).await?;
-                Ok(Greeted::greet(tcp, peer, policy, &dial).await?.in_cleartext(policy.clone(), permit.clone(), &dial))
-            }
-            (secured, _) => secured,
-        }
     }
 
     /// Until when one of so many may use the time.

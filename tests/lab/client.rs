@@ -1,23 +1,24 @@
 //! A scripted client.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use danelaw::config::Address;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 use super::SOON;
 
 /// A connection to danelaw whose greeting was read.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Either<TcpStream, UnixStream>>,
 }
 
 /// What danelaw said to one message.
@@ -40,8 +41,12 @@ impl Answers {
 
 impl Client {
     /// Connects and reads the greeting.
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let mut client = Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) };
+    pub(crate) async fn connect(address: &Address) -> Self {
+        let stream = match address {
+            Address::Tcp(address) => Either::Left(TcpStream::connect(address).await.unwrap()),
+            Address::Unix(path) => Either::Right(UnixStream::connect(path).await.unwrap()),
+        };
+        let mut client = Self { stream: BufReader::new(stream) };
         let greeting = client.reply().await;
         assert!(greeting.starts_with("220 danelaw.test "), "{greeting}");
         client

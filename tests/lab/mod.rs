@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danelaw::config::{Config, DEFAULTS};
+use danelaw::config::{Address, Config, DEFAULTS};
 use danelaw::dns::setup::{Memory, Settings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
@@ -55,7 +55,7 @@ pub(crate) struct Lab {
     pub(crate) dns: DnsLab,
     /// What each exchange saw, in the order they were added.
     pub(crate) seen: Vec<Arc<Seen>>,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// What its sessions share, for one that is served by hand.
     pub(crate) shared: Arc<Shared<Stub>>,
     stop: CancellationToken,
@@ -149,7 +149,7 @@ impl Scenario {
         })
         .unwrap();
         let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), stub).unwrap();
-        let door = Door::open(config.listener[0].address, config.listener[0].allowed()).unwrap();
+        let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
         let server = Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
@@ -161,9 +161,24 @@ impl Scenario {
 impl Lab {
     /// A client that has said EHLO.
     pub(crate) async fn client(&self) -> Client {
-        let mut client = Client::connect(self.address).await;
+        let mut client = Client::connect(&self.address).await;
         client.command("EHLO client.test").await;
         client
+    }
+
+    /// A client that has said LHLO.
+    pub(crate) async fn lmtp_client(&self) -> Client {
+        let mut client = Client::connect(&self.address).await;
+        client.command("LHLO client.test").await;
+        client
+    }
+
+    /// Where danelaw listens, for what is no client of the lab.
+    pub(crate) fn port(&self) -> SocketAddr {
+        match self.address {
+            Address::Tcp(address) => address,
+            Address::Unix(_) => panic!("this lab listens on a Unix socket"),
+        }
     }
 
     /// Sends [`MESSAGE`] to one recipient at `example.test`.

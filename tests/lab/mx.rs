@@ -25,6 +25,8 @@ pub(crate) enum Act {
     SayAndClose(String),
     /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
     SayAndCut(String),
+    /// Says this, then resets the connection.
+    SayAndReset(String),
     /// Closes TLS, then says this in the clear on the same connection.
     CloseAndSayInClear(String),
 }
@@ -67,6 +69,7 @@ pub(crate) struct Seen(Mutex<Record>);
 #[derive(Debug, Default)]
 struct Record {
     peers: Vec<IpAddr>,
+    open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
     messages: Vec<Vec<u8>>,
@@ -86,6 +89,11 @@ impl Seen {
         self.0.lock().unwrap().peers.clone()
     }
 
+    /// The connections that it is not done with.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap().open
+    }
+
     /// The commands that came in the clear.
     pub(crate) fn clear(&self) -> Vec<String> {
         self.0.lock().unwrap().clear.clone()
@@ -99,6 +107,11 @@ impl Seen {
     /// The whole messages, as stored: dots unstuffed.
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
+    }
+
+    /// The same, and forgets them.
+    pub(crate) fn take_messages(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.lock().unwrap().messages)
     }
 
     /// The SNI of each handshake.
@@ -156,7 +169,11 @@ impl Mx {
                 let (stream, peer) = listener.accept().await.unwrap();
                 // A packet that waits for the one before it to be acknowledged keeps every test waiting.
                 stream.set_nodelay(true).unwrap();
-                record.0.lock().unwrap().peers.push(peer.ip());
+                {
+                    let mut record = record.0.lock().unwrap();
+                    record.peers.push(peer.ip());
+                    record.open += 1;
+                }
                 let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
                 tokio::spawn(session.run(stream));
             }
@@ -203,6 +220,8 @@ enum Over {
     Closed,
     /// Nothing.
     Cut,
+    /// RST in place of FIN.
+    Reset,
     /// close_notify, and these words in the clear.
     SaysInClear(String),
 }
@@ -210,6 +229,7 @@ enum Over {
 impl Session {
     async fn run(self, mut stream: TcpStream) {
         let _ = self.clear(&mut stream).await;
+        self.seen.0.lock().unwrap().open -= 1;
     }
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
@@ -235,6 +255,7 @@ impl Session {
                     match &ended {
                         Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
                         Err(Over::Cut) => {}
+                        Err(Over::Reset) => tls.get_ref().0.set_zero_linger().unwrap(),
                         Err(Over::SaysInClear(text)) => {
                             let _ = tls.shutdown().await;
                             let _ = tls.get_mut().0.write_all(text.as_bytes()).await;
@@ -323,6 +344,7 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
+        Act::SayAndReset(text) => (text.as_str(), Err(Over::Reset)),
         Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
         Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,

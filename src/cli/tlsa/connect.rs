@@ -125,7 +125,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     };
     let source = Source { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 };
     let until = Instant::now() + config.timeouts.route;
-    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until };
+    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None };
     let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,

@@ -1,0 +1,86 @@
+//! Where a listener listens, and whose its socket is.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket, by its absolute path.
+    Unix(PathBuf),
+}
+
+/// Permissions of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions(u32);
+
+/// Whose a file is: names, or numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: String,
+    /// The group, if it is not to stay what it is.
+    pub group: Option<String>,
+}
+
+impl Permissions {
+    /// For the owner and its group.
+    pub const GROUP: Self = Self(0o660);
+
+    /// As the system has them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) | None => text.parse().map(Self::Tcp).map_err(|_| {
+                format!("{text:?} is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no unix:/path")
+            }),
+        }
+    }
+}
+
+impl FromStr for Permissions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u32::from_str_radix(text, 8) {
+            Ok(bits @ 0..=0o777) => Ok(Self(bits)),
+            Ok(_) | Err(_) => Err(format!("{text:?} does not do: write permissions in octal, as in \"0660\"")),
+        }
+    }
+}
+
+impl FromStr for Owner {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        if user.is_empty() || group.is_some_and(str::is_empty) {
+            return Err(format!("{text:?} does not do: write it as \"user\" or \"user:group\""));
+        }
+        Ok(Self { user: user.to_owned(), group: group.map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! One open door: a port or a Unix socket, who may come in by it, and what is spoken there.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+
+use super::owner;
+use crate::config::{self, Address, Kind, Listener};
+use crate::session::Origin;
+use crate::smtp::dialogue::Service;
+
+/// Connections the kernel may hold for us: a burst must not be lost before it is counted.
+const BACKLOG: i32 = 4096;
+
+/// One open port or Unix socket, and who may connect to it.
+#[derive(Debug)]
+pub struct Door {
+    listening: Listening,
+    service: Service,
+}
+
+#[derive(Debug)]
+enum Listening {
+    /// Whoever comes from these networks.
+    Tcp(TcpListener, Vec<IpNet>),
+    /// Whoever the file's mode lets in.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A connection that has come in by a door.
+pub(super) struct Visitor {
+    pub(super) stream: Either<TcpStream, UnixStream>,
+    pub(super) origin: Origin,
+}
+
+impl Door {
+    /// Opens a listener's port or socket.
+    ///
+    /// # Errors
+    /// What the system says, mostly that the port is taken or needs a privilege; for a Unix socket also what is in its
+    /// place already, or that its owner is not known.
+    pub fn open(listener: &Listener) -> io::Result<Self> {
+        let listening = match &listener.address {
+            Address::Tcp(address) => Listening::Tcp(port(*address)?, listener.allowed()),
+            Address::Unix(path) => {
+                let (socket, file) = unix_socket(path, listener)?;
+                Listening::Unix(socket, file)
+            }
+        };
+        let service = match listener.kind {
+            Kind::Smtp => Service::Smtp,
+            Kind::Lmtp => Service::Lmtp,
+        };
+        Ok(Self { listening, service })
+    }
+
+    /// The address that is really open; its port is the system's choice where the configuration says 0.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<Address> {
+        match &self.listening {
+            Listening::Tcp(listener, _) => listener.local_addr().map(Address::Tcp),
+            Listening::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+
+    /// What is spoken here.
+    pub(super) fn service(&self) -> Service {
+        self.service
+    }
+
+    /// The next one to come in.
+    pub(super) async fn accept(&self) -> io::Result<Visitor> {
+        match &self.listening {
+            Listening::Tcp(listener, _) => {
+                let (stream, client) = listener.accept().await?;
+                Ok(Visitor { stream: Either::Left(stream), origin: Origin::Address(client.ip().to_canonical()) })
+            }
+            Listening::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Visitor { stream: Either::Right(stream), origin: Origin::UnixSocket })
+            }
+        }
+    }
+
+    /// Whether that one may stay.
+    pub(super) fn allows(&self, origin: Origin) -> bool {
+        match (&self.listening, origin) {
+            (Listening::Tcp(_, allowed), Origin::Address(client)) => is_among(allowed, client),
+            // The system has asked the file's mode already.
+            (Listening::Tcp(..) | Listening::Unix(..), _) => true,
+        }
+    }
+}
+
+fn is_among(allowed: &[IpNet], client: IpAddr) -> bool {
+    allowed.iter().any(|network| network.contains(&client))
+}
+
+fn port(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG.unsigned_abs())
+}
+
+/// Nobody can connect before the file is whose it should be: it listens last.
+fn unix_socket(path: &Path, listener: &Listener) -> io::Result<(UnixListener, SocketFile)> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    let file = SocketFile::at(path)?;
+    let mode = listener.mode.unwrap_or(config::Permissions::GROUP);
+    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
+    if let Some(owner) = &listener.owner {
+        owner::give(path, owner)?;
+    }
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(OwnedFd::from(socket).into())?, file))
+}
+
+/// What a predecessor has left behind goes; what is anybody's stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !there.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+    }
+    match BlockingStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens on this socket")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file of a socket of ours, removed with it unless somebody else has taken its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        let there = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: there.dev(), inode: there.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = |there: fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
+            // Nobody is left to be told; the next start removes a socket that nobody listens on.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
