@@ -153,8 +153,36 @@ pub struct Remote {
     /// Names under which the server we work for is a mail exchanger itself: MX lists are cut there (RFC 5321 §5.1).
     /// Our own host name and the name the client greets with are always among them.
     pub own_names: Vec<HostName>,
-    /// The most addresses of one exchange that are tried.
+    /// Addresses or networks at which the server we work for is reached from outside, such as that of a NAT in front of
+    /// it: MX lists are cut there too. Those of this host's own interfaces are always among them.
+    pub own_addresses: Vec<Network>,
+    /// The most exchanges of one domain that are tried for one mail.
+    pub exchanges: usize,
+    /// The most addresses of one exchange that are tried, IPv6 and IPv4 in turns.
     pub addresses: usize,
+    /// How long an address may take to accept a connection before the next one of the exchange is dialled beside it; the
+    /// first that accepts is used (RFC 8305 §5).
+    #[serde(with = "humantime_serde")]
+    pub head_start: Duration,
+    /// How long an address that failed before any mail was spoken of is remembered: it is tried after the others. One that
+    /// let us wait in vain is not tried again in that time, so that a storm of retries does not wait for it mail by mail.
+    /// 0 remembers nothing.
+    #[serde(with = "humantime_serde")]
+    pub failed_hosts_for: Duration,
+    /// Connections to one address at a time, those that say goodbye included. A mail that finds no room waits for ten
+    /// seconds and then goes on to the next address; without one it is deferred with 451 4.4.5.
+    pub connections_per_host: usize,
+    /// Transactions for one domain at a time, so that a domain whose hosts only wait cannot take all there are. A mail
+    /// that finds no room waits for ten seconds and is deferred with 451 4.4.5.
+    pub connections_per_domain: usize,
+    /// Connections to remotes at a time, in all.
+    pub connections: usize,
+    /// The IPv4 address to connect from. Empty: the system's choice.
+    #[serde(deserialize_with = "optional")]
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address to connect from. Empty: the system's choice.
+    #[serde(deserialize_with = "optional")]
+    pub source_ipv6: Option<Ipv6Addr>,
 }
 
 /// What a TLS session must prove.

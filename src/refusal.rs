@@ -10,6 +10,9 @@
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
 //! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
 //! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
+//! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
+//! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
+//! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
 pub mod examples;
@@ -75,6 +78,25 @@ pub enum Reason {
     /// The level is `dane-only`, and the host has nothing to be authenticated by.
     #[error("{0}")]
     DaneRequired(#[from] DaneRequired),
+    /// The address to connect from is not one of this host.
+    #[error("cannot connect from {from} (remote.source_{}): {error}", if from.is_ipv4() { "ipv4" } else { "ipv6" })]
+    Bind {
+        /// What the configuration says.
+        from: IpAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// There are as many connections as there may be.
+    #[error("{0}")]
+    Busy(#[from] Cap),
+    /// The address let somebody else wait in vain, just now.
+    #[error("not tried again, because {} seconds ago: {why}", ago.as_secs())]
+    JustFailed {
+        /// What was found then.
+        why: String,
+        /// How long ago.
+        ago: Duration,
+    },
     /// The TCP connection failed.
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
@@ -137,12 +159,46 @@ pub enum Reason {
         /// What was answered.
         reply: Reply,
     },
+    /// MAIL was refused.
+    #[error("MAIL was answered with {0}")]
+    Mail(Reply),
+    /// The remote cannot take this message.
+    #[error("{0}")]
+    Lacking(#[from] Lacking),
     /// There are more exchanges than are ever tried.
     #[error("{0} more exchanges were not tried")]
     NotTried(usize),
     /// The time for the whole road was used up before this host's turn.
     #[error("no time was left to try it")]
     OutOfTime,
+}
+
+/// A bound on connections that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cap {
+    /// To one address.
+    #[error("{0} connections to this address are open already (remote.connections_per_host)")]
+    Host(usize),
+    /// For one domain.
+    #[error("{0} transactions for this domain are open already (remote.connections_per_domain)")]
+    Domain(usize),
+    /// In all.
+    #[error("{0} connections are open already (remote.connections)")]
+    All(usize),
+}
+
+/// What a message needs and a remote does not have. Nothing is ever rewritten to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lacking {
+    /// 8BITMIME, for 8-bit content (RFC 6152 §3).
+    #[error("the remote does not take 8-bit mail (8BITMIME)")]
+    EightBitMime,
+    /// SMTPUTF8, for internationalised addresses or headers (RFC 6531 §3.5).
+    #[error("the remote does not take internationalised mail (SMTPUTF8)")]
+    SmtpUtf8,
+    /// Room: it takes at most so many octets (RFC 1870 §6.1).
+    #[error("the remote takes at most {0} octets")]
+    Size(u64),
 }
 
 /// The steps of a session with a remote.
@@ -205,6 +261,9 @@ impl Reason {
             Self::NoAddress => table::NO_ADDRESS,
             Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
             Self::DaneRequired(_) => table::DANE_REQUIRED,
+            Self::Bind { .. } => table::BIND_FAILED,
+            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
+            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
             Self::Connect(_) => table::CONNECT_FAILED,
             Self::Greeting(_) => table::GREETING_REFUSED,
             Self::Ehlo(_) => table::EHLO_REFUSED,
@@ -225,6 +284,14 @@ impl Reason {
             Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
             Self::Closing(_) => table::REMOTE_CLOSING,
             Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
+            Self::Mail(reply) => {
+                let told = reply.relayed("");
+                let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
+                View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
+            }
+            Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
+            Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
+            Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
             Self::OutOfTime => table::OUT_OF_TIME,
             Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
         }
@@ -242,6 +309,9 @@ impl Reason {
             | Self::NoAddress
             | Self::ReservedAddress(_)
             | Self::DaneRequired(_)
+            | Self::Bind { .. }
+            | Self::Busy(_)
+            | Self::JustFailed { .. }
             | Self::Connect(_)
             | Self::Greeting(_)
             | Self::Ehlo(_)
@@ -249,19 +319,23 @@ impl Reason {
             | Self::Unsolicited(_)
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
+            | Self::Mail(_)
+            | Self::Lacking(_)
             | Self::NotTried(_)
             | Self::OutOfTime => false,
         }
     }
 
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
-    /// security before the DNS, the DNS before the network, and what is final only where nothing else is left.
+    /// security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
+    /// where nothing else is left.
     pub(crate) fn weight(&self) -> u8 {
         let view = self.view();
         match (view.code.is_permanent(), view.enhanced.subject()) {
             (true, _) => 0,
-            (false, 7) => 3,
-            (false, _) if view.label.ends_with("-lookup-failed") => 2,
+            (false, _) if matches!(self, Self::Mail(_)) => 2,
+            (false, 7) => 4,
+            (false, _) if view.label.ends_with("-lookup-failed") => 3,
             (false, _) => 1,
         }
     }
@@ -408,7 +482,9 @@ mod tests {
     use super::*;
     use crate::dane::tlsa::NoDane;
     use crate::dns::FailureReason;
-    use crate::smtp::reply::Class;
+    use bytes::BytesMut;
+
+    use crate::smtp::reply::{Class, ReplyDecoder};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -424,6 +500,12 @@ mod tests {
 
     fn no() -> Reply {
         Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), "no")
+    }
+
+    /// What a remote says.
+    fn said(code: u16, line: &str) -> Reply {
+        let mut wire = BytesMut::from(format!("{code} {line}\r\n").as_bytes());
+        ReplyDecoder::new().decode(&mut wire).unwrap().unwrap()
     }
 
     #[test]
@@ -442,6 +524,16 @@ mod tests {
             (Reason::NoAddress, "550 5.4.4", "no-address", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
+            (Reason::Bind { from: [192, 0, 2, 1].into(), error: broken() }, "451 4.3.5", "bind-failed", None),
+            (Cap::Host(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Cap::Domain(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Cap::All(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Reason::JustFailed { why: "so".into(), ago: limit }, "451 4.4.1", "failed-just-now", None),
+            (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
+            (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
+            (Lacking::EightBitMime.into(), "554 5.6.3", "8bitmime-missing", None),
+            (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
+            (Lacking::Size(1).into(), "552 5.3.4", "message-too-large", None),
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
             (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
@@ -508,6 +600,13 @@ mod tests {
         assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
         // The remedy of the one that speaks for all, and no other.
         assert_eq!(reply.lines()[1], "mx1.example: cannot connect: connection reset");
+        // M22: what one exchange lacks, another that cannot be reached may have.
+        let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
+        assert_eq!(reply.class(), Class::Transient);
+        assert_eq!(said(vec![Lacking::SmtpUtf8.into(), Lacking::SmtpUtf8.into()]).code().number(), 553);
+        // The word of a remote says more than that another one was not there.
+        let no = Reason::Mail(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"));
+        assert_eq!(said(vec![Reason::Connect(broken()), no]).code(), Code::INSUFFICIENT_STORAGE);
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // Nothing at all is never final.

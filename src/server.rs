@@ -14,8 +14,9 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Unsound};
+use crate::config::{Address, Config, Unsound};
 use crate::dns::Resolver;
+use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::session::{self, Caller, Received, Shared};
@@ -23,6 +24,10 @@ use crate::smtp::dialogue::Us;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
+use crate::upstream::caps::{Caps, Most};
+use crate::upstream::dialer::Dialer;
+use crate::upstream::failed::FailedHosts;
+use crate::upstream::tcp::Source;
 
 use door::Visitor;
 pub use door::{Door, Socket};
@@ -91,14 +96,33 @@ pub fn tls(config: &Config) -> Result<Tls, SetupError> {
 
 /// The road to remotes, from the configuration, under our host name, on the word of a resolver.
 pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+    let remote = &config.remote;
+    let listeners = config.listener.iter().filter_map(|listener| match listener.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    });
+    let own_addresses = remote.own_addresses.iter().map(|network| network.0);
     Connector {
         dns,
+        dialer: Dialer {
+            port: remote.port,
+            head_start: remote.head_start,
+            limit: config.timeouts.connect,
+            source: Source { v4: remote.source_ipv4, v6: remote.source_ipv6 },
+            caps: Caps::new(Most {
+                per_host: remote.connections_per_host,
+                per_domain: remote.connections_per_domain,
+                in_all: remote.connections,
+            }),
+        },
         tls,
         digests: config.tls.digests.clone(),
-        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-        port: config.remote.port,
-        max_addresses: config.remote.addresses,
-        own_names: config.remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
+        failed: FailedHosts::new(remote.failed_hosts_for),
+        max_exchanges: remote.exchanges,
+        max_addresses: remote.addresses,
+        own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        own_addresses: OwnAddresses::new(own_addresses, listeners, remote.port),
         hostname,
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.timeouts.clone(),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Address, Config, DefaultLevel, Dns, Kind, Listener, Network, Rule, RuleLevel, Server, Timeouts, Unsound};
+use super::{
+    Address, Config, DefaultLevel, Dns, Kind, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts, Unsound,
+};
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
@@ -29,6 +31,11 @@ const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
 /// More often than this a self-test would be a burden on the resolvers.
 const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 
+/// RFC 8305 §8 allows no shorter one.
+const LEAST_HEAD_START: Duration = Duration::from_millis(10);
+/// Clients try again after about this time, and should find the host asked again (RFC 5321 §4.5.4.1).
+const MAX_FAILED_HOSTS: Duration = Duration::from_secs(300);
+
 impl Config {
     /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
     ///
@@ -48,7 +55,11 @@ impl Config {
         }
         for (key, value) in [
             ("limits.sessions", self.limits.sessions),
+            ("remote.exchanges", self.remote.exchanges),
             ("remote.addresses", self.remote.addresses),
+            ("remote.connections_per_host", self.remote.connections_per_host),
+            ("remote.connections_per_domain", self.remote.connections_per_domain),
+            ("remote.connections", self.remote.connections),
             ("remote.port", usize::from(self.remote.port)),
             ("dns.attempts", self.dns.attempts),
         ] {
@@ -59,6 +70,7 @@ impl Config {
         if self.limits.message_size.as_u64() == 0 {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
+        self.remote.check()?;
         self.timeouts.check()?;
         self.dns.check()
     }
@@ -106,6 +118,22 @@ impl Listener {
             },
             None => Ok(()),
         }
+    }
+}
+
+impl Remote {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem: String| Err(Unsound { key, problem });
+        let written = humantime_serde::re::humantime::format_duration;
+        if self.head_start < LEAST_HEAD_START {
+            let found = written(self.head_start);
+            return unsound("remote.head_start", format!("{found} is below the 10ms of RFC 8305"));
+        }
+        if self.failed_hosts_for > MAX_FAILED_HOSTS {
+            let found = written(self.failed_hosts_for);
+            return unsound("remote.failed_hosts_for", format!("{found} is above the 5m that are allowed"));
+        }
+        short("remote.head_start", self.head_start)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::table::ROWS;
-use super::{Peer, Reason, Refusal, Stage, View};
+use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, View};
 use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
 use crate::dane::tlsa::{NoDane, Tlsa};
 use crate::dns::{Failure, FailureReason};
@@ -59,6 +59,7 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
         NoRoute::NullMx(domain.clone()).into(),
         NoRoute::NoHost(domain.clone()).into(),
         NoRoute::Loop(domain.clone(), exchange.clone()).into(),
+        Cap::Domain(50).into(),
         Reason::NotTried(3),
     ]
     .into_iter()
@@ -80,9 +81,12 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
     let limit = Duration::from_secs(60);
     let no = |text| Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
     let later = || Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), "too busy");
+    let connecting = Reason::Timeout { stage: Stage::Connect, limit: Duration::from_secs(30) };
     [
+        Reason::Bind { from: [192, 0, 2, 9].into(), error: io::ErrorKind::AddrNotAvailable.into() },
+        Reason::JustFailed { why: connecting.to_string(), ago: Duration::from_secs(20) },
         Reason::Connect(io::ErrorKind::ConnectionRefused.into()),
-        Reason::Timeout { stage: Stage::Connect, limit: Duration::from_secs(30) },
+        connecting,
         Reason::Greeting(no("you are on a block list")),
         Reason::Ehlo(Reply::plain(Code::NOT_IMPLEMENTED, "command not implemented")),
         Reason::StartTlsMissing,
@@ -96,6 +100,10 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Protocol { stage: Stage::Greeting, error: ReplyError::LineTooLong },
         Reason::Unsolicited(Stage::StartTls),
         Reason::Closing(later()),
+        Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
+        Lacking::EightBitMime.into(),
+        Lacking::SmtpUtf8.into(),
+        Lacking::Size(10_000_000).into(),
     ]
     .into_iter()
 }

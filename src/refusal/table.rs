@@ -100,6 +100,18 @@ rows! {
         "The level dane-only holds for the domain, and the host has nothing to be authenticated by.",
         "the domain must publish DANE, or a rule must give it another level",
     ));
+    TOO_MANY_CONNECTIONS = deferred(4, 5, "too-many-connections", UNREPORTED, words(
+        "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
+        "if it is no host that lets everybody wait, raise the key that the text names",
+    ));
+    BIND_FAILED = deferred(3, 5, "bind-failed", UNREPORTED, words(
+        "The address to connect from is none of this host's.",
+        "correct remote.source_ipv4 or remote.source_ipv6",
+    ));
+    FAILED_JUST_NOW = deferred(4, 1, "failed-just-now", UNREPORTED, words(
+        "The host let another mail wait in vain a moment ago. For remote.failed_hosts_for no other mail waits for it.",
+        "the client tries again",
+    ));
     CONNECT_FAILED = deferred(4, 1, "connect-failed", UNREPORTED, words(
         "The host does not take the TCP connection: it is down, or something on the way is in between.",
         "see whether port 25 is open outbound here; the host may be down",
@@ -222,6 +234,22 @@ rows! {
     REMOTE_CLOSING = deferred(3, 2, "remote-closing", UNREPORTED, words(
         "The host ended the session with 421: it is busy or about to restart.",
         "the client tries again",
+    ));
+    MAIL_REFUSED = deferred(0, 0, "mail-refused", UNREPORTED, words(
+        "The host refuses the sender or the mail itself, with this code of its own. At 4xx the other hosts are asked first.",
+        "its text says why",
+    ));
+    EIGHT_BIT_MIME_MISSING = refused(Code::TRANSACTION_FAILED, 6, 3, "8bitmime-missing", words(
+        "The mail is 8-bit, and no host of the domain takes that. danelaw does not rewrite mail (RFC 6152 §3).",
+        "send it in a 7-bit encoding",
+    ));
+    SMTPUTF8_MISSING = refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, "smtputf8-missing", words(
+        "The mail has internationalised addresses or headers, and no host of the domain takes that (RFC 6531 §3.5).",
+        "write from and to ASCII addresses",
+    ));
+    MESSAGE_TOO_LARGE = refused(Code::EXCEEDED_STORAGE, 3, 4, "message-too-large", words(
+        "The message is larger than any host of the domain takes (RFC 1870 §6.1).",
+        "send less at a time",
     ));
     OUT_OF_TIME = deferred(4, 1, "out-of-time", UNREPORTED, words(
         "The hosts before it took all of timeouts.route, after which clients give up.",

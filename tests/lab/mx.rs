@@ -1,6 +1,6 @@
 //! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -42,6 +42,8 @@ pub(crate) struct Mx {
     pub(crate) greeting: Act,
     /// To EHLO in the clear.
     pub(crate) ehlo: Act,
+    /// To HELO in the clear.
+    pub(crate) helo: Act,
     pub(crate) starttls: Act,
     /// What is written in the clear where the TLS handshake should start; the handshake itself if `None`.
     pub(crate) instead_of_tls: Option<Act>,
@@ -66,7 +68,7 @@ pub(crate) struct Seen(Mutex<Record>);
 
 #[derive(Debug, Default)]
 struct Record {
-    connections: usize,
+    peers: Vec<IpAddr>,
     open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
@@ -79,7 +81,12 @@ struct Record {
 impl Seen {
     /// How often somebody connected.
     pub(crate) fn connections(&self) -> usize {
-        self.0.lock().unwrap().connections
+        self.peers().len()
+    }
+
+    /// From which addresses.
+    pub(crate) fn peers(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap().peers.clone()
     }
 
     /// The connections that it is not done with.
@@ -135,6 +142,7 @@ impl Mx {
         Self {
             greeting: say("220 mx ESMTP"),
             ehlo: say("250-mx\r\n250-SIZE 99\r\n250 STARTTLS"),
+            helo: say("250 mx"),
             starttls: say("220 2.0.0 go ahead"),
             instead_of_tls: None,
             identity,
@@ -158,11 +166,12 @@ impl Mx {
         let record = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, peer) = listener.accept().await.unwrap();
+                // A packet that waits for the one before it to be acknowledged keeps every test waiting.
                 stream.set_nodelay(true).unwrap();
                 {
                     let mut record = record.0.lock().unwrap();
-                    record.connections += 1;
+                    record.peers.push(peer.ip());
                     record.open += 1;
                 }
                 let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
@@ -231,6 +240,7 @@ impl Session {
             self.seen.0.lock().unwrap().clear.push(line.clone());
             match line.split(' ').next().unwrap_or_default() {
                 "EHLO" => act(stream, &self.mx.ehlo).await?,
+                "HELO" => act(stream, &self.mx.helo).await?,
                 "STARTTLS" => {
                     act(stream, &self.mx.starttls).await?;
                     if let Some(instead) = &self.mx.instead_of_tls {
