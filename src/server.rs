@@ -29,8 +29,8 @@ use crate::upstream::dialer::Dialer;
 use crate::upstream::failed::FailedHosts;
 use crate::upstream::tcp::Source;
 
-pub use door::Door;
 use door::Visitor;
+pub use door::{Door, Socket};
 
 /// How long a client that is turned away has to take our answer.
 const TURN_AWAY: Duration = Duration::from_secs(5);

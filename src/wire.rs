@@ -98,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, read).await
     }
 
-    /// The next reply of a remote, whole.
+    /// The next reply of a remote, whole. What was written and not yet sent goes out meanwhile: a remote may want its
+    /// replies to a group of commands taken before it reads the rest of the group (RFC 2920 §3.1).
     ///
     /// # Errors
     /// As [`Wire::fill`], with a limit for the whole reply; [`WireError::Protocol`] if it is no reply.
@@ -109,10 +110,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 if let Some(reply) = decoder.decode(&mut self.input)? {
                     return Ok::<_, WireError>(reply);
                 }
-                self.fill(limit).await?;
+                self.fill_sending().await?;
             }
         };
         within(limit, read).await
+    }
+
+    /// Reads what is there, at least one byte, and sends what can be sent until then.
+    async fn fill_sending(&mut self) -> io::Result<()> {
+        let Self { stream, input, output } = self;
+        std::future::poll_fn(|cx| {
+            let sent = poll_output(stream, output, cx);
+            match (poll_input(stream, input, cx), sent) {
+                // A remote that takes nothing more may have said why.
+                (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                (read, _) => read,
+            }
+        })
+        .await
     }
 
     /// Sends all that was written.
@@ -137,22 +152,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// As [`Wire::flush`].
     pub async fn flush_watching(&mut self, limit: Duration) -> Result<Flushed, WireError> {
         let Self { stream, input, output } = self;
-        let write = std::future::poll_fn(|cx| {
-            let blocked = loop {
-                if output.is_empty() {
-                    break Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| Flushed::Sent);
-                }
-                match Pin::new(&mut *stream).poll_write(cx, output) {
-                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(written)) => output.advance(written),
-                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                    Poll::Pending => break Poll::Pending,
-                }
-            };
-            match blocked {
-                Poll::Pending => poll_input(stream, input, cx).map_ok(|()| Flushed::Interrupted),
-                done => done,
-            }
+        let write = std::future::poll_fn(|cx| match poll_output(stream, output, cx) {
+            Poll::Pending => poll_input(stream, input, cx).map_ok(|()| Flushed::Interrupted),
+            done => done.map_ok(|()| Flushed::Sent),
         });
         within(limit, write).await
     }
@@ -190,6 +192,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn into_stream(self) -> Result<S, Leftover> {
         if self.input.is_empty() && self.output.is_empty() { Ok(self.stream) } else { Err(Leftover) }
     }
+}
+
+fn poll_output<S>(stream: &mut S, output: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    S: AsyncWrite + Unpin,
+{
+    while !output.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, output) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(written)) => output.advance(written),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Pin::new(stream).poll_flush(cx)
 }
 
 fn poll_input<S>(stream: &mut S, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>

@@ -1,14 +1,17 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
+mod check;
 mod load;
 mod resolve;
 mod run;
+mod systemd;
 mod tlsa;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 
@@ -26,6 +29,13 @@ struct Arguments {
     settings: Settings,
     #[command(subcommand)]
     command: Option<Subcommands>,
+}
+
+impl Arguments {
+    /// Ends the program as clap does for what it finds wrong itself.
+    fn usage_error(message: &str) -> ! {
+        Self::command().error(ErrorKind::ValueValidation, message).exit()
+    }
 }
 
 /// Where settings come from, beside the defaults and the environment.
@@ -60,6 +70,13 @@ impl Settings {
 enum Subcommands {
     /// Pass mail on (the default).
     Run,
+    /// Say what would become of mail to a domain, step by step, without sending any.
+    ///
+    /// Walks the road of a message: the MX records, each host's addresses and TLSA records with their security, a session
+    /// with each address up to the second EHLO, and the verdict at the level that holds for the domain. It uses the
+    /// configuration of the proxy; --set tls.level=dane-only shows what another level would do, --set ehlo_name=.. greets
+    /// under the name of your mail server. No mail is sent.
+    Check(check::Arguments),
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
     /// Make TLSA records, or judge a server by them.
@@ -71,6 +88,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command.unwrap_or(Subcommands::Run) {
         Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
+        Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         // What works on files alone works without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

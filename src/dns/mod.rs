@@ -140,6 +140,23 @@ pub struct Mx {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawTlsa(pub Vec<u8>);
 
+/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for what is too short for it.
+impl fmt::Display for RawTlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = match self.0.as_slice() {
+            [usage, selector, matching, data @ ..] if !data.is_empty() => {
+                write!(f, "{usage} {selector} {matching} ")?;
+                data
+            }
+            short => {
+                write!(f, "\\# {} ", short.len())?;
+                short
+            }
+        };
+        data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+    }
+}
+
 /// A host whose addresses are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {

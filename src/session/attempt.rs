@@ -85,6 +85,11 @@ impl Attempt {
         }
     }
 
+    /// Recipients the remote has accepted.
+    pub(super) fn accepted(&self) -> usize {
+        self.outcome.recipients
+    }
+
     /// How much of the message was read from the client.
     pub(super) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;

@@ -1,43 +1,38 @@
 //! One client: read a command, ask the dialogue, do what it says, answer.
 //!
 //! Everything a client may be told is decided elsewhere; here the decisions are carried out, in a straight line.
-//! Replies are collected and sent when the client has nothing more to say (RFC 2920 §3.2), before anything slow, or
-//! when a block of them is full.
+//! Recipients that the client has pipelined are asked for together ([`turn`]), each domain's on a [`leg`] of its own, side
+//! by side; [`transfer`] hands the message to all legs. Replies are collected and sent in the client's order when the
+//! client has nothing more to say (RFC 2920 §3.2), before anything slow, or when a block of them is full.
 
 mod attempt;
+mod leg;
 mod received;
 mod transfer;
+mod turn;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
-use crate::refusal::{Peer, Reason};
 use crate::rules::Rules;
-use crate::smtp::address::{Mailbox, SmtpUtf8};
-use crate::smtp::command::{Body, Command, Mail};
+use crate::smtp::command::Command;
 use crate::smtp::data::BareNewlines;
-use crate::smtp::dialogue::{Dialogue, Recipient, Service, Step, Transaction, Us};
-use crate::smtp::extensions::{Extensions, SizeLimit};
+use crate::smtp::dialogue::{Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::upstream::ready::Ready;
-use crate::upstream::{Connector, Request, remaining};
+use crate::upstream::Connector;
 use crate::wire::{BLOCK, Wire, WireError};
 
-use attempt::Attempt;
+use leg::{Message, Upstream};
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
-/// What our Received line may add to a message, for SIZE (RFC 1870 §6.1).
-const TRACE_OCTETS: u64 = 1024;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -94,13 +89,6 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An open transaction's remote, and the account of it.
-#[derive(Debug)]
-struct Upstream {
-    ready: Ready,
-    attempt: Attempt,
-}
-
 struct Session<'a, R, S> {
     shared: &'a Shared<R>,
     client: Wire<S>,
@@ -132,9 +120,7 @@ where
     if let Err(error) = ended {
         tracing::debug!(client = %origin, %error, "the client went away");
     }
-    if let Some(upstream) = session.dialogue.abandon() {
-        upstream.ready.quit();
-    }
+    session.dialogue.abandon().into_iter().for_each(Upstream::release);
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
@@ -143,10 +129,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         self.say(&self.dialogue.greeting());
         loop {
-            let line = match lines.decode(&mut self.client.input) {
+            let line = match self.pipelined(&mut lines).await {
                 Some(line) => line,
                 None => {
                     // RFC 2920 §3.2: nothing is left to read, so nothing may be kept back.
+                    self.settle(Message::NotYet).await?;
                     self.client.flush(limit).await?;
                     let idle = self.dialogue.is_idle();
                     tokio::select! {
@@ -169,140 +156,50 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         }
     }
 
+    /// A line the client has sent already. What it has pipelined is known in whole before anything is asked for.
+    async fn pipelined(&mut self, lines: &mut LineDecoder) -> Option<Line> {
+        if let Some(line) = lines.decode(&mut self.client.input) {
+            return Some(line);
+        }
+        // The end of the stream is seen again by whoever waits for more.
+        let _ = self.client.fill_ready().await;
+        lines.decode(&mut self.client.input)
+    }
+
     async fn answer(&mut self, line: Line) -> Result<Next, WireError> {
         match Command::read(&line) {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
+                self.settle(Message::NotYet).await?;
                 self.say(&error.reply());
                 Ok(Next::Command)
             }
         }
     }
 
-    async fn carry_out(&mut self, command: Command) -> Result<Next, WireError> {
-        match self.dialogue.step(command) {
-            Step::Reply(reply) => self.say(&reply),
-            Step::Abandon(upstream, reply) => {
-                upstream.ready.quit();
-                self.say(&reply);
-            }
-            Step::Quit(reply) => {
-                self.say(&reply);
-                return Ok(Next::Close);
-            }
-            Step::QuitAbandoning(upstream, reply) => {
-                upstream.ready.quit();
-                self.say(&reply);
-                return Ok(Next::Close);
-            }
-            Step::Open(transaction, recipient) => {
-                let transaction = transaction.clone();
-                self.client.flush(self.shared.timeouts.client).await?;
-                let reply = self.open(&transaction, recipient).await;
-                self.say(&reply);
-            }
-            Step::Recipient(upstream, Recipient { mailbox, .. }) => {
-                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
-                self.client.flush(self.shared.timeouts.client).await?;
-                let reply = upstream.ready.rcpt(mailbox, self.shared.timeouts.command).await;
-                let reply = self.recipient(reply);
-                self.say(&reply);
-            }
-            Step::Data(transaction, upstream, answers) => {
-                return self.data(transaction, upstream, answers).await;
-            }
-        }
-        Ok(Next::Command)
-    }
-
-    /// The first recipient of a domain: find a remote, start the transaction there, name the recipient.
-    async fn open(&mut self, transaction: &Transaction, recipient: Recipient) -> Reply {
-        let Recipient { mailbox, domain } = recipient;
-        let mut attempt = Attempt::start(&domain);
-        let until = Instant::now() + self.shared.timeouts.route;
-        let (level, exception) = self.shared.rules.level(&domain, OffsetDateTime::now_utc().date());
-        if let Some(exception) = exception {
-            attempt.ruled(exception);
-        }
-        let request = Request { domain: &domain, hello: &transaction.client.hello, level, until };
-        let connected = match self.shared.connector.connect(&request).await {
-            Ok(connected) => connected,
-            Err(refusals) => {
-                let answer = refusals.verdict();
-                attempt.skipped(&refusals);
-                let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
-                attempt.answered(label, &answer);
-                self.dialogue.refused(domain, answer.clone());
-                return answer;
-            }
-        };
-        attempt.reached(&connected.ready, &connected.skipped);
-        match self.begin(connected.ready, &transaction.mail, mailbox, until).await {
-            Ok((ready, answer)) => {
-                attempt.recipient(&answer);
-                self.dialogue.opened(domain, Upstream { ready, attempt }, &answer);
-                answer
-            }
-            Err(Declined { reason, answer }) => {
-                attempt.answered(reason, &answer);
-                self.dialogue.refused(domain, answer.clone());
-                answer
-            }
-        }
-    }
-
-    /// MAIL and the first RCPT at a remote that is ready.
-    async fn begin(
-        &self,
-        mut ready: Ready,
-        mail: &Mail,
-        mailbox: Mailbox,
-        until: Instant,
-    ) -> Result<(Ready, Reply), Declined> {
-        let mail = match fit(mail, &ready.terms().extensions, self.shared.received) {
-            Ok(mail) => mail,
-            Err(answer) => {
-                ready.quit();
-                return Err(Declined { reason: "extension-missing", answer });
-            }
-        };
-        let command = self.shared.timeouts.command;
-        let reply = ready
-            .mail(mail, remaining(until, command))
-            .await
-            .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
-        if !reply.code().is_success() {
-            let answer = relayed(&reply, &ready);
-            ready.quit();
-            return Err(Declined { reason: "mail-refused", answer });
-        }
-        let reply = ready
-            .rcpt(mailbox, remaining(until, command))
-            .await
-            .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
-        let answer = relayed(&reply, &ready);
-        Ok((ready, answer))
-    }
-
-    /// What the client is told about a further recipient.
-    fn recipient(&mut self, reply: Result<Reply, Reason>) -> Reply {
-        let Some(upstream) = self.dialogue.upstream() else {
-            return Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(4, 2), "the transaction is over");
-        };
-        match reply {
-            Ok(reply) => {
-                let answer = relayed(&reply, &upstream.ready);
-                upstream.attempt.recipient(&answer);
-                self.dialogue.recipient(&answer);
-                answer
-            }
-            Err(reason) => {
-                let answer = broken(upstream.ready.peer(), &reason);
-                if let Some(upstream) = self.dialogue.lost(answer.clone()) {
-                    upstream.attempt.broke(&reason, &answer);
+    async fn carry_out(&mut self, mut command: Command) -> Result<Next, WireError> {
+        loop {
+            match self.dialogue.step(command) {
+                Step::Reply(reply) => self.say(&reply),
+                Step::Abandon(upstreams, reply) => {
+                    upstreams.into_iter().for_each(Upstream::release);
+                    self.say(&reply);
                 }
-                answer
+                Step::Quit(upstreams, reply) => {
+                    upstreams.into_iter().for_each(Upstream::release);
+                    self.say(&reply);
+                    return Ok(Next::Close);
+                }
+                Step::Later => {}
+                Step::Wait(then) => {
+                    let message = if then == Command::Data { Message::Follows } else { Message::NotYet };
+                    self.settle(message).await?;
+                    command = then;
+                    continue;
+                }
+                Step::Data(transaction) => self.data(transaction).await?,
             }
+            return Ok(Next::Command);
         }
     }
 
@@ -315,56 +212,4 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         self.say(&Reply::new(Code::SERVICE_NOT_AVAILABLE, enhanced, text));
         self.client.flush(self.shared.timeouts.client).await
     }
-}
-
-/// A remote was reached, and the message does not get to it, or not past it: why, and what the client is told.
-struct Declined {
-    reason: &'static str,
-    answer: Reply,
-}
-
-impl Declined {
-    fn broke(peer: &Peer, reason: &Reason) -> Self {
-        Self { reason: reason.view().label, answer: broken(peer, reason) }
-    }
-}
-
-/// MAIL as this remote can take it (RFC 5321 §2.2.1: parameters only where the extension is offered).
-fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Reply> {
-    let mut mail = mail.clone();
-    if mail.body == Some(Body::EightBitMime) && !offered.eight_bit_mime {
-        // RFC 6152 §3: never 8-bit to a server that does not say it takes it, and we do not rewrite mail.
-        let text = "the remote does not take 8-bit mail (8BITMIME)";
-        return Err(Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text));
-    }
-    if !offered.eight_bit_mime {
-        mail.body = None;
-    }
-    if let (Some(size), Received::Add) = (&mut mail.size, received) {
-        *size = size.saturating_add(TRACE_OCTETS);
-    }
-    if mail.smtp_utf8 == SmtpUtf8::Requested && !offered.smtp_utf8 {
-        // RFC 6531 §3.5.
-        let text = "the remote does not take internationalised mail (SMTPUTF8)";
-        return Err(Reply::new(Code::MAILBOX_NAME_NOT_ALLOWED, EnhancedCode::permanent(6, 7), text));
-    }
-    match offered.size {
-        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => {
-            let text = format!("the remote takes at most {most} octets");
-            Err(Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text))
-        }
-        SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
-        SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
-    }
-}
-
-/// The remote's answer as the client is told it.
-fn relayed(reply: &Reply, ready: &Ready) -> Reply {
-    reply.relayed(&ready.peer().to_string())
-}
-
-/// What the client is told when the session with the remote broke.
-fn broken(peer: &Peer, reason: &Reason) -> Reply {
-    let view = reason.view();
-    Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))
 }

@@ -1,19 +1,26 @@
-//! DATA: the message goes from the client to the remote as it comes, and the remote's answer goes back.
+//! DATA: the message goes from the client to each remote as it comes, and the remotes' answers go back.
 //!
-//! Nothing is kept: memory for a message is one block in and one block out, whatever its size. Our 354 follows the
-//! remote's, our 2xx follows the remote's, and if either side breaks in the middle, the remote sees a reset instead of
-//! an end of data.
+//! Nothing is kept: memory for a message is one block in and one block out for each remote, whatever its size, and the
+//! slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
+//! either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that fails takes nobody
+//! with it but its own recipients.
 
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attempt::Attempt;
+use super::leg::{Declined, Upstream, relayed, release};
 use super::received::Trace;
-use super::{Declined, Next, Received, Session, Upstream, broken, relayed};
+use super::turn::InOrder;
+use super::{Received, Session};
 use crate::dns::Resolver;
 use crate::refusal::Peer;
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::dialogue::Transaction;
+use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::WireError;
@@ -21,82 +28,85 @@ use crate::wire::WireError;
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
 
+/// What becomes of the message on one leg.
+enum Course {
+    /// No recipient is there to get it.
+    Idle,
+    /// It is on its way.
+    Going(Box<Body>, Attempt),
+    /// It gets no further; the attempt is told once the client has been.
+    Stopped(Declined, Attempt),
+    /// The remote has it, and the attempt is told once the client has been.
+    Delivered(Reply, Attempt),
+    /// The remote was lost before the message.
+    Lost(Reply),
+}
+
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// Carries one message over, or says why not.
-    pub(super) async fn data(
-        &mut self,
-        transaction: Transaction,
-        upstream: Upstream,
-        answers: usize,
-    ) -> Result<Next, WireError> {
-        let peer = upstream.ready.peer().clone();
+    pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
+        let Transaction { client, answers, legs, accepted, .. } = transaction;
         self.client.flush(self.shared.timeouts.client).await?;
-        let (mut body, mut attempt) = match start(upstream).await {
-            Ok(started) => started,
-            Err(answer) => {
-                self.say(&answer);
-                return Ok(Next::Command);
-            }
-        };
+        let mut courses = join_all(legs.into_iter().map(start)).await;
+        if !courses.iter().any(Course::is_going) {
+            return self.refuse_all(courses).await;
+        }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.timeouts.client).await?;
         if self.shared.received == Received::Add {
-            let hostname = &self.shared.us.hostname;
-            let trace = Trace { client: &transaction.client, origin: self.origin, hostname, id: attempt.id() };
-            body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
+            self.trace(&client, &mut courses);
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
-        let carried = self.carry(&mut scanner, body, &peer).await;
-        attempt.octets(scanner.octets());
-        let ended = match carried {
-            Ok(Carried::Whole(body)) => {
-                attempt.undecided();
-                conclude(body, &peer).await
-            }
-            Ok(Carried::Stopped(declined)) => Err(declined),
-            Err(gone) => {
-                attempt.client_lost(&gone);
-                return Err(gone);
-            }
-        };
-        let (Ok(answer) | Err(Declined { answer, .. })) = &ended;
-        for _ in 0..answers {
-            self.say(answer);
+        let carried = self.carry(&mut scanner, &mut courses).await;
+        for course in &mut courses {
+            course.octets(scanner.octets());
         }
-        // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
-        let told = self.client.flush(self.shared.timeouts.client).await;
-        match ended {
-            Ok(answer) => attempt.delivered(&answer),
-            Err(Declined { reason, answer }) => attempt.answered(reason, &answer),
+        if let Err(gone) = carried {
+            courses.into_iter().for_each(|course| course.client_lost(&gone));
+            return Err(gone);
         }
-        told?;
-        Ok(Next::Command)
+        self.conclude(answers, &accepted, courses).await
     }
 
-    /// From the first byte of the message to the last.
-    async fn carry(
-        &mut self,
-        scanner: &mut DataScanner,
-        mut body: Box<Body>,
-        peer: &Peer,
-    ) -> Result<Carried, WireError> {
+    /// No remote wants the message: the one answer to DATA.
+    async fn refuse_all(&mut self, courses: Vec<Course>) -> Result<(), WireError> {
+        let answers = courses.iter().filter_map(Course::answer).cloned();
+        let none = || Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(4, 2), "no remote takes the message");
+        let answer = worst(answers).unwrap_or_else(none);
+        self.say(&answer);
+        let told = self.client.flush(self.shared.timeouts.client).await;
+        for course in courses {
+            course.tell(Some(&answer));
+        }
+        told
+    }
+
+    /// Each remote's message begins with our trace of it.
+    fn trace(&self, client: &Client, courses: &mut [Course]) {
+        for course in courses {
+            if let Course::Going(body, attempt) = course {
+                let hostname = &self.shared.us.hostname;
+                let trace = Trace { client, origin: self.origin, hostname, id: attempt.id() };
+                body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
+            }
+        }
+    }
+
+    /// From the first byte of the message to the last. What is still going then has all of it but its end.
+    async fn carry(&mut self, scanner: &mut DataScanner, courses: &mut [Course]) -> Result<(), WireError> {
+        let mut block = BytesMut::new();
         loop {
-            let scan = scanner.scan(&mut self.client.input, body.buffer());
-            if let Some(refused) = self.refuse(scanner, &scan).or_else(|| unfit(&mut body)) {
-                // Dropped, not finished: the remote sees a reset.
-                drop(body);
-                self.discard(scanner, scan).await?;
-                return Ok(Carried::Stopped(refused));
+            let scan = scanner.scan(&mut self.client.input, &mut block);
+            match self.refuse(scanner, &scan) {
+                Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
+                None => courses.iter_mut().for_each(|course| course.load(&block)),
             }
-            match scan {
-                Scan::End => return Ok(Carried::Whole(body)),
-                Scan::More | Scan::Rejected(_) => {}
+            block.clear();
+            if scan != Scan::More {
+                return Ok(());
             }
-            if let Err(stop) = body.send().await {
-                drop(body);
-                self.discard(scanner, scan).await?;
-                return Ok(Carried::Stopped(stopped(stop, peer)));
-            }
+            // With nobody left the rest is read all the same, so that the next command is read as a command.
+            join_all(courses.iter_mut().map(Course::send)).await;
             self.client.fill(self.shared.timeouts.client).await?;
         }
     }
@@ -120,71 +130,177 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         None
     }
 
-    /// Reads the rest of a message that goes nowhere, so that the next command is read as a command.
-    async fn discard(&mut self, scanner: &mut DataScanner, mut scan: Scan) -> Result<(), WireError> {
-        let mut nowhere = bytes::BytesMut::new();
-        while scan == Scan::More {
-            self.client.fill(self.shared.timeouts.client).await?;
-            scan = scanner.scan(&mut self.client.input, &mut nowhere);
-            nowhere.clear();
+    /// The ends of data, side by side, and what is said to them: to each owed answer its leg's.
+    async fn conclude(&mut self, how: Answers, accepted: &[usize], courses: Vec<Course>) -> Result<(), WireError> {
+        let owed = match how {
+            Answers::Once => accepted.get(..1).unwrap_or_default(),
+            Answers::PerRecipient | Answers::Prdr => accepted,
+        };
+        let mut answers = InOrder::new(owed.len());
+        if how == Answers::Prdr {
+            self.say(&Reply::plain(Code::ANSWERS_FOLLOW, "the message is there; each recipient's answer follows"));
         }
-        Ok(())
+        let (going, over): (Vec<_>, Vec<_>) =
+            courses.into_iter().enumerate().partition(|(_, course)| course.is_going());
+        let mut going: FuturesUnordered<_> = going.into_iter().map(finish).collect();
+        let mut told = Ok(());
+        let mut known = over;
+        loop {
+            for (leg, course) in &known {
+                let places = owed.iter().enumerate().filter(|(_, owed)| *owed == leg);
+                if let Some(answer) = course.answer() {
+                    places.for_each(|(place, _)| answers.put(place, answer.clone()));
+                }
+            }
+            answers.write(&mut self.client.output);
+            if let (Answers::Prdr, true) = (how, going.is_empty()) {
+                self.say(&last_word(&answers));
+            }
+            // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
+            if told.is_ok() {
+                told = self.client.flush(self.shared.timeouts.client).await;
+            }
+            for (_, course) in known {
+                course.tell(None);
+            }
+            match going.next().await {
+                Some(finished) => known = vec![finished],
+                // A client that is gone does not make the other remotes' answers unknown.
+                None => return told,
+            }
+        }
     }
 }
 
-/// What came of carrying a message over.
-enum Carried {
-    /// All of it is with the remote, or on its way; the end of data is not.
-    Whole(Box<Body>),
-    /// It goes no further.
-    Stopped(Declined),
+/// The overall answer of PRDR. Exim takes a no here for one to every recipient, those with a yes among them, and would
+/// send the message to them again: so one yes makes it a yes.
+fn last_word(answers: &InOrder) -> Reply {
+    let delivered = answers.known().any(|answer| answer.code().is_success());
+    let text = "each recipient has had its answer";
+    let yes = Reply::new(Code::OK, EnhancedCode::success(0, 0), text);
+    if delivered { yes } else { worst(answers.known().cloned()).unwrap_or(yes) }
 }
 
-/// DATA at the remote: the message may come, or what the client is told instead.
-async fn start(Upstream { ready, attempt }: Upstream) -> Result<(Box<Body>, Attempt), Reply> {
+impl Course {
+    fn is_going(&self) -> bool {
+        match self {
+            Self::Going(..) => true,
+            Self::Idle | Self::Delivered(..) | Self::Stopped(..) | Self::Lost(_) => false,
+        }
+    }
+
+    /// What its recipients are told, if that is known.
+    fn answer(&self) -> Option<&Reply> {
+        match self {
+            Self::Delivered(answer, _) | Self::Stopped(Declined { answer, .. }, _) | Self::Lost(answer) => Some(answer),
+            Self::Idle | Self::Going(..) => None,
+        }
+    }
+
+    /// The next bytes of the message.
+    fn load(&mut self, block: &[u8]) {
+        let Self::Going(body, _) = self else { return };
+        if body.terms().extensions.eight_bit_mime || block.is_ascii() {
+            body.buffer().extend_from_slice(block);
+            return;
+        }
+        // RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
+        let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
+        let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text);
+        self.stop(Declined { reason: "extension-missing", answer });
+    }
+
+    /// Sends what was loaded.
+    async fn send(&mut self) {
+        if let Self::Going(body, _) = self
+            && let Err(stop) = body.send().await
+        {
+            let declined = stopped(stop, body.peer());
+            self.stop(declined);
+        }
+    }
+
+    /// The message goes no further here. Its body is dropped, not finished: the remote sees a reset.
+    fn stop(&mut self, declined: Declined) {
+        *self = match std::mem::replace(self, Self::Idle) {
+            Self::Going(_, attempt) => Self::Stopped(declined, attempt),
+            other => other,
+        };
+    }
+
+    fn octets(&mut self, octets: u64) {
+        match self {
+            Self::Going(_, attempt) | Self::Stopped(_, attempt) | Self::Delivered(_, attempt) => attempt.octets(octets),
+            Self::Idle | Self::Lost(_) => {}
+        }
+    }
+
+    fn client_lost(self, gone: &WireError) {
+        match self {
+            Self::Going(_, attempt) | Self::Stopped(_, attempt) | Self::Delivered(_, attempt) => {
+                attempt.client_lost(gone);
+            }
+            Self::Idle | Self::Lost(_) => {}
+        }
+    }
+
+    /// The end of the attempt, with the answer that the client was given, if it was not this one's own.
+    fn tell(self, given: Option<&Reply>) {
+        match self {
+            Self::Delivered(answer, attempt) => attempt.delivered(&answer),
+            Self::Stopped(Declined { reason, answer }, attempt) => attempt.answered(reason, given.unwrap_or(&answer)),
+            // Those who were lost before were told then; nothing that is going has ended.
+            Self::Idle | Self::Lost(_) | Self::Going(..) => {}
+        }
+    }
+}
+
+/// DATA at a remote that has accepted somebody: the message may come, or not.
+async fn start(leg: Leg<Upstream>) -> Course {
+    let Upstream { ready, attempt } = match (leg.way, leg.accepted) {
+        (Way::Open(upstream), 1..) => upstream,
+        (Way::Open(upstream), 0) => {
+            upstream.release();
+            return Course::Idle;
+        }
+        (Way::Closed(answer), 1..) => return Course::Lost(answer),
+        (Way::Closed(_), 0) | (Way::Unknown, _) => return Course::Idle,
+    };
     let peer = ready.peer().clone();
     match ready.data().await {
-        Ok(Started::Body(body)) => Ok((body, attempt)),
+        Ok(Started::Body(body)) => Course::Going(body, attempt),
         Ok(Started::Refused(ready, reply)) => {
-            let answer = relayed(&reply, &ready);
-            ready.quit();
-            attempt.answered("data-refused", &answer);
-            Err(answer)
+            release(*ready);
+            Course::Stopped(Declined { reason: "data-refused", answer: relayed(&reply, &peer) }, attempt)
         }
-        Err(reason) => {
-            let answer = broken(&peer, &reason);
-            attempt.broke(&reason, &answer);
-            Err(answer)
-        }
+        Err(reason) => Course::Stopped(Declined::broke(&peer, &reason), attempt),
     }
-}
-
-/// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-fn unfit(body: &mut Body) -> Option<Declined> {
-    if body.terms().extensions.eight_bit_mime || body.buffer().is_ascii() {
-        return None;
-    }
-    let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
-    let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text);
-    Some(Declined { reason: "extension-missing", answer })
 }
 
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
-async fn conclude(body: Box<Body>, peer: &Peer) -> Result<Reply, Declined> {
-    match body.finish().await {
+async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
+    let Course::Going(body, mut attempt) = course else { return (leg, course) };
+    attempt.undecided();
+    let peer = body.peer().clone();
+    let course = match body.finish().await {
         Ok((reply, ready)) => {
-            ready.quit();
+            release(ready);
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
-            let answer = reply.relayed(&peer.to_string());
-            if answer.code().is_success() { Ok(answer) } else { Err(Declined { reason: "message-refused", answer }) }
+            let answer = relayed(&reply, &peer);
+            if answer.code().is_success() {
+                Course::Delivered(answer, attempt)
+            } else {
+                Course::Stopped(Declined { reason: "message-refused", answer }, attempt)
+            }
         }
-        Err(stop) => Err(stopped(stop, peer)),
-    }
+        Err(stop) => Course::Stopped(stopped(stop, &peer), attempt),
+    };
+    (leg, course)
 }
 
 fn stopped(stop: Stop, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined { reason: "message-refused", answer: reply.relayed(&peer.to_string()) },
+        Stop::Answered(reply) => Declined { reason: "message-refused", answer: relayed(&reply, peer) },
         Stop::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

@@ -17,7 +17,7 @@ use crate::name::Name;
 
 mod mail;
 
-pub use mail::{Body, Mail, Parameter};
+pub use mail::{Body, Mail, Parameter, Prdr};
 
 /// A command of SMTP or LMTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,6 +309,7 @@ mod tests {
             ("MAIL FROM:<> BODY=7BIT", "MAIL FROM:<> BODY=7BIT"),
             ("MAIL FROM:<\"a> SIZE=1\"@b.example>", "MAIL FROM:<\"a> SIZE=1\"@b.example>"),
             ("MAIL FROM:<ü@b.example> SMTPUTF8", "MAIL FROM:<ü@b.example> SMTPUTF8"),
+            ("MAIL FROM:<> prdr SIZE=1", "MAIL FROM:<> SIZE=1 PRDR"),
             // M10.
             ("MAIL FROM:<> SIZE=99999999999999999999", "MAIL FROM:<> SIZE=18446744073709551615"),
             ("rcpt to:<@r.example:u@d.example>", "RCPT TO:<u@d.example>"),

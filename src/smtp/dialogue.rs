@@ -1,19 +1,26 @@
-//! Which command is legal when, towards the client (RFC 5321 §4.1.4).
+//! Which command is legal when, towards the client (RFC 5321 §4.1.4, RFC 2033 §4).
 //!
 //! [`Dialogue`] holds what the client has said so far and answers each command with a [`Step`]: a reply that needs
-//! nobody else, or work for the session to do. `U` is the open upstream. It exists in one state only, an open
-//! transaction with a remote, so that no code can reach for an upstream that is not there, and none is left over after
-//! RSET, a second EHLO or QUIT.
+//! nobody else, or work for the session to do. `U` is an open upstream. Upstreams exist in one state only, an open
+//! [`Transaction`], on the leg of a domain that was reached, so that no code can reach for an upstream that is not there,
+//! and none is left over after RSET, a second EHLO or QUIT.
+//!
+//! Recipients may be pipelined (RFC 2920), so they are collected and asked for together: [`Step::Later`] says that a
+//! command is one of those, and [`Step::Wait`] that it cannot be carried out before they are answered.
+
+mod transaction;
 
 use std::fmt;
 
-use super::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
-use super::command::{Command, Hello, Mail};
+use super::address::ForwardPath;
+use super::command::{Command, Hello, Mail, Prdr};
 use super::extensions::{DomainsPerTransaction, Offer};
 use super::reply::{Code, EnhancedCode, Reply};
-use crate::name::Name;
+use transaction::Admitted;
 
-/// The conversation with one client. `U` is the open upstream of the transaction.
+pub use transaction::{Answers, Asked, Leg, Transaction, Way, worst};
+
+/// The conversation with one client. `U` is an open upstream of the transaction.
 #[derive(Debug)]
 pub struct Dialogue<U> {
     state: State<U>,
@@ -24,7 +31,7 @@ pub struct Dialogue<U> {
 /// What is spoken with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// SMTP: one answer to the message (RFC 5321 §4.1.1.4).
+    /// SMTP: one answer to the message (RFC 5321 §4.1.1.4), unless the client asks for more.
     Smtp,
     /// LMTP: one answer to the message for each recipient (RFC 2033 §4.2).
     Lmtp,
@@ -47,12 +54,8 @@ enum State<U> {
     Connected,
     /// EHLO, and no transaction.
     Greeted(Client),
-    /// MAIL, and no upstream: no recipient so far, or none whose domain could be reached.
-    Mail(Transaction),
-    /// At least one recipient's domain was reached.
-    Open { transaction: Transaction, domain: Name, upstream: U, accepted: usize },
-    /// The upstream was lost; all that is left of the transaction gets this answer.
-    Lost { transaction: Transaction, answer: Reply },
+    /// MAIL.
+    Open(Transaction<U>),
 }
 
 /// How the client introduced itself.
@@ -75,45 +78,21 @@ pub enum Protocol {
     Lmtp,
 }
 
-/// What the client said before its first recipient.
-#[derive(Debug, Clone)]
-pub struct Transaction {
-    /// Who said it.
-    pub client: Client,
-    /// The sender and the parameters of MAIL.
-    pub mail: Mail,
-    /// Recipients named so far, accepted or not.
-    pub recipients: usize,
-    /// Domains that cannot be reached in this transaction, and what was said about it.
-    refused: Vec<(Name, Reply)>,
-}
-
-/// A recipient at a domain, the only kind there is a way to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipient {
-    /// The mailbox.
-    pub mailbox: Mailbox,
-    /// The domain it is routed by.
-    pub domain: Name,
-}
-
 /// What a command asks for.
 #[derive(Debug)]
-pub enum Step<'a, U> {
+pub enum Step<U> {
     /// Nothing but this answer.
     Reply(Reply),
-    /// The transaction is over: close its upstream without a message, then answer.
-    Abandon(U, Reply),
-    /// As [`Step::Reply`], and then the connection closes.
-    Quit(Reply),
+    /// The transaction is over: close its upstreams without a message, then answer.
+    Abandon(Vec<U>, Reply),
     /// As [`Step::Abandon`], and then the connection closes.
-    QuitAbandoning(U, Reply),
-    /// The first recipient of a domain: open an upstream; then call [`Dialogue::opened`] or [`Dialogue::refused`].
-    Open(&'a Transaction, Recipient),
-    /// Another recipient for the open upstream; then call [`Dialogue::recipient`] or [`Dialogue::lost`].
-    Recipient(&'a mut U, Recipient),
-    /// Send the message, and answer it so often; the transaction is over, whatever comes of it.
-    Data(Transaction, U, usize),
+    Quit(Vec<U>, Reply),
+    /// The answer comes with those of the recipients before it; see [`Dialogue::waiting`].
+    Later,
+    /// Have what is [`Dialogue::waiting`] answered first, and then ask again.
+    Wait(Command),
+    /// Send the message to each leg with an accepted recipient; the transaction is over, whatever comes of it.
+    Data(Transaction<U>),
 }
 
 impl<U> Dialogue<U> {
@@ -135,18 +114,29 @@ impl<U> Dialogue<U> {
     pub fn is_idle(&self) -> bool {
         match &self.state {
             State::Connected | State::Greeted(_) => true,
-            State::Mail(_) | State::Open { .. } | State::Lost { .. } => false,
+            State::Open(_) => false,
+        }
+    }
+
+    /// The transaction whose recipients wait to be asked for, if there are any: to be done when the client has no more
+    /// to say for now.
+    pub fn waiting(&mut self) -> Option<&mut Transaction<U>> {
+        match &mut self.state {
+            State::Open(transaction) if transaction.is_waiting() => Some(transaction),
+            State::Open(_) | State::Connected | State::Greeted(_) => None,
         }
     }
 
     /// What a command asks for.
-    pub fn step(&mut self, command: Command) -> Step<'_, U> {
+    pub fn step(&mut self, command: Command) -> Step<U> {
         match command {
+            Command::Rcpt(path) => self.rcpt(path),
+            // RFC 2920 §3.2: answers come in the order of their commands.
+            command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
             Command::Helo(hello) => self.hello(hello, Protocol::Smtp),
             Command::Lhlo(hello) => self.hello(hello, Protocol::Lmtp),
-            Command::Mail(mail) => self.mail(mail),
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Mail(mail) => Step::Reply(self.mail(mail)),
             Command::Data => self.data(),
             Command::Rset => self.rset(),
             Command::Noop => Step::Reply(enhanced(Code::OK, 0, 0, "Ok")),
@@ -157,141 +147,83 @@ impl<U> Dialogue<U> {
             Command::Help => {
                 Step::Reply(enhanced(Code::HELP, 0, 0, "danelaw passes mail on to hosts that DANE verifies"))
             }
-            Command::Quit => {
-                let bye = enhanced(Code::CLOSING, 0, 0, "Bye");
-                match self.take() {
-                    State::Open { upstream, .. } => Step::QuitAbandoning(upstream, bye),
-                    State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => Step::Quit(bye),
-                }
-            }
+            Command::Quit => Step::Quit(self.abandon(), enhanced(Code::CLOSING, 0, 0, "Bye")),
         }
     }
 
-    /// The first recipient's domain was reached and MAIL was taken; `answer` is what the remote said to the recipient.
-    pub fn opened(&mut self, domain: Name, upstream: U, answer: &Reply) {
-        self.state = match self.take() {
-            State::Mail(transaction) => {
-                State::Open { transaction, domain, upstream, accepted: usize::from(answer.code().is_success()) }
-            }
-            other => other,
-        };
-    }
-
-    /// The domain cannot be reached: the rest of its recipients get the same answer without another attempt.
-    pub fn refused(&mut self, domain: Name, answer: Reply) {
-        if let State::Mail(transaction) = &mut self.state {
-            transaction.refused.push((domain, answer));
-        }
-    }
-
-    /// What the open upstream said to another recipient.
-    pub fn recipient(&mut self, answer: &Reply) {
-        if let State::Open { accepted, .. } = &mut self.state {
-            *accepted += usize::from(answer.code().is_success());
-        }
-    }
-
-    /// The upstream is gone, and is given back for its account; everything up to the next MAIL gets this answer.
-    pub fn lost(&mut self, answer: Reply) -> Option<U> {
+    /// The end of the conversation: what is left of an open transaction.
+    pub fn abandon(&mut self) -> Vec<U> {
         match self.take() {
-            State::Open { transaction, upstream, .. } => {
-                self.state = State::Lost { transaction, answer };
-                Some(upstream)
-            }
-            other => {
-                self.state = other;
-                None
-            }
+            State::Open(transaction) => transaction.into_upstreams(),
+            State::Connected | State::Greeted(_) => Vec::new(),
         }
     }
 
-    /// The upstream of the open transaction.
-    pub fn upstream(&mut self) -> Option<&mut U> {
-        match &mut self.state {
-            State::Open { upstream, .. } => Some(upstream),
-            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => None,
-        }
-    }
-
-    /// The upstream of an open transaction when the client has gone away.
-    pub fn abandon(&mut self) -> Option<U> {
-        match self.take() {
-            State::Open { upstream, .. } => Some(upstream),
-            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => None,
-        }
-    }
-
-    fn mail(&mut self, mail: Mail) -> Step<'_, U> {
+    fn mail(&mut self, mail: Mail) -> Reply {
         if mail.size.is_some_and(|size| size > self.us.size) {
-            // RFC 1870 §6.1: said before anybody is bothered with it.
+            // RFC 1870 §6.1: before anybody is bothered with it.
             let text = format!("the message is larger than {} octets", self.us.size);
-            return Step::Reply(enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text));
+            return enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text);
+        }
+        if (self.service, mail.prdr) == (Service::Lmtp, Prdr::Requested) {
+            // RFC 5321 §4.1.1.11: LHLO does not offer what LMTP does anyway.
+            return enhanced(Code::PARAMETERS_NOT_RECOGNISED, 5, 4, "parameter not recognised");
         }
         match self.take() {
             State::Greeted(client) => {
-                self.state = State::Mail(Transaction { client, mail, recipients: 0, refused: Vec::new() });
-                Step::Reply(enhanced(Code::OK, 1, 0, "Ok"))
+                self.state = State::Open(Transaction::new(client, mail, self.service));
+                enhanced(Code::OK, 1, 0, "Ok")
             }
-            State::Connected => Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say EHLO first")),
-            state @ (State::Mail(_) | State::Open { .. } | State::Lost { .. }) => {
-                self.state = state;
-                Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "a transaction is open: say RSET first"))
-            }
-        }
-    }
-
-    fn rcpt(&mut self, path: ForwardPath) -> Step<'_, U> {
-        let max_recipients = self.us.max_recipients;
-        match &mut self.state {
-            State::Connected | State::Greeted(_) => Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first")),
-            State::Lost { answer, .. } => Step::Reply(answer.clone()),
-            State::Mail(transaction) => {
-                let recipient = match transaction.admit(path, max_recipients) {
-                    Ok(recipient) => recipient,
-                    Err(no) => return Step::Reply(no),
+            State::Connected => {
+                let text = match self.service {
+                    Service::Smtp => "say EHLO first",
+                    Service::Lmtp => "say LHLO first",
                 };
-                match transaction.refused.iter().find(|(domain, _)| *domain == recipient.domain) {
-                    Some((_, answer)) => Step::Reply(answer.clone()),
-                    None => Step::Open(transaction, recipient),
-                }
+                enhanced(Code::BAD_SEQUENCE, 5, 1, text)
             }
-            State::Open { transaction, domain, upstream, .. } => match transaction.admit(path, max_recipients) {
-                Err(no) => Step::Reply(no),
-                Ok(recipient) if recipient.domain != *domain => {
-                    // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the
-                    // others again in a transaction of their own.
-                    let text = format!("one destination per transaction: this one is for {domain}, try again");
-                    Step::Reply(enhanced(Code::INSUFFICIENT_STORAGE, 5, 3, &text))
-                }
-                Ok(recipient) => Step::Recipient(upstream, recipient),
-            },
+            state @ State::Open(_) => {
+                self.state = state;
+                enhanced(Code::BAD_SEQUENCE, 5, 1, "a transaction is open: say RSET first")
+            }
         }
     }
 
-    fn data(&mut self) -> Step<'_, U> {
+    fn rcpt(&mut self, path: ForwardPath) -> Step<U> {
+        let State::Open(transaction) = &mut self.state else {
+            return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
+        };
+        if transaction.is_full() {
+            return Step::Wait(Command::Rcpt(path));
+        }
+        match transaction.name(&path, self.us.max_recipients) {
+            Admitted::Asked => Step::Later,
+            Admitted::Depends => Step::Wait(Command::Rcpt(path)),
+            Admitted::Answered(answer) if transaction.is_waiting() => {
+                transaction.answer_in_turn(answer);
+                Step::Later
+            }
+            Admitted::Answered(answer) => Step::Reply(answer),
+        }
+    }
+
+    fn data(&mut self) -> Step<U> {
         match self.take() {
-            State::Open { transaction, upstream, accepted: accepted @ 1.., .. } => {
-                self.state = State::Greeted(transaction.client.clone());
-                let answers = match self.service {
-                    Service::Smtp => 1,
-                    // RFC 2033 §4.2: one for each accepted recipient.
-                    Service::Lmtp => accepted,
-                };
-                Step::Data(transaction, upstream, answers)
-            }
-            State::Lost { transaction, answer } => {
-                self.state = State::Greeted(transaction.client);
-                Step::Reply(answer)
-            }
-            state @ (State::Mail(_) | State::Open { .. }) => {
+            State::Open(transaction) if transaction.accepted.is_empty() => {
                 // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
-                self.state = state;
+                self.state = State::Open(transaction);
                 let code = match self.service {
                     Service::Smtp => Code::TRANSACTION_FAILED,
                     // RFC 2033 §4.2.
                     Service::Lmtp => Code::BAD_SEQUENCE,
                 };
                 Step::Reply(enhanced(code, 5, 1, "no valid recipients"))
+            }
+            State::Open(transaction) => {
+                self.state = State::Greeted(transaction.client.clone());
+                match transaction.refusal() {
+                    Some(answer) => Step::Abandon(transaction.into_upstreams(), answer),
+                    None => Step::Data(transaction),
+                }
             }
             state @ (State::Connected | State::Greeted(_)) => {
                 self.state = state;
@@ -301,25 +233,23 @@ impl<U> Dialogue<U> {
     }
 
     /// RFC 5321 §4.1.1.5: back to where EHLO left us.
-    fn rset(&mut self) -> Step<'_, U> {
+    fn rset(&mut self) -> Step<U> {
         let ok = enhanced(Code::OK, 0, 0, "Ok");
         match self.take() {
             State::Connected => Step::Reply(ok),
-            State::Greeted(client)
-            | State::Mail(Transaction { client, .. })
-            | State::Lost { transaction: Transaction { client, .. }, .. } => {
+            State::Greeted(client) => {
                 self.state = State::Greeted(client);
                 Step::Reply(ok)
             }
-            State::Open { transaction, upstream, .. } => {
-                self.state = State::Greeted(transaction.client);
-                Step::Abandon(upstream, ok)
+            State::Open(transaction) => {
+                self.state = State::Greeted(transaction.client.clone());
+                Step::Abandon(transaction.into_upstreams(), ok)
             }
         }
     }
 
     /// RFC 5321 §4.1.4: a new EHLO ends a transaction as RSET does.
-    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step<'_, U> {
+    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step<U> {
         let hostname = &self.us.hostname;
         let reply = match (self.service, protocol) {
             (Service::Smtp, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
@@ -332,10 +262,9 @@ impl<U> Dialogue<U> {
                 return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is LMTP, not SMTP: say LHLO"));
             }
         };
-        match std::mem::replace(&mut self.state, State::Greeted(Client { hello, protocol })) {
-            State::Open { upstream, .. } => Step::Abandon(upstream, reply),
-            State::Connected | State::Greeted(_) | State::Mail(_) | State::Lost { .. } => Step::Reply(reply),
-        }
+        let abandoned = self.abandon();
+        self.state = State::Greeted(Client { hello, protocol });
+        Step::Abandon(abandoned, reply)
     }
 
     fn offer(&self) -> Offer {
@@ -348,35 +277,6 @@ impl<U> Dialogue<U> {
 
     fn take(&mut self) -> State<U> {
         std::mem::replace(&mut self.state, State::Connected)
-    }
-}
-
-impl Transaction {
-    /// A recipient there is a way to, counted; or what to say about it.
-    fn admit(&mut self, path: ForwardPath, max_recipients: usize) -> Result<Recipient, Reply> {
-        let refused = |code, subject, detail, text| Err(enhanced(code, subject, detail, text));
-        let ForwardPath::Mailbox(mailbox) = path else {
-            return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, "there is no postmaster here: give the address a domain");
-        };
-        let RecipientDomain::Name(domain) = mailbox.domain().clone() else {
-            return refused(
-                Code::MAILBOX_UNAVAILABLE,
-                1,
-                2,
-                "address literals are not delivered to: DANE needs a domain",
-            );
-        };
-        if mailbox.needs_smtp_utf8() && self.mail.smtp_utf8 == SmtpUtf8::Absent {
-            // RFC 6531 §3.5.
-            let text = "the address is not ASCII, and MAIL did not say SMTPUTF8";
-            return refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, text);
-        }
-        if self.recipients >= max_recipients {
-            // RFC 5321 §4.5.3.1.10.
-            return refused(Code::INSUFFICIENT_STORAGE, 5, 3, "too many recipients in one transaction");
-        }
-        self.recipients += 1;
-        Ok(Recipient { mailbox, domain })
     }
 }
 
@@ -398,50 +298,78 @@ fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Name;
 
     fn us() -> Us {
         Us { hostname: "us.example".into(), size: 1000, max_recipients: 3 }
     }
 
-    /// Plays a conversation: `reached` domains open, recipients at `no@` are refused by the remote, everything else is
-    /// accepted. Returns the codes, and the upstreams that were closed without a message as `abandoned DOMAIN`.
-    fn play(commands: &[&str]) -> Vec<String> {
-        let mut dialogue = Dialogue::new(us(), Service::Smtp);
-        commands.iter().flat_map(|command| turn(&mut dialogue, command)).collect()
+    /// Plays a conversation, one command a line; lines of one text are pipelined. Domains that start with `down` cannot be
+    /// reached, recipients at `no@` are refused by the remote, at `cut@` the remote is lost, everything else is accepted.
+    /// Returns the codes, which domains were looked for, which upstreams were closed without a message, and where the
+    /// message goes.
+    fn play(service: Service, texts: &[&str]) -> Vec<String> {
+        let mut dialogue = Dialogue::new(us(), service);
+        let mut said = Vec::new();
+        for text in texts {
+            for line in text.lines() {
+                turn(&mut dialogue, Command::parse(line.as_bytes()).expect(line), &mut said);
+            }
+            settle(&mut dialogue, &mut said);
+        }
+        said
     }
 
-    fn turn(dialogue: &mut Dialogue<Name>, command: &str) -> Vec<String> {
-        let said = |recipient: &Recipient| match recipient.mailbox.local_part() {
-            "no" => enhanced(Code::MAILBOX_UNAVAILABLE, 1, 1, "no such user"),
-            _ => enhanced(Code::OK, 1, 5, "Ok"),
-        };
-        let code = |reply: &Reply| reply.code().to_string();
-        match dialogue.step(Command::parse(command.as_bytes()).expect(command)) {
-            Step::Reply(reply) | Step::Quit(reply) => vec![code(&reply)],
-            Step::Abandon(upstream, reply) | Step::QuitAbandoning(upstream, reply) => {
-                vec![format!("abandoned {upstream}"), code(&reply)]
+    fn turn(dialogue: &mut Dialogue<Name>, command: Command, said: &mut Vec<String>) {
+        match dialogue.step(command) {
+            Step::Reply(reply) => said.push(reply.code().to_string()),
+            Step::Abandon(upstreams, reply) | Step::Quit(upstreams, reply) => {
+                said.extend(upstreams.iter().map(|upstream| format!("abandoned {upstream}")));
+                said.push(reply.code().to_string());
             }
-            Step::Open(_, recipient) if recipient.domain.as_str().starts_with("down") => {
-                let reply = enhanced(Code::LOCAL_ERROR, 4, 1, "unreachable");
-                dialogue.refused(recipient.domain, reply.clone());
-                vec!["asked".into(), code(&reply)]
+            Step::Later => {}
+            Step::Wait(command) => {
+                settle(dialogue, said);
+                turn(dialogue, command, said);
             }
-            Step::Open(_, recipient) => {
-                let reply = said(&recipient);
-                dialogue.opened(recipient.domain.clone(), recipient.domain, &reply);
-                vec!["asked".into(), code(&reply)]
+            Step::Data(transaction) => {
+                let open = |leg: usize| matches!(transaction.legs[leg].way, Way::Open(_));
+                let to = transaction.accepted.iter().filter(|leg| open(**leg));
+                let to: Vec<_> = to.map(|leg| transaction.legs[*leg].domain.as_str()).collect();
+                said.push(format!("{:?} to {}", transaction.answers, to.join(" ")));
             }
-            Step::Recipient(_, recipient) if recipient.mailbox.local_part() == "cut" => {
-                let reply = enhanced(Code::LOCAL_ERROR, 4, 2, "lost");
-                assert!(dialogue.lost(reply.clone()).is_some());
-                vec![code(&reply)]
+        }
+    }
+
+    /// What a session does with those who wait, without the waiting.
+    fn settle(dialogue: &mut Dialogue<Name>, said: &mut Vec<String>) {
+        let Some(transaction) = dialogue.waiting() else { return };
+        for asked in transaction.take_asked() {
+            let (at, mailbox) = match asked {
+                Asked::Answered(reply) => {
+                    said.push(reply.code().to_string());
+                    continue;
+                }
+                Asked::Recipient(at, mailbox) => (at, mailbox),
+            };
+            let leg = &mut transaction.legs[at];
+            if matches!(leg.way, Way::Unknown) {
+                said.push(format!("asked {}", leg.domain));
+                leg.way = match leg.domain.as_str().starts_with("down") {
+                    true => Way::Closed(enhanced(Code::LOCAL_ERROR, 4, 1, "unreachable")),
+                    false => Way::Open(leg.domain.clone()),
+                };
             }
-            Step::Recipient(_, recipient) => {
-                let reply = said(&recipient);
-                dialogue.recipient(&reply);
-                vec![code(&reply)]
+            if mailbox.local_part() == "cut" {
+                leg.way = Way::Closed(enhanced(Code::LOCAL_ERROR, 4, 2, "lost"));
             }
-            Step::Data(transaction, upstream, _) => vec![format!("data {} to {upstream}", transaction.recipients)],
+            let answer = match (&leg.way, mailbox.local_part()) {
+                (Way::Closed(answer), _) => answer.clone(),
+                (_, "no") => enhanced(Code::MAILBOX_UNAVAILABLE, 1, 1, "no such user"),
+                _ => enhanced(Code::OK, 1, 5, "Ok"),
+            };
+            said.push(answer.code().to_string());
+            transaction.answered(at, &answer);
         }
     }
 
@@ -452,7 +380,13 @@ mod tests {
             (
                 "",
                 vec!["EHLO c", "MAIL FROM:<a@c>", "RCPT TO:<b@x>", "DATA", "QUIT"],
-                vec!["250", "250", "asked", "250", "data 1 to x", "221"],
+                vec!["250", "250", "asked x", "250", "Once to x", "221"],
+            ),
+            // I18: pipelined, the same, in order.
+            (
+                "I18",
+                vec!["EHLO c", "MAIL FROM:<a@c>\nRCPT TO:<b@x>\nRCPT TO:<no@x>\nMAIL FROM:<>\nDATA\nQUIT"],
+                vec!["250", "250", "asked x", "250", "550", "503", "Once to x", "221"],
             ),
             // I4: order.
             ("I4", vec!["MAIL FROM:<a@c>", "RCPT TO:<b@x>", "DATA"], vec!["503", "503", "503"]),
@@ -464,61 +398,76 @@ mod tests {
             (
                 "I4",
                 vec!["EHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<b@x>", "DATA"],
-                vec!["250", "250", "554", "asked", "250", "data 1 to x"],
+                vec!["250", "250", "554", "asked x", "250", "Once to x"],
             ),
-            // I5: RSET, EHLO and HELO reset the transaction, and the remote's too.
+            // I5, L13: RSET, EHLO and HELO reset the transaction, and the remote's too.
             (
                 "I5",
                 vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RSET", "RCPT TO:<b@x>"],
-                vec!["250", "250", "asked", "250", "abandoned x", "250", "503"],
+                vec!["250", "250", "asked x", "250", "abandoned x", "250", "503"],
             ),
             (
                 "I5",
-                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "EHLO c", "DATA"],
-                vec!["250", "250", "asked", "250", "abandoned x", "250", "503"],
+                vec!["EHLO c", "MAIL FROM:<>\nRCPT TO:<b@x>\nEHLO c\nDATA"],
+                vec!["250", "250", "asked x", "250", "abandoned x", "250", "503"],
             ),
             (
                 "I5",
                 vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "QUIT"],
-                vec!["250", "250", "asked", "250", "abandoned x", "221"],
+                vec!["250", "250", "asked x", "250", "abandoned x", "221"],
             ),
             // L3: one destination per transaction; the other domain is never asked for.
             (
                 "L3",
                 vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>", "RCPT TO:<b@y>", "RCPT TO:<c@X>", "DATA"],
-                vec!["250", "250", "asked", "250", "452", "250", "data 3 to x"],
+                vec!["250", "250", "asked x", "250", "452", "250", "Once to x x"],
+            ),
+            (
+                "L3",
+                vec!["EHLO c", "MAIL FROM:<>\nRCPT TO:<b@x>\nRCPT TO:<b@y>\nRCPT TO:<c@X>\nDATA"],
+                vec!["250", "250", "asked x", "250", "452", "250", "Once to x x"],
             ),
             // A domain that cannot be reached is tried once a transaction; another may still be.
             (
                 "K7",
                 vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<b@down>", "RCPT TO:<c@down>", "RCPT TO:<b@x>"],
-                vec!["250", "250", "asked", "451", "451", "asked", "250"],
+                vec!["250", "250", "asked down", "451", "451", "asked x", "250"],
+            ),
+            (
+                "K7",
+                vec!["EHLO c", "MAIL FROM:<>\nRCPT TO:<b@down>\nRCPT TO:<c@down>\nRCPT TO:<b@x>\nDATA"],
+                vec!["250", "250", "asked down", "451", "451", "asked x", "250", "Once to x"],
             ),
             // I19: nothing but refusals.
             (
                 "I19",
                 vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<no@x>", "DATA", "RCPT TO:<b@x>", "DATA"],
-                vec!["250", "250", "asked", "550", "554", "250", "data 2 to x"],
+                vec!["250", "250", "asked x", "550", "554", "250", "Once to x"],
             ),
             // I7: too many; here three.
             (
                 "I7",
-                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "RCPT TO:<b@x>", "RCPT TO:<c@x>", "RCPT TO:<d@x>"],
-                vec!["250", "250", "asked", "250", "250", "250", "452"],
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>\nRCPT TO:<b@x>\nRCPT TO:<c@x>\nRCPT TO:<d@x>"],
+                vec!["250", "250", "asked x", "250", "250", "250", "452"],
             ),
-            // the remote goes in mid-transaction; everything up to the next MAIL is deferred.
+            // the remote goes in mid-transaction; its recipients are deferred, those it had accepted too.
             (
                 "A-69",
                 vec![
                     "EHLO c",
                     "MAIL FROM:<>",
-                    "RCPT TO:<a@x>",
-                    "RCPT TO:<cut@x>",
-                    "RCPT TO:<b@x>",
+                    "RCPT TO:<a@x>\nRCPT TO:<cut@x>\nRCPT TO:<b@x>",
+                    "RCPT TO:<c@y>",
                     "DATA",
                     "MAIL FROM:<>",
                 ],
-                vec!["250", "250", "asked", "250", "451", "451", "451", "250"],
+                vec!["250", "250", "asked x", "250", "451", "451", "452", "451", "250"],
+            ),
+            // Decision 11: PRDR, where each recipient is answered.
+            (
+                "A-104",
+                vec!["EHLO c", "MAIL FROM:<> PRDR", "RCPT TO:<a@x>\nRCPT TO:<no@y>\nRCPT TO:<c@y>", "DATA"],
+                vec!["250", "250", "asked x", "250", "asked y", "550", "250", "Prdr to x y"],
             ),
             // C21, I1: no domain to route by.
             (
@@ -539,7 +488,7 @@ mod tests {
                     "MAIL FROM:<> SMTPUTF8",
                     "RCPT TO:<\u{fc}@x>",
                 ],
-                vec!["250", "250", "553", "250", "250", "asked", "250"],
+                vec!["250", "250", "553", "250", "250", "asked x", "250"],
             ),
             // I1, I27.
             (
@@ -548,7 +497,56 @@ mod tests {
                 vec!["250", "252", "502", "214", "250", "250", "500"],
             ),
         ] {
-            assert_eq!(play(&commands), expected, "{row}: {commands:?}");
+            assert_eq!(play(Service::Smtp, &commands), expected, "{row}: {commands:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_legal_when_in_lmtp() {
+        for (row, commands, expected) in [
+            ("J1", vec!["EHLO c", "HELO c", "MAIL FROM:<>", "LHLO c"], vec!["500", "500", "503", "250"]),
+            // J2.
+            (
+                "J2",
+                vec!["LHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<no@x>", "DATA"],
+                vec!["250", "250", "503", "asked x", "550", "503"],
+            ),
+            // J3: duplicates count; J4: several domains.
+            (
+                "J3",
+                vec!["LHLO c", "MAIL FROM:<>\nRCPT TO:<a@x>\nRCPT TO:<a@x>\nRCPT TO:<a@y>\nDATA"],
+                vec!["250", "250", "asked x", "250", "250", "asked y", "250", "PerRecipient to x x y"],
+            ),
+            // L4: a domain that fails takes nobody with it, not even one whose recipient was accepted before.
+            (
+                "L4",
+                vec!["LHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>\nRCPT TO:<c@y>\nRCPT TO:<cut@y>\nDATA"],
+                vec!["250", "250", "asked x", "250", "asked y", "250", "451", "PerRecipient to x"],
+            ),
+            (
+                "A-69",
+                vec!["LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>\nRCPT TO:<cut@x>\nDATA", "MAIL FROM:<>"],
+                vec!["250", "250", "asked x", "250", "451", "451", "250"],
+            ),
+            // RFC 5321 §4.1.1.11: it was not offered.
+            ("I23", vec!["LHLO c", "MAIL FROM:<> PRDR"], vec!["250", "555"]),
+        ] {
+            assert_eq!(play(Service::Lmtp, &commands), expected, "{row}: {commands:?}");
+        }
+    }
+
+    #[test]
+    fn one_answer_for_all() {
+        // A no for good is one only if it is one for everybody.
+        let no = |code| enhanced(code, 0, 0, "no");
+        let (later, never) = (Code::LOCAL_ERROR, Code::TRANSACTION_FAILED);
+        for (answers, expected) in [
+            (&[never][..], Some(never)),
+            (&[never, later, never], Some(later)),
+            (&[later, Code::INSUFFICIENT_STORAGE], Some(later)),
+            (&[], None),
+        ] {
+            assert_eq!(worst(answers.iter().copied().map(no)).map(|reply| reply.code()), expected);
         }
     }
 
@@ -560,7 +558,7 @@ mod tests {
         for command in commands {
             let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
             match dialogue.step(Command::parse(command.as_bytes()).unwrap()) {
-                Step::Reply(reply) | Step::Quit(reply) => {
+                Step::Reply(reply) | Step::Abandon(_, reply) | Step::Quit(_, reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
                     assert_eq!(enhanced.class(), reply.code().class(), "{command}");
                 }
@@ -573,7 +571,7 @@ mod tests {
     fn ehlo_offers_what_is_there_and_no_more() {
         // M23, I22: the exact set.
         let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
-        let Step::Reply(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
+        let Step::Abandon(_, reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
         assert_eq!(
             reply.lines(),
             [
@@ -583,6 +581,7 @@ mod tests {
                 "8BITMIME",
                 "SMTPUTF8",
                 "ENHANCEDSTATUSCODES",
+                "PRDR",
                 "LIMITS RCPTDOMAINMAX=1"
             ]
         );

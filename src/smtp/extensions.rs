@@ -11,6 +11,8 @@ use super::reply::{Code, Reply};
 pub struct Extensions {
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
     /// 8BITMIME (RFC 6152).
     pub eight_bit_mime: bool,
     /// SMTPUTF8 (RFC 6531).
@@ -40,6 +42,7 @@ impl Extensions {
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
             match keyword.as_str() {
                 "STARTTLS" => extensions.starttls = true,
+                "PIPELINING" => extensions.pipelining = true,
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
                 "SIZE" => extensions.size = SizeLimit::parse(words.next()),
@@ -69,7 +72,8 @@ impl SizeLimit {
 /// How many recipient domains one transaction may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainsPerTransaction {
-    /// One: there is one reply at the end of the data, and it has to be that of one remote.
+    /// One, unless MAIL asks for an answer for each recipient: there is one reply at the end of the data else, and it has
+    /// to be that of one remote.
     One,
     /// Any number: each recipient is answered on its own, as in LMTP (RFC 2033 §4.2).
     Any,
@@ -80,7 +84,7 @@ pub enum DomainsPerTransaction {
 pub struct Offer {
     /// The biggest message we take, in octets (RFC 1870 §3).
     pub size: u64,
-    /// Whether LIMITS tells the client to keep to one domain (RFC 9422).
+    /// Whether LIMITS tells the client to keep to one domain (RFC 9422), and PRDR how it need not (draft-hall-prdr).
     pub domains: DomainsPerTransaction,
 }
 
@@ -95,7 +99,7 @@ impl Offer {
             "ENHANCEDSTATUSCODES".to_owned(),
         ];
         match self.domains {
-            DomainsPerTransaction::One => lines.push("LIMITS RCPTDOMAINMAX=1".to_owned()),
+            DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
             DomainsPerTransaction::Any => {}
         }
         lines
@@ -123,7 +127,13 @@ mod tests {
         assert_eq!(parse(&[]), Extensions::default());
         assert_eq!(
             parse(&["StartTls", "PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "X-NEW", "SIZE 10"]),
-            Extensions { starttls: true, eight_bit_mime: true, smtp_utf8: true, size: SizeLimit::Octets(10) }
+            Extensions {
+                starttls: true,
+                pipelining: true,
+                eight_bit_mime: true,
+                smtp_utf8: true,
+                size: SizeLimit::Octets(10)
+            }
         );
         // A keyword is a word, and the greeting is none.
         assert_eq!(parse(&["STARTTLSX", "X STARTTLS", ""]), Extensions::default());
@@ -155,7 +165,7 @@ mod tests {
         assert_eq!(
             written,
             "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-             250-ENHANCEDSTATUSCODES\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
+             250-ENHANCEDSTATUSCODES\r\n250-PRDR\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
         );
         // Decision 11: LMTP answers for each recipient.
         let lines = Offer { size: 1000, domains: DomainsPerTransaction::Any }.lines();

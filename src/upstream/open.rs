@@ -4,18 +4,18 @@
 //! be sent on the one,
 //!
 //! ```
-//! # use {danelaw::upstream::ready::Ready, danelaw::smtp::command::Mail, std::time::Duration};
-//! async fn verified(session: &mut Ready, mail: Mail) {
-//!     let _ = session.mail(mail, Duration::from_secs(60)).await;
+//! # use {danelaw::upstream::ready::{MailCommand, Ready}, std::time::Duration};
+//! async fn verified(session: &mut Ready, mail: MailCommand) {
+//!     let _ = session.group([mail]).answer(Duration::from_secs(60)).await;
 //! }
 //! ```
 //!
 //! and not on the other:
 //!
 //! ```compile_fail,E0599
-//! # use {danelaw::upstream::open::Greeted, danelaw::smtp::command::Mail, std::time::Duration};
-//! async fn cleartext(session: &mut Greeted, mail: Mail) {
-//!     let _ = session.mail(mail, Duration::from_secs(60)).await;
+//! # use {danelaw::upstream::open::Greeted, danelaw::upstream::ready::MailCommand, std::time::Duration};
+//! async fn cleartext(session: &mut Greeted, mail: MailCommand) {
+//!     let _ = session.group([mail]).answer(Duration::from_secs(60)).await;
 //! }
 //! ```
 
@@ -149,12 +149,7 @@ impl Greeted {
 }
 
 /// One command and its reply.
-pub(super) async fn exchange<S>(
-    wire: &mut Wire<S>,
-    stage: Stage,
-    command: &str,
-    limit: Duration,
-) -> Result<Reply, Reason>
+async fn exchange<S>(wire: &mut Wire<S>, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Reason>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

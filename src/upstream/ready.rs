@@ -1,9 +1,14 @@
 //! A remote that has met its policy, and the mail commands that may be sent on it.
 //!
+//! Commands go in groups ([`Ready::group`]): to a remote that offers PIPELINING all at once, so that a whole transaction
+//! costs one round trip up to the message and one for it, to others one by one. Replies are counted and never matched by
+//! what they say (RFC 2920 §3.1).
+//!
 //! The message itself is a type of its own: a [`Body`] that is dropped, because the client went away, a task was
 //! cancelled or something panicked, resets the connection. Only [`Body::finish`] sends the end of data, so that a
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::open::{Dial, exchange, farewell, lost};
+use super::open::{Dial, farewell, lost, unsolicited};
 use super::tcp::Tcp;
 use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
@@ -23,6 +28,9 @@ use crate::smtp::reply::{Code, Reply, ReplyDecoder};
 use crate::tls::Protection;
 use crate::wire::{Flushed, Wire};
 
+/// How long a remote that is being left has for each answer.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// A remote to which mail may be sent.
 #[derive(Debug)]
 pub struct Ready {
@@ -30,6 +38,30 @@ pub struct Ready {
     peer: Peer,
     terms: Terms,
     timeouts: Timeouts,
+    /// What was sent and not answered yet, in order.
+    awaited: VecDeque<Stage>,
+    /// Recipients that the remote did not refuse.
+    accepted: usize,
+    /// The answer to DATA, from when it was read to when the message starts.
+    answer_to_data: Option<Reply>,
+}
+
+/// Commands that go together, as far as the remote allows.
+#[derive(Debug)]
+pub struct Group<'a> {
+    ready: &'a mut Ready,
+    unsent: VecDeque<MailCommand>,
+}
+
+/// The commands of a transaction.
+#[derive(Debug, Clone)]
+pub enum MailCommand {
+    /// Starts it.
+    Mail(Mail),
+    /// Names a recipient.
+    Rcpt(Mailbox),
+    /// Asks to send the message.
+    Data,
 }
 
 /// What was asked of the session, what it proved, and what the remote can do.
@@ -81,7 +113,15 @@ pub enum Stop {
 
 impl Ready {
     pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
-        Self { wire, peer, terms, timeouts: dial.timeouts.clone() }
+        Self {
+            wire,
+            peer,
+            terms,
+            timeouts: dial.timeouts.clone(),
+            awaited: VecDeque::new(),
+            accepted: 0,
+            answer_to_data: None,
+        }
     }
 
     /// Who this is.
@@ -94,29 +134,21 @@ impl Ready {
         &self.terms
     }
 
-    /// Starts a transaction.
-    ///
-    /// # Errors
-    /// If the session is lost; the answer itself may be a refusal.
-    pub async fn mail(&mut self, mail: Mail, limit: Duration) -> Result<Reply, Reason> {
-        self.command(Stage::Mail, Command::Mail(mail), limit).await
+    /// Sends commands of one transaction, with DATA the last of them if at all (RFC 2920 §3.1).
+    pub fn group(&mut self, commands: impl IntoIterator<Item = MailCommand>) -> Group<'_> {
+        Group { unsent: commands.into_iter().collect(), ready: self }
     }
 
-    /// Names a recipient.
+    /// Asks to send the message, unless DATA went with the last group: then its answer is there already.
     ///
     /// # Errors
-    /// As [`Ready::mail`].
-    pub async fn rcpt(&mut self, mailbox: Mailbox, limit: Duration) -> Result<Reply, Reason> {
-        self.command(Stage::Rcpt, Command::Rcpt(ForwardPath::Mailbox(mailbox)), limit).await
-    }
-
-    /// Asks to send the message.
-    ///
-    /// # Errors
-    /// As [`Ready::mail`]; a 2xx is an error too (RFC 5321 §4.1.1.4 knows 354 and refusals only).
+    /// If the session is lost; a 2xx is an error too (RFC 5321 §4.1.1.4 knows 354 and refusals only).
     pub async fn data(mut self) -> Result<Started, Reason> {
-        let limit = self.timeouts.data;
-        let reply = self.command(Stage::Data, Command::Data, limit).await?;
+        if self.answer_to_data.is_none() {
+            let limit = self.timeouts.data;
+            self.group([MailCommand::Data]).answer(limit).await?;
+        }
+        let Some(reply) = self.answer_to_data.take() else { return Err(Reason::Unsolicited(Stage::Data)) };
         if reply.code() == Code::START_MAIL_INPUT {
             return Ok(Started::Body(Box::new(Body::new(self)?)));
         }
@@ -126,25 +158,123 @@ impl Ready {
         Err(Reason::WrongAnswer { stage: Stage::Data, reply })
     }
 
-    /// Ends the session politely, without anybody having to wait for it.
-    pub fn quit(self) -> JoinHandle<()> {
-        farewell(self.wire, self.timeouts.command)
+    /// Ends the session politely, without anybody having to wait for it. Answers that are outstanding are waited for
+    /// first, a moment each.
+    pub fn quit(mut self) -> JoinHandle<()> {
+        let limit = self.timeouts.command.min(PARTING);
+        tokio::spawn(async move {
+            while !self.awaited.is_empty() {
+                if self.next_answer(limit).await.is_err() {
+                    return;
+                }
+            }
+            if self.answer_to_data.as_ref().is_some_and(|reply| reply.code() == Code::START_MAIL_INPUT) {
+                if self.accepted > 0 {
+                    // An end of data would deliver an empty message.
+                    let _ = self.on_drop(OnDrop::Reset);
+                    return;
+                }
+                // RFC 2920 §3.1: a message for nobody ends at once. Whatever is said to it, nobody has got anything.
+                self.wire.output.extend_from_slice(b".\r\n");
+                if self.wire.reply(limit).await.is_err() {
+                    return;
+                }
+            }
+            let _ = farewell(self.wire, limit).await;
+        })
     }
 
-    async fn command(&mut self, stage: Stage, command: Command, limit: Duration) -> Result<Reply, Reason> {
-        let reply = exchange(&mut self.wire, stage, &command.to_string(), limit).await?;
+    /// The answer to the oldest command that has none.
+    async fn next_answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
+        // With nothing outstanding an answer is one to nothing.
+        let stage = self.awaited.front().copied().unwrap_or(Stage::Data);
+        let reply = self.wire.reply(limit).await.map_err(|error| lost(stage, error))?;
+        self.awaited.pop_front();
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
             return Err(Reason::Closing(reply));
         }
+        match stage {
+            Stage::Rcpt if !reply.code().is_refusal() => self.accepted += 1,
+            Stage::Data => self.answer_to_data = Some(reply.clone()),
+            _ => {}
+        }
         Ok(reply)
+    }
+
+    /// What the kernel does with the connection when it is dropped.
+    fn on_drop(&self, on_drop: OnDrop) -> Result<(), Reason> {
+        let linger = match on_drop {
+            OnDrop::Reset => Some(Duration::ZERO),
+            OnDrop::Close => None,
+        };
+        let tcp = match self.wire.stream() {
+            Either::Left(tls) => tls.get_ref().0,
+            Either::Right(tcp) => tcp,
+        };
+        socket2::SockRef::from(tcp).set_linger(linger).map_err(|error| Reason::Lost { stage: Stage::Data, error })
+    }
+}
+
+impl Group<'_> {
+    /// The answer to the first command that has none yet, sent now if it was not sent before. After the last command
+    /// there is nothing to ask for.
+    ///
+    /// # Errors
+    /// If the session is lost, the remote's 421 among it; the answer itself may be a refusal.
+    pub async fn answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
+        if self.ready.awaited.is_empty() {
+            self.send().await?;
+        }
+        self.ready.next_answer(limit).await
+    }
+
+    /// All that is left, or to a remote that does not pipeline the next one.
+    async fn send(&mut self) -> Result<(), Reason> {
+        let Ready { wire, terms, awaited, .. } = &mut *self.ready;
+        let stage = self.unsent.front().map_or(Stage::Data, MailCommand::stage);
+        // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
+        wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
+        if !wire.input.is_empty() {
+            return Err(unsolicited(&mut wire.input, stage));
+        }
+        let together = if terms.extensions.pipelining { self.unsent.len() } else { 1 };
+        for command in self.unsent.drain(..together.min(self.unsent.len())) {
+            awaited.push_back(command.stage());
+            wire.output.extend_from_slice(format!("{}\r\n", Command::from(command)).as_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl MailCommand {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Mail(_) => Stage::Mail,
+            Self::Rcpt(_) => Stage::Rcpt,
+            Self::Data => Stage::Data,
+        }
+    }
+}
+
+impl From<MailCommand> for Command {
+    fn from(command: MailCommand) -> Self {
+        match command {
+            MailCommand::Mail(mail) => Self::Mail(mail),
+            MailCommand::Rcpt(mailbox) => Self::Rcpt(ForwardPath::Mailbox(mailbox)),
+            MailCommand::Data => Self::Data,
+        }
     }
 }
 
 impl Body {
     fn new(ready: Ready) -> Result<Self, Reason> {
-        let body = Self { ready };
-        body.on_drop(OnDrop::Reset)?;
-        Ok(body)
+        ready.on_drop(OnDrop::Reset)?;
+        Ok(Self { ready })
+    }
+
+    /// Who takes it.
+    pub fn peer(&self) -> &Peer {
+        &self.ready.peer
     }
 
     /// On which terms the session stands.
@@ -194,7 +324,8 @@ impl Body {
         self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
         // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
-        let _ = self.on_drop(OnDrop::Close);
+        let _ = self.ready.on_drop(OnDrop::Close);
+        self.ready.accepted = 0;
         if reply.code().is_success() || reply.code().is_refusal() {
             return Ok((reply, self.ready));
         }
@@ -215,19 +346,6 @@ impl Body {
             Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
             Err(reason) => Stop::Failed(reason),
         }
-    }
-
-    /// What the kernel does with the connection when it is dropped.
-    fn on_drop(&self, on_drop: OnDrop) -> Result<(), Reason> {
-        let linger = match on_drop {
-            OnDrop::Reset => Some(Duration::ZERO),
-            OnDrop::Close => None,
-        };
-        let tcp = match self.ready.wire.stream() {
-            Either::Left(tls) => tls.get_ref().0,
-            Either::Right(tcp) => tcp,
-        };
-        socket2::SockRef::from(tcp).set_linger(linger).map_err(|error| Reason::Lost { stage: Stage::Data, error })
     }
 }
 

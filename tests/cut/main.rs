@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use attempt::{Attempt, How, attempt};
-use danelaw::session;
+use danelaw::session::{self, Caller, Origin};
+use danelaw::smtp::dialogue::Service;
 use lab::certs::Identity;
 use lab::mx::{Mx, Seen};
 use lab::{Lab, SOON, Scenario};
@@ -85,7 +86,8 @@ impl Road {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let serve = session::serve(shared, stream, client.ip(), CancellationToken::new());
+            let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp };
+            let serve = session::serve(shared, stream, caller, CancellationToken::new());
             let polls = match fate {
                 Fate::Lives => usize::MAX,
                 Fate::Dropped(polls) => polls,

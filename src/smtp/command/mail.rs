@@ -16,6 +16,17 @@ pub struct Mail {
     pub body: Option<Body>,
     /// Whether the transaction is an internationalised one.
     pub smtp_utf8: SmtpUtf8,
+    /// Whether each recipient is to have an answer of its own to the message.
+    pub prdr: Prdr,
+}
+
+/// Whether MAIL asks for an answer for each recipient (draft-hall-prdr).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prdr {
+    /// One answer for all.
+    Absent,
+    /// One for each, and one for all.
+    Requested,
 }
 
 /// The value of BODY (RFC 6152 §2).
@@ -36,12 +47,14 @@ pub enum Parameter {
     Body,
     /// SMTPUTF8 (RFC 6531).
     SmtpUtf8,
+    /// PRDR (draft-hall-prdr).
+    Prdr,
 }
 
 impl Mail {
     /// A transaction of `reverse_path` that declares nothing.
     pub fn new(reverse_path: ReversePath) -> Self {
-        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent }
+        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent, prdr: Prdr::Absent }
     }
 
     pub(super) fn parse(argument: &str) -> Result<Self, CommandError> {
@@ -63,15 +76,16 @@ impl Mail {
             Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
             Parameter::Body => self.body.replace(value.and_then(Body::parse).ok_or(bad_value)?).is_some(),
             // RFC 6531 §3.4: it has no value.
-            Parameter::SmtpUtf8 if value.is_some() => return Err(bad_value),
+            Parameter::SmtpUtf8 | Parameter::Prdr if value.is_some() => return Err(bad_value),
             Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
+            Parameter::Prdr => std::mem::replace(&mut self.prdr, Prdr::Requested) == Prdr::Requested,
         };
         if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
     }
 }
 
 impl Parameter {
-    const ALL: [Self; 3] = [Self::Size, Self::Body, Self::SmtpUtf8];
+    const ALL: [Self; 4] = [Self::Size, Self::Body, Self::SmtpUtf8, Self::Prdr];
 
     fn parse(keyword: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
@@ -82,6 +96,7 @@ impl Parameter {
             Self::Size => "SIZE",
             Self::Body => "BODY",
             Self::SmtpUtf8 => "SMTPUTF8",
+            Self::Prdr => "PRDR",
         }
     }
 }
@@ -138,8 +153,12 @@ impl fmt::Display for Mail {
             write!(f, " BODY={}", body.keyword())?;
         }
         match self.smtp_utf8 {
-            SmtpUtf8::Absent => Ok(()),
-            SmtpUtf8::Requested => f.write_str(" SMTPUTF8"),
+            SmtpUtf8::Absent => {}
+            SmtpUtf8::Requested => f.write_str(" SMTPUTF8")?,
+        }
+        match self.prdr {
+            Prdr::Absent => Ok(()),
+            Prdr::Requested => f.write_str(" PRDR"),
         }
     }
 }

@@ -52,6 +52,8 @@ impl Code {
     pub const OK: Self = Self(250);
     /// 252: not verified, but would be tried.
     pub const CANNOT_VERIFY: Self = Self(252);
+    /// 353: an answer for each recipient follows (draft-hall-prdr).
+    pub const ANSWERS_FOLLOW: Self = Self(353);
     /// 354: send the message.
     pub const START_MAIL_INPUT: Self = Self(354);
     /// 421: the service is closing the connection.

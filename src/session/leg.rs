@@ -1,0 +1,272 @@
+//! The recipients of one domain: the way to a remote, and what it says to each of them.
+//!
+//! What a leg is asked in one turn of the client, MAIL to DATA at most, is a value ([`Asks`]), and goes to the remote as
+//! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
+
+use time::OffsetDateTime;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::{Received, Shared};
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::refusal::{Peer, Reason};
+use crate::smtp::address::{Mailbox, SmtpUtf8};
+use crate::smtp::command::{Body, Hello, Mail, Prdr};
+use crate::smtp::dialogue::{Leg, Way};
+use crate::smtp::extensions::{Extensions, SizeLimit};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::upstream::ready::{MailCommand, Ready};
+use crate::upstream::{Request, remaining};
+
+/// What our Received line may add to a message, for SIZE (RFC 1870 §6.1).
+const TRACE_OCTETS: u64 = 1024;
+
+/// An open transaction with a remote, and the account of it.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) ready: Ready,
+    pub(super) attempt: Attempt,
+}
+
+/// What a leg is asked in one turn. It can be asked again at another remote, as long as nothing was answered.
+#[derive(Debug, Default)]
+pub(super) struct Asks {
+    /// The start of the transaction, where the remote has not heard of it.
+    mail: Option<Mail>,
+    /// Recipients, each with its place among the client's commands.
+    pub(super) recipients: Vec<(usize, Mailbox)>,
+}
+
+/// Whether the client has said DATA behind its recipients, so that a remote may hear of it with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    /// It has not, or not yet.
+    NotYet,
+    /// It has.
+    Follows,
+}
+
+/// What all legs of a transaction are asked by.
+pub(super) struct Errand<'a, R> {
+    pub(super) shared: &'a Shared<R>,
+    pub(super) hello: &'a Hello,
+    pub(super) mail: &'a Mail,
+    pub(super) message: Message,
+    /// Where the answer to a recipient is told.
+    pub(super) tell: UnboundedSender<(usize, Reply)>,
+}
+
+/// The message does not get to a remote, or not past it: why, and what the client is told.
+#[derive(Debug, Clone)]
+pub(super) struct Declined {
+    pub(super) reason: &'static str,
+    pub(super) answer: Reply,
+}
+
+impl Upstream {
+    /// Leaves the remote without a message. Its account is told as it stands.
+    pub(super) fn release(self) {
+        release(self.ready);
+    }
+}
+
+/// Done with a remote that is in step with us.
+pub(super) fn release(ready: Ready) {
+    ready.quit();
+}
+
+/// Asking a remote has ended before all was answered.
+struct Failed {
+    /// So many recipients were answered before.
+    told: usize,
+    ended: Ended,
+}
+
+enum Ended {
+    /// The remote is in step, and takes nothing.
+    Refused(Declined),
+    /// The session broke.
+    Broke(Reason),
+}
+
+impl Asks {
+    fn commands(&self, message: Message) -> Vec<MailCommand> {
+        let mail = self.mail.iter().cloned().map(MailCommand::Mail);
+        let recipients = self.recipients.iter().map(|(_, mailbox)| MailCommand::Rcpt(mailbox.clone()));
+        let data = (message == Message::Follows).then_some(MailCommand::Data);
+        mail.chain(recipients).chain(data).collect()
+    }
+}
+
+impl<R: Resolver> Errand<'_, R> {
+    /// Whether there is anything to ask this leg.
+    pub(super) fn concerns(&self, leg: &Leg<Upstream>, asks: &Asks) -> bool {
+        let hears_of_data = matches!(leg.way, Way::Open(_)) && leg.accepted > 0 && self.message == Message::Follows;
+        !asks.recipients.is_empty() || hears_of_data
+    }
+
+    /// Asks a leg, and tells each recipient's answer as it comes.
+    pub(super) async fn ask(&self, leg: &mut Leg<Upstream>, mut asks: Asks) {
+        // Cut in the middle of a group, a session with a remote is of no further use.
+        let way = std::mem::replace(&mut leg.way, Way::Unknown);
+        let (upstream, until) = match way {
+            Way::Open(upstream) => (Ok(upstream), Instant::now() + self.shared.timeouts.command),
+            Way::Unknown => {
+                let until = Instant::now() + self.shared.timeouts.route;
+                (self.open(&leg.domain, &mut asks, until).await, until)
+            }
+            Way::Closed(answer) => (Err(answer), Instant::now()),
+        };
+        let (way, told) = match upstream {
+            Ok(upstream) => self.carry(upstream, &asks, until).await,
+            Err(answer) => (Way::Closed(answer), 0),
+        };
+        if let Way::Closed(answer) = &way {
+            for (place, _) in asks.recipients.iter().skip(told) {
+                self.tell(*place, answer.clone());
+            }
+        }
+        leg.way = way;
+    }
+
+    /// A remote for the domain, and MAIL as it takes it; or what the recipients are told.
+    async fn open(&self, domain: &Name, asks: &mut Asks, until: Instant) -> Result<Upstream, Reply> {
+        let mut attempt = Attempt::start(domain);
+        let (level, exception) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
+        if let Some(exception) = exception {
+            attempt.ruled(exception);
+        }
+        let request = Request { domain, hello: self.hello, level, until };
+        let connected = match self.shared.connector.connect(&request).await {
+            Ok(connected) => connected,
+            Err(refusals) => {
+                let answer = refusals.verdict();
+                attempt.skipped(&refusals);
+                let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
+                attempt.answered(label, &answer);
+                return Err(answer);
+            }
+        };
+        attempt.reached(&connected.ready, &connected.skipped);
+        match fit(self.mail, &connected.ready.terms().extensions, self.shared.received) {
+            Ok(mail) => {
+                asks.mail = Some(mail);
+                Ok(Upstream { ready: connected.ready, attempt })
+            }
+            Err(answer) => {
+                release(connected.ready);
+                attempt.answered("extension-missing", &answer);
+                Err(answer)
+            }
+        }
+    }
+
+    /// Asks a remote; what the way to it is worth then, and how many recipients were answered.
+    async fn carry(&self, mut upstream: Upstream, asks: &Asks, until: Instant) -> (Way<Upstream>, usize) {
+        let all = asks.recipients.len();
+        let Failed { told, ended } = match self.group(&mut upstream, asks, until).await {
+            Ok(()) if self.message == Message::Follows && upstream.attempt.accepted() == 0 => {
+                // RFC 2920 §3.1: the remote may have heard DATA, and nobody is there to get the message.
+                upstream.release();
+                return (Way::Unknown, all);
+            }
+            Ok(()) => return (Way::Open(upstream), all),
+            Err(failed) => failed,
+        };
+        let Upstream { ready, attempt } = upstream;
+        match ended {
+            Ended::Refused(Declined { reason, answer }) => {
+                release(ready);
+                attempt.answered(reason, &answer);
+                (Way::Closed(answer), told)
+            }
+            Ended::Broke(reason) => {
+                let answer = broken(ready.peer(), &reason);
+                attempt.broke(&reason, &answer);
+                (Way::Closed(answer), told)
+            }
+        }
+    }
+
+    /// One group of commands (RFC 2920 §3.1), every answer looked at.
+    async fn group(&self, upstream: &mut Upstream, asks: &Asks, mut until: Instant) -> Result<(), Failed> {
+        let Upstream { ready, attempt } = upstream;
+        let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
+        let broke = |told| move |reason| Failed { told, ended: Ended::Broke(reason) };
+        let mut group = ready.group(asks.commands(self.message));
+        if asks.mail.is_some() {
+            let reply = group.answer(remaining(until, patience)).await.map_err(broke(0))?;
+            if !reply.code().is_success() {
+                let declined = Declined { reason: "mail-refused", answer: relayed(&reply, &peer) };
+                return Err(Failed { told: 0, ended: Ended::Refused(declined) });
+            }
+        }
+        for (told, (place, _)) in asks.recipients.iter().enumerate() {
+            let reply = group.answer(remaining(until, patience)).await.map_err(broke(told))?;
+            let answer = relayed(&reply, &peer);
+            attempt.recipient(&answer);
+            self.tell(*place, answer);
+            // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+            until = Instant::now() + patience;
+        }
+        if self.message == Message::Follows && attempt.accepted() > 0 {
+            let answered = group.answer(self.shared.timeouts.data).await;
+            answered.map_err(broke(asks.recipients.len()))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, place: usize, answer: Reply) {
+        // Nobody listens any more if the client is gone.
+        let _ = self.tell.send((place, answer));
+    }
+}
+
+impl Declined {
+    pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
+        Self { reason: reason.view().label, answer: broken(peer, reason) }
+    }
+}
+
+/// MAIL as this remote can take it (RFC 5321 §2.2.1: parameters only where the extension is offered).
+fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Reply> {
+    // That is between the client and us.
+    let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
+    if mail.body == Some(Body::EightBitMime) && !offered.eight_bit_mime {
+        // RFC 6152 §3: never 8-bit to a server that does not say it takes it, and we do not rewrite mail.
+        let text = "the remote does not take 8-bit mail (8BITMIME)";
+        return Err(Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text));
+    }
+    if !offered.eight_bit_mime {
+        mail.body = None;
+    }
+    if let (Some(size), Received::Add) = (&mut mail.size, received) {
+        *size = size.saturating_add(TRACE_OCTETS);
+    }
+    if mail.smtp_utf8 == SmtpUtf8::Requested && !offered.smtp_utf8 {
+        // RFC 6531 §3.5.
+        let text = "the remote does not take internationalised mail (SMTPUTF8)";
+        return Err(Reply::new(Code::MAILBOX_NAME_NOT_ALLOWED, EnhancedCode::permanent(6, 7), text));
+    }
+    match offered.size {
+        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => {
+            let text = format!("the remote takes at most {most} octets");
+            Err(Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text))
+        }
+        SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
+        SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
+    }
+}
+
+/// The remote's answer as the client is told it.
+pub(super) fn relayed(reply: &Reply, peer: &Peer) -> Reply {
+    reply.relayed(&peer.to_string())
+}
+
+/// What the client is told when the session with the remote broke.
+pub(super) fn broken(peer: &Peer, reason: &Reason) -> Reply {
+    let view = reason.view();
+    Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))
+}

@@ -1,0 +1,137 @@
+//! One turn of the client: the recipients it has pipelined are asked for side by side, and answered in its order.
+
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+use super::Session;
+use super::leg::{Asks, Errand, Message};
+use crate::dns::Resolver;
+use crate::smtp::dialogue::{Asked, Transaction};
+use crate::smtp::reply::Reply;
+use crate::wire::WireError;
+
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+    /// Asks for the recipients that wait, if any do.
+    pub(super) async fn settle(&mut self, message: Message) -> Result<(), WireError> {
+        let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
+        let patience = self.shared.timeouts.client;
+        self.client.flush(patience).await?;
+        let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
+        let errand = Errand { shared: self.shared, hello: &client.hello, mail, message, tell };
+        let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
+        let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| errand.ask(leg, asks)).collect();
+        loop {
+            tokio::select! {
+                biased;
+                Some((place, answer)) = told.recv() => {
+                    answers.put(place, answer);
+                    while let Ok((place, answer)) = told.try_recv() {
+                        answers.put(place, answer);
+                    }
+                    answers.write(&mut self.client.output);
+                    self.client.flush(patience).await?;
+                }
+                done = asked.next() => if done.is_none() { break },
+            }
+        }
+        drop(asked);
+        answers.write(&mut self.client.output);
+        for asked in legs.into_iter().zip(&answers.answers) {
+            if let (Some(leg), Some(answer)) = asked {
+                transaction.answered(leg, answer);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was asked in one turn.
+struct Turn {
+    /// The leg of each thing asked, if it is a recipient.
+    legs: Vec<Option<usize>>,
+    /// What each leg is asked.
+    asks: Vec<Asks>,
+    /// What is known already.
+    answers: InOrder,
+}
+
+impl Turn {
+    fn sort(asked: Vec<Asked>, legs: usize) -> Self {
+        let mut asks: Vec<Asks> = std::iter::repeat_with(Asks::default).take(legs).collect();
+        let mut turn = Self { legs: Vec::new(), asks: Vec::new(), answers: InOrder::new(asked.len()) };
+        for (place, asked) in asked.into_iter().enumerate() {
+            turn.legs.push(match asked {
+                Asked::Recipient(leg, mailbox) => {
+                    if let Some(asks) = asks.get_mut(leg) {
+                        asks.recipients.push((place, mailbox));
+                    }
+                    Some(leg)
+                }
+                Asked::Answered(answer) => {
+                    turn.answers.put(place, answer);
+                    None
+                }
+            });
+        }
+        Self { asks, ..turn }
+    }
+}
+
+/// Answers told in the order of what they answer, each as soon as it and all before it are known (RFC 2920 §3.2).
+pub(super) struct InOrder {
+    answers: Vec<Option<Reply>>,
+    written: usize,
+}
+
+impl InOrder {
+    /// So many answers are owed.
+    pub(super) fn new(owed: usize) -> Self {
+        Self { answers: vec![None; owed], written: 0 }
+    }
+
+    /// One of them is known.
+    pub(super) fn put(&mut self, place: usize, answer: Reply) {
+        if let Some(owed) = self.answers.get_mut(place) {
+            *owed = Some(answer);
+        }
+    }
+
+    /// Writes those whose turn has come.
+    pub(super) fn write(&mut self, output: &mut BytesMut) {
+        while let Some(Some(answer)) = self.answers.get(self.written) {
+            answer.write(output);
+            self.written += 1;
+        }
+    }
+
+    /// All that is known, in order.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Reply> {
+        self.answers.iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::reply::Code;
+
+    #[test]
+    fn answers_keep_their_order() {
+        // I18, J8: what is known early waits for what was asked before it, and for nothing else.
+        let mut answers = InOrder::new(3);
+        let mut told = |place: usize| {
+            let mut output = BytesMut::new();
+            answers.put(place, Reply::plain(Code::OK, place.to_string()));
+            answers.write(&mut output);
+            String::from_utf8(output.to_vec()).unwrap()
+        };
+        assert_eq!(told(1), "");
+        assert_eq!(told(0), "250 0\r\n250 1\r\n");
+        assert_eq!(told(2), "250 2\r\n");
+    }
+}

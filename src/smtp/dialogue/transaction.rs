@@ -1,0 +1,237 @@
+//! One transaction: its recipients, the domains they are at, and how far each has come.
+
+use super::{Client, Service, enhanced};
+use crate::name::Name;
+use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
+use crate::smtp::command::{Mail, Prdr};
+use crate::smtp::reply::{Code, Reply};
+
+/// The most domains of one transaction: each has a connection of its own. Postfix sends to fifty recipients at a time.
+const MAX_LEGS: usize = 50;
+/// The most recipients that are asked for in one turn, whatever the client has pipelined.
+const MAX_ASKED: usize = 1000;
+
+/// What the client has said since MAIL, and what came of it. `U` is an open upstream.
+#[derive(Debug)]
+pub struct Transaction<U> {
+    /// Who said it.
+    pub client: Client,
+    /// The sender and the parameters of MAIL.
+    pub mail: Mail,
+    /// How the message will be answered.
+    pub answers: Answers,
+    /// A leg for each recipient domain, in the order in which they were named.
+    pub legs: Vec<Leg<U>>,
+    /// The leg of each recipient that was accepted, in the client's order.
+    pub accepted: Vec<usize>,
+    /// What waits to be answered, in the client's order.
+    asked: Vec<Asked>,
+    /// Recipients named so far, accepted or not.
+    named: usize,
+}
+
+/// How the message is answered at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Once, for all recipients, who must be at one domain therefore (RFC 5321 §4.1.1.4).
+    Once,
+    /// For each accepted recipient (RFC 2033 §4.2).
+    PerRecipient,
+    /// For each accepted recipient, between an announcement and a last word (draft-hall-prdr).
+    Prdr,
+}
+
+/// The recipients at one domain, and the way to them.
+#[derive(Debug)]
+pub struct Leg<U> {
+    /// The domain they are routed by.
+    pub domain: Name,
+    /// The way to them.
+    pub way: Way<U>,
+    /// How many were accepted.
+    pub accepted: usize,
+}
+
+/// The way to the recipients at one domain.
+#[derive(Debug)]
+pub enum Way<U> {
+    /// It is still to be found.
+    Unknown,
+    /// A remote has taken MAIL.
+    Open(U),
+    /// There is none, or there is none any more: recipients get this answer, and those accepted before get it in the
+    /// place of the message's.
+    Closed(Reply),
+}
+
+/// One thing the client asked for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A recipient at the domain of this leg.
+    Recipient(usize, Mailbox),
+    /// Something whose answer is known, and waits for those before it.
+    Answered(Reply),
+}
+
+/// What becomes of a RCPT.
+pub(super) enum Admitted {
+    /// It is to be asked for.
+    Asked,
+    /// It depends on what those say who were asked before.
+    Depends,
+    /// It is answered.
+    Answered(Reply),
+}
+
+impl<U> Transaction<U> {
+    pub(super) fn new(client: Client, mail: Mail, service: Service) -> Self {
+        let answers = match (service, mail.prdr) {
+            (Service::Lmtp, _) => Answers::PerRecipient,
+            (Service::Smtp, Prdr::Requested) => Answers::Prdr,
+            (Service::Smtp, Prdr::Absent) => Answers::Once,
+        };
+        let (legs, accepted, asked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { client, mail, answers, legs, accepted, asked, named: 0 }
+    }
+
+    /// What waits to be answered; to be told by [`Transaction::answered`] when it is.
+    pub fn take_asked(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// What a recipient at the domain of this leg was answered; in the client's order.
+    pub fn answered(&mut self, leg: usize, answer: &Reply) {
+        if let (true, Some(at)) = (answer.code().is_success(), self.legs.get_mut(leg)) {
+            at.accepted += 1;
+            self.accepted.push(leg);
+        }
+    }
+
+    /// The one answer to all accepted recipients of a transaction that no leg can carry on.
+    pub fn refusal(&self) -> Option<Reply> {
+        let closed = |leg: &Leg<U>| match &leg.way {
+            Way::Closed(answer) => Some(answer.clone()),
+            Way::Unknown | Way::Open(_) => None,
+        };
+        let answers: Option<Vec<Reply>> = self.legs.iter().filter(|leg| leg.accepted > 0).map(closed).collect();
+        answers.and_then(worst)
+    }
+
+    /// The open upstreams.
+    pub fn into_upstreams(self) -> Vec<U> {
+        let open = |leg: Leg<U>| match leg.way {
+            Way::Open(upstream) => Some(upstream),
+            Way::Unknown | Way::Closed(_) => None,
+        };
+        self.legs.into_iter().filter_map(open).collect()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.asked.len() >= MAX_ASKED
+    }
+
+    /// An answer that is known, in its turn.
+    pub(super) fn answer_in_turn(&mut self, answer: Reply) {
+        self.asked.push(Asked::Answered(answer));
+    }
+
+    /// One more recipient.
+    pub(super) fn name(&mut self, path: &ForwardPath, max_recipients: usize) -> Admitted {
+        let (mailbox, domain) = match self.route(path) {
+            Ok(found) => found,
+            Err(no) => return Admitted::Answered(no),
+        };
+        if self.named >= max_recipients {
+            // RFC 5321 §4.5.3.1.10.
+            return Admitted::Answered(later("too many recipients in one transaction"));
+        }
+        let leg = match self.legs.iter().position(|leg| leg.domain == domain) {
+            Some(leg) => leg,
+            None => match self.branch(domain) {
+                Ok(leg) => leg,
+                Err(instead) => return instead,
+            },
+        };
+        self.named += 1;
+        match self.legs.get(leg).map(|leg| &leg.way) {
+            Some(Way::Closed(answer)) => Admitted::Answered(answer.clone()),
+            Some(Way::Unknown | Way::Open(_)) | None => {
+                self.asked.push(Asked::Recipient(leg, mailbox));
+                Admitted::Asked
+            }
+        }
+    }
+
+    /// A new domain, if the transaction may have another one.
+    fn branch(&mut self, domain: Name) -> Result<usize, Admitted> {
+        let holder = match self.answers {
+            Answers::Once => self.legs.iter().enumerate().find(|(index, leg)| self.holds(*index, leg)),
+            Answers::PerRecipient | Answers::Prdr => None,
+        };
+        match holder {
+            // Whether that domain has a way at all is about to be seen.
+            Some((_, Leg { way: Way::Unknown, .. })) => return Err(Admitted::Depends),
+            Some((_, Leg { domain, .. })) => {
+                // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the others
+                // again in a transaction of their own.
+                let text = format!("one destination per transaction: this one is for {domain}, try again");
+                return Err(Admitted::Answered(later(&text)));
+            }
+            None if self.legs.len() >= MAX_LEGS => {
+                return Err(Admitted::Answered(later("too many destinations in one transaction, try again")));
+            }
+            None => {}
+        }
+        self.legs.push(Leg { domain, way: Way::Unknown, accepted: 0 });
+        Ok(self.legs.len() - 1)
+    }
+
+    /// Whether a transaction that may have one domain has this one. A domain without a way, and without anybody who was
+    /// told otherwise, leaves room for another.
+    fn holds(&self, index: usize, leg: &Leg<U>) -> bool {
+        let is_asked = || self.asked.iter().any(|asked| matches!(asked, Asked::Recipient(leg, _) if *leg == index));
+        match &leg.way {
+            Way::Open(_) => true,
+            Way::Closed(_) => leg.accepted > 0,
+            Way::Unknown => is_asked(),
+        }
+    }
+
+    /// The mailbox and the domain, if there is a way to such; or what to say about it.
+    fn route(&self, path: &ForwardPath) -> Result<(Mailbox, Name), Reply> {
+        let refused = |code, subject, detail, text| Err(enhanced(code, subject, detail, text));
+        let ForwardPath::Mailbox(mailbox) = path else {
+            return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, "there is no postmaster here: give the address a domain");
+        };
+        let RecipientDomain::Name(domain) = mailbox.domain() else {
+            return refused(
+                Code::MAILBOX_UNAVAILABLE,
+                1,
+                2,
+                "address literals are not delivered to: DANE needs a domain",
+            );
+        };
+        if mailbox.needs_smtp_utf8() && self.mail.smtp_utf8 == SmtpUtf8::Absent {
+            // RFC 6531 §3.5.
+            let text = "the address is not ASCII, and MAIL did not say SMTPUTF8";
+            return refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, text);
+        }
+        Ok((mailbox.clone(), domain.clone()))
+    }
+}
+
+/// The answer that holds for several recipients of whom none was delivered to: a no for good only if it is one for each.
+pub fn worst(answers: impl IntoIterator<Item = Reply>) -> Option<Reply> {
+    answers.into_iter().reduce(|first, next| match (first.code().is_permanent(), next.code().is_permanent()) {
+        (true, false) => next,
+        (false, _) | (true, true) => first,
+    })
+}
+
+fn later(text: &str) -> Reply {
+    enhanced(Code::INSUFFICIENT_STORAGE, 5, 3, text)
+}
