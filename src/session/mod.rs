@@ -156,12 +156,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         }
     }
 
-    /// A line the client has sent already. What it has pipelined is known in whole before anything is asked for.
+    /// A line the client has sent already.
     async fn pipelined(&mut self, lines: &mut LineDecoder) -> Option<Line> {
-        if let Some(line) = lines.decode(&mut self.client.input) {
-            return Some(line);
+        let line = lines.decode(&mut self.client.input);
+        if line.is_some() || self.dialogue.waiting().is_none() {
+            return line;
         }
-        // The end of the stream is seen again by whoever waits for more.
+        // What belongs together is known in whole before anything is asked for. The end of the stream is seen again by
+        // whoever waits for more.
         let _ = self.client.fill_ready().await;
         lines.decode(&mut self.client.input)
     }
