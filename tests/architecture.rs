@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "dns/cache",
     "dns/server",
     "dns/answers",
+    "dns/budget",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
