@@ -27,6 +27,7 @@ const PURE: &[&str] = &[
     "dns/answers",
     "upstream/next",
     "upstream/order",
+    "dns/budget",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
