@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{EX_CONFIG, EX_OSERR};
+use super::{EX_CONFIG, EX_OSERR, rules};
 use crate::config::{Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
@@ -96,11 +96,13 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     // Whether they have passed or time is up: mail is deferred by the lookups themselves.
     let _ = tokio::time::timeout(FIRST_TEST, tested).await;
     announce(config, &doors, &dns);
+    let warnings = tokio::spawn(rules::keep_warning(shared.rules.clone()));
     let stop = CancellationToken::new();
     tokio::spawn(stop_at(signals, stop.clone()));
     let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
     let drained = server.run(shared, stop).await;
     tests.abort();
+    warnings.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
