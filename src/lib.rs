@@ -52,6 +52,7 @@ pub mod config;
 pub mod tls;
 pub mod wire;
 pub mod upstream;
+pub mod ledger;
 pub mod session;
 pub mod report;
 pub mod server;
