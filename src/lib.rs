@@ -53,6 +53,7 @@ pub mod tls;
 pub mod wire;
 pub mod upstream;
 pub mod ledger;
+pub mod fanout;
 pub mod session;
 pub mod report;
 pub mod server;

@@ -27,13 +27,14 @@ const PURE: &[&str] = &[
     "dns/answers",
     "ledger/key",
     "ledger/past",
+    "fanout",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
     "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "tls", "refusal", "wire", "upstream",
-    "report", "ledger", "session", "server", "cli",
+    "report", "ledger", "fanout", "session", "server", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] =

@@ -5,6 +5,8 @@
 
 #[path = "ledger/durable.rs"]
 mod durable;
+#[path = "ledger/model.rs"]
+mod model;
 
 use danelaw::ledger::{Content, ContentHasher, Pair};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
