@@ -53,6 +53,8 @@ pub mod config;
 pub mod tls;
 pub mod wire;
 pub mod upstream;
+pub mod ledger;
+pub mod fanout;
 pub mod session;
 pub mod report;
 pub mod server;
