@@ -4,4 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod command;
+mod debian;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod pod;
 mod systemd;
