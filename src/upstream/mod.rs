@@ -3,6 +3,7 @@
 //! [`Connector::connect`] walks the exchanges in the publisher's order; [`open`] dials one address and secures it;
 //! [`ready`] is what mail may be sent on, and nothing else can make one.
 
+pub mod dialled;
 pub mod open;
 pub mod ready;
 
@@ -62,6 +63,8 @@ pub struct Request<'a> {
     pub level: &'a Level,
     /// When to give up.
     pub until: Instant,
+    /// The address that an intercepted client dialled.
+    pub dialled: Option<IpAddr>,
 }
 
 /// A remote that mail may be sent to, and what failed before it was found.
@@ -107,7 +110,7 @@ impl<R: Resolver> Connector<R> {
     async fn try_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Ready, Refusals> {
         let at_host = |reason: Reason| Refusal::host(exchange, reason);
         let host = self.host(exchange).await.map_err(at_host)?;
-        let addresses = self.dialable(&host).map_err(at_host)?;
+        let addresses = self.dialable(&host, request.dialled).map_err(at_host)?;
         let associations =
             self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
         let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
@@ -142,10 +145,10 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The addresses to dial, in order.
-    fn dialable(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+    fn dialable(&self, host: &Host, dialled: Option<IpAddr>) -> Result<Vec<IpAddr>, Reason> {
         let allowed: Vec<_> = host.addresses.iter().copied().filter(|&address| self.dialable.allows(address)).collect();
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
+            (false, ..) => Ok(dialled::first(allowed, dialled).into_iter().take(self.max_addresses).collect()),
             // RFC 7672 §2.1.2: what a failed lookup may have hidden is not refused for good.
             (true, Some(failure), _) => Err(failure.clone().into()),
             (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),

@@ -5,6 +5,7 @@
 
 mod command;
 mod debian;
+mod intercept;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod pod;
