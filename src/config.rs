@@ -71,7 +71,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// What is spoken: "smtp", or "lmtp" (RFC 2033), in which each recipient has an answer of its own.
+    /// What is spoken: "smtp"; "lmtp" (RFC 2033), in which each recipient has an answer of its own; or "intercept", SMTP
+    /// with a client that had dialled somewhere else and does not know of us (config/nftables has the rules).
     #[serde(default)]
     pub kind: Kind,
     /// Address and port to listen on, or a Unix socket as in "unix:/run/danelaw/lmtp.sock". Keep off port 25, where
@@ -97,6 +98,8 @@ pub enum Kind {
     Smtp,
     /// LMTP (RFC 2033).
     Lmtp,
+    /// SMTP, with clients whose connection was sent here on its way to somebody else.
+    Intercept,
 }
 
 /// Name resolution.

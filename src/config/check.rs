@@ -91,6 +91,9 @@ impl Listener {
     fn check(&self) -> Result<(), Unsound> {
         let unsound = |key, problem: &str| Err(Unsound { key, problem: format!("{}: {problem}", self.address) });
         let address = match &self.address {
+            Address::Unix(_) if self.kind == Kind::Intercept => {
+                return unsound("listener.kind", "nobody's connection can be sent to a Unix socket");
+            }
             Address::Unix(_) if self.allow.is_some() => {
                 return unsound(
                     "listener.allow",

@@ -3,6 +3,8 @@
 //! What a leg is asked in one turn of the client, MAIL to DATA at most, is a value ([`Asks`]), and goes to the remote as
 //! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
 
+use std::net::IpAddr;
+
 use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -53,6 +55,8 @@ pub(super) struct Errand<'a, R> {
     pub(super) shared: &'a Shared<R>,
     pub(super) hello: &'a Hello,
     pub(super) mail: &'a Mail,
+    /// The address that the client dialled, if it was intercepted.
+    pub(super) dialled: Option<IpAddr>,
     pub(super) message: Message,
     /// Where the answer to a recipient is told.
     pub(super) tell: UnboundedSender<(usize, Reply)>,
@@ -138,8 +142,11 @@ impl<R: Resolver> Errand<'_, R> {
         if let Some(exception) = exception {
             attempt.ruled(exception);
         }
-        let request = Request { domain, hello: self.hello, level, until };
-        let connected = match self.shared.connector.connect(&request).await {
+        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
+        let connector = &self.shared.connector;
+        let (connected, dialled) = tokio::join!(connector.connect(&request), connector.dialled(&request));
+        attempt.dialled(dialled);
+        let connected = match connected {
             Ok(connected) => connected,
             Err(refusals) => {
                 let answer = refusals.verdict();
