@@ -59,6 +59,8 @@ pub struct Config {
     pub rule: Vec<Rule>,
     /// Bounds.
     pub limits: Limits,
+    /// The memory of outcomes.
+    pub ledger: Ledger,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Logging.
@@ -153,8 +155,36 @@ pub struct Remote {
     /// Names under which the server we work for is a mail exchanger itself: MX lists are cut there (RFC 5321 §5.1).
     /// Our own host name and the name the client greets with are always among them.
     pub own_names: Vec<HostName>,
-    /// The most addresses of one exchange that are tried.
+    /// Addresses or networks at which the server we work for is reached from outside, such as that of a NAT in front of
+    /// it: MX lists are cut there too. Those of this host's own interfaces are always among them.
+    pub own_addresses: Vec<Network>,
+    /// The most exchanges of one domain that are tried for one mail.
+    pub exchanges: usize,
+    /// The most addresses of one exchange that are tried, IPv6 and IPv4 in turns.
     pub addresses: usize,
+    /// How long an address may take to accept a connection before the next one of the exchange is dialled beside it; the
+    /// first that accepts is used (RFC 8305 §5).
+    #[serde(with = "humantime_serde")]
+    pub head_start: Duration,
+    /// How long an address that failed before any mail was spoken of is remembered: it is tried after the others. One that
+    /// let us wait in vain is not tried again in that time, so that a storm of retries does not wait for it mail by mail.
+    /// 0 remembers nothing.
+    #[serde(with = "humantime_serde")]
+    pub failed_hosts_for: Duration,
+    /// Connections to one address at a time, those that say goodbye included. A mail that finds no room waits for ten
+    /// seconds and then goes on to the next address; without one it is deferred with 451 4.4.5.
+    pub connections_per_host: usize,
+    /// Transactions for one domain at a time, so that a domain whose hosts only wait cannot take all there are. A mail
+    /// that finds no room waits for ten seconds and is deferred with 451 4.4.5.
+    pub connections_per_domain: usize,
+    /// Connections to remotes at a time, in all.
+    pub connections: usize,
+    /// The IPv4 address to connect from. Empty: the system's choice.
+    #[serde(deserialize_with = "optional")]
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address to connect from. Empty: the system's choice.
+    #[serde(deserialize_with = "optional")]
+    pub source_ipv6: Option<Ipv6Addr>,
 }
 
 /// What a TLS session must prove.
@@ -237,6 +267,24 @@ pub struct Limits {
     /// What to do with a bare CR or LF in a message: "normalize" (LF becomes CRLF, CR a space) or "reject". Neither is
     /// ever passed on, because receivers disagree about what it ends.
     pub bare_newlines: BareNewlines,
+}
+
+/// The memory of outcomes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
+    /// answer: a file, which must be on a local disk. It holds digests of addresses and messages, and remotes' replies
+    /// as they were. Empty: in memory, until the restart.
+    #[serde(deserialize_with = "optional")]
+    pub path: Option<PathBuf>,
+    /// How many outcomes are remembered at most, one for each recipient; 100,000 take about 60 MB. What would need more
+    /// is deferred.
+    pub entries: usize,
+    /// How long an outcome is remembered after the client's last attempt. Shorter than a client's longest pause between
+    /// two attempts means second copies; Postfix makes an hour's pause, nullmailer a day's.
+    #[serde(with = "humantime_serde")]
+    pub expiry: Duration,
 }
 
 /// How long anything may take.
@@ -496,6 +544,24 @@ mod tests {
             ("remote.port = 0", "remote.port"),
         ] {
             assert!(with(wrong).unwrap_err().starts_with(key), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_memory_that_would_not_help_is_an_error() {
+        let default = with("").unwrap().ledger;
+        assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 5 * 86_400));
+        let set = with("ledger.path = '/var/lib/danelaw/ledger.sqlite'\nledger.expiry = '90d'").unwrap().ledger;
+        assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/ledger.sqlite")));
+        for (wrong, key) in [
+            // A whole transaction has to find room.
+            ("ledger.entries = 999", "ledger.entries: 999 is below limits.recipients"),
+            ("ledger.expiry = '23h'", "ledger.expiry: it must be between 1d and 90d"),
+            ("ledger.expiry = '91d'", "ledger.expiry: it must be"),
+            ("ledger.path = 'ledger.sqlite'", "ledger.path: ledger.sqlite is no absolute path"),
+        ] {
+            let error = with(wrong).unwrap_err();
+            assert!(error.starts_with(key), "{wrong}: {error}");
         }
     }
 

@@ -3,12 +3,12 @@
 //! [`route`] reads the answer to an MX question; the answer itself, with its security, comes from `dns`. The order is
 //! the publisher's: a host with DANE never jumps ahead of one without (RFC 7672 §2.2.1).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use crate::dns::{Answer, Lookup, Mx, MxTarget, Security};
 use crate::name::Name;
-
-/// The most exchanges of one domain that are ever tried. More MX records than this are no honest set, and a
-/// client that waits four minutes could not be served from more anyway.
-pub const MAX_EXCHANGES: usize = 20;
 
 /// Where a domain's mail goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Route {
     pub security: Security,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,
-    /// How many there are beyond [`MAX_EXCHANGES`].
+    /// How many there are beyond [`Here::most`].
     untried: usize,
 }
 
@@ -59,9 +59,42 @@ pub enum NoRoute {
 pub struct Here<'a> {
     /// Names under which this proxy, or the server it works for, is an exchange itself.
     pub names: &'a [Name],
+    /// The most exchanges of one domain that are ever tried: a client that waits four minutes could not be served from
+    /// very many, and a set of very many is no honest one.
+    pub most: usize,
     /// Randomness for exchanges of equal preference (RFC 5321 §5.1): the same seed gives the same order.
     pub seed: u64,
 }
+
+/// The addresses under which this proxy, or the server it works for, is an exchange itself.
+#[derive(Debug, Clone, Default)]
+pub struct OwnAddresses(Vec<IpNet>);
+
+impl OwnAddresses {
+    /// What the configuration names, and those of `listeners` that an exchange's `port` would reach.
+    pub fn new(
+        named: impl IntoIterator<Item = IpNet>,
+        listeners: impl IntoIterator<Item = SocketAddr>,
+        port: u16,
+    ) -> Self {
+        let reached = listeners.into_iter().filter(|listener| listener.port() == port);
+        // A listener on all addresses is on those of loopback too, which an MX record can name.
+        let heard = reached.flat_map(|listener| match listener.ip() {
+            IpAddr::V4(any) if any.is_unspecified() => vec![LOOPBACK_V4],
+            IpAddr::V6(any) if any.is_unspecified() => vec![LOOPBACK_V4, LOOPBACK_V6],
+            one => vec![IpNet::from(one)],
+        });
+        Self(named.into_iter().chain(heard).collect())
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+const LOOPBACK_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
+const LOOPBACK_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
 
 /// Orders the exchanges of a domain.
 ///
@@ -79,8 +112,8 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
         }
         Answer::Records(records) => ordered(&next_hop, records, here)?,
     };
-    let untried = exchanges.len().saturating_sub(MAX_EXCHANGES);
-    exchanges.truncate(MAX_EXCHANGES);
+    let untried = exchanges.len().saturating_sub(here.most);
+    exchanges.truncate(here.most);
     let (expanded, security) = (lookup.expanded().clone(), lookup.security());
     Ok(Route { next_hop, expanded, security, exchanges, untried })
 }
@@ -125,6 +158,8 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
 mod tests {
     use super::*;
 
+    const MOST: usize = 20;
+
     fn name(text: &str) -> Name {
         Name::parse(text).expect(text)
     }
@@ -139,7 +174,7 @@ mod tests {
 
     fn order(records: Vec<Mx>) -> Result<Vec<String>, NoRoute> {
         let ours = [name("us.example")];
-        let route = route(&lookup(Answer::Records(records)), Here { names: &ours, seed: 1 })?;
+        let route = route(&lookup(Answer::Records(records)), Here { names: &ours, most: MOST, seed: 1 })?;
         Ok(route.exchanges().iter().map(ToString::to_string).collect())
     }
 
@@ -157,7 +192,7 @@ mod tests {
         for seed in 0..3000 {
             let records =
                 vec![host(10, "a.example"), host(10, "b.example"), host(10, "c.example"), host(5, "z.example")];
-            let route = route(&lookup(Answer::Records(records)), Here { names: &[], seed }).unwrap();
+            let route = route(&lookup(Answer::Records(records)), Here { names: &[], most: MOST, seed }).unwrap();
             assert_eq!(route.exchanges()[0], name("z.example"));
             *first.entry(route.exchanges()[1].clone()).or_insert(0) += 1;
         }
@@ -168,10 +203,10 @@ mod tests {
     #[test]
     fn the_domain_itself_only_where_there_is_no_mx() {
         // C5: an empty answer, and nothing else, makes the domain its own exchange.
-        let found = route(&lookup(Answer::NoData), Here { names: &[], seed: 0 }).unwrap();
+        let found = route(&lookup(Answer::NoData), Here { names: &[], most: MOST, seed: 0 }).unwrap();
         assert_eq!(found.exchanges(), [name("example")]);
         // C3.
-        let missing = route(&lookup(Answer::NxDomain), Here { names: &[], seed: 0 });
+        let missing = route(&lookup(Answer::NxDomain), Here { names: &[], most: MOST, seed: 0 });
         assert_eq!(missing, Err(NoRoute::NoDomain(name("example"))));
     }
 
@@ -204,8 +239,8 @@ mod tests {
         let twice = vec![host(10, "a.example"), host(20, "a.example"), host(30, "b.example")];
         assert_eq!(order(twice).unwrap(), ["a.example", "b.example"]);
         let many = (0..1000).map(|index| host(index, &format!("mx{index}.example"))).collect();
-        let many = route(&lookup(Answer::Records(many)), Here { names: &[], seed: 1 }).unwrap();
-        assert_eq!((many.exchanges().len(), many.untried()), (MAX_EXCHANGES, 1000 - MAX_EXCHANGES));
+        let many = route(&lookup(Answer::Records(many)), Here { names: &[], most: MOST, seed: 1 }).unwrap();
+        assert_eq!((many.exchanges().len(), many.untried()), (MOST, 1000 - MOST));
     }
 
     #[test]
@@ -214,7 +249,32 @@ mod tests {
         let alias =
             crate::dns::Alias { owner: name("example"), target: name("other.example"), security: Security::Insecure };
         let aliased = Lookup { aliases: vec![alias], ..lookup(Answer::Records(vec![host(10, "a.example")])) };
-        let found = route(&aliased, Here { names: &[], seed: 0 }).unwrap();
+        let found = route(&aliased, Here { names: &[], most: MOST, seed: 0 }).unwrap();
         assert_eq!((found.security, found.expanded), (Security::Insecure, name("other.example")));
+    }
+
+    #[test]
+    fn our_own_addresses() {
+        //
+        let ours = |listener: &str, port| {
+            OwnAddresses::new(["192.0.2.0/28".parse().unwrap()], [listener.parse().unwrap()], port)
+        };
+        for (listener, port, address, own) in [
+            // By the configuration, whatever the port.
+            ("127.0.0.1:10025", 25, "192.0.2.7", true),
+            ("127.0.0.1:10025", 25, "192.0.2.77", false),
+            // Where we listen, if that is where an exchange is dialled.
+            ("127.0.0.1:25", 25, "127.0.0.1", true),
+            ("127.0.0.1:25", 25, "127.0.0.2", false),
+            ("127.0.0.1:10025", 25, "127.0.0.1", false),
+            ("203.0.113.9:25", 25, "203.0.113.9", true),
+            ("0.0.0.0:25", 25, "127.0.0.2", true),
+            ("[::]:25", 25, "127.0.0.2", true),
+            ("[::]:25", 25, "::1", true),
+            ("0.0.0.0:25", 25, "::1", false),
+            ("0.0.0.0:25", 25, "203.0.113.9", false),
+        ] {
+            assert_eq!(ours(listener, port).contains(address.parse().unwrap()), own, "{listener} {port} {address}");
+        }
     }
 }

@@ -200,7 +200,7 @@ mod tests {
         let alias = |owner, target| crate::dns::Alias { owner: name(owner), target: name(target), security };
         let aliases = vec![alias("example", "between.example"), alias("between.example", "expanded.example")];
         let lookup = Lookup { asked: name("example"), aliases, end: security, answer: Answer::Records(records) };
-        mx::route(&lookup, Here { names: &[], seed: 0 }).unwrap()
+        mx::route(&lookup, Here { names: &[], most: 20, seed: 0 }).unwrap()
     }
 
     fn host(security: Security) -> Host {

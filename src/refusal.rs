@@ -1,7 +1,8 @@
 //! Why mail was not passed on: every "no" of the road, as a type, and the one place that says what it is called.
 //!
-//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it and what RFC 8460
-//! calls it are views of the same value, all in [`Reason::view`]: a new reason does not compile until it has all three.
+//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it, what RFC 8460 calls it
+//! and what there is to do about it are views of the same value, a row of the [`table`] each: a new reason does not
+//! compile until [`Reason::view`] has a row for it. [`examples`] has one of each for people to read.
 //!
 //! | situation | reply | why |
 //! |---|---|---|
@@ -9,7 +10,13 @@
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
 //! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
 //! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
+//! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
+//! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
+//! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
+
+pub mod examples;
+pub mod table;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -71,6 +78,25 @@ pub enum Reason {
     /// The level is `dane-only`, and the host has nothing to be authenticated by.
     #[error("{0}")]
     DaneRequired(#[from] DaneRequired),
+    /// The address to connect from is not one of this host.
+    #[error("cannot connect from {from} (remote.source_{}): {error}", if from.is_ipv4() { "ipv4" } else { "ipv6" })]
+    Bind {
+        /// What the configuration says.
+        from: IpAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// There are as many connections as there may be.
+    #[error("{0}")]
+    Busy(#[from] Cap),
+    /// The address let somebody else wait in vain, just now.
+    #[error("not tried again, because {} seconds ago: {why}", ago.as_secs())]
+    JustFailed {
+        /// What was found then.
+        why: String,
+        /// How long ago.
+        ago: Duration,
+    },
     /// The TCP connection failed.
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
@@ -133,12 +159,46 @@ pub enum Reason {
         /// What was answered.
         reply: Reply,
     },
+    /// MAIL was refused.
+    #[error("MAIL was answered with {0}")]
+    Mail(Reply),
+    /// The remote cannot take this message.
+    #[error("{0}")]
+    Lacking(#[from] Lacking),
     /// There are more exchanges than are ever tried.
     #[error("{0} more exchanges were not tried")]
     NotTried(usize),
     /// The time for the whole road was used up before this host's turn.
     #[error("no time was left to try it")]
     OutOfTime,
+}
+
+/// A bound on connections that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cap {
+    /// To one address.
+    #[error("{0} connections to this address are open already (remote.connections_per_host)")]
+    Host(usize),
+    /// For one domain.
+    #[error("{0} transactions for this domain are open already (remote.connections_per_domain)")]
+    Domain(usize),
+    /// In all.
+    #[error("{0} connections are open already (remote.connections)")]
+    All(usize),
+}
+
+/// What a message needs and a remote does not have. Nothing is ever rewritten to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lacking {
+    /// 8BITMIME, for 8-bit content (RFC 6152 §3).
+    #[error("the remote does not take 8-bit mail (8BITMIME)")]
+    EightBitMime,
+    /// SMTPUTF8, for internationalised addresses or headers (RFC 6531 §3.5).
+    #[error("the remote does not take internationalised mail (SMTPUTF8)")]
+    SmtpUtf8,
+    /// Room: it takes at most so many octets (RFC 1870 §6.1).
+    #[error("the remote takes at most {0} octets")]
+    Size(u64),
 }
 
 /// The steps of a session with a remote.
@@ -179,61 +239,61 @@ pub struct View {
     pub label: &'static str,
     /// The result type of RFC 8460 §4.3, for those failures that are reported.
     pub result_type: Option<&'static str>,
+    /// How it comes about, in whole sentences.
+    pub cause: &'static str,
+    /// What to do about it, and who: short enough for a reply.
+    pub remedy: &'static str,
 }
 
 impl Reason {
     /// Everything this reason is called.
     pub fn view(&self) -> View {
-        let deferred = |subject, detail, label, result_type| View {
-            code: Code::LOCAL_ERROR,
-            enhanced: EnhancedCode::transient(subject, detail),
-            label,
-            result_type,
-        };
-        let refused = |code, subject, detail, label| View {
-            code,
-            enhanced: EnhancedCode::permanent(subject, detail),
-            label,
-            result_type: None,
-        };
         match self {
             Self::Dns(failure) => match failure.rtype {
-                "TLSA" => deferred(7, 5, "tlsa-lookup-failed", Some("dnssec-invalid")),
-                "MX" => deferred(4, 3, "mx-lookup-failed", Some("dnssec-invalid")),
-                _ => deferred(4, 3, "address-lookup-failed", Some("dnssec-invalid")),
+                "TLSA" => table::TLSA_LOOKUP_FAILED,
+                "MX" => table::MX_LOOKUP_FAILED,
+                _ => table::ADDRESS_LOOKUP_FAILED,
             },
-            Self::NoRoute(NoRoute::NoDomain(_)) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-domain"),
-            Self::NoRoute(NoRoute::NullMx(_)) => refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10, "null-mx"),
-            Self::NoRoute(NoRoute::NoHost(_)) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-host"),
-            Self::NoRoute(NoRoute::Loop(..)) => refused(Code::TRANSACTION_FAILED, 4, 6, "mail-loop"),
-            Self::NoAddress => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-address"),
-            Self::ReservedAddress(_) => refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "reserved-address"),
-            Self::DaneRequired(_) => deferred(7, 5, "dane-required", Some("dane-required")),
-            Self::Connect(_) => deferred(4, 1, "connect-failed", None),
-            Self::Greeting(_) => deferred(4, 1, "greeting-refused", None),
-            Self::Ehlo(_) => deferred(7, 4, "ehlo-refused", Some("starttls-not-supported")),
-            Self::StartTlsMissing => deferred(7, 4, "starttls-missing", Some("starttls-not-supported")),
-            Self::StartTlsRefused(_) => deferred(7, 4, "starttls-refused", Some("starttls-not-supported")),
-            Self::StartTlsInjected => deferred(7, 5, "starttls-injected", Some("validation-failure")),
-            Self::Tls(failure) => deferred(7, 5, failure.label(), result_type(failure)),
-            Self::EhloUnderTls(_) => deferred(4, 1, "ehlo-under-tls-refused", None),
-            Self::Timeout { stage: Stage::Handshake, .. } => {
-                deferred(7, 5, "handshake-timeout", Some("validation-failure"))
-            }
-            Self::Timeout { stage: Stage::Connect, .. } => deferred(4, 1, "connect-timeout", None),
+            Self::NoRoute(NoRoute::NoDomain(_)) => table::NO_DOMAIN,
+            Self::NoRoute(NoRoute::NullMx(_)) => table::NULL_MX,
+            Self::NoRoute(NoRoute::NoHost(_)) => table::NO_HOST,
+            Self::NoRoute(NoRoute::Loop(..)) => table::MAIL_LOOP,
+            Self::NoAddress => table::NO_ADDRESS,
+            Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
+            Self::DaneRequired(_) => table::DANE_REQUIRED,
+            Self::Bind { .. } => table::BIND_FAILED,
+            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
+            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
+            Self::Connect(_) => table::CONNECT_FAILED,
+            Self::Greeting(_) => table::GREETING_REFUSED,
+            Self::Ehlo(_) => table::EHLO_REFUSED,
+            Self::StartTlsMissing => table::STARTTLS_MISSING,
+            Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
+            Self::StartTlsInjected => table::STARTTLS_INJECTED,
+            Self::Tls(failure) => tls(failure),
+            Self::EhloUnderTls(_) => table::EHLO_UNDER_TLS_REFUSED,
+            Self::Timeout { stage: Stage::Handshake, .. } => table::HANDSHAKE_TIMEOUT,
+            Self::Timeout { stage: Stage::Connect, .. } => table::CONNECT_TIMEOUT,
             // RFC 1047: the one moment at which nobody can know who has the message.
             Self::Timeout { stage: Stage::EndOfMessage, .. }
             | Self::Lost { stage: Stage::EndOfMessage, .. }
             | Self::Protocol { stage: Stage::EndOfMessage, .. }
-            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => deferred(4, 2, "final-reply-lost", None),
-            Self::Timeout { .. } => deferred(4, 2, "remote-timeout", None),
-            Self::Lost { .. } => deferred(4, 2, "connection-lost", None),
-            Self::Protocol { .. } => deferred(5, 0, "protocol-error", None),
-            Self::WrongAnswer { .. } => deferred(5, 0, "protocol-error", None),
-            Self::Closing(_) => deferred(3, 2, "remote-closing", None),
-            Self::Unsolicited(_) => deferred(5, 0, "unsolicited-reply", None),
-            Self::OutOfTime => deferred(4, 1, "out-of-time", None),
-            Self::NotTried(_) => deferred(4, 1, "exchanges-not-tried", None),
+            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => table::FINAL_REPLY_LOST,
+            Self::Timeout { .. } => table::REMOTE_TIMEOUT,
+            Self::Lost { .. } => table::CONNECTION_LOST,
+            Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
+            Self::Closing(_) => table::REMOTE_CLOSING,
+            Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
+            Self::Mail(reply) => {
+                let told = reply.relayed("");
+                let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
+                View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
+            }
+            Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
+            Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
+            Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
+            Self::OutOfTime => table::OUT_OF_TIME,
+            Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
         }
     }
 
@@ -249,6 +309,9 @@ impl Reason {
             | Self::NoAddress
             | Self::ReservedAddress(_)
             | Self::DaneRequired(_)
+            | Self::Bind { .. }
+            | Self::Busy(_)
+            | Self::JustFailed { .. }
             | Self::Connect(_)
             | Self::Greeting(_)
             | Self::Ehlo(_)
@@ -256,43 +319,49 @@ impl Reason {
             | Self::Unsolicited(_)
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
+            | Self::Mail(_)
+            | Self::Lacking(_)
             | Self::NotTried(_)
             | Self::OutOfTime => false,
         }
     }
 
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
-    /// security before the DNS, the DNS before the network, and what is final only where nothing else is left.
-    fn weight(&self) -> u8 {
+    /// security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
+    /// where nothing else is left.
+    pub(crate) fn weight(&self) -> u8 {
         let view = self.view();
         match (view.code.is_permanent(), view.enhanced.subject()) {
             (true, _) => 0,
-            (false, 7) => 3,
-            (false, _) if view.label.ends_with("-lookup-failed") => 2,
+            (false, _) if matches!(self, Self::Mail(_)) => 2,
+            (false, 7) => 4,
+            (false, _) if view.label.ends_with("-lookup-failed") => 3,
             (false, _) => 1,
         }
     }
 }
 
-/// The result types of RFC 8460 §4.3 for a failed handshake. A broken connection is an outage and is not reported.
-fn result_type(failure: &TlsFailure) -> Option<&'static str> {
+/// The rows of a failed handshake. A broken connection is an outage and is not reported (RFC 8460 §4.3).
+fn tls(failure: &TlsFailure) -> View {
     match failure {
-        TlsFailure::Mismatch(Mismatch::Name { .. }) => Some("certificate-host-mismatch"),
-        TlsFailure::Mismatch(Mismatch::Expired(_) | Mismatch::NotYetValid(_)) => Some("certificate-expired"),
-        TlsFailure::Mismatch(
-            Mismatch::NoCertificate
-            | Mismatch::ChainTooLarge { .. }
-            | Mismatch::NoRecord(_)
-            | Mismatch::KeySize(..)
-            | Mismatch::Path(..),
-        )
-        | TlsFailure::WrongKey
-        | TlsFailure::SmallKey(_)
-        | TlsFailure::UnsupportedKey => Some("certificate-not-trusted"),
-        TlsFailure::NoSharedParameters(_) | TlsFailure::Injected | TlsFailure::Alert(_) | TlsFailure::Broken(_) => {
-            Some("validation-failure")
-        }
-        TlsFailure::Closed(_) => None,
+        TlsFailure::Mismatch(mismatch) => match mismatch {
+            Mismatch::NoCertificate => table::NO_CERTIFICATE,
+            Mismatch::ChainTooLarge { .. } => table::CHAIN_TOO_LARGE,
+            Mismatch::NoRecord(_) => table::TLSA_MISMATCH,
+            Mismatch::KeySize(..) => table::RSA_KEY_SIZE,
+            Mismatch::Expired(_) => table::CERTIFICATE_EXPIRED,
+            Mismatch::NotYetValid(_) => table::CERTIFICATE_NOT_YET_VALID,
+            Mismatch::Path(..) => table::CHAIN_NOT_VERIFIED,
+            Mismatch::Name { .. } => table::NAME_MISMATCH,
+        },
+        TlsFailure::NoSharedParameters(_) => table::NO_SHARED_TLS_PARAMETERS,
+        TlsFailure::WrongKey => table::WRONG_KEY,
+        TlsFailure::SmallKey(_) => table::RSA_KEY_SIZE,
+        TlsFailure::UnsupportedKey => table::UNSUPPORTED_KEY,
+        TlsFailure::Injected => table::PLAINTEXT_INJECTED,
+        TlsFailure::Alert(_) => table::TLS_ALERT,
+        TlsFailure::Closed(_) => table::TLS_CLOSED,
+        TlsFailure::Broken(_) => table::TLS_BROKEN,
     }
 }
 
@@ -338,13 +407,23 @@ impl Refusals {
         self.0.iter().rev().max_by_key(|refusal| refusal.reason.weight())
     }
 
-    /// What the client is told: one line for each thing that was tried, under the code of the weightiest.
+    /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
+    /// one, what to do about it.
     pub fn verdict(&self) -> Reply {
         match self.main() {
             Some(main) => {
                 let view = main.reason.view();
                 // A long list would not fit a client's log; the log event has it whole.
-                let lines = self.0.iter().take(MAX_LINES).map(ToString::to_string);
+                let lines = self.0.iter().take(MAX_LINES).flat_map(|refusal| {
+                    let line = refusal.to_string();
+                    match std::ptr::eq(refusal, main) {
+                        true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
+                            vec![format!("{line}; {}", view.remedy)]
+                        }
+                        true => vec![line, view.remedy.to_owned()],
+                        false => vec![line],
+                    }
+                });
                 Reply::multiline(view.code, Some(view.enhanced), lines)
             }
             // A route has at least one exchange, and each that was not reached left a refusal.
@@ -361,6 +440,8 @@ impl From<Refusal> for Refusals {
 
 /// Lines of a reply that lists refusals.
 const MAX_LINES: usize = 8;
+/// Octets of a refusal and its remedy that one line has room for beside the codes (RFC 5321 §4.5.3.1.5).
+const MAX_WITH_REMEDY: usize = 490;
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -401,7 +482,9 @@ mod tests {
     use super::*;
     use crate::dane::tlsa::NoDane;
     use crate::dns::FailureReason;
-    use crate::smtp::reply::Class;
+    use bytes::BytesMut;
+
+    use crate::smtp::reply::{Class, ReplyDecoder};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -417,6 +500,12 @@ mod tests {
 
     fn no() -> Reply {
         Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), "no")
+    }
+
+    /// What a remote says.
+    fn said(code: u16, line: &str) -> Reply {
+        let mut wire = BytesMut::from(format!("{code} {line}\r\n").as_bytes());
+        ReplyDecoder::new().decode(&mut wire).unwrap().unwrap()
     }
 
     #[test]
@@ -435,6 +524,16 @@ mod tests {
             (Reason::NoAddress, "550 5.4.4", "no-address", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
+            (Reason::Bind { from: [192, 0, 2, 1].into(), error: broken() }, "451 4.3.5", "bind-failed", None),
+            (Cap::Host(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Cap::Domain(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Cap::All(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Reason::JustFailed { why: "so".into(), ago: limit }, "451 4.4.1", "failed-just-now", None),
+            (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
+            (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
+            (Lacking::EightBitMime.into(), "554 5.6.3", "8bitmime-missing", None),
+            (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
+            (Lacking::Size(1).into(), "552 5.3.4", "message-too-large", None),
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
             (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
@@ -498,7 +597,16 @@ mod tests {
         assert_eq!(reply.to_string().split(' ').take(2).collect::<Vec<_>>(), ["451", "4.7.4"]);
         // Each is named, in the order it was tried.
         assert_eq!(reply.lines().len(), 4);
-        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered"), "{reply:?}");
+        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
+        // The remedy of the one that speaks for all, and no other.
+        assert_eq!(reply.lines()[1], "mx1.example: cannot connect: connection reset");
+        // M22: what one exchange lacks, another that cannot be reached may have.
+        let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
+        assert_eq!(reply.class(), Class::Transient);
+        assert_eq!(said(vec![Lacking::SmtpUtf8.into(), Lacking::SmtpUtf8.into()]).code().number(), 553);
+        // The word of a remote says more than that another one was not there.
+        let no = Reason::Mail(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"));
+        assert_eq!(said(vec![Reason::Connect(broken()), no]).code(), Code::INSUFFICIENT_STORAGE);
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // Nothing at all is never final.

@@ -11,6 +11,9 @@ use time::Date;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 
+/// How many days before its last an exception is warned of.
+pub const ENDS_SOON: i32 = 7;
+
 /// The level of every domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -55,6 +58,36 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// The exceptions that end within [`ENDS_SOON`] days of a day, or have ended.
+    pub fn ending(&self, today: Date) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(move |exception| exception.ends_soon(today))
+    }
+}
+
+impl Exception {
+    /// The days for which it holds after this one: 0 on its last day, less than that once it has ended.
+    pub fn days_left(&self, today: Date) -> Option<i32> {
+        self.until.map(|until| until.to_julian_day() - today.to_julian_day())
+    }
+
+    /// Whether it is time to do something about what it is there for.
+    pub fn ends_soon(&self, today: Date) -> bool {
+        self.days_left(today).is_some_and(|days| days <= ENDS_SOON)
+    }
+}
+
+/// As it stands in the log's field `rule`.
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.level, self.domains)?;
+        if let Some(until) = self.until {
+            write!(f, " until {until}")?;
+        }
+        write!(f, ": {}", self.reason.as_deref().unwrap_or("no reason given"))
+    }
+}
+
 impl Domains {
     fn contain(&self, domain: &Name) -> bool {
         match self {
@@ -88,6 +121,28 @@ impl FromStr for Domains {
 mod tests {
     use super::*;
     use crate::policy::InsecureMx;
+
+    #[test]
+    fn the_days_that_are_left() {
+        let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
+        let exception =
+            |until| Exception { domains: "example.com".parse().unwrap(), level: Level::Encrypt, reason: None, until };
+        for (until, left, soon) in [
+            (None, None, false),
+            (Some(18), Some(8), false),
+            (Some(17), Some(7), true),
+            (Some(10), Some(0), true),
+            (Some(9), Some(-1), true),
+        ] {
+            let exception = exception(until.map(day));
+            assert_eq!((exception.days_left(day(10)), exception.ends_soon(day(10))), (left, soon), "{until:?}");
+        }
+        let rules = Rules {
+            default: Level::Encrypt,
+            exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
+        };
+        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+    }
 
     #[test]
     fn the_first_rule_that_names_the_domain_and_has_not_ended() {

@@ -14,8 +14,9 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Unsound};
+use crate::config::{Address, Config, Unsound};
 use crate::dns::Resolver;
+use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::session::{self, Caller, Received, Shared};
@@ -23,9 +24,13 @@ use crate::smtp::dialogue::Us;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
+use crate::upstream::caps::{Caps, Most};
+use crate::upstream::dialer::Dialer;
+use crate::upstream::failed::FailedHosts;
+use crate::upstream::tcp::Source;
 
-pub use door::Door;
 use door::Visitor;
+pub use door::{Door, Socket};
 
 /// How long a client that is turned away has to take our answer.
 const TURN_AWAY: Duration = Duration::from_secs(5);
@@ -69,20 +74,7 @@ pub enum ShareError {
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
-    let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
-    let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
-    let connector = Connector {
-        dns,
-        tls: Tls::new(post_quantum)?,
-        digests: config.tls.digests.clone(),
-        dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
-        port: config.remote.port,
-        max_addresses: config.remote.addresses,
-        own_names,
-        hostname: hostname.clone(),
-        ehlo_name: config.ehlo_name.clone(),
-        timeouts: config.timeouts.clone(),
-    };
+    let connector = connector(config, hostname.clone(), dns, tls(config)?);
     let size = config.limits.message_size.as_u64();
     Ok(Arc::new(Shared {
         connector,
@@ -92,6 +84,49 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
     }))
+}
+
+/// TLS towards remotes, from the configuration.
+///
+/// # Errors
+/// If the TLS library does not do what is needed.
+pub fn tls(config: &Config) -> Result<Tls, SetupError> {
+    Tls::new(if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit })
+}
+
+/// The road to remotes, from the configuration, under our host name, on the word of a resolver.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+    let remote = &config.remote;
+    let listeners = config.listener.iter().filter_map(|listener| match listener.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    });
+    let own_addresses = remote.own_addresses.iter().map(|network| network.0);
+    Connector {
+        dns,
+        dialer: Dialer {
+            port: remote.port,
+            head_start: remote.head_start,
+            limit: config.timeouts.connect,
+            source: Source { v4: remote.source_ipv4, v6: remote.source_ipv6 },
+            caps: Caps::new(Most {
+                per_host: remote.connections_per_host,
+                per_domain: remote.connections_per_domain,
+                in_all: remote.connections,
+            }),
+        },
+        tls,
+        digests: config.tls.digests.clone(),
+        dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
+        failed: FailedHosts::new(remote.failed_hosts_for),
+        max_exchanges: remote.exchanges,
+        max_addresses: remote.addresses,
+        own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        own_addresses: OwnAddresses::new(own_addresses, listeners, remote.port),
+        hostname,
+        ehlo_name: config.ehlo_name.clone(),
+        timeouts: config.timeouts.clone(),
+    }
 }
 
 impl Server {

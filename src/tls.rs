@@ -16,11 +16,11 @@
 mod verifier;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -40,6 +40,24 @@ use crate::policy::TlsPolicy;
 #[derive(Debug, Clone)]
 pub struct Tls {
     provider: Arc<CryptoProvider>,
+    shown: Option<Shown>,
+}
+
+/// The certificates that the last server showed, its own first, whatever became of the handshake: for people to look at.
+/// Nothing is decided by them.
+#[derive(Debug, Clone, Default)]
+pub struct Shown(Arc<Mutex<Vec<CertificateDer<'static>>>>);
+
+impl Shown {
+    /// The certificates; none, if no handshake got so far.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note<'c>(&self, chain: impl Iterator<Item = &'c CertificateDer<'c>>) {
+        let chain = chain.map(|certificate| certificate.clone().into_owned()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+    }
 }
 
 /// Whether post-quantum key exchange is offered.
@@ -177,9 +195,15 @@ impl Tls {
             PostQuantum::Offer => {}
             PostQuantum::Omit => provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768),
         }
-        let tls = Self { provider: Arc::new(provider) };
-        tls.config(Arc::new(Verifier::new(&tls.provider, None))).map_err(|error| SetupError(error.to_string()))?;
+        let tls = Self { provider: Arc::new(provider), shown: None };
+        tls.config(Arc::new(Verifier::new(&tls, None))).map_err(|error| SetupError(error.to_string()))?;
         Ok(tls)
+    }
+
+    /// The same TLS, and where to see what a server shows. For one handshake at a time.
+    pub fn watched(&self) -> (Self, Shown) {
+        let shown = Shown::default();
+        (Self { provider: Arc::clone(&self.provider), shown: Some(shown.clone()) }, shown)
     }
 
     /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.
@@ -191,7 +215,7 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // A verifier for each connection: what it notes down can only be about this one.
-        let verifier = Arc::new(Verifier::new(&self.provider, policy.expectation().cloned()));
+        let verifier = Arc::new(Verifier::new(self, policy.expectation().cloned()));
         let mut config = self.config(Arc::clone(&verifier)).map_err(broken)?;
         let name = sni(policy.server_name());
         config.enable_sni = matches!(name, ServerName::DnsName(_));

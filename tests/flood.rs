@@ -16,9 +16,11 @@ use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::tls::{PostQuantum, Tls};
 use danelaw::wire::Wire;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
+use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -93,6 +95,44 @@ async fn key_updates_that_want_an_answer() {
     let error = wire.reply(BOUND).await.unwrap_err();
     assert!(error.to_string().contains("TooManyKeyUpdateRequests"), "{error}");
     assert!(began.elapsed() < BOUND);
+}
+
+/// Empty records, one after the other: no reply is in them, and the session ends.
+#[tokio::test]
+async fn empty_records() {
+    let (mut wire, theirs) = session(|config| {
+        config.enable_secret_extraction = true;
+        // The numbers of the records start at 0.
+        config.send_tls13_tickets = 0;
+    })
+    .await;
+    let (mut stream, connection) = theirs.into_inner();
+    let (mut sequence, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+    let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+    | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+    else {
+        panic!("a cipher of another kind");
+    };
+    let mut seal = TLS13_AES_256_GCM_SHA384.tls13().unwrap().aead_alg.encrypter(key, iv);
+    let mut record = move |content: &[u8]| {
+        let plain = OutboundPlainMessage {
+            typ: ContentType::ApplicationData,
+            version: ProtocolVersion::TLSv1_2,
+            payload: OutboundChunks::Single(content),
+        };
+        sequence += 1;
+        seal.encrypt(plain, sequence - 1).unwrap().encode()
+    };
+    stream.write_all(&record(b"250 here\r\n")).await.unwrap();
+    assert_eq!(wire.reply(BOUND).await.unwrap().to_string(), "250 here");
+    let flood = tokio::spawn(async move { while stream.write_all(&record(b"")).await.is_ok() {} });
+    let began = Instant::now();
+    let error = wire.reply(LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("TooManyEmptyFragments"), "{error}");
+    assert!(began.elapsed() < LIMIT * 4, "{:?}", began.elapsed());
+    drop(wire);
+    flood.await.unwrap();
 }
 
 /// `openssl s_server`, which takes orders on its standard input.

@@ -536,13 +536,16 @@ async fn the_remote_breaks() {
 
 #[tokio::test]
 async fn the_answer_is_cut_off() {
-    // A-32, G8, L12: the connection is cut at every octet, without a close_notify. A complete answer stands all the same.
+    // A-32, G8, L12: the connection is cut at every octet, by FIN without a close_notify or by RST. A complete answer
+    // stands all the same.
     for answer in ["250 2.0.0 ok\r\n", "250-2.0.0 o\r\n250 k\r\n"] {
         for cut in 0..=answer.len() {
-            let lab = Scenario::new().mx(|mx| mx.end = Act::SayAndCut(answer[..cut].into())).start().await;
-            let answers = lab.send().await;
-            let expected = if cut == answer.len() { "250" } else { "451 4.4.2 " };
-            assert!(answers.last().starts_with(expected), "{:?}: {answers:?}", &answer[..cut]);
+            for end in [Act::SayAndCut(answer[..cut].into()), Act::SayAndReset(answer[..cut].into())] {
+                let lab = Scenario::new().mx(|mx| mx.end = end).start().await;
+                let answers = lab.send().await;
+                let expected = if cut == answer.len() { "250" } else { "451 4.4.2 " };
+                assert!(answers.last().starts_with(expected), "{:?}: {answers:?}", &answer[..cut]);
+            }
         }
     }
     // what comes in the clear behind the close_notify is nobody's answer.

@@ -7,7 +7,7 @@
 mod lab;
 
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +20,11 @@ use danelaw::refusal::{Peer, Reason};
 use danelaw::tls::{PostQuantum, Tls};
 use danelaw::upstream::open::{Dial, Greeted};
 use danelaw::upstream::ready::Ready;
+use danelaw::upstream::tcp::{Source, Tcp};
 use lab::certs::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// Long enough for something to arrive on loopback, if it is on its way.
@@ -49,8 +51,12 @@ where
     let port = listener.local_addr().unwrap().port();
     let peer = Peer { exchange: Name::parse("mx.example.com").unwrap(), address: Ipv4Addr::LOCALHOST.into() };
     let client = async {
-        let dial = Dial { port, ehlo: "client.example", timeouts: &timeouts };
-        Greeted::open(&peer, &dial).await?.secure(policy, &Tls::new(PostQuantum::Offer).unwrap(), &dial).await
+        let dial =
+            Dial { ehlo: "client.example", timeouts: &timeouts, until: Instant::now() + timeouts.route, domain: None };
+        let server = SocketAddr::new(peer.address, port);
+        let tcp = Tcp::connect(server, Source::default(), timeouts.connect).await?;
+        let greeted = Greeted::greet(tcp, &peer, &policy, &dial).await?;
+        greeted.secure(policy, &Tls::new(PostQuantum::Offer).unwrap(), &dial).await
     };
     let (stream, outcome) = {
         let mut client = Box::pin(client);

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{EX_CONFIG, EX_OSERR};
+use super::systemd::{self, Sockets};
+use super::{EX_CONFIG, EX_OSERR, rules};
 use crate::config::{Address, Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
@@ -51,8 +52,9 @@ pub(super) fn run(config: &Config) -> ExitCode {
 
 fn start(config: &Config) -> Result<(), Failed> {
     init_log(&config.log)?;
+    let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, sockets))
 }
 
 fn init_log(log: &Log) -> Result<(), Failed> {
@@ -77,30 +79,30 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("{text:?} does not do: {error}"))
 }
 
-async fn serve(config: &Config) -> Result<(), Failed> {
+async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hostname = hostname(config)?;
     let dns = resolver(config)?;
     let shared = server::share(config, hostname, dns.clone()).map_err(Failed::system)?;
-    let mut doors = Vec::new();
-    for listener in &config.listener {
-        let door = Door::open(listener)
-            .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
-        doors.push(door);
-    }
+    let doors = open(config, sockets)?;
     let tests = tokio::spawn(dns.clone().keep_testing(config.dns.self_test));
     let mut health = dns.health();
     let tested = health.wait_for(Health::is_tested);
     // Whether they have passed or time is up: mail is deferred by the lookups themselves.
     let _ = tokio::time::timeout(FIRST_TEST, tested).await;
-    announce(config, &doors, &dns);
+    let listening = announce(config, &doors, &dns);
+    let warnings = tokio::spawn(rules::keep_warning(shared.rules.clone()));
+    systemd::ready();
+    tokio::spawn(systemd::keep_alive());
+    tokio::spawn(systemd::show(listening, dns.health()));
     let stop = CancellationToken::new();
-    tokio::spawn(stop_at(signals, stop.clone()));
+    tokio::spawn(stop_at(signals, config.timeouts.grace, stop.clone()));
     let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
     let drained = server.run(shared, stop).await;
     tests.abort();
+    warnings.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
@@ -108,6 +110,20 @@ async fn serve(config: &Config) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// All ports: those that systemd has opened, and the others ourselves.
+fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<Door>, Failed> {
+    let mut doors = Vec::new();
+    for listener in &config.listener {
+        let door = match sockets.take(&listener.address) {
+            Some(socket) => Door::inherit(listener, socket),
+            None => Door::open(listener),
+        };
+        let failed = |error| Failed::system(format!("cannot listen on {}: {error}", listener.address));
+        doors.push(door.map_err(failed)?);
+    }
+    sockets.none_left().map(|()| doors)
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
@@ -157,8 +173,8 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     })
 }
 
-/// One line that says what is open, for whom, and on whose word the mail will go.
-fn announce(config: &Config, doors: &[Door], dns: &Stub) {
+/// One line that says what is open, for whom, and on whose word the mail will go. Returns what is open.
+fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
     let addresses: Vec<String> =
         doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
     let networks = config.listener.iter().filter(|listener| matches!(listener.address, Address::Tcp(_)));
@@ -166,8 +182,9 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) {
         networks.flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();
     let health = dns.health().borrow().clone();
     let resolvers: Vec<String> = health.servers.iter().map(|server| server.server.to_string()).collect();
+    let listening = addresses.join(" ");
     tracing::info!(
-        listen = addresses.join(" "),
+        listen = listening,
         clients = clients.join(" "),
         resolvers = resolvers.join(" "),
         dns_mode = %config.dns.mode,
@@ -175,9 +192,10 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
+    listening
 }
 
-async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
+async fn stop_at(mut signals: Vec<Signal>, grace: Duration, stop: CancellationToken) {
     let (first, second) = signals.split_at_mut(1);
     if let (Some(terminate), Some(interrupt)) = (first.first_mut(), second.first_mut()) {
         tokio::select! {
@@ -185,6 +203,7 @@ async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping: no new sessions, open transactions may finish");
+        systemd::stopping(grace);
     }
     stop.cancel();
 }

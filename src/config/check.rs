@@ -3,12 +3,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Address, Config, DefaultLevel, Dns, Kind, Listener, Network, Rule, RuleLevel, Server, Timeouts, Unsound};
+use super::{
+    Address, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts,
+    Unsound,
+};
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
@@ -26,8 +30,15 @@ fn widest(network: &IpNet) -> u8 {
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
+/// How long outcomes may be remembered: longer than clients pause, and not for ever.
+const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Duration::from_secs(90 * 24 * 60 * 60);
 /// More often than this a self-test would be a burden on the resolvers.
 const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
+
+/// RFC 8305 §8 allows no shorter one.
+const LEAST_HEAD_START: Duration = Duration::from_millis(10);
+/// Clients try again after about this time, and should find the host asked again (RFC 5321 §4.5.4.1).
+const MAX_FAILED_HOSTS: Duration = Duration::from_secs(300);
 
 impl Config {
     /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
@@ -48,7 +59,11 @@ impl Config {
         }
         for (key, value) in [
             ("limits.sessions", self.limits.sessions),
+            ("remote.exchanges", self.remote.exchanges),
             ("remote.addresses", self.remote.addresses),
+            ("remote.connections_per_host", self.remote.connections_per_host),
+            ("remote.connections_per_domain", self.remote.connections_per_domain),
+            ("remote.connections", self.remote.connections),
             ("remote.port", usize::from(self.remote.port)),
             ("dns.attempts", self.dns.attempts),
         ] {
@@ -59,6 +74,14 @@ impl Config {
         if self.limits.message_size.as_u64() == 0 {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
+        self.remote.check()?;
+        if self.ledger.entries < self.limits.recipients {
+            let (entries, most) = (self.ledger.entries, self.limits.recipients);
+            let problem =
+                format!("{entries} is below limits.recipients, which is {most}: no transaction may be too big for it");
+            return unsound("ledger.entries", problem);
+        }
+        self.ledger.check()?;
         self.timeouts.check()?;
         self.dns.check()
     }
@@ -106,6 +129,36 @@ impl Listener {
             },
             None => Ok(()),
         }
+    }
+}
+
+impl Remote {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem: String| Err(Unsound { key, problem });
+        let written = humantime_serde::re::humantime::format_duration;
+        if self.head_start < LEAST_HEAD_START {
+            let found = written(self.head_start);
+            return unsound("remote.head_start", format!("{found} is below the 10ms of RFC 8305"));
+        }
+        if self.failed_hosts_for > MAX_FAILED_HOSTS {
+            let found = written(self.failed_hosts_for);
+            return unsound("remote.failed_hosts_for", format!("{found} is above the 5m that are allowed"));
+        }
+        short("remote.head_start", self.head_start)
+    }
+}
+
+impl Ledger {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem| Err(Unsound { key, problem });
+        if let Some(path) = self.path.as_ref().filter(|path| !path.is_absolute()) {
+            // Wherever danelaw is started from, it must find its memory again.
+            return unsound("ledger.path", format!("{} is no absolute path", path.display()));
+        }
+        if !EXPIRY.contains(&self.expiry) {
+            return unsound("ledger.expiry", "it must be between 1d and 90d".into());
+        }
+        Ok(())
     }
 }
 

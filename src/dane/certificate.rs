@@ -20,6 +20,13 @@ const PROXY_CERT_INFO: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0e]
 /// Netscape's certificate type, 2.16.840.1.113730.1.1, older than extKeyUsage; its second bit is for TLS servers.
 const NETSCAPE_TYPE: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x01, 0x01];
 
+/// 1.2.840.113549.1.1.4, 1.2.840.113549.1.1.5 and 1.2.840.10045.4.1.
+const WEAK_SIGNATURES: [&[u8]; 3] = [
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04],
+    &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05],
+    &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01],
+];
+
 /// A certificate, read.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
@@ -144,15 +151,25 @@ impl<'a> Certificate<'a> {
         })
     }
 
+    /// Whether the signature is made over a SHA-1 or MD5 digest: sha1WithRSAEncryption, md5WithRSAEncryption (RFC 8017
+    /// §A.2.4), ecdsa-with-SHA1 (RFC 5758 §3.2).
+    pub(super) fn weakly_signed(&self) -> bool {
+        let mut algorithm = Der(self.algorithm);
+        let id = algorithm.take(der::OID).map(|id| id.body);
+        id.is_some_and(|id| WEAK_SIGNATURES.contains(&id))
+    }
+
     /// Whether subject and issuer are one (RFC 5280 §3.2 "self-issued").
     pub(super) fn self_issued(&self) -> bool {
         self.subject == self.issuer
     }
 
-    /// Whether a certificate may be that of this one's issuer, going by its name and, where an authority has several
-    /// certificates, by what the authority key identifier says (RFC 5280 §4.2.1.1; OpenSSL takes no other either).
+    /// Whether a certificate may be that of this one's issuer, going by its name, by what the authority key identifier
+    /// says (RFC 5280 §4.2.1.1) and by the kind of its key. OpenSSL takes no other either.
     pub(super) fn points_to(&self, issuer: &Certificate<'_>) -> bool {
-        self.issuer == issuer.subject && self.extensions.authority_key.as_ref().is_none_or(|key| key.fits(issuer))
+        self.issuer == issuer.subject
+            && self.extensions.authority_key.as_ref().is_none_or(|key| key.fits(issuer))
+            && der::key_suits(issuer.spki, self.algorithm)
     }
 
     /// Whether the certificate is at the end of its chain: self-issued, and not by an earlier key of the same authority,

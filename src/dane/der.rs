@@ -22,6 +22,15 @@ pub(super) const SET: u8 = 0x31;
 /// rsaEncryption, 1.2.840.113549.1.1.1 (RFC 8017 appendix C).
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
+/// id-RSASSA-PSS, 1.2.840.113549.1.1.10, of keys and of signatures (RFC 4055 §3.1).
+const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+/// pkcs-1, 1.2.840.113549.1.1: above the RSA signature algorithms (RFC 8017 appendix C).
+const PKCS1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+/// id-ecPublicKey, 1.2.840.10045.2.1 (RFC 5480 §2.1.1).
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// ansi-X9-62 signatures, 1.2.840.10045.4: above the ECDSA signature algorithms (RFC 5758 §3.2).
+const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+
 /// One element: its tag, what is in it, and all of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'a> {
@@ -127,6 +136,18 @@ pub fn spki(certificate: &[u8]) -> Option<&[u8]> {
 /// Whether the octets are one SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
 pub(super) fn is_spki(octets: &[u8]) -> bool {
     key_bits(octets).is_some()
+}
+
+/// Whether a key is of the kind that a signature algorithm (an AlgorithmIdentifier without its SEQUENCE) needs. Of
+/// algorithms that are not known here any key is.
+pub(super) fn key_suits(spki: &[u8], algorithm: &[u8]) -> bool {
+    let Some((key, _)) = key_bits(spki) else { return false };
+    match Der(algorithm).take(OID).map(|oid| oid.body) {
+        Some(RSA_PSS) => key == RSA_ENCRYPTION || key == RSA_PSS,
+        Some(oid) if oid.starts_with(PKCS1) => key == RSA_ENCRYPTION,
+        Some(oid) if oid.starts_with(ECDSA) => key == EC_PUBLIC_KEY,
+        Some(_) | None => true,
+    }
 }
 
 /// The algorithm's OID and the octets of the key.

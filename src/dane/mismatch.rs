@@ -170,7 +170,4 @@ pub enum Defect {
     /// The path is too long.
     #[error("is too far up the chain")]
     TooDeep,
-    /// The search was cut off.
-    #[error("has too many possible issuers")]
-    TooManySignatures,
 }

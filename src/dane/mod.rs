@@ -4,12 +4,13 @@
 //! `path` builds the certification path that a DANE-TA record needs, out of what `certificate` reads with the help of
 //! `der`, and within what `names` and `constraints` allow. All of it is plain functions from values to a verdict: the
 //! time is an argument, and nobody here knows what a connection is. [`publish`] is the way back: the records that a
-//! server's operator should have.
+//! server's operator should have. [`facts`] tells an operator what a certificate says, and decides nothing.
 
 pub mod agility;
 mod certificate;
 mod constraints;
 mod der;
+pub mod facts;
 pub mod mismatch;
 mod names;
 mod path;

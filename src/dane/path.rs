@@ -1,14 +1,15 @@
 //! The certification path that DANE-TA needs: from the server's certificate up to a trust anchor that a TLSA record
 //! names (RFC 7671 §5.2, RFC 5280 §6.1).
 //!
-//! The records name the anchor; the server sends it, or a `2 x 0` record brings it along. The builder goes up depth
-//! first, from a certificate to whatever issued it, in whatever order the server sent them, and ends at the first
-//! authority that a record matches: nothing above it is looked at (RFC 6698 §8). The anchor is held to its own
-//! constraints as well (RFC 7671 §5.2.1), which libraries that take anchors as bare keys do not do. The server's own
-//! certificate is never an anchor, whatever it matches.
+//! The records name the anchor; the server sends it, or a `2 x 0` record brings it along. The path goes up from a
+//! certificate to its issuer, in whatever order the server sent them, and ends at the first authority that a record
+//! matches: nothing above it is looked at (RFC 6698 §8). The anchor is held to its own constraints as well (RFC 7671
+//! §5.2.1), which libraries that take anchors as bare keys do not do. The server's own certificate is never an anchor,
+//! whatever it matches.
 //!
-//! A path can only be *refused* for what is found on the way, so the search may try every way up. Depth and signature
-//! checks are bounded, since the peer chooses what there is to search.
+//! There is one way up: where several certificates may be the issuer's, the first that is valid now is taken and the
+//! others are not tried. RFC 5280 §6 leaves the choice open, this is how OpenSSL makes it, and so Postfix (decision 15).
+//! It also bounds the work: one signature a certificate, whatever the peer sends.
 
 use rustls_pki_types::UnixTime;
 
@@ -20,8 +21,8 @@ use super::verify::{self, Match, Presented, Warning};
 
 /// The most authorities above the server's certificate.
 const MAX_DEPTH: usize = 8;
-/// The most signature checks for one chain; an honest chain needs as many as it has certificates.
-const MAX_SIGNATURES: usize = 100;
+/// The most keys that are tried on the topmost certificate; an honest domain publishes one or two.
+const MAX_BARE_KEYS: usize = 100;
 
 /// What there is to build a path with.
 pub(super) struct Materials<'a> {
@@ -48,13 +49,15 @@ impl<'a> Materials<'a> {
             anchors().filter(move |record| record.matching() == Matching::Full && record.selector() == selector)
         };
         let mut materials = Self { leaf, authorities: Vec::new(), bare_keys: Vec::new(), unreadable: None };
-        for octets in others.iter().copied().chain(in_full(Selector::Certificate).map(Tlsa::data)) {
+        // In OpenSSL's order: what the DNS brings stands before what the server sent.
+        for octets in in_full(Selector::Certificate).map(Tlsa::data).chain(others.iter().copied()) {
             let presented = Presented::new(octets);
             materials.add(octets, anchors().find(|record| presented.is(record)));
         }
         // RFC 7671 §5.2.3: if a certificate has the key, that certificate is the anchor, with its constraints.
         let known = |key: &[u8]| materials.authorities.iter().any(|authority| authority.certificate.spki == key);
-        materials.bare_keys = in_full(Selector::PublicKey).filter(|record| !known(record.data())).collect();
+        let bare = in_full(Selector::PublicKey).filter(|record| !known(record.data()));
+        materials.bare_keys = bare.take(MAX_BARE_KEYS).collect();
         materials
     }
 
@@ -79,105 +82,75 @@ impl<'a> Materials<'a> {
             || self.authorities.iter().any(|authority| authority.anchor.is_some())
     }
 
-    /// Finds a path from the leaf to an anchor. The leaf itself is judged by [`server`].
+    /// The path from the leaf to an anchor. The leaf itself is judged by [`server`].
     ///
     /// # Errors
-    /// The fault at which the search came closest.
+    /// The first fault on the way up, or that the anchor which might have stood there cannot be read.
     pub(super) fn path(&self, now: UnixTime) -> Result<Match, Mismatch> {
-        let mut search =
-            Search { materials: self, now, path: Vec::new(), signatures_left: MAX_SIGNATURES, closest: None };
-        if let Some(Malformed(what)) = self.unreadable {
-            search.failed(Reached::Anchor(0), Mismatch::Path(Holder::Anchor, Defect::Malformed(what)));
-        }
-        match search.climb() {
-            Some(found) => Ok(found),
-            None => Err(search.closest.map_or(Mismatch::Path(Holder::Server, Defect::NoIssuer), |(_, why)| why)),
-        }
+        let way_up = WayUp { materials: self, now, path: Vec::new() };
+        way_up.climb().map_err(|why| match self.unreadable {
+            Some(Malformed(what)) => Mismatch::Path(Holder::Anchor, Defect::Malformed(what)),
+            None => why,
+        })
     }
 }
 
-/// How far a way up went before it failed: at an anchor says more than at any other certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reached {
-    Depth(usize),
-    Anchor(usize),
-}
-
-/// A search for a path.
-struct Search<'m, 'a> {
+/// The path as far as it has come.
+struct WayUp<'m, 'a> {
     materials: &'m Materials<'a>,
     now: UnixTime,
     /// The authorities so far, each the issuer of the one before; the first issued the leaf.
     path: Vec<&'m Authority<'a>>,
-    signatures_left: usize,
-    /// Where the search came closest to its end.
-    closest: Option<(Reached, Mismatch)>,
 }
 
-impl<'m, 'a> Search<'m, 'a> {
-    /// One step up from the top of the path, and on from there. Anchors come first, so the path is a short one.
-    fn climb(&mut self) -> Option<Match> {
-        let depth = self.path.len() + 1;
-        let issuers = self.issuers();
-        for (&authority, record) in issuers.iter().filter_map(|authority| Some((authority, authority.anchor?))) {
-            match self.step(authority) {
-                Ok(warning) => return Some(Match { record: record.clone(), depth, warning }),
-                Err((reached, why)) => self.failed(reached, why),
+impl<'m, 'a> WayUp<'m, 'a> {
+    fn climb(mut self) -> Result<Match, Mismatch> {
+        while let Some(authority) = self.issuer() {
+            let warning = self.step(authority)?;
+            let depth = self.path.len() + 1;
+            match authority.anchor {
+                Some(record) => return Ok(Match { record: record.clone(), depth, warning }),
+                None if depth == MAX_DEPTH => return Err(self.fault(Defect::TooDeep)),
+                None => self.path.push(authority),
             }
         }
-        if let Some(record) = self.bare_key() {
-            return Some(Match { record, depth, warning: None });
-        }
-        for authority in issuers.into_iter().filter(|authority| authority.anchor.is_none()) {
-            match self.step(authority) {
-                Ok(_) if depth == MAX_DEPTH => self.failed(Reached::Depth(depth), self.fault(Defect::TooDeep)),
-                Ok(_) => {
-                    self.path.push(authority);
-                    let found = self.climb();
-                    self.path.pop();
-                    if found.is_some() {
-                        return found;
-                    }
-                }
-                Err((reached, why)) => self.failed(reached, why),
-            }
-        }
-        self.failed(Reached::Depth(self.path.len()), self.fault(Defect::NoIssuer));
-        None
+        self.bare_key()
     }
 
-    /// The authorities that may have issued the top of the path, going by what it says of its issuer.
-    fn issuers(&self) -> Vec<&'m Authority<'a>> {
+    /// The issuer of the top of the path, going by what the certificates say: the first that is valid now, or else the
+    /// one that was valid last.
+    fn issuer(&self) -> Option<&'m Authority<'a>> {
         let top = self.top();
         // As in OpenSSL, a self-signed certificate is the end of its chain.
         if top.self_signed() {
-            return Vec::new();
+            return None;
         }
         let on_path = |authority: &Authority<'_>| self.path.iter().any(|known| std::ptr::eq(*known, authority));
         let known = self.materials.authorities.iter();
-        known.filter(|authority| top.points_to(&authority.certificate) && !on_path(authority)).collect()
+        let mut candidates =
+            known.filter(|authority| top.points_to(&authority.certificate) && !on_path(authority)).peekable();
+        let mut last = *candidates.peek()?;
+        for candidate in candidates {
+            if validity(&candidate.certificate, self.now, Holder::Anchor).is_ok() {
+                return Some(candidate);
+            }
+            if candidate.certificate.not_after > last.certificate.not_after {
+                last = candidate;
+            }
+        }
+        Some(last)
     }
 
     /// Checks one step: whether the authority signed the top of the path, and might.
-    fn step(&mut self, authority: &'m Authority<'a>) -> Result<Option<Warning>, (Reached, Mismatch)> {
+    fn step(&self, authority: &Authority<'_>) -> Result<Option<Warning>, Mismatch> {
         let certificate = &authority.certificate;
-        let depth = self.path.len() + 1;
-        let reached = if authority.anchor.is_some() { Reached::Anchor(depth) } else { Reached::Depth(depth) };
-        verify::key_size(certificate.spki).map_err(|bits| (reached, Mismatch::KeySize(holder(certificate), bits)))?;
-        // Somebody of the same name as the issuer was not reached.
-        self.signature(certificate.spki).map_err(|why| (Reached::Depth(depth - 1), why))?;
-        self.judge(authority).map_err(|why| (reached, why))
-    }
-
-    /// Whether an authority that signed the top of the path might do so.
-    fn judge(&self, authority: &Authority<'_>) -> Result<Option<Warning>, Mismatch> {
-        let certificate = &authority.certificate;
-        let holder = || holder(certificate);
+        verify::key_size(certificate.spki).map_err(|bits| Mismatch::KeySize(holder(certificate), bits))?;
+        self.signature(certificate.spki)?;
         let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| &authority.certificate).collect();
         may_issue(certificate, below.iter().filter(|below| !below.self_issued()).count())
             .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below))
-            .map_err(|defect| Mismatch::Path(holder(), defect))?;
-        match (validity(certificate, self.now, holder()), authority.anchor) {
+            .map_err(|defect| Mismatch::Path(holder(certificate), defect))?;
+        match (validity(certificate, self.now, holder(certificate)), authority.anchor) {
             (Ok(()), _) => Ok(None),
             // Decision 15: OpenSSL, and so Postfix, looks at an anchor's dates only if it is self-signed.
             (Err(_), Some(_)) if !certificate.self_signed() => Ok(Some(Warning::AnchorOutOfDate)),
@@ -185,30 +158,26 @@ impl<'m, 'a> Search<'m, 'a> {
         }
     }
 
-    /// The record whose bare key signed the top of the path (RFC 7671 §5.2.3).
-    fn bare_key(&mut self) -> Option<Tlsa> {
-        let materials = self.materials;
-        for record in &materials.bare_keys {
+    /// The match by the bare key that signed the top of the path (RFC 7671 §5.2.3).
+    fn bare_key(&self) -> Result<Match, Mismatch> {
+        let mut why = self.fault(Defect::NoIssuer);
+        for &record in &self.materials.bare_keys {
             let checked = match verify::key_size(record.data()) {
                 Ok(()) => self.signature(record.data()),
                 Err(bits) => Err(Mismatch::KeySize(Holder::Anchor, bits)),
             };
             match checked {
-                Ok(()) => return Some((*record).clone()),
+                Ok(()) => return Ok(Match { record: record.clone(), depth: self.path.len() + 1, warning: None }),
                 // The key of another chain, which is no fault.
                 Err(Mismatch::Path(_, Defect::Signature)) => {}
-                Err(why) => self.failed(Reached::Depth(self.path.len()), why),
+                Err(fault) => why = fault,
             }
         }
-        None
+        Err(why)
     }
 
-    /// Checks the signature on the top of the path, while there are checks left.
-    fn signature(&mut self, spki: &[u8]) -> Result<(), Mismatch> {
-        self.signatures_left = match self.signatures_left.checked_sub(1) {
-            Some(left) => left,
-            None => return Err(self.fault(Defect::TooManySignatures)),
-        };
+    /// Checks the signature on the top of the path.
+    fn signature(&self, spki: &[u8]) -> Result<(), Mismatch> {
         match self.top().signed_by(spki) {
             Signature::Good => Ok(()),
             Signature::Bad => Err(self.fault(Defect::Signature)),
@@ -223,12 +192,6 @@ impl<'m, 'a> Search<'m, 'a> {
     /// A fault of the certificate at the top of the path.
     fn fault(&self, defect: Defect) -> Mismatch {
         Mismatch::Path(self.path.last().map_or(Holder::Server, |authority| holder(&authority.certificate)), defect)
-    }
-
-    fn failed(&mut self, reached: Reached, why: Mismatch) {
-        if self.closest.as_ref().is_none_or(|(closest, _)| reached > *closest) {
-            self.closest = Some((reached, why));
-        }
     }
 }
 

@@ -339,15 +339,20 @@ pub enum NoDane {
     NotAsked,
 }
 
+/// Each record by itself: what it says, or why it is unusable, by the settings too.
+pub fn readings(records: &[RawTlsa], digests: &Digests) -> Vec<Result<Tlsa, Unusable>> {
+    let read = |raw| Tlsa::read(raw).and_then(|record| digests.admit(&record).map(|()| record));
+    records.iter().map(read).collect()
+}
+
 /// What a secure TLSA answer at a base domain amounts to. Only *secure* records may be handed in here.
 pub fn associations(base_domain: Name, records: &[RawTlsa], digests: &Digests) -> Associations {
     if records.is_empty() {
         return Associations::None(NoDane::NoTlsa);
     }
-    let mut usable = Vec::new();
-    let mut unusable = Vec::new();
-    for record in records {
-        match Tlsa::read(record).and_then(|record| digests.admit(&record).map(|()| record)) {
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for reading in readings(records, digests) {
+        match reading {
             Ok(record) => usable.push(record),
             Err(why) => unusable.push(why),
         }

@@ -33,6 +33,12 @@ const IDLE_FOR: Duration = Duration::from_secs(5);
 const PAYLOAD: u16 = 1232;
 /// Room for what comes over UDP. More is cut off, and cannot be read then.
 const DATAGRAM: usize = 4096;
+/// The EDNS option that makes questions alike in size for whoever sees them pass (RFC 7830 §3).
+pub(super) const PADDING: u16 = 12;
+/// Questions over TLS are multiples of this (RFC 8467 §4.1).
+const BLOCK: usize = 128;
+/// Octets of an option before what it holds (RFC 6891 §6.1.2).
+const OPTION: u16 = 4;
 /// Octets of a message before its question (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
 /// Flags: recursion desired and AD, by which we say that we know what it means (RFC 6840 §5.7). CD stays clear: with it
@@ -61,7 +67,7 @@ impl Line {
     pub(super) async fn ask(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
         // The semaphore is never closed; should that change, the lookup fails.
         let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
-        let request = Request::new(question)?;
+        let request = Request::new(question, &self.server.transport)?;
         match &self.server.transport {
             Transport::Plain => {
                 let reply = self.in_time(self.over_udp(&request)).await?;
@@ -139,7 +145,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(question: &Question) -> Result<Self, FailureReason> {
+    fn new(question: &Question, transport: &Transport) -> Result<Self, FailureReason> {
         let mut octets = random_id()?.to_vec();
         octets.extend(FLAGS);
         octets.extend([0, 1, 0, 0, 0, 0, 0, 1]);
@@ -154,7 +160,18 @@ impl Request {
         // RFC 6891 §6.1.2: the OPT record; DO is the first bit of its flags (RFC 3225 §3).
         octets.extend([0, 0, 41]);
         octets.extend(PAYLOAD.to_be_bytes());
-        octets.extend([0, 0, 0x80, 0, 0, 0]);
+        octets.extend([0, 0, 0x80, 0]);
+        match transport {
+            Transport::Plain => octets.extend([0, 0]),
+            Transport::Tls(_) => {
+                let padding = padding(octets.len() + 2);
+                let length = u16::try_from(padding).map_err(|_| FailureReason::NameTooLong)?;
+                octets.extend((length + OPTION).to_be_bytes());
+                octets.extend(PADDING.to_be_bytes());
+                octets.extend(length.to_be_bytes());
+                octets.resize(octets.len() + padding, 0);
+            }
+        }
         Ok(Self { octets, end })
     }
 
@@ -188,6 +205,12 @@ impl Request {
     }
 }
 
+/// How many octets a padding option has to hold to make a message of `octets` without it a multiple of the block.
+pub(super) fn padding(octets: usize) -> usize {
+    let with_option = octets + usize::from(OPTION);
+    with_option.next_multiple_of(BLOCK) - with_option
+}
+
 fn is_truncated(reply: &[u8]) -> bool {
     reply.get(2).is_none_or(|flags| flags & 0x02 != 0)
 }
@@ -211,8 +234,22 @@ mod tests {
     use super::*;
 
     fn request() -> Request {
+        to(&Transport::Plain)
+    }
+
+    fn to(transport: &Transport) -> Request {
         let name = CanonicalName::from_labels([&b"_25"[..], b"_tcp", b"mx", b"test"].into_iter());
-        Request::new(&Question { name, rtype: Rtype::TLSA }).unwrap()
+        Request::new(&Question { name, rtype: Rtype::TLSA }, transport).unwrap()
+    }
+
+    #[test]
+    fn questions_over_tls_are_of_one_size() {
+        // RFC 7830 §3, RFC 8467 §4.1.
+        let padded = to(&Transport::Tls(Name::parse("dns.test").unwrap())).octets;
+        let bare = request().octets;
+        assert_eq!((bare.len(), padded.len()), (45, 128));
+        assert_eq!(padded[2..bare.len() - 2], bare[2..bare.len() - 2]);
+        assert_eq!(padded[43..49], [0, 83, 0, 12, 0, 79]);
     }
 
     #[test]

@@ -7,13 +7,15 @@
 //! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
 //!
 //! This module holds the answer types and the port, [`Resolver`]. [`stub`] implements the port: it follows aliases one
-//! name at a time, and asks one of two backends about each name. `validating` has the signatures of each reply checked;
-//! what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both plain
-//! functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on loopback.
-//! `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be asked.
+//! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply, within
+//! a `budget`; what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both
+//! plain functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on
+//! loopback. `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to
+//! be asked.
 
 mod answers;
 mod backend;
+mod budget;
 mod cache;
 mod canonical;
 mod denial;
@@ -139,6 +141,23 @@ pub struct Mx {
 /// The RDATA of a TLSA record as it came, unread: usage, selector, matching type and data, or something shorter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawTlsa(pub Vec<u8>);
+
+/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for what is too short for it.
+impl fmt::Display for RawTlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = match self.0.as_slice() {
+            [usage, selector, matching, data @ ..] if !data.is_empty() => {
+                write!(f, "{usage} {selector} {matching} ")?;
+                data
+            }
+            short => {
+                write!(f, "\\# {} ", short.len())?;
+                short
+            }
+        };
+        data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+    }
+}
 
 /// A host whose addresses are known.
 #[derive(Debug, Clone, PartialEq, Eq)]

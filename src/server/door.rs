@@ -2,10 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener as OpenPort};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixListener as OpenSocket, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -35,6 +35,15 @@ enum Listening {
     Unix(UnixListener, SocketFile),
 }
 
+/// A port or a Unix socket that listens already: somebody has opened it for us.
+#[derive(Debug)]
+pub enum Socket {
+    /// A port.
+    Tcp(OpenPort),
+    /// A Unix socket.
+    Unix(OpenSocket),
+}
+
 /// A connection that has come in by a door.
 pub(super) struct Visitor {
     pub(super) stream: Either<TcpStream, UnixStream>,
@@ -55,11 +64,26 @@ impl Door {
                 Listening::Unix(socket, file)
             }
         };
-        let service = match listener.kind {
-            Kind::Smtp => Service::Smtp,
-            Kind::Lmtp => Service::Lmtp,
+        Ok(Self { listening, service: service(listener) })
+    }
+
+    /// Takes over a listener's port or socket, which is open already.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherit(listener: &Listener, socket: Socket) -> io::Result<Self> {
+        let listening = match socket {
+            Socket::Tcp(port) => {
+                port.set_nonblocking(true)?;
+                Listening::Tcp(TcpListener::from_std(port)?, listener.allowed())
+            }
+            Socket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+                Listening::Unix(UnixListener::from_std(socket)?, SocketFile { path, ours: None })
+            }
         };
-        Ok(Self { listening, service })
+        Ok(Self { listening, service: service(listener) })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
@@ -99,6 +123,13 @@ impl Door {
             // The system has asked the file's mode already.
             (Listening::Tcp(..) | Listening::Unix(..), _) => true,
         }
+    }
+}
+
+fn service(listener: &Listener) -> Service {
+    match listener.kind {
+        Kind::Smtp => Service::Smtp,
+        Kind::Lmtp => Service::Lmtp,
     }
 }
 
@@ -150,24 +181,24 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file of a socket of ours, removed with it unless somebody else has taken its place.
+/// The file of a socket. One that we have made is removed with it, unless somebody else has taken its place.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Device and inode of the one that we have made.
+    ours: Option<(u64, u64)>,
 }
 
 impl SocketFile {
     fn at(path: &Path) -> io::Result<Self> {
         let there = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: there.dev(), inode: there.ino() })
+        Ok(Self { path: path.to_owned(), ours: Some((there.dev(), there.ino())) })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |there: fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
+        let ours = |there: fs::Metadata| self.ours == Some((there.dev(), there.ino()));
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
             // Nobody is left to be told; the next start removes a socket that nobody listens on.
             let _ = fs::remove_file(&self.path);

@@ -66,9 +66,7 @@ impl Attempt {
 
     /// An exception has set the level.
     pub(super) fn ruled(&mut self, exception: &Exception) {
-        let until = exception.until.map_or_else(String::new, |until| format!(" until {until}"));
-        let reason = exception.reason.as_deref().unwrap_or("no reason given");
-        self.outcome.rule = Some(format!("{} for {}{until}: {reason}", exception.level, exception.domains));
+        self.outcome.rule = Some(exception.to_string());
     }
 
     /// These were tried in vain.

@@ -11,7 +11,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
 
-use super::{Authentication, Protection, TlsFailure, broken};
+use super::{Authentication, Protection, Shown, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{self, Expectation, Match};
@@ -23,6 +23,7 @@ pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
     expectation: Option<Expectation>,
     findings: Mutex<Findings>,
+    shown: Option<Shown>,
 }
 
 /// What the verifier has seen so far. It is believed only when the handshake has completed.
@@ -87,8 +88,9 @@ impl Findings {
 }
 
 impl Verifier {
-    pub(super) fn new(provider: &Arc<CryptoProvider>, expectation: Option<Expectation>) -> Self {
-        Self { provider: Arc::clone(provider), expectation, findings: Mutex::default() }
+    pub(super) fn new(tls: &Tls, expectation: Option<Expectation>) -> Self {
+        let (provider, shown) = (Arc::clone(&tls.provider), tls.shown.clone());
+        Self { provider, expectation, findings: Mutex::default(), shown }
     }
 
     pub(super) fn findings(&self) -> Findings {
@@ -154,6 +156,9 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(shown) = &self.shown {
+            shown.note(std::iter::once(end_entity).chain(intermediates));
+        }
         let Some(key) = verify::spki(end_entity) else {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };

@@ -1,10 +1,20 @@
 //! From a domain to a remote that may be given mail: the core of danelaw (RFC 7672 §2.2).
 //!
-//! [`Connector::connect`] walks the exchanges in the publisher's order; [`open`] dials one address and secures it;
-//! [`ready`] is what mail may be sent on, and nothing else can make one.
+//! A [`Walk`] goes along the exchanges in the publisher's order, and [`next`] says which failures lead on; [`dialer`]
+//! connects to one of the addresses of an exchange, within the bounds of [`caps`]; [`open`] greets and secures it;
+//! [`ready`] is what mail may be sent on, and nothing else can make one. [`failed`] remembers for a moment who could not
+//! be reached.
 
+pub mod caps;
+pub mod dialer;
+pub mod failed;
+pub mod next;
 pub mod open;
+mod order;
 pub mod ready;
+mod shards;
+pub mod tcp;
+mod walk;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,7 +25,7 @@ use crate::config::Timeouts;
 use crate::dane::agility::Digests;
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
-use crate::mx::{self, Here, Route};
+use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
 use crate::name::Name;
 use crate::policy::{self, Level, TlsPolicy};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
@@ -23,26 +33,37 @@ use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
+use dialer::Dialer;
+use failed::FailedHosts;
 use open::{Dial, Greeted};
 use ready::Ready;
+use tcp::Tcp;
+
+pub use walk::Walk;
 
 /// Finds, dials and verifies remotes.
 #[derive(Debug)]
 pub struct Connector<R> {
     /// The DNS.
     pub dns: R,
+    /// TCP towards remotes.
+    pub dialer: Dialer,
     /// TLS towards remotes.
     pub tls: Tls,
     /// Which digests of TLSA records count.
     pub digests: Digests,
     /// Which addresses may be dialled.
     pub dialable: Dialable,
-    /// The port to dial.
-    pub port: u16,
+    /// Who could not be reached a moment ago.
+    pub failed: FailedHosts,
+    /// The most exchanges of one domain that are tried.
+    pub max_exchanges: usize,
     /// The most addresses of one exchange that are tried.
     pub max_addresses: usize,
     /// Names that are ours in MX records.
     pub own_names: Vec<Name>,
+    /// Addresses that are ours behind MX records.
+    pub own_addresses: OwnAddresses,
     /// Our own name.
     pub hostname: Name,
     /// The name to give in EHLO, if not the client's own.
@@ -52,7 +73,7 @@ pub struct Connector<R> {
 }
 
 /// One transaction's wish for a remote.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The recipient's domain.
     pub domain: &'a Name,
@@ -73,62 +94,72 @@ pub struct Connected {
     pub skipped: Refusals,
 }
 
+/// Where to seek a session with an exchange, and what it has to prove.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order to dial them.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What each of them is held to.
+    pub(crate) policy: TlsPolicy,
+}
+
 impl<R: Resolver> Connector<R> {
-    /// A remote for the domain, secured as the policy asks.
-    ///
-    /// # Errors
-    /// All that was tried, if nothing was left to try (RFC 7672 §2.1.2: defer, unless the DNS says it is final).
-    pub async fn connect(&self, request: &Request<'_>) -> Result<Connected, Refusals> {
-        let route = self.route(request).await?;
-        let mut refusals = Refusals::default();
-        for exchange in route.exchanges() {
-            // RFC 7672 §2.1.2: what fails at one exchange sends us to the next, never to a weaker policy.
-            match tokio::time::timeout_at(request.until, self.try_exchange(&route, exchange, request)).await {
-                Ok(Ok(ready)) => return Ok(Connected { ready, skipped: refusals }),
-                Ok(Err(tried)) => refusals.extend(tried),
-                Err(_) => {
-                    refusals.push(Refusal::host(exchange, Reason::OutOfTime));
-                    break;
-                }
-            }
-        }
-        if route.untried() > 0 {
-            refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
-        }
-        Err(refusals)
+    /// Sets out for a remote for the domain.
+    pub fn walk<'a>(&'a self, request: &Request<'a>) -> Walk<'a, R> {
+        Walk::new(self, *request)
     }
 
-    async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+    /// A remote for the domain, secured as the policy asks: the first of the [`Walk`].
+    ///
+    /// # Errors
+    /// As [`Walk::next`].
+    pub async fn connect(&self, request: &Request<'_>) -> Result<Connected, Refusals> {
+        let mut walk = self.walk(request);
+        let ready = walk.next().await?;
+        Ok(Connected { ready, skipped: walk.into_skipped() })
+    }
+
+    /// The exchanges to try, in order.
+    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
-        let here = Here { names: &self.names_here(request.hello), seed: fastrand::u64(..) };
+        let seed = fastrand::u64(..);
+        let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
-    async fn try_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Ready, Refusals> {
-        let at_host = |reason: Reason| Refusal::host(exchange, reason);
-        let host = self.host(exchange).await.map_err(at_host)?;
-        let addresses = self.dialable(&host).map_err(at_host)?;
-        let associations =
-            self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
-        let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
-        let dial = Dial { port: self.port, ehlo: self.ehlo(request.hello), timeouts: &self.timeouts };
-        let mut refusals = Refusals::default();
-        for address in addresses {
-            let peer = Peer { exchange: exchange.clone(), address };
-            match self.try_peer(&peer, &policy, &dial).await {
-                Ok(ready) => return Ok(ready),
-                Err(reason) => refusals.push(Refusal::peer(&peer, reason)),
-            }
+    /// What the DNS and the level make of one exchange. Nothing is dialled yet.
+    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, level: &Level) -> Result<Plan, Reason> {
+        let host = self.host(exchange).await?;
+        if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
+            // RFC 5321 §5.1, A-52: under whatever name.
+            return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
-        Err(refusals)
+        let addresses = self.dialable(&host)?;
+        let associations = self.associations(route, &host, level).await?;
+        let policy = policy::decide(route, &host, associations, level)?;
+        Ok(Plan { addresses, policy })
     }
 
-    async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
-        let secured = Greeted::open(peer, dial).await?.secure(policy.clone(), &self.tls, dial).await;
+    /// How to open sessions for this client, without further bounds.
+    pub(crate) fn dial<'a>(&'a self, hello: &'a Hello) -> Dial<'a> {
+        let until = Instant::now() + self.timeouts.route;
+        Dial { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None }
+    }
+
+    /// One address, held to the policy.
+    pub(crate) async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
+        self.session(tcp, peer, policy, dial).await
+    }
+
+    /// A session on a connection, as the policy asks.
+    async fn session(&self, tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
+        let secured = Greeted::greet(tcp, peer, policy, dial).await?.secure(policy.clone(), &self.tls, dial).await;
         match (secured, policy) {
             // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
-                Ok(Greeted::open(peer, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
+                let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
+                Ok(Greeted::greet(tcp, peer, policy, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
             }
             (secured, _) => secured,
         }
@@ -143,7 +174,8 @@ impl<R: Resolver> Connector<R> {
 
     /// The addresses to dial, in order.
     fn dialable(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
-        let allowed: Vec<_> = host.addresses.iter().copied().filter(|&address| self.dialable.allows(address)).collect();
+        let mut allowed = order::interleaved(&host.addresses);
+        allowed.retain(|&address| self.dialable.allows(address));
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
             (false, ..) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
             // RFC 7672 §2.1.2: what a failed lookup may have hidden is not refused for good.
@@ -164,7 +196,7 @@ impl<R: Resolver> Connector<R> {
             return Ok(Associations::None(NoDane::InsecureAddress));
         }
         for base_domain in base_domains {
-            let owner = base_domain.tlsa_owner(self.port).map_err(|_| Failure {
+            let owner = base_domain.tlsa_owner(self.dialer.port).map_err(|_| Failure {
                 name: base_domain.clone(),
                 rtype: "TLSA",
                 reason: FailureReason::NameTooLong,

@@ -19,15 +19,18 @@
 //! }
 //! ```
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::either::Either;
 
+use super::caps::DomainPermit;
+use super::dialer::Errand;
+use super::order::within;
 use super::ready::{Channel, Ready, Terms};
+use super::tcp::Tcp;
 use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
@@ -36,53 +39,69 @@ use crate::smtp::reply::{Code, Reply};
 use crate::tls::Tls;
 use crate::wire::{Wire, WireError};
 
-/// How to dial: what does not depend on the peer.
+/// How to open a session: what does not depend on the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Dial<'a> {
-    /// The port.
-    pub port: u16,
     /// The name to give in EHLO.
     pub ehlo: &'a str,
     /// How long each step may take.
     pub timeouts: &'a Timeouts,
+    /// When all of them must be over.
+    pub until: Instant,
+    /// The transaction that it is for, where they are counted.
+    pub domain: Option<&'a DomainPermit>,
+}
+
+impl Dial<'_> {
+    /// As for connecting.
+    pub(super) fn errand(&self) -> Errand<'_> {
+        Errand { domain: self.domain, until: self.until }
+    }
+
+    /// How long the next step may take, at most `limit`.
+    fn within(&self, limit: Duration) -> Duration {
+        within(limit, self.until.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// A remote that has greeted us. Nothing it said so far is believed, but for its word that it has STARTTLS.
 #[derive(Debug)]
 pub struct Greeted {
-    wire: Wire<TcpStream>,
+    wire: Wire<Tcp>,
     peer: Peer,
     extensions: Extensions,
 }
 
 impl Greeted {
-    /// Connects, waits for the greeting and says EHLO.
+    /// Waits for the greeting and says EHLO; only where the policy can do without TLS, HELO after that.
     ///
     /// # Errors
-    /// Whatever sends us to the next address, a missing STARTTLS among it.
-    pub async fn open(peer: &Peer, dial: &Dial<'_>) -> Result<Self, Reason> {
-        let address = SocketAddr::new(peer.address, dial.port);
-        let limit = dial.timeouts.connect;
-        let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-            Ok(stream) => stream.map_err(Reason::Connect)?,
-            Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
-        };
-        stream.set_nodelay(true).map_err(Reason::Connect)?;
-        let mut wire = Wire::new(stream);
-        let limit = dial.timeouts.greeting;
+    /// Whatever sends us to the next address.
+    pub async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Self, Reason> {
+        let mut wire = Wire::new(tcp);
+        let limit = dial.within(dial.timeouts.greeting);
         let greeting = wire.reply(limit).await.map_err(|error| lost(Stage::Greeting, error))?;
         if greeting.code() != Code::READY {
             // RFC 5321 §3.1: 554 or 421 here says nothing about this mail; the next host may take it.
             farewell(wire, limit);
             return Err(Reason::Greeting(greeting));
         }
+        let limit = dial.within(dial.timeouts.greeting);
         let reply = exchange(&mut wire, Stage::Ehlo, &format!("EHLO {}", dial.ehlo), limit).await?;
-        if !reply.code().is_success() {
-            // RFC 3207 with RFC 7672 §2.2: HELO would be a session without TLS, so there is no falling back to it.
-            farewell(wire, limit);
-            return Err(Reason::Ehlo(reply));
+        if reply.code().is_success() {
+            return Ok(Self { wire, peer: peer.clone(), extensions: Extensions::parse(&reply) });
         }
-        Ok(Self { wire, peer: peer.clone(), extensions: Extensions::parse(&reply) })
+        // RFC 5321 §3.2: a server that does not know EHLO may know HELO. RFC 3207 with RFC 7672 §2.2: that would be a
+        // session without TLS, so that only a permit leads there (K5).
+        if reply.code().is_permanent() && matches!(policy, TlsPolicy::May(..)) {
+            let limit = dial.within(dial.timeouts.greeting);
+            let helo = exchange(&mut wire, Stage::Ehlo, &format!("HELO {}", dial.ehlo), limit).await?;
+            if helo.code().is_success() {
+                return Ok(Self { wire, peer: peer.clone(), extensions: Extensions::default() });
+            }
+        }
+        farewell(wire, limit);
+        Err(Reason::Ehlo(reply))
     }
 
     /// Starts TLS as the policy asks. This is the door to [`Ready`]; the other one,
@@ -95,7 +114,8 @@ impl Greeted {
             farewell(self.wire, dial.timeouts.greeting);
             return Err(Reason::StartTlsMissing);
         }
-        let reply = exchange(&mut self.wire, Stage::StartTls, "STARTTLS", dial.timeouts.greeting).await?;
+        let limit = dial.within(dial.timeouts.greeting);
+        let reply = exchange(&mut self.wire, Stage::StartTls, "STARTTLS", limit).await?;
         if reply.code() != Code::READY {
             // RFC 3207 §4: 220 is the only go-ahead.
             farewell(self.wire, dial.timeouts.greeting);
@@ -104,14 +124,14 @@ impl Greeted {
         // RFC 3207 §4.2: what came in the clear must never be read as if it came under TLS.
         self.wire.fill_ready().await.map_err(|error| Reason::Lost { stage: Stage::StartTls, error })?;
         let stream = self.wire.into_stream().map_err(|_| Reason::StartTlsInjected)?;
-        let limit = dial.timeouts.handshake;
+        let limit = dial.within(dial.timeouts.handshake);
         let secured = match tokio::time::timeout(limit, tls.handshake(stream, &policy)).await {
             Ok(secured) => secured?,
             Err(_) => return Err(Reason::Timeout { stage: Stage::Handshake, limit }),
         };
         // RFC 3207 §4.2: all that EHLO said before is forgotten; only the new answer counts.
         let mut wire = Wire::new(secured.stream);
-        let greeting = dial.timeouts.greeting;
+        let greeting = dial.within(dial.timeouts.greeting);
         let reply = exchange(&mut wire, Stage::EhloUnderTls, &format!("EHLO {}", dial.ehlo), greeting).await?;
         if !reply.code().is_success() {
             return Err(Reason::EhloUnderTls(reply));

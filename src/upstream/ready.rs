@@ -12,12 +12,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::open::{Dial, farewell, lost, unsolicited};
+use super::tcp::Tcp;
 use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
@@ -85,7 +85,7 @@ pub enum Channel {
 }
 
 /// A connection to a remote, under TLS or not.
-pub(super) type Stream = Either<TlsStream<TcpStream>, TcpStream>;
+pub(super) type Stream = Either<TlsStream<Tcp>, Tcp>;
 
 /// The answer to DATA.
 #[derive(Debug)]

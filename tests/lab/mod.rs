@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::config::{Address, Config, DEFAULTS};
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::{Memory, Settings};
 use danelaw::dns::stub::Stub;
+use danelaw::dns::{MxTarget, Resolver};
 use danelaw::name::Name;
 use danelaw::server::{self, Door, Drained, Server};
 use danelaw::session::Shared;
@@ -100,8 +101,13 @@ impl Scenario {
     }
 
     /// Changes the first exchange's script.
-    pub(crate) fn mx(mut self, change: impl FnOnce(&mut Mx)) -> Self {
-        change(&mut self.hosts[0].mx);
+    pub(crate) fn mx(self, change: impl FnOnce(&mut Mx)) -> Self {
+        self.change(0, change)
+    }
+
+    /// Changes the script of the exchange with this index.
+    pub(crate) fn change(mut self, index: usize, change: impl FnOnce(&mut Mx)) -> Self {
+        change(&mut self.hosts[index].mx);
         self
     }
 
@@ -109,6 +115,11 @@ impl Scenario {
     pub(crate) fn tree(mut self, change: impl FnOnce(Tree, u16) -> Tree) -> Self {
         self.tree = change(self.tree, self.port);
         self
+    }
+
+    /// What was looked up once is not asked again.
+    pub(crate) fn remember(self) -> Self {
+        self.set("dns.cache_entries = 1000")
     }
 
     /// Sets a configuration key, in TOML.
@@ -138,6 +149,12 @@ impl Scenario {
             timeout: config.dns.timeout,
             attempts: config.dns.attempts,
             deadline: config.dns.deadline,
+            memory: Memory {
+                entries: config.dns.cache_entries,
+                octets: config.dns.cache_size.as_u64().try_into().unwrap(),
+                answers: config.dns.cache_max_ttl,
+                failures: config.dns.cache_failures,
+            },
             ..Settings::default()
         })
         .unwrap();
@@ -179,6 +196,20 @@ impl Lab {
         self.client().await.send(&["b@example.test"], MESSAGE).await
     }
 
+    /// Looks all of these domains up and stops the clock: the DNS is real, and would be found silent by a clock that
+    /// jumps. For scenarios that [`Scenario::remember`].
+    pub(crate) async fn stop_the_clock(&self, domains: &[&str]) {
+        let dns = &self.shared.connector.dns;
+        for domain in domains {
+            for record in dns.mx(&Name::parse(domain).unwrap()).await.unwrap().answer.records() {
+                let MxTarget::Host(exchange) = &record.target else { continue };
+                let _ = dns.host(exchange).await;
+                let _ = dns.tlsa(&exchange.tlsa_owner(self.shared.connector.dialer.port).unwrap()).await;
+            }
+        }
+        tokio::time::pause();
+    }
+
     /// What the first exchange saw.
     pub(crate) fn mx(&self) -> &Seen {
         &self.seen[0]
@@ -199,7 +230,7 @@ impl Lab {
 fn config(port: u16, changes: toml::Table) -> Config {
     let mut table: toml::Table = DEFAULTS.parse().unwrap();
     let lab = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ntimeout = \"400ms\"\nattempts = 1\ndeadline = \"3s\"\n\
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ncache_entries = 0\ntimeout = \"400ms\"\nattempts = 1\ndeadline = \"3s\"\n\
          [remote]\nport = {port}\nallow_reserved = [\"127.0.0.0/8\"]\n\
          [timeouts]\nroute = \"20s\"\nconnect = \"2s\"\ngreeting = \"2s\"\nhandshake = \"2s\"\ncommand = \"2s\"\ndata = \"2s\"\n\
          block = \"2s\"\nfinal = \"2s\"\nclient = \"5s\"\ngrace = \"2s\"\n"

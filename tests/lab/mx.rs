@@ -1,6 +1,6 @@
 //! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -25,6 +25,8 @@ pub(crate) enum Act {
     SayAndClose(String),
     /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
     SayAndCut(String),
+    /// Says this, then resets the connection.
+    SayAndReset(String),
     /// Closes TLS, then says this in the clear on the same connection.
     CloseAndSayInClear(String),
 }
@@ -40,6 +42,8 @@ pub(crate) struct Mx {
     pub(crate) greeting: Act,
     /// To EHLO in the clear.
     pub(crate) ehlo: Act,
+    /// To HELO in the clear.
+    pub(crate) helo: Act,
     pub(crate) starttls: Act,
     /// What is written in the clear where the TLS handshake should start; the handshake itself if `None`.
     pub(crate) instead_of_tls: Option<Act>,
@@ -64,7 +68,8 @@ pub(crate) struct Seen(Mutex<Record>);
 
 #[derive(Debug, Default)]
 struct Record {
-    connections: usize,
+    peers: Vec<IpAddr>,
+    open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
     turns: Vec<Vec<String>>,
@@ -77,7 +82,17 @@ struct Record {
 impl Seen {
     /// How often somebody connected.
     pub(crate) fn connections(&self) -> usize {
-        self.0.lock().unwrap().connections
+        self.peers().len()
+    }
+
+    /// From which addresses.
+    pub(crate) fn peers(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap().peers.clone()
+    }
+
+    /// The connections that it is not done with.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap().open
     }
 
     /// The commands that came in the clear.
@@ -98,6 +113,11 @@ impl Seen {
     /// The whole messages, as stored: dots unstuffed.
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
+    }
+
+    /// The same, and forgets them.
+    pub(crate) fn take_messages(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.lock().unwrap().messages)
     }
 
     /// The SNI of each handshake.
@@ -138,6 +158,7 @@ impl Mx {
         Self {
             greeting: say("220 mx ESMTP"),
             ehlo: say("250-mx\r\n250-SIZE 99\r\n250 STARTTLS"),
+            helo: say("250 mx"),
             starttls: say("220 2.0.0 go ahead"),
             instead_of_tls: None,
             identity,
@@ -161,8 +182,14 @@ impl Mx {
         let record = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                record.0.lock().unwrap().connections += 1;
+                let (stream, peer) = listener.accept().await.unwrap();
+                // A packet that waits for the one before it to be acknowledged keeps every test waiting.
+                stream.set_nodelay(true).unwrap();
+                {
+                    let mut record = record.0.lock().unwrap();
+                    record.peers.push(peer.ip());
+                    record.open += 1;
+                }
                 let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
                 tokio::spawn(session.run(stream));
             }
@@ -209,6 +236,8 @@ enum Over {
     Closed,
     /// Nothing.
     Cut,
+    /// RST in place of FIN.
+    Reset,
     /// close_notify, and these words in the clear.
     SaysInClear(String),
 }
@@ -216,6 +245,7 @@ enum Over {
 impl Session {
     async fn run(self, mut stream: TcpStream) {
         let _ = self.clear(&mut stream).await;
+        self.seen.0.lock().unwrap().open -= 1;
     }
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
@@ -226,6 +256,7 @@ impl Session {
             self.seen.0.lock().unwrap().clear.push(line.clone());
             match line.split(' ').next().unwrap_or_default() {
                 "EHLO" => act(stream, &self.mx.ehlo).await?,
+                "HELO" => act(stream, &self.mx.helo).await?,
                 "STARTTLS" => {
                     act(stream, &self.mx.starttls).await?;
                     if let Some(instead) = &self.mx.instead_of_tls {
@@ -240,6 +271,7 @@ impl Session {
                     match &ended {
                         Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
                         Err(Over::Cut) => {}
+                        Err(Over::Reset) => tls.get_ref().0.set_zero_linger().unwrap(),
                         Err(Over::SaysInClear(text)) => {
                             let _ = tls.shutdown().await;
                             let _ = tls.get_mut().0.write_all(text.as_bytes()).await;
@@ -328,6 +360,7 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
+        Act::SayAndReset(text) => (text.as_str(), Err(Over::Reset)),
         Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
         Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,

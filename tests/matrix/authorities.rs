@@ -10,8 +10,6 @@ use crate::row::*;
 
 const PAST: &str = "20210101000000Z";
 const FUTURE: &str = "20490101000000Z";
-/// RFC 5280 §6 leaves it to the builder which ways up it tries.
-const ONE_WAY: &str = "of several certificates of one issuer it takes the first, and never the next";
 const NOT_VERIFIED: &str = "chain-not-verified";
 const ALGORITHM: (&str, &str) = (NOT_VERIFIED, "is signed with an algorithm that is not accepted");
 
@@ -83,24 +81,56 @@ pub(crate) fn chains() -> Vec<Row> {
     rows
 }
 
-/// One authority with certificates of two roots.
+/// One authority with several certificates: the first that is valid, and that fits what is below it by name, key
+/// identifier and kind of key, is the issuer, and there is no other way up.
 fn crossed() -> Vec<Row> {
     let crossed = |what: &str, other: Spec| Row {
         extra: vec![(Spec { issuer: cn("Stranger"), ..other }, Inter, Stranger)],
         ..good(&format!("cross-signed, {what}"))
     };
     let other = || Spec::authority("Inter", "Stranger");
-    let expired = || Spec { not_after: PAST, ..other() };
+    let dated = |not_after| Spec { not_after, ..other() };
+    let old_inter = |row: Row, not_after| Row { inter: Spec { not_after, ..Spec::authority("Inter", "Root") }, ..row };
     let sent: &[Who] = &[Leaf, Extra(0), Stranger, Inter, Root];
+    // Of the same name, and of another key.
+    let namesake = |what: &str, extensions: Vec<Vec<u8>>| Row {
+        extra: vec![(Spec { extensions, ..Spec::authority("Inter", "Stranger") }, Stranger, Stranger)],
+        ..good(&format!("a namesake of the issuer, {what}")).sent(&[Leaf, Extra(0), Inter, Root])
+    };
     vec![
-        crossed("the one way", other()).sent(sent).openssl_refuses(ONE_WAY),
+        crossed("the one way", other()).sent(sent).refused(NOT_VERIFIED),
         crossed("the other way", other()).sent(sent).records(&[("2 0 0", Stranger)]),
+        crossed("the first to the anchor", other()).sent(&[Leaf, Inter, Root, Extra(0), Stranger]),
         crossed("one root", other())
             .sent(&[Leaf, Inter, Extra(0), Stranger])
             .records(&[("2 1 1", Stranger)])
-            .openssl_refuses(ONE_WAY),
-        crossed("expired, last", expired()).sent(&[Leaf, Inter, Root, Extra(0), Stranger]),
-        crossed("expired, and needed", expired()).sent(sent).records(&[("2 0 1", Stranger)]).refused(NOT_VERIFIED),
+            .refused(NOT_VERIFIED),
+        crossed("by the record that names it", other()).sent(sent).records(&[("2 0 1", Inter)]).refused(NOT_VERIFIED),
+        crossed("by the key of both", other()).sent(sent).records(&[("2 1 1", Inter)]).depth(1),
+        crossed("only in DNS", other()).sent(&[Leaf, Extra(0), Stranger]).records(&[("2 0 0", Inter)]).depth(1),
+        crossed("expired, last", dated(PAST)).sent(&[Leaf, Inter, Root, Extra(0), Stranger]),
+        crossed("expired, first", dated(PAST)).sent(sent),
+        crossed("expired, and needed", dated(PAST)).sent(sent).records(&[("2 0 1", Stranger)]).refused(NOT_VERIFIED),
+        old_inter(crossed("both expired, the first later", dated(PAST)), "20200101000000Z")
+            .sent(sent)
+            .records(&[("2 0 1", Extra(0))])
+            .depth(1),
+        old_inter(crossed("both expired, the last later", dated("20200101000000Z")), PAST)
+            .sent(sent)
+            .records(&[("2 0 1", Inter)])
+            .depth(1),
+        namesake("first", vec![authority()]).refused(NOT_VERIFIED),
+        namesake("last", vec![authority()]).sent(&[Leaf, Inter, Root, Extra(0)]),
+        namesake("first, with a key of another kind", vec![authority()]).key(Stranger, (RSA_2048, 3)),
+        Row {
+            leaf: Spec { issuer: cn("Inter"), ..with(vec![dns_names(&["mx.example.com"]), authority_key(1)]) },
+            inter: Spec { extensions: vec![authority(), subject_key(1)], ..Spec::authority("Inter", "Root") },
+            ..namesake("first, with another key identifier", vec![authority(), subject_key(2)])
+        },
+        namesake("first, and a bare key", vec![authority()])
+            .records(&[("2 1 0", Inter)])
+            .sent(&[Leaf, Extra(0)])
+            .refused(NOT_VERIFIED),
     ]
 }
 

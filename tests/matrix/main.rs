@@ -2,9 +2,8 @@
 //! judged by danelaw's TLS code, by OpenSSL's own DANE and, where it can be asked without DNS, by Postfix.
 //!
 //! A row says the verdict once. Where danelaw differs it refuses what OpenSSL accepts; the row then names the reason, the
-//! words of the error, and whether the TLS library or a decision forces it. There is one exception: where certificates
-//! of one name offer several ways up, danelaw tries them all, and OpenSSL only the first. The rows are the whole list of
-//! differences; `differences` prints it.
+//! words of the error, and whether the TLS library or a decision forces it. It never accepts what OpenSSL refuses. The rows
+//! are the whole list of differences; `differences` prints it.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

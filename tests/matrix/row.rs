@@ -79,8 +79,6 @@ pub(crate) struct Row {
     /// The versions that openssl can serve this in.
     pub(crate) served: &'static [Version],
     pub(crate) postfix: Postfix,
-    /// OpenSSL refuses what danelaw accepts, and why.
-    pub(crate) openssl_stricter: Option<&'static str>,
 }
 
 pub(crate) const BOTH: &[Version] = &[Version::Tls12, Version::Tls13];
@@ -106,7 +104,6 @@ pub(crate) fn ee(what: &str, leaf: Spec) -> Row {
         difference: None,
         served: BOTH,
         postfix: Postfix::Same,
-        openssl_stricter: None,
     }
 }
 
@@ -136,11 +133,6 @@ impl Row {
         cause: Cause,
     ) -> Self {
         Self { difference: Some(Difference { versions, label, says, cause }), ..self }
-    }
-
-    /// OpenSSL alone refuses.
-    pub(crate) fn openssl_refuses(self, why: &'static str) -> Self {
-        Self { openssl_stricter: Some(why), ..self }
     }
 
     pub(crate) fn served(self, served: &'static [Version]) -> Self {
@@ -215,7 +207,7 @@ impl Row {
         for (judge, said) in theirs.into_iter().flatten() {
             let accepts = match (judge, self.postfix) {
                 ("postfix", Postfix::AsDanelaw) => expected.is_ok(),
-                _ => self.verdict.is_ok() && self.openssl_stricter.is_none(),
+                _ => self.verdict.is_ok(),
             };
             if said.is_ok() != accepts {
                 wrong.push(format!("{version:?}: {judge} says {said:?}, danelaw {ours:?}"));
@@ -255,9 +247,6 @@ impl Row {
 
     /// A line for the list of differences.
     pub(crate) fn difference(&self) -> Option<String> {
-        if let Some(why) = self.openssl_stricter {
-            return Some(format!("{}: accepted, and OpenSSL refuses: {why}", self.what));
-        }
         let Difference { versions, label, cause, .. } = self.difference.as_ref()?;
         let cause = match cause {
             Cause::Rustls(why) => format!("rustls: {why}"),

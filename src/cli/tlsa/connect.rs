@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use tokio::time::Instant;
+
 use super::BadInput;
 use super::judge::{Judgement, Records, Verdict};
 use crate::cli::{Settings, run};
@@ -15,7 +17,8 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
 use crate::upstream::open::{Dial, Greeted};
-use crate::upstream::ready::Channel;
+use crate::upstream::ready::{Channel, Ready};
+use crate::upstream::tcp::{Source, Tcp};
 
 /// A host and a port.
 #[derive(Debug, Clone)]
@@ -120,7 +123,9 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
         Some(name) => name.clone(),
         None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
     };
-    let dial = Dial { port: target.port, ehlo: hostname.as_str(), timeouts: &config.timeouts };
+    let source = Source { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 };
+    let until = Instant::now() + config.timeouts.route;
+    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None };
     let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
@@ -129,9 +134,15 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     for address in addresses {
         let exchange = target.name().unwrap_or(policy.server_name()).clone();
         let peer = Peer { exchange, address };
-        let outcome = shake(&peer, policy, &tls, &dial).await;
+        let server = SocketAddr::new(address, target.port);
+        let outcome = async {
+            let tcp = Tcp::connect(server, source, config.timeouts.connect).await?;
+            let greeted = Greeted::greet(tcp, &peer, policy, &dial).await?;
+            proven(greeted.secure(policy.clone(), &tls, &dial).await?).await
+        };
+        let outcome = outcome.await;
         let unreachable = matches!(outcome, Err(Reason::Connect(_) | Reason::Timeout { stage: Stage::Connect, .. }));
-        asked = Asked { server: Some(SocketAddr::new(address, target.port)), outcome };
+        asked = Asked { server: Some(server), outcome };
         if !unreachable {
             break;
         }
@@ -139,8 +150,8 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     Ok(asked)
 }
 
-async fn shake(peer: &Peer, policy: &TlsPolicy, tls: &Tls, dial: &Dial<'_>) -> Result<Protection, Reason> {
-    let ready = Greeted::open(peer, dial).await?.secure(policy.clone(), tls, dial).await?;
+/// What the session has proven; it ends here.
+async fn proven(ready: Ready) -> Result<Protection, Reason> {
     let proven = match &ready.terms().channel {
         Channel::Secured(protection) => Ok(protection.clone()),
         Channel::Cleartext(_) => Err(Reason::StartTlsMissing),

@@ -1,0 +1,187 @@
+//! What is measured: each scenario as a load and the questions about it.
+
+use crate::lab::{Census, Kind};
+use crate::run::Options;
+use crate::world::Manner;
+
+/// A scenario by its name in the issue tracker and in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub(crate) enum Scenario {
+    /// 4 kB messages to one domain over 50 sessions.
+    S1,
+    /// 4 kB messages to 200 domains, a new upstream connection for each.
+    S2,
+    /// 2,000 domains, each once, nothing of them in any memory.
+    S2c,
+    /// 20 MB messages, 4 at once.
+    S3,
+    /// One session, 10 messages a second: what a relay adds to the time of a message.
+    S4,
+    /// A remote 20 ms away, 200 sessions.
+    S5,
+    /// Sessions stuck on a remote that took the message and never answers.
+    S6,
+    /// Sessions stuck on a remote that does not read the message.
+    S6d,
+    /// The cost of a message by sessions at once, and by domains seen.
+    S7,
+    /// Ten silent or tarpitting domains take all the traffic they can; mail to a healthy one.
+    S8,
+    /// 5,000 connections at once.
+    S9,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::S1,
+        Self::S2,
+        Self::S2c,
+        Self::S3,
+        Self::S4,
+        Self::S5,
+        Self::S6,
+        Self::S6d,
+        Self::S7,
+        Self::S8,
+        Self::S9,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::S1 => "S1",
+            Self::S2 => "S2",
+            Self::S2c => "S2c",
+            Self::S3 => "S3",
+            Self::S4 => "S4",
+            Self::S5 => "S5",
+            Self::S6 => "S6",
+            Self::S6d => "S6d",
+            Self::S7 => "S7",
+            Self::S8 => "S8",
+            Self::S9 => "S9",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::S1 => "4 kB messages, one domain, 50 sessions",
+            Self::S2 => "4 kB messages, 200 domains, a new connection to the remote for each, 50 sessions",
+            Self::S2c => "4 kB messages, 2,000 domains once each, cold DNS, 50 sessions",
+            Self::S3 => "20 MB messages, 4 at once",
+            Self::S4 => "one session, 10 messages of 4 kB a second",
+            Self::S5 => "a remote that answers after 20 ms, 200 sessions, 20 domains",
+            Self::S6 => "sessions stuck behind a message of 4 kB that is never answered, 5 to a domain",
+            Self::S6d => "sessions stuck in a message of 1 MB that is not read, 5 to a domain",
+            Self::S7 => "the cost of a 4 kB message",
+            Self::S8 => {
+                "a healthy domain at 10 messages a second while ten silent or tarpitting ones take 500 sessions"
+            }
+            Self::S9 => "5,000 connections at once, each with one message, 50 domains",
+        }
+    }
+
+    /// Who takes part.
+    pub(crate) fn takes(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::S4, Kind::Direct) => true,
+            (_, Kind::Direct) => false,
+            (Self::S7, kind) => !kind.has_queue(),
+            // Where no connection is used twice there is nothing to reuse.
+            (Self::S2 | Self::S2c | Self::S6 | Self::S6d | Self::S8 | Self::S9, Kind::PostfixReuse) => false,
+            // It takes whatever it gets, and sends it when it can.
+            (Self::S8 | Self::S9, Kind::Postfix) => false,
+            _ => true,
+        }
+    }
+
+    /// The domains that it needs.
+    pub(crate) fn census(self, options: &Options) -> Census {
+        let stuck = options.stuck().into_iter().max().unwrap_or_default().div_ceil(5).max(20) as u64;
+        match self {
+            Self::S1 | Self::S3 | Self::S4 => vec![(Manner::Healthy, 1)],
+            Self::S2 => vec![(Manner::Healthy, 200)],
+            Self::S2c => vec![(Manner::Healthy, 2000)],
+            Self::S5 | Self::S9 => vec![(Manner::Healthy, 50)],
+            Self::S6 => vec![(Manner::Healthy, 20), (Manner::Unanswering, stuck)],
+            Self::S6d => vec![(Manner::Healthy, 20), (Manner::Deaf, stuck)],
+            Self::S7 => vec![(Manner::Healthy, options.seen().into_iter().max().unwrap_or(1).max(50))],
+            Self::S8 => vec![(Manner::Healthy, 1), (Manner::Silent, 5), (Manner::Tarpit, 5)],
+        }
+    }
+}
+
+/// Mail to healthy domains.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) sessions: usize,
+    pub(crate) size: usize,
+    pub(crate) domains: u64,
+    pub(crate) messages: Option<u64>,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) once: bool,
+    /// The remote closes after so many messages.
+    pub(crate) mail_max: Option<u32>,
+    /// Milliseconds that the remote takes for an answer.
+    pub(crate) delay: u64,
+    /// Messages beforehand, in which nothing is measured.
+    pub(crate) warm: u64,
+    /// Domains that those go to; as many as are measured without it.
+    pub(crate) warm_domains: Option<u64>,
+}
+
+impl Load {
+    fn new(options: &Options) -> Self {
+        Self {
+            sessions: 50,
+            size: 4096,
+            domains: 1,
+            messages: options.messages,
+            seconds: options.messages.is_none().then(|| options.seconds()),
+            rate: None,
+            once: false,
+            mail_max: None,
+            delay: 0,
+            warm: 500,
+            warm_domains: None,
+        }
+    }
+
+    /// The loads of a scenario that consists of nothing else, each with the name of its point.
+    pub(crate) fn of(scenario: Scenario, options: &Options) -> Vec<(String, Self)> {
+        let load = Self::new(options);
+        let one = |load: Self| vec![(String::new(), load)];
+        match scenario {
+            Scenario::S1 => one(load),
+            Scenario::S2 => one(Self { domains: 200, mail_max: Some(1), warm: 400, ..load }),
+            Scenario::S2c => {
+                let messages = Some(options.messages.unwrap_or(2000).min(2000));
+                one(Self { domains: 2000, messages, seconds: None, warm: 0, ..load })
+            }
+            Scenario::S3 => one(Self { size: 20_000_000, sessions: 4, warm: 4, ..load }),
+            Scenario::S4 => {
+                let seconds = options.messages.is_none().then(|| options.seconds() * 4.0);
+                one(Self { sessions: 1, rate: Some(10.0), warm: 20, seconds, ..load })
+            }
+            Scenario::S5 => one(Self { sessions: 200, delay: 20, domains: 20, ..load }),
+            Scenario::S7 => {
+                let by_sessions = [1, 10, 100, 1000].map(|sessions| {
+                    let warm = sessions as u64 * 2 + 200;
+                    (format!("{sessions} sessions"), Self { sessions, domains: 50, warm, ..load.clone() })
+                });
+                let by_domains = options.seen().into_iter().map(|seen| {
+                    let warm = Self { warm: seen + 200, warm_domains: Some(seen), ..load.clone() };
+                    (format!("{seen} domains seen"), Self { sessions: 20, ..warm })
+                });
+                by_sessions.into_iter().chain(by_domains).collect()
+            }
+            Scenario::S9 => {
+                let storm = if options.quick { 500 } else { 5000 };
+                let load = Self { once: true, domains: 50, messages: Some(storm), seconds: None, ..load };
+                one(Self { sessions: storm as usize, warm: 50, ..load })
+            }
+            Scenario::S6 | Scenario::S6d | Scenario::S8 => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What came out, for people and for programs: medians over the rounds, and ratios to the pass-through of the same run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::run::Row;
+use crate::scenario::Scenario;
+
+/// A column: the value's name, its heading, and whether its ratio to the pass-through's is told.
+type Column = (&'static str, &'static str, bool);
+
+const THROUGHPUT: &[Column] = &[
+    ("per_s", "msgs/s", true),
+    ("cpu_s_per_1000", "CPU s/1,000", true),
+    ("p50_ms", "p50 ms", false),
+    ("p99_ms", "p99 ms", false),
+    ("memory_MB", "MB", false),
+];
+const BULK: &[Column] = &[
+    ("MB_per_s", "MB/s", true),
+    ("cpu_s_per_GB", "CPU s/GB", true),
+    ("p50_ms", "p50 ms", false),
+    ("memory_MB", "MB", false),
+];
+const LATENCY: &[Column] = &[
+    ("p50_ms", "client p50 ms", false),
+    ("p99_ms", "client p99 ms", false),
+    ("added_p50_ms", "added p50 ms", false),
+    ("added_p99_ms", "added p99 ms", false),
+    ("cpu_s_per_1000", "CPU s/1,000", false),
+];
+const STUCK: &[Column] = &[
+    ("stuck", "stuck", false),
+    ("session_user_kB", "own kB", false),
+    ("session_kernel_kB", "kernel kB", false),
+    ("session_kB", "kB/session", true),
+    ("all_MB", "MB in all", false),
+];
+const PRESSURE: &[Column] = &[
+    ("alone_p50_ms", "alone: p50 ms", false),
+    ("alone_p99_ms", "p99 ms", false),
+    ("p50_ms", "beside them: p50 ms", false),
+    ("p99_ms", "p99 ms", false),
+    ("delivered", "delivered", false),
+];
+const STORM: &[Column] = &[
+    ("greeted", "greeted", false),
+    ("turned_away", "421", false),
+    ("not_greeted", "lost", false),
+    ("greeting_p50_ms", "greeting p50 ms", false),
+    ("greeting_max_ms", "max ms", false),
+    ("delivered", "delivered", false),
+    ("per_s", "msgs/s", true),
+];
+
+fn columns(scenario: Scenario) -> &'static [Column] {
+    match scenario {
+        Scenario::S1 | Scenario::S2 | Scenario::S2c | Scenario::S5 | Scenario::S7 => THROUGHPUT,
+        Scenario::S3 => BULK,
+        Scenario::S4 => LATENCY,
+        Scenario::S6 | Scenario::S6d => STUCK,
+        Scenario::S8 => PRESSURE,
+        Scenario::S9 => STORM,
+    }
+}
+
+/// The medians of one relay at one point of one scenario.
+struct Median<'a> {
+    scenario: &'a str,
+    point: &'a str,
+    relay: &'a str,
+    rounds: usize,
+    values: BTreeMap<&'a str, f64>,
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    match numbers.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => numbers[middle],
+        _ => f64::midpoint(numbers[middle - 1], numbers[middle]),
+    }
+}
+
+/// In the order of their first appearance.
+fn medians(rows: &[Row]) -> Vec<Median<'_>> {
+    let mut medians: Vec<Median<'_>> = Vec::new();
+    for row in rows {
+        let same = |other: &&Row| (other.scenario, &other.point, other.relay) == (row.scenario, &row.point, row.relay);
+        let all: Vec<&Row> = rows.iter().filter(same).collect();
+        if all.first().is_some_and(|first| first.round == row.round) {
+            let value = |name: &String| median(all.iter().filter_map(|row| row.values.get(name).copied()).collect());
+            let values = row.values.keys().map(|name| (name.as_str(), value(name))).collect();
+            let (scenario, point, relay) = (row.scenario, row.point.as_str(), row.relay);
+            medians.push(Median { scenario, point, relay, rounds: all.len(), values });
+        }
+    }
+    let direct: Option<BTreeMap<&str, f64>> =
+        medians.iter().find(|median| median.relay == "direct").map(|direct| direct.values.clone());
+    for median in medians.iter_mut().filter(|median| median.scenario == "S4") {
+        let Some(direct) = &direct else { continue };
+        // A relay with a queue answers before it delivers: what counts is when the message arrives.
+        for (name, from) in [("added_p50_ms", "arrival_p50_ms"), ("added_p99_ms", "arrival_p99_ms")] {
+            let added = median.values.get(from).unwrap_or(&0.0) - direct.get(from).unwrap_or(&0.0);
+            median.values.insert(name, added);
+        }
+    }
+    medians
+}
+
+/// The pass-through at the same point, or at the only one there is.
+fn ceiling<'a>(medians: &'a [Median<'a>], of: &Median<'_>) -> Option<&'a Median<'a>> {
+    medians.iter().find(|other| other.relay == "null" && (other.scenario, other.point) == (of.scenario, of.point))
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1000.0 => {
+            let digits = format!("{value:.0}");
+            let split = digits.len() - 3;
+            format!("{},{}", &digits[..split], &digits[split..])
+        }
+        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.995 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn cell(median: &Median<'_>, (name, _, with_ratio): &Column, ceiling: Option<&Median<'_>>) -> String {
+    let Some(value) = median.values.get(name) else { return String::new() };
+    let base = ceiling.and_then(|ceiling| ceiling.values.get(name)).filter(|base| **base > 0.0);
+    match base {
+        Some(base) if *with_ratio && median.relay != "null" => format!("{} (x {:.2})", number(*value), value / base),
+        _ => number(*value),
+    }
+}
+
+/// Markdown: a table for each scenario.
+pub(crate) fn text(rows: &[Row]) -> String {
+    let medians = medians(rows);
+    let rounds = medians.iter().map(|median| median.rounds).max().unwrap_or_default();
+    let mut text = format!(
+        "Medians of {rounds} round(s), {}, {} cores, load {} at the end. In brackets: ratio to \"null\", the bare pass-through.\n",
+        OffsetDateTime::now_utc().date(),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        load_average(),
+    );
+    for scenario in Scenario::ALL {
+        let ours: Vec<&Median<'_>> = medians.iter().filter(|median| median.scenario == scenario.name()).collect();
+        if ours.is_empty() {
+            continue;
+        }
+        let columns = columns(scenario);
+        let headings: Vec<&str> = columns.iter().map(|(_, heading, _)| *heading).collect();
+        let _ = write!(
+            text,
+            "\n**{}**: {}\n\n| relay | {} |\n|---|{}\n",
+            scenario.name(),
+            scenario.title(),
+            headings.join(" | "),
+            "--:|".repeat(columns.len())
+        );
+        for median in &ours {
+            let cells: Vec<String> =
+                columns.iter().map(|column| cell(median, column, ceiling(&medians, median))).collect();
+            let point = if median.point.is_empty() { String::new() } else { format!(", {}", median.point) };
+            let _ = writeln!(text, "| {}{point} | {} |", median.relay, cells.join(" | "));
+        }
+        for row in rows.iter().filter(|row| row.scenario == scenario.name()) {
+            text += &trouble(row);
+        }
+        if scenario == Scenario::S7 {
+            text += &chart(&ours);
+        }
+    }
+    text
+}
+
+/// Whatever was not delivered once and whole.
+fn trouble(row: &Row) -> String {
+    let count = |name: &str| row.values.get(name).copied().unwrap_or_default();
+    let kinds = ["lost", "twice", "damaged", "refused", "unanswered"];
+    let found: Vec<String> =
+        kinds.iter().filter(|kind| count(kind) > 0.0).map(|kind| format!("{kind} {}", count(kind))).collect();
+    match found.is_empty() {
+        true => String::new(),
+        false => {
+            format!("\n{} {}, round {}: {} of {}.\n", row.relay, row.point, row.round, found.join(", "), count("begun"))
+        }
+    }
+}
+
+/// CPU time for a message as bars, the longest one 50 wide.
+fn chart(medians: &[&Median<'_>]) -> String {
+    let cost = |median: &Median<'_>| median.values.get("cpu_s_per_1000").copied().unwrap_or_default();
+    let most = medians.iter().map(|median| cost(median)).fold(f64::MIN_POSITIVE, f64::max);
+    let mut text = "\n```text\nCPU of the relay, microseconds a message\n".to_owned();
+    for median in medians {
+        let bar = "#".repeat((cost(median) / most * 50.0).round() as usize);
+        let _ = writeln!(text, "{:8} {:>20} {bar} {:.0}", median.relay, median.point, cost(median) * 1000.0);
+    }
+    text + "```\n"
+}
+
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Every round and the medians.
+pub(crate) fn json(rows: &[Row]) -> String {
+    let medians: Vec<_> = medians(rows)
+        .iter()
+        .map(|median| {
+            json!({
+                "scenario": median.scenario,
+                "point": median.point,
+                "relay": median.relay,
+                "rounds": median.rounds,
+                "values": median.values,
+            })
+        })
+        .collect();
+    let all = json!({
+        "date": OffsetDateTime::now_utc().date().to_string(),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "load": load_average(),
+        "medians": medians,
+        "rounds": rows,
+    });
+    format!("{all:#}")
+}

@@ -1,0 +1,78 @@
+//! Whom the mail is for: domains with one MX host each, on loopback addresses that follow from the domain's name.
+//!
+//! `h17.bench.test` has the MX host `mx.h17.bench.test` at 127.2.0.18. The letter says how the host behaves, and the
+//! sink, which answers on all of 127.0.0.0/8, goes by the address that was dialled.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The zone that holds all domains.
+pub(crate) const ZONE: &str = "bench.test.";
+
+/// How a remote behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As it should.
+    Healthy,
+    /// Accepts connections and never says anything.
+    Silent,
+    /// Answers each reply after seconds.
+    Tarpit,
+    /// Takes the whole message and never answers.
+    Unanswering,
+    /// Says 354 and reads no more.
+    Deaf,
+}
+
+impl Manner {
+    const ALL: [(Self, char, u8); 5] = [
+        (Self::Healthy, 'h', 2),
+        (Self::Silent, 's', 3),
+        (Self::Tarpit, 't', 4),
+        (Self::Unanswering, 'u', 5),
+        (Self::Deaf, 'd', 6),
+    ];
+
+    pub(crate) fn from_letter(letter: char) -> Option<Self> {
+        Self::ALL.iter().find(|(_, own, _)| *own == letter).map(|(manner, ..)| *manner)
+    }
+
+    /// The manner of the host at this address.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        let IpAddr::V4(address) = address.to_canonical() else { return Self::Healthy };
+        let second = address.octets()[1];
+        Self::ALL.iter().find(|(.., own)| *own == second).map_or(Self::Healthy, |(manner, ..)| *manner)
+    }
+
+    pub(crate) fn letter(self) -> char {
+        self.row().1
+    }
+
+    fn row(self) -> (Self, char, u8) {
+        Self::ALL[Self::ALL.iter().position(|(manner, ..)| *manner == self).unwrap_or(0)]
+    }
+}
+
+/// A recipient's domain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Domain {
+    pub(crate) manner: Manner,
+    pub(crate) number: u64,
+}
+
+impl Domain {
+    pub(crate) fn name(self) -> String {
+        format!("{}{}.bench.test", self.manner.letter(), self.number)
+    }
+
+    pub(crate) fn address(self) -> Ipv4Addr {
+        let part = |number: u64| u8::try_from(number).expect("at most 62,500 domains");
+        Ipv4Addr::new(127, self.manner.row().2, part(self.number / 250), part(1 + self.number % 250))
+    }
+
+    /// The domain of this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let label = name.strip_suffix(".bench.test")?;
+        let manner = Manner::from_letter(label.chars().next()?)?;
+        Some(Self { manner, number: label.get(1..)?.parse().ok()? })
+    }
+}

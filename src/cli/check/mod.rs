@@ -1,0 +1,242 @@
+//! `danelaw check`: what would become of mail to a domain, shown step by step, without sending any.
+
+mod advice;
+mod progress;
+mod report;
+mod summary;
+mod tree;
+mod verdict;
+mod walk;
+mod witness;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anstream::AutoStream;
+use clap::Args;
+use futures_util::stream::{self, StreamExt};
+use time::OffsetDateTime;
+
+use self::progress::Progress;
+use self::report::{FIELDS, Report, Terms};
+use self::summary::Summary;
+use self::verdict::{STATUS, Status};
+use self::walk::{Dialling, Road, Sessions};
+use super::run::{self, Failed};
+use crate::config::Config;
+use crate::dns::selftest::State;
+use crate::dns::server::Mode;
+use crate::name::{Name, NameError};
+use crate::rules::Rules;
+use crate::server;
+use crate::smtp::command::Hello;
+
+/// What to check, and how.
+#[derive(Debug, Args)]
+#[command(after_help = STATUS, after_long_help = format!("{STATUS}\n\n{FIELDS}"))]
+pub(super) struct Arguments {
+    /// Domains, or addresses whose domain is meant; "-" reads them from standard input, one a line.
+    #[arg(value_name = "DOMAIN", required_unless_present = "file")]
+    domains: Vec<String>,
+    /// Read domains from this file, one a line, "#" before comments.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Ask the DNS alone and connect to nobody. The verdict is then the policy that a session would have to meet.
+    #[arg(long)]
+    no_connect: bool,
+    /// Write one JSON object a domain; the summary goes to standard error.
+    #[arg(long)]
+    json: bool,
+    /// How many domains to check at a time.
+    #[arg(long, value_name = "N", default_value = "8")]
+    parallel: NonZeroUsize,
+    /// Show the whole tree of each domain of a list, and not one line.
+    #[arg(long, conflicts_with = "json")]
+    tree: bool,
+}
+
+/// How reports are written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Tree,
+    Line,
+    Json,
+}
+
+impl Arguments {
+    fn reads_standard_input(&self) -> bool {
+        self.domains.iter().any(|domain| domain == "-")
+    }
+
+    fn form(&self) -> Form {
+        match (self.json, self.file.is_some() || self.reads_standard_input()) {
+            (true, _) => Form::Json,
+            (false, true) if !self.tree => Form::Line,
+            (false, _) => Form::Tree,
+        }
+    }
+
+    /// The domains, each once, in the order they came. Lines of a list that name none are said and left out: lists come
+    /// out of logs, and logs have all sorts of things.
+    fn domains(&self) -> Result<Vec<Name>, String> {
+        let mut all = Vec::new();
+        for text in self.domains.iter().filter(|text| *text != "-") {
+            all.push(domain(text).map_err(|error| format!("{text:?} is no domain: {error}"))?);
+        }
+        if self.reads_standard_input() {
+            all.extend(list("standard input", io::stdin().lock())?);
+        }
+        if let Some(path) = &self.file {
+            let name = path.display().to_string();
+            let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
+            all.extend(list(&name, BufReader::new(file))?);
+        }
+        let mut seen = HashSet::new();
+        all.retain(|name| seen.insert(name.clone()));
+        if all.is_empty() { Err("there is no domain to check".to_owned()) } else { Ok(all) }
+    }
+}
+
+fn list(source: &str, lines: impl BufRead) -> Result<Vec<Name>, String> {
+    let mut domains = Vec::new();
+    for (number, line) in lines.lines().enumerate() {
+        let line = line.map_err(|error| format!("{source}: {error}"))?;
+        let text = line.split('#').next().unwrap_or_default().trim();
+        match domain(text) {
+            _ if text.is_empty() => {}
+            Ok(name) => domains.push(name),
+            Err(error) => {
+                eprintln!("danelaw: {source}, line {}: {text:?} is no domain and left out: {error}", number + 1);
+            }
+        }
+    }
+    Ok(domains)
+}
+
+/// A domain, or that of an address.
+fn domain(text: &str) -> Result<Name, NameError> {
+    Name::parse(text.rsplit_once('@').map_or(text, |(_, domain)| domain))
+}
+
+/// Checks and reports.
+pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
+    let domains = match arguments.domains() {
+        Ok(domains) => domains,
+        Err(why) => super::Arguments::usage_error(&why),
+    };
+    let checked = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::system)
+        .and_then(|runtime| runtime.block_on(check(config, domains, arguments)));
+    match checked {
+        Ok(worst) => ExitCode::from(worst as u8),
+        Err(Failed { code, why }) => {
+            eprintln!("danelaw: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Checks every domain, and says what is worst.
+async fn check(config: Config, domains: Vec<Name>, arguments: &Arguments) -> Result<Status, Failed> {
+    let rules = config.rules(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
+    let progress = Arc::new(Progress::new(domains.len()));
+    let road = road(config, arguments, &progress)?;
+    if road.config.dns.mode == Mode::TrustAd {
+        // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
+        road.dns.self_test().await;
+    }
+    let reports = stream::iter(&domains).map(|domain| async { judge(&road, &rules, domain).await });
+    let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
+    let (summary, worst) = tokio::select! {
+        printed = print => printed.map_err(|error| Failed::system(format!("standard output: {error}")))?,
+        never = progress.show() => match never {},
+    };
+    if summary.domains() > 1 {
+        let written = match arguments.form() {
+            Form::Json => summary.write(&mut io::stderr()),
+            Form::Tree | Form::Line => summary.write(&mut io::stdout()),
+        };
+        written.map_err(Failed::system)?;
+    }
+    if worst == Status::LookupFailed {
+        blame(&road).await;
+    }
+    Ok(worst)
+}
+
+fn road(config: Config, arguments: &Arguments, progress: &Arc<Progress>) -> Result<Road, Failed> {
+    let hostname = run::hostname(&config)?;
+    let hello: Hello = hostname.as_str().parse().map_err(|error| Failed::config(format!("hostname: {error}")))?;
+    Ok(Road {
+        hello,
+        dns: run::resolver(&config)?,
+        tls: server::tls(&config).map_err(Failed::system)?,
+        dialling: if arguments.no_connect { Dialling::DnsOnly } else { Dialling::Connect },
+        progress: Arc::clone(progress),
+        sessions: Sessions::default(),
+        hostname,
+        config,
+    })
+}
+
+/// One domain at its level, and, where a rule sets that, at the default level too.
+async fn judge(road: &Road, rules: &Rules, domain: &Name) -> Report {
+    let now = OffsetDateTime::now_utc();
+    let terms = Terms { digests: &road.config.tls.digests, rules, now };
+    let (level, exception) = rules.level(domain, now.date());
+    let walk = road.walk(domain, level).await;
+    let report = match exception {
+        None => Report::of(&walk, None, &terms),
+        Some(exception) => {
+            let default = road.walk(domain, &rules.default).await;
+            Report::of(&walk, Some((exception, &default)), &terms)
+        }
+    };
+    road.progress.done();
+    report
+}
+
+/// Prints reports as they come.
+async fn print(
+    reports: impl stream::Stream<Item = Report>,
+    form: Form,
+    progress: &Progress,
+) -> io::Result<(Summary, Status)> {
+    let (mut summary, mut worst) = (Summary::default(), Status::Delivered);
+    let mut reports = std::pin::pin!(reports);
+    while let Some(report) = reports.next().await {
+        summary.add(&report);
+        worst = worst.max(report.outcome.1);
+        progress.clear();
+        // Colours, if somebody sees them and NO_COLOR is not set.
+        let mut out = AutoStream::auto(io::stdout().lock());
+        match form {
+            Form::Tree => tree::write(&report, &mut out)?,
+            Form::Line => tree::write_line(&report, &mut out)?,
+            Form::Json => {
+                serde_json::to_writer(&mut out, &report)?;
+                writeln!(out)?;
+            }
+        }
+        out.flush()?;
+    }
+    progress.clear();
+    Ok((summary, worst))
+}
+
+/// Where a lookup failed, the resolver may be at fault: says so if it is.
+async fn blame(road: &Road) {
+    road.dns.self_test().await;
+    for server in &road.dns.health().borrow().servers {
+        if let State::Ailing(why) = &server.state {
+            eprintln!("danelaw: a lookup failed, and the name server {} fails the self-test: {why}", server.server);
+        }
+    }
+}

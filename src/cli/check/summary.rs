@@ -1,0 +1,119 @@
+//! The forecast: what would become of mail to many domains, and why.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::report::Report;
+use super::verdict::Verdict;
+
+/// The most domains that are named for one reason.
+const MAX_NAMED: usize = 5;
+
+/// Counts, of all that was checked.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    verdicts: BTreeMap<Verdict, usize>,
+    refusals: BTreeMap<&'static str, Vec<String>>,
+    no_dane: BTreeMap<String, usize>,
+    advice: BTreeMap<&'static str, Vec<String>>,
+    rules: usize,
+    unneeded: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, report: &Report) {
+        *self.verdicts.entry(report.outcome.0).or_default() += 1;
+        if let Some(no) = &report.refusal {
+            self.refusals.entry(no.reason).or_default().push(report.domain.clone());
+        }
+        if let Some(why) = &report.no_dane {
+            *self.no_dane.entry(why.clone()).or_default() += 1;
+        }
+        for advice in &report.advice {
+            let named = self.advice.entry(advice.kind).or_default();
+            if named.last() != Some(&report.domain) {
+                named.push(report.domain.clone());
+            }
+        }
+        if let Some(rule) = &report.rule {
+            self.rules += 1;
+            if rule.need == super::verdict::Need::NotNeeded {
+                self.unneeded.push(report.domain.clone());
+            }
+        }
+    }
+
+    pub(super) fn domains(&self) -> usize {
+        self.verdicts.values().sum()
+    }
+
+    fn count(&self, which: impl Fn(Verdict) -> bool) -> usize {
+        self.verdicts.iter().filter(|(verdict, _)| which(**verdict)).map(|(_, count)| count).sum()
+    }
+
+    /// The counts, the most important first.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let all = self.domains();
+        writeln!(out, "{all} domains:")?;
+        for (verdict, count) in &self.verdicts {
+            writeln!(out, "{count:8} {}", said(*verdict))?;
+        }
+        let unverified = self.count(|verdict| verdict.is_delivery() && !verdict.is_verified());
+        if unverified > 0 {
+            writeln!(out, "not verified, because:")?;
+            for (why, count) in &self.no_dane {
+                writeln!(out, "{count:8} {why}")?;
+            }
+        }
+        section(out, "refused, because:", &self.refusals)?;
+        section(out, "to mend:", &self.advice)?;
+        if self.rules > 0 {
+            writeln!(
+                out,
+                "{} under rules, {} of which are no longer needed{}",
+                self.rules,
+                self.unneeded.len(),
+                named(&self.unneeded)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn section(out: &mut dyn Write, title: &str, counts: &BTreeMap<&'static str, Vec<String>>) -> io::Result<()> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{title}")?;
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|(_, domains)| std::cmp::Reverse(domains.len()));
+    for (label, domains) in counts {
+        writeln!(out, "{:8} {label}{}", domains.len(), named(domains))?;
+    }
+    Ok(())
+}
+
+fn named(domains: &[String]) -> String {
+    let shown: Vec<_> = domains.iter().take(MAX_NAMED).map(String::as_str).collect();
+    match domains.len() {
+        0 => String::new(),
+        more if more > MAX_NAMED => format!(": {}, and {} more", shown.join(", "), more - MAX_NAMED),
+        _ => format!(": {}", shown.join(", ")),
+    }
+}
+
+fn said(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Verified => "verified by DANE, or by the records of a rule",
+        Verdict::HostVerified => "host verified by DANE, over an insecure MX record",
+        Verdict::Encrypted => "encrypted, and not verified",
+        Verdict::Cleartext => "in cleartext, by a rule",
+        Verdict::Deferred => "deferred: refused for now",
+        Verdict::Rejected => "rejected: refused for good",
+        Verdict::Dane => "would have to be verified by DANE; nobody was asked",
+        Verdict::HalfDane => "would have to be verified by DANE under the host's name; nobody was asked",
+        Verdict::Fingerprint => "would have to match the records of a rule; nobody was asked",
+        Verdict::Encrypt => "would have to be encrypted; nobody was asked",
+        Verdict::May => "may go in cleartext by a rule; nobody was asked",
+    }
+}

@@ -1,0 +1,236 @@
+//! A report as a tree, for people.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::report::{Certificate, Exchange, Found, No, Record, Report, Rule, Talk, Tlsa};
+use super::verdict::Need;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+const PLAIN: Style = Style::new();
+const STRONG: Style = Style::new().bold();
+
+/// One line and what hangs below it.
+struct Node {
+    text: String,
+    below: Vec<Node>,
+}
+
+impl Node {
+    fn new(text: String) -> Self {
+        Self { text, below: Vec::new() }
+    }
+
+    fn over(text: String, below: Vec<Self>) -> Self {
+        Self { text, below }
+    }
+
+    fn write(&self, out: &mut dyn Write, indent: &str) -> io::Result<()> {
+        let last = self.below.len();
+        for (index, node) in self.below.iter().enumerate() {
+            let (branch, below) = if index + 1 == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            writeln!(out, "{indent}{branch}{}", node.text)?;
+            node.write(out, &format!("{indent}{below}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text in a style. A-110: what a stranger wrote says nothing to the terminal.
+fn styled(style: Style, text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!("{style}{text}{style:#}")
+}
+
+fn plain(text: &str) -> Node {
+    Node::new(styled(PLAIN, text))
+}
+
+/// The tree, its verdict last, where the eye is when it has been printed.
+pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut below = vec![lookup("MX", &report.mx)];
+    below.extend(report.passed_over.iter().map(|text| Node::new(styled(DOUBT, &format!("passed over: {text}")))));
+    below.extend(report.exchanges.iter().map(exchange));
+    below.extend(report.rule.as_ref().map(rule));
+    below.extend(report.advice.iter().map(|advice| {
+        let host = advice.host.as_ref().map_or(String::new(), |host| format!("{host}: "));
+        Node::new(styled(DOUBT, &format!("! {host}{}", advice.text)))
+    }));
+    below.push(verdict(report));
+    writeln!(out, "{} (level {})", styled(STRONG, &report.domain), report.level)?;
+    Node::over(String::new(), below).write(out, "")
+}
+
+/// One line, for lists.
+pub(super) fn write_line(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let (verdict, _) = report.outcome;
+    let style = if !verdict.is_delivery() {
+        BAD
+    } else if verdict.is_verified() {
+        GOOD
+    } else {
+        DOUBT
+    };
+    let why = match (&report.refusal, &report.exchange) {
+        (Some(no), _) => format!("{}: {}", no.reason, no.text),
+        (None, Some(exchange)) => match &report.no_dane {
+            Some(why) => format!("{exchange} ({why})"),
+            None => exchange.clone(),
+        },
+        (None, None) => String::new(),
+    };
+    let advice = match report.advice.len() {
+        0 => String::new(),
+        more => styled(DOUBT, &format!(" [{more} to mend]")),
+    };
+    writeln!(out, "{} {} {}{advice}", report.domain, styled(style, report.verdict), styled(PLAIN, &why))
+}
+
+fn verdict(report: &Report) -> Node {
+    let (verdict, _) = report.outcome;
+    let host = match (&report.exchange, &report.address) {
+        (Some(exchange), Some(address)) => format!("{exchange}[{address}]"),
+        (Some(exchange), None) => exchange.clone(),
+        (None, _) => String::new(),
+    };
+    let why = report.no_dane.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    match (&report.refusal, verdict.is_verified()) {
+        (Some(no), _) => Node::over(
+            styled(BAD, &format!("{}: mail would be refused with {} ({})", report.verdict, no.code, no.reason)),
+            vec![plain(&no.text), plain(&format!("to do: {}", no.remedy))],
+        ),
+        (None, _) if !report.connected => Node::new(styled(
+            DOUBT,
+            &format!("{}: {host} was not asked; a session would have to meet this policy{why}", report.verdict),
+        )),
+        (None, true) => Node::new(styled(GOOD, &format!("{}: mail would go to {host}", report.verdict))),
+        (None, false) => Node::new(styled(DOUBT, &format!("{}: mail would go to {host}{why}", report.verdict))),
+    }
+}
+
+fn colour(security: &str) -> Style {
+    match security {
+        "secure" => GOOD,
+        "insecure" => DOUBT,
+        _ => BAD,
+    }
+}
+
+fn lookup(what: &str, found: &Found) -> Node {
+    let mut text = format!("{what} {}: {}", found.name, styled(colour(&found.security), &found.security));
+    match found.kind {
+        "nodata" => text.push_str(", no such records"),
+        "nxdomain" => text.push_str(", no such name"),
+        _ => {}
+    }
+    if let Some(reason) = &found.reason {
+        let _ = write!(text, " ({})", styled(PLAIN, reason));
+    }
+    Node::over(text, hops(found))
+}
+
+fn hops(found: &Found) -> Vec<Node> {
+    let hop = |hop: &super::report::Hop| {
+        let security = styled(colour(&hop.security), &hop.security);
+        Node::new(format!("{} is an alias of {}: {security}", hop.owner, hop.target))
+    };
+    found.aliases.iter().map(hop).collect()
+}
+
+fn exchange(exchange: &Exchange) -> Node {
+    let preference = exchange.preference.map_or("itself".to_owned(), |preference| preference.to_string());
+    let mut below = vec![addresses(exchange)];
+    below.extend(exchange.tlsa.iter().map(tlsa));
+    below.extend(exchange.refusal.as_ref().map(no));
+    below.extend(exchange.policy.map(|policy| {
+        let why = exchange.no_dane.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+        plain(&format!("policy {policy}{why}"))
+    }));
+    below.extend(exchange.sessions.iter().map(talk));
+    Node::over(format!("{preference} {}", styled(STRONG, &exchange.name)), below)
+}
+
+fn addresses(exchange: &Exchange) -> Node {
+    let found = &exchange.lookup;
+    let what = match exchange.addresses.is_empty() {
+        true => found.reason.clone().unwrap_or_default(),
+        false => exchange.addresses.join(", "),
+    };
+    Node::over(
+        format!("address {}: {}", styled(PLAIN, &what), styled(colour(&found.security), &found.security)),
+        hops(found),
+    )
+}
+
+fn tlsa(question: &Tlsa) -> Node {
+    let mut node = lookup("TLSA", &question.lookup);
+    node.below.extend(question.records.iter().map(record));
+    node
+}
+
+fn record(record: &Record) -> Node {
+    let why = record.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    let style = match record.standing {
+        "binding" => GOOD,
+        "set-aside" => PLAIN,
+        _ => DOUBT,
+    };
+    Node::new(format!("{}: {}", styled(PLAIN, &record.record), styled(style, &format!("{}{why}", record.standing))))
+}
+
+fn talk(talk: &Talk) -> Node {
+    let style = match talk.protection {
+        "Verified" | "Host verified" => GOOD,
+        "none" => BAD,
+        _ => DOUBT,
+    };
+    let mut text = format!("{}: {}", talk.address, styled(style, talk.protection));
+    if let (Some(version), Some(cipher), Some(group)) = (talk.tls_version, &talk.cipher, &talk.key_exchange) {
+        let _ = write!(text, ", {version} {cipher} {group}");
+    }
+    let mut below: Vec<_> = talk.certificates.iter().enumerate().map(certificate).collect();
+    if let (Some(record), Some(depth)) = (&talk.tlsa, talk.tlsa_depth) {
+        below.push(Node::new(styled(GOOD, &format!("certificate {depth} matches {record}"))));
+    }
+    below.extend(talk.refusal.as_ref().map(no));
+    Node::over(text, below)
+}
+
+fn certificate((depth, certificate): (usize, &Certificate)) -> Node {
+    let Certificate { subject, issuer, names, not_after, days_left, .. } = certificate;
+    let names = if names.is_empty() { String::new() } else { format!(", for {}", names.join(" ")) };
+    let end = match days_left {
+        ..0 => format!("ended {not_after}"),
+        days => format!("ends {not_after}, in {days} days"),
+    };
+    plain(&format!("certificate {depth}: \"{subject}\"{names}, by \"{issuer}\", {end}"))
+}
+
+fn no(no: &No) -> Node {
+    Node::new(styled(BAD, &format!("{}: {}", no.reason, no.text)))
+}
+
+fn rule(rule: &Rule) -> Node {
+    let reason = rule.reason.as_deref().unwrap_or("no reason given");
+    let end = match (&rule.until, rule.days_left) {
+        (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
+        _ => String::new(),
+    };
+    let by_default = match &rule.default_refusal {
+        Some(no) => format!("{} ({})", rule.default_verdict, no.reason),
+        None => rule.default_verdict.to_owned(),
+    };
+    let (style, need) = match rule.need {
+        Need::Needed => (PLAIN, "the rule is needed"),
+        Need::NotNeeded => (DOUBT, "the rule is no longer needed"),
+        Need::Stricter => (PLAIN, "the rule asks for more than the default"),
+        Need::Refuses => (BAD, "the rule is why mail would be refused"),
+        Need::NoHelp => (BAD, "the rule does not help"),
+    };
+    let need = styled(style, &format!("{need}; at level {} the verdict would be {by_default}", rule.default_level));
+    Node::over(styled(PLAIN, &format!("rule for {}: {reason}{end}", rule.domain)), vec![Node::new(need)])
+}

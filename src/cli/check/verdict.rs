@@ -1,0 +1,250 @@
+//! What a walk amounts to: the words for it, and the exit status.
+
+use serde::Serialize;
+
+use super::walk::{Fate, Walk};
+use crate::dane::tlsa::NoDane;
+use crate::policy::{Level, TlsPolicy};
+use crate::refusal::Reason;
+use crate::tls::Authentication;
+use crate::upstream::ready::Channel;
+
+/// What would become of mail to a domain now. The words are those of the log's `protection` and `verdict`; where nobody
+/// was asked, those of its `policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// Delivered to a host that was verified by DANE or by the records of a rule.
+    Verified,
+    /// Delivered to a host that was verified; that it serves the domain rests on an insecure MX record.
+    HostVerified,
+    /// Delivered under TLS, to whoever holds the address.
+    Encrypted,
+    /// Delivered in the open, as a rule allows.
+    Cleartext,
+    /// Refused for now: the client tries again.
+    Deferred,
+    /// Refused for good.
+    Rejected,
+    /// Nobody was asked: a session would have to be verified by DANE.
+    Dane,
+    /// The same under the host's name alone.
+    HalfDane,
+    /// The same by the records of a rule.
+    Fingerprint,
+    /// Nobody was asked: TLS would have to be there.
+    Encrypt,
+    /// Nobody was asked: anything would do.
+    May,
+}
+
+/// What the exit status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Status {
+    /// Mail would be delivered.
+    Delivered = 0,
+    /// The domain takes no mail.
+    Rejected = 5,
+    /// No host could be reached.
+    Unreachable = 4,
+    /// A lookup failed.
+    LookupFailed = 3,
+    /// A host was reached, and did not prove what it must.
+    Refused = 1,
+}
+
+/// The same for `--help` and the manual.
+pub(super) const STATUS: &str = "\
+Exit status:
+  0   mail to every domain would be delivered as its level asks; with
+      --no-connect: nothing in the DNS is against it
+  1   refused for now: a host was reached and did not prove what it must
+      (STARTTLS, certificate), or has no DANE where the level demands it
+  3   deferred: a lookup failed
+  4   deferred: no host could be reached, or none was in order
+  5   rejected: the domain does not exist or takes no mail
+  2   the command line is wrong
+  71  the system refuses something
+  78  the configuration is wrong
+  Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
+
+impl Verdict {
+    pub(super) fn of(walk: &Walk) -> Self {
+        match walk.fate() {
+            Fate::Taken(_, Some((_, channel))) => match channel {
+                Channel::Cleartext(_) => Self::Cleartext,
+                Channel::Secured(protection) => match protection.authentication() {
+                    Authentication::Verified(_) => Self::Verified,
+                    Authentication::HostVerified(_) => Self::HostVerified,
+                    Authentication::Unverified(_) => Self::Encrypted,
+                },
+            },
+            Fate::Taken(visit, None) => match visit.plan.as_ref().map(|plan| &plan.policy) {
+                Ok(TlsPolicy::Dane(_)) => Self::Dane,
+                Ok(TlsPolicy::HalfDane(_)) => Self::HalfDane,
+                Ok(TlsPolicy::Fingerprint(_)) => Self::Fingerprint,
+                Ok(TlsPolicy::Encrypt(..)) => Self::Encrypt,
+                Ok(TlsPolicy::May(..)) => Self::May,
+                // A visit without a plan takes nothing.
+                Err(_) => Self::Deferred,
+            },
+            Fate::Refused => match walk.main_obstacle() {
+                Some((_, reason)) if reason.view().code.is_permanent() => Self::Rejected,
+                Some(_) | None => Self::Deferred,
+            },
+        }
+    }
+
+    /// Whether mail would go out, as far as was looked.
+    pub(super) fn is_delivery(self) -> bool {
+        !matches!(self, Self::Deferred | Self::Rejected)
+    }
+
+    /// How much is proven, or would have to be.
+    fn strength(self) -> u8 {
+        match self {
+            Self::Rejected | Self::Deferred => 0,
+            Self::Cleartext | Self::May => 1,
+            Self::Encrypted | Self::Encrypt => 2,
+            Self::HostVerified | Self::HalfDane => 3,
+            Self::Verified | Self::Dane | Self::Fingerprint => 4,
+        }
+    }
+
+    pub(super) fn is_as_strong_as(self, other: Self) -> bool {
+        self.strength() >= other.strength()
+    }
+
+    pub(super) fn is_verified(self) -> bool {
+        self.strength() >= 3
+    }
+
+    /// The word in JSON and in lists.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::HostVerified => "host-verified",
+            Self::Encrypted => "encrypted",
+            Self::Cleartext => "cleartext",
+            Self::Deferred => "deferred",
+            Self::Rejected => "rejected",
+            Self::Dane => "dane",
+            Self::HalfDane => "half-dane",
+            Self::Fingerprint => "fingerprint",
+            Self::Encrypt => "encrypt",
+            Self::May => "may",
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn of(walk: &Walk) -> Self {
+        match walk.fate() {
+            Fate::Taken(..) => Self::Delivered,
+            Fate::Refused => walk.main_obstacle().map_or(Self::Unreachable, |(_, reason)| Self::of_reason(reason)),
+        }
+    }
+
+    fn of_reason(reason: &Reason) -> Self {
+        let view = reason.view();
+        match (reason, view.enhanced.subject()) {
+            _ if view.code.is_permanent() => Self::Rejected,
+            (Reason::Dns(_), _) => Self::LookupFailed,
+            // RFC 3463 §3.8: X.7, security and policy.
+            (_, 7) => Self::Refused,
+            _ => Self::Unreachable,
+        }
+    }
+}
+
+/// Why a session is not verified, if it is not.
+pub(super) fn no_dane(walk: &Walk) -> Option<&NoDane> {
+    match walk.fate() {
+        Fate::Taken(_, Some((_, Channel::Secured(protection)))) => match protection.authentication() {
+            Authentication::Unverified(why) => Some(why),
+            Authentication::Verified(_) | Authentication::HostVerified(_) => None,
+        },
+        Fate::Taken(visit, None) => match visit.plan.as_ref().map(|plan| &plan.policy) {
+            Ok(TlsPolicy::Encrypt(_, why)) => Some(why),
+            Ok(_) | Err(_) => None,
+        },
+        Fate::Taken(_, Some((_, Channel::Cleartext(_)))) | Fate::Refused => None,
+    }
+}
+
+/// Whether a rule is still of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Need {
+    /// Without it the mail would be refused.
+    Needed,
+    /// Without it the mail would go out just as well.
+    NotNeeded,
+    /// It asks for more than the default: it is there to refuse what the default would let pass.
+    Stricter,
+    /// The mail is refused because of it.
+    Refuses,
+    /// The mail is refused with it and without it.
+    NoHelp,
+}
+
+impl Need {
+    /// Of a rule, by what becomes of mail with it and by default.
+    pub(super) fn of(rule: &Level, default: &Level, with: Verdict, without: Verdict) -> Self {
+        match (with.is_delivery(), without.is_delivery()) {
+            (false, false) => Self::NoHelp,
+            (false, true) => Self::Refuses,
+            (true, false) => Self::Needed,
+            (true, true) if demand(rule) > demand(default) => Self::Stricter,
+            (true, true) if without.is_as_strong_as(with) => Self::NotNeeded,
+            (true, true) => Self::Needed,
+        }
+    }
+}
+
+/// Levels from weak to strong, in the order of [`RuleLevel`](crate::config::RuleLevel).
+fn demand(level: &Level) -> u8 {
+    match level {
+        Level::May(_) => 0,
+        Level::Encrypt => 1,
+        Level::Dane(_) => 2,
+        Level::DaneOnly => 3,
+        Level::Fingerprint(_) => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Date;
+
+    use super::*;
+    use crate::policy::{InsecureMx, Permit};
+
+    #[test]
+    fn whether_a_rule_is_still_of_use() {
+        let may = Level::May(Permit { reason: "x".into(), until: Date::MAX });
+        let dane = Level::Dane(InsecureMx::Dane);
+        let pins = Level::Fingerprint(Vec::new());
+        for (rule, with, without, need) in [
+            (&may, Verdict::Cleartext, Verdict::Deferred, Need::Needed),
+            (&may, Verdict::Encrypted, Verdict::Encrypted, Need::NotNeeded),
+            (&may, Verdict::Encrypted, Verdict::Verified, Need::NotNeeded),
+            (&Level::Encrypt, Verdict::Encrypted, Verdict::Verified, Need::NotNeeded),
+            (&Level::Encrypt, Verdict::Encrypted, Verdict::Deferred, Need::Needed),
+            (&Level::Encrypt, Verdict::Deferred, Verdict::Deferred, Need::NoHelp),
+            (&Level::DaneOnly, Verdict::Verified, Verdict::Verified, Need::Stricter),
+            (&Level::DaneOnly, Verdict::Deferred, Verdict::Encrypted, Need::Refuses),
+            (&pins, Verdict::Verified, Verdict::Encrypted, Need::Stricter),
+            (&pins, Verdict::Verified, Verdict::Deferred, Need::Needed),
+            (&may, Verdict::May, Verdict::Dane, Need::NotNeeded),
+        ] {
+            assert_eq!(Need::of(rule, &dane, with, without), need, "{rule} {with:?} {without:?}");
+        }
+    }
+
+    #[test]
+    fn the_worst_status_counts() {
+        let mut all = [Status::Rejected, Status::Refused, Status::Delivered, Status::LookupFailed, Status::Unreachable];
+        all.sort();
+        assert_eq!(all.map(|status| status as u8), [0, 5, 4, 3, 1]);
+    }
+}

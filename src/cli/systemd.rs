@@ -1,0 +1,124 @@
+//! What systemd hands us and hears from us: sockets that it opened (sd_listen_fds(3)) and states (sd_notify(3)).
+//!
+//! Where danelaw runs without systemd, nothing is handed over and nobody listens, and all of this does nothing.
+
+use std::io;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use socket2::SockRef;
+use tokio::sync::watch;
+
+use super::run::Failed;
+use crate::config::Address;
+use crate::dns::selftest::Health;
+use crate::server::Socket;
+
+/// What systemd grants us beyond `timeouts.grace` before it kills what is left.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// Sockets that systemd opened for us (`danelaw.socket`), until a listener of the configuration takes them.
+#[derive(Debug)]
+pub(super) struct Sockets(Vec<(Address, Socket)>);
+
+impl Sockets {
+    /// What was handed over. It is taken out of the environment too, so call this before there is a second thread.
+    pub(super) fn inherited() -> Result<Self, Failed> {
+        let mut handed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for number in 0..handed.len() {
+            let useless = |why| Failed::config(format!("socket {} that systemd has opened: {why}", number + 1));
+            sockets.push(take(&mut handed, number).map_err(useless)?);
+        }
+        Ok(Self(sockets))
+    }
+
+    /// The socket that is open at this address already.
+    pub(super) fn take(&mut self, address: &Address) -> Option<Socket> {
+        let number = self.0.iter().position(|(open, _)| open == address)?;
+        Some(self.0.swap_remove(number).1)
+    }
+
+    /// A socket that nobody accepts from would leave clients hanging.
+    pub(super) fn none_left(&self) -> Result<(), Failed> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((address, _)) => Err(Failed::config(format!(
+                "listener: systemd has opened {address}, which no [[listener]] names; add one, or take the address out \
+                 of danelaw.socket"
+            ))),
+        }
+    }
+}
+
+/// One of the sockets, with the name that a listener has for it.
+fn take(handed: &mut ListenFd, number: usize) -> io::Result<(Address, Socket)> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "it is missing");
+    // What is no port is refused without being taken.
+    let (socket, listens) = match handed.take_tcp_listener(number) {
+        Ok(port) => {
+            let port = port.ok_or_else(missing)?;
+            let listens = SockRef::from(&port).is_listener()?;
+            ((Address::Tcp(port.local_addr()?), Socket::Tcp(port)), listens)
+        }
+        Err(_) => {
+            let socket = handed.take_unix_listener(number)?.ok_or_else(missing)?;
+            let listens = SockRef::from(&socket).is_listener()?;
+            let address = socket.local_addr()?;
+            let path = address.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?;
+            ((Address::Unix(path.to_owned()), Socket::Unix(socket)), listens)
+        }
+    };
+    match listens {
+        true => Ok(socket),
+        false => Err(io::Error::other("it is a connection; set Accept=no in the socket unit")),
+    }
+}
+
+/// Says that all ports are open.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Says that no new sessions are taken, and how long the open ones may need.
+pub(super) fn stopping(grace: Duration) {
+    let needed = u32::try_from((grace + LEAVE).as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(needed)]);
+}
+
+/// Keeps the status line of `systemctl status` true.
+pub(super) async fn show(listening: String, mut health: watch::Receiver<Health>) {
+    loop {
+        let status = match health.borrow_and_update().is_bad() {
+            true => "no resolver passes the self-test: all mail is deferred".to_owned(),
+            false => format!("listening on {listening}"),
+        };
+        tell(&[NotifyState::Status(&status)]);
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says that we are alive, twice in the time after which systemd would take us for dead (`WatchdogSec=`).
+///
+/// Each sign of life has gone through the timer and through a worker of the runtime that serves the mail: if they hang,
+/// it is not given.
+pub(super) async fn keep_alive() {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tick.tick().await;
+        // Another task, so that it is a free worker that answers, not the one that turns the clock.
+        if tokio::spawn(async { tell(&[NotifyState::Watchdog]) }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told how danelaw is");
+    }
+}

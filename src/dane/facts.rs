@@ -1,0 +1,64 @@
+//! What a certificate says, for people: whose it is, for which names, until when. Nothing is decided by it; under DANE-EE
+//! none of it counts (RFC 7671 §5.1).
+
+use super::certificate::Certificate;
+use super::names;
+
+/// What stands in a certificate. Its texts are the peer's, cut and without anything that is not printable ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Whose it is: the last common name.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// The DNS names it is for (RFC 7672 §3.2.3).
+    pub names: Vec<String>,
+    /// The first moment at which it is valid, in seconds since 1970 (RFC 5280 §4.1.2.5).
+    pub not_before: i64,
+    /// The last one.
+    pub not_after: i64,
+    /// How its signature is made.
+    pub signature: Digesting,
+}
+
+/// What a certificate's signature is worth by the digest under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digesting {
+    /// SHA-1 or MD5: whoever must build a path over it does not take it (RFC 9155, RFC 9325 §4.1).
+    Weak,
+    /// Anything else.
+    Sound,
+}
+
+/// Reads a certificate; `None` if it is malformed.
+pub fn read(certificate: &[u8]) -> Option<Facts> {
+    let certificate = Certificate::read(certificate).ok()?;
+    Some(Facts {
+        subject: certificate.subject.to_string(),
+        issuer: certificate.issuer.to_string(),
+        names: names::presented(&certificate).into_iter().map(names::shown).collect(),
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        signature: if certificate.weakly_signed() { Digesting::Weak } else { Digesting::Sound },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_certificate_says() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["mx.example".into(), "*.example".into()]).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "odd \u{1b}[2J name");
+        parameters.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let facts = read(certificate.der()).unwrap();
+        // a stranger's text says nothing to the terminal.
+        assert_eq!((facts.subject.as_str(), &facts.issuer), ("odd ?[2J name", &facts.subject));
+        assert_eq!(facts.names, ["mx.example", "*.example"]);
+        assert_eq!((facts.not_after, facts.signature), (1_927_843_200, Digesting::Sound));
+        assert_eq!(read(b"no certificate"), None);
+    }
+}

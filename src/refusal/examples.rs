@@ -1,0 +1,158 @@
+//! One refusal of each kind, as it may come about: so that the reference shows texts as they are.
+
+use std::io;
+use std::time::Duration;
+
+use super::table::ROWS;
+use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, View};
+use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
+use crate::dane::tlsa::{NoDane, Tlsa};
+use crate::dns::{Failure, FailureReason};
+use crate::mx::NoRoute;
+use crate::name::{Name, NameError};
+use crate::policy::DaneRequired;
+use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
+use crate::tls::TlsFailure;
+
+/// A row of the table, and a refusal that falls under it.
+#[derive(Debug)]
+pub struct Example {
+    /// The row.
+    pub view: View,
+    /// The refusal.
+    pub refusal: Refusal,
+}
+
+/// One for each row, in the order of the table.
+///
+/// # Errors
+/// Never: the names are names.
+pub fn examples() -> Result<Vec<Example>, NameError> {
+    let mut refusals = refusals()?;
+    let of = |view: &View| {
+        let found = refusals.iter().position(|refusal| refusal.reason.view() == *view)?;
+        Some(Example { view: *view, refusal: refusals.swap_remove(found) })
+    };
+    Ok(ROWS.iter().filter_map(of).collect())
+}
+
+fn refusals() -> Result<Vec<Refusal>, NameError> {
+    let domain = Name::parse("example.com")?;
+    let exchange = Name::parse("mx.example.com")?;
+    let peer = Peer { exchange: exchange.clone(), address: [192, 0, 2, 1].into() };
+    let mut all = Vec::new();
+    all.extend(of_the_domain(&domain, &exchange).map(Refusal::domain));
+    all.extend(of_the_host(&exchange).map(|reason| Refusal::host(&exchange, reason)));
+    all.extend(of_the_session().map(|reason| Refusal::peer(&peer, reason)));
+    all.extend(of_the_handshake(&domain).map(|failure| Refusal::peer(&peer, failure)));
+    Ok(all)
+}
+
+fn failed(name: &Name, rtype: &'static str, reason: FailureReason) -> Reason {
+    Failure { name: name.clone(), rtype, reason }.into()
+}
+
+fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason> {
+    [
+        failed(domain, "MX", FailureReason::Bogus("no valid signature leads to a trust anchor".into())),
+        NoRoute::NoDomain(domain.clone()).into(),
+        NoRoute::NullMx(domain.clone()).into(),
+        NoRoute::NoHost(domain.clone()).into(),
+        NoRoute::Loop(domain.clone(), exchange.clone()).into(),
+        Cap::Domain(50).into(),
+        Reason::NotTried(3),
+    ]
+    .into_iter()
+}
+
+fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
+    [
+        failed(exchange, "A", FailureReason::Timeout),
+        failed(exchange, "TLSA", FailureReason::Refused("SERVFAIL".into())),
+        Reason::NoAddress,
+        Reason::ReservedAddress([10, 0, 0, 1].into()),
+        DaneRequired(NoDane::NoTlsa).into(),
+        Reason::OutOfTime,
+    ]
+    .into_iter()
+}
+
+fn of_the_session() -> impl Iterator<Item = Reason> {
+    let limit = Duration::from_secs(60);
+    let no = |text| Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
+    let later = || Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), "too busy");
+    let connecting = Reason::Timeout { stage: Stage::Connect, limit: Duration::from_secs(30) };
+    [
+        Reason::Bind { from: [192, 0, 2, 9].into(), error: io::ErrorKind::AddrNotAvailable.into() },
+        Reason::JustFailed { why: connecting.to_string(), ago: Duration::from_secs(20) },
+        Reason::Connect(io::ErrorKind::ConnectionRefused.into()),
+        connecting,
+        Reason::Greeting(no("you are on a block list")),
+        Reason::Ehlo(Reply::plain(Code::NOT_IMPLEMENTED, "command not implemented")),
+        Reason::StartTlsMissing,
+        Reason::StartTlsRefused(no("TLS not available")),
+        Reason::StartTlsInjected,
+        Reason::Timeout { stage: Stage::Handshake, limit: Duration::from_secs(30) },
+        Reason::EhloUnderTls(no("invalid name")),
+        Reason::Timeout { stage: Stage::Greeting, limit },
+        Reason::Lost { stage: Stage::Rcpt, error: io::ErrorKind::ConnectionReset.into() },
+        Reason::Timeout { stage: Stage::EndOfMessage, limit: Duration::from_secs(570) },
+        Reason::Protocol { stage: Stage::Greeting, error: ReplyError::LineTooLong },
+        Reason::Unsolicited(Stage::StartTls),
+        Reason::Closing(later()),
+        Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
+        Lacking::EightBitMime.into(),
+        Lacking::SmtpUtf8.into(),
+        Lacking::Size(10_000_000).into(),
+    ]
+    .into_iter()
+}
+
+fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
+    let hex = |pair: &str| pair.repeat(32);
+    let records: Vec<Tlsa> = format!("3 1 1 {}", hex("8C")).parse().into_iter().collect();
+    let stale = NoRecord { certificate: hex("1F"), key: Some(hex("A7")), records };
+    let name = Mismatch::Name { found: vec!["www.example.com".into()], wanted: vec![domain.clone()] };
+    [
+        Mismatch::NoCertificate.into(),
+        Mismatch::ChainTooLarge { certificates: 40, octets: 90_000 }.into(),
+        Mismatch::NoRecord(stale).into(),
+        Mismatch::KeySize(Holder::Server, 1024).into(),
+        Mismatch::Expired(Holder::Server).into(),
+        Mismatch::NotYetValid(Holder::Authority("Example CA".into())).into(),
+        Mismatch::Path(Holder::Server, Defect::NoIssuer).into(),
+        name.into(),
+        TlsFailure::WrongKey,
+        TlsFailure::UnsupportedKey,
+        TlsFailure::NoSharedParameters("the server sent the alert HandshakeFailure".into()),
+        TlsFailure::Injected,
+        TlsFailure::Alert("UnrecognisedName".into()),
+        TlsFailure::Closed("unexpected end of file".into()),
+        TlsFailure::Broken("received corrupt message".into()),
+    ]
+    .into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_cause_a_remedy_and_an_example() {
+        let examples = examples().unwrap();
+        assert_eq!(examples.len(), ROWS.len(), "{:?}", examples.iter().map(|e| e.view.label).collect::<Vec<_>>());
+        for Example { view, refusal } in &examples {
+            assert!(view.cause.len() > 20 && view.cause.ends_with('.'), "{}", view.label);
+            // A reply line has room for host, reason and remedy (RFC 5321 §4.5.3.1.5).
+            assert!((10..=120).contains(&view.remedy.len()) && !view.remedy.ends_with('.'), "{}", view.label);
+            assert!(refusal.to_string().is_ascii(), "{refusal}");
+            if let Reason::Tls(failure) = &refusal.reason {
+                assert_eq!(failure.label(), view.label);
+            }
+        }
+        let mut labels: Vec<_> = ROWS.iter().map(|row| row.label).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), ROWS.len(), "a label is there twice");
+    }
+}

@@ -1,0 +1,178 @@
+//! How many connections there may be: to one address, for one domain, and in all.
+//!
+//! A connection holds its [`Permits`] from before it is dialled until its socket is closed, the farewell included.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::shards::Shards;
+use crate::name::Name;
+use crate::refusal::Cap;
+
+/// How long a transaction waits for a permit before it is told that there is none.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most connections at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// To one address.
+    pub per_host: usize,
+    /// For mail to one domain.
+    pub per_domain: usize,
+    /// In all.
+    pub in_all: usize,
+}
+
+/// Counts connections.
+#[derive(Debug)]
+pub struct Caps {
+    most: Most,
+    hosts: Counter<IpAddr>,
+    domains: Counter<Name>,
+    all: Arc<Semaphore>,
+}
+
+/// The right to one connection.
+#[derive(Debug)]
+pub struct Permits {
+    _host: Permit<IpAddr>,
+    _all: OwnedSemaphorePermit,
+    _domain: Option<DomainPermit>,
+}
+
+/// The right of one transaction to have connections, one of them in use at a time.
+pub type DomainPermit = Arc<Permit<Name>>;
+
+impl Caps {
+    /// Nothing is connected yet.
+    pub fn new(most: Most) -> Self {
+        Self {
+            most,
+            hosts: Counter::new(most.per_host),
+            domains: Counter::new(most.per_domain),
+            all: semaphore(most.in_all),
+        }
+    }
+
+    /// Lets a transaction in, as soon as there is room for the domain.
+    pub(super) async fn domain(&self, domain: &Name) -> Result<DomainPermit, Cap> {
+        let until = Instant::now() + PATIENCE;
+        self.domains.permit(domain, until).await.map(Arc::new).ok_or(Cap::Domain(self.most.per_domain))
+    }
+
+    /// Lets a connection in, as soon as there is room for the host and in all.
+    pub(super) async fn connection(
+        &self,
+        address: IpAddr,
+        domain: Option<&DomainPermit>,
+        until: Instant,
+    ) -> Result<Permits, Cap> {
+        let until = until.min(Instant::now() + PATIENCE);
+        let host = self.hosts.permit(&address, until).await.ok_or(Cap::Host(self.most.per_host))?;
+        let all = permit(&self.all, until).await.ok_or(Cap::All(self.most.in_all))?;
+        Ok(Permits { _host: host, _all: all, _domain: domain.map(Arc::clone) })
+    }
+}
+
+/// Counts by key. A key that nobody holds or waits for takes no room.
+#[derive(Debug)]
+struct Counter<K> {
+    most: usize,
+    counted: Arc<Shards<K, Arc<Semaphore>>>,
+}
+
+/// One of a key's permits.
+#[derive(Debug)]
+pub struct Permit<K: Eq + Hash> {
+    // Given back before the place is looked at.
+    _permit: OwnedSemaphorePermit,
+    _place: Place<K>,
+}
+
+/// A holder or waiter of a key.
+#[derive(Debug)]
+struct Place<K: Eq + Hash> {
+    key: K,
+    semaphore: Arc<Semaphore>,
+    counted: Arc<Shards<K, Arc<Semaphore>>>,
+}
+
+impl<K: Eq + Hash + Clone> Counter<K> {
+    fn new(most: usize) -> Self {
+        Self { most, counted: Arc::new(Shards::new()) }
+    }
+
+    async fn permit(&self, key: &K, until: Instant) -> Option<Permit<K>> {
+        let semaphore = Arc::clone(self.counted.of(key).entry(key.clone()).or_insert_with(|| semaphore(self.most)));
+        let place = Place { key: key.clone(), semaphore, counted: Arc::clone(&self.counted) };
+        let permit = permit(&place.semaphore, until).await?;
+        Some(Permit { _permit: permit, _place: place })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut counted = self.counted.of(&self.key);
+        // The map's and ours: whoever wants one more must take the lock first.
+        if Arc::strong_count(&self.semaphore) == 2 {
+            counted.remove(&self.key);
+        }
+    }
+}
+
+fn semaphore(most: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+}
+
+async fn permit(semaphore: &Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
+    // Never closed, so that only time can be in the way.
+    tokio::time::timeout_at(until, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_so_many_and_nothing_left_behind() {
+        //
+        let caps = Caps::new(Most { per_host: 2, per_domain: 3, in_all: 3 });
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let domain = caps.domain(&name("example")).await.unwrap();
+        let far = Instant::now() + Duration::from_secs(1000);
+        let first = caps.connection(one, Some(&domain), far).await.unwrap();
+        let second = caps.connection(one, Some(&domain), far).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(caps.connection(one, Some(&domain), far).await.unwrap_err(), Cap::Host(2));
+        assert_eq!(began.elapsed(), PATIENCE);
+        // Not longer than there is time.
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert_eq!(caps.connection(one, Some(&domain), soon).await.unwrap_err(), Cap::Host(2));
+        // Another address is another matter, until there are too many in all.
+        let third = caps.connection(other, Some(&domain), far).await.unwrap();
+        assert_eq!(caps.connection(other, Some(&domain), far).await.unwrap_err(), Cap::All(3));
+        // Whoever waits gets what is given back.
+        let waiting = caps.connection(one, Some(&domain), far);
+        let (waited, ()) = tokio::join!(waiting, async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(first);
+        });
+        drop((waited.unwrap(), second, third));
+        // One permit for the transaction, whatever it has open.
+        let domains = [caps.domain(&name("example")).await.unwrap(), caps.domain(&name("example")).await.unwrap()];
+        assert_eq!(caps.domain(&name("example")).await.unwrap_err(), Cap::Domain(3));
+        assert!(caps.domain(&name("example.org")).await.is_ok());
+        drop((domains, domain));
+        assert!(caps.hosts.counted.each().all(|shard| shard.is_empty()));
+        assert!(caps.domains.counted.each().all(|shard| shard.is_empty()));
+    }
+}

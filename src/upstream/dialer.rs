@@ -1,0 +1,210 @@
+//! From the addresses of an exchange to one TCP connection: the first that answers (RFC 8305 §5).
+//!
+//! Only connecting is a race. What comes after it, greeting and TLS, is said to one address at a time: a remote that is
+//! slow to greet is no reason to open sessions with all its neighbours.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::caps::{Caps, DomainPermit};
+use super::order::within;
+use super::tcp::{Source, Tcp};
+use crate::refusal::Reason;
+
+/// How to connect, wherever to.
+#[derive(Debug)]
+pub struct Dialer {
+    /// The port.
+    pub port: u16,
+    /// How long an address has before the next one is dialled beside it.
+    pub head_start: Duration,
+    /// How long one address has in all.
+    pub limit: Duration,
+    /// Where to connect from.
+    pub source: Source,
+    /// How many connections there may be.
+    pub caps: Caps,
+}
+
+/// For whom to connect, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Errand<'a> {
+    pub(super) domain: Option<&'a DomainPermit>,
+    pub(super) until: Instant,
+}
+
+/// How a race ended. Addresses that were neither first nor failed may be dialled again.
+#[derive(Debug, Default)]
+pub(super) struct Race {
+    /// These failed, in that order.
+    pub(super) failed: Vec<(IpAddr, Reason)>,
+    /// This one answered.
+    pub(super) first: Option<(IpAddr, Tcp)>,
+}
+
+impl Dialer {
+    /// Dials the addresses one after the other, each with its head start, and takes out of the list those that are
+    /// settled. The other connections are closed.
+    pub(super) async fn race(&self, addresses: &mut VecDeque<IpAddr>, errand: Errand<'_>) -> Race {
+        let mut race = Race::default();
+        let mut waiting = addresses.iter().copied();
+        let mut under_way = FuturesUnordered::new();
+        while race.first.is_none() {
+            let next = waiting.next();
+            under_way.extend(next.map(|address| async move { (address, self.dial(address, errand).await) }));
+            // Without a next one there is nobody to give a head start to.
+            let head_start = if waiting.len() > 0 { self.head_start } else { Duration::MAX };
+            match tokio::time::timeout(head_start, under_way.next()).await {
+                Ok(Some((address, Ok(tcp)))) => race.first = Some((address, tcp)),
+                // RFC 8305 §5: at once, if this one has failed.
+                Ok(Some((address, Err(reason)))) => race.failed.push((address, reason)),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        addresses.retain(|address| !race.settled(*address));
+        race
+    }
+
+    /// Dials one address.
+    pub(super) async fn dial(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
+        let permits = self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)?;
+        let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
+        let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
+        Ok(tcp.holding(permits))
+    }
+}
+
+impl Race {
+    fn settled(&self, address: IpAddr) -> bool {
+        self.failed
+            .iter()
+            .map(|(failed, _)| failed)
+            .chain(self.first.iter().map(|(first, _)| first))
+            .any(|settled| *settled == address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::name::Name;
+    use crate::refusal::Stage;
+    use crate::upstream::caps::Most;
+
+    const HEAD_START: Duration = Duration::from_millis(250);
+
+    /// Loopback addresses of one port.
+    struct Port(u16);
+
+    impl Port {
+        /// Opens it on the first address, where something listens then.
+        async fn open() -> (Self, TcpListener) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            (Self(listener.local_addr().unwrap().port()), listener)
+        }
+
+        /// An address that does not answer: nobody accepts, and no connection more fits into its queue.
+        fn silent(&self, last: u8) -> (IpAddr, Vec<Socket>) {
+            let address = SocketAddr::from(([127, 0, 0, last], self.0));
+            let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            listener.bind(&SockAddr::from(address)).unwrap();
+            listener.listen(0).unwrap();
+            let mut held = vec![listener];
+            for _ in 0..4 {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let _ = client.connect(&SockAddr::from(address));
+                held.push(client);
+            }
+            (address.ip(), held)
+        }
+
+        fn dialer(&self) -> Dialer {
+            Dialer {
+                port: self.0,
+                head_start: HEAD_START,
+                limit: Duration::from_secs(30),
+                source: Source::default(),
+                caps: Caps::new(Most { per_host: 9, per_domain: 9, in_all: 9 }),
+            }
+        }
+    }
+
+    async fn race(dialer: &Dialer, addresses: &[IpAddr], time: Duration) -> (Race, Vec<IpAddr>, Duration) {
+        let domain = dialer.caps.domain(&Name::parse("example").unwrap()).await.unwrap();
+        let mut list: VecDeque<_> = addresses.iter().copied().collect();
+        let began = Instant::now();
+        let race = dialer.race(&mut list, Errand { domain: Some(&domain), until: began + time }).await;
+        (race, list.into(), began.elapsed())
+    }
+
+    const LONG: Duration = Duration::from_secs(240);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_that_answers() {
+        let (port, _listener) = Port::open().await;
+        let open = IpAddr::from([127, 0, 0, 1]);
+        let refusing = IpAddr::from([127, 0, 0, 77]);
+        let (silent, _queue) = port.silent(2);
+        let dialer = port.dialer();
+        // At once, and nobody else is bothered.
+        let (race1, left, took) = race(&dialer, &[open, refusing], LONG).await;
+        assert_eq!((race1.first.unwrap().0, race1.failed.len(), left, took), (open, 0, vec![refusing], Duration::ZERO));
+        // A silent one has its head start, and is left to be dialled again.
+        let (race2, left, took) = race(&dialer, &[silent, open], LONG).await;
+        assert_eq!((race2.first.unwrap().0, race2.failed.len(), left), (open, 0, vec![silent]));
+        assert!(took >= HEAD_START && took < HEAD_START * 2, "{took:?}");
+        // One that refuses has none.
+        let (race3, left, took) = race(&dialer, &[refusing, open], LONG).await;
+        assert_eq!((race3.first.unwrap().0, race3.failed.len(), left), (open, 1, vec![]));
+        assert!(matches!(race3.failed[0], (address, Reason::Connect(_)) if address == refusing));
+        assert!(took < HEAD_START, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_answers() {
+        let (port, _listener) = Port::open().await;
+        let ((one, _queue1), (two, _queue2)) = (port.silent(2), port.silent(3));
+        let dialer = port.dialer();
+        // K7: side by side, so that two take hardly longer than one.
+        let (race1, left, took) = race(&dialer, &[one, two], LONG).await;
+        assert!(race1.first.is_none() && left.is_empty());
+        assert_eq!(race1.failed.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [one, two]);
+        let timeout = |reason: &Reason| matches!(reason, Reason::Timeout { stage: Stage::Connect, .. });
+        assert!(race1.failed.iter().all(|(_, reason)| timeout(reason)));
+        assert!(took >= dialer.limit + HEAD_START && took < dialer.limit + HEAD_START * 2, "{took:?}");
+        // And not longer than there is time.
+        let (_, _, took) = race(&dialer, &[one, two], Duration::from_secs(3)).await;
+        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(4), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_others_are_closed_and_their_permits_given_back() {
+        let (port, _listener) = Port::open().await;
+        let open = IpAddr::from([127, 0, 0, 1]);
+        let (silent, _queue) = port.silent(2);
+        let caps = Caps::new(Most { per_host: 1, per_domain: 9, in_all: 2 });
+        let dialer = Dialer { caps, ..port.dialer() };
+        for _ in 0..3 {
+            let (won, ..) = race(&dialer, &[silent, open], LONG).await;
+            assert_eq!(won.first.unwrap().0, open);
+        }
+        // While one is open, another waits in vain.
+        let (won, ..) = race(&dialer, &[open], LONG).await;
+        let (lost, ..) = race(&dialer, &[open], LONG).await;
+        assert!(matches!(lost.failed[0], (_, Reason::Busy(_))), "{lost:?}");
+        drop(won);
+        assert!(race(&dialer, &[open], LONG).await.0.first.is_some());
+    }
+}

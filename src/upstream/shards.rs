@@ -1,0 +1,41 @@
+//! A map in many parts, each under a lock of its own: no lock is on the way of all messages.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many parts there are.
+pub(super) const SHARDS: usize = 16;
+
+/// The map.
+#[derive(Debug)]
+pub(super) struct Shards<K, V> {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<K, V>>; SHARDS],
+}
+
+impl<K: Eq + Hash, V> Shards<K, V> {
+    /// Nothing in it.
+    pub(super) fn new() -> Self {
+        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// The part that a key is in.
+    pub(super) fn of(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
+        // SHARDS is a power of two, so that the mask is below it.
+        let number = usize::try_from(self.hasher.hash_one(key) & (SHARDS as u64 - 1)).unwrap_or_default();
+        lock(&self.shards[number])
+    }
+
+    /// All parts, one after the other.
+    #[cfg(test)]
+    pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, HashMap<K, V>>> {
+        self.shards.iter().map(lock)
+    }
+}
+
+/// No code of others runs under these locks: a panic elsewhere cannot leave half of a change behind.
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

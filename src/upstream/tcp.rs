@@ -1,0 +1,150 @@
+//! One TCP connection to a remote, with the [`Permits`] it holds for as long as its socket is open.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::caps::Permits;
+use crate::refusal::{Reason, Stage};
+
+/// The connection.
+#[derive(Debug)]
+pub struct Tcp {
+    // Closed before the permits are given back.
+    stream: TcpStream,
+    _permits: Option<Permits>,
+}
+
+/// The addresses to connect from; where there is none, the system chooses.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Source {
+    /// To IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// To IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Source {
+    /// The address to connect from, to reach this one.
+    pub(super) fn towards(self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+impl Tcp {
+    /// Connects within `limit`.
+    ///
+    /// # Errors
+    /// [`Reason::Bind`], [`Reason::Connect`], or [`Reason::Timeout`].
+    pub async fn connect(address: SocketAddr, source: Source, limit: Duration) -> Result<Self, Reason> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let socket = socket.map_err(Reason::Connect)?;
+        if let Some(source) = source.towards(address.ip()) {
+            socket.bind(SocketAddr::new(source, 0)).map_err(|error| Reason::Bind { from: source, error })?;
+        }
+        let stream = match tokio::time::timeout(limit, socket.connect(address)).await {
+            Ok(stream) => stream.map_err(Reason::Connect)?,
+            Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
+        };
+        stream.set_nodelay(true).map_err(Reason::Connect)?;
+        Ok(Self { stream, _permits: None })
+    }
+
+    /// The same connection, which gives these back when it is closed.
+    pub(super) fn holding(self, permits: Permits) -> Self {
+        Self { _permits: Some(permits), ..self }
+    }
+}
+
+/// Whether an address is one of this very host: what the kernel would take as the source of a packet to it is the
+/// address itself then (RFC 5321 §5.1; A-52). Nothing is sent.
+///
+/// Loopback is of every host, and is for [`crate::reserved`] and for the listeners to judge.
+pub(super) fn is_of_this_host(address: IpAddr) -> bool {
+    !address.is_loopback() && kernel_source(address).is_ok_and(|source| source == Some(address))
+}
+
+fn kernel_source(address: IpAddr) -> io::Result<Option<IpAddr>> {
+    let target = SocketAddr::new(address, 9);
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+    // A datagram socket that is connected has sent nothing.
+    socket.connect(&target.into())?;
+    Ok(socket.local_addr()?.as_socket().map(|source| source.ip()))
+}
+
+impl AsFd for Tcp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_its_own_addresses() {
+        // Every host has this one, and 127.0.0.2 is reached from it.
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(kernel_source(loopback).unwrap(), Some(loopback));
+        assert_eq!(kernel_source([127, 0, 0, 2].into()).unwrap(), Some(loopback));
+        assert!(!is_of_this_host(loopback));
+    }
+
+    #[tokio::test]
+    async fn a_source_address_that_is_not_ours_is_named() {
+        let source = Source { v4: Some([192, 0, 2, 1].into()), v6: None };
+        let target = SocketAddr::from(([127, 0, 0, 1], 9));
+        let reason = Tcp::connect(target, source, Duration::from_secs(1)).await.unwrap_err();
+        assert!(matches!(reason, Reason::Bind { .. }));
+        assert!(
+            reason.to_string().starts_with("cannot connect from 192.0.2.1 (remote.source_ipv4): Cannot assign"),
+            "{reason}"
+        );
+    }
+}

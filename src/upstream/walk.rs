@@ -1,0 +1,247 @@
+//! The walk along a domain's exchanges, one address after the other, until one takes the mail (RFC 5321 §5.1).
+//!
+//! [`Walk::next`] gives the next remote that has met its policy. If that one does not take the transaction, and nothing
+//! was relayed to the client yet, [`Walk::turned_away`] says whether there is another one to ask. What a failure means is
+//! decided in [`super::next`]; here it is carried out.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::caps::DomainPermit;
+use super::failed::Now;
+use super::next::{Next, after};
+use super::open::Dial;
+use super::order::share;
+use super::ready::Ready;
+use super::tcp::is_of_this_host;
+use super::{Connector, Plan, Request};
+use crate::dns::Resolver;
+use crate::mx::{NoRoute, Route};
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
+
+/// One transaction's search for a remote.
+#[derive(Debug)]
+pub struct Walk<'a, R> {
+    connector: &'a Connector<R>,
+    request: Request<'a>,
+    under_way: Option<UnderWay>,
+    /// Exchanges that have not had their turn, in order.
+    untried: VecDeque<Name>,
+    /// Those of them whose every address has failed a moment ago: behind all others, in order.
+    last: VecDeque<Approach>,
+    /// The exchange whose turn it is.
+    approach: Option<Approach>,
+    refusals: Refusals,
+}
+
+/// What a walk has once it has set out.
+#[derive(Debug)]
+struct UnderWay {
+    route: Route,
+    permit: DomainPermit,
+}
+
+/// One exchange: where it is, and what a session with it must prove.
+#[derive(Debug, Clone)]
+struct Approach {
+    exchange: Name,
+    /// Those that were not tried yet, in order.
+    addresses: VecDeque<IpAddr>,
+    policy: TlsPolicy,
+}
+
+impl Approach {
+    fn peer(&self, address: IpAddr) -> Peer {
+        Peer { exchange: self.exchange.clone(), address }
+    }
+}
+
+impl<'a, R: Resolver> Walk<'a, R> {
+    pub(super) fn new(connector: &'a Connector<R>, request: Request<'a>) -> Self {
+        Self {
+            connector,
+            request,
+            under_way: None,
+            untried: VecDeque::new(),
+            last: VecDeque::new(),
+            approach: None,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// The next remote that has met its policy.
+    ///
+    /// # Errors
+    /// All that was tried, if nothing is left to try (RFC 7672 §2.1.2: defer, unless the DNS says it is final).
+    pub async fn next(&mut self) -> Result<Ready, Refusals> {
+        let UnderWay { route, permit } = match self.under_way.take() {
+            Some(under_way) => under_way,
+            None => self.set_out().await?,
+        };
+        let found = self.found(&route, &permit).await;
+        if found.is_none() && route.untried() > 0 {
+            self.refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
+        }
+        self.under_way = Some(UnderWay { route, permit });
+        found.ok_or_else(|| std::mem::take(&mut self.refusals))
+    }
+
+    /// The remote that was found last does not take the transaction, for this reason, and nothing was relayed to the
+    /// client yet.
+    ///
+    /// # Errors
+    /// The reason itself, where it decides: whoever is asked next would be asked the same.
+    pub fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
+        match after(&reason, &self.connector.timeouts).next {
+            Next::Nobody => return Err(reason),
+            Next::Exchange => self.approach = None,
+            Next::Address => {}
+        }
+        self.refusals.push(Refusal::peer(peer, reason));
+        Ok(())
+    }
+
+    /// What was tried in vain so far, in order.
+    pub fn skipped(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// As [`Walk::skipped`], at the end of the walk.
+    pub fn into_skipped(self) -> Refusals {
+        self.refusals
+    }
+
+    async fn set_out(&mut self) -> Result<UnderWay, Refusal> {
+        let permit = self.connector.dialer.caps.domain(self.request.domain).await.map_err(Refusal::domain)?;
+        let route = self.connector.route(&self.request).await?;
+        self.untried = route.exchanges().iter().cloned().collect();
+        Ok(UnderWay { route, permit })
+    }
+
+    async fn found(&mut self, route: &Route, permit: &DomainPermit) -> Option<Ready> {
+        while let Some(mut approach) = self.approach(route).await {
+            let found = self.reach(&mut approach, permit).await;
+            if found.is_some() {
+                self.approach = Some(approach);
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The exchange whose turn it is, with at least one address that was not tried.
+    async fn approach(&mut self, route: &Route) -> Option<Approach> {
+        if let Some(approach) = self.approach.take().filter(|approach| !approach.addresses.is_empty()) {
+            return Some(approach);
+        }
+        while let Some(exchange) = self.untried.pop_front() {
+            let until = self.until(1 + self.untried.len() + self.last.len());
+            if until <= Instant::now() {
+                self.untried.clear();
+                self.last.clear();
+                self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
+                return None;
+            }
+            let plan = self.connector.plan(route, &exchange, self.request.level);
+            match tokio::time::timeout_at(until, plan).await {
+                Ok(Ok(plan)) => match self.by_standing(exchange, plan) {
+                    approach if approach.addresses.is_empty() => {}
+                    approach => return Some(approach),
+                },
+                Ok(Err(reason)) => drop(self.refuse(Refusal::host(&exchange, reason))),
+                Err(_) => drop(self.refuse(Refusal::host(&exchange, Reason::OutOfTime))),
+            }
+        }
+        self.last.pop_front()
+    }
+
+    /// Puts the addresses that failed a moment ago behind the others, and the exchange behind the others if there are no
+    /// others. An address that let somebody wait in vain a moment ago is not tried again: in a storm of retries each mail
+    /// would wait for it.
+    fn by_standing(&mut self, exchange: Name, Plan { addresses, policy }: Plan) -> Approach {
+        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy };
+        let mut failed = VecDeque::new();
+        for address in addresses {
+            match self.connector.failed.standing(address) {
+                Now::Open => approach.addresses.push_back(address),
+                Now::Failed => failed.push_back(address),
+                Now::Silent(reason) => self.refusals.push(Refusal::peer(&approach.peer(address), reason)),
+            }
+        }
+        if approach.addresses.is_empty() && !failed.is_empty() {
+            self.last.push_back(Approach { addresses: failed, ..approach.clone() });
+        } else {
+            approach.addresses.append(&mut failed);
+        }
+        approach
+    }
+
+    /// A session with one of the addresses of an exchange, the first that does.
+    async fn reach(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
+        // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
+        if approach.addresses.iter().any(|address| is_of_this_host(*address)) {
+            let reason = NoRoute::Loop(self.request.domain.clone(), approach.exchange.clone());
+            self.refuse(Refusal::host(&approach.exchange, reason));
+            return None;
+        }
+        let exchange_until = self.until(1 + self.untried.len() + self.last.len());
+        while !approach.addresses.is_empty() {
+            if exchange_until <= Instant::now() {
+                self.refuse(Refusal::host(&approach.exchange, Reason::OutOfTime));
+                return None;
+            }
+            let until = share_until(exchange_until, approach.addresses.len());
+            let Connector { dialer, timeouts, .. } = self.connector;
+            let ehlo = self.connector.ehlo(self.request.hello);
+            let dial = Dial { ehlo, timeouts, until, domain: Some(permit) };
+            let race = dialer.race(&mut approach.addresses, dial.errand()).await;
+            let mut next = Next::Address;
+            for (address, reason) in race.failed {
+                next = self.refuse(Refusal::peer(&approach.peer(address), reason));
+            }
+            if let Some((address, tcp)) = race.first {
+                let peer = approach.peer(address);
+                match self.connector.session(tcp, &peer, &approach.policy, &dial).await {
+                    Ok(ready) => {
+                        self.connector.failed.forget(address);
+                        return Some(ready);
+                    }
+                    Err(reason) => next = self.refuse(Refusal::peer(&peer, reason)),
+                }
+            }
+            match next {
+                Next::Address => {}
+                Next::Exchange | Next::Nobody => return None,
+            }
+        }
+        None
+    }
+
+    /// Writes down what was tried in vain, and what that means for others.
+    fn refuse(&mut self, refusal: Refusal) -> Next {
+        let row = after(&refusal.reason, &self.connector.timeouts);
+        if let Place::Peer(peer) = &refusal.at {
+            self.connector.failed.note(peer.address, row.address, &refusal.reason);
+        }
+        if row.next == Next::Nobody {
+            // What is in `last` came before: it is not further down the list.
+            self.untried.clear();
+        }
+        self.refusals.push(refusal);
+        row.next
+    }
+
+    /// Until when one of so many may use the time.
+    fn until(&self, untried: usize) -> Instant {
+        share_until(self.request.until, untried)
+    }
+}
+
+fn share_until(until: Instant, untried: usize) -> Instant {
+    let now = Instant::now();
+    now + share(until.saturating_duration_since(now), untried)
+}

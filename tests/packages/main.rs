@@ -1,0 +1,7 @@
+//! danelaw as it is shipped: the systemd units, the Debian package, the container image and the pod.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod command;
+mod systemd;

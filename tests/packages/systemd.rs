@@ -1,0 +1,135 @@
+//! The units, and danelaw under a service manager: states, signs of life, and sockets that are open already.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::command::{Running, eventually, output, repository, run};
+
+const DANELAW: &str = env!("CARGO_BIN_EXE_danelaw");
+
+/// A configuration with these listeners, and no name server: nothing here sends mail.
+fn configuration(listeners: &[SocketAddr]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let listeners: String =
+        listeners.iter().map(|address| format!("[[listener]]\naddress = \"{address}\"\n")).collect();
+    let text = format!("{listeners}\n[dns]\nservers = [\"127.0.0.1:1\"]\n[timeouts]\ngrace = \"20s\"\n");
+    fs::write(directory.path().join("danelaw.toml"), text).unwrap();
+    directory
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The greeting at this address, once somebody gives one.
+fn greeting(address: SocketAddr) -> String {
+    eventually("a greeting", || {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        (!line.is_empty()).then_some(line)
+    })
+}
+
+#[test]
+fn the_unit_exposes_little() {
+    // In tenths, from 0 to 100; what is left is the network, which a mail proxy needs.
+    let unit = repository("config/systemd/danelaw.service");
+    run(Command::new("systemd-analyze").args(["security", "--no-pager", "--offline=true", "--threshold=11"]).arg(unit));
+}
+
+#[test]
+fn systemd_hears_how_danelaw_is() {
+    let directory = configuration(&[free_port()]);
+    let path = directory.path().join("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 4096];
+        let length = notify.recv(&mut buffer).expect("a state");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let hear_of = |state: &str| std::iter::repeat_with(hear).find(|heard| heard.contains(state)).unwrap();
+    let danelaw = Running::start(
+        Command::new(DANELAW)
+            .arg("--config")
+            .arg(directory.path().join("danelaw.toml"))
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "200000"),
+    );
+    assert_eq!(hear(), "READY=1\n");
+    // Nobody answers on the port of the name server.
+    hear_of("STATUS=no resolver passes the self-test: all mail is deferred");
+    for _ in 0..3 {
+        hear_of("WATCHDOG=1");
+    }
+    danelaw.signal("TERM");
+    let stopping = hear_of("STOPPING=1");
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=30000000\n"), "{stopping}");
+}
+
+#[test]
+fn a_port_that_systemd_has_opened_is_taken_over() {
+    let [open, ours] = [free_port(), free_port()];
+    let directory = configuration(&[ours, open]);
+    // Starts danelaw at the first connection, as danelaw.socket would.
+    let _danelaw = Running::start(
+        Command::new("systemd-socket-activate")
+            .arg("--listen")
+            .arg(open.to_string())
+            .arg(DANELAW)
+            .arg("--config")
+            .arg(directory.path().join("danelaw.toml")),
+    );
+    let greeted = greeting(open);
+    assert!(greeted.starts_with("220 "), "{greeted}");
+    assert_eq!(greeting(ours), greeted);
+}
+
+#[test]
+fn a_port_that_systemd_has_opened_for_nobody_is_an_error() {
+    let [open, ours] = [free_port(), free_port()];
+    let directory = configuration(&[ours]);
+    let activate = Command::new("systemd-socket-activate")
+        .arg("--listen")
+        .arg(open.to_string())
+        .arg(DANELAW)
+        .arg("--config")
+        .arg(directory.path().join("danelaw.toml"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = eventually("the port", || TcpStream::connect(open).ok());
+    let ended = activate.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(78), "{said}");
+    assert!(said.contains(&format!("systemd has opened {open}, which no [[listener]] names")), "{said}");
+}
+
+#[test]
+fn the_user_and_the_directories_are_made() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let at_root = |program: &str| {
+        let mut command = Command::new(program);
+        command.arg(format!("--root={}", root.path().display()));
+        command
+    };
+    run(at_root("systemd-sysusers").arg(repository("config/systemd/sysusers.conf")));
+    run(at_root("systemd-tmpfiles").arg("--create").arg(repository("config/systemd/tmpfiles.conf")));
+    let passwd = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
+    assert!(passwd.contains(":/var/lib/danelaw:/usr/sbin/nologin"), "{passwd}");
+    for directory in ["run/danelaw", "var/lib/danelaw"] {
+        assert!(root.path().join(directory).is_dir(), "{directory}");
+    }
+    // Again, as at an upgrade.
+    assert!(output(at_root("systemd-sysusers").arg(repository("config/systemd/sysusers.conf"))).status.success());
+}
