@@ -129,6 +129,33 @@ fn another_domain_goes_at_once_by_a_second_port() {
     sent_at_once(&["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"]);
 }
 
+/// As README has it.
+const LMTP: &[&str] =
+    &["relayhost =", "default_transport = lmtp:inet:[{danelaw}]:10024", "lmtp_tls_security_level = none"];
+
+/// Rows J3, J4, J6, L4.
+#[test]
+fn several_domains_go_at_once_by_lmtp() {
+    sent_at_once(LMTP);
+}
+
+/// Rows J4, J9, L4: what becomes of one domain's recipients is nothing to the other's.
+#[test]
+fn by_lmtp_each_recipient_has_his_own_answer() {
+    let server = Server::Postfix(&[
+        "virtual_mailbox_domains = example.test, mx1.example.test",
+        "virtual_mailbox_maps = inline:{ bob@example.test=bob/, dora@mx1.example.test=dora/ }",
+        NO_BOB,
+    ]);
+    let lab = Lab::start(&Case { client: LMTP, ..Case::of([Exchange { server, ..MX1 }]) });
+    let [bob, dora, nobody] = lab.mail_to([BOB, DORA, "eve@missing.example.test"]);
+    bob.assert_bounced("550 5.1.1", &["no Bob here"]);
+    nobody.assert_bounced("550 5.4.4", &["missing.example.test"]);
+    assert_eq!(dora.status, "sent", "{dora:?}");
+    let stored = lab.mx(&MX1).await_stored("dora");
+    assert!(Stored::parse(&stored).message == message());
+}
+
 /// The price of a second port: every other no for now is heard twice.
 #[test]
 fn a_second_port_is_tried_after_any_temporary_no() {

@@ -34,6 +34,11 @@ impl Subnet {
         [self.at(2, 10025), self.at(2, 10026)]
     }
 
+    /// danelaw's LMTP.
+    pub(crate) fn danelaw_lmtp(&self) -> SocketAddr {
+        self.at(2, 10024)
+    }
+
     /// The MX host with this number.
     pub(crate) fn exchange(&self, number: usize) -> SocketAddr {
         self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)

@@ -43,13 +43,16 @@ impl Danelaw {
     pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
     pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path) -> Self {
-        let [first, second] = net.danelaw();
+        let ([first, second], lmtp) = (net.danelaw(), net.danelaw_lmtp());
         let configuration = format!(
             r#"hostname = "{name}"
 [[listener]]
 address = "{first}"
 [[listener]]
 address = "{second}"
+[[listener]]
+kind = "lmtp"
+address = "{lmtp}"
 [dns]
 servers = ["{resolver}"]
 trust_anchor = "{trust_anchor}"
