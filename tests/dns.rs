@@ -32,21 +32,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn settings(lab: &DnsLab) -> Settings {
-    Settings {
-        servers: vec![lab.addr.into()],
-        trust_anchor: Some(lab.anchor_file.clone()),
-        timeout: Duration::from_millis(250),
-        attempts: 1,
-        deadline: Duration::from_secs(5),
-        ..Settings::default()
-    }
-}
-
 /// What remembers, and how long a failure.
 fn remembering(lab: &DnsLab, failures: Duration) -> Stub {
     let memory = Memory { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
-    Stub::new(&Settings { memory, ..settings(lab) }).unwrap()
+    Stub::new(&Settings { memory, ..lab.settings() }).unwrap()
 }
 
 /// What the self-test says of the first server.
@@ -57,7 +46,7 @@ async fn tested(settings: &Settings) -> State {
 }
 
 fn resolver(lab: &DnsLab) -> Stub {
-    Stub::new(&settings(lab)).unwrap()
+    Stub::new(&lab.settings()).unwrap()
 }
 
 async fn tlsa(lab: &DnsLab, owner: &str) -> Result<Lookup<RawTlsa>, Failure> {
@@ -109,7 +98,7 @@ fn tree() -> Tree {
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
     let lab = tree().fault("_25._tcp.mx.hashed.test", "TLSA", Fault::BogusSignature).start().await;
-    assert_eq!(tested(&settings(&lab)).await, State::Good);
+    assert_eq!(tested(&lab.settings()).await, State::Good);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.plain.test").await, Ok((Insecure, "records")));
     assert!(matches!(tlsa_end(&lab, "_25._tcp.mx.hashed.test").await, Err(FailureReason::Bogus(_))));
@@ -638,7 +627,7 @@ async fn odd_octets_in_names_stay_in_the_dns() {
 #[tokio::test]
 async fn a_lookup_ends_at_its_deadline() {
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
-    let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..settings(&lab) };
+    let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
     let begin = Instant::now();
     let failure = Stub::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Timeout);
@@ -676,7 +665,7 @@ async fn a18_lookups_are_remembered_if_the_ttl_allows() {
 #[tokio::test]
 async fn no_server_answers() {
     let lab = tree().start().await;
-    let mut settings = settings(&lab);
+    let mut settings = lab.settings();
     let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     settings.servers = vec![unused.into()];
     let failure = Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
@@ -689,7 +678,7 @@ async fn a_setup_that_will_not_do_says_why() {
     let with = |anchors: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(anchors.as_bytes()).unwrap();
-        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..settings(&lab) }).err()
+        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..lab.settings() }).err()
     };
     let anchor = std::fs::read_to_string(&lab.anchor_file).unwrap();
     assert!(with(&anchor).is_none());
@@ -702,8 +691,8 @@ async fn a_setup_that_will_not_do_says_why() {
     let ds = ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n";
     assert!(matches!(with(ds), Some(SetupError::DsAnchors(_))));
     assert!(matches!(with("what is this\n"), Some(SetupError::BadAnchors { .. })));
-    let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..settings(&lab) };
+    let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..lab.settings() };
     assert!(matches!(Stub::new(&missing), Err(SetupError::Unreadable { .. })));
-    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..settings(&lab) };
+    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..lab.settings() };
     assert!(matches!(Stub::new(&nobody), Err(SetupError::NoServers)));
 }
