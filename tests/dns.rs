@@ -10,7 +10,10 @@
 mod lab;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use danelaw::dns::selftest::State;
@@ -22,6 +25,7 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NULL;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use lab::{DnsLab, Fault, Tree};
+use tokio::net::UdpSocket;
 
 use Security::{Insecure, Secure};
 
@@ -641,6 +645,64 @@ async fn a19_a_healed_zone_is_seen_at_once() {
     assert!(dns.tlsa(&name(OWNER)).await.is_err());
     lab.clear_fault(OWNER, "TLSA");
     assert_eq!(dns.tlsa(&name(OWNER)).await.unwrap().security(), Secure);
+}
+
+/// Passes questions on to one server, then to the other.
+async fn switched(first: SocketAddr, second: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
+    let (switch, socket) = (Arc::new(AtomicBool::new(false)), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (address, switched) = (socket.local_addr().unwrap(), Arc::clone(&switch));
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+            let server = if switched.load(Ordering::SeqCst) { second } else { first };
+            let onwards = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            onwards.send_to(&buffer[..length], server).await.unwrap();
+            let length = onwards.recv(&mut buffer).await.unwrap();
+            socket.send_to(&buffer[..length], peer).await.unwrap();
+        }
+    });
+    (address, switch)
+}
+
+#[tokio::test]
+async fn a19_keys_that_were_changed_in_haste_are_seen_after_half_a_minute() {
+    let (before, after) = (tree().start().await, tree().start().await);
+    let (address, switch) = switched(before.addr, after.addr).await;
+    let mut anchors = tempfile::NamedTempFile::new().unwrap();
+    for lab in [&before, &after] {
+        anchors.write_all(&std::fs::read(&lab.anchor_file).unwrap()).unwrap();
+    }
+    let trust_anchor = Some(anchors.path().to_owned());
+    let dns = Stub::new(&Settings { servers: vec![address.into()], trust_anchor, ..before.settings() }).unwrap();
+    let owner = name(OWNER);
+    assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
+    // Every zone has other keys now, the root among them, and those that were proven would hold for minutes yet.
+    switch.store(true, Ordering::SeqCst);
+    assert!(dns.tlsa(&owner).await.is_err());
+    assert!(!after.was_asked("sec.test", "DNSKEY"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_once() {
+    let lab = tree().start().await;
+    let dns = resolver(&lab);
+    for owner in [OWNER, "_26._tcp.mx.sec.test", "_25._tcp.other.sec.test"] {
+        dns.tlsa(&name(owner)).await.unwrap();
+    }
+    // A5: the same goes for what is unsigned.
+    for owner in ["mx.plain.test", "nothing.plain.test", "deep.er.plain.test"] {
+        dns.host(&name(owner)).await.unwrap();
+    }
+    let asked = lab.asked();
+    for key in [". DNSKEY", "test DS", "test DNSKEY", "sec.test DS", "sec.test DNSKEY", "plain.test DS"] {
+        let key = key.trim_start_matches('.');
+        assert_eq!(asked.iter().filter(|asked| *asked == key).count(), 1, "{key:?} of {asked:?}");
+    }
 }
 
 #[tokio::test]
