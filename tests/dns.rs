@@ -10,7 +10,10 @@
 mod lab;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use danelaw::dns::selftest::State;
@@ -22,6 +25,7 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NULL;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use lab::{DnsLab, Fault, Tree};
+use tokio::net::UdpSocket;
 
 use Security::{Insecure, Secure};
 
@@ -32,21 +36,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn settings(lab: &DnsLab) -> Settings {
-    Settings {
-        servers: vec![lab.addr.into()],
-        trust_anchor: Some(lab.anchor_file.clone()),
-        timeout: Duration::from_millis(250),
-        attempts: 1,
-        deadline: Duration::from_secs(5),
-        ..Settings::default()
-    }
-}
-
 /// What remembers, and how long a failure.
 fn remembering(lab: &DnsLab, failures: Duration) -> Stub {
     let memory = Memory { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
-    Stub::new(&Settings { memory, ..settings(lab) }).unwrap()
+    Stub::new(&Settings { memory, ..lab.settings() }).unwrap()
 }
 
 /// What the self-test says of the first server.
@@ -57,7 +50,7 @@ async fn tested(settings: &Settings) -> State {
 }
 
 fn resolver(lab: &DnsLab) -> Stub {
-    Stub::new(&settings(lab)).unwrap()
+    Stub::new(&lab.settings()).unwrap()
 }
 
 async fn tlsa(lab: &DnsLab, owner: &str) -> Result<Lookup<RawTlsa>, Failure> {
@@ -109,7 +102,7 @@ fn tree() -> Tree {
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
     let lab = tree().fault("_25._tcp.mx.hashed.test", "TLSA", Fault::BogusSignature).start().await;
-    assert_eq!(tested(&settings(&lab)).await, State::Good);
+    assert_eq!(tested(&lab.settings()).await, State::Good);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.plain.test").await, Ok((Insecure, "records")));
     assert!(matches!(tlsa_end(&lab, "_25._tcp.mx.hashed.test").await, Err(FailureReason::Bogus(_))));
@@ -638,7 +631,7 @@ async fn odd_octets_in_names_stay_in_the_dns() {
 #[tokio::test]
 async fn a_lookup_ends_at_its_deadline() {
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
-    let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..settings(&lab) };
+    let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
     let begin = Instant::now();
     let failure = Stub::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Timeout);
@@ -652,6 +645,64 @@ async fn a19_a_healed_zone_is_seen_at_once() {
     assert!(dns.tlsa(&name(OWNER)).await.is_err());
     lab.clear_fault(OWNER, "TLSA");
     assert_eq!(dns.tlsa(&name(OWNER)).await.unwrap().security(), Secure);
+}
+
+/// Passes questions on to one server, then to the other.
+async fn switched(first: SocketAddr, second: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
+    let (switch, socket) = (Arc::new(AtomicBool::new(false)), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (address, switched) = (socket.local_addr().unwrap(), Arc::clone(&switch));
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+            let server = if switched.load(Ordering::SeqCst) { second } else { first };
+            let onwards = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            onwards.send_to(&buffer[..length], server).await.unwrap();
+            let length = onwards.recv(&mut buffer).await.unwrap();
+            socket.send_to(&buffer[..length], peer).await.unwrap();
+        }
+    });
+    (address, switch)
+}
+
+#[tokio::test]
+async fn a19_keys_that_were_changed_in_haste_are_seen_after_half_a_minute() {
+    let (before, after) = (tree().start().await, tree().start().await);
+    let (address, switch) = switched(before.addr, after.addr).await;
+    let mut anchors = tempfile::NamedTempFile::new().unwrap();
+    for lab in [&before, &after] {
+        anchors.write_all(&std::fs::read(&lab.anchor_file).unwrap()).unwrap();
+    }
+    let trust_anchor = Some(anchors.path().to_owned());
+    let dns = Stub::new(&Settings { servers: vec![address.into()], trust_anchor, ..before.settings() }).unwrap();
+    let owner = name(OWNER);
+    assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
+    // Every zone has other keys now, the root among them, and those that were proven would hold for minutes yet.
+    switch.store(true, Ordering::SeqCst);
+    assert!(dns.tlsa(&owner).await.is_err());
+    assert!(!after.was_asked("sec.test", "DNSKEY"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_once() {
+    let lab = tree().start().await;
+    let dns = resolver(&lab);
+    for owner in [OWNER, "_26._tcp.mx.sec.test", "_25._tcp.other.sec.test"] {
+        dns.tlsa(&name(owner)).await.unwrap();
+    }
+    // A5: the same goes for what is unsigned.
+    for owner in ["mx.plain.test", "nothing.plain.test", "deep.er.plain.test"] {
+        dns.host(&name(owner)).await.unwrap();
+    }
+    let asked = lab.asked();
+    for key in [". DNSKEY", "test DS", "test DNSKEY", "sec.test DS", "sec.test DNSKEY", "plain.test DS"] {
+        let key = key.trim_start_matches('.');
+        assert_eq!(asked.iter().filter(|asked| *asked == key).count(), 1, "{key:?} of {asked:?}");
+    }
 }
 
 #[tokio::test]
@@ -676,7 +727,7 @@ async fn a18_lookups_are_remembered_if_the_ttl_allows() {
 #[tokio::test]
 async fn no_server_answers() {
     let lab = tree().start().await;
-    let mut settings = settings(&lab);
+    let mut settings = lab.settings();
     let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     settings.servers = vec![unused.into()];
     let failure = Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
@@ -689,7 +740,7 @@ async fn a_setup_that_will_not_do_says_why() {
     let with = |anchors: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(anchors.as_bytes()).unwrap();
-        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..settings(&lab) }).err()
+        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..lab.settings() }).err()
     };
     let anchor = std::fs::read_to_string(&lab.anchor_file).unwrap();
     assert!(with(&anchor).is_none());
@@ -702,8 +753,8 @@ async fn a_setup_that_will_not_do_says_why() {
     let ds = ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n";
     assert!(matches!(with(ds), Some(SetupError::DsAnchors(_))));
     assert!(matches!(with("what is this\n"), Some(SetupError::BadAnchors { .. })));
-    let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..settings(&lab) };
+    let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..lab.settings() };
     assert!(matches!(Stub::new(&missing), Err(SetupError::Unreadable { .. })));
-    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..settings(&lab) };
+    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..lab.settings() };
     assert!(matches!(Stub::new(&nobody), Err(SetupError::NoServers)));
 }

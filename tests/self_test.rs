@@ -18,18 +18,7 @@ use danelaw::name::Name;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{RData, SerialNumber};
-use lab::{DnsLab, Fault, Tree};
-
-fn settings(lab: &DnsLab) -> Settings {
-    Settings {
-        servers: vec![lab.addr.into()],
-        trust_anchor: Some(lab.anchor_file.clone()),
-        timeout: Duration::from_millis(250),
-        attempts: 1,
-        deadline: Duration::from_secs(5),
-        ..Settings::default()
-    }
-}
+use lab::{Fault, Tree};
 
 /// A stub that follows this list, whose servers nobody is.
 fn following(list: &Path) -> Stub {
@@ -52,7 +41,7 @@ async fn states(settings: &Settings) -> Vec<State> {
 
 async fn state(tree: Tree) -> State {
     let lab = tree.start().await;
-    states(&settings(&lab)).await.remove(0)
+    states(&lab.settings()).await.remove(0)
 }
 
 fn shift(reply: &mut Message, days: i64) {
@@ -111,7 +100,7 @@ async fn a40_a_server_that_does_not_answer_tlsa_is_named() {
 async fn a_root_of_somebody_else_proves_nothing() {
     let (lab, other) = (Tree::new().start().await, Tree::new().start().await);
     for trust_anchor in [Some(other.anchor_file.clone()), None] {
-        let states = states(&Settings { trust_anchor, ..settings(&lab) }).await;
+        let states = states(&Settings { trust_anchor, ..lab.settings() }).await;
         assert!(matches!(states[0], State::Ailing(Ailment::Unproven(_))), "{states:?}");
     }
 }
@@ -120,7 +109,7 @@ async fn a_root_of_somebody_else_proves_nothing() {
 async fn a_server_that_fails_is_not_asked_while_another_passes() {
     let (good, bad) = (Tree::new().start().await, Tree::new().fault(".", "SOA", Fault::Stripped).start().await);
     let servers: Vec<Server> = vec![bad.addr.into(), good.addr.into()];
-    let stub = Stub::new(&Settings { servers, ..settings(&good) }).unwrap();
+    let stub = Stub::new(&Settings { servers, ..good.settings() }).unwrap();
     stub.self_test().await;
     let health = stub.health().borrow().clone();
     assert!(matches!(health.servers[0].state, State::Ailing(_)));
@@ -135,7 +124,7 @@ async fn a_server_that_fails_is_not_asked_while_another_passes() {
 #[tokio::test]
 async fn a55_a_server_that_recovers_is_of_use_at_once() {
     let lab = Tree::new().fault(".", "SOA", Fault::Drop).start().await;
-    let stub = Stub::new(&settings(&lab)).unwrap();
+    let stub = Stub::new(&lab.settings()).unwrap();
     let mut health = stub.health();
     stub.self_test().await;
     assert!(health.borrow_and_update().is_bad());

@@ -31,14 +31,7 @@ fn name(text: &str) -> Name {
 }
 
 fn settings(lab: &DnsLab) -> Settings {
-    Settings {
-        mode: Mode::TrustAd,
-        servers: vec![lab.addr.into()],
-        timeout: Duration::from_millis(250),
-        attempts: 1,
-        deadline: Duration::from_secs(5),
-        ..Settings::default()
-    }
+    Settings { mode: Mode::TrustAd, ..lab.settings() }
 }
 
 /// A resolver whose server has passed the self-test.

@@ -25,6 +25,8 @@ use super::convert::{failure, library_name};
 const IN_FLIGHT: usize = 200;
 /// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
 const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
+/// More records in an authority section than this deny nothing honest: 16 wildcards on the way need some 100.
+const MAX_AUTHORITIES: usize = 256;
 
 /// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
@@ -68,11 +70,15 @@ impl Upstream {
             let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
             self.pool.send(request).first_answer().await
         };
-        match reply {
-            Ok(response) => Ok(relevant(response.into_message(), &query)),
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Ok(denial(none)),
-            Err(error) => Err(failure(&error)),
+        let message = match reply {
+            Ok(response) => relevant(response.into_message(), &query),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => denial(none),
+            Err(error) => return Err(failure(&error)),
+        };
+        if message.authorities.len() > MAX_AUTHORITIES {
+            return Err(FailureReason::TooManyRecords(MAX_AUTHORITIES));
         }
+        Ok(message)
     }
 }
 
@@ -106,12 +112,15 @@ fn request(query: Query, padded: bool) -> Result<DnsRequest, FailureReason> {
 }
 
 /// Leaves out what is never used: additional records, authority records that deny nothing, and answers about names
-/// further down a chain of aliases, which are asked for afresh. Answers that are all about something else stay: the
-/// reply must not look empty.
+/// further down a chain of aliases, which are asked for afresh. Of answers that are all about something else one stays:
+/// the reply must not look empty.
 fn relevant(mut message: Message, query: &Query) -> Message {
     message.additionals.clear();
-    if message.answers.iter().any(|record| answers(record, query) && record.record_type() != RecordType::RRSIG) {
+    if message.answers.iter().any(|record| record.record_type() != RecordType::RRSIG && answers(record, query)) {
         message.answers.retain(|record| answers(record, query));
+    } else {
+        message.answers.retain(|record| record.record_type() != RecordType::RRSIG);
+        message.answers.truncate(1);
     }
     message.authorities.retain(|record| {
         matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
@@ -119,10 +128,13 @@ fn relevant(mut message: Message, query: &Query) -> Message {
     message
 }
 
-/// Whether a record is at the asked name, or is a DNAME above it (RFC 6672 §3.2) or a signature up there.
+/// Whether a record is of the asked type or an alias at the asked name, or a DNAME above it (RFC 6672 §3.2), or may
+/// sign one of these.
 fn answers(record: &Record, query: &Query) -> bool {
-    let redirects = matches!(record.record_type(), RecordType::DNAME | RecordType::RRSIG);
-    record.name == query.name || redirects && record.name.zone_of(&query.name)
+    match record.record_type() {
+        RecordType::DNAME | RecordType::RRSIG => record.name.zone_of(&query.name),
+        rtype => record.name == query.name && (rtype == query.query_type || rtype == RecordType::CNAME),
+    }
 }
 
 /// The reply that the library makes an error of: one without answers. What else it had stays, or a referral would look

@@ -65,4 +65,32 @@ mod tests {
         assert_eq!(done.iter().filter(|done| done.is_err()).count(), 1);
         assert!(most.load(Ordering::SeqCst) <= 2 && workers.0.available_permits() == 2);
     }
+
+    #[tokio::test]
+    async fn a_fire_delays_another_by_one_reply_for_each_that_burns() {
+        const FIRES: usize = 20;
+        let (workers, done) = (Workers(Arc::new(Semaphore::new(1))), Arc::new(AtomicUsize::new(0)));
+        let work = |done: &Arc<AtomicUsize>| {
+            let done = Arc::clone(done);
+            move || done.fetch_add(1, Ordering::SeqCst)
+        };
+        let fires: Vec<_> = (0..FIRES)
+            .map(|_| {
+                let (workers, done) = (workers.clone(), Arc::clone(&done));
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        workers.run(work(&done)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            let before = done.load(Ordering::SeqCst);
+            let waited = workers.run(work(&done)).await.unwrap() - before;
+            assert!(waited <= FIRES + 1, "{waited}");
+            tokio::task::yield_now().await;
+        }
+        futures_util::future::join_all(fires).await;
+        assert_eq!(done.load(Ordering::SeqCst), 100 * FIRES + 10);
+    }
 }

@@ -60,7 +60,7 @@ pub(super) struct Zones {
 /// What was found at one name on the way.
 struct Step {
     begins: Begins,
-    since: Instant,
+    since: tokio::time::Instant,
     until: Instant,
 }
 
@@ -121,8 +121,8 @@ impl Zones {
         let make = move |place: CanonicalName| async move {
             let mut ttl = LONGEST;
             let begins = zones.look(&place, parent, &mut ttl).await;
-            let since = Instant::now();
-            (begins.map(|begins| Step { begins, since, until: since + ttl }), ttl)
+            let (since, until) = (tokio::time::Instant::now(), Instant::now() + ttl);
+            (begins.map(|begins| Step { begins, since, until }), ttl)
         };
         self.steps.find(place, make).await
     }
