@@ -215,7 +215,8 @@ impl Bench<'_> {
         let relay = self.lab.relay(kind, Needs { sessions: load.sessions, fresh: load.mail_max.is_some() });
         if load.warm > 0 {
             let domains = load.warm_domains.unwrap_or(load.domains);
-            let sessions = load.sessions.min(50);
+            // As many as will be measured, so that no handshake is among it; a storm comes unannounced.
+            let sessions = if load.once { 50 } else { load.sessions };
             let warm = Load {
                 messages: Some(load.warm),
                 seconds: None,
