@@ -164,7 +164,12 @@ pub(crate) async fn run(options: Options) -> Report {
 async fn session(source: Arc<Source>) {
     let mut latency = histogram();
     while source.is_open() {
-        if source.connection(&mut latency).await.is_err() {
+        let ended = source.connection(&mut latency).await;
+        if source.options.once && source.options.sessions as u64 >= source.options.messages.unwrap_or(u64::MAX) {
+            // One connection is all that this session has to show, whatever became of it.
+            break;
+        }
+        if ended.is_err() {
             // Whatever it was is in the account; a relay that turns clients away is asked again soon.
             sleep(Duration::from_millis(10)).await;
         }

@@ -119,7 +119,7 @@ fn ceiling<'a>(medians: &'a [Median<'a>], of: &Median<'_>) -> Option<&'a Median<
 
 fn number(value: f64) -> String {
     match value.abs() {
-        size if size >= 1000.0 => {
+        size if size >= 999.5 => {
             let digits = format!("{value:.0}");
             let split = digits.len() - 3;
             format!("{},{}", &digits[..split], &digits[split..])
@@ -140,7 +140,165 @@ fn cell(median: &Median<'_>, (name, _, with_ratio): &Column, ceiling: Option<&Me
     }
 }
 
-/// Markdown: a table for each scenario.
+/// One line of the summary: what danelaw is to be, beside the others.
+struct Aim {
+    scenario: Scenario,
+    value: &'static str,
+    heading: &'static str,
+    wanted: &'static str,
+    met: fn(&Beside) -> bool,
+}
+
+/// A value of danelaw's, and the same of the others where they took part.
+struct Beside {
+    own: f64,
+    null: Option<f64>,
+    postfix: Option<f64>,
+}
+
+impl Beside {
+    fn to_null(&self) -> Option<f64> {
+        self.null.filter(|null| *null > 0.0).map(|null| self.own / null)
+    }
+
+    fn to_postfix(&self) -> Option<f64> {
+        self.postfix.filter(|postfix| *postfix > 0.0).map(|postfix| self.own / postfix)
+    }
+
+    /// At least so much of the pass-through, and so many times Postfix; whoever is absent is outdone.
+    fn at_least(&self, null: f64, postfix: f64) -> bool {
+        self.to_null().is_none_or(|ratio| ratio >= null) && self.to_postfix().is_none_or(|ratio| ratio >= postfix)
+    }
+
+    fn at_most(&self, null: f64) -> bool {
+        self.to_null().is_none_or(|ratio| ratio <= null)
+    }
+}
+
+const AIMS: &[Aim] = &[
+    Aim {
+        scenario: Scenario::S1,
+        value: "per_s",
+        heading: "msgs/s",
+        wanted: "0.6 of null, 20 times Postfix",
+        met: |beside| beside.at_least(0.6, 20.0),
+    },
+    Aim {
+        scenario: Scenario::S1,
+        value: "cpu_s_per_1000",
+        heading: "CPU s/1,000",
+        wanted: "twice null",
+        met: |beside| beside.at_most(2.0),
+    },
+    Aim {
+        scenario: Scenario::S2,
+        value: "per_s",
+        heading: "msgs/s",
+        wanted: "0.75 of null, 4 times Postfix",
+        met: |beside| beside.at_least(0.75, 4.0),
+    },
+    Aim {
+        scenario: Scenario::S2,
+        value: "cpu_s_per_1000",
+        heading: "CPU s/1,000",
+        wanted: "1.3 times null",
+        met: |beside| beside.at_most(1.3),
+    },
+    Aim {
+        scenario: Scenario::S2c,
+        value: "per_s",
+        heading: "msgs/s",
+        wanted: "1,500, or 0.5 of null",
+        met: |beside| beside.own >= 1500.0 || beside.at_least(0.5, 0.0),
+    },
+    Aim {
+        scenario: Scenario::S3,
+        value: "MB_per_s",
+        heading: "MB/s",
+        wanted: "0.8 of null, 4 times Postfix",
+        met: |beside| beside.at_least(0.8, 4.0),
+    },
+    Aim {
+        scenario: Scenario::S3,
+        value: "cpu_s_per_GB",
+        heading: "CPU s/GB",
+        wanted: "0.55",
+        met: |beside| beside.own <= 0.55,
+    },
+    Aim {
+        scenario: Scenario::S4,
+        value: "added_p50_ms",
+        heading: "added ms, median",
+        wanted: "0.4",
+        met: |beside| beside.own <= 0.4,
+    },
+    Aim {
+        scenario: Scenario::S5,
+        value: "per_s",
+        heading: "msgs/s",
+        wanted: "0.95 of null",
+        met: |beside| beside.at_least(0.95, 0.0),
+    },
+    Aim {
+        scenario: Scenario::S6,
+        value: "session_kB",
+        heading: "kB a session",
+        wanted: "32",
+        met: |beside| beside.own <= 32.0,
+    },
+    Aim {
+        scenario: Scenario::S6,
+        value: "all_MB",
+        heading: "MB in all",
+        wanted: "160",
+        met: |beside| beside.own <= 160.0,
+    },
+];
+
+/// Every aim that was measured, in one table.
+fn summary(medians: &[Median<'_>]) -> String {
+    let mut text = "\n| | | null | Postfix | danelaw | to null | to Postfix | aim | met |\n|---|---|--:|--:|--:|--:|--:|---|---|\n".to_owned();
+    for aim in AIMS {
+        let ours = medians.iter().filter(|median| (median.scenario, median.relay) == (aim.scenario.name(), "danelaw"));
+        for own in ours.filter(|own| aim.value != "all_MB" || own.point.starts_with("5000 ")) {
+            let of = |relay: &str, point: Option<&str>| {
+                let same = |other: &&Median<'_>| {
+                    (other.scenario, other.relay) == (own.scenario, relay)
+                        && point.is_none_or(|point| other.point == point)
+                };
+                medians.iter().find(same).and_then(|median| median.values.get(aim.value).copied())
+            };
+            // Whichever of its two ways is better for Postfix; it has a number of stuck sessions of its own.
+            let more_is_better = aim.value.ends_with("per_s");
+            // A hundred stuck sessions of Postfix's are not five thousand.
+            let ways =
+                if aim.value == "all_MB" { [None, None] } else { [of("postfix", None), of("postfix-reuse", None)] };
+            let postfix = [of("postfix", None), of("postfix-reuse", None)]
+                .into_iter()
+                .flatten()
+                .reduce(|one, other| if (one > other) == more_is_better { one } else { other });
+            let Some(&value) = own.values.get(aim.value) else { continue };
+            let beside = Beside { own: value, null: of("null", Some(own.point)), postfix };
+            let shown = |value: Option<f64>| value.map(number).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                format!("{} {}", own.scenario, own.point).trim_end(),
+                aim.heading,
+                shown(beside.null),
+                shown(beside.postfix),
+                number(value),
+                shown(beside.to_null()),
+                shown(beside.to_postfix()),
+                aim.wanted,
+                if (aim.met)(&beside) { "yes" } else { "no" },
+            );
+        }
+    }
+    text
+}
+
+/// Markdown: the aims, then a table for each scenario.
 pub(crate) fn text(rows: &[Row]) -> String {
     let medians = medians(rows);
     let rounds = medians.iter().map(|median| median.rounds).max().unwrap_or_default();
@@ -150,6 +308,9 @@ pub(crate) fn text(rows: &[Row]) -> String {
         std::thread::available_parallelism().map_or(0, usize::from),
         load_average(),
     );
+    if medians.iter().any(|median| median.relay == "danelaw") {
+        text += &summary(&medians);
+    }
     for scenario in Scenario::ALL {
         let ours: Vec<&Median<'_>> = medians.iter().filter(|median| median.scenario == scenario.name()).collect();
         if ours.is_empty() {
