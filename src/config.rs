@@ -182,6 +182,19 @@ pub struct Remote {
     pub connections_per_domain: usize,
     /// Connections to remotes at a time, in all.
     pub connections: usize,
+    /// Verified connections that wait for the next mail, in all; 0 ends each after its mail. Mail goes over one only where
+    /// exchange, address and all that must be proven are the very same, as the DNS says at that moment.
+    pub idle_connections: usize,
+    /// Of those, the most with one address.
+    pub idle_connections_per_host: usize,
+    /// How long one waits. Most mail servers hang up after five minutes.
+    #[serde(with = "humantime_serde")]
+    pub idle_for: Duration,
+    /// How long after it was verified one may start another transaction.
+    #[serde(with = "humantime_serde")]
+    pub connection_age: Duration,
+    /// Mails over one connection, if the remote does not ask for fewer (LIMITS MAILMAX, RFC 9422).
+    pub mails_per_connection: u64,
     /// The IPv4 address to connect from. Empty: the system's choice.
     #[serde(deserialize_with = "optional")]
     pub source_ipv4: Option<Ipv4Addr>,

@@ -410,11 +410,17 @@ impl Refusals {
     /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
     /// one, what to do about it.
     pub fn verdict(&self) -> Reply {
+        if let [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] = self.0.as_slice() {
+            // The only host's own answer.
+            return reply.relayed(&peer.to_string());
+        }
         match self.main() {
             Some(main) => {
                 let view = main.reason.view();
                 // A long list would not fit a client's log; the log event has it whole.
-                let lines = self.0.iter().take(MAX_LINES).flat_map(|refusal| {
+                let told = self.0.iter().enumerate();
+                let told = told.filter(|(index, refusal)| *index < MAX_LINES || std::ptr::eq(*refusal, main));
+                let lines = told.flat_map(|(_, refusal)| {
                     let line = refusal.to_string();
                     match std::ptr::eq(refusal, main) {
                         true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
@@ -607,6 +613,15 @@ mod tests {
         // The word of a remote says more than that another one was not there.
         let no = Reason::Mail(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"));
         assert_eq!(said(vec![Reason::Connect(broken()), no]).code(), Code::INSUFFICIENT_STORAGE);
+        // The one that speaks for all is always told.
+        let mut many: Vec<_> = std::iter::repeat_with(|| Reason::Connect(broken())).take(20).collect();
+        many.push(Reason::StartTlsMissing);
+        assert!(said(many).lines().last().unwrap().starts_with("mx20.example: TLS is required"));
+        // The only host's own answer is passed on as it is.
+        let peer = Peer { exchange: name("mx.example"), address: [192, 0, 2, 1].into() };
+        let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
+        let alone = Refusals::from(Refusal::peer(&peer, Reason::Mail(full)));
+        assert_eq!(alone.verdict().to_string(), "452 4.3.1 mx.example[192.0.2.1]: full");
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // Nothing at all is never final.

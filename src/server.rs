@@ -28,6 +28,7 @@ use crate::upstream::Connector;
 use crate::upstream::caps::{Caps, Most};
 use crate::upstream::dialer::Dialer;
 use crate::upstream::failed::FailedHosts;
+use crate::upstream::pool::{Bounds, Pool};
 use crate::upstream::tcp::Source;
 
 use door::Visitor;
@@ -115,6 +116,13 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
                 per_domain: remote.connections_per_domain,
                 in_all: remote.connections,
             }),
+            pool: Pool::new(Bounds {
+                in_all: remote.idle_connections,
+                per_host: remote.idle_connections_per_host,
+                idle: remote.idle_for,
+                age: remote.connection_age,
+                mails: remote.mails_per_connection,
+            }),
         },
         tls,
         digests: config.tls.digests.clone(),
@@ -150,14 +158,19 @@ impl Server {
         doors.close();
         doors.wait().await;
         sessions.close();
-        if tokio::time::timeout(self.grace, sessions.wait()).await.is_ok() {
-            return Drained::Clean;
-        }
-        let left = sessions.len();
-        // Dropping a session resets its remote: half a message is never taken for a whole one.
-        cut.cancel();
-        sessions.wait().await;
-        Drained::Cut(left)
+        // The remotes that wait for mail hear goodbye while the last transactions go on.
+        let goodbye = shared.connector.dialer.pool.close();
+        let drain = async {
+            if tokio::time::timeout(self.grace, sessions.wait()).await.is_ok() {
+                return Drained::Clean;
+            }
+            let left = sessions.len();
+            // Dropping a session resets its remote: half a message is never taken for a whole one.
+            cut.cancel();
+            sessions.wait().await;
+            Drained::Cut(left)
+        };
+        tokio::join!(drain, goodbye).0
     }
 }
 

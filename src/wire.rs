@@ -69,6 +69,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &self.stream
     }
 
+    /// As [`Wire::stream`].
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Reads what is there, at least one byte.
     ///
     /// # Errors

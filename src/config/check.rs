@@ -147,7 +147,15 @@ impl Remote {
             let found = written(self.failed_hosts_for);
             return unsound("remote.failed_hosts_for", format!("{found} is above the 5m that are allowed"));
         }
-        short("remote.head_start", self.head_start)
+        if self.mails_per_connection == 0 {
+            return unsound(
+                "remote.mails_per_connection",
+                "0 would stop all mail; remote.idle_connections = 0 is what ends a connection after its mail".into(),
+            );
+        }
+        short("remote.head_start", self.head_start)?;
+        short("remote.idle_for", self.idle_for)?;
+        short("remote.connection_age", self.connection_age)
     }
 }
 

@@ -13,12 +13,12 @@ use super::attempt::Attempt;
 use super::{Received, Shared};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::{Peer, Reason};
+use crate::refusal::{Lacking, Peer, Reason};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Hello, Mail, Prdr};
 use crate::smtp::dialogue::{Leg, Way};
 use crate::smtp::extensions::{Extensions, SizeLimit};
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::smtp::reply::Reply;
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
 
@@ -74,25 +74,36 @@ impl Upstream {
     pub(super) fn release(self) {
         release(self.ready);
     }
+
+    /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
+    fn part(self, reason: &Reason) -> Attempt {
+        if matches!(reason, Reason::Mail(_) | Reason::Lacking(_)) {
+            release(self.ready);
+        }
+        self.attempt
+    }
+}
+
+/// The end of an attempt, and what its recipients are told.
+fn closed(attempt: Attempt, peer: &Peer, reason: &Reason) -> Way<Upstream> {
+    let answer = match reason {
+        Reason::Mail(reply) => relayed(reply, peer),
+        reason => broken(peer, reason),
+    };
+    attempt.broke(reason, &answer);
+    Way::Closed(answer)
 }
 
 /// Done with a remote that is in step with us.
 pub(super) fn release(ready: Ready) {
-    ready.quit();
+    ready.release();
 }
 
 /// Asking a remote has ended before all was answered.
 struct Failed {
     /// So many recipients were answered before.
     told: usize,
-    ended: Ended,
-}
-
-enum Ended {
-    /// The remote is in step, and takes nothing.
-    Refused(Declined),
-    /// The session broke.
-    Broke(Reason),
+    reason: Reason,
 }
 
 impl Asks {
@@ -114,18 +125,10 @@ impl<R: Resolver> Errand<'_, R> {
     /// Asks a leg, and tells each recipient's answer as it comes.
     pub(super) async fn ask(&self, leg: &mut Leg<Upstream>, mut asks: Asks) {
         // Cut in the middle of a group, a session with a remote is of no further use.
-        let way = std::mem::replace(&mut leg.way, Way::Unknown);
-        let (upstream, until) = match way {
-            Way::Open(upstream) => (Ok(upstream), Instant::now() + self.shared.timeouts.command),
-            Way::Unknown => {
-                let until = Instant::now() + self.shared.timeouts.route;
-                (self.open(&leg.domain, &mut asks, until).await, until)
-            }
-            Way::Closed(answer) => (Err(answer), Instant::now()),
-        };
-        let (way, told) = match upstream {
-            Ok(upstream) => self.carry(upstream, &asks, until).await,
-            Err(answer) => (Way::Closed(answer), 0),
+        let (way, told) = match std::mem::replace(&mut leg.way, Way::Unknown) {
+            Way::Open(upstream) => self.carry(upstream, &asks).await,
+            Way::Unknown => self.seek(&leg.domain, &mut asks).await,
+            Way::Closed(answer) => (Way::Closed(answer), 0),
         };
         if let Way::Closed(answer) = &way {
             for (place, _) in asks.recipients.iter().skip(told) {
@@ -135,79 +138,90 @@ impl<R: Resolver> Errand<'_, R> {
         leg.way = way;
     }
 
-    /// A remote for the domain, and MAIL as it takes it; or what the recipients are told.
-    async fn open(&self, domain: &Name, asks: &mut Asks, until: Instant) -> Result<Upstream, Reply> {
+    /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
+    /// better (RFC 5321 §5.1); what the way is worth then, and how many recipients were answered.
+    async fn seek(&self, domain: &Name, asks: &mut Asks) -> (Way<Upstream>, usize) {
         let mut attempt = Attempt::start(domain);
         let (level, exception) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         if let Some(exception) = exception {
             attempt.ruled(exception);
         }
-        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
+        let until = Instant::now() + self.shared.timeouts.route;
         let connector = &self.shared.connector;
-        let (connected, dialled) = tokio::join!(connector.connect(&request), connector.dialled(&request));
+        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
+        let mut walk = connector.walk(&request);
+        let (mut next, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
         attempt.dialled(dialled);
-        let connected = match connected {
-            Ok(connected) => connected,
-            Err(refusals) => {
-                let answer = refusals.verdict();
-                attempt.skipped(&refusals);
-                let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
-                attempt.answered(label, &answer);
-                return Err(answer);
+        loop {
+            let ready = match next {
+                Ok(ready) => ready,
+                Err(refusals) => {
+                    let answer = refusals.verdict();
+                    attempt.skipped(&refusals);
+                    let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
+                    attempt.answered(label, &answer);
+                    return (Way::Closed(answer), 0);
+                }
+            };
+            attempt.reached(&ready, walk.skipped());
+            let peer = ready.peer().clone();
+            let mut upstream = Upstream { ready, attempt };
+            let Failed { told, reason } = match self.first_group(&mut upstream, asks, walk.answer_by()).await {
+                Ok(()) => return self.asked(upstream, asks),
+                Err(failed) => failed,
+            };
+            attempt = upstream.part(&reason);
+            // L11: what was relayed of this remote binds the transaction to it.
+            let decided = if told == 0 { walk.turned_away(&peer, reason).err() } else { Some(reason) };
+            if let Some(reason) = decided {
+                return (closed(attempt, &peer, &reason), told);
             }
-        };
-        attempt.reached(&connected.ready, &connected.skipped);
-        match fit(self.mail, &connected.ready.terms().extensions, self.shared.received) {
-            Ok(mail) => {
-                asks.mail = Some(mail);
-                Ok(Upstream { ready: connected.ready, attempt })
-            }
-            Err(answer) => {
-                release(connected.ready);
-                attempt.answered("extension-missing", &answer);
-                Err(answer)
+            next = walk.next().await;
+        }
+    }
+
+    /// MAIL as this remote takes it, with what else is asked.
+    async fn first_group(&self, upstream: &mut Upstream, asks: &mut Asks, until: Instant) -> Result<(), Failed> {
+        let extensions = &upstream.ready.terms().extensions;
+        let mail = fit(self.mail, extensions, self.shared.received)
+            .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
+        asks.mail = Some(mail);
+        self.group(upstream, asks, until).await
+    }
+
+    /// Asks the remote that has the transaction.
+    async fn carry(&self, mut upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
+        let until = Instant::now() + self.shared.timeouts.command;
+        match self.group(&mut upstream, asks, until).await {
+            Ok(()) => self.asked(upstream, asks),
+            Err(Failed { told, reason }) => {
+                let peer = upstream.ready.peer().clone();
+                (closed(upstream.part(&reason), &peer, &reason), told)
             }
         }
     }
 
-    /// Asks a remote; what the way to it is worth then, and how many recipients were answered.
-    async fn carry(&self, mut upstream: Upstream, asks: &Asks, until: Instant) -> (Way<Upstream>, usize) {
+    /// Everything was answered.
+    fn asked(&self, upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
         let all = asks.recipients.len();
-        let Failed { told, ended } = match self.group(&mut upstream, asks, until).await {
-            Ok(()) if self.message == Message::Follows && upstream.attempt.accepted() == 0 => {
-                // RFC 2920 §3.1: the remote may have heard DATA, and nobody is there to get the message.
-                upstream.release();
-                return (Way::Unknown, all);
-            }
-            Ok(()) => return (Way::Open(upstream), all),
-            Err(failed) => failed,
-        };
-        let Upstream { ready, attempt } = upstream;
-        match ended {
-            Ended::Refused(Declined { reason, answer }) => {
-                release(ready);
-                attempt.answered(reason, &answer);
-                (Way::Closed(answer), told)
-            }
-            Ended::Broke(reason) => {
-                let answer = broken(ready.peer(), &reason);
-                attempt.broke(&reason, &answer);
-                (Way::Closed(answer), told)
-            }
+        if self.message == Message::Follows && upstream.attempt.accepted() == 0 {
+            // RFC 2920 §3.1: the remote may have heard DATA, and nobody is there to get the message.
+            upstream.release();
+            return (Way::Unknown, all);
         }
+        (Way::Open(upstream), all)
     }
 
     /// One group of commands (RFC 2920 §3.1), every answer looked at.
     async fn group(&self, upstream: &mut Upstream, asks: &Asks, mut until: Instant) -> Result<(), Failed> {
         let Upstream { ready, attempt } = upstream;
         let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
-        let broke = |told| move |reason| Failed { told, ended: Ended::Broke(reason) };
+        let broke = |told| move |reason| Failed { told, reason };
         let mut group = ready.group(asks.commands(self.message));
         if asks.mail.is_some() {
             let reply = group.answer(remaining(until, patience)).await.map_err(broke(0))?;
             if !reply.code().is_success() {
-                let declined = Declined { reason: "mail-refused", answer: relayed(&reply, &peer) };
-                return Err(Failed { told: 0, ended: Ended::Refused(declined) });
+                return Err(Failed { told: 0, reason: Reason::Mail(reply) });
             }
         }
         for (told, (place, _)) in asks.recipients.iter().enumerate() {
@@ -238,13 +252,12 @@ impl Declined {
 }
 
 /// MAIL as this remote can take it (RFC 5321 §2.2.1: parameters only where the extension is offered).
-fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Reply> {
+fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Lacking> {
     // That is between the client and us.
     let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
     if mail.body == Some(Body::EightBitMime) && !offered.eight_bit_mime {
         // RFC 6152 §3: never 8-bit to a server that does not say it takes it, and we do not rewrite mail.
-        let text = "the remote does not take 8-bit mail (8BITMIME)";
-        return Err(Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text));
+        return Err(Lacking::EightBitMime);
     }
     if !offered.eight_bit_mime {
         mail.body = None;
@@ -254,14 +267,10 @@ fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Re
     }
     if mail.smtp_utf8 == SmtpUtf8::Requested && !offered.smtp_utf8 {
         // RFC 6531 §3.5.
-        let text = "the remote does not take internationalised mail (SMTPUTF8)";
-        return Err(Reply::new(Code::MAILBOX_NAME_NOT_ALLOWED, EnhancedCode::permanent(6, 7), text));
+        return Err(Lacking::SmtpUtf8);
     }
     match offered.size {
-        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => {
-            let text = format!("the remote takes at most {most} octets");
-            Err(Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text))
-        }
+        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => Err(Lacking::Size(most)),
         SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
         SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
     }

@@ -18,7 +18,7 @@ use super::received::Trace;
 use super::turn::InOrder;
 use super::{Received, Session};
 use crate::dns::Resolver;
-use crate::refusal::Peer;
+use crate::refusal::{Lacking, Peer};
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -205,9 +205,8 @@ impl Course {
             return;
         }
         // RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-        let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
-        let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text);
-        self.stop(Declined { reason: "extension-missing", answer });
+        let declined = Declined::broke(body.peer(), &Lacking::EightBitMime.into());
+        self.stop(declined);
     }
 
     /// Sends what was loaded.

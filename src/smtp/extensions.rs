@@ -19,6 +19,8 @@ pub struct Extensions {
     pub smtp_utf8: bool,
     /// SIZE (RFC 1870).
     pub size: SizeLimit,
+    /// The most transactions of one session, if LIMITS says so (RFC 9422 §4.1).
+    pub most_mails: Option<u64>,
 }
 
 /// What a server says about the biggest message it takes (RFC 1870 §4).
@@ -46,11 +48,18 @@ impl Extensions {
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
                 "SIZE" => extensions.size = SizeLimit::parse(words.next()),
+                "LIMITS" => extensions.most_mails = words.find_map(most_mails),
                 _ => {}
             }
         }
         extensions
     }
+}
+
+/// RFC 9422 §3: a number from 1 to 999999; what is none means nothing.
+fn most_mails(limit: &str) -> Option<u64> {
+    let (name, number) = limit.split_once('=')?;
+    name.eq_ignore_ascii_case("MAILMAX").then_some(number)?.parse().ok().filter(|most| *most > 0)
 }
 
 impl SizeLimit {
@@ -132,9 +141,21 @@ mod tests {
                 pipelining: true,
                 eight_bit_mime: true,
                 smtp_utf8: true,
-                size: SizeLimit::Octets(10)
+                size: SizeLimit::Octets(10),
+                most_mails: None,
             }
         );
+        // K19.
+        for (limits, most_mails) in [
+            ("LIMITS MAILMAX=7", Some(7)),
+            ("LIMITS RCPTMAX=10 mailmax=1 X=2", Some(1)),
+            ("LIMITS MAILMAX=0", None),
+            ("LIMITS MAILMAX=many", None),
+            ("LIMITS MAILMAX", None),
+            ("LIMITS", None),
+        ] {
+            assert_eq!(parse(&[limits]).most_mails, most_mails, "{limits}");
+        }
         // A keyword is a word, and the greeting is none.
         assert_eq!(parse(&["STARTTLSX", "X STARTTLS", ""]), Extensions::default());
         let greeting_only = Reply::plain(Code::OK, "STARTTLS");

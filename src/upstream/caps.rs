@@ -42,11 +42,18 @@ pub struct Caps {
 pub struct Permits {
     _host: Permit<IpAddr>,
     _all: OwnedSemaphorePermit,
-    _domain: Option<DomainPermit>,
+    domain: Option<DomainPermit>,
 }
 
 /// The right of one transaction to have connections, one of them in use at a time.
 pub type DomainPermit = Arc<Permit<Name>>;
+
+impl Permits {
+    /// The connection serves this transaction, or none.
+    pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
+        self.domain = domain;
+    }
+}
 
 impl Caps {
     /// Nothing is connected yet.
@@ -65,6 +72,14 @@ impl Caps {
         self.domains.permit(domain, until).await.map(Arc::new).ok_or(Cap::Domain(self.most.per_domain))
     }
 
+    /// Whether a connection would have to wait, and for what.
+    pub(super) fn full(&self, address: IpAddr) -> Option<Cap> {
+        if self.hosts.is_full(&address) {
+            return Some(Cap::Host(self.most.per_host));
+        }
+        (self.all.available_permits() == 0).then_some(Cap::All(self.most.in_all))
+    }
+
     /// Lets a connection in, as soon as there is room for the host and in all.
     pub(super) async fn connection(
         &self,
@@ -75,7 +90,7 @@ impl Caps {
         let until = until.min(Instant::now() + PATIENCE);
         let host = self.hosts.permit(&address, until).await.ok_or(Cap::Host(self.most.per_host))?;
         let all = permit(&self.all, until).await.ok_or(Cap::All(self.most.in_all))?;
-        Ok(Permits { _host: host, _all: all, _domain: domain.map(Arc::clone) })
+        Ok(Permits { _host: host, _all: all, domain: domain.map(Arc::clone) })
     }
 }
 
@@ -105,6 +120,10 @@ struct Place<K: Eq + Hash> {
 impl<K: Eq + Hash + Clone> Counter<K> {
     fn new(most: usize) -> Self {
         Self { most, counted: Arc::new(Shards::new()) }
+    }
+
+    fn is_full(&self, key: &K) -> bool {
+        self.counted.of(key).get(key).is_some_and(|semaphore| semaphore.available_permits() == 0)
     }
 
     async fn permit(&self, key: &K, until: Instant) -> Option<Permit<K>> {

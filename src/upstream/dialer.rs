@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::caps::{Caps, DomainPermit};
 use super::order::within;
+use super::pool::Pool;
 use super::tcp::{Source, Tcp};
 use crate::refusal::Reason;
 
@@ -29,6 +31,8 @@ pub struct Dialer {
     pub source: Source,
     /// How many connections there may be.
     pub caps: Caps,
+    /// Those that wait for the next mail.
+    pub pool: Arc<Pool>,
 }
 
 /// For whom to connect, and until when.
@@ -73,6 +77,9 @@ impl Dialer {
 
     /// Dials one address.
     pub(super) async fn dial(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
+        if let Some(cap) = self.caps.full(address) {
+            self.pool.make_room(cap, address);
+        }
         let permits = self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)?;
         let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
         let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
@@ -101,6 +108,7 @@ mod tests {
     use crate::name::Name;
     use crate::refusal::Stage;
     use crate::upstream::caps::Most;
+    use crate::upstream::pool::Bounds;
 
     const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -137,6 +145,7 @@ mod tests {
                 limit: Duration::from_secs(30),
                 source: Source::default(),
                 caps: Caps::new(Most { per_host: 9, per_domain: 9, in_all: 9 }),
+                pool: Pool::new(Bounds { in_all: 0, per_host: 0, idle: HEAD_START, age: HEAD_START, mails: 1 }),
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A [`Walk`] goes along the exchanges in the publisher's order, and [`next`] says which failures lead on; [`dialer`]
 //! connects to one of the addresses of an exchange, within the bounds of [`caps`]; [`open`] greets and secures it;
 //! [`ready`] is what mail may be sent on, and nothing else can make one. [`failed`] remembers for a moment who could not
-//! be reached.
+//! be reached. A session that has done its work waits in the [`pool`] for mail that asks for the very same.
 
 pub mod caps;
 pub mod dialled;
@@ -12,6 +12,7 @@ pub mod failed;
 pub mod next;
 pub mod open;
 mod order;
+pub mod pool;
 pub mod ready;
 mod shards;
 pub mod tcp;
@@ -29,7 +30,7 @@ use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
 use crate::name::Name;
 use crate::policy::{self, Level, TlsPolicy};
-use crate::refusal::{Peer, Reason, Refusal, Refusals};
+use crate::refusal::{Peer, Reason, Refusal};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
@@ -88,15 +89,6 @@ pub struct Request<'a> {
     pub dialled: Option<IpAddr>,
 }
 
-/// A remote that mail may be sent to, and what failed before it was found.
-#[derive(Debug)]
-pub struct Connected {
-    /// The remote.
-    pub ready: Ready,
-    /// Better exchanges, or other addresses, that were tried in vain.
-    pub skipped: Refusals,
-}
-
 /// Where to seek a session with an exchange, and what it has to prove.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -110,16 +102,6 @@ impl<R: Resolver> Connector<R> {
     /// Sets out for a remote for the domain.
     pub fn walk<'a>(&'a self, request: &Request<'a>) -> Walk<'a, R> {
         Walk::new(self, *request)
-    }
-
-    /// A remote for the domain, secured as the policy asks: the first of the [`Walk`].
-    ///
-    /// # Errors
-    /// As [`Walk::next`].
-    pub async fn connect(&self, request: &Request<'_>) -> Result<Connected, Refusals> {
-        let mut walk = self.walk(request);
-        let ready = walk.next().await?;
-        Ok(Connected { ready, skipped: walk.into_skipped() })
     }
 
     /// The exchanges to try, in order.

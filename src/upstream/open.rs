@@ -149,7 +149,12 @@ impl Greeted {
 }
 
 /// One command and its reply.
-async fn exchange<S>(wire: &mut Wire<S>, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Reason>
+pub(super) async fn exchange<S>(
+    wire: &mut Wire<S>,
+    stage: Stage,
+    command: &str,
+    limit: Duration,
+) -> Result<Reply, Reason>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -12,11 +12,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::open::{Dial, farewell, lost, unsolicited};
+use super::caps::DomainPermit;
+use super::open::{Dial, exchange, farewell, lost, unsolicited};
+use super::pool::{Identity, Lease};
 use super::tcp::Tcp;
 use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
@@ -44,6 +47,20 @@ pub struct Ready {
     accepted: usize,
     /// The answer to DATA, from when it was read to when the message starts.
     answer_to_data: Option<Reply>,
+    /// How often MAIL was said.
+    mails: u64,
+    /// Whether a transaction may be open.
+    transaction: OpenTransaction,
+    /// Where to wait for the next mail.
+    lease: Option<Lease>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OpenTransaction {
+    /// RSET is needed before the next one.
+    Maybe,
+    /// The remote has answered the end of the message.
+    No,
 }
 
 /// Commands that go together, as far as the remote allows.
@@ -121,6 +138,44 @@ impl Ready {
             awaited: VecDeque::new(),
             accepted: 0,
             answer_to_data: None,
+            mails: 0,
+            transaction: OpenTransaction::Maybe,
+            lease: None,
+        }
+    }
+
+    /// The same session, which may serve again.
+    pub(super) fn leased(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// Under what it may serve again.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Whether it is the same to a transaction, and the remote takes one more (RFC 9422 §4.1).
+    pub(super) fn is_for(&self, identity: &Identity) -> bool {
+        let more = self.terms.extensions.most_mails.is_none_or(|most| self.mails < most);
+        more && self.lease().is_some_and(|lease| lease.is_for(identity))
+    }
+
+    /// How often MAIL was said.
+    pub(super) fn mails(&self) -> u64 {
+        self.mails
+    }
+
+    /// Whether the remote has neither said anything nor hung up since its last answer.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let heard = self.wire.fill_ready().now_or_never();
+        heard.is_some_and(|heard| heard.is_ok()) && self.wire.input.is_empty() && self.tcp().is_quiet()
+    }
+
+    /// It serves this transaction, or none.
+    pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
+        match self.wire.stream_mut() {
+            Either::Left(tls) => tls.get_mut().0.serve(domain),
+            Either::Right(tcp) => tcp.serve(domain),
         }
     }
 
@@ -158,30 +213,82 @@ impl Ready {
         Err(Reason::WrongAnswer { stage: Stage::Data, reply })
     }
 
+    /// Done with it for this transaction: it waits for the next one, if both ends are in step and there is room, and else
+    /// it ends. Nobody has to wait for that.
+    pub fn release(mut self) {
+        if self.transaction == OpenTransaction::No {
+            self.wait();
+            return;
+        }
+        let limit = self.timeouts.command.min(PARTING);
+        tokio::spawn(async move {
+            if self.lease.is_some() && self.settle(limit).await && self.reset(limit).await {
+                self.wait();
+            } else {
+                let _ = self.quit().await;
+            }
+        });
+    }
+
+    /// Waits for the next transaction, without any memory that this one needed.
+    fn wait(mut self) {
+        if !self.wire.input.is_empty() {
+            // RFC 5321 §3.8: 421, mostly. What was not asked for is no beginning for the next mail.
+            return;
+        }
+        self.serve(None);
+        self.wire.input = BytesMut::new();
+        self.wire.output = BytesMut::new();
+        let refused = match self.lease().and_then(Lease::pool) {
+            Some(pool) => pool.put(self),
+            None => Some(self),
+        };
+        refused.into_iter().for_each(|ready| drop(ready.quit()));
+    }
+
     /// Ends the session politely, without anybody having to wait for it. Answers that are outstanding are waited for
     /// first, a moment each.
     pub fn quit(mut self) -> JoinHandle<()> {
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
-            while !self.awaited.is_empty() {
-                if self.next_answer(limit).await.is_err() {
-                    return;
-                }
+            if self.settle(limit).await {
+                let _ = farewell(self.wire, limit).await;
             }
-            if self.answer_to_data.as_ref().is_some_and(|reply| reply.code() == Code::START_MAIL_INPUT) {
-                if self.accepted > 0 {
-                    // An end of data would deliver an empty message.
-                    let _ = self.on_drop(OnDrop::Reset);
-                    return;
-                }
-                // RFC 2920 §3.1: a message for nobody ends at once. Whatever is said to it, nobody has got anything.
-                self.wire.output.extend_from_slice(b".\r\n");
-                if self.wire.reply(limit).await.is_err() {
-                    return;
-                }
-            }
-            let _ = farewell(self.wire, limit).await;
         })
+    }
+
+    /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
+    async fn settle(&mut self, limit: Duration) -> bool {
+        while !self.awaited.is_empty() {
+            if self.next_answer(limit).await.is_err() {
+                return false;
+            }
+        }
+        if self.answer_to_data.take().is_some_and(|reply| reply.code() == Code::START_MAIL_INPUT) {
+            if self.accepted > 0 {
+                // An end of data would deliver an empty message.
+                let _ = self.on_drop(OnDrop::Reset);
+                return false;
+            }
+            // RFC 2920 §3.1: a message for nobody ends at once. Whatever is said to it, nobody has got anything.
+            self.wire.output.extend_from_slice(b".\r\n");
+            return self.wire.flush(limit).await.is_ok() && self.wire.reply(limit).await.is_ok();
+        }
+        true
+    }
+
+    /// RFC 5321 §4.1.1.5: whatever transaction there was, there is none.
+    async fn reset(&mut self, limit: Duration) -> bool {
+        let reply = exchange(&mut self.wire, Stage::Mail, "RSET", limit).await;
+        self.accepted = 0;
+        reply.is_ok_and(|reply| reply.code() == Code::OK)
+    }
+
+    fn tcp(&self) -> &Tcp {
+        match self.wire.stream() {
+            Either::Left(tls) => tls.get_ref().0,
+            Either::Right(tcp) => tcp,
+        }
     }
 
     /// The answer to the oldest command that has none.
@@ -207,11 +314,9 @@ impl Ready {
             OnDrop::Reset => Some(Duration::ZERO),
             OnDrop::Close => None,
         };
-        let tcp = match self.wire.stream() {
-            Either::Left(tls) => tls.get_ref().0,
-            Either::Right(tcp) => tcp,
-        };
-        socket2::SockRef::from(tcp).set_linger(linger).map_err(|error| Reason::Lost { stage: Stage::Data, error })
+        socket2::SockRef::from(self.tcp())
+            .set_linger(linger)
+            .map_err(|error| Reason::Lost { stage: Stage::Data, error })
     }
 }
 
@@ -230,7 +335,7 @@ impl Group<'_> {
 
     /// All that is left, or to a remote that does not pipeline the next one.
     async fn send(&mut self) -> Result<(), Reason> {
-        let Ready { wire, terms, awaited, .. } = &mut *self.ready;
+        let Ready { wire, terms, awaited, mails, transaction, .. } = &mut *self.ready;
         let stage = self.unsent.front().map_or(Stage::Data, MailCommand::stage);
         // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
         wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
@@ -239,6 +344,10 @@ impl Group<'_> {
         }
         let together = if terms.extensions.pipelining { self.unsent.len() } else { 1 };
         for command in self.unsent.drain(..together.min(self.unsent.len())) {
+            if let MailCommand::Mail(_) = command {
+                *mails += 1;
+                *transaction = OpenTransaction::Maybe;
+            }
             awaited.push_back(command.stage());
             wire.output.extend_from_slice(format!("{}\r\n", Command::from(command)).as_bytes());
         }
@@ -326,6 +435,9 @@ impl Body {
         // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
         let _ = self.ready.on_drop(OnDrop::Close);
         self.ready.accepted = 0;
+        if reply.code() != Code::SERVICE_NOT_AVAILABLE {
+            self.ready.transaction = OpenTransaction::No;
+        }
         if reply.code().is_success() || reply.code().is_refusal() {
             return Ok((reply, self.ready));
         }

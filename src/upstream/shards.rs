@@ -29,7 +29,6 @@ impl<K: Eq + Hash, V> Shards<K, V> {
     }
 
     /// All parts, one after the other.
-    #[cfg(test)]
     pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, HashMap<K, V>>> {
         self.shards.iter().map(lock)
     }

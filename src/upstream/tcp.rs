@@ -1,17 +1,18 @@
 //! One TCP connection to a remote, with the [`Permits`] it holds for as long as its socket is open.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::caps::Permits;
+use super::caps::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
 
 /// The connection.
@@ -19,7 +20,7 @@ use crate::refusal::{Reason, Stage};
 pub struct Tcp {
     // Closed before the permits are given back.
     stream: TcpStream,
-    _permits: Option<Permits>,
+    permits: Option<Permits>,
 }
 
 /// The addresses to connect from; where there is none, the system chooses.
@@ -60,12 +61,26 @@ impl Tcp {
             Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
         };
         stream.set_nodelay(true).map_err(Reason::Connect)?;
-        Ok(Self { stream, _permits: None })
+        Ok(Self { stream, permits: None })
+    }
+
+    /// Whether nothing has come that was not read, the end of the stream among it. The kernel is asked, not the runtime,
+    /// which hears of it a moment later.
+    pub(super) fn is_quiet(&self) -> bool {
+        let seen = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The connection serves this transaction, or none.
+    pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
+        if let Some(permits) = &mut self.permits {
+            permits.serve(domain);
+        }
     }
 
     /// The same connection, which gives these back when it is closed.
     pub(super) fn holding(self, permits: Permits) -> Self {
-        Self { _permits: Some(permits), ..self }
+        Self { permits: Some(permits), ..self }
     }
 }
 

@@ -10,10 +10,12 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::caps::DomainPermit;
+use super::dialer::Dialer;
 use super::failed::Now;
 use super::next::{Next, after};
 use super::open::Dial;
 use super::order::share;
+use super::pool::Identity;
 use super::ready::Ready;
 use super::tcp::is_of_this_host;
 use super::{Connector, Plan, Request};
@@ -35,6 +37,8 @@ pub struct Walk<'a, R> {
     last: VecDeque<Approach>,
     /// The exchange whose turn it is.
     approach: Option<Approach>,
+    /// The remote that was found last, if it had waited for this mail.
+    waited: Option<IpAddr>,
     refusals: Refusals,
 }
 
@@ -52,6 +56,16 @@ struct Approach {
     /// Those that were not tried yet, in order.
     addresses: VecDeque<IpAddr>,
     policy: TlsPolicy,
+    sessions: Sessions,
+}
+
+/// Which sessions do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sessions {
+    /// One that waits, or a new one.
+    Any,
+    /// A new one.
+    New,
 }
 
 impl Approach {
@@ -69,6 +83,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
             untried: VecDeque::new(),
             last: VecDeque::new(),
             approach: None,
+            waited: None,
             refusals: Refusals::default(),
         }
     }
@@ -96,23 +111,35 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// # Errors
     /// The reason itself, where it decides: whoever is asked next would be asked the same.
     pub fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
-        match after(&reason, &self.connector.timeouts).next {
-            Next::Nobody => return Err(reason),
-            Next::Exchange => self.approach = None,
-            Next::Address => {}
+        match (after(&reason, &self.connector.timeouts).next, self.waited.take()) {
+            (Next::Nobody, _) => return Err(reason),
+            (Next::Exchange, _) => self.approach = None,
+            (Next::Address, Some(address)) => {
+                // RFC 5321 §3.8: a session that waited may end at any moment. That says nothing of the host, which is
+                // asked again.
+                if let Some(approach) = &mut self.approach {
+                    approach.addresses.push_front(address);
+                    approach.sessions = Sessions::New;
+                }
+                return Ok(());
+            }
+            (Next::Address, None) => {}
         }
         self.refusals.push(Refusal::peer(peer, reason));
         Ok(())
     }
 
+    /// When the remote that was found last should have answered MAIL and the first recipient: with others left to ask,
+    /// it may not use up their time (K7).
+    pub fn answer_by(&self) -> Instant {
+        let more_addresses = self.approach.as_ref().is_some_and(|approach| !approach.addresses.is_empty());
+        let others = self.waited.is_some() || more_addresses || !self.untried.is_empty() || !self.last.is_empty();
+        self.until(if others { 2 } else { 1 })
+    }
+
     /// What was tried in vain so far, in order.
     pub fn skipped(&self) -> &Refusals {
         &self.refusals
-    }
-
-    /// As [`Walk::skipped`], at the end of the walk.
-    pub fn into_skipped(self) -> Refusals {
-        self.refusals
     }
 
     async fn set_out(&mut self) -> Result<UnderWay, Refusal> {
@@ -159,11 +186,11 @@ impl<'a, R: Resolver> Walk<'a, R> {
         self.last.pop_front()
     }
 
-    /// Puts the addresses that failed a moment ago behind the others, and the exchange behind the others if there are no
+    /// Puts the addresses that failed a moment ago behind the others (RFC 5321 §4.5.4.1), and the exchange behind the others if there are no
     /// others. An address that let somebody wait in vain a moment ago is not tried again: in a storm of retries each mail
     /// would wait for it.
     fn by_standing(&mut self, exchange: Name, Plan { addresses, policy }: Plan) -> Approach {
-        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy };
+        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy, sessions: Sessions::Any };
         let mut failed = VecDeque::new();
         for address in addresses {
             match self.connector.failed.standing(address) {
@@ -182,6 +209,10 @@ impl<'a, R: Resolver> Walk<'a, R> {
 
     /// A session with one of the addresses of an exchange, the first that does.
     async fn reach(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
+        if let Some(mut ready) = self.waiting(approach) {
+            ready.serve(Some(DomainPermit::clone(permit)));
+            return Some(ready);
+        }
         // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
         if approach.addresses.iter().any(|address| is_of_this_host(*address)) {
             let reason = NoRoute::Loop(self.request.domain.clone(), approach.exchange.clone());
@@ -208,7 +239,8 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 match self.connector.session(tcp, &peer, &approach.policy, &dial).await {
                     Ok(ready) => {
                         self.connector.failed.forget(address);
-                        return Some(ready);
+                        let lease = dialer.pool.lease(self.identity(approach, address));
+                        return Some(ready.leased(lease));
                     }
                     Err(reason) => next = self.refuse(Refusal::peer(&peer, reason)),
                 }
@@ -219,6 +251,30 @@ impl<'a, R: Resolver> Walk<'a, R> {
             }
         }
         None
+    }
+
+    /// A session that waits at one of the addresses.
+    fn waiting(&mut self, approach: &mut Approach) -> Option<Ready> {
+        let pool = &self.connector.dialer.pool;
+        if approach.sessions == Sessions::New || pool.waiting() == 0 {
+            return None;
+        }
+        let addresses = approach.addresses.iter().enumerate();
+        let mut found = addresses.map(|(place, &address)| (place, pool.take(&self.identity(approach, address))));
+        let (place, ready) = found.find_map(|(place, ready)| Some((place, ready?)))?;
+        self.waited = approach.addresses.remove(place);
+        Some(ready)
+    }
+
+    fn identity(&self, approach: &Approach, address: IpAddr) -> Identity {
+        let Dialer { port, source, .. } = self.connector.dialer;
+        Identity {
+            peer: approach.peer(address),
+            port,
+            policy: approach.policy.clone(),
+            ehlo: self.connector.ehlo(self.request.hello).to_owned(),
+            source: source.towards(address),
+        }
     }
 
     /// Writes down what was tried in vain, and what that means for others.

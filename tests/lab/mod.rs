@@ -51,13 +51,13 @@ struct Host {
 }
 
 /// The road of `Scenario`, open to traffic.
-pub(crate) struct Lab {
+pub(crate) struct Lab<R = Stub> {
     pub(crate) dns: DnsLab,
     /// What each exchange saw, in the order they were added.
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: Address,
     /// What its sessions share, for one that is served by hand.
-    pub(crate) shared: Arc<Shared<Stub>>,
+    pub(crate) shared: Arc<Shared<R>>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -137,6 +137,11 @@ impl Scenario {
 
     /// Opens the road.
     pub(crate) async fn start(self) -> Lab {
+        self.start_with(|stub| stub).await
+    }
+
+    /// Opens the road, with something between danelaw and the DNS.
+    pub(crate) async fn start_with<R: Resolver>(self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
         let dns = self.tree.start().await;
         let mut seen = Vec::new();
         for host in self.hosts {
@@ -158,7 +163,7 @@ impl Scenario {
             ..Settings::default()
         })
         .unwrap();
-        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), stub).unwrap();
+        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), between(stub)).unwrap();
         let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
@@ -168,7 +173,7 @@ impl Scenario {
     }
 }
 
-impl Lab {
+impl<R: Resolver> Lab<R> {
     /// A client that has said EHLO.
     pub(crate) async fn client(&self) -> Client {
         let mut client = Client::connect(&self.address).await;
@@ -231,7 +236,7 @@ fn config(port: u16, changes: toml::Table) -> Config {
     let mut table: toml::Table = DEFAULTS.parse().unwrap();
     let lab = format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[dns]\ncache_entries = 0\ntimeout = \"400ms\"\nattempts = 1\ndeadline = \"3s\"\n\
-         [remote]\nport = {port}\nallow_reserved = [\"127.0.0.0/8\"]\n\
+         [remote]\nidle_connections = 0\nport = {port}\nallow_reserved = [\"127.0.0.0/8\"]\n\
          [timeouts]\nroute = \"20s\"\nconnect = \"2s\"\ngreeting = \"2s\"\nhandshake = \"2s\"\ncommand = \"2s\"\ndata = \"2s\"\n\
          block = \"2s\"\nfinal = \"2s\"\nclient = \"5s\"\ngrace = \"2s\"\n"
     );

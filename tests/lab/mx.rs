@@ -1,6 +1,7 @@
 //! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -52,6 +53,8 @@ pub(crate) struct Mx {
     /// To EHLO under TLS.
     pub(crate) ehlo_under_tls: Act,
     pub(crate) mail: Act,
+    /// To MAIL on a connection that has taken a message, if that is another answer.
+    pub(crate) mail_again: Option<Act>,
     /// To each RCPT in turn; the last one answers all that follow.
     pub(crate) rcpt: Vec<Act>,
     pub(crate) data: Act,
@@ -59,6 +62,9 @@ pub(crate) struct Mx {
     pub(crate) amid_message: Option<Act>,
     /// To the end of data.
     pub(crate) end: Act,
+    /// What is done after that, without being asked.
+    pub(crate) after: Option<Act>,
+    pub(crate) rset: Act,
     pub(crate) quit: Act,
 }
 
@@ -167,10 +173,13 @@ impl Mx {
                 "250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000",
             ),
             mail: say("250 2.1.0 sender ok"),
+            mail_again: None,
             rcpt: vec![say("250 2.1.5 recipient ok")],
             data: say("354 go"),
             amid_message: None,
             end: say("250 2.0.0 queued as 42"),
+            after: None,
+            rset: say("250 2.0.0 forgotten"),
             quit: say("221 2.0.0 bye"),
         }
     }
@@ -190,7 +199,7 @@ impl Mx {
                     record.peers.push(peer.ip());
                     record.open += 1;
                 }
-                let session = Session { mx: self.clone(), seen: Arc::clone(&record) };
+                let session = Session { mx: self.clone(), seen: Arc::clone(&record), taken: AtomicBool::new(false) };
                 tokio::spawn(session.run(stream));
             }
         });
@@ -228,6 +237,8 @@ impl ResolvesServerCert for Presents {
 struct Session {
     mx: Mx,
     seen: Arc<Seen>,
+    /// Whether a message came on this connection.
+    taken: AtomicBool,
 }
 
 /// The connection is over, and what happens below TLS then.
@@ -303,7 +314,11 @@ impl Session {
         recipients: &mut usize,
     ) -> Result<(), Over> {
         match line.split(' ').next().unwrap_or_default() {
-            "MAIL" => act(stream, &self.mx.mail).await,
+            "MAIL" => {
+                let again = self.mx.mail_again.as_ref().filter(|_| self.taken.load(Ordering::Relaxed));
+                act(stream, again.unwrap_or(&self.mx.mail)).await
+            }
+            "RSET" => act(stream, &self.mx.rset).await,
             "RCPT" => {
                 let turn = self.mx.rcpt.get(*recipients).or(self.mx.rcpt.last()).unwrap();
                 *recipients += 1;
@@ -351,7 +366,12 @@ impl Session {
             }
         }
         self.seen.0.lock().unwrap().messages.push(stored);
-        act(stream, &self.mx.end).await
+        act(stream, &self.mx.end).await?;
+        self.taken.store(true, Ordering::Relaxed);
+        match &self.mx.after {
+            Some(after) => act(stream, after).await,
+            None => Ok(()),
+        }
     }
 }
 
