@@ -40,9 +40,9 @@ async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
     let port = lab.shared.connector.port;
     write!(
         file,
-        "hostname = 'check.test'\ndns.servers = ['{dns}']\ndns.trust_anchor = '{anchor}'\ndns.timeout = '400ms'\n\
-         dns.attempts = 1\nremote.port = {port}\nremote.allow_reserved = ['127.0.0.0/8']\ntimeouts.connect = '2s'\n\
-         timeouts.greeting = '2s'\ntimeouts.handshake = '2s'\n{toml}\n"
+        "hostname = 'check.test'\ndns.servers = ['{dns}']\ndns.trust_anchor = '{anchor}'\ndns.timeout = '1s'\n\
+         dns.attempts = 1\nremote.port = {port}\nremote.allow_reserved = ['127.0.0.0/8']\ntimeouts.connect = '5s'\n\
+         timeouts.greeting = '5s'\ntimeouts.handshake = '5s'\n{toml}\n"
     )
     .unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
@@ -221,6 +221,7 @@ async fn the_dns_alone() {
 async fn what_is_about_to_break() {
     let scenario = Scenario::new()
         .tree(|tree, port| tree.tlsa("mx1.example.test", port, &format!("1 1 1 {}", "07".repeat(32))))
+        .tree(|tree, _| tree.fault("mx3.example.test", "AAAA", Fault::Drop))
         .host("mx2.example.test", |mx, tree, _| (mx, tree.mx("example.test", 20, "mx2.example.test")))
         .host("mx3.example.test", |mut mx, tree, port| {
             let record = mx.identity.record("3 1 1");
@@ -229,12 +230,15 @@ async fn what_is_about_to_break() {
         });
     let (_, status, found) = judged(scenario, "").await;
     assert_eq!((status, &found["verdict"]), (0, &"verified".into()));
-    assert_eq!(kinds(&found), ["unusable-record", "one-record", "mx-without-dane", "one-record", "failing-host"]);
+    assert_eq!(
+        kinds(&found),
+        ["unusable-record", "one-record", "mx-without-dane", "one-record", "partial-lookup", "failing-host"]
+    );
     let texts: Vec<_> =
         found["advice"].as_array().unwrap().iter().map(|advice| advice["text"].as_str().unwrap()).collect();
     assert!(texts[0].contains("certificate usage 1 relies on public certificate authorities"), "{texts:?}");
     assert!(texts[2].contains("while mx1.example.test has"), "{texts:?}");
-    assert!(texts[4].starts_with("mx3.example.test[127.0.0.3]: the greeting was 554 no"), "{texts:?}");
+    assert!(texts[5].starts_with("mx3.example.test[127.0.0.3]: the greeting was 554 no"), "{texts:?}");
 }
 
 /// A chain whose server's certificate has this many days left.
