@@ -32,9 +32,18 @@ Exit status:
   71  the system refuses something
   78  the configuration is wrong";
 
+const FIELDS: &str = "\
+JSON fields:
+  name, type  as asked
+  security    secure, insecure or failed, of the whole chain
+  kind        answer, nodata, nxdomain or failure
+  hops        the aliases on the way: owner, target, security
+  records     at the end of the chain, as in a master file
+  reason      why the lookup failed, or null";
+
 /// What to ask, and whom.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, after_long_help = format!("{EXIT_CODES}\n\n{FIELDS}"))]
 pub(super) struct Arguments {
     /// The name, internationalised or not; "-" reads questions from standard input, one NAME TYPE a line.
     name: String,

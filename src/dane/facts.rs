@@ -61,4 +61,17 @@ mod tests {
         assert_eq!((facts.not_after, facts.signature), (1_927_843_200, Digesting::Sound));
         assert_eq!(read(b"no certificate"), None);
     }
+    #[test]
+    fn a_signature_that_is_worth_nothing() {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["mx.example".into()]).unwrap().self_signed(&key).unwrap();
+        let mut der = certificate.der().to_vec();
+        // sha256WithRSAEncryption, in the signed part and behind it, becomes sha1WithRSAEncryption.
+        let sha256 = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+        let places: Vec<_> =
+            der.windows(9).enumerate().filter(|(_, id)| *id == sha256).map(|(place, _)| place).collect();
+        assert_eq!((read(&der).unwrap().signature, places.len()), (Digesting::Sound, 2));
+        places.iter().for_each(|place| der[place + 8] = 0x05);
+        assert_eq!(read(&der).unwrap().signature, Digesting::Weak);
+    }
 }

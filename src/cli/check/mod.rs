@@ -135,7 +135,7 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
         .map_err(Failed::system)
         .and_then(|runtime| runtime.block_on(check(config, domains, arguments)));
     match checked {
-        Ok(worst) => ExitCode::from(worst as u8),
+        Ok(worst) => ExitCode::from(worst.exit_code()),
         Err(Failed { code, why }) => {
             eprintln!("danelaw: {why}");
             ExitCode::from(code)

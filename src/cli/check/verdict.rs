@@ -37,19 +37,19 @@ pub(super) enum Verdict {
     May,
 }
 
-/// What the exit status says.
+/// What the exit status says, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Status {
     /// Mail would be delivered.
-    Delivered = 0,
+    Delivered,
     /// The domain takes no mail.
-    Rejected = 5,
+    Rejected,
     /// No host could be reached.
-    Unreachable = 4,
+    Unreachable,
     /// A lookup failed.
-    LookupFailed = 3,
+    LookupFailed,
     /// A host was reached, and did not prove what it must.
-    Refused = 1,
+    Refused,
 }
 
 /// The same for `--help` and the manual.
@@ -137,6 +137,17 @@ impl Verdict {
 }
 
 impl Status {
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Self::Delivered => 0,
+            Self::Refused => 1,
+            // 2 is a command line that is wrong.
+            Self::LookupFailed => 3,
+            Self::Unreachable => 4,
+            Self::Rejected => 5,
+        }
+    }
+
     pub(super) fn of(walk: &Walk) -> Self {
         match walk.fate() {
             Fate::Taken(..) => Self::Delivered,
@@ -245,6 +256,6 @@ mod tests {
     fn the_worst_status_counts() {
         let mut all = [Status::Rejected, Status::Refused, Status::Delivered, Status::LookupFailed, Status::Unreachable];
         all.sort();
-        assert_eq!(all.map(|status| status as u8), [0, 5, 4, 3, 1]);
+        assert_eq!(all.map(Status::exit_code), [0, 5, 4, 3, 1]);
     }
 }
