@@ -59,6 +59,8 @@ pub struct Config {
     pub rule: Vec<Rule>,
     /// Bounds.
     pub limits: Limits,
+    /// The memory of outcomes.
+    pub ledger: Ledger,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Logging.
@@ -69,7 +71,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// What is spoken: "smtp", or "lmtp" (RFC 2033), in which each recipient has an answer of its own.
+    /// What is spoken: "smtp"; "lmtp" (RFC 2033), in which each recipient has an answer of its own; or "intercept", SMTP
+    /// with a client that had dialled somewhere else and does not know of us (config/nftables has the rules).
     #[serde(default)]
     pub kind: Kind,
     /// Address and port to listen on, or a Unix socket as in "unix:/run/danelaw/lmtp.sock". Keep off port 25, where
@@ -95,6 +98,8 @@ pub enum Kind {
     Smtp,
     /// LMTP (RFC 2033).
     Lmtp,
+    /// SMTP, with clients whose connection was sent here on its way to somebody else.
+    Intercept,
 }
 
 /// Name resolution.
@@ -278,6 +283,24 @@ pub struct Limits {
     /// What to do with a bare CR or LF in a message: "normalize" (LF becomes CRLF, CR a space) or "reject". Neither is
     /// ever passed on, because receivers disagree about what it ends.
     pub bare_newlines: BareNewlines,
+}
+
+/// The memory of outcomes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
+    /// answer: a file, which must be on a local disk. It holds digests of addresses and messages, and remotes' replies
+    /// as they were. Empty: in memory, until the restart.
+    #[serde(deserialize_with = "optional")]
+    pub path: Option<PathBuf>,
+    /// How many outcomes are remembered at most, one for each recipient; 100,000 take about 60 MB. What would need more
+    /// is deferred.
+    pub entries: usize,
+    /// How long an outcome is remembered after the client's last attempt. Shorter than a client's longest pause between
+    /// two attempts means second copies; Postfix makes an hour's pause, nullmailer a day's.
+    #[serde(with = "humantime_serde")]
+    pub expiry: Duration,
 }
 
 /// How long anything may take.
@@ -537,6 +560,24 @@ mod tests {
             ("remote.port = 0", "remote.port"),
         ] {
             assert!(with(wrong).unwrap_err().starts_with(key), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_memory_that_would_not_help_is_an_error() {
+        let default = with("").unwrap().ledger;
+        assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 5 * 86_400));
+        let set = with("ledger.path = '/var/lib/danelaw/ledger.sqlite'\nledger.expiry = '90d'").unwrap().ledger;
+        assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/ledger.sqlite")));
+        for (wrong, key) in [
+            // A whole transaction has to find room.
+            ("ledger.entries = 999", "ledger.entries: 999 is below limits.recipients"),
+            ("ledger.expiry = '23h'", "ledger.expiry: it must be between 1d and 90d"),
+            ("ledger.expiry = '91d'", "ledger.expiry: it must be"),
+            ("ledger.path = 'ledger.sqlite'", "ledger.path: ledger.sqlite is no absolute path"),
+        ] {
+            let error = with(wrong).unwrap_err();
+            assert!(error.starts_with(key), "{wrong}: {error}");
         }
     }
 

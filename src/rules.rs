@@ -77,6 +77,17 @@ impl Exception {
     }
 }
 
+/// As it stands in the log's field `rule`.
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.level, self.domains)?;
+        if let Some(until) = self.until {
+            write!(f, " until {until}")?;
+        }
+        write!(f, ": {}", self.reason.as_deref().unwrap_or("no reason given"))
+    }
+}
+
 impl Domains {
     fn contain(&self, domain: &Name) -> bool {
         match self {

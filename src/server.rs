@@ -1,6 +1,7 @@
 //! Listeners: who may connect, how many at a time, and how to leave quietly.
 
 mod door;
+mod intercepted;
 mod owner;
 
 use std::sync::Arc;
@@ -200,7 +201,7 @@ impl<R: Resolver> Reception<R> {
         }
     }
 
-    fn receive(&self, door: &Door, Visitor { stream, origin }: Visitor) {
+    fn receive(&self, door: &Door, Visitor { stream, origin, dialled }: Visitor) {
         if !door.allows(origin) {
             tracing::warn!(client = %origin, "turned away: not on the allow-list of this listener");
             let text = "you may not send mail through this host";
@@ -219,7 +220,7 @@ impl<R: Resolver> Reception<R> {
             return;
         };
         let (shared, stop, cut) = (Arc::clone(&self.shared), self.stop.clone(), self.cut.clone());
-        let caller = Caller { origin, service: door.service() };
+        let caller = Caller { origin, service: door.service(), dialled };
         self.sessions.spawn(async move {
             let _permit = permit;
             if let Either::Left(tcp) = &stream

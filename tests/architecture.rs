@@ -27,17 +27,21 @@ const PURE: &[&str] = &[
     "dns/answers",
     "upstream/next",
     "upstream/order",
+    "dns/budget",
+    "ledger/key",
+    "ledger/past",
+    "fanout",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
     "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "tls", "refusal", "wire", "upstream",
-    "report", "session", "server", "cli",
+    "report", "ledger", "fanout", "session", "server", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] =
-    &[("hickory_resolver", "dns/validating"), ("dangerous()", "tls"), ("figment::", "cli/load")];
+    &[("hickory_resolver", "dns/validating"), ("dangerous()", "tls"), ("figment::", "cli/load"), ("sqlx::", "ledger")];
 
 /// Every source file with its module path and its text up to the tests, without comments.
 fn sources() -> Vec<(String, String)> {

@@ -20,7 +20,7 @@ use lab::certs::Identity;
 use lab::client::Client;
 use lab::dns::Fault;
 use lab::mx::{Act, say};
-use lab::{Lab, MESSAGE, Scenario};
+use lab::{Lab, MESSAGE, Scenario, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -720,7 +720,7 @@ async fn answers_do_not_pile_up() {
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
-    let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp };
+    let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
     let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, caller, CancellationToken::new());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
@@ -832,14 +832,4 @@ async fn tarpits_end_within_the_clients_patience() {
     let started = std::time::Instant::now();
     refused(scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'"), "451-4.4.2 mx0").await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-}
-
-/// Waits for a condition that is about to hold.
-async fn wait_for(condition: impl Fn() -> bool) {
-    let waited = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(lab::SOON, waited).await.expect("the condition holds in time");
 }

@@ -40,7 +40,7 @@ impl Errand {
 
     fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
         let Self { domain, hello, level, time } = self;
-        connector.walk(&Request { domain, hello, level, until: Instant::now() + *time })
+        connector.walk(&Request { domain, hello, level, until: Instant::now() + *time, dialled: None })
     }
 }
 

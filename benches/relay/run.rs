@@ -54,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) threads: Option<usize>,
     /// Threads of the source.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 2)]
     pub(crate) source_threads: usize,
     /// How many sessions get stuck in S6, such as 1000,5000.
     #[arg(long, value_delimiter = ',')]

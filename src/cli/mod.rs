@@ -1,8 +1,13 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
 mod check;
+mod completions;
 mod load;
+mod man;
+mod reference;
+mod refusals;
 mod resolve;
+mod rules;
 mod run;
 mod systemd;
 mod tlsa;
@@ -79,8 +84,16 @@ enum Subcommands {
     Check(check::Arguments),
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
+    /// List the exceptions of the configuration, with their reasons and how long they last.
+    Rules(rules::Arguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::Arguments),
+    /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
+    Refusals(refusals::Arguments),
+    /// Write the manual pages.
+    Man(man::Arguments),
+    /// Print completions for a shell, as in: danelaw completions bash > /etc/bash_completion.d/danelaw
+    Completions(completions::Arguments),
 }
 
 /// Runs the program.
@@ -90,7 +103,11 @@ pub fn main() -> ExitCode {
         Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
         Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
+        Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
         // What works on files alone works without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
+        Subcommands::Refusals(refusals) => refusals::run(&refusals),
+        Subcommands::Man(man) => man::run(&man),
+        Subcommands::Completions(completions) => completions::run(&completions),
     }
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR};
+use super::{EX_CONFIG, EX_OSERR, rules};
 use crate::config::{Address, Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
@@ -93,6 +93,7 @@ async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
     // Whether they have passed or time is up: mail is deferred by the lookups themselves.
     let _ = tokio::time::timeout(FIRST_TEST, tested).await;
     let listening = announce(config, &doors, &dns);
+    let warnings = tokio::spawn(rules::keep_warning(shared.rules.clone()));
     systemd::ready();
     tokio::spawn(systemd::keep_alive());
     tokio::spawn(systemd::show(listening, dns.health()));
@@ -101,6 +102,7 @@ async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
     let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
     let drained = server.run(shared, stop).await;
     tests.abort();
+    warnings.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {

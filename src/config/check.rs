@@ -3,13 +3,15 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use time::Date;
 
 use super::{
-    Address, Config, DefaultLevel, Dns, Kind, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts, Unsound,
+    Address, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts,
+    Unsound,
 };
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
@@ -28,6 +30,8 @@ fn widest(network: &IpNet) -> u8 {
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
+/// How long outcomes may be remembered: longer than clients pause, and not for ever.
+const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Duration::from_secs(90 * 24 * 60 * 60);
 /// More often than this a self-test would be a burden on the resolvers.
 const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 
@@ -71,6 +75,13 @@ impl Config {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
         self.remote.check()?;
+        if self.ledger.entries < self.limits.recipients {
+            let (entries, most) = (self.ledger.entries, self.limits.recipients);
+            let problem =
+                format!("{entries} is below limits.recipients, which is {most}: no transaction may be too big for it");
+            return unsound("ledger.entries", problem);
+        }
+        self.ledger.check()?;
         self.timeouts.check()?;
         self.dns.check()
     }
@@ -80,6 +91,9 @@ impl Listener {
     fn check(&self) -> Result<(), Unsound> {
         let unsound = |key, problem: &str| Err(Unsound { key, problem: format!("{}: {problem}", self.address) });
         let address = match &self.address {
+            Address::Unix(_) if self.kind == Kind::Intercept => {
+                return unsound("listener.kind", "nobody's connection can be sent to a Unix socket");
+            }
             Address::Unix(_) if self.allow.is_some() => {
                 return unsound(
                     "listener.allow",
@@ -142,6 +156,20 @@ impl Remote {
         short("remote.head_start", self.head_start)?;
         short("remote.idle_for", self.idle_for)?;
         short("remote.connection_age", self.connection_age)
+    }
+}
+
+impl Ledger {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |key, problem| Err(Unsound { key, problem });
+        if let Some(path) = self.path.as_ref().filter(|path| !path.is_absolute()) {
+            // Wherever danelaw is started from, it must find its memory again.
+            return unsound("ledger.path", format!("{} is no absolute path", path.display()));
+        }
+        if !EXPIRY.contains(&self.expiry) {
+            return unsound("ledger.expiry", "it must be between 1d and 90d".into());
+        }
+        Ok(())
     }
 }
 

@@ -19,11 +19,11 @@ const MAX_TLSA: usize = 100;
 /// More records of a type that mail does not need.
 const MAX_OTHERS: usize = 200;
 
-/// How a lookup ended.
-pub(super) type Found = Result<Lookup<Data>, FailureReason>;
+/// How finding something out ends.
+pub(super) type Found<T> = Result<T, FailureReason>;
 
 /// Reads MX records.
-pub(super) fn mx(domain: &Name, found: &Found) -> Result<Lookup<Mx>, Failure> {
+pub(super) fn mx(domain: &Name, found: &Found<Lookup<Data>>) -> Result<Lookup<Mx>, Failure> {
     typed((domain, Rtype::MX), found, MAX_MX, |data| match data {
         Data::Mx(mx) => Some(mx.clone()),
         _ => None,
@@ -31,7 +31,7 @@ pub(super) fn mx(domain: &Name, found: &Found) -> Result<Lookup<Mx>, Failure> {
 }
 
 /// Reads TLSA records.
-pub(super) fn tlsa(owner: &Name, found: &Found) -> Result<Lookup<RawTlsa>, Failure> {
+pub(super) fn tlsa(owner: &Name, found: &Found<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
     typed((owner, Rtype::TLSA), found, MAX_TLSA, |data| match data {
         Data::Tlsa(tlsa) => Some(tlsa.clone()),
         _ => None,
@@ -39,7 +39,7 @@ pub(super) fn tlsa(owner: &Name, found: &Found) -> Result<Lookup<RawTlsa>, Failu
 }
 
 /// Reads the addresses of one family.
-pub(super) fn addresses(asked: (&Name, Rtype), found: &Found) -> Result<Lookup<IpAddr>, Failure> {
+pub(super) fn addresses(asked: (&Name, Rtype), found: &Found<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
     typed(asked, found, MAX_ADDRESSES, |data| match data {
         Data::Address(address) => Some(*address),
         _ => None,
@@ -47,7 +47,7 @@ pub(super) fn addresses(asked: (&Name, Rtype), found: &Found) -> Result<Lookup<I
 }
 
 /// Reads records of any type as in a master file, under the bounds of those that mail needs.
-pub(super) fn presented(asked: (&Name, Rtype), found: &Found) -> Result<Lookup<String>, Failure> {
+pub(super) fn presented(asked: (&Name, Rtype), found: &Found<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
     let (limit, must_be_read) = match asked.1 {
         Rtype::MX => (MAX_MX, true),
         Rtype::A | Rtype::AAAA => (MAX_ADDRESSES, true),
@@ -63,7 +63,7 @@ pub(super) fn presented(asked: (&Name, Rtype), found: &Found) -> Result<Lookup<S
 /// Reads the records of a lookup as what they must be.
 fn typed<T>(
     (name, rtype): (&Name, Rtype),
-    found: &Found,
+    found: &Found<Lookup<Data>>,
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {

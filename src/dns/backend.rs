@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::budget::Budget;
 use super::cache::Lasting;
 use super::exchange::Line;
 use super::hops::{Hop, Question};
@@ -21,13 +22,17 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    /// What is true of one name, and for how long.
+    /// What is true of one name, and for how long. `budget` is what its lookup may still cost.
     ///
     /// # Errors
     /// Nothing that may be relied on is known.
-    pub(super) async fn hop(&self, question: &Question) -> Result<Lasting<Hop<Security>>, FailureReason> {
+    pub(super) async fn hop(
+        &self,
+        question: &Question,
+        budget: &mut Budget,
+    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
         match self {
-            Self::Validating(validating) => validating.hop(question).await,
+            Self::Validating(validating) => validating.hop(question, budget).await,
             Self::TrustAd(trust_ad) => trust_ad.hop(question).await,
         }
     }

@@ -1,7 +1,6 @@
 //! A memory of values, bounded in number, in octets and in time.
 //!
-//! The clock is the caller's. It is used twice: for finished lookups, none of which outlives the least TTL of the
-//! records it rests on (RFC 6698 §8.2), and for unvalidated replies about keys and delegations.
+//! The clock is the caller's. Nothing outlives the least TTL of the records that it rests on (RFC 6698 §8.2).
 //!
 //! What is full has to forget something. A hand goes round over the values: one that was asked for since the hand last
 //! came by is passed over once, the first other one goes (the CLOCK algorithm). So what is asked all day stays, and a
@@ -65,6 +64,15 @@ impl<K: Eq + Hash, V: Weight> Cache<K, V> {
         let Some(mut shard) = self.shard(&key) else { return };
         let octets = lasting.value.octets() + size_of::<Slot<K, V>>();
         shard.put(Slot { key: Arc::new(key), value: lasting.value, until, octets, asked: false }, now);
+    }
+
+    /// Forgets a value.
+    pub(super) fn remove(&self, key: &K) {
+        if let Some(mut shard) = self.shard(key)
+            && let Some(place) = shard.places.get(key).copied()
+        {
+            shard.remove(place);
+        }
     }
 
     fn shard(&self, key: &K) -> Option<MutexGuard<'_, Shard<K, V>>> {

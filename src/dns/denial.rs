@@ -2,8 +2,8 @@
 //! does, that a delegation is unsigned (RFC 4035 §5.4, RFC 5155 §8, RFC 6840 §4).
 //!
 //! This is where a downgrade would begin: whoever can make a validator believe "there is no TLSA record" or "this zone
-//! is unsigned" has switched DANE off. So the rules are applied here once more, on records whose signatures were
-//! verified, whatever the library concluded. Records of one zone are evidence about names of that zone only: the zone
+//! is unsigned" has switched DANE off. So the rules are applied here alone, on records whose signatures were
+//! verified; nothing else decides what they prove. Records of one zone are evidence about names of that zone only: the zone
 //! is the *signer*, never a name that the sender of the reply can choose.
 
 use super::Security;
@@ -31,7 +31,7 @@ pub(super) enum Evidence<'a> {
 
 impl<'a> Evidence<'a> {
     /// The records that speak about `name`: of the signers at or above it, the closest.
-    pub(super) fn about(name: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash) -> Option<Self> {
+    pub(super) fn about(name: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash<'a>) -> Option<Self> {
         let closest = sets
             .iter()
             .filter_map(denial_signer)
@@ -41,7 +41,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// The records that `zone` signed; nothing where NSEC and NSEC3 are mixed (RFC 5155 §7.1) or parameters differ.
-    pub(super) fn of_zone(zone: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash) -> Option<Self> {
+    pub(super) fn of_zone(zone: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash<'a>) -> Option<Self> {
         let ours = || sets.iter().filter(|set| denial_signer(set) == Some(zone));
         let nsec: Vec<_> = ours().filter_map(|set| nsec_record(set, zone)).collect();
         let nsec3: Vec<_> = ours().filter_map(|set| nsec3_record(set, zone)).collect();
@@ -189,7 +189,7 @@ pub(super) struct Nsec3Chain<'a> {
     zone: CanonicalName,
     records: Vec<(Vec<u8>, &'a Nsec3)>,
     parameters: Nsec3Parameters,
-    hash: Nsec3Hash,
+    hash: Nsec3Hash<'a>,
 }
 
 impl Nsec3Chain<'_> {
@@ -320,7 +320,7 @@ mod tests {
                 ("z", Rtype::DS, None),
                 ("z", Rtype::MX, Some(NoData)),
             ] {
-                let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+                let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
                 let denied = evidence.denial(&name(asked), rtype).map(|(denied, _)| denied);
                 assert_eq!(denied, expected, "{asked} {rtype:?}");
             }
@@ -331,7 +331,7 @@ mod tests {
     fn unsigned_delegations_of_a_small_zone() {
         let zone = small_zone();
         for (sets, opt_out) in [(zone.nsec(), false), (zone.nsec3(false), false), (zone.nsec3(true), true)] {
-            let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+            let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             for (asked, expected) in [
                 ("cut.z", true),
                 ("signed.z", false),
@@ -356,7 +356,7 @@ mod tests {
         let broken = |change: fn(&mut RrSet)| {
             let mut sets = zone.nsec3(false);
             sets.iter_mut().for_each(change);
-            Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none()
+            Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none()
         };
         assert!(!broken(|_| {}));
         assert!(broken(|set| set.proof = Proof::Insecure));
@@ -369,7 +369,7 @@ mod tests {
         };
         let mut sets = zone.nsec();
         sets.iter_mut().for_each(foreign);
-        assert!(Evidence::of_zone(&name("y"), &sets, toy_hash).is_none());
+        assert!(Evidence::of_zone(&name("y"), &sets, &toy_hash).is_none());
         // RFC 4035 §5.4: made from a wildcard.
         assert!(broken(|set| {
             let Proof::Secure(signature) = &mut set.proof else { return };
@@ -382,12 +382,12 @@ mod tests {
         };
         let mut sets = zone.nsec3(false);
         iterate(&mut sets[0], 2);
-        assert!(Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none());
+        assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
         sets.iter_mut().for_each(|set| iterate(set, 501));
-        assert!(Evidence::of_zone(&zone.apex, &sets, toy_hash).is_none());
+        assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
         // RFC 5155 §7.1.
         let mixed = [zone.nsec(), zone.nsec3(false)].concat();
-        assert!(Evidence::of_zone(&zone.apex, &mixed, toy_hash).is_none());
+        assert!(Evidence::of_zone(&zone.apex, &mixed, &toy_hash).is_none());
     }
 
     fn any_name() -> impl Strategy<Value = CanonicalName> {
@@ -433,7 +433,7 @@ mod tests {
             };
             let mut keep = kept.iter().cycle();
             sets.retain(|_| *keep.next().unwrap());
-            let Some(evidence) = Evidence::of_zone(&zone.apex, &sets, toy_hash) else { return Ok(()) };
+            let Some(evidence) = Evidence::of_zone(&zone.apex, &sets, &toy_hash) else { return Ok(()) };
             match evidence.denial(&asked, rtype) {
                 Some((denied, Security::Secure)) => prop_assert_eq!(Some(denied), zone.truth(&asked, rtype)),
                 // Nothing that the zone signed may be denied by an opt-out span either.
@@ -461,7 +461,7 @@ mod tests {
         #[test]
         fn what_is_so_is_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
             let sets = if hashed { zone.nsec3(false) } else { zone.nsec() };
-            let evidence = Evidence::of_zone(&zone.apex, &sets, toy_hash).unwrap();
+            let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));
         }
     }

@@ -14,11 +14,11 @@
 //!    an unsigned zone that this name lies in.
 //!
 //! An unsigned zone is a [`Status::Claimed`] here: it becomes [`Security::Insecure`] when the delegation is found that
-//! a signed parent left unsigned ([`unsigned_delegation`]).
+//! a signed parent left unsigned ([`delegation`]).
 
 use super::canonical::CanonicalName;
 use super::denial::{Denied, Evidence};
-use super::reply::{Data, DsSupport, LibraryVerdict, Nsec3Hash, Proof, Rcode, Reply, RrSet, Rtype};
+use super::reply::{Data, DsSupport, Nsec3Hash, Proof, Rcode, Reply, RrSet, Rtype};
 use super::{Alias, FailureReason, Security};
 
 /// The most links of a chain of aliases that are followed (RFC 7672 §2.1.3 asks for a bound).
@@ -56,7 +56,7 @@ pub(super) enum Hop<S = Status> {
 ///
 /// # Errors
 /// The reply proves nothing, or does not fit the question.
-pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Result<Hop, FailureReason> {
+pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<Hop, FailureReason> {
     let at_name = |rtype| reply.answers.iter().find(|set| set.owner == question.name && set.rtype == rtype);
     if let Some(set) = at_name(question.rtype) {
         // RFC 2308 §2.1: a name error denies the name at the end of the chain, which here is the name itself.
@@ -79,20 +79,41 @@ pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Resu
     denial(question, reply, hash).map(|(denied, status)| Hop::Denied(denied, status))
 }
 
-/// Whether a reply to a DS question proves that the delegation at `name` is unsigned (RFC 4035 §5.2). "No" is not "it
-/// is signed": it may be no delegation at all.
+/// What a signed parent says about a zone that may begin at a name, in its reply to a DS question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delegation {
+    /// It does, and is signed by keys that the DS records name.
+    Signed,
+    /// It does, and is not signed, or by nothing that is understood (RFC 4035 §5.2).
+    Unsigned,
+    /// It does not, or opt-out leaves open whether it does.
+    None,
+    /// The reply proves nothing. In itself that says nothing either: the name may be an alias.
+    Unproven,
+}
+
+/// Reads a reply to a DS question that the parent's keys alone have been held against.
 ///
 /// # Errors
 /// There are DS records, and they are not secure.
-pub(super) fn unsigned_delegation(name: &CanonicalName, reply: &Reply, hash: Nsec3Hash) -> Result<bool, FailureReason> {
+pub(super) fn delegation(
+    name: &CanonicalName,
+    reply: &Reply,
+    hash: Nsec3Hash<'_>,
+) -> Result<Delegation, FailureReason> {
     let Some(set) = reply.answers.iter().find(|set| set.owner == *name && set.rtype == Rtype::DS) else {
-        return Ok(Evidence::about(&name.parent(), &reply.authorities, hash)
-            .is_some_and(|evidence| evidence.unsigned_delegation(name)));
+        let evidence = Evidence::about(&name.parent(), &reply.authorities, hash);
+        return Ok(match evidence {
+            Some(evidence) if evidence.unsigned_delegation(name) => Delegation::Unsigned,
+            Some(evidence) if evidence.denial(name, Rtype::DS).is_some() => Delegation::None,
+            Some(_) | None => Delegation::Unproven,
+        });
     };
     match &set.proof {
         // RFC 4035 §5.2: a delegation signed by nothing that is understood counts as unsigned. It is the parent's word.
         Proof::Secure(signature) if signature.labels == name.depth() && name.is_below(&signature.signer) => {
-            Ok(set.records.iter().all(|data| matches!(data, Data::Ds(DsSupport::Unsupported, _))))
+            let unsupported = |data: &Data| matches!(data, Data::Ds(DsSupport::Unsupported, _));
+            Ok(if set.records.iter().all(unsupported) { Delegation::Unsigned } else { Delegation::Signed })
         }
         Proof::Secure(_) => Err(bogus("a DS record that is not the parent's own")),
         // Above the first unsigned delegation there is nothing that may be insecure.
@@ -102,7 +123,7 @@ pub(super) fn unsigned_delegation(name: &CanonicalName, reply: &Reply, hash: Nse
 }
 
 /// The status of a record set at or above the asked name.
-fn positive_status(set: &RrSet, reply: &Reply, hash: Nsec3Hash) -> Result<Status, FailureReason> {
+fn positive_status(set: &RrSet, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<Status, FailureReason> {
     let signature = match &set.proof {
         Proof::Unproven(why) => return Err(bogus(why)),
         Proof::Insecure => return Ok(Status::Claimed(set.owner.clone())),
@@ -128,10 +149,7 @@ fn positive_status(set: &RrSet, reply: &Reply, hash: Nsec3Hash) -> Result<Status
         .ok_or_else(|| bogus("records made from a wildcard, and no proof that nothing closer exists"))
 }
 
-fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Result<(Denied, Status), FailureReason> {
-    if reply.verdict == LibraryVerdict::Rejected {
-        return Err(bogus("the denial is not proven"));
-    }
+fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<(Denied, Status), FailureReason> {
     let denied = match reply.rcode {
         Rcode::NoError => Denied::NoData,
         Rcode::NxDomain => Denied::NxDomain,
@@ -152,7 +170,8 @@ fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash) -> Result<(Denied
     let of_ancestor = |set: &RrSet| {
         set.rtype == Rtype::SOA && set.proof == Proof::Insecure && question.name.is_at_or_below(&set.owner)
     };
-    // Where there is no authority record at all, the library has looked for the unsigned delegation itself.
+    // A forwarder may leave the authority section out. The name is still looked up in the unsigned zone that it must
+    // lie in.
     if reply.authorities.is_empty() || reply.authorities.iter().any(of_ancestor) {
         return Ok((denied, Status::Claimed(question.name.clone())));
     }
@@ -270,11 +289,11 @@ mod tests {
     }
 
     fn denied(rcode: Rcode, authorities: Vec<RrSet>) -> Reply {
-        Reply { rcode, verdict: LibraryVerdict::Accepted, answers: vec![], authorities, ttl: Duration::ZERO }
+        Reply { rcode, answers: vec![], authorities, ttl: Duration::ZERO }
     }
 
     fn judged(reply: &Reply) -> Result<Hop, FailureReason> {
-        judge(&question(), reply, toy_hash)
+        judge(&question(), reply, &toy_hash)
     }
 
     fn claimed(at: &str) -> Status {
@@ -290,9 +309,8 @@ mod tests {
         assert_eq!(judged(&reply), Ok(Hop::Records(records.clone(), SECURE)));
         let reply = answer(vec![insecure(OWNER, Rtype::TLSA, tlsa(1))]);
         assert_eq!(judged(&reply), Ok(Hop::Records(records, claimed(OWNER))));
-        // Records beat what stands beside them, a forged alias as well as a rejected denial of some other name.
-        let mut reply = answer(vec![insecure(OWNER, Rtype::CNAME, alias("x")), secure(OWNER, Rtype::TLSA, tlsa(1))]);
-        reply.verdict = LibraryVerdict::Rejected;
+        // Records beat what stands beside them, such as a forged alias.
+        let reply = answer(vec![insecure(OWNER, Rtype::CNAME, alias("x")), secure(OWNER, Rtype::TLSA, tlsa(1))]);
         assert_eq!(judged(&reply), Ok(Hop::Records(vec![tlsa(1)], SECURE)));
     }
 
@@ -416,7 +434,6 @@ mod tests {
                 Err(_) => None,
             };
             assert_eq!(status, expected, "{reply:?}");
-            assert!(judged(&Reply { verdict: LibraryVerdict::Rejected, ..reply }).is_err());
         }
     }
 
@@ -425,21 +442,20 @@ mod tests {
         let cut = |types: &[Rtype]| Zone::new("", &[("z", types)]).nsec();
         let ds =
             |proof, support| answer(vec![set("z", Rtype::DS, proof, vec![Data::Ds(support, Presentation::default())])]);
-        let asked = |reply: &Reply| unsigned_delegation(&name("z"), reply, toy_hash).ok();
-        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS]))), Some(true));
+        let soa = || vec![insecure("", Rtype::SOA, Data::Other(Presentation::default()))];
+        let asked = |reply: &Reply| delegation(&name("z"), reply, &toy_hash).ok();
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS]))), Some(Delegation::Unsigned));
         // RFC 6840 §4.4: without NS it is no delegation.
-        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::A]))), Some(false));
-        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS, Rtype::DS]))), Some(false));
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::A]))), Some(Delegation::None));
+        assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS, Rtype::DS]))), Some(Delegation::Unproven));
         // The zone's own records say nothing of its delegation.
         let own = Zone::new("z", &[]);
-        assert_eq!(asked(&denied(Rcode::NoError, own.nsec())), Some(false));
-        assert_eq!(
-            asked(&denied(Rcode::NoError, vec![insecure("", Rtype::SOA, Data::Other(Presentation::default()))])),
-            Some(false)
-        );
-        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Supported)), Some(false));
+        assert_eq!(asked(&denied(Rcode::NoError, own.nsec())), Some(Delegation::Unproven));
+        assert_eq!(asked(&denied(Rcode::NoError, soa())), Some(Delegation::Unproven));
+        assert_eq!(asked(&denied(Rcode::NoError, vec![])), Some(Delegation::Unproven));
+        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Supported)), Some(Delegation::Signed));
         // RFC 4035 §5.2.
-        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Unsupported)), Some(true));
+        assert_eq!(asked(&ds(signed_by("", 1), DsSupport::Unsupported)), Some(Delegation::Unsigned));
         assert_eq!(asked(&ds(signed_by("", 0), DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(signed_by("z", 1), DsSupport::Unsupported)), None);
         assert_eq!(asked(&ds(Proof::Insecure, DsSupport::Unsupported)), None);
@@ -448,7 +464,7 @@ mod tests {
             Data::Ds(DsSupport::Unsupported, Presentation::default()),
             Data::Ds(DsSupport::Supported, Presentation::default()),
         ];
-        assert_eq!(asked(&answer(vec![set("z", Rtype::DS, signed_by("", 1), mixed)])), Some(false));
+        assert_eq!(asked(&answer(vec![set("z", Rtype::DS, signed_by("", 1), mixed)])), Some(Delegation::Signed));
     }
 
     #[test]
@@ -515,15 +531,11 @@ mod tests {
 
     fn any_reply() -> impl Strategy<Value = Reply> {
         let rcode = prop::sample::select(vec![Rcode::NoError, Rcode::NxDomain]);
-        let verdict = prop::sample::select(vec![LibraryVerdict::Accepted, LibraryVerdict::Rejected]);
         let answers = prop::collection::vec(any_set(), 0..3);
         let authorities = (prop::collection::vec(any_set(), 0..2), prop::option::of(any_denial()))
             .prop_map(|(sets, denial)| [sets, denial.unwrap_or_default()].concat());
-        (rcode, verdict, answers, authorities).prop_map(|(rcode, verdict, answers, authorities)| Reply {
-            verdict,
-            answers,
-            ..denied(rcode, authorities)
-        })
+        (rcode, answers, authorities)
+            .prop_map(|(rcode, answers, authorities)| Reply { answers, ..denied(rcode, authorities) })
     }
 
     fn is_claim_or_proof(status: &Status, set: &RrSet) -> bool {
@@ -543,7 +555,7 @@ mod tests {
         #[test]
         fn nothing_comes_from_nothing(reply in any_reply()) {
             let asked = question();
-            let evidence = || Evidence::about(&asked.name, &reply.authorities, toy_hash);
+            let evidence = || Evidence::about(&asked.name, &reply.authorities, &toy_hash);
             match judged(&reply) {
                 Ok(Hop::Records(records, status)) => {
                     let bears = |set: &RrSet| {
@@ -561,7 +573,7 @@ mod tests {
                     prop_assert!(reply.answers.iter().any(bears));
                 }
                 Ok(Hop::Denied(denied, Status::Proven(security))) => {
-                    prop_assert!(reply.answers.is_empty() && reply.verdict == LibraryVerdict::Accepted);
+                    prop_assert!(reply.answers.is_empty());
                     let proven = evidence().and_then(|evidence| evidence.denial(&asked.name, asked.rtype));
                     prop_assert_eq!(proven, Some((denied, security)));
                 }
@@ -569,7 +581,7 @@ mod tests {
                     let of_ancestor = |set: &RrSet| {
                         set.rtype == Rtype::SOA && set.proof == Proof::Insecure && at.is_at_or_below(&set.owner)
                     };
-                    prop_assert!(reply.answers.is_empty() && reply.verdict == LibraryVerdict::Accepted);
+                    prop_assert!(reply.answers.is_empty());
                     prop_assert!(at == asked.name && evidence().is_none());
                     prop_assert!(reply.authorities.is_empty() || reply.authorities.iter().any(of_ancestor));
                 }

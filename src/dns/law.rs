@@ -3,9 +3,9 @@
 //! insecure that they have signed.
 //!
 //! The world is small and fixed: the root, `t` with every kind of record, `s.t` signed and `u.t` unsigned below it. The
-//! attacker writes every reply. What he cannot do is what signatures keep him from: the library's verdict
-//! [`Proof::Secure`] stands on genuine record sets alone, at their own owner or as a wildcard makes them. He does have
-//! its verdict "insecure" on anything he likes, which is more than the library gives.
+//! attacker writes every reply. What he cannot do is what signatures keep him from: [`Proof::Secure`] stands on genuine
+//! record sets alone, at their own owner or as a wildcard makes them. He does have [`Proof::Insecure`] on anything he
+//! likes, which is more than he gets.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a broken law is a panic")]
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::canonical::CanonicalName;
 use super::denial::Denied;
-use super::hops::{Chain, Hop, Question, Status, judge, unsigned_delegation};
+use super::hops::{Chain, Delegation, Hop, Question, Status, delegation, judge};
 use super::model::{Zone, name, toy_hash};
-use super::reply::{Data, DsSupport, LibraryVerdict, Presentation, Proof, Rcode, Reply, RrSet, Rtype, Signature};
+use super::reply::{Data, DsSupport, Presentation, Proof, Rcode, Reply, RrSet, Rtype, Signature};
 use super::{FailureReason, RawTlsa, Security};
 
 /// Names that questions, forged records and renamed ones are about.
@@ -212,7 +212,7 @@ impl Attack<'_> {
     fn hop(&mut self, at: &CanonicalName, rtype: Rtype) -> Result<Option<(CanonicalName, Security)>, FailureReason> {
         let question = Question { name: at.clone(), rtype };
         let reply = self.reply(at);
-        let hop = judge(&question, &reply, toy_hash)?;
+        let hop = judge(&question, &reply, &toy_hash)?;
         let status = match &hop {
             Hop::Records(_, status) | Hop::Alias(_, status) | Hop::Denied(_, status) => status.clone(),
         };
@@ -233,8 +233,9 @@ impl Attack<'_> {
         for depth in 1..=claimed.depth() {
             let cut = claimed.ancestor(depth);
             let reply = self.reply(&cut);
-            if unsigned_delegation(&cut, &reply, toy_hash)? {
-                return Ok(Security::Insecure);
+            match delegation(&cut, &reply, &toy_hash)? {
+                Delegation::Unsigned => return Ok(Security::Insecure),
+                Delegation::Signed | Delegation::None | Delegation::Unproven => {}
             }
         }
         Err(FailureReason::Timeout)
@@ -247,7 +248,6 @@ impl Attack<'_> {
         let chain = if flags & 0x80 == 0 { Vec::new() } else { self.chain() };
         Reply {
             rcode: if flags & 1 == 0 { Rcode::NoError } else { Rcode::NxDomain },
-            verdict: if flags & 2 == 0 { LibraryVerdict::Accepted } else { LibraryVerdict::Rejected },
             answers: (0..answers).map(|_| self.set(asked)).collect(),
             authorities: (0..authorities).map(|_| self.set(asked)).chain(chain).collect(),
             ttl: Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Lookups that are finished, and lookups that are on their way.
+//! What was found out, and what is being found out: lookups, and the ways to the zones that they lie in.
 //!
 //! A mail run asks for the same hosts from many sessions in the same moment. The first one to ask sets a lookup off; it
 //! runs in a task of its own, so that whoever asked may go away without harm to the others, and everybody who asks
@@ -6,6 +6,7 @@
 //! failure for a short time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,40 +14,55 @@ use tokio::sync::watch;
 
 use super::answers::Found;
 use super::cache::{Bounds, Cache, Lasting, Weight};
-use super::reply::{Data, Rtype};
-use super::{Alias, FailureReason, MxTarget, setup};
-use crate::name::Name;
+use super::reply::Data;
+use super::{Alias, FailureReason, Lookup, MxTarget};
 
-/// What a lookup is for.
-pub(super) type Key = (Name, Rtype);
-/// What becomes of a lookup, once it is known.
-type Arrival = watch::Receiver<Option<Arc<Found>>>;
+/// What becomes of it, once it is known.
+type Arrival<T> = watch::Receiver<Option<Arc<Found<T>>>>;
 
-/// Remembers lookups, and brings those together that ask the same.
-#[derive(Clone)]
-pub(super) struct Memory {
-    inner: Arc<Inner>,
+/// Remembers what was found, and brings those together that ask the same. Clones share everything.
+pub(super) struct Memory<K, T> {
+    inner: Arc<Inner<K, T>>,
 }
 
-struct Inner {
-    finished: Cache<Key, Found>,
-    under_way: Mutex<HashMap<Key, Arrival>>,
+struct Inner<K, T> {
+    finished: Cache<K, Found<T>>,
+    under_way: Mutex<HashMap<K, Arrival<T>>>,
 }
 
-impl Memory {
+impl<K, T> Clone for Memory<K, T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K, T> Memory<K, T>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Weight + Send + Sync + 'static,
+{
     /// An empty memory.
-    pub(super) fn new(bounds: setup::Memory) -> Self {
-        let finished = Cache::new(Bounds { entries: bounds.entries, octets: bounds.octets });
-        Self { inner: Arc::new(Inner { finished, under_way: Mutex::default() }) }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { inner: Arc::new(Inner { finished: Cache::new(bounds), under_way: Mutex::default() }) }
+    }
+
+    /// What is remembered, if anything is.
+    pub(super) fn recall(&self, key: &K) -> Option<Arc<Found<T>>> {
+        self.inner.finished.get(key, Instant::now())
+    }
+
+    /// Forgets what is remembered.
+    pub(super) fn forget(&self, key: &K) {
+        self.inner.finished.remove(key);
     }
 
     /// What is remembered; else what the lookup that is under way finds; else what `make` does, with how long it holds.
-    pub(super) async fn find<M, F>(&self, key: Key, make: M) -> Arc<Found>
+    pub(super) async fn find<M, F>(&self, key: K, make: M) -> Arc<Found<T>>
     where
-        M: FnOnce(Key) -> F,
-        F: Future<Output = (Found, Duration)> + Send + 'static,
+        M: FnOnce(K) -> F,
+        F: Future<Output = (Found<T>, Duration)> + Send + 'static,
     {
-        if let Some(found) = self.inner.finished.get(&key, Instant::now()) {
+        if let Some(found) = self.recall(&key) {
             return found;
         }
         let mut arrival = self.join(key, make);
@@ -58,10 +74,10 @@ impl Memory {
     }
 
     /// The lookup that is under way, or a new one.
-    fn join<M, F>(&self, key: Key, make: M) -> Arrival
+    fn join<M, F>(&self, key: K, make: M) -> Arrival<T>
     where
-        M: FnOnce(Key) -> F,
-        F: Future<Output = (Found, Duration)> + Send + 'static,
+        M: FnOnce(K) -> F,
+        F: Future<Output = (Found<T>, Duration)> + Send + 'static,
     {
         let mut under_way = self.inner.under_way();
         if let Some(arrival) = under_way.get(&key) {
@@ -69,7 +85,7 @@ impl Memory {
         }
         let (sender, arrival) = watch::channel(None);
         // It may have arrived between the look at what is finished and the look at what is under way.
-        if let Some(found) = self.inner.finished.get(&key, Instant::now()) {
+        if let Some(found) = self.recall(&key) {
             sender.send_replace(Some(found));
             return arrival;
         }
@@ -89,35 +105,29 @@ impl Memory {
     }
 }
 
-impl Inner {
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Key, Arrival>> {
+impl<K, T> Inner<K, T> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<K, Arrival<T>>> {
         // Entries are put in and taken out whole.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes a lookup off the list of those that are under way, however it ends.
-struct Landing {
-    inner: Arc<Inner>,
-    key: Key,
+struct Landing<K: Eq + Hash, T> {
+    inner: Arc<Inner<K, T>>,
+    key: K,
 }
 
-impl Drop for Landing {
+impl<K: Eq + Hash, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
         self.inner.under_way().remove(&self.key);
     }
 }
 
-impl Weight for Found {
+impl<T: Weight> Weight for Found<T> {
     fn octets(&self) -> usize {
         let inside = match self {
-            Ok(lookup) => {
-                let records = lookup.answer.records();
-                let records: usize = records.iter().map(|data| size_of::<Data>() + data.octets()).sum();
-                let link =
-                    |alias: &Alias| size_of::<Alias>() + alias.owner.as_str().len() + alias.target.as_str().len();
-                lookup.asked.as_str().len() + records + lookup.aliases.iter().map(link).sum::<usize>()
-            }
+            Ok(value) => value.octets(),
             Err(FailureReason::Bogus(text) | FailureReason::Refused(text)) => text.len(),
             Err(FailureReason::Network(text) | FailureReason::Malformed(text)) => text.len(),
             Err(
@@ -128,6 +138,15 @@ impl Weight for Found {
             ) => 0,
         };
         size_of::<Self>() + inside
+    }
+}
+
+impl Weight for Lookup<Data> {
+    fn octets(&self) -> usize {
+        let records = self.answer.records();
+        let records: usize = records.iter().map(|data| size_of::<Data>() + data.octets()).sum();
+        let link = |alias: &Alias| size_of::<Alias>() + alias.owner.as_str().len() + alias.target.as_str().len();
+        self.asked.as_str().len() + records + self.aliases.iter().map(link).sum::<usize>()
     }
 }
 
@@ -153,20 +172,25 @@ mod tests {
 
     use tokio::sync::Notify;
 
-    use super::super::{Answer, Lookup, Security};
+    use super::super::reply::Rtype;
+    use super::super::{Answer, Security};
     use super::*;
+    use crate::name::Name;
+
+    type Key = (Name, Rtype);
+    type Lookups = Memory<Key, Lookup<Data>>;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn memory() -> Memory {
-        Memory::new(setup::Memory { entries: 100, octets: 100_000, answers: MINUTE, failures: MINUTE })
+    fn memory() -> Lookups {
+        Memory::new(Bounds { entries: 100, octets: 100_000 })
     }
 
     fn key() -> Key {
         (Name::parse("mx.test").unwrap(), Rtype::A)
     }
 
-    fn nothing() -> Found {
+    fn nothing() -> Found<Lookup<Data>> {
         Ok(Lookup { asked: key().0, aliases: vec![], end: Security::Secure, answer: Answer::NoData })
     }
 
@@ -233,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn a19_a_failure_is_remembered_as_one() {
         let memory = memory();
-        let timeout: Found = Err(FailureReason::Timeout);
+        let timeout: Found<_> = Err(FailureReason::Timeout);
         memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
         let never = |_| async { unreachable!("it is remembered") };
         assert_eq!(*memory.find(key(), never).await, timeout);

@@ -7,13 +7,15 @@
 //! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
 //!
 //! This module holds the answer types and the port, [`Resolver`]. [`stub`] implements the port: it follows aliases one
-//! name at a time, and asks one of two backends about each name. `validating` has the signatures of each reply checked;
-//! what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both plain
-//! functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on loopback.
-//! `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be asked.
+//! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply, within
+//! a `budget`; what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both
+//! plain functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on
+//! loopback. `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to
+//! be asked.
 
 mod answers;
 mod backend;
+mod budget;
 mod cache;
 mod canonical;
 mod denial;

@@ -92,9 +92,10 @@ pub(super) struct Signature {
 pub(super) enum Proof {
     /// Signed, and the key is reached from a trust anchor.
     Secure(Signature),
-    /// The library says that it lies below an unsigned delegation. A claim: see [`hops::Status`](super::hops::Status).
+    /// It is not signed by any zone that it may lie in, or that zone is unsigned. A claim, until the unsigned delegation
+    /// above it is shown: see [`hops::Status`](super::hops::Status).
     Insecure,
-    /// Bogus, indeterminate, or anything else that is neither.
+    /// Bogus, indeterminate, or not looked at; and why.
     Unproven(&'static str),
 }
 
@@ -228,8 +229,8 @@ pub(super) struct Nsec3Parameters {
     pub(super) salt: Vec<u8>,
 }
 
-/// The hash function of RFC 5155 §5, which the adapter lends.
-pub(super) type Nsec3Hash = fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>>;
+/// The hash function of RFC 5155 §5, which the adapter lends; `None` above what the lookup may cost, and ever after.
+pub(super) type Nsec3Hash<'a> = &'a dyn Fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>>;
 
 /// The two response codes that are answers; every other one is a failure before it gets here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,18 +239,10 @@ pub(super) enum Rcode {
     NxDomain,
 }
 
-/// What the library's own check of denials said about the whole reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LibraryVerdict {
-    Accepted,
-    Rejected,
-}
-
 /// One reply. Additional records are not in it: nothing is ever decided by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) rcode: Rcode,
-    pub(super) verdict: LibraryVerdict,
     pub(super) answers: Vec<RrSet>,
     pub(super) authorities: Vec<RrSet>,
     /// The least TTL of all these records, for a denial also that of RFC 2308 §5; nothing where there are none.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::FailureReason;
 use super::Security;
 use super::backend::{Backend, Workshop};
+use super::budget::Budget;
 use super::canonical::CanonicalName;
 use super::denial::Denied;
 use super::hops::{Hop, Question};
@@ -186,7 +187,8 @@ fn steps() -> [Step; 3] {
 }
 
 async fn prove(workshop: &Workshop, backend: &Backend, step: &Step) -> Result<Security, FailureReason> {
-    let hop = tokio::time::timeout(workshop.settings.deadline, backend.hop(&step.question)).await;
+    let mut budget = Budget::lookup();
+    let hop = tokio::time::timeout(workshop.settings.deadline, backend.hop(&step.question, &mut budget)).await;
     let hop = hop.unwrap_or(Err(FailureReason::Timeout))?;
     (step.proven)(&hop.value).ok_or_else(|| {
         let label = step.question.rtype.label();

@@ -18,10 +18,12 @@ use tokio::time::Instant;
 
 use super::answers::{self, Found};
 use super::backend::{Backend, Workshop};
+use super::budget::Budget;
+use super::cache::Bounds;
 use super::denial::Denied;
 use super::hops::{Chain, Hop, Question};
-use super::memory::{Key, Memory};
-use super::reply::Rtype;
+use super::memory::Memory;
+use super::reply::{Data, Rtype};
 use super::selftest::{Health, State, examine_all};
 use super::server::{Mode, Server};
 use super::setup::{Settings, SetupError};
@@ -34,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that fails is tested again.
 const RETEST_AFTER: Duration = Duration::from_secs(15);
 
+/// What a lookup is for.
+type Key = (Name, Rtype);
+
 /// A security-aware stub resolver. Clones share everything.
 #[derive(Clone)]
 pub struct Stub {
@@ -43,7 +48,7 @@ pub struct Stub {
 struct Inner {
     workshop: Workshop,
     backend: RwLock<Arc<Backend>>,
-    memory: Memory,
+    memory: Memory<Key, Lookup<Data>>,
     health: watch::Sender<Health>,
 }
 
@@ -59,7 +64,7 @@ impl Stub {
         let workshop = Workshop::new(settings.clone())?;
         let health = Health::untested(workshop.settings.current_servers()?);
         let backend = RwLock::new(Arc::new(workshop.backend(&in_use(settings.mode, &health))));
-        let memory = Memory::new(settings.memory);
+        let memory = Memory::new(Bounds { entries: settings.memory.entries, octets: settings.memory.octets });
         Ok(Self { inner: Arc::new(Inner { workshop, backend, memory, health: watch::Sender::new(health) }) })
     }
 
@@ -109,7 +114,7 @@ impl Stub {
     }
 
     /// Asks for one type, following aliases, within the deadline; or remembers.
-    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<Found> {
+    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<Found<Lookup<Data>>> {
         let inner = Arc::clone(&self.inner);
         let make = move |key: Key| async move { inner.look_up(&key).await };
         self.inner.memory.find((name.clone(), rtype), make).await
@@ -130,7 +135,7 @@ impl Inner {
         self.health.send_replace(health);
     }
 
-    async fn look_up(&self, key: &Key) -> (Found, Duration) {
+    async fn look_up(&self, key: &Key) -> (Found<Lookup<Data>>, Duration) {
         let settings = &self.workshop.settings;
         let mut ttl = settings.memory.answers;
         let found = tokio::time::timeout(settings.deadline, self.follow(key, &mut ttl)).await;
@@ -140,12 +145,12 @@ impl Inner {
     }
 
     /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
-    async fn follow(&self, (asked, rtype): &Key, ttl: &mut Duration) -> Found {
+    async fn follow(&self, (asked, rtype): &Key, ttl: &mut Duration) -> Found<Lookup<Data>> {
         // A chain is followed through one set of servers.
         let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
-        let mut chain = Chain::new(asked.into());
+        let (mut chain, mut budget) = (Chain::new(asked.into()), Budget::lookup());
         loop {
-            let hop = backend.hop(&Question { name: chain.next.clone(), rtype: *rtype }).await?;
+            let hop = backend.hop(&Question { name: chain.next.clone(), rtype: *rtype }, &mut budget).await?;
             *ttl = hop.ttl.min(*ttl);
             let (answer, end) = match hop.value {
                 Hop::Alias(target, security) => {

@@ -1,50 +1,57 @@
 //! The resolver that validates in this process, whatever the configured name servers say about validity.
 //!
-//! The DNS library verifies signatures, up to the root's keys, and says of each record set whether it is secure. What
-//! the record sets prove is decided by [`hops`](super::hops), one question and one reply at a time. Only this file and
-//! its submodules know the library.
+//! A reply is taken apart into record sets ([`sets`]); each that matters is held against the keys of the zone that
+//! signed it, which are proven from the root's keys down ([`zones`]). What the record sets prove is decided by
+//! [`hops`](super::hops), one question and one reply at a time. The DNS library moves the messages, reads them and does
+//! the cryptography; no verdict is its own. Only this file and its submodules know it.
 //!
-//! | the library says | it is |
+//! | the record sets that answer are | it is |
 //! |---|---|
-//! | records or a denial, secure | an answer, once the rules of `hops` agree |
-//! | records or a denial, insecure | an answer, once the unsigned delegation above the name is found and proven |
-//! | bogus, indeterminate, an error, an unknown error, nothing in time | a failure |
+//! | signed by their zone, or a denial by such sets | secure |
+//! | not signed, and a signed parent says that the zone of the name is not | insecure |
+//! | anything else: bogus, an error, an unknown error, nothing in time | a failure |
 //!
-//! So "insecure" never rests on the library's word alone: a name is in an unsigned zone if signed records of a parent
-//! say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
+//! So "insecure" never rests on what is missing from a reply: a name is in an unsigned zone if signed records of a
+//! parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
 
 pub(super) mod convert;
+mod sets;
 mod upstream;
+mod workers;
+mod zones;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
-use hickory_resolver::net::dnssec::DnssecDnsHandle;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::{PublicKeyBuf, TrustAnchors, Verifier};
-use hickory_resolver::proto::op::{DnsRequestOptions, Query};
-use hickory_resolver::proto::rr::{LowerName, RecordType};
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::rr::{LowerName, Name, RecordType};
 use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use rustls::ClientConfig;
 
-use self::convert::{failure, library_name, nsec3_hash};
-use self::upstream::{MAX_ACTIVE_REQUESTS, Upstream};
+use self::convert::{canonical, hasher, library_name, unix_time};
+use self::sets::{Section, Set, group};
+use self::upstream::Upstream;
+use self::zones::{Trust, Zones};
+use super::budget::Budget;
 use super::cache::Lasting;
-use super::hops::{Hop, Question, Status, judge, unsigned_delegation};
-use super::reply::{LibraryVerdict, Reply, Rtype};
-use super::server::{Server, Transport};
+use super::hops::{Hop, Question, Status, judge};
+use super::reply::Proof;
+use super::server::Server;
 use super::setup::{Settings, SetupError};
 use super::{FailureReason, Security};
 
 /// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a
 /// stranger's zone could fill the log. What matters of it is in our own events.
 pub const QUIET: &str = "hickory_net=off,hickory_proto=off,hickory_resolver=off";
+
+/// How many zones may have signed what one reply holds: the name's own, those of a DNAME or a wildcard above it.
+const MAX_SIGNERS: usize = 4;
+/// How many record sets of one reply are validated. A denial has a SOA and at most three others.
+const MAX_SETS: usize = 32;
 
 /// The keys of the root that everything is proven from.
 #[derive(Clone)]
@@ -60,92 +67,186 @@ impl Anchors {
 
 /// Trusts nothing but signatures.
 pub(super) struct Validating {
-    handle: DnssecDnsHandle<Upstream>,
-    /// Whose last clone goes takes the library's background tasks along.
-    _runtime: TokioRuntimeProvider,
+    zones: Zones,
+}
+
+/// Who signed what a reply holds.
+#[derive(Default)]
+struct Signers {
+    known: Vec<(Name, Trust)>,
+    /// Why another one is not known.
+    unknown: Option<FailureReason>,
 }
 
 impl Validating {
     /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
     pub(super) fn new(servers: &[Server], settings: &Settings, (anchors, tls): (&Anchors, &ClientConfig)) -> Self {
-        let mut options = ResolverOpts::default();
-        options.timeout = settings.timeout;
-        options.max_active_requests = MAX_ACTIVE_REQUESTS;
-        let runtime = TokioRuntimeProvider::default();
-        let servers = servers.iter().map(name_server);
-        let context = PoolContext::new(options, TlsConfig { config: tls.clone() });
-        let pool = NameServerPool::from_config(servers, Arc::new(context), runtime.clone());
-        // The library counts retries, not attempts.
-        let upstream = Upstream::new(RetryDnsHandle::new(pool, settings.attempts.saturating_sub(1)));
-        let handle = DnssecDnsHandle::with_trust_anchor(upstream, Arc::clone(&anchors.0))
-            // See `upstream`: no verdict is taken from a memory.
-            .validation_cache_size(0)
-            // The library calls a zone insecure between its two limits. Between equal limits there is nothing.
-            .nsec3_iteration_limits(Some(super::denial::MAX_ITERATIONS), Some(super::denial::MAX_ITERATIONS));
-        Self { handle, _runtime: runtime }
+        Self { zones: Zones::new(Upstream::new(servers, settings, tls), Arc::clone(&anchors.0)) }
     }
 
     /// What is true of one name, and for how long: the reply judged, and its claims settled.
     ///
     /// # Errors
     /// Nothing is proven.
-    pub(super) async fn hop(&self, question: &Question) -> Result<Lasting<Hop<Security>>, FailureReason> {
-        let reply = self.ask(question).await?;
-        let mut ttl = reply.ttl;
+    pub(super) async fn hop(
+        &self,
+        question: &Question,
+        budget: &mut Budget,
+    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
+        let message = Arc::new(self.zones.upstream.ask(question).await?);
+        match self.proven(question, &message, budget).await {
+            Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
+                self.proven(question, &message, budget).await
+            }
+            proven => proven,
+        }
+    }
+
+    async fn proven(
+        &self,
+        question: &Question,
+        message: &Arc<Message>,
+        budget: &mut Budget,
+    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
+        let mut signers = self.signers(question, message, budget).await?;
+        let unknown = signers.unknown.take();
+        let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
+        let (judged, spent) = self
+            .zones
+            .workers
+            .run(move || {
+                let judged = judged(&work.0, &work.1, (&signers, &mut spent));
+                (judged, spent)
+            })
+            .await?;
+        *budget = spent;
+        let Lasting { value, mut ttl } = judged.map_err(|reason| match reason {
+            FailureReason::Bogus(_) if spent.is_spent() => {
+                FailureReason::Bogus("it costs too much to check".to_owned())
+            }
+            FailureReason::Bogus(_) => unknown.unwrap_or(reason),
+            reason => reason,
+        })?;
         // RFC 7672 §2.1.3: each link of a chain has a status of its own.
-        let value = match judge(question, &reply, nsec3_hash)? {
-            Hop::Records(records, status) => Hop::Records(records, self.settle(status, &mut ttl).await?),
-            Hop::Alias(target, status) => Hop::Alias(target, self.settle(status, &mut ttl).await?),
-            Hop::Denied(denied, status) => Hop::Denied(denied, self.settle(status, &mut ttl).await?),
+        let value = match value {
+            Hop::Records(records, status) => Hop::Records(records, self.settle(status, &mut ttl, budget).await?),
+            Hop::Alias(target, status) => Hop::Alias(target, self.settle(status, &mut ttl, budget).await?),
+            Hop::Denied(denied, status) => Hop::Denied(denied, self.settle(status, &mut ttl, budget).await?),
         };
         Ok(Lasting { value, ttl })
     }
 
-    /// One question, one reply.
-    async fn ask(&self, question: &Question) -> Result<Reply, FailureReason> {
-        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
-        // RFC 4035 §3.2.1: with DO; the library adds AD and never sets CD (RFC 6840 §5.7, §5.9).
-        let mut options = DnsRequestOptions::default();
-        options.use_edns = true;
-        options.edns_set_dnssec_ok = true;
-        options.recursion_desired = true;
-        match self.handle.lookup(query, options).first_answer().await {
-            Ok(response) => convert::reply(&response, LibraryVerdict::Accepted),
-            // The library's check of denials covers the whole reply, and rejects good ones that also hold denials of
-            // other names. The record sets are judged by themselves; a denial is not believed then.
-            Err(NetError::Dns(DnsError::Nsec { response, .. })) => convert::reply(&response, LibraryVerdict::Rejected),
-            Err(error) => Err(failure(&error)),
+    /// What is known of the zones that signed what matters in the reply.
+    async fn signers(
+        &self,
+        question: &Question,
+        message: &Message,
+        budget: &mut Budget,
+    ) -> Result<Signers, FailureReason> {
+        let mut found = Signers::default();
+        for signer in signers(question, message)? {
+            match self.zones.trust(&canonical(&signer), budget).await {
+                Ok(trust) => found.known.push((signer, trust)),
+                // It may be no zone at all: what is signed in its name is not proven, which is no reason to give up.
+                Err(reason @ FailureReason::Bogus(_)) => found.unknown = Some(reason),
+                Err(reason) => return Err(reason),
+            }
         }
+        Ok(found)
     }
 
     /// Turns a claim of insecurity into knowledge: finds the ancestor, top down, that a signed parent delegates
     /// unsigned (RFC 4035 §4.3, §5.2).
-    async fn settle(&self, status: Status, ttl: &mut Duration) -> Result<Security, FailureReason> {
+    async fn settle(&self, status: Status, ttl: &mut Duration, budget: &mut Budget) -> Result<Security, FailureReason> {
         let claimed = match status {
             Status::Proven(security) => return Ok(security),
             Status::Claimed(name) => name,
         };
-        for depth in 1..=claimed.depth() {
-            let question = Question { name: claimed.ancestor(depth), rtype: Rtype::DS };
-            let reply = self.ask(&question).await?;
-            *ttl = reply.ttl.min(*ttl);
-            if unsigned_delegation(&question.name, &reply, nsec3_hash)? {
-                return Ok(Security::Insecure);
+        match self.zones.trust(&claimed, budget).await? {
+            Trust::Unsigned(until) => {
+                *ttl = until.saturating_duration_since(Instant::now()).min(*ttl);
+                Ok(Security::Insecure)
+            }
+            Trust::Keys(_) => {
+                Err(FailureReason::Bogus(format!("no unsigned delegation above {claimed}, and no signature")))
             }
         }
-        Err(FailureReason::Bogus(format!("no unsigned delegation above {claimed}, and no signature")))
     }
 }
 
-fn name_server(server: &Server) -> NameServerConfig {
-    let mut connections = match &server.transport {
-        Transport::Plain => vec![ConnectionConfig::udp(), ConnectionConfig::tcp()],
-        Transport::Tls(name) => vec![ConnectionConfig::tls(name.as_str().into())],
-    };
-    for connection in &mut connections {
-        connection.port = server.address.port();
+/// The zones whose keys are needed.
+fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureReason> {
+    let asked = library_name(&question.name)?;
+    let mut signers: Vec<Name> = Vec::new();
+    for (section, records) in [(Section::Answer, &message.answers), (Section::Authority, &message.authorities)] {
+        for set in group(records).iter().filter(|set| matters(question, section, set)) {
+            // Records of a zone are evidence about names of that zone only.
+            for signer in set.signers().filter(|signer| signer.zone_of(&asked)) {
+                if signers.len() < MAX_SIGNERS && !signers.contains(signer) {
+                    signers.push(signer.clone());
+                }
+            }
+        }
     }
-    NameServerConfig::new(server.address.ip(), true, connections)
+    Ok(signers)
+}
+
+/// Whether anything may be decided by a set.
+fn matters(question: &Question, section: Section, set: &Set<'_>) -> bool {
+    match (section, set.rtype) {
+        (Section::Authority, rtype) => matches!(rtype, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3),
+        (Section::Answer, RecordType::DNAME) => question.name.is_at_or_below(&canonical(set.owner)),
+        (Section::Answer, rtype) => {
+            let asked = rtype == RecordType::CNAME || u16::from(rtype) == question.rtype.0;
+            asked && question.name == canonical(set.owner)
+        }
+    }
+}
+
+/// The reply, validated and judged.
+fn judged(
+    question: &Question,
+    message: &Message,
+    (signers, budget): (&Signers, &mut Budget),
+) -> Result<Lasting<Hop>, FailureReason> {
+    let (now, mut sets) = (unix_time(), 0);
+    let reply = convert::reply(message, |section, set| {
+        if !matters(question, section, set) {
+            return Proof::Unproven("not looked at");
+        }
+        sets += 1;
+        if sets > MAX_SETS {
+            Proof::Unproven("one of too many")
+        } else {
+            proof(set, &signers.known, (now, &mut *budget))
+        }
+    })?;
+    let left = Cell::new(*budget);
+    let hop = judge(question, &reply, &hasher(&left));
+    *budget = left.get();
+    Ok(Lasting { value: hop?, ttl: reply.ttl })
+}
+
+/// What is known of a set, by the keys of whoever signed it.
+fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Budget)) -> Proof {
+    let mut why = None;
+    let mut unsigned = false;
+    for signer in set.signers() {
+        match signers.iter().find(|(name, _)| name == signer) {
+            Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, (now, &mut *budget)) {
+                Ok(signature) => return Proof::Secure(signature),
+                Err(reason) => why = Some(reason),
+            },
+            Some((_, Trust::Unsigned(_))) => unsigned = true,
+            Some((_, Trust::Keys(_))) => why = Some("signed in the name of what is no zone"),
+            None => why = Some("no chain of signatures leads to its zone"),
+        }
+    }
+    // RFC 4035 §4.3: without a signature that could count, its zone is unsigned, or it is bogus. Which, is settled later.
+    match why {
+        Some(why) if !unsigned => Proof::Unproven(why),
+        Some(_) | None => Proof::Insecure,
+    }
 }
 
 /// Reads DNSKEY records; a key that may not sign zones or is revoked is no anchor (RFC 4034 §2.1.1, RFC 5011 §2.1).

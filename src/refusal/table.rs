@@ -151,7 +151,7 @@ rows! {
     TLSA_MISMATCH = deferred(7, 5, "tlsa-mismatch", UNTRUSTED, words(
         "None of the TLSA records matches the server's certificates. Mostly the key was changed and the record was not; \
          it may also be another server.",
-        "the host's operator must publish a TLSA record of its key; danelaw tlsa verify --connect shows both",
+        "the host's operator must publish a TLSA record of its key",
     ));
     RSA_KEY_SIZE = deferred(7, 5, "rsa-key-size", UNTRUSTED, words(
         "A certificate has an RSA key below 2048 bits, or above 8192.",

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::name::Name;
 use crate::smtp::reply::Code;
 use crate::tls::Authentication;
+use crate::upstream::dialled::{Dialled, Standing};
 use crate::upstream::ready::Channel;
 
 /// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
@@ -40,6 +41,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// The exception that set the level, if one did.
     pub rule: Option<String>,
+    /// What the client had dialled, if it was intercepted.
+    pub dialled: Option<Dialled>,
     /// What was tried before, in vain: one sentence each.
     pub skipped: Vec<String>,
 }
@@ -122,6 +125,11 @@ impl Outcome {
                 Authentication::Verified(_) | Authentication::HostVerified(_) => None,
             }),
             rule = self.rule.as_deref().map(printable),
+            dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
+            dialled_is = self.dialled.map(|dialled| dialled.is.label()),
+            warning = self.dialled.filter(|dialled| dialled.is == Standing::Stranger).map(|dialled| {
+                format!("the client dialled {}, which is no MX of {}", dialled.address, self.domain)
+            }),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),
@@ -184,6 +192,7 @@ mod tests {
             octets: 0,
             elapsed: Duration::ZERO,
             rule: None,
+            dialled: None,
             skipped: Vec::new(),
         };
         let log = Log::default();

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use super::owner;
+use super::{intercepted, owner};
 use crate::config::{self, Address, Kind, Listener};
 use crate::session::Origin;
 use crate::smtp::dialogue::Service;
@@ -24,7 +24,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Door {
     listening: Listening,
-    service: Service,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub enum Socket {
 pub(super) struct Visitor {
     pub(super) stream: Either<TcpStream, UnixStream>,
     pub(super) origin: Origin,
+    /// The address that it dialled, if it was intercepted.
+    pub(super) dialled: Option<IpAddr>,
 }
 
 impl Door {
@@ -58,13 +60,13 @@ impl Door {
     /// place already, or that its owner is not known.
     pub fn open(listener: &Listener) -> io::Result<Self> {
         let listening = match &listener.address {
-            Address::Tcp(address) => Listening::Tcp(port(*address)?, listener.allowed()),
+            Address::Tcp(address) => Listening::Tcp(port(*address, listener.kind)?, listener.allowed()),
             Address::Unix(path) => {
                 let (socket, file) = unix_socket(path, listener)?;
                 Listening::Unix(socket, file)
             }
         };
-        Ok(Self { listening, service: service(listener) })
+        Ok(Self { listening, kind: listener.kind })
     }
 
     /// Takes over a listener's port or socket, which is open already.
@@ -83,7 +85,7 @@ impl Door {
                 Listening::Unix(UnixListener::from_std(socket)?, SocketFile { path, ours: None })
             }
         };
-        Ok(Self { listening, service: service(listener) })
+        Ok(Self { listening, kind: listener.kind })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
@@ -99,7 +101,10 @@ impl Door {
 
     /// What is spoken here.
     pub(super) fn service(&self) -> Service {
-        self.service
+        match self.kind {
+            Kind::Smtp | Kind::Intercept => Service::Smtp,
+            Kind::Lmtp => Service::Lmtp,
+        }
     }
 
     /// The next one to come in.
@@ -107,11 +112,17 @@ impl Door {
         match &self.listening {
             Listening::Tcp(listener, _) => {
                 let (stream, client) = listener.accept().await?;
-                Ok(Visitor { stream: Either::Left(stream), origin: Origin::Address(client.ip().to_canonical()) })
+                let dialled = match self.kind {
+                    Kind::Smtp | Kind::Lmtp => None,
+                    Kind::Intercept => intercepted::dialled(&stream, listener.local_addr()?),
+                };
+                let origin = Origin::Address(client.ip().to_canonical());
+                let dialled = dialled.map(|address| address.ip().to_canonical());
+                Ok(Visitor { stream: Either::Left(stream), origin, dialled })
             }
             Listening::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Visitor { stream: Either::Right(stream), origin: Origin::UnixSocket })
+                Ok(Visitor { stream: Either::Right(stream), origin: Origin::UnixSocket, dialled: None })
             }
         }
     }
@@ -126,23 +137,19 @@ impl Door {
     }
 }
 
-fn service(listener: &Listener) -> Service {
-    match listener.kind {
-        Kind::Smtp => Service::Smtp,
-        Kind::Lmtp => Service::Lmtp,
-    }
-}
-
 fn is_among(allowed: &[IpNet], client: IpAddr) -> bool {
     allowed.iter().any(|network| network.contains(&client))
 }
 
-fn port(address: SocketAddr) -> io::Result<TcpListener> {
+fn port(address: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
+    if kind == Kind::Intercept {
+        intercepted::make_transparent(&socket, address);
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG.unsigned_abs())
 }

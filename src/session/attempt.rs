@@ -7,6 +7,7 @@ use crate::refusal::{Reason, Refusals};
 use crate::report::{Outcome, Remote, Verdict};
 use crate::rules::Exception;
 use crate::smtp::reply::Reply;
+use crate::upstream::dialled::Dialled;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
 
@@ -42,6 +43,7 @@ impl Attempt {
             octets: 0,
             elapsed: std::time::Duration::ZERO,
             rule: None,
+            dialled: None,
             skipped: Vec::new(),
         };
         Self { outcome, started: Instant::now(), refused: None, told: Told::No }
@@ -66,9 +68,12 @@ impl Attempt {
 
     /// An exception has set the level.
     pub(super) fn ruled(&mut self, exception: &Exception) {
-        let until = exception.until.map_or_else(String::new, |until| format!(" until {until}"));
-        let reason = exception.reason.as_deref().unwrap_or("no reason given");
-        self.outcome.rule = Some(format!("{} for {}{until}: {reason}", exception.level, exception.domains));
+        self.outcome.rule = Some(exception.to_string());
+    }
+
+    /// Where the client had meant to go, if it was intercepted.
+    pub(super) fn dialled(&mut self, dialled: Option<Dialled>) {
+        self.outcome.dialled = dialled;
     }
 
     /// These were tried in vain.

@@ -3,6 +3,8 @@
 //! What a leg is asked in one turn of the client, MAIL to DATA at most, is a value ([`Asks`]), and goes to the remote as
 //! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
 
+use std::net::IpAddr;
+
 use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -53,6 +55,8 @@ pub(super) struct Errand<'a, R> {
     pub(super) shared: &'a Shared<R>,
     pub(super) hello: &'a Hello,
     pub(super) mail: &'a Mail,
+    /// The address that the client dialled, if it was intercepted.
+    pub(super) dialled: Option<IpAddr>,
     pub(super) message: Message,
     /// Where the answer to a recipient is told.
     pub(super) tell: UnboundedSender<(usize, Reply)>,
@@ -143,9 +147,13 @@ impl<R: Resolver> Errand<'_, R> {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
-        let mut walk = self.shared.connector.walk(&Request { domain, hello: self.hello, level, until });
+        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
+        let connector = &self.shared.connector;
+        let mut walk = connector.walk(&request);
+        let (mut found, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
+        attempt.dialled(dialled);
         loop {
-            let ready = match walk.next().await {
+            let ready = match found {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     let answer = refusals.verdict();
@@ -168,6 +176,7 @@ impl<R: Resolver> Errand<'_, R> {
             if let Some(reason) = decided {
                 return (closed(attempt, &peer, &reason), told);
             }
+            found = walk.next().await;
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Caller {
     pub origin: Origin,
     /// What is spoken.
     pub service: Service,
+    /// The address that it dialled, if it was intercepted.
+    pub dialled: Option<IpAddr>,
 }
 
 /// Where a client comes from.
@@ -93,6 +95,7 @@ struct Session<'a, R, S> {
     shared: &'a Shared<R>,
     client: Wire<S>,
     origin: Origin,
+    dialled: Option<IpAddr>,
     dialogue: Dialogue<Upstream>,
 }
 
@@ -109,9 +112,9 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service } = caller;
+    let Caller { origin, service, dialled } = caller;
     let dialogue = Dialogue::new(shared.us.clone(), service);
-    let mut session = Session { shared: &shared, client: Wire::new(stream), origin, dialogue };
+    let mut session = Session { shared: &shared, client: Wire::new(stream), origin, dialled, dialogue };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -156,12 +159,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         }
     }
 
-    /// A line the client has sent already. What it has pipelined is known in whole before anything is asked for.
+    /// A line the client has sent already.
     async fn pipelined(&mut self, lines: &mut LineDecoder) -> Option<Line> {
-        if let Some(line) = lines.decode(&mut self.client.input) {
-            return Some(line);
+        let line = lines.decode(&mut self.client.input);
+        if line.is_some() || self.dialogue.waiting().is_none() {
+            return line;
         }
-        // The end of the stream is seen again by whoever waits for more.
+        // What belongs together is known in whole before anything is asked for. The end of the stream is seen again by
+        // whoever waits for more.
         let _ = self.client.fill_ready().await;
         lines.decode(&mut self.client.input)
     }

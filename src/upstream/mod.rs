@@ -6,6 +6,7 @@
 //! be reached. A session that has done its work waits in the [`pool`] for mail that asks for the very same.
 
 pub mod caps;
+pub mod dialled;
 pub mod dialer;
 pub mod failed;
 pub mod next;
@@ -84,6 +85,8 @@ pub struct Request<'a> {
     pub level: &'a Level,
     /// When to give up.
     pub until: Instant,
+    /// The address that an intercepted client dialled.
+    pub dialled: Option<IpAddr>,
 }
 
 /// Where to seek a session with an exchange, and what it has to prove.
@@ -109,14 +112,21 @@ impl<R: Resolver> Connector<R> {
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
-    /// What the DNS and the level make of one exchange. Nothing is dialled yet.
-    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, level: &Level) -> Result<Plan, Reason> {
+    /// What the DNS and the level make of one exchange; `dialled` is what an intercepted client had dialled. Nothing is
+    /// dialled yet.
+    pub(crate) async fn plan(
+        &self,
+        route: &Route,
+        exchange: &Name,
+        level: &Level,
+        dialled: Option<IpAddr>,
+    ) -> Result<Plan, Reason> {
         let host = self.host(exchange).await?;
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under whatever name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
-        let addresses = self.dialable(&host)?;
+        let addresses = self.dialable(&host, dialled)?;
         let associations = self.associations(route, &host, level).await?;
         let policy = policy::decide(route, &host, associations, level)?;
         Ok(Plan { addresses, policy })
@@ -155,11 +165,11 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The addresses to dial, in order.
-    fn dialable(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+    fn dialable(&self, host: &Host, dialled: Option<IpAddr>) -> Result<Vec<IpAddr>, Reason> {
         let mut allowed = order::interleaved(&host.addresses);
         allowed.retain(|&address| self.dialable.allows(address));
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(allowed.into_iter().take(self.max_addresses).collect()),
+            (false, ..) => Ok(dialled::first(allowed, dialled).into_iter().take(self.max_addresses).collect()),
             // RFC 7672 §2.1.2: what a failed lookup may have hidden is not refused for good.
             (true, Some(failure), _) => Err(failure.clone().into()),
             (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),

@@ -173,7 +173,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
                 return None;
             }
-            let plan = self.connector.plan(route, &exchange, self.request.level);
+            let plan = self.connector.plan(route, &exchange, self.request.level, self.request.dialled);
             match tokio::time::timeout_at(until, plan).await {
                 Ok(Ok(plan)) => match self.by_standing(exchange, plan) {
                     approach if approach.addresses.is_empty() => {}

@@ -87,7 +87,7 @@ impl Road {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp };
+            let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp, dialled: None };
             let serve = session::serve(shared, stream, caller, CancellationToken::new());
             let polls = match fate {
                 Fate::Lives => usize::MAX,

@@ -79,6 +79,22 @@ impl Client {
         }
     }
 
+    /// Reads so many replies and returns the start of each: the code, and the enhanced one if there is one.
+    pub(crate) async fn codes(&mut self, replies: usize) -> Vec<String> {
+        let mut codes = Vec::new();
+        for _ in 0..replies {
+            let reply = self.reply().await;
+            let enhanced = reply.get(4..9).filter(|code| code.as_bytes()[1] == b'.');
+            codes.push(enhanced.map_or(reply[..3].to_owned(), |enhanced| format!("{} {enhanced}", &reply[..3])));
+        }
+        codes
+    }
+
+    /// Says that no more will come, and goes on reading.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.get_mut().shutdown().await.unwrap();
+    }
+
     /// Whether nothing comes for a while.
     pub(crate) async fn is_silent(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.stream.fill_buf()).await.is_err()

@@ -111,6 +111,7 @@ pub(crate) struct Tree {
     every: HashMap<RecordType, Fault>,
     ttl: u32,
     vouches: bool,
+    address: SocketAddr,
 }
 
 impl Tree {
@@ -123,6 +124,7 @@ impl Tree {
             every: HashMap::new(),
             ttl: TTL,
             vouches: false,
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
         tree.secure(".").secure("test")
     }
@@ -170,6 +172,11 @@ impl Tree {
     /// The server is a resolver that validates: it sets AD where every zone that the reply comes from is secure.
     pub(crate) fn vouches(self) -> Self {
         Self { vouches: true, ..self }
+    }
+
+    /// The server's address, if it is not to be any port of loopback.
+    pub(crate) fn at(self, address: impl Into<SocketAddr>) -> Self {
+        Self { address: address.into(), ..self }
     }
 
     /// Any record.
@@ -228,8 +235,8 @@ impl Tree {
 
     /// Makes keys and serves the tree.
     pub(crate) async fn start(self) -> DnsLab {
+        let (udp, tcp) = bind(self.address).await;
         let server = Arc::new(Server::new(self));
-        let (udp, tcp) = bind().await;
         let addr = udp.local_addr().unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let root = server.zones[&Name::root()].signer.as_ref().unwrap();
@@ -769,9 +776,9 @@ fn base32hex(octets: &[u8]) -> String {
     digits.collect()
 }
 
-async fn bind() -> (UdpSocket, TcpListener) {
+async fn bind(address: SocketAddr) -> (UdpSocket, TcpListener) {
     loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let udp = UdpSocket::bind(address).await.unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
             return (udp, tcp);
         }

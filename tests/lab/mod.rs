@@ -90,6 +90,16 @@ impl Scenario {
         self
     }
 
+    /// One more secure domain, with an exchange of its own that is all right but for what `change` does to it.
+    pub(crate) fn and_domain(self, domain: &str, change: impl FnOnce(&mut Mx)) -> Self {
+        let name = format!("mx.{domain}");
+        self.host(&name.clone(), |mut mx, tree, port| {
+            let record = mx.identity.record("3 1 1");
+            change(&mut mx);
+            (mx, tree.mx(domain, 10, &name).tlsa(&name, port, &record))
+        })
+    }
+
     /// Changes the first exchange's script.
     pub(crate) fn mx(self, change: impl FnOnce(&mut Mx)) -> Self {
         self.change(0, change)
@@ -247,6 +257,16 @@ fn merge(below: &mut toml::Table, above: toml::Table) {
             }
         }
     }
+}
+
+/// Waits for a condition that is about to hold.
+pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
+    let waited = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
 }
 
 /// Long enough for anything that should happen at all.

@@ -78,6 +78,7 @@ struct Record {
     open: usize,
     clear: Vec<String>,
     tls: Vec<String>,
+    turns: Vec<Vec<String>>,
     messages: Vec<Vec<u8>>,
     server_names: Vec<Option<String>>,
     cut: usize,
@@ -110,6 +111,11 @@ impl Seen {
         self.0.lock().unwrap().tls.clone()
     }
 
+    /// The commands that came under TLS, by round trips: a turn begins with a command that had to be waited for.
+    pub(crate) fn turns(&self) -> Vec<Vec<String>> {
+        self.0.lock().unwrap().turns.clone()
+    }
+
     /// The whole messages, as stored: dots unstuffed.
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().messages.clone()
@@ -139,6 +145,16 @@ impl Seen {
     pub(crate) fn saw_mail(&self) -> bool {
         let record = self.0.lock().unwrap();
         record.clear.iter().chain(&record.tls).any(|line| line.to_ascii_uppercase().starts_with("MAIL"))
+    }
+}
+
+impl Record {
+    fn command(&mut self, line: &str, awaited: bool) {
+        self.tls.push(line.to_owned());
+        match self.turns.last_mut() {
+            Some(turn) if !awaited => turn.push(line.to_owned()),
+            _ => self.turns.push(vec![line.to_owned()]),
+        }
     }
 }
 
@@ -282,8 +298,8 @@ impl Session {
     async fn secured<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), Over> {
         let mut recipients = 0;
         loop {
-            let line = line(stream).await?;
-            self.seen.0.lock().unwrap().tls.push(line.clone());
+            let (line, awaited) = awaited_line(stream).await?;
+            self.seen.0.lock().unwrap().command(&line, awaited);
             match line.split(' ').next().unwrap_or_default() {
                 "EHLO" => act(stream, &self.mx.ehlo_under_tls).await?,
                 _ => self.mail_command(stream, &line, &mut recipients).await?,
@@ -372,6 +388,18 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
     stream.write_all(text.as_bytes()).await.map_err(|_| Over::Closed)?;
     stream.flush().await.map_err(|_| Over::Closed)?;
     then
+}
+
+/// A line, and whether it was not there at once.
+async fn awaited_line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(String, bool), Over> {
+    let mut awaited = false;
+    let mut reading = std::pin::pin!(line(stream));
+    let line = std::future::poll_fn(|cx| {
+        let polled = reading.as_mut().poll(cx);
+        awaited |= polled.is_pending();
+        polled
+    });
+    Ok((line.await?, awaited))
 }
 
 async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Over> {

@@ -13,6 +13,13 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// What `tests/packages/prepare` has made.
+pub(crate) fn prepared(name: &str) -> PathBuf {
+    let path = repository("target/packages").join(name);
+    assert!(path.exists(), "{} is missing: run tests/packages/prepare, as tests/run does", path.display());
+    path
+}
+
 /// A program in the foreground, for as long as this value lives.
 pub(crate) struct Running(pub(crate) Child);
 

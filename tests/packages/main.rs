@@ -4,4 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod command;
+mod debian;
+mod intercept;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod pod;
 mod systemd;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use crate::command::{Running, eventually, output, repository, run};
 
 const DANELAW: &str = env!("CARGO_BIN_EXE_danelaw");
 
-/// A configuration with these listeners, and no name server: nothing here sends mail.
+/// A configuration with these listeners and a Unix socket beside it, and no name server: nothing here sends mail.
 fn configuration(listeners: &[SocketAddr]) -> TempDir {
     let directory = TempDir::new().unwrap();
-    let listeners: String =
-        listeners.iter().map(|address| format!("[[listener]]\naddress = \"{address}\"\n")).collect();
+    let socket = format!("unix:{}", directory.path().join("socket").display());
+    let addresses = listeners.iter().map(ToString::to_string).chain([socket]);
+    let listeners: String = addresses.map(|address| format!("[[listener]]\naddress = \"{address}\"\n")).collect();
     let text = format!("{listeners}\n[dns]\nservers = [\"127.0.0.1:1\"]\n[timeouts]\ngrace = \"20s\"\n");
     fs::write(directory.path().join("danelaw.toml"), text).unwrap();
     directory
@@ -79,11 +80,14 @@ fn systemd_hears_how_danelaw_is() {
 fn a_port_that_systemd_has_opened_is_taken_over() {
     let [open, ours] = [free_port(), free_port()];
     let directory = configuration(&[ours, open]);
+    let socket = directory.path().join("socket");
     // Starts danelaw at the first connection, as danelaw.socket would.
-    let _danelaw = Running::start(
+    let mut danelaw = Running::start(
         Command::new("systemd-socket-activate")
             .arg("--listen")
             .arg(open.to_string())
+            .arg("--listen")
+            .arg(&socket)
             .arg(DANELAW)
             .arg("--config")
             .arg(directory.path().join("danelaw.toml")),
@@ -91,6 +95,12 @@ fn a_port_that_systemd_has_opened_is_taken_over() {
     let greeted = greeting(open);
     assert!(greeted.starts_with("220 "), "{greeted}");
     assert_eq!(greeting(ours), greeted);
+    let mut line = String::new();
+    BufReader::new(UnixStream::connect(&socket).unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, greeted);
+    // Whose file it is, its maker removes.
+    danelaw.signal("TERM");
+    assert!(danelaw.0.wait().unwrap().success() && socket.exists());
 }
 
 #[test]

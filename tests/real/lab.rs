@@ -12,7 +12,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -109,6 +109,11 @@ impl Lab {
 
     pub(crate) fn danelaw(&self) -> &Danelaw {
         self.danelaw.as_ref().expect("not in a reference")
+    }
+
+    /// danelaw's configuration.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.ground.path().join(Danelaw::CONFIGURATION)
     }
 
     pub(crate) fn danelaw_address(&self) -> SocketAddr {

@@ -22,6 +22,7 @@ mod smtp;
 mod zones;
 
 mod answers;
+mod check;
 mod differential;
 mod delivery;
 mod reference;

@@ -39,6 +39,8 @@ impl Delivery {
 
 impl Danelaw {
     pub(crate) const NAME: &str = "danelaw.client.test";
+    /// The file's name in the lab's directory.
+    pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
     pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path) -> Self {
         let [first, second] = net.danelaw();
@@ -64,7 +66,7 @@ format = "json"
             resolver = net.resolver().ip(),
             trust_anchor = trust_anchor.display(),
         );
-        let file = directory.join("danelaw.toml");
+        let file = directory.join(Self::CONFIGURATION);
         fs::write(&file, configuration).expect("the lab's directory is writable");
         let log = directory.join("danelaw.log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));

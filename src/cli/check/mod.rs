@@ -23,7 +23,7 @@ use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
 use self::progress::Progress;
-use self::report::{Report, Terms};
+use self::report::{FIELDS, Report, Terms};
 use self::summary::Summary;
 use self::verdict::{STATUS, Status};
 use self::walk::{Dialling, Road, Sessions};
@@ -38,7 +38,7 @@ use crate::smtp::command::Hello;
 
 /// What to check, and how.
 #[derive(Debug, Args)]
-#[command(after_help = STATUS)]
+#[command(after_help = STATUS, after_long_help = format!("{STATUS}\n\n{FIELDS}"))]
 pub(super) struct Arguments {
     /// Domains, or addresses whose domain is meant; "-" reads them from standard input, one a line.
     #[arg(value_name = "DOMAIN", required_unless_present = "file")]

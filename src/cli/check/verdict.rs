@@ -55,16 +55,17 @@ pub(super) enum Status {
 /// The same for `--help` and the manual.
 pub(super) const STATUS: &str = "\
 Exit status:
-  0   mail to every domain would be delivered, as its level asks; with --no-connect: nothing in the DNS is against it
-  1   refused for now: a host was reached and did not prove what it must (STARTTLS, certificate), or has no DANE where
-      the level demands it
+  0   mail to every domain would be delivered as its level asks; with
+      --no-connect: nothing in the DNS is against it
+  1   refused for now: a host was reached and did not prove what it must
+      (STARTTLS, certificate), or has no DANE where the level demands it
   3   deferred: a lookup failed
   4   deferred: no host could be reached, or none was in order
   5   rejected: the domain does not exist or takes no mail
   2   the command line is wrong
   71  the system refuses something
   78  the configuration is wrong
-Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
+  Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
 
 impl Verdict {
     pub(super) fn of(walk: &Walk) -> Self {

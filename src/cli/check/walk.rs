@@ -138,7 +138,7 @@ impl Road {
         let witness = Witness::new(&self.dns);
         let connector = self.connector(&witness, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
-        let request = Request { domain, hello: &self.hello, level, until };
+        let request = Request { domain, hello: &self.hello, level, until, dialled: None };
         let route = connector.route(&request).await;
         let visits = match &route {
             Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, level))).await,
@@ -159,7 +159,7 @@ impl Road {
     async fn visit(&self, route: &Route, exchange: &Name, level: &Level) -> Visit {
         let witness = Witness::new(&self.dns);
         let connector = self.connector(&witness, self.tls.clone());
-        let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, level)).await;
+        let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, level, None)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
         let sessions = match (&plan, self.dialling) {
             (Ok(plan), Dialling::Connect) => {

@@ -3,38 +3,65 @@
 //! Whatever the library may add in a later version ends in a failure here: every match on its types has an arm for the
 //! unknown, and none of those arms is an answer.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3, RRSIG};
-use hickory_resolver::proto::dnssec::{Nsec3HashAlgorithm, Proof as LibraryProof};
+use hickory_resolver::proto::dnssec::Nsec3HashAlgorithm;
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 
+use super::super::budget::Budget;
 use super::super::canonical::CanonicalName;
 use super::super::reply::{
-    Data, DsSupport, LibraryVerdict, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, Reply, RrSet, Rtype,
-    Signature, Traces, Types, Validity,
+    Data, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, Reply, RrSet, Rtype, Traces, Types,
+    Validity,
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
+use super::sets::{self, Section, Set, signature_data};
 
-/// A reply, as far as anything is decided by it.
+/// A reply, as far as anything is decided by it. What is known of each record set is asked of `prove`.
 ///
 /// # Errors
 /// A response code that is no answer, a truncated message, or records that cannot be read.
-pub(super) fn reply(message: &Message, verdict: LibraryVerdict) -> Result<Reply, FailureReason> {
+pub(super) fn reply(
+    message: &Message,
+    mut prove: impl FnMut(Section, &Set<'_>) -> Proof,
+) -> Result<Reply, FailureReason> {
     // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
     if message.metadata.truncation {
-        return Err(FailureReason::Malformed("truncated".to_owned()));
+        return Err(malformed("truncated"));
     }
     let rcode = match message.metadata.response_code {
         ResponseCode::NoError => Rcode::NoError,
         ResponseCode::NXDomain => Rcode::NxDomain,
         other => return Err(FailureReason::Refused(other.to_string())),
     };
-    let (answers, authorities) = (sets(&message.answers)?, sets(&message.authorities)?);
-    Ok(Reply { rcode, verdict, answers, authorities, ttl: least_ttl(message) })
+    if message.answers.iter().chain(&message.authorities).any(|record| record.dns_class != DNSClass::IN) {
+        return Err(malformed("records of another class"));
+    }
+    let mut read = |section, records| -> Result<Vec<RrSet>, FailureReason> {
+        let sets = sets::group(records).into_iter().map(|set| {
+            let records = set.records.iter().map(|record| data(&record.data)).collect::<Result<_, _>>()?;
+            let (owner, rtype) = (canonical(set.owner), Rtype(set.rtype.into()));
+            Ok(RrSet { owner, rtype, proof: prove(section, &set), records })
+        });
+        sets.collect()
+    };
+    let answers = read(Section::Answer, &message.answers)?;
+    let authorities = read(Section::Authority, &message.authorities)?;
+    Ok(Reply { rcode, answers, authorities, ttl: least_ttl(message) })
+}
+
+/// What is known of a set that is not to be validated.
+fn unvalidated(_: Section, _: &Set<'_>) -> Proof {
+    Proof::Unproven("not validated here")
+}
+
+fn malformed(why: &str) -> FailureReason {
+    FailureReason::Malformed(why.to_owned())
 }
 
 /// A reply of a resolver that validates for us, and what its AD bit says of it: that every record in it is secure, or
@@ -44,18 +71,13 @@ pub(super) fn reply(message: &Message, verdict: LibraryVerdict) -> Result<Reply,
 /// As [`reply`]; and whatever shows that the bit does not mean what it should.
 pub(in super::super) fn vouched(octets: &[u8]) -> Result<(Reply, Security), FailureReason> {
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
-    // The library's own check of denials has not been run, and the proofs of the sets say nothing: the bit does.
-    let reply = reply(&message, LibraryVerdict::Rejected)?;
-    let malformed = |why: &str| Err(FailureReason::Malformed(why.to_owned()));
+    let reply = reply(&message, unvalidated)?;
     if !message.metadata.recursion_available {
-        return malformed("the server is no recursive resolver");
+        return Err(malformed("the server is no recursive resolver"));
     }
     // RFC 6840 §5.9: with CD the data may not have been validated. It was not asked for.
     if message.metadata.checking_disabled {
-        return malformed("the server says that it has not validated");
-    }
-    if message.answers.iter().chain(&message.authorities).any(|record| record.dns_class != DNSClass::IN) {
-        return malformed("records of another class");
+        return Err(malformed("the server says that it has not validated"));
     }
     Ok((reply, if message.metadata.authentic_data { Security::Secure } else { Security::Insecure }))
 }
@@ -66,7 +88,7 @@ pub(in super::super) fn vouched(octets: &[u8]) -> Result<(Reply, Security), Fail
 /// The reply cannot be read, or is an error by itself.
 pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
-    reply(&message, LibraryVerdict::Rejected)?;
+    reply(&message, unvalidated)?;
     let records = || message.answers.iter().chain(&message.authorities);
     let signatures = records().filter_map(signature_data).map(|rrsig| {
         let input = rrsig.input();
@@ -76,18 +98,19 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
     Ok(Traces { signatures: signatures.collect(), denials: records().any(denies) })
 }
 
-/// How long the reply holds. The library has cut the TTL of verified records to what their signature allows (RFC 4035
-/// §5.3.3); here it is the end of any signature that came, so that the records of a resolver that validates for us do
-/// not outlive theirs either.
-fn least_ttl(message: &Message) -> Duration {
+/// How long the reply holds: the least TTL of its records, none of which outlives the end of a signature that came with
+/// them or what it says of their TTL (RFC 4035 §5.3.3). A resolver that validates for us may not have cut them.
+pub(super) fn least_ttl(message: &Message) -> Duration {
     let now = unix_time();
     let ttl = |record: &Record| match &record.data {
         // RFC 2308 §5.
         RData::SOA(soa) => record.ttl.min(soa.minimum),
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => {
+            let input = rrsig.input();
             // RFC 4034 §3.1.5: the difference is one of serial numbers. One that is over is not what verified the set.
-            let rest = rrsig.input().sig_expiration.get().wrapping_sub(now);
-            if i32::try_from(rest).is_ok() { record.ttl.min(rest) } else { record.ttl }
+            let rest = input.sig_expiration.get().wrapping_sub(now);
+            let rest = if i32::try_from(rest).is_ok() { rest } else { record.ttl };
+            record.ttl.min(input.original_ttl).min(rest)
         }
         _ => record.ttl,
     };
@@ -99,61 +122,6 @@ fn least_ttl(message: &Message) -> Duration {
 pub(in super::super) fn unix_time() -> u32 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     (since.as_secs() & u64::from(u32::MAX)) as u32
-}
-
-/// Groups records into sets, each with the proof that all its records share.
-fn sets(records: &[Record]) -> Result<Vec<RrSet>, FailureReason> {
-    let mut sets: Vec<RrSet> = Vec::new();
-    for record in records {
-        let rtype = Rtype(record.record_type().into());
-        if record.record_type() == RecordType::RRSIG {
-            continue;
-        }
-        let (owner, data) = (canonical(&record.name), data(&record.data)?);
-        let proof = proof(record, records);
-        match sets.iter_mut().find(|set| set.owner == owner && set.rtype == rtype) {
-            Some(set) => {
-                if set.proof != proof {
-                    set.proof = Proof::Unproven("records of one set differ in their proof");
-                }
-                set.records.push(data);
-            }
-            None => sets.push(RrSet { owner, rtype, proof, records: vec![data] }),
-        }
-    }
-    Ok(sets)
-}
-
-fn proof(record: &Record, section: &[Record]) -> Proof {
-    match record.proof {
-        LibraryProof::Secure => match signature(record, section) {
-            Some(signature) => Proof::Secure(signature),
-            None => Proof::Unproven("no signature was verified"),
-        },
-        LibraryProof::Insecure => Proof::Insecure,
-        LibraryProof::Bogus => Proof::Unproven("no valid signature leads to a trust anchor"),
-        LibraryProof::Indeterminate => Proof::Unproven("indeterminate"),
-    }
-}
-
-/// The signature that the library marked as the one it verified the record's set by.
-fn signature(record: &Record, section: &[Record]) -> Option<Signature> {
-    section
-        .iter()
-        .filter(|candidate| candidate.proof == LibraryProof::Secure && candidate.name == record.name)
-        .filter_map(signature_data)
-        .map(|rrsig| rrsig.input())
-        .filter(|input| input.type_covered == record.record_type())
-        .map(|input| Signature { signer: canonical(&input.signer_name), labels: usize::from(input.num_labels) })
-        // There is one. Were there two, the one that asks for more proof would count.
-        .min_by_key(|signature| signature.labels)
-}
-
-fn signature_data(record: &Record) -> Option<&RRSIG> {
-    match &record.data {
-        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig),
-        _ => None,
-    }
 }
 
 fn data(rdata: &RData) -> Result<Data, FailureReason> {
@@ -182,7 +150,8 @@ fn mx_target(exchange: &CanonicalName) -> MxTarget {
     }
 }
 
-fn ds_support(ds: &DS) -> DsSupport {
+/// Whether a delegation by this record can be followed.
+pub(super) fn ds_support(ds: &DS) -> DsSupport {
     if ds.algorithm().is_supported() && ds.digest_type().is_supported() {
         DsSupport::Supported
     } else {
@@ -227,7 +196,7 @@ fn dname_target(rdata: &[u8]) -> Result<CanonicalName, FailureReason> {
     }
 }
 
-fn canonical(name: &Name) -> CanonicalName {
+pub(super) fn canonical(name: &Name) -> CanonicalName {
     CanonicalName::from_labels(name.iter())
 }
 
@@ -241,11 +210,16 @@ pub(super) fn library_name(name: &CanonicalName) -> Result<Name, FailureReason> 
     Ok(name)
 }
 
-/// The hash of RFC 5155 §5.
-pub(super) fn nsec3_hash(name: &CanonicalName, parameters: &Nsec3Parameters) -> Option<Vec<u8>> {
-    let name = library_name(name).ok()?;
-    let digest = Nsec3HashAlgorithm::SHA1.hash(&parameters.salt, &name, parameters.iterations).ok()?;
-    Some(digest.as_ref().to_vec())
+/// The hash of RFC 5155 §5, as long as there is something left to pay for it.
+pub(super) fn hasher(left: &Cell<Budget>) -> impl Fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>> {
+    |name, parameters| {
+        let mut budget = left.get();
+        let affordable = budget.spend_hash(parameters.iterations);
+        left.set(budget);
+        let name = library_name(name).ok().filter(|_| affordable)?;
+        let digest = Nsec3HashAlgorithm::SHA1.hash(&parameters.salt, &name, parameters.iterations).ok()?;
+        Some(digest.as_ref().to_vec())
+    }
 }
 
 /// Why there was no reply.
@@ -253,7 +227,6 @@ pub(super) fn failure(error: &NetError) -> FailureReason {
     match error {
         NetError::Timeout => FailureReason::Timeout,
         NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(code.to_string()),
-        NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. }) => FailureReason::Bogus(error.to_string()),
         NetError::Proto(_)
         | NetError::QueryCaseMismatch
         | NetError::ForeignClassRecord { .. }

@@ -1,94 +1,122 @@
 //! The way to the name servers below the validator: bounded, and without what is never used.
-//!
-//! The validator fetches the keys and delegations above a name again for every record set it checks. They are
-//! remembered here for a short time, *as they came*: nothing in this memory has been validated, and each use of it is
-//! validated anew. So a forged reply in it can make a lookup fail for that time, and do nothing else.
-//!
-//! The library's own memory of finished validations is switched off in exchange. It finds a verdict by 64 bits of an
-//! unkeyed hash of the records, and a verdict should rest on more than that.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, Stream};
-use hickory_resolver::NameServerPool;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
+use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query};
+use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
 use hickory_resolver::proto::rr::{Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use super::super::cache::{Bounds, Cache, Lasting, Weight};
+use super::super::FailureReason;
+use super::super::exchange::{PADDING, padding};
+use super::super::hops::Question;
+use super::super::server::{Server, Transport};
+use super::super::setup::Settings;
+use super::convert::{failure, library_name};
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
 /// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
-pub(super) const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
-/// How many replies about keys and delegations are remembered, and how much of them.
-const MEMORY: Bounds = Bounds { entries: 4096, octets: 16 << 20 };
-/// How long at most (RFC 9520 §3.2 bounds failures by 5 minutes; a forged reply is one).
-const MEMORY_TTL: Duration = Duration::from_secs(60);
+const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
 
-/// A reply, or the library's word for an empty one.
-type Exchange = Result<DnsResponse, NetError>;
-
-/// Asks the configured servers.
+/// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Upstream {
     pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
     permits: Arc<Semaphore>,
-    memory: Arc<Cache<Query, Exchange>>,
+    padded: bool,
+    /// Whose last clone goes takes the library's background tasks along.
+    _runtime: TokioRuntimeProvider,
 }
 
 impl Upstream {
-    pub(super) fn new(pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>) -> Self {
-        Self { pool, permits: Arc::new(Semaphore::new(IN_FLIGHT)), memory: Arc::new(Cache::new(MEMORY)) }
+    /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
+    pub(super) fn new(servers: &[Server], settings: &Settings, tls: &ClientConfig) -> Self {
+        let mut options = ResolverOpts::default();
+        options.timeout = settings.timeout;
+        options.max_active_requests = MAX_ACTIVE_REQUESTS;
+        let runtime = TokioRuntimeProvider::default();
+        let context = PoolContext::new(options, TlsConfig { config: tls.clone() });
+        let named = servers.iter().map(name_server);
+        let pool = NameServerPool::from_config(named, Arc::new(context), runtime.clone());
+        Self {
+            // The library counts retries, not attempts.
+            pool: RetryDnsHandle::new(pool, settings.attempts.saturating_sub(1)),
+            permits: Arc::new(Semaphore::new(IN_FLIGHT)),
+            // The pool chooses the server after the message is made: it is padded where nobody would see it unpadded.
+            padded: servers.iter().all(|server| matches!(server.transport, Transport::Tls(_))),
+            _runtime: runtime,
+        }
     }
 
-    async fn exchange(self, request: DnsRequest) -> Exchange {
-        let query = request.queries.first().cloned().ok_or(NetError::Message("a request without a question"))?;
-        if let Some(remembered) = self.memory.get(&query, Instant::now()) {
-            return (*remembered).clone();
-        }
+    /// One question, one reply, of which nothing has been validated.
+    ///
+    /// # Errors
+    /// There is none, or it is an error.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Message, FailureReason> {
+        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
+        let request = request(query.clone(), self.padded)?;
         let reply = {
             // The semaphore is never closed; should that change, the lookup fails.
-            let _permit = self.permits.acquire().await.map_err(|_| NetError::NoConnections)?;
+            let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
             self.pool.send(request).first_answer().await
         };
-        let reply = reply.map(|response| relevant(response, &query));
-        if let Some(ttl) = memory_ttl(&query, &reply) {
-            self.memory.put(query.clone(), Lasting { value: Arc::new(reply.clone()), ttl }, Instant::now());
+        match reply {
+            Ok(response) => Ok(relevant(response.into_message(), &query)),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Ok(denial(none)),
+            Err(error) => Err(failure(&error)),
         }
-        tolerant(reply, &query)
     }
 }
 
-impl DnsHandle for Upstream {
-    type Response = Pin<Box<dyn Stream<Item = Exchange> + Send>>;
-    type Runtime = TokioRuntimeProvider;
-
-    fn send(&self, request: DnsRequest) -> Self::Response {
-        Box::pin(stream::once(self.clone().exchange(request)))
+fn name_server(server: &Server) -> NameServerConfig {
+    let mut connections = match &server.transport {
+        Transport::Plain => vec![ConnectionConfig::udp(), ConnectionConfig::tcp()],
+        Transport::Tls(name) => vec![ConnectionConfig::tls(name.as_str().into())],
+    };
+    for connection in &mut connections {
+        connection.port = server.address.port();
     }
+    NameServerConfig::new(server.address.ip(), true, connections)
 }
 
-/// Leaves out what is never used, each set of which would be validated at the price of several questions: additional
-/// records, authority records that deny nothing, and answers about names further down a chain of aliases, which are
-/// asked for afresh. Answers that are all about something else stay: the reply must not look empty.
-fn relevant(mut response: DnsResponse, query: &Query) -> DnsResponse {
-    response.additionals.clear();
-    if response.answers.iter().any(|record| answers(record, query) && record.record_type() != RecordType::RRSIG) {
-        response.answers.retain(|record| answers(record, query));
+/// RFC 4035 §3.2.1: with DO, with AD (RFC 6840 §5.7), and never with CD (RFC 6840 §5.9).
+fn request(query: Query, padded: bool) -> Result<DnsRequest, FailureReason> {
+    let mut options = DnsRequestOptions::default();
+    options.use_edns = true;
+    options.edns_set_dnssec_ok = true;
+    options.recursion_desired = true;
+    let mut request = DnsRequest::from_query(query, options);
+    request.metadata.authentic_data = true;
+    request.metadata.checking_disabled = false;
+    if padded {
+        let octets = request.to_bytes().map_err(|error| FailureReason::Malformed(error.to_string()))?.len();
+        if let Some(edns) = &mut request.edns {
+            edns.options_mut().insert(EdnsOption::Unknown(PADDING, vec![0; padding(octets)]));
+        }
     }
-    if query.query_type() != RecordType::NS {
-        response.authorities.retain(|record| {
-            matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
-        });
+    Ok(request)
+}
+
+/// Leaves out what is never used: additional records, authority records that deny nothing, and answers about names
+/// further down a chain of aliases, which are asked for afresh. Answers that are all about something else stay: the
+/// reply must not look empty.
+fn relevant(mut message: Message, query: &Query) -> Message {
+    message.additionals.clear();
+    if message.answers.iter().any(|record| answers(record, query) && record.record_type() != RecordType::RRSIG) {
+        message.answers.retain(|record| answers(record, query));
     }
-    response
+    message.authorities.retain(|record| {
+        matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
+    });
+    message
 }
 
 /// Whether a record is at the asked name, or is a DNAME above it (RFC 6672 §3.2) or a signature up there.
@@ -97,58 +125,31 @@ fn answers(record: &Record, query: &Query) -> bool {
     record.name == query.name || redirects && record.name.zone_of(&query.name)
 }
 
-/// The validator looks for the cut above an unsigned name by asking for NS records from that name upwards, and believes
-/// the unsigned replies just as far as to look further up where there are none. Servers that know only addresses fail
-/// on such questions, which says as little as "none".
-fn tolerant(reply: Exchange, query: &Query) -> Exchange {
-    match reply {
-        Err(_) if query.query_type() == RecordType::NS => {
-            Err(NoRecords::new(query.clone(), ResponseCode::NoError).into())
-        }
-        other => other,
-    }
+/// The reply that the library makes an error of: one without answers. What else it had stays, or a referral would look
+/// like a denial.
+fn denial(none: NoRecords) -> Message {
+    let mut message = Message::query().into_response();
+    message.metadata.response_code = none.response_code;
+    message.authorities = none.authorities.map(|records| records.to_vec()).unwrap_or_default();
+    message
 }
 
-/// How long a reply is remembered; `None` for anything but keys, delegations and their denials.
-fn memory_ttl(query: &Query, reply: &Exchange) -> Option<Duration> {
-    if !matches!(query.query_type(), RecordType::DNSKEY | RecordType::DS | RecordType::NS) {
-        return None;
-    }
-    let ttl = match reply {
-        Ok(response) => least_ttl(response.answers.iter().chain(&response.authorities)),
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            // A referral is no denial, and may come with any number of addresses.
-            let is_referral = none.ns.as_ref().is_some_and(|ns| !ns.is_empty());
-            if is_referral { None } else { least_ttl(authorities(none)) }
-        }
-        Err(_) => None,
-    };
-    ttl.map(|ttl| ttl.min(MEMORY_TTL))
-}
+#[cfg(test)]
+mod tests {
+    use super::super::super::canonical::CanonicalName;
+    use super::*;
 
-fn authorities(none: &NoRecords) -> impl Iterator<Item = &Record> {
-    none.authorities.iter().flat_map(|all| all.iter())
-}
-
-/// The octets of records outside of a message; of one that cannot be written, as many as there can be.
-fn octets<'a>(records: impl Iterator<Item = &'a Record>) -> usize {
-    records.map(|record| record.to_bytes().map_or(usize::from(u16::MAX), |octets| octets.len())).sum()
-}
-
-fn least_ttl<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Duration> {
-    records.map(|record| record.ttl).min().map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-impl Weight for Exchange {
-    fn octets(&self) -> usize {
-        // The message as it came, and the same once more as values, which take about four times as much.
-        match self {
-            Ok(response) => 5 * response.as_buffer().len(),
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-                let records = authorities(none).count() * size_of::<Record>();
-                size_of::<NoRecords>() + records + 4 * octets(authorities(none))
-            }
-            Err(_) => size_of::<NetError>(),
+    #[test]
+    fn questions_over_tls_are_of_one_size() {
+        // RFC 8467 §4.1.
+        for labels in [1, 7, 20, 60] {
+            let name = CanonicalName::from_labels(
+                [&b"mx"[..]].into_iter().cycle().take(labels).collect::<Vec<_>>().into_iter(),
+            );
+            let query = Query::query(library_name(&name).unwrap(), RecordType::TLSA);
+            let padded = request(query.clone(), true).unwrap().to_bytes().unwrap().len();
+            let bare = request(query, false).unwrap().to_bytes().unwrap().len();
+            assert!(padded.is_multiple_of(128) && bare < padded && padded < bare + 4 + 128, "{bare} {padded}");
         }
     }
 }

@@ -1,0 +1,72 @@
+//! `danelaw refusals`: every reason for which mail is not passed on, as the client and the log name it, why it comes about,
+//! and what to do about it. The pages are views of the one table, [`table`](crate::refusal::table).
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+
+use super::EX_OSERR;
+use crate::name::NameError;
+use crate::refusal::examples::{Example, examples};
+use crate::refusal::table::ROWS;
+
+/// Which ones to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The reason, as in the log's field `reason`; all of them if none is given.
+    #[arg(value_name = "REASON", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.label)))]
+    reason: Option<String>,
+}
+
+/// Prints Markdown.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let wanted = |entry: &Entry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label);
+    let written = entries().map_err(io::Error::other).and_then(|entries| {
+        let out = &mut io::stdout().lock();
+        entries.iter().filter(|entry| wanted(entry)).try_for_each(|entry| entry.write(out))
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("danelaw: standard output: {error}");
+            ExitCode::from(EX_OSERR)
+        }
+    }
+}
+
+/// One reason, in words.
+pub(super) struct Entry {
+    /// The name in the log, in metrics, and in `danelaw check`.
+    pub(super) label: &'static str,
+    /// A reply as the client may see it, without the remedy.
+    pub(super) reply: String,
+    pub(super) cause: &'static str,
+    pub(super) remedy: &'static str,
+    /// What RFC 8460 §4.3 calls it.
+    pub(super) reported: Option<&'static str>,
+}
+
+/// All of them, in the order of the road.
+pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
+    let entry = |Example { view, refusal }| Entry {
+        label: view.label,
+        reply: format!("{} {} {refusal}", view.code, view.enhanced),
+        cause: view.cause,
+        remedy: view.remedy,
+        reported: view.result_type,
+    };
+    Ok(examples()?.into_iter().map(entry).collect())
+}
+
+impl Entry {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { label, reply, cause, remedy, reported } = self;
+        writeln!(out, "## {label}\n\n    {reply}\n\n{cause}\n\nTo do: {remedy}.\n")?;
+        match reported {
+            Some(result_type) => writeln!(out, "TLS reports (RFC 8460): `{result_type}`.\n"),
+            None => Ok(()),
+        }
+    }
+}

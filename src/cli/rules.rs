@@ -1,0 +1,134 @@
+//! `danelaw rules`: the exceptions that were made, why, and how long they last; and the warnings of those about to end.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use time::{Date, OffsetDateTime};
+
+use super::run::Failed;
+use crate::config::Config;
+use crate::policy::Level;
+use crate::rules::{Exception, Rules};
+
+/// How often the log is warned.
+const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A rule ends within a week.
+const ENDING: u8 = 1;
+
+const STATUS: &str = "\
+Exit status:
+  0   no rule ends within a week
+  1   one does
+  2   the command line is wrong
+  71  the system refuses something
+  78  the configuration is wrong, as by a rule that has ended";
+
+/// How to list the rules.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STATUS)]
+pub(super) struct Arguments {
+    /// Write one JSON object a rule.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One rule, in words.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    domain: String,
+    level: String,
+    /// For `fingerprint`.
+    records: Vec<String>,
+    reason: Option<String>,
+    until: Option<String>,
+    /// 0 on the last day.
+    days_left: Option<i32>,
+    ends_soon: bool,
+}
+
+/// Lists the rules in the order in which they are looked at.
+pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
+    let today = OffsetDateTime::now_utc().date();
+    let listed = config.rules(today).map_err(Failed::config).and_then(|rules| {
+        let rows: Vec<_> = rules.exceptions.iter().map(|exception| Row::of(exception, today)).collect();
+        let out = &mut io::stdout().lock();
+        let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
+        written.map_err(|error| Failed::system(format!("standard output: {error}")))?;
+        Ok(rows.iter().any(|row| row.ends_soon))
+    });
+    match listed {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::from(ENDING),
+        Err(Failed { code, why }) => {
+            eprintln!("danelaw: {why}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Row {
+    fn of(exception: &Exception, today: Date) -> Self {
+        Self {
+            domain: exception.domains.to_string(),
+            level: exception.level.to_string(),
+            records: match &exception.level {
+                Level::Fingerprint(records) => records.iter().map(ToString::to_string).collect(),
+                Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::DaneOnly => Vec::new(),
+            },
+            reason: exception.reason.clone(),
+            until: exception.until.map(|until| until.to_string()),
+            days_left: exception.days_left(today),
+            ends_soon: exception.ends_soon(today),
+        }
+    }
+}
+
+fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+    for row in rows {
+        serde_json::to_writer(&mut *out, row)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
+fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
+    for Row { domain, level, records, reason, until, days_left, ends_soon } in rows {
+        let end = match (until, days_left) {
+            (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
+            (_, _) => ", without an end".to_owned(),
+        };
+        let flag = if *ends_soon { " ENDS SOON" } else { "" };
+        writeln!(out, "{domain}: level {level}{end}{flag}")?;
+        writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;
+        for record in records {
+            writeln!(out, "  {record}")?;
+        }
+    }
+    let of_all = if rows.is_empty() { "every domain" } else { "every other domain" };
+    writeln!(out, "{of_all}: level {}", rules.default)
+}
+
+/// Warns the log of rules that end within a week, now and every day. Never ends.
+pub(super) async fn keep_warning(rules: Rules) {
+    let mut days = tokio::time::interval(DAILY);
+    loop {
+        days.tick().await;
+        warn(&rules, OffsetDateTime::now_utc().date());
+    }
+}
+
+fn warn(rules: &Rules, today: Date) {
+    for exception in rules.ending(today) {
+        // As in the log of deliveries: whatever may have a space in it is a string.
+        let (rule, days_left) = (exception.to_string(), exception.days_left(today));
+        if days_left.is_some_and(|days| days < 0) {
+            tracing::warn!(rule, days_left, "a rule has ended and holds no longer; danelaw would not start with it");
+        } else {
+            tracing::warn!(rule, days_left, "a rule ends soon; danelaw check says whether it is still needed");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What one lookup may cost.
+//!
+//! A zone can be made so that its validation burns a processor for minutes: hundreds of keys that share a tag with as
+//! many signatures, each of which might be by any of them (CVE-2023-50387, A-47), or hashes of a hundred ancestors with
+//! hundreds of iterations each (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds;
+//! above one of them the lookup fails. Nothing that was not checked counts as checked.
+
+/// What is left to spend. Once something has run out it stays so, or what comes later would be judged by less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Signatures held against a key.
+    signatures: u32,
+    /// Those of them that do not verify. An honest zone has next to none.
+    mismatches: u32,
+    /// Rounds of hashing for NSEC3.
+    rounds: u32,
+    /// Places on the way to a zone that are not known yet.
+    steps: u32,
+}
+
+impl Budget {
+    /// For one question with all its aliases. Sixteen links, each in a zone of its own, each made from a wildcard, cost
+    /// about a hundred signatures; a denial with 150 iterations, the most that RFC 9276 §3.2 tells anybody to bear,
+    /// about 2,000 rounds.
+    pub(super) const fn lookup() -> Self {
+        Self { signatures: 256, mismatches: 16, rounds: 100_000, steps: 64 }
+    }
+
+    /// For what begins at one name on the way to a zone: its delegation and its keys.
+    pub(super) const fn step() -> Self {
+        Self { signatures: 32, mismatches: 8, rounds: 20_000, steps: 0 }
+    }
+
+    /// Whether one more signature may be held against one more key.
+    pub(super) fn spend_signature(&mut self) -> bool {
+        self.mismatches > 0 && spend(&mut self.signatures, 1)
+    }
+
+    /// A signature did not verify.
+    pub(super) fn count_mismatch(&mut self) {
+        self.mismatches = self.mismatches.saturating_sub(1);
+    }
+
+    /// Whether one more name may be hashed, with so many iterations.
+    pub(super) fn spend_hash(&mut self, iterations: u16) -> bool {
+        spend(&mut self.rounds, u32::from(iterations) + 1)
+    }
+
+    /// Whether one more place may be asked about.
+    pub(super) fn spend_step(&mut self) -> bool {
+        spend(&mut self.steps, 1)
+    }
+
+    /// Whether validation has run out of something.
+    pub(super) fn is_spent(&self) -> bool {
+        self.signatures == 0 || self.mismatches == 0 || self.rounds == 0
+    }
+}
+
+/// Takes a price out of what is left, or what is left where that is less.
+fn spend(left: &mut u32, price: u32) -> bool {
+    let enough = *left >= price;
+    *left = left.saturating_sub(price);
+    enough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_run_out_stays_so() {
+        let mut budget = Budget { signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
+        assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
+        assert!(budget.spend_step() && !budget.spend_step());
+        let mut budget = Budget { rounds: 1, ..Budget { signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
+        assert!((0..3).all(|_| budget.spend_signature()) && !budget.spend_signature() && budget.is_spent());
+        let mut budget = Budget { signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
+        assert!(budget.spend_signature() && !budget.is_spent());
+        budget.count_mismatch();
+        assert!(!budget.spend_signature() && budget.is_spent());
+    }
+}

@@ -1,0 +1,534 @@
+//! The record sets of a message and the signatures over them (RFC 4035 §5.3).
+//!
+//! Nothing is fetched here, and nothing is remembered: a set, the keys of a zone, the time and a [`Budget`] go in, a
+//! verdict comes out. The cryptography is the library's.
+
+use hickory_resolver::proto::ProtoError;
+use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
+use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
+use hickory_resolver::proto::dnssec::{DigestType, PublicKey, TrustAnchors, Verifier};
+use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+use hickory_resolver::proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
+
+use super::super::budget::Budget;
+use super::super::cache::Weight;
+use super::super::reply::{DsSupport, Signature};
+use super::convert::{canonical, ds_support};
+
+/// The most signatures of one set that are held against keys, and the most keys with the tag of one signature. Honest
+/// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
+const MAX_TRIES: usize = 8;
+
+/// Where in a message a set stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    Answer,
+    Authority,
+}
+
+/// The records of one type at one owner, with what claims to sign them.
+pub(super) struct Set<'a> {
+    pub(super) owner: &'a Name,
+    pub(super) rtype: RecordType,
+    pub(super) records: Vec<&'a Record>,
+    pub(super) signatures: Vec<&'a RRSIG>,
+}
+
+/// Groups the records of a section.
+pub(super) fn group(records: &[Record]) -> Vec<Set<'_>> {
+    let mut sets: Vec<Set<'_>> = Vec::new();
+    for record in records.iter().filter(|record| record.record_type() != RecordType::RRSIG) {
+        match sets.iter_mut().find(|set| set.rtype == record.record_type() && *set.owner == record.name) {
+            Some(set) => set.records.push(record),
+            None => sets.push(Set {
+                owner: &record.name,
+                rtype: record.record_type(),
+                records: vec![record],
+                signatures: Vec::new(),
+            }),
+        }
+    }
+    for record in records {
+        let Some(rrsig) = signature_data(record) else { continue };
+        let covered = rrsig.input().type_covered;
+        if let Some(set) = sets.iter_mut().find(|set| set.rtype == covered && *set.owner == record.name) {
+            set.signatures.push(rrsig);
+        }
+    }
+    sets
+}
+
+/// The signature that a record is.
+pub(super) fn signature_data(record: &Record) -> Option<&RRSIG> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig),
+        _ => None,
+    }
+}
+
+impl Set<'_> {
+    /// The zones that claim to have signed it and may have: its owner lies in them (RFC 4035 §5.3.1). A DS record is
+    /// the parent's (RFC 4035 §2.4).
+    pub(super) fn signers(&self) -> impl Iterator<Item = &Name> {
+        let signers = self.signatures.iter().map(|rrsig| &rrsig.input().signer_name);
+        signers.filter(|signer| {
+            let own = self.rtype == RecordType::DS && *signer == self.owner && !self.owner.is_root();
+            signer.zone_of(self.owner) && !own
+        })
+    }
+}
+
+/// What the first keys of a zone are known by.
+#[derive(Clone)]
+pub(super) enum Trusted {
+    /// By themselves.
+    Anchors(std::sync::Arc<TrustAnchors>),
+    /// By the parent's word.
+    Ds(Vec<DS>),
+}
+
+impl Trusted {
+    fn has(&self, apex: &Name, key: &ZoneKey, budget: &mut Budget) -> bool {
+        let records = match self {
+            Self::Anchors(anchors) => {
+                return anchors.contains_with_name(key.dnskey.public_key(), &LowerName::from(apex));
+            }
+            Self::Ds(records) => records,
+        };
+        // RFC 4509 §3: SHA-1 does not count beside a better digest.
+        let usable = || records.iter().filter(|ds| ds_support(ds) == DsSupport::Supported);
+        let better = usable().any(|ds| ds.digest_type() != DigestType::SHA1);
+        let named = |ds: &&DS| {
+            ds.key_tag() == key.tag
+                && ds.algorithm() == key.dnskey.algorithm()
+                && !(better && ds.digest_type() == DigestType::SHA1)
+        };
+        usable().filter(named).any(|ds| {
+            let matches = budget.spend_signature() && ds.covers(apex, &key.dnskey).unwrap_or(false);
+            if !matches {
+                budget.count_mismatch();
+            }
+            matches
+        })
+    }
+}
+
+struct ZoneKey {
+    tag: u16,
+    dnskey: DNSKEY,
+}
+
+/// The keys of a zone that may sign its records.
+pub(super) struct ZoneKeys {
+    apex: Name,
+    keys: Vec<ZoneKey>,
+}
+
+impl ZoneKeys {
+    /// Reads a DNSKEY set, which one of its own keys that are trusted beforehand must have signed (RFC 4035 §5.2).
+    ///
+    /// # Errors
+    /// None has.
+    pub(super) fn proven(
+        set: &Set<'_>,
+        trusted: &Trusted,
+        (now, budget): (u32, &mut Budget),
+    ) -> Result<Self, &'static str> {
+        let apex = set.owner.clone();
+        let (mut keys, mut first) = (Vec::new(), Vec::new());
+        for record in &set.records {
+            let RData::DNSSEC(DNSSECRData::DNSKEY(dnskey)) = &record.data else { continue };
+            // RFC 4034 §2.1.1, RFC 5011 §2.1.
+            if !dnskey.zone_key() || dnskey.revoke() || !dnskey.algorithm().is_supported() {
+                continue;
+            }
+            let Ok(tag) = dnskey.calculate_key_tag() else { continue };
+            let key = ZoneKey { tag, dnskey: dnskey.clone() };
+            if trusted.has(&apex, &key, budget) {
+                first.push(ZoneKey { tag, dnskey: dnskey.clone() });
+            }
+            keys.push(key);
+        }
+        if first.is_empty() {
+            return Err(match trusted {
+                Trusted::Anchors(_) => "none of its keys is a trust anchor",
+                Trusted::Ds(_) => "none of its keys is one that its DS records name",
+            });
+        }
+        Self { apex: apex.clone(), keys: first }
+            .verify(set, (now, budget))
+            .map_err(|_| "its keys are not signed by the one that is trusted")?;
+        Ok(Self { apex, keys })
+    }
+
+    /// The zone.
+    pub(super) fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// Holds a set's signatures against these keys.
+    ///
+    /// # Errors
+    /// None of them is valid now and by one of these keys.
+    pub(super) fn verify(&self, set: &Set<'_>, (now, budget): (u32, &mut Budget)) -> Result<Signature, &'static str> {
+        let mut why = "no signature of its zone";
+        let mut rdata = None;
+        let mut tries = 0;
+        for rrsig in &set.signatures {
+            let input = rrsig.input();
+            if input.signer_name != self.apex
+                || !self.apex.zone_of(set.owner)
+                || input.num_labels > set.owner.num_labels()
+            {
+                continue;
+            }
+            if !is_current(input, now) {
+                why = "a signature that is not valid now";
+                continue;
+            }
+            let named = |key: &&ZoneKey| key.tag == input.key_tag && key.dnskey.algorithm() == input.algorithm;
+            let mut signed = None;
+            for key in self.keys.iter().filter(named) {
+                if tries == MAX_TRIES || !budget.spend_signature() {
+                    return Err("more signatures and keys than a zone needs");
+                }
+                tries += 1;
+                let rdata = rdata.get_or_insert_with(|| canonical_rdata(set));
+                let signed = signed.get_or_insert_with(|| signed_data(set, input, rdata));
+                if signed.as_ref().is_ok_and(|signed| key.dnskey.verify(signed, rrsig.sig()).is_ok()) {
+                    return Ok(Signature { signer: canonical(&self.apex), labels: usize::from(input.num_labels) });
+                }
+                budget.count_mismatch();
+                why = "a signature that does not verify";
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Weight for ZoneKeys {
+    fn octets(&self) -> usize {
+        let key = |key: &ZoneKey| size_of::<ZoneKey>() + key.dnskey.public_key().public_bytes().len();
+        size_of::<Self>() + self.keys.iter().map(key).sum::<usize>()
+    }
+}
+
+/// RFC 4035 §5.3.1; the comparisons are of serial numbers (RFC 4034 §3.1.5).
+fn is_current(input: &SigInput, now: u32) -> bool {
+    let not_after = |a: u32, b: u32| i32::try_from(b.wrapping_sub(a)).is_ok();
+    not_after(input.sig_inception.get(), now) && not_after(now, input.sig_expiration.get())
+}
+
+/// The RDATA of each record in canonical form and order, each once (RFC 4034 §6.2, §6.3).
+fn canonical_rdata(set: &Set<'_>) -> Result<Vec<Vec<u8>>, ProtoError> {
+    let mut all = Vec::with_capacity(set.records.len());
+    for record in &set.records {
+        let mut octets = Vec::new();
+        let mut encoder = BinEncoder::new(&mut octets);
+        encoder.set_canonical_form(true);
+        encoder.set_name_encoding(NameEncoding::Uncompressed);
+        record.data.emit(&mut encoder)?;
+        if set.rtype == RecordType::DNAME {
+            // The library does not read DNAME records. Lengths of labels are no letters.
+            octets.make_ascii_lowercase();
+        }
+        all.push(octets);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// What was signed: the signature's own fields and the records as they stand in the zone (RFC 4035 §5.3.2).
+fn signed_data(
+    set: &Set<'_>,
+    input: &SigInput,
+    rdata: &Result<Vec<Vec<u8>>, ProtoError>,
+) -> Result<Vec<u8>, ProtoError> {
+    let rdata = rdata.as_ref().map_err(Clone::clone)?;
+    let mut octets = Vec::new();
+    let mut encoder = BinEncoder::new(&mut octets);
+    encoder.set_canonical_form(true);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    input.emit(&mut encoder)?;
+    let mut head = Vec::new();
+    let mut encoder = BinEncoder::new(&mut head);
+    encoder.set_name_encoding(NameEncoding::UncompressedLowercase);
+    name_in_zone(set.owner, input.num_labels)?.emit(&mut encoder)?;
+    set.rtype.emit(&mut encoder)?;
+    DNSClass::IN.emit(&mut encoder)?;
+    encoder.emit_u32(input.original_ttl)?;
+    for rdata in rdata {
+        let length = u16::try_from(rdata.len()).map_err(|_| ProtoError::from("RDATA that is too long"))?;
+        octets.extend_from_slice(&head);
+        octets.extend_from_slice(&length.to_be_bytes());
+        octets.extend_from_slice(rdata);
+    }
+    Ok(octets)
+}
+
+/// The owner itself, or the wildcard that it was made from (RFC 4035 §5.3.2).
+fn name_in_zone(owner: &Name, labels: u8) -> Result<Name, ProtoError> {
+    if owner.num_labels() == labels {
+        return Ok(owner.clone());
+    }
+    Name::from_labels([&b"*"[..]])?.append_domain(&owner.trim_to(usize::from(labels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
+    use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, SigningKey};
+    use hickory_resolver::proto::rr::RecordSet;
+    use hickory_resolver::proto::rr::rdata::{A, MX, NULL};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    const NOW: u32 = 1_800_000_000;
+    /// How long signatures hold.
+    const DAY: u32 = 86_400;
+    /// The tag that colliding keys share.
+    const TAG: u16 = 4711;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    /// A key of its own for a zone.
+    fn signer(apex: &str) -> DnssecSigner {
+        let algorithm = Algorithm::ECDSAP256SHA256;
+        let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
+        let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
+        let dnskey = DNSKEY::with_flags(257, key.to_public_key().unwrap());
+        DnssecSigner::new(dnskey, Box::new(key), name(apex), std::time::Duration::from_secs(DAY.into()))
+    }
+
+    fn zone_keys(apex: &str, keys: Vec<DNSKEY>) -> ZoneKeys {
+        let key = |dnskey: DNSKEY| ZoneKey { tag: dnskey.calculate_key_tag().unwrap(), dnskey };
+        ZoneKeys { apex: name(apex), keys: keys.into_iter().map(key).collect() }
+    }
+
+    /// Records with the signature that the library makes over them.
+    fn signed(owner: &str, data: &[RData], by: &DnssecSigner) -> Vec<Record> {
+        let mut set = RecordSet::with_ttl(name(owner), data[0].record_type(), 300);
+        let records = data.iter().map(|data| Record::from_rdata(name(owner), 300, data.clone()));
+        let mut records: Vec<Record> = records.collect();
+        set.set_records(records.clone());
+        let since = OffsetDateTime::from_unix_timestamp(NOW.into()).unwrap();
+        let rrsig = RRSIG::from_rrset(&set, DNSClass::IN, since, by).unwrap();
+        records.push(signature(owner, rrsig));
+        records
+    }
+
+    fn signature(owner: &str, rrsig: RRSIG) -> Record {
+        Record::from_rdata(name(owner), 300, RData::DNSSEC(DNSSECRData::RRSIG(rrsig)))
+    }
+
+    fn address() -> RData {
+        RData::A(A::new(192, 0, 2, 1))
+    }
+
+    fn verified_at(records: &[Record], keys: &ZoneKeys, now: u32) -> Result<Signature, &'static str> {
+        keys.verify(&group(records)[0], (now, &mut Budget::lookup()))
+    }
+
+    fn verified(records: &[Record], keys: &ZoneKeys) -> Result<Signature, &'static str> {
+        verified_at(records, keys, NOW + 1)
+    }
+
+    fn change(records: &mut [Record], change: impl Fn(&mut SigInput, &mut Vec<u8>)) {
+        for record in records {
+            let Some(rrsig) = signature_data(record).cloned() else { continue };
+            let (mut input, mut octets) = (rrsig.input().clone(), rrsig.sig().to_vec());
+            change(&mut input, &mut octets);
+            record.data = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, octets)));
+        }
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_set_its_zone_and_its_time() {
+        let by = signer("z.test.");
+        let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
+        let records = signed("mx.z.test.", &[address()], &by);
+        let signature = Signature { signer: canonical(&name("z.test.")), labels: 3 };
+        assert_eq!(verified(&records, &keys), Ok(signature));
+        // RFC 4034 §3.1.5: from the first second to the last.
+        for (now, valid) in [(NOW - 1, false), (NOW, true), (NOW + DAY, true), (NOW + DAY + 1, false)] {
+            assert_eq!(verified_at(&records, &keys, now).is_ok(), valid, "{now}");
+        }
+        assert!(verified(&records, &zone_keys("z.test.", vec![signer("z.test.").dnskey().clone()])).is_err());
+        assert!(verified(&records, &zone_keys("test.", vec![by.dnskey().clone()])).is_err());
+        let changed = |what: fn(&mut SigInput, &mut Vec<u8>)| {
+            let mut records = records.clone();
+            change(&mut records, what);
+            verified(&records, &keys).is_err()
+        };
+        assert!(!changed(|_, _| {}));
+        assert!(changed(|_, octets| octets[0] ^= 1));
+        assert!(changed(|_, octets| octets.truncate(63)));
+        assert!(changed(|input, _| input.original_ttl += 1));
+        assert!(changed(|input, _| input.key_tag ^= 1));
+        assert!(changed(|input, _| input.num_labels = 4));
+        assert!(changed(|input, _| input.num_labels = 2));
+        assert!(changed(|input, _| input.signer_name = name("test.")));
+        assert!(changed(|input, _| input.algorithm = Algorithm::ED25519));
+        let mut more = records.clone();
+        more.push(Record::from_rdata(name("mx.z.test."), 300, RData::A(A::new(192, 0, 2, 66))));
+        assert!(verified(&more, &keys).is_err());
+        let mut elsewhere = records.clone();
+        elsewhere.iter_mut().for_each(|record| record.name = name("other.z.test."));
+        assert!(verified(&elsewhere, &keys).is_err());
+    }
+
+    #[test]
+    fn wildcards_are_what_was_signed() {
+        let by = signer("z.test.");
+        let mut records = signed("*.z.test.", &[address()], &by);
+        records.iter_mut().for_each(|record| record.name = name("a.b.z.test."));
+        let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
+        assert_eq!(verified(&records, &keys).unwrap().labels, 2);
+        let by = signer(".");
+        let mut records = signed("*.", &[address()], &by);
+        records.iter_mut().for_each(|record| record.name = name("a."));
+        assert_eq!(verified(&records, &zone_keys(".", vec![by.dnskey().clone()])).unwrap().labels, 0);
+    }
+
+    #[test]
+    fn the_canonical_form_is_that_of_rfc_4034() {
+        let by = signer("z.test.");
+        let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
+        let mx = |target: &str| RData::MX(MX::new(10, name(target)));
+        let mut records = signed("z.test.", &[mx("a.z.test."), mx("b.z.test."), mx("c.z.test.")], &by);
+        // Case, TTL and order are not what was signed, and a record that comes twice is one (§6.2, §6.3).
+        records[1].data = mx("B.Z.test.");
+        records[2].data = mx("C.z.TEST.");
+        records[0].ttl = 7;
+        records.swap(0, 2);
+        records.push(records[1].clone());
+        records.iter_mut().for_each(|record| record.name = name("Z.test."));
+        assert!(verified(&records, &keys).is_ok());
+        let dname = |target: &str| {
+            let rdata = NULL::with(name(target).to_bytes().unwrap());
+            RData::Unknown { code: RecordType::DNAME, rdata }
+        };
+        let mut records = signed("old.z.test.", &[dname("new.test.")], &by);
+        records[0].data = dname("NEW.test.");
+        assert!(verified(&records, &keys).is_ok());
+    }
+
+    /// A key with the tag: reserved bits of the flags make up the difference (RFC 4034 §2.1.1, appendix B).
+    fn colliding_key() -> DNSKEY {
+        loop {
+            let public = signer("z.test.").dnskey().public_key().clone();
+            for flags in [0x0100, 0x0101] {
+                let tag = DNSKEY::with_flags(flags, public.clone()).calculate_key_tag().unwrap();
+                let key = DNSKEY::with_flags(flags.wrapping_add(TAG.wrapping_sub(tag)), public.clone());
+                if key.zone_key() && !key.revoke() && key.calculate_key_tag().unwrap() == TAG {
+                    return key;
+                }
+            }
+        }
+    }
+
+    /// What a budget has been charged, told by what it still pays for.
+    fn checks(budget: Budget) -> u32 {
+        let left = |mut budget: Budget| (0..).take_while(|_| budget.spend_signature()).count() as u32;
+        left(Budget::lookup()) - left(budget)
+    }
+
+    #[test]
+    fn a47_colliding_keys_and_many_signatures_cost_little() {
+        let by = signer("z.test.");
+        let mut keys = vec![by.dnskey().clone()];
+        keys.extend((0..40).map(|_| colliding_key()));
+        let keys = zone_keys("z.test.", keys);
+        let mut records = signed("mx.z.test.", &[address()], &by);
+        let genuine = records[1].clone();
+        change(&mut records, |input, _| input.key_tag = TAG);
+        for number in 0..300_u32 {
+            let mut another = records[1].clone();
+            change(std::slice::from_mut(&mut another), |_, octets| octets[..4].copy_from_slice(&number.to_be_bytes()));
+            records.push(another);
+        }
+        let mut budget = Budget::lookup();
+        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err());
+        assert_eq!(checks(budget), MAX_TRIES as u32);
+        // A second such set uses the lookup's patience up, and then not even a good one is looked at.
+        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err() && budget.is_spent());
+        let good = [records[0].clone(), genuine];
+        assert!(keys.verify(&group(&good)[0], (NOW, &mut budget)).is_err());
+        assert!(verified(&good, &keys).is_ok());
+    }
+
+    fn ds(key: &DNSKEY, digest_type: DigestType) -> DS {
+        let digest = key.to_digest(&name("z.test."), digest_type).unwrap().as_ref().to_vec();
+        DS::new(key.calculate_key_tag().unwrap(), key.algorithm(), digest_type, digest)
+    }
+
+    fn dnskeys(keys: &[&DnssecSigner], by: &DnssecSigner) -> Vec<Record> {
+        let data = keys.iter().map(|key| RData::DNSSEC(DNSSECRData::DNSKEY(key.dnskey().clone())));
+        signed("z.test.", &data.collect::<Vec<_>>(), by)
+    }
+
+    fn proven(records: &[Record], trusted: Vec<DS>) -> Result<usize, &'static str> {
+        let mut budget = Budget::step();
+        let keys = ZoneKeys::proven(&group(records)[0], &Trusted::Ds(trusted), (NOW, &mut budget));
+        keys.map(|keys| keys.keys.len())
+    }
+
+    #[test]
+    fn keys_are_those_that_a_named_key_has_signed() {
+        let (first, second) = (signer("z.test."), signer("z.test."));
+        let named = |key: &DnssecSigner| ds(key.dnskey(), DigestType::SHA256);
+        let both = dnskeys(&[&first, &second], &first);
+        assert_eq!(proven(&both, vec![named(&first)]), Ok(2));
+        assert_eq!(proven(&both, vec![named(&second), named(&first)]), Ok(2));
+        // RFC 4035 §5.2: named and not the signer, signer and not named, or not there at all.
+        assert!(proven(&both, vec![named(&second)]).is_err());
+        assert!(proven(&both, vec![named(&signer("z.test."))]).is_err());
+        assert!(proven(&both, vec![]).is_err());
+        // A lone key that the parent names signs itself like any other.
+        assert!(proven(&dnskeys(&[&first], &second), vec![named(&first)]).is_err());
+        // RFC 4509 §3.
+        let (sha1, wrong) = (ds(first.dnskey(), DigestType::SHA1), {
+            let good = named(&first);
+            DS::new(good.key_tag(), good.algorithm(), good.digest_type(), vec![0; 32])
+        });
+        assert_eq!(proven(&both, vec![sha1.clone()]), Ok(2));
+        assert!(proven(&both, vec![sha1, wrong]).is_err());
+    }
+
+    #[test]
+    fn revoked_keys_and_keys_of_others_sign_nothing() {
+        let by = signer("z.test.");
+        for flags in [0x0001, 0x0101 | 0x0080] {
+            let key = DNSKEY::with_flags(flags, by.dnskey().public_key().clone());
+            let other =
+                DnssecSigner::new(key.clone(), Box::new(resigner()), name("z.test."), std::time::Duration::ZERO);
+            assert!(proven(&dnskeys(&[&other, &by], &by), vec![ds(&key, DigestType::SHA256)]).is_err());
+        }
+    }
+
+    fn resigner() -> EcdsaSigningKey {
+        let algorithm = Algorithm::ECDSAP256SHA256;
+        EcdsaSigningKey::from_pkcs8(&EcdsaSigningKey::generate_pkcs8(algorithm).unwrap(), algorithm).unwrap()
+    }
+
+    #[test]
+    fn a_set_has_the_signatures_that_stand_beside_it() {
+        let by = signer("z.test.");
+        let mut records = signed("mx.z.test.", &[address()], &by);
+        records.extend(signed("MX.z.test.", &[RData::MX(MX::new(10, name("mx.z.test.")))], &by));
+        let sets = group(&records);
+        let shape: Vec<_> = sets.iter().map(|set| (set.rtype, set.records.len(), set.signatures.len())).collect();
+        assert_eq!(shape, [(RecordType::A, 1, 1), (RecordType::MX, 1, 1)]);
+        assert_eq!(sets[0].signers().collect::<Vec<_>>(), [&name("z.test.")]);
+        // RFC 4035 §2.4, §5.3.1: a zone below, and for a DS record the zone itself, is no signer.
+        let records = signed("test.", &[address()], &by);
+        assert_eq!(group(&records)[0].signers().count(), 0);
+        let key = RData::DNSSEC(DNSSECRData::DS(ds(by.dnskey(), DigestType::SHA256)));
+        assert_eq!(group(&signed("z.test.", std::slice::from_ref(&key), &by))[0].signers().count(), 0);
+        assert_eq!(group(&signed("a.z.test.", &[key], &by))[0].signers().count(), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! The keys of a zone, proven from the root down.
+//!
+//! The way to a zone begins at the trust anchor and goes down one label at a time (RFC 4035 §5). At each name the parent
+//! is asked for DS records, and its answer is held against the parent's keys and no others: either a signed zone begins
+//! there, whose keys the DS records name, or an unsigned one, and the way ends; or nothing does. What was found is
+//! remembered for as long as its records and their signatures allow, so that a lookup mostly costs the signature of its
+//! own answer. Nothing is remembered that was not proven.
+//!
+//! A step is made once, however many lookups wait for it, and has a budget of its own: a zone with keys that burn costs
+//! everybody below it one fire and not one each.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::rr::{RData, RecordType};
+
+use super::super::FailureReason;
+use super::super::answers::Found;
+use super::super::budget::Budget;
+use super::super::cache::{Bounds, Weight};
+use super::super::canonical::CanonicalName;
+use super::super::hops::{Delegation, Question, delegation};
+use super::super::memory::Memory;
+use super::super::reply::{Proof, Rtype};
+use super::convert::{self, hasher, least_ttl, library_name, unix_time};
+use super::sets::{Set, Trusted, ZoneKeys, group};
+use super::upstream::Upstream;
+use super::workers::Workers;
+
+/// How much is remembered: some hundred octets for an unsigned zone, a thousand for a signed one.
+const MEMORY: Bounds = Bounds { entries: 32_768, octets: 16 << 20 };
+/// How long at most, whatever the TTL.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// What is older than this is looked at afresh before a lookup fails by it (A19): a zone may have changed its keys with
+/// more haste than RFC 6781 §4.1 has.
+const RENEW_AFTER: Duration = Duration::from_secs(30);
+
+/// What is known of the zone that a name is said to lie in.
+#[derive(Clone)]
+pub(super) enum Trust {
+    /// Signed, by these keys.
+    Keys(Arc<ZoneKeys>),
+    /// It lies below a delegation that is proven to be unsigned. This holds until then.
+    Unsigned(Instant),
+}
+
+/// Knows the way to zones. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Zones {
+    pub(super) upstream: Upstream,
+    pub(super) workers: Workers,
+    anchors: Arc<TrustAnchors>,
+    steps: Memory<CanonicalName, Step>,
+}
+
+/// What was found at one name on the way.
+struct Step {
+    begins: Begins,
+    since: Instant,
+    until: Instant,
+}
+
+/// What begins at a name.
+#[derive(Clone)]
+enum Begins {
+    Signed(Arc<ZoneKeys>),
+    Unsigned,
+    /// No zone, or none that anybody proves.
+    Nothing,
+}
+
+impl Zones {
+    /// Knows the trust anchor, and nothing else yet.
+    pub(super) fn new(upstream: Upstream, anchors: Arc<TrustAnchors>) -> Self {
+        Self { upstream, workers: Workers::new(), anchors, steps: Memory::new(MEMORY) }
+    }
+
+    /// What is known of the deepest zone at or above `name`.
+    ///
+    /// # Errors
+    /// Somewhere on the way there is neither a proof nor a denial.
+    pub(super) async fn trust(&self, name: &CanonicalName, budget: &mut Budget) -> Result<Trust, FailureReason> {
+        let mut keys = None;
+        for depth in 0..=name.depth() {
+            let step = self.step(name.ancestor(depth), keys.clone(), budget).await;
+            let step = step.as_ref().as_ref().map_err(Clone::clone)?;
+            match &step.begins {
+                Begins::Signed(found) => keys = Some(Arc::clone(found)),
+                Begins::Unsigned => return Ok(Trust::Unsigned(step.until)),
+                Begins::Nothing => {}
+            }
+        }
+        keys.map(Trust::Keys).ok_or_else(|| bogus(name, "the root has no keys"))
+    }
+
+    /// Forgets what is not quite new of all that the status of `name` rests on; whether there was any.
+    pub(super) fn renew(&self, name: &CanonicalName) -> bool {
+        let mut any = false;
+        for place in (0..=name.depth()).map(|depth| name.ancestor(depth)) {
+            let found = self.steps.recall(&place);
+            if found.is_some_and(|found| found.as_ref().as_ref().is_ok_and(|step| step.since.elapsed() > RENEW_AFTER)) {
+                self.steps.forget(&place);
+                any = true;
+            }
+        }
+        any
+    }
+
+    async fn step(&self, place: CanonicalName, parent: Option<Arc<ZoneKeys>>, budget: &mut Budget) -> Arc<Found<Step>> {
+        if let Some(known) = self.steps.recall(&place) {
+            return known;
+        }
+        if !budget.spend_step() {
+            return Arc::new(Err(bogus(&place, "there are too many places on the way to it")));
+        }
+        let zones = self.clone();
+        let make = move |place: CanonicalName| async move {
+            let mut ttl = LONGEST;
+            let begins = zones.look(&place, parent, &mut ttl).await;
+            let since = Instant::now();
+            (begins.map(|begins| Step { begins, since, until: since + ttl }), ttl)
+        };
+        self.steps.find(place, make).await
+    }
+
+    /// Finds out what begins at a name. `ttl` becomes the least TTL on the way, nothing where nothing is proven.
+    async fn look(
+        &self,
+        place: &CanonicalName,
+        parent: Option<Arc<ZoneKeys>>,
+        ttl: &mut Duration,
+    ) -> Result<Begins, FailureReason> {
+        let Some(parent) = parent else {
+            return self.keys(place, Trusted::Anchors(Arc::clone(&self.anchors)), ttl).await;
+        };
+        let question = Question { name: place.clone(), rtype: Rtype::DS };
+        let message = self.upstream.ask(&question).await?;
+        *ttl = least_ttl(&message).min(*ttl);
+        let (delegation, records) = self
+            .workers
+            .run(move || -> Result<_, FailureReason> {
+                let delegation = held_against(&parent, &question, &message)?;
+                Ok((delegation, ds_records(&question.name, &message)?))
+            })
+            .await??;
+        match delegation {
+            Delegation::Signed => self.keys(place, Trusted::Ds(records), ttl).await,
+            Delegation::Unsigned => Ok(Begins::Unsigned),
+            Delegation::None => Ok(Begins::Nothing),
+            Delegation::Unproven => {
+                *ttl = Duration::ZERO;
+                Ok(Begins::Nothing)
+            }
+        }
+    }
+
+    /// Asks for the keys of a zone whose first keys are known.
+    async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
+        let message = self.upstream.ask(&Question { name: apex.clone(), rtype: Rtype::DNSKEY }).await?;
+        *ttl = least_ttl(&message).min(*ttl);
+        let owner = library_name(apex)?;
+        let proven = self.workers.run(move || {
+            let sets = group(&message.answers);
+            let set = sets.iter().find(|set| *set.owner == owner && set.rtype == RecordType::DNSKEY);
+            let set = set.ok_or("its keys are not there")?;
+            ZoneKeys::proven(set, &trusted, (unix_time(), &mut Budget::step()))
+        });
+        proven.await?.map(|keys| Begins::Signed(Arc::new(keys))).map_err(|why| bogus(apex, why))
+    }
+}
+
+/// What a reply to a DS question says, by the keys of the parent alone.
+fn held_against(parent: &ZoneKeys, question: &Question, message: &Message) -> Result<Delegation, FailureReason> {
+    let (now, mut budget) = (unix_time(), Budget::step());
+    let reply = convert::reply(message, |_, set: &Set<'_>| {
+        if !set.signers().any(|signer| signer == parent.apex()) {
+            return Proof::Insecure;
+        }
+        parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure)
+    })?;
+    delegation(&question.name, &reply, &hasher(&Cell::new(budget)))
+}
+
+/// The DS records at a name.
+fn ds_records(name: &CanonicalName, message: &Message) -> Result<Vec<DS>, FailureReason> {
+    let owner = library_name(name)?;
+    let records = message.answers.iter().filter(|record| record.name == owner);
+    let records = records.filter_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds.clone()),
+        _ => None,
+    });
+    Ok(records.collect())
+}
+
+fn bogus(place: &CanonicalName, why: &str) -> FailureReason {
+    FailureReason::Bogus(format!("zone {place}: {why}"))
+}
+
+impl Weight for Step {
+    fn octets(&self) -> usize {
+        // The key of the memory, a name, is of the same order.
+        const NAME: usize = 128;
+        let inside = match &self.begins {
+            Begins::Signed(keys) => keys.octets(),
+            Begins::Unsigned | Begins::Nothing => 0,
+        };
+        size_of::<Self>() + NAME + inside
+    }
+}

@@ -1,0 +1,381 @@
+//! What has become of messages, for the client that has to send them again.
+//!
+//! At the end of the data plain SMTP has one reply for all recipients (RFC 5321 §4.1.1.4), and danelaw has no queue to
+//! keep the difference in. Two things can go wrong with that. The recipients have several outcomes: whatever the one
+//! reply is, it is wrong for somebody. Or the reply gets lost on its way to the client, which sends all of it again. The
+//! ledger is what makes sending again harmless: it remembers, by sender, recipient and content, what a remote has said
+//! for good, and on the next attempt that is the answer, and the remote does not get a second copy. Mail that has one
+//! outcome and whose client hears of it never gets here.
+//!
+//! # When it is known what is being sent
+//!
+//! At the end of the data, and not before; but the remotes are asked at RCPT and stream the message along. Therefore:
+//!
+//! 1. **RCPT.** [`Ledger::past`] tells for which messages of this sender to this recipient something is remembered. It
+//!    is empty for nearly all, and then costs a look into a set. Recipients share a leg (a transaction with one remote) if
+//!    their domain *and their past* are the same. So whichever message it will turn out to be, the recipients of a leg
+//!    have all been served before, or none has.
+//! 2. **The message** streams to all legs while a [`ContentHasher`] reads along.
+//! 3. **The end of the data.** [`Ledger::claim`] takes the message for these recipients, tells what is remembered of it,
+//!    and keeps other sessions off it: the client that got tired of waiting and comes again while the first session is
+//!    still at it is told 451. A leg whose recipients are all served is dropped without its final dot: its remote sees a
+//!    reset, and has nothing. The others get their dot. (A leg that is served in part, because the past has changed since
+//!    RCPT, is dropped and deferred.)
+//! 4. **If outcomes may differ** (several legs, or a recipient without one), [`Claim::prepare`] comes before the first
+//!    dot, and [`Claim::record`] as soon as a leg has a final outcome while that of another one is open or different.
+//!    Otherwise nothing is written.
+//! 5. **The answer** is [`fanout::conclude`](crate::fanout::conclude)'s. If it is "again", [`Claim::keep`] has all that is
+//!    to be remembered before the client hears a word. Otherwise the client hears at once, since nothing may lie
+//!    between the remote's 250 and ours (RFC 1047).
+//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command or by leaving after QUIT,
+//!    [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
+//!
+//! # What must be on the disk before what
+//!
+//! | before | on the disk | else |
+//! |---|---|---|
+//! | the first of several dots | a row for each recipient, without outcome | no dot; all are deferred, nobody has anything |
+//! | "again" (4xx) after an outcome for good | that outcome | a second copy, or a refusal told twice |
+//! | 2xx or 5xx | nothing more | the client has the outcome, and asks no more |
+//!
+//! The rows without outcome show in time that the store can be written and has room. If it fails all the same after a
+//! remote has said 250 (the disk filled up in that second), there is no right answer left: 2xx would lose the mail of
+//! those who do not have it, 5xx would bounce it to a sender whose recipients have it. The answer is 4xx, and an error in
+//! the log that names the possible duplicate: better twice than never, as with every lost reply. The same holds for the
+//! moment between the remote's 250 and the end of the commit, if danelaw is killed in it. A row without outcome that is
+//! found at the start is such a case; how many there are is logged, and they are delivered again.
+//!
+//! # The store
+//!
+//! One file, SQLite, mode 0600. A commit is in the write-ahead log and synced when it returns. Addresses and messages are
+//! kept as digests, remotes' replies as they are. Without a file the memory is that of the process: it answers lost
+//! replies until the restart, and is too weak for fan-out.
+
+mod key;
+mod past;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+
+pub use key::{Content, ContentHasher, Pair};
+pub use past::{Attempt, Fate, Manners, Past};
+pub use store::OpenError;
+use store::{Store, Writing};
+
+/// How often what is too old is looked for.
+const TIDY: Duration = Duration::from_secs(60 * 60);
+
+/// What an operator decides about the memory.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file; none for a memory that ends with the process.
+    pub path: Option<PathBuf>,
+    /// The most outcomes that are remembered.
+    pub entries: usize,
+    /// How long an outcome is remembered after the client's last attempt.
+    pub expiry: Duration,
+}
+
+/// The memory of outcomes, shared by all sessions.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    store: Mutex<Kept>,
+    /// Of which pairs there may be something in the store; too many rather than too few.
+    known: Lock<HashSet<u64>>,
+    /// What sessions are at.
+    claimed: Lock<HashSet<(Pair, Content)>>,
+}
+
+struct Kept {
+    store: Store,
+    tidied: i64,
+}
+
+/// What was found when the memory was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Outcomes that clients may still ask for.
+    pub remembered: usize,
+    /// Recipients for whom a remote had been sent the end of a message when danelaw was killed. If it is sent again, they
+    /// may get a second copy.
+    pub unknown: u64,
+}
+
+/// Why the memory does not help now. The message is deferred.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another session has not heard the end of the same message to the same recipient.
+    #[error("another session is still at the same message to the same recipient")]
+    Busy,
+    /// There is no room for further outcomes.
+    #[error("the ledger is full ({0} outcomes); raise ledger.entries")]
+    Full(usize),
+    /// The store fails.
+    #[error("the ledger cannot be used: {0}")]
+    Store(#[from] sqlx::Error),
+}
+
+impl LedgerError {
+    /// What the client is told.
+    pub fn reply(&self) -> Reply {
+        let detail = match self {
+            Self::Busy => 5,
+            // RFC 3463 §3.4: X.3.1, the mail system is full.
+            Self::Full(_) => 1,
+            Self::Store(_) => 0,
+        };
+        Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(3, detail), self.to_string())
+    }
+
+    /// Its name in the log.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Busy => "ledger-busy",
+            Self::Full(_) => "ledger-full",
+            Self::Store(_) => "ledger-failed",
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the memory.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or is in use. A memory that does not work is found out before any port opens.
+    pub async fn open(settings: Settings) -> Result<(Self, Found), OpenError> {
+        let mut store = Store::open(settings.path.as_deref()).await?;
+        let unknown = store.forget_unknown().await.map_err(OpenError::Library)?;
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let mut kept = Kept { store, tidied: 0 };
+        let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
+        let found = Found { remembered: kept.store.rows(), unknown };
+        let inner = Inner { settings, store: Mutex::new(kept), known: Lock::new(known), claimed: Lock::default() };
+        Ok((Self { inner: Arc::new(inner) }, found))
+    }
+
+    /// What is remembered of messages from this sender to this recipient.
+    ///
+    /// # Errors
+    /// If the store fails. The recipient is deferred.
+    pub async fn past(&self, pair: Pair) -> Result<Past, LedgerError> {
+        if !self.knows(&pair) {
+            return Ok(Past::default());
+        }
+        let since = self.since();
+        Ok(self.inner.store.lock().await.store.past(pair, since).await?)
+    }
+
+    /// Remembers that a client gave a message to these recipients up because one of them was told to come alone.
+    ///
+    /// # Errors
+    /// If the store fails. The client's next attempt will end like this one.
+    pub async fn all_or_nothing(&self, pairs: &[Pair]) -> Result<(), LedgerError> {
+        Ok(self.inner.store.lock().await.store.mark(pairs, now()).await?)
+    }
+
+    /// Takes a message for these recipients, until the claim is dropped or released.
+    ///
+    /// # Errors
+    /// If another session has taken it for one of them, or the store fails. No remote may get its final dot then.
+    pub async fn claim(&self, content: Content, pairs: impl IntoIterator<Item = Pair>) -> Result<Claim, LedgerError> {
+        // A client may name a recipient twice.
+        let pairs: BTreeSet<Pair> = pairs.into_iter().collect();
+        let pairs: Vec<Pair> = pairs.into_iter().collect();
+        let hold = Hold::take(&self.inner, pairs.iter().map(|pair| (*pair, content)).collect())?;
+        let known: Vec<Pair> = pairs.iter().filter(|pair| self.knows(pair)).copied().collect();
+        let remembered = if known.is_empty() {
+            BTreeMap::new()
+        } else {
+            let since = self.since();
+            self.inner.store.lock().await.store.replies(content, &known, since).await?
+        };
+        let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
+        Ok(Claim { ledger: self.clone(), content, pairs, hold: Some(hold), remembered, stored })
+    }
+
+    fn knows(&self, pair: &Pair) -> bool {
+        locked(&self.inner.known).contains(&pair.short())
+    }
+
+    fn since(&self) -> i64 {
+        now().saturating_sub(seconds(self.inner.settings.expiry))
+    }
+
+    /// The store, with room for so many more outcomes.
+    async fn with_room(&self, more: usize) -> Result<tokio::sync::MutexGuard<'_, Kept>, LedgerError> {
+        let (settings, now) = (&self.inner.settings, now());
+        let mut kept = self.inner.store.lock().await;
+        let is_full = kept.store.rows().saturating_add(more) > settings.entries;
+        if is_full || kept.tidied.saturating_add(seconds(TIDY)) < now {
+            let known = kept.tidy(settings, now).await?;
+            *locked(&self.inner.known) = known;
+        }
+        if kept.store.rows().saturating_add(more) > settings.entries {
+            return Err(LedgerError::Full(settings.entries));
+        }
+        Ok(kept)
+    }
+}
+
+impl Kept {
+    /// Forgets what is too old; the pairs of what is left.
+    async fn tidy(&mut self, settings: &Settings, now: i64) -> sqlx::Result<HashSet<u64>> {
+        self.store.expire(now.saturating_sub(seconds(settings.expiry))).await?;
+        self.tidied = now;
+        Ok(self.store.pairs().await?.iter().map(Pair::short).collect())
+    }
+}
+
+/// A message that one session is at the end of, and its recipients.
+pub struct Claim {
+    ledger: Ledger,
+    content: Content,
+    pairs: Vec<Pair>,
+    hold: Option<Hold>,
+    remembered: BTreeMap<Pair, Reply>,
+    stored: Stored,
+}
+
+/// What keeps other sessions off a message.
+struct Hold {
+    inner: Arc<Inner>,
+    keys: Vec<(Pair, Content)>,
+}
+
+/// What the store has of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Nothing,
+    Rows,
+}
+
+impl Claim {
+    /// What the client was told, or would have been, of this message to this recipient on an earlier attempt.
+    pub fn remembered(&self, pair: Pair) -> Option<&Reply> {
+        self.remembered.get(&pair)
+    }
+
+    /// Whether something is remembered of this message to one of its recipients.
+    pub fn attempt(&self) -> Attempt {
+        if self.remembered.is_empty() { Attempt::First } else { Attempt::Retry }
+    }
+
+    /// Makes sure that outcomes can be recorded, before any remote gets its final dot.
+    ///
+    /// # Errors
+    /// If the store fails or is full. No remote may get its final dot then.
+    pub async fn prepare(&mut self) -> Result<(), LedgerError> {
+        let mut kept = self.ledger.with_room(self.pairs.len()).await?;
+        self.stored = Stored::Rows;
+        Ok(kept.store.reserve(self.content, &self.pairs, now()).await?)
+    }
+
+    /// Remembers outcomes: they are on the disk when this returns.
+    ///
+    /// # Errors
+    /// If the store fails, or is full and nothing was prepared. What is recorded after a remote's answer and fails is to
+    /// be logged as a possible duplicate.
+    pub async fn record(&mut self, outcomes: &[(Pair, &Reply)]) -> Result<(), LedgerError> {
+        self.put(outcomes, &[]).await
+    }
+
+    /// Remembers these outcomes, and no more of this message: the client will be told to send it again.
+    ///
+    /// # Errors
+    /// As of [`Claim::record`].
+    pub async fn keep(&mut self, outcomes: &[(Pair, &Reply)]) -> Result<(), LedgerError> {
+        let others: Vec<Pair> =
+            self.pairs.iter().filter(|pair| outcomes.iter().all(|(kept, _)| kept != *pair)).copied().collect();
+        self.put(outcomes, &others).await
+    }
+
+    async fn put(&mut self, outcomes: &[(Pair, &Reply)], forget: &[Pair]) -> Result<(), LedgerError> {
+        let more = match self.stored {
+            Stored::Nothing => outcomes.len(),
+            Stored::Rows => 0,
+        };
+        let mut kept = self.ledger.with_room(more).await?;
+        // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
+        locked(&self.ledger.inner.known).extend(outcomes.iter().map(|(pair, _)| pair.short()));
+        self.stored = Stored::Rows;
+        Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
+    }
+
+    /// Lets other sessions have the message: this one has answered the client.
+    pub fn release(&mut self) {
+        self.hold = None;
+    }
+
+    /// The client has heard the answer: there is nothing left to remember.
+    ///
+    /// # Errors
+    /// If the store fails. What it has is then forgotten when it expires.
+    pub async fn settle(self) -> Result<(), LedgerError> {
+        match self.stored {
+            Stored::Nothing => Ok(()),
+            Stored::Rows => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
+        }
+    }
+}
+
+impl Hold {
+    fn take(inner: &Arc<Inner>, keys: Vec<(Pair, Content)>) -> Result<Self, LedgerError> {
+        let mut claimed = locked(&inner.claimed);
+        if keys.iter().any(|key| claimed.contains(key)) {
+            return Err(LedgerError::Busy);
+        }
+        claimed.extend(&keys);
+        Ok(Self { inner: Arc::clone(inner), keys })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut claimed = locked(&self.inner.claimed);
+        for key in &self.keys {
+            claimed.remove(key);
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("content", &self.content)
+            .field("pairs", &self.pairs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn locked<T>(lock: &Lock<T>) -> MutexGuard<'_, T> {
+    // Members are put in and taken out whole.
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

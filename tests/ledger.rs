@@ -1,0 +1,26 @@
+//! The memory of outcomes: what clients and remotes see of it, whatever breaks, and what is left of it after SIGKILL.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used)]
+
+#[path = "ledger/durable.rs"]
+mod durable;
+#[path = "ledger/model.rs"]
+mod model;
+
+use danelaw::ledger::{Content, ContentHasher, Pair};
+use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
+
+fn pair(recipient: &str) -> Pair {
+    let sender = ReversePath::parse("<sender@client.test>", SmtpUtf8::Absent).unwrap();
+    match ForwardPath::parse(&format!("<{recipient}>"), SmtpUtf8::Absent).unwrap() {
+        ForwardPath::Mailbox(mailbox) => Pair::new(&sender, &mailbox),
+        ForwardPath::Postmaster => panic!("no mailbox"),
+    }
+}
+
+fn content(text: &str) -> Content {
+    let mut hasher = ContentHasher::default();
+    hasher.update(text.as_bytes());
+    hasher.finish()
+}

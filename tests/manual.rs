@@ -1,0 +1,172 @@
+//! What the program tells about itself: manual pages, completions, the reference of refusals, the list of rules (issue 6,
+//! items 8, 10 and 11).
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use danelaw::config::DEFAULTS;
+use danelaw::refusal::table::ROWS;
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+fn danelaw(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_danelaw")).args(arguments).output().unwrap()
+}
+
+/// What it printed; it has to succeed.
+fn printed(arguments: &[&str]) -> String {
+    let output = danelaw(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
+    files.sort();
+    files
+}
+
+/// The page as a reader sees it, in one line. The formatter must have nothing to complain of.
+fn rendered(page: &Path) -> String {
+    let arguments = ["-man", "-K", "utf8", "-T", "utf8", "-w", "w", "-rHY=0", "-P-cbou"];
+    let output = Command::new("groff").args(arguments).arg(page).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_manual_renders_and_has_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    printed(&["man", directory.path().to_str().unwrap()]);
+    let pages = files(directory.path());
+    let names: Vec<_> =
+        pages.iter().map(|page| page.strip_prefix(directory.path()).unwrap().to_str().unwrap()).collect();
+    for name in [
+        "man1/danelaw.1",
+        "man1/danelaw-check.1",
+        "man1/danelaw-tlsa-verify.1",
+        "man5/danelaw.toml.5",
+        "man7/danelaw-refusals.7",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let texts: Vec<_> = pages.iter().map(|page| rendered(page)).collect();
+    let page = |name: &str| &texts[names.iter().position(|other| *other == name).unwrap()];
+    let first = printed(&["man"]);
+    assert_eq!(fs::read_to_string(directory.path().join("man1/danelaw.1")).unwrap(), first);
+    // The words of --help.
+    assert!(page("man1/danelaw-check.1").contains("EXIT STATUS 0 mail to every domain would be delivered"));
+    assert!(page("man1/danelaw-check.1").contains("JSON FIELDS domain, level as asked"));
+    // Every key with its default.
+    for line in DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")) {
+        assert!(page("man5/danelaw.toml.5").contains(line), "{line}");
+    }
+    assert!(page("man5/danelaw.toml.5").contains("until The last day"));
+    // Every refusal.
+    for row in ROWS {
+        assert!(page("man7/danelaw-refusals.7").contains(&format!(" {} {} {} ", row.label, row.code, row.enhanced)));
+    }
+    let output = danelaw(&["man", "/proc/nowhere"]);
+    assert_eq!(output.status.code(), Some(71), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_refusal_is_explained() {
+    let all = printed(&["refusals"]);
+    for row in ROWS {
+        let one = printed(&["refusals", row.label]);
+        assert!(one.starts_with(&format!("## {}\n\n    {} {} ", row.label, row.code, row.enhanced)), "{one}");
+        assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
+    }
+    assert_eq!(all.matches("## ").count(), ROWS.len());
+    assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_shell_can_complete() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]);
+        assert!(script.contains("no-connect") && script.contains("refusals"), "{shell}");
+    }
+    assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(2));
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(printed(&["completions", "bash"]).as_bytes()).unwrap();
+    assert!(bash.wait().unwrap().success());
+}
+
+/// A configuration with a rule that ends in so many days, and one that does not.
+fn ruled(days: i64) -> tempfile::NamedTempFile {
+    let until = OffsetDateTime::now_utc().date() + Duration::days(days);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(
+        file,
+        "listener = [{{ address = '127.0.0.1:0' }}]\ndns.servers = ['127.0.0.1:9']\n\
+         [[rule]]\ndomain = 'example.com'\nlevel = 'may'\nreason = 'ticket 4711'\nuntil = '{until}'\n\
+         [[rule]]\ndomain = '.partner.example'\nlevel = 'dane-only'\n"
+    )
+    .unwrap();
+    file
+}
+
+#[test]
+fn rules_with_the_days_they_have_left() {
+    for (days, status, flag) in [(8, 0, ""), (7, 1, " ENDS SOON"), (0, 1, " ENDS SOON")] {
+        let file = ruled(days);
+        let path = file.path().to_str().unwrap();
+        let output = danelaw(&["rules", "--config", path]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{text}");
+        assert!(
+            text.starts_with("example.com: level may, until ")
+                && text.contains(&format!(" ({days} days left){flag}\n  ticket 4711\n"))
+        );
+        assert!(text.ends_with(
+            ".partner.example: level dane-only, without an end\n  no reason given\nevery other domain: level dane\n"
+        ));
+        let output = danelaw(&["rules", "--json", "--config", path]);
+        let rows: Vec<Value> = output
+            .stdout
+            .split(|octet| *octet == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(
+            (&rows[0]["days_left"], &rows[0]["ends_soon"], &rows[1]["until"]),
+            (&days.into(), &(status == 1).into(), &Value::Null)
+        );
+    }
+    // danelaw does not start with a rule that has ended, and says which.
+    let output = danelaw(&["rules", "--config", ruled(-1).path().to_str().unwrap()]);
+    assert!(
+        output.status.code() == Some(78) && String::from_utf8_lossy(&output.stderr).contains("example.com has ended")
+    );
+}
+
+#[test]
+fn a_rule_about_to_end_is_warned_of_at_the_start() {
+    let file = ruled(3);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .arg("--config")
+        .arg(file.path())
+        .args(["--set", "log.format=json", "--set", "hostname=danelaw.test"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let warned = events
+        .into_iter()
+        .find(|event| event["message"].as_str().is_some_and(|text| text.starts_with("a rule ends soon")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let event = warned.unwrap();
+    assert_eq!((&event["level"], &event["days_left"]), (&"WARN".into(), &3.into()));
+    let rule = event["rule"].as_str().unwrap();
+    assert!(rule.starts_with("may for example.com until ") && rule.ends_with(": ticket 4711"), "{rule}");
+}

@@ -1,0 +1,147 @@
+//! The Debian package in a minimal Debian: installed, started on its defaults, upgraded, removed and purged.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::command::{prepared, repository, run};
+
+const CONFIGURATION: &str = "etc/danelaw/danelaw.toml";
+const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/danelaw.service";
+
+/// A Debian of our own: what is written to it is gone with this value, and the one that was prepared stays as it is.
+pub(crate) struct Debian {
+    directory: TempDir,
+}
+
+impl Debian {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["upper", "work", "root"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        let (lower, upper, work) = (prepared("root"), at("upper"), at("work"));
+        let layers = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers]).arg(at("root")));
+        Self { directory }
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join("root").join(path)
+    }
+
+    /// Runs a line of shell in there.
+    #[track_caller]
+    pub(crate) fn shell(&self, line: &str) -> String {
+        run(Command::new("chroot")
+            .arg(self.path(""))
+            .args(["/bin/sh", "-ec", line])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+    }
+
+    #[track_caller]
+    fn install(&self, package: &Path) -> String {
+        fs::copy(package, self.path("danelaw.deb")).unwrap();
+        let said = self.shell("dpkg -i /danelaw.deb 2>&1");
+        fs::remove_file(self.path("danelaw.deb")).unwrap();
+        said
+    }
+
+    /// All files but those that every package leaves its traces in.
+    fn files(&self) -> BTreeSet<String> {
+        let find = "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/etc/*-' ! -path '/proc/*' ! -path '/run/systemd*'";
+        self.shell(find).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Debian {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path("")).status();
+    }
+}
+
+/// The one package that was built.
+fn package() -> PathBuf {
+    let files = fs::read_dir(prepared("")).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|name| name == "deb")).expect("a package")
+}
+
+/// The same package under a later version, with another configuration file.
+fn upgrade(directory: &Path) -> PathBuf {
+    let (tree, package_file) = (directory.join("tree"), directory.join("later.deb"));
+    run(Command::new("dpkg-deb").arg("-R").arg(package()).arg(&tree));
+    let edit = |path: &str, change: &dyn Fn(String) -> String| {
+        let path = tree.join(path);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(text)).unwrap();
+    };
+    edit("DEBIAN/control", &|text| text.replace("\nVersion: ", "\nVersion: 99."));
+    edit(CONFIGURATION, &|text| text + "# later\n");
+    // The sums of the first package's files.
+    let _ = fs::remove_file(tree.join("DEBIAN/md5sums"));
+    run(Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "-b"]).arg(&tree).arg(&package_file));
+    package_file
+}
+
+#[test]
+fn the_package_installs_upgrades_and_leaves_nothing() {
+    let debian = Debian::new();
+    let before = debian.files();
+    debian.install(&package());
+    assert!(debian.shell("id danelaw").contains("(danelaw)"));
+    assert!(debian.path(ENABLED).is_symlink(), "the unit is not enabled");
+    assert_eq!(
+        fs::read_to_string(debian.path(CONFIGURATION)).unwrap(),
+        fs::read_to_string(repository("config/danelaw.toml")).unwrap()
+    );
+    // Everything that the units name is there.
+    debian.shell("systemd-analyze verify danelaw.service danelaw.socket");
+
+    // What the administrator has changed stays so: the configuration, and that the unit is not started at boot.
+    let changed =
+        fs::read_to_string(debian.path(CONFIGURATION)).unwrap().replace("max_ttl = \"1h\"", "max_ttl = \"2h\"");
+    fs::write(debian.path(CONFIGURATION), &changed).unwrap();
+    debian.shell("systemctl disable danelaw.service 2>&1");
+    let directory = TempDir::new().unwrap();
+    fs::write(debian.path("etc/dpkg/dpkg.cfg.d/keep"), "force-confold\n").unwrap();
+    debian.install(&upgrade(directory.path()));
+    fs::remove_file(debian.path("etc/dpkg/dpkg.cfg.d/keep")).unwrap();
+    assert_eq!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap(), changed);
+    assert!(fs::read_to_string(debian.path(&format!("{CONFIGURATION}.dpkg-dist"))).unwrap().ends_with("# later\n"));
+    assert!(!debian.path(ENABLED).exists(), "an upgrade has enabled the unit");
+    assert!(debian.shell("dpkg-query -W -f '${Status} ${Version}' danelaw").starts_with("install ok installed 99."));
+
+    debian.shell("dpkg -r danelaw 2>&1");
+    assert!(!debian.path("usr/bin/danelaw").exists() && debian.path(CONFIGURATION).exists());
+    debian.shell("dpkg -P danelaw 2>&1");
+    let left: Vec<_> = debian.files().difference(&before).cloned().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn the_package_starts_on_its_defaults() {
+    let debian = Debian::new();
+    debian.install(&package());
+    // In a network of its own, since the default port may be somebody's; as the user and in the directories of the unit.
+    let script = r#"
+        ip link set lo up
+        chroot --userspec=danelaw:danelaw "$0" /usr/bin/danelaw run 2>"$1" &
+        until exec 3<>/dev/tcp/127.0.0.1/10025; do kill -0 $!; sleep 0.1; done 2>/dev/null
+        head -n 1 <&3
+        kill $!
+        wait $!
+    "#;
+    let log = debian.path("log");
+    let mut command = Command::new("unshare");
+    command.args(["--net", "bash", "-euc", script]).arg(debian.path("")).arg(&log);
+    let greeting = run(&mut command);
+    let log = fs::read_to_string(log).unwrap();
+    assert!(greeting.starts_with("220 danelaw."), "{greeting}\n{log}");
+    assert!(log.contains("listening listen=\"127.0.0.1:10025\"") && log.contains("stopped"), "{log}");
+}

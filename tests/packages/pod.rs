@@ -1,0 +1,188 @@
+//! The image of danelaw, and the pod that it is meant for, in podman: a Postfix of Debian's beside danelaw.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::command::{eventually, output, prepared, repository, run};
+use crate::lab::certs::Identity;
+use crate::lab::dns::Tree;
+use crate::lab::mx::{Mx, say};
+
+/// The two ends of the pod's only link, and a second address of ours.
+const POD: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
+
+fn podman() -> Command {
+    let mut command = Command::new("podman");
+    command
+        .env("CONTAINERS_CONF", prepared("containers.conf"))
+        .env("CONTAINERS_STORAGE_CONF", prepared("storage.conf"));
+    command
+}
+
+/// The documents of a file of YAML.
+fn documents(path: &Path) -> Vec<Value> {
+    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    let text = run(Command::new("/usr/bin/python3").args(["-c", script]).arg(path));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A pod that runs, and is gone with this value.
+struct Pod;
+
+impl Pod {
+    const NAME: &str = "mta";
+
+    /// Starts what a file describes, on a link that ends at us.
+    fn start(file: &Path) -> Self {
+        Self::remove();
+        run(podman().args(["play", "kube", "--network=none", "--start=false"]).arg(file));
+        let infra = run(podman().args(["pod", "inspect", Self::NAME, "--format", "{{.InfraContainerID}}"]));
+        run(podman().args(["start", infra.trim()]));
+        let process = run(podman().args(["inspect", infra.trim(), "--format", "{{.State.Pid}}"]));
+        let link = format!(
+            "ip link add pod type veth peer name eth0 netns {process}
+             ip address add {OURS}/24 dev pod; ip address add {STRIPPED}/24 dev pod; ip link set pod up
+             nsenter --net --target {process} sh -ec 'ip address add {POD}/24 dev eth0; ip link set eth0 up'",
+            process = process.trim()
+        );
+        run(Command::new("sh").args(["-ec", &link]));
+        run(podman().args(["pod", "start", Self::NAME]));
+        let pod = Self;
+        eventually("Postfix to run", || pod.log("postfix").contains("starting the Postfix mail system").then_some(()));
+        pod
+    }
+
+    fn log(&self, container: &str) -> String {
+        let output = output(podman().args(["logs", &format!("{}-{container}", Self::NAME)]));
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// Gives a message to the mail server.
+    fn submit(&self, recipient: &str) {
+        let mut child = podman()
+            .args(["exec", "-i", "mta-postfix", "sendmail", "-i", "-f", "alice@client.test", recipient])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"Subject: from a pod\n\n.dots\nbody\n").unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// The line about a recipient in the mail server's log, once it is there.
+    fn fate(&self, recipient: &str) -> String {
+        let wanted = format!("to=<{recipient}>");
+        eventually(&format!("the fate of {recipient}"), || {
+            self.log("postfix").lines().find(|line| line.contains(&wanted)).map(str::to_owned)
+        })
+    }
+
+    fn remove() {
+        let _ = output(podman().args(["pod", "rm", "--force", "--ignore", Self::NAME]));
+        let _ = output(podman().args(["volume", "rm", "--force", "mta-queue", "danelaw"]));
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- danelaw\n{}--- postfix\n{}", self.log("danelaw"), self.log("postfix"));
+        }
+        Self::remove();
+    }
+}
+
+/// The pod as podman 4.3 can run it, which knows neither sidecars, nor ports of a pod that it has not linked, nor probes of a container without a shell: danelaw is
+/// the first of the containers. The rest is as it is in `config/kubernetes`, but for the lab's resolver and addresses.
+fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
+    let mut documents =
+        ["configmap.yaml", "pod.yaml"].map(|file| documents(&repository("config/kubernetes").join(file))).concat();
+    let data = &mut documents[0]["data"];
+    let mut configuration: toml::Table = data["danelaw.toml"].as_str().unwrap().parse().unwrap();
+    configuration["dns"] = toml::Value::Table(toml::toml! { trust_anchor = "/etc/danelaw/root.key" });
+    configuration["dns"].as_table_mut().unwrap().insert("servers".into(), vec![resolver.to_string()].into());
+    configuration.insert("remote".into(), toml::Value::Table(toml::toml! { allow_reserved = ["10.200.0.0/24"] }));
+    *data = json!({
+        "danelaw.toml": configuration.to_string(),
+        "root.key": std::fs::read_to_string(trust_anchor).unwrap(),
+    });
+    let spec = documents[1]["spec"].as_object_mut().unwrap();
+    let Some(Value::Array(mut containers)) = spec.remove("initContainers") else { panic!("no sidecar") };
+    assert_eq!(containers[0]["restartPolicy"], "Always");
+    for key in ["restartPolicy", "ports", "startupProbe", "livenessProbe", "readinessProbe"] {
+        containers[0].as_object_mut().unwrap().remove(key);
+    }
+    containers.append(spec["containers"].as_array_mut().unwrap());
+    spec["containers"] = Value::Array(containers);
+    documents
+}
+
+#[test]
+fn the_image_is_small_and_holds_nothing_else() {
+    let inspect = |format| run(podman().args(["image", "inspect", "localhost/danelaw:latest", "--format", format]));
+    let size: u64 = inspect("{{.Size}}").trim().parse().unwrap();
+    assert!(size < 12_000_000, "{size} octets");
+    assert_eq!(inspect("{{.Config.User}}").trim(), "65532:65532");
+    let mounted = run(podman().args(["image", "mount", "localhost/danelaw:latest"]));
+    let files = run(Command::new("find").arg(mounted.trim()).args(["-type", "f", "-printf", "/%P\n"]));
+    let _ = output(podman().args(["image", "umount", "localhost/danelaw:latest"]));
+    let mut files: Vec<_> = files.lines().collect();
+    files.sort_unstable();
+    assert_eq!(files, ["/etc/ssl/certs/ca-certificates.crt", "/usr/bin/danelaw"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones() {
+    // The link comes with the pod, and the pod's configuration needs the resolver's port: addresses first.
+    run(Command::new("sh")
+        .args(["-ec", &format!("ip address add {OURS}/32 dev lo; ip address add {STRIPPED}/32 dev lo")]));
+    let honest = Mx::new(Identity::for_name("mx.example.test"));
+    let stripped = Mx { ehlo: say("250-mx\r\n250 SIZE 99"), ..Mx::new(Identity::for_name("mx.stripped.test")) };
+    let mut tree = Tree::new().at((OURS, 0));
+    for (domain, mx, address) in [("example.test", &honest, OURS), ("stripped.test", &stripped, STRIPPED)] {
+        let host = format!("mx.{domain}");
+        let record = mx.identity.record("3 1 1");
+        tree = tree.secure(domain).mx(domain, 10, &host).a(&host, &address.to_string()).tlsa(&host, 25, &record);
+    }
+    let dns = tree.start().await;
+    let honest = honest.start((OURS, 25).into(), "mx.example.test").await;
+    let stripped = stripped.start((STRIPPED, 25).into(), "mx.stripped.test").await;
+
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("pod.yaml");
+    let documents = playable(dns.addr, &dns.anchor_file);
+    std::fs::write(&file, documents.iter().map(|document| format!("---\n{document}\n")).collect::<String>()).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let pod = Pod::start(&file);
+        let danelaw = run(podman().args(["inspect", "mta-danelaw", "--format", "{{.State.Pid}}"]));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", danelaw.trim())).unwrap();
+        for line in [
+            "Uid:\t65532\t65532\t65532\t65532",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.contains(line), "{line} in {status}");
+        }
+        pod.submit("bob@example.test");
+        pod.submit("bob@stripped.test");
+        let fate = pod.fate("bob@example.test");
+        assert!(fate.contains("status=sent") && fate.contains("mx.example.test[10.200.0.1]: queued as 42"), "{fate}");
+        let fate = pod.fate("bob@stripped.test");
+        assert!(fate.contains("status=deferred") && fate.contains("TLS is required, but was not offered"), "{fate}");
+        let log = pod.log("danelaw");
+        assert!(log.contains("\"protection\":\"Verified\"") && log.contains("starttls-missing"), "{log}");
+        // What was refused is in the queue, which outlives the pod.
+        assert!(run(podman().args(["exec", "mta-postfix", "postqueue", "-j"])).contains("bob@stripped.test"));
+    })
+    .await
+    .unwrap();
+    assert_eq!(honest.messages().len(), 1);
+    assert!(!stripped.saw_mail() && stripped.connections() > 0);
+}

@@ -1,0 +1,65 @@
+//! `danelaw check` among real servers: what it says of a domain is what becomes of mail to it, and it sends none.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::case::{Case, Certificate, DOMAIN, Exchange, MX1, MX2, Server, Tlsa};
+use crate::lab::Lab;
+
+/// What is said of the domain, and the exit status.
+#[track_caller]
+fn check(lab: &Lab) -> (Value, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .args(["check", DOMAIN, "--json", "--config"])
+        .arg(lab.configuration())
+        .output()
+        .expect("danelaw runs");
+    let object = serde_json::from_slice(&output.stdout);
+    (object.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))), output.status.code())
+}
+
+/// Rows B1, F6: the same host, record and depth as in the log of a delivery.
+#[test]
+fn what_is_verified_is_delivered() {
+    let first = Exchange { certificate: Certificate::FromCa, ..MX1 };
+    let lab = Lab::start(&Case::of([first.clone(), MX2]));
+    let (found, status) = check(&lab);
+    assert_eq!((status, &found["verdict"]), (Some(0), &"verified".into()), "{found:#}");
+    for exchange in [&MX1, &MX2] {
+        lab.assert_no_mail_command_at(exchange);
+    }
+    let depths = [0, 1].map(|number| &found["exchanges"][number]["sessions"][0]["tlsa_depth"]);
+    assert_eq!(depths, [&Value::from(1), &Value::from(0)], "{found:#}");
+    assert_eq!(lab.mail().status, "sent");
+    let session = &found["exchanges"][0]["sessions"][0];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    lab.danelaw().await_delivery("delivered").assert(&[
+        ("exchange", &text(&found["exchange"])),
+        ("address", &text(&found["address"])),
+        ("protection", &text(&session["protection"])),
+        ("tls_version", &text(&session["tls_version"])),
+        ("cipher", &text(&session["cipher"])),
+        ("tlsa", &text(&session["tlsa"])),
+        ("tlsa_depth", &session["tlsa_depth"].to_string()),
+    ]);
+}
+
+/// Rows B10, H2, B11: a mismatch, a STARTTLS that is not there, a record that is forged.
+#[test]
+fn what_is_refused_is_refused_for_the_same_reason() {
+    for (exchange, status) in [
+        (Exchange { tlsa: Tlsa::Other, ..MX1 }, 1),
+        (Exchange { server: Server::WITHOUT_STARTTLS, ..MX1 }, 1),
+        (Exchange { tlsa: Tlsa::Forged, ..MX1 }, 3),
+    ] {
+        let lab = Lab::start(&Case::of([exchange]));
+        let (found, found_status) = check(&lab);
+        assert_eq!((found_status, &found["verdict"]), (Some(status), &"deferred".into()), "{found:#}");
+        let no = &found["refusal"];
+        let [code, reason] = ["code", "reason"].map(|field| no[field].as_str().unwrap_or_default());
+        lab.mail().assert_deferred(code, &[MX1.name]);
+        lab.danelaw().await_delivery("deferred").assert(&[("reason", reason)]);
+        lab.assert_no_mail_command_at(&MX1);
+    }
+}
