@@ -147,13 +147,13 @@ impl<R: Resolver> Errand<'_, R> {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
-        let connector = &self.shared.connector;
         let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
+        let connector = &self.shared.connector;
         let mut walk = connector.walk(&request);
-        let (mut next, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
+        let (mut found, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
         attempt.dialled(dialled);
         loop {
-            let ready = match next {
+            let ready = match found {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     let answer = refusals.verdict();
@@ -176,7 +176,7 @@ impl<R: Resolver> Errand<'_, R> {
             if let Some(reason) = decided {
                 return (closed(attempt, &peer, &reason), told);
             }
-            next = walk.next().await;
+            found = walk.next().await;
         }
     }
 
