@@ -273,7 +273,7 @@ fn summary(medians: &[Median<'_>]) -> String {
             // A hundred stuck sessions of Postfix's are not five thousand.
             let ways =
                 if aim.value == "all_MB" { [None, None] } else { [of("postfix", None), of("postfix-reuse", None)] };
-            let postfix = [of("postfix", None), of("postfix-reuse", None)]
+            let postfix = ways
                 .into_iter()
                 .flatten()
                 .reduce(|one, other| if (one > other) == more_is_better { one } else { other });
