@@ -31,12 +31,14 @@
 //!    comes first, then ours; the message streams through [`smtp::data`], which lets no second end of data through.
 //! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
 //!    than never. If the client is lost, the remote sees a reset, never an end of data.
-//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event.
+//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was
+//!    seen for whoever asks the [`admin`] port about a refusal.
 //!
 //! # Modules, in the order of the road
 //!
 //! The pure core comes first (no async, no sockets, no clock); `tests/architecture.rs` holds it to that.
 
+pub mod version;
 pub mod name;
 pub mod smtp;
 
@@ -49,10 +51,12 @@ pub mod reserved;
 pub mod refusal;
 pub mod config;
 
+pub mod trace;
 pub mod tls;
 pub mod wire;
 pub mod upstream;
 pub mod session;
 pub mod report;
 pub mod server;
+pub mod admin;
 pub mod cli;

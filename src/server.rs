@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,13 +11,14 @@ use ipnet::IpNet;
 use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Unsound};
 use crate::dns::Resolver;
 use crate::name::Name;
+use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::session::{self, Received, Shared};
 use crate::smtp::dialogue::Us;
@@ -53,10 +55,35 @@ pub enum Drained {
 pub struct Server {
     /// The open ports.
     pub doors: Vec<Door>,
-    /// Sessions at a time.
-    pub max_sessions: usize,
-    /// How long open transactions may go on once a stop was asked for.
-    pub grace: Duration,
+    /// The sessions that are open.
+    pub present: Arc<Present>,
+}
+
+/// How many client sessions are open.
+#[derive(Debug, Default)]
+pub struct Present(AtomicUsize);
+
+/// One session's place among those that may be open.
+struct Place(Arc<Present>);
+
+impl Present {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, if there may be.
+    fn admit(self: &Arc<Self>, most: usize) -> Option<Place> {
+        let place = Place(Arc::clone(self));
+        // The place is given back where it was one too many.
+        (self.0.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why there is nothing to share.
@@ -74,7 +101,12 @@ pub enum ShareError {
 ///
 /// # Errors
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
-pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
+pub fn share<R: Resolver>(
+    config: &Config,
+    hostname: Name,
+    dns: R,
+    reporter: Arc<Reporter>,
+) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
     let post_quantum = if config.tls.post_quantum { PostQuantum::Offer } else { PostQuantum::Omit };
     let own_names = config.remote.own_names.iter().map(|name| name.0.clone()).collect();
@@ -98,6 +130,8 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
+        max_sessions: config.limits.sessions,
+        reporter,
     }))
 }
 
@@ -130,16 +164,16 @@ impl Door {
 }
 
 impl Server {
-    /// Serves until `stop`, then lets open transactions finish within the grace period.
-    pub async fn run<R: Resolver>(self, shared: Arc<Shared<R>>, stop: CancellationToken) -> Drained {
+    /// Serves until `stop`, then lets open transactions finish within the grace period. What sessions share may be another
+    /// thing from one transaction to the next.
+    pub async fn run<R: Resolver>(self, shared: watch::Receiver<Arc<Shared<R>>>, stop: CancellationToken) -> Drained {
         let sessions = TaskTracker::new();
         let cut = CancellationToken::new();
-        let permits = Arc::new(Semaphore::new(self.max_sessions.min(Semaphore::MAX_PERMITS)));
         let doors = TaskTracker::new();
         for door in self.doors {
             let reception = Reception {
-                shared: Arc::clone(&shared),
-                permits: Arc::clone(&permits),
+                shared: shared.clone(),
+                present: Arc::clone(&self.present),
                 sessions: sessions.clone(),
                 stop: stop.clone(),
                 cut: cut.clone(),
@@ -149,7 +183,8 @@ impl Server {
         doors.close();
         doors.wait().await;
         sessions.close();
-        if tokio::time::timeout(self.grace, sessions.wait()).await.is_ok() {
+        let grace = shared.borrow().timeouts.grace;
+        if tokio::time::timeout(grace, sessions.wait()).await.is_ok() {
             return Drained::Clean;
         }
         let left = sessions.len();
@@ -162,8 +197,8 @@ impl Server {
 
 /// What stands behind each door.
 struct Reception<R> {
-    shared: Arc<Shared<R>>,
-    permits: Arc<Semaphore>,
+    shared: watch::Receiver<Arc<Shared<R>>>,
+    present: Arc<Present>,
     sessions: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -188,14 +223,18 @@ impl<R: Resolver> Reception<R> {
     }
 
     fn receive(&self, door: &Door, stream: TcpStream, client: IpAddr) {
+        let now = Arc::clone(&self.shared.borrow());
+        let metrics = now.reporter.metrics();
         if !door.allows(client) {
+            metrics.turned_away("not-allowed");
             tracing::warn!(%client, "turned away: not on the allow-list of this listener");
             let text = "you may not send mail through this host";
             let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
             self.sessions.spawn(turn_away(stream, no));
             return;
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(place) = self.present.admit(now.max_sessions) else {
+            metrics.turned_away("sessions");
             tracing::warn!(%client, "turned away: limits.sessions is reached");
             let no = Reply::new(
                 Code::SERVICE_NOT_AVAILABLE,
@@ -205,9 +244,10 @@ impl<R: Resolver> Reception<R> {
             self.sessions.spawn(turn_away(stream, no));
             return;
         };
-        let (shared, stop, cut) = (Arc::clone(&self.shared), self.stop.clone(), self.cut.clone());
+        metrics.admitted();
+        let (shared, stop, cut) = (self.shared.clone(), self.stop.clone(), self.cut.clone());
         self.sessions.spawn(async move {
-            let _permit = permit;
+            let _place = place;
             if stream.set_nodelay(true).is_err() {
                 return;
             }

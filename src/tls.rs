@@ -15,6 +15,7 @@
 
 mod verifier;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::dane::tlsa::NoDane;
 use crate::dane::verify::Match;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
+use crate::trace::Trace;
 
 /// The TLS client: TLS 1.2 and 1.3 with AEAD suites and ephemeral keys (RFC 9325 §3.1, §4.2).
 ///
@@ -40,6 +42,7 @@ use crate::policy::TlsPolicy;
 #[derive(Debug, Clone)]
 pub struct Tls {
     provider: Arc<CryptoProvider>,
+    trace: Option<Trace>,
 }
 
 /// Whether post-quantum key exchange is offered.
@@ -116,6 +119,20 @@ impl Protection {
     }
 }
 
+/// For people, in one line.
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}: {}", self.version, self.cipher_suite, self.key_exchange, self.label())?;
+        match &self.authentication {
+            Authentication::Verified(found) | Authentication::HostVerified(found) => {
+                write!(f, " by {} at depth {}", found.record, found.depth)?;
+                found.warning.map_or(Ok(()), |warning| write!(f, " ({warning})"))
+            }
+            Authentication::Unverified(why) => write!(f, ", not verified: {why}"),
+        }
+    }
+}
+
 /// Why there is no TLS session that meets the policy. None of these says "no TLS here": each may be forged by whoever
 /// sits in between, so none ever leads to cleartext (RFC 7672 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,9 +194,14 @@ impl Tls {
             PostQuantum::Offer => {}
             PostQuantum::Omit => provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768),
         }
-        let tls = Self { provider: Arc::new(provider) };
+        let tls = Self { provider: Arc::new(provider), trace: None };
         tls.config(Arc::new(Verifier::new(&tls.provider, None))).map_err(|error| SetupError(error.to_string()))?;
         Ok(tls)
+    }
+
+    /// The same, with what each server shows noted down in this trace.
+    pub fn noting(&self, trace: &Trace) -> Self {
+        Self { trace: Some(trace.clone()), ..self.clone() }
     }
 
     /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.
@@ -191,7 +213,11 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // A verifier for each connection: what it notes down can only be about this one.
-        let verifier = Arc::new(Verifier::new(&self.provider, policy.expectation().cloned()));
+        let verifier = Verifier::new(&self.provider, policy.expectation().cloned());
+        let verifier = Arc::new(match &self.trace {
+            Some(trace) => verifier.noting(trace),
+            None => verifier,
+        });
         let mut config = self.config(Arc::clone(&verifier)).map_err(broken)?;
         let name = sni(policy.server_name());
         config.enable_sni = matches!(name, ServerName::DnsName(_));

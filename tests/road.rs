@@ -8,7 +8,6 @@
 
 mod lab;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -716,7 +715,7 @@ async fn answers_do_not_pile_up() {
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
     let client_address = std::net::Ipv4Addr::LOCALHOST.into();
-    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, client_address, CancellationToken::new());
+    let served = danelaw::session::serve(lab.shared.clone(), stream, client_address, CancellationToken::new());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
     commands.write_all(b"QUIT\r\n").await.unwrap();

@@ -1,5 +1,6 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
+mod explain;
 mod load;
 mod resolve;
 mod run;
@@ -11,16 +12,19 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::version;
 
 /// sysexits: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
+/// sysexits: a service is not there.
+const EX_UNAVAILABLE: u8 = 69;
 /// sysexits: the system refuses something, such as a port.
 const EX_OSERR: u8 = 71;
 
 /// DANE for the mail server you cannot change: an SMTP proxy that resolves with DNSSEC, encrypts with STARTTLS and
 /// verifies by DANE every message it passes on.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::VERSION, long_version = version::LONG)]
 struct Arguments {
     #[command(flatten)]
     settings: Settings,
@@ -62,6 +66,8 @@ enum Subcommands {
     Run,
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
+    /// Say everything that was seen of an attempt that did not end in a delivery.
+    Explain(explain::Arguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::Arguments),
 }
@@ -72,6 +78,7 @@ pub fn main() -> ExitCode {
     match arguments.command.unwrap_or(Subcommands::Run) {
         Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
+        Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // What works on files alone works without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
     }

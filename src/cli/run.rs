@@ -1,20 +1,26 @@
 //! `danelaw run`: open the ports, say what is served, serve, leave quietly.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{EX_CONFIG, EX_OSERR};
+use crate::admin::{Phase, Port, State};
 use crate::config::{Config, Log, LogFormat};
 use crate::dns::selftest::Health;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::{QUIET, Stub};
 use crate::name::Name;
-use crate::server::{self, Door, Drained, Server};
+use crate::report::Reporter;
+use crate::server::{self, Door, Drained, Present, Server};
+use crate::version;
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
@@ -83,7 +89,13 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hostname = hostname(config)?;
     let dns = resolver(config)?;
-    let shared = server::share(config, hostname, dns.clone()).map_err(Failed::system)?;
+    let reporter = Arc::new(Reporter::new(if config.admin.address.is_some() { config.admin.remember } else { 0 }));
+    let shared = server::share(config, hostname, dns.clone(), reporter).map_err(Failed::system)?;
+    let (_news, shared) = watch::channel(shared);
+    let (phase, phase_seen) = watch::channel(Phase::Starting);
+    let present = Arc::<Present>::default();
+    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present) };
+    let admin = open_admin(config, state).await?;
     let mut doors = Vec::new();
     for listener in &config.listener {
         let door = Door::open(listener.address, listener.allowed())
@@ -97,10 +109,12 @@ async fn serve(config: &Config) -> Result<(), Failed> {
     let _ = tokio::time::timeout(FIRST_TEST, tested).await;
     announce(config, &doors, &dns);
     let stop = CancellationToken::new();
-    tokio::spawn(stop_at(signals, stop.clone()));
-    let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
+    phase.send_replace(Phase::Serving);
+    tokio::spawn(stop_at(signals, phase, stop.clone()));
+    let server = Server { doors, present };
     let drained = server.run(shared, stop).await;
     tests.abort();
+    admin.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
@@ -108,6 +122,23 @@ async fn serve(config: &Config) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
+async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
+    let port = Port::open(&config.admin).await.map_err(|error| {
+        let address = config.admin.address.as_ref().map(ToString::to_string).unwrap_or_default();
+        Failed::system(format!("admin.address: cannot listen on {address}: {error}"))
+    })?;
+    let serve = async move {
+        if let Some(port) = port {
+            if let Ok(address) = port.address() {
+                tracing::info!(%address, "health, metrics and explanations");
+            }
+            port.serve(Arc::new(state)).await;
+        }
+    };
+    Ok(tokio::spawn(serve).abort_handle())
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
@@ -171,12 +202,13 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) {
         resolvers = resolvers.join(" "),
         dns_mode = %config.dns.mode,
         tls_level = %config.tls.level,
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
+        commit = version::COMMIT,
         "listening"
     );
 }
 
-async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
+async fn stop_at(mut signals: Vec<Signal>, phase: watch::Sender<Phase>, stop: CancellationToken) {
     let (first, second) = signals.split_at_mut(1);
     if let (Some(terminate), Some(interrupt)) = (first.first_mut(), second.first_mut()) {
         tokio::select! {
@@ -185,6 +217,7 @@ async fn stop_at(mut signals: Vec<Signal>, stop: CancellationToken) {
         }
         tracing::info!("stopping: no new sessions, open transactions may finish");
     }
+    phase.send_replace(Phase::Draining);
     stop.cancel();
 }
 

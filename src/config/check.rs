@@ -2,12 +2,15 @@
 //! rule which asks for less says why and until when.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use time::Date;
 
-use super::{Config, DefaultLevel, Dns, Listener, Network, Rule, RuleLevel, Server, Timeouts, Unsound};
+use super::{
+    Admin, AdminAddress, Config, DefaultLevel, Dns, Listener, Network, Rule, RuleLevel, Server, Timeouts, Unsound,
+};
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
@@ -59,6 +62,7 @@ impl Config {
             return unsound("limits.message_size", "0 would stop all mail".into());
         }
         self.timeouts.check()?;
+        self.admin.check()?;
         self.dns.check()
     }
 }
@@ -81,6 +85,29 @@ impl Listener {
             },
             None => Ok(()),
         }
+    }
+}
+
+impl Admin {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |problem| Err(Unsound { key: "admin.allow", problem });
+        if let Some(Network(wide)) = self.allow.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
+            return unsound(format!("{wide} is wider than /{}; name the networks that ask", widest(wide)));
+        }
+        match &self.address {
+            Some(AdminAddress::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => {
+                unsound(format!(
+                    "{address} is not loopback and the list is empty; name the networks that may ask, or use a loopback address"
+                ))
+            }
+            Some(AdminAddress::Tcp(_) | AdminAddress::Unix(_)) | None => Ok(()),
+        }
+    }
+
+    /// Whether this client may ask.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        client.is_loopback() || self.allow.iter().any(|network| network.0.contains(&client))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod agility;
 mod certificate;
 mod constraints;
 mod der;
+pub mod facts;
 pub mod mismatch;
 mod names;
 mod path;

@@ -6,6 +6,7 @@
 //! failure for a short time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,15 +30,30 @@ pub(super) struct Memory {
 }
 
 struct Inner {
+    counts: Counts,
     finished: Cache<Key, Found>,
     under_way: Mutex<HashMap<Key, Arrival>>,
 }
 
+/// How often each thing happened since the start.
+#[derive(Default)]
+struct Counts {
+    remembered: AtomicU64,
+    joined: AtomicU64,
+    asked: AtomicU64,
+}
+
 impl Memory {
+    /// Questions that were answered from memory, that joined a lookup under way, and that were asked.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        let Counts { remembered, joined, asked } = &self.inner.counts;
+        [remembered, joined, asked].map(|count| count.load(Relaxed))
+    }
+
     /// An empty memory.
     pub(super) fn new(bounds: setup::Memory) -> Self {
         let finished = Cache::new(Bounds { entries: bounds.entries, octets: bounds.octets });
-        Self { inner: Arc::new(Inner { finished, under_way: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { counts: Counts::default(), finished, under_way: Mutex::default() }) }
     }
 
     /// What is remembered; else what the lookup that is under way finds; else what `make` does, with how long it holds.
@@ -47,6 +63,7 @@ impl Memory {
         F: Future<Output = (Found, Duration)> + Send + 'static,
     {
         if let Some(found) = self.inner.finished.get(&key, Instant::now()) {
+            self.inner.counts.remembered.fetch_add(1, Relaxed);
             return found;
         }
         let mut arrival = self.join(key, make);
@@ -65,6 +82,7 @@ impl Memory {
     {
         let mut under_way = self.inner.under_way();
         if let Some(arrival) = under_way.get(&key) {
+            self.inner.counts.joined.fetch_add(1, Relaxed);
             return arrival.clone();
         }
         let (sender, arrival) = watch::channel(None);
@@ -73,6 +91,7 @@ impl Memory {
             sender.send_replace(Some(found));
             return arrival;
         }
+        self.inner.counts.asked.fetch_add(1, Relaxed);
         under_way.insert(key.clone(), arrival.clone());
         let lookup = make(key.clone());
         let landing = Landing { inner: Arc::clone(&self.inner), key };

@@ -1,22 +1,34 @@
-//! What happened, told once: one [`Outcome`] for each attempt to deliver, one log event for each outcome.
+//! What happened, told once: one [`Outcome`] for each attempt to deliver, and all that is made of it by a [`Reporter`]: one
+//! log event, the counters, and the account of an attempt that did not end well.
 //!
 //! An attempt is one transaction's recipients at one domain, from the first lookup to the answer the client got. The
 //! field names are part of the interface; README lists them. Whatever a stranger wrote is escaped before it is logged.
 
+mod explain;
+pub mod metrics;
+mod ring;
+
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use crate::name::Name;
 use crate::smtp::reply::Code;
 use crate::tls::Authentication;
+use crate::trace::Trace;
 use crate::upstream::ready::Channel;
+
+use metrics::Metrics;
+use ring::{Ended, Ring};
 
 /// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
 const MAX_TEXT: usize = 4096;
 
 /// One attempt to deliver, from the first lookup to the answer the client got.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Our id for the transaction; it stands in the Received line too.
     pub id: String,
@@ -42,6 +54,45 @@ pub struct Outcome {
     pub rule: Option<String>,
     /// What was tried before, in vain: one sentence each.
     pub skipped: Vec<String>,
+    /// Each step on the way.
+    pub seen: Trace,
+}
+
+/// Tells outcomes: to the log, to the counters, and to whoever asks about one later.
+#[derive(Debug)]
+pub struct Reporter {
+    metrics: Arc<Metrics>,
+    ring: Ring,
+}
+
+impl Reporter {
+    /// One that remembers so many attempts that did not end well.
+    pub fn new(remember: usize) -> Self {
+        Self { metrics: Arc::default(), ring: Ring::new(remember) }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Tells an outcome. The client has been answered.
+    pub fn tell(&self, outcome: Outcome) {
+        outcome.log();
+        self.metrics.count(&outcome);
+        match outcome.verdict {
+            // The log event of a delivery says what there is to say.
+            Verdict::Delivered => {}
+            Verdict::Deferred | Verdict::Rejected | Verdict::Aborted => {
+                self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome });
+            }
+        }
+    }
+
+    /// Everything that was seen of an attempt that is remembered.
+    pub fn explain(&self, id: &str) -> Option<String> {
+        self.ring.find(id, explain::explain)
+    }
 }
 
 /// A remote that was reached, and how it was secured. Made from a session's own [`Channel`], so that a log line
@@ -78,30 +129,41 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verdict {
+    /// The word for it in log lines and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
             Self::Delivered => "delivered",
             Self::Deferred => "deferred",
             Self::Rejected => "rejected",
             Self::Aborted => "aborted",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
 impl Outcome {
+    /// The word for how the mail travelled, if it came to that.
+    fn protection(&self) -> &'static str {
+        match self.remote.as_ref().map(|remote| &remote.channel) {
+            Some(Channel::Secured(protection)) => protection.label(),
+            Some(Channel::Cleartext(_)) => "Cleartext",
+            None => "none",
+        }
+    }
+
     /// Writes the one log event. Whatever may have a space in it is a string, which a text log shows in quotes.
-    pub fn log(&self) {
+    fn log(&self) {
         let remote = self.remote.as_ref();
         let protection = remote.and_then(|remote| match &remote.channel {
             Channel::Secured(protection) => Some(protection),
             Channel::Cleartext(_) => None,
         });
-        let channel = match remote.map(|remote| &remote.channel) {
-            Some(Channel::Secured(protection)) => protection.label(),
-            Some(Channel::Cleartext(_)) => "Cleartext",
-            None => "none",
-        };
         let matched = protection.and_then(|protection| match protection.authentication() {
             Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
             Authentication::Unverified(_) => None,
@@ -112,7 +174,7 @@ impl Outcome {
             exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.address)),
             policy = remote.map(|remote| remote.policy),
-            protection = channel,
+            protection = self.protection(),
             tls_version = protection.map(|protection| protection.version()),
             cipher = protection.map(|protection| protection.cipher_suite()),
             tlsa = matched.map(|matched| matched.record.to_string()),
@@ -185,6 +247,7 @@ mod tests {
             elapsed: Duration::ZERO,
             rule: None,
             skipped: Vec::new(),
+            seen: Trace::default(),
         };
         let log = Log::default();
         let writer = log.clone();

@@ -1,12 +1,14 @@
 //! The account of one attempt to deliver, kept while it goes on and told exactly once, whatever ends it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::name::Name;
 use crate::refusal::{Reason, Refusals};
-use crate::report::{Outcome, Remote, Verdict};
+use crate::report::{Outcome, Remote, Reporter, Verdict};
 use crate::rules::Exception;
 use crate::smtp::reply::Reply;
+use crate::trace::Trace;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
 
@@ -15,6 +17,7 @@ use crate::wire::WireError;
 #[derive(Debug)]
 pub(super) struct Attempt {
     outcome: Outcome,
+    reporter: Arc<Reporter>,
     started: Instant,
     /// The remote's last no to a recipient.
     refused: Option<Reply>,
@@ -29,7 +32,7 @@ enum Told {
 
 impl Attempt {
     /// Starts the clock.
-    pub(super) fn start(domain: &Name) -> Self {
+    pub(super) fn start(domain: &Name, reporter: &Arc<Reporter>) -> Self {
         let outcome = Outcome {
             id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
@@ -43,13 +46,19 @@ impl Attempt {
             elapsed: std::time::Duration::ZERO,
             rule: None,
             skipped: Vec::new(),
+            seen: Trace::default(),
         };
-        Self { outcome, started: Instant::now(), refused: None, told: Told::No }
+        Self { outcome, reporter: Arc::clone(reporter), started: Instant::now(), refused: None, told: Told::No }
     }
 
     /// Our id for the attempt.
     pub(super) fn id(&self) -> &str {
         &self.outcome.id
+    }
+
+    /// Where to note what is seen.
+    pub(super) fn trace(&self) -> &Trace {
+        &self.outcome.seen
     }
 
     /// A remote was reached and secured.
@@ -144,7 +153,7 @@ impl Attempt {
         if self.told == Told::No {
             self.told = Told::Yes;
             self.outcome.elapsed = self.started.elapsed();
-            self.outcome.log();
+            self.reporter.tell(self.outcome.clone());
         }
     }
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
 use crate::refusal::{Peer, Reason};
+use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Command, Mail};
@@ -27,6 +29,7 @@ use crate::smtp::dialogue::{Dialogue, Recipient, Step, Transaction, Us};
 use crate::smtp::extensions::{Extensions, SizeLimit};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::trace::What;
 use crate::upstream::ready::Ready;
 use crate::upstream::{Connector, Request, remaining};
 use crate::wire::{BLOCK, Wire, WireError};
@@ -53,6 +56,10 @@ pub struct Shared<R> {
     pub bare_newlines: BareNewlines,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// Client sessions at a time.
+    pub max_sessions: usize,
+    /// Who hears what became of each attempt.
+    pub reporter: Arc<Reporter>,
 }
 
 /// Whether our Received line is added.
@@ -71,8 +78,10 @@ struct Upstream {
     attempt: Attempt,
 }
 
-struct Session<'a, R, S> {
-    shared: &'a Shared<R>,
+struct Session<R, S> {
+    shared: Arc<Shared<R>>,
+    /// What sessions share from now on; taken up between transactions, so that one ends as it began.
+    news: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<S>,
     address: IpAddr,
     dialogue: Dialogue<Upstream>,
@@ -86,13 +95,14 @@ enum Next {
 }
 
 /// Talks to one client until it goes, or until `stop` finds it between transactions.
-pub async fn serve<R, S>(shared: Arc<Shared<R>>, stream: S, address: IpAddr, stop: CancellationToken)
+pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, address: IpAddr, stop: CancellationToken)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session =
-        Session { shared: &shared, client: Wire::new(stream), address, dialogue: Dialogue::new(shared.us.clone()) };
+    let shared = Arc::clone(&news.borrow_and_update());
+    let dialogue = Dialogue::new(shared.us.clone());
+    let mut session = Session { shared, news, client: Wire::new(stream), address, dialogue };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -106,12 +116,12 @@ where
     }
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn run(&mut self, stop: CancellationToken) -> Result<(), WireError> {
-        let limit = self.shared.timeouts.client;
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         self.say(&self.dialogue.greeting());
         loop {
+            let limit = self.shared.timeouts.client;
             let line = match lines.decode(&mut self.client.input) {
                 Some(line) => line,
                 None => {
@@ -127,6 +137,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                     }
                 }
             };
+            if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
+                self.shared = Arc::clone(&self.news.borrow_and_update());
+            }
             if self.answer(line).await? == Next::Close {
                 self.client.flush(limit).await?;
                 return Ok(self.client.close(limit).await?);
@@ -173,7 +186,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             Step::Recipient(upstream, Recipient { mailbox, .. }) => {
                 // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
                 self.client.flush(self.shared.timeouts.client).await?;
-                let reply = upstream.ready.rcpt(mailbox, self.shared.timeouts.command).await;
+                let trace = upstream.attempt.trace().clone();
+                let said = upstream.ready.rcpt(mailbox, self.shared.timeouts.command);
+                let reply = trace.watch(said, |said| (What::Rcpt, told(said))).await;
                 let reply = self.recipient(reply);
                 self.say(&reply);
             }
@@ -187,17 +202,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     /// The first recipient of a domain: find a remote, start the transaction there, name the recipient.
     async fn open(&mut self, transaction: &Transaction, recipient: Recipient) -> Reply {
         let Recipient { mailbox, domain } = recipient;
-        let mut attempt = Attempt::start(&domain);
-        let until = Instant::now() + self.shared.timeouts.route;
-        let (level, exception) = self.shared.rules.level(&domain, OffsetDateTime::now_utc().date());
+        let shared = Arc::clone(&self.shared);
+        let mut attempt = Attempt::start(&domain, &shared.reporter);
+        let until = Instant::now() + shared.timeouts.route;
+        let (level, exception) = shared.rules.level(&domain, OffsetDateTime::now_utc().date());
         if let Some(exception) = exception {
             attempt.ruled(exception);
         }
-        let request = Request { domain: &domain, hello: &transaction.client.hello, level, until };
-        let connected = match self.shared.connector.connect(&request).await {
+        let trace = attempt.trace().clone();
+        let request = Request { domain: &domain, hello: &transaction.client.hello, level, until, trace: &trace };
+        let connected = match shared.connector.connect(&request).await {
             Ok(connected) => connected,
             Err(refusals) => {
-                let answer = refusals.verdict();
+                let answer = refusals.verdict().with_id(attempt.id());
                 attempt.skipped(&refusals);
                 let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
                 attempt.answered(label, &answer);
@@ -206,13 +223,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             }
         };
         attempt.reached(&connected.ready, &connected.skipped);
-        match self.begin(connected.ready, &transaction.mail, mailbox, until).await {
+        match self.begin(connected.ready, &transaction.mail, mailbox, &request).await {
             Ok((ready, answer)) => {
                 attempt.recipient(&answer);
                 self.dialogue.opened(domain, Upstream { ready, attempt }, &answer);
                 answer
             }
-            Err(Declined { reason, answer }) => {
+            Err(declined) => {
+                let Declined { reason, answer, .. } = declined.with_id(attempt.id());
                 attempt.answered(reason, &answer);
                 self.dialogue.refused(domain, answer.clone());
                 answer
@@ -226,27 +244,29 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         mut ready: Ready,
         mail: &Mail,
         mailbox: Mailbox,
-        until: Instant,
+        &Request { until, trace, .. }: &Request<'_>,
     ) -> Result<(Ready, Reply), Declined> {
         let mail = match fit(mail, &ready.terms().extensions, self.shared.received) {
             Ok(mail) => mail,
             Err(answer) => {
                 ready.quit();
-                return Err(Declined { reason: "extension-missing", answer });
+                return Err(Declined::by_us("extension-missing", answer));
             }
         };
         let command = self.shared.timeouts.command;
-        let reply = ready
-            .mail(mail, remaining(until, command))
+        let said = ready.mail(mail, remaining(until, command));
+        let reply = trace
+            .watch(said, |said| (What::Mail, told(said)))
             .await
             .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
         if !reply.code().is_success() {
             let answer = relayed(&reply, &ready);
             ready.quit();
-            return Err(Declined { reason: "mail-refused", answer });
+            return Err(Declined::by_remote("mail-refused", answer));
         }
-        let reply = ready
-            .rcpt(mailbox, remaining(until, command))
+        let said = ready.rcpt(mailbox, remaining(until, command));
+        let reply = trace
+            .watch(said, |said| (What::Rcpt, told(said)))
             .await
             .map_err(|reason| Declined::broke(ready.peer(), &reason))?;
         let answer = relayed(&reply, &ready);
@@ -266,7 +286,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 answer
             }
             Err(reason) => {
-                let answer = broken(upstream.ready.peer(), &reason);
+                let answer = broken(upstream.ready.peer(), &reason).with_id(upstream.attempt.id());
                 if let Some(upstream) = self.dialogue.lost(answer.clone()) {
                     upstream.attempt.broke(&reason, &answer);
                 }
@@ -290,11 +310,34 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
 struct Declined {
     reason: &'static str,
     answer: Reply,
+    whose: Whose,
+}
+
+/// Who said no.
+enum Whose {
+    Ours,
+    TheRemotes,
 }
 
 impl Declined {
+    fn by_us(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::Ours }
+    }
+
+    fn by_remote(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::TheRemotes }
+    }
+
+    /// With the id of the attempt at the end of our own words, for `danelaw explain`. A remote's words stay as they are.
+    fn with_id(self, id: &str) -> Self {
+        match self.whose {
+            Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
+            Whose::TheRemotes => self,
+        }
+    }
+
     fn broke(peer: &Peer, reason: &Reason) -> Self {
-        Self { reason: reason.view().label, answer: broken(peer, reason) }
+        Self::by_us(reason.view().label, broken(peer, reason))
     }
 }
 
@@ -330,6 +373,11 @@ fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Re
 /// The remote's answer as the client is told it.
 fn relayed(reply: &Reply, ready: &Ready) -> Reply {
     reply.relayed(&ready.peer().to_string())
+}
+
+/// What is noted of a remote's answer.
+fn told(said: &Result<Reply, Reason>) -> String {
+    said.as_ref().map_or_else(|reason| format!("the remote: {reason}"), |reply| format!("the remote said {reply}"))
 }
 
 /// What the client is told when the session with the remote broke.

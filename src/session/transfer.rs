@@ -6,6 +6,7 @@
 
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::received::Trace;
@@ -15,13 +16,14 @@ use crate::refusal::Peer;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::Transaction;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::trace::What;
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::WireError;
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction, upstream: Upstream) -> Result<Next, WireError> {
         let peer = upstream.ready.peer().clone();
@@ -41,6 +43,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
+        let began = Instant::now();
         let carried = self.carry(&mut scanner, body, &peer).await;
         attempt.octets(scanner.octets());
         let ended = match carried {
@@ -54,13 +57,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 return Err(gone);
             }
         };
+        let ended = ended.map_err(|declined| declined.with_id(attempt.id()));
         let (Ok(answer) | Err(Declined { answer, .. })) = &ended;
         self.say(answer);
         // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
         let told = self.client.flush(self.shared.timeouts.client).await;
+        attempt.trace().since(began, (What::Message, format!("the end of the message: {answer}")));
         match ended {
             Ok(answer) => attempt.delivered(&answer),
-            Err(Declined { reason, answer }) => attempt.answered(reason, &answer),
+            Err(Declined { reason, answer, .. }) => attempt.answered(reason, &answer),
         }
         told?;
         Ok(Next::Command)
@@ -98,17 +103,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
         let most = self.shared.us.offer.size;
         if let Scan::Rejected(bare) = scan {
-            return Some(Declined { reason: "bare-newline", answer: bare.reply() });
+            return Some(Declined::by_us("bare-newline", bare.reply()));
         }
         if scanner.octets() > most {
             let text = format!("the message is larger than {most} octets");
             let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
-            return Some(Declined { reason: "too-large", answer });
+            return Some(Declined::by_us("too-large", answer));
         }
         if scanner.received_headers() > MAX_HOPS {
             let text = "too many Received fields: the message goes round in circles";
             let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text);
-            return Some(Declined { reason: "mail-loop", answer });
+            return Some(Declined::by_us("mail-loop", answer));
         }
         None
     }
@@ -145,7 +150,7 @@ async fn start(Upstream { ready, attempt }: Upstream) -> Result<(Box<Body>, Atte
             Err(answer)
         }
         Err(reason) => {
-            let answer = broken(&peer, &reason);
+            let answer = broken(&peer, &reason).with_id(attempt.id());
             attempt.broke(&reason, &answer);
             Err(answer)
         }
@@ -159,7 +164,7 @@ fn unfit(body: &mut Body) -> Option<Declined> {
     }
     let text = "the message is 8-bit, and the remote does not take that (8BITMIME)";
     let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 3), text);
-    Some(Declined { reason: "extension-missing", answer })
+    Some(Declined::by_us("extension-missing", answer))
 }
 
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
@@ -169,7 +174,7 @@ async fn conclude(body: Box<Body>, peer: &Peer) -> Result<Reply, Declined> {
             ready.quit();
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = reply.relayed(&peer.to_string());
-            if answer.code().is_success() { Ok(answer) } else { Err(Declined { reason: "message-refused", answer }) }
+            if answer.code().is_success() { Ok(answer) } else { Err(Declined::by_remote("message-refused", answer)) }
         }
         Err(stop) => Err(stopped(stop, peer)),
     }
@@ -177,7 +182,7 @@ async fn conclude(body: Box<Body>, peer: &Peer) -> Result<Reply, Declined> {
 
 fn stopped(stop: Stop, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined { reason: "message-refused", answer: reply.relayed(&peer.to_string()) },
+        Stop::Answered(reply) => Declined::by_remote("message-refused", reply.relayed(&peer.to_string())),
         Stop::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

@@ -12,10 +12,15 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
 
 use super::{Authentication, Protection, TlsFailure, broken};
+use crate::dane::facts::facts;
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{self, Expectation, Match};
 use crate::policy::TlsPolicy;
+use crate::trace::Trace;
+
+/// The most certificates of a chain that are noted down; honest chains have five.
+const MAX_NOTED: usize = 5;
 
 /// The verifier of one connection.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
     expectation: Option<Expectation>,
     findings: Mutex<Findings>,
+    trace: Option<Trace>,
 }
 
 /// What the verifier has seen so far. It is believed only when the handshake has completed.
@@ -88,7 +94,12 @@ impl Findings {
 
 impl Verifier {
     pub(super) fn new(provider: &Arc<CryptoProvider>, expectation: Option<Expectation>) -> Self {
-        Self { provider: Arc::clone(provider), expectation, findings: Mutex::default() }
+        Self { provider: Arc::clone(provider), expectation, findings: Mutex::default(), trace: None }
+    }
+
+    /// With the certificates that the server shows noted down.
+    pub(super) fn noting(self, trace: &Trace) -> Self {
+        Self { trace: Some(trace.clone()), ..self }
     }
 
     pub(super) fn findings(&self) -> Findings {
@@ -154,6 +165,12 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(trace) = &self.trace {
+            for (depth, certificate) in std::iter::once(end_entity).chain(intermediates).take(MAX_NOTED).enumerate() {
+                let facts = facts(certificate).map_or_else(|unreadable| unreadable, |facts| facts.to_string());
+                trace.fact(format!("certificate {depth} of {}: {facts}", intermediates.len() + 1));
+            }
+        }
         let Some(key) = verify::spki(end_entity) else {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };

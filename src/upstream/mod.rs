@@ -6,6 +6,7 @@
 pub mod open;
 pub mod ready;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+use crate::trace::{Trace, What};
 
 use open::{Dial, Greeted};
 use ready::Ready;
@@ -62,6 +64,8 @@ pub struct Request<'a> {
     pub level: &'a Level,
     /// When to give up.
     pub until: Instant,
+    /// Where to note what was seen.
+    pub trace: &'a Trace,
 }
 
 /// A remote that mail may be sent to, and what failed before it was found.
@@ -99,23 +103,24 @@ impl<R: Resolver> Connector<R> {
     }
 
     async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
-        let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
+        let lookup =
+            request.trace.lookup((request.domain, "MX"), self.dns.mx(request.domain)).await.map_err(Refusal::domain)?;
         let here = Here { names: &self.names_here(request.hello), seed: fastrand::u64(..) };
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
     async fn try_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Ready, Refusals> {
         let at_host = |reason: Reason| Refusal::host(exchange, reason);
-        let host = self.host(exchange).await.map_err(at_host)?;
+        let host = self.host(exchange, request.trace).await.map_err(at_host)?;
         let addresses = self.dialable(&host).map_err(at_host)?;
-        let associations =
-            self.associations(route, &host, request.level).await.map_err(|failure| at_host(failure.into()))?;
+        let associations = self.associations(route, &host, request).await.map_err(|failure| at_host(failure.into()))?;
+        request.trace.fact(format!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, request.level).map_err(|no| at_host(no.into()))?;
-        let dial = Dial { port: self.port, ehlo: self.ehlo(request.hello), timeouts: &self.timeouts };
+        request.trace.fact(format!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
         let mut refusals = Refusals::default();
         for address in addresses {
             let peer = Peer { exchange: exchange.clone(), address };
-            match self.try_peer(&peer, &policy, &dial).await {
+            match self.try_peer(&peer, &policy, request).await {
                 Ok(ready) => return Ok(ready),
                 Err(reason) => refusals.push(Refusal::peer(&peer, reason)),
             }
@@ -123,19 +128,35 @@ impl<R: Resolver> Connector<R> {
         Err(refusals)
     }
 
-    async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
-        let secured = Greeted::open(peer, dial).await?.secure(policy.clone(), &self.tls, dial).await;
+    async fn try_peer(&self, peer: &Peer, policy: &TlsPolicy, request: &Request<'_>) -> Result<Ready, Reason> {
+        let dial = self.dial(request);
+        let greeted = self.greeted(peer, request).await?;
+        let tls = self.tls.noting(request.trace);
+        let secured = greeted.secure(policy.clone(), &tls, &dial);
+        let secured = request.trace.watch(secured, |secured| (What::Tls(label(secured)), told(peer, secured))).await;
         match (secured, policy) {
             // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
-                Ok(Greeted::open(peer, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
+                let greeted = self.greeted(peer, request).await?;
+                request.trace.fact(format!("{peer}: going on in cleartext"));
+                Ok(greeted.in_cleartext(policy.clone(), permit.clone(), &dial))
             }
             (secured, _) => secured,
         }
     }
 
-    async fn host(&self, exchange: &Name) -> Result<Host, Reason> {
-        match self.dns.host(exchange).await? {
+    async fn greeted(&self, peer: &Peer, request: &Request<'_>) -> Result<Greeted, Reason> {
+        let dial = self.dial(request);
+        let greeted = Greeted::open(peer, &dial);
+        request.trace.watch(greeted, |greeted| (What::Connect(label(greeted)), told(peer, greeted))).await
+    }
+
+    fn dial<'a>(&'a self, request: &'a Request<'_>) -> Dial<'a> {
+        Dial { port: self.port, ehlo: self.ehlo(request.hello), timeouts: &self.timeouts }
+    }
+
+    async fn host(&self, exchange: &Name, trace: &Trace) -> Result<Host, Reason> {
+        match trace.lookup((exchange, "A/AAAA"), self.dns.host(exchange)).await? {
             HostLookup::Found(host) => Ok(host),
             HostLookup::NoAddress => Err(Reason::NoAddress),
         }
@@ -154,8 +175,8 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
-    async fn associations(&self, route: &Route, host: &Host, level: &Level) -> Result<Associations, Failure> {
-        if let Some(why) = policy::tlsa_not_asked(route, level) {
+    async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<Associations, Failure> {
+        if let Some(why) = policy::tlsa_not_asked(route, request.level) {
             return Ok(Associations::None(why));
         }
         let base_domains = tlsa::base_domains(host);
@@ -170,7 +191,7 @@ impl<R: Resolver> Connector<R> {
                 reason: FailureReason::NameTooLong,
             })?;
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
-            let lookup = self.dns.tlsa(&owner).await?;
+            let lookup = request.trace.lookup((&owner, "TLSA"), self.dns.tlsa(&owner)).await?;
             if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
                 return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
             }
@@ -198,6 +219,19 @@ impl<R: Resolver> Connector<R> {
             .cloned()
             .chain(Name::parse(hello.as_str()).ok())
             .collect()
+    }
+}
+
+/// What a step is called in metrics.
+fn label<T>(done: &Result<T, Reason>) -> &'static str {
+    done.as_ref().map_or_else(|reason| reason.view().label, |_| "ok")
+}
+
+/// What is said of a step with a remote.
+fn told<T: fmt::Display>(peer: &Peer, done: &Result<T, Reason>) -> String {
+    match done {
+        Ok(done) => format!("{peer}: {done}"),
+        Err(reason) => format!("{peer}: {reason}"),
     }
 }
 

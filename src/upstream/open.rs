@@ -19,6 +19,7 @@
 //! }
 //! ```
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -53,6 +54,12 @@ pub struct Greeted {
     wire: Wire<TcpStream>,
     peer: Peer,
     extensions: Extensions,
+}
+
+impl fmt::Display for Greeted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.extensions.starttls { "it offers STARTTLS" } else { "it does not offer STARTTLS" })
+    }
 }
 
 impl Greeted {

@@ -4,6 +4,7 @@
 //! cancelled or something panicked, resets the connection. Only [`Body::finish`] sends the end of data, so that a
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -77,6 +78,16 @@ pub enum Stop {
     Answered(Reply),
     /// The session broke.
     Failed(Reason),
+}
+
+/// For people: what the session proved.
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.terms.channel {
+            Channel::Secured(protection) => protection.fmt(f),
+            Channel::Cleartext(_) => f.write_str("cleartext"),
+        }
+    }
 }
 
 impl Ready {

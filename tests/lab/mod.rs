@@ -16,13 +16,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danelaw::config::{Config, DEFAULTS};
+use danelaw::admin::{Phase, Port, State};
+use danelaw::config::{AdminAddress, Config, DEFAULTS};
 use danelaw::dns::setup::Settings;
 use danelaw::dns::stub::Stub;
 use danelaw::name::Name;
-use danelaw::server::{self, Door, Drained, Server};
+use danelaw::report::Reporter;
+use danelaw::server::{self, Door, Drained, Present, Server};
 use danelaw::session::Shared;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +59,11 @@ pub(crate) struct Lab {
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: SocketAddr,
     /// What its sessions share, for one that is served by hand.
-    pub(crate) shared: Arc<Shared<Stub>>,
+    pub(crate) shared: watch::Receiver<Arc<Shared<Stub>>>,
+    /// To change that.
+    pub(crate) news: watch::Sender<Arc<Shared<Stub>>>,
+    phase: watch::Sender<Phase>,
+    present: Arc<Present>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -131,13 +138,17 @@ impl Scenario {
             ..Settings::default()
         })
         .unwrap();
-        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), stub).unwrap();
+        let reporter = Arc::new(Reporter::new(config.admin.remember));
+        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), stub, reporter).unwrap();
+        let (news, shared) = watch::channel(shared);
         let door = Door::open(config.listener[0].address, config.listener[0].allowed()).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
-        let server = Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
-        let server = tokio::spawn(server.run(Arc::clone(&shared), stop.clone()));
-        Lab { dns, seen, address, shared, stop, server: Some(server) }
+        let present = Arc::<Present>::default();
+        let phase = watch::Sender::new(Phase::Serving);
+        let server = Server { doors: vec![door], present: Arc::clone(&present) };
+        let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
+        Lab { dns, seen, address, shared, news, phase, present, stop, server: Some(server) }
     }
 }
 
@@ -159,8 +170,24 @@ impl Lab {
         &self.seen[0]
     }
 
+    /// Opens the admin port and returns where it is.
+    pub(crate) async fn admin(&self) -> AdminAddress {
+        self.admin_at("127.0.0.1:0").await
+    }
+
+    /// Opens the admin port there.
+    pub(crate) async fn admin_at(&self, address: &str) -> AdminAddress {
+        let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+        let port = Port::open(&settings).await.unwrap().unwrap();
+        let address = port.address().unwrap();
+        let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
+        tokio::spawn(port.serve(Arc::new(State { phase, shared, present: Arc::clone(&self.present) })));
+        address
+    }
+
     /// Asks danelaw to stop, as SIGTERM does.
     pub(crate) fn stop(&self) {
+        self.phase.send_replace(Phase::Draining);
         self.stop.cancel();
     }
 
