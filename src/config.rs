@@ -66,7 +66,7 @@ pub struct Config {
 }
 
 /// One listener.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port to listen on. Keep off port 25, where Postfix looks for its own name in our greeting.

@@ -1,7 +1,10 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
+mod config;
 mod explain;
 mod load;
+mod log;
+mod reload;
 mod resolve;
 mod run;
 mod tlsa;
@@ -33,7 +36,7 @@ struct Arguments {
 }
 
 /// Where settings come from, beside the defaults and the environment.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Settings {
     /// Read this configuration file instead of /etc/danelaw/danelaw.toml.
     #[arg(long, value_name = "FILE", global = true)]
@@ -66,6 +69,11 @@ enum Subcommands {
     Run,
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
+    /// Check the configuration, or show what it amounts to.
+    Config {
+        #[command(subcommand)]
+        what: config::Arguments,
+    },
     /// Say everything that was seen of an attempt that did not end in a delivery.
     Explain(explain::Arguments),
     /// Make TLSA records, or judge a server by them.
@@ -76,7 +84,11 @@ enum Subcommands {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command.unwrap_or(Subcommands::Run) {
-        Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
+        Subcommands::Run => {
+            let settings = arguments.settings.clone();
+            arguments.settings.with(|config| run::run(config, settings))
+        }
+        Subcommands::Config { what } => config::run(&what, &arguments.settings),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // What works on files alone works without a configuration.

@@ -8,23 +8,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
-use super::{EX_CONFIG, EX_OSERR};
+use super::reload::Running;
+use super::{EX_CONFIG, EX_OSERR, Settings, log};
 use crate::admin::{Phase, Port, State};
-use crate::config::{Config, Log, LogFormat};
-use crate::dns::selftest::Health;
+use crate::config::Config;
 use crate::dns::setup::{self, SetupError};
-use crate::dns::stub::{QUIET, Stub};
+use crate::dns::stub::Stub;
 use crate::name::Name;
-use crate::report::Reporter;
-use crate::server::{self, Door, Drained, Present, Server};
+use crate::server::{Door, Drained, Present, Server};
 use crate::version;
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
-const FIRST_TEST: Duration = Duration::from_secs(3);
+pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);
 
 /// Why the proxy did not start, with the exit code that says so.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +42,8 @@ impl Failed {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT.
-pub(super) fn run(config: &Config) -> ExitCode {
-    match start(config) {
+pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
+    match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
             eprintln!("danelaw: {why}");
@@ -55,65 +52,38 @@ pub(super) fn run(config: &Config) -> ExitCode {
     }
 }
 
-fn start(config: &Config) -> Result<(), Failed> {
-    init_log(&config.log)?;
+fn start(config: Config, settings: Settings) -> Result<(), Failed> {
+    let filter = log::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, settings, filter))
 }
 
-fn init_log(log: &Log) -> Result<(), Failed> {
-    let filter = filter(&log.filter).map_err(|error| Failed::config(format!("log.filter: {error}")))?;
-    let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => log_to.with_ansi(false).init(),
-        LogFormat::Json => log_to.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
-    Ok(())
-}
-
-/// What to log. A word that is no level would be taken for the name of a module, and nothing else would be logged.
-fn filter(text: &str) -> Result<EnvFilter, String> {
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if let Some(word) = text.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word)) {
-        return Err(format!(
-            "{word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
-             danelaw::upstream=debug"
-        ));
-    }
-    EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("{text:?} does not do: {error}"))
-}
-
-async fn serve(config: &Config) -> Result<(), Failed> {
+async fn serve(config: Config, settings: Settings, filter: log::Filter) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
-    let hostname = hostname(config)?;
-    let dns = resolver(config)?;
-    let reporter = Arc::new(Reporter::new(if config.admin.address.is_some() { config.admin.remember } else { 0 }));
-    let shared = server::share(config, hostname, dns.clone(), reporter).map_err(Failed::system)?;
-    let (_news, shared) = watch::channel(shared);
+    let hangup = signal(SignalKind::hangup()).map_err(Failed::system)?;
+    let running = Running::start(config.clone(), settings, filter)?;
+    let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let present = Arc::<Present>::default();
     let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present) };
-    let admin = open_admin(config, state).await?;
+    let admin = open_admin(&config, state).await?;
     let mut doors = Vec::new();
     for listener in &config.listener {
         let door = Door::open(listener.address, listener.allowed())
             .map_err(|error| Failed::system(format!("cannot listen on {}: {error}", listener.address)))?;
         doors.push(door);
     }
-    let tests = tokio::spawn(dns.clone().keep_testing(config.dns.self_test));
-    let mut health = dns.health();
-    let tested = health.wait_for(Health::is_tested);
-    // Whether they have passed or time is up: mail is deferred by the lookups themselves.
-    let _ = tokio::time::timeout(FIRST_TEST, tested).await;
-    announce(config, &doors, &dns);
+    running.tested().await;
+    announce(&config, &doors, &shared.borrow().connector.dns);
+    let reload = tokio::spawn(running.reload_at(hangup));
     let stop = CancellationToken::new();
     phase.send_replace(Phase::Serving);
     tokio::spawn(stop_at(signals, phase, stop.clone()));
     let server = Server { doors, present };
     let drained = server.run(shared, stop).await;
-    tests.abort();
+    reload.abort();
     admin.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
@@ -152,9 +122,10 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
+/// What the configuration says of name resolution.
+pub(super) fn dns_settings(config: &Config) -> setup::Settings {
     let dns = &config.dns;
-    let settings = setup::Settings {
+    setup::Settings {
         mode: dns.mode,
         servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
         trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
@@ -170,8 +141,12 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             failures: dns.cache_failures,
         },
         ..setup::Settings::default()
-    };
-    Stub::new(&settings).map_err(|error| {
+    }
+}
+
+pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
+    let dns = &config.dns;
+    Stub::new(&dns_settings(config)).map_err(|error| {
         let key = match &error {
             SetupError::Library(_) => return Failed::system(error),
             SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
@@ -219,19 +194,4 @@ async fn stop_at(mut signals: Vec<Signal>, phase: watch::Sender<Phase>, stop: Ca
     }
     phase.send_replace(Phase::Draining);
     stop.cancel();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_that_would_silence_everything_is_an_error() {
-        for text in ["info", "WARN", "info,danelaw::upstream=debug", "off"] {
-            assert!(filter(text).is_ok(), "{text}");
-        }
-        for text in ["", "inf", "verbose", "info,danelaw", "danelaw=verbose", "info,"] {
-            assert!(filter(text).is_err(), "{text}");
-        }
-    }
 }

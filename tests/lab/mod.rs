@@ -62,6 +62,8 @@ pub(crate) struct Lab {
     pub(crate) shared: watch::Receiver<Arc<Shared<Stub>>>,
     /// To change that.
     pub(crate) news: watch::Sender<Arc<Shared<Stub>>>,
+    port: u16,
+    changes: toml::Table,
     phase: watch::Sender<Phase>,
     present: Arc<Present>,
     stop: CancellationToken,
@@ -128,7 +130,8 @@ impl Scenario {
         for host in self.hosts {
             seen.push(host.mx.start(SocketAddr::from((host.address, self.port)), &host.name).await);
         }
-        let config = config(self.port, self.config);
+        let changes = self.config;
+        let config = config(self.port, changes.clone());
         let stub = Stub::new(&Settings {
             servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
@@ -148,7 +151,7 @@ impl Scenario {
         let phase = watch::Sender::new(Phase::Serving);
         let server = Server { doors: vec![door], present: Arc::clone(&present) };
         let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
-        Lab { dns, seen, address, shared, news, phase, present, stop, server: Some(server) }
+        Lab { dns, seen, address, shared, news, port: self.port, changes, phase, present, stop, server: Some(server) }
     }
 }
 
@@ -183,6 +186,15 @@ impl Lab {
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
         tokio::spawn(port.serve(Arc::new(State { phase, shared, present: Arc::clone(&self.present) })));
         address
+    }
+
+    /// Puts another configuration in force, as SIGHUP does: that of the scenario with these keys.
+    pub(crate) fn reload(&self, toml: &str) {
+        let mut changes = self.changes.clone();
+        merge(&mut changes, toml.parse().unwrap());
+        let (now, config) = (Arc::clone(&self.shared.borrow()), config(self.port, changes));
+        let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
+        self.news.send_replace(server::share(&config, Name::parse("danelaw.test").unwrap(), dns, reporter).unwrap());
     }
 
     /// Asks danelaw to stop, as SIGTERM does.
