@@ -18,7 +18,7 @@ use time::Date;
 use crate::dane::agility::Digests;
 use crate::dns::server::Mode;
 use crate::name::Name;
-use crate::policy::InsecureMx;
+use crate::policy::{self, InsecureMx};
 use crate::rules::Domains;
 use crate::smtp::data::BareNewlines;
 
@@ -32,6 +32,10 @@ pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// "enforce", or "observe": to look before you switch on. Mail that would be refused for want of STARTTLS or of a
+    /// server that can be verified then goes as an ordinary server would send it, unverified or in cleartext; what
+    /// enforcing would have answered is logged (field `would`) and counted.
+    pub mode: policy::Mode,
     /// Our name in the greeting, in EHLO replies and in the Received line. Empty: "danelaw." and the system's host
     /// name. It must differ from the client's own name, or Postfix takes us for itself and reports a mail loop.
     #[serde(deserialize_with = "optional")]

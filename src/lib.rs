@@ -4,7 +4,7 @@
 //! finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
 //! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It
 //! keeps no queue: the client owns the mail until the remote has taken it. Nothing is sent in cleartext, unless a [rule](rules) for one
-//! domain says so, why, and until when.
+//! domain says so, why, and until when, or the [mode](policy::Mode) is to observe.
 //!
 //! # The road of a message
 //!

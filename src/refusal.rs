@@ -261,6 +261,16 @@ impl Reason {
         }
     }
 
+    /// Whether an ordinary opportunistic server would have gone on: a question for the mode `observe` alone. It too needs
+    /// the MX records and an address.
+    pub fn is_waived_by_observing(&self) -> bool {
+        match self {
+            Self::DaneRequired(_) => true,
+            Self::Dns(failure) => failure.rtype == "TLSA",
+            reason => reason.is_about_tls(),
+        }
+    }
+
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
     /// security before the DNS, the DNS before the network, and what is final only where nothing else is left.
     fn weight(&self) -> u8 {
@@ -481,6 +491,28 @@ mod tests {
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
             assert_eq!((view.label, view.result_type), (label, reported), "{reason:?}");
             assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_ordinary_server_would_not_have_minded() {
+        // B9: what is about DANE or TLS, and never the MX records, the addresses or the network.
+        let limit = Duration::from_secs(1);
+        for (reason, waived) in [
+            (failed("TLSA"), true),
+            (DaneRequired(NoDane::NoTlsa).into(), true),
+            (Reason::StartTlsMissing, true),
+            (Reason::Tls(TlsFailure::WrongKey), true),
+            (Reason::Timeout { stage: Stage::Handshake, limit }, true),
+            (failed("MX"), false),
+            (failed("A"), false),
+            (Reason::NoAddress, false),
+            (Reason::ReservedAddress([127, 0, 0, 1].into()), false),
+            (Reason::Connect(broken()), false),
+            (Reason::Greeting(no()), false),
+            (Reason::OutOfTime, false),
+        ] {
+            assert_eq!(reason.is_waived_by_observing(), waived, "{reason:?}");
         }
     }
 

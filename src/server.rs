@@ -113,6 +113,7 @@ pub fn share<R: Resolver>(
     let connector = Connector {
         dns,
         tls: Tls::new(post_quantum)?,
+        mode: config.mode,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0)),
         port: config.remote.port,

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use danelaw::admin::client::ask;
 use danelaw::config::AdminAddress;
 use danelaw::name::Name;
+use danelaw::policy::Mode;
 use danelaw::report::metrics::{Format, Moment};
-use danelaw::report::{Outcome, Reporter, Verdict};
+use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::smtp::reply::Code;
 use danelaw::trace::{Trace, What};
 use lab::certs::Identity;
@@ -155,6 +156,8 @@ fn a111_no_stranger_makes_a_series() {
         reporter.tell(Outcome {
             id: random(),
             domain,
+            mode: Mode::Observe,
+            would: Some(Would { reason: "starttls-missing", answer: random() }),
             remote: None,
             verdict: Verdict::Deferred,
             code: Code::new(451),
@@ -175,6 +178,7 @@ fn a111_no_stranger_makes_a_series() {
             resolvers: vec![],
             memory: [0; 3],
             ready: true,
+            observing: true,
             build: vec![("version", "0")],
         };
         let written = reporter.metrics().written(moment, Format::Prometheus);

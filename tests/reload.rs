@@ -6,6 +6,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -75,6 +76,7 @@ impl Program {
         let child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
             .arg("--config")
             .arg(folder.path().join("danelaw.toml"))
+            .env("JOURNAL_STREAM", format!("{}:{}", log.metadata().unwrap().dev(), log.metadata().unwrap().ino()))
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -176,6 +178,34 @@ async fn a_signal_reads_everything_again() {
     program.becomes("/readyz", |text| text.contains("no resolver passes the self-test")).await;
     program.signal("TERM");
     assert!(program.child.wait().unwrap().success(), "{}", program.log());
+    // Standard error is the journal, as far as the program knows: each line has its priority.
+    for line in program.log().lines() {
+        let refused = line.contains("is of no use");
+        assert!(line.starts_with("<3>") || !refused && (line.starts_with("<6>") || line.starts_with("<7>")), "{line}");
+    }
+}
+
+#[test]
+fn exit_statuses_are_those_of_sysexits() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = format!("listener=[{{address=\"{}\"}}]", taken.local_addr().unwrap());
+    for (arguments, status) in [
+        (&["--nonsense"][..], 64),
+        (&["config"], 64),
+        (&["--set", "nonsense=1"], 78),
+        (&["--config", "/nonexistent"], 78),
+        (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", &listener], 71),
+        (&["--version"], 0),
+        (&["--help"], 0),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_danelaw")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        assert_eq!(
+            output.stdout.is_empty(),
+            status != 0,
+            "what is asked for goes to standard output, and nothing else"
+        );
+    }
 }
 
 /// `danelaw config ..` with this file: exit status and output.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::dns::selftest::{Health, State as Fitness};
 use crate::dns::stub::Stub;
+use crate::policy::Mode;
 use crate::report::metrics::{Format, Moment};
 use crate::server::Present;
 use crate::session::Shared;
@@ -17,6 +18,9 @@ use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID\n";
+
+/// What cannot be said often enough.
+const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
 
 /// How far a danelaw is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
         resolvers: health.borrow().servers.iter().map(|server| server.state == Fitness::Good).collect(),
         memory: shared.connector.dns.questions(),
         ready: state.readiness().ready,
+        observing: shared.connector.mode == Mode::Observe,
         build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
     };
     let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));
@@ -112,14 +117,19 @@ impl State {
     }
 
     fn readiness(&self) -> Readiness {
-        let health = self.shared().connector.dns.health();
+        let shared = self.shared();
+        let health = shared.connector.dns.health();
         let health = health.borrow();
-        readiness(*self.phase.borrow(), &health)
+        readiness(*self.phase.borrow(), shared.connector.mode, &health)
     }
 }
 
-fn readiness(phase: Phase, health: &Health) -> Readiness {
+fn readiness(phase: Phase, mode: Mode, health: &Health) -> Readiness {
     let mut lines = Vec::new();
+    match mode {
+        Mode::Enforce => {}
+        Mode::Observe => lines.push(OBSERVING.to_owned()),
+    }
     let serving = match phase {
         Phase::Starting => {
             lines.push("listeners: not open yet".to_owned());
@@ -180,10 +190,13 @@ mod tests {
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
             (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
         ] {
-            let readiness = readiness(phase, &health(&states));
+            let readiness = readiness(phase, Mode::Enforce, &health(&states));
             assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
             assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
+            assert!(!readiness.text.contains(OBSERVING));
         }
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]));
+        assert!(observing.ready && observing.text.contains(OBSERVING));
     }
 }

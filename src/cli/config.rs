@@ -28,9 +28,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(wrong) => {
-            for line in wrong.lines() {
-                eprintln!("danelaw: {line}");
-            }
+            log::complain(&wrong);
             ExitCode::from(EX_CONFIG)
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{EX_CONFIG, EX_UNAVAILABLE};
+use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
 use crate::config::Config;
 
@@ -19,7 +19,7 @@ const UNKNOWN: u8 = 1;
 /// Asks and prints.
 pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let fail = |code: u8, why: String| {
-        eprintln!("danelaw: {why}");
+        log::complain(&why);
         ExitCode::from(code)
     };
     let Some(address) = &config.admin.address else {

@@ -53,6 +53,14 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("log.filter: {text:?} does not do: {error}"))
 }
 
+/// Says why the program ends: an error like any other, to whoever reads standard error.
+pub(super) fn complain(why: &str) {
+    let prefix = Destination::of_this_process().prefix(Level::ERROR);
+    for line in why.lines() {
+        eprintln!("{prefix}danelaw: {line}");
+    }
+}
+
 /// Who reads standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Destination {

@@ -19,6 +19,8 @@ use crate::version;
 
 /// sysexits: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
+/// sysexits: the command line is wrong.
+const EX_USAGE: u8 = 64;
 /// sysexits: a service is not there.
 const EX_UNAVAILABLE: u8 = 69;
 /// sysexits: the system refuses something, such as a port.
@@ -56,7 +58,7 @@ impl Settings {
         match self.load() {
             Ok(config) => command(config),
             Err(error) => {
-                eprintln!("danelaw: {error}");
+                log::complain(&error.to_string());
                 ExitCode::from(EX_CONFIG)
             }
         }
@@ -82,7 +84,14 @@ enum Subcommands {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and the version are no errors. A closed pipe is nothing to complain of.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     match arguments.command.unwrap_or(Subcommands::Run) {
         Subcommands::Run => {
             let settings = arguments.settings.clone();

@@ -107,6 +107,7 @@ impl Running {
                 Ok(()) => {
                     self.reporter.metrics().reloaded();
                     tracing::info!("the configuration was read again and is in force");
+                    run::warn_of(self.config.mode);
                 }
                 Err(Failed { why, .. }) => {
                     self.reporter.metrics().not_reloaded();

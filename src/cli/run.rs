@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::Stub;
 use crate::name::Name;
+use crate::policy::Mode;
 use crate::server::{Door, Drained, Present, Server};
 use crate::version;
 
@@ -46,7 +47,7 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
     match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
-            eprintln!("danelaw: {why}");
+            log::complain(&why);
             ExitCode::from(code)
         }
     }
@@ -181,6 +182,18 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) {
         commit = version::COMMIT,
         "listening"
     );
+    warn_of(config.mode);
+}
+
+/// B9: never a default, and never in silence.
+pub(super) fn warn_of(mode: Mode) {
+    match mode {
+        Mode::Enforce => {}
+        Mode::Observe => tracing::warn!(
+            "mode = \"observe\": NOTHING IS ENFORCED. Mail goes unverified or in cleartext where enforcing would refuse it; \
+             what would be refused is logged in the field `would`"
+        ),
+    }
 }
 
 async fn stop_at(mut signals: Vec<Signal>, phase: watch::Sender<Phase>, stop: CancellationToken) {

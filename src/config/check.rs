@@ -170,7 +170,7 @@ impl Config {
         }
         let reason = rule.reason.clone().filter(|reason| !reason.trim().is_empty());
         let permit = match (rule.until, reason.clone()) {
-            (Some(until), Some(reason)) => Some(Permit { reason, until }),
+            (Some(until), Some(reason)) => Some(Permit::Rule { reason, until }),
             (None, _) | (_, None) => None,
         };
         let level = match (rule.level, permit) {

@@ -21,6 +21,9 @@ pub(super) fn explain(Ended { at, outcome }: &Ended) -> String {
     line("domain", outcome.domain.as_str());
     line("verdict", &verdict(outcome));
     line("the client", &told(outcome));
+    if let Some(would) = &outcome.would {
+        line("enforcing", &format!("would have answered {}: {}", would.answer, would.reason));
+    }
     line("rule", outcome.rule.as_deref().unwrap_or_default());
     if let Some(remote) = &outcome.remote {
         line("remote", &format!("{}[{}]", remote.exchange, remote.address));

@@ -33,6 +33,7 @@ pub struct Metrics {
     lookups: Tally<2>,
     connections: Tally<1>,
     handshakes: Tally<1>,
+    observed: Tally<1>,
     turned_away: Tally<1>,
     reloads: Tally<1>,
     stages: [Latency; STAGES.len()],
@@ -56,6 +57,8 @@ pub struct Moment {
     pub memory: [u64; 3],
     /// Whether new mail is taken and has a chance.
     pub ready: bool,
+    /// Whether the mode is `observe`.
+    pub observing: bool,
     /// What `--version` says, as pairs.
     pub build: Vec<(&'static str, &'static str)>,
 }
@@ -91,6 +94,7 @@ impl Default for Metrics {
             lookups: Tally::new(["type", "result"]),
             connections: Tally::new(["result"]),
             handshakes: Tally::new(["result"]),
+            observed: Tally::new(["would"]),
             turned_away: Tally::new(["reason"]),
             reloads: Tally::new(["result"]),
             stages: Default::default(),
@@ -107,6 +111,9 @@ impl Metrics {
     pub(super) fn count(&self, outcome: &Outcome) {
         let policy = outcome.remote.as_ref().map_or("none", |remote| remote.policy);
         self.deliveries.count([outcome.verdict.label(), outcome.reason, policy, outcome.protection()]);
+        if let Some(would) = &outcome.would {
+            self.observed.count([would.reason]);
+        }
         self.octets.fetch_add(outcome.octets, Relaxed);
         self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
         for step in outcome.seen.steps() {
@@ -238,6 +245,9 @@ impl Collector for View {
         metrics.lookups.encode(to, ("dns_lookups", "DNS lookups of delivery attempts, by type and security"))?;
         metrics.connections.encode(to, ("connections", "Connections to remotes up to EHLO, by what came of them"))?;
         metrics.handshakes.encode(to, ("handshakes", "TLS handshakes with remotes, by what came of them"))?;
+        metrics
+            .observed
+            .encode(to, ("observed", "Attempts that went on to observe and enforcing would have refused"))?;
         metrics.turned_away.encode(to, ("turned_away", "Clients that were turned away at the door"))?;
         metrics.reloads.encode(to, ("config_reloads", "Attempts to read the configuration again"))?;
         latencies(to, &metrics.stages)?;
@@ -247,6 +257,11 @@ impl Collector for View {
         gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;
         gauge(to, ("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
         gauge(to, ("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
+        gauge(
+            to,
+            ("observing", "Whether the mode is observe, so that nothing is enforced"),
+            usize::from(moment.observing),
+        )?;
         let name = ("config_last_reload_successful", "Whether the last configuration that was read is in force");
         gauge(to, name, usize::from(!metrics.stale.load(Relaxed)))?;
         memory(to, moment.memory)?;
@@ -325,6 +340,7 @@ mod tests {
             resolvers: vec![true, false],
             memory: [3, 2, 1],
             ready: true,
+            observing: false,
             build: vec![("version", "1.2.3")],
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::name::Name;
+use crate::policy::Mode;
 use crate::smtp::reply::Code;
 use crate::tls::Authentication;
 use crate::trace::Trace;
@@ -34,6 +35,10 @@ pub struct Outcome {
     pub id: String,
     /// The recipients' domain.
     pub domain: Name,
+    /// Whether the policy was held to.
+    pub mode: Mode,
+    /// What enforcing would have said, where it would have refused what was delivered to observe.
+    pub would: Option<Would>,
     /// The remote, if one was reached and secured.
     pub remote: Option<Remote>,
     /// What became of it.
@@ -80,10 +85,10 @@ impl Reporter {
     pub fn tell(&self, outcome: Outcome) {
         outcome.log();
         self.metrics.count(&outcome);
-        match outcome.verdict {
+        match (outcome.verdict, &outcome.would) {
             // The log event of a delivery says what there is to say.
-            Verdict::Delivered => {}
-            Verdict::Deferred | Verdict::Rejected | Verdict::Aborted => {
+            (Verdict::Delivered, None) => {}
+            (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
                 self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome });
             }
         }
@@ -107,6 +112,15 @@ pub struct Remote {
     pub policy: &'static str,
     /// How the mail travels, and what the session proved.
     pub channel: Channel,
+}
+
+/// What enforcing would have said to a mail that went all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Would {
+    /// The name of the reason.
+    pub reason: &'static str,
+    /// The answer that the client would have been given.
+    pub answer: String,
 }
 
 /// What became of an attempt.
@@ -170,6 +184,7 @@ impl Outcome {
         });
         tracing::info!(
             id = %self.id,
+            mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
             domain = %self.domain,
             exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.address)),
@@ -188,6 +203,8 @@ impl Outcome {
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),
             text = printable(&self.text),
+            would = self.would.as_ref().map(|would| would.reason),
+            would_text = self.would.as_ref().map(|would| printable(&would.answer)),
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -237,6 +254,8 @@ mod tests {
         let outcome = Outcome {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
+            mode: Mode::Observe,
+            would: Some(Would { reason: "tlsa-mismatch", answer: "451 no\"\n".to_owned() }),
             remote: None,
             verdict: Verdict::Rejected,
             code: Some(Code::MAILBOX_UNAVAILABLE),
@@ -255,6 +274,8 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).without_time().finish();
         tracing::subscriber::with_default(subscriber, || outcome.log());
         let line = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains(r#" would="tlsa-mismatch" would_text="451 no\"?" "#), "{line}");
+        assert!(line.contains(" mode=observe "), "{line}");
         assert!(line.contains(r#" text="550 no\" verdict=delivered??[2J" "#), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }

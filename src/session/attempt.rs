@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::name::Name;
+use crate::policy::Mode;
 use crate::refusal::{Reason, Refusals};
-use crate::report::{Outcome, Remote, Reporter, Verdict};
+use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
 use crate::rules::Exception;
 use crate::smtp::reply::Reply;
 use crate::trace::Trace;
@@ -32,10 +33,12 @@ enum Told {
 
 impl Attempt {
     /// Starts the clock.
-    pub(super) fn start(domain: &Name, reporter: &Arc<Reporter>) -> Self {
+    pub(super) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
         let outcome = Outcome {
             id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
+            mode,
+            would: None,
             remote: None,
             verdict: Verdict::Aborted,
             code: None,
@@ -71,6 +74,13 @@ impl Attempt {
             channel: terms.channel.clone(),
         });
         self.skipped(skipped);
+    }
+
+    /// Enforcing would have refused the mail for these, if there are any.
+    pub(super) fn observed(&mut self, refusals: &Refusals) {
+        self.outcome.would = refusals
+            .main()
+            .map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
     }
 
     /// An exception has set the level.

@@ -203,7 +203,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn open(&mut self, transaction: &Transaction, recipient: Recipient) -> Reply {
         let Recipient { mailbox, domain } = recipient;
         let shared = Arc::clone(&self.shared);
-        let mut attempt = Attempt::start(&domain, &shared.reporter);
+        let mut attempt = Attempt::start(&domain, shared.connector.mode, &shared.reporter);
         let until = Instant::now() + shared.timeouts.route;
         let (level, exception) = shared.rules.level(&domain, OffsetDateTime::now_utc().date());
         if let Some(exception) = exception {
@@ -223,6 +223,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         };
         attempt.reached(&connected.ready, &connected.skipped);
+        attempt.observed(&connected.would);
         match self.begin(connected.ready, &transaction.mail, mailbox, &request).await {
             Ok((ready, answer)) => {
                 attempt.recipient(&answer);

@@ -18,7 +18,7 @@ use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, Route};
 use crate::name::Name;
-use crate::policy::{self, Level, TlsPolicy};
+use crate::policy::{self, Level, Mode, Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
@@ -35,6 +35,8 @@ pub struct Connector<R> {
     pub dns: R,
     /// TLS towards remotes.
     pub tls: Tls,
+    /// Whether what the policy asks for is held to.
+    pub mode: Mode,
     /// Which digests of TLSA records count.
     pub digests: Digests,
     /// Which addresses may be dialled.
@@ -75,6 +77,8 @@ pub struct Connected {
     pub ready: Ready,
     /// Better exchanges, or other addresses, that were tried in vain.
     pub skipped: Refusals,
+    /// What enforcing would have refused the mail for; nothing, unless the mode is `observe` and it would have.
+    pub would: Refusals,
 }
 
 impl<R: Resolver> Connector<R> {
@@ -84,11 +88,35 @@ impl<R: Resolver> Connector<R> {
     /// All that was tried, if nothing was left to try (RFC 7672 §2.1.2: defer, unless the DNS says it is final).
     pub async fn connect(&self, request: &Request<'_>) -> Result<Connected, Refusals> {
         let route = self.route(request).await?;
+        match self.mode {
+            Mode::Enforce => self.walk(&route, request).await,
+            Mode::Observe => self.observe(&route, request).await,
+        }
+    }
+
+    /// What enforcing would have done; and where that is to refuse the mail for want of TLS or of a proof, what an ordinary
+    /// opportunistic server does (RFC 7435 §3).
+    async fn observe(&self, route: &Route, request: &Request<'_>) -> Result<Connected, Refusals> {
+        // Half of the time, so that a server which stalls in its handshake leaves some for the second way.
+        let now = Instant::now();
+        let until = now + request.until.saturating_duration_since(now) / 2;
+        let refusals = match self.walk(route, &Request { until, ..*request }).await {
+            Err(refusals) if refusals.iter().any(|refusal| refusal.reason.is_waived_by_observing()) => refusals,
+            enforced => return enforced,
+        };
+        request.trace.fact(format!("enforcing would have answered {}; going on, to observe", refusals.verdict()));
+        let level = Level::May(Permit::Observe);
+        let connected = self.walk(route, &Request { level: &level, ..*request }).await?;
+        Ok(Connected { would: refusals, ..connected })
+    }
+
+    /// Tries the exchanges in turn.
+    async fn walk(&self, route: &Route, request: &Request<'_>) -> Result<Connected, Refusals> {
         let mut refusals = Refusals::default();
         for exchange in route.exchanges() {
             // RFC 7672 §2.1.2: what fails at one exchange sends us to the next, never to a weaker policy.
-            match tokio::time::timeout_at(request.until, self.try_exchange(&route, exchange, request)).await {
-                Ok(Ok(ready)) => return Ok(Connected { ready, skipped: refusals }),
+            match tokio::time::timeout_at(request.until, self.try_exchange(route, exchange, request)).await {
+                Ok(Ok(ready)) => return Ok(Connected { ready, skipped: refusals, would: Refusals::default() }),
                 Ok(Err(tried)) => refusals.extend(tried),
                 Err(_) => {
                     refusals.push(Refusal::host(exchange, Reason::OutOfTime));
