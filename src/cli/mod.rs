@@ -86,11 +86,7 @@ enum Subcommands {
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and the version are no errors. A closed pipe is nothing to complain of.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => misused(&error),
     };
     match arguments.command.unwrap_or(Subcommands::Run) {
         Subcommands::Run => {
@@ -103,4 +99,11 @@ pub fn main() -> ExitCode {
         // What works on files alone works without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
     }
+}
+
+/// Ends the program with what clap has to say: why the command line is wrong, or the help that was asked for.
+fn misused(error: &clap::Error) -> ! {
+    // A closed pipe is nothing to complain of.
+    let _ = error.print();
+    std::process::exit(if error.use_stderr() { i32::from(EX_USAGE) } else { 0 })
 }

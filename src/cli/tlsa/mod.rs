@@ -18,7 +18,7 @@ const MATCH: u8 = 0;
 /// The server is not the one that the records mean.
 const MISMATCH: u8 = 1;
 /// Wrong arguments or files; clap ends with the same for what it finds.
-const BAD_INPUT: u8 = 2;
+const BAD_INPUT: u8 = super::EX_USAGE;
 /// There are records, and none of them is usable.
 const UNUSABLE: u8 = 3;
 /// The server could not be asked.
