@@ -3,6 +3,7 @@
 mod door;
 mod intercepted;
 mod owner;
+pub(crate) mod unix;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

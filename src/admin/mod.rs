@@ -7,10 +7,7 @@ pub mod answers;
 pub mod client;
 
 use std::convert::Infallible;
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use crate::config::{self, Address};
+use crate::config::{self, Address, Permissions};
+use crate::server::unix::{self, SocketFile};
 
 pub use answers::{Phase, State};
 
@@ -44,7 +42,7 @@ pub struct Port {
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Port {
@@ -56,7 +54,10 @@ impl Port {
         let listener = match &settings.address {
             None => return Ok(None),
             Some(Address::Tcp(address)) => Listener::Tcp(TcpListener::bind(address).await?),
-            Some(Address::Unix(path)) => Listener::Unix(bind(path)?),
+            Some(Address::Unix(path)) => {
+                let (listener, file) = unix::open(path, Permissions::GROUP, None)?;
+                Listener::Unix(listener, file)
+            }
         };
         Ok(Some(Self { listener, settings: settings.clone() }))
     }
@@ -66,10 +67,9 @@ impl Port {
     /// # Errors
     /// What the system says.
     pub fn address(&self) -> io::Result<Address> {
-        match (&self.listener, &self.settings.address) {
-            (Listener::Tcp(listener), _) => listener.local_addr().map(Address::Tcp),
-            (Listener::Unix(_), Some(address)) => Ok(address.clone()),
-            (Listener::Unix(_), None) => Err(io::ErrorKind::NotFound.into()),
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Listener::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
@@ -87,7 +87,7 @@ impl Port {
                     Ok((stream, _)) => Ok(Stream::Tcp(stream)),
                     Err(error) => Err(error),
                 },
-                Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+                Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
             };
             match accepted {
                 Ok(stream) => {
@@ -112,21 +112,6 @@ impl Port {
 enum Stream {
     Tcp(tokio::net::TcpStream),
     Unix(tokio::net::UnixStream),
-}
-
-/// A socket that a danelaw before us has left behind is taken out of the way; one that answers is not.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            Err(error) => return Err(error),
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 /// One request and its answer.
