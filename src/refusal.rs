@@ -624,6 +624,7 @@ mod tests {
             (Reason::ReservedAddress([127, 0, 0, 1].into()), false),
             (Reason::Connect(broken()), false),
             (Reason::Greeting(no()), false),
+            (Reason::Ehlo(no()), true),
             (Reason::OutOfTime, false),
         ] {
             assert_eq!(reason.is_waived_by_observing(), waived, "{reason:?}");

@@ -50,7 +50,12 @@ async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
     assert_eq!(lab.mx().connections(), 2, "one that was verified in vain, and one for the mail");
     observed(Scenario::new().mx(|mx| mx.ehlo = say("250 mx")), "starttls-missing", "Cleartext").await;
     observed(starttls_refused, "starttls-refused", "Cleartext").await;
-    observed(Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)), "handshake-timeout", "Cleartext").await;
+    let lab =
+        observed(Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)), "handshake-timeout", "Cleartext").await;
+    // The next mail too: that it let one wait for TLS is no reason to pass it over.
+    assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+    let no_ehlo = |mx: &mut lab::mx::Mx| (mx.ehlo, mx.helo) = (say("502 5.5.1 what"), say("250 mx"));
+    observed(Scenario::new().mx(no_ehlo), "ehlo-refused", "Cleartext").await;
     observed(Scenario::new().tree(no_record), "tlsa-lookup-failed", "Encrypted").await;
     observed(dane_only, "dane-required", "Encrypted").await;
 }
