@@ -39,8 +39,8 @@ async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
 }
 
-fn waiting<R>(lab: &Lab<R>) -> usize {
-    lab.shared.connector.dialer.pool.waiting()
+fn waiting<R: Resolver>(lab: &Lab<R>) -> usize {
+    lab.now().connector.dialer.pool.waiting()
 }
 
 /// One message, which must arrive.

@@ -218,7 +218,7 @@ fn what_cannot_be_read_is_named() {
         let path = files.write(name, content);
         let output = danelaw(&["generate", text(&path)]);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert_eq!(output.status.code(), Some(64), "{error}");
         assert!(error.starts_with(&format!("danelaw: {}: ", text(&path))) && error.contains(message), "{error}");
     }
     let key = files.write("key.pem", &own.public_key_pem());
@@ -244,7 +244,7 @@ fn what_cannot_be_read_is_named() {
     ] {
         let output = danelaw(&arguments);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {error}");
         assert!(error.contains(message), "{arguments:?}: {error}");
     }
 }

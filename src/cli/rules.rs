@@ -2,15 +2,19 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
+use tokio::sync::watch;
 
 use super::run::Failed;
 use crate::config::Config;
+use crate::dns::stub::Stub;
 use crate::policy::Level;
 use crate::rules::{Exception, Rules};
+use crate::session::Shared;
 
 /// How often the log is warned.
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,7 +26,7 @@ const STATUS: &str = "\
 Exit status:
   0   no rule ends within a week
   1   one does
-  2   the command line is wrong
+  64  the command line is wrong
   71  the system refuses something
   78  the configuration is wrong, as by a rule that has ended";
 
@@ -112,12 +116,15 @@ fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{of_all}: level {}", rules.default)
 }
 
-/// Warns the log of rules that end within a week, now and every day. Never ends.
-pub(super) async fn keep_warning(rules: Rules) {
+/// Warns the log of rules that end within a week: now, every day, and when there are others. Ends when there will be none.
+pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>) {
     let mut days = tokio::time::interval(DAILY);
     loop {
-        days.tick().await;
-        warn(&rules, OffsetDateTime::now_utc().date());
+        tokio::select! {
+            _ = days.tick() => {}
+            changed = shared.changed() => if changed.is_err() { return },
+        }
+        warn(&shared.borrow_and_update().rules, OffsetDateTime::now_utc().date());
     }
 }
 

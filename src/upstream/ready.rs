@@ -9,6 +9,7 @@
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -101,6 +102,16 @@ pub enum Channel {
     Cleartext(Permit),
 }
 
+/// For people: what the session proved when it was opened.
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secured(protection) => protection.fmt(f),
+            Self::Cleartext(_) => f.write_str("cleartext"),
+        }
+    }
+}
+
 /// A connection to a remote, under TLS or not.
 pub(super) type Stream = Either<TlsStream<Tcp>, Tcp>;
 
@@ -157,6 +168,11 @@ impl Ready {
     /// Whether it may have one more transaction, of so many or of as many as the remote takes (RFC 9422 §4.1).
     pub(super) fn has_more(&self, most: u64) -> bool {
         self.mails < self.terms.extensions.most_mails.unwrap_or(most).min(most)
+    }
+
+    /// How often MAIL was said.
+    pub(crate) fn mails(&self) -> u64 {
+        self.mails
     }
 
     /// Whether the remote has neither said anything nor hung up since its last answer.
