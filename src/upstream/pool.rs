@@ -99,9 +99,10 @@ impl Pool {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A new session may come back here, under this name.
-    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Lease {
-        Lease { pool: Arc::downgrade(self), identity, since: Instant::now() }
+    /// A new session may come back here, under this name; unless nobody ever waits.
+    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Option<Lease> {
+        let anybody = self.bounds.in_all > 0 && self.bounds.per_host > 0;
+        anybody.then(|| Lease { pool: Arc::downgrade(self), identity, since: Instant::now() })
     }
 
     /// A session for a transaction, if one waits that is the same to it and still stands: the one that waited least,

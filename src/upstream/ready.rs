@@ -155,9 +155,9 @@ impl Ready {
         }
     }
 
-    /// The same session, which may serve again.
-    pub(super) fn leased(self, lease: Lease) -> Self {
-        Self { lease: Some(lease), ..self }
+    /// The same session, which may serve again under this.
+    pub(super) fn leased(self, lease: Option<Lease>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Under what it may serve again.
