@@ -357,6 +357,9 @@ async fn how_much_one_session_does() {
             delivered(&lab, "b@example.test").await;
             assert_eq!(lab.mx().connections(), connections);
         }
+        // What has done its share does not wait.
+        until(|| lab.mx().closed() == 2).await;
+        assert_eq!(waiting(&lab), 1);
     }
     let lab = pooled().set("remote.idle_connections = 0").start().await;
     for connections in [1, 2] {

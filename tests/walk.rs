@@ -46,7 +46,15 @@ impl Errand {
 
     fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
         let Self { domain, hello, level, time, trace } = self;
-        connector.walk(&Request { domain, hello, level, until: Instant::now() + *time, dialled: None, trace })
+        connector.walk(&Request {
+            domain,
+            next_hop: None,
+            hello,
+            level,
+            until: Instant::now() + *time,
+            dialled: None,
+            trace,
+        })
     }
 }
 
