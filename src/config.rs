@@ -251,6 +251,9 @@ pub struct Rule {
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
     pub records: Vec<Record>,
+    /// The host that takes the domain's mail, whatever MX records say. Empty: the MX records say it.
+    #[serde(default, deserialize_with = "optional")]
+    pub next_hop: Option<Name>,
     /// Why. Required for a level below tls.level; logged at each use.
     #[serde(default)]
     pub reason: Option<String>,

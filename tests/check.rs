@@ -201,7 +201,7 @@ async fn domains_that_cannot_be_written_to() {
     for arguments in [&[][..], &["a..b"], &["example.test", "--parallel", "0"], &["--file", "/nowhere/at/all"], &["-"]]
     {
         let said = check(&lab, "", arguments, "# nothing\n").await;
-        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}: {}", said.err);
+        assert_eq!((said.status, said.out.as_str()), (64, ""), "{arguments:?}: {}", said.err);
     }
 }
 

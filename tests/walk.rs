@@ -21,6 +21,9 @@ use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario};
 use tokio::time::Instant;
 
+/// What is different about an exchange.
+type Change = fn(&mut Mx);
+
 /// What a walk is for.
 struct Errand {
     domain: Name,
@@ -43,7 +46,15 @@ impl Errand {
 
     fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
         let Self { domain, hello, level, time, trace } = self;
-        connector.walk(&Request { domain, hello, level, until: Instant::now() + *time, dialled: None, trace })
+        connector.walk(&Request {
+            domain,
+            next_hop: None,
+            hello,
+            level,
+            until: Instant::now() + *time,
+            dialled: None,
+            trace,
+        })
     }
 }
 
@@ -421,7 +432,7 @@ async fn lookups_that_fail_lead_on() {
 #[tokio::test]
 async fn a_transaction_goes_along() {
     // K15, K16, L11, M22.
-    let first_says: [(fn(&mut Mx), &str); 5] = [
+    let first_says: [(Change, &str); 5] = [
         (|mx| mx.mail = say("450 4.7.1 not now"), "MAIL was answered with 450 4.7.1 not now"),
         (|mx| mx.mail = say("421 4.3.2 restarting"), "the remote closes the session: 421 4.3.2 restarting"),
         (|mx| mx.mail = Act::Close, "the connection was lost at MAIL"),
@@ -444,7 +455,7 @@ async fn a_transaction_goes_along() {
         assert!(answer.contains("mx1.example.test[127.0.0.2]: the greeting was 554 no"), "{answer}");
     }
     // What decides: 5yz to MAIL, any answer to RCPT, and the loss of the connection once one was relayed.
-    let decides: [(fn(&mut Mx), &str); 5] = [
+    let decides: [(Change, &str); 5] = [
         (|mx| mx.mail = say("550 5.7.1 not you"), "550 5.7.1 mx0.example.test[127.0.0.1]: not you"),
         (|mx| mx.rcpt = vec![say("450 4.2.1 full")], "450 4.2.1 mx0.example.test[127.0.0.1]: full"),
         (|mx| mx.rcpt = vec![say("550 5.1.1 who?")], "550 5.1.1 mx0.example.test[127.0.0.1]: who?"),

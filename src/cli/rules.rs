@@ -46,6 +46,7 @@ struct Row {
     level: String,
     /// For `fingerprint`.
     records: Vec<String>,
+    next_hop: Option<String>,
     reason: Option<String>,
     until: Option<String>,
     /// 0 on the last day.
@@ -82,6 +83,7 @@ impl Row {
                 Level::Fingerprint(records) => records.iter().map(ToString::to_string).collect(),
                 Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::DaneOnly => Vec::new(),
             },
+            next_hop: exception.next_hop.as_ref().map(ToString::to_string),
             reason: exception.reason.clone(),
             until: exception.until.map(|until| until.to_string()),
             days_left: exception.days_left(today),
@@ -100,7 +102,7 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
 fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for Row { domain, level, records, reason, until, days_left, ends_soon } in rows {
+    for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon } in rows {
         let end = match (until, days_left) {
             (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
             (_, _) => ", without an end".to_owned(),
@@ -108,6 +110,9 @@ fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()
         let flag = if *ends_soon { " ENDS SOON" } else { "" };
         writeln!(out, "{domain}: level {level}{end}{flag}")?;
         writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;
+        if let Some(next_hop) = next_hop {
+            writeln!(out, "  by way of {next_hop}")?;
+        }
         for record in records {
             writeln!(out, "  {record}")?;
         }

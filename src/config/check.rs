@@ -270,7 +270,8 @@ impl Config {
                 Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect())
             }
         };
-        Ok(Exception { domains: rule.domain.clone(), level, reason, until: rule.until })
+        let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
+        Ok(Exception { domains, level, next_hop, reason, until: rule.until })
     }
 }
 

@@ -155,7 +155,9 @@ impl<R: Resolver> Errand<'_, R> {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
-        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
+        let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
+        let request =
+            Request { domain, next_hop, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
         let mut walk = connector.walk(&request);
         let (mut found, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
         attempt.dialled(dialled);

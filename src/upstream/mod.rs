@@ -88,6 +88,8 @@ pub struct Connector<R> {
 pub struct Request<'a> {
     /// The recipient's domain.
     pub domain: &'a Name,
+    /// The host that takes the domain's mail, if a rule says so.
+    pub next_hop: Option<&'a Name>,
     /// The client's name for itself.
     pub hello: &'a Hello,
     /// What a session must prove.
@@ -117,10 +119,13 @@ impl<R: Resolver> Connector<R> {
 
     /// The exchanges to try, in order.
     pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
-        let lookup = self.dns.mx(request.domain);
-        let lookup = request.trace.lookup((request.domain, "MX"), lookup).await.map_err(Refusal::domain)?;
         let seed = fastrand::u64(..);
         let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
+        if let Some(next_hop) = request.next_hop {
+            return mx::by_way_of(next_hop, request.domain, here).map_err(Refusal::domain);
+        }
+        let lookup = self.dns.mx(request.domain);
+        let lookup = request.trace.lookup((request.domain, "MX"), lookup).await.map_err(Refusal::domain)?;
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 

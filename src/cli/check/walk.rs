@@ -134,13 +134,13 @@ pub(super) enum Fate<'w> {
 }
 
 impl Road {
-    /// Walks the road of one domain.
-    pub(super) async fn walk(&self, domain: &Name, level: &Level) -> Walk {
+    /// Walks the road of one domain, by way of a host that a rule may name.
+    pub(super) async fn walk(&self, domain: &Name, level: &Level, next_hop: Option<&Name>) -> Walk {
         let witness = Witness::new(&self.dns);
         let connector = self.connector(&witness, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
-        let request = Request { domain, hello: &self.hello, level, until, dialled: None, trace: &trace };
+        let request = Request { domain, next_hop, hello: &self.hello, level, until, dialled: None, trace: &trace };
         let route = connector.route(&request).await;
         let visits = match &route {
             Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, &request))).await,
