@@ -78,6 +78,16 @@ fn the_dashboard_shows_what_is_served_and_all_of_it() {
 }
 
 #[test]
+fn readme_has_every_number() {
+    let documented = named(&text("README.md"));
+    for name in served().iter().map(|name| name.trim_end_matches("_bucket").trim_end_matches("_sum")) {
+        assert!(documented.contains(name.trim_end_matches("_count")), "{name}");
+    }
+    let known: BTreeSet<String> = served().into_iter().chain(["danelaw_stage_seconds".to_owned()]).collect();
+    assert!(documented.is_subset(&known), "{:?}", documented.difference(&known));
+}
+
+#[test]
 fn the_alerts_ask_for_what_is_served() {
     let alerts = text("config/prometheus/alerts.yml");
     let (asked, served) = (named(&alerts), served());
