@@ -93,11 +93,13 @@ fn value(metrics: &str, series: &str) -> f64 {
 
 #[tokio::test]
 async fn what_happened_is_counted_and_promtool_can_read_it() {
+    let tomorrow = time::OffsetDateTime::now_utc().date().next_day().unwrap();
     let lab = Scenario::new()
         .host("mx1.other.test", |mut mx, tree, _| {
             mx.ehlo = say("250 mx");
             (mx, tree.insecure("other.test").mx("other.test", 10, "mx1.other.test"))
         })
+        .set(&format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nuntil = '{tomorrow}'"))
         .start()
         .await;
     let admin = lab.admin().await;
@@ -123,6 +125,8 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
         (r#"stage_seconds_count{stage="total"}"#, 3.0),
         (r#"resolver_up{resolver="0"}"#, 1.0),
         ("recipients_total", 2.0),
+        ("ruled_total", 2.0),
+        ("rules_ending", 1.0),
         ("sessions", 1.0),
         ("sessions_limit", 1000.0),
         ("sessions_started_total", 1.0),
@@ -181,6 +185,7 @@ fn a111_no_stranger_makes_a_series() {
             memory: [0; 3],
             ready: true,
             observing: true,
+            rules_ending: 0,
             build: vec![("version", "0")],
         };
         let written = reporter.metrics().written(moment, Format::Prometheus);

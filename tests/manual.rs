@@ -62,6 +62,8 @@ fn the_manual_renders_and_has_everything() {
     assert_eq!(fs::read_to_string(directory.path().join("man1/danelaw.1")).unwrap(), first);
     // The words of --help.
     assert!(page("man1/danelaw-check.1").contains("EXIT STATUS 0 mail to every domain would be delivered"));
+    assert!(page("man1/danelaw-run.1").contains("EXIT STATUS 0 stopped by SIGTERM or SIGINT"));
+    assert!(page("man1/danelaw-explain.1").contains("69 no danelaw answers at admin.address"));
     assert!(page("man1/danelaw-check.1").contains("JSON FIELDS domain, level as asked"));
     // Every key with its default.
     for line in DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")) {

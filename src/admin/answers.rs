@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::dns::selftest::{Health, State as Fitness};
@@ -86,6 +87,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
         memory: shared.connector.dns.questions(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
+        rules_ending: shared.rules.ending(OffsetDateTime::now_utc().date()).count(),
         build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
     };
     let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));

@@ -6,8 +6,17 @@ use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
 use crate::config::Config;
 
+const STATUS: &str = "\
+Exit status:
+  0   what was seen is printed
+  1   nobody remembers an attempt with this id
+  64  the command line is wrong
+  69  no danelaw answers at admin.address
+  78  the configuration is wrong, or has no admin.address";
+
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
+#[command(after_help = STATUS)]
 pub(super) struct Arguments {
     /// The id at the end of a refusal, in its log event, or in the Received line.
     id: String,

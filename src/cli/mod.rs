@@ -83,6 +83,7 @@ impl Settings {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Pass mail on (the default).
+    #[command(after_help = run::STATUS)]
     Run,
     /// Say what would become of mail to a domain, step by step, without sending any.
     ///

@@ -22,6 +22,14 @@ use crate::server::{Door, Drained, Present, Server};
 use crate::session::Shared;
 use crate::version;
 
+/// What the exit status says.
+pub(super) const STATUS: &str = "\
+Exit status:
+  0   stopped by SIGTERM or SIGINT
+  64  the command line is wrong
+  71  the system refuses something, such as a port
+  78  the configuration is wrong; no port was opened";
+
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
 pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);

@@ -42,6 +42,7 @@ pub struct Metrics {
     octets: AtomicU64,
     recipients: AtomicU64,
     reused: AtomicU64,
+    ruled: AtomicU64,
     /// Whether the last configuration that was read was of no use.
     stale: AtomicBool,
 }
@@ -63,6 +64,8 @@ pub struct Moment {
     pub ready: bool,
     /// Whether the mode is `observe`.
     pub observing: bool,
+    /// Rules that end within a week, or have ended.
+    pub rules_ending: usize,
     /// What `--version` says, as pairs.
     pub build: Vec<(&'static str, &'static str)>,
 }
@@ -107,6 +110,7 @@ impl Default for Metrics {
             octets: AtomicU64::new(0),
             recipients: AtomicU64::new(0),
             reused: AtomicU64::new(0),
+            ruled: AtomicU64::new(0),
             stale: AtomicBool::new(false),
         }
     }
@@ -122,6 +126,9 @@ impl Metrics {
         }
         if let Some(dialled) = outcome.dialled {
             self.dialled.count([dialled.is.label()]);
+        }
+        if outcome.rule.is_some() {
+            self.ruled.fetch_add(1, Relaxed);
         }
         self.octets.fetch_add(outcome.octets, Relaxed);
         self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
@@ -270,6 +277,8 @@ impl Collector for View {
             ("reused_sessions", "Sessions with remotes that had waited and were taken again"),
             &metrics.reused,
         )?;
+        counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
+        gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
         gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
         gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;
         gauge(to, ("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
@@ -359,6 +368,7 @@ mod tests {
             memory: [3, 2, 1],
             ready: true,
             observing: false,
+            rules_ending: 0,
             build: vec![("version", "1.2.3")],
         }
     }
