@@ -225,7 +225,10 @@ impl<R: Resolver> Errand<'_, R> {
             }
         }
         for (told, (place, _)) in asks.recipients.iter().enumerate() {
-            let reply = group.answer(remaining(until, patience)).await.map_err(broke(told))?;
+            let mut reply = group.answer(remaining(until, patience)).await.map_err(broke(told))?;
+            if attempt.accepted() > 0 {
+                reply = reply.behind_accepted_recipients();
+            }
             let answer = relayed(&reply, &peer);
             attempt.recipient(&answer);
             self.tell(*place, answer);
