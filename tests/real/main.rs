@@ -18,11 +18,13 @@ mod pki;
 mod postfix;
 mod process;
 mod program;
+mod root;
 mod smtp;
 mod zones;
 
 mod answers;
 mod check;
+mod clients;
 mod differential;
 mod delivery;
 mod reference;

@@ -144,9 +144,13 @@ impl Postfix {
 
     /// All messages that were stored for a local part, as the files are.
     pub(crate) fn stored(&self, local_part: &str) -> Vec<Vec<u8>> {
+        self.files(local_part).iter().map(|path| fs::read(path).expect("a readable file")).collect()
+    }
+
+    /// The files of the messages that were stored for a local part.
+    pub(crate) fn files(&self, local_part: &str) -> Vec<PathBuf> {
         let files = fs::read_dir(self.directory.join("mail").join(local_part).join("new"));
-        let paths = files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path());
-        paths.map(|path| fs::read(path).expect("a readable file")).collect()
+        files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path()).collect()
     }
 
     /// The one message that was stored for a local part, once it is there.
