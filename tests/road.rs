@@ -8,7 +8,6 @@
 
 mod lab;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -504,7 +503,10 @@ async fn recipients_are_answered_one_by_one() {
     let turns = vec![say("250 2.1.5 ok"), say("552 too many recipients")];
     let lab = Scenario::new().mx(|mx| mx.rcpt = turns).start().await;
     let answers = lab.client().await.send(&["a@example.test", "b@example.test"], MESSAGE).await;
-    assert_eq!(answers.rcpt[1], "452 4.5.3 mx1.example.test[127.0.0.1]: 552 too many recipients");
+    assert!(
+        answers.rcpt[1].starts_with("452 4.5.3 mx1.example.test[127.0.0.1]: 552 too many recipients"),
+        "{answers:?}"
+    );
     let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say("552 too many recipients")]).start().await;
     assert!(lab.send().await.last().starts_with("552 5.0.0 "));
 }
@@ -732,7 +734,7 @@ async fn answers_do_not_pile_up() {
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, caller, CancellationToken::new());
+    let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
     commands.write_all(b"QUIT\r\n").await.unwrap();

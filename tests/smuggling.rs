@@ -14,7 +14,6 @@ mod sequences;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use danelaw::session::{Caller, Origin};
 use danelaw::smtp::dialogue::Service;
@@ -135,7 +134,7 @@ async fn send(lab: &Lab, pieces: &[&[u8]]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let caller = Caller { origin, service: Service::Smtp, dialled: None };
-    let served = tokio::spawn(danelaw::session::serve(Arc::clone(&lab.shared), ours, caller, CancellationToken::new()));
+    let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
     let mut client = BufReader::new(client);
     client.write_all(b"EHLO x\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n").await.unwrap();
     while !reply(&mut client).await.starts_with("354") {}
