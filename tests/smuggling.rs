@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod lab;
+#[path = "lab/sequences.rs"]
+mod sequences;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +20,7 @@ use danelaw::smtp::dialogue::Service;
 use lab::{Lab, Scenario, wait_for};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sequences::SEQUENCES;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
@@ -65,29 +68,6 @@ const NEWLINES: [&[&[u8]]; 5] = [
 ];
 const SIGHTS: [Sight; 5] =
     [Sight::Everything, Sight::NoNuls, Sight::UpToNul, Sight::NoBlanks, Sight::NeitherNulsNorBlanks];
-/// The lists of A-80 and A-81, and what smtpsmug and the scanner of SEC Consult send.
-const SEQUENCES: [&[u8]; 20] = [
-    b"\n.\n",
-    b"\n.\r",
-    b"\r.\n",
-    b"\r.\r",
-    b"\n.\r\n",
-    b"\r.\r\n",
-    b"\r\n.\n",
-    b"\r\n.\r",
-    b"\r\n.\r\r\n",
-    b"\r\r\n.\r\r\n",
-    b"\r\n\0.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\n\0.\0\r\n",
-    b"\n\0.\n",
-    b"\n.\0\n",
-    b"\r\n. \r\n",
-    b"\r\n.\t\r\n",
-    b"\r\n. \n",
-    b"\r\n.\n\r\n",
-    b"\n\r.\r\n",
-];
 
 impl Sight {
     fn see(self, line: &[u8]) -> Vec<u8> {

@@ -235,7 +235,10 @@ impl<R: Resolver> Errand<'_, R> {
         }
         for (index, (place, _)) in asks.recipients.iter().enumerate() {
             let said = group.answer(remaining(until, patience));
-            let reply = trace.watch(said, |said| (What::Rcpt, told(said))).await.map_err(broke(index))?;
+            let mut reply = trace.watch(said, |said| (What::Rcpt, told(said))).await.map_err(broke(index))?;
+            if attempt.accepted() > 0 {
+                reply = reply.behind_accepted_recipients();
+            }
             let answer = relayed(&reply, &peer);
             attempt.recipient(&answer);
             self.tell(*place, answer);

@@ -20,7 +20,10 @@ mod process;
 mod program;
 mod root;
 mod smtp;
+mod strangers;
 mod zones;
+#[path = "../lab/sequences.rs"]
+mod sequences;
 
 mod answers;
 mod check;
@@ -30,3 +33,4 @@ mod delivery;
 mod reference;
 mod refusal;
 mod resolver;
+mod smuggling;
