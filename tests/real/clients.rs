@@ -106,6 +106,7 @@ impl Play {
         let stripped = Exchange { server: Server::WITHOUT_STARTTLS, ..MX2 };
         let lab = Lab::start(&Case::of([good, stripped]));
         let root = Root::of(client.package);
+        root.write("/etc/resolv.conf", &format!("nameserver {}\n", lab.resolver_address().ip()));
         let (file, path) = client.settings;
         root.write(path, &settings(file, lab.danelaw_address()));
         let play = Self { client, root, lab, sent: Vec::new(), owed: Copies::new(), waiting: Vec::new() };
@@ -427,5 +428,34 @@ fn sendmail() {
         again: "/usr/libexec/sendmail/sendmail -Am -q",
         recipients: Recipients::Alone,
         longest_line: 980,
+    });
+}
+
+/// What installing Courier's package would have done.
+const COURIER: &str = "\
+cd /etc/courier
+echo client.test | tee me locals defaultdomain >/etc/mailname
+echo postmaster@client.test >dsnfrom
+echo 50000000 >sizelimit
+mkdir -p /run/courier
+chown -R courier:courier /var/lib/courier /run/courier /usr/lib/courier/courier/submitmkdir /usr/bin/mailq
+chmod 4755 /usr/lib/courier/courier/submitmkdir
+chgrp courier /usr/sbin/sendmail
+chmod 2755 /usr/sbin/sendmail /usr/bin/mailq
+makealiases
+courier start >/tmp/log 2>&1
+";
+
+#[test]
+fn courier() {
+    play_with_queue(Client {
+        package: "courier-mta",
+        settings: ("esmtproutes", "/etc/courier/esmtproutes"),
+        setup: COURIER.to_owned(),
+        submit: "exec sendmail -f alice@example.test \"$@\"",
+        queue: "mailq -batch",
+        again: "courier flush",
+        recipients: Recipients::Alone,
+        longest_line: 998,
     });
 }
