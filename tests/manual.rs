@@ -85,7 +85,7 @@ fn every_refusal_is_explained() {
         assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
     }
     assert_eq!(all.matches("## ").count(), ROWS.len());
-    assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(2));
+    assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(64));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn every_shell_can_complete() {
         let script = printed(&["completions", shell]);
         assert!(script.contains("no-connect") && script.contains("refusals"), "{shell}");
     }
-    assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(2));
+    assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(64));
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(printed(&["completions", "bash"]).as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());

@@ -8,7 +8,6 @@
 
 mod lab;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -722,7 +721,7 @@ async fn answers_do_not_pile_up() {
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, caller, CancellationToken::new());
+    let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
     commands.write_all(b"QUIT\r\n").await.unwrap();

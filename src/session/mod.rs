@@ -16,10 +16,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
+use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::command::Command;
 use crate::smtp::data::BareNewlines;
@@ -49,6 +51,10 @@ pub struct Shared<R> {
     pub bare_newlines: BareNewlines,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// Client sessions at a time.
+    pub max_sessions: usize,
+    /// Who hears what became of each attempt.
+    pub reporter: Arc<Reporter>,
 }
 
 /// Whether our Received line is added.
@@ -91,8 +97,10 @@ impl fmt::Display for Origin {
     }
 }
 
-struct Session<'a, R, S> {
-    shared: &'a Shared<R>,
+struct Session<R, S> {
+    shared: Arc<Shared<R>>,
+    /// What sessions share from now on; taken up between transactions, so that one ends as it began.
+    news: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<S>,
     origin: Origin,
     dialled: Option<IpAddr>,
@@ -107,14 +115,15 @@ enum Next {
 }
 
 /// Talks to one client until it goes, or until `stop` finds it between transactions.
-pub async fn serve<R, S>(shared: Arc<Shared<R>>, stream: S, caller: Caller, stop: CancellationToken)
+pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: CancellationToken)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Caller { origin, service, dialled } = caller;
+    let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service);
-    let mut session = Session { shared: &shared, client: Wire::new(stream), origin, dialled, dialogue };
+    let mut session = Session { shared, news, client: Wire::new(stream), origin, dialled, dialogue };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -126,12 +135,12 @@ where
     session.dialogue.abandon().into_iter().for_each(Upstream::release);
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn run(&mut self, stop: CancellationToken) -> Result<(), WireError> {
-        let limit = self.shared.timeouts.client;
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         self.say(&self.dialogue.greeting());
         loop {
+            let limit = self.shared.timeouts.client;
             let line = match self.pipelined(&mut lines).await {
                 Some(line) => line,
                 None => {
@@ -148,6 +157,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                     }
                 }
             };
+            if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
+                self.shared = Arc::clone(&self.news.borrow_and_update());
+            }
             if self.answer(line).await? == Next::Close {
                 self.client.flush(limit).await?;
                 return Ok(self.client.close(limit).await?);

@@ -91,6 +91,18 @@ impl Reply {
         }
     }
 
+    /// The same with this at its very end, as `.. (id 0123456789AB)`. A last line that would be too long with it loses as
+    /// much of its text (RFC 5321 §4.5.3.1.5).
+    pub fn with_id(mut self, id: &str) -> Self {
+        let tail = sanitised(format!(" (id {id})").chars());
+        let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
+        if let Some(last) = self.lines.last_mut() {
+            last.truncate((MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.len()));
+            last.push_str(&tail);
+        }
+        self
+    }
+
     /// What the client is told when a remote has answered this: the same, except for what would act on the session
     /// between the client and us (see [`relayed_code`]). `from` names the remote and goes before each line, as
     /// `mx.example[192.0.2.1]: `; a code that was changed is told in the text.
@@ -183,6 +195,17 @@ mod tests {
             (Reply::plain(Code::OK, "a\r\n250 b\u{1b}ü\u{7f}"), "250 a??250 b???\r\n"),
         ] {
             assert_eq!(written(&reply), text);
+        }
+    }
+
+    #[test]
+    fn an_id_stands_at_the_end_whatever_comes_before() {
+        let short = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["a", "b"]);
+        assert_eq!(written(&short.with_id("0123456789AB")), "451-4.7.4 a\r\n451 4.7.4 b (id 0123456789AB)\r\n");
+        for enhanced in [None, Some(EnhancedCode::transient(7, 123))] {
+            let long =
+                written(&Reply::multiline(Code::LOCAL_ERROR, enhanced, ["x".repeat(1000)]).with_id("0123456789AB"));
+            assert!(long.len() == 512 && long.ends_with("x (id 0123456789AB)\r\n"), "{long}");
         }
     }
 

@@ -99,9 +99,10 @@ impl Pool {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A new session may come back here, under this name.
-    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Lease {
-        Lease { pool: Arc::downgrade(self), identity, since: Instant::now() }
+    /// A new session may come back here, under this name; unless nobody ever waits.
+    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Option<Lease> {
+        let anybody = self.bounds.in_all > 0 && self.bounds.per_host > 0;
+        anybody.then(|| Lease { pool: Arc::downgrade(self), identity, since: Instant::now() })
     }
 
     /// A session for a transaction, if one waits that is the same to it and still stands: the one that waited least,
@@ -110,7 +111,8 @@ impl Pool {
         let now = Instant::now();
         let (mut found, mut stale) = (None, Vec::new());
         self.change(identity.peer.address, |waiting| {
-            while let Some(place) = waiting.iter().rposition(|waiting| waiting.ready.is_for(identity)) {
+            let is_for = |waiting: &Waiting| waiting.ready.lease().is_some_and(|lease| lease.identity == *identity);
+            while let Some(place) = waiting.iter().rposition(is_for) {
                 let mut candidate = waiting.remove(place);
                 match self.lasts(&candidate, now) {
                     true if candidate.ready.is_quiet() => {
@@ -190,7 +192,7 @@ impl Pool {
     fn lasts(&self, waiting: &Waiting, now: Instant) -> bool {
         let Waiting { ready, since } = waiting;
         let young = ready.lease().is_some_and(|lease| now.duration_since(lease.since) < self.bounds.age);
-        young && now.duration_since(*since) < self.bounds.idle && ready.mails() < self.bounds.mails
+        young && now.duration_since(*since) < self.bounds.idle && ready.has_more(self.bounds.mails)
     }
 
     /// Sees to it that somebody makes the rounds while anybody waits.
@@ -260,10 +262,5 @@ impl Lease {
     /// Where to wait, if it is still there.
     pub(super) fn pool(&self) -> Option<Arc<Pool>> {
         self.pool.upgrade()
-    }
-
-    /// Whether this is the same.
-    pub(super) fn is_for(&self, identity: &Identity) -> bool {
-        self.identity == *identity
     }
 }

@@ -130,6 +130,11 @@ impl Postfix {
         self.log().lines().filter(|line| line.contains("/smtpd[") && line.contains(": connect from ")).count() - 1
     }
 
+    /// How many recipients this instance has refused.
+    pub(crate) fn refusals(&self) -> usize {
+        self.log().matches(": NOQUEUE: reject: RCPT ").count()
+    }
+
     /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1
     /// quit=1 commands=5`.
     pub(crate) fn await_sessions(&self) -> Vec<String> {
