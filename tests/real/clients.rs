@@ -106,6 +106,7 @@ impl Play {
         let stripped = Exchange { server: Server::WITHOUT_STARTTLS, ..MX2 };
         let lab = Lab::start(&Case::of([good, stripped]));
         let root = Root::of(client.package);
+        root.write("/etc/resolv.conf", &format!("nameserver {}\n", lab.resolver_address().ip()));
         let (file, path) = client.settings;
         root.write(path, &settings(file, lab.danelaw_address()));
         let play = Self { client, root, lab, sent: Vec::new(), owed: Copies::new(), waiting: Vec::new() };
@@ -378,4 +379,83 @@ fn exim_with_prdr() {
 #[test]
 fn exim_without_prdr() {
     exim("grep -v hosts_try_prdr");
+}
+
+#[test]
+fn opensmtpd() {
+    play_with_queue(Client {
+        package: "opensmtpd",
+        settings: ("smtpd.conf", "/etc/smtpd.conf"),
+        setup: "echo client.test >/etc/mailname; rm -f /etc/aliases; \
+            chgrp opensmtpq /usr/sbin/smtpctl && chmod 2555 /usr/sbin/smtpctl; smtpd -F >/tmp/log 2>&1 & \
+            until smtpctl show status >/dev/null 2>&1; do sleep 0.05; done"
+            .to_owned(),
+        submit: "exec sendmail -i -f alice@example.test \"$@\"",
+        queue: "smtpctl show queue",
+        again: "smtpctl schedule all",
+        recipients: Recipients::Alone,
+        longest_line: 998,
+    });
+}
+
+/// What a machine's sendmail.mc has around README's lines; it must not mind the load that tests make.
+const SENDMAIL: &str = "\
+divert(0)dnl
+define(`_CF_DIR_', `/usr/share/sendmail/cf/')dnl
+include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
+OSTYPE(`debian')dnl
+define(`confDOMAIN_NAME', `client.test')dnl
+define(`confREFUSE_LA', `1000')dnl
+define(`confQUEUE_LA', `1000')dnl
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
+define(`ALIAS_FILE', `')dnl
+FEATURE(`nocanonify')dnl
+include(`danelaw.mc')dnl
+MAILER(`smtp')dnl
+";
+
+#[test]
+fn sendmail() {
+    // It looks up its own name and its peers' addresses, which no name server here knows.
+    let setup = "cd /etc/mail; echo hosts files >service.switch; echo \"127.0.0.1 client.test $(hostname)\" >/etc/hosts; \
+        sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf; m4 all.mc >sendmail.cf && /usr/libexec/sendmail/sendmail -bd -q1s >/tmp/log 2>&1";
+    play_with_queue(Client {
+        package: "sendmail-bin",
+        settings: ("sendmail.mc", "/etc/mail/danelaw.mc"),
+        setup: format!("cat >/etc/mail/all.mc <<'END'\n{SENDMAIL}END\n{setup}"),
+        submit: "exec /usr/libexec/sendmail/sendmail -Am -i -f alice@example.test -- \"$@\"",
+        queue: "/usr/libexec/sendmail/sendmail -Am -bp",
+        again: "/usr/libexec/sendmail/sendmail -Am -q",
+        recipients: Recipients::Alone,
+        longest_line: 980,
+    });
+}
+
+/// What installing Courier's package would have done.
+const COURIER: &str = "\
+cd /etc/courier
+echo client.test | tee me locals defaultdomain >/etc/mailname
+echo postmaster@client.test >dsnfrom
+echo 50000000 >sizelimit
+mkdir -p /run/courier
+chown -R courier:courier /var/lib/courier /run/courier /usr/lib/courier/courier/submitmkdir /usr/bin/mailq
+chmod 4755 /usr/lib/courier/courier/submitmkdir
+chgrp courier /usr/sbin/sendmail
+chmod 2755 /usr/sbin/sendmail /usr/bin/mailq
+makealiases
+courier start >/tmp/log 2>&1
+";
+
+#[test]
+fn courier() {
+    play_with_queue(Client {
+        package: "courier-mta",
+        settings: ("esmtproutes", "/etc/courier/esmtproutes"),
+        setup: COURIER.to_owned(),
+        submit: "exec sendmail -f alice@example.test \"$@\"",
+        queue: "mailq -batch",
+        again: "courier flush",
+        recipients: Recipients::Alone,
+        longest_line: 998,
+    });
 }

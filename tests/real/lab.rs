@@ -122,6 +122,11 @@ impl Lab {
         self.ground.net.danelaw()[0]
     }
 
+    /// The resolver that validates nothing.
+    pub(crate) fn resolver_address(&self) -> SocketAddr {
+        self.ground.net.resolver()
+    }
+
     /// The address of an MX host, as text.
     pub(crate) fn address(&self, exchange: &Exchange) -> String {
         self.host(exchange).address.ip().to_string()

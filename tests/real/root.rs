@@ -83,7 +83,6 @@ mount -t proc proc root/proc
 mount --rbind /dev root/dev
 mount -t tmpfs -o mode=1777 tmpfs root/tmp
 mount -t tmpfs -o mode=755 tmpfs root/run
-mount --bind /etc/resolv.conf root/etc/resolv.conf
 touch root/ready
 exec sleep infinity
 "#;
