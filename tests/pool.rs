@@ -452,3 +452,14 @@ async fn those_who_wait_make_room() {
     }
     assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 2));
 }
+
+#[tokio::test]
+async fn nobody_comes_to_wait_where_others_want_room() {
+    // a storm of mails to one host ends as fast as the host goes.
+    let lab = pooled().set("remote.connections_per_host = 1").start().await;
+    let storm = (0..10).map(|_| delivered(&lab, "b@example.test"));
+    tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
+        .await
+        .expect("no patience runs out");
+    assert_eq!(lab.mx().messages().len(), 10);
+}

@@ -88,10 +88,9 @@ impl Dialer {
     }
 
     async fn connect(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        if let Some(cap) = self.caps.full(address) {
-            self.pool.make_room(cap, address);
-        }
+        let wish = self.caps.full(address).map(|cap| self.pool.make_room(cap, address));
         let permits = self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)?;
+        drop(wish);
         let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
         let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
         Ok(tcp.holding(permits))

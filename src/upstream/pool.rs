@@ -71,6 +71,10 @@ pub struct Pool {
     bounds: Bounds,
     waiting: Shards<IpAddr, Vec<Waiting>>,
     count: AtomicUsize,
+    /// How many want room for a connection to an address.
+    wanted: Shards<IpAddr, usize>,
+    /// How many want room for one to anywhere.
+    wanted_anywhere: AtomicUsize,
     /// Somebody makes the rounds.
     tended: AtomicBool,
     closed: AtomicBool,
@@ -89,6 +93,8 @@ impl Pool {
             bounds,
             waiting: Shards::new(),
             count: AtomicUsize::new(0),
+            wanted: Shards::new(),
+            wanted_anywhere: AtomicUsize::new(0),
             tended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
@@ -136,6 +142,7 @@ impl Pool {
         let mut waiting = Some(Waiting { ready, since: now });
         self.change(address, |others| {
             let room = others.len() < self.bounds.per_host && self.waiting() < self.bounds.in_all;
+            let room = room && !self.is_wanted(address);
             if room && !self.closed.load(Ordering::SeqCst) {
                 others.extend(waiting.take_if(|waiting| self.lasts(waiting, now)));
             }
@@ -146,8 +153,10 @@ impl Pool {
         waiting.map(|waiting| waiting.ready)
     }
 
-    /// Ends a session, so that there is room for another connection: to this address, or any.
-    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) {
+    /// Ends a session, so that there is room for another connection: to this address, or any. While the wish lasts, none
+    /// comes to wait in the place of the one that is wanted.
+    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) -> Wish<'_> {
+        let wish = Wish::new(self, cap, address);
         let mut parting = None;
         match cap {
             Cap::Host(_) => self.change(address, |waiting| parting = (!waiting.is_empty()).then(|| waiting.remove(0))),
@@ -163,6 +172,11 @@ impl Pool {
             Cap::Domain(_) => {}
         }
         parting.into_iter().for_each(|waiting| drop(waiting.ready.quit()));
+        wish
+    }
+
+    fn is_wanted(&self, address: IpAddr) -> bool {
+        self.wanted_anywhere.load(Ordering::SeqCst) > 0 || self.wanted.of(&address).contains_key(&address)
     }
 
     /// Says goodbye to all that wait, and lets nobody wait any more. Ends when they have answered, or had their time.
@@ -256,6 +270,43 @@ enum Keep {
     No,
     /// There is nobody to hear it.
     Gone,
+}
+
+/// Somebody wants room for a connection.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pool: &'a Pool,
+    cap: Cap,
+    address: IpAddr,
+}
+
+impl<'a> Wish<'a> {
+    fn new(pool: &'a Pool, cap: Cap, address: IpAddr) -> Self {
+        match cap {
+            Cap::Host(_) => *pool.wanted.of(&address).entry(address).or_default() += 1,
+            Cap::All(_) => _ = pool.wanted_anywhere.fetch_add(1, Ordering::SeqCst),
+            Cap::Domain(_) => {}
+        }
+        Self { pool, cap, address }
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        match self.cap {
+            Cap::Host(_) => {
+                let mut wanted = self.pool.wanted.of(&self.address);
+                if let Entry::Occupied(mut entry) = wanted.entry(self.address) {
+                    *entry.get_mut() -= 1;
+                    if *entry.get() == 0 {
+                        entry.remove();
+                    }
+                }
+            }
+            Cap::All(_) => _ = self.pool.wanted_anywhere.fetch_sub(1, Ordering::SeqCst),
+            Cap::Domain(_) => {}
+        }
+    }
 }
 
 impl Lease {

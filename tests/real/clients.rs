@@ -459,3 +459,17 @@ fn courier() {
         longest_line: 998,
     });
 }
+
+#[test]
+fn dma() {
+    play_with_queue(Client {
+        package: "dma",
+        settings: ("dma.conf", "/etc/dma/dma.conf"),
+        setup: "echo client.test >/etc/mailname".to_owned(),
+        submit: "exec dma -i -f alice@example.test \"$@\"",
+        queue: "dma -bp",
+        again: "dma -q",
+        recipients: Recipients::Alone,
+        longest_line: 990,
+    });
+}
