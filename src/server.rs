@@ -15,8 +15,9 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Address, Config, Unsound};
+use crate::config::{self, Address, Config, Unsound};
 use crate::dns::Resolver;
+use crate::ledger::{self, Ledger};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::reserved::Dialable;
@@ -74,7 +75,12 @@ pub enum ShareError {
 ///
 /// # Errors
 /// If a rule has ended since the configuration was read, or TLS cannot be set up.
-pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc<Shared<R>>, ShareError> {
+pub fn share<R: Resolver>(
+    config: &Config,
+    hostname: Name,
+    dns: R,
+    ledger: Ledger,
+) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
     let connector = connector(config, hostname.clone(), dns, tls(config)?);
     let size = config.limits.message_size.as_u64();
@@ -85,7 +91,23 @@ pub fn share<R: Resolver>(config: &Config, hostname: Name, dns: R) -> Result<Arc
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
+        ledger,
     }))
+}
+
+/// The memory of outcomes, from the configuration; there is one for as long as danelaw runs.
+///
+/// # Errors
+/// If its file cannot be used.
+pub async fn ledger(config: &Config) -> Result<Ledger, ledger::OpenError> {
+    let config::Ledger { path, entries, expiry } = config.ledger.clone();
+    let (ledger, found) = Ledger::open(ledger::Settings { path, entries, expiry }).await?;
+    if found.unknown > 0 {
+        let recipients = found.unknown;
+        tracing::warn!(recipients, "killed at the end of a message; these recipients may get a second copy of it");
+    }
+    tracing::debug!(remembered = found.remembered, "the ledger is open");
+    Ok(ledger)
 }
 
 /// TLS towards remotes, from the configuration.

@@ -85,7 +85,9 @@ async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hostname = hostname(config)?;
     let dns = resolver(config)?;
-    let shared = server::share(config, hostname, dns.clone()).map_err(Failed::system)?;
+    let ledger = server::ledger(config).await;
+    let ledger = ledger.map_err(|error| Failed::config(format!("ledger.path: {error}")))?;
+    let shared = server::share(config, hostname, dns.clone(), ledger).map_err(Failed::system)?;
     let doors = open(config, sockets)?;
     let tests = tokio::spawn(dns.clone().keep_testing(config.dns.self_test));
     let mut health = dns.health();

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::name::Name;
-use crate::smtp::reply::Code;
+use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
 use crate::upstream::dialled::{Dialled, Standing};
 use crate::upstream::ready::Channel;
@@ -70,14 +70,19 @@ pub enum Verdict {
     Deferred,
     /// The client was told that it will never work.
     Rejected,
-    /// The client ended the transaction, or went away.
+    /// The client ended the transaction, or went away, or had sent a message that was delivered before.
     Aborted,
 }
 
 impl Verdict {
     /// What a reply to the client means for the attempt, when nothing was delivered.
     pub fn of_refusal(code: Code) -> Self {
-        if code.is_permanent() { Self::Rejected } else { Self::Deferred }
+        match code.class() {
+            Class::Permanent => Self::Rejected,
+            Class::Transient | Class::Intermediate => Self::Deferred,
+            // What the client hears is what an earlier attempt came to.
+            Class::Success => Self::Aborted,
+        }
     }
 }
 

@@ -163,7 +163,9 @@ impl Scenario {
             ..Settings::default()
         })
         .unwrap();
-        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), between(stub)).unwrap();
+        let ledger = server::ledger(&config).await.unwrap();
+        let hostname = Name::parse("danelaw.test").unwrap();
+        let shared = server::share(&config, hostname, between(stub), ledger).unwrap();
         let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
