@@ -93,6 +93,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                     }
                 }
             }
+            if self.client.fill_ready().await.is_err() {
+                unheard.client_is_gone();
+            }
             // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
             if told.is_ok() {
                 told = self.client.flush(self.shared.timeouts.client).await;

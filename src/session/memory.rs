@@ -2,6 +2,8 @@
 //!
 //! [`crate::ledger`] describes the protocol, [`crate::fanout`] the decisions; here they meet a session.
 
+use std::io::ErrorKind;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 
@@ -13,7 +15,8 @@ use crate::fanout::{self, Admission, Company, Said};
 use crate::ledger::{Claim, LedgerError, Manners, Pair, Past};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::dialogue::{Answers, Room, Step};
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::wire::WireError;
 
 /// The recipients of a transaction, by what is remembered of them.
 #[derive(Debug, Default)]
@@ -99,6 +102,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         }
     }
 
+    /// The conversation is over. A client that has left without a word has heard its answer if it was there to take it:
+    /// the system resets a connection that is closed with something unread, or that something comes to after that.
+    pub(super) async fn part(&mut self, ended: &Result<(), WireError>) {
+        let Some(unheard) = self.unheard.take() else { return };
+        let has_left = matches!(ended, Err(WireError::Lost(error)) if error.kind() == ErrorKind::UnexpectedEof);
+        let was_there = has_left && unheard.client == TheClient::Listens;
+        if was_there && self.bye(EnhancedCode::transient(4, 2), "you have left").await.is_ok() {
+            unheard.heard().await;
+        } else {
+            unheard.keep().await;
+        }
+    }
+
     /// The client goes on talking, so that it has heard what it was told.
     pub(super) async fn heard(&mut self) {
         if let Some(unheard) = self.unheard.take() {
@@ -113,11 +129,20 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
 pub(super) struct Unheard {
     claim: Option<Claim>,
     outcomes: Vec<(Pair, Reply)>,
+    client: TheClient,
+}
+
+/// Whether the client was there when it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TheClient {
+    Listens,
+    /// It had said that no more will come, so that it may not have listened any more.
+    IsGone,
 }
 
 impl Unheard {
     pub(super) fn new(claim: Option<Claim>) -> Self {
-        Self { claim, outcomes: Vec::new() }
+        Self { claim, outcomes: Vec::new(), client: TheClient::Listens }
     }
 
     pub(super) fn claim(&mut self) -> Option<&mut Claim> {
@@ -127,6 +152,11 @@ impl Unheard {
     /// All outcomes for good that are known by now.
     pub(super) fn learn(&mut self, outcomes: impl Iterator<Item = (Pair, Reply)>) {
         self.outcomes = outcomes.collect();
+    }
+
+    /// The client had closed its half before it was answered.
+    pub(super) fn client_is_gone(&mut self) {
+        self.client = TheClient::IsGone;
     }
 
     /// What is remembered is on the disk, and no more is to be.

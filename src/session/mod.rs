@@ -132,14 +132,12 @@ where
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
         ended => ended,
     };
+    session.part(&ended).await;
     if let Err(error) = ended {
         tracing::debug!(client = %origin, %error, "the client went away");
     }
     session.dialogue.abandon().into_iter().for_each(Upstream::release);
     session.given_up().await;
-    if let Some(unheard) = session.unheard.take() {
-        unheard.keep().await;
-    }
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
