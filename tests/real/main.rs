@@ -25,6 +25,7 @@ mod answers;
 mod check;
 mod differential;
 mod delivery;
+mod fanout;
 mod reference;
 mod refusal;
 mod resolver;
