@@ -19,7 +19,7 @@ use time::Date;
 use crate::dane::agility::Digests;
 use crate::dns::server::Mode;
 use crate::name::Name;
-use crate::policy::InsecureMx;
+use crate::policy::{self, InsecureMx};
 use crate::rules::Domains;
 use crate::smtp::data::BareNewlines;
 
@@ -34,6 +34,10 @@ pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// "enforce", or "observe": to look before you switch on. Mail that would be refused for want of STARTTLS or of a
+    /// server that can be verified then goes as an ordinary server would send it, unverified or in cleartext; what
+    /// enforcing would have answered is logged (field `would`) and counted.
+    pub mode: policy::Mode,
     /// Our name in the greeting, in EHLO replies and in the Received line. Empty: "danelaw." and the system's host
     /// name. It must differ from the client's own name, or Postfix takes us for itself and reports a mail loop.
     #[serde(deserialize_with = "optional")]
@@ -65,10 +69,12 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Logging.
     pub log: Log,
+    /// Health, metrics and explanations.
+    pub admin: Admin,
 }
 
 /// One listener.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// What is spoken: "smtp"; "lmtp" (RFC 2033), in which each recipient has an answer of its own; or "intercept", SMTP
@@ -261,6 +267,9 @@ pub struct Rule {
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
     pub records: Vec<Record>,
+    /// The host that takes the domain's mail, whatever MX records say. Empty: the MX records say it.
+    #[serde(default, deserialize_with = "optional")]
+    pub next_hop: Option<Name>,
     /// Why. Required for a level below tls.level; logged at each use.
     #[serde(default)]
     pub reason: Option<String>,
@@ -302,7 +311,7 @@ pub struct Limits {
 }
 
 /// The memory of outcomes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
@@ -364,6 +373,23 @@ pub struct Log {
     pub format: LogFormat,
     /// How much to log: error, warn, info, debug, or a tracing filter such as "info,danelaw::upstream=debug".
     pub filter: String,
+}
+
+/// Health, metrics and explanations.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Where /livez, /readyz, /metrics and `danelaw explain` are served over HTTP: an address and port such as
+    /// "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group may use.
+    /// Empty: nowhere, so that danelaws run on their defaults beside each other, and nobody on the machine reads whose
+    /// mail was refused before you open this.
+    #[serde(deserialize_with = "optional")]
+    pub address: Option<Address>,
+    /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for
+    /// health from the node's address.
+    pub allow: Vec<Network>,
+    /// How many attempts that did not end in a delivery are remembered for `danelaw explain`; each takes up to 20 KB.
+    pub remember: usize,
 }
 
 /// How log events are written.
@@ -515,6 +541,29 @@ mod tests {
             let error = listener(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn the_admin_port_is_for_those_who_are_named() {
+        let admin = |rest: &str| with(&format!("admin = {{ {rest} }}")).map(|config| config.admin);
+        assert_eq!(with("").unwrap().admin.address, None);
+        for wrong in [
+            "address = '0.0.0.0:7671'",
+            "address = '192.0.2.1:7671'",
+            "address = '[::]:7671', allow = ['::/0']",
+            "address = '0.0.0.0:7671', allow = ['0.0.0.0/0']",
+        ] {
+            assert!(admin(wrong).unwrap_err().starts_with("admin.allow"), "{wrong}");
+        }
+        for wrong in ["7671", "localhost:7671", "unix:admin.sock"] {
+            assert!(admin(&format!("address = '{wrong}'")).is_err(), "{wrong}");
+        }
+        let loopback = admin("address = '127.0.0.1:7671'").unwrap();
+        assert!(loopback.allows("127.0.0.2".parse().unwrap()) && loopback.allows("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!loopback.allows("192.0.2.1".parse().unwrap()));
+        let open = admin("address = '[::]:7671', allow = ['192.0.2.0/24']").unwrap();
+        assert!(open.allows("::ffff:192.0.2.7".parse().unwrap()) && !open.allows("198.51.100.1".parse().unwrap()));
+        assert_eq!(admin("address = 'unix:/run/x/y'").unwrap().address.unwrap().to_string(), "unix:/run/x/y");
     }
 
     #[test]

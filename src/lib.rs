@@ -4,7 +4,7 @@
 //! finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
 //! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It
 //! keeps no queue: the client owns the mail until the remote has taken it. Nothing is sent in cleartext, unless a [rule](rules) for one
-//! domain says so, why, and until when.
+//! domain says so, why, and until when, or the [mode](policy::Mode) is to observe.
 //!
 //! # The road of a message
 //!
@@ -32,12 +32,14 @@
 //!    second end of data through, to every leg.
 //! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
 //!    than never. If the client is lost, the remote sees a reset, never an end of data.
-//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event.
+//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was
+//!    seen for whoever asks the [`admin`] port about a refusal.
 //!
 //! # Modules, in the order of the road
 //!
 //! The pure core comes first (no async, no sockets, no clock); `tests/architecture.rs` holds it to that.
 
+pub mod version;
 pub mod name;
 pub mod smtp;
 
@@ -50,6 +52,7 @@ pub mod reserved;
 pub mod refusal;
 pub mod config;
 
+pub mod trace;
 pub mod tls;
 pub mod wire;
 pub mod upstream;
@@ -58,4 +61,5 @@ pub mod fanout;
 pub mod session;
 pub mod report;
 pub mod server;
+pub mod admin;
 pub mod cli;

@@ -13,7 +13,8 @@ use crate::name::Name;
 /// Where a domain's mail goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The recipient's domain as it was addressed: the next-hop domain of RFC 7672 §2.2.1.
+    /// The recipient's domain as it was addressed, or the host that a rule names for it: the next-hop domain of RFC 7672
+    /// §2.2.1.
     pub next_hop: Name,
     /// The next-hop domain after its CNAMEs were followed; mostly equal to `next_hop`.
     pub expanded: Name,
@@ -116,6 +117,24 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     exchanges.truncate(here.most);
     let (expanded, security) = (lookup.expanded().clone(), lookup.security());
     Ok(Route { next_hop, expanded, security, exchanges, untried })
+}
+
+/// The route by way of a host that the operator has named for a domain, instead of the publisher: a destination without
+/// MX records (RFC 7672 §2.2.2), and as sure as the configuration is.
+///
+/// # Errors
+/// [`NoRoute::Loop`] if the host is ourselves.
+pub fn by_way_of(next_hop: &Name, domain: &Name, here: Here<'_>) -> Result<Route, NoRoute> {
+    if here.names.contains(next_hop) {
+        return Err(NoRoute::Loop(domain.clone(), next_hop.clone()));
+    }
+    Ok(Route {
+        next_hop: next_hop.clone(),
+        expanded: next_hop.clone(),
+        security: Security::Secure,
+        exchanges: vec![next_hop.clone()],
+        untried: 0,
+    })
 }
 
 fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, NoRoute> {

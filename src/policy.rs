@@ -16,6 +16,10 @@
 //! Two levels do not look at the table, and only a rule for one domain can set them (see [`rules`](crate::rules)):
 //! `fingerprint` holds each host to the rule's own records, and `may` takes TLS where it is offered and cleartext where
 //! it is not, until a day that the rule must name.
+//!
+//! In mode `observe` the table decides as ever, and each session has to prove what it says. Only where mail would be
+//! refused for want of that proof does it go at the level `may`, with [`Permit::Observe`]; what the table asked for and
+//! did not get is told.
 
 use std::fmt;
 
@@ -52,13 +56,37 @@ pub enum InsecureMx {
     Encrypt,
 }
 
-/// Somebody's word that mail to one domain may go in cleartext: why, and how long.
+/// Somebody's word that mail may go in cleartext.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit {
-    /// Why.
-    pub reason: String,
-    /// The last day.
-    pub until: Date,
+pub enum Permit {
+    /// A rule for some domains.
+    Rule {
+        /// Why.
+        reason: String,
+        /// The last day.
+        until: Date,
+    },
+    /// The mode is `observe`, and enforcing would have refused this mail.
+    Observe,
+}
+
+/// Whether what the table asks for is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It is: what does not meet it is refused.
+    Enforce,
+    /// It is asked for, and what does not meet it is told and delivered all the same.
+    Observe,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        })
+    }
 }
 
 impl fmt::Display for Level {
@@ -298,7 +326,7 @@ mod tests {
 
     #[test]
     fn levels_that_only_a_rule_can_set() {
-        let permit = Permit { reason: "appliance".into(), until: Date::MAX };
+        let permit = Permit::Rule { reason: "appliance".into(), until: Date::MAX };
         let may = Level::May(permit.clone());
         assert_eq!(tlsa_not_asked(&route(Security::Secure), &may), Some(NoDane::NotAsked));
         let policy = decide(&route(Security::Secure), &host(Security::Secure), found("some usable"), &may).unwrap();

@@ -326,6 +326,18 @@ impl Reason {
         }
     }
 
+    /// Whether an ordinary opportunistic server would have gone on: a question for the mode `observe` alone. It too needs
+    /// the MX records and an address.
+    pub fn is_waived_by_observing(&self) -> bool {
+        match self {
+            Self::DaneRequired(_) => true,
+            Self::Dns(failure) => failure.rtype == "TLSA",
+            // It may know HELO (RFC 5321 §3.2).
+            Self::Ehlo(reply) => reply.code().is_permanent(),
+            reason => reason.is_about_tls(),
+        }
+    }
+
     /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
     /// security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
     /// where nothing else is left.
@@ -407,12 +419,19 @@ impl Refusals {
         self.0.iter().rev().max_by_key(|refusal| refusal.reason.weight())
     }
 
+    /// The only host's own answer, if it was asked for mail and that is all there is to tell.
+    pub fn only_answer(&self) -> Option<Reply> {
+        match self.0.as_slice() {
+            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] => Some(reply.relayed(&peer.to_string())),
+            _ => None,
+        }
+    }
+
     /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
     /// one, what to do about it.
     pub fn verdict(&self) -> Reply {
-        if let [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] = self.0.as_slice() {
-            // The only host's own answer.
-            return reply.relayed(&peer.to_string());
+        if let Some(answer) = self.only_answer() {
+            return answer;
         }
         match self.main() {
             Some(main) => {
@@ -586,6 +605,29 @@ mod tests {
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
             assert_eq!((view.label, view.result_type), (label, reported), "{reason:?}");
             assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_ordinary_server_would_not_have_minded() {
+        // B9: what is about DANE or TLS, and never the MX records, the addresses or the network.
+        let limit = Duration::from_secs(1);
+        for (reason, waived) in [
+            (failed("TLSA"), true),
+            (DaneRequired(NoDane::NoTlsa).into(), true),
+            (Reason::StartTlsMissing, true),
+            (Reason::Tls(TlsFailure::WrongKey), true),
+            (Reason::Timeout { stage: Stage::Handshake, limit }, true),
+            (failed("MX"), false),
+            (failed("A"), false),
+            (Reason::NoAddress, false),
+            (Reason::ReservedAddress([127, 0, 0, 1].into()), false),
+            (Reason::Connect(broken()), false),
+            (Reason::Greeting(no()), false),
+            (Reason::Ehlo(no()), true),
+            (Reason::OutOfTime, false),
+        ] {
+            assert_eq!(reason.is_waived_by_observing(), waived, "{reason:?}");
         }
     }
 

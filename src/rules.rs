@@ -30,6 +30,8 @@ pub struct Exception {
     pub domains: Domains,
     /// The level.
     pub level: Level,
+    /// The host that takes their mail, in place of what MX records say.
+    pub next_hop: Option<Name>,
     /// Why.
     pub reason: Option<String>,
     /// The last day it holds, in UTC.
@@ -81,6 +83,9 @@ impl Exception {
 impl fmt::Display for Exception {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {}", self.level, self.domains)?;
+        if let Some(next_hop) = &self.next_hop {
+            write!(f, " by {next_hop}")?;
+        }
         if let Some(until) = self.until {
             write!(f, " until {until}")?;
         }
@@ -125,8 +130,13 @@ mod tests {
     #[test]
     fn the_days_that_are_left() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception =
-            |until| Exception { domains: "example.com".parse().unwrap(), level: Level::Encrypt, reason: None, until };
+        let exception = |until| Exception {
+            domains: "example.com".parse().unwrap(),
+            level: Level::Encrypt,
+            next_hop: None,
+            reason: None,
+            until,
+        };
         for (until, left, soon) in [
             (None, None, false),
             (Some(18), Some(8), false),
@@ -147,8 +157,13 @@ mod tests {
     #[test]
     fn the_first_rule_that_names_the_domain_and_has_not_ended() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception =
-            |domains: &str, level, until| Exception { domains: domains.parse().unwrap(), level, reason: None, until };
+        let exception = |domains: &str, level, until| Exception {
+            domains: domains.parse().unwrap(),
+            level,
+            next_hop: None,
+            reason: None,
+            until,
+        };
         let rules = Rules {
             default: Level::Dane(InsecureMx::Dane),
             exceptions: vec![

@@ -3,14 +3,16 @@
 mod door;
 mod intercepted;
 mod owner;
+pub(crate) mod unix;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use time::OffsetDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +22,7 @@ use crate::dns::Resolver;
 use crate::ledger::{self, Ledger};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
+use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::session::{self, Caller, Received, Shared};
 use crate::smtp::dialogue::Us;
@@ -54,10 +57,35 @@ pub enum Drained {
 pub struct Server {
     /// The open ports.
     pub doors: Vec<Door>,
-    /// Sessions at a time.
-    pub max_sessions: usize,
-    /// How long open transactions may go on once a stop was asked for.
-    pub grace: Duration,
+    /// The sessions that are open.
+    pub present: Arc<Present>,
+}
+
+/// How many client sessions are open.
+#[derive(Debug, Default)]
+pub struct Present(AtomicUsize);
+
+/// One session's place among those that may be open.
+struct Place(Arc<Present>);
+
+impl Present {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, if there may be.
+    fn admit(self: &Arc<Self>, most: usize) -> Option<Place> {
+        let place = Place(Arc::clone(self));
+        // The place is given back where it was one too many.
+        (self.0.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why there is nothing to share.
@@ -80,6 +108,7 @@ pub fn share<R: Resolver>(
     hostname: Name,
     dns: R,
     ledger: Ledger,
+    reporter: Arc<Reporter>,
 ) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
     let connector = connector(config, hostname.clone(), dns, tls(config)?);
@@ -91,8 +120,17 @@ pub fn share<R: Resolver>(
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
+        max_sessions: config.limits.sessions,
+        reporter,
         ledger,
     }))
+}
+
+/// Puts into force what sessions share from now on. Verified sessions that wait for mail under what they shared before end:
+/// whatever has changed, none of them serves it.
+pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Shared<R>>) {
+    let before = news.send_replace(shared);
+    tokio::spawn(async move { before.connector.dialer.pool.close().await });
 }
 
 /// The memory of outcomes, from the configuration; there is one for as long as danelaw runs.
@@ -147,6 +185,7 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
             }),
         },
         tls,
+        mode: config.mode,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
         failed: FailedHosts::new(remote.failed_hosts_for),
@@ -161,16 +200,16 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
 }
 
 impl Server {
-    /// Serves until `stop`, then lets open transactions finish within the grace period.
-    pub async fn run<R: Resolver>(self, shared: Arc<Shared<R>>, stop: CancellationToken) -> Drained {
+    /// Serves until `stop`, then lets open transactions finish within the grace period. What sessions share may be another
+    /// thing from one transaction to the next.
+    pub async fn run<R: Resolver>(self, shared: watch::Receiver<Arc<Shared<R>>>, stop: CancellationToken) -> Drained {
         let sessions = TaskTracker::new();
         let cut = CancellationToken::new();
-        let permits = Arc::new(Semaphore::new(self.max_sessions.min(Semaphore::MAX_PERMITS)));
         let doors = TaskTracker::new();
         for door in self.doors {
             let reception = Reception {
-                shared: Arc::clone(&shared),
-                permits: Arc::clone(&permits),
+                shared: shared.clone(),
+                present: Arc::clone(&self.present),
                 sessions: sessions.clone(),
                 stop: stop.clone(),
                 cut: cut.clone(),
@@ -181,9 +220,10 @@ impl Server {
         doors.wait().await;
         sessions.close();
         // The remotes that wait for mail hear goodbye while the last transactions go on.
-        let goodbye = shared.connector.dialer.pool.close();
+        let last = Arc::clone(&shared.borrow());
+        let goodbye = last.connector.dialer.pool.close();
         let drain = async {
-            if tokio::time::timeout(self.grace, sessions.wait()).await.is_ok() {
+            if tokio::time::timeout(last.timeouts.grace, sessions.wait()).await.is_ok() {
                 return Drained::Clean;
             }
             let left = sessions.len();
@@ -198,8 +238,8 @@ impl Server {
 
 /// What stands behind each door.
 struct Reception<R> {
-    shared: Arc<Shared<R>>,
-    permits: Arc<Semaphore>,
+    shared: watch::Receiver<Arc<Shared<R>>>,
+    present: Arc<Present>,
     sessions: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -224,14 +264,18 @@ impl<R: Resolver> Reception<R> {
     }
 
     fn receive(&self, door: &Door, Visitor { stream, origin, dialled }: Visitor) {
+        let now = Arc::clone(&self.shared.borrow());
+        let metrics = now.reporter.metrics();
         if !door.allows(origin) {
+            metrics.turned_away("not-allowed");
             tracing::warn!(client = %origin, "turned away: not on the allow-list of this listener");
             let text = "you may not send mail through this host";
             let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
             self.sessions.spawn(turn_away(stream, no));
             return;
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(place) = self.present.admit(now.max_sessions) else {
+            metrics.turned_away("sessions");
             tracing::warn!(client = %origin, "turned away: limits.sessions is reached");
             let no = Reply::new(
                 Code::SERVICE_NOT_AVAILABLE,
@@ -241,10 +285,11 @@ impl<R: Resolver> Reception<R> {
             self.sessions.spawn(turn_away(stream, no));
             return;
         };
-        let (shared, stop, cut) = (Arc::clone(&self.shared), self.stop.clone(), self.cut.clone());
+        metrics.admitted();
+        let (shared, stop, cut) = (self.shared.clone(), self.stop.clone(), self.cut.clone());
         let caller = Caller { origin, service: door.service(), dialled };
         self.sessions.spawn(async move {
-            let _permit = permit;
+            let _place = place;
             if let Either::Left(tcp) = &stream
                 && tcp.set_nodelay(true).is_err()
             {

@@ -15,6 +15,7 @@
 
 mod verifier;
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -134,6 +135,20 @@ impl Protection {
     }
 }
 
+/// For people, in one line.
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}: {}", self.version, self.cipher_suite, self.key_exchange, self.label())?;
+        match &self.authentication {
+            Authentication::Verified(found) | Authentication::HostVerified(found) => {
+                write!(f, " by {} at depth {}", found.record, found.depth)?;
+                found.warning.map_or(Ok(()), |warning| write!(f, " ({warning})"))
+            }
+            Authentication::Unverified(why) => write!(f, ", not verified: {why}"),
+        }
+    }
+}
+
 /// Why there is no TLS session that meets the policy. None of these says "no TLS here": each may be forged by whoever
 /// sits in between, so none ever leads to cleartext (RFC 7672 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -200,9 +215,9 @@ impl Tls {
         Ok(tls)
     }
 
-    /// The same TLS, and where to see what a server shows. For one handshake at a time.
+    /// The same TLS, and where to see what a server shows. For one handshake at a time. Who watches already sees the same.
     pub fn watched(&self) -> (Self, Shown) {
-        let shown = Shown::default();
+        let shown = self.shown.clone().unwrap_or_default();
         (Self { provider: Arc::clone(&self.provider), shown: Some(shown.clone()) }, shown)
     }
 

@@ -36,12 +36,18 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "tls", "refusal", "wire", "upstream",
-    "report", "ledger", "fanout", "session", "server", "cli",
+    "version", "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace", "tls", "refusal",
+    "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
 ];
 /// What only one place may name.
-const SOLE: &[(&str, &str)] =
-    &[("hickory_resolver", "dns/validating"), ("dangerous()", "tls"), ("figment::", "cli/load"), ("sqlx::", "ledger")];
+const SOLE: &[(&str, &str)] = &[
+    ("hickory_resolver", "dns/validating"),
+    ("dangerous()", "tls"),
+    ("figment::", "cli/load"),
+    ("sqlx::", "ledger"),
+    ("prometheus_client", "report/metrics"),
+    ("hyper", "admin"),
+];
 
 /// Every source file with its module path and its text up to the tests, without comments.
 fn sources() -> Vec<(String, String)> {

@@ -80,6 +80,7 @@ async fn a_unix_socket() {
     let setting =
         format!("listener = [{{ kind = 'lmtp', address = 'unix:{at}', mode = '0640', owner = '{user}:{group}' }}]");
     let mut lab = Scenario::new().set(&setting).start().await;
+    // who may relay is a matter of the file's mode and owner.
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     let mut client = lab.lmtp_client().await;
     let answers = client.send(&["b@example.test"], lab::MESSAGE).await;

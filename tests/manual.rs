@@ -62,6 +62,8 @@ fn the_manual_renders_and_has_everything() {
     assert_eq!(fs::read_to_string(directory.path().join("man1/danelaw.1")).unwrap(), first);
     // The words of --help.
     assert!(page("man1/danelaw-check.1").contains("EXIT STATUS 0 mail to every domain would be delivered"));
+    assert!(page("man1/danelaw-run.1").contains("EXIT STATUS 0 stopped by SIGTERM or SIGINT"));
+    assert!(page("man1/danelaw-explain.1").contains("69 no danelaw answers at admin.address"));
     assert!(page("man1/danelaw-check.1").contains("JSON FIELDS domain, level as asked"));
     // Every key with its default.
     for line in DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")) {
@@ -85,7 +87,7 @@ fn every_refusal_is_explained() {
         assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
     }
     assert_eq!(all.matches("## ").count(), ROWS.len());
-    assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(2));
+    assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(64));
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn every_shell_can_complete() {
         let script = printed(&["completions", shell]);
         assert!(script.contains("no-connect") && script.contains("refusals"), "{shell}");
     }
-    assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(2));
+    assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(64));
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(printed(&["completions", "bash"]).as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());

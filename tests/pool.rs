@@ -17,6 +17,9 @@ use lab::dns::Tree;
 use lab::mx::{Act, Mx, Seen, say};
 use lab::{Lab, MESSAGE, SOON, Scenario};
 
+/// What is different about an exchange.
+type Change = fn(&mut Mx);
+
 /// The happy path, with sessions that wait.
 fn pooled() -> Scenario {
     Scenario::new().set(POOL)
@@ -39,8 +42,8 @@ async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
 }
 
-fn waiting<R>(lab: &Lab<R>) -> usize {
-    lab.shared.connector.dialer.pool.waiting()
+fn waiting<R: Resolver>(lab: &Lab<R>) -> usize {
+    lab.now().connector.dialer.pool.waiting()
 }
 
 /// One message, which must arrive.
@@ -70,6 +73,57 @@ async fn one_session_for_many_mails() {
         assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
     }
     assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_waited_is_told_as_one() {
+    let lab = pooled().start().await;
+    let admin = lab.admin().await;
+    for _ in 0..3 {
+        delivered(&lab, "b@example.test").await;
+    }
+    // Nothing is counted that did not happen for these mails.
+    let (_, metrics) = danelaw::admin::client::ask(&admin, "/metrics").await.unwrap();
+    for series in [
+        "connections_total{result=\"ok\"} 1",
+        "handshakes_total{result=\"ok\"} 1",
+        "reused_sessions_total 2",
+        "waiting_sessions 1",
+    ] {
+        assert!(metrics.contains(&format!("danelaw_{series}\n")), "{series} in {metrics}");
+    }
+    // And nothing is told of them.
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    client.command("RCPT TO:<b@example.test>").await;
+    client.command("DATA").await;
+    client.write(format!("{}\r\n.\r\n", "Received: x\r\n".repeat(101)).as_bytes()).await;
+    let refused = client.reply().await;
+    let id = refused.trim_end().rsplit_once("(id ").unwrap().1.trim_end_matches(')');
+    let (_, told) = danelaw::admin::client::ask(&admin, &format!("/explain/{id}")).await.unwrap();
+    assert!(told.contains("took a session that waited; when it was opened: TLSv1.3"), "{told}");
+    assert!(told.contains("proven when the session was opened, 3 mails before"), "{told}");
+    assert!(!told.contains("it offers STARTTLS") && !told.contains("certificate 0"), "{told}");
+}
+
+#[tokio::test]
+async fn no_session_outlives_its_configuration() {
+    let lab = pooled().start().await;
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(waiting(&lab), 1);
+    // One that is in use meanwhile ends with its transaction.
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 1));
+    lab.reload("");
+    until(|| said(lab.mx(), "QUIT") == 1).await;
+    client.command("RSET").await;
+    until(|| said(lab.mx(), "QUIT") == 2).await;
+    assert_eq!(waiting(&lab), 0);
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (3, 1));
 }
 
 #[tokio::test]
@@ -201,7 +255,7 @@ async fn what_the_dns_says_now_decides() {
 async fn remotes_that_do_not_wait() {
     // K15: what was said or done while it waited is found before anything is lost; what comes at the very moment costs
     // another connection, and the client sees nothing of either.
-    let ends: [(fn(&mut Mx), &str); 7] = [
+    let ends: [(Change, &str); 7] = [
         (|mx| mx.after = Some(Act::Close), "closed"),
         (|mx| mx.after = Some(Act::SayAndClose("421 4.4.2 idle for too long\r\n".into())), "said 421"),
         (|mx| mx.after = Some(say("421 4.4.2 idle for too long")), "said 421 and stayed"),
@@ -262,7 +316,7 @@ async fn only_sessions_in_step_wait() {
     delivered(&lab, "b@example.test").await;
     assert_eq!(lab.mx().connections(), 1);
     // As after a refusal before the message; not after one of the message itself, which ends the transaction.
-    let refusals: [(fn(&mut Mx), usize); 4] = [
+    let refusals: [(Change, usize); 4] = [
         (|mx| mx.mail = say("550 5.7.1 no"), 1),
         (|mx| mx.rcpt = vec![say("550 5.1.1 no")], 1),
         (|mx| mx.data = say("554 5.5.1 no"), 1),
@@ -303,6 +357,9 @@ async fn how_much_one_session_does() {
             delivered(&lab, "b@example.test").await;
             assert_eq!(lab.mx().connections(), connections);
         }
+        // What has done its share does not wait.
+        until(|| lab.mx().closed() == 2).await;
+        assert_eq!(waiting(&lab), 1);
     }
     let lab = pooled().set("remote.idle_connections = 0").start().await;
     for connections in [1, 2] {
@@ -394,4 +451,15 @@ async fn those_who_wait_make_room() {
         assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
     }
     assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 2));
+}
+
+#[tokio::test]
+async fn nobody_comes_to_wait_where_others_want_room() {
+    // a storm of mails to one host ends as fast as the host goes.
+    let lab = pooled().set("remote.connections_per_host = 1").start().await;
+    let storm = (0..10).map(|_| delivered(&lab, "b@example.test"));
+    tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
+        .await
+        .expect("no patience runs out");
+    assert_eq!(lab.mx().messages().len(), 10);
 }

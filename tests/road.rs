@@ -8,10 +8,12 @@
 
 mod lab;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver};
+use danelaw::name::Name;
 use danelaw::server::Drained;
 use danelaw::session::{Caller, Origin};
 use danelaw::smtp::dialogue::Service;
@@ -497,6 +499,16 @@ async fn recipients_are_answered_one_by_one() {
     assert_eq!(codes, ["250 2.1.5", "550 5.1.1", "251 2.1.5", "450 4.2.1", "452 4.5.3"]);
     assert!(answers.last().starts_with("250 "));
     assert_eq!(lab.mx().messages().len(), 1);
+    // K13: those the remote has no more room for are asked for again, and alone it is a no.
+    let turns = vec![say("250 2.1.5 ok"), say("552 too many recipients")];
+    let lab = Scenario::new().mx(|mx| mx.rcpt = turns).start().await;
+    let answers = lab.client().await.send(&["a@example.test", "b@example.test"], MESSAGE).await;
+    assert!(
+        answers.rcpt[1].starts_with("452 4.5.3 mx1.example.test[127.0.0.1]: 552 too many recipients"),
+        "{answers:?}"
+    );
+    let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say("552 too many recipients")]).start().await;
+    assert!(lab.send().await.last().starts_with("552 5.0.0 "));
 }
 
 #[tokio::test]
@@ -722,7 +734,7 @@ async fn answers_do_not_pile_up() {
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-    let served = danelaw::session::serve(Arc::clone(&lab.shared), stream, caller, CancellationToken::new());
+    let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
     commands.write_all(b"QUIT\r\n").await.unwrap();
@@ -806,8 +818,11 @@ async fn stopping_a_client_that_does_not_finish() {
 async fn a_silent_client() {
     // I8.
     let lab = Scenario::new().set("timeouts.client = '300ms'").start().await;
-    let client: Client = lab.client().await;
+    let mut client: Client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
     assert!(client.rest().await.starts_with("421 4.4.2 "));
+    // for one that never comes to a recipient no remote is troubled.
+    assert_eq!(lab.mx().connections(), 0);
     // In the middle of a message too, and the remote sees it cut.
     let mut client = lab.client().await;
     for command in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {
@@ -833,4 +848,40 @@ async fn tarpits_end_within_the_clients_patience() {
     let started = std::time::Instant::now();
     refused(scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'"), "451-4.4.2 mx0").await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+/// A resolver that has a bug.
+struct Broken(Stub);
+
+impl Resolver for Broken {
+    async fn mx(&self, domain: &Name) -> Result<Lookup<MxRecord>, Failure> {
+        assert_ne!(domain.as_str(), "bug.test", "this panic is part of the test");
+        self.0.mx(domain).await
+    }
+
+    async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
+        self.0.host(name).await
+    }
+
+    async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
+        self.0.tlsa(owner).await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_session() {
+    // it takes no other session with it, nor its own place among them.
+    let mut lab = Scenario::new().set("limits.sessions = 2").start_with(Broken).await;
+    let mut bystander = lab.client().await;
+    for _ in 0..3 {
+        let mut client = lab.client().await;
+        client.write(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@bug.test>\r\n").await;
+        // Nobody is told that anything was accepted but the sender.
+        assert!(!client.rest().await.contains("2.1.5"));
+    }
+    let answers = bystander.send(&["b@example.test"], MESSAGE).await;
+    assert!(answers.last().starts_with("250 2.0.0 "), "{answers:?}");
+    bystander.command("QUIT").await;
+    lab.stop();
+    assert_eq!(lab.stopped().await, Drained::Clean);
 }

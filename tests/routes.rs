@@ -1,7 +1,7 @@
 //! From a recipient's domain to the host, the base domain and the records that decide: rows C1 to C21 and D1 to D16 of
 //! the requirements, each along the whole road, as far as `road.rs` and the tests of the modules do not show them.
 //!
-//! C15 has no test: senders are not checked. D16 has none yet: there are no static next hops.
+//! C15 has no test: senders are not checked.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -339,4 +339,37 @@ async fn d1_d15_every_question_goes_to_the_same_resolver() {
     let at = |rtype: &str| asked.iter().position(|question| question.ends_with(rtype)).expect(rtype);
     // D1: addresses before TLSA.
     assert!(at(" MX") < at(" A") && at(" A") < at(" TLSA") && at(" AAAA") < at(" TLSA"), "{asked:?}");
+}
+
+/// A host that a rule names is a destination without MX records: nobody is asked for any, its CNAMEs are followed by the
+/// rules for hosts, and its own names are the reference identifiers (RFC 7672 §2.2.2, §3.2.2).
+#[tokio::test]
+async fn d16_a_next_hop_that_a_rule_names() {
+    let rule = |rest: &str| format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nnext_hop = {rest}");
+    let by_way = |identity: Identity, form: &'static str| {
+        Scenario::with_domain(|tree, _| {
+            tree.mx("example.test", 10, "elsewhere.example.test").cname("relay.example.test", "end.example.test")
+        })
+        .host("end.example.test", |mut mx, tree, port| {
+            let record = identity.record(form);
+            mx.identity = identity;
+            (mx, tree.tlsa("end.example.test", port, &record))
+        })
+        .set(&rule("'relay.example.test'"))
+    };
+    for (identity, form) in [
+        (Identity::for_name("anything"), "3 1 1"),
+        (Identity::under_ca("end.example.test"), "2 1 1"),
+        (Identity::under_ca("relay.example.test"), "2 1 1"),
+    ] {
+        let found = sent(by_way(identity, form)).await;
+        assert_delivered(&found, 0, "end.example.test");
+        assert!(!found.0.dns.asked().iter().any(|question| question.ends_with(" MX")), "{:?}", found.0.dns.asked());
+    }
+    // The recipient's domain is no name of the host.
+    let (lab, answer) = sent(by_way(Identity::under_ca("example.test"), "2 1 1")).await;
+    assert!(answer.starts_with("451") && lab.mx().messages().is_empty(), "{answer}");
+    // Ourselves.
+    let loops = Scenario::new().set(&rule("'danelaw.test'"));
+    assert_skipped(&sent(loops).await, "554 5.4.6 ");
 }

@@ -18,6 +18,7 @@ use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::refusal::{Peer, Reason};
 use danelaw::tls::{PostQuantum, Tls};
+use danelaw::trace::Trace;
 use danelaw::upstream::open::{Dial, Greeted};
 use danelaw::upstream::ready::Ready;
 use danelaw::upstream::tcp::{Source, Tcp};
@@ -51,8 +52,14 @@ where
     let port = listener.local_addr().unwrap().port();
     let peer = Peer { exchange: Name::parse("mx.example.com").unwrap(), address: Ipv4Addr::LOCALHOST.into() };
     let client = async {
-        let dial =
-            Dial { ehlo: "client.example", timeouts: &timeouts, until: Instant::now() + timeouts.route, domain: None };
+        let trace = Trace::default();
+        let dial = Dial {
+            ehlo: "client.example",
+            timeouts: &timeouts,
+            until: Instant::now() + timeouts.route,
+            domain: None,
+            trace: &trace,
+        };
         let server = SocketAddr::new(peer.address, port);
         let tcp = Tcp::connect(server, Source::default(), timeouts.connect).await?;
         let greeted = Greeted::greet(tcp, &peer, &policy, &dial).await?;

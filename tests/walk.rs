@@ -13,6 +13,7 @@ use danelaw::policy::{InsecureMx, Level};
 use danelaw::refusal::{Cap, Lacking, Reason, Refusals, Stage};
 use danelaw::smtp::command::Hello;
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
+use danelaw::trace::Trace;
 use danelaw::upstream::ready::Ready;
 use danelaw::upstream::{Connector, Request, Walk};
 use lab::dns::{Fault, Tree};
@@ -20,12 +21,16 @@ use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario};
 use tokio::time::Instant;
 
+/// What is different about an exchange.
+type Change = fn(&mut Mx);
+
 /// What a walk is for.
 struct Errand {
     domain: Name,
     hello: Hello,
     level: Level,
     time: Duration,
+    trace: Trace,
 }
 
 impl Errand {
@@ -35,18 +40,27 @@ impl Errand {
             hello: "client.test".parse().unwrap(),
             level: Level::Dane(InsecureMx::Dane),
             time: Duration::from_secs(240),
+            trace: Trace::default(),
         }
     }
 
     fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
-        let Self { domain, hello, level, time } = self;
-        connector.walk(&Request { domain, hello, level, until: Instant::now() + *time, dialled: None })
+        let Self { domain, hello, level, time, trace } = self;
+        connector.walk(&Request {
+            domain,
+            next_hop: None,
+            hello,
+            level,
+            until: Instant::now() + *time,
+            dialled: None,
+            trace,
+        })
     }
 }
 
 /// The first remote of a walk to `example.test`.
 async fn first(lab: &Lab) -> Result<Ready, Refusals> {
-    Errand::to("example.test").walk(&lab.shared.connector).next().await
+    Errand::to("example.test").walk(&lab.now().connector).next().await
 }
 
 /// What the client would be told.
@@ -96,7 +110,8 @@ async fn what_leads_on_to_the_next_exchange() {
         let limits = "timeouts = { greeting = '200ms', handshake = '1s' }";
         let lab = exchanges(2).mx(change).set(limits).start().await;
         let errand = Errand::to("example.test");
-        let mut walk = errand.walk(&lab.shared.connector);
+        let now = lab.now();
+        let mut walk = errand.walk(&now.connector);
         let ready = walk.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
         assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
         let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label).collect();
@@ -122,7 +137,8 @@ async fn what_is_said_to_mail() {
     ] {
         let lab = exchanges(2).start().await;
         let errand = Errand::to("example.test");
-        let mut walk = errand.walk(&lab.shared.connector);
+        let now = lab.now();
+        let mut walk = errand.walk(&now.connector);
         for exchange in ["mx0.example.test", "mx1.example.test"] {
             let ready = walk.next().await.unwrap();
             assert_eq!(ready.peer().exchange.as_str(), exchange);
@@ -154,7 +170,8 @@ async fn every_address_of_an_exchange() {
         .start()
         .await;
     let errand = Errand::to("example.test");
-    let mut walk = errand.walk(&lab.shared.connector);
+    let now = lab.now();
+    let mut walk = errand.walk(&now.connector);
     assert_eq!(walk.next().await.unwrap().peer().exchange.as_str(), "mx1.example.test");
     let skipped: Vec<_> = walk.skipped().iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 4, "{skipped:?}");
@@ -269,7 +286,7 @@ async fn little_time_is_no_proof_of_silence() {
     lab.stop_the_clock(&["example.test"]).await;
     let errand = Errand { time: Duration::from_secs(1), ..Errand::to("example.test") };
     for connections in 1..3 {
-        errand.walk(&lab.shared.connector).next().await.unwrap_err();
+        errand.walk(&lab.now().connector).next().await.unwrap_err();
         assert_eq!(lab.mx().connections(), connections);
     }
 }
@@ -329,7 +346,7 @@ async fn a_tarpit_cannot_hold_everything() {
         let others = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let errand = Errand::to("good.test");
-            errand.walk(&lab.shared.connector).next().await.unwrap();
+            errand.walk(&lab.now().connector).next().await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 5);
             let third = refused(&lab).await;
             assert_eq!(started.elapsed().as_secs(), 15);
@@ -415,7 +432,7 @@ async fn lookups_that_fail_lead_on() {
 #[tokio::test]
 async fn a_transaction_goes_along() {
     // K15, K16, L11, M22.
-    let first_says: [(fn(&mut Mx), &str); 5] = [
+    let first_says: [(Change, &str); 5] = [
         (|mx| mx.mail = say("450 4.7.1 not now"), "MAIL was answered with 450 4.7.1 not now"),
         (|mx| mx.mail = say("421 4.3.2 restarting"), "the remote closes the session: 421 4.3.2 restarting"),
         (|mx| mx.mail = Act::Close, "the connection was lost at MAIL"),
@@ -438,7 +455,7 @@ async fn a_transaction_goes_along() {
         assert!(answer.contains("mx1.example.test[127.0.0.2]: the greeting was 554 no"), "{answer}");
     }
     // What decides: 5yz to MAIL, any answer to RCPT, and the loss of the connection once one was relayed.
-    let decides: [(fn(&mut Mx), &str); 5] = [
+    let decides: [(Change, &str); 5] = [
         (|mx| mx.mail = say("550 5.7.1 not you"), "550 5.7.1 mx0.example.test[127.0.0.1]: not you"),
         (|mx| mx.rcpt = vec![say("450 4.2.1 full")], "450 4.2.1 mx0.example.test[127.0.0.1]: full"),
         (|mx| mx.rcpt = vec![say("550 5.1.1 who?")], "550 5.1.1 mx0.example.test[127.0.0.1]: who?"),
@@ -474,7 +491,8 @@ async fn a_remote_that_is_silent_at_mail_leaves_time_for_the_next() {
     let lab = exchanges(2).mx(|mx| mx.mail = Act::Hang).set(limits).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
     let errand = Errand::to("example.test");
-    let mut walk = errand.walk(&lab.shared.connector);
+    let now = lab.now();
+    let mut walk = errand.walk(&now.connector);
     walk.next().await.unwrap();
     assert_eq!(walk.answer_by() - Instant::now(), Duration::from_secs(120));
     tokio::time::advance(Duration::from_secs(120)).await;

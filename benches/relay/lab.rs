@@ -181,10 +181,11 @@ impl Lab {
         let configuration = format!(
             "hostname = \"danelaw.client.test\"\n[[listener]]\naddress = \"{RELAY}\"\n\
              [dns]\nmode = \"validate\"\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\n\
-             [remote]\nallow_reserved = [\"127.0.0.0/8\"]\n[limits]\nsessions = {}\n",
+             [remote]\nallow_reserved = [\"127.0.0.0/8\"]\nconnections = {sessions}\n\
+             connections_per_host = {sessions}\nconnections_per_domain = {sessions}\n[limits]\nsessions = {sessions}\n",
             server.ip(),
             self.tree.trust_anchor.display(),
-            needs.sessions + 1000,
+            sessions = needs.sessions + 1000,
         );
         let file = directory.join("danelaw.toml");
         fs::write(&file, configuration).expect("the lab's directory is writable");

@@ -1,18 +1,16 @@
 //! Where the configuration comes from: embedded defaults, a file, the environment, flags; later wins.
 
-use std::fmt::Write as _;
+mod layers;
+
 use std::path::{Path, PathBuf};
 
+use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Env, Format, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
 use time::OffsetDateTime;
 
-use crate::config::{Config, DEFAULTS};
+use crate::config::Config;
 
-/// The file that is read if none is named, and may be absent.
-const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
+use layers::{Key, Layers};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -27,19 +25,48 @@ pub(super) enum LoadError {
 
 /// The configuration that is in force.
 pub(super) fn load(file: Option<&Path>, flags: &[String]) -> Result<Config, LoadError> {
-    let mut figment = Figment::from(Text { name: "the built-in defaults".to_owned(), toml: DEFAULTS.to_owned() });
-    if let Some(text) = read(file)? {
-        figment = figment.merge(text);
+    loaded(file, flags).map(|loaded| loaded.config)
+}
+
+/// The configuration that is in force, and where each key of it comes from.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) keys: Vec<Key>,
+}
+
+/// The configuration that is in force, with the place of each key.
+///
+/// Whatever is wrong is told at once, and not one thing after the other: a key that is wrong is left out, and the rest is
+/// looked at again.
+pub(super) fn loaded(file: Option<&Path>, flags: &[String]) -> Result<Loaded, LoadError> {
+    let layers = Layers::read(file, flags)?;
+    let (mut wrong, mut without) = (Vec::new(), Vec::new());
+    loop {
+        let figment = layers.merged(&without);
+        let found = match figment.extract::<Config>() {
+            Ok(config) => match config.check(OffsetDateTime::now_utc().date()) {
+                Ok(()) if wrong.is_empty() => return Ok(Loaded { config, keys: layers.keys(&figment) }),
+                Ok(()) => break,
+                Err(unsound) => {
+                    let path = unsound.key.split('.').map(str::to_owned).collect();
+                    vec![(path, format!("{unsound} (in {})", place(&figment, unsound.key)))]
+                }
+            },
+            Err(error) => error.into_iter().map(|error| (path(&error), explain(&error))).collect(),
+        };
+        for (path, line) in found {
+            // What is wrong without the key too cannot be got out of the way.
+            if path.is_empty() || without.contains(&path) {
+                if wrong.is_empty() {
+                    wrong.push(line);
+                }
+                return Err(LoadError::Wrong(wrong.join("\n")));
+            }
+            wrong.push(line);
+            without.push(path);
+        }
     }
-    figment = figment.merge(Env::prefixed("DANELAW_").split("__"));
-    for flag in flags {
-        figment = figment.merge(Flag::parse(flag)?);
-    }
-    let config: Config = figment.extract().map_err(|error| LoadError::Wrong(explain(error)))?;
-    match config.check(OffsetDateTime::now_utc().date()) {
-        Ok(()) => Ok(config),
-        Err(unsound) => Err(LoadError::Wrong(format!("{unsound} (in {})", place(&figment, unsound.key)))),
-    }
+    Err(LoadError::Wrong(wrong.join("\n")))
 }
 
 /// Where a key was set last.
@@ -50,47 +77,34 @@ fn place(figment: &Figment, key: &str) -> String {
     found.map_or_else(|| "the configuration".to_owned(), |data| data.name.to_string())
 }
 
-fn read(file: Option<&Path>) -> Result<Option<Text>, LoadError> {
-    let path = file.unwrap_or(Path::new(SYSTEM_FILE));
-    match std::fs::read_to_string(path) {
-        Ok(toml) => Ok(Some(Text { name: path.display().to_string(), toml })),
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(LoadError::Unreadable { path: path.to_owned(), error }),
+/// The key that is wrong.
+fn path(error: &figment::Error) -> Vec<String> {
+    let mut path = error.path.clone();
+    match &error.kind {
+        Kind::UnknownField(field, _) if path.last() != Some(field) => path.push(field.clone()),
+        Kind::MissingField(field) => path.push(field.clone().into_owned()),
+        _ => {}
     }
+    path
 }
 
-/// A line for each thing that is wrong: the key, where it stands, what was found and what is allowed.
-fn explain(error: figment::Error) -> String {
-    let mut lines = String::new();
-    for error in error {
-        let place = error.metadata.as_ref().map_or_else(|| "the configuration".into(), |data| data.name.clone());
-        let mut key = error.path.clone();
-        let what = match &error.kind {
-            Kind::UnknownField(field, allowed) => {
-                if key.last() != Some(field) {
-                    key.push(field.clone());
-                }
-                format!("there is no such key; it may be one of: {}", allowed.join(", "))
-            }
-            Kind::MissingField(field) => {
-                key.push(field.clone().into_owned());
-                "this key is missing".to_owned()
-            }
-            Kind::UnknownVariant(found, allowed) => {
-                format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
-            }
-            Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-                format!("{found} does not do; it must be {}", in_toml(wanted))
-            }
-            kind => kind.to_string().trim_end().to_owned(),
-        };
-        if !lines.is_empty() {
-            lines.push('\n');
+/// What is wrong: the key, where it stands, what was found and what is allowed.
+fn explain(error: &figment::Error) -> String {
+    let place = error.metadata.as_ref().map_or_else(|| "the configuration".into(), |data| data.name.clone());
+    let what = match &error.kind {
+        Kind::UnknownField(_, allowed) => format!("there is no such key; it may be one of: {}", allowed.join(", ")),
+        Kind::MissingField(_) => "this key is missing".to_owned(),
+        Kind::UnknownVariant(found, allowed) => {
+            format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
         }
-        let key = if key.is_empty() { String::new() } else { format!("{}: ", key.join(".")) };
-        let _ = write!(lines, "{key}{what} (in {place})");
-    }
-    lines
+        Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+            format!("{found} does not do; it must be {}", in_toml(wanted))
+        }
+        kind => kind.to_string().trim_end().to_owned(),
+    };
+    let key = path(error);
+    let key = if key.is_empty() { String::new() } else { format!("{}: ", key.join(".")) };
+    format!("{key}{what} (in {place})")
 }
 
 /// What the types' own errors call expected, as an operator writes it.
@@ -109,57 +123,48 @@ fn in_toml(wanted: &str) -> &str {
     }
 }
 
-/// A TOML text with the name that errors give it.
-struct Text {
-    name: String,
-    toml: String,
-}
-
-impl Provider for Text {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Toml::string(&self.toml).data()
-    }
-}
-
-/// One `--set KEY=VALUE`.
-struct Flag {
-    key: String,
-    value: Value,
-}
-
-impl Flag {
-    fn parse(text: &str) -> Result<Self, LoadError> {
-        let (key, value) = text.split_once('=').ok_or_else(|| LoadError::Flag(text.to_owned()))?;
-        if key.split('.').any(|part| part.trim().is_empty()) {
-            return Err(LoadError::Flag(text.to_owned()));
-        }
-        let Ok(value) = value.parse();
-        Ok(Self { key: key.trim().to_owned(), value })
-    }
-}
-
-impl Provider for Flag {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(format!("--set {}", self.key))
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let nested = figment::util::nest(&self.key, self.value.clone());
-        let dict = nested.into_dict().unwrap_or_default();
-        Ok(Profile::Default.collect(dict))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn error(flag: &str) -> String {
         load(Some(Path::new("/dev/null")), &[flag.to_owned()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let flags =
+            ["tls.level=DANE", "dns.timeout=3", "nonsense=1", "remote.prot=25", "limits.sessions=0", "remote.port=0"];
+        let error = load(Some(Path::new("/dev/null")), &flags.map(str::to_owned)).unwrap_err().to_string();
+        for flag in flags {
+            let key = flag.split('=').next().unwrap();
+            assert!(error.lines().any(|line| line.starts_with(&format!("{key}: "))), "{key} in {error}");
+        }
+        assert_eq!(error.lines().count(), flags.len(), "{error}");
+        // What is wrong together with a default cannot be got out of the way.
+        let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("dns.deadline: ") && error.lines().count() == 1, "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[dns\n").unwrap();
+        assert!(load(Some(file.path()), &[]).is_err());
+    }
+
+    #[test]
+    fn where_each_key_comes_from() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "received = false\n\n[tls]\n# why\nlevel = \"dane-only\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let keys = loaded(Some(file.path()), &["dns.attempts=7".to_owned()]).unwrap().keys;
+        let shown = |name: &str| {
+            let key = keys.iter().find(|key| key.name == name).unwrap();
+            (key.value.clone(), key.source.clone())
+        };
+        let path = file.path().display();
+        assert_eq!(shown("received"), ("false".into(), format!("{path}:1")));
+        assert_eq!(shown("tls.level"), ("\"dane-only\"".into(), format!("{path}:5")));
+        assert_eq!(shown("listener"), ("[{ address = \"127.0.0.1:1\" }]".into(), format!("{path}:6")));
+        assert_eq!(shown("dns.attempts"), ("7".into(), "--set dns.attempts".into()));
+        assert_eq!(shown("timeouts.route"), ("\"4m\"".into(), "default".into()));
     }
 
     #[test]

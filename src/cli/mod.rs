@@ -2,10 +2,14 @@
 
 mod check;
 mod completions;
+mod config;
+mod explain;
 mod load;
+mod log;
 mod man;
 mod reference;
 mod refusals;
+mod reload;
 mod resolve;
 mod rules;
 mod run;
@@ -19,16 +23,21 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::version;
 
 /// sysexits: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
+/// sysexits: the command line is wrong.
+const EX_USAGE: u8 = 64;
+/// sysexits: a service is not there.
+const EX_UNAVAILABLE: u8 = 69;
 /// sysexits: the system refuses something, such as a port.
 const EX_OSERR: u8 = 71;
 
 /// DANE for the mail server you cannot change: an SMTP proxy that resolves with DNSSEC, encrypts with STARTTLS and
 /// verifies by DANE every message it passes on.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::VERSION, long_version = version::LONG)]
 struct Arguments {
     #[command(flatten)]
     settings: Settings,
@@ -39,12 +48,12 @@ struct Arguments {
 impl Arguments {
     /// Ends the program as clap does for what it finds wrong itself.
     fn usage_error(message: &str) -> ! {
-        Self::command().error(ErrorKind::ValueValidation, message).exit()
+        misused(&Self::command().error(ErrorKind::ValueValidation, message))
     }
 }
 
 /// Where settings come from, beside the defaults and the environment.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Settings {
     /// Read this configuration file instead of /etc/danelaw/danelaw.toml.
     #[arg(long, value_name = "FILE", global = true)]
@@ -64,7 +73,7 @@ impl Settings {
         match self.load() {
             Ok(config) => command(config),
             Err(error) => {
-                eprintln!("danelaw: {error}");
+                log::complain(&error.to_string());
                 ExitCode::from(EX_CONFIG)
             }
         }
@@ -74,6 +83,7 @@ impl Settings {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Pass mail on (the default).
+    #[command(after_help = run::STATUS)]
     Run,
     /// Say what would become of mail to a domain, step by step, without sending any.
     ///
@@ -86,6 +96,13 @@ enum Subcommands {
     Resolve(resolve::Arguments),
     /// List the exceptions of the configuration, with their reasons and how long they last.
     Rules(rules::Arguments),
+    /// Check the configuration, or show what it amounts to.
+    Config {
+        #[command(subcommand)]
+        what: config::Arguments,
+    },
+    /// Say everything that was seen of an attempt that did not end in a delivery.
+    Explain(explain::Arguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::Arguments),
     /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
@@ -98,16 +115,31 @@ enum Subcommands {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => misused(&error),
+    };
     match arguments.command.unwrap_or(Subcommands::Run) {
-        Subcommands::Run => arguments.settings.with(|config| run::run(&config)),
+        Subcommands::Run => {
+            let settings = arguments.settings.clone();
+            arguments.settings.with(|config| run::run(config, settings))
+        }
         Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
+        Subcommands::Config { what } => config::run(&what, &arguments.settings),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
+        Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // What works on files alone works without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
         Subcommands::Refusals(refusals) => refusals::run(&refusals),
         Subcommands::Man(man) => man::run(&man),
         Subcommands::Completions(completions) => completions::run(&completions),
     }
+}
+
+/// Ends the program with what clap has to say: why the command line is wrong, or the help that was asked for.
+fn misused(error: &clap::Error) -> ! {
+    // A closed pipe is nothing to complain of.
+    let _ = error.print();
+    std::process::exit(if error.use_stderr() { i32::from(EX_USAGE) } else { 0 })
 }

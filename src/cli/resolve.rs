@@ -28,7 +28,7 @@ Exit status:
   0   every answer, or proof that there is none, is secure
   1   at least one is insecure: it lies below an unsigned delegation
   3   at least one lookup failed; danelaw would defer mail that depends on it
-  2   the command line is wrong
+  64  the command line is wrong
   71  the system refuses something
   78  the configuration is wrong";
 
@@ -81,7 +81,7 @@ impl Arguments {
     }
 
     fn questions(&self) -> Box<dyn Iterator<Item = io::Result<String>> + Send> {
-        let usage = |kind, message: &str| super::Arguments::command().error(kind, message).exit();
+        let usage = |kind, message: &str| super::misused(&super::Arguments::command().error(kind, message));
         match (self.name.as_str(), self.rtype) {
             ("-", None) => Box::new(io::BufReader::new(io::stdin()).lines()),
             ("-", Some(_)) => usage(ErrorKind::TooManyValues, "with \"-\" the types stand on standard input"),
@@ -177,7 +177,6 @@ impl Outcome {
         match self {
             Self::Secure => 0,
             Self::Insecure => 1,
-            // 2 is a command line that is wrong.
             Self::Failed => 3,
         }
     }

@@ -2,15 +2,19 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
+use tokio::sync::watch;
 
 use super::run::Failed;
 use crate::config::Config;
+use crate::dns::stub::Stub;
 use crate::policy::Level;
 use crate::rules::{Exception, Rules};
+use crate::session::Shared;
 
 /// How often the log is warned.
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,7 +26,7 @@ const STATUS: &str = "\
 Exit status:
   0   no rule ends within a week
   1   one does
-  2   the command line is wrong
+  64  the command line is wrong
   71  the system refuses something
   78  the configuration is wrong, as by a rule that has ended";
 
@@ -42,6 +46,7 @@ struct Row {
     level: String,
     /// For `fingerprint`.
     records: Vec<String>,
+    next_hop: Option<String>,
     reason: Option<String>,
     until: Option<String>,
     /// 0 on the last day.
@@ -78,6 +83,7 @@ impl Row {
                 Level::Fingerprint(records) => records.iter().map(ToString::to_string).collect(),
                 Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::DaneOnly => Vec::new(),
             },
+            next_hop: exception.next_hop.as_ref().map(ToString::to_string),
             reason: exception.reason.clone(),
             until: exception.until.map(|until| until.to_string()),
             days_left: exception.days_left(today),
@@ -96,7 +102,7 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
 fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for Row { domain, level, records, reason, until, days_left, ends_soon } in rows {
+    for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon } in rows {
         let end = match (until, days_left) {
             (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
             (_, _) => ", without an end".to_owned(),
@@ -104,6 +110,9 @@ fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()
         let flag = if *ends_soon { " ENDS SOON" } else { "" };
         writeln!(out, "{domain}: level {level}{end}{flag}")?;
         writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;
+        if let Some(next_hop) = next_hop {
+            writeln!(out, "  by way of {next_hop}")?;
+        }
         for record in records {
             writeln!(out, "  {record}")?;
         }
@@ -112,12 +121,15 @@ fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{of_all}: level {}", rules.default)
 }
 
-/// Warns the log of rules that end within a week, now and every day. Never ends.
-pub(super) async fn keep_warning(rules: Rules) {
+/// Warns the log of rules that end within a week: now, every day, and when there are others. Ends when there will be none.
+pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>) {
     let mut days = tokio::time::interval(DAILY);
     loop {
-        days.tick().await;
-        warn(&rules, OffsetDateTime::now_utc().date());
+        tokio::select! {
+            _ = days.tick() => {}
+            changed = shared.changed() => if changed.is_err() { return },
+        }
+        warn(&shared.borrow_and_update().rules, OffsetDateTime::now_utc().date());
     }
 }
 

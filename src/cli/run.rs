@@ -1,25 +1,38 @@
 //! `danelaw run`: open the ports, say what is served, serve, leave quietly.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
+use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR, rules};
-use crate::config::{Address, Config, Log, LogFormat};
-use crate::dns::selftest::Health;
+use super::{EX_CONFIG, EX_OSERR, Settings, log, rules};
+use crate::admin::{Phase, Port, State};
+use crate::config::{Address, Config};
 use crate::dns::setup::{self, SetupError};
-use crate::dns::stub::{QUIET, Stub};
+use crate::dns::stub::Stub;
 use crate::name::Name;
-use crate::server::{self, Door, Drained, Server};
+use crate::policy::Mode;
+use crate::server::{Door, Drained, Present, Server};
+use crate::session::Shared;
+use crate::version;
+
+/// What the exit status says.
+pub(super) const STATUS: &str = "\
+Exit status:
+  0   stopped by SIGTERM or SIGINT
+  64  the command line is wrong
+  71  the system refuses something, such as a port
+  78  the configuration is wrong; no port was opened";
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
-const FIRST_TEST: Duration = Duration::from_secs(3);
+pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);
 
 /// Why the proxy did not start, with the exit code that says so.
 #[derive(Debug, thiserror::Error)]
@@ -40,71 +53,50 @@ impl Failed {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT.
-pub(super) fn run(config: &Config) -> ExitCode {
-    match start(config) {
+pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
+    match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
-            eprintln!("danelaw: {why}");
+            log::complain(&why);
             ExitCode::from(code)
         }
     }
 }
 
-fn start(config: &Config) -> Result<(), Failed> {
-    init_log(&config.log)?;
+fn start(config: Config, settings: Settings) -> Result<(), Failed> {
+    let filter = log::init(&config.log)?;
     let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
-    runtime.block_on(serve(config, sockets))
+    runtime.block_on(serve(config, settings, filter, sockets))
 }
 
-fn init_log(log: &Log) -> Result<(), Failed> {
-    let filter = filter(&log.filter).map_err(|error| Failed::config(format!("log.filter: {error}")))?;
-    let log_to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => log_to.with_ansi(false).init(),
-        LogFormat::Json => log_to.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
-    Ok(())
-}
-
-/// What to log. A word that is no level would be taken for the name of a module, and nothing else would be logged.
-fn filter(text: &str) -> Result<EnvFilter, String> {
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if let Some(word) = text.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word)) {
-        return Err(format!(
-            "{word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
-             danelaw::upstream=debug"
-        ));
-    }
-    EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("{text:?} does not do: {error}"))
-}
-
-async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
+async fn serve(config: Config, settings: Settings, filter: log::Filter, sockets: Sockets) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
-    let hostname = hostname(config)?;
-    let dns = resolver(config)?;
-    let ledger = server::ledger(config).await;
-    let ledger = ledger.map_err(|error| Failed::config(format!("ledger.path: {error}")))?;
-    let shared = server::share(config, hostname, dns.clone(), ledger).map_err(Failed::system)?;
-    let doors = open(config, sockets)?;
-    let tests = tokio::spawn(dns.clone().keep_testing(config.dns.self_test));
-    let mut health = dns.health();
-    let tested = health.wait_for(Health::is_tested);
-    // Whether they have passed or time is up: mail is deferred by the lookups themselves.
-    let _ = tokio::time::timeout(FIRST_TEST, tested).await;
-    let listening = announce(config, &doors, &dns);
-    let warnings = tokio::spawn(rules::keep_warning(shared.rules.clone()));
+    let hangup = signal(SignalKind::hangup()).map_err(Failed::system)?;
+    let running = Running::start(config.clone(), settings, filter).await?;
+    let shared = running.shared();
+    let (phase, phase_seen) = watch::channel(Phase::Starting);
+    let present = Arc::<Present>::default();
+    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present) };
+    let admin = open_admin(&config, state).await?;
+    let doors = open(&config, sockets)?;
+    running.tested().await;
+    let listening = announce(&config, &doors, &shared.borrow().connector.dns);
+    let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
+    let reload = tokio::spawn(running.reload_at(hangup));
+    let stop = CancellationToken::new();
+    phase.send_replace(Phase::Serving);
     systemd::ready();
     tokio::spawn(systemd::keep_alive());
-    tokio::spawn(systemd::show(listening, dns.health()));
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_at(signals, config.timeouts.grace, stop.clone()));
-    let server = Server { doors, max_sessions: config.limits.sessions, grace: config.timeouts.grace };
+    tokio::spawn(systemd::show(listening, shared.clone()));
+    tokio::spawn(stop_at(signals, shared.clone(), phase, stop.clone()));
+    let server = Server { doors, present };
     let drained = server.run(shared, stop).await;
-    tests.abort();
+    reload.abort();
     warnings.abort();
+    admin.abort();
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
@@ -112,6 +104,23 @@ async fn serve(config: &Config, sockets: Sockets) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
+async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
+    let port = Port::open(&config.admin).await.map_err(|error| {
+        let address = config.admin.address.as_ref().map(ToString::to_string).unwrap_or_default();
+        Failed::system(format!("admin.address: cannot listen on {address}: {error}"))
+    })?;
+    let serve = async move {
+        if let Some(port) = port {
+            if let Ok(address) = port.address() {
+                tracing::info!(%address, "health, metrics and explanations");
+            }
+            port.serve(Arc::new(state)).await;
+        }
+    };
+    Ok(tokio::spawn(serve).abort_handle())
 }
 
 /// All ports: those that systemd has opened, and the others ourselves.
@@ -139,9 +148,10 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
+/// What the configuration says of name resolution.
+pub(super) fn dns_settings(config: &Config) -> setup::Settings {
     let dns = &config.dns;
-    let settings = setup::Settings {
+    setup::Settings {
         mode: dns.mode,
         servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
         trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
@@ -157,8 +167,12 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             failures: dns.cache_failures,
         },
         ..setup::Settings::default()
-    };
-    Stub::new(&settings).map_err(|error| {
+    }
+}
+
+pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
+    let dns = &config.dns;
+    Stub::new(&dns_settings(config)).map_err(|error| {
         let key = match &error {
             SetupError::Library(_) => return Failed::system(error),
             SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
@@ -191,13 +205,31 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
         resolvers = resolvers.join(" "),
         dns_mode = %config.dns.mode,
         tls_level = %config.tls.level,
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
+        commit = version::COMMIT,
         "listening"
     );
+    warn_of(config.mode);
     listening
 }
 
-async fn stop_at(mut signals: Vec<Signal>, grace: Duration, stop: CancellationToken) {
+/// B9: never a default, and never in silence.
+pub(super) fn warn_of(mode: Mode) {
+    match mode {
+        Mode::Enforce => {}
+        Mode::Observe => tracing::warn!(
+            "mode = \"observe\": NOTHING IS ENFORCED. Mail goes unverified or in cleartext where enforcing would refuse it; \
+             what would be refused is logged in the field `would`"
+        ),
+    }
+}
+
+async fn stop_at(
+    mut signals: Vec<Signal>,
+    shared: watch::Receiver<Arc<Shared<Stub>>>,
+    phase: watch::Sender<Phase>,
+    stop: CancellationToken,
+) {
     let (first, second) = signals.split_at_mut(1);
     if let (Some(terminate), Some(interrupt)) = (first.first_mut(), second.first_mut()) {
         tokio::select! {
@@ -205,22 +237,8 @@ async fn stop_at(mut signals: Vec<Signal>, grace: Duration, stop: CancellationTo
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping: no new sessions, open transactions may finish");
-        systemd::stopping(grace);
+        systemd::stopping(shared.borrow().timeouts.grace);
     }
+    phase.send_replace(Phase::Draining);
     stop.cancel();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_that_would_silence_everything_is_an_error() {
-        for text in ["info", "WARN", "info,danelaw::upstream=debug", "off"] {
-            assert!(filter(text).is_ok(), "{text}");
-        }
-        for text in ["", "inf", "verbose", "info,danelaw", "danelaw=verbose", "info,"] {
-            assert!(filter(text).is_err(), "{text}");
-        }
-    }
 }

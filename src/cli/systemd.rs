@@ -3,6 +3,7 @@
 //! Where danelaw runs without systemd, nothing is handed over and nobody listens, and all of this does nothing.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -12,8 +13,9 @@ use tokio::sync::watch;
 
 use super::run::Failed;
 use crate::config::Address;
-use crate::dns::selftest::Health;
+use crate::dns::stub::Stub;
 use crate::server::Socket;
+use crate::session::Shared;
 
 /// What systemd grants us beyond `timeouts.grace` before it kills what is left.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -81,6 +83,14 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Says that the configuration is being read again; [`ready`] ends it.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd cannot be told that danelaw reloads"),
+    }
+}
+
 /// Says that no new sessions are taken, and how long the open ones may need.
 pub(super) fn stopping(grace: Duration) {
     let needed = u32::try_from((grace + LEAVE).as_micros()).unwrap_or(u32::MAX);
@@ -88,14 +98,20 @@ pub(super) fn stopping(grace: Duration) {
 }
 
 /// Keeps the status line of `systemctl status` true.
-pub(super) async fn show(listening: String, mut health: watch::Receiver<Health>) {
+pub(super) async fn show(listening: String, mut shared: watch::Receiver<Arc<Shared<Stub>>>) {
     loop {
+        // A reload may have brought other resolvers.
+        let mut health = shared.borrow_and_update().connector.dns.health();
         let status = match health.borrow_and_update().is_bad() {
             true => "no resolver passes the self-test: all mail is deferred".to_owned(),
             false => format!("listening on {listening}"),
         };
         tell(&[NotifyState::Status(&status)]);
-        if health.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = health.changed() => changed,
+            changed = shared.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

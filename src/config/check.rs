@@ -11,8 +11,8 @@ use time::Date;
 
 use super::Recipients;
 use super::{
-    Address, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server, Timeouts,
-    Unsound,
+    Address, Admin, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server,
+    Timeouts, Unsound,
 };
 use crate::dns::server::Mode;
 use crate::policy::{InsecureMx, Level, Permit};
@@ -94,6 +94,7 @@ impl Config {
             return unsound("listener.recipients", problem);
         }
         self.timeouts.check()?;
+        self.admin.check()?;
         self.dns.check()
     }
 }
@@ -187,6 +188,27 @@ impl Ledger {
     }
 }
 
+impl Admin {
+    fn check(&self) -> Result<(), Unsound> {
+        let unsound = |problem| Err(Unsound { key: "admin.allow", problem });
+        if let Some(Network(wide)) = self.allow.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
+            return unsound(format!("{wide} is wider than /{}; name the networks that ask", widest(wide)));
+        }
+        match &self.address {
+            Some(Address::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => unsound(format!(
+                "{address} is not loopback and the list is empty; name the networks that may ask, or use a loopback address"
+            )),
+            Some(Address::Tcp(_) | Address::Unix(_)) | None => Ok(()),
+        }
+    }
+
+    /// Whether this client may ask.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        client.is_loopback() || self.allow.iter().any(|network| network.0.contains(&client))
+    }
+}
+
 impl Dns {
     fn check(&self) -> Result<(), Unsound> {
         let unsound = |key, problem: String| Err(Unsound { key, problem });
@@ -246,7 +268,7 @@ impl Config {
         }
         let reason = rule.reason.clone().filter(|reason| !reason.trim().is_empty());
         let permit = match (rule.until, reason.clone()) {
-            (Some(until), Some(reason)) => Some(Permit { reason, until }),
+            (Some(until), Some(reason)) => Some(Permit::Rule { reason, until }),
             (None, _) | (_, None) => None,
         };
         let level = match (rule.level, permit) {
@@ -262,7 +284,8 @@ impl Config {
                 Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect())
             }
         };
-        Ok(Exception { domains: rule.domain.clone(), level, reason, until: rule.until })
+        let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
+        Ok(Exception { domains, level, next_hop, reason, until: rule.until })
     }
 }
 

@@ -1,8 +1,16 @@
 //! What a certificate says, for people: whose it is, for which names, until when. Nothing is decided by it; under DANE-EE
 //! none of it counts (RFC 7671 §5.1).
 
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
 use super::certificate::Certificate;
-use super::names;
+use super::{der, names};
+
+/// The most names that one line shows.
+const MAX_NAMES: usize = 8;
 
 /// What stands in a certificate. Its texts are the peer's, cut and without anything that is not printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +51,33 @@ pub fn read(certificate: &[u8]) -> Option<Facts> {
     })
 }
 
+/// One line about a certificate: its facts, and the digests that a TLSA record of it would have. Of one that cannot be
+/// read there are the digests alone.
+pub fn line(certificate: &[u8]) -> String {
+    let facts = read(certificate).map_or("a certificate that cannot be read".to_owned(), |facts| facts.to_string());
+    let key = match der::spki(certificate) {
+        Some(key) => format!("key 3 1 1 {}", sha256(key)),
+        None => "no readable key".to_owned(),
+    };
+    format!("{facts}, {key}, certificate 3 0 1 {}", sha256(certificate))
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_or("?".into(), |at| at.date().to_string());
+        let mut shown: Vec<&str> = self.names.iter().take(MAX_NAMES).map(String::as_str).collect();
+        if self.names.len() > MAX_NAMES {
+            shown.push("...");
+        }
+        write!(f, "\"{}\", issued by \"{}\", for {}", self.subject, self.issuer, shown.join(" "))?;
+        write!(f, ", valid from {} to {}", day(self.not_before), day(self.not_after))
+    }
+}
+
+fn sha256(octets: &[u8]) -> String {
+    Sha256::digest(octets).iter().map(|octet| format!("{octet:02X}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,7 +95,14 @@ mod tests {
         assert_eq!(facts.names, ["mx.example", "*.example"]);
         assert_eq!((facts.not_after, facts.signature), (1_927_843_200, Digesting::Sound));
         assert_eq!(read(b"no certificate"), None);
+        let told = line(certificate.der());
+        let digest = sha256(&rcgen::PublicKeyData::subject_public_key_info(&key));
+        let begins = "\"odd ?[2J name\", issued by \"odd ?[2J name\", for mx.example *.example, valid from 1975-01-01 to 2031-02-03";
+        assert!(told.starts_with(&format!("{begins}, key 3 1 1 {digest}, certificate 3 0 1 ")), "{told}");
+        let junk = line(b"junk");
+        assert!(junk.starts_with("a certificate that cannot be read, no readable key, certificate 3 0 1 "), "{junk}");
     }
+
     #[test]
     fn a_signature_that_is_worth_nothing() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();

@@ -319,6 +319,23 @@ pub enum Associations {
     None(NoDane),
 }
 
+/// For people: the records and the name they were found under, or why there are none.
+impl fmt::Display for Associations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable(usable) => {
+                write!(f, "usable TLSA records under {}:", usable.base_domain)?;
+                usable.records.iter().try_for_each(|record| write!(f, " {record};"))
+            }
+            Self::None(why) => {
+                write!(f, "nothing to verify by: {why}")?;
+                let NoDane::UnusableTlsa(unusable) = why else { return Ok(()) };
+                unusable.iter().try_for_each(|why| write!(f, "; {why}"))
+            }
+        }
+    }
+}
+
 /// Why a host is not authenticated by DANE: an answer, never a failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoDane {

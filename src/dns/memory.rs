@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,17 @@ pub(super) struct Memory<K, T> {
 }
 
 struct Inner<K, T> {
+    counts: Counts,
     finished: Cache<K, Found<T>>,
     under_way: Mutex<HashMap<K, Arrival<T>>>,
+}
+
+/// How often each thing happened since the start.
+#[derive(Default)]
+struct Counts {
+    remembered: AtomicU64,
+    joined: AtomicU64,
+    asked: AtomicU64,
 }
 
 impl<K, T> Clone for Memory<K, T> {
@@ -43,7 +53,14 @@ where
 {
     /// An empty memory.
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { inner: Arc::new(Inner { finished: Cache::new(bounds), under_way: Mutex::default() }) }
+        let counts = Counts::default();
+        Self { inner: Arc::new(Inner { counts, finished: Cache::new(bounds), under_way: Mutex::default() }) }
+    }
+
+    /// How often something was remembered, joined while it was under way, and asked for.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        let Counts { remembered, joined, asked } = &self.inner.counts;
+        [remembered, joined, asked].map(|count| count.load(Relaxed))
     }
 
     /// What is remembered, if anything is.
@@ -63,6 +80,7 @@ where
         F: Future<Output = (Found<T>, Duration)> + Send + 'static,
     {
         if let Some(found) = self.recall(&key) {
+            self.inner.counts.remembered.fetch_add(1, Relaxed);
             return found;
         }
         let mut arrival = self.join(key, make);
@@ -81,6 +99,7 @@ where
     {
         let mut under_way = self.inner.under_way();
         if let Some(arrival) = under_way.get(&key) {
+            self.inner.counts.joined.fetch_add(1, Relaxed);
             return arrival.clone();
         }
         let (sender, arrival) = watch::channel(None);
@@ -89,6 +108,7 @@ where
             sender.send_replace(Some(found));
             return arrival;
         }
+        self.inner.counts.asked.fetch_add(1, Relaxed);
         under_way.insert(key.clone(), arrival.clone());
         let lookup = make(key.clone());
         let landing = Landing { inner: Arc::clone(&self.inner), key };

@@ -73,6 +73,11 @@ impl Stub {
         self.inner.health.subscribe()
     }
 
+    /// How many questions of one type for one name were answered from memory, joined a lookup under way, and were asked.
+    pub fn questions(&self) -> [u64; 3] {
+        self.inner.memory.counts()
+    }
+
     /// Tests every server once and takes into use those that pass.
     pub async fn self_test(&self) {
         let servers = self.inner.workshop.settings.current_servers().unwrap_or_else(|_| {

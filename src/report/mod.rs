@@ -1,28 +1,45 @@
-//! What happened, told once: one [`Outcome`] for each attempt to deliver, one log event for each outcome.
+//! What happened, told once: one [`Outcome`] for each attempt to deliver, and all that is made of it by a [`Reporter`]: one
+//! log event, the counters, and the account of an attempt that did not end well.
 //!
 //! An attempt is one transaction's recipients at one domain, from the first lookup to the answer the client got. The
 //! field names are part of the interface; README lists them. Whatever a stranger wrote is escaped before it is logged.
 
+mod explain;
+pub mod metrics;
+mod ring;
+
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::name::Name;
+use crate::policy::Mode;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
+use crate::trace::Trace;
 use crate::upstream::dialled::{Dialled, Standing};
 use crate::upstream::ready::Channel;
+
+use metrics::Metrics;
+use ring::{Ended, Ring};
 
 /// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
 const MAX_TEXT: usize = 4096;
 
 /// One attempt to deliver, from the first lookup to the answer the client got.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Our id for the transaction; it stands in the Received line too.
     pub id: String,
     /// The recipients' domain.
     pub domain: Name,
+    /// Whether the policy was held to.
+    pub mode: Mode,
+    /// What enforcing would have said, where it would have refused what was delivered to observe.
+    pub would: Option<Would>,
     /// The remote, if one was reached and secured.
     pub remote: Option<Remote>,
     /// What became of it.
@@ -45,6 +62,45 @@ pub struct Outcome {
     pub dialled: Option<Dialled>,
     /// What was tried before, in vain: one sentence each.
     pub skipped: Vec<String>,
+    /// Each step on the way.
+    pub seen: Trace,
+}
+
+/// Tells outcomes: to the log, to the counters, and to whoever asks about one later.
+#[derive(Debug)]
+pub struct Reporter {
+    metrics: Arc<Metrics>,
+    ring: Ring,
+}
+
+impl Reporter {
+    /// One that remembers so many attempts that did not end well.
+    pub fn new(remember: usize) -> Self {
+        Self { metrics: Arc::default(), ring: Ring::new(remember) }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Tells an outcome. The client has been answered.
+    pub fn tell(&self, outcome: Outcome) {
+        outcome.log();
+        self.metrics.count(&outcome);
+        match (outcome.verdict, &outcome.would) {
+            // The log event of a delivery says what there is to say.
+            (Verdict::Delivered, None) => {}
+            (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
+                self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome });
+            }
+        }
+    }
+
+    /// Everything that was seen of an attempt that is remembered.
+    pub fn explain(&self, id: &str) -> Option<String> {
+        self.ring.find(id, explain::explain)
+    }
 }
 
 /// A remote that was reached, and how it was secured. Made from a session's own [`Channel`], so that a log line
@@ -59,6 +115,18 @@ pub struct Remote {
     pub policy: &'static str,
     /// How the mail travels, and what the session proved.
     pub channel: Channel,
+    /// How often the session had been told MAIL before: where that is not 0, nobody shook hands for this attempt, and what the
+    /// session proved it proved when it was opened.
+    pub earlier_mails: u64,
+}
+
+/// What enforcing would have said to a mail that went all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Would {
+    /// The name of the reason.
+    pub reason: &'static str,
+    /// The answer that the client would have been given.
+    pub answer: String,
 }
 
 /// What became of an attempt.
@@ -86,41 +154,54 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verdict {
+    /// The word for it in log lines and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
             Self::Delivered => "delivered",
             Self::Deferred => "deferred",
             Self::Rejected => "rejected",
             Self::Aborted => "aborted",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
 impl Outcome {
+    /// The word for how the mail travelled, if it came to that.
+    fn protection(&self) -> &'static str {
+        match self.remote.as_ref().map(|remote| &remote.channel) {
+            Some(Channel::Secured(protection)) => protection.label(),
+            Some(Channel::Cleartext(_)) => "Cleartext",
+            None => "none",
+        }
+    }
+
     /// Writes the one log event. Whatever may have a space in it is a string, which a text log shows in quotes.
-    pub fn log(&self) {
+    fn log(&self) {
         let remote = self.remote.as_ref();
         let protection = remote.and_then(|remote| match &remote.channel {
             Channel::Secured(protection) => Some(protection),
             Channel::Cleartext(_) => None,
         });
-        let channel = match remote.map(|remote| &remote.channel) {
-            Some(Channel::Secured(protection)) => protection.label(),
-            Some(Channel::Cleartext(_)) => "Cleartext",
-            None => "none",
-        };
         let matched = protection.and_then(|protection| match protection.authentication() {
             Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
             Authentication::Unverified(_) => None,
         });
         tracing::info!(
             id = %self.id,
+            mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
             domain = %self.domain,
             exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.address)),
             policy = remote.map(|remote| remote.policy),
-            protection = channel,
+            protection = self.protection(),
+            earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
             tls_version = protection.map(|protection| protection.version()),
             cipher = protection.map(|protection| protection.cipher_suite()),
             tlsa = matched.map(|matched| matched.record.to_string()),
@@ -139,6 +220,8 @@ impl Outcome {
             code = self.code.map(|code| code.number()),
             reason = (!self.reason.is_empty()).then_some(self.reason),
             text = printable(&self.text),
+            would = self.would.as_ref().map(|would| would.reason),
+            would_text = self.would.as_ref().map(|would| printable(&would.answer)),
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -188,6 +271,8 @@ mod tests {
         let outcome = Outcome {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
+            mode: Mode::Observe,
+            would: Some(Would { reason: "tlsa-mismatch", answer: "451 no\"\n".to_owned() }),
             remote: None,
             verdict: Verdict::Rejected,
             code: Some(Code::MAILBOX_UNAVAILABLE),
@@ -199,6 +284,7 @@ mod tests {
             rule: None,
             dialled: None,
             skipped: Vec::new(),
+            seen: Trace::default(),
         };
         let log = Log::default();
         let writer = log.clone();
@@ -206,6 +292,8 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).without_time().finish();
         tracing::subscriber::with_default(subscriber, || outcome.log());
         let line = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains(r#" would="tlsa-mismatch" would_text="451 no\"?" "#), "{line}");
+        assert!(line.contains(" mode=observe "), "{line}");
         assert!(line.contains(r#" text="550 no\" verdict=delivered??[2J" "#), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }

@@ -1,24 +1,22 @@
 //! One open door: a port or a Unix socket, who may come in by it, and what is spoken there.
 
-use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as OpenPort};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as OpenSocket, UnixStream as BlockingStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener as OpenSocket;
+use std::path::Path;
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use super::{intercepted, owner};
+use super::intercepted;
+use super::unix::{self, SocketFile};
 use crate::config::{self, Address, Kind, Listener, Recipients};
 use crate::session::Origin;
 use crate::smtp::dialogue::Service;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// One open port or Unix socket, and who may connect to it.
 #[derive(Debug)]
@@ -63,7 +61,8 @@ impl Door {
         let listening = match &listener.address {
             Address::Tcp(address) => Listening::Tcp(port(*address, listener.kind)?, listener.allowed()),
             Address::Unix(path) => {
-                let (socket, file) = unix_socket(path, listener)?;
+                let mode = listener.mode.unwrap_or(config::Permissions::GROUP);
+                let (socket, file) = unix::open(path, mode, listener.owner.as_ref())?;
                 Listening::Unix(socket, file)
             }
         };
@@ -83,7 +82,7 @@ impl Door {
             Socket::Unix(socket) => {
                 socket.set_nonblocking(true)?;
                 let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-                Listening::Unix(UnixListener::from_std(socket)?, SocketFile { path, ours: None })
+                Listening::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
             }
         };
         Ok(Self { listening, kind: listener.kind, recipients: listener.recipients })
@@ -96,7 +95,7 @@ impl Door {
     pub fn address(&self) -> io::Result<Address> {
         match &self.listening {
             Listening::Tcp(listener, _) => listener.local_addr().map(Address::Tcp),
-            Listening::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+            Listening::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
@@ -154,63 +153,4 @@ fn port(address: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
     }
     socket.bind(address)?;
     socket.listen(BACKLOG.unsigned_abs())
-}
-
-/// Nobody can connect before the file is whose it should be: it listens last.
-fn unix_socket(path: &Path, listener: &Listener) -> io::Result<(UnixListener, SocketFile)> {
-    remove_stale(path)?;
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
-    let file = SocketFile::at(path)?;
-    let mode = listener.mode.unwrap_or(config::Permissions::GROUP);
-    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
-    if let Some(owner) = &listener.owner {
-        owner::give(path, owner)?;
-    }
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok((UnixListener::from_std(OwnedFd::from(socket).into())?, file))
-}
-
-/// What a predecessor has left behind goes; what is anybody's stays.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let there = match fs::symlink_metadata(path) {
-        Ok(there) => there,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if !there.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
-    }
-    match BlockingStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens on this socket")),
-        Err(error) => Err(error),
-    }
-}
-
-/// The file of a socket. One that we have made is removed with it, unless somebody else has taken its place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode of the one that we have made.
-    ours: Option<(u64, u64)>,
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        let there = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), ours: Some((there.dev(), there.ino())) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = |there: fs::Metadata| self.ours == Some((there.dev(), there.ino()));
-        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
-            // Nobody is left to be told; the next start removes a socket that nobody listens on.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

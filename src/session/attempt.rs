@@ -1,12 +1,15 @@
 //! The account of one attempt to deliver, kept while it goes on and told exactly once, whatever ends it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::name::Name;
-use crate::refusal::{Reason, Refusals};
-use crate::report::{Outcome, Remote, Verdict};
+use crate::policy::Mode;
+use crate::refusal::Refusals;
+use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
 use crate::rules::Exception;
 use crate::smtp::reply::Reply;
+use crate::trace::{Trace, What};
 use crate::upstream::dialled::Dialled;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
@@ -16,7 +19,10 @@ use crate::wire::WireError;
 #[derive(Debug)]
 pub(super) struct Attempt {
     outcome: Outcome,
+    reporter: Arc<Reporter>,
     started: Instant,
+    /// When the remote let the message come.
+    message: Option<tokio::time::Instant>,
     /// The remote's last no to a recipient.
     refused: Option<Reply>,
     told: Told,
@@ -30,10 +36,12 @@ enum Told {
 
 impl Attempt {
     /// Starts the clock.
-    pub(super) fn start(domain: &Name) -> Self {
+    pub(super) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
         let outcome = Outcome {
             id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
+            mode,
+            would: None,
             remote: None,
             verdict: Verdict::Aborted,
             code: None,
@@ -45,13 +53,20 @@ impl Attempt {
             rule: None,
             dialled: None,
             skipped: Vec::new(),
+            seen: Trace::default(),
         };
-        Self { outcome, started: Instant::now(), refused: None, told: Told::No }
+        let reporter = Arc::clone(reporter);
+        Self { outcome, reporter, started: Instant::now(), message: None, refused: None, told: Told::No }
     }
 
     /// Our id for the attempt.
     pub(super) fn id(&self) -> &str {
         &self.outcome.id
+    }
+
+    /// Where to note what is seen.
+    pub(super) fn trace(&self) -> &Trace {
+        &self.outcome.seen
     }
 
     /// A remote was reached and secured.
@@ -62,8 +77,16 @@ impl Attempt {
             address: ready.peer().address,
             policy: terms.policy.label(),
             channel: terms.channel.clone(),
+            earlier_mails: ready.mails(),
         });
         self.skipped(skipped);
+    }
+
+    /// Enforcing would have refused the mail for these.
+    pub(super) fn observed(&mut self, refusals: &Refusals) {
+        self.outcome.would = refusals
+            .main()
+            .map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
     }
 
     /// An exception has set the level.
@@ -95,6 +118,11 @@ impl Attempt {
         self.outcome.recipients
     }
 
+    /// The remote has said 354.
+    pub(super) fn message_begins(&mut self) {
+        self.message = Some(tokio::time::Instant::now());
+    }
+
     /// How much of the message was read from the client.
     pub(super) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
@@ -114,11 +142,6 @@ impl Attempt {
         self.end(verdict, reason, answer);
     }
 
-    /// The session with the remote broke: the end of the attempt.
-    pub(super) fn broke(self, reason: &Reason, answer: &Reply) {
-        self.end(Verdict::of_refusal(answer.code()), reason.view().label, answer);
-    }
-
     /// The remote has the message: the end of the attempt.
     pub(super) fn delivered(self, answer: &Reply) {
         self.end(Verdict::Delivered, "", answer);
@@ -132,6 +155,9 @@ impl Attempt {
     }
 
     fn end(mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
+        if let Some(began) = self.message {
+            self.trace().since(began, (What::Message, format!("the end of the message: {answer}")));
+        }
         self.outcome.verdict = verdict;
         self.outcome.reason = reason;
         self.outcome.code = Some(answer.code());
@@ -154,7 +180,7 @@ impl Attempt {
         if self.told == Told::No {
             self.told = Told::Yes;
             self.outcome.elapsed = self.started.elapsed();
-            self.outcome.log();
+            self.reporter.tell(self.outcome.clone());
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn instead_of_message(how: Answers, parties: &[Party], courses: &[Cou
     }
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and what is said to them.
     pub(super) async fn conclude(
         &mut self,
@@ -136,10 +136,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                 Dot::Send => {}
                 Dot::Withhold => {
                     if let Some(answer) = remembered().flatten().next().cloned() {
-                        course.stop(Declined { reason: "answered-before", answer });
+                        course.stop(Declined::by_remote("answered-before", answer));
                     }
                 }
-                Dot::Defer => course.stop(Declined { reason: "answered-in-part", answer: in_part() }),
+                Dot::Defer => course.stop(Declined::by_us("answered-in-part", in_part())),
             }
         }
         for party in parties.iter_mut() {
@@ -220,7 +220,7 @@ async fn record(parties: &[Party], known: &[(usize, Course)], unheard: &mut Unhe
 }
 
 fn defer_all((reason, answer): (&'static str, Reply), parties: &mut [Party], courses: &mut [Course]) {
-    courses.iter_mut().for_each(|course| course.stop(Declined { reason, answer: answer.clone() }));
+    courses.iter_mut().for_each(|course| course.stop(Declined::by_us(reason, answer.clone())));
     parties.iter_mut().for_each(|party| party.outcome = Some(answer.clone()));
 }
 

@@ -13,12 +13,13 @@ use super::attempt::Attempt;
 use super::{Received, Shared};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::{Lacking, Peer, Reason};
+use crate::refusal::{Lacking, Peer, Reason, Refusals};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Body, Hello, Mail, Prdr};
 use crate::smtp::dialogue::{Leg, Way};
 use crate::smtp::extensions::{Extensions, SizeLimit};
 use crate::smtp::reply::Reply;
+use crate::trace::What;
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
 
@@ -67,6 +68,14 @@ pub(super) struct Errand<'a, R> {
 pub(super) struct Declined {
     pub(super) reason: &'static str,
     pub(super) answer: Reply,
+    whose: Whose,
+}
+
+/// Who said no.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Ours,
+    TheRemotes,
 }
 
 impl Upstream {
@@ -85,12 +94,9 @@ impl Upstream {
 }
 
 /// The end of an attempt, and what its recipients are told.
-fn closed(attempt: Attempt, peer: &Peer, reason: &Reason) -> Way<Upstream> {
-    let answer = match reason {
-        Reason::Mail(reply) => relayed(reply, peer),
-        reason => broken(peer, reason),
-    };
-    attempt.broke(reason, &answer);
+fn closed(attempt: Attempt, declined: Declined) -> Way<Upstream> {
+    let Declined { reason, answer, .. } = declined.with_id(attempt.id());
+    attempt.answered(reason, &answer);
     Way::Closed(answer)
 }
 
@@ -141,14 +147,17 @@ impl<R: Resolver> Errand<'_, R> {
     /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
     /// better (RFC 5321 §5.1); what the way is worth then, and how many recipients were answered.
     async fn seek(&self, domain: &Name, asks: &mut Asks) -> (Way<Upstream>, usize) {
-        let mut attempt = Attempt::start(domain);
+        let Shared { connector, reporter, .. } = self.shared;
+        let mut attempt = Attempt::start(domain, connector.mode, reporter);
+        let trace = attempt.trace().clone();
         let (level, exception) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         if let Some(exception) = exception {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
-        let request = Request { domain, hello: self.hello, level, until, dialled: self.dialled };
-        let connector = &self.shared.connector;
+        let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
+        let request =
+            Request { domain, next_hop, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
         let mut walk = connector.walk(&request);
         let (mut found, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
         attempt.dialled(dialled);
@@ -156,14 +165,12 @@ impl<R: Resolver> Errand<'_, R> {
             let ready = match found {
                 Ok(ready) => ready,
                 Err(refusals) => {
-                    let answer = refusals.verdict();
                     attempt.skipped(&refusals);
-                    let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
-                    attempt.answered(label, &answer);
-                    return (Way::Closed(answer), 0);
+                    return (closed(attempt, Declined::by_all(&refusals)), 0);
                 }
             };
             attempt.reached(&ready, walk.skipped());
+            walk.would().into_iter().for_each(|refusals| attempt.observed(refusals));
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
             let Failed { told, reason } = match self.first_group(&mut upstream, asks, walk.answer_by()).await {
@@ -174,7 +181,7 @@ impl<R: Resolver> Errand<'_, R> {
             // L11: what was relayed of this remote binds the transaction to it.
             let decided = if told == 0 { walk.turned_away(&peer, reason).err() } else { Some(reason) };
             if let Some(reason) = decided {
-                return (closed(attempt, &peer, &reason), told);
+                return (closed(attempt, Declined::broke(&peer, &reason)), told);
             }
             found = walk.next().await;
         }
@@ -196,7 +203,7 @@ impl<R: Resolver> Errand<'_, R> {
             Ok(()) => self.asked(upstream, asks),
             Err(Failed { told, reason }) => {
                 let peer = upstream.ready.peer().clone();
-                (closed(upstream.part(&reason), &peer, &reason), told)
+                (closed(upstream.part(&reason), Declined::broke(&peer, &reason)), told)
             }
         }
     }
@@ -217,15 +224,21 @@ impl<R: Resolver> Errand<'_, R> {
         let Upstream { ready, attempt } = upstream;
         let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
         let broke = |told| move |reason| Failed { told, reason };
+        let trace = attempt.trace().clone();
         let mut group = ready.group(asks.commands(self.message));
         if asks.mail.is_some() {
-            let reply = group.answer(remaining(until, patience)).await.map_err(broke(0))?;
+            let said = group.answer(remaining(until, patience));
+            let reply = trace.watch(said, |said| (What::Mail, told(said))).await.map_err(broke(0))?;
             if !reply.code().is_success() {
                 return Err(Failed { told: 0, reason: Reason::Mail(reply) });
             }
         }
-        for (told, (place, _)) in asks.recipients.iter().enumerate() {
-            let reply = group.answer(remaining(until, patience)).await.map_err(broke(told))?;
+        for (index, (place, _)) in asks.recipients.iter().enumerate() {
+            let said = group.answer(remaining(until, patience));
+            let mut reply = trace.watch(said, |said| (What::Rcpt, told(said))).await.map_err(broke(index))?;
+            if attempt.accepted() > 0 {
+                reply = reply.behind_accepted_recipients();
+            }
             let answer = relayed(&reply, &peer);
             attempt.recipient(&answer);
             self.tell(*place, answer);
@@ -246,8 +259,38 @@ impl<R: Resolver> Errand<'_, R> {
 }
 
 impl Declined {
+    pub(super) fn by_us(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::Ours }
+    }
+
+    pub(super) fn by_remote(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::TheRemotes }
+    }
+
+    /// Of one remote nothing more is to be had.
     pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
-        Self { reason: reason.view().label, answer: broken(peer, reason) }
+        let view = reason.view();
+        match reason {
+            Reason::Mail(reply) => Self::by_remote(view.label, relayed(reply, peer)),
+            reason => Self::by_us(view.label, Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))),
+        }
+    }
+
+    /// There is nobody left to ask.
+    fn by_all(refusals: &Refusals) -> Self {
+        let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
+        match refusals.only_answer() {
+            Some(answer) => Self::by_remote(label, answer),
+            None => Self::by_us(label, refusals.verdict()),
+        }
+    }
+
+    /// With the id of the attempt at the end of our own words, for `danelaw explain`. A remote's words stay as they are.
+    pub(super) fn with_id(self, id: &str) -> Self {
+        match self.whose {
+            Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
+            Whose::TheRemotes => self,
+        }
     }
 }
 
@@ -281,8 +324,7 @@ pub(super) fn relayed(reply: &Reply, peer: &Peer) -> Reply {
     reply.relayed(&peer.to_string())
 }
 
-/// What the client is told when the session with the remote broke.
-pub(super) fn broken(peer: &Peer, reason: &Reason) -> Reply {
-    let view = reason.view();
-    Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))
+/// What is noted of a remote's answer.
+fn told(said: &Result<Reply, Reason>) -> String {
+    said.as_ref().map_or_else(|reason| format!("the remote: {reason}"), |reply| format!("the remote said {reply}"))
 }

@@ -71,7 +71,7 @@ impl Memory {
     }
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// What RCPT asks for, after a look at what is remembered.
     pub(super) async fn rcpt(&mut self, path: ForwardPath) -> Step<Upstream> {
         let room = match (self.dialogue.transaction(), &path) {

@@ -18,11 +18,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
 use crate::ledger::Ledger;
+use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::command::Command;
 use crate::smtp::data::BareNewlines;
@@ -55,6 +57,10 @@ pub struct Shared<R> {
     pub timeouts: Timeouts,
     /// What became of messages that clients have to send again.
     pub ledger: Ledger,
+    /// Client sessions at a time.
+    pub max_sessions: usize,
+    /// Who hears what became of each attempt.
+    pub reporter: Arc<Reporter>,
 }
 
 /// Whether our Received line is added.
@@ -97,8 +103,10 @@ impl fmt::Display for Origin {
     }
 }
 
-struct Session<'a, R, S> {
-    shared: &'a Shared<R>,
+struct Session<R, S> {
+    shared: Arc<Shared<R>>,
+    /// What sessions share from now on; taken up between transactions, so that one ends as it began.
+    news: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<S>,
     origin: Origin,
     dialled: Option<IpAddr>,
@@ -117,16 +125,17 @@ enum Next {
 }
 
 /// Talks to one client until it goes, or until `stop` finds it between transactions.
-pub async fn serve<R, S>(shared: Arc<Shared<R>>, stream: S, caller: Caller, stop: CancellationToken)
+pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: CancellationToken)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Caller { origin, service, dialled } = caller;
+    let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service);
     let (memory, unheard) = (Memory::default(), None);
     let client = Wire::new(stream);
-    let mut session = Session { shared: &shared, client, origin, dialled, dialogue, memory, unheard };
+    let mut session = Session { shared, news, client, origin, dialled, dialogue, memory, unheard };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -140,12 +149,12 @@ where
     session.given_up().await;
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn run(&mut self, stop: CancellationToken) -> Result<(), WireError> {
-        let limit = self.shared.timeouts.client;
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         self.say(&self.dialogue.greeting());
         loop {
+            let limit = self.shared.timeouts.client;
             let line = match self.pipelined(&mut lines).await {
                 Some(line) => line,
                 None => {
@@ -166,6 +175,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                     }
                 }
             };
+            if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
+                self.shared = Arc::clone(&self.news.borrow_and_update());
+            }
             if self.answer(line).await? == Next::Close {
                 self.client.flush(limit).await?;
                 return Ok(self.client.close(limit).await?);

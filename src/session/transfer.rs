@@ -41,7 +41,7 @@ pub(super) enum Course {
     Lost(Reply),
 }
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
@@ -128,23 +128,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
         let most = self.shared.us.size;
         if let Scan::Rejected(bare) = scan {
-            return Some(Declined { reason: "bare-newline", answer: bare.reply() });
+            return Some(Declined::by_us("bare-newline", bare.reply()));
         }
         if scanner.octets() > most {
             let text = format!("the message is larger than {most} octets");
             let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
-            return Some(Declined { reason: "too-large", answer });
+            return Some(Declined::by_us("too-large", answer));
         }
         if scanner.received_headers() > MAX_HOPS {
             let text = "too many Received fields: the message goes round in circles";
             let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text);
-            return Some(Declined { reason: "mail-loop", answer });
+            return Some(Declined::by_us("mail-loop", answer));
         }
         None
     }
 }
 
 impl Course {
+    fn stopped(declined: Declined, attempt: Attempt) -> Self {
+        Self::Stopped(declined.with_id(attempt.id()), attempt)
+    }
+
     pub(super) fn is_going(&self) -> bool {
         match self {
             Self::Going(..) => true,
@@ -189,7 +193,7 @@ impl Course {
     /// The message goes no further here. Its body is dropped, not finished: the remote sees a reset.
     pub(super) fn stop(&mut self, declined: Declined) {
         *self = match std::mem::replace(self, Self::Idle) {
-            Self::Going(_, attempt) => Self::Stopped(declined, attempt),
+            Self::Going(_, attempt) => Self::stopped(declined, attempt),
             other => other,
         };
     }
@@ -214,7 +218,9 @@ impl Course {
     pub(super) fn tell(self, given: Option<&Reply>) {
         match self {
             Self::Delivered(answer, attempt) => attempt.delivered(&answer),
-            Self::Stopped(Declined { reason, answer }, attempt) => attempt.answered(reason, given.unwrap_or(&answer)),
+            Self::Stopped(Declined { reason, answer, .. }, attempt) => {
+                attempt.answered(reason, given.unwrap_or(&answer))
+            }
             // Those who were lost before were told then; nothing that is going has ended.
             Self::Idle | Self::Lost(_) | Self::Going(..) => {}
         }
@@ -223,7 +229,7 @@ impl Course {
 
 /// DATA at a remote that has accepted somebody: the message may come, or not.
 async fn start(leg: Leg<Upstream>) -> Course {
-    let Upstream { ready, attempt } = match (leg.way, leg.accepted) {
+    let Upstream { ready, mut attempt } = match (leg.way, leg.accepted) {
         (Way::Open(upstream), 1..) => upstream,
         (Way::Open(upstream), 0) => {
             upstream.release();
@@ -234,12 +240,15 @@ async fn start(leg: Leg<Upstream>) -> Course {
     };
     let peer = ready.peer().clone();
     match ready.data().await {
-        Ok(Started::Body(body)) => Course::Going(body, attempt),
+        Ok(Started::Body(body)) => {
+            attempt.message_begins();
+            Course::Going(body, attempt)
+        }
         Ok(Started::Refused(ready, reply)) => {
             release(*ready);
-            Course::Stopped(Declined { reason: "data-refused", answer: relayed(&reply, &peer) }, attempt)
+            Course::stopped(Declined::by_remote("data-refused", relayed(&reply, &peer)), attempt)
         }
-        Err(reason) => Course::Stopped(Declined::broke(&peer, &reason), attempt),
+        Err(reason) => Course::stopped(Declined::broke(&peer, &reason), attempt),
     }
 }
 
@@ -256,17 +265,17 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
             if answer.code().is_success() {
                 Course::Delivered(answer, attempt)
             } else {
-                Course::Stopped(Declined { reason: "message-refused", answer }, attempt)
+                Course::stopped(Declined::by_remote("message-refused", answer), attempt)
             }
         }
-        Err(stop) => Course::Stopped(stopped(stop, &peer), attempt),
+        Err(stop) => Course::stopped(stopped(stop, &peer), attempt),
     };
     (leg, course)
 }
 
 fn stopped(stop: Stop, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined { reason: "message-refused", answer: relayed(&reply, peer) },
+        Stop::Answered(reply) => Declined::by_remote("message-refused", relayed(&reply, peer)),
         Stop::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

@@ -14,7 +14,7 @@ use crate::smtp::dialogue::{Accepted, Asked, Transaction};
 use crate::smtp::reply::Reply;
 use crate::wire::WireError;
 
-impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
     pub(super) async fn settle(&mut self, message: Message) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
@@ -32,7 +32,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             answers.put(place, told);
         };
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
-        let errand = Errand { shared: self.shared, hello: &client.hello, mail, dialled: self.dialled, message, tell };
+        let errand = Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, tell };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
         let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| errand.ask(leg, asks)).collect();
         loop {

@@ -321,6 +321,7 @@ mod tests {
             ("LHLO localhost", "LHLO localhost"),
             // Nothing that could mean something in a Received field.
             ("EHLO a;b (c) \"d\\", "EHLO a?b??c???d?"),
+            // M8.
             ("EHLO bü", "EHLO b??"),
             ("data \t", "DATA"),
             ("RSET", "RSET"),
@@ -375,6 +376,10 @@ mod tests {
             // I23.
             ("MAIL FROM:<> FOO=BAR", "555 5.5.4 parameter not recognised"),
             ("MAIL FROM:<> AUTH=<>", "555 5.5.4 parameter not recognised"),
+            // M17, M18: DSN is not offered, so nothing of it gets to a remote.
+            ("MAIL FROM:<> RET=HDRS", "555 5.5.4 parameter not recognised"),
+            ("MAIL FROM:<> ENVID=x", "555 5.5.4 parameter not recognised"),
+            ("RCPT TO:<a@b.example> ORCPT=rfc822;a@b.example", "555 5.5.4 parameter not recognised"),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4 parameter not recognised"),
             // A-89.
             ("RCPT TO:<a@b.example>c@d.example", "501 5.5.4 malformed parameter"),

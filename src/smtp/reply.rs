@@ -91,6 +91,30 @@ impl Reply {
         }
     }
 
+    /// What the answer to a recipient behind accepted ones says: 552 was RFC 821's word for too many recipients, and means
+    /// 452 (RFC 5321 §4.5.3.1.10), unless its enhanced code speaks of something else, as a full mailbox.
+    #[must_use]
+    pub fn behind_accepted_recipients(self) -> Self {
+        let of_something_else = |enhanced: EnhancedCode| (enhanced.subject(), enhanced.detail()) != (5, 3);
+        if self.code != Code::EXCEEDED_STORAGE || self.enhanced.is_some_and(of_something_else) {
+            return self;
+        }
+        let lines = self.lines.iter().map(|line| format!("{} {line}", self.code));
+        Self::multiline(Code::INSUFFICIENT_STORAGE, Some(EnhancedCode::transient(5, 3)), lines)
+    }
+
+    /// The same with this at its very end, as `.. (id 0123456789AB)`. A last line that would be too long with it loses as
+    /// much of its text (RFC 5321 §4.5.3.1.5).
+    pub fn with_id(mut self, id: &str) -> Self {
+        let tail = sanitised(format!(" (id {id})").chars());
+        let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
+        if let Some(last) = self.lines.last_mut() {
+            last.truncate((MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.len()));
+            last.push_str(&tail);
+        }
+        self
+    }
+
     /// What the client is told when a remote has answered this: the same, except for what would act on the session
     /// between the client and us (see [`relayed_code`]). `from` names the remote and goes before each line, as
     /// `mx.example[192.0.2.1]: `; a code that was changed is told in the text.
@@ -179,10 +203,21 @@ mod tests {
             (Reply::new(Code::LOCAL_ERROR, EnhancedCode::permanent(7, 5), "x"), "451 4.7.5 x\r\n"),
             (Reply::new(Code::START_MAIL_INPUT, EnhancedCode::success(0, 0), "go"), "354 go\r\n"),
             (Reply::multiline(Code::OK, None, [""; 0]), "250 \r\n"),
-            //
+            // A-63, M8.
             (Reply::plain(Code::OK, "a\r\n250 b\u{1b}ü\u{7f}"), "250 a??250 b???\r\n"),
         ] {
             assert_eq!(written(&reply), text);
+        }
+    }
+
+    #[test]
+    fn an_id_stands_at_the_end_whatever_comes_before() {
+        let short = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["a", "b"]);
+        assert_eq!(written(&short.with_id("0123456789AB")), "451-4.7.4 a\r\n451 4.7.4 b (id 0123456789AB)\r\n");
+        for enhanced in [None, Some(EnhancedCode::transient(7, 123))] {
+            let long =
+                written(&Reply::multiline(Code::LOCAL_ERROR, enhanced, ["x".repeat(1000)]).with_id("0123456789AB"));
+            assert!(long.len() == 512 && long.ends_with("x (id 0123456789AB)\r\n"), "{long}");
         }
     }
 
@@ -220,6 +255,22 @@ mod tests {
             ("354 go\r\n", "451 4.5.0 mx: 354 go\r\n"),
         ] {
             assert_eq!(written(&read(remote).relayed("mx")), client, "{remote:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_recipients() {
+        // K13.
+        for (remote, meant) in [
+            ("552 too many recipients\r\n", "452 4.5.3 552 too many recipients\r\n"),
+            ("552 5.5.3 too many\r\n", "452 4.5.3 552 too many\r\n"),
+            ("552-a\r\n552 b\r\n", "452-4.5.3 552 a\r\n452 4.5.3 552 b\r\n"),
+            ("552 5.2.2 mailbox full\r\n", "552 5.2.2 mailbox full\r\n"),
+            ("552 5.3.4 too big\r\n", "552 5.3.4 too big\r\n"),
+            ("550 5.5.3 too many\r\n", "550 5.5.3 too many\r\n"),
+            ("250 2.1.5 ok\r\n", "250 2.1.5 ok\r\n"),
+        ] {
+            assert_eq!(written(&read(remote).behind_accepted_recipients()), meant, "{remote:?}");
         }
     }
 

@@ -17,6 +17,7 @@ use super::order::within;
 use super::pool::Pool;
 use super::tcp::{Source, Tcp};
 use crate::refusal::Reason;
+use crate::trace::{Trace, What};
 
 /// How to connect, wherever to.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub struct Dialer {
 pub(super) struct Errand<'a> {
     pub(super) domain: Option<&'a DomainPermit>,
     pub(super) until: Instant,
+    pub(super) trace: &'a Trace,
 }
 
 /// How a race ended. Addresses that were neither first nor failed may be dialled again.
@@ -75,12 +77,20 @@ impl Dialer {
         race
     }
 
-    /// Dials one address.
+    /// Dials one address. A failure is noted here; how a connection goes on is for whoever greets.
     pub(super) async fn dial(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        if let Some(cap) = self.caps.full(address) {
-            self.pool.make_room(cap, address);
+        let began = Instant::now();
+        let dialled = self.connect(address, errand).await;
+        if let Err(reason) = &dialled {
+            errand.trace.since(began, (What::Connect(reason.view().label), format!("[{address}]: {reason}")));
         }
+        dialled
+    }
+
+    async fn connect(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
+        let wish = self.caps.full(address).map(|cap| self.pool.make_room(cap, address));
         let permits = self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)?;
+        drop(wish);
         let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
         let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
         Ok(tcp.holding(permits))
@@ -154,7 +164,9 @@ mod tests {
         let domain = dialer.caps.domain(&Name::parse("example").unwrap()).await.unwrap();
         let mut list: VecDeque<_> = addresses.iter().copied().collect();
         let began = Instant::now();
-        let race = dialer.race(&mut list, Errand { domain: Some(&domain), until: began + time }).await;
+        let trace = Trace::default();
+        let errand = Errand { domain: Some(&domain), until: began + time, trace: &trace };
+        let race = dialer.race(&mut list, errand).await;
         (race, list.into(), began.elapsed())
     }
 

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 
 use super::{Connector, Request};
 use crate::dns::{HostLookup, Resolver};
+use crate::trace::Trace;
 
 /// How long mail may wait for this, which is worth a line in the log and no more.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -67,8 +68,9 @@ impl<R: Resolver> Connector<R> {
     }
 
     async fn standing(&self, address: IpAddr, request: &Request<'_>) -> Standing {
-        // The same lookups as those of the way to a remote, which are shared with it.
-        let Ok(route) = self.route(request).await else { return Standing::Unknown };
+        // The same lookups as those of the way to a remote, which are shared with it, and noted there.
+        let request = Request { trace: &Trace::default(), ..*request };
+        let Ok(route) = self.route(&request).await else { return Standing::Unknown };
         let hosts = join_all(route.exchanges().iter().map(|exchange| self.dns.host(exchange))).await;
         let mut exchanges: Vec<_> = hosts
             .into_iter()

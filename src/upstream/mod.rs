@@ -18,6 +18,8 @@ mod shards;
 pub mod tcp;
 mod walk;
 
+use std::borrow::Borrow;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,15 +27,17 @@ use tokio::time::Instant;
 
 use crate::config::Timeouts;
 use crate::dane::agility::Digests;
+use crate::dane::facts;
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
 use crate::name::Name;
-use crate::policy::{self, Level, TlsPolicy};
+use crate::policy::{self, Level, Mode, TlsPolicy};
 use crate::refusal::{Peer, Reason, Refusal};
 use crate::reserved::Dialable;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+use crate::trace::{Trace, What};
 
 use dialer::Dialer;
 use failed::FailedHosts;
@@ -42,6 +46,9 @@ use ready::Ready;
 use tcp::Tcp;
 
 pub use walk::Walk;
+
+/// The most certificates of a chain that are noted down; honest chains have five.
+const MAX_NOTED: usize = 5;
 
 /// Finds, dials and verifies remotes.
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub struct Connector<R> {
     pub dialer: Dialer,
     /// TLS towards remotes.
     pub tls: Tls,
+    /// Whether what the policy asks for is held to.
+    pub mode: Mode,
     /// Which digests of TLSA records count.
     pub digests: Digests,
     /// Which addresses may be dialled.
@@ -79,6 +88,8 @@ pub struct Connector<R> {
 pub struct Request<'a> {
     /// The recipient's domain.
     pub domain: &'a Name,
+    /// The host that takes the domain's mail, if a rule says so.
+    pub next_hop: Option<&'a Name>,
     /// The client's name for itself.
     pub hello: &'a Hello,
     /// What a session must prove.
@@ -87,6 +98,8 @@ pub struct Request<'a> {
     pub until: Instant,
     /// The address that an intercepted client dialled.
     pub dialled: Option<IpAddr>,
+    /// Where to note what was seen.
+    pub trace: &'a Trace,
 }
 
 /// Where to seek a session with an exchange, and what it has to prove.
@@ -106,36 +119,36 @@ impl<R: Resolver> Connector<R> {
 
     /// The exchanges to try, in order.
     pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
-        let lookup = self.dns.mx(request.domain).await.map_err(Refusal::domain)?;
         let seed = fastrand::u64(..);
         let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
+        if let Some(next_hop) = request.next_hop {
+            return mx::by_way_of(next_hop, request.domain, here).map_err(Refusal::domain);
+        }
+        let lookup = self.dns.mx(request.domain);
+        let lookup = request.trace.lookup((request.domain, "MX"), lookup).await.map_err(Refusal::domain)?;
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
-    /// What the DNS and the level make of one exchange; `dialled` is what an intercepted client had dialled. Nothing is
-    /// dialled yet.
-    pub(crate) async fn plan(
-        &self,
-        route: &Route,
-        exchange: &Name,
-        level: &Level,
-        dialled: Option<IpAddr>,
-    ) -> Result<Plan, Reason> {
-        let host = self.host(exchange).await?;
+    /// What the DNS and the level make of one exchange. Nothing is dialled yet.
+    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Plan, Reason> {
+        let Request { level, dialled, trace, .. } = *request;
+        let host = self.host(exchange, trace).await?;
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under whatever name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
         let addresses = self.dialable(&host, dialled)?;
-        let associations = self.associations(route, &host, level).await?;
+        let associations = self.associations(route, &host, request).await?;
+        trace.fact(format!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, level)?;
+        trace.fact(format!("{exchange}: at level {level} the policy is {}", policy.label()));
         Ok(Plan { addresses, policy })
     }
 
     /// How to open sessions for this client, without further bounds.
-    pub(crate) fn dial<'a>(&'a self, hello: &'a Hello) -> Dial<'a> {
+    pub(crate) fn dial<'a>(&'a self, hello: &'a Hello, trace: &'a Trace) -> Dial<'a> {
         let until = Instant::now() + self.timeouts.route;
-        Dial { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None }
+        Dial { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None, trace }
     }
 
     /// One address, held to the policy.
@@ -146,19 +159,30 @@ impl<R: Resolver> Connector<R> {
 
     /// A session on a connection, as the policy asks.
     async fn session(&self, tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Ready, Reason> {
-        let secured = Greeted::greet(tcp, peer, policy, dial).await?.secure(policy.clone(), &self.tls, dial).await;
+        let greeted = greet(tcp, peer, policy, dial).await?;
+        let began = Instant::now();
+        let (tls, shown) = self.tls.watched();
+        let secured = greeted.secure(policy.clone(), &tls, dial).await;
+        let chain = shown.chain();
+        for (depth, certificate) in chain.iter().take(MAX_NOTED).enumerate() {
+            dial.trace.fact(format!("certificate {depth} of {}: {}", chain.len(), facts::line(certificate)));
+        }
+        let proven = secured.as_ref().map(|ready| &ready.terms().channel);
+        dial.trace.since(began, (What::Tls(label(&proven)), told(peer, &proven)));
         match (secured, policy) {
             // RFC 7435 §1: the one policy that takes what it can get, on a connection of its own.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
                 let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
-                Ok(Greeted::greet(tcp, peer, policy, dial).await?.in_cleartext(policy.clone(), permit.clone(), dial))
+                let greeted = greet(tcp, peer, policy, dial).await?;
+                dial.trace.fact(format!("{peer}: going on in cleartext"));
+                Ok(greeted.in_cleartext(policy.clone(), permit.clone(), dial))
             }
             (secured, _) => secured,
         }
     }
 
-    async fn host(&self, exchange: &Name) -> Result<Host, Reason> {
-        match self.dns.host(exchange).await? {
+    async fn host(&self, exchange: &Name, trace: &Trace) -> Result<Host, Reason> {
+        match trace.lookup((exchange, "A/AAAA"), self.dns.host(exchange)).await? {
             HostLookup::Found(host) => Ok(host),
             HostLookup::NoAddress => Err(Reason::NoAddress),
         }
@@ -178,8 +202,8 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
-    async fn associations(&self, route: &Route, host: &Host, level: &Level) -> Result<Associations, Failure> {
-        if let Some(why) = policy::tlsa_not_asked(route, level) {
+    async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<Associations, Failure> {
+        if let Some(why) = policy::tlsa_not_asked(route, request.level) {
             return Ok(Associations::None(why));
         }
         let base_domains = tlsa::base_domains(host);
@@ -194,7 +218,7 @@ impl<R: Resolver> Connector<R> {
                 reason: FailureReason::NameTooLong,
             })?;
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
-            let lookup = self.dns.tlsa(&owner).await?;
+            let lookup = request.trace.lookup((&owner, "TLSA"), self.dns.tlsa(&owner)).await?;
             if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
                 return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
             }
@@ -222,6 +246,27 @@ impl<R: Resolver> Connector<R> {
             .cloned()
             .chain(Name::parse(hello.as_str()).ok())
             .collect()
+    }
+}
+
+/// Greets a remote; from the first packet to its answer to EHLO it is one step.
+async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Greeted, Reason> {
+    let began = tcp.dialled();
+    let greeted = Greeted::greet(tcp, peer, policy, dial).await;
+    dial.trace.since(began, (What::Connect(label(&greeted)), told(peer, &greeted)));
+    greeted
+}
+
+/// What a step is called in metrics.
+fn label<T>(done: &Result<T, impl Borrow<Reason>>) -> &'static str {
+    done.as_ref().map_or_else(|reason| reason.borrow().view().label, |_| "ok")
+}
+
+/// What is said of a step with a remote.
+fn told<T: fmt::Display>(peer: &Peer, done: &Result<T, impl Borrow<Reason>>) -> String {
+    match done {
+        Ok(done) => format!("{peer}: {done}"),
+        Err(reason) => format!("{peer}: {}", reason.borrow()),
     }
 }
 

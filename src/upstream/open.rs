@@ -19,6 +19,7 @@
 //! }
 //! ```
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -37,6 +38,7 @@ use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
 use crate::smtp::reply::{Code, Reply};
 use crate::tls::Tls;
+use crate::trace::Trace;
 use crate::wire::{Wire, WireError};
 
 /// How to open a session: what does not depend on the peer.
@@ -50,12 +52,14 @@ pub struct Dial<'a> {
     pub until: Instant,
     /// The transaction that it is for, where they are counted.
     pub domain: Option<&'a DomainPermit>,
+    /// Where to note what was seen.
+    pub trace: &'a Trace,
 }
 
 impl Dial<'_> {
     /// As for connecting.
     pub(super) fn errand(&self) -> Errand<'_> {
-        Errand { domain: self.domain, until: self.until }
+        Errand { domain: self.domain, until: self.until, trace: self.trace }
     }
 
     /// How long the next step may take, at most `limit`.
@@ -70,6 +74,13 @@ pub struct Greeted {
     wire: Wire<Tcp>,
     peer: Peer,
     extensions: Extensions,
+}
+
+/// For people.
+impl fmt::Display for Greeted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.extensions.starttls { "it offers STARTTLS" } else { "it does not offer STARTTLS" })
+    }
 }
 
 impl Greeted {

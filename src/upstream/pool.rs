@@ -71,6 +71,10 @@ pub struct Pool {
     bounds: Bounds,
     waiting: Shards<IpAddr, Vec<Waiting>>,
     count: AtomicUsize,
+    /// How many want room for a connection to an address.
+    wanted: Shards<IpAddr, usize>,
+    /// How many want room for one to anywhere.
+    wanted_anywhere: AtomicUsize,
     /// Somebody makes the rounds.
     tended: AtomicBool,
     closed: AtomicBool,
@@ -89,6 +93,8 @@ impl Pool {
             bounds,
             waiting: Shards::new(),
             count: AtomicUsize::new(0),
+            wanted: Shards::new(),
+            wanted_anywhere: AtomicUsize::new(0),
             tended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
@@ -99,9 +105,10 @@ impl Pool {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A new session may come back here, under this name.
-    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Lease {
-        Lease { pool: Arc::downgrade(self), identity, since: Instant::now() }
+    /// A new session may come back here, under this name; unless nobody ever waits.
+    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Option<Lease> {
+        let anybody = self.bounds.in_all > 0 && self.bounds.per_host > 0;
+        anybody.then(|| Lease { pool: Arc::downgrade(self), identity, since: Instant::now() })
     }
 
     /// A session for a transaction, if one waits that is the same to it and still stands: the one that waited least,
@@ -110,7 +117,8 @@ impl Pool {
         let now = Instant::now();
         let (mut found, mut stale) = (None, Vec::new());
         self.change(identity.peer.address, |waiting| {
-            while let Some(place) = waiting.iter().rposition(|waiting| waiting.ready.is_for(identity)) {
+            let is_for = |waiting: &Waiting| waiting.ready.lease().is_some_and(|lease| lease.identity == *identity);
+            while let Some(place) = waiting.iter().rposition(is_for) {
                 let mut candidate = waiting.remove(place);
                 match self.lasts(&candidate, now) {
                     true if candidate.ready.is_quiet() => {
@@ -134,6 +142,7 @@ impl Pool {
         let mut waiting = Some(Waiting { ready, since: now });
         self.change(address, |others| {
             let room = others.len() < self.bounds.per_host && self.waiting() < self.bounds.in_all;
+            let room = room && !self.is_wanted(address);
             if room && !self.closed.load(Ordering::SeqCst) {
                 others.extend(waiting.take_if(|waiting| self.lasts(waiting, now)));
             }
@@ -144,8 +153,10 @@ impl Pool {
         waiting.map(|waiting| waiting.ready)
     }
 
-    /// Ends a session, so that there is room for another connection: to this address, or any.
-    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) {
+    /// Ends a session, so that there is room for another connection: to this address, or any. While the wish lasts, none
+    /// comes to wait in the place of the one that is wanted.
+    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) -> Wish<'_> {
+        let wish = Wish::new(self, cap, address);
         let mut parting = None;
         match cap {
             Cap::Host(_) => self.change(address, |waiting| parting = (!waiting.is_empty()).then(|| waiting.remove(0))),
@@ -161,6 +172,11 @@ impl Pool {
             Cap::Domain(_) => {}
         }
         parting.into_iter().for_each(|waiting| drop(waiting.ready.quit()));
+        wish
+    }
+
+    fn is_wanted(&self, address: IpAddr) -> bool {
+        self.wanted_anywhere.load(Ordering::SeqCst) > 0 || self.wanted.of(&address).contains_key(&address)
     }
 
     /// Says goodbye to all that wait, and lets nobody wait any more. Ends when they have answered, or had their time.
@@ -190,7 +206,7 @@ impl Pool {
     fn lasts(&self, waiting: &Waiting, now: Instant) -> bool {
         let Waiting { ready, since } = waiting;
         let young = ready.lease().is_some_and(|lease| now.duration_since(lease.since) < self.bounds.age);
-        young && now.duration_since(*since) < self.bounds.idle && ready.mails() < self.bounds.mails
+        young && now.duration_since(*since) < self.bounds.idle && ready.has_more(self.bounds.mails)
     }
 
     /// Sees to it that somebody makes the rounds while anybody waits.
@@ -256,14 +272,46 @@ enum Keep {
     Gone,
 }
 
+/// Somebody wants room for a connection.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pool: &'a Pool,
+    cap: Cap,
+    address: IpAddr,
+}
+
+impl<'a> Wish<'a> {
+    fn new(pool: &'a Pool, cap: Cap, address: IpAddr) -> Self {
+        match cap {
+            Cap::Host(_) => *pool.wanted.of(&address).entry(address).or_default() += 1,
+            Cap::All(_) => _ = pool.wanted_anywhere.fetch_add(1, Ordering::SeqCst),
+            Cap::Domain(_) => {}
+        }
+        Self { pool, cap, address }
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        match self.cap {
+            Cap::Host(_) => {
+                let mut wanted = self.pool.wanted.of(&self.address);
+                if let Entry::Occupied(mut entry) = wanted.entry(self.address) {
+                    *entry.get_mut() -= 1;
+                    if *entry.get() == 0 {
+                        entry.remove();
+                    }
+                }
+            }
+            Cap::All(_) => _ = self.pool.wanted_anywhere.fetch_sub(1, Ordering::SeqCst),
+            Cap::Domain(_) => {}
+        }
+    }
+}
+
 impl Lease {
     /// Where to wait, if it is still there.
     pub(super) fn pool(&self) -> Option<Arc<Pool>> {
         self.pool.upgrade()
-    }
-
-    /// Whether this is the same.
-    pub(super) fn is_for(&self, identity: &Identity) -> bool {
-        self.identity == *identity
     }
 }

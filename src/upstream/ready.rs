@@ -9,6 +9,7 @@
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -19,7 +20,7 @@ use tokio_util::either::Either;
 
 use super::caps::DomainPermit;
 use super::open::{Dial, exchange, farewell, lost, unsolicited};
-use super::pool::{Identity, Lease};
+use super::pool::Lease;
 use super::tcp::Tcp;
 use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
@@ -101,6 +102,16 @@ pub enum Channel {
     Cleartext(Permit),
 }
 
+/// For people: what the session proved when it was opened.
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secured(protection) => protection.fmt(f),
+            Self::Cleartext(_) => f.write_str("cleartext"),
+        }
+    }
+}
+
 /// A connection to a remote, under TLS or not.
 pub(super) type Stream = Either<TlsStream<Tcp>, Tcp>;
 
@@ -144,9 +155,9 @@ impl Ready {
         }
     }
 
-    /// The same session, which may serve again.
-    pub(super) fn leased(self, lease: Lease) -> Self {
-        Self { lease: Some(lease), ..self }
+    /// The same session, which may serve again under this.
+    pub(super) fn leased(self, lease: Option<Lease>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Under what it may serve again.
@@ -154,14 +165,13 @@ impl Ready {
         self.lease.as_ref()
     }
 
-    /// Whether it is the same to a transaction, and the remote takes one more (RFC 9422 §4.1).
-    pub(super) fn is_for(&self, identity: &Identity) -> bool {
-        let more = self.terms.extensions.most_mails.is_none_or(|most| self.mails < most);
-        more && self.lease().is_some_and(|lease| lease.is_for(identity))
+    /// Whether it may have one more transaction, of so many or of as many as the remote takes (RFC 9422 §4.1).
+    pub(super) fn has_more(&self, most: u64) -> bool {
+        self.mails < self.terms.extensions.most_mails.unwrap_or(most).min(most)
     }
 
     /// How often MAIL was said.
-    pub(super) fn mails(&self) -> u64 {
+    pub(crate) fn mails(&self) -> u64 {
         self.mails
     }
 

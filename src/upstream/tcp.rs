@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 use super::caps::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
@@ -21,6 +22,7 @@ pub struct Tcp {
     // Closed before the permits are given back.
     stream: TcpStream,
     permits: Option<Permits>,
+    dialled: Instant,
 }
 
 /// The addresses to connect from; where there is none, the system chooses.
@@ -48,6 +50,7 @@ impl Tcp {
     /// # Errors
     /// [`Reason::Bind`], [`Reason::Connect`], or [`Reason::Timeout`].
     pub async fn connect(address: SocketAddr, source: Source, limit: Duration) -> Result<Self, Reason> {
+        let dialled = Instant::now();
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -61,7 +64,12 @@ impl Tcp {
             Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
         };
         stream.set_nodelay(true).map_err(Reason::Connect)?;
-        Ok(Self { stream, permits: None })
+        Ok(Self { stream, permits: None, dialled })
+    }
+
+    /// When it was dialled.
+    pub(super) fn dialled(&self) -> Instant {
+        self.dialled
     }
 
     /// Whether nothing has come that was not read, the end of the stream among it. The kernel is asked, not the runtime,

@@ -3,6 +3,9 @@
 //! [`Walk::next`] gives the next remote that has met its policy. If that one does not take the transaction, and nothing
 //! was relayed to the client yet, [`Walk::turned_away`] says whether there is another one to ask. What a failure means is
 //! decided in [`super::next`]; here it is carried out.
+//!
+//! In mode `observe` a walk that would end in a refusal for want of TLS or of a proof begins again, as an ordinary
+//! opportunistic server would have gone it (RFC 7435 §3).
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,7 +25,7 @@ use super::{Connector, Plan, Request};
 use crate::dns::Resolver;
 use crate::mx::{NoRoute, Route};
 use crate::name::Name;
-use crate::policy::TlsPolicy;
+use crate::policy::{Level, Mode, Permit, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 
 /// One transaction's search for a remote.
@@ -40,7 +43,23 @@ pub struct Walk<'a, R> {
     /// The remote that was found last, if it had waited for this mail.
     waited: Option<IpAddr>,
     refusals: Refusals,
+    /// How it may go on at the level `may`.
+    observing: Observing,
 }
+
+/// What the mode makes of a walk.
+#[derive(Debug)]
+enum Observing {
+    /// The policy is held to.
+    No,
+    /// It is, and if that ends in a refusal there is until then for another way.
+    Until(Instant),
+    /// Enforcing would have refused the mail for these.
+    Would(Refusals),
+}
+
+/// What observing asks for where enforcing has ended.
+static OBSERVED: Level = Level::May(Permit::Observe);
 
 /// What a walk has once it has set out.
 #[derive(Debug)]
@@ -75,7 +94,16 @@ impl Approach {
 }
 
 impl<'a, R: Resolver> Walk<'a, R> {
-    pub(super) fn new(connector: &'a Connector<R>, request: Request<'a>) -> Self {
+    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>) -> Self {
+        let observing = match connector.mode {
+            Mode::Enforce => Observing::No,
+            Mode::Observe => {
+                let until = request.until;
+                // Half of the time, so that a server which stalls in its handshake leaves some for the second way.
+                request.until = share_until(until, 2);
+                Observing::Until(until)
+            }
+        };
         Self {
             connector,
             request,
@@ -85,6 +113,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
             approach: None,
             waited: None,
             refusals: Refusals::default(),
+            observing,
         }
     }
 
@@ -93,6 +122,29 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// # Errors
     /// All that was tried, if nothing is left to try (RFC 7672 §2.1.2: defer, unless the DNS says it is final).
     pub async fn next(&mut self) -> Result<Ready, Refusals> {
+        match (self.search().await, &self.observing) {
+            (Err(refusals), Observing::Until(until)) if refusals.iter().any(is_waived) => {
+                let told = refusals.verdict();
+                self.request.trace.fact(format!("enforcing would have answered {told}; going on, to observe"));
+                self.request = Request { until: *until, level: &OBSERVED, ..self.request };
+                self.observing = Observing::Would(refusals);
+                let route = self.under_way.as_ref().map(|under_way| &under_way.route);
+                self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
+                self.search().await
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// What enforcing would have refused the mail for, if the mode is `observe` and it would have.
+    pub fn would(&self) -> Option<&Refusals> {
+        match &self.observing {
+            Observing::Would(refusals) => Some(refusals),
+            Observing::No | Observing::Until(_) => None,
+        }
+    }
+
+    async fn search(&mut self) -> Result<Ready, Refusals> {
         let UnderWay { route, permit } = match self.under_way.take() {
             Some(under_way) => under_way,
             None => self.set_out().await?,
@@ -173,7 +225,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
                 return None;
             }
-            let plan = self.connector.plan(route, &exchange, self.request.level, self.request.dialled);
+            let plan = self.connector.plan(route, &exchange, &self.request);
             match tokio::time::timeout_at(until, plan).await {
                 Ok(Ok(plan)) => match self.by_standing(exchange, plan) {
                     approach if approach.addresses.is_empty() => {}
@@ -211,6 +263,8 @@ impl<'a, R: Resolver> Walk<'a, R> {
     async fn reach(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
         if let Some(mut ready) = self.waiting(approach) {
             ready.serve(Some(DomainPermit::clone(permit)));
+            let (peer, proven) = (ready.peer(), &ready.terms().channel);
+            self.request.trace.reused(format!("{peer}: took a session that waited; when it was opened: {proven}"));
             return Some(ready);
         }
         // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
@@ -228,7 +282,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
             let until = share_until(exchange_until, approach.addresses.len());
             let Connector { dialer, timeouts, .. } = self.connector;
             let ehlo = self.connector.ehlo(self.request.hello);
-            let dial = Dial { ehlo, timeouts, until, domain: Some(permit) };
+            let dial = Dial { ehlo, timeouts, until, domain: Some(permit), trace: self.request.trace };
             let race = dialer.race(&mut approach.addresses, dial.errand()).await;
             let mut next = Next::Address;
             for (address, reason) in race.failed {
@@ -280,7 +334,9 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// Writes down what was tried in vain, and what that means for others.
     fn refuse(&mut self, refusal: Refusal) -> Next {
         let row = after(&refusal.reason, &self.connector.timeouts);
-        if let Place::Peer(peer) = &refusal.at {
+        // Whom observing goes to without TLS is not to be passed over for want of it.
+        let enforced = self.connector.mode == Mode::Enforce || !is_waived(&refusal);
+        if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
             self.connector.failed.note(peer.address, row.address, &refusal.reason);
         }
         if row.next == Next::Nobody {
@@ -295,6 +351,11 @@ impl<'a, R: Resolver> Walk<'a, R> {
     fn until(&self, untried: usize) -> Instant {
         share_until(self.request.until, untried)
     }
+}
+
+/// Whether an ordinary opportunistic server would have gone on.
+fn is_waived(refusal: &Refusal) -> bool {
+    refusal.reason.is_waived_by_observing()
 }
 
 fn share_until(until: Instant, untried: usize) -> Instant {

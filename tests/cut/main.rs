@@ -83,7 +83,7 @@ impl Road {
     async fn attempt(&self, id: &str, cut: Option<(usize, How)>, fate: Fate) -> (Attempt, bool) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::clone(&self.lab.shared);
+        let shared = self.lab.shared.clone();
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();

@@ -54,7 +54,7 @@ async fn the_task_is_dropped() {
             .await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let shared = Arc::clone(&lab.shared);
+        let shared = lab.shared.clone();
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::FanOut, dialled: None };
@@ -88,7 +88,7 @@ async fn the_task_is_dropped_anywhere() {
     for micros in (0..60_000).step_by(1500) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let shared = Arc::clone(&lab.shared);
+        let shared = lab.shared.clone();
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::FanOut, dialled: None };

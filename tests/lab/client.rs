@@ -19,6 +19,8 @@ use super::SOON;
 /// A connection to danelaw whose greeting was read.
 pub(crate) struct Client {
     stream: BufReader<Either<TcpStream, UnixStream>>,
+    /// How long it waits for an answer.
+    pub(crate) patience: Duration,
 }
 
 /// What danelaw said to one message.
@@ -46,7 +48,7 @@ impl Client {
             Address::Tcp(address) => Either::Left(TcpStream::connect(address).await.unwrap()),
             Address::Unix(path) => Either::Right(UnixStream::connect(path).await.unwrap()),
         };
-        let mut client = Self { stream: BufReader::new(stream) };
+        let mut client = Self { stream: BufReader::new(stream), patience: SOON };
         let greeting = client.reply().await;
         assert!(greeting.starts_with("220 danelaw.test "), "{greeting}");
         client
@@ -68,7 +70,8 @@ impl Client {
         let mut reply = String::new();
         loop {
             let mut line = String::new();
-            let read = tokio::time::timeout(SOON, self.stream.read_line(&mut line)).await.expect("an answer in time");
+            let read =
+                tokio::time::timeout(self.patience, self.stream.read_line(&mut line)).await.expect("an answer in time");
             assert_ne!(read.unwrap(), 0, "the connection was closed after {reply:?}");
             let line = line.strip_suffix("\r\n").expect("CRLF");
             reply.push_str(line);

@@ -16,14 +16,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use danelaw::admin::{Phase, Port, State};
 use danelaw::config::{Address, Config, DEFAULTS};
 use danelaw::dns::setup::{Memory, Settings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
 use danelaw::name::Name;
-use danelaw::server::{self, Door, Drained, Server};
+use danelaw::report::Reporter;
+use danelaw::server::{self, Door, Drained, Present, Server};
 use danelaw::session::Shared;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +60,13 @@ pub(crate) struct Lab<R = Stub> {
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: Address,
     /// What its sessions share, for one that is served by hand.
-    pub(crate) shared: Arc<Shared<R>>,
+    pub(crate) shared: watch::Receiver<Arc<Shared<R>>>,
+    /// To change that.
+    pub(crate) news: watch::Sender<Arc<Shared<R>>>,
+    port: u16,
+    changes: toml::Table,
+    phase: watch::Sender<Phase>,
+    present: Arc<Present>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -147,7 +156,8 @@ impl Scenario {
         for host in self.hosts {
             seen.push(host.mx.start(SocketAddr::from((host.address, self.port)), &host.name).await);
         }
-        let config = config(self.port, self.config);
+        let changes = self.config;
+        let config = config(self.port, changes.clone());
         let stub = Stub::new(&Settings {
             servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
@@ -163,15 +173,19 @@ impl Scenario {
             ..Settings::default()
         })
         .unwrap();
+        let reporter = Arc::new(Reporter::new(config.admin.remember));
         let ledger = server::ledger(&config).await.unwrap();
         let hostname = Name::parse("danelaw.test").unwrap();
-        let shared = server::share(&config, hostname, between(stub), ledger).unwrap();
+        let shared = server::share(&config, hostname, between(stub), ledger, reporter).unwrap();
+        let (news, shared) = watch::channel(shared);
         let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
         let stop = CancellationToken::new();
-        let server = Server { doors: vec![door], max_sessions: config.limits.sessions, grace: config.timeouts.grace };
-        let server = tokio::spawn(server.run(Arc::clone(&shared), stop.clone()));
-        Lab { dns, seen, address, shared, stop, server: Some(server) }
+        let present = Arc::<Present>::default();
+        let phase = watch::Sender::new(Phase::Serving);
+        let server = Server { doors: vec![door], present: Arc::clone(&present) };
+        let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
+        Lab { dns, seen, address, shared, news, port: self.port, changes, phase, present, stop, server: Some(server) }
     }
 }
 
@@ -190,6 +204,11 @@ impl<R: Resolver> Lab<R> {
         client
     }
 
+    /// What its sessions share now.
+    pub(crate) fn now(&self) -> Arc<Shared<R>> {
+        Arc::clone(&self.shared.borrow())
+    }
+
     /// Where danelaw listens, for what is no client of the lab.
     pub(crate) fn port(&self) -> SocketAddr {
         match self.address {
@@ -206,12 +225,13 @@ impl<R: Resolver> Lab<R> {
     /// Looks all of these domains up and stops the clock: the DNS is real, and would be found silent by a clock that
     /// jumps. For scenarios that [`Scenario::remember`].
     pub(crate) async fn stop_the_clock(&self, domains: &[&str]) {
-        let dns = &self.shared.connector.dns;
+        let shared = self.now();
+        let dns = &shared.connector.dns;
         for domain in domains {
             for record in dns.mx(&Name::parse(domain).unwrap()).await.unwrap().answer.records() {
                 let MxTarget::Host(exchange) = &record.target else { continue };
                 let _ = dns.host(exchange).await;
-                let _ = dns.tlsa(&exchange.tlsa_owner(self.shared.connector.dialer.port).unwrap()).await;
+                let _ = dns.tlsa(&exchange.tlsa_owner(shared.connector.dialer.port).unwrap()).await;
             }
         }
         tokio::time::pause();
@@ -224,12 +244,41 @@ impl<R: Resolver> Lab<R> {
 
     /// Asks danelaw to stop, as SIGTERM does.
     pub(crate) fn stop(&self) {
+        self.phase.send_replace(Phase::Draining);
         self.stop.cancel();
     }
 
     /// Waits until danelaw has stopped.
     pub(crate) async fn stopped(&mut self) -> Drained {
         self.server.take().unwrap().await.unwrap()
+    }
+}
+
+impl Lab {
+    /// Puts another configuration in force, as SIGHUP does: that of the scenario with these keys.
+    pub(crate) fn reload(&self, toml: &str) {
+        let mut changes = self.changes.clone();
+        merge(&mut changes, toml.parse().unwrap());
+        let (now, config) = (self.now(), config(self.port, changes));
+        let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
+        let hostname = Name::parse("danelaw.test").unwrap();
+        let ledger = self.shared.borrow().ledger.clone();
+        server::replace(&self.news, server::share(&config, hostname, dns, ledger, reporter).unwrap());
+    }
+
+    /// Opens the admin port and returns where it is.
+    pub(crate) async fn admin(&self) -> Address {
+        self.admin_at("127.0.0.1:0").await
+    }
+
+    /// Opens the admin port there.
+    pub(crate) async fn admin_at(&self, address: &str) -> Address {
+        let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+        let port = Port::open(&settings).await.unwrap().unwrap();
+        let address = port.address().unwrap();
+        let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
+        tokio::spawn(port.serve(Arc::new(State { phase, shared, present: Arc::clone(&self.present) })));
+        address
     }
 }
 

@@ -1,14 +1,18 @@
 //! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -31,6 +35,14 @@ pub(crate) enum Act {
     SayAndReset(String),
     /// Closes TLS, then says this in the clear on the same connection.
     CloseAndSayInClear(String),
+    /// Says this over and over, as long as somebody takes it.
+    SayForEver(String),
+    /// Says this octet by octet, with so much time before each.
+    Drip(String, Duration),
+    /// Says the one, and after a while the other.
+    SayAndAdd(String, Duration, String),
+    /// Closes its own half and reads no more, but keeps the connection.
+    HalfClose,
 }
 
 /// Says one line.
@@ -83,6 +95,7 @@ struct Record {
     tls: Vec<String>,
     turns: Vec<Vec<String>>,
     messages: Vec<Vec<u8>>,
+    octets: Vec<u8>,
     server_names: Vec<Option<String>>,
     cut: usize,
     closed: usize,
@@ -127,6 +140,11 @@ impl Seen {
     /// The same, and forgets them.
     pub(crate) fn take_messages(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.lock().unwrap().messages)
+    }
+
+    /// Every octet that came under TLS since this was asked last.
+    pub(crate) fn take_octets(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap().octets)
     }
 
     /// The SNI of each handshake.
@@ -238,6 +256,35 @@ impl ResolvesServerCert for Presents {
     }
 }
 
+/// A stream whose octets are noted as they are read.
+struct Overheard<'a, S> {
+    stream: &'a mut S,
+    seen: &'a Seen,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Overheard<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        self.seen.0.lock().unwrap().octets.extend_from_slice(&buf.filled()[before..]);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
 struct Session {
     mx: Mx,
     seen: Arc<Seen>,
@@ -282,7 +329,7 @@ impl Session {
                         return Err(Over::Closed);
                     }
                     let mut tls = self.mx.tls(&self.seen).accept(stream).await.map_err(|_| Over::Closed)?;
-                    let ended = self.secured(&mut tls).await;
+                    let ended = self.secured(&mut Overheard { stream: &mut tls, seen: &self.seen }).await;
                     match &ended {
                         Ok(()) | Err(Over::Closed) => drop(tls.shutdown().await),
                         Err(Over::Cut) => {}
@@ -389,10 +436,33 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Ove
         Act::CloseAndSayInClear(text) => return Err(Over::SaysInClear(text.clone())),
         Act::Close => return Err(Over::Closed),
         Act::Hang => std::future::pending().await,
+        Act::SayForEver(text) => loop {
+            say_now(stream, text).await?;
+        },
+        Act::Drip(text, pause) => {
+            for octet in text.chars() {
+                tokio::time::sleep(*pause).await;
+                say_now(stream, octet.encode_utf8(&mut [0; 4])).await?;
+            }
+            return Ok(());
+        }
+        Act::SayAndAdd(first, pause, second) => {
+            say_now(stream, first).await?;
+            tokio::time::sleep(*pause).await;
+            (second.as_str(), Ok(()))
+        }
+        Act::HalfClose => {
+            let _ = stream.shutdown().await;
+            std::future::pending().await
+        }
     };
-    stream.write_all(text.as_bytes()).await.map_err(|_| Over::Closed)?;
-    stream.flush().await.map_err(|_| Over::Closed)?;
+    say_now(stream, text).await?;
     then
+}
+
+async fn say_now<S: AsyncWrite + Unpin>(stream: &mut S, text: &str) -> Result<(), Over> {
+    stream.write_all(text.as_bytes()).await.map_err(|_| Over::Closed)?;
+    stream.flush().await.map_err(|_| Over::Closed)
 }
 
 /// A line, and whether it was not there at once.

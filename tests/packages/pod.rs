@@ -1,9 +1,10 @@
 //! The image of danelaw, and the pod that it is meant for, in podman: a Postfix of Debian's beside danelaw.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -123,6 +124,30 @@ fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
     documents
 }
 
+/// What the kubelet and Prometheus ask the pod for: path and port.
+fn probes() -> Vec<(String, u16)> {
+    let file = |name: &str| documents(&repository("config/kubernetes").join(name)).swap_remove(0);
+    let danelaw = &file("pod.yaml")["spec"]["initContainers"][0];
+    let ports = danelaw["ports"].as_array().unwrap();
+    let port = |name: &Value| {
+        let port = ports.iter().find(|port| port["name"] == *name).expect("a port of that name");
+        u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap()
+    };
+    let probes = ["startupProbe", "livenessProbe", "readinessProbe"].map(|probe| danelaw[probe]["httpGet"].clone());
+    let metrics = file("podmonitor.yaml")["spec"]["podMetricsEndpoints"][0].clone();
+    let all = probes.into_iter().chain([metrics]);
+    all.map(|ask| (ask["path"].as_str().unwrap().to_owned(), port(&ask["port"]))).collect()
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn the_image_is_small_and_holds_nothing_else() {
     let inspect = |format| run(podman().args(["image", "inspect", "localhost/danelaw:latest", "--format", format]));
@@ -169,6 +194,10 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
             "NoNewPrivs:\t1",
         ] {
             assert!(status.contains(line), "{line} in {status}");
+        }
+        for (path, port) in probes() {
+            let answer = get(SocketAddr::from((POD, port)), &path);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         }
         pod.submit("bob@example.test");
         pod.submit("bob@stripped.test");

@@ -71,6 +71,18 @@ fn systemd_hears_how_danelaw_is() {
     for _ in 0..3 {
         hear_of("WATCHDOG=1");
     }
+    // One message begins the reload and another ends it, whether the configuration is of use or not.
+    for bad in [false, true] {
+        if bad {
+            fs::write(directory.path().join("danelaw.toml"), "nonsense").unwrap();
+        }
+        danelaw.signal("HUP");
+        let told: Vec<_> = std::iter::repeat_with(hear)
+            .filter(|heard| heard.contains("RELOADING=") || heard.contains("READY="))
+            .take(2)
+            .collect();
+        assert!(told[0].starts_with("RELOADING=1\nMONOTONIC_USEC=") && told[1] == "READY=1\n", "{told:?}");
+    }
     danelaw.signal("TERM");
     let stopping = hear_of("STOPPING=1");
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=30000000\n"), "{stopping}");

@@ -162,7 +162,7 @@ fn a_second_port_is_tried_after_any_temporary_no() {
     let client = &["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"];
     let lab = Lab::start(&Case { client, ..Case::of([Exchange { server: Server::Postfix(&[FULL]), ..MX1 }]) });
     lab.mail().assert_deferred("452 4.2.2", &["Bob has no room"]);
-    assert_eq!(lab.mx(&MX1).connections(), 2);
+    assert_eq!(lab.mx(&MX1).refusals(), 2);
 }
 
 /// Rows K4, K15, decision 12: a greeting is no answer to the mail.

@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) exchanges: Vec<Exchange>,
     /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
     pub(crate) client: &'static [&'static str],
+    /// Lines of danelaw's configuration before the usual ones.
+    pub(crate) danelaw: &'static str,
 }
 
 impl Default for Case {
@@ -36,7 +38,7 @@ impl Default for Case {
 impl Case {
     /// A signed domain with these MX hosts.
     pub(crate) fn of(exchanges: impl Into<Vec<Exchange>>) -> Self {
-        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), client: &[] }
+        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), client: &[], danelaw: "" }
     }
 
     /// `test.` and the recipient's domain below it, with all its hosts.
@@ -83,6 +85,9 @@ pub(crate) const MX2: Exchange = Exchange { name: "mx2.example.test", ..MX1 };
 pub(crate) enum Server {
     /// With these lines of main.cf besides the usual ones.
     Postfix(&'static [&'static str]),
+    Exim,
+    /// Postfix's smtp-sink, which knows no TLS.
+    Sink,
     Scripted(Script),
 }
 

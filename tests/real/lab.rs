@@ -26,11 +26,13 @@ use crate::pki::Identity;
 use crate::postfix::{Fate, Postfix};
 use crate::process::Daemon;
 use crate::program::Danelaw;
+use crate::strangers::Stranger;
 use crate::zones::Tree;
 
 /// An MX host in operation.
 enum Running {
     Postfix(Postfix),
+    Stranger(Stranger),
     Peer(Peer),
 }
 
@@ -65,7 +67,7 @@ impl Lab {
         let ground = Ground::lay(case);
         let Ground { net, tree, .. } = &ground;
         let resolver = dns::resolver(ground.path(), net, &ground.faults);
-        let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor);
+        let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor, case.danelaw);
         let usual =
             ["relayhost = [{danelaw}]:10025", "smtp_tls_security_level = none", "smtp_dns_support_level = disabled"];
         let domain = format!("virtual_mailbox_domains = {CLIENT}");
@@ -120,6 +122,11 @@ impl Lab {
         self.ground.net.danelaw()[0]
     }
 
+    /// The resolver that validates nothing.
+    pub(crate) fn resolver_address(&self) -> SocketAddr {
+        self.ground.net.resolver()
+    }
+
     /// The address of an MX host, as text.
     pub(crate) fn address(&self, exchange: &Exchange) -> String {
         self.host(exchange).address.ip().to_string()
@@ -134,14 +141,23 @@ impl Lab {
     pub(crate) fn mx(&self, exchange: &Exchange) -> &Postfix {
         match self.running(exchange) {
             Running::Postfix(postfix) => postfix,
-            Running::Peer(_) => panic!("{} is scripted", exchange.name),
+            Running::Peer(_) | Running::Stranger(_) => panic!("{} is no Postfix", exchange.name),
+        }
+    }
+
+    /// All messages that an MX host has, for whomever.
+    pub(crate) fn messages(&self, exchange: &Exchange) -> Vec<Vec<u8>> {
+        match self.running(exchange) {
+            Running::Postfix(postfix) => [postfix.stored("bob"), postfix.stored("carol")].concat(),
+            Running::Stranger(stranger) => stranger.messages(),
+            Running::Peer(_) => panic!("{} keeps nothing", exchange.name),
         }
     }
 
     /// The script of an MX host.
     pub(crate) fn peer(&self, exchange: &Exchange) -> &Peer {
         match self.running(exchange) {
-            Running::Postfix(_) => panic!("{} is a Postfix", exchange.name),
+            Running::Postfix(_) | Running::Stranger(_) => panic!("{} is not scripted", exchange.name),
             Running::Peer(peer) => peer,
         }
     }
@@ -187,6 +203,7 @@ impl Lab {
                 assert!(sessions.iter().all(silent), "{sessions:?}");
             }
             Running::Peer(peer) => assert!(!peer.heard_command("MAIL"), "{:?}", peer.heard()),
+            Running::Stranger(_) => panic!("{} does not say what it heard", exchange.name),
         }
     }
 
@@ -235,6 +252,8 @@ impl Exchange {
     fn start(&self, directory: &Path, address: SocketAddr, identity: &Identity) -> Running {
         match self.server {
             Server::Scripted(script) => Running::Peer(Peer::start(address, script, identity)),
+            Server::Exim => Running::Stranger(Stranger::exim(directory, (address, self.name), identity)),
+            Server::Sink => Running::Stranger(Stranger::sink(directory, address)),
             Server::Postfix(settings) => {
                 let pem = directory.join(format!("{}.pem", self.name));
                 fs::write(&pem, identity.pem()).expect("the lab's directory is writable");

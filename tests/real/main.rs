@@ -18,14 +18,20 @@ mod pki;
 mod postfix;
 mod process;
 mod program;
+mod root;
 mod smtp;
+mod strangers;
 mod zones;
+#[path = "../lab/sequences.rs"]
+mod sequences;
 
 mod answers;
 mod check;
+mod clients;
 mod differential;
 mod delivery;
 mod fanout;
 mod reference;
 mod refusal;
 mod resolver;
+mod smuggling;

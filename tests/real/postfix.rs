@@ -130,6 +130,11 @@ impl Postfix {
         self.log().lines().filter(|line| line.contains("/smtpd[") && line.contains(": connect from ")).count() - 1
     }
 
+    /// How many recipients this instance has refused.
+    pub(crate) fn refusals(&self) -> usize {
+        self.log().matches(": NOQUEUE: reject: RCPT ").count()
+    }
+
     /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1
     /// quit=1 commands=5`.
     pub(crate) fn await_sessions(&self) -> Vec<String> {
@@ -144,9 +149,13 @@ impl Postfix {
 
     /// All messages that were stored for a local part, as the files are.
     pub(crate) fn stored(&self, local_part: &str) -> Vec<Vec<u8>> {
+        self.files(local_part).iter().map(|path| fs::read(path).expect("a readable file")).collect()
+    }
+
+    /// The files of the messages that were stored for a local part.
+    pub(crate) fn files(&self, local_part: &str) -> Vec<PathBuf> {
         let files = fs::read_dir(self.directory.join("mail").join(local_part).join("new"));
-        let paths = files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path());
-        paths.map(|path| fs::read(path).expect("a readable file")).collect()
+        files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path()).collect()
     }
 
     /// The one message that was stored for a local part, once it is there.

@@ -42,10 +42,11 @@ impl Danelaw {
     /// The file's name in the lab's directory.
     pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
-    pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path) -> Self {
+    pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path, more: &str) -> Self {
         let ([first, second], lmtp, fan_out) = (net.danelaw(), net.danelaw_lmtp(), net.danelaw_fan_out());
         let configuration = format!(
-            r#"hostname = "{name}"
+            r#"{more}
+hostname = "{name}"
 [[listener]]
 address = "{first}"
 [[listener]]

@@ -21,7 +21,7 @@ impl Session {
     #[track_caller]
     pub(crate) fn expect(&mut self, command: &str, code: u16) -> String {
         self.send(format!("{command}\r\n").as_bytes());
-        let reply = self.reply().expect("the server still talks");
+        let reply = self.answer();
         assert!(reply.starts_with(&code.to_string()), "{command}: {reply}");
         reply
     }
@@ -29,6 +29,12 @@ impl Session {
     /// Sends bytes as they are: message content has its dots stuffed and its CRLF.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).expect("the server still listens");
+    }
+
+    /// The last line of a reply.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> String {
+        self.reply().expect("the server still talks")
     }
 
     fn reply(&mut self) -> Option<String> {

@@ -191,11 +191,12 @@ async fn judge(road: &Road, rules: &Rules, domain: &Name) -> Report {
     let now = OffsetDateTime::now_utc();
     let terms = Terms { digests: &road.config.tls.digests, rules, now };
     let (level, exception) = rules.level(domain, now.date());
-    let walk = road.walk(domain, level).await;
+    let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
+    let walk = road.walk(domain, level, next_hop).await;
     let report = match exception {
         None => Report::of(&walk, None, &terms),
         Some(exception) => {
-            let default = road.walk(domain, &rules.default).await;
+            let default = road.walk(domain, &rules.default, next_hop).await;
             Report::of(&walk, Some((exception, &default)), &terms)
         }
     };

@@ -62,7 +62,7 @@ Exit status:
   3   deferred: a lookup failed
   4   deferred: no host could be reached, or none was in order
   5   rejected: the domain does not exist or takes no mail
-  2   the command line is wrong
+  64  the command line is wrong
   71  the system refuses something
   78  the configuration is wrong
   Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
@@ -141,7 +141,6 @@ impl Status {
         match self {
             Self::Delivered => 0,
             Self::Refused => 1,
-            // 2 is a command line that is wrong.
             Self::LookupFailed => 3,
             Self::Unreachable => 4,
             Self::Rejected => 5,
@@ -232,7 +231,7 @@ mod tests {
 
     #[test]
     fn whether_a_rule_is_still_of_use() {
-        let may = Level::May(Permit { reason: "x".into(), until: Date::MAX });
+        let may = Level::May(Permit::Rule { reason: "x".into(), until: Date::MAX });
         let dane = Level::Dane(InsecureMx::Dane);
         let pins = Level::Fingerprint(Vec::new());
         for (rule, with, without, need) in [

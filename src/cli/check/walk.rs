@@ -23,6 +23,7 @@ use crate::refusal::{Peer, Place, Reason, Refusal};
 use crate::server;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+use crate::trace::Trace;
 use crate::upstream::ready::Channel;
 use crate::upstream::{Connector, Plan, Request};
 
@@ -133,15 +134,16 @@ pub(super) enum Fate<'w> {
 }
 
 impl Road {
-    /// Walks the road of one domain.
-    pub(super) async fn walk(&self, domain: &Name, level: &Level) -> Walk {
+    /// Walks the road of one domain, by way of a host that a rule may name.
+    pub(super) async fn walk(&self, domain: &Name, level: &Level, next_hop: Option<&Name>) -> Walk {
         let witness = Witness::new(&self.dns);
         let connector = self.connector(&witness, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
-        let request = Request { domain, hello: &self.hello, level, until, dialled: None };
+        let trace = Trace::default();
+        let request = Request { domain, next_hop, hello: &self.hello, level, until, dialled: None, trace: &trace };
         let route = connector.route(&request).await;
         let visits = match &route {
-            Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, level))).await,
+            Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, &request))).await,
             Err(_) => Vec::new(),
         };
         let untried = route.as_ref().map_or(0, Route::untried);
@@ -156,10 +158,10 @@ impl Road {
         }
     }
 
-    async fn visit(&self, route: &Route, exchange: &Name, level: &Level) -> Visit {
+    async fn visit(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Visit {
         let witness = Witness::new(&self.dns);
         let connector = self.connector(&witness, self.tls.clone());
-        let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, level, None)).await;
+        let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
         let sessions = match (&plan, self.dialling) {
             (Ok(plan), Dialling::Connect) => {
@@ -185,7 +187,8 @@ impl Road {
         let _shown = self.progress.dialling();
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&Witness::new(&self.dns), tls);
-        let dial = connector.dial(&self.hello);
+        let trace = Trace::default();
+        let dial = connector.dial(&self.hello, &trace);
         let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &dial)).await;
         let outcome = match asked {
             Ok(Ok(ready)) => {

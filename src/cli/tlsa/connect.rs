@@ -16,6 +16,7 @@ use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
+use crate::trace::Trace;
 use crate::upstream::open::{Dial, Greeted};
 use crate::upstream::ready::{Channel, Ready};
 use crate::upstream::tcp::{Source, Tcp};
@@ -123,9 +124,10 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
         Some(name) => name.clone(),
         None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
     };
+    let trace = Trace::default();
     let source = Source { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 };
     let until = Instant::now() + config.timeouts.route;
-    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None };
+    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
     let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,

@@ -18,7 +18,7 @@ const MATCH: u8 = 0;
 /// The server is not the one that the records mean.
 const MISMATCH: u8 = 1;
 /// Wrong arguments or files; clap ends with the same for what it finds.
-const BAD_INPUT: u8 = 2;
+const BAD_INPUT: u8 = super::EX_USAGE;
 /// There are records, and none of them is usable.
 const UNUSABLE: u8 = 3;
 /// The server could not be asked.
@@ -27,11 +27,11 @@ const NO_SESSION: u8 = 4;
 /// What the exit status of `verify` says, for its `--help`.
 const STATUS: &str = "\
 Exit status:
-  0  a record matches
-  1  the server is not the one that the records mean
-  2  bad input: an argument, a file or a record cannot be read
-  3  none of the records is usable, so nobody can be verified by them
-  4  no TLS session with the server came about (--connect only)";
+  0   a record matches
+  1   the server is not the one that the records mean
+  3   none of the records is usable, so nobody can be verified by them
+  4   no TLS session with the server came about (--connect only)
+  64  bad input: an argument, a file or a record cannot be read";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

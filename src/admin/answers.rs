@@ -1,0 +1,205 @@
+//! What the admin port says.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::dns::selftest::{Health, State as Fitness};
+use crate::dns::stub::Stub;
+use crate::policy::Mode;
+use crate::report::metrics::{Format, Moment};
+use crate::server::Present;
+use crate::session::Shared;
+use crate::version;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID\n";
+
+/// What cannot be said often enough.
+const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
+
+/// How far a danelaw is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The ports are not being served yet.
+    Starting,
+    /// They are.
+    Serving,
+    /// No new mail is taken, and what is under way may end.
+    Draining,
+}
+
+/// What there is to tell about.
+pub struct State {
+    /// How far this danelaw is.
+    pub phase: watch::Receiver<Phase>,
+    /// What sessions share.
+    pub shared: watch::Receiver<Arc<Shared<Stub>>>,
+    /// The sessions that are open.
+    pub present: Arc<Present>,
+}
+
+/// Whether mail that comes now has a chance, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Readiness {
+    ready: bool,
+    /// A line for each thing that was looked at.
+    text: String,
+}
+
+/// The answer to one request.
+pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "alive\n"),
+        "/readyz" => {
+            let Readiness { ready, text: why } = state.readiness();
+            text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, why)
+        }
+        "/metrics" => {
+            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            metrics(state, Format::accepted(accept))
+        }
+        path => match path.strip_prefix("/explain/") {
+            Some(id) => explain(state, id),
+            None => text(StatusCode::NOT_FOUND, PATHS),
+        },
+    }
+}
+
+fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
+    let shared = state.shared();
+    let health = shared.connector.dns.health();
+    let moment = Moment {
+        sessions: state.present.count(),
+        max_sessions: shared.max_sessions,
+        waiting: shared.connector.dialer.pool.waiting(),
+        resolvers: health.borrow().servers.iter().map(|server| server.state == Fitness::Good).collect(),
+        memory: shared.connector.dns.questions(),
+        ready: state.readiness().ready,
+        observing: shared.connector.mode == Mode::Observe,
+        rules_ending: shared.rules.ending(OffsetDateTime::now_utc().date()).count(),
+        build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
+    };
+    let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    response
+}
+
+fn explain(state: &State, id: &str) -> Response<Full<Bytes>> {
+    match state.shared().reporter.explain(id) {
+        Some(told) => text(StatusCode::OK, told),
+        None => text(
+            StatusCode::NOT_FOUND,
+            "no attempt with this id is remembered: it ended in a delivery, danelaw has started since, or others have \
+             followed (admin.remember); its log event may still be there\n",
+        ),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl State {
+    fn shared(&self) -> Arc<Shared<Stub>> {
+        Arc::clone(&self.shared.borrow())
+    }
+
+    fn readiness(&self) -> Readiness {
+        let shared = self.shared();
+        let health = shared.connector.dns.health();
+        let health = health.borrow();
+        readiness(*self.phase.borrow(), shared.connector.mode, &health)
+    }
+}
+
+fn readiness(phase: Phase, mode: Mode, health: &Health) -> Readiness {
+    let mut lines = Vec::new();
+    match mode {
+        Mode::Enforce => {}
+        Mode::Observe => lines.push(OBSERVING.to_owned()),
+    }
+    let serving = match phase {
+        Phase::Starting => {
+            lines.push("listeners: not open yet".to_owned());
+            false
+        }
+        Phase::Serving => {
+            lines.push("listeners: open".to_owned());
+            true
+        }
+        Phase::Draining => {
+            lines.push("listeners: closed, danelaw is stopping".to_owned());
+            false
+        }
+    };
+    for server in &health.servers {
+        let how = match &server.state {
+            Fitness::Untested => "not tested yet".to_owned(),
+            Fitness::Good => "passes the self-test".to_owned(),
+            Fitness::Ailing(why) => format!("fails the self-test: {why}"),
+        };
+        lines.push(format!("resolver {}: {how}", server.server));
+    }
+    let resolves = health.servers.iter().any(|server| server.state == Fitness::Good);
+    if !resolves {
+        lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
+    }
+    let ready = serving && resolves;
+    lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
+    Readiness { ready, text: lines.join("\n") + "\n" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::selftest::{Ailment, ServerHealth};
+
+    #[test]
+    fn ready_is_who_can_deliver() {
+        let health = |states: &[Fitness]| Health {
+            servers: states
+                .iter()
+                .zip(["192.0.2.1", "192.0.2.2"])
+                .map(|(state, server)| ServerHealth { server: server.parse().unwrap(), state: state.clone() })
+                .collect(),
+        };
+        let (good, ailing) = (Fitness::Good, Fitness::Ailing(Ailment::StripsDnssec));
+        for (phase, states, ready, says) in [
+            (Phase::Serving, vec![good.clone()], true, "resolver 192.0.2.1:53: passes the self-test"),
+            // One that passes is enough; the other is named.
+            (
+                Phase::Serving,
+                vec![ailing.clone(), good.clone()],
+                true,
+                "resolver 192.0.2.1:53: fails the self-test: strips DNSSEC records",
+            ),
+            (Phase::Serving, vec![ailing], false, "no resolver passes the self-test: all mail is deferred"),
+            (Phase::Serving, vec![Fitness::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
+            (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
+            (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
+        ] {
+            let readiness = readiness(phase, Mode::Enforce, &health(&states));
+            assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
+            assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
+            assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
+            assert!(!readiness.text.contains(OBSERVING));
+        }
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]));
+        assert!(observing.ready && observing.text.contains(OBSERVING));
+    }
+}

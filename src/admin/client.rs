@@ -1,0 +1,80 @@
+//! The other end of the admin port: how `danelaw explain` asks the danelaw that runs.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Address;
+
+/// The most octets of an answer that are read.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens there, or the socket is not ours to use.
+    #[error("no danelaw answers at {0}: {1}")]
+    Unreachable(Address, io::Error),
+    /// Whoever listens there does not speak as danelaw does.
+    #[error("{0} gives no sensible answer: {1}")]
+    Senseless(Address, String),
+    /// There is no answer in time.
+    #[error("{0} gives no answer within {1:?}")]
+    Timeout(Address, Duration),
+}
+
+/// Asks for a path.
+///
+/// # Errors
+/// There is no answer.
+pub async fn ask(address: &Address, path: &str) -> Result<(StatusCode, String), AskError> {
+    match tokio::time::timeout(PATIENCE, ask_patiently(address, path)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(AskError::Timeout(address.clone(), PATIENCE)),
+    }
+}
+
+async fn ask_patiently(address: &Address, path: &str) -> Result<(StatusCode, String), AskError> {
+    let unreachable = |error| AskError::Unreachable(address.clone(), error);
+    let answered = match address {
+        Address::Tcp(tcp) => request(TcpStream::connect(dialled(*tcp)).await.map_err(unreachable)?, path).await,
+        Address::Unix(socket) => request(UnixStream::connect(socket).await.map_err(unreachable)?, path).await,
+    };
+    answered.map_err(|why| AskError::Senseless(address.clone(), why))
+}
+
+/// Who listens on all addresses is asked on loopback.
+fn dialled(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn request<S>(stream: S, path: &str) -> Result<(StatusCode, String), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| said(&error))?;
+    tokio::spawn(connection);
+    let request =
+        Request::get(path).header(HOST, "danelaw").body(Empty::<Bytes>::new()).map_err(|error| said(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| said(&error))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|error| said(&error))?;
+    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+}

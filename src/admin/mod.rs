@@ -1,0 +1,132 @@
+//! The admin port: health, metrics and explanations over HTTP, for whoever runs danelaw.
+//!
+//! It has bounds of its own, so that whoever talks to it for long, or never ends a sentence, keeps nobody from sending
+//! mail: so many connections at a time, one request each, and a few seconds for it.
+
+pub mod answers;
+pub mod client;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use crate::config::{self, Address, Permissions};
+use crate::server::unix::{self, SocketFile};
+
+pub use answers::{Phase, State};
+
+/// Connections at a time. Further ones wait in the kernel.
+const CONNECTIONS: usize = 16;
+/// How long a client may take to ask.
+const TO_ASK: Duration = Duration::from_secs(3);
+/// How long a connection may last in all.
+const IN_ALL: Duration = Duration::from_secs(15);
+/// How long to wait when the system has no descriptor for one more connection.
+const OUT_OF_FILES: Duration = Duration::from_millis(500);
+
+/// The open admin port.
+#[derive(Debug)]
+pub struct Port {
+    listener: Listener,
+    settings: config::Admin,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Port {
+    /// Opens the port, if there is to be one.
+    ///
+    /// # Errors
+    /// What the system says, mostly that the port is taken.
+    pub async fn open(settings: &config::Admin) -> io::Result<Option<Self>> {
+        let listener = match &settings.address {
+            None => return Ok(None),
+            Some(Address::Tcp(address)) => Listener::Tcp(TcpListener::bind(address).await?),
+            Some(Address::Unix(path)) => {
+                let (listener, file) = unix::open(path, Permissions::GROUP, None)?;
+                Listener::Unix(listener, file)
+            }
+        };
+        Ok(Some(Self { listener, settings: settings.clone() }))
+    }
+
+    /// Where the port is; its number is the system's choice where the configuration says 0.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<Address> {
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Listener::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
+        }
+    }
+
+    /// Answers until it is dropped.
+    pub async fn serve(self, state: Arc<State>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = match &self.listener {
+                Listener::Tcp(listener) => match listener.accept().await {
+                    Ok((_, client)) if !self.settings.allows(client.ip()) => {
+                        tracing::warn!(client = %client.ip(), "turned away from the admin port: not in admin.allow");
+                        continue;
+                    }
+                    Ok((stream, _)) => Ok(Stream::Tcp(stream)),
+                    Err(error) => Err(error),
+                },
+                Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            };
+            match accepted {
+                Ok(stream) => {
+                    let state = Arc::clone(&state);
+                    tokio::spawn(async move {
+                        let _place = place;
+                        match stream {
+                            Stream::Tcp(stream) => converse(stream, state).await,
+                            Stream::Unix(stream) => converse(stream, state).await,
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection on the admin port");
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
+            }
+        }
+    }
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+/// One request and its answer.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+    let answer = service_fn(move |request| {
+        let answer = answers::answer(&request, &state);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(TO_ASK)
+        .keep_alive(false)
+        .max_headers(32)
+        .max_buf_size(8192)
+        .serve_connection(TokioIo::new(stream), answer);
+    // A client that breaks off has what it wanted, or will ask again.
+    let _ = tokio::time::timeout(IN_ALL, conversation).await;
+}

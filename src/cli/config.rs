@@ -1,0 +1,65 @@
+//! `danelaw config`: whether a configuration is good, and what it amounts to.
+
+use std::process::ExitCode;
+
+use super::load::{self, Loaded};
+use super::run::{self, Failed};
+use super::{EX_CONFIG, Settings, log};
+use crate::config::Config;
+
+/// Arguments of the subcommand.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Arguments {
+    /// Say all that is wrong with the configuration, or that nothing is (exit status 78, or 0).
+    Check,
+    /// Print each key with the value in force and where it comes from.
+    Show,
+}
+
+/// Does it.
+pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
+    let done = match arguments {
+        Arguments::Check => check(settings),
+        Arguments::Show => show(settings),
+    };
+    match done {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            log::complain(&wrong);
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<String, String> {
+    let config = settings.load().map_err(|error| error.to_string())?;
+    let wrong: Vec<String> = [hostname(&config), log::filter(&config.log.filter).map(drop), resolver(&config)]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    if wrong.is_empty() { Ok("the configuration is good\n".to_owned()) } else { Err(wrong.join("\n")) }
+}
+
+fn hostname(config: &Config) -> Result<(), String> {
+    run::hostname(config).map(drop).map_err(|Failed { why, .. }| why)
+}
+
+/// The files that it names are read, and nobody is asked.
+fn resolver(config: &Config) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let _within = runtime.enter();
+    run::resolver(config).map(drop).map_err(|Failed { why, .. }| why)
+}
+
+fn show(settings: &Settings) -> Result<String, String> {
+    let Loaded { config: _, keys } =
+        load::loaded(settings.config.as_deref(), &settings.set).map_err(|e| e.to_string())?;
+    let lines: Vec<(String, String)> =
+        keys.into_iter().map(|key| (format!("{} = {}", key.name, key.value), key.source)).collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
+    Ok(lines.into_iter().map(|(line, source)| format!("{line:<width$}  # {source}\n")).collect())
+}

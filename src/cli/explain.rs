@@ -1,0 +1,55 @@
+//! `danelaw explain`: what the danelaw that runs has seen of one attempt.
+
+use std::process::ExitCode;
+
+use super::{EX_CONFIG, EX_UNAVAILABLE, log};
+use crate::admin::client;
+use crate::config::Config;
+
+const STATUS: &str = "\
+Exit status:
+  0   what was seen is printed
+  1   nobody remembers an attempt with this id
+  64  the command line is wrong
+  69  no danelaw answers at admin.address
+  78  the configuration is wrong, or has no admin.address";
+
+/// Arguments of the subcommand.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STATUS)]
+pub(super) struct Arguments {
+    /// The id at the end of a refusal, in its log event, or in the Received line.
+    id: String,
+}
+
+/// The id is remembered by nobody.
+const UNKNOWN: u8 = 1;
+
+/// Asks and prints.
+pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
+    let fail = |code: u8, why: String| {
+        log::complain(&why);
+        ExitCode::from(code)
+    };
+    let Some(address) = &config.admin.address else {
+        return fail(
+            EX_CONFIG,
+            "admin.address is empty, so there is nobody to ask; the log event of the id may help".into(),
+        );
+    };
+    if arguments.id.is_empty() || !arguments.id.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        return fail(UNKNOWN, format!("{:?} is no id such as 0123456789AB", arguments.id));
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EX_UNAVAILABLE, error.to_string()),
+    };
+    match runtime.block_on(client::ask(address, &format!("/explain/{}", arguments.id))) {
+        Ok((status, text)) if status.is_success() => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok((_, why)) => fail(UNKNOWN, why.trim_end().to_owned()),
+        Err(error) => fail(EX_UNAVAILABLE, error.to_string()),
+    }
+}

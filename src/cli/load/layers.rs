@@ -1,0 +1,217 @@
+//! The places that settings come from, one above the other.
+
+use std::path::Path;
+
+use figment::providers::{Env, Format, Toml};
+use figment::value::{Dict, Map, Num, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::LoadError;
+use crate::config::DEFAULTS;
+
+/// The file that is read if none is named, and may be absent.
+const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
+/// What environment variables begin with that are settings.
+const PREFIX: &str = "DANELAW_";
+/// The name of the lowest layer.
+const BUILT_IN: &str = "the built-in defaults";
+
+/// All layers; each one overrides those before it.
+pub(super) struct Layers {
+    defaults: Text,
+    file: Option<Text>,
+    environment: Env,
+    flags: Vec<Flag>,
+}
+
+/// One key: what it is, as it would stand in a file, and which place has set it.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) source: String,
+}
+
+impl Layers {
+    /// Reads the file and the flags.
+    pub(super) fn read(file: Option<&Path>, flags: &[String]) -> Result<Self, LoadError> {
+        Ok(Self {
+            defaults: Text { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
+            file: read(file)?,
+            environment: Env::prefixed(PREFIX).split("__"),
+            flags: flags.iter().map(|flag| Flag::parse(flag)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The layers in one, without these keys of all but the defaults.
+    pub(super) fn merged(&self, keys: &[Vec<String>]) -> Figment {
+        let without = |provider| Without { provider, keys };
+        let mut figment = Figment::from(&self.defaults);
+        if let Some(file) = &self.file {
+            figment = figment.merge(without(file as &dyn Provider));
+        }
+        figment = figment.merge(without(&self.environment));
+        self.flags.iter().fold(figment, |figment, flag| figment.merge(without(flag)))
+    }
+
+    /// Each key that is in force, in the order of the alphabet.
+    pub(super) fn keys(&self, figment: &Figment) -> Vec<Key> {
+        let data = figment.data().unwrap_or_default();
+        let mut keys = Vec::new();
+        for dict in data.values() {
+            leaves(dict, "", &mut |name, value| {
+                let place = figment.get_metadata(value.tag()).map(|data| data.name.to_string()).unwrap_or_default();
+                keys.push(Key { source: self.source(&place, &name), value: shown(value), name });
+            });
+        }
+        keys
+    }
+
+    fn source(&self, place: &str, key: &str) -> String {
+        match &self.file {
+            Some(file) if file.name == place => match line_of(&file.toml, key) {
+                Some(line) => format!("{place}:{line}"),
+                None => place.to_owned(),
+            },
+            _ if place == BUILT_IN => "default".to_owned(),
+            _ if place.contains(PREFIX) => format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")),
+            _ => place.to_owned(),
+        }
+    }
+}
+
+fn read(file: Option<&Path>) -> Result<Option<Text>, LoadError> {
+    let path = file.unwrap_or(Path::new(SYSTEM_FILE));
+    match std::fs::read_to_string(path) {
+        Ok(toml) => Ok(Some(Text { name: path.display().to_string(), toml })),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LoadError::Unreadable { path: path.to_owned(), error }),
+    }
+}
+
+/// The line of a file that a key stands on, as far as it is written in the usual way.
+fn line_of(toml: &str, key: &str) -> Option<usize> {
+    let mut table = String::new();
+    for (number, line) in toml.lines().enumerate() {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[') {
+            table = header.trim_start_matches('[').split(']').next().unwrap_or_default().trim().to_owned();
+            if table == key {
+                return Some(number + 1);
+            }
+        } else if let Some((name, _)) = line.split_once('=') {
+            let dot = if table.is_empty() { "" } else { "." };
+            if format!("{table}{dot}{}", name.trim()) == key {
+                return Some(number + 1);
+            }
+        }
+    }
+    None
+}
+
+fn leaves<'a>(dict: &'a Dict, above: &str, found: &mut impl FnMut(String, &'a Value)) {
+    for (name, value) in dict {
+        let name = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        match value {
+            Value::Dict(_, dict) => leaves(dict, &name, found),
+            value => found(name, value),
+        }
+    }
+}
+
+/// A value as it is written in TOML.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, char) => format!("\"{char}\""),
+        Value::Bool(_, truth) => truth.to_string(),
+        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number) {
+            (Some(whole), ..) => whole.to_string(),
+            (_, Some(whole), _) => whole.to_string(),
+            (.., Num::F32(float)) => float.to_string(),
+            (.., Num::F64(float)) => float.to_string(),
+            _ => String::new(),
+        },
+        Value::Empty(..) => "\"\"".to_owned(),
+        Value::Dict(_, dict) => {
+            let pairs: Vec<String> = dict.iter().map(|(key, value)| format!("{key} = {}", shown(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        Value::Array(_, items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A layer without some keys.
+struct Without<'a> {
+    provider: &'a dyn Provider,
+    keys: &'a [Vec<String>],
+}
+
+impl Provider for Without<'_> {
+    fn metadata(&self) -> Metadata {
+        self.provider.metadata()
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let mut data = self.provider.data()?;
+        for dict in data.values_mut() {
+            self.keys.iter().for_each(|key| remove(dict, key));
+        }
+        Ok(data)
+    }
+}
+
+/// Takes a key out; of a list the whole list.
+fn remove(dict: &mut Dict, key: &[String]) {
+    let Some((first, rest)) = key.split_first() else { return };
+    match dict.get_mut(first) {
+        Some(Value::Dict(_, below)) if !rest.is_empty() => remove(below, rest),
+        Some(_) => drop(dict.remove(first)),
+        None => {}
+    }
+}
+
+/// A TOML text with the name that errors give it.
+struct Text {
+    name: String,
+    toml: String,
+}
+
+impl Provider for Text {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Toml::string(&self.toml).data()
+    }
+}
+
+/// One `--set KEY=VALUE`.
+struct Flag {
+    key: String,
+    value: Value,
+}
+
+impl Flag {
+    fn parse(text: &str) -> Result<Self, LoadError> {
+        let (key, value) = text.split_once('=').ok_or_else(|| LoadError::Flag(text.to_owned()))?;
+        if key.split('.').any(|part| part.trim().is_empty()) {
+            return Err(LoadError::Flag(text.to_owned()));
+        }
+        let Ok(value) = value.parse();
+        Ok(Self { key: key.trim().to_owned(), value })
+    }
+}
+
+impl Provider for Flag {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(format!("--set {}", self.key))
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let nested = figment::util::nest(&self.key, self.value.clone());
+        let dict = nested.into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(dict))
+    }
+}

@@ -1,0 +1,170 @@
+//! Reading everything again while mail goes on: configuration, trust anchors, certificates, resolvers.
+//!
+//! All of it is made ready first; if any of it is of no use, nothing changes. What is ready is taken up by each session
+//! between two transactions, so that one ends as it began. What sessions do not share (the open ports, the form of the
+//! log) cannot change: a configuration that wants it to is refused, and says so, rather than half obeyed. Connections to
+//! remotes are counted anew: those of transactions that are under way stand beside the new bounds until they end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::run::{self, FIRST_TEST, Failed};
+use super::{Settings, log, systemd};
+use crate::config::Config;
+use crate::dns::selftest::Health;
+use crate::dns::setup;
+use crate::dns::stub::Stub;
+use crate::ledger::Ledger;
+use crate::report::Reporter;
+use crate::server;
+use crate::session::Shared;
+
+/// A danelaw that runs, and what it was made from.
+pub(super) struct Running {
+    settings: Settings,
+    config: Config,
+    dns: Dns,
+    reporter: Arc<Reporter>,
+    news: watch::Sender<Arc<Shared<Stub>>>,
+    filter: log::Filter,
+}
+
+/// A resolver that is tested from time to time, and what it was made from.
+struct Dns {
+    stub: Stub,
+    sources: Sources,
+    tests: AbortHandle,
+}
+
+/// What a resolver is made from: where these are the same, it is, and keeps what it remembers.
+#[derive(PartialEq, Eq)]
+struct Sources {
+    settings: setup::Settings,
+    files: Vec<Option<Vec<u8>>>,
+}
+
+impl Sources {
+    fn of(config: &Config) -> Self {
+        let settings = run::dns_settings(config);
+        let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
+        let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca)];
+        Self { settings, files }
+    }
+}
+
+impl Dns {
+    fn start(config: &Config) -> Result<Self, Failed> {
+        let (sources, stub) = (Sources::of(config), run::resolver(config)?);
+        Ok(Self { tests: keep_testing(&stub, config), stub, sources })
+    }
+
+    /// Whether they have passed or time is up: mail is deferred by the lookups themselves.
+    async fn tested(&self) {
+        let mut health = self.stub.health();
+        let _ = tokio::time::timeout(FIRST_TEST, health.wait_for(Health::is_tested)).await;
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.tests.abort();
+    }
+}
+
+fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
+    tokio::spawn(stub.clone().keep_testing(config.dns.self_test)).abort_handle()
+}
+
+impl Running {
+    /// Makes ready what sessions share.
+    pub(super) async fn start(config: Config, settings: Settings, filter: log::Filter) -> Result<Self, Failed> {
+        let ledger = server::ledger(&config).await;
+        let ledger = ledger.map_err(|error| Failed::config(format!("ledger.path: {error}")))?;
+        let dns = Dns::start(&config)?;
+        let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
+        let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
+        Ok(Self { settings, config, dns, reporter, news, filter })
+    }
+
+    /// What sessions share, now and later.
+    pub(super) fn shared(&self) -> watch::Receiver<Arc<Shared<Stub>>> {
+        self.news.subscribe()
+    }
+
+    /// Waits a moment for the first test of the resolvers, which mostly takes no more.
+    pub(super) async fn tested(&self) {
+        self.dns.tested().await;
+    }
+
+    /// Reads everything again at each signal. Never ends.
+    pub(super) async fn reload_at(mut self, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            systemd::reloading();
+            match self.reload().await {
+                Ok(()) => {
+                    self.reporter.metrics().reloaded();
+                    tracing::info!("the configuration was read again and is in force");
+                    run::warn_of(self.config.mode);
+                }
+                Err(Failed { why, .. }) => {
+                    self.reporter.metrics().not_reloaded();
+                    for why in why.lines() {
+                        tracing::error!(why, "the configuration was read again and is of no use; the old one stays");
+                    }
+                }
+            }
+            systemd::ready();
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), Failed> {
+        let config = self.settings.load().map_err(Failed::config)?;
+        fixed(&self.config, &config)?;
+        let filter = log::filter(&config.log.filter).map_err(Failed::config)?;
+        let dns = match Sources::of(&config) == self.dns.sources {
+            true => None,
+            false => Some(Dns::start(&config)?),
+        };
+        // There is one memory of outcomes for as long as danelaw runs: sessions under the old configuration write to it too.
+        let ledger = self.news.borrow().ledger.clone();
+        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, ledger, &self.reporter)?;
+        match dns {
+            Some(dns) => {
+                dns.tested().await;
+                self.dns = dns;
+            }
+            None => {
+                self.dns.tests.abort();
+                self.dns.tests = keep_testing(&self.dns.stub, &config);
+            }
+        }
+        self.filter.change(filter);
+        server::replace(&self.news, shared);
+        self.config = config;
+        Ok(())
+    }
+}
+
+fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
+    let hostname = run::hostname(config)?;
+    server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
+}
+
+/// What needs a new start, if it has changed.
+fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
+    let changed = [
+        ("listener", now.listener != new.listener),
+        ("admin", now.admin != new.admin),
+        ("ledger", now.ledger != new.ledger),
+        ("log.format", now.log.format != new.log.format),
+    ];
+    match changed.iter().find(|(_, changed)| *changed) {
+        Some((key, _)) => Err(Failed::config(format!("{key}: this cannot change while danelaw runs; restart it"))),
+        None => Ok(()),
+    }
+}

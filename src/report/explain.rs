@@ -1,0 +1,75 @@
+//! One attempt, told at length: what `danelaw explain ID` prints.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use time::format_description::well_known::Rfc3339;
+
+use super::ring::Ended;
+use super::{Outcome, Remote, printable};
+use crate::upstream::dialled::Dialled;
+
+/// Everything that was seen. Each line is printable ASCII, whoever wrote it.
+pub(super) fn explain(Ended { at, outcome }: &Ended) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:<11} {}", printable(value));
+        }
+    };
+    line("attempt", &format!("{}, ended at {}", outcome.id, at.format(&Rfc3339).unwrap_or_default()));
+    line("domain", outcome.domain.as_str());
+    line("verdict", &verdict(outcome));
+    line("the client", &outcome.dialled.map(intercepted).unwrap_or_default());
+    line("the client", &told(outcome));
+    if let Some(would) = &outcome.would {
+        line("enforcing", &format!("would have answered {}: {}", would.answer, would.reason));
+    }
+    line("rule", outcome.rule.as_deref().unwrap_or_default());
+    if let Some(remote) = &outcome.remote {
+        line("remote", &format!("{}[{}]", remote.exchange, remote.address));
+        line("policy", remote.policy);
+        line("protection", &protection(remote));
+    }
+    line(
+        "recipients",
+        &format!("{} accepted by the remote, {} octets of message read", outcome.recipients, outcome.octets),
+    );
+    for refusal in &outcome.skipped {
+        line("in vain", refusal);
+    }
+    for step in outcome.seen.steps() {
+        let took = if step.took.is_zero() { String::new() } else { format!(" ({})", millis(step.took)) };
+        line(&format!("{:>11}", millis(step.at)), &format!("{}{took}", step.text));
+    }
+    text
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    match outcome.reason {
+        "" => outcome.verdict.to_string(),
+        reason => format!("{}: {reason}", outcome.verdict),
+    }
+}
+
+fn told(outcome: &Outcome) -> String {
+    match outcome.code {
+        Some(_) => format!("was told {}", outcome.text),
+        None => format!("was told nothing: {}", outcome.text),
+    }
+}
+
+fn protection(Remote { channel, earlier_mails, .. }: &Remote) -> String {
+    match earlier_mails {
+        0 => channel.to_string(),
+        mails => format!("{channel}; proven when the session was opened, {mails} mails before"),
+    }
+}
+
+fn intercepted(Dialled { address, is }: Dialled) -> String {
+    format!("had dialled {address} ({})", is.label())
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}

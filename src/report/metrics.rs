@@ -1,0 +1,417 @@
+//! Counters, and how they are written for Prometheus.
+//!
+//! A label's value is always a word of this program ([`Tally`] takes nothing else), so that no stranger can make a
+//! series. Counting takes no lock: many sessions count at the same time.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::Outcome;
+use crate::trace::What;
+
+/// More slots than there are sets of words in this program that belong together.
+const SLOTS: usize = 512;
+/// The upper bounds of the buckets of a latency, in seconds.
+const BOUNDS: [f64; 16] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// The stages of a delivery whose latency is shown.
+const STAGES: [&str; 7] = ["dns", "connect", "tls", "mail", "rcpt", "message", "total"];
+/// The most resolvers that are shown; `resolv.conf` takes three.
+const MAX_RESOLVERS: usize = 16;
+
+/// Everything that is counted while danelaw runs.
+#[derive(Debug)]
+pub struct Metrics {
+    deliveries: Tally<4>,
+    lookups: Tally<2>,
+    connections: Tally<1>,
+    handshakes: Tally<1>,
+    dialled: Tally<1>,
+    observed: Tally<1>,
+    turned_away: Tally<1>,
+    reloads: Tally<1>,
+    stages: [Latency; STAGES.len()],
+    sessions: AtomicU64,
+    octets: AtomicU64,
+    recipients: AtomicU64,
+    reused: AtomicU64,
+    ruled: AtomicU64,
+    /// Whether the last configuration that was read was of no use.
+    stale: AtomicBool,
+}
+
+/// What is not counted, but so at the moment of the scrape.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// Client sessions that are open.
+    pub sessions: usize,
+    /// How many there may be.
+    pub max_sessions: usize,
+    /// Verified sessions with remotes that wait for mail.
+    pub waiting: usize,
+    /// Whether each resolver passes its self-test, in the order of the configuration.
+    pub resolvers: Vec<bool>,
+    /// Lookups that were answered from memory, that joined one under way, and that were made.
+    pub memory: [u64; 3],
+    /// Whether new mail is taken and has a chance.
+    pub ready: bool,
+    /// Whether the mode is `observe`.
+    pub observing: bool,
+    /// Rules that end within a week, or have ended.
+    pub rules_ending: usize,
+    /// What `--version` says, as pairs.
+    pub build: Vec<(&'static str, &'static str)>,
+}
+
+/// How the numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The older text format of Prometheus, 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// What a client gets that accepts this.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            deliveries: Tally::new(["verdict", "reason", "policy", "protection"]),
+            lookups: Tally::new(["type", "result"]),
+            connections: Tally::new(["result"]),
+            handshakes: Tally::new(["result"]),
+            dialled: Tally::new(["is"]),
+            observed: Tally::new(["would"]),
+            turned_away: Tally::new(["reason"]),
+            reloads: Tally::new(["result"]),
+            stages: Default::default(),
+            sessions: AtomicU64::new(0),
+            octets: AtomicU64::new(0),
+            recipients: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            ruled: AtomicU64::new(0),
+            stale: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts what an outcome tells.
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let policy = outcome.remote.as_ref().map_or("none", |remote| remote.policy);
+        self.deliveries.count([outcome.verdict.label(), outcome.reason, policy, outcome.protection()]);
+        if let Some(would) = &outcome.would {
+            self.observed.count([would.reason]);
+        }
+        if let Some(dialled) = outcome.dialled {
+            self.dialled.count([dialled.is.label()]);
+        }
+        if outcome.rule.is_some() {
+            self.ruled.fetch_add(1, Relaxed);
+        }
+        self.octets.fetch_add(outcome.octets, Relaxed);
+        self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
+        for step in outcome.seen.steps() {
+            match step.what {
+                What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
+                What::Connect(result) => self.connections.count([result]),
+                What::Tls(result) => self.handshakes.count([result]),
+                What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
+                What::Mail | What::Rcpt | What::Message | What::Fact => {}
+            }
+            if let Some(stage) = step.what.stage() {
+                self.observe(stage, step.took);
+            }
+        }
+        self.observe("total", outcome.elapsed);
+    }
+
+    /// Counts a client that was let in.
+    pub fn admitted(&self) {
+        self.sessions.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a client that was turned away at the door.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.count([reason]);
+    }
+
+    /// Counts a configuration that was read again, and is in force.
+    pub fn reloaded(&self) {
+        self.reloads.count(["in-force"]);
+        self.stale.store(false, Relaxed);
+    }
+
+    /// Counts a configuration that was read again, and is of no use.
+    pub fn not_reloaded(&self) {
+        self.reloads.count(["refused"]);
+        self.stale.store(true, Relaxed);
+    }
+
+    /// All numbers.
+    pub fn written(self: &Arc<Self>, moment: Moment, format: Format) -> String {
+        let mut registry = Registry::with_prefix("danelaw");
+        registry.register_collector(Box::new(View { metrics: Arc::clone(self), moment }));
+        let mut openmetrics = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut openmetrics, &registry);
+        match format {
+            Format::OpenMetrics => openmetrics,
+            Format::Prometheus => classic(&openmetrics),
+        }
+    }
+
+    fn observe(&self, stage: &str, took: Duration) {
+        if let Some(index) = STAGES.iter().position(|known| *known == stage) {
+            self.stages[index].observe(took);
+        }
+    }
+}
+
+/// A counter for each set of words that has come up.
+#[derive(Debug)]
+struct Tally<const N: usize> {
+    labels: [&'static str; N],
+    slots: Box<[Slot<N>]>,
+}
+
+type Slot<const N: usize> = OnceLock<([&'static str; N], AtomicU64)>;
+
+impl<const N: usize> Tally<N> {
+    fn new(labels: [&'static str; N]) -> Self {
+        Self { labels, slots: (0..SLOTS).map(|_| OnceLock::new()).collect() }
+    }
+
+    fn count(&self, words: [&'static str; N]) {
+        for slot in &self.slots {
+            let (known, count) = slot.get_or_init(|| (words, AtomicU64::new(0)));
+            if *known == words {
+                count.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, (name, help): (&str, &str)) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (words, count) in self.slots.iter().map_while(OnceLock::get) {
+            let labels: [(&str, &str); N] = std::array::from_fn(|index| (self.labels[index], words[index]));
+            let count = count.load(Relaxed);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// How long something took, in buckets.
+#[derive(Debug, Default)]
+struct Latency {
+    /// One more than there are bounds, for what is beyond them.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+impl Latency {
+    fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Each bucket by itself, and its bound.
+    fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().map(|count| count.load(Relaxed))).collect()
+    }
+}
+
+/// What one scrape shows.
+#[derive(Debug)]
+struct View {
+    metrics: Arc<Metrics>,
+    moment: Moment,
+}
+
+impl Collector for View {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { metrics, moment } = self;
+        let to = &mut encoder;
+        metrics.deliveries.encode(to, ("deliveries", "Delivery attempts, by what became of them and why"))?;
+        metrics.lookups.encode(to, ("dns_lookups", "DNS lookups of delivery attempts, by type and security"))?;
+        metrics.connections.encode(to, ("connections", "Connections to remotes up to EHLO, by what came of them"))?;
+        metrics.handshakes.encode(to, ("handshakes", "TLS handshakes with remotes, by what came of them"))?;
+        metrics
+            .observed
+            .encode(to, ("observed", "Attempts that went on to observe and enforcing would have refused"))?;
+        metrics.dialled.encode(to, ("intercepted", "Attempts of intercepted clients, by what they had dialled"))?;
+        metrics.turned_away.encode(to, ("turned_away", "Clients that were turned away at the door"))?;
+        metrics.reloads.encode(to, ("config_reloads", "Attempts to read the configuration again"))?;
+        latencies(to, &metrics.stages)?;
+        counter(to, ("sessions_started", "Client sessions since the start"), &metrics.sessions)?;
+        counter(to, ("message_bytes", "Octets of messages that were read from clients"), &metrics.octets)?;
+        counter(to, ("recipients", "Recipients that remotes have accepted"), &metrics.recipients)?;
+        counter(
+            to,
+            ("reused_sessions", "Sessions with remotes that had waited and were taken again"),
+            &metrics.reused,
+        )?;
+        counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
+        gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
+        gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
+        gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;
+        gauge(to, ("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
+        gauge(to, ("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
+        gauge(
+            to,
+            ("observing", "Whether the mode is observe, so that nothing is enforced"),
+            usize::from(moment.observing),
+        )?;
+        let name = ("config_last_reload_successful", "Whether the last configuration that was read is in force");
+        gauge(to, name, usize::from(!metrics.stale.load(Relaxed)))?;
+        memory(to, moment.memory)?;
+        resolvers(to, &moment.resolvers)?;
+        let mut family = to.encode_descriptor("build_info", "What is running", None, MetricType::Gauge)?;
+        family.encode_family(&moment.build)?.encode_gauge(&1_u64)
+    }
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value: &AtomicU64) -> fmt::Result {
+    let mut metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    metric.encode_counter::<NoLabelSet, u64, f64>(&value.load(Relaxed), None)
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value: usize) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as u64))
+}
+
+fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result {
+    let help = "How long each lookup, connection, handshake and answer of a remote took, and the attempt in all";
+    let mut family = to.encode_descriptor("stage_seconds", help, None, MetricType::Histogram)?;
+    for (stage, latency) in STAGES.iter().zip(stages) {
+        let (buckets, seconds) = (latency.buckets(), latency.micros.load(Relaxed) as f64 / 1e6);
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        family.encode_family(&[("stage", *stage)])?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
+fn memory(to: &mut DescriptorEncoder<'_>, counts: [u64; 3]) -> fmt::Result {
+    let help = "Questions of one type for one name: answered from memory, joined to one under way, or asked";
+    let mut family = to.encode_descriptor("dns_questions", help, None, MetricType::Counter)?;
+    for (result, count) in ["remembered", "joined", "asked"].iter().zip(counts) {
+        family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+    }
+    Ok(())
+}
+
+/// By their place in the configuration: their addresses may change while danelaw runs.
+fn resolvers(to: &mut DescriptorEncoder<'_>, resolvers: &[bool]) -> fmt::Result {
+    let help = "Whether each resolver passes the self-test, by its place in the list";
+    let mut family = to.encode_descriptor("resolver_up", help, None, MetricType::Gauge)?;
+    for (index, up) in resolvers.iter().take(MAX_RESOLVERS).enumerate() {
+        family.encode_family(&[("resolver", index)])?.encode_gauge(&u64::from(*up))?;
+    }
+    Ok(())
+}
+
+/// The older format: a counter's name has its `_total` in the comments too, and there is no mark at the end.
+fn classic(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    let mut help = None;
+    for line in openmetrics.lines() {
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            help = described.split_once(' ').map(|(_, help)| help);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|typed| typed.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let help = help.take().unwrap_or_default();
+            text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+        } else if !line.starts_with('#') {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment() -> Moment {
+        Moment {
+            sessions: 1,
+            max_sessions: 1000,
+            waiting: 0,
+            resolvers: vec![true, false],
+            memory: [3, 2, 1],
+            ready: true,
+            observing: false,
+            rules_ending: 0,
+            build: vec![("version", "1.2.3")],
+        }
+    }
+
+    #[test]
+    fn both_formats() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.turned_away("sessions");
+        metrics.turned_away("sessions");
+        metrics.observe("tls", Duration::from_millis(30));
+        metrics.observe("tls", Duration::from_secs(3000));
+        let new = metrics.written(moment(), Format::OpenMetrics);
+        let old = metrics.written(moment(), Format::Prometheus);
+        for line in [
+            "danelaw_turned_away_total{reason=\"sessions\"} 2",
+            "danelaw_stage_seconds_bucket{le=\"0.025\",stage=\"tls\"} 0",
+            "danelaw_stage_seconds_bucket{le=\"0.05\",stage=\"tls\"} 1",
+            "danelaw_stage_seconds_bucket{le=\"+Inf\",stage=\"tls\"} 2",
+            "danelaw_stage_seconds_count{stage=\"tls\"} 2",
+            "danelaw_resolver_up{resolver=\"1\"} 0",
+            "danelaw_dns_questions_total{result=\"joined\"} 2",
+            "danelaw_build_info{version=\"1.2.3\"} 1",
+        ] {
+            assert!(new.lines().any(|shown| shown == line), "{line} in {new}");
+            assert!(old.lines().any(|shown| shown == line), "{line} in {old}");
+        }
+        assert!(new.contains("# TYPE danelaw_turned_away counter\n") && new.ends_with("# EOF\n"), "{new}");
+        assert!(old.contains("# TYPE danelaw_turned_away_total counter\n") && !old.contains("EOF"), "{old}");
+        assert_eq!(Format::accepted("application/openmetrics-text;version=1.0.0,text/plain"), Format::OpenMetrics);
+        assert_eq!(Format::accepted("text/plain"), Format::Prometheus);
+    }
+
+    #[test]
+    fn many_at_a_time_are_all_counted() {
+        let metrics = Metrics::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away("sessions")));
+                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away("not-allowed")));
+            }
+        });
+        let counts: Vec<u64> =
+            metrics.turned_away.slots.iter().map_while(|slot| slot.get()).map(|slot| slot.1.load(Relaxed)).collect();
+        assert_eq!(counts, [40_000, 40_000]);
+    }
+}

@@ -1,0 +1,88 @@
+//! A mail server whose package cannot be installed beside the others: it runs in a root of its own, this machine's files
+//! with those of its package (`tests/real/prepare`) and the lab's configuration over them.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::process::eventually;
+
+/// The root, with whatever was started in it. All of it ends and vanishes with this value.
+pub(crate) struct Root {
+    /// Made the namespaces that the root lives in: of mounts, so that nobody else sees it, and of processes, so that no
+    /// daemon outlives it.
+    holder: Child,
+}
+
+impl Root {
+    /// The package over this machine's root.
+    pub(crate) fn of(package: &str) -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(package);
+        assert!(package.is_dir(), "{} is not there: run the tests by tests/run", package.display());
+        let holder = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", SETUP])
+            .arg(package)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("unshare is there: run the tests by tests/run");
+        let mut root = Self { holder };
+        eventually("a root", || {
+            let ended = root.holder.try_wait().expect("our own child");
+            assert!(ended.is_none(), "the root cannot be set up: {ended:?}");
+            root.path("ready").exists().then_some(())
+        });
+        root
+    }
+
+    /// Where a file of the root is for us.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/root{ROOT}/{}", self.holder.id(), file.trim_start_matches('/')).into()
+    }
+
+    /// Writes a file, in the place of one that may be there.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("the root is writable");
+        fs::write(path, text).expect("the root is writable");
+    }
+
+    /// A shell's command in the root, with the arguments as `$1` and so on.
+    pub(crate) fn shell(&self, command: &str, arguments: &[&str]) -> Command {
+        let namespaces = format!("/proc/{}/ns", self.holder.id());
+        let mut nsenter = Command::new("nsenter");
+        nsenter
+            .arg(format!("--mount={namespaces}/mnt"))
+            .arg(format!("--pid={namespaces}/pid_for_children"))
+            .args(["chroot", ROOT, "sh", "-c", command, "sh"])
+            .args(arguments);
+        nsenter
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // With its first process gone, the kernel ends the others of the namespace.
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Where the root is, for who is in its namespace. What is written goes to a file system in memory, and so does the package:
+/// the upper layer must not lie on another overlay, and no layer within another.
+const ROOT: &str = "/mnt/root";
+const SETUP: &str = r#"
+mount -t tmpfs -o mode=755 tmpfs /mnt
+cd /mnt
+mkdir upper work root
+cp -a "$0/." upper
+mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+mount -t proc proc root/proc
+mount --rbind /dev root/dev
+mount -t tmpfs -o mode=1777 tmpfs root/tmp
+mount -t tmpfs -o mode=755 tmpfs root/run
+touch root/ready
+exec sleep infinity
+"#;

@@ -1,0 +1,102 @@
+//! Smuggling, with real servers behind danelaw: item 9 of issue 5, rows I11, I12, A-80 to A-82.
+//!
+//! Whatever a client puts before a message within its message, the MX stores one message, or none where danelaw is told
+//! to refuse it, and takes no command out of it.
+
+use crate::case::{Case, Exchange, MX1, Server};
+use crate::lab::Lab;
+use crate::process::eventually;
+use crate::sequences::SEQUENCES;
+use crate::smtp::Session;
+
+const SMUGGLED: &[u8] = b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<carol@example.test>\r\nDATA\r\n\
+    From: evil@client.test\r\nSubject: smuggled\r\n\r\ntwo\r\n";
+const HEADER: &[u8] = b"From: alice@client.test\r\nSubject: honest\r\n\r\none";
+/// Postfix as it was before it knew of smuggling.
+const CARELESS: Server = Server::Postfix(&[
+    "smtpd_forbid_bare_newline = no",
+    "smtpd_forbid_unauth_pipelining = no",
+    "maillog_file_permissions = 0644",
+]);
+const REFUSING: &str = "limits.bare_newlines = 'reject'";
+
+/// Everything that was ever an end of data, each in two messages: after the text, and at its very end.
+fn messages() -> impl Iterator<Item = Vec<u8>> {
+    SEQUENCES.into_iter().flat_map(|sequence| {
+        let twice = [HEADER, sequence, SMUGGLED, sequence, b"RSET\r\n", SMUGGLED].concat();
+        [[HEADER, sequence, SMUGGLED].concat(), twice]
+    })
+}
+
+/// Sends them all; how many were taken.
+#[track_caller]
+fn send(lab: &Lab) -> usize {
+    let mut taken = 0;
+    for (number, message) in messages().enumerate() {
+        let mut session = Session::open(lab.danelaw_address()).expect("it listens");
+        session.expect("EHLO client.test", 250);
+        session.expect("MAIL FROM:<alice@client.test>", 250);
+        session.expect("RCPT TO:<bob@example.test>", 250);
+        session.expect("DATA", 354);
+        // Every other one octet by octet.
+        let piece = if number % 2 == 0 { message.len() } else { 1 };
+        message.chunks(piece).for_each(|piece| session.send(piece));
+        session.send(b".\r\n");
+        let answer = session.answer();
+        assert!(answer.starts_with("250 ") || answer.starts_with("554 5.5.2 "), "{number}: {answer}");
+        taken += usize::from(answer.starts_with("250 "));
+        session.expect("QUIT", 221);
+    }
+    taken
+}
+
+/// The MX has as many messages as were taken, all of them Alice's.
+#[track_caller]
+fn one_message_each(case: &Case) -> (Lab, usize) {
+    let lab = Lab::start(case);
+    let taken = send(&lab);
+    eventually("all messages", || (lab.messages(&MX1).len() >= taken).then_some(()));
+    let stored = lab.messages(&MX1);
+    assert_eq!(stored.len(), taken);
+    for message in stored {
+        let text = String::from_utf8_lossy(&message).into_owned();
+        let header = text.replace("\r\n", "\n").split("\n\n").next().unwrap_or_default().to_owned();
+        assert!(header.contains("Subject: honest") && !header.contains("evil"), "{text}");
+        assert!(text.contains("Subject: smuggled") && text.trim_end().ends_with("two"), "{text}");
+    }
+    (lab, taken)
+}
+
+#[test]
+fn to_postfix() {
+    let (lab, taken) = one_message_each(&Case::of([Exchange { server: Server::Postfix(&[]), ..MX1 }]));
+    assert_eq!(taken, messages().count());
+    assert!(!lab.mx(&MX1).log().contains("evil"));
+}
+
+#[test]
+fn to_a_careless_postfix() {
+    let case = Case::of([Exchange { server: CARELESS, ..MX1 }]);
+    let (lab, taken) = one_message_each(&case);
+    assert_eq!(taken, messages().count());
+    assert!(!lab.mx(&MX1).log().contains("evil"));
+    // Refused instead: only those without a bare CR or LF are there.
+    let (_, taken) = one_message_each(&Case { danelaw: REFUSING, ..case });
+    assert!(taken > 0 && taken < messages().count() / 2, "{taken}");
+}
+
+#[test]
+fn to_exim() {
+    let case = Case::of([Exchange { server: Server::Exim, ..MX1 }]);
+    assert_eq!(one_message_each(&case).1, messages().count());
+    let (_, taken) = one_message_each(&Case { danelaw: REFUSING, ..case });
+    assert!(taken > 0 && taken < messages().count() / 2, "{taken}");
+}
+
+#[test]
+fn to_smtp_sink() {
+    const CLEAR: &str =
+        "rule = [{ domain = 'example.test', level = 'may', reason = 'smtp-sink has no TLS', until = '9999-12-31' }]";
+    let case = Case { danelaw: CLEAR, ..Case::of([Exchange { server: Server::Sink, ..MX1 }]) };
+    assert_eq!(one_message_each(&case).1, messages().count());
+}

@@ -1,0 +1,254 @@
+//! Another configuration while mail goes on.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use danelaw::admin::client::ask;
+use danelaw::config::Address;
+use lab::dns::{DnsLab, Tree};
+use lab::{MESSAGE, SOON, Scenario};
+
+/// A domain that publishes no DANE, behind an exchange with TLS.
+fn without_dane() -> Scenario {
+    Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "mx1.example.test"))
+        .host("mx1.example.test", |mx, tree, _| (mx, tree))
+}
+
+#[tokio::test]
+async fn the_next_transaction_is_the_first_under_the_new_rules() {
+    let lab = without_dane().start().await;
+    let mut client = lab.client().await;
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    lab.reload("tls.level = 'dane-only'");
+    let answers = client.send(&["b@example.test"], MESSAGE).await;
+    assert!(answers.last().starts_with("451 4.7.5 "), "{answers:?}");
+    // A session that begins afterwards, too.
+    assert!(lab.send().await.last().starts_with("451 4.7.5 "));
+    lab.reload("");
+    client.command("RSET").await;
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+}
+
+#[tokio::test]
+async fn a_transaction_ends_as_it_began() {
+    let lab = without_dane().start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    lab.reload("tls.level = 'dane-only'\nlimits.message_size = '10B'");
+    assert!(client.command("RCPT TO:<c@example.test>").await.starts_with("250 "));
+    assert!(client.command("DATA").await.starts_with("354 "));
+    client.write(b"Subject: more than ten octets\r\n\r\nx\r\n.\r\n").await;
+    let answer = client.reply().await;
+    assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("451 4.7.5 "));
+}
+
+/// The program, with a configuration of its own.
+struct Program {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    /// What every configuration of a test has.
+    fn configure(folder: &Path, anchor: &Path, dns: &DnsLab, rest: &str) {
+        let text = format!(
+            "hostname = \"danelaw.test\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"unix:{}\"\n\
+             [dns]\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\nself_test = \"1h\"\n{rest}",
+            folder.join("admin.sock").display(),
+            dns.addr,
+            anchor.display(),
+        );
+        fs::write(folder.join("danelaw.toml"), text).unwrap();
+    }
+
+    async fn start(folder: tempfile::TempDir) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+            .arg("--config")
+            .arg(folder.path().join("danelaw.toml"))
+            .env("JOURNAL_STREAM", format!("{}:{}", log.metadata().unwrap().dev(), log.metadata().unwrap().ino()))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let program = Self { child, folder };
+        program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
+        program
+    }
+
+    fn reload(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    fn admin(&self) -> Address {
+        Address::Unix(self.folder.path().join("admin.sock"))
+    }
+
+    /// Waits until what stands at this path is so.
+    async fn becomes(&self, path: &str, so: impl Fn(&str) -> bool) {
+        let asked = async {
+            loop {
+                if ask(&self.admin(), path).await.is_ok_and(|(_, text)| so(&text)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+        assert!(tokio::time::timeout(SOON, asked).await.is_ok(), "{path} does not become so:\n{}", log());
+    }
+
+    /// Waits until so many reloads have had this result.
+    async fn reloaded(&self, result: &str, times: usize) {
+        let line = format!("danelaw_config_reloads_total{{result=\"{result}\"}} {times}\n");
+        self.becomes("/metrics", |text| text.contains(&line)).await;
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn anchor(folder: &Path, dns: &DnsLab) -> PathBuf {
+    let path = folder.join("anchor");
+    fs::copy(&dns.anchor_file, &path).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_signal_reads_everything_again() {
+    let (dns, other) = (Tree::new().start().await, Tree::new().start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "");
+    let mut program = Program::start(folder).await;
+    let configure = |rest: &str| Program::configure(program.folder.path(), &anchor, &dns, rest);
+    configure("[tls]\nlevel = \"dane-only\"\n[log]\nfilter = \"danelaw=debug\"\n");
+    program.reload();
+    program.reloaded("in-force", 1).await;
+    // A file of no use leaves everything as it was, and says why, line by line.
+    configure("[tls]\nlevle = \"dane\"\n[limits]\nsessions = 0\n");
+    program.reload();
+    program.reloaded("refused", 1).await;
+    for part in ["tls.levle: there is no such key", "limits.sessions: 0 would stop all mail", "the old one stays"] {
+        assert!(program.log().contains(part), "{part} in {}", program.log());
+    }
+    program.becomes("/metrics", |text| text.contains("danelaw_config_last_reload_successful 0\n")).await;
+    program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
+    // What cannot change is refused as a whole.
+    configure("[limits]\nsessions = 7\n");
+    let file = program.folder.path().join("danelaw.toml");
+    let moved = fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", "127.0.0.2:0");
+    fs::write(&file, moved).unwrap();
+    program.reload();
+    program.reloaded("refused", 2).await;
+    assert!(program.log().contains("listener: this cannot change while danelaw runs; restart it"), "{}", program.log());
+    program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 1000\n")).await;
+    configure("[limits]\nsessions = 7\n");
+    program.reload();
+    program.reloaded("in-force", 2).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 7\n")).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_config_last_reload_successful 1\n")).await;
+    // The configuration is the same, and the file of anchors that it names is not.
+    fs::copy(&other.anchor_file, &anchor).unwrap();
+    program.reload();
+    program.reloaded("in-force", 3).await;
+    program.becomes("/readyz", |text| text.contains("no resolver passes the self-test")).await;
+    program.signal("TERM");
+    assert!(program.child.wait().unwrap().success(), "{}", program.log());
+    // Standard error is the journal, as far as the program knows: each line has its priority.
+    for line in program.log().lines() {
+        let refused = line.contains("is of no use");
+        assert!(line.starts_with("<3>") || !refused && (line.starts_with("<6>") || line.starts_with("<7>")), "{line}");
+    }
+}
+
+#[test]
+fn exit_statuses_are_those_of_sysexits() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = format!("listener=[{{address=\"{}\"}}]", taken.local_addr().unwrap());
+    for (arguments, status) in [
+        (&["--nonsense"][..], 64),
+        (&["config"], 64),
+        (&["--set", "nonsense=1"], 78),
+        (&["--config", "/nonexistent"], 78),
+        (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", &listener], 71),
+        (&["--version"], 0),
+        (&["--help"], 0),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_danelaw")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        assert_eq!(
+            output.stdout.is_empty(),
+            status != 0,
+            "what is asked for goes to standard output, and nothing else"
+        );
+    }
+}
+
+/// `danelaw config ..` with this file: exit status and output.
+fn config(what: &str, text: &str) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .args(["config", what, "--config"])
+        .arg(file.path())
+        .env("DANELAW_TIMEOUTS__ROUTE", "3m")
+        .output()
+        .unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code(), String::from_utf8(said).unwrap().replace(&file.path().display().to_string(), "FILE"))
+}
+
+#[test]
+fn a_configuration_is_checked_without_touching_anything() {
+    let servers = "hostname = \"x.test\"\n[dns]\nservers = [\"127.0.0.1\"]\n";
+    assert_eq!(config("check", servers), (Some(0), "the configuration is good\n".to_owned()));
+    let (status, wrong) = config("check", "[tls]\nlevel = \"x\"\n[dns]\ntimeout = 3\n");
+    assert_eq!(status, Some(78));
+    assert!(wrong.contains("danelaw: tls.level: ") && wrong.contains("danelaw: dns.timeout: "), "{wrong}");
+    // What the types cannot know is looked at too.
+    let (status, wrong) =
+        config("check", &format!("{servers}trust_anchor = \"/nonexistent\"\n[log]\nfilter = \"verbose\"\n"));
+    assert_eq!(status, Some(78));
+    assert!(wrong.contains("dns.trust_anchor: ") && wrong.contains("log.filter: "), "{wrong}");
+}
+
+#[test]
+fn each_key_is_shown_with_its_source() {
+    let (status, shown) = config("show", "[tls]\nlevel = \"dane-only\"\n");
+    assert_eq!(status, Some(0), "{shown}");
+    let source = |key: &str| {
+        let line = shown.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        line.split_once("# ").unwrap().1.to_owned()
+    };
+    assert_eq!(source("tls.level"), "FILE:2");
+    assert_eq!(source("timeouts.route"), "DANELAW_TIMEOUTS__ROUTE");
+    assert_eq!(source("timeouts.client"), "default");
+    // Every key of the example file is there.
+    let tables =
+        |toml: &toml::Table| -> usize { toml.values().map(|value| value.as_table().map_or(1, toml::Table::len)).sum() };
+    assert_eq!(shown.lines().count(), tables(&danelaw::config::DEFAULTS.parse().unwrap()));
+}

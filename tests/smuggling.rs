@@ -1,0 +1,289 @@
+//! One message stays one message, whoever reads it (A-80 to A-82, I11, I12; item 9 of issue 5).
+//!
+//! A client sends what it likes as message data, cut into writes as it likes. What danelaw puts on the wire to the remote
+//! is then read by models of servers: the strict one of RFC 5321, and all that have been found to take something else for
+//! an end of data or for an end of a line (SEC Consult's smuggling of 2023, CVE-2023-51764 to 51766, and after). Each
+//! of them has to find one message or none, and no command behind it.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+#[path = "lab/sequences.rs"]
+mod sequences;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use danelaw::session::{Caller, Origin};
+use danelaw::smtp::dialogue::Service;
+use lab::{Lab, Scenario, wait_for};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sequences::SEQUENCES;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio_util::sync::CancellationToken;
+
+/// A server that finds the end of data in its own way.
+#[derive(Debug, Clone, Copy)]
+enum Receiver {
+    /// It reads lines, which end with any of these, the longest that fits; and of a line it sees what is left by the
+    /// function.
+    Lines(&'static [&'static [u8]], Sight),
+    /// It looks for CRLF.CRLF, and takes this for the same.
+    Sequence(&'static [u8]),
+}
+
+/// What a server sees of a line.
+#[derive(Debug, Clone, Copy)]
+enum Sight {
+    Everything,
+    /// No NULs.
+    NoNuls,
+    /// Nothing from the first NUL on, as C has it.
+    UpToNul,
+    /// No blanks at the end.
+    NoBlanks,
+    /// Neither.
+    NeitherNulsNorBlanks,
+}
+
+/// What a server makes of the octets behind its 354.
+#[derive(Debug, PartialEq, Eq)]
+struct Reading {
+    messages: usize,
+    /// What stands behind the end of data, empty lines aside.
+    commands: Vec<Vec<u8>>,
+}
+
+const NEWLINES: [&[&[u8]]; 5] = [
+    // RFC 5321 §2.3.8, and nobody else.
+    &[b"\r\n"],
+    // Postfix, Sendmail and Exim before 2024, aiosmtpd (CVE-2024-27305), and many more.
+    &[b"\r\n", b"\n"],
+    &[b"\r\n", b"\r"],
+    &[b"\r\n", b"\n", b"\r"],
+    // Who drops every CR before a CRLF.
+    &[b"\r\r\r\n", b"\r\r\n", b"\r\n"],
+];
+const SIGHTS: [Sight; 5] =
+    [Sight::Everything, Sight::NoNuls, Sight::UpToNul, Sight::NoBlanks, Sight::NeitherNulsNorBlanks];
+
+impl Sight {
+    fn see(self, line: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Everything => line.to_vec(),
+            Self::NoNuls => line.iter().copied().filter(|octet| *octet != 0).collect(),
+            Self::UpToNul => line.split(|octet| *octet == 0).next().unwrap().to_vec(),
+            Self::NoBlanks => line.trim_ascii_end().to_vec(),
+            Self::NeitherNulsNorBlanks => Self::NoBlanks.see(&Self::NoNuls.see(line)),
+        }
+    }
+}
+
+impl Receiver {
+    fn all() -> impl Iterator<Item = Self> {
+        let lines = NEWLINES.into_iter().flat_map(|ends| SIGHTS.map(|sight| Self::Lines(ends, sight)));
+        lines.chain(SEQUENCES.map(Self::Sequence))
+    }
+
+    fn read(self, octets: &[u8]) -> Reading {
+        let (ended, commands) = match self {
+            Self::Lines(ends, sight) => {
+                let mut lines = lines(octets, ends).into_iter().map(|line| sight.see(line));
+                (lines.by_ref().any(|line| line == b"."), lines.collect::<Vec<_>>())
+            }
+            Self::Sequence(sequence) => {
+                // The data starts behind the CRLF of the DATA command.
+                let octets = [b"\r\n", octets].concat();
+                let ends = [sequence, b"\r\n.\r\n"].map(|end| find(&octets, end).map(|at| at + end.len()));
+                let rest = ends.into_iter().flatten().min();
+                let rest = rest.map(|at| lines(&octets[at..], NEWLINES[3]).into_iter().map(<[u8]>::to_vec).collect());
+                (rest.is_some(), rest.unwrap_or_default())
+            }
+        };
+        let commands = commands.into_iter().filter(|line: &Vec<u8>| !line.is_empty()).collect();
+        Reading { messages: usize::from(ended), commands }
+    }
+}
+
+fn find(octets: &[u8], wanted: &[u8]) -> Option<usize> {
+    octets.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// The lines, what is behind the last end of one included.
+fn lines<'a>(mut octets: &'a [u8], ends: &[&[u8]]) -> Vec<&'a [u8]> {
+    let mut lines = Vec::new();
+    let mut at = 0;
+    while at < octets.len() {
+        match ends.iter().find(|end| octets[at..].starts_with(end)) {
+            Some(end) => {
+                lines.push(&octets[..at]);
+                octets = &octets[at + end.len()..];
+                at = 0;
+            }
+            None => at += 1,
+        }
+    }
+    lines.push(octets);
+    lines
+}
+
+/// What becomes of a message that is sent in these pieces: danelaw's answer, and what the remote was sent behind its 354.
+async fn send(lab: &Lab, pieces: &[&[u8]]) -> (String, Vec<u8>) {
+    let (client, ours) = tokio::io::duplex(1 << 16);
+    let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let caller = Caller { origin, service: Service::Smtp, dialled: None };
+    let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
+    let mut client = BufReader::new(client);
+    client.write_all(b"EHLO x\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n").await.unwrap();
+    while !reply(&mut client).await.starts_with("354") {}
+    let over = lab.mx().messages().len() + lab.mx().cut();
+    for piece in pieces {
+        client.write_all(piece).await.unwrap();
+        // danelaw reads it before the next one is written.
+        tokio::task::yield_now().await;
+    }
+    let answer = reply(&mut client).await;
+    // Nothing of the message was taken for a command here either: there is one answer, and then that to QUIT.
+    client.write_all(b"QUIT\r\n").await.unwrap();
+    assert!(reply(&mut client).await.starts_with("221 "));
+    served.await.unwrap();
+    wait_for(|| lab.mx().messages().len() + lab.mx().cut() > over).await;
+    let octets = lab.mx().take_octets();
+    let start = find(&octets, b"DATA\r\n").unwrap() + b"DATA\r\n".len();
+    // A session that has served long enough ends: behind the end of data that is danelaw's own word.
+    let octets = octets.strip_suffix(b"\r\n.\r\nQUIT\r\n").map_or(octets.clone(), |data| [data, b"\r\n.\r\n"].concat());
+    (answer, octets[start..].to_vec())
+}
+
+async fn reply(client: &mut BufReader<DuplexStream>) -> String {
+    let mut line = String::new();
+    tokio::time::timeout(lab::SOON, client.read_line(&mut line)).await.expect("an answer in time").unwrap();
+    line
+}
+
+/// The remote gets one message, or where it is refused none, and no server reads it in another way.
+fn assert_one(answer: &str, octets: &[u8]) -> Result<(), TestCaseError> {
+    let messages = match answer.get(..9) {
+        Some("250 2.0.0") => 1,
+        Some("554 5.5.2") => 0,
+        _ => return Err(TestCaseError::fail(answer.to_owned())),
+    };
+    for receiver in Receiver::all() {
+        let reading = receiver.read(octets);
+        let one = Reading { messages, commands: Vec::new() };
+        prop_assert_eq!(reading, one, "{:?} reads {}", receiver, octets.escape_ascii());
+    }
+    // I12.
+    let text = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    prop_assert!(text.clone().all(|line| !line.contains(&b'\r')), "{}", octets.escape_ascii());
+    let bare =
+        octets.iter().zip([&0].into_iter().chain(octets)).any(|(octet, before)| *octet == b'\n' && *before != b'\r');
+    prop_assert!(!bare, "{}", octets.escape_ascii());
+    Ok(())
+}
+
+/// Octets as a failed test shows them.
+#[derive(Clone)]
+struct Octets(Vec<u8>);
+
+impl fmt::Debug for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.escape_ascii(), f)
+    }
+}
+
+/// Message data up to its end, the first one that RFC 5321 knows.
+fn data() -> impl Strategy<Value = Octets> {
+    let mut fragments: Vec<&[u8]> = vec![
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b".",
+        b"\0",
+        b" ",
+        b"\t",
+        b"x",
+        b"\x1a",
+        b"\xff",
+        b"\r\nQUIT\r\n",
+        b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\ntwo\r\n",
+    ];
+    fragments.extend(SEQUENCES);
+    let fragment = prop_oneof![
+        60 => prop::sample::select(fragments).prop_map(<[u8]>::to_vec),
+        6 => prop::collection::vec(any::<u8>(), 0..40),
+        1 => Just(vec![b'y'; 17_000]),
+    ];
+    prop::collection::vec(fragment, 0..24).prop_map(|fragments| {
+        let data = [b"\r\n", fragments.concat().as_slice(), b"\r\n.\r\n"].concat();
+        let end = find(&data, b"\r\n.\r\n").unwrap() + 5;
+        Octets(data[2..end].to_vec())
+    })
+}
+
+fn scenario(bare_newlines: &str) -> Scenario {
+    // The sessions with the remote are kept: a handshake for each message would be most of the test.
+    Scenario::new().remember().set(&format!("limits.bare_newlines = '{bare_newlines}'\nremote.idle_connections = 8"))
+}
+
+/// A-82.
+fn whatever_is_sent(bare_newlines: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Without our trace before it, the data starts where the client has it start.
+    let lab = runtime.block_on(scenario(bare_newlines).set("received = false").start());
+    let cases = if std::env::var("DANELAW_TESTS").is_ok_and(|tests| tests == "long") { 20_000 } else { 200 };
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
+    let strategy = (data(), prop::collection::vec(any::<prop::sample::Index>(), 0..8));
+    let tried = runner.run(&strategy, |(Octets(data), cuts)| {
+        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.index(data.len())).chain([0, data.len()]).collect();
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|cut| &data[cut[0]..cut[1]]).collect();
+        let (answer, octets) = runtime.block_on(send(&lab, &pieces));
+        assert_one(&answer, &octets)
+    });
+    tried.unwrap();
+    assert!(!lab.mx().tls().iter().any(|line| line.contains("evil")));
+}
+
+#[test]
+fn whatever_is_sent_is_one_message_normalised() {
+    whatever_is_sent("normalize");
+}
+
+#[test]
+fn whatever_is_sent_is_one_message_or_refused() {
+    whatever_is_sent("reject");
+}
+
+/// A-80, A-81, A-82, I11: each sequence with a message behind it, octet by octet and in one piece.
+#[tokio::test]
+async fn every_sequence_that_was_ever_an_end_of_data() {
+    for (bare_newlines, received) in [("normalize", true), ("normalize", false), ("reject", true)] {
+        let lab = scenario(bare_newlines).set(&format!("received = {received}")).start().await;
+        for sequence in SEQUENCES {
+            let smuggled: &[u8] =
+                b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\ntwo\r\n.\r\n";
+            let data = [b"Subject: x\r\n\r\none", sequence, smuggled].concat();
+            let octets: Vec<_> = data.chunks(1).collect();
+            for pieces in [&[&data[..]][..], &octets] {
+                let (answer, octets) = send(&lab, pieces).await;
+                assert_one(&answer, &octets).unwrap_or_else(|error| panic!("{}: {error}", sequence.escape_ascii()));
+            }
+        }
+        assert!(!lab.mx().tls().iter().any(|line| line.contains("evil")));
+    }
+}
+
+/// The models find what they are there to find.
+#[test]
+fn careless_servers_are_careless() {
+    for sequence in SEQUENCES {
+        let data = [b"one", sequence, b"MAIL FROM:<evil@client.test>\r\n\r\n.\r\n"].concat();
+        let strict = Receiver::Lines(NEWLINES[0], Sight::Everything);
+        assert_eq!(strict.read(&data), Reading { messages: 1, commands: Vec::new() });
+        let fooled = Receiver::all().filter(|receiver| !receiver.read(&data).commands.is_empty()).count();
+        assert!(fooled > 0, "{}", sequence.escape_ascii());
+    }
+}
