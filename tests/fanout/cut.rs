@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as BlockingListener};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::config::Address;
