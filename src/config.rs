@@ -87,12 +87,28 @@ pub struct Listener {
     /// Networks or addresses that may connect; everybody else is turned away with 554. Not for a Unix socket.
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
+    /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others are told 452 and come in
+    /// the next transaction) or "fan-out" (those of any domains, for clients that cannot split; what became of each is
+    /// remembered until all have the same answer, so ledger.path must be set). LMTP answers each recipient anyway.
+    #[serde(default)]
+    pub recipients: Recipients,
     /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
     #[serde(default)]
     pub mode: Option<Permissions>,
     /// For a Unix socket: whose it is, as "user" or "user:group". Our own user's if it is not set.
     #[serde(default)]
     pub owner: Option<Owner>,
+}
+
+/// Which recipients a transaction with one reply may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recipients {
+    /// Those of one domain; a no is told at RCPT.
+    #[default]
+    Split,
+    /// Those of any domain; a no is told when all have an outcome.
+    FanOut,
 }
 
 /// What a listener speaks.
@@ -295,7 +311,7 @@ pub struct Limits {
 }
 
 /// The memory of outcomes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
@@ -621,6 +637,14 @@ mod tests {
         assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/ledger.sqlite")));
         for (wrong, key) in [
             // A whole transaction has to find room.
+            (
+                "listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]",
+                "listener.recipients: 127.0.0.1:0: \"fan-out\" must remember",
+            ),
+            (
+                "ledger.path = '/x'\nlistener = [{ kind = 'lmtp', address = '127.0.0.1:0', recipients = 'fan-out' }]",
+                "listener.recipients: 127.0.0.1:0: LMTP answers each",
+            ),
             ("ledger.entries = 999", "ledger.entries: 999 is below limits.recipients"),
             ("ledger.expiry = '23h'", "ledger.expiry: it must be between 1d and 90d"),
             ("ledger.expiry = '91d'", "ledger.expiry: it must be"),

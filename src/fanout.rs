@@ -33,14 +33,7 @@
 use crate::ledger::{Attempt, Fate, Manners, Pair, Past};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
-/// Which recipients a transaction may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipients {
-    /// Those of one domain; a no is told at RCPT.
-    Split,
-    /// Those of any domain; a no is told when all have an outcome.
-    FanOut,
-}
+pub use crate::config::Recipients;
 
 /// Those who are in a transaction with one reply together.
 #[derive(Debug, Default)]

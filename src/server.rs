@@ -17,8 +17,9 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Address, Config, Unsound};
+use crate::config::{self, Address, Config, Unsound};
 use crate::dns::Resolver;
+use crate::ledger::{self, Ledger};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
@@ -106,6 +107,7 @@ pub fn share<R: Resolver>(
     config: &Config,
     hostname: Name,
     dns: R,
+    ledger: Ledger,
     reporter: Arc<Reporter>,
 ) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules(OffsetDateTime::now_utc().date())?;
@@ -120,6 +122,7 @@ pub fn share<R: Resolver>(
         timeouts: config.timeouts.clone(),
         max_sessions: config.limits.sessions,
         reporter,
+        ledger,
     }))
 }
 
@@ -128,6 +131,21 @@ pub fn share<R: Resolver>(
 pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Shared<R>>) {
     let before = news.send_replace(shared);
     tokio::spawn(async move { before.connector.dialer.pool.close().await });
+}
+
+/// The memory of outcomes, from the configuration; there is one for as long as danelaw runs.
+///
+/// # Errors
+/// If its file cannot be used.
+pub async fn ledger(config: &Config) -> Result<Ledger, ledger::OpenError> {
+    let config::Ledger { path, entries, expiry } = config.ledger.clone();
+    let (ledger, found) = Ledger::open(ledger::Settings { path, entries, expiry }).await?;
+    if found.unknown > 0 {
+        let recipients = found.unknown;
+        tracing::warn!(recipients, "killed at the end of a message; these recipients may get a second copy of it");
+    }
+    tracing::debug!(remembered = found.remembered, "the ledger is open");
+    Ok(ledger)
 }
 
 /// TLS towards remotes, from the configuration.

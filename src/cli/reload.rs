@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
+use crate::ledger::Ledger;
 use crate::report::Reporter;
 use crate::server;
 use crate::session::Shared;
@@ -81,10 +82,12 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 
 impl Running {
     /// Makes ready what sessions share.
-    pub(super) fn start(config: Config, settings: Settings, filter: log::Filter) -> Result<Self, Failed> {
+    pub(super) async fn start(config: Config, settings: Settings, filter: log::Filter) -> Result<Self, Failed> {
+        let ledger = server::ledger(&config).await;
+        let ledger = ledger.map_err(|error| Failed::config(format!("ledger.path: {error}")))?;
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
-        let news = watch::Sender::new(share(&config, &dns.stub, &reporter)?);
+        let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
         Ok(Self { settings, config, dns, reporter, news, filter })
     }
 
@@ -127,7 +130,9 @@ impl Running {
             true => None,
             false => Some(Dns::start(&config)?),
         };
-        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, &self.reporter)?;
+        // There is one memory of outcomes for as long as danelaw runs: sessions under the old configuration write to it too.
+        let ledger = self.news.borrow().ledger.clone();
+        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, ledger, &self.reporter)?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -145,9 +150,9 @@ impl Running {
     }
 }
 
-fn share(config: &Config, dns: &Stub, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
+fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
     let hostname = run::hostname(config)?;
-    server::share(config, hostname, dns.clone(), Arc::clone(reporter)).map_err(Failed::config)
+    server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
 }
 
 /// What needs a new start, if it has changed.
@@ -155,6 +160,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
     let changed = [
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
+        ("ledger", now.ledger != new.ledger),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -75,7 +75,7 @@ async fn serve(config: Config, settings: Settings, filter: log::Filter, sockets:
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hangup = signal(SignalKind::hangup()).map_err(Failed::system)?;
-    let running = Running::start(config.clone(), settings, filter)?;
+    let running = Running::start(config.clone(), settings, filter).await?;
     let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let present = Arc::<Present>::default();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use time::Date;
 
+use super::Recipients;
 use super::{
     Address, Admin, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server,
     Timeouts, Unsound,
@@ -82,6 +83,16 @@ impl Config {
             return unsound("ledger.entries", problem);
         }
         self.ledger.check()?;
+        if let (None, Some(listener)) =
+            (&self.ledger.path, self.listener.iter().find(|listener| listener.recipients == Recipients::FanOut))
+        {
+            let problem = format!(
+                "{}: \"fan-out\" must remember over a restart who has a message; set ledger.path, as in \
+                 \"/var/lib/danelaw/ledger.sqlite\"",
+                listener.address
+            );
+            return unsound("listener.recipients", problem);
+        }
         self.timeouts.check()?;
         self.admin.check()?;
         self.dns.check()
@@ -91,6 +102,9 @@ impl Config {
 impl Listener {
     fn check(&self) -> Result<(), Unsound> {
         let unsound = |key, problem: &str| Err(Unsound { key, problem: format!("{}: {problem}", self.address) });
+        if (self.kind, self.recipients) == (Kind::Lmtp, Recipients::FanOut) {
+            return unsound("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
+        }
         let address = match &self.address {
             Address::Unix(_) if self.kind == Kind::Intercept => {
                 return unsound("listener.kind", "nobody's connection can be sent to a Unix socket");

@@ -27,8 +27,10 @@
 //! 5. **The answer** is [`fanout::conclude`](crate::fanout::conclude)'s. If it is "again", [`Claim::keep`] has all that is
 //!    to be remembered before the client hears a word. Otherwise the client hears at once, since nothing may lie
 //!    between the remote's 250 and ours (RFC 1047).
-//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command or by leaving after QUIT,
+//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command or by leaving in order after it,
 //!    [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
+//!    Until one of the two the message is taken: a client whose connection is dead, unknown to us, hears 451 on its next
+//!    one, and no remote gets a second copy.
 //!
 //! # What must be on the disk before what
 //!
@@ -187,7 +189,7 @@ impl Ledger {
         Ok(self.inner.store.lock().await.store.mark(pairs, now()).await?)
     }
 
-    /// Takes a message for these recipients, until the claim is dropped or released.
+    /// Takes a message for these recipients, until the claim is dropped.
     ///
     /// # Errors
     /// If another session has taken it for one of them, or the store fails. No remote may get its final dot then.
@@ -204,7 +206,7 @@ impl Ledger {
             self.inner.store.lock().await.store.replies(content, &known, since).await?
         };
         let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
-        Ok(Claim { ledger: self.clone(), content, pairs, hold: Some(hold), remembered, stored })
+        Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
     }
 
     fn knows(&self, pair: &Pair) -> bool {
@@ -245,7 +247,7 @@ pub struct Claim {
     ledger: Ledger,
     content: Content,
     pairs: Vec<Pair>,
-    hold: Option<Hold>,
+    _hold: Hold,
     remembered: BTreeMap<Pair, Reply>,
     stored: Stored,
 }
@@ -313,11 +315,6 @@ impl Claim {
         locked(&self.ledger.inner.known).extend(outcomes.iter().map(|(pair, _)| pair.short()));
         self.stored = Stored::Rows;
         Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
-    }
-
-    /// Lets other sessions have the message: this one has answered the client.
-    pub fn release(&mut self) {
-        self.hold = None;
     }
 
     /// The client has heard the answer: there is nothing left to remember.

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::smtp::reply::Code;
+use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
 use crate::trace::Trace;
 use crate::upstream::dialled::{Dialled, Standing};
@@ -138,14 +138,19 @@ pub enum Verdict {
     Deferred,
     /// The client was told that it will never work.
     Rejected,
-    /// The client ended the transaction, or went away.
+    /// The client ended the transaction, or went away, or had sent a message that was delivered before.
     Aborted,
 }
 
 impl Verdict {
     /// What a reply to the client means for the attempt, when nothing was delivered.
     pub fn of_refusal(code: Code) -> Self {
-        if code.is_permanent() { Self::Rejected } else { Self::Deferred }
+        match code.class() {
+            Class::Permanent => Self::Rejected,
+            Class::Transient | Class::Intermediate => Self::Deferred,
+            // What the client hears is what an earlier attempt came to.
+            Class::Success => Self::Aborted,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::either::Either;
 
 use super::intercepted;
 use super::unix::{self, SocketFile};
-use crate::config::{self, Address, Kind, Listener};
+use crate::config::{self, Address, Kind, Listener, Recipients};
 use crate::session::Origin;
 use crate::smtp::dialogue::Service;
 
@@ -23,6 +23,7 @@ pub(super) const BACKLOG: i32 = 4096;
 pub struct Door {
     listening: Listening,
     kind: Kind,
+    recipients: Recipients,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Door {
                 Listening::Unix(socket, file)
             }
         };
-        Ok(Self { listening, kind: listener.kind })
+        Ok(Self { listening, kind: listener.kind, recipients: listener.recipients })
     }
 
     /// Takes over a listener's port or socket, which is open already.
@@ -84,7 +85,7 @@ impl Door {
                 Listening::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
             }
         };
-        Ok(Self { listening, kind: listener.kind })
+        Ok(Self { listening, kind: listener.kind, recipients: listener.recipients })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
@@ -100,9 +101,10 @@ impl Door {
 
     /// What is spoken here.
     pub(super) fn service(&self) -> Service {
-        match self.kind {
-            Kind::Smtp | Kind::Intercept => Service::Smtp,
-            Kind::Lmtp => Service::Lmtp,
+        match (self.kind, self.recipients) {
+            (Kind::Smtp | Kind::Intercept, Recipients::Split) => Service::Smtp,
+            (Kind::Smtp | Kind::Intercept, Recipients::FanOut) => Service::FanOut,
+            (Kind::Lmtp, _) => Service::Lmtp,
         }
     }
 

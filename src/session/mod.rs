@@ -6,7 +6,9 @@
 //! client has nothing more to say (RFC 2920 §3.2), before anything slow, or when a block of them is full.
 
 mod attempt;
+mod conclusion;
 mod leg;
+mod memory;
 mod received;
 mod transfer;
 mod turn;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
+use crate::ledger::Ledger;
 use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::command::Command;
@@ -32,6 +35,7 @@ use crate::upstream::Connector;
 use crate::wire::{BLOCK, Wire, WireError};
 
 use leg::{Message, Upstream};
+use memory::{Memory, Unheard};
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
@@ -51,6 +55,8 @@ pub struct Shared<R> {
     pub bare_newlines: BareNewlines,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// What became of messages that clients have to send again.
+    pub ledger: Ledger,
     /// Client sessions at a time.
     pub max_sessions: usize,
     /// Who hears what became of each attempt.
@@ -105,6 +111,10 @@ struct Session<R, S> {
     origin: Origin,
     dialled: Option<IpAddr>,
     dialogue: Dialogue<Upstream>,
+    /// What is remembered of the recipients of the open transaction.
+    memory: Memory,
+    /// What the client was told last, if it has not shown yet that it has heard it.
+    unheard: Option<Unheard>,
 }
 
 /// Whether the conversation goes on.
@@ -123,16 +133,20 @@ where
     let Caller { origin, service, dialled } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service);
-    let mut session = Session { shared, news, client: Wire::new(stream), origin, dialled, dialogue };
+    let (memory, unheard) = (Memory::default(), None);
+    let client = Wire::new(stream);
+    let mut session = Session { shared, news, client, origin, dialled, dialogue, memory, unheard };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
         ended => ended,
     };
+    session.part(&ended).await;
     if let Err(error) = ended {
         tracing::debug!(client = %origin, %error, "the client went away");
     }
     session.dialogue.abandon().into_iter().for_each(Upstream::release);
+    session.given_up().await;
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -153,7 +167,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                         () = stop.cancelled(), if idle => {
                             return self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await;
                         }
-                        line = self.client.line(&mut lines, limit) => line?,
+                        line = self.client.line(&mut lines, limit) => {
+                            let line = line?;
+                            self.heard().await;
+                            line
+                        }
                     }
                 }
             };
@@ -196,13 +214,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     async fn carry_out(&mut self, mut command: Command) -> Result<Next, WireError> {
         loop {
-            match self.dialogue.step(command) {
+            let step = match command {
+                Command::Rcpt(path) => self.rcpt(path).await,
+                command => self.dialogue.step(command),
+            };
+            match step {
                 Step::Reply(reply) => self.say(&reply),
                 Step::Abandon(upstreams, reply) => {
+                    self.given_up().await;
                     upstreams.into_iter().for_each(Upstream::release);
                     self.say(&reply);
                 }
                 Step::Quit(upstreams, reply) => {
+                    self.given_up().await;
                     upstreams.into_iter().for_each(Upstream::release);
                     self.say(&reply);
                     return Ok(Next::Close);

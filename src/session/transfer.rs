@@ -6,21 +6,20 @@
 //! with it but its own recipients.
 
 use bytes::BytesMut;
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attempt::Attempt;
+use super::conclusion::{Party, instead_of_message};
 use super::leg::{Declined, Upstream, relayed, release};
 use super::received::Trace;
-use super::turn::InOrder;
 use super::{Received, Session};
 use crate::dns::Resolver;
+use crate::ledger::{ContentHasher, Pair};
 use crate::refusal::{Lacking, Peer};
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way, worst};
+use crate::smtp::dialogue::{Accepted, Client, Leg, Transaction, Way};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::WireError;
@@ -29,7 +28,7 @@ use crate::wire::WireError;
 const MAX_HOPS: usize = 100;
 
 /// What becomes of the message on one leg.
-enum Course {
+pub(super) enum Course {
     /// No recipient is there to get it.
     Idle,
     /// It is on its way.
@@ -45,11 +44,21 @@ enum Course {
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
-        let Transaction { client, answers, legs, accepted, .. } = transaction;
+        let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
+        let memory = std::mem::take(&mut self.memory);
+        let party = |Accepted { leg, mailbox, held }| Party {
+            pair: Pair::new(&mail.reverse_path, &mailbox),
+            mailbox: mailbox.to_string(),
+            past: legs.get(leg).map(|leg: &Leg<Upstream>| memory.past(leg.group)).unwrap_or_default(),
+            leg,
+            held,
+            outcome: None,
+        };
+        let parties: Vec<Party> = accepted.into_iter().map(party).collect();
         self.client.flush(self.shared.timeouts.client).await?;
         let mut courses = join_all(legs.into_iter().map(start)).await;
-        if !courses.iter().any(Course::is_going) {
-            return self.refuse_all(courses).await;
+        if let Some(answer) = instead_of_message(answers, &parties, &courses) {
+            return self.refuse_all(&answer, courses).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.timeouts.client).await?;
@@ -57,7 +66,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.trace(&client, &mut courses);
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
-        let carried = self.carry(&mut scanner, &mut courses).await;
+        let mut hasher = ContentHasher::default();
+        let carried = self.carry(&mut scanner, &mut hasher, &mut courses).await;
         for course in &mut courses {
             course.octets(scanner.octets());
         }
@@ -65,18 +75,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude(answers, &accepted, courses).await
+        self.conclude((answers, memory.manners()), parties, courses, hasher.finish()).await
     }
 
-    /// No remote wants the message: the one answer to DATA.
-    async fn refuse_all(&mut self, courses: Vec<Course>) -> Result<(), WireError> {
-        let answers = courses.iter().filter_map(Course::answer).cloned();
-        let none = || Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(4, 2), "no remote takes the message");
-        let answer = worst(answers).unwrap_or_else(none);
-        self.say(&answer);
+    /// No message is wanted: the one answer to DATA.
+    async fn refuse_all(&mut self, answer: &Reply, courses: Vec<Course>) -> Result<(), WireError> {
+        self.say(answer);
         let told = self.client.flush(self.shared.timeouts.client).await;
         for course in courses {
-            course.tell(Some(&answer));
+            course.tell(Some(answer));
         }
         told
     }
@@ -93,10 +100,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// From the first byte of the message to the last. What is still going then has all of it but its end.
-    async fn carry(&mut self, scanner: &mut DataScanner, courses: &mut [Course]) -> Result<(), WireError> {
+    async fn carry(
+        &mut self,
+        scanner: &mut DataScanner,
+        hasher: &mut ContentHasher,
+        courses: &mut [Course],
+    ) -> Result<(), WireError> {
         let mut block = BytesMut::new();
         loop {
             let scan = scanner.scan(&mut self.client.input, &mut block);
+            hasher.update(&block);
             match self.refuse(scanner, &scan) {
                 Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
                 None => courses.iter_mut().for_each(|course| course.load(&block)),
@@ -129,56 +142,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         None
     }
-
-    /// The ends of data, side by side, and what is said to them: to each owed answer its leg's.
-    async fn conclude(&mut self, how: Answers, accepted: &[usize], courses: Vec<Course>) -> Result<(), WireError> {
-        let owed = match how {
-            Answers::Once => accepted.get(..1).unwrap_or_default(),
-            Answers::PerRecipient | Answers::Prdr => accepted,
-        };
-        let mut answers = InOrder::new(owed.len());
-        if how == Answers::Prdr {
-            self.say(&Reply::plain(Code::ANSWERS_FOLLOW, "the message is there; each recipient's answer follows"));
-        }
-        let (going, over): (Vec<_>, Vec<_>) =
-            courses.into_iter().enumerate().partition(|(_, course)| course.is_going());
-        let mut going: FuturesUnordered<_> = going.into_iter().map(finish).collect();
-        let mut told = Ok(());
-        let mut known = over;
-        loop {
-            for (leg, course) in &known {
-                let places = owed.iter().enumerate().filter(|(_, owed)| *owed == leg);
-                if let Some(answer) = course.answer() {
-                    places.for_each(|(place, _)| answers.put(place, answer.clone()));
-                }
-            }
-            answers.write(&mut self.client.output);
-            if let (Answers::Prdr, true) = (how, going.is_empty()) {
-                self.say(&last_word(&answers));
-            }
-            // RFC 1047: between the remote's answer and ours lies the one window for a duplicate; nothing goes in between.
-            if told.is_ok() {
-                told = self.client.flush(self.shared.timeouts.client).await;
-            }
-            for (_, course) in known {
-                course.tell(None);
-            }
-            match going.next().await {
-                Some(finished) => known = vec![finished],
-                // A client that is gone does not make the other remotes' answers unknown.
-                None => return told,
-            }
-        }
-    }
-}
-
-/// The overall answer of PRDR. Exim takes a no here for one to every recipient, those with a yes among them, and would
-/// send the message to them again: so one yes makes it a yes.
-fn last_word(answers: &InOrder) -> Reply {
-    let delivered = answers.known().any(|answer| answer.code().is_success());
-    let text = "each recipient has had its answer";
-    let yes = Reply::new(Code::OK, EnhancedCode::success(0, 0), text);
-    if delivered { yes } else { worst(answers.known().cloned()).unwrap_or(yes) }
 }
 
 impl Course {
@@ -186,15 +149,19 @@ impl Course {
         Self::Stopped(declined.with_id(attempt.id()), attempt)
     }
 
-    fn is_going(&self) -> bool {
+    pub(super) fn is_going(&self) -> bool {
         match self {
             Self::Going(..) => true,
             Self::Idle | Self::Delivered(..) | Self::Stopped(..) | Self::Lost(_) => false,
         }
     }
 
+    pub(super) fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered(..))
+    }
+
     /// What its recipients are told, if that is known.
-    fn answer(&self) -> Option<&Reply> {
+    pub(super) fn answer(&self) -> Option<&Reply> {
         match self {
             Self::Delivered(answer, _) | Self::Stopped(Declined { answer, .. }, _) | Self::Lost(answer) => Some(answer),
             Self::Idle | Self::Going(..) => None,
@@ -224,7 +191,7 @@ impl Course {
     }
 
     /// The message goes no further here. Its body is dropped, not finished: the remote sees a reset.
-    fn stop(&mut self, declined: Declined) {
+    pub(super) fn stop(&mut self, declined: Declined) {
         *self = match std::mem::replace(self, Self::Idle) {
             Self::Going(_, attempt) => Self::stopped(declined, attempt),
             other => other,
@@ -248,7 +215,7 @@ impl Course {
     }
 
     /// The end of the attempt, with the answer that the client was given, if it was not this one's own.
-    fn tell(self, given: Option<&Reply>) {
+    pub(super) fn tell(self, given: Option<&Reply>) {
         match self {
             Self::Delivered(answer, attempt) => attempt.delivered(&answer),
             Self::Stopped(Declined { reason, answer, .. }, attempt) => {
@@ -286,7 +253,7 @@ async fn start(leg: Leg<Upstream>) -> Course {
 }
 
 /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
-async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
+pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
     let Course::Going(body, mut attempt) = course else { return (leg, course) };
     attempt.undecided();
     let peer = body.peer().clone();

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use super::Session;
 use super::leg::{Asks, Errand, Message};
 use crate::dns::Resolver;
-use crate::smtp::dialogue::{Asked, Transaction};
+use crate::smtp::address::Mailbox;
+use crate::smtp::dialogue::{Accepted, Asked, Transaction};
 use crate::smtp::reply::Reply;
 use crate::wire::WireError;
 
@@ -21,6 +22,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.client.flush(patience).await?;
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
         let (tell, mut told) = mpsc::unbounded_channel();
+        let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
+        let groups: Vec<usize> = transaction.legs.iter().map(|leg| leg.group).collect();
+        let (memory, how) = (&self.memory, transaction.answers);
+        let mut hear = |place: usize, answer: Reply, answers: &mut InOrder| {
+            let leg = legs.get(place).and_then(|asked| asked.as_ref()).map_or(0, |(leg, _)| *leg);
+            let (told, kept) = memory.told(how, groups.get(leg).copied().unwrap_or_default(), answer);
+            held.get_mut(place).into_iter().for_each(|held| held.clone_from(&kept));
+            answers.put(place, told);
+        };
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
         let errand = Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, tell };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
@@ -29,9 +39,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             tokio::select! {
                 biased;
                 Some((place, answer)) = told.recv() => {
-                    answers.put(place, answer);
+                    hear(place, answer, &mut answers);
                     while let Ok((place, answer)) = told.try_recv() {
-                        answers.put(place, answer);
+                        hear(place, answer, &mut answers);
                     }
                     answers.write(&mut self.client.output);
                     self.client.flush(patience).await?;
@@ -41,9 +51,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         drop(asked);
         answers.write(&mut self.client.output);
-        for asked in legs.into_iter().zip(&answers.answers) {
-            if let (Some(leg), Some(answer)) = asked {
-                transaction.answered(leg, answer);
+        for ((asked, held), answer) in legs.into_iter().zip(held).zip(&answers.answers) {
+            if let (Some((leg, mailbox)), Some(answer)) = (asked, answer) {
+                transaction.answered(Accepted { leg, mailbox, held }, answer);
             }
         }
         Ok(())
@@ -52,8 +62,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
 /// What was asked in one turn.
 struct Turn {
-    /// The leg of each thing asked, if it is a recipient.
-    legs: Vec<Option<usize>>,
+    /// The leg and the name of each thing asked, if it is a recipient.
+    legs: Vec<Option<(usize, Mailbox)>>,
     /// What each leg is asked.
     asks: Vec<Asks>,
     /// What is known already.
@@ -68,9 +78,9 @@ impl Turn {
             turn.legs.push(match asked {
                 Asked::Recipient(leg, mailbox) => {
                     if let Some(asks) = asks.get_mut(leg) {
-                        asks.recipients.push((place, mailbox));
+                        asks.recipients.push((place, mailbox.clone()));
                     }
-                    Some(leg)
+                    Some((leg, mailbox))
                 }
                 Asked::Answered(answer) => {
                     turn.answers.put(place, answer);

@@ -18,7 +18,7 @@ use super::extensions::{DomainsPerTransaction, Offer};
 use super::reply::{Code, EnhancedCode, Reply};
 use transaction::Admitted;
 
-pub use transaction::{Answers, Asked, Leg, Transaction, Way, worst};
+pub use transaction::{Accepted, Answers, Asked, Leg, Room, Transaction, Way, worst};
 
 /// The conversation with one client. `U` is an open upstream of the transaction.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Dialogue<U> {
 pub enum Service {
     /// SMTP: one answer to the message (RFC 5321 §4.1.1.4), unless the client asks for more.
     Smtp,
+    /// SMTP whose one answer may be for recipients in several domains.
+    FanOut,
     /// LMTP: one answer to the message for each recipient (RFC 2033 §4.2).
     Lmtp,
 }
@@ -104,7 +106,7 @@ impl<U> Dialogue<U> {
     /// The greeting (RFC 5321 §4.3.1).
     pub fn greeting(&self) -> Reply {
         let protocol = match self.service {
-            Service::Smtp => Protocol::Esmtp,
+            Service::Smtp | Service::FanOut => Protocol::Esmtp,
             Service::Lmtp => Protocol::Lmtp,
         };
         Reply::plain(Code::READY, format!("{} {protocol} danelaw", self.us.hostname))
@@ -127,10 +129,18 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// What a command asks for.
+    /// The transaction that is open, if one is.
+    pub fn transaction(&self) -> Option<&Transaction<U>> {
+        match &self.state {
+            State::Open(transaction) => Some(transaction),
+            State::Connected | State::Greeted(_) => None,
+        }
+    }
+
+    /// What a command asks for. RCPT may ask for more than that: see [`Dialogue::rcpt`].
     pub fn step(&mut self, command: Command) -> Step<U> {
         match command {
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Rcpt(path) => self.rcpt(path, Room::default()),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
@@ -176,7 +186,7 @@ impl<U> Dialogue<U> {
             }
             State::Connected => {
                 let text = match self.service {
-                    Service::Smtp => "say EHLO first",
+                    Service::Smtp | Service::FanOut => "say EHLO first",
                     Service::Lmtp => "say LHLO first",
                 };
                 enhanced(Code::BAD_SEQUENCE, 5, 1, text)
@@ -188,14 +198,15 @@ impl<U> Dialogue<U> {
         }
     }
 
-    fn rcpt(&mut self, path: ForwardPath) -> Step<U> {
+    /// What RCPT asks for, where there is this room for the recipient.
+    pub fn rcpt(&mut self, path: ForwardPath, room: Room) -> Step<U> {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
         };
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
-        match transaction.name(&path, self.us.max_recipients) {
+        match transaction.name(&path, room, self.us.max_recipients) {
             Admitted::Asked => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
             Admitted::Answered(answer) if transaction.is_waiting() => {
@@ -212,7 +223,7 @@ impl<U> Dialogue<U> {
                 // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
                 self.state = State::Open(transaction);
                 let code = match self.service {
-                    Service::Smtp => Code::TRANSACTION_FAILED,
+                    Service::Smtp | Service::FanOut => Code::TRANSACTION_FAILED,
                     // RFC 2033 §4.2.
                     Service::Lmtp => Code::BAD_SEQUENCE,
                 };
@@ -252,9 +263,11 @@ impl<U> Dialogue<U> {
     fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step<U> {
         let hostname = &self.us.hostname;
         let reply = match (self.service, protocol) {
-            (Service::Smtp, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
-            (Service::Smtp, Protocol::Esmtp) | (Service::Lmtp, Protocol::Lmtp) => self.offer().reply(hostname),
-            (Service::Smtp, Protocol::Lmtp) => {
+            (Service::Smtp | Service::FanOut, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
+            (Service::Smtp | Service::FanOut, Protocol::Esmtp) | (Service::Lmtp, Protocol::Lmtp) => {
+                self.offer().reply(hostname)
+            }
+            (Service::Smtp | Service::FanOut, Protocol::Lmtp) => {
                 return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is SMTP, not LMTP: say EHLO"));
             }
             // RFC 2033 §4.1.
@@ -270,6 +283,7 @@ impl<U> Dialogue<U> {
     fn offer(&self) -> Offer {
         let domains = match self.service {
             Service::Smtp => DomainsPerTransaction::One,
+            Service::FanOut => DomainsPerTransaction::AnyTogether,
             Service::Lmtp => DomainsPerTransaction::Any,
         };
         Offer { size: self.us.size, domains }
@@ -334,8 +348,8 @@ mod tests {
             }
             Step::Data(transaction) => {
                 let open = |leg: usize| matches!(transaction.legs[leg].way, Way::Open(_));
-                let to = transaction.accepted.iter().filter(|leg| open(**leg));
-                let to: Vec<_> = to.map(|leg| transaction.legs[*leg].domain.as_str()).collect();
+                let to = transaction.accepted.iter().map(|one| one.leg).filter(|leg| open(*leg));
+                let to: Vec<_> = to.map(|leg| transaction.legs[leg].domain.as_str()).collect();
                 said.push(format!("{:?} to {}", transaction.answers, to.join(" ")));
             }
         }
@@ -369,7 +383,7 @@ mod tests {
                 _ => enhanced(Code::OK, 1, 5, "Ok"),
             };
             said.push(answer.code().to_string());
-            transaction.answered(at, &answer);
+            transaction.answered(Accepted { leg: at, mailbox, held: None }, &answer);
         }
     }
 

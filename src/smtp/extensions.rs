@@ -84,6 +84,8 @@ pub enum DomainsPerTransaction {
     /// One, unless MAIL asks for an answer for each recipient: there is one reply at the end of the data else, and it has
     /// to be that of one remote.
     One,
+    /// Any number: they share the one reply.
+    AnyTogether,
     /// Any number: each recipient is answered on its own, as in LMTP (RFC 2033 §4.2).
     Any,
 }
@@ -109,6 +111,7 @@ impl Offer {
         ];
         match self.domains {
             DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
+            DomainsPerTransaction::AnyTogether => lines.push("PRDR".to_owned()),
             DomainsPerTransaction::Any => {}
         }
         lines

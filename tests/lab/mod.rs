@@ -173,7 +173,9 @@ impl Scenario {
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
-        let shared = server::share(&config, Name::parse("danelaw.test").unwrap(), between(stub), reporter).unwrap();
+        let ledger = server::ledger(&config).await.unwrap();
+        let hostname = Name::parse("danelaw.test").unwrap();
+        let shared = server::share(&config, hostname, between(stub), ledger, reporter).unwrap();
         let (news, shared) = watch::channel(shared);
         let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
@@ -259,7 +261,8 @@ impl Lab {
         let (now, config) = (self.now(), config(self.port, changes));
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
         let hostname = Name::parse("danelaw.test").unwrap();
-        server::replace(&self.news, server::share(&config, hostname, dns, reporter).unwrap());
+        let ledger = self.shared.borrow().ledger.clone();
+        server::replace(&self.news, server::share(&config, hostname, dns, ledger, reporter).unwrap());
     }
 
     /// Opens the admin port and returns where it is.

@@ -1,5 +1,6 @@
 //! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -72,6 +73,8 @@ pub(crate) struct Mx {
     pub(crate) data: Act,
     /// What is done in the middle of the message, after its first bytes.
     pub(crate) amid_message: Option<Act>,
+    /// To the ends of data of the first messages, one each.
+    pub(crate) first_ends: Arc<Mutex<VecDeque<Act>>>,
     /// To the end of data.
     pub(crate) end: Act,
     /// What is done after that, without being asked.
@@ -195,6 +198,7 @@ impl Mx {
             rcpt: vec![say("250 2.1.5 recipient ok")],
             data: say("354 go"),
             amid_message: None,
+            first_ends: Arc::default(),
             end: say("250 2.0.0 queued as 42"),
             after: None,
             rset: say("250 2.0.0 forgotten"),
@@ -413,7 +417,8 @@ impl Session {
             }
         }
         self.seen.0.lock().unwrap().messages.push(stored);
-        act(stream, &self.mx.end).await?;
+        let first = self.mx.first_ends.lock().unwrap().pop_front();
+        act(stream, first.as_ref().unwrap_or(&self.mx.end)).await?;
         self.taken.store(true, Ordering::Relaxed);
         match &self.mx.after {
             Some(after) => act(stream, after).await,

@@ -30,6 +30,7 @@ mod check;
 mod clients;
 mod differential;
 mod delivery;
+mod fanout;
 mod reference;
 mod refusal;
 mod resolver;

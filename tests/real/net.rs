@@ -39,6 +39,11 @@ impl Subnet {
         self.at(2, 10024)
     }
 
+    /// danelaw's listener with fan-out.
+    pub(crate) fn danelaw_fan_out(&self) -> SocketAddr {
+        self.at(2, 10027)
+    }
+
     /// The MX host with this number.
     pub(crate) fn exchange(&self, number: usize) -> SocketAddr {
         self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)

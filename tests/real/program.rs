@@ -43,7 +43,7 @@ impl Danelaw {
     pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
     pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path, more: &str) -> Self {
-        let ([first, second], lmtp) = (net.danelaw(), net.danelaw_lmtp());
+        let ([first, second], lmtp, fan_out) = (net.danelaw(), net.danelaw_lmtp(), net.danelaw_fan_out());
         let configuration = format!(
             r#"{more}
 hostname = "{name}"
@@ -54,6 +54,9 @@ address = "{second}"
 [[listener]]
 kind = "lmtp"
 address = "{lmtp}"
+[[listener]]
+address = "{fan_out}"
+recipients = "fan-out"
 [dns]
 servers = ["{resolver}"]
 trust_anchor = "{trust_anchor}"
@@ -63,12 +66,15 @@ port = 25
 allow_reserved = ["127.0.0.0/8"]
 [tls]
 level = "dane"
+[ledger]
+path = "{ledger}"
 [log]
 format = "json"
 "#,
             name = Self::NAME,
             resolver = net.resolver().ip(),
             trust_anchor = trust_anchor.display(),
+            ledger = directory.join("ledger.sqlite").display(),
         );
         let file = directory.join(Self::CONFIGURATION);
         fs::write(&file, configuration).expect("the lab's directory is writable");

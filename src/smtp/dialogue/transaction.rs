@@ -20,10 +20,10 @@ pub struct Transaction<U> {
     pub mail: Mail,
     /// How the message will be answered.
     pub answers: Answers,
-    /// A leg for each recipient domain, in the order in which they were named.
+    /// A leg for each recipient domain and group, in the order in which they were named.
     pub legs: Vec<Leg<U>>,
-    /// The leg of each recipient that was accepted, in the client's order.
-    pub accepted: Vec<usize>,
+    /// Each recipient whose RCPT was answered with yes, in the client's order.
+    pub accepted: Vec<Accepted>,
     /// What waits to be answered, in the client's order.
     asked: Vec<Asked>,
     /// Recipients named so far, accepted or not.
@@ -35,6 +35,8 @@ pub struct Transaction<U> {
 pub enum Answers {
     /// Once, for all recipients, who must be at one domain therefore (RFC 5321 §4.1.1.4).
     Once,
+    /// Once, for recipients at any domains.
+    FanOut,
     /// For each accepted recipient (RFC 2033 §4.2).
     PerRecipient,
     /// For each accepted recipient, between an announcement and a last word (draft-hall-prdr).
@@ -46,9 +48,11 @@ pub enum Answers {
 pub struct Leg<U> {
     /// The domain they are routed by.
     pub domain: Name,
+    /// Which of those at the domain: recipients of different groups share nothing. Group 0 is that of nearly all.
+    pub group: usize,
     /// The way to them.
     pub way: Way<U>,
-    /// How many were accepted.
+    /// How many the remote has accepted.
     pub accepted: usize,
 }
 
@@ -73,6 +77,32 @@ pub enum Asked {
     Answered(Reply),
 }
 
+/// A recipient whose RCPT was answered with yes.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its leg.
+    pub leg: usize,
+    /// The recipient.
+    pub mailbox: Mailbox,
+    /// Its real answer, if that was held back: the message does not go to it on this leg.
+    pub held: Option<Reply>,
+}
+
+/// What there is for a recipient besides its domain.
+#[derive(Debug)]
+pub enum Room {
+    /// A place with those of this group, see [`Leg::group`].
+    Group(usize),
+    /// None in this transaction: this is the answer.
+    Taken(Reply),
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::Group(0)
+    }
+}
+
 /// What becomes of a RCPT.
 pub(super) enum Admitted {
     /// It is to be asked for.
@@ -87,7 +117,8 @@ impl<U> Transaction<U> {
     pub(super) fn new(client: Client, mail: Mail, service: Service) -> Self {
         let answers = match (service, mail.prdr) {
             (Service::Lmtp, _) => Answers::PerRecipient,
-            (Service::Smtp, Prdr::Requested) => Answers::Prdr,
+            (Service::Smtp | Service::FanOut, Prdr::Requested) => Answers::Prdr,
+            (Service::FanOut, Prdr::Absent) => Answers::FanOut,
             (Service::Smtp, Prdr::Absent) => Answers::Once,
         };
         let (legs, accepted, asked) = (Vec::new(), Vec::new(), Vec::new());
@@ -99,16 +130,21 @@ impl<U> Transaction<U> {
         std::mem::take(&mut self.asked)
     }
 
-    /// What a recipient at the domain of this leg was answered; in the client's order.
-    pub fn answered(&mut self, leg: usize, answer: &Reply) {
-        if let (true, Some(at)) = (answer.code().is_success(), self.legs.get_mut(leg)) {
-            at.accepted += 1;
-            self.accepted.push(leg);
+    /// What the client was answered to a recipient; in its order.
+    pub fn answered(&mut self, recipient: Accepted, answer: &Reply) {
+        if let (true, Some(leg)) = (answer.code().is_success(), self.legs.get_mut(recipient.leg)) {
+            leg.accepted += usize::from(recipient.held.is_none());
+            self.accepted.push(recipient);
         }
     }
 
-    /// The one answer to all accepted recipients of a transaction that no leg can carry on.
+    /// The one answer to all accepted recipients of a transaction that no leg can carry on. Where some have an answer of
+    /// their own already, or may have had one before, this is not for the dialogue to say.
     pub fn refusal(&self) -> Option<Reply> {
+        let may_differ = self.answers == Answers::FanOut || self.legs.iter().any(|leg| leg.group > 0);
+        if may_differ {
+            return None;
+        }
         let closed = |leg: &Leg<U>| match &leg.way {
             Way::Closed(answer) => Some(answer.clone()),
             Way::Unknown | Way::Open(_) => None,
@@ -140,37 +176,39 @@ impl<U> Transaction<U> {
     }
 
     /// One more recipient.
-    pub(super) fn name(&mut self, path: &ForwardPath, max_recipients: usize) -> Admitted {
+    pub(super) fn name(&mut self, path: &ForwardPath, room: Room, max_recipients: usize) -> Admitted {
         let (mailbox, domain) = match self.route(path) {
             Ok(found) => found,
             Err(no) => return Admitted::Answered(no),
+        };
+        let group = match room {
+            Room::Group(group) => group,
+            Room::Taken(no) => return Admitted::Answered(no),
         };
         if self.named >= max_recipients {
             // RFC 5321 §4.5.3.1.10.
             return Admitted::Answered(later("too many recipients in one transaction"));
         }
-        let leg = match self.legs.iter().position(|leg| leg.domain == domain) {
+        let leg = match self.legs.iter().position(|leg| leg.domain == domain && leg.group == group) {
             Some(leg) => leg,
-            None => match self.branch(domain) {
+            None => match self.branch(domain, group) {
                 Ok(leg) => leg,
                 Err(instead) => return instead,
             },
         };
         self.named += 1;
-        match self.legs.get(leg).map(|leg| &leg.way) {
-            Some(Way::Closed(answer)) => Admitted::Answered(answer.clone()),
-            Some(Way::Unknown | Way::Open(_)) | None => {
-                self.asked.push(Asked::Recipient(leg, mailbox));
-                Admitted::Asked
-            }
-        }
+        self.asked.push(Asked::Recipient(leg, mailbox));
+        Admitted::Asked
     }
 
     /// A new domain, if the transaction may have another one.
-    fn branch(&mut self, domain: Name) -> Result<usize, Admitted> {
+    fn branch(&mut self, domain: Name, group: usize) -> Result<usize, Admitted> {
         let holder = match self.answers {
-            Answers::Once => self.legs.iter().enumerate().find(|(index, leg)| self.holds(*index, leg)),
-            Answers::PerRecipient | Answers::Prdr => None,
+            Answers::Once => {
+                let mut others = self.legs.iter().enumerate().filter(|(_, leg)| leg.domain != domain);
+                others.find(|(index, leg)| self.holds(*index, leg))
+            }
+            Answers::FanOut | Answers::PerRecipient | Answers::Prdr => None,
         };
         match holder {
             // Whether that domain has a way at all is about to be seen.
@@ -186,7 +224,7 @@ impl<U> Transaction<U> {
             }
             None => {}
         }
-        self.legs.push(Leg { domain, way: Way::Unknown, accepted: 0 });
+        self.legs.push(Leg { domain, group, way: Way::Unknown, accepted: 0 });
         Ok(self.legs.len() - 1)
     }
 

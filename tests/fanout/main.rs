@@ -1,0 +1,204 @@
+//! One transaction, several domains, one reply: whatever the remotes make of it, and whoever is cut, clients that try
+//! until they are done deliver one copy to each recipient, and bounce whom a remote has refused.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cut;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod memory;
+mod queue;
+
+use std::path::Path;
+
+use danelaw::server::Drained;
+use lab::certs::Identity;
+use lab::mx::{Mx, say};
+use lab::{Lab, Scenario, wait_for};
+use queue::{Kind, Queue};
+
+/// What is wrong with the last of the domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// No certificate matches; mended in the end.
+    Dane,
+    NullMx,
+    RefusedAtRcpt,
+    DeferredAfterDot,
+    RefusedAfterDot,
+}
+
+const TROUBLES: [Trouble; 6] = [
+    Trouble::None,
+    Trouble::Dane,
+    Trouble::NullMx,
+    Trouble::RefusedAtRcpt,
+    Trouble::DeferredAfterDot,
+    Trouble::RefusedAfterDot,
+];
+
+/// The settings of a fan-out listener whose memory is there.
+fn fan_out(ledger: &Path) -> String {
+    format!(
+        "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out' }}]\nledger.path = '{}'\n\
+         remote.failed_hosts_for = '0s'",
+        ledger.display()
+    )
+}
+
+/// `domains` domains: `example.test` first, then `d2.example.test` and so on; the last one is in trouble.
+fn scenario(domains: usize, trouble: Trouble, ledger: &Path) -> Scenario {
+    let mut scenario = Scenario::new().set(&fan_out(ledger));
+    for number in 2..domains {
+        scenario = scenario.and_domain(&format!("d{number}.example.test"), |_| {});
+    }
+    let change = |mx: &mut Mx| match trouble {
+        Trouble::RefusedAtRcpt => mx.rcpt = vec![say("550 5.1.1 no such user")],
+        Trouble::DeferredAfterDot => mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now")),
+        Trouble::RefusedAfterDot => mx.end = say("554 5.7.1 we do not like it"),
+        // The record is that of the certificate before.
+        Trouble::Dane | Trouble::NullMx | Trouble::None => {}
+    };
+    match trouble {
+        Trouble::NullMx => scenario.tree(|tree, _| tree.mx("last.example.test", 0, ".")),
+        Trouble::Dane => scenario.and_domain("last.example.test", |mx| {
+            mx.identity = Identity::for_name("mx.last.example.test");
+        }),
+        _ => scenario.and_domain("last.example.test", change),
+    }
+}
+
+/// Those who get the message of a scenario.
+fn recipients(domains: usize, first: Order) -> Vec<String> {
+    let mut to = vec!["one@example.test".to_owned(), "two@example.test".to_owned()];
+    to.extend((2..domains).map(|number| format!("b@d{number}.example.test")));
+    to.push("last@last.example.test".to_owned());
+    if first == Order::TroubleFirst {
+        to.reverse();
+    }
+    to
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    TroubleFirst,
+    TroubleLast,
+}
+
+async fn closed(mut lab: Lab) {
+    lab.stop();
+    assert_eq!(lab.stopped().await, Drained::Clean);
+}
+
+/// Copies that each exchange took.
+fn copies(lab: &Lab) -> Vec<usize> {
+    lab.seen.iter().map(|seen| seen.messages().len()).collect()
+}
+
+async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
+    let what = format!("{kind:?}, {domains} domains, {trouble:?}, {order:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.sqlite");
+    let lab = scenario(domains, trouble, &ledger).start().await;
+    let mut queue = Queue::new(kind, &recipients(domains, order));
+    for _ in 0..4 {
+        queue.attempt(&lab.address).await;
+    }
+    let mut copies = copies(&lab);
+    closed(lab).await;
+    if trouble == Trouble::Dane {
+        assert!(!queue.is_empty(), "{what}: {queue:?}");
+        assert_eq!(queue.bounced, Vec::<String>::new(), "{what}");
+        let lab = scenario(domains, Trouble::None, &ledger).start().await;
+        for _ in 0..4 {
+            queue.attempt(&lab.address).await;
+        }
+        copies = copies.into_iter().zip(self::copies(&lab)).map(|(before, after)| before + after).collect();
+        closed(lab).await;
+    }
+    assert!(queue.is_empty(), "{what}: {queue:?}");
+    let mut expected = vec![1; copies.len()];
+    match trouble {
+        // Taken twice, and once with a yes.
+        Trouble::DeferredAfterDot => *expected.last_mut().unwrap() = 2,
+        Trouble::RefusedAtRcpt => *expected.last_mut().unwrap() = 0,
+        Trouble::None | Trouble::Dane | Trouble::NullMx | Trouble::RefusedAfterDot => {}
+    }
+    if kind == Kind::Dma {
+        // A transaction for each, two of them at the first domain.
+        *expected.first_mut().unwrap() = 2;
+    }
+    assert_eq!(copies, expected, "{what}: {queue:?}");
+    let refused = matches!(trouble, Trouble::NullMx | Trouble::RefusedAtRcpt | Trouble::RefusedAfterDot);
+    let bounced = match (refused, kind) {
+        (false, _) => Vec::new(),
+        (true, Kind::Postfix | Kind::Dma) => vec!["last@last.example.test".to_owned()],
+        // One fate for the message, and all others have it.
+        (true, Kind::Nullmailer | Kind::Msmtp) => recipients(domains, order),
+    };
+    assert_eq!(queue.bounced, bounced, "{what}: {queue:?}");
+}
+
+async fn play_all(kind: Kind) {
+    for trouble in TROUBLES {
+        for (domains, order) in [(2, Order::TroubleLast), (2, Order::TroubleFirst), (3, Order::TroubleLast)] {
+            play(kind, domains, trouble, order).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_parts() {
+    play_all(Kind::Postfix).await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_and_hangs_up() {
+    play_all(Kind::Nullmailer).await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_and_says_so() {
+    play_all(Kind::Msmtp).await;
+}
+
+#[tokio::test]
+async fn a_client_with_one_recipient_at_a_time() {
+    play_all(Kind::Dma).await;
+}
+
+#[tokio::test]
+async fn what_the_client_hears() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = scenario(2, Trouble::RefusedAtRcpt, &folder.path().join("ledger")).start().await;
+    let mut client = lab.client().await;
+    let offered = client.command("EHLO client.test").await;
+    // RFC 9422: nothing to be told apart by.
+    assert!(offered.contains("PRDR") && !offered.contains("RCPTDOMAINMAX"), "{offered}");
+    let (ok, no) = ("b@example.test", "no@last.example.test");
+    let heard = client.send(&[no, ok], lab::MESSAGE).await;
+    assert_eq!(
+        heard.rcpt,
+        ["250 2.1.5 the answer comes at the end of the message", "250 2.1.5 mx1.example.test[127.0.0.1]: recipient ok"]
+    );
+    assert_eq!(
+        heard.last(),
+        "451-4.1.1 <no@last.example.test>: 550 5.1.1 mx.last.example.test[127.0.0.2]: no such user\n\
+         451 4.1.1 who has the message does not get it again; send it once more"
+    );
+    // On the retry those part who cannot agree, the first one first.
+    let heard = client.send(&[no, ok], lab::MESSAGE).await;
+    assert!(heard.rcpt[1].starts_with("452 4.5.3 "), "{heard:?}");
+    assert_eq!(heard.last(), "550 5.1.1 mx.last.example.test[127.0.0.2]: no such user");
+    let heard = client.send(&[ok], lab::MESSAGE).await;
+    assert_eq!(heard.last(), "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42");
+    // Its second copy never got a dot.
+    wait_for(|| lab.mx().cut() == 1).await;
+    assert_eq!(lab.mx().messages().len(), 1);
+    // All refused: no message is asked for.
+    let heard = client.send(&[no], b"another one\r\n").await;
+    assert!(heard.rcpt[0].starts_with("250 "), "{heard:?}");
+    assert_eq!(heard.data.as_deref(), Some("550 5.1.1 mx.last.example.test[127.0.0.2]: no such user"));
+}

@@ -1,0 +1,136 @@
+//! A final reply that was lost between us and the client, on every kind of listener.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::lab::client::Client;
+use crate::lab::mx::say;
+use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
+use crate::{Trouble, closed, copies, fan_out, scenario};
+
+const TEXT: &[u8] = b"Subject: x\r\n\r\nbody\r\n.\r\n";
+
+async fn begin(client: &mut Client, to: &[&str]) {
+    assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
+    for to in to {
+        assert!(client.command(&format!("RCPT TO:<{to}>")).await.starts_with("250 "), "{to}");
+    }
+    assert!(client.command("DATA").await.starts_with("354 "));
+}
+
+/// The client is gone when its answer comes; then it sends again until the first session is over.
+async fn retried(lab: &Lab, hello: &str, to: &[&str]) -> Vec<String> {
+    let mut client = Client::connect(&lab.address).await;
+    client.command(hello).await;
+    begin(&mut client, to).await;
+    client.write(TEXT).await;
+    wait_for(|| !lab.mx().messages().is_empty()).await;
+    client.vanish();
+    loop {
+        let mut client = Client::connect(&lab.address).await;
+        client.command(hello).await;
+        begin(&mut client, to).await;
+        client.write(TEXT).await;
+        let answers = if hello.starts_with('L') { to.len() } else { 1 };
+        let mut heard = Vec::new();
+        for _ in 0..answers {
+            heard.push(client.reply().await);
+        }
+        if heard.iter().any(|reply| reply.starts_with("451 4.3.5 ")) {
+            // The first one has not noticed yet.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        client.command("QUIT").await;
+        return heard;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_told_on_the_retry() {
+    // L6, RFC 1047: on every kind of listener, with a memory that ends with the process too.
+    let two = ["b@example.test", "c@example.test"];
+    let yes = "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42";
+    for (kind, hello, expected) in [("smtp", "EHLO c.test", vec![yes]), ("lmtp", "LHLO c.test", vec![yes, yes])] {
+        let lab = Scenario::new().set(&format!("listener = [{{ kind = '{kind}', address = '127.0.0.1:0' }}]"));
+        let lab = lab.start().await;
+        assert_eq!(retried(&lab, hello, &two).await, expected, "{kind}");
+        assert_eq!(copies(&lab), [1], "{kind}");
+    }
+    // A no is told again too, and not asked for again.
+    let lab = Scenario::new().mx(|mx| mx.end = say("554 5.7.1 no")).start().await;
+    assert_eq!(retried(&lab, "EHLO c.test", &two).await, ["554 5.7.1 mx1.example.test[127.0.0.1]: no"]);
+    assert_eq!(copies(&lab), [1]);
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Scenario::new().set(&fan_out(&folder.path().join("ledger"))).start().await;
+    assert_eq!(retried(&lab, "EHLO c.test", &two).await, [yes]);
+    assert_eq!(copies(&lab), [1]);
+}
+
+#[tokio::test]
+async fn who_has_heard_is_asked_no_more() {
+    // The same octets again are a message like any other.
+    let lab = Scenario::new().start().await;
+    let mut client = lab.client().await;
+    for _ in 0..2 {
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    }
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Whether it says QUIT or not, as long as it has taken its answer.
+    for _ in 0..2 {
+        let mut client = lab.client().await;
+        let heard = client.send(&["b@example.test"], MESSAGE).await;
+        assert!(heard.last().starts_with("250 2.0.0 "), "{heard:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(copies(&lab), [4]);
+    assert_eq!(lab.mx().cut(), 0);
+}
+
+#[tokio::test]
+async fn the_remote_may_change_its_mind_about_a_recipient() {
+    // Whoever has the message does not bounce because he is refused now; not after a restart either.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger");
+    let set = format!("ledger.path = '{}'", path.display());
+    let lab = Scenario::new().set(&set).start().await;
+    let mut client = lab.client().await;
+    begin(&mut client, &["b@example.test"]).await;
+    client.write(TEXT).await;
+    wait_for(|| copies(&lab) == [1]).await;
+    client.vanish();
+    closed(lab).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say("550 5.1.1 not any more")]).set(&set).start().await;
+    let mut client = lab.client().await;
+    begin(&mut client, &["b@example.test"]).await;
+    client.write(TEXT).await;
+    assert_eq!(client.reply().await, "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42");
+    // Once it has heard that, the remote's word counts again.
+    client.command("MAIL FROM:<a@client.test>").await;
+    assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("550 5.1.1 "));
+}
+
+#[tokio::test]
+async fn without_room_nothing_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = scenario(2, Trouble::RefusedAtRcpt, &folder.path().join("ledger"))
+        .set("ledger.entries = 100\nlimits.recipients = 100")
+        .start()
+        .await;
+    let mut client = lab.client().await;
+    // A hundred outcomes are remembered, and that is all there is room for.
+    let mut many: Vec<String> = (0..99).map(|number| format!("b{number}@example.test")).collect();
+    many.push("c@last.example.test".into());
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let heard = client.send(&many, MESSAGE).await;
+    assert!(heard.last().starts_with("451-4.1.1 "), "{heard:?}");
+    let heard = client.send(&["d@example.test", "e@last.example.test"], MESSAGE).await;
+    assert!(heard.last().starts_with("451 4.3.1 the ledger is full"), "{heard:?}");
+    wait_for(|| lab.mx().cut() == 1).await;
+    assert_eq!(copies(&lab), [1, 0]);
+    // What needs no memory passes.
+    let heard = client.send(&["d@example.test"], MESSAGE).await;
+    assert!(heard.last().starts_with("250 "), "{heard:?}");
+}

@@ -1,0 +1,95 @@
+//! Clients with a queue, as they behave towards one reply for several recipients.
+
+use danelaw::config::Address;
+
+use crate::lab::MESSAGE;
+use crate::lab::client::Client;
+
+/// Whose manners a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Each recipient has a fate of its own.
+    Postfix,
+    /// A message has one fate; it hangs up on a no.
+    Nullmailer,
+    /// The same, with QUIT.
+    Msmtp,
+    /// A transaction for each recipient.
+    Dma,
+}
+
+/// One message, and those it is still for.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    kind: Kind,
+    pending: Vec<String>,
+    pub(crate) bounced: Vec<String>,
+    log: Vec<String>,
+}
+
+impl Queue {
+    pub(crate) fn new(kind: Kind, to: &[String]) -> Self {
+        Self { kind, pending: to.to_vec(), bounced: Vec::new(), log: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Tries once what is left.
+    pub(crate) async fn attempt(&mut self, address: &Address) {
+        let pending = std::mem::take(&mut self.pending);
+        let groups: Vec<Vec<String>> = match self.kind {
+            Kind::Dma => pending.into_iter().map(|one| vec![one]).collect(),
+            _ if pending.is_empty() => Vec::new(),
+            _ => vec![pending],
+        };
+        for group in groups {
+            for (recipient, reply) in self.transaction(address, &group).await {
+                self.log.push(format!("{recipient}: {reply}"));
+                match reply.as_bytes()[0] {
+                    b'2' => {}
+                    b'5' => self.bounced.push(recipient),
+                    _ => self.pending.push(recipient),
+                }
+            }
+        }
+    }
+
+    /// The last word to each recipient.
+    async fn transaction(&self, address: &Address, to: &[String]) -> Vec<(String, String)> {
+        let mut client = Client::connect(address).await;
+        client.command("EHLO client.test").await;
+        assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
+        let (mut over, mut accepted) = (Vec::new(), Vec::new());
+        for recipient in to {
+            let reply = client.command(&format!("RCPT TO:<{recipient}>")).await;
+            match (reply.starts_with('2'), self.kind) {
+                (true, _) => accepted.push(recipient.clone()),
+                (false, Kind::Postfix | Kind::Dma) => over.push((recipient.clone(), reply)),
+                (false, Kind::Nullmailer) => return told(to, &reply),
+                (false, Kind::Msmtp) => {
+                    client.command("QUIT").await;
+                    return told(to, &reply);
+                }
+            }
+        }
+        if !accepted.is_empty() {
+            let mut reply = client.command("DATA").await;
+            if reply.starts_with("354") {
+                let stuffed = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
+                client.write(format!("{stuffed}.\r\n").as_bytes()).await;
+                reply = client.reply().await;
+            }
+            over.extend(told(&accepted, &reply));
+        }
+        if self.kind != Kind::Nullmailer {
+            client.command("QUIT").await;
+        }
+        over
+    }
+}
+
+fn told(to: &[String], reply: &str) -> Vec<(String, String)> {
+    to.iter().map(|recipient| (recipient.clone(), reply.to_owned())).collect()
+}
