@@ -58,9 +58,7 @@ impl Rules {
             None => (&self.default, None),
         }
     }
-}
 
-impl Rules {
     /// The exceptions that end within [`ENDS_SOON`] days of a day, or have ended.
     pub fn ending(&self, today: Date) -> impl Iterator<Item = &Exception> {
         self.exceptions.iter().filter(move |exception| exception.ends_soon(today))

@@ -1,7 +1,7 @@
 //! danelaw as a process, killed by SIGKILL while several clients are in the middle of something.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,16 +9,12 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::attempt::{Attempt, assert_whole, attempt};
-use crate::lab::SOON;
 use crate::lab::certs::Identity;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::Mx;
+use crate::lab::{SOON, free_port};
 
 const CLIENTS: usize = 8;
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 async fn danelaw(dns: &DnsLab, listen: SocketAddr, port: u16) -> Child {
     let anchor: &Path = dns.anchor_file.as_ref();

@@ -83,8 +83,7 @@ impl Scenario {
     /// The secure domain alone, with what `records` adds; the port is the one exchanges listen on.
     pub(crate) fn with_domain(records: impl FnOnce(Tree, u16) -> Tree) -> Self {
         // Every exchange of a scenario listens on one port, each on an address of its own: danelaw dials one port.
-        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = probe.local_addr().unwrap().port();
+        let port = free_port();
         let tree = records(Tree::new().secure("example.test"), port);
         Self { tree, hosts: Vec::new(), port, config: toml::Table::new() }
     }
@@ -318,6 +317,17 @@ pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
+}
+
+/// A port that nobody has, out of those that the system gives nobody by itself: what a connection takes in the meantime
+/// comes from above them.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Long enough for anything that should happen at all.
