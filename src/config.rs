@@ -316,8 +316,7 @@ pub struct Limits {
 pub struct Ledger {
     /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
     /// answer: a file, which must be on a local disk. It holds digests of addresses and messages, and remotes' replies
-    /// as they were. Empty: in memory, until the restart. No listener uses it yet: these keys are checked and change
-    /// nothing.
+    /// as they were. Empty: in memory, until the restart.
     #[serde(deserialize_with = "optional")]
     pub path: Option<PathBuf>,
     /// How many outcomes are remembered at most, one for each recipient; 100,000 take about 60 MB. What would need more

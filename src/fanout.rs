@@ -258,9 +258,9 @@ mod tests {
     }
 
     fn message(text: &str) -> Content {
-        let mut hasher = ContentHasher::default();
+        let mut hasher = ContentHasher::of_any_size();
         hasher.update(text.as_bytes());
-        hasher.finish()
+        hasher.finish().unwrap()
     }
 
     fn past(fates: &[(&str, Fate)]) -> Past {

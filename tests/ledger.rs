@@ -20,7 +20,7 @@ fn pair(recipient: &str) -> Pair {
 }
 
 fn content(text: &str) -> Content {
-    let mut hasher = ContentHasher::default();
+    let mut hasher = ContentHasher::of_any_size();
     hasher.update(text.as_bytes());
-    hasher.finish()
+    hasher.finish().unwrap()
 }

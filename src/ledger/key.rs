@@ -53,18 +53,38 @@ impl Pair {
 }
 
 /// Takes a message in as it passes, and makes its [`Content`].
-#[derive(Clone, Default)]
-pub struct ContentHasher(Sha256);
+#[derive(Clone)]
+pub struct ContentHasher {
+    /// None once the message has turned out too large.
+    digest: Option<Sha256>,
+    left: u64,
+}
 
 impl ContentHasher {
-    /// The next octets of the message.
-    pub fn update(&mut self, octets: &[u8]) {
-        self.0.update(octets);
+    /// Of a message that has to be known again, whatever its size.
+    pub fn of_any_size() -> Self {
+        Self::up_to(u64::MAX)
     }
 
-    /// The message has ended.
-    pub fn finish(self) -> Content {
-        Content(self.0.finalize().into())
+    /// Of a message that is worth the work if it has no more than so many octets.
+    pub fn up_to(octets: u64) -> Self {
+        Self { digest: Some(Sha256::new()), left: octets }
+    }
+
+    /// The next octets of the message.
+    pub fn update(&mut self, octets: &[u8]) {
+        match self.left.checked_sub(octets.len() as u64) {
+            Some(left) => self.left = left,
+            None => self.digest = None,
+        }
+        if let Some(digest) = &mut self.digest {
+            digest.update(octets);
+        }
+    }
+
+    /// The message has ended. None if it was too large.
+    pub fn finish(self) -> Option<Content> {
+        self.digest.map(|digest| Content(digest.finalize().into()))
     }
 }
 
@@ -131,13 +151,24 @@ mod tests {
     #[test]
     fn content_is_the_octets_however_they_come() {
         let content = |pieces: &[&str]| {
-            let mut hasher = ContentHasher::default();
+            let mut hasher = ContentHasher::of_any_size();
             pieces.iter().for_each(|piece| hasher.update(piece.as_bytes()));
-            hasher.finish()
+            hasher.finish().unwrap()
         };
         assert_eq!(content(&["Date: x\r\n", "", "\r\nhi\r\n"]), content(&["Date: x\r\n\r\nhi\r\n"]));
         assert_ne!(content(&["Date: x\r\n\r\nhi\r\n"]), content(&["Date: y\r\n\r\nhi\r\n"]));
         assert_eq!(Content::from_octets(content(&["a"]).octets()), Some(content(&["a"])));
         assert_eq!(Content::from_octets(b"short"), None);
+    }
+    #[test]
+    fn a_large_message_is_given_up() {
+        let content = |mut hasher: ContentHasher| {
+            hasher.update(b"ab");
+            hasher.update(b"c");
+            hasher.finish()
+        };
+        assert_eq!(content(ContentHasher::up_to(2)), None);
+        assert_eq!(content(ContentHasher::up_to(1)), None);
+        assert_eq!(content(ContentHasher::up_to(3)), content(ContentHasher::of_any_size()));
     }
 }

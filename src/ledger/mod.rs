@@ -15,10 +15,12 @@
 //!    is empty for nearly all, and then costs a look into a set. Recipients share a leg (a transaction with one remote) if
 //!    their domain *and their past* are the same. So whichever message it will turn out to be, the recipients of a leg
 //!    have all been served before, or none has.
-//! 2. **The message** streams to all legs while a [`ContentHasher`] reads along.
+//! 2. **The message** streams to all legs while a [`ContentHasher`] reads along. Unless outcomes may differ or something
+//!    is remembered of a recipient, it gives up on a large one.
 //! 3. **The end of the data.** [`Ledger::claim`] takes the message for these recipients, tells what is remembered of it,
 //!    and keeps other sessions off it: the client that got tired of waiting and comes again while the first session is
-//!    still at it is told 451. A leg whose recipients are all served is dropped without its final dot: its remote sees a
+//!    still at it is told 451, if outcomes may differ or something is remembered; else nothing will be remembered of the
+//!    second one. A leg whose recipients are all served is dropped without its final dot: its remote sees a
 //!    reset, and has nothing. The others get their dot. (A leg that is served in part, because the past has changed since
 //!    RCPT, is dropped and deferred.)
 //! 4. **If outcomes may differ** (several legs, or a recipient without one), [`Claim::prepare`] comes before the first

@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
 use super::leg::Declined;
-use super::memory::{Unheard, not_remembered};
+use super::memory::{Recall, Unheard, not_remembered};
 use super::transfer::{Course, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Dot, Part};
-use crate::ledger::{Attempt, Claim, Content, Fate, Manners, Pair, Past};
+use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Manners, Pair, Past};
 use crate::smtp::dialogue::{Answers, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::wire::WireError;
@@ -60,7 +60,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         (how, manners): (Answers, Manners),
         mut parties: Vec<Party>,
         mut courses: Vec<Course>,
-        content: Content,
+        content: (Recall, Option<Content>),
     ) -> Result<(), WireError> {
         let claim = self.claim(content, &mut parties, &mut courses).await;
         let attempt = claim.as_ref().map_or(Attempt::First, Claim::attempt);
@@ -119,11 +119,22 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Takes the message for these recipients, and the final dot from the legs that must not have it. What is remembered
-    /// or was held back is an outcome; where nothing can be remembered, everybody is deferred.
-    async fn claim(&mut self, content: Content, parties: &mut [Party], courses: &mut [Course]) -> Option<Claim> {
+    /// or was held back is an outcome; where what has to be remembered cannot be, everybody is deferred.
+    async fn claim(
+        &mut self,
+        (recall, content): (Recall, Option<Content>),
+        parties: &mut [Party],
+        courses: &mut [Course],
+    ) -> Option<Claim> {
+        for party in parties.iter_mut() {
+            party.outcome.clone_from(&party.held);
+        }
+        let content = content?;
         let ledger = &self.shared.ledger;
         let mut claim = match ledger.claim(content, parties.iter().map(|party| party.pair)).await {
             Ok(claim) => claim,
+            // The same octets to the same recipient in two sessions at once: a program that always says the same.
+            Err(LedgerError::Busy) if recall == Recall::Welcome => return None,
             Err(error) => {
                 defer_all((error.label(), error.reply()), parties, courses);
                 return None;
@@ -143,8 +154,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         }
         for party in parties.iter_mut() {
-            let remembered = claim.remembered(party.pair).filter(|reply| Fate::of(reply).is_final());
-            party.outcome = remembered.or(party.held.as_ref()).cloned();
+            if let Some(remembered) = claim.remembered(party.pair).filter(|reply| Fate::of(reply).is_final()) {
+                party.outcome = Some(remembered.clone());
+            }
         }
         let mut going = courses.iter().enumerate().filter(|(_, course)| course.is_going()).map(|(leg, _)| leg);
         let may_differ = match (going.next(), going.next()) {
@@ -152,7 +164,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             (Some(_), Some(_)) => true,
             (Some(leg), None) => parties.iter().any(|party| party.leg != leg || party.outcome.is_some()),
         };
-        if may_differ && let Err(error) = claim.prepare().await {
+        // Who is answered on his own has no outcome that is another's answer.
+        if may_differ
+            && recall == Recall::Needed
+            && let Err(error) = claim.prepare().await
+        {
             tracing::error!(%error, reason = error.label(), "a message is deferred");
             defer_all((error.label(), error.reply()), parties, courses);
             return None;

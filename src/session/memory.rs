@@ -53,6 +53,15 @@ impl Memory {
         group.checked_sub(1).and_then(|place| self.pasts.get(place)).cloned().unwrap_or_default()
     }
 
+    /// What depends on knowing this message again.
+    pub(super) fn recall(&self, answers: Answers) -> Recall {
+        match answers {
+            Answers::FanOut => Recall::Needed,
+            Answers::Once | Answers::PerRecipient | Answers::Prdr if self.pasts.is_empty() => Recall::Welcome,
+            Answers::Once | Answers::PerRecipient | Answers::Prdr => Recall::Needed,
+        }
+    }
+
     /// How the client behaves, as far as its recipients have it remembered.
     pub(super) fn manners(&self) -> Manners {
         self.company.manners()
@@ -69,6 +78,15 @@ impl Memory {
             Said::Held(answer) => (fanout::yes(), Some(answer)),
         }
     }
+}
+
+/// What depends on knowing a message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recall {
+    /// Who gets it: some may have it already, or its outcomes may differ.
+    Needed,
+    /// A second copy, should the client not hear the answer.
+    Welcome,
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {

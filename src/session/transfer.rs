@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
 use super::leg::{Declined, Upstream, relayed, release};
+use super::memory::Recall;
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
@@ -26,6 +27,10 @@ use crate::wire::WireError;
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
+
+/// The largest message, in octets, that is known again when the client sends it once more although it was delivered,
+/// because it never heard the answer. To know a larger one would cost more than to carry it.
+const KNOWN_AGAIN: u64 = 1 << 20;
 
 /// What becomes of the message on one leg.
 pub(super) enum Course {
@@ -66,7 +71,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.trace(&client, &mut courses);
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
-        let mut hasher = ContentHasher::default();
+        let recall = memory.recall(answers);
+        let mut hasher = match recall {
+            Recall::Needed => ContentHasher::of_any_size(),
+            Recall::Welcome => ContentHasher::up_to(KNOWN_AGAIN),
+        };
         let carried = self.carry(&mut scanner, &mut hasher, &mut courses).await;
         for course in &mut courses {
             course.octets(scanner.octets());
@@ -75,7 +84,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, memory.manners()), parties, courses, hasher.finish()).await
+        self.conclude((answers, memory.manners()), parties, courses, (recall, hasher.finish())).await
     }
 
     /// No message is wanted: the one answer to DATA.

@@ -134,3 +134,16 @@ async fn without_room_nothing_is_sent() {
     let heard = client.send(&["d@example.test"], MESSAGE).await;
     assert!(heard.last().starts_with("250 "), "{heard:?}");
 }
+
+#[tokio::test]
+async fn the_same_octets_at_once_are_messages_like_any_others() {
+    // A program that says the same in every message, on a listener that does not have to know them again.
+    let lab = Scenario::new().start().await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = lab.client().await;
+        client.send(&["b@example.test"], MESSAGE).await;
+        clients.push(client);
+    }
+    assert_eq!(copies(&lab), [3]);
+}
