@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Timeouts;
 use crate::dns::Resolver;
 use crate::rules::Rules;
-use crate::smtp::command::Command;
+use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::BareNewlines;
 use crate::smtp::dialogue::{Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
@@ -30,6 +30,7 @@ use crate::upstream::Connector;
 use crate::wire::{BLOCK, Wire, WireError};
 
 use leg::{Message, Upstream};
+use transfer::After;
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
@@ -177,7 +178,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             Err(error) => {
                 self.settle(Message::NotYet).await?;
                 self.say(&error.reply());
-                Ok(Next::Command)
+                // RFC 3030 §2: what follows a BDAT that makes no sense is a message, and must not be read as commands.
+                Ok(if error == CommandError::Chunk { Next::Close } else { Next::Command })
             }
         }
     }
@@ -203,6 +205,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
                     continue;
                 }
                 Step::Data(transaction) => self.data(transaction).await?,
+                Step::Bdat(transaction, chunk) => match self.chunks(transaction, chunk).await? {
+                    After::Nothing => {}
+                    After::Carry(next) => {
+                        command = next;
+                        continue;
+                    }
+                    After::Close => return Ok(Next::Close),
+                },
+                Step::Discard { octets, upstreams, reply } => {
+                    upstreams.into_iter().for_each(Upstream::release);
+                    self.discard(octets).await?;
+                    reply.iter().for_each(|reply| self.say(reply));
+                }
             }
             return Ok(Next::Command);
         }

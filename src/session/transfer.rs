@@ -1,9 +1,11 @@
-//! DATA: the message goes from the client to each remote as it comes, and the remotes' answers go back.
+//! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go back.
 //!
 //! Nothing is kept: memory for a message is one block in and one block out for each remote, whatever its size, and the
 //! slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
 //! either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that fails takes nobody
 //! with it but its own recipients.
+
+mod chunks;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
@@ -19,11 +21,14 @@ use super::turn::InOrder;
 use super::{Received, Session};
 use crate::dns::Resolver;
 use crate::refusal::{Lacking, Peer};
+use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::WireError;
+
+pub(super) use chunks::After;
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
@@ -47,7 +52,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, answers, legs, accepted, .. } = transaction;
         self.client.flush(self.shared.timeouts.client).await?;
-        let mut courses = join_all(legs.into_iter().map(start)).await;
+        let mut courses = join_all(legs.into_iter().map(|leg| start(leg, Framing::Data))).await;
         if !courses.iter().any(Course::is_going) {
             return self.refuse_all(courses).await;
         }
@@ -87,7 +92,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             if let Course::Going(body, attempt) = course {
                 let hostname = &self.shared.us.hostname;
                 let trace = Trace { client, origin: self.origin, hostname, id: attempt.id() };
-                body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
+                body.load(trace.line(OffsetDateTime::now_utc()).as_bytes());
             }
         }
     }
@@ -97,11 +102,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
         let mut block = BytesMut::new();
         loop {
             let scan = scanner.scan(&mut self.client.input, &mut block);
-            match self.refuse(scanner, &scan) {
-                Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
-                None => courses.iter_mut().for_each(|course| course.load(&block)),
-            }
-            block.clear();
+            self.pass_on(scanner, &scan, &mut block, courses);
             if scan != Scan::More {
                 return Ok(());
             }
@@ -109,6 +110,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<'_, R, S> {
             join_all(courses.iter_mut().map(Course::send)).await;
             self.client.fill(self.shared.timeouts.client).await?;
         }
+    }
+
+    /// Hands the next lines to all legs, or stops them.
+    fn pass_on(&self, scanner: &DataScanner, scan: &Scan, block: &mut BytesMut, courses: &mut [Course]) {
+        match self.refuse(scanner, scan) {
+            Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
+            None => courses.iter_mut().for_each(|course| course.load(block)),
+        }
+        block.clear();
     }
 
     /// Why a message that has come so far cannot be passed on.
@@ -201,7 +211,7 @@ impl Course {
     fn load(&mut self, block: &[u8]) {
         let Self::Going(body, _) = self else { return };
         if body.terms().extensions.eight_bit_mime || block.is_ascii() {
-            body.buffer().extend_from_slice(block);
+            body.load(block);
             return;
         }
         // RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
@@ -254,8 +264,8 @@ impl Course {
     }
 }
 
-/// DATA at a remote that has accepted somebody: the message may come, or not.
-async fn start(leg: Leg<Upstream>) -> Course {
+/// DATA, or what stands for it, at a remote that has accepted somebody: the message may come, or not.
+async fn start(leg: Leg<Upstream>, framing: Framing) -> Course {
     let Upstream { ready, attempt } = match (leg.way, leg.accepted) {
         (Way::Open(upstream), 1..) => upstream,
         (Way::Open(upstream), 0) => {
@@ -266,7 +276,7 @@ async fn start(leg: Leg<Upstream>) -> Course {
         (Way::Closed(_), 0) | (Way::Unknown, _) => return Course::Idle,
     };
     let peer = ready.peer().clone();
-    match ready.data().await {
+    match ready.message(framing).await {
         Ok(Started::Body(body)) => Course::Going(body, attempt),
         Ok(Started::Refused(ready, reply)) => {
             release(*ready);
