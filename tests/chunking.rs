@@ -169,7 +169,7 @@ async fn a_client_that_goes_leaves_nothing_behind() {
             let lab = plain(change).start().await;
             let mut client = accepted(&lab).await;
             client.write(&sent).await;
-            wait_for(|| heard(&lab).len() > 0).await;
+            wait_for(|| !heard(&lab).is_empty()).await;
             client.vanish();
             wait_for(|| lab.mx().cut() == 1 && lab.mx().open() == 0).await;
             assert_eq!(lab.mx().messages(), [b""; 0]);
