@@ -29,7 +29,7 @@
 //!    says who is asked next, and if nobody is left, the client is told 451 and why, host by host.
 //! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them, and its answers come back with its name
 //!    in front. At DATA a remote's 354 comes first, then ours; the message streams through [`smtp::data`], which lets no
-//!    second end of data through, to every leg.
+//!    second end of data through, to every leg. BDAT is the same message in counted pieces ([`smtp::chunk`]).
 //! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
 //!    than never. If the client is lost, the remote sees a reset, never an end of data.
 //! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was

@@ -61,7 +61,7 @@ async fn lhlo_and_nothing_else() {
     // J6: what RFC 2033 §5 asks for; LIMITS and PRDR are for those who are answered once.
     let offered = client.command("LHLO client.test").await;
     let offered: Vec<_> = offered.lines().skip(1).map(|line| &line[4..]).collect();
-    assert_eq!(offered, ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]);
+    assert_eq!(offered, ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"]);
     // J2.
     client.command("MAIL FROM:<a@client.test>").await;
     assert!(client.command("DATA").await.starts_with("503 5.5.1 "));

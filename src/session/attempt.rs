@@ -118,7 +118,7 @@ impl Attempt {
         self.outcome.recipients
     }
 
-    /// The remote has said 354.
+    /// The remote has said 354, or takes chunks without being asked.
     pub(super) fn message_begins(&mut self) {
         self.message = Some(tokio::time::Instant::now());
     }

@@ -7,14 +7,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use super::leg::Declined;
-use super::memory::{Recall, Unheard, not_remembered};
+use super::leg::{Declined, Upstream};
+use super::memory::{Memory, Recall, Unheard, not_remembered};
 use super::transfer::{Course, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Dot, Part};
 use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Manners, Pair, Past};
-use crate::smtp::dialogue::{Answers, worst};
+use crate::smtp::command::Mail;
+use crate::smtp::dialogue::{Accepted, Answers, Leg, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::wire::WireError;
 
@@ -30,6 +31,19 @@ pub(super) struct Party {
 }
 
 impl Party {
+    /// All of a transaction, in the client's order.
+    pub(super) fn all(mail: &Mail, accepted: Vec<Accepted>, legs: &[Leg<Upstream>], memory: &Memory) -> Vec<Self> {
+        let party = |Accepted { leg, mailbox, held }| Self {
+            pair: Pair::new(&mail.reverse_path, &mailbox),
+            mailbox: mailbox.to_string(),
+            past: legs.get(leg).map(|leg| memory.past(leg.group)).unwrap_or_default(),
+            leg,
+            held,
+            outcome: None,
+        };
+        accepted.into_iter().map(party).collect()
+    }
+
     fn fate(&self) -> Option<Fate> {
         self.outcome.as_ref().map(Fate::of)
     }

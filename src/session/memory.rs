@@ -12,11 +12,15 @@ use super::leg::Upstream;
 use crate::config::Recipients;
 use crate::dns::Resolver;
 use crate::fanout::{self, Admission, Company, Said};
-use crate::ledger::{Claim, LedgerError, Manners, Pair, Past};
+use crate::ledger::{Claim, ContentHasher, LedgerError, Manners, Pair, Past};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::dialogue::{Answers, Room, Step};
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::WireError;
+
+/// The largest message, in octets, that is known again when the client sends it once more although it was delivered,
+/// because it never heard the answer. To know a larger one would cost more than to carry it.
+const KNOWN_AGAIN: u64 = 1 << 20;
 
 /// The recipients of a transaction, by what is remembered of them.
 #[derive(Debug, Default)]
@@ -87,6 +91,16 @@ pub(super) enum Recall {
     Needed,
     /// A second copy, should the client not hear the answer.
     Welcome,
+}
+
+impl Recall {
+    /// What takes the message in to know it by.
+    pub(super) fn hasher(self) -> ContentHasher {
+        match self {
+            Self::Needed => ContentHasher::of_any_size(),
+            Self::Welcome => ContentHasher::up_to(KNOWN_AGAIN),
+        }
+    }
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {

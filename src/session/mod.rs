@@ -26,7 +26,7 @@ use crate::dns::Resolver;
 use crate::ledger::Ledger;
 use crate::report::Reporter;
 use crate::rules::Rules;
-use crate::smtp::command::Command;
+use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::BareNewlines;
 use crate::smtp::dialogue::{Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
@@ -36,6 +36,7 @@ use crate::wire::{BLOCK, Wire, WireError};
 
 use leg::{Message, Upstream};
 use memory::{Memory, Unheard};
+use transfer::After;
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
@@ -207,7 +208,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             Err(error) => {
                 self.settle(Message::NotYet).await?;
                 self.say(&error.reply());
-                Ok(Next::Command)
+                // RFC 3030 §2: what follows a BDAT that makes no sense is a message, and must not be read as commands.
+                Ok(if error == CommandError::Chunk { Next::Close } else { Next::Command })
             }
         }
     }
@@ -239,6 +241,22 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     continue;
                 }
                 Step::Data(transaction) => self.data(transaction).await?,
+                Step::Bdat(transaction, chunk) => match self.chunks(transaction, chunk).await? {
+                    After::Nothing => {}
+                    After::Carry(next) => {
+                        command = next;
+                        continue;
+                    }
+                    After::Close => return Ok(Next::Close),
+                },
+                Step::Discard { octets, upstreams, reply } => {
+                    if self.dialogue.transaction().is_none() {
+                        self.given_up().await;
+                    }
+                    upstreams.into_iter().for_each(Upstream::release);
+                    self.discard(octets).await?;
+                    reply.iter().for_each(|reply| self.say(reply));
+                }
             }
             return Ok(Next::Command);
         }

@@ -1,9 +1,11 @@
-//! DATA: the message goes from the client to each remote as it comes, and the remotes' answers go back.
+//! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go back.
 //!
 //! Nothing is kept: memory for a message is one block in and one block out for each remote, whatever its size, and the
 //! slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
 //! either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that fails takes nobody
 //! with it but its own recipients.
+
+mod chunks;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
@@ -17,20 +19,27 @@ use super::memory::Recall;
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
-use crate::ledger::{ContentHasher, Pair};
+use crate::ledger::ContentHasher;
 use crate::refusal::{Lacking, Peer};
+use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::dialogue::{Accepted, Client, Leg, Transaction, Way};
+use crate::smtp::dialogue::{Client, Leg, Transaction, Way};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::WireError;
 
+pub(super) use chunks::After;
+
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
 
-/// The largest message, in octets, that is known again when the client sends it once more although it was delivered,
-/// because it never heard the answer. To know a larger one would cost more than to carry it.
-const KNOWN_AGAIN: u64 = 1 << 20;
+/// One message as it passes.
+struct Passage {
+    scanner: DataScanner,
+    hasher: ContentHasher,
+    /// Lines that were scanned and not handed on yet.
+    block: BytesMut,
+}
 
 /// What becomes of the message on one leg.
 pub(super) enum Course {
@@ -51,17 +60,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
         let memory = std::mem::take(&mut self.memory);
-        let party = |Accepted { leg, mailbox, held }| Party {
-            pair: Pair::new(&mail.reverse_path, &mailbox),
-            mailbox: mailbox.to_string(),
-            past: legs.get(leg).map(|leg: &Leg<Upstream>| memory.past(leg.group)).unwrap_or_default(),
-            leg,
-            held,
-            outcome: None,
-        };
-        let parties: Vec<Party> = accepted.into_iter().map(party).collect();
+        let parties = Party::all(&mail, accepted, &legs, &memory);
         self.client.flush(self.shared.timeouts.client).await?;
-        let mut courses = join_all(legs.into_iter().map(start)).await;
+        let mut courses = join_all(legs.into_iter().map(|leg| start(leg, Framing::Data))).await;
         if let Some(answer) = instead_of_message(answers, &parties, &courses) {
             return self.refuse_all(&answer, courses).await;
         }
@@ -70,21 +71,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if self.shared.received == Received::Add {
             self.trace(&client, &mut courses);
         }
-        let mut scanner = DataScanner::new(self.shared.bare_newlines);
         let recall = memory.recall(answers);
-        let mut hasher = match recall {
-            Recall::Needed => ContentHasher::of_any_size(),
-            Recall::Welcome => ContentHasher::up_to(KNOWN_AGAIN),
-        };
-        let carried = self.carry(&mut scanner, &mut hasher, &mut courses).await;
+        let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), recall);
+        let carried = self.carry(&mut passage, &mut courses).await;
         for course in &mut courses {
-            course.octets(scanner.octets());
+            course.octets(passage.scanner.octets());
         }
         if let Err(gone) = carried {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, memory.manners()), parties, courses, (recall, hasher.finish())).await
+        self.conclude((answers, memory.manners()), parties, courses, (recall, passage.hasher.finish())).await
     }
 
     /// No message is wanted: the one answer to DATA.
@@ -103,27 +100,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if let Course::Going(body, attempt) = course {
                 let hostname = &self.shared.us.hostname;
                 let trace = Trace { client, origin: self.origin, hostname, id: attempt.id() };
-                body.buffer().extend_from_slice(trace.line(OffsetDateTime::now_utc()).as_bytes());
+                body.load(trace.line(OffsetDateTime::now_utc()).as_bytes());
             }
         }
     }
 
     /// From the first byte of the message to the last. What is still going then has all of it but its end.
-    async fn carry(
-        &mut self,
-        scanner: &mut DataScanner,
-        hasher: &mut ContentHasher,
-        courses: &mut [Course],
-    ) -> Result<(), WireError> {
-        let mut block = BytesMut::new();
+    async fn carry(&mut self, passage: &mut Passage, courses: &mut [Course]) -> Result<(), WireError> {
         loop {
-            let scan = scanner.scan(&mut self.client.input, &mut block);
-            hasher.update(&block);
-            match self.refuse(scanner, &scan) {
-                Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
-                None => courses.iter_mut().for_each(|course| course.load(&block)),
-            }
-            block.clear();
+            let scan = passage.scanner.scan(&mut self.client.input, &mut passage.block);
+            self.pass_on(&scan, passage, courses);
             if scan != Scan::More {
                 return Ok(());
             }
@@ -131,6 +117,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             join_all(courses.iter_mut().map(Course::send)).await;
             self.client.fill(self.shared.timeouts.client).await?;
         }
+    }
+
+    /// Hands the lines that were scanned last to all legs, or stops them.
+    fn pass_on(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) {
+        let Passage { scanner, hasher, block } = passage;
+        hasher.update(block);
+        match self.refuse(scanner, scan) {
+            Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
+            None => courses.iter_mut().for_each(|course| course.load(block)),
+        }
+        block.clear();
     }
 
     /// Why a message that has come so far cannot be passed on.
@@ -150,6 +147,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             return Some(Declined::by_us("mail-loop", answer));
         }
         None
+    }
+}
+
+impl Passage {
+    fn new(scanner: DataScanner, recall: Recall) -> Self {
+        Self { scanner, hasher: recall.hasher(), block: BytesMut::new() }
     }
 }
 
@@ -181,7 +184,7 @@ impl Course {
     fn load(&mut self, block: &[u8]) {
         let Self::Going(body, _) = self else { return };
         if body.terms().extensions.eight_bit_mime || block.is_ascii() {
-            body.buffer().extend_from_slice(block);
+            body.load(block);
             return;
         }
         // RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
@@ -236,8 +239,8 @@ impl Course {
     }
 }
 
-/// DATA at a remote that has accepted somebody: the message may come, or not.
-async fn start(leg: Leg<Upstream>) -> Course {
+/// DATA, or what stands for it, at a remote that has accepted somebody: the message may come, or not.
+async fn start(leg: Leg<Upstream>, framing: Framing) -> Course {
     let Upstream { ready, mut attempt } = match (leg.way, leg.accepted) {
         (Way::Open(upstream), 1..) => upstream,
         (Way::Open(upstream), 0) => {
@@ -248,7 +251,7 @@ async fn start(leg: Leg<Upstream>) -> Course {
         (Way::Closed(_), 0) | (Way::Unknown, _) => return Course::Idle,
     };
     let peer = ready.peer().clone();
-    match ready.data().await {
+    match ready.message(framing).await {
         Ok(Started::Body(body)) => {
             attempt.message_begins();
             Course::Going(body, attempt)

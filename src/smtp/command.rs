@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::str;
 
 use super::address::{self, AddressError, ForwardPath, SmtpUtf8};
+use super::chunk::Chunk;
 use super::line::Line;
 use super::reply::{Code, EnhancedCode, Reply};
 use crate::name::Name;
@@ -34,6 +35,8 @@ pub enum Command {
     Rcpt(ForwardPath),
     /// DATA: the message is to follow.
     Data,
+    /// BDAT: a piece of the message follows (RFC 3030 §2).
+    Bdat(Chunk),
     /// RSET: the transaction is off.
     Rset,
     /// NOOP, whatever its argument.
@@ -85,6 +88,9 @@ pub enum CommandError {
     /// MAIL without `FROM:`.
     #[error("syntax: MAIL FROM:<address>")]
     NoFrom,
+    /// BDAT without the number of its octets, so that nobody knows where the next command is.
+    #[error("syntax: BDAT octets [LAST]")]
+    Chunk,
     /// RCPT without `TO:`.
     #[error("syntax: RCPT TO:<address>")]
     NoTo,
@@ -118,7 +124,7 @@ impl CommandError {
             }
             Self::Unrecognised => (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 1)),
             Self::NotImplemented => (Code::NOT_IMPLEMENTED, EnhancedCode::permanent(5, 1)),
-            Self::UnexpectedArgument | Self::Hello | Self::NoFrom | Self::NoTo => {
+            Self::UnexpectedArgument | Self::Hello | Self::NoFrom | Self::NoTo | Self::Chunk => {
                 (Code::ARGUMENT_ERROR, EnhancedCode::permanent(5, 4))
             }
             Self::MalformedParameter | Self::DuplicateParameter(_) | Self::ParameterValue(_) => {
@@ -161,11 +167,15 @@ impl Command {
     /// Whatever keeps the line from being a command.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
         let line = trim_blanks_end(line);
+        let end = line.iter().position(|octet| octet.is_ascii_whitespace()).unwrap_or(line.len());
+        let (verb, argument) = (line[..end].to_ascii_uppercase(), line[end..].trim_ascii_start());
+        if verb == b"BDAT" {
+            // Whatever is wrong with it, it is one: what follows is no command.
+            return Chunk::parse(&line[end..]).map(Self::Bdat).ok_or(CommandError::Chunk);
+        }
         if line.iter().any(u8::is_ascii_control) {
             return Err(CommandError::ControlCharacter);
         }
-        let end = memchr::memchr(b' ', line).unwrap_or(line.len());
-        let (verb, argument) = (line[..end].to_ascii_uppercase(), line[end..].trim_ascii_start());
         match verb.as_slice() {
             b"EHLO" => Hello::parse(argument).map(Self::Ehlo),
             b"HELO" => Hello::parse(argument).map(Self::Helo),
@@ -180,7 +190,7 @@ impl Command {
             b"EXPN" => Ok(Self::Expn),
             b"HELP" => Ok(Self::Help),
             // RFC 5321 §4.2.4: 502 for those we know and do not offer, 500 for the rest.
-            b"STARTTLS" | b"AUTH" | b"BDAT" | b"BURL" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML"
+            b"STARTTLS" | b"AUTH" | b"BURL" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML"
             | b"XCLIENT" | b"XFORWARD" => Err(CommandError::NotImplemented),
             _ => Err(CommandError::Unrecognised),
         }
@@ -272,6 +282,7 @@ impl fmt::Display for Command {
             Self::Mail(mail) => write!(f, "MAIL FROM:{mail}"),
             Self::Rcpt(path) => write!(f, "RCPT TO:{path}"),
             Self::Data => f.write_str("DATA"),
+            Self::Bdat(chunk) => write!(f, "{chunk}"),
             Self::Rset => f.write_str("RSET"),
             Self::Noop => f.write_str("NOOP"),
             Self::Quit => f.write_str("QUIT"),
@@ -324,6 +335,8 @@ mod tests {
             // M8.
             ("EHLO bü", "EHLO b??"),
             ("data \t", "DATA"),
+            ("bdat 007", "BDAT 7"),
+            ("BDAT 0  last ", "BDAT 0 LAST"),
             ("RSET", "RSET"),
             ("QUIT", "QUIT"),
             // I27.
@@ -347,9 +360,8 @@ mod tests {
             ("FOO", "500 5.5.1 command not recognised"),
             ("DATA:", "500 5.5.1 command not recognised"),
             ("MAIL\u{a0}FROM:<>", "500 5.5.1 command not recognised"),
-            // H13, M15, A-97.
+            // H13, A-97.
             ("STARTTLS", "502 5.5.1 command not implemented"),
-            ("BDAT 5 LAST", "502 5.5.1 command not implemented"),
             ("XCLIENT NAME=x", "502 5.5.1 command not implemented"),
             // A-81, A-88: a CR in a line that ends with CRLF, NUL, ESC.
             ("QUIT\r", "500 5.5.2 control character in command"),
@@ -358,6 +370,11 @@ mod tests {
             ("MAIL FROM:<a@b.example>\rRCPT TO:<c@d>", "500 5.5.2 control character in command"),
             ("MAIL FROM:<\"a\t\"@b.example>", "500 5.5.2 control character in command"),
             ("DATA now", "501 5.5.4 no argument allowed"),
+            // M12.
+            ("BDAT", "501 5.5.4 syntax: BDAT octets [LAST]"),
+            ("BDAT 18446744073709551616", "501 5.5.4 syntax: BDAT octets [LAST]"),
+            ("BDAT 5\0", "501 5.5.4 syntax: BDAT octets [LAST]"),
+            ("BDAT\t5", "501 5.5.4 syntax: BDAT octets [LAST]"),
             ("QUIT 1", "501 5.5.4 no argument allowed"),
             ("EHLO", "501 5.5.4 a host name or an address literal is needed"),
             ("MAIL", "501 5.5.4 syntax: MAIL FROM:<address>"),

@@ -6,6 +6,7 @@
 //! [`DataScanner`] stands between two such servers and leaves no room for a second opinion:
 //!
 //! * The end of data is CRLF.CRLF and nothing else (RFC 5321 §2.3.8); the start of the data counts as behind a CRLF.
+//! * Data whose octets are counted (BDAT, see [`super::chunk`]) have neither dots nor an end, and are stuffed all the same.
 //! * A bare CR or LF never gets through: [`BareNewlines`] says whether it is mended or the message refused.
 //! * What comes out is stuffed afresh: a line that starts with a dot starts with two, and no line starts with NUL. So
 //!   a reader that takes a bare LF, a dot with blanks behind it or a NUL-padded dot for the end finds none of these.
@@ -62,6 +63,8 @@ impl BareNewline {
 pub struct DataScanner {
     bare_newlines: BareNewlines,
     place: Place,
+    /// The place behind a CRLF.
+    line_start: Place,
     offence: Option<BareNewline>,
     header: HeaderSection,
     octets: u64,
@@ -72,8 +75,9 @@ pub struct DataScanner {
 enum Place {
     /// Behind a CRLF, or at the start of the data: a dot is the client's stuffing or the end.
     LineStart,
-    /// Behind a bare LF: the line starts for those who read our output, but a dot here is text of the message.
-    MendedLineStart,
+    /// Behind a bare LF, or in counted data behind a CRLF too: the line starts for those who read our output, but a dot
+    /// here is text of the message.
+    TextLineStart,
     /// Within a line.
     Text,
     /// CR within a line.
@@ -89,7 +93,18 @@ enum Place {
 impl DataScanner {
     /// A scanner for one message, to be fed from the octet behind the CRLF of the DATA command.
     pub fn new(bare_newlines: BareNewlines) -> Self {
-        Self { bare_newlines, place: Place::LineStart, offence: None, header: HeaderSection::default(), octets: 0 }
+        Self::starting(bare_newlines, Place::LineStart)
+    }
+
+    /// A scanner for one message whose octets are counted (RFC 3030 §2): every dot is text, and the message goes on until
+    /// [`DataScanner::end`]. To be fed with the chunks, one behind the other.
+    pub fn counted(bare_newlines: BareNewlines) -> Self {
+        Self::starting(bare_newlines, Place::TextLineStart)
+    }
+
+    fn starting(bare_newlines: BareNewlines, line_start: Place) -> Self {
+        let (offence, header, octets) = (None, HeaderSection::default(), 0);
+        Self { bare_newlines, place: line_start, line_start, offence, header, octets }
     }
 
     /// Consumes `input` up to the end of data and appends the message to `output`: CRLF line ends, dot-stuffed,
@@ -103,6 +118,25 @@ impl DataScanner {
             taken += self.step(&input[taken..], output);
         }
         input.advance(taken);
+        self.found()
+    }
+
+    /// Counted data have ended. A last line without CRLF gets it, for every receiver alike: a server that is given the
+    /// message by DATA could not have it otherwise (RFC 5321 §4.1.1.4), and no signature minds (RFC 6376 §3.4.3).
+    pub fn end(&mut self, output: &mut BytesMut) -> Scan {
+        match self.place {
+            Place::LineStart | Place::TextLineStart | Place::End => {}
+            Place::Cr | Place::DotCr => {
+                self.mend_cr(output);
+                self.end_line(Place::End, output);
+            }
+            Place::Text | Place::Dot => _ = self.end_line(Place::End, output),
+        }
+        self.place = Place::End;
+        self.found()
+    }
+
+    fn found(&self) -> Scan {
         match (self.place, self.offence) {
             (Place::End, None) => Scan::End,
             (Place::End, Some(offence)) => Scan::Rejected(offence),
@@ -126,27 +160,25 @@ impl DataScanner {
             (Place::LineStart, b'.') => self.go(Place::Dot),
             (Place::Dot, b'\r') => self.go(Place::DotCr),
             (Place::DotCr, b'\n') => self.go(Place::End),
-            (Place::Cr, b'\n') => self.end_line(Place::LineStart, output),
+            (Place::Cr, b'\n') => self.end_line(self.line_start, output),
             (Place::Cr | Place::DotCr, _) => {
-                self.object(BareNewline::CarriageReturn);
-                self.emit_text(b" ", output);
-                self.place = Place::Text;
+                self.mend_cr(output);
                 // This octet is still to be read, now as one within a line.
                 0
             }
             (_, b'\r') => self.go(Place::Cr),
             (_, b'\n') => {
                 self.object(BareNewline::LineFeed);
-                self.end_line(Place::MendedLineStart, output)
+                self.end_line(Place::TextLineStart, output)
             }
-            (Place::MendedLineStart | Place::Dot, b'.') => self.stuffed_dot(output),
-            (Place::LineStart | Place::MendedLineStart | Place::Dot, 0) => {
+            (Place::TextLineStart | Place::Dot, b'.') => self.stuffed_dot(output),
+            (Place::LineStart | Place::TextLineStart | Place::Dot, 0) => {
                 // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL
                 // (RFC 5322 §2.2, RFC 2045 §2.8); only one that starts a line is in the way.
                 self.emit_text(b" ", output);
                 self.go(Place::Text)
             }
-            (Place::LineStart | Place::MendedLineStart | Place::Dot | Place::Text | Place::End, _) => {
+            (Place::LineStart | Place::TextLineStart | Place::Dot | Place::Text | Place::End, _) => {
                 self.text(input, output)
             }
         }
@@ -161,6 +193,13 @@ impl DataScanner {
         self.emit(b"\r\n", output);
         self.header.end_line();
         self.go(place)
+    }
+
+    /// A CR that was none of a CRLF.
+    fn mend_cr(&mut self, output: &mut BytesMut) {
+        self.object(BareNewline::CarriageReturn);
+        self.emit_text(b" ", output);
+        self.place = Place::Text;
     }
 
     fn object(&mut self, offence: BareNewline) {
@@ -185,7 +224,7 @@ impl DataScanner {
         let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
         self.emit_text(&input[..end], output);
         if input[end..].starts_with(b"\r\n") {
-            return end + 1 + self.end_line(Place::LineStart, output);
+            return end + 1 + self.end_line(self.line_start, output);
         }
         self.place = Place::Text;
         end

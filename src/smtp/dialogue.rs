@@ -13,6 +13,7 @@ mod transaction;
 use std::fmt;
 
 use super::address::ForwardPath;
+use super::chunk::Chunk;
 use super::command::{Command, Hello, Mail, Prdr};
 use super::extensions::{DomainsPerTransaction, Offer};
 use super::reply::{Code, EnhancedCode, Reply};
@@ -95,6 +96,17 @@ pub enum Step<U> {
     Wait(Command),
     /// Send the message to each leg with an accepted recipient; the transaction is over, whatever comes of it.
     Data(Transaction<U>),
+    /// As [`Step::Data`], in chunks, of which this is the first.
+    Bdat(Transaction<U>, Chunk),
+    /// Close the upstreams, read so many octets that are for nobody, and then answer, if an answer is owed.
+    Discard {
+        /// How many.
+        octets: u64,
+        /// Without a message.
+        upstreams: Vec<U>,
+        /// The answer.
+        reply: Option<Reply>,
+    },
 }
 
 impl<U> Dialogue<U> {
@@ -148,6 +160,7 @@ impl<U> Dialogue<U> {
             Command::Lhlo(hello) => self.hello(hello, Protocol::Lmtp),
             Command::Mail(mail) => Step::Reply(self.mail(mail)),
             Command::Data => self.data(),
+            Command::Bdat(chunk) => self.bdat(chunk),
             Command::Rset => self.rset(),
             Command::Noop => Step::Reply(enhanced(Code::OK, 0, 0, "Ok")),
             Command::Vrfy => {
@@ -241,6 +254,31 @@ impl<U> Dialogue<U> {
                 Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL and RCPT first"))
             }
         }
+    }
+
+    /// RFC 3030 §2: the octets of a chunk are read before it is answered, wanted or not. A transaction that no leg can
+    /// carry on is no exception, since the answers owed are counted by LAST and not by the first chunk.
+    fn bdat(&mut self, chunk: Chunk) -> Step<U> {
+        let (upstreams, reply) = match self.take() {
+            State::Open(transaction) if !transaction.accepted.is_empty() => {
+                self.state = State::Greeted(transaction.client.clone());
+                return Step::Bdat(transaction, chunk);
+            }
+            // RFC 2033 §4.3: an answer for each accepted recipient, and there is none.
+            State::Open(transaction) if self.service == Service::Lmtp && chunk.last => {
+                self.state = State::Greeted(transaction.client.clone());
+                (transaction.into_upstreams(), None)
+            }
+            state => {
+                let text = match &state {
+                    State::Open(_) => "no valid recipients",
+                    State::Connected | State::Greeted(_) => "say MAIL and RCPT first",
+                };
+                self.state = state;
+                (Vec::new(), Some(enhanced(Code::BAD_SEQUENCE, 5, 1, text)))
+            }
+        };
+        Step::Discard { octets: chunk.octets, upstreams, reply }
     }
 
     /// RFC 5321 §4.1.1.5: back to where EHLO left us.
@@ -352,6 +390,12 @@ mod tests {
                 let to: Vec<_> = to.map(|leg| transaction.legs[leg].domain.as_str()).collect();
                 said.push(format!("{:?} to {}", transaction.answers, to.join(" ")));
             }
+            Step::Bdat(transaction, chunk) => said.push(format!("{:?} by {chunk}", transaction.answers)),
+            Step::Discard { octets, upstreams, reply } => {
+                said.extend(upstreams.iter().map(|upstream| format!("abandoned {upstream}")));
+                let reply = reply.map_or("nothing".to_owned(), |reply| reply.code().to_string());
+                said.push(format!("{octets} octets, {reply}"));
+            }
         }
     }
 
@@ -413,6 +457,27 @@ mod tests {
                 "I4",
                 vec!["EHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<b@x>", "DATA"],
                 vec!["250", "250", "554", "asked x", "250", "Once to x"],
+            ),
+            // M12: chunks are read wherever they come.
+            (
+                "M12",
+                vec![
+                    "BDAT 3 LAST",
+                    "EHLO c",
+                    "BDAT 4",
+                    "MAIL FROM:<>\nRCPT TO:<no@x>\nBDAT 5 LAST\nRCPT TO:<b@x>\nBDAT 6",
+                ],
+                vec![
+                    "3 octets, 503",
+                    "250",
+                    "4 octets, 503",
+                    "250",
+                    "asked x",
+                    "550",
+                    "5 octets, 503",
+                    "250",
+                    "Once by BDAT 6",
+                ],
             ),
             // I5, L13: RSET, EHLO and HELO reset the transaction, and the remote's too.
             (
@@ -525,6 +590,29 @@ mod tests {
                 vec!["LHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<no@x>", "DATA"],
                 vec!["250", "250", "503", "asked x", "550", "503"],
             ),
+            // J5: no answer is owed to a last chunk for nobody, and then the transaction is over.
+            (
+                "J5",
+                vec![
+                    "LHLO c",
+                    "MAIL FROM:<>",
+                    "BDAT 3",
+                    "BDAT 3 LAST",
+                    "MAIL FROM:<>\nRCPT TO:<b@x>\nRSET\nBDAT 3 LAST",
+                ],
+                vec![
+                    "250",
+                    "250",
+                    "3 octets, 503",
+                    "3 octets, nothing",
+                    "250",
+                    "asked x",
+                    "250",
+                    "abandoned x",
+                    "250",
+                    "3 octets, 503",
+                ],
+            ),
             // J3: duplicates count; J4: several domains.
             (
                 "J3",
@@ -595,6 +683,7 @@ mod tests {
                 "8BITMIME",
                 "SMTPUTF8",
                 "ENHANCEDSTATUSCODES",
+                "CHUNKING",
                 "PRDR",
                 "LIMITS RCPTDOMAINMAX=1"
             ]

@@ -17,6 +17,8 @@ pub struct Extensions {
     pub eight_bit_mime: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtp_utf8: bool,
+    /// CHUNKING (RFC 3030 §2).
+    pub chunking: bool,
     /// SIZE (RFC 1870).
     pub size: SizeLimit,
     /// The most transactions of one session, if LIMITS says so (RFC 9422 §4.1).
@@ -47,6 +49,7 @@ impl Extensions {
                 "PIPELINING" => extensions.pipelining = true,
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "CHUNKING" => extensions.chunking = true,
                 "SIZE" => extensions.size = SizeLimit::parse(words.next()),
                 "LIMITS" => extensions.most_mails = words.find_map(most_mails),
                 _ => {}
@@ -108,6 +111,7 @@ impl Offer {
             "8BITMIME".to_owned(),
             "SMTPUTF8".to_owned(),
             "ENHANCEDSTATUSCODES".to_owned(),
+            "CHUNKING".to_owned(),
         ];
         match self.domains {
             DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
@@ -144,6 +148,7 @@ mod tests {
                 pipelining: true,
                 eight_bit_mime: true,
                 smtp_utf8: true,
+                chunking: true,
                 size: SizeLimit::Octets(10),
                 most_mails: None,
             }
@@ -189,10 +194,10 @@ mod tests {
         assert_eq!(
             written,
             "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-             250-ENHANCEDSTATUSCODES\r\n250-PRDR\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
+             250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-PRDR\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
         );
         // Decision 11: LMTP answers for each recipient.
         let lines = Offer { size: 1000, domains: DomainsPerTransaction::Any }.lines();
-        assert_eq!(lines, ["PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]);
+        assert_eq!(lines, ["PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"]);
     }
 }

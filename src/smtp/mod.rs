@@ -3,6 +3,7 @@
 //! Everything here is a plain function or a plain state machine over bytes; nobody knows what a socket is.
 
 pub mod address;
+pub mod chunk;
 pub mod command;
 pub mod data;
 pub mod dialogue;

@@ -8,6 +8,9 @@
 //! cancelled or something panicked, resets the connection. Only [`Body::finish`] sends the end of data, so that a
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
+mod body;
+mod chunks;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -28,9 +31,12 @@ use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Extensions;
-use crate::smtp::reply::{Code, Reply, ReplyDecoder};
+use crate::smtp::reply::{Code, Reply};
 use crate::tls::Protection;
-use crate::wire::{Flushed, Wire};
+use crate::wire::Wire;
+use body::Form;
+
+pub use body::{Body, Stop};
 
 /// How long a remote that is being left has for each answer.
 const PARTING: Duration = Duration::from_secs(5);
@@ -124,21 +130,6 @@ pub enum Started {
     Refused(Box<Ready>, Reply),
 }
 
-/// A message on its way.
-#[derive(Debug)]
-pub struct Body {
-    ready: Ready,
-}
-
-/// Why a message cannot be sent to its end.
-#[derive(Debug)]
-pub enum Stop {
-    /// The remote has refused it in the middle.
-    Answered(Reply),
-    /// The session broke.
-    Failed(Reason),
-}
-
 impl Ready {
     pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
         Self {
@@ -215,7 +206,7 @@ impl Ready {
         }
         let Some(reply) = self.answer_to_data.take() else { return Err(Reason::Unsolicited(Stage::Data)) };
         if reply.code() == Code::START_MAIL_INPUT {
-            return Ok(Started::Body(Box::new(Body::new(self)?)));
+            return Ok(Started::Body(Box::new(Body::new(self, Form::Lines)?)));
         }
         if reply.code().is_refusal() {
             return Ok(Started::Refused(Box::new(self), reply));
@@ -381,92 +372,6 @@ impl From<MailCommand> for Command {
             MailCommand::Mail(mail) => Self::Mail(mail),
             MailCommand::Rcpt(mailbox) => Self::Rcpt(ForwardPath::Mailbox(mailbox)),
             MailCommand::Data => Self::Data,
-        }
-    }
-}
-
-impl Body {
-    fn new(ready: Ready) -> Result<Self, Reason> {
-        ready.on_drop(OnDrop::Reset)?;
-        Ok(Self { ready })
-    }
-
-    /// Who takes it.
-    pub fn peer(&self) -> &Peer {
-        &self.ready.peer
-    }
-
-    /// On which terms the session stands.
-    pub fn terms(&self) -> &Terms {
-        &self.ready.terms
-    }
-
-    /// Where to put the next bytes of the message: dot-stuffed, whole or not.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.ready.wire.output
-    }
-
-    /// Sends what is in the buffer.
-    ///
-    /// # Errors
-    /// [`Stop`]: the message cannot be sent to its end.
-    pub async fn send(&mut self) -> Result<(), Stop> {
-        let limit = self.ready.timeouts.block;
-        match self.ready.wire.flush_watching(limit).await {
-            Ok(Flushed::Sent) => Ok(()),
-            Ok(Flushed::Interrupted) => Err(self.early().await),
-            Err(error) => {
-                // RFC 5321 §3.8: a remote that closes in mid-message may have said why.
-                let _ = self.ready.wire.fill_ready().await;
-                if self.ready.wire.input.is_empty() {
-                    return Err(Stop::Failed(lost(Stage::Message, error)));
-                }
-                Err(self.early().await)
-            }
-        }
-    }
-
-    /// Sends the end of data and waits for the remote's answer, the one that decides who has the message.
-    ///
-    /// # Errors
-    /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
-    pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
-        self.send().await?;
-        let spoke = self.ready.wire.fill_ready().await;
-        if !self.ready.wire.input.is_empty() {
-            // an answer that is there before the end of data is no answer to the message.
-            return Err(self.early().await);
-        }
-        spoke.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))?;
-        let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
-        self.buffer().extend_from_slice(b".\r\n");
-        self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
-        let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
-        // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
-        let _ = self.ready.on_drop(OnDrop::Close);
-        self.ready.accepted = 0;
-        if reply.code() != Code::SERVICE_NOT_AVAILABLE {
-            self.ready.transaction = OpenTransaction::No;
-        }
-        if reply.code().is_success() || reply.code().is_refusal() {
-            return Ok((reply, self.ready));
-        }
-        Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
-    }
-
-    /// What the remote said before the end of data.
-    async fn early(&mut self) -> Stop {
-        let limit = self.ready.timeouts.greeting;
-        let mut decoder = ReplyDecoder::new();
-        let reply = match decoder.decode(&mut self.ready.wire.input) {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => self.ready.wire.reply(limit).await.map_err(|error| lost(Stage::Message, error)),
-            Err(error) => Err(Reason::Protocol { stage: Stage::Message, error }),
-        };
-        match reply {
-            Ok(reply) if reply.code().is_refusal() => Stop::Answered(reply),
-            Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
-            Err(reason) => Stop::Failed(reason),
         }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Mx {
     /// To each RCPT in turn; the last one answers all that follow.
     pub(crate) rcpt: Vec<Act>,
     pub(crate) data: Act,
+    /// To each chunk but the last, in turn; the last of these answers all that follow.
+    pub(crate) chunk: Vec<Act>,
     /// What is done in the middle of the message, after its first bytes.
     pub(crate) amid_message: Option<Act>,
     /// To the ends of data of the first messages, one each.
@@ -197,6 +199,7 @@ impl Mx {
             mail_again: None,
             rcpt: vec![say("250 2.1.5 recipient ok")],
             data: say("354 go"),
+            chunk: vec![say("250 2.0.0 taken")],
             amid_message: None,
             first_ends: Arc::default(),
             end: say("250 2.0.0 queued as 42"),
@@ -221,7 +224,12 @@ impl Mx {
                     record.peers.push(peer.ip());
                     record.open += 1;
                 }
-                let session = Session { mx: self.clone(), seen: Arc::clone(&record), taken: AtomicBool::new(false) };
+                let session = Session {
+                    mx: self.clone(),
+                    seen: Arc::clone(&record),
+                    taken: AtomicBool::new(false),
+                    chunks: Mutex::default(),
+                };
                 tokio::spawn(session.run(stream));
             }
         });
@@ -290,6 +298,8 @@ struct Session {
     seen: Arc<Seen>,
     /// Whether a message came on this connection.
     taken: AtomicBool,
+    /// The chunks of a message so far, if it has begun.
+    chunks: Mutex<Vec<Vec<u8>>>,
 }
 
 /// The connection is over, and what happens below TLS then.
@@ -307,7 +317,11 @@ enum Over {
 impl Session {
     async fn run(self, mut stream: TcpStream) {
         let _ = self.clear(&mut stream).await;
-        self.seen.0.lock().unwrap().open -= 1;
+        let mut seen = self.seen.0.lock().unwrap();
+        seen.open -= 1;
+        if !self.chunks.lock().unwrap().is_empty() {
+            seen.cut += 1;
+        }
     }
 
     async fn clear(&self, stream: &mut TcpStream) -> Result<(), Over> {
@@ -369,7 +383,11 @@ impl Session {
                 let again = self.mx.mail_again.as_ref().filter(|_| self.taken.load(Ordering::Relaxed));
                 act(stream, again.unwrap_or(&self.mx.mail)).await
             }
-            "RSET" => act(stream, &self.mx.rset).await,
+            "RSET" => {
+                self.chunks.lock().unwrap().clear();
+                act(stream, &self.mx.rset).await
+            }
+            "BDAT" => self.chunk(stream, line).await,
             "RCPT" => {
                 let turn = self.mx.rcpt.get(*recipients).or(self.mx.rcpt.last()).unwrap();
                 *recipients += 1;
@@ -392,6 +410,27 @@ impl Session {
             }
             _ => act(stream, &say("500 5.5.1 what?")).await,
         }
+    }
+
+    async fn chunk<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S, line: &str) -> Result<(), Over> {
+        let argument = line.strip_prefix("BDAT ").unwrap();
+        let octets = argument.strip_suffix(" LAST").unwrap_or(argument);
+        let mut octets = vec![0; octets.parse().unwrap()];
+        let read = stream.read_exact(&mut octets).await;
+        let number = {
+            let mut chunks = self.chunks.lock().unwrap();
+            chunks.push(octets);
+            chunks.len() - 1
+        };
+        read.map_err(|_| Over::Closed)?;
+        if !argument.ends_with(" LAST") {
+            return act(stream, self.mx.chunk.get(number).or(self.mx.chunk.last()).unwrap()).await;
+        }
+        let message = std::mem::take(&mut *self.chunks.lock().unwrap()).concat();
+        self.seen.0.lock().unwrap().messages.push(message);
+        act(stream, &self.mx.end).await?;
+        self.taken.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn message<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), Over> {

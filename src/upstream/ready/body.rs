@@ -1,0 +1,133 @@
+//! The message itself, on its way to a remote.
+//!
+//! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
+
+use super::super::open::lost;
+use super::chunks::Chunks;
+use super::{OnDrop, OpenTransaction, Ready, Terms};
+use crate::refusal::{Peer, Reason, Stage};
+use crate::smtp::reply::{Code, Reply, ReplyDecoder};
+use crate::wire::Flushed;
+
+/// A message on its way.
+#[derive(Debug)]
+pub struct Body {
+    pub(super) ready: Ready,
+    pub(super) form: Form,
+}
+
+/// How the message goes to this remote.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// As lines, dot-stuffed.
+    Lines,
+    /// As chunks.
+    Chunks(Chunks),
+}
+
+/// Why a message cannot be sent to its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// The remote has refused it in the middle.
+    Answered(Reply),
+    /// The session broke.
+    Failed(Reason),
+}
+
+impl Body {
+    pub(super) fn new(ready: Ready, form: Form) -> Result<Self, Reason> {
+        ready.on_drop(OnDrop::Reset)?;
+        Ok(Self { ready, form })
+    }
+
+    /// Who takes it.
+    pub fn peer(&self) -> &Peer {
+        &self.ready.peer
+    }
+
+    /// On which terms the session stands.
+    pub fn terms(&self) -> &Terms {
+        &self.ready.terms
+    }
+
+    /// Takes the next bytes of the message: dot-stuffed, cut anywhere.
+    pub fn load(&mut self, lines: &[u8]) {
+        match &mut self.form {
+            Form::Lines => self.ready.wire.output.extend_from_slice(lines),
+            Form::Chunks(chunks) => chunks.load(lines),
+        }
+    }
+
+    /// Sends what was loaded; chunks, when there is enough for one.
+    ///
+    /// # Errors
+    /// [`Stop`]: the message cannot be sent to its end.
+    pub async fn send(&mut self) -> Result<(), Stop> {
+        if let Form::Chunks(chunks) = &mut self.form {
+            chunks.write(&mut self.ready.wire.output);
+        }
+        let limit = self.ready.timeouts.block;
+        loop {
+            match self.ready.wire.flush_watching(limit).await {
+                Ok(Flushed::Sent) => return self.heed().await,
+                Ok(Flushed::Interrupted) => {}
+                Err(error) => {
+                    // RFC 5321 §3.8: a remote that closes in mid-message may have said why.
+                    let _ = self.ready.wire.fill_ready().await;
+                    if self.ready.wire.input.is_empty() {
+                        return Err(Stop::Failed(lost(Stage::Message, error)));
+                    }
+                }
+            }
+            self.interrupted().await?;
+        }
+    }
+
+    /// Sends the end of data and waits for the remote's answer, the one that decides who has the message.
+    ///
+    /// # Errors
+    /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
+    pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
+        self.send().await?;
+        self.all_answered().await?;
+        let spoke = self.ready.wire.fill_ready().await;
+        if !self.ready.wire.input.is_empty() {
+            // an answer that is there before the end of data is no answer to the message.
+            return Err(self.early().await);
+        }
+        spoke.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))?;
+        let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
+        match &mut self.form {
+            Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
+            Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
+        }
+        self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
+        let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
+        // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
+        let _ = self.ready.on_drop(OnDrop::Close);
+        self.ready.accepted = 0;
+        if reply.code() != Code::SERVICE_NOT_AVAILABLE {
+            self.ready.transaction = OpenTransaction::No;
+        }
+        if reply.code().is_success() || reply.code().is_refusal() {
+            return Ok((reply, self.ready));
+        }
+        Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
+    }
+
+    /// What the remote said before the end of data.
+    pub(super) async fn early(&mut self) -> Stop {
+        let limit = self.ready.timeouts.greeting;
+        let mut decoder = ReplyDecoder::new();
+        let reply = match decoder.decode(&mut self.ready.wire.input) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => self.ready.wire.reply(limit).await.map_err(|error| lost(Stage::Message, error)),
+            Err(error) => Err(Reason::Protocol { stage: Stage::Message, error }),
+        };
+        match reply {
+            Ok(reply) if reply.code().is_refusal() => Stop::Answered(reply),
+            Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
+            Err(reason) => Stop::Failed(reason),
+        }
+    }
+}
