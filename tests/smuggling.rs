@@ -1,7 +1,7 @@
-//! One message stays one message, whoever reads it (A-80 to A-82, I11, I12; item 9 of issue 5).
+//! One message stays one message, whoever reads it (A-80 to A-83, I11, I12, M13; item 9 of issue 5).
 //!
-//! A client sends what it likes as message data, cut into writes as it likes. What danelaw puts on the wire to the remote
-//! is then read by models of servers: the strict one of RFC 5321, and all that have been found to take something else for
+//! A client sends what it likes as message data, cut into writes as it likes, or in chunks, cut as it likes too. What
+//! danelaw puts on the wire to the remote, as lines or as chunks, is then read by models of servers: the strict one of RFC 5321, and all that have been found to take something else for
 //! an end of data or for an end of a line (SEC Consult's smuggling of 2023, CVE-2023-51764 to 51766, and after). Each
 //! of them has to find one message or none, and no command behind it.
 
@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use danelaw::session::{Caller, Origin};
 use danelaw::smtp::dialogue::Service;
+use lab::mx::say;
 use lab::{Lab, Scenario, wait_for};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -129,32 +130,107 @@ fn lines<'a>(mut octets: &'a [u8], ends: &[&[u8]]) -> Vec<&'a [u8]> {
     lines
 }
 
-/// What becomes of a message that is sent in these pieces: danelaw's answer, and what the remote was sent behind its 354.
-async fn send(lab: &Lab, pieces: &[&[u8]]) -> (String, Vec<u8>) {
+/// How a client sends a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Data,
+    Bdat,
+}
+
+/// Whether the remote takes chunks.
+#[derive(Debug, Clone, Copy)]
+enum Remote {
+    TakesLines,
+    TakesChunks,
+}
+
+/// What a client writes, and how many answers that has.
+struct Speech {
+    opening: &'static str,
+    octets: Vec<u8>,
+    answers: usize,
+}
+
+impl Speech {
+    /// Data with its end.
+    fn data(octets: &[u8]) -> Self {
+        Self { opening: "DATA\r\n", octets: octets.to_vec(), answers: 1 }
+    }
+
+    fn chunks(chunks: &[&[u8]]) -> Self {
+        let frame = |(number, chunk): (usize, &&[u8])| {
+            let last = if number + 1 == chunks.len() { " LAST" } else { "" };
+            [format!("BDAT {}{last}\r\n", chunk.len()).as_bytes(), chunk].concat()
+        };
+        Self { opening: "", octets: chunks.iter().enumerate().flat_map(frame).collect(), answers: chunks.len() }
+    }
+}
+
+/// What becomes of a message that is written in pieces with these ends: danelaw's last answer, and what the remote was
+/// sent, as a server reads it behind its 354.
+async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let caller = Caller { origin, service: Service::Smtp, dialled: None };
     let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
     let mut client = BufReader::new(client);
-    client.write_all(b"EHLO x\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n").await.unwrap();
-    while !reply(&mut client).await.starts_with("354") {}
+    let opening = format!("EHLO x\r\nMAIL FROM:<a@client.test>\r\n{RCPT}{}", speech.opening);
+    client.write_all(opening.as_bytes()).await.unwrap();
+    let ready = if speech.opening.is_empty() { "250 2.1.5" } else { "354" };
+    while !reply(&mut client).await.starts_with(ready) {}
     let over = lab.mx().messages().len() + lab.mx().cut();
-    for piece in pieces {
-        client.write_all(piece).await.unwrap();
+    for ends in ends.windows(2) {
+        client.write_all(&speech.octets[ends[0]..ends[1]]).await.unwrap();
         // danelaw reads it before the next one is written.
         tokio::task::yield_now().await;
+    }
+    for _ in 1..speech.answers {
+        let taken = reply(&mut client).await;
+        assert!(taken.starts_with("250 2.0.0 "), "{taken}");
     }
     let answer = reply(&mut client).await;
     // Nothing of the message was taken for a command here either: there is one answer, and then that to QUIT.
     client.write_all(b"QUIT\r\n").await.unwrap();
     assert!(reply(&mut client).await.starts_with("221 "));
     served.await.unwrap();
-    wait_for(|| lab.mx().messages().len() + lab.mx().cut() > over).await;
-    let octets = lab.mx().take_octets();
-    let start = find(&octets, b"DATA\r\n").unwrap() + b"DATA\r\n".len();
-    // A session that has served long enough ends: behind the end of data that is danelaw's own word.
-    let octets = octets.strip_suffix(b"\r\n.\r\nQUIT\r\n").map_or(octets.clone(), |data| [data, b"\r\n.\r\n"].concat());
-    (answer, octets[start..].to_vec())
+    // Of chunks a remote may not have seen any when it is left.
+    wait_for(|| lab.mx().messages().len() + lab.mx().cut() > over || lab.mx().open() == 0).await;
+    (answer, behind_354(&lab.mx().take_octets()))
+}
+
+const RCPT: &str = "RCPT TO:<b@example.test>\r\n";
+
+/// What a remote was sent behind the recipient, as one that takes lines would see it: it passes chunks on as such.
+fn behind_354(octets: &[u8]) -> Vec<u8> {
+    let start = find(octets, RCPT.as_bytes()).unwrap() + RCPT.len();
+    let octets = &octets[start..];
+    if let Some(data) = octets.strip_prefix(b"DATA\r\n") {
+        let data = [b"\r\n", data].concat();
+        // A session that has served long enough ends: behind the end of data that is danelaw's own word.
+        let data = data.strip_suffix(b"\r\n.\r\nQUIT\r\n").map_or(data.clone(), |data| [data, b"\r\n.\r\n"].concat());
+        return data[2..].to_vec();
+    }
+    let (mut rest, mut content) = (octets, Vec::new());
+    while let Some(chunk) = rest.strip_prefix(b"BDAT ") {
+        let end = find(chunk, b"\r\n").unwrap();
+        let count = std::str::from_utf8(&chunk[..end]).unwrap();
+        let octets = count.strip_suffix(" LAST").unwrap_or(count).parse().unwrap();
+        let (chunk, behind) = chunk[end + 2..].split_at(octets);
+        content.extend_from_slice(chunk);
+        rest = behind;
+        if count.ends_with(" LAST") {
+            return [stuffed(&content).as_slice(), b".\r\n", rest.strip_suffix(b"QUIT\r\n").unwrap_or(rest)].concat();
+        }
+    }
+    assert!(rest.is_empty(), "{}", rest.escape_ascii());
+    stuffed(&content)
+}
+
+/// A line starts behind a CRLF, and nowhere else.
+fn stuffed(content: &[u8]) -> Vec<u8> {
+    let starts_line = |at: usize| at == 0 || content[..at].ends_with(b"\r\n");
+    let stuffed = content.iter().enumerate().map(|(at, octet)| (*octet, *octet == b'.' && starts_line(at)));
+    stuffed.flat_map(|(octet, twice)| std::iter::repeat_n(octet, 1 + usize::from(twice))).collect()
 }
 
 async fn reply(client: &mut BufReader<DuplexStream>) -> String {
@@ -194,8 +270,8 @@ impl fmt::Debug for Octets {
     }
 }
 
-/// Message data up to its end, the first one that RFC 5321 knows.
-fn data() -> impl Strategy<Value = Octets> {
+/// What a client may take for a message.
+fn content() -> impl Strategy<Value = Octets> {
     let mut fragments: Vec<&[u8]> = vec![
         b"\r",
         b"\n",
@@ -208,6 +284,8 @@ fn data() -> impl Strategy<Value = Octets> {
         b"\x1a",
         b"\xff",
         b"\r\nQUIT\r\n",
+        b"\r\n.\r\n",
+        b"BDAT 3 LAST\r\nxyz",
         b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\ntwo\r\n",
     ];
     fragments.extend(SEQUENCES);
@@ -216,32 +294,75 @@ fn data() -> impl Strategy<Value = Octets> {
         6 => prop::collection::vec(any::<u8>(), 0..40),
         1 => Just(vec![b'y'; 17_000]),
     ];
-    prop::collection::vec(fragment, 0..24).prop_map(|fragments| {
-        let data = [b"\r\n", fragments.concat().as_slice(), b"\r\n.\r\n"].concat();
-        let end = find(&data, b"\r\n.\r\n").unwrap() + 5;
-        Octets(data[2..end].to_vec())
-    })
+    prop::collection::vec(fragment, 0..24).prop_map(|fragments| Octets(fragments.concat()))
 }
 
-fn scenario(bare_newlines: &str) -> Scenario {
+/// Up to its end, the first one that RFC 5321 knows.
+fn data(content: &[u8]) -> Vec<u8> {
+    let data = [b"\r\n", content, b"\r\n.\r\n"].concat();
+    let end = find(&data, b"\r\n.\r\n").unwrap() + 5;
+    data[2..end].to_vec()
+}
+
+/// What content means that is counted: CRLF lines, each with its end, and no NUL at a start.
+fn meant(content: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (at, octet) in content.iter().enumerate() {
+        match octet {
+            b'\n' => lines.extend_from_slice(b"\r\n"),
+            b'\r' if content[at + 1..].starts_with(b"\n") => {}
+            b'\r' => lines.push(b' '),
+            0 if lines.is_empty() || lines.ends_with(b"\n") => lines.push(b' '),
+            octet => lines.push(*octet),
+        }
+    }
+    if !lines.is_empty() && !lines.ends_with(b"\n") {
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
+}
+
+/// Places to cut so many octets at, both ends included.
+fn cuts(cuts: &[prop::sample::Index], octets: usize) -> Vec<usize> {
+    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets + 1)).chain([0, octets]).collect();
+    cuts.sort_unstable();
+    cuts
+}
+
+fn scenario(bare_newlines: &str, remote: Remote) -> Scenario {
+    let chunking = match remote {
+        Remote::TakesLines => "",
+        Remote::TakesChunks => "250-CHUNKING\r\n",
+    };
+    let offered = format!("250-mx\r\n250-PIPELINING\r\n{chunking}250 8BITMIME");
+    let scenario = Scenario::new().mx(|mx| mx.ehlo_under_tls = say(&offered));
     // The sessions with the remote are kept: a handshake for each message would be most of the test.
-    Scenario::new().remember().set(&format!("limits.bare_newlines = '{bare_newlines}'\nremote.idle_connections = 8"))
+    scenario.remember().set(&format!("limits.bare_newlines = '{bare_newlines}'\nremote.idle_connections = 8"))
 }
 
-/// A-82.
-fn whatever_is_sent(bare_newlines: &str) {
+/// A-82, A-83.
+fn whatever_is_sent(by: By, remote: Remote, bare_newlines: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Without our trace before it, the data starts where the client has it start.
-    let lab = runtime.block_on(scenario(bare_newlines).set("received = false").start());
+    let lab = runtime.block_on(scenario(bare_newlines, remote).set("received = false").start());
     let cases = if std::env::var("DANELAW_TESTS").is_ok_and(|tests| tests == "long") { 20_000 } else { 200 };
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
-    let strategy = (data(), prop::collection::vec(any::<prop::sample::Index>(), 0..8));
-    let tried = runner.run(&strategy, |(Octets(data), cuts)| {
-        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.index(data.len())).chain([0, data.len()]).collect();
-        cuts.sort_unstable();
-        let pieces: Vec<_> = cuts.windows(2).map(|cut| &data[cut[0]..cut[1]]).collect();
-        let (answer, octets) = runtime.block_on(send(&lab, &pieces));
-        assert_one(&answer, &octets)
+    let places = || prop::collection::vec(any::<prop::sample::Index>(), 0..8);
+    let tried = runner.run(&(content(), places(), places()), |(Octets(content), chunks, writes)| {
+        let speech = match by {
+            By::Data => Speech::data(&data(&content)),
+            By::Bdat => {
+                let ends = cuts(&chunks, content.len());
+                Speech::chunks(&ends.windows(2).map(|ends| &content[ends[0]..ends[1]]).collect::<Vec<_>>())
+            }
+        };
+        let (answer, octets) = runtime.block_on(send(&lab, &speech, &cuts(&writes, speech.octets.len())));
+        assert_one(&answer, &octets)?;
+        if (by, answer.starts_with('2')) == (By::Bdat, true) {
+            let meant = [stuffed(&meant(&content)).as_slice(), b".\r\n"].concat();
+            prop_assert_eq!(octets.escape_ascii().to_string(), meant.escape_ascii().to_string());
+        }
+        Ok(())
     });
     tried.unwrap();
     assert!(!lab.mx().tls().iter().any(|line| line.contains("evil")));
@@ -249,31 +370,66 @@ fn whatever_is_sent(bare_newlines: &str) {
 
 #[test]
 fn whatever_is_sent_is_one_message_normalised() {
-    whatever_is_sent("normalize");
+    whatever_is_sent(By::Data, Remote::TakesLines, "normalize");
 }
 
 #[test]
 fn whatever_is_sent_is_one_message_or_refused() {
-    whatever_is_sent("reject");
+    whatever_is_sent(By::Data, Remote::TakesLines, "reject");
 }
 
-/// A-80, A-81, A-82, I11: each sequence with a message behind it, octet by octet and in one piece.
-#[tokio::test]
-async fn every_sequence_that_was_ever_an_end_of_data() {
+#[test]
+fn whatever_is_in_chunks_is_one_message_in_lines() {
+    whatever_is_sent(By::Bdat, Remote::TakesLines, "normalize");
+}
+
+#[test]
+fn whatever_is_in_chunks_is_one_message_in_lines_or_refused() {
+    whatever_is_sent(By::Bdat, Remote::TakesLines, "reject");
+}
+
+#[test]
+fn whatever_is_in_chunks_is_one_message_in_chunks() {
+    whatever_is_sent(By::Bdat, Remote::TakesChunks, "normalize");
+}
+
+#[test]
+fn whatever_is_in_chunks_is_one_message_in_chunks_or_refused() {
+    whatever_is_sent(By::Bdat, Remote::TakesChunks, "reject");
+}
+
+/// A-80 to A-83, I11: each sequence with a message behind it, octet by octet and in one piece.
+async fn every_sequence(by: By, remote: Remote) {
     for (bare_newlines, received) in [("normalize", true), ("normalize", false), ("reject", true)] {
-        let lab = scenario(bare_newlines).set(&format!("received = {received}")).start().await;
+        let lab = scenario(bare_newlines, remote).set(&format!("received = {received}")).start().await;
         for sequence in SEQUENCES {
             let smuggled: &[u8] =
                 b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\ntwo\r\n.\r\n";
-            let data = [b"Subject: x\r\n\r\none", sequence, smuggled].concat();
-            let octets: Vec<_> = data.chunks(1).collect();
-            for pieces in [&[&data[..]][..], &octets] {
-                let (answer, octets) = send(&lab, pieces).await;
+            let text = [b"Subject: x\r\n\r\none", sequence, smuggled].concat();
+            // Octet by octet or in one piece.
+            let speeches = match by {
+                By::Data => [Speech::data(&text), Speech::data(&text)],
+                By::Bdat => [Speech::chunks(&text.chunks(1).collect::<Vec<_>>()), Speech::chunks(&[&text])],
+            };
+            let all = speeches.each_ref().map(|speech| speech.octets.len());
+            for (speech, ends) in speeches.iter().zip([vec![0, all[0]], (0..=all[1]).collect()]) {
+                let (answer, octets) = send(&lab, speech, &ends).await;
                 assert_one(&answer, &octets).unwrap_or_else(|error| panic!("{}: {error}", sequence.escape_ascii()));
             }
         }
         assert!(!lab.mx().tls().iter().any(|line| line.contains("evil")));
     }
+}
+
+#[tokio::test]
+async fn every_sequence_that_was_ever_an_end_of_data() {
+    every_sequence(By::Data, Remote::TakesLines).await;
+}
+
+#[tokio::test]
+async fn every_such_sequence_in_chunks() {
+    every_sequence(By::Bdat, Remote::TakesLines).await;
+    every_sequence(By::Bdat, Remote::TakesChunks).await;
 }
 
 /// The models find what they are there to find.

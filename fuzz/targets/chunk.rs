@@ -1,0 +1,98 @@
+//! Laws: whatever is in a client's chunks, where they are cut makes no difference; a remote that takes lines sees one end
+//! of data, however careless it is; and one that takes chunks gets what the client meant, the same message.
+
+#![no_main]
+
+use bytes::BytesMut;
+use danelaw::smtp::chunk::{Between, Chunk, Unstuffer, between};
+use danelaw::smtp::command::{Command, CommandError};
+use danelaw::smtp::data::{BareNewlines, DataScanner, Scan};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, u8, &[u8])| {
+    let (chunk, piece, octets) = input;
+    for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
+        let whole = Scanned::new(octets, bare_newlines, octets.len());
+        assert_eq!(Scanned::new(octets, bare_newlines, chunk.into()), whole, "the cuts make no difference");
+        match whole.found {
+            Scan::More => panic!("the last chunk ends the message"),
+            Scan::Rejected(_) => assert_eq!(bare_newlines, BareNewlines::Reject),
+            Scan::End => check_message(&whole, octets, piece.into()),
+        }
+    }
+    check_command(octets);
+});
+
+#[derive(Debug, PartialEq)]
+struct Scanned {
+    found: Scan,
+    lines: Vec<u8>,
+    octets: u64,
+    received: usize,
+}
+
+impl Scanned {
+    fn new(octets: &[u8], bare_newlines: BareNewlines, chunk: usize) -> Self {
+        let (mut scanner, mut output) = (DataScanner::counted(bare_newlines), BytesMut::new());
+        for chunk in octets.chunks(chunk.max(1)) {
+            let mut input = BytesMut::from(chunk);
+            assert_eq!(scanner.scan(&mut input, &mut output), Scan::More, "nothing in a chunk ends the message");
+            assert!(input.is_empty(), "every octet is the message's");
+        }
+        let found = scanner.end(&mut output);
+        Self { found, lines: output.to_vec(), octets: scanner.octets(), received: scanner.received_headers() }
+    }
+}
+
+fn check_message(scanned: &Scanned, octets: &[u8], piece: usize) {
+    let sent = [scanned.lines.as_slice(), b".\r\n"].concat();
+    assert_eq!(lax_ends_of_data(&sent), 1, "one end of data for every receiver");
+    // A strict one finds the same end, and what comes by DATA is the same message once more.
+    let (mut data, mut input, mut lines) =
+        (DataScanner::new(BareNewlines::Reject), BytesMut::from(sent.as_slice()), BytesMut::new());
+    assert_eq!(data.scan(&mut input, &mut lines), Scan::End);
+    assert!(input.is_empty());
+    assert_eq!(lines, scanned.lines);
+
+    let (mut unstuffer, mut content) = (Unstuffer::default(), BytesMut::new());
+    scanned.lines.chunks(piece.max(1)).for_each(|lines| unstuffer.unstuff(lines, &mut content));
+    assert_eq!(content, meant(octets), "a remote that takes chunks gets what the client meant");
+    assert_eq!(content.len() as u64, scanned.octets);
+}
+
+/// CRLF lines, each with its end: a bare LF is CRLF, a bare CR a space, and so is a NUL that starts a line.
+fn meant(content: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (index, octet) in content.iter().enumerate() {
+        match octet {
+            b'\n' => lines.extend_from_slice(b"\r\n"),
+            b'\r' if content.get(index + 1) == Some(&b'\n') => {}
+            b'\r' => lines.push(b' '),
+            0 if lines.is_empty() || lines.ends_with(b"\n") => lines.push(b' '),
+            octet => lines.push(*octet),
+        }
+    }
+    if !lines.is_empty() && !lines.ends_with(b"\n") {
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
+}
+
+/// A BDAT is read as one or ends the conversation; never is what follows it taken for a command.
+fn check_command(argument: &[u8]) {
+    match Command::parse(&[b"BDAT ", argument].concat()) {
+        Ok(Command::Bdat(chunk)) => {
+            let written = chunk.to_string();
+            assert_eq!(written.strip_prefix("BDAT ").and_then(|text| Chunk::parse(text.as_bytes())), Some(chunk));
+            assert_eq!(between(Command::Bdat(chunk)), Between::Chunk(chunk));
+        }
+        other => assert_eq!(other, Err(CommandError::Chunk)),
+    }
+}
+
+/// How many ends of data a careless server finds: one that ends a line at CR, at LF or at both, drops NULs and blanks
+/// at the end of a line.
+fn lax_ends_of_data(octets: &[u8]) -> usize {
+    let octets: Vec<u8> = octets.iter().copied().filter(|octet| *octet != 0).collect();
+    octets.split(|octet| matches!(octet, b'\r' | b'\n')).filter(|line| line.trim_ascii_end() == b".").count()
+}
