@@ -14,48 +14,78 @@ pub(crate) enum How {
     Reset,
 }
 
+/// How the client sends its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Data,
+    /// In three chunks, cut within lines, with so much text before what all messages have.
+    Bdat(usize),
+}
+
 /// What the client heard last.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// Where it was when it heard that.
-    step: usize,
+    /// Whether it has said all when it heard that.
+    at_end: bool,
     reply: Option<String>,
 }
 
 impl Attempt {
     /// Whether it may forget the message.
     pub(crate) fn delivered(&self) -> bool {
-        self.step == 4 && self.reply.as_ref().is_some_and(|reply| reply.starts_with('2'))
+        self.at_end && self.reply.as_ref().is_some_and(|reply| reply.starts_with('2'))
     }
 }
 
-fn body(id: &str) -> String {
-    format!("Subject: {id}\r\n\r\n..dot\r\n{id}\r\n")
+fn content(by: By, id: &str) -> String {
+    let more = match by {
+        By::Data => String::new(),
+        By::Bdat(octets) => format!("{}\r\n", ".".repeat(octets)),
+    };
+    format!("Subject: {id}\r\n\r\n{more}.dot\r\n{id}\r\n")
 }
 
 /// What it says, one turn after the other: each waits for as many replies as the number says.
-fn turns(id: &str) -> [(String, usize); 5] {
-    [
+fn turns(by: By, id: &str) -> Vec<(String, usize)> {
+    let content = content(by, id);
+    let mut turns = vec![
         (String::new(), 1),
         ("EHLO client.test\r\n".into(), 1),
         ("MAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\n".into(), 2),
-        ("DATA\r\n".into(), 1),
-        (format!("{}.\r\n", body(id)), 1),
-    ]
+    ];
+    match by {
+        By::Data => {
+            turns.push(("DATA\r\n".into(), 1));
+            turns.push((format!("{}.\r\n", content.replace("\r\n.", "\r\n..")), 1));
+        }
+        By::Bdat(_) => {
+            // The first ends behind a CR, the second behind the dot that starts a line.
+            let second = content.find('\n').unwrap();
+            let last = content.find(".dot").unwrap() + 1;
+            for (chunk, end) in [(&content[..second], ""), (&content[second..last], ""), (&content[last..], " LAST")] {
+                turns.push((format!("BDAT {}{end}\r\n{chunk}", chunk.len()), 1));
+            }
+        }
+    }
+    turns
 }
 
 /// The octets of all that it says.
-pub(crate) fn octets(id: &str) -> usize {
-    turns(id).iter().map(|(said, _)| said.len()).sum()
+pub(crate) fn octets(by: By, id: &str) -> usize {
+    turns(by, id).iter().map(|(said, _)| said.len()).sum()
 }
 
 /// Sends the message `id`, up to an octet.
-pub(crate) async fn attempt(address: SocketAddr, id: &str, cut: Option<(usize, How)>) -> Attempt {
-    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+pub(crate) async fn attempt(address: SocketAddr, (by, id): (By, &str), cut: Option<(usize, How)>) -> Attempt {
+    let mut heard = Attempt { at_end: false, reply: None };
+    // A danelaw that was killed first has said nothing.
+    let Ok(stream) = TcpStream::connect(address).await else { return heard };
+    let mut stream = BufReader::new(stream);
     stream.get_ref().set_nodelay(true).unwrap();
     let (mut left, how) = cut.unwrap_or((usize::MAX, How::Fin));
-    let mut heard = Attempt { step: 0, reply: None };
-    for (step, (said, replies)) in turns(id).into_iter().enumerate() {
+    let turns = turns(by, id);
+    let steps = turns.len();
+    for (step, (said, replies)) in turns.into_iter().enumerate() {
         let said = said.as_bytes();
         let now = said.len().min(left);
         left -= now;
@@ -75,7 +105,7 @@ pub(crate) async fn attempt(address: SocketAddr, id: &str, cut: Option<(usize, H
         for _ in 0..replies {
             let Some(reply) = reply(&mut stream).await else { return heard };
             let go_on = reply.starts_with(['2', '3']);
-            heard = Attempt { step, reply: Some(reply) };
+            heard = Attempt { at_end: step + 1 == steps, reply: Some(reply) };
             if !go_on {
                 return heard;
             }
@@ -102,9 +132,9 @@ async fn reply(stream: &mut BufReader<TcpStream>) -> Option<String> {
 }
 
 /// Holds a message as the remote has it against the one that was sent.
-pub(crate) fn assert_whole(message: &[u8], id: &str, what: &str) {
+pub(crate) fn assert_whole(message: &[u8], (by, id): (By, &str), what: &str) {
     let message = std::str::from_utf8(message).unwrap();
-    let sent = body(id).replace("\r\n..", "\r\n.");
-    assert!(message.starts_with("Received: ") && message.ends_with(&sent), "{what}: not whole: {message:?}");
+    let is_whole = message.starts_with("Received: ") && message.ends_with(&content(by, id));
+    assert!(is_whole, "{what}: not whole: {message:?}");
     assert_eq!(message.matches("Subject: ").count(), 1, "{what}: {message:?}");
 }

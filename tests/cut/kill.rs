@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::attempt::{Attempt, assert_whole, attempt};
+use crate::attempt::{Attempt, By, assert_whole, attempt};
 use crate::lab::certs::Identity;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::Mx;
@@ -57,7 +57,9 @@ async fn danelaw_is_killed() {
     for round in 0..if crate::long() { 400 } else { 40 } {
         let mut child = danelaw(&dns, listen, port).await;
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| tokio::spawn(async move { attempt(listen, &format!("{round}.{client}."), None).await }))
+            .map(|client| {
+                tokio::spawn(async move { attempt(listen, (By::Data, &format!("{round}.{client}.")), None).await })
+            })
             .collect();
         tokio::time::sleep(Duration::from_micros(fastrand::u64(..60_000))).await;
         child.kill().await.unwrap();
@@ -75,7 +77,7 @@ async fn danelaw_is_killed() {
         for message in remote.take_messages() {
             let text = String::from_utf8_lossy(&message);
             let id = text.split("Subject: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap().to_owned();
-            assert_whole(&message, &id, "killed");
+            assert_whole(&message, (By::Data, &id), "killed");
             *copies.entry(id).or_default() += 1;
         }
         for (client, heard) in heard.iter().enumerate() {

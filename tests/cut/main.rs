@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use attempt::{Attempt, How, attempt};
+use attempt::{Attempt, By, How, attempt};
 use danelaw::session::{self, Caller, Origin};
 use danelaw::smtp::dialogue::Service;
 use lab::certs::Identity;
-use lab::mx::{Mx, Seen};
+use lab::mx::{Mx, Seen, say};
 use lab::{Lab, SOON, Scenario};
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
@@ -45,8 +45,21 @@ pub(crate) fn long() -> bool {
     std::env::var("DANELAW_TESTS").is_ok_and(|which| which == "long")
 }
 
+/// How a message goes: from the client, and to a remote.
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Data,
+    /// In chunks to one that takes lines.
+    BdatToData,
+    /// In chunks all the way.
+    Bdat,
+    /// The same, and it is so large that danelaw has to send more than one.
+    BigBdat,
+}
+
 /// The road with a relay before the exchange, and what may be cut.
 struct Road {
+    by: By,
     lab: Lab,
     relay: Relay,
     remote: Arc<Seen>,
@@ -62,7 +75,12 @@ enum Fate {
 }
 
 impl Road {
-    async fn open() -> Self {
+    async fn open(framing: Framing) -> Self {
+        let by = match framing {
+            Framing::Data => By::Data,
+            Framing::BdatToData | Framing::Bdat => By::Bdat(10),
+            Framing::BigBdat => By::Bdat(3 * danelaw::wire::BLOCK),
+        };
         let identity = Identity::for_name("mx1.example.test");
         let record = identity.record("3 1 1");
         let mut port = 0;
@@ -74,9 +92,16 @@ impl Road {
         // What the cuts do to one mail says nothing about the next.
         let lab = scenario.set("remote.failed_hosts_for = '0s'").start().await;
         let behind = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 78), port));
-        let remote = Mx::new(identity).start(behind, "mx1.example.test").await;
+        let mut mx = Mx::new(identity);
+        match framing {
+            Framing::Data | Framing::BdatToData => {}
+            Framing::Bdat | Framing::BigBdat => {
+                mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
+            }
+        }
+        let remote = mx.start(behind, "mx1.example.test").await;
         let relay = Relay::start(SocketAddr::from((EXCHANGE, port)), behind).await;
-        Self { lab, relay, remote, runs: AtomicUsize::new(0) }
+        Self { by, lab, relay, remote, runs: AtomicUsize::new(0) }
     }
 
     /// One try of the client's, cut as asked; and whether danelaw was done before its own cut.
@@ -95,7 +120,7 @@ impl Road {
             };
             Polled { future: Box::pin(serve), polls }.await
         });
-        let heard = attempt(address, id, cut).await;
+        let heard = attempt(address, (self.by, id), cut).await;
         let done = tokio::time::timeout(SOON, served).await.expect("an end of the session").unwrap();
         (heard, done)
     }
@@ -126,7 +151,7 @@ impl Road {
     fn stored(&self, what: &str, id: &str) -> usize {
         let messages = self.remote.take_messages();
         for message in &messages {
-            attempt::assert_whole(message, id, what);
+            attempt::assert_whole(message, (self.by, id), what);
         }
         messages.len()
     }
@@ -161,27 +186,38 @@ impl<F: Future> Future for Polled<F> {
 }
 
 /// L2, L13, A-86, A-103: the client goes away, politely or not, at every octet of what it has to say.
-#[tokio::test]
-async fn the_client_goes_away() {
-    let road = Road::open().await;
+async fn the_client_is_cut(framing: Framing, short: usize) {
+    let road = Road::open(framing).await;
     for how in [How::Fin, How::Reset] {
-        for octet in (0..=attempt::octets("0000")).step_by(stride(3)) {
-            road.run(&format!("client {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
+        for octet in (0..=attempt::octets(road.by, "0000")).step_by(stride(short)) {
+            road.run(&format!("client {framing:?} {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
         }
     }
 }
 
+#[tokio::test]
+async fn the_client_goes_away() {
+    the_client_is_cut(Framing::Data, 3).await;
+}
+
+/// M12, M13: amid a chunk, and between two.
+#[tokio::test]
+async fn the_client_goes_away_amid_chunks() {
+    the_client_is_cut(Framing::BdatToData, 5).await;
+    the_client_is_cut(Framing::Bdat, 5).await;
+}
+
 /// L6, L12, A-66, A-100: the way to the remote is cut at every octet, TLS handshake and all.
-async fn the_remote_is_cut(way: Way) {
-    let road = Road::open().await;
+async fn the_remote_is_cut(framing: Framing, way: Way, short: usize) {
+    let road = Road::open(framing).await;
     for how in [How::Fin, How::Reset] {
         let mut octet = 0;
         loop {
             road.relay.cut(way, octet, how);
-            if !road.run(&format!("remote, {way:?} {how:?} at {octet}"), None, Fate::Lives).await {
+            if !road.run(&format!("remote, {framing:?} {way:?} {how:?} at {octet}"), None, Fate::Lives).await {
                 break;
             }
-            octet += stride(13);
+            octet += stride(short);
         }
         assert!(octet > 600, "the way was cut up to octet {octet} only");
     }
@@ -189,22 +225,46 @@ async fn the_remote_is_cut(way: Way) {
 
 #[tokio::test]
 async fn the_way_there_is_cut() {
-    the_remote_is_cut(Way::There).await;
+    the_remote_is_cut(Framing::Data, Way::There, 13).await;
 }
 
 #[tokio::test]
 async fn the_way_back_is_cut() {
-    the_remote_is_cut(Way::Back).await;
+    the_remote_is_cut(Framing::Data, Way::Back, 13).await;
+}
+
+#[tokio::test]
+async fn the_way_there_is_cut_amid_chunks() {
+    the_remote_is_cut(Framing::Bdat, Way::There, 17).await;
+}
+
+#[tokio::test]
+async fn the_way_back_is_cut_amid_chunks() {
+    the_remote_is_cut(Framing::Bdat, Way::Back, 17).await;
+}
+
+/// L2: of a message that goes in several chunks the remote may have seen all but the last.
+#[tokio::test]
+async fn a_big_message_in_chunks_is_cut() {
+    let road = Road::open(Framing::BigBdat).await;
+    let all = attempt::octets(road.by, "0000");
+    // The last turn is short, and so is all before the message.
+    let places = (0..all).step_by(if long() { 101 } else { 1009 }).chain((all - 60..=all).step_by(stride(6)));
+    for (number, octet) in places.enumerate() {
+        let how = if number % 2 == 0 { How::Fin } else { How::Reset };
+        road.run(&format!("client {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
+        road.relay.cut(Way::There, octet, how);
+        road.run(&format!("remote {how:?} at {octet}"), None, Fate::Lives).await;
+    }
 }
 
 /// L1, A-102, A-103: danelaw's task ends at every point where it waits.
-#[tokio::test]
-async fn danelaw_is_cut() {
-    let road = Road::open().await;
+async fn danelaw_is_dropped(framing: Framing, rounds: usize) {
+    let road = Road::open(framing).await;
     let mut most = 0;
-    for _ in 0..if long() { 20 } else { 3 } {
+    for _ in 0..if long() { 20 } else { rounds } {
         let mut polls = 0;
-        while road.run(&format!("danelaw at poll {polls}"), None, Fate::Dropped(polls)).await {
+        while road.run(&format!("danelaw, {framing:?} at poll {polls}"), None, Fate::Dropped(polls)).await {
             polls += 1;
         }
         most = most.max(polls);
@@ -212,13 +272,30 @@ async fn danelaw_is_cut() {
     assert!(most > 10, "danelaw was done after {most} polls");
 }
 
+#[tokio::test]
+async fn danelaw_is_cut() {
+    danelaw_is_dropped(Framing::Data, 3).await;
+}
+
+#[tokio::test]
+async fn danelaw_is_cut_amid_chunks() {
+    danelaw_is_dropped(Framing::Bdat, 1).await;
+    danelaw_is_dropped(Framing::BigBdat, 1).await;
+}
+
 /// All of it at once, at random; what was tried is in the message of a failure.
 #[tokio::test]
 async fn anybody_is_cut() {
-    let road = Road::open().await;
-    for _ in 0..if long() { 4000 } else { 150 } {
+    for framing in [Framing::Data, Framing::BdatToData, Framing::Bdat] {
+        anybody_at_random(framing, if long() { 4000 } else { 60 }).await;
+    }
+}
+
+async fn anybody_at_random(framing: Framing, runs: usize) {
+    let road = Road::open(framing).await;
+    for _ in 0..runs {
         let how = || if fastrand::bool() { How::Fin } else { How::Reset };
-        let client = fastrand::bool().then(|| (fastrand::usize(..attempt::octets("0000")), how()));
+        let client = fastrand::bool().then(|| (fastrand::usize(..attempt::octets(road.by, "0000")), how()));
         let remote = fastrand::bool().then(|| {
             let way = if fastrand::bool() { Way::There } else { Way::Back };
             (way, fastrand::usize(..4000), how())
@@ -227,6 +304,6 @@ async fn anybody_is_cut() {
             road.relay.cut(way, octet, how);
         }
         let fate = if fastrand::bool() { Fate::Lives } else { Fate::Dropped(fastrand::usize(..40)) };
-        road.run(&format!("client {client:?}, remote {remote:?}, danelaw {fate:?}"), client, fate).await;
+        road.run(&format!("{framing:?}: client {client:?}, remote {remote:?}, danelaw {fate:?}"), client, fate).await;
     }
 }
