@@ -271,7 +271,7 @@ fn play_without_queue(client: Client) {
 }
 
 /// Mail servers with a queue: what they were not told stays, and Alice hears of what cannot be.
-fn play_with_queue(client: Client) {
+fn play_with_queue(client: Client) -> Play {
     let mut play = Play::start(client);
     play.deliver_the_plain_ones();
     play.take("rejected", &strings(&[FINE, NOBODY]));
@@ -288,6 +288,7 @@ fn play_with_queue(client: Client) {
         Recipients::Together => play.waiting.extend(domains),
     }
     play.assert_outcome();
+    play
 }
 
 fn said(output: &Output, words: &str) -> bool {
@@ -359,7 +360,7 @@ fn exim(edit: &str) {
         "cd /etc/exim4; {{ printf '%s\\n' '{EXIM}'; {edit} danelaw; }} >exim4.conf; mkdir -p /var/spool/exim4 /var/log/exim4; \
          chown -R Debian-exim:Debian-exim /var/spool/exim4 /var/log/exim4; exim4 -bd -q1s >/tmp/log 2>&1 || {{ cat /tmp/log; false; }}"
     );
-    play_with_queue(Client {
+    let play = play_with_queue(Client {
         package: "exim4-daemon-light",
         settings: ("exim.conf", "/etc/exim4/danelaw"),
         setup,
@@ -369,6 +370,10 @@ fn exim(edit: &str) {
         recipients: Recipients::Alone,
         longest_line: 998,
     });
+    // M12: whoever offers CHUNKING is sent chunks.
+    let log = String::from_utf8_lossy(&play.shell("cat /tmp/log.main", &[], b"").stdout).into_owned();
+    let sent = log.lines().filter(|line| [" => ", " -> "].iter().any(|sign| line.contains(sign)));
+    assert!(sent.clone().count() > 100 && sent.clone().all(|line| line.contains(" K ")), "{log}");
 }
 
 #[test]

@@ -154,6 +154,15 @@ impl Lab {
         }
     }
 
+    /// The log of an MX host.
+    pub(crate) fn log(&self, exchange: &Exchange) -> String {
+        match self.running(exchange) {
+            Running::Postfix(postfix) => postfix.log(),
+            Running::Stranger(stranger) => stranger.log(),
+            Running::Peer(_) => panic!("{} has no log", exchange.name),
+        }
+    }
+
     /// The script of an MX host.
     pub(crate) fn peer(&self, exchange: &Exchange) -> &Peer {
         match self.running(exchange) {

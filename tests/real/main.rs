@@ -27,6 +27,7 @@ mod sequences;
 
 mod answers;
 mod check;
+mod chunking;
 mod clients;
 mod differential;
 mod delivery;

@@ -47,6 +47,8 @@ impl Danelaw {
         let configuration = format!(
             r#"{more}
 hostname = "{name}"
+remote.port = 25
+remote.allow_reserved = ["127.0.0.0/8"]
 [[listener]]
 address = "{first}"
 [[listener]]
@@ -61,9 +63,6 @@ recipients = "fan-out"
 servers = ["{resolver}"]
 trust_anchor = "{trust_anchor}"
 timeout = "1s"
-[remote]
-port = 25
-allow_reserved = ["127.0.0.0/8"]
 [tls]
 level = "dane"
 [ledger]

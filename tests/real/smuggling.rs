@@ -1,6 +1,6 @@
-//! Smuggling, with real servers behind danelaw: item 9 of issue 5, rows I11, I12, A-80 to A-82.
+//! Smuggling, with real servers behind danelaw: item 9 of issue 5, rows I11, I12, M13, A-80 to A-83.
 //!
-//! Whatever a client puts before a message within its message, the MX stores one message, or none where danelaw is told
+//! Whatever a client puts before a message within its message, by DATA or in chunks, the MX stores one message, or none where danelaw is told
 //! to refuse it, and takes no command out of it.
 
 use crate::case::{Case, Exchange, MX1, Server};
@@ -28,26 +28,58 @@ fn messages() -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Sends them all; how many were taken.
+/// Sends them all, by DATA and by BDAT; how many were taken.
 #[track_caller]
 fn send(lab: &Lab) -> usize {
     let mut taken = 0;
     for (number, message) in messages().enumerate() {
-        let mut session = Session::open(lab.danelaw_address()).expect("it listens");
-        session.expect("EHLO client.test", 250);
-        session.expect("MAIL FROM:<alice@client.test>", 250);
-        session.expect("RCPT TO:<bob@example.test>", 250);
-        session.expect("DATA", 354);
-        // Every other one octet by octet.
-        let piece = if number % 2 == 0 { message.len() } else { 1 };
-        message.chunks(piece).for_each(|piece| session.send(piece));
-        session.send(b".\r\n");
-        let answer = session.answer();
-        assert!(answer.starts_with("250 ") || answer.starts_with("554 5.5.2 "), "{number}: {answer}");
-        taken += usize::from(answer.starts_with("250 "));
-        session.expect("QUIT", 221);
+        // Every other one in pieces.
+        let answers = if number % 2 == 0 {
+            [by_data(lab, &message, message.len()), by_bdat(lab, &message, message.len())]
+        } else {
+            [by_data(lab, &message, 1), by_bdat(lab, &message, 3)]
+        };
+        for answer in answers {
+            assert!(answer.starts_with("250 ") || answer.starts_with("554 5.5.2 "), "{number}: {answer}");
+            taken += usize::from(answer.starts_with("250 "));
+        }
     }
     taken
+}
+
+/// Octets in pieces of this size; the answer to them.
+#[track_caller]
+fn by_data(lab: &Lab, message: &[u8], piece: usize) -> String {
+    let mut session = envelope(lab);
+    session.expect("DATA", 354);
+    message.chunks(piece).for_each(|piece| session.send(piece));
+    session.send(b".\r\n");
+    let answer = session.answer();
+    session.expect("QUIT", 221);
+    answer
+}
+
+/// The same in chunks of this size.
+#[track_caller]
+fn by_bdat(lab: &Lab, message: &[u8], chunk: usize) -> String {
+    let mut session = envelope(lab);
+    for octets in message.chunks(chunk) {
+        session.send(&[format!("BDAT {}\r\n", octets.len()).as_bytes(), octets].concat());
+        assert!(session.answer().starts_with("250 2.0.0 "));
+    }
+    session.send(b"BDAT 0 LAST\r\n");
+    let answer = session.answer();
+    session.expect("QUIT", 221);
+    answer
+}
+
+#[track_caller]
+fn envelope(lab: &Lab) -> Session {
+    let mut session = Session::open(lab.danelaw_address()).expect("it listens");
+    session.expect("EHLO client.test", 250);
+    session.expect("MAIL FROM:<alice@client.test>", 250);
+    session.expect("RCPT TO:<bob@example.test>", 250);
+    session
 }
 
 /// The MX has as many messages as were taken, all of them Alice's.
@@ -70,7 +102,7 @@ fn one_message_each(case: &Case) -> (Lab, usize) {
 #[test]
 fn to_postfix() {
     let (lab, taken) = one_message_each(&Case::of([Exchange { server: Server::Postfix(&[]), ..MX1 }]));
-    assert_eq!(taken, messages().count());
+    assert_eq!(taken, 2 * messages().count());
     assert!(!lab.mx(&MX1).log().contains("evil"));
 }
 
@@ -78,19 +110,19 @@ fn to_postfix() {
 fn to_a_careless_postfix() {
     let case = Case::of([Exchange { server: CARELESS, ..MX1 }]);
     let (lab, taken) = one_message_each(&case);
-    assert_eq!(taken, messages().count());
+    assert_eq!(taken, 2 * messages().count());
     assert!(!lab.mx(&MX1).log().contains("evil"));
     // Refused instead: only those without a bare CR or LF are there.
     let (_, taken) = one_message_each(&Case { danelaw: REFUSING, ..case });
-    assert!(taken > 0 && taken < messages().count() / 2, "{taken}");
+    assert!(taken > 0 && taken < messages().count(), "{taken}");
 }
 
 #[test]
 fn to_exim() {
     let case = Case::of([Exchange { server: Server::Exim, ..MX1 }]);
-    assert_eq!(one_message_each(&case).1, messages().count());
+    assert_eq!(one_message_each(&case).1, 2 * messages().count());
     let (_, taken) = one_message_each(&Case { danelaw: REFUSING, ..case });
-    assert!(taken > 0 && taken < messages().count() / 2, "{taken}");
+    assert!(taken > 0 && taken < messages().count(), "{taken}");
 }
 
 #[test]
@@ -98,5 +130,5 @@ fn to_smtp_sink() {
     const CLEAR: &str =
         "rule = [{ domain = 'example.test', level = 'may', reason = 'smtp-sink has no TLS', until = '9999-12-31' }]";
     let case = Case { danelaw: CLEAR, ..Case::of([Exchange { server: Server::Sink, ..MX1 }]) };
-    assert_eq!(one_message_each(&case).1, messages().count());
+    assert_eq!(one_message_each(&case).1, 2 * messages().count());
 }

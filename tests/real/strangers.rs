@@ -57,12 +57,16 @@ impl Stranger {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         files.map(|file| fs::read(file.path()).expect("a readable file")).collect()
     }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
         }
     }
 }
