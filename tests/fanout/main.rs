@@ -48,9 +48,10 @@ fn fan_out(ledger: &Path) -> String {
     )
 }
 
-/// `domains` domains: `example.test` first, then `d2.example.test` and so on; the last one is in trouble.
+/// `domains` domains: `example.test` first, whose exchange takes chunks, then `d2.example.test` and so on; the last one is in trouble.
 fn scenario(domains: usize, trouble: Trouble, ledger: &Path) -> Scenario {
-    let mut scenario = Scenario::new().set(&fan_out(ledger));
+    let chunks = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
+    let mut scenario = Scenario::new().mx(chunks).set(&fan_out(ledger));
     for number in 2..domains {
         scenario = scenario.and_domain(&format!("d{number}.example.test"), |_| {});
     }
@@ -134,7 +135,7 @@ async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
     let refused = matches!(trouble, Trouble::NullMx | Trouble::RefusedAtRcpt | Trouble::RefusedAfterDot);
     let bounced = match (refused, kind) {
         (false, _) => Vec::new(),
-        (true, Kind::Postfix | Kind::Dma) => vec!["last@last.example.test".to_owned()],
+        (true, Kind::Postfix | Kind::Exim | Kind::Dma) => vec!["last@last.example.test".to_owned()],
         // One fate for the message, and all others have it.
         (true, Kind::Nullmailer | Kind::Msmtp) => recipients(domains, order),
     };
@@ -152,6 +153,11 @@ async fn play_all(kind: Kind) {
 #[tokio::test]
 async fn a_client_that_parts() {
     play_all(Kind::Postfix).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_chunks() {
+    play_all(Kind::Exim).await;
 }
 
 #[tokio::test]
@@ -201,4 +207,11 @@ async fn what_the_client_hears() {
     let heard = client.send(&[no], b"another one\r\n").await;
     assert!(heard.rcpt[0].starts_with("250 "), "{heard:?}");
     assert_eq!(heard.data.as_deref(), Some("550 5.1.1 mx.last.example.test[127.0.0.2]: no such user"));
+    // M12: of one in chunks the first is read, and refused; the others are for nobody.
+    for last in ["", " LAST"] {
+        client.command("MAIL FROM:<a@client.test>").await;
+        assert!(client.command(&format!("RCPT TO:<{no}>")).await.starts_with("250 "));
+        client.write(format!("BDAT 6{last}\r\nRSET\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n").as_bytes()).await;
+        assert_eq!(client.codes(3).await, ["550 5.1.1", "503 5.5.1", "250 2.0.0"]);
+    }
 }

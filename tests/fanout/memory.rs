@@ -4,33 +4,59 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::lab::client::Client;
-use crate::lab::mx::say;
+use crate::lab::mx::{Mx, say};
 use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
 use crate::{Trouble, closed, copies, fan_out, scenario};
 
 const TEXT: &[u8] = b"Subject: x\r\n\r\nbody\r\n.\r\n";
 
+/// The same, in chunks.
+const CHUNKS: &[u8] = b"BDAT 12\r\nSubject: x\r\nBDAT 8 LAST\r\n\r\nbody\r\n";
+
+/// How it is sent.
+#[derive(Clone, Copy)]
+enum By {
+    Data,
+    Bdat,
+}
+
+async fn send(client: &mut Client, (by, to): (By, &[&str])) {
+    match by {
+        By::Data => {
+            begin(client, to).await;
+            client.write(TEXT).await;
+        }
+        By::Bdat => {
+            envelope(client, to).await;
+            client.write(CHUNKS).await;
+            assert_eq!(client.reply().await, "250 2.0.0 12 octets");
+        }
+    }
+}
+
 async fn begin(client: &mut Client, to: &[&str]) {
+    envelope(client, to).await;
+    assert!(client.command("DATA").await.starts_with("354 "));
+}
+
+async fn envelope(client: &mut Client, to: &[&str]) {
     assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
     for to in to {
         assert!(client.command(&format!("RCPT TO:<{to}>")).await.starts_with("250 "), "{to}");
     }
-    assert!(client.command("DATA").await.starts_with("354 "));
 }
 
 /// The client is gone when its answer comes; then it sends again until the first session is over.
-async fn retried(lab: &Lab, hello: &str, to: &[&str]) -> Vec<String> {
+async fn retried(lab: &Lab, hello: &str, (to, by): (&[&str], [By; 2])) -> Vec<String> {
     let mut client = Client::connect(&lab.address).await;
     client.command(hello).await;
-    begin(&mut client, to).await;
-    client.write(TEXT).await;
+    send(&mut client, (by[0], to)).await;
     wait_for(|| !lab.mx().messages().is_empty()).await;
     client.vanish();
     loop {
         let mut client = Client::connect(&lab.address).await;
         client.command(hello).await;
-        begin(&mut client, to).await;
-        client.write(TEXT).await;
+        send(&mut client, (by[1], to)).await;
         let answers = if hello.starts_with('L') { to.len() } else { 1 };
         let mut heard = Vec::new();
         for _ in 0..answers {
@@ -54,17 +80,35 @@ async fn a_lost_reply_is_told_on_the_retry() {
     for (kind, hello, expected) in [("smtp", "EHLO c.test", vec![yes]), ("lmtp", "LHLO c.test", vec![yes, yes])] {
         let lab = Scenario::new().set(&format!("listener = [{{ kind = '{kind}', address = '127.0.0.1:0' }}]"));
         let lab = lab.start().await;
-        assert_eq!(retried(&lab, hello, &two).await, expected, "{kind}");
+        assert_eq!(retried(&lab, hello, (&two, [By::Data; 2])).await, expected, "{kind}");
         assert_eq!(copies(&lab), [1], "{kind}");
     }
     // A no is told again too, and not asked for again.
     let lab = Scenario::new().mx(|mx| mx.end = say("554 5.7.1 no")).start().await;
-    assert_eq!(retried(&lab, "EHLO c.test", &two).await, ["554 5.7.1 mx1.example.test[127.0.0.1]: no"]);
+    assert_eq!(
+        retried(&lab, "EHLO c.test", (&two, [By::Data; 2])).await,
+        ["554 5.7.1 mx1.example.test[127.0.0.1]: no"]
+    );
     assert_eq!(copies(&lab), [1]);
     let folder = tempfile::tempdir().unwrap();
     let lab = Scenario::new().set(&fan_out(&folder.path().join("ledger"))).start().await;
-    assert_eq!(retried(&lab, "EHLO c.test", &two).await, [yes]);
+    assert_eq!(retried(&lab, "EHLO c.test", (&two, [By::Data; 2])).await, [yes]);
     assert_eq!(copies(&lab), [1]);
+}
+
+#[tokio::test]
+async fn chunks_and_lines_are_one_message() {
+    // M13, L6: what came one way is known again the other way.
+    let yes = "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42";
+    let chunks = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250 CHUNKING");
+    let changes: [fn(&mut Mx); 2] = [|_| {}, chunks];
+    for by in [[By::Bdat, By::Bdat], [By::Bdat, By::Data], [By::Data, By::Bdat]] {
+        for change in changes {
+            let lab = Scenario::new().mx(change).start().await;
+            assert_eq!(retried(&lab, "EHLO c.test", (&["b@example.test"], by)).await, [yes]);
+            assert_eq!(copies(&lab), [1]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use crate::lab::client::Client;
 pub(crate) enum Kind {
     /// Each recipient has a fate of its own.
     Postfix,
+    /// The same, and it sends chunks: every other time, since the message is the same as by DATA.
+    Exim,
     /// A message has one fate; it hangs up on a no.
     Nullmailer,
     /// The same, with QUIT.
@@ -24,12 +26,13 @@ pub(crate) struct Queue {
     kind: Kind,
     pending: Vec<String>,
     pub(crate) bounced: Vec<String>,
+    attempts: usize,
     log: Vec<String>,
 }
 
 impl Queue {
     pub(crate) fn new(kind: Kind, to: &[String]) -> Self {
-        Self { kind, pending: to.to_vec(), bounced: Vec::new(), log: Vec::new() }
+        Self { kind, pending: to.to_vec(), bounced: Vec::new(), attempts: 0, log: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -38,6 +41,7 @@ impl Queue {
 
     /// Tries once what is left.
     pub(crate) async fn attempt(&mut self, address: &Address) {
+        self.attempts += 1;
         let pending = std::mem::take(&mut self.pending);
         let groups: Vec<Vec<String>> = match self.kind {
             Kind::Dma => pending.into_iter().map(|one| vec![one]).collect(),
@@ -66,7 +70,7 @@ impl Queue {
             let reply = client.command(&format!("RCPT TO:<{recipient}>")).await;
             match (reply.starts_with('2'), self.kind) {
                 (true, _) => accepted.push(recipient.clone()),
-                (false, Kind::Postfix | Kind::Dma) => over.push((recipient.clone(), reply)),
+                (false, Kind::Postfix | Kind::Exim | Kind::Dma) => over.push((recipient.clone(), reply)),
                 (false, Kind::Nullmailer) => return told(to, &reply),
                 (false, Kind::Msmtp) => {
                     client.command("QUIT").await;
@@ -75,12 +79,10 @@ impl Queue {
             }
         }
         if !accepted.is_empty() {
-            let mut reply = client.command("DATA").await;
-            if reply.starts_with("354") {
-                let stuffed = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
-                client.write(format!("{stuffed}.\r\n").as_bytes()).await;
-                reply = client.reply().await;
-            }
+            let reply = match self.kind {
+                Kind::Exim if self.attempts % 2 == 1 => in_chunks(&mut client).await,
+                _ => in_lines(&mut client).await,
+            };
             over.extend(told(&accepted, &reply));
         }
         if self.kind != Kind::Nullmailer {
@@ -88,6 +90,29 @@ impl Queue {
         }
         over
     }
+}
+
+async fn in_lines(client: &mut Client) -> String {
+    let reply = client.command("DATA").await;
+    if !reply.starts_with("354") {
+        return reply;
+    }
+    let stuffed = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
+    client.write(format!("{stuffed}.\r\n").as_bytes()).await;
+    client.reply().await
+}
+
+/// The last chunk goes once the others are taken.
+async fn in_chunks(client: &mut Client) -> String {
+    let (first, last) = MESSAGE.split_at(MESSAGE.len() / 2);
+    for (chunk, is_last) in [(first, ""), (last, " LAST")] {
+        client.write(&[format!("BDAT {}{is_last}\r\n", chunk.len()).as_bytes(), chunk].concat()).await;
+        let reply = client.reply().await;
+        if !is_last.is_empty() || !reply.starts_with('2') {
+            return reply;
+        }
+    }
+    unreachable!("one of them is the last")
 }
 
 fn told(to: &[String], reply: &str) -> Vec<(String, String)> {

@@ -427,10 +427,7 @@ impl Session {
             return act(stream, self.mx.chunk.get(number).or(self.mx.chunk.last()).unwrap()).await;
         }
         let message = std::mem::take(&mut *self.chunks.lock().unwrap()).concat();
-        self.seen.0.lock().unwrap().messages.push(message);
-        act(stream, &self.mx.end).await?;
-        self.taken.store(true, Ordering::Relaxed);
-        Ok(())
+        self.whole(stream, message).await
     }
 
     async fn message<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<(), Over> {
@@ -455,7 +452,11 @@ impl Session {
                 return Err(Over::Closed);
             }
         }
-        self.seen.0.lock().unwrap().messages.push(stored);
+        self.whole(stream, stored).await
+    }
+
+    async fn whole<S: AsyncWrite + Unpin>(&self, stream: &mut S, message: Vec<u8>) -> Result<(), Over> {
+        self.seen.0.lock().unwrap().messages.push(message);
         let first = self.mx.first_ends.lock().unwrap().pop_front();
         act(stream, first.as_ref().unwrap_or(&self.mx.end)).await?;
         self.taken.store(true, Ordering::Relaxed);
