@@ -42,6 +42,35 @@ async fn a_transaction_costs_one_round_trip_and_its_message_one_more() {
 }
 
 #[tokio::test]
+async fn a_transaction_in_chunks_costs_no_more() {
+    // K8, M11: lines have to be asked for, chunks are sent.
+    let commands = TRANSACTION.replace("DATA\r\n", "BDAT 5 LAST\r\none\r\nQUIT\r\n");
+    for (chunking, expected) in [
+        ("", &["EHLO", "MAIL RCPT RCPT DATA", "QUIT"][..]),
+        ("250-CHUNKING\r\n", &["EHLO", "MAIL RCPT RCPT", "BDAT", "QUIT"]),
+    ] {
+        let offered = say(&format!("250-mx\r\n250-PIPELINING\r\n{chunking}250 8BITMIME"));
+        let lab = Scenario::new().mx(|mx| mx.ehlo_under_tls = offered.clone()).start().await;
+        let mut client = lab.client().await;
+        client.write(commands.as_bytes()).await;
+        assert_eq!(client.codes(5).await, ["250 2.1.0", "250 2.1.5", "250 2.1.5", "250 2.0.0", "221 2.0.0"]);
+        wait_for(|| lab.mx().closed() == 1).await;
+        assert_eq!(turns(&lab), expected);
+        // K10: nor for nobody.
+        let nobody = |mx: &mut Mx| {
+            mx.ehlo_under_tls = offered.clone();
+            mx.rcpt = vec![say("550 5.1.1 no")];
+        };
+        let lab = Scenario::new().mx(nobody).start().await;
+        let mut client = lab.client().await;
+        client.write(commands.as_bytes()).await;
+        assert_eq!(client.codes(5).await, ["250 2.1.0", "550 5.1.1", "550 5.1.1", "503 5.5.1", "221 2.0.0"]);
+        wait_for(|| lab.mx().closed() == 1).await;
+        assert!(lab.mx().messages().iter().all(Vec::is_empty));
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_waits_is_not_overtaken() {
     // I18: one command at a time, octet by octet.
     let lab = Scenario::new().start().await;

@@ -15,6 +15,7 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
+use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Body, Hello, Mail, Prdr};
 use crate::smtp::dialogue::{Leg, Way};
 use crate::smtp::extensions::{Extensions, SizeLimit};
@@ -42,13 +43,13 @@ pub(super) struct Asks {
     pub(super) recipients: Vec<(usize, Mailbox)>,
 }
 
-/// Whether the client has said DATA behind its recipients, so that a remote may hear of it with them.
+/// Whether the client has said DATA or BDAT behind its recipients, so that a remote may hear of it with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
     /// It has not, or not yet.
     NotYet,
     /// It has.
-    Follows,
+    Follows(Framing),
 }
 
 /// What all legs of a transaction are asked by.
@@ -113,10 +114,9 @@ struct Failed {
 }
 
 impl Asks {
-    fn commands(&self, message: Message) -> Vec<MailCommand> {
+    fn commands(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
         let mail = self.mail.iter().cloned().map(MailCommand::Mail);
         let recipients = self.recipients.iter().map(|(_, mailbox)| MailCommand::Rcpt(mailbox.clone()));
-        let data = (message == Message::Follows).then_some(MailCommand::Data);
         mail.chain(recipients).chain(data).collect()
     }
 }
@@ -124,8 +124,20 @@ impl Asks {
 impl<R: Resolver> Errand<'_, R> {
     /// Whether there is anything to ask this leg.
     pub(super) fn concerns(&self, leg: &Leg<Upstream>, asks: &Asks) -> bool {
-        let hears_of_data = matches!(leg.way, Way::Open(_)) && leg.accepted > 0 && self.message == Message::Follows;
+        let hears_of_data = match &leg.way {
+            Way::Open(upstream) => leg.accepted > 0 && self.data(&upstream.ready).is_some(),
+            Way::Unknown | Way::Closed(_) => false,
+        };
         !asks.recipients.is_empty() || hears_of_data
+    }
+
+    /// DATA, if this remote is to hear of it now. For chunks there is nothing to ask where they are taken.
+    fn data(&self, ready: &Ready) -> Option<MailCommand> {
+        let asks = match self.message {
+            Message::NotYet => false,
+            Message::Follows(framing) => ready.needs_asking(framing),
+        };
+        asks.then_some(MailCommand::Data)
     }
 
     /// Asks a leg, and tells each recipient's answer as it comes.
@@ -211,7 +223,7 @@ impl<R: Resolver> Errand<'_, R> {
     /// Everything was answered.
     fn asked(&self, upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
         let all = asks.recipients.len();
-        if self.message == Message::Follows && upstream.attempt.accepted() == 0 {
+        if self.data(&upstream.ready).is_some() && upstream.attempt.accepted() == 0 {
             // RFC 2920 §3.1: the remote may have heard DATA, and nobody is there to get the message.
             upstream.release();
             return (Way::Unknown, all);
@@ -225,7 +237,9 @@ impl<R: Resolver> Errand<'_, R> {
         let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
         let broke = |told| move |reason| Failed { told, reason };
         let trace = attempt.trace().clone();
-        let mut group = ready.group(asks.commands(self.message));
+        let data = self.data(ready);
+        let hears_of_data = data.is_some();
+        let mut group = ready.group(asks.commands(data));
         if asks.mail.is_some() {
             let said = group.answer(remaining(until, patience));
             let reply = trace.watch(said, |said| (What::Mail, told(said))).await.map_err(broke(0))?;
@@ -245,7 +259,7 @@ impl<R: Resolver> Errand<'_, R> {
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }
-        if self.message == Message::Follows && attempt.accepted() > 0 {
+        if hears_of_data && attempt.accepted() > 0 {
             let answered = group.answer(self.shared.timeouts.data).await;
             answered.map_err(broke(asks.recipients.len()))?;
         }

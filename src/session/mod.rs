@@ -26,6 +26,7 @@ use crate::dns::Resolver;
 use crate::ledger::Ledger;
 use crate::report::Reporter;
 use crate::rules::Rules;
+use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::BareNewlines;
 use crate::smtp::dialogue::{Dialogue, Service, Step, Us};
@@ -235,7 +236,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    let message = if then == Command::Data { Message::Follows } else { Message::NotYet };
+                    let message = match &then {
+                        Command::Data => Message::Follows(Framing::Data),
+                        Command::Bdat(_) => Message::Follows(Framing::Bdat),
+                        _ => Message::NotYet,
+                    };
                     self.settle(message).await?;
                     command = then;
                     continue;

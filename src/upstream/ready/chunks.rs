@@ -24,14 +24,21 @@ pub(super) struct Chunks {
 }
 
 impl Ready {
+    /// Whether a message that comes in this framing has to be asked for, by DATA.
+    pub fn needs_asking(&self, framing: Framing) -> bool {
+        match framing {
+            Framing::Data => true,
+            Framing::Bdat => !self.terms.extensions.chunking,
+        }
+    }
+
     /// Asks to send a message that has come in this framing. Chunks need no asking, where the remote takes them; else they
     /// go as DATA does, and so does what came by DATA, which had to be asked for anyway.
     ///
     /// # Errors
     /// As [`Ready::data`].
     pub async fn message(mut self, framing: Framing) -> Result<Started, Reason> {
-        let asked = self.answer_to_data.is_some();
-        if asked || framing == Framing::Data || !self.terms.extensions.chunking {
+        if self.answer_to_data.is_some() || self.needs_asking(framing) {
             return self.data().await;
         }
         // a reply that is there already would shift all that follow.
