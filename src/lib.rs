@@ -31,7 +31,7 @@
 //!    in front. At DATA a remote's 354 comes first, then ours; the message streams through [`smtp::data`], which lets no
 //!    second end of data through, to every leg. BDAT is the same message in counted pieces ([`smtp::chunk`]).
 //! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
-//!    than never. If the client is lost, the remote sees a reset, never an end of data.
+//!    than never. If the client is lost, the remote sees a reset, never an end of data and never a last chunk.
 //! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was
 //!    seen for whoever asks the [`admin`] port about a refusal.
 //!

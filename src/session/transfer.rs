@@ -1,4 +1,5 @@
-//! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go back.
+//! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go
+//! back.
 //!
 //! Nothing is kept: memory for a message is one block in and one block out for each remote, whatever its size, and the
 //! slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
