@@ -225,7 +225,7 @@ fn config(what: &str, text: &str) -> (Option<i32>, String) {
 #[test]
 fn a_configuration_is_checked_without_touching_anything() {
     let servers = "hostname = \"x.test\"\n[dns]\nservers = [\"127.0.0.1\"]\n";
-    assert_eq!(config("check", servers), (Some(0), "the configuration is good\n".to_owned()));
+    assert_eq!(config("check", servers), (Some(0), "the configuration is good; its file is FILE\n".to_owned()));
     let (status, wrong) = config("check", "[tls]\nlevel = \"x\"\n[dns]\ntimeout = 3\n");
     assert_eq!(status, Some(78));
     assert!(wrong.contains("danelaw: tls.level: ") && wrong.contains("danelaw: dns.timeout: "), "{wrong}");
