@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod config;
+mod descriptors;
 mod explain;
 mod load;
 mod log;
