@@ -215,7 +215,8 @@ pub struct Remote {
     /// How long after it was verified one may start another transaction.
     #[serde(with = "humantime_serde")]
     pub connection_age: Duration,
-    /// Mails over one connection, if the remote does not ask for fewer (LIMITS MAILMAX, RFC 9422).
+    /// Mails over one connection, if the remote does not ask for fewer (LIMITS MAILMAX, RFC 9422). Exim takes no more than
+    /// 1000.
     pub mails_per_connection: u64,
     /// The IPv4 address to connect from. Empty: the system's choice.
     #[serde(deserialize_with = "optional")]
@@ -299,7 +300,8 @@ pub enum RuleLevel {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Client sessions at a time; above it a client is told 421 4.3.2 at once.
+    /// Client sessions at a time; above it a client is told 421 4.3.2 at once. Each takes two open files, one of them for
+    /// the remote; danelaw raises its own limit as far as the system lets it, and says so where that is too little.
     pub sessions: usize,
     /// Recipients in one transaction (RFC 5321 §4.5.3.1.8 wants at least 100); above it 452 4.5.3.
     pub recipients: usize,

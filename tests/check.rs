@@ -273,6 +273,17 @@ async fn certificates_whose_dates_count() {
 }
 
 #[tokio::test]
+async fn signatures_that_should_have_been_renewed() {
+    // Made an hour ago: seven minutes are left of 67, or six of 66.
+    for (minutes, expected) in [(67, vec!["one-record"]), (66, vec!["signature-ends"; 3])] {
+        let lasting = std::time::Duration::from_secs(60 * minutes);
+        let (_, status, found) = judged(Scenario::new().tree(|tree, _| tree.lasting(lasting)), "").await;
+        let found: Vec<&str> = kinds(&found).into_iter().filter(|kind| expected.contains(kind)).collect();
+        assert_eq!((status, found), (0, expected), "{minutes}");
+    }
+}
+
+#[tokio::test]
 async fn whether_a_rule_is_still_needed() {
     let rule = |level: &str| {
         format!("[[rule]]\ndomain = 'example.test'\nlevel = '{level}'\nreason = 'ticket 4711'\nuntil = '2999-12-31'")

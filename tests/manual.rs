@@ -97,6 +97,12 @@ fn every_shell_can_complete() {
         assert!(script.contains("no-connect") && script.contains("refusals"), "{shell}");
     }
     assert_eq!(danelaw(&["completions", "sh"]).status.code(), Some(64));
+    for flag in ["foo", ".level=dane"] {
+        let output = danelaw(&["config", "check", "--set", flag]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("write it as KEY=VALUE, as in --set dns.timeout=2s"), "{said}");
+    }
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(printed(&["completions", "bash"]).as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());

@@ -31,17 +31,7 @@ fn promtool(arguments: &[&str], file: &str) {
 
 /// The names of all series that a danelaw serves, with and without events.
 fn served() -> BTreeSet<String> {
-    let moment = Moment {
-        sessions: 0,
-        max_sessions: 0,
-        waiting: 0,
-        resolvers: vec![true],
-        memory: [0; 3],
-        ready: true,
-        observing: false,
-        rules_ending: 0,
-        build: vec![("version", "0")],
-    };
+    let moment = Moment { resolvers: vec![true], build: vec![("version", "0")], ..Moment::default() };
     let written = Reporter::new(0).metrics().written(moment, Format::Prometheus);
     let typed = written.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     typed

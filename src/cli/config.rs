@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::load::{self, Loaded};
+use super::load::{self, Loaded, SYSTEM_FILE};
 use super::run::{self, Failed};
 use super::{EX_CONFIG, Settings, log};
 use crate::config::Config;
@@ -35,12 +35,22 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
 }
 
 fn check(settings: &Settings) -> Result<String, String> {
-    let config = settings.load().map_err(|error| error.to_string())?;
+    let Loaded { config, keys: _, file } = loaded(settings)?;
     let wrong: Vec<String> = [hostname(&config), log::filter(&config.log.filter).map(drop), resolver(&config)]
         .into_iter()
         .filter_map(Result::err)
         .collect();
-    if wrong.is_empty() { Ok("the configuration is good\n".to_owned()) } else { Err(wrong.join("\n")) }
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n"));
+    }
+    Ok(match file {
+        Some(file) => format!("the configuration is good; its file is {file}\n"),
+        None => format!("the configuration is good; there is no {SYSTEM_FILE}, and none was named\n"),
+    })
+}
+
+fn loaded(settings: &Settings) -> Result<Loaded, String> {
+    load::loaded(settings.config.as_deref(), &settings.set).map_err(|error| error.to_string())
 }
 
 fn hostname(config: &Config) -> Result<(), String> {
@@ -56,8 +66,7 @@ fn resolver(config: &Config) -> Result<(), String> {
 }
 
 fn show(settings: &Settings) -> Result<String, String> {
-    let Loaded { config: _, keys } =
-        load::loaded(settings.config.as_deref(), &settings.set).map_err(|e| e.to_string())?;
+    let Loaded { config: _, keys, file: _ } = loaded(settings)?;
     let lines: Vec<(String, String)> =
         keys.into_iter().map(|key| (format!("{} = {}", key.name, key.value), key.source)).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);

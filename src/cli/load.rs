@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use crate::config::Config;
 
+pub(super) use layers::{Flag, SYSTEM_FILE};
 use layers::{Key, Layers};
 
 /// Why there is no configuration.
@@ -17,14 +18,12 @@ use layers::{Key, Layers};
 pub(super) enum LoadError {
     #[error("cannot read the configuration file {path}: {error}", path = .path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
-    #[error("--set {0}: write it as KEY=VALUE, as in --set dns.timeout=2s")]
-    Flag(String),
     #[error("{0}")]
     Wrong(String),
 }
 
 /// The configuration that is in force.
-pub(super) fn load(file: Option<&Path>, flags: &[String]) -> Result<Config, LoadError> {
+pub(super) fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Config, LoadError> {
     loaded(file, flags).map(|loaded| loaded.config)
 }
 
@@ -32,20 +31,24 @@ pub(super) fn load(file: Option<&Path>, flags: &[String]) -> Result<Config, Load
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) keys: Vec<Key>,
+    /// The file that was read, if one was.
+    pub(super) file: Option<String>,
 }
 
 /// The configuration that is in force, with the place of each key.
 ///
 /// Whatever is wrong is told at once, and not one thing after the other: a key that is wrong is left out, and the rest is
 /// looked at again.
-pub(super) fn loaded(file: Option<&Path>, flags: &[String]) -> Result<Loaded, LoadError> {
+pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, LoadError> {
     let layers = Layers::read(file, flags)?;
     let (mut wrong, mut without) = (Vec::new(), Vec::new());
     loop {
         let figment = layers.merged(&without);
         let found = match figment.extract::<Config>() {
             Ok(config) => match config.check(OffsetDateTime::now_utc().date()) {
-                Ok(()) if wrong.is_empty() => return Ok(Loaded { config, keys: layers.keys(&figment) }),
+                Ok(()) if wrong.is_empty() => {
+                    return Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file() });
+                }
                 Ok(()) => break,
                 Err(unsound) => {
                     let path = unsound.key.split('.').map(str::to_owned).collect();
@@ -128,21 +131,22 @@ mod tests {
     use super::*;
 
     fn error(flag: &str) -> String {
-        load(Some(Path::new("/dev/null")), &[flag.to_owned()]).unwrap_err().to_string()
+        load(Some(Path::new("/dev/null")), &[flag.parse().unwrap()]).unwrap_err().to_string()
     }
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
         let flags =
             ["tls.level=DANE", "dns.timeout=3", "nonsense=1", "remote.prot=25", "limits.sessions=0", "remote.port=0"];
-        let error = load(Some(Path::new("/dev/null")), &flags.map(str::to_owned)).unwrap_err().to_string();
+        let error =
+            load(Some(Path::new("/dev/null")), &flags.map(|flag| flag.parse().unwrap())).unwrap_err().to_string();
         for flag in flags {
             let key = flag.split('=').next().unwrap();
             assert!(error.lines().any(|line| line.starts_with(&format!("{key}: "))), "{key} in {error}");
         }
         assert_eq!(error.lines().count(), flags.len(), "{error}");
         // What is wrong together with a default cannot be got out of the way.
-        let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".to_owned()]).unwrap_err().to_string();
+        let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.starts_with("dns.deadline: ") && error.lines().count() == 1, "{error}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[dns\n").unwrap();
@@ -154,7 +158,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = "received = false\n\n[tls]\n# why\nlevel = \"dane-only\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n";
         std::fs::write(file.path(), text).unwrap();
-        let keys = loaded(Some(file.path()), &["dns.attempts=7".to_owned()]).unwrap().keys;
+        let keys = loaded(Some(file.path()), &["dns.attempts=7".parse().unwrap()]).unwrap().keys;
         let shown = |name: &str| {
             let key = keys.iter().find(|key| key.name == name).unwrap();
             (key.value.clone(), key.source.clone())
@@ -214,7 +218,6 @@ mod tests {
                 "listener=[{address=\"127.0.0.1:1\",allow=[]}]",
                 "listener.allow: the list is empty; nobody could connect (in --set listener)",
             ),
-            (".level=dane", "--set .level=dane: write it as KEY=VALUE, as in --set dns.timeout=2s"),
         ] {
             assert_eq!(error(flag), said);
         }

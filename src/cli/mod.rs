@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod config;
+mod descriptors;
 mod explain;
 mod load;
 mod log;
@@ -60,7 +61,7 @@ struct Settings {
     config: Option<PathBuf>,
     /// Set one key over everything else, as in --set tls.level=dane-only.
     #[arg(long, value_name = "KEY=VALUE", global = true)]
-    set: Vec<String>,
+    set: Vec<load::Flag>,
 }
 
 impl Settings {

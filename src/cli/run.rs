@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR, Settings, log, rules};
+use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, rules};
 use crate::admin::{Phase, Port, State};
 use crate::config::{Address, Config};
 use crate::dns::setup::{self, SetupError};
@@ -65,6 +65,7 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
 
 fn start(config: Config, settings: Settings) -> Result<(), Failed> {
     let filter = log::init(&config.log)?;
+    descriptors::raise(&config);
     let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
     runtime.block_on(serve(config, settings, filter, sockets))

@@ -38,7 +38,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 
-pub use self::reply::{Rtype, UnknownRtype};
+pub use self::reply::{Rtype, UnknownRtype, Validity};
 use crate::name::Name;
 
 /// What a chain of signatures says about an answer (RFC 4035 §4.3). There is no third value on purpose: bogus and

@@ -22,18 +22,22 @@ pub struct Rtype(pub(super) u16);
 pub struct UnknownRtype(String);
 
 impl Rtype {
-    pub(super) const A: Self = Self(1);
+    /// An IPv4 address.
+    pub const A: Self = Self(1);
     pub(super) const NS: Self = Self(2);
     pub(super) const CNAME: Self = Self(5);
     pub(super) const SOA: Self = Self(6);
-    pub(super) const MX: Self = Self(15);
-    pub(super) const AAAA: Self = Self(28);
+    /// A mail exchange.
+    pub const MX: Self = Self(15);
+    /// An IPv6 address.
+    pub const AAAA: Self = Self(28);
     pub(super) const DNAME: Self = Self(39);
     pub(super) const DS: Self = Self(43);
     pub(super) const NSEC: Self = Self(47);
     pub(super) const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
-    pub(super) const TLSA: Self = Self(52);
+    /// What a TLS server's certificate or key has to be (RFC 6698).
+    pub const TLSA: Self = Self(52);
 
     /// The types that can be asked for by name. Denials cannot: what they prove is said of other types.
     const NAMES: [(Self, &'static str); 17] = [
@@ -251,9 +255,11 @@ pub(super) struct Reply {
 
 /// When a signature holds, in seconds since 1970 modulo 2^32 (RFC 4034 §3.1.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) inception: u32,
-    pub(super) expiration: u32,
+pub struct Validity {
+    /// From when.
+    pub inception: u32,
+    /// Until when.
+    pub expiration: u32,
 }
 
 /// What of DNSSEC a reply holds, true or not.

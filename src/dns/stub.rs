@@ -23,11 +23,12 @@ use super::cache::Bounds;
 use super::denial::Denied;
 use super::hops::{Chain, Hop, Question};
 use super::memory::Memory;
-use super::reply::{Data, Rtype};
+use super::reply::{Data, Rtype, Validity};
 use super::selftest::{Health, State, examine_all};
 use super::server::{Mode, Server};
 use super::setup::{Settings, SetupError};
 pub use super::validating::QUIET;
+use super::validating::convert;
 use super::{Answer, Failure, FailureReason, HostLookup, Lookup, Mx, RawTlsa, Resolver};
 use crate::name::Name;
 
@@ -116,6 +117,16 @@ impl Stub {
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
     pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
         answers::presented((name, rtype), &*self.find(name, rtype).await)
+    }
+
+    /// The signature that ends first among those a name server sends with the records of one type. Nothing is validated:
+    /// it tells how long what [`Resolver`] has found will hold. None if no signature is there to be seen.
+    pub async fn first_to_end(&self, name: &Name, rtype: Rtype) -> Option<Validity> {
+        let workshop = &self.inner.workshop;
+        let servers = in_use(workshop.settings.mode, &self.inner.health.borrow());
+        let question = Question { name: name.into(), rtype };
+        let octets = workshop.line(servers.first()?).ask(&question).await.ok()?;
+        convert::first_to_end(&octets).ok()?
     }
 
     /// Asks for one type, following aliases, within the deadline; or remembers.

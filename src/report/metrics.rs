@@ -43,12 +43,13 @@ pub struct Metrics {
     recipients: AtomicU64,
     reused: AtomicU64,
     ruled: AtomicU64,
+    orphaned: AtomicU64,
     /// Whether the last configuration that was read was of no use.
     stale: AtomicBool,
 }
 
 /// What is not counted, but so at the moment of the scrape.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Moment {
     /// Client sessions that are open.
     pub sessions: usize,
@@ -111,6 +112,7 @@ impl Default for Metrics {
             recipients: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             ruled: AtomicU64::new(0),
+            orphaned: AtomicU64::new(0),
             stale: AtomicBool::new(false),
         }
     }
@@ -145,6 +147,11 @@ impl Metrics {
             }
         }
         self.observe("total", outcome.elapsed);
+    }
+
+    /// Counts recipients whose remote has the message, while the client has not shown that it heard so (RFC 1047).
+    pub fn orphaned(&self, recipients: usize) {
+        self.orphaned.fetch_add(recipients as u64, Relaxed);
     }
 
     /// Counts a client that was let in.
@@ -278,6 +285,8 @@ impl Collector for View {
             &metrics.reused,
         )?;
         counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
+        let help = "Recipients whose remote took the message while the client was lost before it heard so";
+        counter(to, ("orphaned_accepts", help), &metrics.orphaned)?;
         gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
         gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
         gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;

@@ -78,7 +78,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     ) -> Result<(), WireError> {
         let claim = self.claim(content, &mut parties, &mut courses).await;
         let attempt = claim.as_ref().map_or(Attempt::First, Claim::attempt);
-        let mut unheard = Unheard::new(claim);
+        let mut unheard = Unheard::new(claim, &self.shared.reporter);
         let mut answers = InOrder::new(parties.len());
         if how == Answers::Prdr {
             self.say(&Reply::plain(Code::ANSWERS_FOLLOW, "the message is there; each recipient's answer follows"));
@@ -208,7 +208,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 let outcomes: Vec<(Pair, &Reply)> = remember.into_iter().filter_map(outcome).collect();
                 if let Some(claim) = unheard.claim() {
                     match claim.keep(&outcomes).await {
-                        Ok(()) => std::mem::replace(unheard, Unheard::new(None)).forget(),
+                        Ok(()) => std::mem::replace(unheard, Unheard::new(None, &self.shared.reporter)).forget(),
                         Err(error) => not_remembered(&error),
                     }
                 }

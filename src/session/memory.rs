@@ -3,6 +3,7 @@
 //! [`crate::ledger`] describes the protocol, [`crate::fanout`] the decisions; here they meet a session.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
@@ -13,6 +14,7 @@ use crate::config::Recipients;
 use crate::dns::Resolver;
 use crate::fanout::{self, Admission, Company, Said};
 use crate::ledger::{Claim, ContentHasher, LedgerError, Manners, Pair, Past};
+use crate::report::Reporter;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::dialogue::{Answers, Room, Step};
 use crate::smtp::reply::{EnhancedCode, Reply};
@@ -162,6 +164,7 @@ pub(super) struct Unheard {
     claim: Option<Claim>,
     outcomes: Vec<(Pair, Reply)>,
     client: TheClient,
+    reporter: Arc<Reporter>,
 }
 
 /// Whether the client was there when it was answered.
@@ -173,8 +176,8 @@ enum TheClient {
 }
 
 impl Unheard {
-    pub(super) fn new(claim: Option<Claim>) -> Self {
-        Self { claim, outcomes: Vec::new(), client: TheClient::Listens }
+    pub(super) fn new(claim: Option<Claim>, reporter: &Arc<Reporter>) -> Self {
+        Self { claim, outcomes: Vec::new(), client: TheClient::Listens, reporter: Arc::clone(reporter) }
     }
 
     pub(super) fn claim(&mut self) -> Option<&mut Claim> {
@@ -194,6 +197,7 @@ impl Unheard {
     /// What is remembered is on the disk, and no more is to be.
     pub(super) fn forget(mut self) {
         self.claim = None;
+        self.outcomes.clear();
     }
 
     /// Itself, if a client that has not heard of it would be worse off than one that has.
@@ -207,6 +211,7 @@ impl Unheard {
 
     /// There is nothing to remember any more.
     async fn heard(mut self) {
+        self.outcomes.clear();
         if let Some(claim) = self.claim.take()
             && let Err(error) = claim.settle().await
         {
@@ -223,16 +228,19 @@ impl Unheard {
     }
 
     fn keeping(&mut self) -> Option<tokio::task::JoinHandle<()>> {
-        let mut claim = self.claim.take()?;
-        let outcomes = std::mem::take(&mut self.outcomes);
+        let (claim, outcomes) = (self.claim.take(), std::mem::take(&mut self.outcomes));
         if outcomes.is_empty() {
             return None;
         }
+        let reporter = Arc::clone(&self.reporter);
         let keep = async move {
             let outcomes: Vec<(Pair, &Reply)> = outcomes.iter().map(|(pair, reply)| (*pair, reply)).collect();
-            if let Err(error) = claim.keep(&outcomes).await {
+            if let Some(mut claim) = claim
+                && let Err(error) = claim.keep(&outcomes).await
+            {
                 not_remembered(&error);
             }
+            reporter.metrics().orphaned(outcomes.iter().filter(|(_, reply)| reply.code().is_success()).count());
         };
         Handle::try_current().ok().map(|runtime| runtime.spawn(keep))
     }

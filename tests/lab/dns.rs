@@ -111,6 +111,7 @@ pub(crate) struct Tree {
     faults: HashMap<(Name, RecordType), Fault>,
     every: HashMap<RecordType, Fault>,
     ttl: u32,
+    lasting: Duration,
     vouches: bool,
     address: SocketAddr,
 }
@@ -124,6 +125,7 @@ impl Tree {
             faults: HashMap::new(),
             every: HashMap::new(),
             ttl: TTL,
+            lasting: Duration::from_secs(24 * 3600),
             vouches: false,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
@@ -163,6 +165,11 @@ impl Tree {
     /// A zone whose DS record is of an unknown algorithm.
     pub(crate) fn unknown_algorithm(self, apex: &str) -> Self {
         self.zone(apex, Signing::UnknownAlgorithm)
+    }
+
+    /// Signatures hold so long, and were made an hour ago.
+    pub(crate) fn lasting(self, lasting: Duration) -> Self {
+        Self { lasting, ..self }
     }
 
     /// The TTL of every record that is sent; 300 unless this is called, and never more.
@@ -328,7 +335,7 @@ struct Server {
 impl Server {
     fn new(tree: Tree) -> Self {
         let mut zones: BTreeMap<Name, Zone> =
-            tree.zones.iter().map(|(apex, signing)| (apex.clone(), Zone::new(apex, *signing))).collect();
+            tree.zones.iter().map(|(apex, signing)| (apex.clone(), Zone::new(apex, *signing, tree.lasting))).collect();
         for (apex, signing) in &tree.zones {
             if !apex.is_root() {
                 let delegation = delegation(apex, *signing, &zones[apex]);
@@ -513,13 +520,13 @@ impl Server {
 }
 
 impl Zone {
-    fn new(apex: &Name, signing: Signing) -> Self {
+    fn new(apex: &Name, signing: Signing, lasting: Duration) -> Self {
         let denial = match signing {
             Signing::Secure(denial) => Some(denial),
             Signing::Island | Signing::UnknownAlgorithm => Some(Denial::Nsec),
             Signing::Insecure => None,
         };
-        let mut zone = Self { signer: denial.map(|_| signer(apex)), denial, sets: BTreeMap::new() };
+        let mut zone = Self { signer: denial.map(|_| signer(apex, lasting)), denial, sets: BTreeMap::new() };
         zone.add(apex, soa(apex).data);
         zone.add(apex, RData::NS(NS(child(apex, "ns"))));
         if let Some(signer) = &zone.signer {
@@ -679,12 +686,12 @@ fn sign(owner: &Name, rdata: Vec<RData>, signer: Option<&DnssecSigner>) -> Vec<R
     records
 }
 
-fn signer(apex: &Name) -> DnssecSigner {
+fn signer(apex: &Name, lasting: Duration) -> DnssecSigner {
     let algorithm = Algorithm::ECDSAP256SHA256;
     let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
     let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
     let dnskey = DNSKEY::with_flags(257, key.to_public_key().unwrap());
-    DnssecSigner::new(dnskey, Box::new(key), apex.clone(), Duration::from_secs(24 * 3600))
+    DnssecSigner::new(dnskey, Box::new(key), apex.clone(), lasting)
 }
 
 /// What the parent has of a zone.

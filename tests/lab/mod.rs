@@ -241,6 +241,11 @@ impl<R: Resolver> Lab<R> {
         &self.seen[0]
     }
 
+    /// How many client sessions are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.present.count()
+    }
+
     /// Asks danelaw to stop, as SIGTERM does.
     pub(crate) fn stop(&self) {
         self.phase.send_replace(Phase::Draining);

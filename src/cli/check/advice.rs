@@ -1,16 +1,19 @@
 //! What works today and is about to break, or protects less than its operator may think.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::walk::{Fate, Session, Visit, Walk};
+use super::witness::Seen;
 use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
 use crate::dane::verify::Match;
-use crate::dns::HostLookup;
+use crate::dns::{HostLookup, Rtype, Validity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
@@ -19,6 +22,10 @@ use crate::upstream::ready::Channel;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
 const MIN_DAYS_LEFT: i64 = 14;
+
+/// A DNSSEC signature should have more than this part of its time left: signers renew it long before, whether it holds for
+/// two days or for thirty.
+const LAST_PART: i64 = 10;
 
 /// One thing to mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,8 +46,9 @@ impl Advice {
 
 /// All there is to say about a walk.
 pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
-    let mut all = Vec::new();
+    let mut all = signatures(None, &walk.seen, now);
     for visit in &walk.visits {
+        all.extend(signatures(Some(&visit.exchange), &visit.seen, now));
         all.extend(records(visit, digests));
         all.extend(protection(visit, &walk.visits));
         all.extend(addresses(visit));
@@ -55,6 +63,30 @@ pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec
     }
     all.extend(failing(walk));
     all
+}
+
+/// Signatures in the DNS that should have been renewed by now.
+fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advice> {
+    let advice = |(name, rtype, validity): &(Name, Rtype, Validity)| {
+        let left = left(*validity, now);
+        let whole = i64::from(validity.expiration.wrapping_sub(validity.inception));
+        (left * LAST_PART < whole).then(|| Advice {
+            kind: "signature-ends",
+            host: host.map(ToString::to_string),
+            text: format!(
+                "the signature of {name} {rtype} ends in {}; if it is not renewed, mail is deferred from then on",
+                format_duration(Duration::from_secs(left.max(0).unsigned_abs()))
+            ),
+        })
+    };
+    seen.signatures.iter().filter_map(advice).collect()
+}
+
+/// Seconds until a signature ends (RFC 4034 §3.1.5: the difference is one of serial numbers).
+fn left(validity: Validity, now: OffsetDateTime) -> i64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
+    let now = now.unix_timestamp() as u32;
+    i64::from(validity.expiration.wrapping_sub(now).cast_signed())
 }
 
 /// Records that protect less than they could, or not at all.

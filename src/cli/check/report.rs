@@ -53,7 +53,7 @@ JSON fields:
   advice           what to mend: kind, host, text; kind is one-record,
                    unusable-record, mx-without-dane, insecure-mx,
                    partial-lookup, failing-host, certificate-ends,
-                   anchor-dates, weak-signature
+                   anchor-dates, weak-signature, signature-ends
   What does not apply is null.";
 
 /// One domain.

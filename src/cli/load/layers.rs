@@ -1,6 +1,7 @@
 //! The places that settings come from, one above the other.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Num, Value};
@@ -10,7 +11,7 @@ use super::LoadError;
 use crate::config::DEFAULTS;
 
 /// The file that is read if none is named, and may be absent.
-const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
+pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
 /// What environment variables begin with that are settings.
 const PREFIX: &str = "DANELAW_";
 /// The name of the lowest layer.
@@ -33,14 +34,19 @@ pub(crate) struct Key {
 }
 
 impl Layers {
-    /// Reads the file and the flags.
-    pub(super) fn read(file: Option<&Path>, flags: &[String]) -> Result<Self, LoadError> {
+    /// Reads the file.
+    pub(super) fn read(file: Option<&Path>, flags: &[Flag]) -> Result<Self, LoadError> {
         Ok(Self {
             defaults: Text { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
             file: read(file)?,
             environment: Env::prefixed(PREFIX).split("__"),
-            flags: flags.iter().map(|flag| Flag::parse(flag)).collect::<Result<_, _>>()?,
+            flags: flags.to_vec(),
         })
+    }
+
+    /// The file that was read, if one was.
+    pub(super) fn file(&self) -> Option<String> {
+        self.file.as_ref().map(|file| file.name.clone())
     }
 
     /// The layers in one, without these keys of all but the defaults.
@@ -188,16 +194,24 @@ impl Provider for Text {
 }
 
 /// One `--set KEY=VALUE`.
-struct Flag {
+#[derive(Debug, Clone)]
+pub(crate) struct Flag {
     key: String,
     value: Value,
 }
 
-impl Flag {
-    fn parse(text: &str) -> Result<Self, LoadError> {
-        let (key, value) = text.split_once('=').ok_or_else(|| LoadError::Flag(text.to_owned()))?;
+/// A flag that sets nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("write it as KEY=VALUE, as in --set dns.timeout=2s")]
+pub(crate) struct NoFlag;
+
+impl FromStr for Flag {
+    type Err = NoFlag;
+
+    fn from_str(text: &str) -> Result<Self, NoFlag> {
+        let (key, value) = text.split_once('=').ok_or(NoFlag)?;
         if key.split('.').any(|part| part.trim().is_empty()) {
-            return Err(LoadError::Flag(text.to_owned()));
+            return Err(NoFlag);
         }
         let Ok(value) = value.parse();
         Ok(Self { key: key.trim().to_owned(), value })

@@ -98,6 +98,28 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
     Ok(Traces { signatures: signatures.collect(), denials: records().any(denies) })
 }
 
+/// The signature of the answer that ends first. Of several over one set, as in the midst of a change of keys, the one that
+/// ends last counts.
+///
+/// # Errors
+/// The reply cannot be read, or is an error by itself.
+pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<Validity>, FailureReason> {
+    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    reply(&message, unvalidated)?;
+    let now = unix_time();
+    // RFC 4034 §3.1.5: what is less than 68 years ahead is in the future.
+    let left = |validity: &Validity| validity.expiration.wrapping_sub(now).cast_signed();
+    let lasting = sets::group(&message.answers).into_iter().filter_map(|set| {
+        let validities = set
+            .signatures
+            .iter()
+            .map(|rrsig| rrsig.input())
+            .map(|input| Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() });
+        validities.max_by_key(left)
+    });
+    Ok(lasting.min_by_key(left))
+}
+
 /// How long the reply holds: the least TTL of its records, none of which outlives the end of a signature that came with
 /// them or what it says of their TTL (RFC 4035 §5.3.3). A resolver that validates for us may not have cut them.
 pub(super) fn least_ttl(message: &Message) -> Duration {
