@@ -5,11 +5,17 @@
 
 mod lab;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use danelaw::session::{Caller, Origin};
+use danelaw::smtp::dialogue::Service;
+use danelaw::wire::BLOCK;
 use lab::client::Client;
 use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 /// What makes a remote another one.
 type Change = fn(&mut Mx);
@@ -265,6 +271,32 @@ async fn a_big_message_goes_in_chunks_that_do_not_wait() {
         assert_eq!(lab.mx().messages(), [content.as_slice()]);
         let chunks = heard(&lab);
         assert!(chunks.len() > 10 && chunks.len() < 30, "{chunks:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_to_chunks_do_not_pile_up() {
+    // whether the chunks are there at once, or each comes with the next one's command behind it.
+    for pipe in ["xBDAT 1\r\n".len(), 1 << 20] {
+        let lab = plain(offers_chunks).start().await;
+        let (client, ours) = tokio::io::duplex(pipe);
+        let (stream, most) = lab::client::Measured::new(ours);
+        let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
+        let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
+        let (mut answers, mut commands) = tokio::io::split(client);
+        let sent = async {
+            let envelope = format!("EHLO x\r\n{}\r\nBDAT 1\r\n", ENVELOPE.join("\r\n"));
+            commands.write_all(envelope.as_bytes()).await.unwrap();
+            // All that was sent so far is read.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            commands.write_all("xBDAT 1\r\n".repeat(5000).as_bytes()).await.unwrap();
+            commands.write_all(b"xBDAT 0 LAST\r\nQUIT\r\n").await.unwrap();
+        };
+        let mut said = Vec::new();
+        tokio::join!(served, sent, async { answers.read_to_end(&mut said).await.unwrap() });
+        assert!(said.len() > 90_000 && said.ends_with(b"221 2.0.0 Bye\r\n"));
+        assert!(most.load(Ordering::Relaxed) < 2 * BLOCK, "{most:?} octets were kept");
+        assert_eq!(lab.mx().messages(), ["x".repeat(5001) + "\r\n"].map(String::into_bytes));
     }
 }
 

@@ -139,6 +139,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 break;
             }
             join_all(courses.iter_mut().map(Course::send)).await;
+            // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
+            self.client.flush(self.shared.timeouts.client).await?;
             self.client.fill(self.shared.timeouts.client).await?;
         }
         if chunk.last {
@@ -161,6 +163,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn next_chunk(&mut self, lines: &mut LineDecoder) -> Result<Result<Chunk, After>, WireError> {
         let limit = self.shared.timeouts.client;
         loop {
+            if self.client.output.len() >= BLOCK {
+                //
+                self.client.flush(limit).await?;
+            }
             let line = match lines.decode(&mut self.client.input) {
                 Some(line) => line,
                 None => {
@@ -183,10 +189,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                         return Ok(Err(After::Close));
                     }
                 }
-            }
-            if self.client.output.len() >= BLOCK {
-                //
-                self.client.flush(limit).await?;
             }
         }
     }
