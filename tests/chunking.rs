@@ -426,7 +426,7 @@ async fn prdr_with_chunks() {
 
 #[tokio::test]
 async fn binary_mail_is_not_taken() {
-    // M14: BINARYMIME is not offered, so no remote is ever sent any.
+    // M14, M15: BINARYMIME is not offered, so no remote is ever sent any.
     let lab = plain(offers_chunks).start().await;
     let mut client = lab.client().await;
     let offered = client.command("EHLO client.test").await;
