@@ -29,8 +29,8 @@
 //! 5. **The answer** is [`fanout::conclude`](crate::fanout::conclude)'s. If it is "again", [`Claim::keep`] has all that is
 //!    to be remembered before the client hears a word. Otherwise the client hears at once, since nothing may lie
 //!    between the remote's 250 and ours (RFC 1047).
-//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command or by leaving in order after it,
-//!    [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
+//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command, by leaving in order after it
+//!    or by being there still when it is sent away, [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
 //!    Until one of the two the message is taken: a client whose connection is dead, unknown to us, hears 451 on its next
 //!    one, and no remote gets a second copy.
 //!

@@ -111,6 +111,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     return told;
                 }
                 None => {
+                    self.heard().await;
                     self.unheard = unheard.if_of_use().await;
                     return Ok(());
                 }

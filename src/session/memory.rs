@@ -120,20 +120,24 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
     }
 
-    /// The conversation is over. A client that has left without a word has heard its answer if it was there to take it:
-    /// the system resets a connection that is closed with something unread, or that something comes to after that.
+    /// The conversation is over. A client has heard its answer if it was there to take what was said behind it: the system
+    /// resets a connection that is closed with something unread, or that something comes to after that.
     pub(super) async fn part(&mut self, ended: &Result<(), WireError>) {
         let Some(unheard) = self.unheard.take() else { return };
-        let has_left = matches!(ended, Err(WireError::Lost(error)) if error.kind() == ErrorKind::UnexpectedEof);
-        let was_there = has_left && unheard.client == TheClient::Listens;
-        if was_there && self.bye(EnhancedCode::transient(4, 2), "you have left").await.is_ok() {
-            unheard.heard().await;
-        } else {
-            unheard.keep().await;
-        }
+        let was_there = match ended {
+            // 221, or the 421 that sends away who is silent. To remember the answer of somebody who has heard it would be to
+            // take the next message that says the same for a retry, and nobody would get it.
+            Ok(()) => true,
+            Err(WireError::Lost(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                unheard.client == TheClient::Listens
+                    && self.bye(EnhancedCode::transient(4, 2), "you have left").await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if was_there { unheard.heard().await } else { unheard.keep().await }
     }
 
-    /// The client goes on talking, so that it has heard what it was told.
+    /// The client goes on talking, or has taken the answer to another message, so that it has heard what it was told.
     pub(super) async fn heard(&mut self) {
         if let Some(unheard) = self.unheard.take() {
             unheard.heard().await;
