@@ -66,7 +66,10 @@ use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
@@ -102,6 +105,8 @@ struct Inner {
     known: Lock<HashSet<u64>>,
     /// What sessions are at.
     claimed: Lock<HashSet<(Pair, Content)>>,
+    /// What goes on without its session.
+    left_over: TaskTracker,
 }
 
 struct Kept {
@@ -167,7 +172,8 @@ impl Ledger {
         let mut kept = Kept { store, tidied: 0 };
         let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
         let found = Found { remembered: kept.store.rows(), unknown };
-        let inner = Inner { settings, store: Mutex::new(kept), known: Lock::new(known), claimed: Lock::default() };
+        let (store, known, claimed) = (Mutex::new(kept), Lock::new(known), Lock::default());
+        let inner = Inner { settings, store, known, claimed, left_over: TaskTracker::new() };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
 
@@ -209,6 +215,18 @@ impl Ledger {
         };
         let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
         Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
+    }
+
+    /// Does something for a session that may be cut before it is done. None if the program has ended.
+    pub fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        Handle::try_current().ok().map(|runtime| self.inner.left_over.spawn_on(work, &runtime))
+    }
+
+    /// Waits until everything is on the disk that sessions have left to be remembered when they were cut. No session is
+    /// left then.
+    pub async fn at_rest(&self) {
+        self.inner.left_over.close();
+        self.inner.left_over.wait().await;
     }
 
     fn knows(&self, pair: &Pair) -> bool {
@@ -268,6 +286,11 @@ enum Stored {
 }
 
 impl Claim {
+    /// Whose claim it is.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// What the client was told, or would have been, of this message to this recipient on an earlier attempt.
     pub fn remembered(&self, pair: Pair) -> Option<&Reply> {
         self.remembered.get(&pair)

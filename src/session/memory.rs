@@ -5,7 +5,6 @@
 use std::io::ErrorKind;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Handle;
 
 use super::Session;
 use super::leg::Upstream;
@@ -218,13 +217,13 @@ impl Unheard {
         if outcomes.is_empty() {
             return None;
         }
-        let keep = async move {
+        let ledger = claim.ledger().clone();
+        ledger.go_on(async move {
             let outcomes: Vec<(Pair, &Reply)> = outcomes.iter().map(|(pair, reply)| (*pair, reply)).collect();
             if let Err(error) = claim.keep(&outcomes).await {
                 not_remembered(&error);
             }
-        };
-        Handle::try_current().ok().map(|runtime| runtime.spawn(keep))
+        })
     }
 }
 
