@@ -271,6 +271,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
             release(ready);
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = relayed(&reply, &peer);
+            attempt.decided(&answer);
             if answer.code().is_success() {
                 Course::Delivered(answer, attempt)
             } else {

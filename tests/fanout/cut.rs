@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::session::{self, Caller, Origin};
 use danelaw::smtp::dialogue::Service;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +115,30 @@ async fn the_task_is_dropped_anywhere() {
             assert!((1..=2).contains(&copies), "after {micros}us: {copies} copies for {to}");
         }
     }
+}
+
+/// The log says what the remote has said, even if the session is dropped before the client has been told.
+#[tokio::test]
+async fn the_account_of_a_cut_session_is_true() {
+    let lab = Scenario::new().start().await;
+    // No answer fits into it.
+    let (client, ours) = tokio::io::duplex(16);
+    let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
+    let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
+    let (answers, mut commands) = tokio::io::split(client);
+    let mut answers = BufReader::new(answers).lines();
+    for line in ["HELO c", "MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {
+        answers.next_line().await.unwrap();
+        commands.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+    }
+    assert!(answers.next_line().await.unwrap().unwrap().starts_with("354 "));
+    commands.write_all(b"Subject: x\r\n\r\nbody\r\n.\r\n").await.unwrap();
+    wait_for(|| copies(&lab) == [1]).await;
+    tokio::time::sleep(RECORDED).await;
+    served.abort();
+    let _ = served.await;
+    let metrics = ask(&lab.admin().await, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("danelaw_deliveries_total{verdict=\"delivered\""), "{metrics}");
 }
 
 async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path) -> Child {
