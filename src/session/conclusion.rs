@@ -2,6 +2,8 @@
 //!
 //! What must be on the disk before whose dot and before which answer is the table of [`crate::ledger`].
 
+use std::collections::BTreeMap;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -214,6 +216,14 @@ fn learn(parties: &mut [Party], known: &[(usize, Course)], unheard: &mut Unheard
         party.outcome = course.and_then(|(_, course)| course.answer()).cloned();
         if party.outcome.is_none() && is_all {
             party.outcome = Some(nobody());
+        }
+    }
+    // A recipient may be named twice, and its remote may refuse it the second time. It has the message.
+    let have = parties.iter().filter(|party| party.fate() == Some(Fate::Delivered));
+    let have: BTreeMap<Pair, Option<Reply>> = have.map(|party| (party.pair, party.outcome.clone())).collect();
+    for party in parties.iter_mut().filter(|party| party.fate().is_some_and(|fate| fate != Fate::Delivered)) {
+        if let Some(answer) = have.get(&party.pair) {
+            party.outcome.clone_from(answer);
         }
     }
     unheard.learn(
