@@ -198,7 +198,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 if let Some(claim) = unheard.claim() {
                     match claim.keep(&outcomes).await {
                         Ok(()) => std::mem::replace(unheard, Unheard::new(None)).forget(),
-                        Err(error) => not_remembered(&error),
+                        Err(error) => {
+                            not_remembered(&error);
+                            unheard.is_owed();
+                        }
                     }
                 }
                 tracing::info!(%answer, "recipients have different outcomes; the client is told to send once more");

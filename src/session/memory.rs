@@ -151,6 +151,16 @@ pub(super) struct Unheard {
     claim: Option<Claim>,
     outcomes: Vec<(Pair, Reply)>,
     client: TheClient,
+    told: Told,
+}
+
+/// What the client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// What became of the message.
+    Outcome,
+    /// To send it again, though what became of it could not be written down.
+    Again,
 }
 
 /// Whether the client was there when it was answered.
@@ -163,7 +173,7 @@ enum TheClient {
 
 impl Unheard {
     pub(super) fn new(claim: Option<Claim>) -> Self {
-        Self { claim, outcomes: Vec::new(), client: TheClient::Listens }
+        Self { claim, outcomes: Vec::new(), client: TheClient::Listens, told: Told::Outcome }
     }
 
     pub(super) fn claim(&mut self) -> Option<&mut Claim> {
@@ -180,6 +190,12 @@ impl Unheard {
         self.client = TheClient::IsGone;
     }
 
+    /// The client sends the message again, and what it must not get twice is not all on the disk: what is stays there, and
+    /// the rest is tried once more when the client goes on.
+    pub(super) fn is_owed(&mut self) {
+        self.told = Told::Again;
+    }
+
     /// What is remembered is on the disk, and no more is to be.
     pub(super) fn forget(mut self) {
         self.claim = None;
@@ -194,9 +210,11 @@ impl Unheard {
         Some(self)
     }
 
-    /// There is nothing to remember any more.
+    /// There is nothing to remember any more, unless the client was told to come again.
     async fn heard(mut self) {
-        if let Some(claim) = self.claim.take()
+        if self.told == Told::Again {
+            self.keep().await;
+        } else if let Some(claim) = self.claim.take()
             && let Err(error) = claim.settle().await
         {
             tracing::warn!(%error, "what is remembered of a message stays until it expires");

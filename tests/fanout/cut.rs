@@ -153,7 +153,9 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path)
         "timeouts.grace=\"1s\"".to_owned(),
         "hostname=\"danelaw.test\"".to_owned(),
     ];
-    let child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+    // A file that would grow too large is an error, and not the end.
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_danelaw")])
         .args(settings.iter().flat_map(|setting| ["--set", setting]))
         .kill_on_drop(true)
         .spawn()
@@ -171,7 +173,7 @@ fn free_port() -> u16 {
     BlockingListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// A danelaw, and the two domains that it sends to; the second one says nothing to its first message.
+/// A danelaw, and the two domains that it sends to.
 struct Town {
     dns: DnsLab,
     port: u16,
@@ -182,7 +184,8 @@ struct Town {
 }
 
 impl Town {
-    async fn new(network: u8) -> Self {
+    /// With what the second one does at the end of its first message.
+    async fn new(network: u8, end: Act) -> Self {
         let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
         let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let at = |host| Ipv4Addr::new(127, 0, network, host);
@@ -197,7 +200,7 @@ impl Town {
             .start()
             .await;
         let [first, last] = ids.map(Mx::new);
-        last.first_ends.lock().unwrap().push_back(Act::Hang);
+        last.first_ends.lock().unwrap().push_back(end);
         let first = first.start(SocketAddr::from((at(81), port)), "mx").await;
         let last = last.start(SocketAddr::from((at(82), port)), "mx.last").await;
         Self { dns, port, listen, first, last, ledger: tempfile::tempdir().unwrap() }
@@ -215,7 +218,7 @@ impl Town {
 /// L1: killed by SIGKILL when one remote has answered and the other has not; the file is opened again.
 #[tokio::test]
 async fn the_process_is_killed() {
-    let town = Town::new(0).await;
+    let town = Town::new(0, Act::Hang).await;
     let mut killed = town.danelaw().await;
     let address = Address::Tcp(town.listen);
     let client = half(&address).await;
@@ -235,7 +238,7 @@ async fn the_process_is_killed() {
 /// Stopped, with a session left when the grace period is over: what it knows is on the disk before the process ends.
 #[tokio::test]
 async fn the_grace_period_ends() {
-    let town = Town::new(1).await;
+    let town = Town::new(1, Act::Hang).await;
     let mut stopped = town.danelaw().await;
     let address = Address::Tcp(town.listen);
     let begin = async || {
@@ -259,4 +262,31 @@ async fn the_grace_period_ends() {
     let mut client = begin().await;
     assert_eq!(client.codes(1).await, ["250 2.0.0"]);
     assert_eq!(town.copies(), (1, 2));
+}
+
+/// The disk is full when the last outcome comes, and has room again before the client goes on: what was on it is still
+/// remembered.
+#[tokio::test]
+async fn the_disk_is_full_for_a_moment() {
+    let town = Town::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;
+    let danelaw = town.danelaw().await;
+    let pid = danelaw.id().unwrap();
+    let largest = async |octets: &str| {
+        let limit = ["--pid", &pid.to_string(), &format!("--fsize={octets}:")].map(str::to_owned);
+        assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
+    };
+    let address = Address::Tcp(town.listen);
+    let mut client = half(&address).await;
+    wait_for(|| town.copies() == (1, 1)).await;
+    tokio::time::sleep(RECORDED).await;
+    largest("1").await;
+    assert!(client.reply().await.starts_with("451"));
+    largest("unlimited").await;
+    assert!(client.command("QUIT").await.starts_with("221 "));
+    let mut queue = queue(Kind::Postfix);
+    for _ in 0..4 {
+        queue.attempt(&address).await;
+    }
+    assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
+    assert_eq!(town.copies(), (1, 2), "{queue:?}");
 }
