@@ -213,7 +213,7 @@ impl Ledger {
             let since = self.since();
             self.inner.store.lock().await.store.replies(content, &known, since).await?
         };
-        let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
+        let stored = remembered.keys().copied().collect();
         Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
     }
 
@@ -237,16 +237,16 @@ impl Ledger {
         now().saturating_sub(seconds(self.inner.settings.expiry))
     }
 
-    /// The store, with room for so many more outcomes.
+    /// The store, with room for so many more outcomes; for those that have their place there always is.
     async fn with_room(&self, more: usize) -> Result<tokio::sync::MutexGuard<'_, Kept>, LedgerError> {
         let (settings, now) = (&self.inner.settings, now());
         let mut kept = self.inner.store.lock().await;
-        let is_full = kept.store.rows().saturating_add(more) > settings.entries;
-        if is_full || kept.tidied.saturating_add(seconds(TIDY)) < now {
+        let is_full = |rows: usize| more > 0 && rows.saturating_add(more) > settings.entries;
+        if is_full(kept.store.rows()) || kept.tidied.saturating_add(seconds(TIDY)) < now {
             let known = kept.tidy(settings, now).await?;
             *locked(&self.inner.known) = known;
         }
-        if kept.store.rows().saturating_add(more) > settings.entries {
+        if is_full(kept.store.rows()) {
             return Err(LedgerError::Full(settings.entries));
         }
         Ok(kept)
@@ -269,20 +269,14 @@ pub struct Claim {
     pairs: Vec<Pair>,
     _hold: Hold,
     remembered: BTreeMap<Pair, Reply>,
-    stored: Stored,
+    /// For whom there is a row in the store.
+    stored: BTreeSet<Pair>,
 }
 
 /// What keeps other sessions off a message.
 struct Hold {
     inner: Arc<Inner>,
     keys: Vec<(Pair, Content)>,
-}
-
-/// What the store has of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Nothing,
-    Rows,
 }
 
 impl Claim {
@@ -306,8 +300,9 @@ impl Claim {
     /// # Errors
     /// If the store fails or is full. No remote may get its final dot then.
     pub async fn prepare(&mut self) -> Result<(), LedgerError> {
-        let mut kept = self.ledger.with_room(self.pairs.len()).await?;
-        self.stored = Stored::Rows;
+        let more = self.pairs.iter().filter(|pair| !self.stored.contains(pair)).count();
+        let mut kept = self.ledger.with_room(more).await?;
+        self.stored.extend(&self.pairs);
         Ok(kept.store.reserve(self.content, &self.pairs, now()).await?)
     }
 
@@ -331,14 +326,12 @@ impl Claim {
     }
 
     async fn put(&mut self, outcomes: &[(Pair, &Reply)], forget: &[Pair]) -> Result<(), LedgerError> {
-        let more = match self.stored {
-            Stored::Nothing => outcomes.len(),
-            Stored::Rows => 0,
-        };
+        let new: BTreeSet<Pair> = outcomes.iter().map(|(pair, _)| *pair).collect();
+        let more = new.difference(&self.stored).count();
         let mut kept = self.ledger.with_room(more).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
         locked(&self.ledger.inner.known).extend(outcomes.iter().map(|(pair, _)| pair.short()));
-        self.stored = Stored::Rows;
+        self.stored.extend(new);
         Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
     }
 
@@ -347,9 +340,9 @@ impl Claim {
     /// # Errors
     /// If the store fails. What it has is then forgotten when it expires.
     pub async fn settle(self) -> Result<(), LedgerError> {
-        match self.stored {
-            Stored::Nothing => Ok(()),
-            Stored::Rows => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
+        match self.stored.is_empty() {
+            true => Ok(()),
+            false => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
         }
     }
 }

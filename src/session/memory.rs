@@ -113,7 +113,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let memory = std::mem::take(&mut self.memory);
         let pairs = memory.company.given_up();
         if !pairs.is_empty()
-            && let Err(error) = self.shared.ledger.all_or_nothing(pairs).await
+            && let Err(error) = self.shared.ledger.all_or_nothing(&pairs).await
         {
             tracing::error!(%error, "a client gives whole messages up, and this cannot be remembered");
         }
