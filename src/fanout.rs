@@ -13,6 +13,8 @@
 //!    different things, those that were named first are taken, and the others told 452 at RCPT. So each group comes alone
 //!    in the end and hears its own outcome: 250 those who have it, 5xx those who were refused, and nobody else bounces. A
 //!    recipient who was deferred once may come along, since mostly it is served now; if it is not, it parts the next time.
+//!    Whoever was deferred in a turn of its own leaves the next one to the others ([`Turns`](crate::ledger::Turns)), so that
+//!    those who have the message hear of it even if they are always named last.
 //! 5. **A client that does not part** gives the message up on that 452 ([`Company::given_up`]), and this is remembered too.
 //!    Then all its recipients are taken again, and once nobody is left to try, the answer is that of those who were
 //!    refused: 5xx, and it says that the others have the message. Such a client has one fate for a message anyway.
@@ -83,11 +85,22 @@ impl Company {
         self.manners
     }
 
+    /// Whether somebody was told to come alone.
+    pub fn has_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The client has ended the transaction without an octet of a message. If that was its reply to being told to part,
     /// these are the recipients to remember it for; else there are none.
     pub fn given_up(&self) -> Vec<Pair> {
         self.named.iter().filter(|_| self.parted).copied().collect()
     }
+}
+
+/// The client's answer to a recipient that had its turn alone and was deferred: this turn is the others'.
+pub fn after_the_others() -> Reply {
+    let text = "other recipients of the same message are told first what became of it; try again";
+    Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(5, 3), text)
 }
 
 /// What becomes of a remote's answer to RCPT, or of the lack of a remote.

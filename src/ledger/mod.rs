@@ -55,9 +55,11 @@
 //! kept as digests, remotes' replies as they are. Without a file the memory is that of the process: it answers lost
 //! replies until the restart, and is too weak for fan-out.
 
+mod error;
 mod key;
 mod past;
 mod store;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -71,12 +73,14 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::smtp::reply::Reply;
 
+pub use error::LedgerError;
 pub use key::{Content, ContentHasher, Pair};
 pub use past::{Attempt, Fate, Manners, Past};
 pub use store::OpenError;
 use store::{Store, Writing};
+pub use turns::Turns;
 
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
@@ -107,6 +111,7 @@ struct Inner {
     claimed: Lock<HashSet<(Pair, Content)>>,
     /// What goes on without its session.
     left_over: TaskTracker,
+    turns: Turns,
 }
 
 struct Kept {
@@ -124,42 +129,6 @@ pub struct Found {
     pub unknown: u64,
 }
 
-/// Why the memory does not help now. The message is deferred.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// Another session has not heard the end of the same message to the same recipient.
-    #[error("another session is still at the same message to the same recipient")]
-    Busy,
-    /// There is no room for further outcomes.
-    #[error("the ledger is full ({0} outcomes); raise ledger.entries")]
-    Full(usize),
-    /// The store fails.
-    #[error("the ledger cannot be used: {0}")]
-    Store(#[from] sqlx::Error),
-}
-
-impl LedgerError {
-    /// What the client is told.
-    pub fn reply(&self) -> Reply {
-        let detail = match self {
-            Self::Busy => 5,
-            // RFC 3463 §3.4: X.3.1, the mail system is full.
-            Self::Full(_) => 1,
-            Self::Store(_) => 0,
-        };
-        Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(3, detail), self.to_string())
-    }
-
-    /// Its name in the log.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Busy => "ledger-busy",
-            Self::Full(_) => "ledger-full",
-            Self::Store(_) => "ledger-failed",
-        }
-    }
-}
-
 impl Ledger {
     /// Opens the memory.
     ///
@@ -173,7 +142,7 @@ impl Ledger {
         let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
         let found = Found { remembered: kept.store.rows(), unknown };
         let (store, known, claimed) = (Mutex::new(kept), Lock::new(known), Lock::default());
-        let inner = Inner { settings, store, known, claimed, left_over: TaskTracker::new() };
+        let inner = Inner { settings, store, known, claimed, left_over: TaskTracker::new(), turns: Turns::default() };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
 
@@ -215,6 +184,11 @@ impl Ledger {
         };
         let stored = remembered.keys().copied().collect();
         Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
+    }
+
+    /// Who goes behind the others of a message the next time.
+    pub fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// Does something for a session that may be cut before it is done. None if the program has ended.

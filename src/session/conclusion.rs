@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
 use super::leg::Declined;
-use super::memory::{Recall, Unheard, not_remembered};
+use super::memory::{Memory, Recall, Unheard, not_remembered};
 use super::transfer::{Course, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Dot, Part};
-use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Manners, Pair, Past};
+use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Pair, Past};
 use crate::smtp::dialogue::{Answers, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::wire::WireError;
@@ -59,7 +59,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and what is said to them.
     pub(super) async fn conclude(
         &mut self,
-        (how, manners): (Answers, Manners),
+        (how, memory): (Answers, &Memory),
         mut parties: Vec<Party>,
         mut courses: Vec<Course>,
         content: (Recall, Option<Content>),
@@ -80,7 +80,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             learn(&mut parties, &known, &mut unheard, going.is_empty());
             match how {
                 Answers::Once | Answers::FanOut if going.is_empty() => {
-                    let answer = self.one_answer(&parties, (manners, attempt), &mut unheard).await;
+                    let answer = self.one_answer(&parties, (memory, attempt), &mut unheard).await;
                     self.say(&answer);
                 }
                 Answers::Once | Answers::FanOut => record(&parties, &known, &mut unheard).await,
@@ -183,15 +183,20 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn one_answer(
         &self,
         parties: &[Party],
-        (manners, attempt): (Manners, Attempt),
+        (memory, attempt): (&Memory, Attempt),
         unheard: &mut Unheard,
     ) -> Reply {
         let replies: Vec<Reply> = parties.iter().filter_map(|party| party.outcome.clone()).collect();
         let named = parties.iter().zip(&replies);
         let parts: Vec<Part> =
             named.map(|(party, reply)| Part { mailbox: party.mailbox.clone(), reply: reply.clone() }).collect();
-        match fanout::conclude(&parts, manners, attempt) {
-            Conclusion::Final(answer) => answer,
+        match fanout::conclude(&parts, memory.manners(), attempt) {
+            Conclusion::Final(answer) => {
+                if memory.has_parted() && Fate::of(&answer) == Fate::Deferred {
+                    self.shared.ledger.turns().had(parties.iter().map(|party| party.pair));
+                }
+                answer
+            }
             Conclusion::Again { answer, remember } => {
                 let outcome = |place: usize| Some((parties.get(place)?.pair, replies.get(place)?));
                 let outcomes: Vec<(Pair, &Reply)> = remember.into_iter().filter_map(outcome).collect();

@@ -11,7 +11,7 @@ use super::leg::Upstream;
 use crate::config::Recipients;
 use crate::dns::Resolver;
 use crate::fanout::{self, Admission, Company, Said};
-use crate::ledger::{Claim, LedgerError, Manners, Pair, Past};
+use crate::ledger::{Claim, LedgerError, Manners, Pair, Past, Turns};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::dialogue::{Answers, Room, Step};
 use crate::smtp::reply::{EnhancedCode, Reply};
@@ -26,9 +26,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    fn room(&mut self, answers: Answers, pair: Pair, past: Past) -> Room {
+    fn room(&mut self, answers: Answers, (pair, past): (Pair, Past), turns: &Turns) -> Room {
         match answers {
             Answers::Once | Answers::FanOut => {
+                if turns.goes_behind(pair) {
+                    return Room::Taken(fanout::after_the_others());
+                }
                 if let Admission::Part(no) = self.company.admit(pair, &past) {
                     return Room::Taken(no);
                 }
@@ -66,6 +69,11 @@ impl Memory {
         self.company.manners()
     }
 
+    /// Whether somebody was told to come alone.
+    pub(super) fn has_parted(&self) -> bool {
+        self.company.has_parted()
+    }
+
     /// What a client is told at RCPT when this is the answer to one of a group, and what is held back.
     pub(super) fn told(&self, answers: Answers, group: usize, answer: Reply) -> (Reply, Option<Reply>) {
         let recipients = match answers {
@@ -96,7 +104,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 let pair = Pair::new(&transaction.mail.reverse_path, mailbox);
                 let answers = transaction.answers;
                 match self.shared.ledger.past(pair).await {
-                    Ok(past) => self.memory.room(answers, pair, past),
+                    Ok(past) => self.memory.room(answers, (pair, past), self.shared.ledger.turns()),
                     Err(error) => {
                         tracing::error!(%error, reason = error.label(), "a recipient is deferred");
                         Room::Taken(error.reply())

@@ -84,7 +84,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, memory.manners()), parties, courses, (recall, hasher.finish())).await
+        self.conclude((answers, &memory), parties, courses, (recall, hasher.finish())).await
     }
 
     /// No message is wanted: the one answer to DATA.

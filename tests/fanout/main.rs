@@ -221,3 +221,21 @@ async fn a_recipient_that_is_named_twice_has_one_outcome() {
         assert_eq!(copies(&lab), [1], "{rcpt:?}");
     }
 }
+
+#[tokio::test]
+async fn whoever_has_the_message_does_not_wait_for_those_who_never_get_it() {
+    // The others may be deferred until the client gives them up, and would take along whoever was not told by then.
+    for kind in [Kind::Postfix, Kind::Dma] {
+        for order in [Order::TroubleFirst, Order::TroubleLast] {
+            let folder = tempfile::tempdir().unwrap();
+            let ledger = folder.path().join("ledger");
+            let lab =
+                scenario(2, Trouble::None, &ledger).change(1, |mx| mx.end = say("451 4.3.0 not now")).start().await;
+            let mut queue = Queue::new(kind, &recipients(2, order));
+            for _ in 0..6 {
+                queue.attempt(&lab.address).await;
+            }
+            assert_eq!(queue.pending(), ["last@last.example.test"], "{kind:?} {order:?}: {queue:?}");
+        }
+    }
+}
