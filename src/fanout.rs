@@ -13,6 +13,8 @@
 //!    different things, those that were named first are taken, and the others told 452 at RCPT. So each group comes alone
 //!    in the end and hears its own outcome: 250 those who have it, 5xx those who were refused, and nobody else bounces. A
 //!    recipient who was deferred once may come along, since mostly it is served now; if it is not, it parts the next time.
+//!    Whoever was deferred in a turn of its own leaves the next one to the others ([`Turns`](crate::ledger::Turns)), so that
+//!    those who have the message hear of it even if they are always named last.
 //! 5. **A client that does not part** gives the message up on that 452 ([`Company::given_up`]), and this is remembered too.
 //!    Then all its recipients are taken again, and once nobody is left to try, the answer is that of those who were
 //!    refused: 5xx, and it says that the others have the message. Such a client has one fate for a message anyway.
@@ -30,6 +32,8 @@
 //! that is cut off in the very moment after a 452 is taken for one that does not part, until the message is settled, and
 //! a 5xx may then bounce recipients that have it.
 
+use std::collections::BTreeSet;
+
 use crate::ledger::{Attempt, Fate, Manners, Pair, Past};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
@@ -40,7 +44,8 @@ pub use crate::config::Recipients;
 pub struct Company {
     /// Each once; mostly none but the empty one.
     pasts: Vec<Past>,
-    named: Vec<Pair>,
+    /// Those of whom something is remembered, so that something can be added to it.
+    named: BTreeSet<Pair>,
     manners: Manners,
     parted: bool,
 }
@@ -57,7 +62,9 @@ pub enum Admission {
 impl Company {
     /// Whether a recipient with this past can join those who are in it.
     pub fn admit(&mut self, pair: Pair, past: &Past) -> Admission {
-        self.named.push(pair);
+        if !past.is_empty() {
+            self.named.insert(pair);
+        }
         if past.manners() == Manners::AllOrNothing {
             self.manners = Manners::AllOrNothing;
         }
@@ -78,11 +85,22 @@ impl Company {
         self.manners
     }
 
+    /// Whether somebody was told to come alone.
+    pub fn has_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The client has ended the transaction without an octet of a message. If that was its reply to being told to part,
     /// these are the recipients to remember it for; else there are none.
-    pub fn given_up(&self) -> &[Pair] {
-        if self.parted { &self.named } else { &[] }
+    pub fn given_up(&self) -> Vec<Pair> {
+        self.named.iter().filter(|_| self.parted).copied().collect()
     }
+}
+
+/// The client's answer to a recipient that had its turn alone and was deferred: this turn is the others'.
+pub fn after_the_others() -> Reply {
+    let text = "other recipients of the same message are told first what became of it; try again";
+    Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(5, 3), text)
 }
 
 /// What becomes of a remote's answer to RCPT, or of the lack of a remote.
@@ -290,12 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_kept_of_those_who_are_named_than_is_remembered_of_them() {
+        // A-92: a client may say RCPT for as long as it likes.
+        let mut company = Company::default();
+        for number in 0..1000 {
+            company.admit(pair(&format!("stranger{number}")), &past(&[]));
+            company.admit(pair("one"), &past(&[("m", Fate::Delivered)]));
+            company.admit(pair("two"), &past(&[("m", Fate::Refused)]));
+        }
+        assert_eq!(company.given_up().len(), 2);
+    }
+
+    #[test]
     fn who_cannot_have_the_same_answer_parts() {
         use Fate::{Deferred, Delivered, Refused};
         let joins = |pasts: &[Past]| {
             let mut company = Company::default();
-            let joined: Vec<bool> =
-                pasts.iter().map(|past| company.admit(pair("r"), past) == Admission::Join).collect();
+            let joined: Vec<bool> = pasts
+                .iter()
+                .enumerate()
+                .map(|(number, past)| company.admit(pair(&format!("r{number}")), past) == Admission::Join)
+                .collect();
             (joined, company.given_up().len())
         };
         // The first attempt: nobody knows anything, and everybody comes along.

@@ -232,7 +232,10 @@ impl Server {
             sessions.wait().await;
             Drained::Cut(left)
         };
-        tokio::join!(drain, goodbye).0
+        let drained = tokio::join!(drain, goodbye).0;
+        // Those that were cut may have heard from a remote what their clients have not.
+        last.ledger.at_rest().await;
+        drained
     }
 }
 

@@ -647,6 +647,21 @@ async fn a19_a_healed_zone_is_seen_at_once() {
     assert_eq!(dns.tlsa(&name(OWNER)).await.unwrap().security(), Secure);
 }
 
+#[tokio::test]
+async fn a19_a_failure_on_the_way_to_a_zone_is_not_remembered_for_as_long_as_its_records() {
+    // RFC 9520 §3.2: a server that was silent for a moment, or one forged reply, must not cost a zone its mail for an hour.
+    for fault in [Fault::Drop, Fault::Rcode(ResponseCode::ServFail), Fault::BogusSignature, Fault::Stripped] {
+        for (owner, rtype) in [("sec.test", "DS"), ("sec.test", "DNSKEY"), ("test", "DS"), ("test", "DNSKEY")] {
+            let lab = tree().fault(owner, rtype, fault.clone()).start().await;
+            let dns = resolver(&lab);
+            assert!(dns.tlsa(&name(OWNER)).await.is_err());
+            lab.clear_fault(owner, rtype);
+            let found = dns.tlsa(&name(OWNER)).await;
+            assert_eq!(found.map(|found| found.security()), Ok(Secure), "{owner} {rtype}");
+        }
+    }
+}
+
 /// Passes questions on to one server, then to the other.
 async fn switched(first: SocketAddr, second: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
     let (switch, socket) = (Arc::new(AtomicBool::new(false)), UdpSocket::bind("127.0.0.1:0").await.unwrap());

@@ -332,6 +332,25 @@ async fn a_goodbye_that_never_comes() {
     assert_eq!(lab.mx().tls().last().unwrap(), "QUIT");
 }
 
+/// a remote that refuses a transaction, and then takes its time with each answer that is still owed, keeps its
+/// connection no longer than one that says nothing.
+#[tokio::test]
+async fn a_goodbye_that_takes_its_time() {
+    let drip = Act::Drip("250 2.1.5 ok\r\n".to_owned(), Duration::from_millis(100));
+    let lab = scenario().mx(|mx| (mx.mail, mx.rcpt) = (say("450 4.7.1 no"), vec![drip])).remember().start().await;
+    lab.stop_the_clock(&["example.test", "second.test"]).await;
+    let mut client = lab.client().await;
+    client.patience = Duration::from_secs(3600);
+    let to: String = (0..100).map(|number| format!("RCPT TO:<b{number}@example.test>\r\n")).collect();
+    client.write(format!("MAIL FROM:<a@client.test>\r\n{to}").as_bytes()).await;
+    assert!(client.codes(101).await[1..].iter().all(|code| code == "450 4.7.1"));
+    let started = Clock::now();
+    while lab.mx().open() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
 /// K6, L7, A-66: the limits of RFC 5321 §4.5.3.2 as they are by default, and that of the whole way, which is shorter than
 /// the client's patience.
 #[tokio::test]

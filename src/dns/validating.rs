@@ -81,7 +81,8 @@ struct Signers {
 impl Validating {
     /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
     pub(super) fn new(servers: &[Server], settings: &Settings, (anchors, tls): (&Anchors, &ClientConfig)) -> Self {
-        Self { zones: Zones::new(Upstream::new(servers, settings, tls), Arc::clone(&anchors.0)) }
+        let (upstream, anchors) = (Upstream::new(servers, settings, tls), Arc::clone(&anchors.0));
+        Self { zones: Zones::new(upstream, anchors, settings.memory.failures) }
     }
 
     /// What is true of one name, and for how long: the reply judged, and its claims settled.

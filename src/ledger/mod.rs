@@ -29,8 +29,8 @@
 //! 5. **The answer** is [`fanout::conclude`](crate::fanout::conclude)'s. If it is "again", [`Claim::keep`] has all that is
 //!    to be remembered before the client hears a word. Otherwise the client hears at once, since nothing may lie
 //!    between the remote's 250 and ours (RFC 1047).
-//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command or by leaving in order after it,
-//!    [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
+//! 6. **Afterwards.** Once the client has shown that it heard the answer, by its next command, by leaving in order after it
+//!    or by being there still when it is sent away, [`Claim::settle`] forgets the message. If it is gone without that, [`Claim::keep`] has the outcomes for its retry.
 //!    Until one of the two the message is taken: a client whose connection is dead, unknown to us, hears 451 on its next
 //!    one, and no remote gets a second copy.
 //!
@@ -55,9 +55,11 @@
 //! kept as digests, remotes' replies as they are. Without a file the memory is that of the process: it answers lost
 //! replies until the restart, and is too weak for fan-out.
 
+mod error;
 mod key;
 mod past;
 mod store;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -66,14 +68,19 @@ use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::smtp::reply::Reply;
 
+pub use error::LedgerError;
 pub use key::{Content, ContentHasher, Pair};
 pub use past::{Attempt, Fate, Manners, Past};
 pub use store::OpenError;
 use store::{Store, Writing};
+pub use turns::Turns;
 
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
@@ -102,6 +109,9 @@ struct Inner {
     known: Lock<HashSet<u64>>,
     /// What sessions are at.
     claimed: Lock<HashSet<(Pair, Content)>>,
+    /// What goes on without its session.
+    left_over: TaskTracker,
+    turns: Turns,
 }
 
 struct Kept {
@@ -119,42 +129,6 @@ pub struct Found {
     pub unknown: u64,
 }
 
-/// Why the memory does not help now. The message is deferred.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// Another session has not heard the end of the same message to the same recipient.
-    #[error("another session is still at the same message to the same recipient")]
-    Busy,
-    /// There is no room for further outcomes.
-    #[error("the ledger is full ({0} outcomes); raise ledger.entries")]
-    Full(usize),
-    /// The store fails.
-    #[error("the ledger cannot be used: {0}")]
-    Store(#[from] sqlx::Error),
-}
-
-impl LedgerError {
-    /// What the client is told.
-    pub fn reply(&self) -> Reply {
-        let detail = match self {
-            Self::Busy => 5,
-            // RFC 3463 §3.4: X.3.1, the mail system is full.
-            Self::Full(_) => 1,
-            Self::Store(_) => 0,
-        };
-        Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(3, detail), self.to_string())
-    }
-
-    /// Its name in the log.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Busy => "ledger-busy",
-            Self::Full(_) => "ledger-full",
-            Self::Store(_) => "ledger-failed",
-        }
-    }
-}
-
 impl Ledger {
     /// Opens the memory.
     ///
@@ -167,7 +141,8 @@ impl Ledger {
         let mut kept = Kept { store, tidied: 0 };
         let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
         let found = Found { remembered: kept.store.rows(), unknown };
-        let inner = Inner { settings, store: Mutex::new(kept), known: Lock::new(known), claimed: Lock::default() };
+        let (store, known, claimed) = (Mutex::new(kept), Lock::new(known), Lock::default());
+        let inner = Inner { settings, store, known, claimed, left_over: TaskTracker::new(), turns: Turns::default() };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
 
@@ -207,8 +182,25 @@ impl Ledger {
             let since = self.since();
             self.inner.store.lock().await.store.replies(content, &known, since).await?
         };
-        let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
+        let stored = remembered.keys().copied().collect();
         Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
+    }
+
+    /// Who goes behind the others of a message the next time.
+    pub fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
+    /// Does something for a session that may be cut before it is done. None if the program has ended.
+    pub fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        Handle::try_current().ok().map(|runtime| self.inner.left_over.spawn_on(work, &runtime))
+    }
+
+    /// Waits until everything is on the disk that sessions have left to be remembered when they were cut. No session is
+    /// left then.
+    pub async fn at_rest(&self) {
+        self.inner.left_over.close();
+        self.inner.left_over.wait().await;
     }
 
     fn knows(&self, pair: &Pair) -> bool {
@@ -219,16 +211,16 @@ impl Ledger {
         now().saturating_sub(seconds(self.inner.settings.expiry))
     }
 
-    /// The store, with room for so many more outcomes.
+    /// The store, with room for so many more outcomes; for those that have their place there always is.
     async fn with_room(&self, more: usize) -> Result<tokio::sync::MutexGuard<'_, Kept>, LedgerError> {
         let (settings, now) = (&self.inner.settings, now());
         let mut kept = self.inner.store.lock().await;
-        let is_full = kept.store.rows().saturating_add(more) > settings.entries;
-        if is_full || kept.tidied.saturating_add(seconds(TIDY)) < now {
+        let is_full = |rows: usize| more > 0 && rows.saturating_add(more) > settings.entries;
+        if is_full(kept.store.rows()) || kept.tidied.saturating_add(seconds(TIDY)) < now {
             let known = kept.tidy(settings, now).await?;
             *locked(&self.inner.known) = known;
         }
-        if kept.store.rows().saturating_add(more) > settings.entries {
+        if is_full(kept.store.rows()) {
             return Err(LedgerError::Full(settings.entries));
         }
         Ok(kept)
@@ -251,7 +243,8 @@ pub struct Claim {
     pairs: Vec<Pair>,
     _hold: Hold,
     remembered: BTreeMap<Pair, Reply>,
-    stored: Stored,
+    /// For whom there is a row in the store.
+    stored: BTreeSet<Pair>,
 }
 
 /// What keeps other sessions off a message.
@@ -260,14 +253,12 @@ struct Hold {
     keys: Vec<(Pair, Content)>,
 }
 
-/// What the store has of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Nothing,
-    Rows,
-}
-
 impl Claim {
+    /// Whose claim it is.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// What the client was told, or would have been, of this message to this recipient on an earlier attempt.
     pub fn remembered(&self, pair: Pair) -> Option<&Reply> {
         self.remembered.get(&pair)
@@ -283,8 +274,9 @@ impl Claim {
     /// # Errors
     /// If the store fails or is full. No remote may get its final dot then.
     pub async fn prepare(&mut self) -> Result<(), LedgerError> {
-        let mut kept = self.ledger.with_room(self.pairs.len()).await?;
-        self.stored = Stored::Rows;
+        let more = self.pairs.iter().filter(|pair| !self.stored.contains(pair)).count();
+        let mut kept = self.ledger.with_room(more).await?;
+        self.stored.extend(&self.pairs);
         Ok(kept.store.reserve(self.content, &self.pairs, now()).await?)
     }
 
@@ -308,14 +300,12 @@ impl Claim {
     }
 
     async fn put(&mut self, outcomes: &[(Pair, &Reply)], forget: &[Pair]) -> Result<(), LedgerError> {
-        let more = match self.stored {
-            Stored::Nothing => outcomes.len(),
-            Stored::Rows => 0,
-        };
+        let new: BTreeSet<Pair> = outcomes.iter().map(|(pair, _)| *pair).collect();
+        let more = new.difference(&self.stored).count();
         let mut kept = self.ledger.with_room(more).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
         locked(&self.ledger.inner.known).extend(outcomes.iter().map(|(pair, _)| pair.short()));
-        self.stored = Stored::Rows;
+        self.stored.extend(new);
         Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
     }
 
@@ -324,9 +314,9 @@ impl Claim {
     /// # Errors
     /// If the store fails. What it has is then forgotten when it expires.
     pub async fn settle(self) -> Result<(), LedgerError> {
-        match self.stored {
-            Stored::Nothing => Ok(()),
-            Stored::Rows => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
+        match self.stored.is_empty() {
+            true => Ok(()),
+            false => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
         }
     }
 }

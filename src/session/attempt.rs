@@ -136,6 +136,15 @@ impl Attempt {
         self.outcome.text = "cut while the remote was about to answer the end of the message".to_owned();
     }
 
+    /// The remote has answered the end of the message. That is what is told, even if the session is cut before the client
+    /// has heard it.
+    pub(super) fn decided(&mut self, answer: &Reply) {
+        match answer.code().is_success() {
+            true => self.becomes(Verdict::Delivered, "", answer),
+            false => self.becomes(Verdict::of_refusal(answer.code()), "message-refused", answer),
+        }
+    }
+
     /// The remote's answer, or ours, as the client was told it: the end of the attempt.
     pub(super) fn answered(self, reason: &'static str, answer: &Reply) {
         let verdict = Verdict::of_refusal(answer.code());
@@ -158,20 +167,21 @@ impl Attempt {
         if let Some(began) = self.message {
             self.trace().since(began, (What::Message, format!("the end of the message: {answer}")));
         }
+        self.becomes(verdict, reason, answer);
+        self.tell();
+    }
+
+    fn becomes(&mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
         self.outcome.verdict = verdict;
         self.outcome.reason = reason;
         self.outcome.code = Some(answer.code());
         self.outcome.text = answer.to_string();
-        self.tell();
     }
 
     /// The transaction ended without a message. If nobody was accepted, that was the remote's doing.
     fn abandon(&mut self) {
         if let (0, Some(reply)) = (self.outcome.recipients, self.refused.take()) {
-            self.outcome.verdict = Verdict::of_refusal(reply.code());
-            self.outcome.reason = "recipient-refused";
-            self.outcome.code = Some(reply.code());
-            self.outcome.text = reply.to_string();
+            self.becomes(Verdict::of_refusal(reply.code()), "recipient-refused", &reply);
         }
         self.tell();
     }

@@ -2,6 +2,8 @@
 //!
 //! What must be on the disk before whose dot and before which answer is the table of [`crate::ledger`].
 
+use std::collections::BTreeMap;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +15,7 @@ use super::transfer::{Course, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Dot, Part};
-use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Manners, Pair, Past};
+use crate::ledger::{Attempt, Claim, Content, Fate, LedgerError, Pair, Past};
 use crate::smtp::command::Mail;
 use crate::smtp::dialogue::{Accepted, Answers, Leg, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -71,7 +73,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and what is said to them.
     pub(super) async fn conclude(
         &mut self,
-        (how, manners): (Answers, Manners),
+        (how, memory): (Answers, &Memory),
         mut parties: Vec<Party>,
         mut courses: Vec<Course>,
         content: (Recall, Option<Content>),
@@ -92,7 +94,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             learn(&mut parties, &known, &mut unheard, going.is_empty());
             match how {
                 Answers::Once | Answers::FanOut if going.is_empty() => {
-                    let answer = self.one_answer(&parties, (manners, attempt), &mut unheard).await;
+                    let answer = self.one_answer(&parties, (memory, attempt), &mut unheard).await;
                     self.say(&answer);
                 }
                 Answers::Once | Answers::FanOut => record(&parties, &known, &mut unheard).await,
@@ -125,6 +127,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     return told;
                 }
                 None => {
+                    self.heard().await;
                     self.unheard = unheard.if_of_use().await;
                     return Ok(());
                 }
@@ -194,22 +197,30 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn one_answer(
         &self,
         parties: &[Party],
-        (manners, attempt): (Manners, Attempt),
+        (memory, attempt): (&Memory, Attempt),
         unheard: &mut Unheard,
     ) -> Reply {
         let replies: Vec<Reply> = parties.iter().filter_map(|party| party.outcome.clone()).collect();
         let named = parties.iter().zip(&replies);
         let parts: Vec<Part> =
             named.map(|(party, reply)| Part { mailbox: party.mailbox.clone(), reply: reply.clone() }).collect();
-        match fanout::conclude(&parts, manners, attempt) {
-            Conclusion::Final(answer) => answer,
+        match fanout::conclude(&parts, memory.manners(), attempt) {
+            Conclusion::Final(answer) => {
+                if memory.has_parted() && Fate::of(&answer) == Fate::Deferred {
+                    self.shared.ledger.turns().had(parties.iter().map(|party| party.pair));
+                }
+                answer
+            }
             Conclusion::Again { answer, remember } => {
                 let outcome = |place: usize| Some((parties.get(place)?.pair, replies.get(place)?));
                 let outcomes: Vec<(Pair, &Reply)> = remember.into_iter().filter_map(outcome).collect();
                 if let Some(claim) = unheard.claim() {
                     match claim.keep(&outcomes).await {
                         Ok(()) => std::mem::replace(unheard, Unheard::new(None, &self.shared.reporter)).forget(),
-                        Err(error) => not_remembered(&error),
+                        Err(error) => {
+                            not_remembered(&error);
+                            unheard.is_owed();
+                        }
                     }
                 }
                 tracing::info!(%answer, "recipients have different outcomes; the client is told to send once more");
@@ -227,6 +238,14 @@ fn learn(parties: &mut [Party], known: &[(usize, Course)], unheard: &mut Unheard
         party.outcome = course.and_then(|(_, course)| course.answer()).cloned();
         if party.outcome.is_none() && is_all {
             party.outcome = Some(nobody());
+        }
+    }
+    // A recipient may be named twice, and its remote may refuse it the second time. It has the message.
+    let have = parties.iter().filter(|party| party.fate() == Some(Fate::Delivered));
+    let have: BTreeMap<Pair, Option<Reply>> = have.map(|party| (party.pair, party.outcome.clone())).collect();
+    for party in parties.iter_mut().filter(|party| party.fate().is_some_and(|fate| fate != Fate::Delivered)) {
+        if let Some(answer) = have.get(&party.pair) {
+            party.outcome.clone_from(answer);
         }
     }
     unheard.learn(

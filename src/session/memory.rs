@@ -6,14 +6,13 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Handle;
 
 use super::Session;
 use super::leg::Upstream;
 use crate::config::Recipients;
 use crate::dns::Resolver;
 use crate::fanout::{self, Admission, Company, Said};
-use crate::ledger::{Claim, ContentHasher, LedgerError, Manners, Pair, Past};
+use crate::ledger::{Claim, ContentHasher, LedgerError, Manners, Pair, Past, Turns};
 use crate::report::Reporter;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::dialogue::{Answers, Room, Step};
@@ -33,9 +32,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    fn room(&mut self, answers: Answers, pair: Pair, past: Past) -> Room {
+    fn room(&mut self, answers: Answers, (pair, past): (Pair, Past), turns: &Turns) -> Room {
         match answers {
             Answers::Once | Answers::FanOut => {
+                if turns.goes_behind(pair) {
+                    return Room::Taken(fanout::after_the_others());
+                }
                 if let Admission::Part(no) = self.company.admit(pair, &past) {
                     return Room::Taken(no);
                 }
@@ -71,6 +73,11 @@ impl Memory {
     /// How the client behaves, as far as its recipients have it remembered.
     pub(super) fn manners(&self) -> Manners {
         self.company.manners()
+    }
+
+    /// Whether somebody was told to come alone.
+    pub(super) fn has_parted(&self) -> bool {
+        self.company.has_parted()
     }
 
     /// What a client is told at RCPT when this is the answer to one of a group, and what is held back.
@@ -113,7 +120,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 let pair = Pair::new(&transaction.mail.reverse_path, mailbox);
                 let answers = transaction.answers;
                 match self.shared.ledger.past(pair).await {
-                    Ok(past) => self.memory.room(answers, pair, past),
+                    Ok(past) => self.memory.room(answers, (pair, past), self.shared.ledger.turns()),
                     Err(error) => {
                         tracing::error!(%error, reason = error.label(), "a recipient is deferred");
                         Room::Taken(error.reply())
@@ -130,26 +137,30 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let memory = std::mem::take(&mut self.memory);
         let pairs = memory.company.given_up();
         if !pairs.is_empty()
-            && let Err(error) = self.shared.ledger.all_or_nothing(pairs).await
+            && let Err(error) = self.shared.ledger.all_or_nothing(&pairs).await
         {
             tracing::error!(%error, "a client gives whole messages up, and this cannot be remembered");
         }
     }
 
-    /// The conversation is over. A client that has left without a word has heard its answer if it was there to take it:
-    /// the system resets a connection that is closed with something unread, or that something comes to after that.
+    /// The conversation is over. A client has heard its answer if it was there to take what was said behind it: the system
+    /// resets a connection that is closed with something unread, or that something comes to after that.
     pub(super) async fn part(&mut self, ended: &Result<(), WireError>) {
         let Some(unheard) = self.unheard.take() else { return };
-        let has_left = matches!(ended, Err(WireError::Lost(error)) if error.kind() == ErrorKind::UnexpectedEof);
-        let was_there = has_left && unheard.client == TheClient::Listens;
-        if was_there && self.bye(EnhancedCode::transient(4, 2), "you have left").await.is_ok() {
-            unheard.heard().await;
-        } else {
-            unheard.keep().await;
-        }
+        let was_there = match ended {
+            // 221, or the 421 that sends away who is silent. To remember the answer of somebody who has heard it would be to
+            // take the next message that says the same for a retry, and nobody would get it.
+            Ok(()) => true,
+            Err(WireError::Lost(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                unheard.client == TheClient::Listens
+                    && self.bye(EnhancedCode::transient(4, 2), "you have left").await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if was_there { unheard.heard().await } else { unheard.keep().await }
     }
 
-    /// The client goes on talking, so that it has heard what it was told.
+    /// The client goes on talking, or has taken the answer to another message, so that it has heard what it was told.
     pub(super) async fn heard(&mut self) {
         if let Some(unheard) = self.unheard.take() {
             unheard.heard().await;
@@ -164,7 +175,17 @@ pub(super) struct Unheard {
     claim: Option<Claim>,
     outcomes: Vec<(Pair, Reply)>,
     client: TheClient,
+    told: Told,
     reporter: Arc<Reporter>,
+}
+
+/// What the client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// What became of the message.
+    Outcome,
+    /// To send it again, though what became of it could not be written down.
+    Again,
 }
 
 /// Whether the client was there when it was answered.
@@ -177,7 +198,8 @@ enum TheClient {
 
 impl Unheard {
     pub(super) fn new(claim: Option<Claim>, reporter: &Arc<Reporter>) -> Self {
-        Self { claim, outcomes: Vec::new(), client: TheClient::Listens, reporter: Arc::clone(reporter) }
+        let reporter = Arc::clone(reporter);
+        Self { claim, outcomes: Vec::new(), client: TheClient::Listens, told: Told::Outcome, reporter }
     }
 
     pub(super) fn claim(&mut self) -> Option<&mut Claim> {
@@ -192,6 +214,12 @@ impl Unheard {
     /// The client had closed its half before it was answered.
     pub(super) fn client_is_gone(&mut self) {
         self.client = TheClient::IsGone;
+    }
+
+    /// The client sends the message again, and what it must not get twice is not all on the disk: what is stays there, and
+    /// the rest is tried once more when the client goes on.
+    pub(super) fn is_owed(&mut self) {
+        self.told = Told::Again;
     }
 
     /// What is remembered is on the disk, and no more is to be.
@@ -209,8 +237,11 @@ impl Unheard {
         Some(self)
     }
 
-    /// There is nothing to remember any more.
+    /// There is nothing to remember any more, unless the client was told to come again.
     async fn heard(mut self) {
+        if self.told == Told::Again {
+            return self.keep().await;
+        }
         self.outcomes.clear();
         if let Some(claim) = self.claim.take()
             && let Err(error) = claim.settle().await
@@ -229,20 +260,18 @@ impl Unheard {
 
     fn keeping(&mut self) -> Option<tokio::task::JoinHandle<()>> {
         let (claim, outcomes) = (self.claim.take(), std::mem::take(&mut self.outcomes));
-        if outcomes.is_empty() {
-            return None;
+        if self.told == Told::Outcome {
+            let accepted = outcomes.iter().filter(|(_, reply)| reply.code().is_success());
+            self.reporter.metrics().orphaned(accepted.count());
         }
-        let reporter = Arc::clone(&self.reporter);
-        let keep = async move {
+        let mut claim = claim.filter(|_| !outcomes.is_empty())?;
+        let ledger = claim.ledger().clone();
+        ledger.go_on(async move {
             let outcomes: Vec<(Pair, &Reply)> = outcomes.iter().map(|(pair, reply)| (*pair, reply)).collect();
-            if let Some(mut claim) = claim
-                && let Err(error) = claim.keep(&outcomes).await
-            {
+            if let Err(error) = claim.keep(&outcomes).await {
                 not_remembered(&error);
             }
-            reporter.metrics().orphaned(outcomes.iter().filter(|(_, reply)| reply.code().is_success()).count());
-        };
-        Handle::try_current().ok().map(|runtime| runtime.spawn(keep))
+        })
     }
 }
 

@@ -82,7 +82,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, memory.manners()), parties, courses, (recall, passage.hasher.finish())).await
+        self.conclude((answers, &memory), parties, courses, (recall, passage.hasher.finish())).await
     }
 
     /// No message is wanted: the one answer to DATA.
@@ -275,6 +275,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
             release(ready);
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = relayed(&reply, &peer);
+            attempt.decided(&answer);
             if answer.code().is_success() {
                 Course::Delivered(answer, attempt)
             } else {

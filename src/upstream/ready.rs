@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
@@ -260,8 +261,10 @@ impl Ready {
 
     /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
     async fn settle(&mut self, limit: Duration) -> bool {
+        // Each has its time, and all of them together have no more than a few: a thousand may be owed.
+        let until = Instant::now() + 2 * limit;
         while !self.awaited.is_empty() {
-            if self.next_answer(limit).await.is_err() {
+            if Instant::now() >= until || self.next_answer(limit).await.is_err() {
                 return false;
             }
         }

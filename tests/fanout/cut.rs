@@ -2,11 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as BlockingListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::session::{self, Caller, Origin};
 use danelaw::smtp::dialogue::Service;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::{DnsLab, Tree};
-use crate::lab::mx::{Act, Mx};
+use crate::lab::mx::{Act, Mx, Seen};
 use crate::lab::{MESSAGE, SOON, Scenario, wait_for};
 use crate::queue::{Kind, Queue};
 use crate::{copies, fan_out};
@@ -114,6 +117,30 @@ async fn the_task_is_dropped_anywhere() {
     }
 }
 
+/// The log says what the remote has said, even if the session is dropped before the client has been told.
+#[tokio::test]
+async fn the_account_of_a_cut_session_is_true() {
+    let lab = Scenario::new().start().await;
+    // No answer fits into it.
+    let (client, ours) = tokio::io::duplex(16);
+    let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
+    let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
+    let (answers, mut commands) = tokio::io::split(client);
+    let mut answers = BufReader::new(answers).lines();
+    for line in ["HELO c", "MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {
+        answers.next_line().await.unwrap();
+        commands.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+    }
+    assert!(answers.next_line().await.unwrap().unwrap().starts_with("354 "));
+    commands.write_all(b"Subject: x\r\n\r\nbody\r\n.\r\n").await.unwrap();
+    wait_for(|| copies(&lab) == [1]).await;
+    tokio::time::sleep(RECORDED).await;
+    served.abort();
+    let _ = served.await;
+    let metrics = ask(&lab.admin().await, "/metrics").await.unwrap().1;
+    assert!(metrics.contains("danelaw_deliveries_total{verdict=\"delivered\""), "{metrics}");
+}
+
 async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path) -> Child {
     let settings = [
         format!("listener=[{{address=\"{listen}\",recipients=\"fan-out\"}}]"),
@@ -123,9 +150,12 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path)
         format!("remote.port={port}"),
         "remote.allow_reserved=[\"127.0.0.0/8\"]".to_owned(),
         "log.filter=\"error\"".to_owned(),
+        "timeouts.grace=\"1s\"".to_owned(),
         "hostname=\"danelaw.test\"".to_owned(),
     ];
-    let child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+    // A file that would grow too large is an error, and not the end.
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_danelaw")])
         .args(settings.iter().flat_map(|setting| ["--set", setting]))
         .kill_on_drop(true)
         .spawn()
@@ -143,39 +173,120 @@ fn free_port() -> u16 {
     BlockingListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// A danelaw, and the two domains that it sends to.
+struct Town {
+    dns: DnsLab,
+    port: u16,
+    listen: SocketAddr,
+    first: Arc<Seen>,
+    last: Arc<Seen>,
+    ledger: tempfile::TempDir,
+}
+
+impl Town {
+    /// With what the second one does at the end of its first message.
+    async fn new(network: u8, end: Act) -> Self {
+        let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
+        let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        let at = |host| Ipv4Addr::new(127, 0, network, host);
+        let dns = Tree::new()
+            .secure("example.test")
+            .mx("example.test", 10, "mx.example.test")
+            .a("mx.example.test", &at(81).to_string())
+            .tlsa("mx.example.test", port, &ids[0].record("3 1 1"))
+            .mx("last.example.test", 10, "mx.last.example.test")
+            .a("mx.last.example.test", &at(82).to_string())
+            .tlsa("mx.last.example.test", port, &ids[1].record("3 1 1"))
+            .start()
+            .await;
+        let [first, last] = ids.map(Mx::new);
+        last.first_ends.lock().unwrap().push_back(end);
+        let first = first.start(SocketAddr::from((at(81), port)), "mx").await;
+        let last = last.start(SocketAddr::from((at(82), port)), "mx.last").await;
+        Self { dns, port, listen, first, last, ledger: tempfile::tempdir().unwrap() }
+    }
+
+    async fn danelaw(&self) -> Child {
+        danelaw(&self.dns, (self.listen, self.port), &self.ledger.path().join("ledger")).await
+    }
+
+    fn copies(&self) -> (usize, usize) {
+        (self.first.messages().len(), self.last.messages().len())
+    }
+}
+
 /// L1: killed by SIGKILL when one remote has answered and the other has not; the file is opened again.
 #[tokio::test]
 async fn the_process_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger");
-    let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
-    let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-    let dns = Tree::new()
-        .secure("example.test")
-        .mx("example.test", 10, "mx.example.test")
-        .a("mx.example.test", "127.0.0.81")
-        .tlsa("mx.example.test", port, &ids[0].record("3 1 1"))
-        .mx("last.example.test", 10, "mx.last.example.test")
-        .a("mx.last.example.test", "127.0.0.82")
-        .tlsa("mx.last.example.test", port, &ids[1].record("3 1 1"))
-        .start()
-        .await;
-    let [first, last] = ids.map(Mx::new);
-    last.first_ends.lock().unwrap().push_back(Act::Hang);
-    let first = first.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 81), port)), "mx").await;
-    let last = last.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 82), port)), "mx.last").await;
-    let mut killed = danelaw(&dns, (listen, port), &ledger).await;
-    let address = Address::Tcp(listen);
+    let town = Town::new(0, Act::Hang).await;
+    let mut killed = town.danelaw().await;
+    let address = Address::Tcp(town.listen);
     let client = half(&address).await;
-    wait_for(|| (first.messages().len(), last.messages().len()) == (1, 1)).await;
+    wait_for(|| town.copies() == (1, 1)).await;
     tokio::time::sleep(RECORDED).await;
     killed.kill().await.unwrap();
     drop(client);
-    let _danelaw = danelaw(&dns, (listen, port), &ledger).await;
+    let _danelaw = town.danelaw().await;
     let mut queue = queue(Kind::Postfix);
     for _ in 0..4 {
         queue.attempt(&address).await;
     }
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!((first.messages().len(), last.messages().len()), (1, 2), "{queue:?}");
+    assert_eq!(town.copies(), (1, 2), "{queue:?}");
+}
+
+/// Stopped, with a session left when the grace period is over: what it knows is on the disk before the process ends.
+#[tokio::test]
+async fn the_grace_period_ends() {
+    let town = Town::new(1, Act::Hang).await;
+    let mut stopped = town.danelaw().await;
+    let address = Address::Tcp(town.listen);
+    let begin = async || {
+        let mut client = Client::connect(&address).await;
+        client.command("EHLO client.test").await;
+        client.command("MAIL FROM:<a@client.test> PRDR").await;
+        for to in TO {
+            assert!(client.command(&format!("RCPT TO:<{to}>")).await.starts_with("250 "));
+        }
+        assert!(client.command("DATA").await.starts_with("354 "));
+        client.write(b"Subject: x\r\n\r\nbody\r\n.\r\n").await;
+        assert_eq!(client.codes(2).await, ["353", "250 2.0.0"]);
+        client
+    };
+    let client = begin().await;
+    let pid = stopped.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(tokio::time::timeout(SOON, stopped.wait()).await.unwrap().unwrap().success());
+    drop(client);
+    let _danelaw = town.danelaw().await;
+    let mut client = begin().await;
+    assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+    assert_eq!(town.copies(), (1, 2));
+}
+
+/// The disk is full when the last outcome comes, and has room again before the client goes on: what was on it is still
+/// remembered.
+#[tokio::test]
+async fn the_disk_is_full_for_a_moment() {
+    let town = Town::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;
+    let danelaw = town.danelaw().await;
+    let pid = danelaw.id().unwrap();
+    let largest = async |octets: &str| {
+        let limit = ["--pid", &pid.to_string(), &format!("--fsize={octets}:")].map(str::to_owned);
+        assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
+    };
+    let address = Address::Tcp(town.listen);
+    let mut client = half(&address).await;
+    wait_for(|| town.copies() == (1, 1)).await;
+    tokio::time::sleep(RECORDED).await;
+    largest("1").await;
+    assert!(client.reply().await.starts_with("451"));
+    largest("unlimited").await;
+    assert!(client.command("QUIT").await.starts_with("221 "));
+    let mut queue = queue(Kind::Postfix);
+    for _ in 0..4 {
+        queue.attempt(&address).await;
+    }
+    assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
+    assert_eq!(town.copies(), (1, 2), "{queue:?}");
 }

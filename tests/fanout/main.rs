@@ -215,3 +215,40 @@ async fn what_the_client_hears() {
         assert_eq!(client.codes(3).await, ["550 5.1.1", "503 5.5.1", "250 2.0.0"]);
     }
 }
+
+#[tokio::test]
+async fn a_recipient_that_is_named_twice_has_one_outcome() {
+    // A remote may take the first and refuse the second, or the other way round. Who has the message does not bounce.
+    let (yes, no) = (say("250 2.1.5 ok"), say("550 5.1.1 I know him already"));
+    for rcpt in [vec![yes.clone(), no.clone()], vec![no, yes]] {
+        let folder = tempfile::tempdir().unwrap();
+        let set = fan_out(&folder.path().join("ledger"));
+        let lab = Scenario::new().mx(|mx| mx.rcpt = rcpt.clone()).set(&set).start().await;
+        let mut client = lab.client().await;
+        let twice = ["b@example.test", "b@example.test"];
+        let mut heard = client.send(&twice, lab::MESSAGE).await;
+        if heard.last().starts_with('4') {
+            heard = client.send(&twice, lab::MESSAGE).await;
+        }
+        assert!(heard.last().starts_with("250 2.0.0 "), "{rcpt:?}: {heard:?}");
+        assert_eq!(copies(&lab), [1], "{rcpt:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_the_message_does_not_wait_for_those_who_never_get_it() {
+    // The others may be deferred until the client gives them up, and would take along whoever was not told by then.
+    for kind in [Kind::Postfix, Kind::Dma] {
+        for order in [Order::TroubleFirst, Order::TroubleLast] {
+            let folder = tempfile::tempdir().unwrap();
+            let ledger = folder.path().join("ledger");
+            let lab =
+                scenario(2, Trouble::None, &ledger).change(1, |mx| mx.end = say("451 4.3.0 not now")).start().await;
+            let mut queue = Queue::new(kind, &recipients(2, order));
+            for _ in 0..6 {
+                queue.attempt(&lab.address).await;
+            }
+            assert_eq!(queue.pending(), ["last@last.example.test"], "{kind:?} {order:?}: {queue:?}");
+        }
+    }
+}

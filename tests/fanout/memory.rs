@@ -137,6 +137,50 @@ async fn who_has_heard_is_asked_no_more() {
     assert_eq!(lab.mx().cut(), 0);
 }
 
+/// How a script that says the same each time may go about it, with its connection still open.
+async fn the_same_alarm(client: &mut Client, how: &str) {
+    let envelope = "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n";
+    let text = "Subject: alarm\r\n\r\nit burns\r\n.\r\n";
+    match how {
+        "waits" => {
+            begin(client, &["b@example.test"]).await;
+            client.write(text.as_bytes()).await;
+            assert!(client.reply().await.starts_with("250 2.0.0 "), "{how}");
+        }
+        "says all at once" | "and closes its half" => {
+            client.write(format!("{envelope}{text}QUIT\r\n").as_bytes()).await;
+            if how == "and closes its half" {
+                client.half_close().await;
+            }
+        }
+        "pipelines the next one" => {
+            client.write(format!("{envelope}{text}{envelope}").as_bytes()).await;
+            client.write(text.replace("burns", "rains").as_bytes()).await;
+            client.write(b"NOOP\r\n").await;
+            assert_eq!(client.codes(9).await[2..4], ["354", "250 2.0.0"], "{how}");
+        }
+        _ => unreachable!("{how}"),
+    }
+}
+
+#[tokio::test]
+async fn two_alarms_that_say_the_same_are_two() {
+    // Whoever was there to hear its answer has heard it, whether it says so or not.
+    for how in ["waits", "says all at once", "and closes its half", "pipelines the next one"] {
+        let lab = Scenario::new().set("timeouts.client = '1s'").start().await;
+        for _ in 0..2 {
+            let mut client = lab.client().await;
+            the_same_alarm(&mut client, how).await;
+            // To wait is to be sent away after a second with nothing to say.
+            let said = client.rest().await;
+            assert!(!said.contains("451 "), "{how}: {said}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let copies = lab.mx().messages().iter().filter(|text| text.ends_with(b"it burns\r\n")).count();
+        assert_eq!(copies, 2, "{how}");
+    }
+}
+
 #[tokio::test]
 async fn the_remote_may_change_its_mind_about_a_recipient() {
     // Whoever has the message does not bounce because he is refused now; not after a restart either.

@@ -39,10 +39,16 @@ impl Queue {
         self.pending.is_empty()
     }
 
+    /// Those it is still for.
+    pub(crate) fn pending(&self) -> &[String] {
+        &self.pending
+    }
+
     /// Tries once what is left.
     pub(crate) async fn attempt(&mut self, address: &Address) {
         self.attempts += 1;
         let pending = std::mem::take(&mut self.pending);
+        let order = pending.clone();
         let groups: Vec<Vec<String>> = match self.kind {
             Kind::Dma => pending.into_iter().map(|one| vec![one]).collect(),
             _ if pending.is_empty() => Vec::new(),
@@ -58,6 +64,8 @@ impl Queue {
                 }
             }
         }
+        // A queue file keeps its order.
+        self.pending.sort_by_key(|recipient| order.iter().position(|other| other == recipient));
     }
 
     /// The last word to each recipient.

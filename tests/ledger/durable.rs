@@ -125,6 +125,26 @@ async fn what_is_full_takes_no_more_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn nobody_takes_the_room_that_was_prepared() {
+    let (ledger, _) = Ledger::open(Settings { path: None, entries: 3, expiry: DAY }).await.unwrap();
+    let (one, two, three, four) = (pair("one@a.test"), pair("two@b.test"), pair("three@c.test"), pair("four@d.test"));
+    ledger.claim(content("x"), [one]).await.unwrap().record(&[(one, &delivered("1"))]).await.unwrap();
+    let mut prepared = ledger.claim(content("y"), [two, three]).await.unwrap();
+    prepared.prepare().await.unwrap();
+    // Something is remembered of this one, which is no room for the others.
+    let mut retry = ledger.claim(content("x"), [one, four]).await.unwrap();
+    let both = [(one, &delivered("1")), (four, &delivered("4"))];
+    assert!(matches!(retry.record(&both).await, Err(LedgerError::Full(3))));
+    assert!(matches!(retry.prepare().await, Err(LedgerError::Full(3))));
+    // But its own place is.
+    retry.record(&both[..1]).await.unwrap();
+    prepared.record(&[(two, &delivered("2"))]).await.unwrap();
+    prepared.keep(&[(two, &delivered("2"))]).await.unwrap();
+    retry.prepare().await.unwrap();
+    retry.record(&both).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_old_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.sqlite");

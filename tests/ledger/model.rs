@@ -135,7 +135,7 @@ impl World {
                 (Client::Whole, Fate::Deferred) => {
                     let given_up = company.given_up();
                     if !given_up.is_empty() {
-                        self.ledger.all_or_nothing(given_up).await.unwrap();
+                        self.ledger.all_or_nothing(&given_up).await.unwrap();
                     }
                     return;
                 }

@@ -7,7 +7,8 @@
 //! own answer. Nothing is remembered that was not proven.
 //!
 //! A step is made once, however many lookups wait for it, and has a budget of its own: a zone with keys that burn costs
-//! everybody below it one fire and not one each.
+//! everybody below it one fire and not one each. One that has failed is remembered like a lookup that has, and not for
+//! as long as its records say (RFC 9520 §3.2).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub(super) struct Zones {
     pub(super) workers: Workers,
     anchors: Arc<TrustAnchors>,
     steps: Memory<CanonicalName, Step>,
+    /// How long one that has failed is remembered.
+    failures: Duration,
 }
 
 /// What was found at one name on the way.
@@ -75,8 +78,8 @@ enum Begins {
 
 impl Zones {
     /// Knows the trust anchor, and nothing else yet.
-    pub(super) fn new(upstream: Upstream, anchors: Arc<TrustAnchors>) -> Self {
-        Self { upstream, workers: Workers::new(), anchors, steps: Memory::new(MEMORY) }
+    pub(super) fn new(upstream: Upstream, anchors: Arc<TrustAnchors>, failures: Duration) -> Self {
+        Self { upstream, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
     }
 
     /// What is known of the deepest zone at or above `name`.
@@ -121,6 +124,7 @@ impl Zones {
         let make = move |place: CanonicalName| async move {
             let mut ttl = LONGEST;
             let begins = zones.look(&place, parent, &mut ttl).await;
+            let ttl = if begins.is_ok() { ttl } else { zones.failures };
             let (since, until) = (tokio::time::Instant::now(), Instant::now() + ttl);
             (begins.map(|begins| Step { begins, since, until }), ttl)
         };

@@ -69,7 +69,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         match carried {
             Ok(End::Last) => {
                 let content = (recall, passage.hasher.finish());
-                self.conclude((answers, memory.manners()), parties, courses, content).await.map(|()| After::Nothing)
+                self.conclude((answers, &memory), parties, courses, content).await.map(|()| After::Nothing)
             }
             Ok(End::Refused(answer)) => self.refuse_all(&answer, courses).await.map(|()| After::Nothing),
             // L2, L13: with the courses go their bodies, and the remotes see a reset.
