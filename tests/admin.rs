@@ -128,7 +128,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
         ("ruled_total", 2.0),
         ("rules_ending", 1.0),
         ("sessions", 1.0),
-        ("sessions_limit", 1000.0),
+        ("sessions_limit", 9000.0),
         ("sessions_started_total", 1.0),
         ("ready", 1.0),
         ("config_last_reload_successful", 1.0),
