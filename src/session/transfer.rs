@@ -60,8 +60,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             outcome: None,
         };
         let parties: Vec<Party> = accepted.into_iter().map(party).collect();
-        self.client.flush(self.shared.timeouts.client).await?;
-        let mut courses = join_all(legs.into_iter().map(start)).await;
+        let mut courses = self.meanwhile(join_all(legs.into_iter().map(start))).await?;
         if let Some(answer) = instead_of_message(answers, &parties, &courses) {
             return self.refuse_all(&answer, courses).await;
         }
@@ -123,12 +122,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
                 None => courses.iter_mut().for_each(|course| course.load(&block)),
             }
-            block.clear();
             if scan != Scan::More {
                 return Ok(());
             }
+            // Our trace alone is no reason to send something.
+            if !block.is_empty() {
+                block.clear();
+                join_all(courses.iter_mut().map(Course::send)).await;
+            }
             // With nobody left the rest is read all the same, so that the next command is read as a command.
-            join_all(courses.iter_mut().map(Course::send)).await;
             self.client.fill(self.shared.timeouts.client).await?;
         }
     }

@@ -54,6 +54,8 @@ pub struct Ready {
     transaction: OpenTransaction,
     /// Where to wait for the next mail.
     lease: Option<Lease>,
+    /// As the kernel was told last.
+    on_drop: OnDrop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,7 @@ impl Ready {
             mails: 0,
             transaction: OpenTransaction::Maybe,
             lease: None,
+            on_drop: OnDrop::Close,
         }
     }
 
@@ -232,10 +235,13 @@ impl Ready {
         }
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
-            if self.lease.is_some() && self.settle(limit).await && self.reset(limit).await {
+            if !self.settle(limit).await {
+                return;
+            }
+            if self.lease.is_some() && self.reset(limit).await {
                 self.wait();
             } else {
-                let _ = self.quit().await;
+                self.leave(limit).await;
             }
         });
     }
@@ -262,9 +268,16 @@ impl Ready {
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
             if self.settle(limit).await {
-                let _ = farewell(self.wire, limit).await;
+                self.leave(limit).await;
             }
         })
+    }
+
+    /// QUIT, with nothing outstanding.
+    async fn leave(mut self, limit: Duration) {
+        // What is said now is to arrive.
+        let _ = self.on_drop(OnDrop::Close);
+        let _ = farewell(self.wire, limit).await;
     }
 
     /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
@@ -319,14 +332,19 @@ impl Ready {
     }
 
     /// What the kernel does with the connection when it is dropped.
-    fn on_drop(&self, on_drop: OnDrop) -> Result<(), Reason> {
+    fn on_drop(&mut self, on_drop: OnDrop) -> Result<(), Reason> {
+        if self.on_drop == on_drop {
+            return Ok(());
+        }
         let linger = match on_drop {
             OnDrop::Reset => Some(Duration::ZERO),
             OnDrop::Close => None,
         };
         socket2::SockRef::from(self.tcp())
             .set_linger(linger)
-            .map_err(|error| Reason::Lost { stage: Stage::Data, error })
+            .map_err(|error| Reason::Lost { stage: Stage::Data, error })?;
+        self.on_drop = on_drop;
+        Ok(())
     }
 }
 
@@ -386,7 +404,8 @@ impl From<MailCommand> for Command {
 }
 
 impl Body {
-    fn new(ready: Ready) -> Result<Self, Reason> {
+    fn new(mut ready: Ready) -> Result<Self, Reason> {
+        // For good, until QUIT is said: between two messages there is nothing that a reset could take away.
         ready.on_drop(OnDrop::Reset)?;
         Ok(Self { ready })
     }
@@ -426,12 +445,12 @@ impl Body {
         }
     }
 
-    /// Sends the end of data and waits for the remote's answer, the one that decides who has the message.
+    /// Sends what is in the buffer and the end of data, in one piece, and waits for the remote's answer, the one that
+    /// decides who has the message.
     ///
     /// # Errors
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
     pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
-        self.send().await?;
         let spoke = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
             // an answer that is there before the end of data is no answer to the message.
@@ -440,10 +459,16 @@ impl Body {
         spoke.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))?;
         let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
         self.buffer().extend_from_slice(b".\r\n");
-        self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
+        match self.ready.wire.flush_watching(self.ready.timeouts.block).await {
+            Ok(Flushed::Sent) => {}
+            // Not all of it is on its way, so that the remote cannot have seen the end.
+            Ok(Flushed::Interrupted) => return Err(self.early().await),
+            Err(error) => {
+                let _ = self.ready.wire.fill_ready().await;
+                return Err(if self.ready.wire.input.is_empty() { failed(error) } else { self.early().await });
+            }
+        }
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
-        // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
-        let _ = self.ready.on_drop(OnDrop::Close);
         self.ready.accepted = 0;
         if reply.code() != Code::SERVICE_NOT_AVAILABLE {
             self.ready.transaction = OpenTransaction::No;
@@ -471,7 +496,7 @@ impl Body {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OnDrop {
     /// RST, and what was not sent yet is never sent.
     Reset,
