@@ -23,7 +23,10 @@ use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Accepted, Client, Leg, Transaction, Way};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
-use crate::wire::WireError;
+use crate::wire::{BLOCK, WireError};
+
+/// How much of a message is read at a time while it comes faster than it goes.
+const FLOWING: usize = 32 * 1024;
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
@@ -114,7 +117,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         hasher: &mut ContentHasher,
         courses: &mut [Course],
     ) -> Result<(), WireError> {
-        let mut block = BytesMut::new();
+        let (mut block, mut most) = (BytesMut::new(), BLOCK);
         loop {
             let scan = scanner.scan(&mut self.client.input, &mut block);
             hasher.update(&block);
@@ -123,15 +126,21 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 None => courses.iter_mut().for_each(|course| course.load(&block)),
             }
             if scan != Scan::More {
+                // Until the remotes have answered nobody needs what is empty.
+                self.client.release();
                 return Ok(());
             }
             // Our trace alone is no reason to send something.
             if !block.is_empty() {
-                block.clear();
+                // A remote may take its time, and what is on its way to it is all that is held then.
+                block = BytesMut::new();
+                self.client.release();
                 join_all(courses.iter_mut().map(Course::send)).await;
             }
             // With nobody left the rest is read all the same, so that the next command is read as a command.
-            self.client.fill(self.shared.timeouts.client).await?;
+            self.client.fill_up_to(most, self.shared.timeouts.client).await?;
+            // In a stream that flows each call to the system should be worth it.
+            most = if self.client.input.len() < most { BLOCK } else { most.saturating_mul(2).min(FLOWING) };
         }
     }
 

@@ -18,7 +18,7 @@ use crate::smtp::reply::Reply;
 use crate::wire::WireError;
 
 /// How long answers that are known may wait for those of the remotes, to be told in one piece.
-const PROMPT: Duration = Duration::from_secs(1);
+const PROMPT: Duration = Duration::from_millis(100);
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
