@@ -156,7 +156,7 @@ impl Attempt {
 
     fn end(mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
         if let Some(began) = self.message {
-            self.trace().since(began, (What::Message, format!("the end of the message: {answer}")));
+            self.trace().since(began, (What::Message, format_args!("the end of the message: {answer}")));
         }
         self.outcome.verdict = verdict;
         self.outcome.reason = reason;
@@ -180,7 +180,7 @@ impl Attempt {
         if self.told == Told::No {
             self.told = Told::Yes;
             self.outcome.elapsed = self.started.elapsed();
-            self.reporter.tell(self.outcome.clone());
+            self.reporter.tell(&self.outcome);
         }
     }
 }

@@ -8,8 +8,9 @@
 //! cancelled or something panicked, resets the connection. Only [`Body::finish`] sends the end of data, so that a
 //! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
 
+mod terms;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,25 +24,24 @@ use super::open::{Dial, exchange, farewell, lost, unsolicited};
 use super::pool::Lease;
 use super::tcp::Tcp;
 use crate::config::Timeouts;
-use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
-use crate::smtp::extensions::Extensions;
 use crate::smtp::reply::{Code, Reply, ReplyDecoder};
-use crate::tls::Protection;
 use crate::wire::{Flushed, Wire};
+
+pub use terms::{Channel, Terms};
 
 /// How long a remote that is being left has for each answer.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// A remote to which mail may be sent.
+/// A remote to which mail may be sent. It goes from hand to hand, so that what is large is on the heap.
 #[derive(Debug)]
 pub struct Ready {
-    wire: Wire<Stream>,
+    wire: Box<Wire<Stream>>,
     peer: Peer,
-    terms: Terms,
-    timeouts: Timeouts,
+    terms: Box<Terms>,
+    timeouts: Box<Timeouts>,
     /// What was sent and not answered yet, in order.
     awaited: VecDeque<Stage>,
     /// Recipients that the remote did not refuse.
@@ -53,7 +53,7 @@ pub struct Ready {
     /// Whether a transaction may be open.
     transaction: OpenTransaction,
     /// Where to wait for the next mail.
-    lease: Option<Lease>,
+    lease: Option<Box<Lease>>,
     /// As the kernel was told last.
     on_drop: OnDrop,
 }
@@ -82,36 +82,6 @@ pub enum MailCommand {
     Rcpt(Mailbox),
     /// Asks to send the message.
     Data,
-}
-
-/// What was asked of the session, what it proved, and what the remote can do.
-#[derive(Debug)]
-pub struct Terms {
-    /// What was asked.
-    pub policy: TlsPolicy,
-    /// What came of it.
-    pub channel: Channel,
-    /// The extensions the remote offers under TLS.
-    pub extensions: Extensions,
-}
-
-/// How the mail travels.
-#[derive(Debug, Clone)]
-pub enum Channel {
-    /// Under TLS that has met the policy.
-    Secured(Protection),
-    /// In the open, on the word of a rule.
-    Cleartext(Permit),
-}
-
-/// For people: what the session proved when it was opened.
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Secured(protection) => protection.fmt(f),
-            Self::Cleartext(_) => f.write_str("cleartext"),
-        }
-    }
 }
 
 /// A connection to a remote, under TLS or not.
@@ -144,10 +114,10 @@ pub enum Stop {
 impl Ready {
     pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
         Self {
-            wire,
+            wire: Box::new(wire),
             peer,
-            terms,
-            timeouts: dial.timeouts.clone(),
+            terms: Box::new(terms),
+            timeouts: Box::new(dial.timeouts.clone()),
             awaited: VecDeque::new(),
             accepted: 0,
             answer_to_data: None,
@@ -160,12 +130,12 @@ impl Ready {
 
     /// The same session, which may serve again under this.
     pub(super) fn leased(self, lease: Option<Lease>) -> Self {
-        Self { lease, ..self }
+        Self { lease: lease.map(Box::new), ..self }
     }
 
     /// Under what it may serve again.
     pub(super) fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+        self.lease.as_deref()
     }
 
     /// Whether it may have one more transaction, of so many or of as many as the remote takes (RFC 9422 §4.1).
@@ -182,6 +152,11 @@ impl Ready {
     pub(super) fn is_quiet(&mut self) -> bool {
         let heard = self.wire.fill_ready().now_or_never();
         heard.is_some_and(|heard| heard.is_ok()) && self.wire.input.is_empty() && self.tcp().is_quiet()
+    }
+
+    /// Itself, if it is quiet. If not, it has said 421, or hung up: there is nobody to say goodbye to.
+    pub(super) fn if_quiet(mut self) -> Option<Self> {
+        self.is_quiet().then_some(self)
     }
 
     /// It serves this transaction, or none.
@@ -247,7 +222,7 @@ impl Ready {
     }
 
     /// Waits for the next transaction, without any memory that this one needed.
-    fn wait(mut self) {
+    pub(super) fn wait(mut self) {
         if !self.wire.input.is_empty() {
             // RFC 5321 §3.8: 421, mostly. What was not asked for is no beginning for the next mail.
             return;
@@ -277,7 +252,7 @@ impl Ready {
     async fn leave(mut self, limit: Duration) {
         // What is said now is to arrive.
         let _ = self.on_drop(OnDrop::Close);
-        let _ = farewell(self.wire, limit).await;
+        let _ = farewell(*self.wire, limit).await;
     }
 
     /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
@@ -460,7 +435,8 @@ impl Body {
         let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
         self.buffer().extend_from_slice(b".\r\n");
         match self.ready.wire.flush_watching(self.ready.timeouts.block).await {
-            Ok(Flushed::Sent) => {}
+            // It may take ten minutes to answer, and needs no memory for that.
+            Ok(Flushed::Sent) => self.ready.wire.output = BytesMut::new(),
             // Not all of it is on its way, so that the remote cannot have seen the end.
             Ok(Flushed::Interrupted) => return Err(self.early().await),
             Err(error) => {
