@@ -4,7 +4,7 @@
 //! An attempt has one [`Trace`], which is handed along the road. It is bounded, whatever a remote or a zone has to say:
 //! beyond its bounds a step is still counted and timed, and its text is left out.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,10 +35,20 @@ struct Inner {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Seen {
-    steps: Vec<Step>,
-    octets: usize,
+    steps: Vec<Noted>,
+    /// The texts of all steps, one behind the other: an attempt that goes well is told without any of them.
+    text: String,
+}
+
+#[derive(Debug)]
+struct Noted {
+    at: Duration,
+    took: Duration,
+    what: What,
+    /// Where its text ends.
+    end: usize,
 }
 
 /// One thing that was done or found.
@@ -100,31 +110,31 @@ impl Default for Trace {
 impl Trace {
     /// All steps so far.
     pub fn steps(&self) -> Vec<Step> {
-        self.seen().steps.clone()
+        let seen = self.seen();
+        let starts = std::iter::once(0).chain(seen.steps.iter().map(|noted| noted.end));
+        let text = |start, end| seen.text.get(start..end).unwrap_or_default().to_owned();
+        let step = |(start, &Noted { at, took, what, end })| Step { at, took, what, text: text(start, end) };
+        starts.zip(&seen.steps).map(step).collect()
+    }
+
+    /// What was done so far, and how long it took.
+    pub fn each(&self, mut tell: impl FnMut(What, Duration)) {
+        self.seen().steps.iter().for_each(|noted| tell(noted.what, noted.took));
     }
 
     /// Notes something that was found and took no time.
-    pub fn fact(&self, text: impl Into<String>) {
-        self.note((What::Fact, Duration::ZERO), text.into());
+    pub fn fact(&self, text: impl fmt::Display) {
+        self.note((What::Fact, Duration::ZERO), text);
     }
 
     /// Notes that a session was taken which had waited.
-    pub fn reused(&self, text: String) {
+    pub fn reused(&self, text: impl fmt::Display) {
         self.note((What::Reused, Duration::ZERO), text);
     }
 
     /// Notes something that began then and is over now.
-    pub fn since(&self, began: Instant, (what, text): (What, String)) {
+    pub fn since(&self, began: Instant, (what, text): (What, impl fmt::Display)) {
         self.note((what, began.elapsed()), text);
-    }
-
-    /// Does something and notes what came of it: what it was, and what there is to say.
-    pub async fn watch<T>(&self, doing: impl Future<Output = T>, told: impl FnOnce(&T) -> (What, String)) -> T {
-        let began = Instant::now();
-        let done = doing.await;
-        let (what, text) = told(&done);
-        self.since(began, (what, text));
-        done
     }
 
     /// Makes a lookup and notes what it found.
@@ -136,32 +146,38 @@ impl Trace {
         (name, rtype): (&Name, &'static str),
         lookup: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.watch(lookup, |found| match found {
+        let began = Instant::now();
+        let found = lookup.await;
+        match &found {
             Ok(found) => {
                 let result = match found.security() {
                     Some(Security::Secure) => "secure",
                     Some(Security::Insecure) => "insecure",
                     None => "absent",
                 };
-                (What::Lookup(rtype, result), format!("{name} {rtype}: {result}: {}", found.told()))
+                let text = format_args!("{name} {rtype}: {result}: {}", Told(found));
+                self.since(began, (What::Lookup(rtype, result), text));
             }
-            Err(failure) => (What::Lookup(rtype, "failed"), format!("{name} {rtype}: {}", failure.reason)),
-        })
-        .await
+            Err(failure) => {
+                let text = format_args!("{name} {rtype}: {}", failure.reason);
+                self.since(began, (What::Lookup(rtype, "failed"), text));
+            }
+        }
+        found
     }
 
-    fn note(&self, (what, took): (What, Duration), text: String) {
+    fn note(&self, (what, took): (What, Duration), text: impl fmt::Display) {
         let at = self.inner.started.elapsed();
         let mut seen = self.seen();
-        if seen.steps.len() >= MAX_STEPS {
+        let Seen { steps, text: all } = &mut *seen;
+        if steps.len() >= MAX_STEPS {
             return;
         }
-        let text = match seen.octets < MAX_OCTETS {
-            true => cut(text),
-            false => String::new(),
-        };
-        seen.octets += text.len();
-        seen.steps.push(Step { at, took, what, text });
+        if all.len() < MAX_OCTETS {
+            // It fails where it is cut, and nowhere else.
+            let _ = write!(Cut { text: all, left: MAX_TEXT }, "{text}");
+        }
+        steps.push(Noted { at, took, what, end: all.len() });
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -169,10 +185,31 @@ impl Trace {
     }
 }
 
-fn cut(text: String) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+/// Writes so many characters, and then that there were more.
+struct Cut<'a> {
+    text: &'a mut String,
+    left: usize,
+}
+
+impl fmt::Write for Cut<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if let Some((end, _)) = more.char_indices().nth(self.left) {
+            self.text.push_str(&more[..end]);
+            self.text.push_str("...");
+            self.left = 0;
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        self.left -= more.chars().count();
+        Ok(())
+    }
+}
+
+struct Told<'a, T>(&'a T);
+
+impl<T: Found> fmt::Display for Told<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.tell(f)
     }
 }
 
@@ -181,7 +218,10 @@ pub trait Found {
     /// How sure it is, if that is one thing.
     fn security(&self) -> Option<Security>;
     /// The aliases and records, or the denial.
-    fn told(&self) -> String;
+    ///
+    /// # Errors
+    /// That of the formatter.
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Found for Lookup<Mx> {
@@ -189,11 +229,12 @@ impl Found for Lookup<Mx> {
         Some(Lookup::security(self))
     }
 
-    fn told(&self) -> String {
-        answer(&self.aliases, &self.answer, |mx| match &mx.target {
-            MxTarget::Root => format!("{} .", mx.preference),
-            MxTarget::Host(name) => format!("{} {name}", mx.preference),
-            MxTarget::Invalid(escaped) => format!("{} {escaped} (no host name)", mx.preference),
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        aliases(f, &self.aliases)?;
+        answer(f, &self.answer, |f, mx| match &mx.target {
+            MxTarget::Root => write!(f, "{} .", mx.preference),
+            MxTarget::Host(name) => write!(f, "{} {name}", mx.preference),
+            MxTarget::Invalid(escaped) => write!(f, "{} {escaped} (no host name)", mx.preference),
         })
     }
 }
@@ -203,19 +244,19 @@ impl Found for Lookup<RawTlsa> {
         Some(Lookup::security(self))
     }
 
-    fn told(&self) -> String {
-        answer(&self.aliases, &self.answer, |RawTlsa(octets)| {
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        aliases(f, &self.aliases)?;
+        answer(f, &self.answer, |f, RawTlsa(octets)| {
             let (numbers, data) = octets.split_at(octets.len().min(3));
-            let mut text = numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
-            text.push(' ');
+            numbers.iter().try_for_each(|number| write!(f, "{number} "))?;
             // More than the longest digest is a certificate or a key in full.
-            for octet in data.iter().take(64) {
-                let _ = write!(text, "{octet:02x}");
-            }
+            let hex =
+                |octet: &u8| [octet >> 4, octet & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+            data.iter().take(64).flat_map(hex).try_for_each(|digit| f.write_char(digit))?;
             if data.len() > 64 {
-                let _ = write!(text, "... ({} octets)", data.len());
+                write!(f, "... ({} octets)", data.len())?;
             }
-            text
+            Ok(())
         })
     }
 }
@@ -229,35 +270,49 @@ impl Found for HostLookup {
         }
     }
 
-    fn told(&self) -> String {
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found(host) => {
-                let addresses = Answer::Records(host.addresses.clone());
-                let unknown = host.unknown.as_ref().map(|failure| format!("; {failure}")).unwrap_or_default();
-                format!("{}{unknown}", answer(&host.aliases, &addresses, ToString::to_string))
+                aliases(f, &host.aliases)?;
+                records(f, &host.addresses, |f, address| write!(f, "{address}"))?;
+                host.unknown.iter().try_for_each(|failure| write!(f, "; {failure}"))
             }
-            Self::NoAddress => "neither A nor AAAA".to_owned(),
+            Self::NoAddress => f.write_str("neither A nor AAAA"),
         }
     }
 }
 
-fn answer<T>(aliases: &[Alias], answer: &Answer<T>, shown: impl Fn(&T) -> String) -> String {
-    let mut text = String::new();
-    for Alias { owner, target, security } in aliases {
-        let _ = write!(text, "{owner} is an alias of {target} ({security}); ");
-    }
+fn aliases(f: &mut fmt::Formatter<'_>, aliases: &[Alias]) -> fmt::Result {
+    aliases
+        .iter()
+        .try_for_each(|Alias { owner, target, security }| write!(f, "{owner} is an alias of {target} ({security}); "))
+}
+
+fn answer<T>(
+    f: &mut fmt::Formatter<'_>,
+    answer: &Answer<T>,
+    show: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
     match answer {
-        Answer::Records(records) => {
-            let listed: Vec<String> = records.iter().take(MAX_RECORDS).map(shown).collect();
-            text.push_str(&listed.join(", "));
-            if records.len() > MAX_RECORDS {
-                let _ = write!(text, ", {} more", records.len() - MAX_RECORDS);
-            }
-        }
-        Answer::NoData => text.push_str("no such record"),
-        Answer::NxDomain => text.push_str("no such name"),
+        Answer::Records(all) => records(f, all, show),
+        Answer::NoData => f.write_str("no such record"),
+        Answer::NxDomain => f.write_str("no such name"),
     }
-    text
+}
+
+fn records<T>(
+    f: &mut fmt::Formatter<'_>,
+    all: &[T],
+    show: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (index, record) in all.iter().take(MAX_RECORDS).enumerate() {
+        f.write_str(if index > 0 { ", " } else { "" })?;
+        show(f, record)?;
+    }
+    match all.len().saturating_sub(MAX_RECORDS) {
+        0 => Ok(()),
+        more => write!(f, ", {more} more"),
+    }
 }
 
 #[cfg(test)]
@@ -299,7 +354,7 @@ mod tests {
             end: Security::Secure,
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
-        assert_eq!(tlsa.told(), format!("3 1 1 {}, 3 ", "ab".repeat(32)));
+        assert_eq!(Told(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "ab".repeat(32)));
     }
 
     #[tokio::test]

@@ -7,11 +7,13 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::smtp::line::{Line, LineDecoder};
@@ -19,6 +21,9 @@ use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
 
 /// How much is read at a time; input and output of a session stay within a small multiple of it.
 pub const BLOCK: usize = 16 * 1024;
+
+/// How much is read at a time where a reply is due.
+const REPLY: usize = 1024;
 
 /// One connection, to a client or to a remote.
 #[derive(Debug)]
@@ -79,11 +84,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// [`WireError::Timeout`] after `limit`, [`WireError::Lost`] at the end of the stream too.
     pub async fn fill(&mut self, limit: Duration) -> Result<(), WireError> {
-        self.input.reserve(BLOCK);
-        let mut input = (&mut self.input).limit(BLOCK);
-        match within(limit, self.stream.read_buf(&mut input)).await? {
-            0 => Err(WireError::Lost(io::ErrorKind::UnexpectedEof.into())),
-            _ => Ok(()),
+        self.fill_up_to(BLOCK, limit).await
+    }
+
+    /// Reads what is there, at least one byte and no more than so many. While nothing is there no memory is held for it.
+    ///
+    /// # Errors
+    /// As [`Wire::fill`].
+    pub async fn fill_up_to(&mut self, most: usize, limit: Duration) -> Result<(), WireError> {
+        within(limit, self.read(most)).await
+    }
+
+    async fn read(&mut self, most: usize) -> io::Result<()> {
+        if most > BLOCK {
+            self.input.reserve(most);
+            match self.stream.read_buf(&mut (&mut self.input).limit(most)).now_or_never() {
+                Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(read) => return read.map(drop),
+                None => self.release(),
+            }
+        }
+        let Self { stream, input, .. } = self;
+        std::future::poll_fn(|cx| poll_input::<BLOCK, _>(stream, input, cx)).await
+    }
+
+    /// Holds no memory for input, if there is none.
+    pub fn release(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
     }
 
@@ -97,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 if let Some(line) = decoder.decode(&mut self.input) {
                     return Ok::<_, WireError>(line);
                 }
-                self.fill(limit).await?;
+                self.read(BLOCK).await?;
             }
         };
         within(limit, read).await
@@ -126,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let Self { stream, input, output } = self;
         std::future::poll_fn(|cx| {
             let sent = poll_output(stream, output, cx);
-            match (poll_input(stream, input, cx), sent) {
+            match (poll_input::<REPLY, _>(stream, input, cx), sent) {
                 // A remote that takes nothing more may have said why.
                 (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
                 (read, _) => read,
@@ -158,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub async fn flush_watching(&mut self, limit: Duration) -> Result<Flushed, WireError> {
         let Self { stream, input, output } = self;
         let write = std::future::poll_fn(|cx| match poll_output(stream, output, cx) {
-            Poll::Pending => poll_input(stream, input, cx).map_ok(|()| Flushed::Interrupted),
+            Poll::Pending => poll_input::<REPLY, _>(stream, input, cx).map_ok(|()| Flushed::Interrupted),
             done => done.map_ok(|()| Flushed::Sent),
         });
         within(limit, write).await
@@ -170,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// If the connection is broken or closed and nothing is there to read.
     pub async fn fill_ready(&mut self) -> io::Result<()> {
         let Self { stream, input, .. } = self;
-        std::future::poll_fn(|cx| match poll_input(stream, input, cx) {
+        std::future::poll_fn(|cx| match poll_input::<REPLY, _>(stream, input, cx) {
             Poll::Pending => Poll::Ready(Ok(())),
             done => done,
         })
@@ -214,12 +242,13 @@ where
     Pin::new(stream).poll_flush(cx)
 }
 
-fn poll_input<S>(stream: &mut S, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+/// Reads at most `N` octets, by way of the stack: whoever waits holds no memory for what may come.
+fn poll_input<const N: usize, S>(stream: &mut S, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
 {
-    let mut scratch = [0_u8; 1024];
-    let mut buffer = ReadBuf::new(&mut scratch);
+    let mut scratch = [const { MaybeUninit::uninit() }; N];
+    let mut buffer = ReadBuf::uninit(&mut scratch);
     Pin::new(stream).poll_read(cx, &mut buffer).map(|result| {
         result?;
         input.extend_from_slice(buffer.filled());

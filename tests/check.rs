@@ -104,7 +104,7 @@ async fn a_domain_that_is_verified() {
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     for line in [
         "example.test (level dane)\n├─ MX example.test: secure\n├─ 10 mx1.example.test\n│  ├─ address 127.0.0.1: secure\n",
-        "│  ├─ policy dane\n│  └─ 127.0.0.1: Verified, TLSv1.3 TLS_AES_256_GCM_SHA384 X25519",
+        "│  ├─ policy dane\n│  └─ 127.0.0.1: Verified, TLSv1.3 TLS_AES_128_GCM_SHA256 X25519",
         "\n├─ ! mx1.example.test: 3 1 1 ",
         "\n└─ verified: mail would go to mx1.example.test[127.0.0.1]\n",
     ] {

@@ -462,4 +462,25 @@ async fn nobody_comes_to_wait_where_others_want_room() {
         .await
         .expect("no patience runs out");
     assert_eq!(lab.mx().messages().len(), 10);
+    // What comes free is what the next one wants, so that it goes from hand to hand.
+    assert_eq!(lab.mx().connections(), 1);
+}
+
+#[tokio::test]
+async fn a_session_goes_to_nobody_who_wants_another_one() {
+    // whoever would say another EHLO has waited longest, or not; each has its turn, with a session of its own.
+    let lab = pooled().set("remote.connections_per_host = 1").start().await;
+    let storm = (0..10).map(|number| {
+        let lab = &lab;
+        async move {
+            let mut client = Client::connect(&lab.address).await;
+            client.command(&format!("EHLO client{}.test", number % 2)).await;
+            assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
+        .await
+        .expect("no patience runs out");
+    assert_eq!(lab.mx().messages().len(), 10);
+    assert!((0..2).all(|number| said(lab.mx(), &format!("EHLO client{number}.test")) >= 1));
 }

@@ -182,7 +182,8 @@ impl Lab {
             "hostname = \"danelaw.client.test\"\n[[listener]]\naddress = \"{RELAY}\"\n\
              [dns]\nmode = \"validate\"\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\n\
              [remote]\nallow_reserved = [\"127.0.0.0/8\"]\nconnections = {sessions}\n\
-             connections_per_host = {sessions}\nconnections_per_domain = {sessions}\n[limits]\nsessions = {sessions}\n",
+             connections_per_host = {sessions}\nconnections_per_domain = {sessions}\n\
+             idle_connections = {sessions}\nidle_connections_per_host = {sessions}\n[limits]\nsessions = {sessions}\n",
             server.ip(),
             self.tree.trust_anchor.display(),
             sessions = needs.sessions + 1000,

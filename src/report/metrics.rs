@@ -134,18 +134,18 @@ impl Metrics {
         }
         self.octets.fetch_add(outcome.octets, Relaxed);
         self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
-        for step in outcome.seen.steps() {
-            match step.what {
+        outcome.seen.each(|what, took| {
+            match what {
                 What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
                 What::Connect(result) => self.connections.count([result]),
                 What::Tls(result) => self.handshakes.count([result]),
                 What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
                 What::Mail | What::Rcpt | What::Message | What::Fact => {}
             }
-            if let Some(stage) = step.what.stage() {
-                self.observe(stage, step.took);
+            if let Some(stage) = what.stage() {
+                self.observe(stage, took);
             }
-        }
+        });
         self.observe("total", outcome.elapsed);
     }
 

@@ -85,14 +85,14 @@ impl Reporter {
     }
 
     /// Tells an outcome. The client has been answered.
-    pub fn tell(&self, outcome: Outcome) {
+    pub fn tell(&self, outcome: &Outcome) {
         outcome.log();
-        self.metrics.count(&outcome);
+        self.metrics.count(outcome);
         match (outcome.verdict, &outcome.would) {
             // The log event of a delivery says what there is to say.
             (Verdict::Delivered, None) => {}
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
-                self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome });
+                self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome: outcome.clone() });
             }
         }
     }

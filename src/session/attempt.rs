@@ -165,7 +165,7 @@ impl Attempt {
 
     fn end(mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
         if let Some(began) = self.message {
-            self.trace().since(began, (What::Message, format!("the end of the message: {answer}")));
+            self.trace().since(began, (What::Message, format_args!("the end of the message: {answer}")));
         }
         self.becomes(verdict, reason, answer);
         self.tell();
@@ -190,7 +190,7 @@ impl Attempt {
         if self.told == Told::No {
             self.told = Told::Yes;
             self.outcome.elapsed = self.started.elapsed();
-            self.reporter.tell(self.outcome.clone());
+            self.reporter.tell(&self.outcome);
         }
     }
 }

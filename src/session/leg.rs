@@ -3,6 +3,7 @@
 //! What a leg is asked in one turn of the client, MAIL to DATA at most, is a value ([`Asks`]), and goes to the remote as
 //! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use time::OffsetDateTime;
@@ -171,7 +172,14 @@ impl<R: Resolver> Errand<'_, R> {
         let request =
             Request { domain, next_hop, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
         let mut walk = connector.walk(&request);
-        let (mut found, dialled) = tokio::join!(walk.next(), connector.dialled(&request));
+        let (mut found, dialled) = match request.dialled {
+            Some(address) => {
+                let both = async { tokio::join!(walk.next(), connector.dialled(address, &request)) };
+                let (found, dialled) = Box::pin(both).await;
+                (found, Some(dialled))
+            }
+            None => (walk.next().await, None),
+        };
         attempt.dialled(dialled);
         loop {
             let ready = match found {
@@ -241,15 +249,19 @@ impl<R: Resolver> Errand<'_, R> {
         let hears_of_data = data.is_some();
         let mut group = ready.group(asks.commands(data));
         if asks.mail.is_some() {
-            let said = group.answer(remaining(until, patience));
-            let reply = trace.watch(said, |said| (What::Mail, told(said))).await.map_err(broke(0))?;
+            let began = Instant::now();
+            let said = group.answer(remaining(until, patience)).await;
+            trace.since(began, (What::Mail, Said(&said)));
+            let reply = said.map_err(broke(0))?;
             if !reply.code().is_success() {
                 return Err(Failed { told: 0, reason: Reason::Mail(reply) });
             }
         }
         for (index, (place, _)) in asks.recipients.iter().enumerate() {
-            let said = group.answer(remaining(until, patience));
-            let mut reply = trace.watch(said, |said| (What::Rcpt, told(said))).await.map_err(broke(index))?;
+            let began = Instant::now();
+            let said = group.answer(remaining(until, patience)).await;
+            trace.since(began, (What::Rcpt, Said(&said)));
+            let mut reply = said.map_err(broke(index))?;
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();
             }
@@ -339,6 +351,13 @@ pub(super) fn relayed(reply: &Reply, peer: &Peer) -> Reply {
 }
 
 /// What is noted of a remote's answer.
-fn told(said: &Result<Reply, Reason>) -> String {
-    said.as_ref().map_or_else(|reason| format!("the remote: {reason}"), |reply| format!("the remote said {reply}"))
+struct Said<'a>(&'a Result<Reply, Reason>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(reply) => write!(f, "the remote said {reply}"),
+            Err(reason) => write!(f, "the remote: {reason}"),
+        }
+    }
 }

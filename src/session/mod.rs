@@ -3,7 +3,7 @@
 //! Everything a client may be told is decided elsewhere; here the decisions are carried out, in a straight line.
 //! Recipients that the client has pipelined are asked for together ([`turn`]), each domain's on a [`leg`] of its own, side
 //! by side; [`transfer`] hands the message to all legs. Replies are collected and sent in the client's order when the
-//! client has nothing more to say (RFC 2920 §3.2), before anything slow, or when a block of them is full.
+//! client has nothing more to say (RFC 2920 §3.2), when something turns out to be slow, or when a block of them is full.
 
 mod attempt;
 mod conclusion;
@@ -15,8 +15,10 @@ mod turn;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -265,6 +267,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(Next::Command);
         }
+    }
+
+    /// Does something, and has the client told what is known if that has to be waited for.
+    async fn meanwhile<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, WireError> {
+        let mut doing = pin!(doing);
+        if let Some(done) = (&mut doing).now_or_never() {
+            return Ok(done);
+        }
+        self.client.flush(self.shared.timeouts.client).await?;
+        Ok(doing.await)
     }
 
     fn say(&mut self, reply: &Reply) {

@@ -27,7 +27,10 @@ use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Client, Leg, Transaction, Way};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
-use crate::wire::WireError;
+use crate::wire::{BLOCK, WireError};
+
+/// How much of a message is read at a time while it comes faster than it goes.
+const FLOWING: usize = 32 * 1024;
 
 pub(super) use chunks::After;
 
@@ -62,8 +65,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
         let memory = std::mem::take(&mut self.memory);
         let parties = Party::all(&mail, accepted, &legs, &memory);
-        self.client.flush(self.shared.timeouts.client).await?;
-        let mut courses = join_all(legs.into_iter().map(|leg| start(leg, Framing::Data))).await;
+        let mut courses = self.meanwhile(join_all(legs.into_iter().map(|leg| start(leg, Framing::Data)))).await?;
         if let Some(answer) = instead_of_message(answers, &parties, &courses) {
             return self.refuse_all(&answer, courses).await;
         }
@@ -108,15 +110,28 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// From the first byte of the message to the last. What is still going then has all of it but its end.
     async fn carry(&mut self, passage: &mut Passage, courses: &mut [Course]) -> Result<(), WireError> {
+        let mut most = BLOCK;
         loop {
             let scan = passage.scanner.scan(&mut self.client.input, &mut passage.block);
+            // Our trace alone is no reason to send something.
+            let has_more = !passage.block.is_empty();
             self.pass_on(&scan, passage, courses);
             if scan != Scan::More {
+                // Until the remotes have answered nobody needs what is empty.
+                passage.block = BytesMut::new();
+                self.client.release();
                 return Ok(());
             }
+            if has_more {
+                // A remote may take its time, and what is on its way to it is all that is held then.
+                passage.block = BytesMut::new();
+                self.client.release();
+                join_all(courses.iter_mut().map(Course::send)).await;
+            }
             // With nobody left the rest is read all the same, so that the next command is read as a command.
-            join_all(courses.iter_mut().map(Course::send)).await;
-            self.client.fill(self.shared.timeouts.client).await?;
+            self.client.fill_up_to(most, self.shared.timeouts.client).await?;
+            // In a stream that flows each call to the system should be worth it.
+            most = if self.client.input.len() < most { BLOCK } else { most.saturating_mul(2).min(FLOWING) };
         }
     }
 

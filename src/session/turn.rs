@@ -1,5 +1,8 @@
 //! One turn of the client: the recipients it has pipelined are asked for side by side, and answered in its order.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -14,12 +17,14 @@ use crate::smtp::dialogue::{Accepted, Asked, Transaction};
 use crate::smtp::reply::Reply;
 use crate::wire::WireError;
 
+/// How long answers that are known may wait for those of the remotes, to be told in one piece.
+const PROMPT: Duration = Duration::from_millis(100);
+
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
     pub(super) async fn settle(&mut self, message: Message) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
-        self.client.flush(patience).await?;
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
         let (tell, mut told) = mpsc::unbounded_channel();
         let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
@@ -35,9 +40,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let errand = Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, tell };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
         let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| errand.ask(leg, asks)).collect();
+        let mut late = pin!(tokio::time::sleep(PROMPT));
         loop {
             tokio::select! {
                 biased;
+                // First, so that what is known together is told together, with what the session has to say next.
+                done = asked.next() => if done.is_none() { break },
                 Some((place, answer)) = told.recv() => {
                     hear(place, answer, &mut answers);
                     while let Ok((place, answer)) = told.try_recv() {
@@ -46,10 +54,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     answers.write(&mut self.client.output);
                     self.client.flush(patience).await?;
                 }
-                done = asked.next() => if done.is_none() { break },
+                () = &mut late, if !self.client.output.is_empty() => self.client.flush(patience).await?,
             }
         }
         drop(asked);
+        while let Ok((place, answer)) = told.try_recv() {
+            hear(place, answer, &mut answers);
+        }
         answers.write(&mut self.client.output);
         for ((asked, held), answer) in legs.into_iter().zip(held).zip(&answers.answers) {
             if let (Some((leg, mailbox)), Some(answer)) = (asked, answer) {

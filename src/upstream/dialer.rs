@@ -12,10 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::caps::{Caps, DomainPermit};
+use super::caps::{Caps, DomainPermit, Permits};
 use super::order::within;
-use super::pool::Pool;
+use super::pool::{Identity, Pool};
+use super::ready::Ready;
 use super::tcp::{Source, Tcp};
+use super::wishes::Wish;
 use crate::refusal::Reason;
 use crate::trace::{Trace, What};
 
@@ -40,6 +42,8 @@ pub struct Dialer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Errand<'a> {
     pub(super) domain: Option<&'a DomainPermit>,
+    /// What a session has to be that will do as well, but for its address.
+    pub(super) identity: Option<&'a Identity>,
     pub(super) until: Instant,
     pub(super) trace: &'a Trace,
 }
@@ -50,7 +54,16 @@ pub(super) struct Race {
     /// These failed, in that order.
     pub(super) failed: Vec<(IpAddr, Reason)>,
     /// This one answered.
-    pub(super) first: Option<(IpAddr, Tcp)>,
+    pub(super) first: Option<(IpAddr, Won)>,
+}
+
+/// What a race was won by.
+#[derive(Debug)]
+pub(super) enum Won {
+    /// A new connection.
+    Connection(Tcp),
+    /// A session that came free while others had all the connections there may be.
+    Session(Box<Ready>),
 }
 
 impl Dialer {
@@ -62,11 +75,11 @@ impl Dialer {
         let mut under_way = FuturesUnordered::new();
         while race.first.is_none() {
             let next = waiting.next();
-            under_way.extend(next.map(|address| async move { (address, self.dial(address, errand).await) }));
+            under_way.extend(next.map(|address| async move { (address, self.compete(address, errand).await) }));
             // Without a next one there is nobody to give a head start to.
             let head_start = if waiting.len() > 0 { self.head_start } else { Duration::MAX };
             match tokio::time::timeout(head_start, under_way.next()).await {
-                Ok(Some((address, Ok(tcp)))) => race.first = Some((address, tcp)),
+                Ok(Some((address, Ok(won)))) => race.first = Some((address, won)),
                 // RFC 8305 §5: at once, if this one has failed.
                 Ok(Some((address, Err(reason)))) => race.failed.push((address, reason)),
                 Ok(None) => break,
@@ -79,22 +92,65 @@ impl Dialer {
 
     /// Dials one address. A failure is noted here; how a connection goes on is for whoever greets.
     pub(super) async fn dial(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        let began = Instant::now();
-        let dialled = self.connect(address, errand).await;
-        if let Err(reason) = &dialled {
-            errand.trace.since(began, (What::Connect(reason.view().label), format!("[{address}]: {reason}")));
-        }
-        dialled
+        noted(address, errand, async {
+            let wish = self.caps.full(address).map(|cap| Wish::new(&self.pool, cap, address, None));
+            wish.iter().for_each(Wish::make_room);
+            let permits = self.permits(address, errand).await?;
+            drop(wish);
+            self.connect(address, permits, errand).await
+        })
+        .await
     }
 
-    async fn connect(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        let wish = self.caps.full(address).map(|cap| self.pool.make_room(cap, address));
-        let permits = self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)?;
-        drop(wish);
+    /// Dials one address as soon as there is room, unless a session comes free before.
+    async fn compete(&self, address: IpAddr, errand: Errand<'_>) -> Result<Won, Reason> {
+        noted(address, errand, async {
+            let Some(cap) = self.caps.full(address) else {
+                let permits = self.permits(address, errand).await?;
+                return self.connect(address, permits, errand).await.map(Won::Connection);
+            };
+            let identity = errand.identity.map(|identity| identity.at(address, self.source));
+            let mut wish = Wish::new(&self.pool, cap, address, identity.clone());
+            // One may have come to wait in between.
+            if let Some(ready) = identity.and_then(|identity| self.pool.take(&identity)) {
+                return Ok(Won::Session(Box::new(ready)));
+            }
+            wish.make_room();
+            tokio::select! {
+                biased;
+                ready = wish.inherited() => Ok(Won::Session(Box::new(ready))),
+                permits = self.permits(address, errand) => {
+                    drop(wish);
+                    self.connect(address, permits?, errand).await.map(Won::Connection)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn permits(&self, address: IpAddr, errand: Errand<'_>) -> Result<Permits, Reason> {
+        self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)
+    }
+
+    async fn connect(&self, address: IpAddr, permits: Permits, errand: Errand<'_>) -> Result<Tcp, Reason> {
         let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
         let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
         Ok(tcp.holding(permits))
     }
+}
+
+/// Connects, and notes a failure.
+async fn noted<T>(
+    address: IpAddr,
+    errand: Errand<'_>,
+    connecting: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    let began = Instant::now();
+    let connected = connecting.await;
+    if let Err(reason) = &connected {
+        errand.trace.since(began, (What::Connect(reason.view().label), format_args!("[{address}]: {reason}")));
+    }
+    connected
 }
 
 impl Race {
@@ -165,7 +221,7 @@ mod tests {
         let mut list: VecDeque<_> = addresses.iter().copied().collect();
         let began = Instant::now();
         let trace = Trace::default();
-        let errand = Errand { domain: Some(&domain), until: began + time, trace: &trace };
+        let errand = Errand { domain: Some(&domain), identity: None, until: began + time, trace: &trace };
         let race = dialer.race(&mut list, errand).await;
         (race, list.into(), began.elapsed())
     }

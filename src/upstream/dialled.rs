@@ -60,11 +60,10 @@ impl Standing {
 }
 
 impl<R: Resolver> Connector<R> {
-    /// What the address is that the client dialled, if it was intercepted.
-    pub async fn dialled(&self, request: &Request<'_>) -> Option<Dialled> {
-        let address = request.dialled?;
+    /// What the address is that the client dialled, which was intercepted.
+    pub async fn dialled(&self, address: IpAddr, request: &Request<'_>) -> Dialled {
         let is = tokio::time::timeout(PATIENCE, self.standing(address, request)).await.unwrap_or(Standing::Unknown);
-        Some(Dialled { address, is })
+        Dialled { address, is }
     }
 
     async fn standing(&self, address: IpAddr, request: &Request<'_>) -> Standing {

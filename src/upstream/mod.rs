@@ -17,6 +17,7 @@ pub mod ready;
 mod shards;
 pub mod tcp;
 mod walk;
+mod wishes;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -139,9 +140,9 @@ impl<R: Resolver> Connector<R> {
         }
         let addresses = self.dialable(&host, dialled)?;
         let associations = self.associations(route, &host, request).await?;
-        trace.fact(format!("{exchange}: {associations}"));
+        trace.fact(format_args!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, level)?;
-        trace.fact(format!("{exchange}: at level {level} the policy is {}", policy.label()));
+        trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
         Ok(Plan { addresses, policy })
     }
 
@@ -165,7 +166,7 @@ impl<R: Resolver> Connector<R> {
         let secured = greeted.secure(policy.clone(), &tls, dial).await;
         let chain = shown.chain();
         for (depth, certificate) in chain.iter().take(MAX_NOTED).enumerate() {
-            dial.trace.fact(format!("certificate {depth} of {}: {}", chain.len(), facts::line(certificate)));
+            dial.trace.fact(format_args!("certificate {depth} of {}: {}", chain.len(), facts::line(certificate)));
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
         dial.trace.since(began, (What::Tls(label(&proven)), told(peer, &proven)));
@@ -174,7 +175,7 @@ impl<R: Resolver> Connector<R> {
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
                 let tcp = self.dialer.dial(peer.address, dial.errand()).await?;
                 let greeted = greet(tcp, peer, policy, dial).await?;
-                dial.trace.fact(format!("{peer}: going on in cleartext"));
+                dial.trace.fact(format_args!("{peer}: going on in cleartext"));
                 Ok(greeted.in_cleartext(policy.clone(), permit.clone(), dial))
             }
             (secured, _) => secured,

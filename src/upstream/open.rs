@@ -59,7 +59,7 @@ pub struct Dial<'a> {
 impl Dial<'_> {
     /// As for connecting.
     pub(super) fn errand(&self) -> Errand<'_> {
-        Errand { domain: self.domain, until: self.until, trace: self.trace }
+        Errand { domain: self.domain, identity: None, until: self.until, trace: self.trace }
     }
 
     /// How long the next step may take, at most `limit`.

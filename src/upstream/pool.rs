@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 use super::ready::Ready;
 use super::shards::Shards;
+use super::tcp::Source;
+use super::wishes::{WantedBy, Wishes};
 use crate::policy::TlsPolicy;
 use crate::refusal::{Cap, Peer};
 
@@ -56,6 +58,14 @@ pub struct Identity {
     pub source: Option<IpAddr>,
 }
 
+impl Identity {
+    /// The same at another address, where connections to it come from its source.
+    pub(super) fn at(&self, address: IpAddr, source: Source) -> Self {
+        let peer = Peer { exchange: self.peer.exchange.clone(), address };
+        Self { peer, source: source.towards(address), ..self.clone() }
+    }
+}
+
 /// Where a session came from and may wait.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -71,10 +81,8 @@ pub struct Pool {
     bounds: Bounds,
     waiting: Shards<IpAddr, Vec<Waiting>>,
     count: AtomicUsize,
-    /// How many want room for a connection to an address.
-    wanted: Shards<IpAddr, usize>,
-    /// How many want room for one to anywhere.
-    wanted_anywhere: AtomicUsize,
+    /// Who wants room for a connection.
+    wishes: Wishes,
     /// Somebody makes the rounds.
     tended: AtomicBool,
     closed: AtomicBool,
@@ -93,8 +101,7 @@ impl Pool {
             bounds,
             waiting: Shards::new(),
             count: AtomicUsize::new(0),
-            wanted: Shards::new(),
-            wanted_anywhere: AtomicUsize::new(0),
+            wishes: Wishes::new(),
             tended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
@@ -120,7 +127,7 @@ impl Pool {
             let is_for = |waiting: &Waiting| waiting.ready.lease().is_some_and(|lease| lease.identity == *identity);
             while let Some(place) = waiting.iter().rposition(is_for) {
                 let mut candidate = waiting.remove(place);
-                match self.lasts(&candidate, now) {
+                match self.still_lasts(&candidate, now) {
                     true if candidate.ready.is_quiet() => {
                         found = Some(candidate.ready);
                         return;
@@ -135,16 +142,29 @@ impl Pool {
         found
     }
 
-    /// Lets a session wait; gives it back if there is no room for it.
-    pub(super) fn put(self: &Arc<Self>, ready: Ready) -> Option<Ready> {
+    /// Lets a session wait, or hands it to who waits for one; gives it back if there is no room for it.
+    pub(super) fn put(self: &Arc<Self>, mut ready: Ready) -> Option<Ready> {
         let now = Instant::now();
         let address = ready.peer().address;
+        if self.closed.load(Ordering::SeqCst) || !self.lasts(&ready, now) {
+            return Some(ready);
+        }
+        while let Some(lease) = ready.lease() {
+            match self.wishes.by(address, &lease.identity) {
+                WantedBy::Nobody => break,
+                WantedBy::Somebody => return Some(ready),
+                WantedBy::Heir(heir) => match heir.send(ready) {
+                    Ok(()) => return None,
+                    // It has gone away.
+                    Err(back) => ready = back,
+                },
+            }
+        }
         let mut waiting = Some(Waiting { ready, since: now });
         self.change(address, |others| {
             let room = others.len() < self.bounds.per_host && self.waiting() < self.bounds.in_all;
-            let room = room && !self.is_wanted(address);
             if room && !self.closed.load(Ordering::SeqCst) {
-                others.extend(waiting.take_if(|waiting| self.lasts(waiting, now)));
+                others.extend(waiting.take());
             }
         });
         if waiting.is_none() {
@@ -153,10 +173,13 @@ impl Pool {
         waiting.map(|waiting| waiting.ready)
     }
 
-    /// Ends a session, so that there is room for another connection: to this address, or any. While the wish lasts, none
-    /// comes to wait in the place of the one that is wanted.
-    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) -> Wish<'_> {
-        let wish = Wish::new(self, cap, address);
+    /// Who wants room.
+    pub(super) fn wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+
+    /// Ends a session, so that there is room for another connection: to this address, or any.
+    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) {
         let mut parting = None;
         match cap {
             Cap::Host(_) => self.change(address, |waiting| parting = (!waiting.is_empty()).then(|| waiting.remove(0))),
@@ -172,11 +195,6 @@ impl Pool {
             Cap::Domain(_) => {}
         }
         parting.into_iter().for_each(|waiting| drop(waiting.ready.quit()));
-        wish
-    }
-
-    fn is_wanted(&self, address: IpAddr) -> bool {
-        self.wanted_anywhere.load(Ordering::SeqCst) > 0 || self.wanted.of(&address).contains_key(&address)
     }
 
     /// Says goodbye to all that wait, and lets nobody wait any more. Ends when they have answered, or had their time.
@@ -203,10 +221,13 @@ impl Pool {
         }
     }
 
-    fn lasts(&self, waiting: &Waiting, now: Instant) -> bool {
-        let Waiting { ready, since } = waiting;
+    fn lasts(&self, ready: &Ready, now: Instant) -> bool {
         let young = ready.lease().is_some_and(|lease| now.duration_since(lease.since) < self.bounds.age);
-        young && now.duration_since(*since) < self.bounds.idle && ready.has_more(self.bounds.mails)
+        young && ready.has_more(self.bounds.mails)
+    }
+
+    fn still_lasts(&self, Waiting { ready, since }: &Waiting, now: Instant) -> bool {
+        now.duration_since(*since) < self.bounds.idle && self.lasts(ready, now)
     }
 
     /// Sees to it that somebody makes the rounds while anybody waits.
@@ -234,7 +255,7 @@ impl Pool {
     /// Lets go those whose time is over, and those that were left by their remotes.
     fn make_round(&self) {
         let now = Instant::now();
-        let parting = self.part_with(|waiting| match self.lasts(waiting, now) {
+        let parting = self.part_with(|waiting| match self.still_lasts(waiting, now) {
             true if waiting.ready.is_quiet() => Keep::Yes,
             true => Keep::Gone,
             false => Keep::No,
@@ -270,43 +291,6 @@ enum Keep {
     No,
     /// There is nobody to hear it.
     Gone,
-}
-
-/// Somebody wants room for a connection.
-#[derive(Debug)]
-pub(super) struct Wish<'a> {
-    pool: &'a Pool,
-    cap: Cap,
-    address: IpAddr,
-}
-
-impl<'a> Wish<'a> {
-    fn new(pool: &'a Pool, cap: Cap, address: IpAddr) -> Self {
-        match cap {
-            Cap::Host(_) => *pool.wanted.of(&address).entry(address).or_default() += 1,
-            Cap::All(_) => _ = pool.wanted_anywhere.fetch_add(1, Ordering::SeqCst),
-            Cap::Domain(_) => {}
-        }
-        Self { pool, cap, address }
-    }
-}
-
-impl Drop for Wish<'_> {
-    fn drop(&mut self) {
-        match self.cap {
-            Cap::Host(_) => {
-                let mut wanted = self.pool.wanted.of(&self.address);
-                if let Entry::Occupied(mut entry) = wanted.entry(self.address) {
-                    *entry.get_mut() -= 1;
-                    if *entry.get() == 0 {
-                        entry.remove();
-                    }
-                }
-            }
-            Cap::All(_) => _ = self.pool.wanted_anywhere.fetch_sub(1, Ordering::SeqCst),
-            Cap::Domain(_) => {}
-        }
-    }
 }
 
 impl Lease {

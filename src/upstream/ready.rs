@@ -10,9 +10,9 @@
 
 mod body;
 mod chunks;
+mod terms;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -27,28 +27,26 @@ use super::open::{Dial, exchange, farewell, lost, unsolicited};
 use super::pool::Lease;
 use super::tcp::Tcp;
 use crate::config::Timeouts;
-use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
-use crate::smtp::extensions::Extensions;
 use crate::smtp::reply::{Code, Reply};
-use crate::tls::Protection;
 use crate::wire::Wire;
 use body::Form;
 
 pub use body::{Body, Stop};
+pub use terms::{Channel, Terms};
 
 /// How long a remote that is being left has for each answer.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// A remote to which mail may be sent.
+/// A remote to which mail may be sent. It goes from hand to hand, so that what is large is on the heap.
 #[derive(Debug)]
 pub struct Ready {
-    wire: Wire<Stream>,
+    wire: Box<Wire<Stream>>,
     peer: Peer,
-    terms: Terms,
-    timeouts: Timeouts,
+    terms: Box<Terms>,
+    timeouts: Box<Timeouts>,
     /// What was sent and not answered yet, in order.
     awaited: VecDeque<Stage>,
     /// Recipients that the remote did not refuse.
@@ -60,7 +58,9 @@ pub struct Ready {
     /// Whether a transaction may be open.
     transaction: OpenTransaction,
     /// Where to wait for the next mail.
-    lease: Option<Lease>,
+    lease: Option<Box<Lease>>,
+    /// As the kernel was told last.
+    on_drop: OnDrop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,36 +89,6 @@ pub enum MailCommand {
     Data,
 }
 
-/// What was asked of the session, what it proved, and what the remote can do.
-#[derive(Debug)]
-pub struct Terms {
-    /// What was asked.
-    pub policy: TlsPolicy,
-    /// What came of it.
-    pub channel: Channel,
-    /// The extensions the remote offers under TLS.
-    pub extensions: Extensions,
-}
-
-/// How the mail travels.
-#[derive(Debug, Clone)]
-pub enum Channel {
-    /// Under TLS that has met the policy.
-    Secured(Protection),
-    /// In the open, on the word of a rule.
-    Cleartext(Permit),
-}
-
-/// For people: what the session proved when it was opened.
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Secured(protection) => protection.fmt(f),
-            Self::Cleartext(_) => f.write_str("cleartext"),
-        }
-    }
-}
-
 /// A connection to a remote, under TLS or not.
 pub(super) type Stream = Either<TlsStream<Tcp>, Tcp>;
 
@@ -134,27 +104,28 @@ pub enum Started {
 impl Ready {
     pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
         Self {
-            wire,
+            wire: Box::new(wire),
             peer,
-            terms,
-            timeouts: dial.timeouts.clone(),
+            terms: Box::new(terms),
+            timeouts: Box::new(dial.timeouts.clone()),
             awaited: VecDeque::new(),
             accepted: 0,
             answer_to_data: None,
             mails: 0,
             transaction: OpenTransaction::Maybe,
             lease: None,
+            on_drop: OnDrop::Close,
         }
     }
 
     /// The same session, which may serve again under this.
     pub(super) fn leased(self, lease: Option<Lease>) -> Self {
-        Self { lease, ..self }
+        Self { lease: lease.map(Box::new), ..self }
     }
 
     /// Under what it may serve again.
     pub(super) fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+        self.lease.as_deref()
     }
 
     /// Whether it may have one more transaction, of so many or of as many as the remote takes (RFC 9422 §4.1).
@@ -171,6 +142,11 @@ impl Ready {
     pub(super) fn is_quiet(&mut self) -> bool {
         let heard = self.wire.fill_ready().now_or_never();
         heard.is_some_and(|heard| heard.is_ok()) && self.wire.input.is_empty() && self.tcp().is_quiet()
+    }
+
+    /// Itself, if it is quiet. If not, it has said 421, or hung up: there is nobody to say goodbye to.
+    pub(super) fn if_quiet(mut self) -> Option<Self> {
+        self.is_quiet().then_some(self)
     }
 
     /// It serves this transaction, or none.
@@ -224,16 +200,19 @@ impl Ready {
         }
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
-            if self.lease.is_some() && self.settle(limit).await && self.reset(limit).await {
+            if !self.settle(limit).await {
+                return;
+            }
+            if self.lease.is_some() && self.reset(limit).await {
                 self.wait();
             } else {
-                let _ = self.quit().await;
+                self.leave(limit).await;
             }
         });
     }
 
     /// Waits for the next transaction, without any memory that this one needed.
-    fn wait(mut self) {
+    pub(super) fn wait(mut self) {
         if !self.wire.input.is_empty() {
             // RFC 5321 §3.8: 421, mostly. What was not asked for is no beginning for the next mail.
             return;
@@ -254,9 +233,16 @@ impl Ready {
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
             if self.settle(limit).await {
-                let _ = farewell(self.wire, limit).await;
+                self.leave(limit).await;
             }
         })
+    }
+
+    /// QUIT, with nothing outstanding.
+    async fn leave(mut self, limit: Duration) {
+        // What is said now is to arrive.
+        let _ = self.on_drop(OnDrop::Close);
+        let _ = farewell(*self.wire, limit).await;
     }
 
     /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
@@ -313,14 +299,19 @@ impl Ready {
     }
 
     /// What the kernel does with the connection when it is dropped.
-    fn on_drop(&self, on_drop: OnDrop) -> Result<(), Reason> {
+    fn on_drop(&mut self, on_drop: OnDrop) -> Result<(), Reason> {
+        if self.on_drop == on_drop {
+            return Ok(());
+        }
         let linger = match on_drop {
             OnDrop::Reset => Some(Duration::ZERO),
             OnDrop::Close => None,
         };
         socket2::SockRef::from(self.tcp())
             .set_linger(linger)
-            .map_err(|error| Reason::Lost { stage: Stage::Data, error })
+            .map_err(|error| Reason::Lost { stage: Stage::Data, error })?;
+        self.on_drop = on_drop;
+        Ok(())
     }
 }
 
@@ -379,7 +370,7 @@ impl From<MailCommand> for Command {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OnDrop {
     /// RST, and what was not sent yet is never sent.
     Reset,

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::caps::DomainPermit;
-use super::dialer::Dialer;
+use super::dialer::{Dialer, Errand, Won};
 use super::failed::Now;
 use super::next::{Next, after};
 use super::open::Dial;
@@ -125,7 +125,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         match (self.search().await, &self.observing) {
             (Err(refusals), Observing::Until(until)) if refusals.iter().any(is_waived) => {
                 let told = refusals.verdict();
-                self.request.trace.fact(format!("enforcing would have answered {told}; going on, to observe"));
+                self.request.trace.fact(format_args!("enforcing would have answered {told}; going on, to observe"));
                 self.request = Request { until: *until, level: &OBSERVED, ..self.request };
                 self.observing = Observing::Would(refusals);
                 let route = self.under_way.as_ref().map(|under_way| &under_way.route);
@@ -261,12 +261,15 @@ impl<'a, R: Resolver> Walk<'a, R> {
 
     /// A session with one of the addresses of an exchange, the first that does.
     async fn reach(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
-        if let Some(mut ready) = self.waiting(approach) {
-            ready.serve(Some(DomainPermit::clone(permit)));
-            let (peer, proven) = (ready.peer(), &ready.terms().channel);
-            self.request.trace.reused(format!("{peer}: took a session that waited; when it was opened: {proven}"));
-            return Some(ready);
+        match self.waiting(approach) {
+            Some(ready) => Some(self.taken(ready, permit)),
+            // On the heap: most transactions do without it.
+            None => Box::pin(self.open(approach, permit)).await,
         }
+    }
+
+    /// A new session with one of the addresses of an exchange.
+    async fn open(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
         // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
         if approach.addresses.iter().any(|address| is_of_this_host(*address)) {
             let reason = NoRoute::Loop(self.request.domain.clone(), approach.exchange.clone());
@@ -283,12 +286,22 @@ impl<'a, R: Resolver> Walk<'a, R> {
             let Connector { dialer, timeouts, .. } = self.connector;
             let ehlo = self.connector.ehlo(self.request.hello);
             let dial = Dial { ehlo, timeouts, until, domain: Some(permit), trace: self.request.trace };
-            let race = dialer.race(&mut approach.addresses, dial.errand()).await;
+            let identity = approach.addresses.front().map(|address| self.identity(approach, *address));
+            let identity = identity.filter(|_| approach.sessions == Sessions::Any);
+            let errand = Errand { identity: identity.as_ref(), ..dial.errand() };
+            let race = dialer.race(&mut approach.addresses, errand).await;
             let mut next = Next::Address;
             for (address, reason) in race.failed {
                 next = self.refuse(Refusal::peer(&approach.peer(address), reason));
             }
-            if let Some((address, tcp)) = race.first {
+            if let Some((address, won)) = race.first {
+                let tcp = match won {
+                    Won::Connection(tcp) => tcp,
+                    Won::Session(ready) => {
+                        self.waited = Some(address);
+                        return Some(self.taken(*ready, permit));
+                    }
+                };
                 let peer = approach.peer(address);
                 match self.connector.session(tcp, &peer, &approach.policy, &dial).await {
                     Ok(ready) => {
@@ -305,6 +318,14 @@ impl<'a, R: Resolver> Walk<'a, R> {
             }
         }
         None
+    }
+
+    /// A session that served another transaction before.
+    fn taken(&self, mut ready: Ready, permit: &DomainPermit) -> Ready {
+        ready.serve(Some(DomainPermit::clone(permit)));
+        let (peer, proven) = (ready.peer(), &ready.terms().channel);
+        self.request.trace.reused(format_args!("{peer}: took a session that waited; when it was opened: {proven}"));
+        ready
     }
 
     /// A session that waits at one of the addresses.

@@ -2,6 +2,8 @@
 //!
 //! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
 
+use bytes::BytesMut;
+
 use super::super::open::lost;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
@@ -35,7 +37,8 @@ pub enum Stop {
 }
 
 impl Body {
-    pub(super) fn new(ready: Ready, form: Form) -> Result<Self, Reason> {
+    pub(super) fn new(mut ready: Ready, form: Form) -> Result<Self, Reason> {
+        // For good, until QUIT is said: between two messages there is nothing that a reset could take away.
         ready.on_drop(OnDrop::Reset)?;
         Ok(Self { ready, form })
     }
@@ -83,13 +86,16 @@ impl Body {
         }
     }
 
-    /// Sends the end of data and waits for the remote's answer, the one that decides who has the message.
+    /// Sends what was loaded and the end of data, in one piece, and waits for the remote's answer, the one that decides who
+    /// has the message.
     ///
     /// # Errors
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
     pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
-        self.send().await?;
-        self.all_answered().await?;
+        if let Form::Chunks(_) = self.form {
+            self.send().await?;
+            self.all_answered().await?;
+        }
         let spoke = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
             // an answer that is there before the end of data is no answer to the message.
@@ -101,10 +107,17 @@ impl Body {
             Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
-        self.ready.wire.flush(self.ready.timeouts.block).await.map_err(failed)?;
+        match self.ready.wire.flush_watching(self.ready.timeouts.block).await {
+            // It may take ten minutes to answer, and needs no memory for that.
+            Ok(Flushed::Sent) => self.ready.wire.output = BytesMut::new(),
+            // Not all of it is on its way, so that the remote cannot have seen the end.
+            Ok(Flushed::Interrupted) => return Err(self.early().await),
+            Err(error) => {
+                let _ = self.ready.wire.fill_ready().await;
+                return Err(if self.ready.wire.input.is_empty() { failed(error) } else { self.early().await });
+            }
+        }
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
-        // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
-        let _ = self.ready.on_drop(OnDrop::Close);
         self.ready.accepted = 0;
         if reply.code() != Code::SERVICE_NOT_AVAILABLE {
             self.ready.transaction = OpenTransaction::No;
