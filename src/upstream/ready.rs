@@ -60,7 +60,8 @@ pub struct Ready {
 enum OpenTransaction {
     /// RSET is needed before the next one.
     Maybe,
-    /// The remote has answered the end of the message.
+    /// The remote has taken the message. After a no, Postfix still has the transaction (`smtpd_end_of_data_restrictions`),
+    /// and would answer the next MAIL with 503.
     No,
 }
 
@@ -445,7 +446,7 @@ impl Body {
         // The answer stands, whatever becomes of the connection: a yes that is not passed on is a mail that comes twice.
         let _ = self.ready.on_drop(OnDrop::Close);
         self.ready.accepted = 0;
-        if reply.code() != Code::SERVICE_NOT_AVAILABLE {
+        if reply.code().is_success() {
             self.ready.transaction = OpenTransaction::No;
         }
         if reply.code().is_success() || reply.code().is_refusal() {
