@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
 use super::leg::{Declined, Upstream, relayed, release};
-use super::memory::Recall;
+use super::memory::{Memory, Recall};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
@@ -50,7 +50,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
-        let memory = std::mem::take(&mut self.memory);
+        let (recall, manners) = (self.memory.recall(answers), self.memory.manners());
+        let memory = &self.memory;
         let party = |Accepted { leg, mailbox, held }| Party {
             pair: Pair::new(&mail.reverse_path, &mailbox),
             mailbox: mailbox.to_string(),
@@ -63,6 +64,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.client.flush(self.shared.timeouts.client).await?;
         let mut courses = join_all(legs.into_iter().map(start)).await;
         if let Some(answer) = instead_of_message(answers, &parties, &courses) {
+            self.memory = Memory::default();
             return self.refuse_all(&answer, courses).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
@@ -71,12 +73,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.trace(&client, &mut courses);
         }
         let mut scanner = DataScanner::new(self.shared.bare_newlines);
-        let recall = memory.recall(answers);
         let mut hasher = match recall {
             Recall::Needed => ContentHasher::of_any_size(),
             Recall::Welcome => ContentHasher::up_to(KNOWN_AGAIN),
         };
         let carried = self.carry(&mut scanner, &mut hasher, &mut courses).await;
+        // A client that pipelines DATA and does not want it any more leaves at our 354: it has given the message up.
+        if carried.is_ok() || scanner.octets() > 0 {
+            self.memory = Memory::default();
+        }
         for course in &mut courses {
             course.octets(scanner.octets());
         }
@@ -84,7 +89,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, memory.manners()), parties, courses, (recall, hasher.finish())).await
+        self.conclude((answers, manners), parties, courses, (recall, hasher.finish())).await
     }
 
     /// No message is wanted: the one answer to DATA.
