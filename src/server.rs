@@ -232,7 +232,10 @@ impl Server {
             sessions.wait().await;
             Drained::Cut(left)
         };
-        tokio::join!(drain, goodbye).0
+        let (drained, ()) = tokio::join!(drain, goodbye);
+        // What was answered and maybe not heard is on the disk before the process ends.
+        last.ledger.settled().await;
+        drained
     }
 }
 

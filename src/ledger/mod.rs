@@ -66,7 +66,10 @@ use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
@@ -102,6 +105,8 @@ struct Inner {
     known: Lock<HashSet<u64>>,
     /// What sessions are at.
     claimed: Lock<HashSet<(Pair, Content)>>,
+    /// What outlives its session.
+    tasks: TaskTracker,
 }
 
 struct Kept {
@@ -167,7 +172,13 @@ impl Ledger {
         let mut kept = Kept { store, tidied: 0 };
         let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
         let found = Found { remembered: kept.store.rows(), unknown };
-        let inner = Inner { settings, store: Mutex::new(kept), known: Lock::new(known), claimed: Lock::default() };
+        let inner = Inner {
+            settings,
+            store: Mutex::new(kept),
+            known: Lock::new(known),
+            claimed: Lock::default(),
+            tasks: TaskTracker::new(),
+        };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
 
@@ -209,6 +220,18 @@ impl Ledger {
         };
         let stored = if remembered.is_empty() { Stored::Nothing } else { Stored::Rows };
         Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
+    }
+
+    /// Waits for what cut sessions have left to be remembered. After this nothing is on its way to the disk.
+    pub async fn settled(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Does what is to be done whatever becomes of the session. None if there is no runtime any more.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        let runtime = Handle::try_current().ok()?;
+        Some(self.inner.tasks.spawn_on(task, &runtime))
     }
 
     fn knows(&self, pair: &Pair) -> bool {
@@ -268,6 +291,11 @@ enum Stored {
 }
 
 impl Claim {
+    /// The memory that it belongs to.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// What the client was told, or would have been, of this message to this recipient on an earlier attempt.
     pub fn remembered(&self, pair: Pair) -> Option<&Reply> {
         self.remembered.get(&pair)

@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Handle;
 
 use super::Session;
 use super::leg::Upstream;
@@ -219,17 +218,24 @@ impl Unheard {
             return None;
         }
         let reporter = Arc::clone(&self.reporter);
-        let keep = async move {
-            let outcomes: Vec<(Pair, &Reply)> = outcomes.iter().map(|(pair, reply)| (*pair, reply)).collect();
-            if let Some(mut claim) = claim
-                && let Err(error) = claim.keep(&outcomes).await
-            {
+        let Some(mut claim) = claim else {
+            orphaned(&reporter, &outcomes);
+            return None;
+        };
+        let ledger = claim.ledger().clone();
+        ledger.spawn(async move {
+            let lent: Vec<(Pair, &Reply)> = outcomes.iter().map(|(pair, reply)| (*pair, reply)).collect();
+            if let Err(error) = claim.keep(&lent).await {
                 not_remembered(&error);
             }
-            reporter.metrics().orphaned(outcomes.iter().filter(|(_, reply)| reply.code().is_success()).count());
-        };
-        Handle::try_current().ok().map(|runtime| runtime.spawn(keep))
+            orphaned(&reporter, &outcomes);
+        })
     }
+}
+
+/// Counts the mail that was accepted without its client's knowledge.
+fn orphaned(reporter: &Reporter, outcomes: &[(Pair, Reply)]) {
+    reporter.metrics().orphaned(outcomes.iter().filter(|(_, reply)| reply.code().is_success()).count());
 }
 
 impl Drop for Unheard {

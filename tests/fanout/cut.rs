@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as BlockingListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::config::Address;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::{DnsLab, Tree};
-use crate::lab::mx::{Act, Mx};
+use crate::lab::mx::{Act, Mx, Seen};
 use crate::lab::{MESSAGE, SOON, Scenario, wait_for};
 use crate::queue::{Kind, Queue};
 use crate::{copies, fan_out};
@@ -31,7 +32,9 @@ fn queue(kind: Kind) -> Queue {
 /// The message up to its end; nothing is waited for after that.
 async fn half(address: &Address) -> Client {
     let mut client = Client::connect(address).await;
-    client.command("EHLO client.test").await;
+    if client.command("EHLO client.test").await.starts_with('5') {
+        client.command("LHLO client.test").await;
+    }
     client.command("MAIL FROM:<a@client.test>").await;
     for to in TO {
         assert!(client.command(&format!("RCPT TO:<{to}>")).await.starts_with("250 "));
@@ -114,9 +117,10 @@ async fn the_task_is_dropped_anywhere() {
     }
 }
 
-async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path) -> Child {
+async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), kind: &str, ledger: &Path) -> Child {
     let settings = [
-        format!("listener=[{{address=\"{listen}\",recipients=\"fan-out\"}}]"),
+        format!("listener=[{{address=\"{listen}\",{kind}}}]"),
+        "timeouts.grace=\"1s\"".to_owned(),
         format!("ledger.path=\"{}\"", ledger.display()),
         format!("dns.servers=[\"{}\"]", dns.addr),
         format!("dns.trust_anchor=\"{}\"", Path::new(&dns.anchor_file).display()),
@@ -143,39 +147,81 @@ fn free_port() -> u16 {
     BlockingListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// Two remotes, of which the last one keeps its first answer to itself, and danelaw's address.
+struct Stage {
+    dns: DnsLab,
+    seen: [Arc<Seen>; 2],
+    ports: (SocketAddr, u16),
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
+        let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        let dns = Tree::new()
+            .secure("example.test")
+            .mx("example.test", 10, "mx.example.test")
+            .a("mx.example.test", "127.0.0.81")
+            .tlsa("mx.example.test", port, &ids[0].record("3 1 1"))
+            .mx("last.example.test", 10, "mx.last.example.test")
+            .a("mx.last.example.test", "127.0.0.82")
+            .tlsa("mx.last.example.test", port, &ids[1].record("3 1 1"))
+            .start()
+            .await;
+        let [first, last] = ids.map(Mx::new);
+        last.first_ends.lock().unwrap().push_back(Act::Hang);
+        let first = first.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 81), port)), "mx").await;
+        let last = last.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 82), port)), "mx.last").await;
+        Self { dns, seen: [first, last], ports: (listen, port) }
+    }
+
+    fn copies(&self) -> [usize; 2] {
+        [0, 1].map(|place| self.seen[place].messages().len())
+    }
+}
+
 /// L1: killed by SIGKILL when one remote has answered and the other has not; the file is opened again.
 #[tokio::test]
 async fn the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger");
-    let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
-    let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-    let dns = Tree::new()
-        .secure("example.test")
-        .mx("example.test", 10, "mx.example.test")
-        .a("mx.example.test", "127.0.0.81")
-        .tlsa("mx.example.test", port, &ids[0].record("3 1 1"))
-        .mx("last.example.test", 10, "mx.last.example.test")
-        .a("mx.last.example.test", "127.0.0.82")
-        .tlsa("mx.last.example.test", port, &ids[1].record("3 1 1"))
-        .start()
-        .await;
-    let [first, last] = ids.map(Mx::new);
-    last.first_ends.lock().unwrap().push_back(Act::Hang);
-    let first = first.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 81), port)), "mx").await;
-    let last = last.start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 82), port)), "mx.last").await;
-    let mut killed = danelaw(&dns, (listen, port), &ledger).await;
-    let address = Address::Tcp(listen);
+    let (ledger, fan_out) = (folder.path().join("ledger"), "recipients=\"fan-out\"");
+    let stage = Stage::new().await;
+    let mut killed = danelaw(&stage.dns, stage.ports, fan_out, &ledger).await;
+    let address = Address::Tcp(stage.ports.0);
     let client = half(&address).await;
-    wait_for(|| (first.messages().len(), last.messages().len()) == (1, 1)).await;
+    wait_for(|| stage.copies() == [1, 1]).await;
     tokio::time::sleep(RECORDED).await;
     killed.kill().await.unwrap();
     drop(client);
-    let _danelaw = danelaw(&dns, (listen, port), &ledger).await;
+    let _danelaw = danelaw(&stage.dns, stage.ports, fan_out, &ledger).await;
     let mut queue = queue(Kind::Postfix);
     for _ in 0..4 {
         queue.attempt(&address).await;
     }
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!((first.messages().len(), last.messages().len()), (1, 2), "{queue:?}");
+    assert_eq!(stage.copies(), [1, 2], "{queue:?}");
+}
+
+/// L1: the grace period ends before the second answer comes, and the client has not said that it heard the first one: that
+/// is on the disk when the process has ended, without fan-out too.
+#[tokio::test]
+async fn the_process_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, lmtp) = (folder.path().join("ledger"), "kind=\"lmtp\"");
+    let stage = Stage::new().await;
+    let mut stopped = danelaw(&stage.dns, stage.ports, lmtp, &ledger).await;
+    let address = Address::Tcp(stage.ports.0);
+    let mut client = half(&address).await;
+    assert!(client.reply().await.starts_with("250 "));
+    let pid = stopped.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    stopped.wait().await.unwrap();
+    drop(client);
+    let _danelaw = danelaw(&stage.dns, stage.ports, lmtp, &ledger).await;
+    let mut client = half(&address).await;
+    for to in TO {
+        let reply = client.reply().await;
+        assert!(reply.starts_with("250 "), "{to}: {reply}");
+    }
+    assert_eq!(stage.copies(), [1, 2]);
 }
