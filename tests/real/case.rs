@@ -108,6 +108,8 @@ impl Server {
 #[derive(Clone, Copy)]
 pub(crate) enum Certificate {
     SelfSigned,
+    /// The one that the record is of comes later ([`crate::lab::Lab::mend_certificate`]).
+    NotYet,
     /// From a CA that is sent along.
     FromCa,
     /// The same, for a host of this name.
@@ -137,7 +139,7 @@ impl Exchange {
     /// A new key, with the certificate that the host shows.
     pub(crate) fn identity(&self) -> Identity {
         match self.certificate {
-            Certificate::SelfSigned => Identity::self_signed(self.name),
+            Certificate::SelfSigned | Certificate::NotYet => Identity::self_signed(self.name),
             Certificate::FromCa => Identity::from_ca(self.name),
             Certificate::FromCaFor(name) => Identity::from_ca(name),
         }

@@ -17,7 +17,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::case::{BOB, Case, DOMAIN, Exchange, Server};
+use crate::case::{BOB, Case, Certificate, DOMAIN, Exchange, Server};
 use crate::dns::{self, Faults};
 use crate::message::{Stored, message, stuffed};
 use crate::net::Subnet;
@@ -144,17 +144,9 @@ impl Lab {
         self.ground.policy.as_ref().expect("a choosy host")
     }
 
-    /// Has an MX host show a certificate that its TLSA record does not match.
-    pub(crate) fn break_certificate(&self, exchange: &Exchange) {
-        self.show_certificate(exchange, &exchange.identity());
-    }
-
-    /// Has it show the one that matches.
+    /// Has an MX host show the certificate that its TLSA record matches.
     pub(crate) fn mend_certificate(&self, exchange: &Exchange) {
-        self.show_certificate(exchange, &self.host(exchange).identity);
-    }
-
-    fn show_certificate(&self, exchange: &Exchange, identity: &Identity) {
+        let identity = &self.host(exchange).identity;
         fs::write(exchange.pem(self.ground.path()), identity.pem()).expect("the lab's directory is writable");
         self.mx(exchange).reload();
     }
@@ -298,7 +290,11 @@ impl Exchange {
             Server::Postfix(settings) | Server::Choosy(settings) => {
                 let pem = self.pem(directory);
                 let asks = matches!(self.server, Server::Choosy(_)).then(|| Policy::settings(net.policy()));
-                fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+                let shown = match self.certificate {
+                    Certificate::NotYet => self.identity().pem(),
+                    _ => identity.pem(),
+                };
+                fs::write(&pem, shown).expect("the lab's directory is writable");
                 let usual = [
                     format!("virtual_mailbox_domains = {DOMAIN}"),
                     format!("smtpd_tls_chain_files = {}", pem.display()),

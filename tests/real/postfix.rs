@@ -123,6 +123,7 @@ impl Postfix {
     /// Has its processes read the configuration and the certificates again, once they are idle.
     pub(crate) fn reload(&self) {
         run(Command::new("postfix").arg("-c").arg(self.directory.join("etc")).arg("reload"));
+        eventually("a greeting after the reload", || Session::open(self.address));
     }
 
     pub(crate) fn log(&self) -> String {
