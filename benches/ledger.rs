@@ -26,9 +26,9 @@ fn pair(number: usize) -> Pair {
 }
 
 fn content(octets: &[u8]) -> Content {
-    let mut hasher = ContentHasher::default();
+    let mut hasher = ContentHasher::of_any_size();
     hasher.update(octets);
-    hasher.finish()
+    hasher.finish().unwrap()
 }
 
 fn reply() -> Reply {
