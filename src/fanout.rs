@@ -23,7 +23,7 @@
 //! |---|---|---|---|
 //! | Postfix, Exim, Sendmail, OpenSMTPD, smtplib | sends to the others | 451; 250 for the one, 452 for the other; 5xx for the other, alone | 451; 250, or 451 and then 250 for the one, 452 for the other; then the other alone |
 //! | nullmailer | leaves without QUIT, tries all again | 451; 452; 5xx: into failed/ | 451; 250, or 451 until the other has it; 452 in between, once |
-//! | msmtp | leaves, exit code; whoever calls it tries again | as nullmailer | as nullmailer |
+//! | msmtp | leaves before the message, exit code; whoever calls it tries again | as nullmailer | as nullmailer |
 //! | dma, qmail | one recipient in a transaction | never | never |
 //!
 //! What a false guess costs: a *different* message to the same recipients, while something is remembered of an earlier

@@ -17,7 +17,6 @@ use danelaw::policy::TlsPolicy;
 use danelaw::tls::{PostQuantum, Tls};
 use danelaw::wire::Wire;
 use rustls::crypto::aws_lc_rs;
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, ServerConfig};
@@ -107,6 +106,7 @@ async fn empty_records() {
     })
     .await;
     let (mut stream, connection) = theirs.into_inner();
+    let suite = connection.negotiated_cipher_suite().unwrap().tls13().unwrap();
     let (mut sequence, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
     let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
     | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
@@ -114,7 +114,7 @@ async fn empty_records() {
     else {
         panic!("a cipher of another kind");
     };
-    let mut seal = TLS13_AES_256_GCM_SHA384.tls13().unwrap().aead_alg.encrypter(key, iv);
+    let mut seal = suite.aead_alg.encrypter(key, iv);
     let mut record = move |content: &[u8]| {
         let plain = OutboundPlainMessage {
             typ: ContentType::ApplicationData,

@@ -44,7 +44,8 @@ pub struct Outcome {
     pub remote: Option<Remote>,
     /// What became of it.
     pub verdict: Verdict,
-    /// The code the client was given.
+    /// The code that these recipients have earned: what the client was given, unless with fan-out other recipients of the
+    /// same transaction had another outcome.
     pub code: Option<Code>,
     /// The name of the reason for anything but a delivery.
     pub reason: &'static str,

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
 use super::leg::{Declined, Upstream, relayed, release};
-use super::memory::Recall;
+use super::memory::{Memory, Recall};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
@@ -63,10 +63,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
-        let memory = std::mem::take(&mut self.memory);
-        let parties = Party::all(&mail, accepted, &legs, &memory);
+        let recall = self.memory.recall(answers);
+        let parties = Party::all(&mail, accepted, &legs, &self.memory);
         let mut courses = self.meanwhile(join_all(legs.into_iter().map(|leg| start(leg, Framing::Data)))).await?;
         if let Some(answer) = instead_of_message(answers, &parties, &courses) {
+            self.memory = Memory::default();
             return self.refuse_all(&answer, courses).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
@@ -74,9 +75,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if self.shared.received == Received::Add {
             self.trace(&client, &mut courses);
         }
-        let recall = memory.recall(answers);
         let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), recall);
         let carried = self.carry(&mut passage, &mut courses).await;
+        // A client that pipelines DATA and does not want it any more leaves at our 354: it has given the message up.
+        let has_begun = carried.is_ok() || passage.scanner.octets() > 0;
+        let memory = if has_begun { std::mem::take(&mut self.memory) } else { Memory::default() };
         for course in &mut courses {
             course.octets(passage.scanner.octets());
         }

@@ -67,7 +67,8 @@ pub struct Ready {
 enum OpenTransaction {
     /// RSET is needed before the next one.
     Maybe,
-    /// The remote has answered the end of the message.
+    /// The remote has taken the message. After a no, Postfix still has the transaction (`smtpd_end_of_data_restrictions`),
+    /// and would answer the next MAIL with 503.
     No,
 }
 

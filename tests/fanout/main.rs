@@ -166,7 +166,7 @@ async fn a_client_that_gives_up_and_hangs_up() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_and_says_so() {
+async fn a_client_that_gives_up_when_the_message_is_asked_for() {
     play_all(Kind::Msmtp).await;
 }
 

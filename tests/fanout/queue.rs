@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Exim,
     /// A message has one fate; it hangs up on a no.
     Nullmailer,
-    /// The same, with QUIT.
+    /// The same, but it has pipelined DATA and hangs up at the 354.
     Msmtp,
     /// A transaction for each recipient.
     Dma,
@@ -81,7 +81,9 @@ impl Queue {
                 (false, Kind::Postfix | Kind::Exim | Kind::Dma) => over.push((recipient.clone(), reply)),
                 (false, Kind::Nullmailer) => return told(to, &reply),
                 (false, Kind::Msmtp) => {
-                    client.command("QUIT").await;
+                    if !accepted.is_empty() {
+                        assert!(client.command("DATA").await.starts_with("354 "));
+                    }
                     return told(to, &reply);
                 }
             }

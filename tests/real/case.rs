@@ -23,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) mx_forged: bool,
     /// The MX hosts, the preferred one first.
     pub(crate) exchanges: Vec<Exchange>,
+    /// Further records of the recipient's domain and below: owner, without the dot at the end, and type with RDATA.
+    pub(crate) more: &'static [(&'static str, &'static str)],
     /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
     pub(crate) client: &'static [&'static str],
     /// Lines of danelaw's configuration before the usual ones.
@@ -38,13 +40,14 @@ impl Default for Case {
 impl Case {
     /// A signed domain with these MX hosts.
     pub(crate) fn of(exchanges: impl Into<Vec<Exchange>>) -> Self {
-        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), client: &[], danelaw: "" }
+        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), more: &[], client: &[], danelaw: "" }
     }
 
     /// `test.` and the recipient's domain below it, with all its hosts.
     pub(crate) fn zones(&self, identities: &[Identity], net: &Subnet) -> Vec<Zone> {
         let apex = format!("{DOMAIN}.");
         let mut records = vec![Record::new(&format!("dead.{DOMAIN}."), format!("A {}", net.nobody()))];
+        records.extend(self.more.iter().map(|(owner, data)| Record::new(&format!("{owner}."), *data)));
         for (number, (exchange, identity)) in self.exchanges.iter().zip(identities).enumerate() {
             let mx = format!("MX {} {}.", 10 * (number + 1), exchange.name);
             records.push(match self.mx_forged {
@@ -85,6 +88,8 @@ pub(crate) const MX2: Exchange = Exchange { name: "mx2.example.test", ..MX1 };
 pub(crate) enum Server {
     /// With these lines of main.cf besides the usual ones.
     Postfix(&'static [&'static str]),
+    /// With these lines, and the lab's policy asked about every recipient and message.
+    Choosy(&'static [&'static str]),
     Exim,
     /// Postfix's smtp-sink, which knows no TLS.
     Sink,
@@ -103,6 +108,8 @@ impl Server {
 #[derive(Clone, Copy)]
 pub(crate) enum Certificate {
     SelfSigned,
+    /// The one that the record is of comes later ([`crate::lab::Lab::mend_certificate`]).
+    NotYet,
     /// From a CA that is sent along.
     FromCa,
     /// The same, for a host of this name.
@@ -132,7 +139,7 @@ impl Exchange {
     /// A new key, with the certificate that the host shows.
     pub(crate) fn identity(&self) -> Identity {
         match self.certificate {
-            Certificate::SelfSigned => Identity::self_signed(self.name),
+            Certificate::SelfSigned | Certificate::NotYet => Identity::self_signed(self.name),
             Certificate::FromCa => Identity::from_ca(self.name),
             Certificate::FromCaFor(name) => Identity::from_ca(name),
         }

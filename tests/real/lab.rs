@@ -17,12 +17,13 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::case::{BOB, Case, DOMAIN, Exchange, Server};
+use crate::case::{BOB, Case, Certificate, DOMAIN, Exchange, Server};
 use crate::dns::{self, Faults};
 use crate::message::{Stored, message, stuffed};
 use crate::net::Subnet;
 use crate::peers::Peer;
 use crate::pki::Identity;
+use crate::policy::Policy;
 use crate::postfix::{Fate, Postfix};
 use crate::process::Daemon;
 use crate::program::Danelaw;
@@ -39,8 +40,8 @@ enum Running {
 struct Host {
     name: &'static str,
     address: SocketAddr,
-    /// The RDATA of the record that matches.
-    tlsa: String,
+    /// That of the record that matches.
+    identity: Identity,
     running: Running,
 }
 
@@ -50,6 +51,7 @@ struct Ground {
     _authority: Daemon,
     tree: Tree,
     faults: Faults,
+    policy: Option<Policy>,
     directory: TempDir,
     net: Subnet,
 }
@@ -134,7 +136,29 @@ impl Lab {
 
     /// The RDATA of the TLSA record that matches an MX host.
     pub(crate) fn tlsa(&self, exchange: &Exchange) -> &str {
-        &self.host(exchange).tlsa
+        self.host(exchange).identity.tlsa()
+    }
+
+    /// What the choosy MX hosts ask.
+    pub(crate) fn policy(&self) -> &Policy {
+        self.ground.policy.as_ref().expect("a choosy host")
+    }
+
+    /// Has an MX host show the certificate that its TLSA record matches.
+    pub(crate) fn mend_certificate(&self, exchange: &Exchange) {
+        let identity = &self.host(exchange).identity;
+        fs::write(exchange.pem(self.ground.path()), identity.pem()).expect("the lab's directory is writable");
+        self.mx(exchange).reload();
+    }
+
+    /// SIGKILL for danelaw.
+    pub(crate) fn kill_danelaw(&mut self) {
+        self.danelaw.take().expect("not in a reference").kill();
+    }
+
+    /// danelaw comes back.
+    pub(crate) fn restart_danelaw(&mut self) {
+        self.danelaw = Some(Danelaw::start_again(self.ground.path()));
     }
 
     /// The Postfix of an MX host.
@@ -233,20 +257,23 @@ impl Ground {
             tempfile::Builder::new().prefix("danelaw-").permissions(open).tempdir().expect("a writable /tmp");
         let net = Subnet::claim();
         let identities: Vec<_> = case.exchanges.iter().map(Exchange::identity).collect();
+        let is_choosy = case.exchanges.iter().any(|exchange| matches!(exchange.server, Server::Choosy(_)));
+        let policy = is_choosy.then(|| Policy::start(net.policy()));
         let zones = case.zones(&identities, &net);
         let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones);
         let authority = dns::authority(directory.path(), &net, &tree.files);
-        let hosts = case.exchanges.iter().zip(&identities).enumerate().map(|(number, (exchange, identity))| Host {
+        let hosts = case.exchanges.iter().zip(identities).enumerate().map(|(number, (exchange, identity))| Host {
             name: exchange.name,
             address: net.exchange(number),
-            tlsa: identity.tlsa().to_owned(),
-            running: exchange.start(directory.path(), net.exchange(number), identity),
+            running: exchange.start(directory.path(), &net, number, &identity),
+            identity,
         });
         Self {
             hosts: hosts.collect(),
             _authority: authority,
             tree,
             faults: case.exchanges.iter().filter_map(Exchange::fault).collect(),
+            policy,
             directory,
             net,
         }
@@ -258,14 +285,25 @@ impl Ground {
 }
 
 impl Exchange {
-    fn start(&self, directory: &Path, address: SocketAddr, identity: &Identity) -> Running {
+    /// The file with the key and the chain that its Postfix shows.
+    fn pem(&self, directory: &Path) -> PathBuf {
+        directory.join(format!("{}.pem", self.name))
+    }
+
+    fn start(&self, directory: &Path, net: &Subnet, number: usize, identity: &Identity) -> Running {
+        let address = net.exchange(number);
         match self.server {
             Server::Scripted(script) => Running::Peer(Peer::start(address, script, identity)),
             Server::Exim => Running::Stranger(Stranger::exim(directory, (address, self.name), identity)),
             Server::Sink => Running::Stranger(Stranger::sink(directory, address)),
-            Server::Postfix(settings) => {
-                let pem = directory.join(format!("{}.pem", self.name));
-                fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+            Server::Postfix(settings) | Server::Choosy(settings) => {
+                let pem = self.pem(directory);
+                let asks = matches!(self.server, Server::Choosy(_)).then(|| Policy::settings(net.policy()));
+                let shown = match self.certificate {
+                    Certificate::NotYet => self.identity().pem(),
+                    _ => identity.pem(),
+                };
+                fs::write(&pem, shown).expect("the lab's directory is writable");
                 let usual = [
                     format!("virtual_mailbox_domains = {DOMAIN}"),
                     format!("smtpd_tls_chain_files = {}", pem.display()),
@@ -273,8 +311,11 @@ impl Exchange {
                     "smtpd_tls_loglevel = 1".to_owned(),
                 ];
                 // Of two lines for one parameter the last counts.
-                let settings: Vec<_> =
-                    usual.into_iter().chain(settings.iter().map(|line| (*line).to_owned())).collect();
+                let settings: Vec<_> = usual
+                    .into_iter()
+                    .chain(asks.into_iter().flatten())
+                    .chain(settings.iter().map(|line| (*line).to_owned()))
+                    .collect();
                 let postfix = Command::new("postfix");
                 Running::Postfix(Postfix::start(postfix, directory, (address, self.name), &settings))
             }

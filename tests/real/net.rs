@@ -44,6 +44,11 @@ impl Subnet {
         self.at(2, 10027)
     }
 
+    /// What decides for the MX hosts which mail they take.
+    pub(crate) fn policy(&self) -> SocketAddr {
+        self.at(3, 10040)
+    }
+
     /// The MX host with this number.
     pub(crate) fn exchange(&self, number: usize) -> SocketAddr {
         self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)

@@ -120,6 +120,12 @@ impl Postfix {
         eventually("an empty queue", || self.queue().is_empty().then_some(()));
     }
 
+    /// Has its processes read the configuration and the certificates again, once they are idle.
+    pub(crate) fn reload(&self) {
+        run(Command::new("postfix").arg("-c").arg(self.directory.join("etc")).arg("reload"));
+        eventually("a greeting after the reload", || Session::open(self.address));
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("maillog")).unwrap_or_default()
     }
@@ -243,7 +249,7 @@ smtpd_error_sleep_time = 0
 smtpd_timeout = 20s
 ";
 
-const MASTER_CF: &str = "\
+pub(crate) const MASTER_CF: &str = "\
 {address} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr

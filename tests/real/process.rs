@@ -1,7 +1,7 @@
 //! Servers as child processes: started in a process group of their own, killed and waited for on drop, and never
 //! awaited by a sleep.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,10 +18,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`, with its output in the file `output`.
+    /// Starts `command`, with its output at the end of the file `output`.
     pub(crate) fn start(name: impl Into<String>, command: &mut Command, output: &Path) -> Self {
         let name = name.into();
-        let log = File::create(output).expect("the lab's directory is writable");
+        let log = OpenOptions::new().create(true).append(true).open(output).expect("the lab's directory is writable");
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
@@ -37,6 +37,12 @@ impl Daemon {
         if let Some(status) = self.child.try_wait().expect("our own child") {
             panic!("{} has ended: {status}", self.name);
         }
+    }
+
+    /// Ends the server as the kernel does, without a word.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        let _ = self.child.wait();
     }
 
     fn signal(&self, signal: &str) {

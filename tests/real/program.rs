@@ -77,19 +77,31 @@ format = "json"
         );
         let file = directory.join(Self::CONFIGURATION);
         fs::write(&file, configuration).expect("the lab's directory is writable");
-        let log = directory.join("danelaw.log");
+        Self::start_again(directory)
+    }
+
+    /// The same as before, whatever it has left behind.
+    pub(crate) fn start_again(directory: &Path) -> Self {
+        let (file, log) = (directory.join(Self::CONFIGURATION), directory.join("danelaw.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));
         command.arg("--config").arg(&file);
         // The environment is configuration too, and whose it is nobody knows.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DANELAW_")) {
             command.env_remove(variable);
         }
+        let listening = "listening";
+        let before = events(&log, listening).len();
         let mut danelaw = Self { daemon: Daemon::start("danelaw", &mut command, &log), log };
         eventually("danelaw to listen", || {
             danelaw.daemon.assert_running();
-            danelaw.events("listening").pop().map(drop)
+            (danelaw.events(listening).len() > before).then_some(())
         });
         danelaw
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.daemon.kill();
     }
 
     /// The first delivery attempt that ended with this verdict, once it is logged.
@@ -100,13 +112,17 @@ format = "json"
     }
 
     /// The fields of all log events with this message.
-    fn events(&self, message: &str) -> Vec<Delivery> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        // Fields stand in an object of their own or beside the time.
-        let fields = events.map(|mut event| if event["fields"].is_object() { event["fields"].take() } else { event });
-        fields.filter(|fields| fields["message"] == message).map(Delivery).collect()
+    pub(crate) fn events(&self, message: &str) -> Vec<Delivery> {
+        events(&self.log, message)
     }
+}
+
+fn events(log: &Path, message: &str) -> Vec<Delivery> {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // Fields stand in an object of their own or beside the time.
+    let fields = events.map(|mut event| if event["fields"].is_object() { event["fields"].take() } else { event });
+    fields.filter(|fields| fields["message"] == message).map(Delivery).collect()
 }
 
 impl Drop for Danelaw {

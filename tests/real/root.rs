@@ -20,6 +20,15 @@ impl Root {
     pub(crate) fn of(package: &str) -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(package);
         assert!(package.is_dir(), "{} is not there: run the tests by tests/run", package.display());
+        Self::over(&package)
+    }
+
+    /// This machine's root with what is installed in it.
+    pub(crate) fn of_this_machine() -> Self {
+        Self::over(Path::new(""))
+    }
+
+    fn over(package: &Path) -> Self {
         let holder = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", SETUP])
             .arg(package)
@@ -77,7 +86,7 @@ const SETUP: &str = r#"
 mount -t tmpfs -o mode=755 tmpfs /mnt
 cd /mnt
 mkdir upper work root
-cp -a "$0/." upper
+[ ! -d "$0" ] || cp -a "$0/." upper
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
 mount -t proc proc root/proc
 mount --rbind /dev root/dev

@@ -8,7 +8,7 @@ use super::super::open::lost;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
-use crate::smtp::reply::{Code, Reply, ReplyDecoder};
+use crate::smtp::reply::{Reply, ReplyDecoder};
 use crate::wire::Flushed;
 
 /// A message on its way.
@@ -119,7 +119,9 @@ impl Body {
         }
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
         self.ready.accepted = 0;
-        if reply.code() != Code::SERVICE_NOT_AVAILABLE {
+        // A remote that refuses the end of data may keep the transaction, as Postfix does under
+        // smtpd_end_of_data_restrictions, and has to hear RSET.
+        if reply.code().is_success() {
             self.ready.transaction = OpenTransaction::No;
         }
         if reply.code().is_success() || reply.code().is_refusal() {
