@@ -194,6 +194,8 @@ async fn key_updates_that_want_none() {
     let mut wire = connect(&server).await;
     let server = tokio::task::spawn_blocking(move || {
         (0..20).for_each(|_| server.order("k\n"));
+        // Text that it reads with an order is lost.
+        std::thread::sleep(Duration::from_millis(200));
         server.order("250 still here\n");
         server
     });

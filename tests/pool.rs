@@ -255,13 +255,15 @@ async fn what_the_dns_says_now_decides() {
 async fn remotes_that_do_not_wait() {
     // K15: what was said or done while it waited is found before anything is lost; what comes at the very moment costs
     // another connection, and the client sees nothing of either.
-    let ends: [(Change, &str); 7] = [
+    let ends: [(Change, &str); 9] = [
         (|mx| mx.after = Some(Act::Close), "closed"),
         (|mx| mx.after = Some(Act::SayAndClose("421 4.4.2 idle for too long\r\n".into())), "said 421"),
         (|mx| mx.after = Some(say("421 4.4.2 idle for too long")), "said 421 and stayed"),
         (|mx| mx.after = Some(Act::SayAndCut(String::new())), "cut"),
         (|mx| mx.mail_again = Some(Act::Close), "closed at MAIL"),
         (|mx| mx.mail_again = Some(Act::SayAndClose("421 4.4.2 idle\r\n".into())), "421 to MAIL"),
+        (|mx| mx.mail_again = Some(say("452 4.5.3 too many mails")), "452 to MAIL"),
+        (|mx| mx.mail_again = Some(say("503 5.5.1 nested MAIL command")), "503 to MAIL"),
         (|mx| mx.mail_again = Some(Act::SayAndClose("250 2.1.0 ok\r\n".into())), "closed at RCPT"),
     ];
     for (change, what) in ends {

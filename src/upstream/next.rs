@@ -13,6 +13,7 @@
 //! | the connection is lost, or the protocol broken, before MAIL | the next address | tried last |
 //! | STARTTLS is missing, refused or followed by plaintext; the handshake failed; the certificate does not match | the next address | as it was |
 //! | before any answer to RCPT: 421, the connection lost, the protocol broken, no answer in time | the next address | as it was |
+//! | over a session that had mails before: MAIL is answered with 4yz or 503 | the same address, over a new session | as it was |
 //! | MAIL is answered with 4yz; the exchange lacks an extension that the message needs | the next exchange | as it was |
 //! | MAIL is answered with 5yz; anything from DATA on | nobody | as it was |
 //!

@@ -27,6 +27,7 @@ use crate::mx::{NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{Level, Mode, Permit, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
+use crate::smtp::reply::{Class, Code};
 
 /// One transaction's search for a remote.
 #[derive(Debug)]
@@ -164,18 +165,18 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// The reason itself, where it decides: whoever is asked next would be asked the same.
     pub fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
         match (after(&reason, &self.connector.timeouts).next, self.waited.take()) {
-            (Next::Nobody, _) => return Err(reason),
-            (Next::Exchange, _) => self.approach = None,
-            (Next::Address, Some(address)) => {
-                // RFC 5321 §3.8: a session that waited may end at any moment. That says nothing of the host, which is
-                // asked again.
+            // RFC 5321 §3.8: a session that waited may end at any moment, and one that had mails before this one may have
+            // had enough of them. That says nothing of the host, which is asked again.
+            (next, Some(address)) if next == Next::Address || may_be_of_the_session(&reason) => {
                 if let Some(approach) = &mut self.approach {
                     approach.addresses.push_front(address);
                     approach.sessions = Sessions::New;
                 }
                 return Ok(());
             }
-            (Next::Address, None) => {}
+            (Next::Nobody, _) => return Err(reason),
+            (Next::Exchange, _) => self.approach = None,
+            (Next::Address, _) => {}
         }
         self.refusals.push(Refusal::peer(peer, reason));
         Ok(())
@@ -382,4 +383,12 @@ fn is_waived(refusal: &Refusal) -> bool {
 fn share_until(until: Instant, untried: usize) -> Instant {
     let now = Instant::now();
     now + share(until.saturating_duration_since(now), untried)
+}
+/// Whether the answer to MAIL may be about the session and not about the mail: that there were too many mails, or that one
+/// was expected to be over.
+fn may_be_of_the_session(reason: &Reason) -> bool {
+    match reason {
+        Reason::Mail(reply) => reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE,
+        _ => false,
+    }
 }
