@@ -347,6 +347,13 @@ impl Play {
         self.lab.policy().release(&odd);
         self.lab.restart_danelaw();
         self.shell(afterwards, &[], b"");
+        eventually("everybody's copy", || {
+            if self.files() == before + number {
+                return Some(());
+            }
+            self.shell(self.client.again, &[], b"");
+            None
+        });
     }
 
     /// Whoever had to wait may be delivered.
