@@ -49,8 +49,8 @@ pub struct Config {
     /// Whether to add our one Received line to each message (RFC 5321 §4.4). Without it a mail loop through us has no
     /// trace.
     pub received: bool,
-    /// The listeners. The allow-list is required for any address but loopback: everybody on it can send mail through
-    /// us.
+    /// The listeners; those listed replace this one. The allow-list is required for any address but loopback: everybody
+    /// on it can send mail through us.
     pub listener: Vec<Listener>,
     /// Name resolution.
     pub dns: Dns,
@@ -129,7 +129,7 @@ pub enum Kind {
 #[serde(deny_unknown_fields)]
 pub struct Dns {
     /// On whose word an answer is secure: "validate" (that of signatures, checked here, whoever the resolver is) or
-    /// "trust-ad" (that of a validating resolver on loopback, by the AD bit of its replies).
+    /// "trust-ad" (that of a validating resolver on loopback or over TLS, by the AD bit of its replies).
     pub mode: Mode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
@@ -231,7 +231,8 @@ pub struct Remote {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// What a session must prove: "dane" (DANE where it is published, unauthenticated TLS elsewhere), "dane-only" (DANE
-    /// or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext.
+    /// or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext, unless the
+    /// mode is "observe".
     pub level: DefaultLevel,
     /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
     /// ask).

@@ -195,6 +195,7 @@ fn exit_statuses_are_those_of_sysexits() {
         (&["config"], 64),
         (&["--set", "nonsense=1"], 78),
         (&["--config", "/nonexistent"], 78),
+        (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", "ledger.path=/nonexistent/ledger"], 71),
         (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", &listener], 71),
         (&["--version"], 0),
         (&["--help"], 0),

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, OpenError};
 use crate::report::Reporter;
 use crate::server;
 use crate::session::Shared;
@@ -84,7 +84,7 @@ impl Running {
     /// Makes ready what sessions share.
     pub(super) async fn start(config: Config, settings: Settings, filter: log::Filter) -> Result<Self, Failed> {
         let ledger = server::ledger(&config).await;
-        let ledger = ledger.map_err(|error| Failed::config(format!("ledger.path: {error}")))?;
+        let ledger = ledger.map_err(unusable)?;
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
         let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
@@ -153,6 +153,16 @@ impl Running {
 fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
     let hostname = run::hostname(config)?;
     server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
+}
+
+/// A ledger that cannot be used: what may pass, such as another danelaw that still has it, is no fault of the
+/// configuration, and systemd tries again.
+fn unusable(error: OpenError) -> Failed {
+    let why = format!("ledger.path: {error}");
+    match error {
+        OpenError::File { .. } | OpenError::InUse(_) | OpenError::Library(_) => Failed::system(why),
+        OpenError::NotALedger { .. } | OpenError::Newer { .. } => Failed::config(why),
+    }
 }
 
 /// What needs a new start, if it has changed.
