@@ -5,7 +5,7 @@
 //! * what is at the remote is whole;
 //! * there is one copy, unless the remote's answer was lost on its way to danelaw, or with it, and the client sends again.
 //!
-//! `DANELAW_TESTS=long` tries every octet both ways, and kills more often: over 10,000 runs in all.
+//! `LONG_TESTS=yes` tries every octet both ways, and kills more often: over 10,000 runs in all.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -42,7 +42,7 @@ fn stride(short: usize) -> usize {
 }
 
 pub(crate) fn long() -> bool {
-    std::env::var("DANELAW_TESTS").is_ok_and(|which| which == "long")
+    std::env::var("LONG_TESTS").is_ok_and(|which| which == "yes")
 }
 
 /// How a message goes: from the client, and to a remote.
