@@ -262,6 +262,13 @@ pub struct Validity {
     pub expiration: u32,
 }
 
+impl Validity {
+    /// Seconds until the end, seen from such a time; the difference is one of serial numbers, and negative after the end.
+    pub fn left(self, now: u32) -> i32 {
+        self.expiration.wrapping_sub(now).cast_signed()
+    }
+}
+
 /// What of DNSSEC a reply holds, true or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Traces {

@@ -160,6 +160,7 @@ mod tests {
         assert_eq!(Content::from_octets(content(&["a"]).octets()), Some(content(&["a"])));
         assert_eq!(Content::from_octets(b"short"), None);
     }
+
     #[test]
     fn a_large_message_is_given_up() {
         let content = |mut hasher: ContentHasher| {

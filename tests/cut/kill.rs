@@ -5,14 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::attempt::{Attempt, By, assert_whole, attempt};
 use crate::lab::certs::Identity;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::Mx;
-use crate::lab::{SOON, free_port};
+use crate::lab::{SOON, free_port, listens};
 
 const CLIENTS: usize = 8;
 
@@ -31,12 +30,7 @@ async fn danelaw(dns: &DnsLab, listen: SocketAddr, port: u16) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let up = async {
-        while TcpStream::connect(listen).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, up).await.expect("danelaw to listen");
+    listens(listen).await;
     child
 }
 

@@ -1,6 +1,6 @@
 //! danelaw ends between the outcomes and the reply: its task is dropped, or its process is killed.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as BlockingListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use danelaw::config::Address;
 use danelaw::session::{self, Caller, Origin};
 use danelaw::smtp::dialogue::Service;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::{Act, Mx, Seen};
-use crate::lab::{MESSAGE, SOON, Scenario, wait_for};
+use crate::lab::{MESSAGE, SOON, Scenario, free_port, listens, wait_for};
 use crate::queue::{Kind, Queue};
 use crate::{copies, fan_out};
 
@@ -160,17 +160,8 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let up = async {
-        while TcpStream::connect(listen).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, up).await.expect("danelaw to listen");
+    listens(listen).await;
     child
-}
-
-fn free_port() -> u16 {
-    BlockingListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A danelaw, and the two domains that it sends to.

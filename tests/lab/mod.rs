@@ -26,6 +26,7 @@ use danelaw::report::Reporter;
 use danelaw::server::{self, Door, Drained, Present, Server};
 use danelaw::session::Shared;
 use time::OffsetDateTime;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -322,6 +323,16 @@ pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
+}
+
+/// Waits until somebody listens there.
+pub(crate) async fn listens(address: SocketAddr) {
+    let up = async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, up).await.expect("somebody listens in time");
 }
 
 /// A port that nobody has, out of those that the system gives nobody by itself: what a connection takes in the meantime

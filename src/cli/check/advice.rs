@@ -67,8 +67,10 @@ pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec
 
 /// Signatures in the DNS that should have been renewed by now.
 fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advice> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
+    let now = now.unix_timestamp() as u32;
     let advice = |(name, rtype, validity): &(Name, Rtype, Validity)| {
-        let left = left(*validity, now);
+        let left = i64::from(validity.left(now));
         let whole = i64::from(validity.expiration.wrapping_sub(validity.inception));
         (left * LAST_PART < whole).then(|| Advice {
             kind: "signature-ends",
@@ -80,13 +82,6 @@ fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advi
         })
     };
     seen.signatures.iter().filter_map(advice).collect()
-}
-
-/// Seconds until a signature ends (RFC 4034 §3.1.5: the difference is one of serial numbers).
-fn left(validity: Validity, now: OffsetDateTime) -> i64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
-    let now = now.unix_timestamp() as u32;
-    i64::from(validity.expiration.wrapping_sub(now).cast_signed())
 }
 
 /// Records that protect less than they could, or not at all.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Nsec3HashAlgorithm;
-use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
@@ -90,10 +90,7 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
     reply(&message, unvalidated)?;
     let records = || message.answers.iter().chain(&message.authorities);
-    let signatures = records().filter_map(signature_data).map(|rrsig| {
-        let input = rrsig.input();
-        Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
-    });
+    let signatures = records().filter_map(signature_data).map(validity);
     let denies = |record: &Record| matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3);
     Ok(Traces { signatures: signatures.collect(), denials: records().any(denies) })
 }
@@ -107,17 +104,14 @@ pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<Validity>, 
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
     reply(&message, unvalidated)?;
     let now = unix_time();
-    // RFC 4034 §3.1.5: what is less than 68 years ahead is in the future.
-    let left = |validity: &Validity| validity.expiration.wrapping_sub(now).cast_signed();
-    let lasting = sets::group(&message.answers).into_iter().filter_map(|set| {
-        let validities = set
-            .signatures
-            .iter()
-            .map(|rrsig| rrsig.input())
-            .map(|input| Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() });
-        validities.max_by_key(left)
-    });
-    Ok(lasting.min_by_key(left))
+    let left = |validity: &Validity| validity.left(now);
+    let sets = sets::group(&message.answers).into_iter();
+    Ok(sets.filter_map(|set| set.signatures.into_iter().map(validity).max_by_key(left)).min_by_key(left))
+}
+
+fn validity(rrsig: &RRSIG) -> Validity {
+    let input = rrsig.input();
+    Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
 }
 
 /// How long the reply holds: the least TTL of its records, none of which outlives the end of a signature that came with
