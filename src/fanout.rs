@@ -220,7 +220,7 @@ impl Part {
 
 fn again(parts: &[Part], attempt: Attempt, because_of: Fate) -> Conclusion {
     let told = mixed(parts, because_of, "who has the message does not get it again; send it once more");
-    let answer = Reply::multiline(Code::LOCAL_ERROR, told.enhanced(), told.lines().iter().cloned());
+    let answer = Reply::multiline(Code::LOCAL_ERROR, told.enhanced(), told.lines());
     // Whoever is deferred for the first time comes along the next time, and mostly has it then.
     let of_use = |part: &Part| part.fate().is_final() || attempt == Attempt::Retry;
     let remember = parts.iter().enumerate().filter(|(_, part)| of_use(part)).map(|(place, _)| place).collect();
@@ -241,7 +241,7 @@ fn shared(parts: &[Part], code: Option<Code>) -> Reply {
     }
     let first = replies.first().map(|reply| (reply.code(), reply.enhanced()));
     let (first, enhanced) = first.unwrap_or((Code::LOCAL_ERROR, None));
-    let lines = replies.iter().flat_map(|reply| reply.lines()).take(MAX_LINES).cloned();
+    let lines = replies.iter().flat_map(|reply| reply.lines()).take(MAX_LINES);
     Reply::multiline(code.unwrap_or(first), enhanced, lines)
 }
 

@@ -422,7 +422,7 @@ impl Refusals {
     /// The only host's own answer, if it was asked for mail and that is all there is to tell.
     pub fn only_answer(&self) -> Option<Reply> {
         match self.0.as_slice() {
-            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] => Some(reply.relayed(&peer.to_string())),
+            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] => Some(reply.relayed(peer)),
             _ => None,
         }
     }
@@ -644,10 +644,11 @@ mod tests {
         let reply = said(vec![Reason::NoAddress, Reason::Connect(broken()), Reason::StartTlsMissing, failed("A")]);
         assert_eq!(reply.to_string().split(' ').take(2).collect::<Vec<_>>(), ["451", "4.7.4"]);
         // Each is named, in the order it was tried.
-        assert_eq!(reply.lines().len(), 4);
-        assert!(reply.lines()[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
+        assert_eq!(reply.lines().count(), 4);
+        let lines: Vec<_> = reply.lines().collect();
+        assert!(lines[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
         // The remedy of the one that speaks for all, and no other.
-        assert_eq!(reply.lines()[1], "mx1.example: cannot connect: connection reset");
+        assert_eq!(lines[1], "mx1.example: cannot connect: connection reset");
         // M22: what one exchange lacks, another that cannot be reached may have.
         let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
         assert_eq!(reply.class(), Class::Transient);

@@ -315,7 +315,7 @@ fn pair(row: &SqliteRow, column: usize) -> sqlx::Result<Pair> {
 /// A reply as it is kept: as it would go over the wire.
 fn written(reply: &Reply) -> String {
     let mut octets = BytesMut::new();
-    let lines = reply.lines().iter().take(MAX_LINES).cloned();
+    let lines = reply.lines().take(MAX_LINES);
     Reply::multiline(reply.code(), reply.enhanced(), lines).write(&mut octets);
     String::from_utf8_lossy(&octets).into_owned()
 }

@@ -4,10 +4,12 @@
 //! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use time::OffsetDateTime;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
@@ -62,7 +64,36 @@ pub(super) struct Errand<'a, R> {
     pub(super) dialled: Option<IpAddr>,
     pub(super) message: Message,
     /// Where the answer to a recipient is told.
-    pub(super) tell: UnboundedSender<(usize, Reply)>,
+    pub(super) told: &'a Told,
+}
+
+/// Answers that have come and were not looked at yet, each with its place among the client's commands.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<Vec<(usize, Reply)>>);
+
+impl Told {
+    fn put(&self, place: usize, answer: Reply) {
+        self.answers().push((place, answer));
+    }
+
+    /// Those that are there.
+    pub(super) fn take(&self) -> Vec<(usize, Reply)> {
+        std::mem::take(&mut self.answers())
+    }
+
+    /// Those that are there, when there are any. Nobody is woken for them: legs are asked and listened to in one task, the
+    /// listening behind the asking.
+    pub(super) async fn any(&self) -> Vec<(usize, Reply)> {
+        poll_fn(|_| match self.take() {
+            none if none.is_empty() => Poll::Pending,
+            some => Poll::Ready(some),
+        })
+        .await
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<(usize, Reply)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The message does not get to a remote, or not past it: why, and what the client is told.
@@ -151,7 +182,7 @@ impl<R: Resolver> Errand<'_, R> {
         };
         if let Way::Closed(answer) = &way {
             for (place, _) in asks.recipients.iter().skip(told) {
-                self.tell(*place, answer.clone());
+                self.told.put(*place, answer.clone());
             }
         }
         leg.way = way;
@@ -267,7 +298,7 @@ impl<R: Resolver> Errand<'_, R> {
             }
             let answer = relayed(&reply, &peer);
             attempt.recipient(&answer);
-            self.tell(*place, answer);
+            self.told.put(*place, answer);
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }
@@ -276,11 +307,6 @@ impl<R: Resolver> Errand<'_, R> {
             answered.map_err(broke(asks.recipients.len()))?;
         }
         Ok(())
-    }
-
-    fn tell(&self, place: usize, answer: Reply) {
-        // Nobody listens any more if the client is gone.
-        let _ = self.tell.send((place, answer));
     }
 }
 
@@ -347,7 +373,7 @@ fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, La
 
 /// The remote's answer as the client is told it.
 pub(super) fn relayed(reply: &Reply, peer: &Peer) -> Reply {
-    reply.relayed(&peer.to_string())
+    reply.relayed(peer)
 }
 
 /// What is noted of a remote's answer.

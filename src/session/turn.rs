@@ -7,10 +7,9 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 
 use super::Session;
-use super::leg::{Asks, Errand, Message};
+use super::leg::{Asks, Errand, Message, Told};
 use crate::dns::Resolver;
 use crate::smtp::address::Mailbox;
 use crate::smtp::dialogue::{Accepted, Asked, Transaction};
@@ -26,18 +25,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let told = Told::default();
         let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
         let groups: Vec<usize> = transaction.legs.iter().map(|leg| leg.group).collect();
         let (memory, how) = (&self.memory, transaction.answers);
-        let mut hear = |place: usize, answer: Reply, answers: &mut InOrder| {
+        let mut hear = |(place, answer): (usize, Reply), answers: &mut InOrder| {
             let leg = legs.get(place).and_then(|asked| asked.as_ref()).map_or(0, |(leg, _)| *leg);
             let (told, kept) = memory.told(how, groups.get(leg).copied().unwrap_or_default(), answer);
             held.get_mut(place).into_iter().for_each(|held| held.clone_from(&kept));
             answers.put(place, told);
         };
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
-        let errand = Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, tell };
+        let errand =
+            Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, told: &told };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
         let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| errand.ask(leg, asks)).collect();
         let mut late = pin!(tokio::time::sleep(PROMPT));
@@ -46,11 +46,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 biased;
                 // First, so that what is known together is told together, with what the session has to say next.
                 done = asked.next() => if done.is_none() { break },
-                Some((place, answer)) = told.recv() => {
-                    hear(place, answer, &mut answers);
-                    while let Ok((place, answer)) = told.try_recv() {
-                        hear(place, answer, &mut answers);
-                    }
+                known = told.any() => {
+                    known.into_iter().for_each(|known| hear(known, &mut answers));
                     answers.write(&mut self.client.output);
                     self.client.flush(patience).await?;
                 }
@@ -58,9 +55,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         }
         drop(asked);
-        while let Ok((place, answer)) = told.try_recv() {
-            hear(place, answer, &mut answers);
-        }
+        told.take().into_iter().for_each(|known| hear(known, &mut answers));
         answers.write(&mut self.client.output);
         for ((asked, held), answer) in legs.into_iter().zip(held).zip(&answers.answers) {
             if let (Some((leg, mailbox)), Some(answer)) = (asked, answer) {

@@ -675,7 +675,7 @@ mod tests {
         let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
         let Step::Abandon(_, reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
         assert_eq!(
-            reply.lines(),
+            reply.lines().collect::<Vec<_>>(),
             [
                 "us.example",
                 "PIPELINING",

@@ -41,7 +41,7 @@ impl Extensions {
     /// Reads a positive reply to EHLO. Its first line greets and offers nothing.
     pub fn parse(reply: &Reply) -> Self {
         let mut extensions = Self::default();
-        for line in reply.lines().iter().skip(1) {
+        for line in reply.lines().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
             match keyword.as_str() {

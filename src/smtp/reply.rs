@@ -6,7 +6,8 @@
 //!
 //! [`ReplyDecoder`] reads the replies of remotes, and [`Reply::relayed`] makes out of one what the client is told.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
@@ -19,40 +20,38 @@ pub use decoder::{ReplyDecoder, ReplyError};
 /// Longest reply line, CRLF included (RFC 5321 §4.5.3.1.5).
 const MAX_LINE_OCTETS: usize = 512;
 
-/// An SMTP reply.
+/// An SMTP reply. Clones share the text: what a remote has said goes to the client, the log and what is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     code: Code,
     enhanced: Option<EnhancedCode>,
-    /// Printable ASCII, without codes; at least one.
-    lines: Vec<String>,
+    /// Lines of printable ASCII without codes, with a LF between them.
+    text: Arc<str>,
 }
 
 impl Reply {
     /// A reply of one line with an enhanced code, whose class is made to agree with `code` (RFC 2034 §4).
     ///
     /// Octets that are no printable ASCII become `?` here and in the other constructors.
-    pub fn new(code: Code, enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+    pub fn new(code: Code, enhanced: EnhancedCode, text: impl AsRef<str>) -> Self {
         Self::multiline(code, Some(enhanced), [text])
     }
 
     /// A reply of one line without an enhanced code. Only the greeting, the replies to HELO and EHLO, and 3yz may go
     /// without (RFC 2034 §4).
-    pub fn plain(code: Code, text: impl Into<String>) -> Self {
+    pub fn plain(code: Code, text: impl AsRef<str>) -> Self {
         Self::multiline(code, None, [text])
     }
 
     /// A reply of several lines; of one empty line if there are none.
-    pub fn multiline<T: Into<String>>(
+    pub fn multiline<T: AsRef<str>>(
         code: Code,
         enhanced: Option<EnhancedCode>,
         lines: impl IntoIterator<Item = T>,
     ) -> Self {
-        let mut lines: Vec<_> = lines.into_iter().map(|line| sanitised(line.into().chars())).collect();
-        if lines.is_empty() {
-            lines.push(String::new());
-        }
-        Self { code, enhanced: enhanced.and_then(|enhanced| enhanced.agreeing_with(code)), lines }
+        let mut text = Text::default();
+        lines.into_iter().for_each(|line| text.line(line.as_ref()));
+        text.into_reply(code, enhanced)
     }
 
     /// The basic code.
@@ -71,22 +70,23 @@ impl Reply {
     }
 
     /// The text of each line, without codes. There is at least one line.
-    pub fn lines(&self) -> &[String] {
-        &self.lines
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        self.text.split('\n')
     }
 
     /// Appends the reply as it goes over the wire. A line beyond 512 octets loses its end (RFC 5321 §4.5.3.1.5).
     pub fn write(&self, out: &mut BytesMut) {
-        let last = self.lines.len() - 1;
-        for (index, text) in self.lines.iter().enumerate() {
-            let separator = if index == last { ' ' } else { '-' };
-            let mut line = match self.enhanced {
+        let mut lines = self.lines().peekable();
+        while let Some(text) = lines.next() {
+            let start = out.len();
+            let separator = if lines.peek().is_some() { '-' } else { ' ' };
+            // There is room for whatever is written to a buffer of this kind.
+            let _ = match self.enhanced {
                 // RFC 2034 §4: on every line.
-                Some(enhanced) => format!("{}{separator}{enhanced} {text}", self.code),
-                None => format!("{}{separator}{text}", self.code),
+                Some(enhanced) => write!(out, "{}{separator}{enhanced} {text}", self.code),
+                None => write!(out, "{}{separator}{text}", self.code),
             };
-            line.truncate(MAX_LINE_OCTETS - 2);
-            out.put_slice(line.as_bytes());
+            out.truncate(start + MAX_LINE_OCTETS - 2);
             out.put_slice(b"\r\n");
         }
     }
@@ -99,26 +99,28 @@ impl Reply {
         if self.code != Code::EXCEEDED_STORAGE || self.enhanced.is_some_and(of_something_else) {
             return self;
         }
-        let lines = self.lines.iter().map(|line| format!("{} {line}", self.code));
+        let lines = self.lines().map(|line| format!("{} {line}", self.code));
         Self::multiline(Code::INSUFFICIENT_STORAGE, Some(EnhancedCode::transient(5, 3)), lines)
     }
 
     /// The same with this at its very end, as `.. (id 0123456789AB)`. A last line that would be too long with it loses as
     /// much of its text (RFC 5321 §4.5.3.1.5).
-    pub fn with_id(mut self, id: &str) -> Self {
-        let tail = sanitised(format!(" (id {id})").chars());
+    pub fn with_id(self, id: &str) -> Self {
+        let mut tail = Text::default();
+        tail.line(format_args!(" (id {id})"));
         let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
-        if let Some(last) = self.lines.last_mut() {
-            last.truncate((MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.len()));
-            last.push_str(&tail);
-        }
-        self
+        let last = self.text.rfind('\n').map_or(0, |end| end + 1);
+        let most = (MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.lines.len());
+        let mut text = self.text.to_string();
+        text.truncate(last + most);
+        text.push_str(&tail.lines);
+        Self { text: text.into(), ..self }
     }
 
     /// What the client is told when a remote has answered this: the same, except for what would act on the session
     /// between the client and us (see [`relayed_code`]). `from` names the remote and goes before each line, as
     /// `mx.example[192.0.2.1]: `; a code that was changed is told in the text.
-    pub fn relayed(&self, from: &str) -> Self {
+    pub fn relayed(&self, from: impl fmt::Display) -> Self {
         let code = relayed_code(self.code);
         let enhanced = match self.enhanced {
             // RFC 3463 §3.6: X.5.0, something was wrong with the protocol.
@@ -127,8 +129,63 @@ impl Reply {
             // RFC 2034 §4: every line has one, and all we know is the class.
             None => EnhancedCode::transient(0, 0),
         };
-        let said = if code == self.code { String::new() } else { format!("{} ", self.code) };
-        Self::multiline(code, Some(enhanced), self.lines.iter().map(|line| format!("{from}: {said}{line}")))
+        let mut text = Text::default();
+        for line in self.lines() {
+            match code == self.code {
+                true => text.line(format_args!("{from}: {line}")),
+                false => text.line(format_args!("{from}: {} {line}", self.code)),
+            }
+        }
+        text.into_reply(code, Some(enhanced))
+    }
+}
+
+/// The text of a reply as it is put together.
+#[derive(Debug, Clone, Default)]
+struct Text {
+    lines: String,
+    count: usize,
+}
+
+impl Text {
+    /// Adds a line. What is no printable ASCII (RFC 5321 §4.2 `textstring`, without its TAB) becomes `?`.
+    fn line(&mut self, text: impl fmt::Display) {
+        if self.count > 0 {
+            self.lines.push('\n');
+        }
+        self.count += 1;
+        // Writing to a string does not fail.
+        let _ = write!(Printable(&mut self.lines), "{text}");
+    }
+
+    /// Adds a line of a remote, an octet a character.
+    fn octets(&mut self, text: &[u8]) {
+        match str::from_utf8(text) {
+            Ok(text) if text.is_ascii() => self.line(text),
+            Ok(_) | Err(_) => self.line(text.iter().copied().map(char::from).collect::<String>()),
+        }
+    }
+
+    fn into_reply(self, code: Code, enhanced: Option<EnhancedCode>) -> Reply {
+        Reply { code, enhanced: enhanced.and_then(|enhanced| enhanced.agreeing_with(code)), text: self.lines.into() }
+    }
+}
+
+/// Lets printable ASCII through.
+struct Printable<'a>(&'a mut String);
+
+impl fmt::Write for Printable<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+            self.0.push_str(text);
+        } else {
+            self.0.extend(text.chars().map(|character| match character {
+                ' '..='~' => character,
+                '\t' => ' ',
+                _ => '?',
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -152,16 +209,6 @@ fn relayed_code(code: Code) -> Code {
     }
 }
 
-/// Printable ASCII (RFC 5321 §4.2 `textstring`, without its TAB); everything else becomes `?`.
-fn sanitised(text: impl Iterator<Item = char>) -> String {
-    text.map(|character| match character {
-        ' '..='~' => character,
-        '\t' => ' ',
-        _ => '?',
-    })
-    .collect()
-}
-
 impl fmt::Display for Reply {
     /// The reply on one line, for logs and for texts that quote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +216,9 @@ impl fmt::Display for Reply {
         if let Some(enhanced) = self.enhanced {
             write!(f, " {enhanced}")?;
         }
-        write!(f, " {}", self.lines.join(" / "))
+        self.lines()
+            .enumerate()
+            .try_for_each(|(index, line)| write!(f, "{}{line}", if index > 0 { " / " } else { " " }))
     }
 }
 

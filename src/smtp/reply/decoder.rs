@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::BytesMut;
 
-use super::{Code, EnhancedCode, Reply, sanitised};
+use super::{Code, EnhancedCode, Reply, Text};
 use crate::smtp::line::{Line, LineDecoder};
 
 /// Longest line of a reply. RFC 5321 §4.5.3.1.5 has 512 octets; some servers write novels.
@@ -46,7 +46,7 @@ pub struct ReplyDecoder {
 struct Partial {
     /// The three digits as the remote sent them.
     digits: Option<u16>,
-    lines: Vec<String>,
+    text: Text,
     octets: usize,
 }
 
@@ -101,23 +101,24 @@ impl Partial {
             return Err(ReplyError::SeveralCodes);
         }
         self.octets += line.len() + 2;
-        if self.lines.len() == MAX_LINES || self.octets > MAX_OCTETS {
+        if self.text.count == MAX_LINES || self.octets > MAX_OCTETS {
             return Err(ReplyError::TooLong);
         }
-        self.lines.push(sanitised(text.iter().copied().map(char::from)));
+        self.text.octets(text);
         Ok(is_last.then_some(code))
     }
 
     /// The first line decides about the enhanced code. Those that repeat it lose it; one that differs keeps it as text.
     fn into_reply(self, code: Code) -> Reply {
-        let Some((enhanced, _)) = self.lines.first().and_then(|line| EnhancedCode::split_off(code, line)) else {
-            return Reply { code, enhanced: None, lines: self.lines };
+        let lines = self.text.lines.split('\n');
+        let Some((enhanced, _)) = lines.clone().next().and_then(|line| EnhancedCode::split_off(code, line)) else {
+            return self.text.into_reply(code, None);
         };
-        let strip = |line: String| match EnhancedCode::split_off(code, &line) {
-            Some((same, rest)) if same == enhanced => rest.to_owned(),
+        let strip = |line| match EnhancedCode::split_off(code, line) {
+            Some((same, rest)) if same == enhanced => rest,
             _ => line,
         };
-        Reply { code, enhanced: Some(enhanced), lines: self.lines.into_iter().map(strip).collect() }
+        Reply::multiline(code, Some(enhanced), lines.map(strip))
     }
 }
 
