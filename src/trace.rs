@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::hex::Hex;
 use crate::name::Name;
 
 /// The most steps that are kept. A route has 20 exchanges at most.
@@ -19,6 +20,10 @@ const MAX_STEPS: usize = 300;
 const MAX_OCTETS: usize = 16 * 1024;
 /// The most characters of one text: a TLSA record may hold a certificate.
 const MAX_TEXT: usize = 600;
+/// How many steps a mail has that goes to the first host and on a session that waited.
+const USUAL_STEPS: usize = 12;
+/// About how many octets of text they have.
+const USUAL_OCTETS: usize = 1000;
 /// The most records of one answer that are shown.
 const MAX_RECORDS: usize = 12;
 
@@ -35,7 +40,7 @@ struct Inner {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     steps: Vec<Noted>,
     /// The texts of all steps, one behind the other: an attempt that goes well is told without any of them.
@@ -103,7 +108,8 @@ impl What {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { inner: Arc::new(Inner { started: Instant::now(), seen: Mutex::default() }) }
+        let seen = Seen { steps: Vec::with_capacity(USUAL_STEPS), text: String::with_capacity(USUAL_OCTETS) };
+        Self { inner: Arc::new(Inner { started: Instant::now(), seen: Mutex::new(seen) }) }
     }
 }
 
@@ -193,6 +199,12 @@ struct Cut<'a> {
 
 impl fmt::Write for Cut<'_> {
     fn write_str(&mut self, more: &str) -> fmt::Result {
+        // An octet or more for each character: mostly there is nothing to count.
+        if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
+            self.text.push_str(more);
+            self.left = left;
+            return Ok(());
+        }
         if let Some((end, _)) = more.char_indices().nth(self.left) {
             self.text.push_str(&more[..end]);
             self.text.push_str("...");
@@ -250,13 +262,10 @@ impl Found for Lookup<RawTlsa> {
             let (numbers, data) = octets.split_at(octets.len().min(3));
             numbers.iter().try_for_each(|number| write!(f, "{number} "))?;
             // More than the longest digest is a certificate or a key in full.
-            let hex =
-                |octet: &u8| [octet >> 4, octet & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
-            data.iter().take(64).flat_map(hex).try_for_each(|digit| f.write_char(digit))?;
-            if data.len() > 64 {
-                write!(f, "... ({} octets)", data.len())?;
+            match data.get(..64) {
+                Some(start) if data.len() > 64 => write!(f, "{}... ({} octets)", Hex(start), data.len()),
+                Some(_) | None => fmt::Display::fmt(&Hex(data), f),
             }
-            Ok(())
         })
     }
 }
@@ -354,7 +363,7 @@ mod tests {
             end: Security::Secure,
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
-        assert_eq!(Told(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "ab".repeat(32)));
+        assert_eq!(Told(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules that only turn values into values.
 const PURE: &[&str] = &[
+    "hex",
     "name",
     "smtp",
     "mx",
@@ -36,8 +37,8 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "version", "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace", "tls", "refusal",
-    "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
+    "version", "hex", "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace", "tls",
+    "refusal", "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::certificate::Certificate;
 use super::{der, names};
+use crate::hex::Hex;
 
 /// The most names that one line shows.
 const MAX_NAMES: usize = 8;
@@ -75,7 +76,7 @@ impl fmt::Display for Facts {
 }
 
 fn sha256(octets: &[u8]) -> String {
-    Sha256::digest(octets).iter().map(|octet| format!("{octet:02X}")).collect()
+    Hex(&Sha256::digest(octets)).to_string()
 }
 
 #[cfg(test)]

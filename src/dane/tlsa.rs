@@ -17,6 +17,7 @@ use super::agility::Digests;
 use super::certificate::Certificate;
 use super::der;
 use crate::dns::{Host, RawTlsa, Security};
+use crate::hex::Hex;
 use crate::name::Name;
 
 /// The certificate usages that mean something on port 25 (RFC 7672 §3.1). PKIX-TA(0) and PKIX-EE(1) do not.
@@ -205,8 +206,7 @@ impl Tlsa {
 /// The presentation form of RFC 6698 §2.2 with no blank inside the data: what `dig` prints, and what goes into logs.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.form())?;
-        self.data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+        write!(f, "{} {}", self.form(), Hex(&self.data))
     }
 }
 

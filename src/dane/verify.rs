@@ -20,6 +20,7 @@ use super::mismatch::{Defect, Holder, NoRecord};
 use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, names};
+use crate::hex::Hex;
 use crate::name::Name;
 
 /// The most certificates in a chain, and the most octets in all of them. Honest chains have five, and rustls takes no
@@ -189,13 +190,9 @@ impl<'a> Presented<'a> {
 
     fn no_record(&self, records: &[Tlsa]) -> Mismatch {
         Mismatch::NoRecord(NoRecord {
-            certificate: hex(&Sha256::digest(self.certificate)),
-            key: self.key.map(|key| hex(&Sha256::digest(key))),
+            certificate: Hex(&Sha256::digest(self.certificate)).to_string(),
+            key: self.key.map(|key| Hex(&Sha256::digest(key)).to_string()),
             records: records.to_vec(),
         })
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02X}")).collect()
 }

@@ -39,6 +39,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 pub use self::reply::{Rtype, UnknownRtype, Validity};
+use crate::hex::Hex;
 use crate::name::Name;
 
 /// What a chain of signatures says about an answer (RFC 4035 §4.3). There is no third value on purpose: bogus and
@@ -155,7 +156,7 @@ impl fmt::Display for RawTlsa {
                 short
             }
         };
-        data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+        fmt::Display::fmt(&Hex(data), f)
     }
 }
 

@@ -9,6 +9,7 @@ use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
 use crate::dane::publish::{self, Source};
 use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage};
+use crate::hex::Hex;
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
@@ -115,7 +116,7 @@ fn as_json(owner: Option<&Name>, records: &[Generated]) -> serde_json::Value {
         .iter()
         .map(|Generated { record, about }| {
             let [usage, selector, matching] = record.form().numbers();
-            let data: String = record.data().iter().map(|octet| format!("{octet:02X}")).collect();
+            let data = Hex(record.data()).to_string();
             json!({
                 "usage": usage, "selector": selector, "matching": matching, "data": data,
                 "record": record.to_string(), "about": about,
