@@ -64,12 +64,11 @@ mod turns;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +83,9 @@ pub use turns::Turns;
 
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
+
+/// How many locks the claims are spread over: none is on the way of all messages.
+const PARTS: usize = 16;
 
 /// What an operator decides about the memory.
 #[derive(Debug, Clone)]
@@ -104,11 +106,11 @@ pub struct Ledger {
 
 struct Inner {
     settings: Settings,
-    store: Mutex<Kept>,
+    store: tokio::sync::Mutex<Kept>,
     /// Of which pairs there may be something in the store; too many rather than too few.
-    known: Lock<HashSet<u64>>,
-    /// What sessions are at.
-    claimed: Lock<HashSet<(Pair, Content)>>,
+    known: RwLock<HashSet<u64>>,
+    /// What sessions are at, in parts by the message, so that sessions seldom meet.
+    claimed: [Mutex<HashSet<(Pair, Content)>>; PARTS],
     /// What goes on without its session.
     left_over: TaskTracker,
     turns: Turns,
@@ -141,7 +143,7 @@ impl Ledger {
         let mut kept = Kept { store, tidied: 0 };
         let known = kept.tidy(&settings, now).await.map_err(OpenError::Library)?;
         let found = Found { remembered: kept.store.rows(), unknown };
-        let (store, known, claimed) = (Mutex::new(kept), Lock::new(known), Lock::default());
+        let (store, known, claimed) = (tokio::sync::Mutex::new(kept), RwLock::new(known), Default::default());
         let inner = Inner { settings, store, known, claimed, left_over: TaskTracker::new(), turns: Turns::default() };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
@@ -174,7 +176,7 @@ impl Ledger {
         // A client may name a recipient twice.
         let pairs: BTreeSet<Pair> = pairs.into_iter().collect();
         let pairs: Vec<Pair> = pairs.into_iter().collect();
-        let hold = Hold::take(&self.inner, pairs.iter().map(|pair| (*pair, content)).collect())?;
+        let hold = Hold::take(&self.inner, content, pairs.clone())?;
         let known: Vec<Pair> = pairs.iter().filter(|pair| self.knows(pair)).copied().collect();
         let remembered = if known.is_empty() {
             BTreeMap::new()
@@ -204,7 +206,7 @@ impl Ledger {
     }
 
     fn knows(&self, pair: &Pair) -> bool {
-        locked(&self.inner.known).contains(&pair.short())
+        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).contains(&pair.short())
     }
 
     fn since(&self) -> i64 {
@@ -218,7 +220,7 @@ impl Ledger {
         let is_full = |rows: usize| more > 0 && rows.saturating_add(more) > settings.entries;
         if is_full(kept.store.rows()) || kept.tidied.saturating_add(seconds(TIDY)) < now {
             let known = kept.tidy(settings, now).await?;
-            *locked(&self.inner.known) = known;
+            *self.inner.known_to_change() = known;
         }
         if is_full(kept.store.rows()) {
             return Err(LedgerError::Full(settings.entries));
@@ -250,7 +252,8 @@ pub struct Claim {
 /// What keeps other sessions off a message.
 struct Hold {
     inner: Arc<Inner>,
-    keys: Vec<(Pair, Content)>,
+    content: Content,
+    pairs: Vec<Pair>,
 }
 
 impl Claim {
@@ -304,7 +307,7 @@ impl Claim {
         let more = new.difference(&self.stored).count();
         let mut kept = self.ledger.with_room(more).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
-        locked(&self.ledger.inner.known).extend(outcomes.iter().map(|(pair, _)| pair.short()));
+        self.ledger.inner.known_to_change().extend(outcomes.iter().map(|(pair, _)| pair.short()));
         self.stored.extend(new);
         Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
     }
@@ -322,22 +325,34 @@ impl Claim {
 }
 
 impl Hold {
-    fn take(inner: &Arc<Inner>, keys: Vec<(Pair, Content)>) -> Result<Self, LedgerError> {
-        let mut claimed = locked(&inner.claimed);
-        if keys.iter().any(|key| claimed.contains(key)) {
+    fn take(inner: &Arc<Inner>, content: Content, pairs: Vec<Pair>) -> Result<Self, LedgerError> {
+        let mut claimed = inner.claimed(content);
+        if pairs.iter().any(|pair| claimed.contains(&(*pair, content))) {
             return Err(LedgerError::Busy);
         }
-        claimed.extend(&keys);
-        Ok(Self { inner: Arc::clone(inner), keys })
+        claimed.extend(pairs.iter().map(|pair| (*pair, content)));
+        Ok(Self { inner: Arc::clone(inner), content, pairs })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut claimed = locked(&self.inner.claimed);
-        for key in &self.keys {
-            claimed.remove(key);
+        let mut claimed = self.inner.claimed(self.content);
+        for pair in &self.pairs {
+            claimed.remove(&(*pair, self.content));
         }
+    }
+}
+
+impl Inner {
+    /// The claims on this message, and on others that share their lock with it. Members are put in and taken out whole.
+    fn claimed(&self, content: Content) -> MutexGuard<'_, HashSet<(Pair, Content)>> {
+        let part = content.octets().first().map_or(0, |octet| usize::from(*octet) % PARTS);
+        self.claimed[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_to_change(&self) -> RwLockWriteGuard<'_, HashSet<u64>> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -362,9 +377,4 @@ fn now() -> i64 {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn locked<T>(lock: &Lock<T>) -> MutexGuard<'_, T> {
-    // Members are put in and taken out whole.
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 //! of its own and was deferred is told to wait, once.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use super::key::Pair;
 
@@ -14,12 +14,12 @@ const MOST: usize = 100_000;
 
 /// Those who had their turn. They end with the process: all that it costs is another turn.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<HashSet<Pair>>);
+pub struct Turns(RwLock<HashSet<Pair>>);
 
 impl Turns {
     /// These have had theirs, and were deferred.
     pub fn had(&self, pairs: impl IntoIterator<Item = Pair>) {
-        let mut had = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut had = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if had.len() >= MOST {
             had.clear();
         }
@@ -28,6 +28,8 @@ impl Turns {
 
     /// Whether this one goes behind the others now. The next time it does not.
     pub fn goes_behind(&self, pair: Pair) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&pair)
+        // Nearly always there is nobody, and looking keeps nobody else from looking.
+        let had = self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&pair);
+        if had { self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&pair) } else { false }
     }
 }
