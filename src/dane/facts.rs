@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
-use super::{der, names};
+use super::{der, names, tlsa};
 
 /// The most names that one line shows.
 const MAX_NAMES: usize = 8;
@@ -75,7 +75,7 @@ impl fmt::Display for Facts {
 }
 
 fn sha256(octets: &[u8]) -> String {
-    Sha256::digest(octets).iter().map(|octet| format!("{octet:02X}")).collect()
+    tlsa::hex(&Sha256::digest(octets))
 }
 
 #[cfg(test)]

@@ -205,9 +205,20 @@ impl Tlsa {
 /// The presentation form of RFC 6698 §2.2 with no blank inside the data: what `dig` prints, and what goes into logs.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.form())?;
-        self.data.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+        write!(f, "{} {}", self.form(), hex(&self.data))
     }
+}
+
+/// Octets as in the presentation form of a record (RFC 6698 §2.2).
+pub fn hex(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * octets.len());
+    for octet in octets {
+        for half in [octet >> 4, octet & 0xf] {
+            let digit = if half < 10 { b'0' + half } else { b'A' - 10 + half };
+            text.push(char::from(digit));
+        }
+    }
+    text
 }
 
 impl Form {

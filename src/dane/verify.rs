@@ -18,7 +18,7 @@ pub use super::der::spki;
 pub use super::mismatch::Mismatch;
 use super::mismatch::{Defect, Holder, NoRecord};
 use super::path::{self, Materials};
-use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
+use super::tlsa::{self, Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, names};
 use crate::name::Name;
 
@@ -189,13 +189,9 @@ impl<'a> Presented<'a> {
 
     fn no_record(&self, records: &[Tlsa]) -> Mismatch {
         Mismatch::NoRecord(NoRecord {
-            certificate: hex(&Sha256::digest(self.certificate)),
-            key: self.key.map(|key| hex(&Sha256::digest(key))),
+            certificate: tlsa::hex(&Sha256::digest(self.certificate)),
+            key: self.key.map(|key| tlsa::hex(&Sha256::digest(key))),
             records: records.to_vec(),
         })
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02X}")).collect()
 }

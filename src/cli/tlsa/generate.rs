@@ -8,7 +8,7 @@ use serde_json::json;
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
 use crate::dane::publish::{self, Source};
-use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage};
+use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage, hex};
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
@@ -115,9 +115,8 @@ fn as_json(owner: Option<&Name>, records: &[Generated]) -> serde_json::Value {
         .iter()
         .map(|Generated { record, about }| {
             let [usage, selector, matching] = record.form().numbers();
-            let data: String = record.data().iter().map(|octet| format!("{octet:02X}")).collect();
             json!({
-                "usage": usage, "selector": selector, "matching": matching, "data": data,
+                "usage": usage, "selector": selector, "matching": matching, "data": hex(record.data()),
                 "record": record.to_string(), "about": about,
             })
         })
