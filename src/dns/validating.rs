@@ -106,7 +106,8 @@ impl Validating {
         let message = Arc::new(self.zones.upstream.ask(question).await?);
         match self.proven(question, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
-                self.proven(question, &message, budget).await
+                // On the heap: hardly ever is a reply looked at twice.
+                Box::pin(self.proven(question, &message, budget)).await
             }
             proven => proven,
         }
