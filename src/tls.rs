@@ -20,9 +20,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ClientConfig, Resumption};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup};
+use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -40,24 +40,28 @@ use crate::policy::TlsPolicy;
 /// sent to a server that asks for it.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    provider: Arc<CryptoProvider>,
+    /// All but the verifier, in whose place is one that nobody passes.
+    base: Arc<ClientConfig>,
     shown: Option<Shown>,
 }
 
 /// The certificates that the last server showed, its own first, whatever became of the handshake: for people to look at.
 /// Nothing is decided by them.
 #[derive(Debug, Clone, Default)]
-pub struct Shown(Arc<Mutex<Vec<CertificateDer<'static>>>>);
+pub struct Shown(Arc<Mutex<Chain>>);
+
+/// Certificates, the server's own first.
+type Chain = Arc<Vec<CertificateDer<'static>>>;
 
 impl Shown {
     /// The certificates; none, if no handshake got so far.
-    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn chain(&self) -> Arc<Vec<CertificateDer<'static>>> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note<'c>(&self, chain: impl Iterator<Item = &'c CertificateDer<'c>>) {
         let chain = chain.map(|certificate| certificate.clone().into_owned()).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
     }
 }
 
@@ -212,15 +216,20 @@ impl Tls {
             PostQuantum::Offer => {}
             PostQuantum::Omit => provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768),
         }
-        let tls = Self { provider: Arc::new(provider), shown: None };
-        tls.config(Arc::new(Verifier::new(&tls, None))).map_err(|error| SetupError(error.to_string()))?;
-        Ok(tls)
+        let mut base = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| SetupError(error.to_string()))?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        base.resumption = Resumption::disabled();
+        base.enable_early_data = false;
+        Ok(Self { base: Arc::new(base), shown: None })
     }
 
     /// The same TLS, and where to see what a server shows. For one handshake at a time. Who watches already sees the same.
     pub fn watched(&self) -> (Self, Shown) {
         let shown = self.shown.clone().unwrap_or_default();
-        (Self { provider: Arc::clone(&self.provider), shown: Some(shown.clone()) }, shown)
+        (Self { base: Arc::clone(&self.base), shown: Some(shown.clone()) }, shown)
     }
 
     /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.
@@ -233,28 +242,18 @@ impl Tls {
     {
         // A verifier for each connection: what it notes down can only be about this one.
         let verifier = Arc::new(Verifier::new(self, policy.expectation().cloned()));
-        let mut config = self.config(Arc::clone(&verifier)).map_err(broken)?;
+        let mut config = ClientConfig::clone(&self.base);
+        config.dangerous().set_certificate_verifier(Arc::<Verifier>::clone(&verifier));
         let name = sni(policy.server_name());
         config.enable_sni = matches!(name, ServerName::DnsName(_));
         match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
             Ok(stream) => {
-                let protection = verifier.findings().protection(stream.get_ref().1, policy)?;
+                let protection = verifier.take_findings().protection(stream.get_ref().1, policy)?;
                 Ok(Secured { stream, protection })
             }
             // What rustls reports of a verifier's refusal is an alert code; the reason itself was noted down.
-            Err(error) => Err(verifier.findings().failure.unwrap_or_else(|| classify(&error))),
+            Err(error) => Err(verifier.take_findings().failure.unwrap_or_else(|| classify(&error))),
         }
-    }
-
-    fn config(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, Error> {
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
-        config.enable_early_data = false;
-        Ok(config)
     }
 }
 

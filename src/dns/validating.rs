@@ -33,7 +33,7 @@ use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
 use rustls::ClientConfig;
 
 use self::convert::{canonical, hasher, library_name, unix_time};
-use self::sets::{Section, Set, group};
+use self::sets::{Section, Set, ZoneKeys, group, is_cheap};
 use self::upstream::Upstream;
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
@@ -78,6 +78,15 @@ struct Signers {
     unknown: Option<FailureReason>,
 }
 
+impl Signers {
+    fn keys(&self) -> impl Iterator<Item = &ZoneKeys> {
+        self.known.iter().filter_map(|(_, trust)| match trust {
+            Trust::Keys(keys) => Some(&**keys),
+            Trust::Unsigned(_) => None,
+        })
+    }
+}
+
 impl Validating {
     /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
     pub(super) fn new(servers: &[Server], settings: &Settings, (anchors, tls): (&Anchors, &ClientConfig)) -> Self {
@@ -97,7 +106,8 @@ impl Validating {
         let message = Arc::new(self.zones.upstream.ask(question).await?);
         match self.proven(question, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
-                self.proven(question, &message, budget).await
+                // On the heap: hardly ever is a reply looked at twice.
+                Box::pin(self.proven(question, &message, budget)).await
             }
             proven => proven,
         }
@@ -111,18 +121,17 @@ impl Validating {
     ) -> Result<Lasting<Hop<Security>>, FailureReason> {
         let mut signers = self.signers(question, message, budget).await?;
         let unknown = signers.unknown.take();
-        let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
-        let (judged, spent) = self
-            .zones
-            .workers
-            .run(move || {
-                let judged = judged(&work.0, &work.1, (&signers, &mut spent));
-                (judged, spent)
-            })
-            .await?;
-        *budget = spent;
+        let judged = if is_cheap(message, signers.keys()) {
+            judged(question, message, (&signers, &mut *budget))
+        } else {
+            let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
+            let judging = move || (judged(&work.0, &work.1, (&signers, &mut spent)), spent);
+            let (judged, spent) = self.zones.workers.run(judging).await?;
+            *budget = spent;
+            judged
+        };
         let Lasting { value, mut ttl } = judged.map_err(|reason| match reason {
-            FailureReason::Bogus(_) if spent.is_spent() => {
+            FailureReason::Bogus(_) if budget.is_spent() => {
                 FailureReason::Bogus("it costs too much to check".to_owned())
             }
             FailureReason::Bogus(_) => unknown.unwrap_or(reason),

@@ -4,7 +4,7 @@
 //! worth nothing before the handshake has completed: the certificate is judged before the server has shown that it
 //! holds the key.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
@@ -27,7 +27,7 @@ pub(super) struct Verifier {
 }
 
 /// What the verifier has seen so far. It is believed only when the handshake has completed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Findings {
     /// The SubjectPublicKeyInfo in the server's certificate: what was matched, and what must have signed.
     key: Option<Vec<u8>>,
@@ -89,16 +89,17 @@ impl Findings {
 
 impl Verifier {
     pub(super) fn new(tls: &Tls, expectation: Option<Expectation>) -> Self {
-        let (provider, shown) = (Arc::clone(&tls.provider), tls.shown.clone());
+        let (provider, shown) = (Arc::clone(tls.base.crypto_provider()), tls.shown.clone());
         Self { provider, expectation, findings: Mutex::default(), shown }
     }
 
-    pub(super) fn findings(&self) -> Findings {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What was noted down, once the handshake is over.
+    pub(super) fn take_findings(&self) -> Findings {
+        std::mem::take(&mut *self.findings())
     }
 
-    fn note(&self, note: impl FnOnce(&mut Findings)) {
-        note(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner));
+    fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a refusal, and says to rustls what the alert to the server is made of.
@@ -124,9 +125,7 @@ impl Verifier {
             | TlsFailure::Closed(_)
             | TlsFailure::Broken(_) => CertificateError::ApplicationVerificationFailure,
         });
-        self.note(|findings| {
-            findings.failure.get_or_insert(failure);
-        });
+        self.findings().failure.get_or_insert(failure);
         error
     }
 
@@ -135,14 +134,15 @@ impl Verifier {
         &self,
         check: impl FnOnce(&SubjectPublicKeyInfoDer<'_>) -> Result<(), TlsFailure>,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let Some(key) = self.findings().key else {
+        let key = self.findings().key.clone();
+        let Some(key) = key else {
             return Err(self.refuse(TlsFailure::Broken("a signature came before the certificate".into())));
         };
         verify::key_size(&key)
             .map_err(TlsFailure::SmallKey)
             .and_then(|()| check(&SubjectPublicKeyInfoDer::from(key.as_slice())))
             .map_err(|failure| self.refuse(failure))?;
-        self.note(|findings| findings.possession = Possession::Proven);
+        self.findings().possession = Possession::Proven;
         Ok(HandshakeSignatureValid::assertion())
     }
 }
@@ -162,12 +162,12 @@ impl ServerCertVerifier for Verifier {
         let Some(key) = verify::spki(end_entity) else {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };
-        self.note(|findings| findings.key = Some(key.to_vec()));
+        self.findings().key = Some(key.to_vec());
         if let Some(expectation) = &self.expectation {
             let chain: Vec<CertificateDer<'_>> =
                 std::iter::once(end_entity).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
             let found = verify::verify(&chain, expectation, now).map_err(|why| self.refuse(why.into()))?;
-            self.note(|findings| findings.matched = Some(found));
+            self.findings().matched = Some(found);
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -200,7 +200,7 @@ impl Road {
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::OutOfTime),
         };
-        Session { outcome, chain: shown.chain() }
+        Session { outcome, chain: shown.chain().to_vec() }
     }
 
     fn connector(&self, witness: &Witness, tls: Tls) -> Connector<Witness> {

@@ -116,9 +116,8 @@ fn as_json(owner: Option<&Name>, records: &[Generated]) -> serde_json::Value {
         .iter()
         .map(|Generated { record, about }| {
             let [usage, selector, matching] = record.form().numbers();
-            let data = Hex(record.data()).to_string();
             json!({
-                "usage": usage, "selector": selector, "matching": matching, "data": data,
+                "usage": usage, "selector": selector, "matching": matching, "data": Hex(record.data()).to_string(),
                 "record": record.to_string(), "about": about,
             })
         })

@@ -3,10 +3,13 @@
 //! Nothing is fetched here, and nothing is remembered: a set, the keys of a zone, the time and a [`Budget`] go in, a
 //! verdict comes out. The cryptography is the library's.
 
+use std::collections::HashSet;
+
 use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 use hickory_resolver::proto::dnssec::{DigestType, PublicKey, TrustAnchors, Verifier};
+use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
@@ -18,6 +21,11 @@ use super::convert::{canonical, ds_support};
 /// The most signatures of one set that are held against keys, and the most keys with the tag of one signature. Honest
 /// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
 const MAX_TRIES: usize = 8;
+/// A reply with no more signatures than this may be cheap. An answer has one, a denial those of its SOA and of at most
+/// three others.
+const FEW_SIGNATURES: usize = 4;
+/// And with no more records.
+const FEW_RECORDS: usize = 32;
 
 /// Where in a message a set stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,17 @@ impl Set<'_> {
             signer.zone_of(self.owner) && !own
         })
     }
+}
+
+/// Whether it is known beforehand that a reply costs next to nothing to judge by these keys: a few signatures, of which
+/// each may be by one key alone, over a few records, and nothing to hash.
+pub(super) fn is_cheap<'a>(message: &Message, mut keys: impl Iterator<Item = &'a ZoneKeys>) -> bool {
+    let records = || message.answers.iter().chain(&message.authorities);
+    let of = |rtype| records().filter(|record| record.record_type() == rtype).count();
+    records().count() <= FEW_RECORDS
+        && of(RecordType::RRSIG) <= FEW_SIGNATURES
+        && of(RecordType::NSEC3) == 0
+        && keys.all(ZoneKeys::differ_by_tag)
 }
 
 /// What the first keys of a zone are known by.
@@ -204,6 +223,12 @@ impl ZoneKeys {
         }
         Err(why)
     }
+
+    /// Whether a signature that names its key by a tag (RFC 4034 §3.1.6) can be by one of these alone.
+    fn differ_by_tag(&self) -> bool {
+        let tags = self.keys.iter().map(|key| key.tag);
+        tags.collect::<HashSet<u16>>().len() == self.keys.len()
+    }
 }
 
 impl Weight for ZoneKeys {
@@ -278,7 +303,8 @@ fn name_in_zone(owner: &Name, labels: u8) -> Result<Name, ProtoError> {
 #[cfg(test)]
 mod tests {
     use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
-    use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, SigningKey};
+    use hickory_resolver::proto::dnssec::rdata::NSEC3;
+    use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, Nsec3HashAlgorithm, SigningKey};
     use hickory_resolver::proto::rr::RecordSet;
     use hickory_resolver::proto::rr::rdata::{A, MX, NULL};
     use time::OffsetDateTime;
@@ -459,6 +485,29 @@ mod tests {
         let good = [records[0].clone(), genuine];
         assert!(keys.verify(&group(&good)[0], (NOW, &mut budget)).is_err());
         assert!(verified(&good, &keys).is_ok());
+    }
+
+    #[test]
+    fn a47_what_may_cost_much_is_not_cheap() {
+        let by = signer("z.test.");
+        let honest = zone_keys("z.test.", vec![by.dnskey().clone(), signer("z.test.").dnskey().clone()]);
+        let colliding = zone_keys("z.test.", vec![by.dnskey().clone(), colliding_key(), colliding_key()]);
+        let records = signed("mx.z.test.", &[address()], &by);
+        let message = |answers: Vec<Record>, authorities: Vec<Record>| {
+            let mut message = Message::query();
+            (message.answers, message.authorities) = (answers, authorities);
+            message
+        };
+        let again = |number: usize| [records.clone(), vec![records[1].clone(); number]].concat();
+        assert!(is_cheap(&message(records.clone(), vec![]), [&honest].into_iter()));
+        assert!(!is_cheap(&message(records.clone(), vec![]), [&honest, &colliding].into_iter()));
+        assert!(is_cheap(&message(again(3), vec![]), [&honest].into_iter()));
+        assert!(!is_cheap(&message(again(4), vec![]), [&honest].into_iter()));
+        assert!(!is_cheap(&message(again(2), again(1)), [&honest].into_iter()));
+        assert!(!is_cheap(&message(vec![records[0].clone(); FEW_RECORDS + 1], vec![]), [&honest].into_iter()));
+        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, 0, vec![], vec![1; 20], [RecordType::A]);
+        let nsec3 = Record::from_rdata(name("h.z.test."), 300, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
+        assert!(!is_cheap(&message(records.clone(), vec![nsec3]), [&honest].into_iter()));
     }
 
     fn ds(key: &DNSKEY, digest_type: DigestType) -> DS {
