@@ -18,7 +18,8 @@ use crate::wire::WireError;
 /// was cut, it is told as aborted; or as refused, if the remote had refused every recipient.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    outcome: Outcome,
+    // It goes from hand to hand, and every future on the way has room for it.
+    outcome: Box<Outcome>,
     reporter: Arc<Reporter>,
     started: Instant,
     /// When the remote let the message come.
@@ -37,7 +38,7 @@ enum Told {
 impl Attempt {
     /// Starts the clock.
     pub(super) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
-        let outcome = Outcome {
+        let outcome = Box::new(Outcome {
             id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
             mode,
@@ -54,7 +55,7 @@ impl Attempt {
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
-        };
+        });
         let reporter = Arc::clone(reporter);
         Self { outcome, reporter, started: Instant::now(), message: None, refused: None, told: Told::No }
     }

@@ -93,10 +93,11 @@ impl Body {
     ///
     /// # Errors
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
-    pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
+    pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
         if let Form::Chunks(_) = self.form {
-            self.send(&[]).await?;
-            self.all_answered().await?;
+            // In boxes: who waits for the final answer, for ten minutes perhaps, has no room for these.
+            Box::pin(self.send(&[])).await?;
+            Box::pin(self.all_answered()).await?;
         }
         let spoke = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
