@@ -8,12 +8,11 @@
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::smtp::line::{Line, LineDecoder};
@@ -96,23 +95,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn read(&mut self, most: usize) -> io::Result<()> {
-        if most > BLOCK {
-            self.input.reserve(most);
-            match self.stream.read_buf(&mut (&mut self.input).limit(most)).now_or_never() {
-                Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Some(read) => return read.map(drop),
-                None => self.release(),
-            }
-        }
         let Self { stream, input, .. } = self;
-        std::future::poll_fn(|cx| poll_input::<BLOCK, _>(stream, input, cx)).await
+        std::future::poll_fn(|cx| match most {
+            ..=BLOCK => poll_input::<BLOCK, _>(stream, input, cx),
+            most => poll_large_input(stream, input, most, cx),
+        })
+        .await
     }
 
     /// Holds no memory for input, if there is none.
     pub fn release(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
+        release(&mut self.input);
     }
 
     /// The next command line of a client.
@@ -178,14 +171,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, write).await
     }
 
-    /// Sends all that was written, unless the peer speaks first: a remote that has made up its mind in mid-message may
-    /// stop reading, and its answer would never be seen. What it said is in `input` then.
+    /// Sends all that was written and `more` behind it, unless the peer speaks first: a remote that has made up its mind
+    /// in mid-message may stop reading, and its answer would never be seen. What it said is in `input` then, and
+    /// what was not sent in `output` and `more`.
     ///
     /// # Errors
     /// As [`Wire::flush`].
-    pub async fn flush_watching(&mut self, limit: Duration) -> Result<Flushed, WireError> {
+    pub async fn flush_watching(&mut self, more: &mut &[u8], limit: Duration) -> Result<Flushed, WireError> {
         let Self { stream, input, output } = self;
-        let write = std::future::poll_fn(|cx| match poll_output(stream, output, cx) {
+        let mut output = output.chain(more);
+        let write = std::future::poll_fn(|cx| match poll_output(stream, &mut output, cx) {
             Poll::Pending => poll_input::<REPLY, _>(stream, input, cx).map_ok(|()| Flushed::Interrupted),
             done => done.map_ok(|()| Flushed::Sent),
         });
@@ -227,12 +222,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-fn poll_output<S>(stream: &mut S, output: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+fn poll_output<S, B>(stream: &mut S, output: &mut B, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncWrite + Unpin,
+    B: Buf,
 {
-    while !output.is_empty() {
-        match Pin::new(&mut *stream).poll_write(cx, output) {
+    while output.has_remaining() {
+        match Pin::new(&mut *stream).poll_write(cx, output.chunk()) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(written)) => output.advance(written),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -254,6 +250,28 @@ where
         input.extend_from_slice(buffer.filled());
         if buffer.filled().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     })
+}
+
+/// Reads at most so many octets to where they stay. Memory for them is there while it is tried only.
+fn poll_large_input<S>(stream: &mut S, input: &mut BytesMut, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    S: AsyncRead + Unpin,
+{
+    input.reserve(most);
+    match pin!(stream.read_buf(&mut input.limit(most))).poll(cx) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(read) => Poll::Ready(read.map(drop)),
+        Poll::Pending => {
+            release(input);
+            Poll::Pending
+        }
+    }
+}
+
+fn release(buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
 }
 
 async fn within<T, E>(limit: Duration, io: impl Future<Output = Result<T, E>>) -> Result<T, WireError>

@@ -18,7 +18,7 @@ use crate::wire::WireError;
 /// was cut, it is told as aborted; or as refused, if the remote had refused every recipient.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    /// On the heap: an attempt goes from hand to hand.
+    // It goes from hand to hand, and every future on the way has room for it.
     outcome: Box<Outcome>,
     reporter: Arc<Reporter>,
     started: Instant,

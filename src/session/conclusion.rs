@@ -87,7 +87,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         let (going, over): (Vec<_>, Vec<_>) =
             courses.into_iter().enumerate().partition(|(_, course)| course.is_going());
-        let mut going: FuturesUnordered<_> = going.into_iter().map(finish).collect();
+        // In boxes, since the set itself has room for one more than it holds.
+        let mut going: FuturesUnordered<_> = going.into_iter().map(|going| Box::pin(finish(going))).collect();
         let mut told = Ok(());
         let mut known = over;
         loop {
@@ -128,7 +129,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 None => {
                     self.heard().await;
-                    self.unheard = unheard.if_of_use().await;
+                    match unheard.is_of_use() {
+                        true => self.unheard = Some(unheard),
+                        false => unheard.heard().await,
+                    }
                     return Ok(());
                 }
             }

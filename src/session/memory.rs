@@ -228,23 +228,20 @@ impl Unheard {
         self.outcomes.clear();
     }
 
-    /// Itself, if a client that has not heard of it would be worse off than one that has.
-    pub(super) async fn if_of_use(self) -> Option<Self> {
-        if self.outcomes.is_empty() {
-            self.heard().await;
-            return None;
-        }
-        Some(self)
+    /// Whether a client that has not heard of it would be worse off than one that has.
+    pub(super) fn is_of_use(&self) -> bool {
+        !self.outcomes.is_empty()
     }
 
     /// There is nothing to remember any more, unless the client was told to come again.
-    async fn heard(mut self) {
+    pub(super) async fn heard(mut self) {
         if self.told == Told::Again {
             return self.keep().await;
         }
         self.outcomes.clear();
+        // In a box, or every session would have room for it while it waits.
         if let Some(claim) = self.claim.take()
-            && let Err(error) = claim.settle().await
+            && let Err(error) = Box::pin(claim.settle()).await
         {
             tracing::warn!(%error, "what is remembered of a message stays until it expires");
         }

@@ -1,8 +1,8 @@
 //! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go
 //! back.
 //!
-//! Nothing is kept: memory for a message is one block in and one block out for each remote, whatever its size, and the
-//! slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
+//! Nothing is kept: memory for a message is one block for all remotes, and what TLS makes of it for each, whatever its
+//! size, and the slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
 //! either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that fails takes nobody
 //! with it but its own recipients.
 
@@ -30,7 +30,7 @@ use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
 
 /// How much of a message is read at a time while it comes faster than it goes.
-const FLOWING: usize = 32 * 1024;
+const FLOWING: usize = 64 * 1024;
 
 pub(super) use chunks::After;
 
@@ -116,37 +116,46 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let mut most = BLOCK;
         loop {
             let scan = passage.scanner.scan(&mut self.client.input, &mut passage.block);
-            // Our trace alone is no reason to send something.
-            let has_more = !passage.block.is_empty();
-            self.pass_on(&scan, passage, courses);
+            // A remote may take its time, and what is on its way to it is all that is held then.
+            self.client.release();
             if scan != Scan::More {
-                // Until the remotes have answered nobody needs what is empty.
-                passage.block = BytesMut::new();
-                self.client.release();
+                self.load(&scan, passage, courses);
                 return Ok(());
             }
-            if has_more {
-                // A remote may take its time, and what is on its way to it is all that is held then.
-                passage.block = BytesMut::new();
-                self.client.release();
-                join_all(courses.iter_mut().map(Course::send)).await;
+            // Our trace alone is no reason to send something.
+            if !passage.block.is_empty() {
+                self.send(passage, courses).await;
             }
             // With nobody left the rest is read all the same, so that the next command is read as a command.
             self.client.fill_up_to(most, self.shared.timeouts.client).await?;
             // In a stream that flows each call to the system should be worth it.
-            most = if self.client.input.len() < most { BLOCK } else { most.saturating_mul(2).min(FLOWING) };
+            most = self.client.input.len().saturating_mul(2).clamp(BLOCK, FLOWING);
         }
     }
 
-    /// Hands the lines that were scanned last to all legs, or stops them.
-    fn pass_on(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) {
+    /// Sends the lines that were scanned last to all legs.
+    async fn send(&self, passage: &mut Passage, courses: &mut [Course]) {
+        let block = self.take(&Scan::More, passage, courses);
+        join_all(courses.iter_mut().map(|course| course.send(&block))).await;
+    }
+
+    /// The message has ended: the lines that were scanned last are to go with its end.
+    fn load(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) {
+        let block = self.take(scan, passage, courses);
+        courses.iter_mut().for_each(|course| course.load(&block));
+    }
+
+    /// The lines that were scanned last, for all legs that were not stopped.
+    fn take(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) -> BytesMut {
         let Passage { scanner, hasher, block } = passage;
         hasher.update(block);
-        match self.refuse(scanner, scan) {
-            Some(refused) => courses.iter_mut().for_each(|course| course.stop(refused.clone())),
-            None => courses.iter_mut().for_each(|course| course.load(block)),
+        if let Some(refused) = self.refuse(scanner, scan) {
+            courses.iter_mut().for_each(|course| course.stop(refused.clone()));
         }
-        block.clear();
+        for course in courses {
+            course.stop_unless_it_takes(block);
+        }
+        std::mem::take(block)
     }
 
     /// Why a message that has come so far cannot be passed on.
@@ -199,22 +208,28 @@ impl Course {
         }
     }
 
-    /// The next bytes of the message.
-    fn load(&mut self, block: &[u8]) {
-        let Self::Going(body, _) = self else { return };
-        if body.terms().extensions.eight_bit_mime || block.is_ascii() {
-            body.load(block);
-            return;
+    /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
+    fn stop_unless_it_takes(&mut self, block: &[u8]) {
+        if let Self::Going(body, _) = self
+            && !body.terms().extensions.eight_bit_mime
+            && !block.is_ascii()
+        {
+            let declined = Declined::broke(body.peer(), &Lacking::EightBitMime.into());
+            self.stop(declined);
         }
-        // RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-        let declined = Declined::broke(body.peer(), &Lacking::EightBitMime.into());
-        self.stop(declined);
     }
 
-    /// Sends what was loaded.
-    async fn send(&mut self) {
+    /// Takes the next bytes of the message, to go with those behind them.
+    fn load(&mut self, block: &[u8]) {
+        if let Self::Going(body, _) = self {
+            body.load(block);
+        }
+    }
+
+    /// Sends the next bytes of the message.
+    async fn send(&mut self, block: &[u8]) {
         if let Self::Going(body, _) = self
-            && let Err(stop) = body.send().await
+            && let Err(stop) = body.send(block).await
         {
             let declined = stopped(stop, body.peer());
             self.stop(declined);

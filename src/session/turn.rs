@@ -39,7 +39,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let errand =
             Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, told: &told };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
-        let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| errand.ask(leg, asks)).collect();
+        // In boxes, since the set itself has room for one more than it holds.
+        let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| Box::pin(errand.ask(leg, asks))).collect();
         let mut late = pin!(tokio::time::sleep(PROMPT));
         loop {
             tokio::select! {

@@ -14,7 +14,7 @@
 //! In one equation, which the tests and the fuzz target hold: `output == stuff(normalise(unstuff(input)))`, however
 //! the input is cut into pieces.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use memchr::memchr2;
 
 use super::reply::{Code, EnhancedCode, Reply};
@@ -67,7 +67,10 @@ pub struct DataScanner {
     line_start: Place,
     offence: Option<BareNewline>,
     header: HeaderSection,
-    octets: u64,
+    /// Octets.
+    passed_on: u64,
+    /// Dots among them that are no octets of the message.
+    stuffing: u64,
 }
 
 /// What has been read of the line at hand. The octets that the variants name are consumed, but not yet passed on.
@@ -103,21 +106,21 @@ impl DataScanner {
     }
 
     fn starting(bare_newlines: BareNewlines, line_start: Place) -> Self {
-        let (offence, header, octets) = (None, HeaderSection::default(), 0);
-        Self { bare_newlines, place: line_start, line_start, offence, header, octets }
+        let (offence, header) = (None, HeaderSection::default());
+        Self { bare_newlines, place: line_start, line_start, offence, header, passed_on: 0, stuffing: 0 }
     }
 
     /// Consumes `input` up to the end of data and appends the message to `output`: CRLF line ends, dot-stuffed,
     /// without the final `.CRLF`. That is for the caller to write, once it knows that the message may be delivered.
     ///
     /// A message that is being rejected yields no further output.
+    ///
+    /// What passes as it is and finds `output` empty is handed over and not copied.
     pub fn scan(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Scan {
-        output.reserve(input.len());
-        let mut taken = 0;
-        while self.place != Place::End && taken < input.len() {
-            taken += self.step(&input[taken..], output);
+        while self.place != Place::End && !input.is_empty() {
+            let taken = self.step(input, output);
+            input.advance(taken);
         }
-        input.advance(taken);
         self.found()
     }
 
@@ -151,11 +154,11 @@ impl DataScanner {
 
     /// The octets of the message so far as SIZE counts them: CRLFs yes, stuffing dots and final dot no (RFC 1870 §3).
     pub fn octets(&self) -> u64 {
-        self.octets
+        self.passed_on - self.stuffing
     }
 
-    /// Moves on by one run of text or one octet that matters, and tells how many octets of `input` that took.
-    fn step(&mut self, input: &[u8], output: &mut BytesMut) -> usize {
+    /// Moves on by one run of text or one octet that matters, and tells how many octets of `input` are read with that.
+    fn step(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         match (self.place, input[0]) {
             (Place::LineStart, b'.') => self.go(Place::Dot),
             (Place::Dot, b'\r') => self.go(Place::DotCr),
@@ -211,23 +214,54 @@ impl DataScanner {
 
     /// A dot that starts a line of the message, the client's stuffing taken off: stuffed afresh.
     fn stuffed_dot(&mut self, output: &mut BytesMut) -> usize {
-        self.emit_text(b".", output);
-        if self.offence.is_none() {
-            // No octet of the message, so not counted.
-            output.put_u8(b'.');
-        }
+        self.emit_text(b"..", output);
+        self.stuffing();
         self.go(Place::Text)
     }
 
-    /// Octets within a line, up to its end or the end of the input.
-    fn text(&mut self, input: &[u8], output: &mut BytesMut) -> usize {
-        let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
-        self.emit_text(&input[..end], output);
-        if input[end..].starts_with(b"\r\n") {
-            return end + 1 + self.end_line(self.line_start, output);
+    /// A dot that is passed on and is no octet of the message.
+    fn stuffing(&mut self) {
+        if self.offence.is_none() {
+            self.stuffing += 1;
         }
-        self.place = Place::Text;
-        end
+    }
+
+    /// Octets that pass as they are: the rest of a line, and the lines behind it up to one that does not.
+    fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
+        let end = self.run(input);
+        if !output.is_empty() || self.offence.is_some() {
+            self.emit(&input[..end], output);
+            return end;
+        }
+        self.passed_on += end as u64;
+        *output = input.split_to(end);
+        0
+    }
+
+    /// How far `input` passes as it is, read from within a line.
+    fn run(&mut self, input: &[u8]) -> usize {
+        let mut end = 0;
+        loop {
+            let line = &input[end..];
+            let text = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+            self.header.read(&line[..text]);
+            end += text;
+            let [b'\r', b'\n', behind @ ..] = &line[text..] else {
+                self.place = Place::Text;
+                return end;
+            };
+            self.header.end_line();
+            end += 2;
+            match (self.line_start, behind) {
+                // Stuffing that is taken off and put on again.
+                (Place::LineStart, [b'.', b'.', ..]) => self.stuffing(),
+                (_, [b'.' | 0, ..] | []) => {
+                    self.place = self.line_start;
+                    return end;
+                }
+                _ => {}
+            }
+        }
     }
 
     fn emit_text(&mut self, octets: &[u8], output: &mut BytesMut) {
@@ -237,7 +271,7 @@ impl DataScanner {
 
     fn emit(&mut self, octets: &[u8], output: &mut BytesMut) {
         if self.offence.is_none() {
-            self.octets += octets.len() as u64;
+            self.passed_on += octets.len() as u64;
             output.extend_from_slice(octets);
         }
     }
@@ -297,14 +331,25 @@ mod tests {
 
     /// What came of a message that was fed in pieces: its output, the verdict and what was left of the input.
     fn scan(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> (Vec<u8>, Scan, Vec<u8>) {
-        let (mut scanner, mut input, mut output) = (DataScanner::new(bare_newlines), BytesMut::new(), BytesMut::new());
+        let (mut scanner, mut input, mut passed_on) = (DataScanner::new(bare_newlines), BytesMut::new(), Vec::new());
         let mut found = Scan::More;
         for piece in pieces {
             input.extend_from_slice(piece);
+            let mut output = BytesMut::new();
             found = scanner.scan(&mut input, &mut output);
             assert!(found != Scan::More || input.is_empty());
+            passed_on.extend_from_slice(&output);
         }
-        (output.to_vec(), found, input.to_vec())
+        (passed_on, found, input.to_vec())
+    }
+
+    #[test]
+    fn what_passes_as_it_is_is_not_copied() {
+        let message = b"Subject: a\r\n\r\nb\r\n..\r\n...c\r\n\r\nd";
+        let (mut input, mut output) = (BytesMut::from(&message[..]), BytesMut::new());
+        let there = input.as_ptr();
+        assert_eq!(DataScanner::new(BareNewlines::Reject).scan(&mut input, &mut output), Scan::More);
+        assert_eq!((&output[..], output.as_ptr()), (&message[..], there));
     }
 
     fn normalized(input: &[u8]) -> (Vec<u8>, Scan, Vec<u8>) {

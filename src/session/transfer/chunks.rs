@@ -133,21 +133,20 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         loop {
             let mut piece = self.piece(left);
             left -= piece.len() as u64;
-            let scan = passage.scanner.scan(&mut piece, &mut passage.block);
-            self.pass_on(&scan, passage, courses);
+            passage.scanner.scan(&mut piece, &mut passage.block);
             if left == 0 {
                 break;
             }
-            join_all(courses.iter_mut().map(Course::send)).await;
+            self.send(passage, courses).await;
             // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
             self.client.flush(self.shared.timeouts.client).await?;
             self.client.fill(self.shared.timeouts.client).await?;
         }
         if chunk.last {
             let scan = passage.scanner.end(&mut passage.block);
-            self.pass_on(&scan, passage, courses);
+            self.load(&scan, passage, courses);
         } else {
-            join_all(courses.iter_mut().map(Course::send)).await;
+            self.send(passage, courses).await;
         }
         Ok(())
     }

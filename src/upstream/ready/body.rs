@@ -53,7 +53,7 @@ impl Body {
         &self.ready.terms
     }
 
-    /// Takes the next bytes of the message: dot-stuffed, cut anywhere.
+    /// Takes the next bytes of the message, to go with those behind them: dot-stuffed, cut anywhere.
     pub fn load(&mut self, lines: &[u8]) {
         match &mut self.form {
             Form::Lines => self.ready.wire.output.extend_from_slice(lines),
@@ -61,17 +61,19 @@ impl Body {
         }
     }
 
-    /// Sends what was loaded; chunks, when there is enough for one.
+    /// Sends what was loaded, and the next bytes of the message; chunks, when there is enough for one.
     ///
     /// # Errors
     /// [`Stop`]: the message cannot be sent to its end.
-    pub async fn send(&mut self) -> Result<(), Stop> {
+    pub async fn send(&mut self, lines: &[u8]) -> Result<(), Stop> {
+        let mut unsent = lines;
         if let Form::Chunks(chunks) = &mut self.form {
+            chunks.load(std::mem::take(&mut unsent));
             chunks.write(&mut self.ready.wire.output);
         }
         let limit = self.ready.timeouts.block;
         loop {
-            match self.ready.wire.flush_watching(limit).await {
+            match self.ready.wire.flush_watching(&mut unsent, limit).await {
                 Ok(Flushed::Sent) => return self.heed().await,
                 Ok(Flushed::Interrupted) => {}
                 Err(error) => {
@@ -91,10 +93,11 @@ impl Body {
     ///
     /// # Errors
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
-    pub async fn finish(mut self) -> Result<(Reply, Ready), Stop> {
+    pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
         if let Form::Chunks(_) = self.form {
-            self.send().await?;
-            self.all_answered().await?;
+            // In boxes: who waits for the final answer, for ten minutes perhaps, has no room for these.
+            Box::pin(self.send(&[])).await?;
+            Box::pin(self.all_answered()).await?;
         }
         let spoke = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
@@ -107,7 +110,7 @@ impl Body {
             Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
-        match self.ready.wire.flush_watching(self.ready.timeouts.block).await {
+        match self.ready.wire.flush_watching(&mut &[][..], self.ready.timeouts.block).await {
             // It may take ten minutes to answer, and needs no memory for that.
             Ok(Flushed::Sent) => self.ready.wire.output = BytesMut::new(),
             // Not all of it is on its way, so that the remote cannot have seen the end.
