@@ -51,11 +51,11 @@ pub struct Tls {
 pub struct Shown(Arc<Mutex<Chain>>);
 
 /// Certificates, the server's own first.
-type Chain = Arc<Vec<CertificateDer<'static>>>;
+pub type Chain = Arc<Vec<CertificateDer<'static>>>;
 
 impl Shown {
     /// The certificates; none, if no handshake got so far.
-    pub fn chain(&self) -> Arc<Vec<CertificateDer<'static>>> {
+    pub fn chain(&self) -> Chain {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -199,7 +199,7 @@ struct Cut<'a> {
 
 impl fmt::Write for Cut<'_> {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        // An octet or more for each character: mostly there is nothing to count.
+        // In ASCII an octet is a character, and there is nothing to count.
         if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
             self.text.push_str(more);
             self.left = left;
@@ -262,10 +262,9 @@ impl Found for Lookup<RawTlsa> {
             let (numbers, data) = octets.split_at(octets.len().min(3));
             numbers.iter().try_for_each(|number| write!(f, "{number} "))?;
             // More than the longest digest is a certificate or a key in full.
-            match data.get(..64) {
-                Some(start) if data.len() > 64 => write!(f, "{}... ({} octets)", Hex(start), data.len()),
-                Some(_) | None => fmt::Display::fmt(&Hex(data), f),
-            }
+            let (start, rest) = data.split_at(data.len().min(64));
+            write!(f, "{}", Hex(start))?;
+            if rest.is_empty() { Ok(()) } else { write!(f, "... ({} octets)", data.len()) }
         })
     }
 }

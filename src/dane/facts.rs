@@ -75,7 +75,8 @@ impl fmt::Display for Facts {
     }
 }
 
-fn sha256(octets: &[u8]) -> String {
+/// The SHA-256 of what a certificate holds, as TLSA records have it.
+pub(super) fn sha256(octets: &[u8]) -> String {
     Hex(&Sha256::digest(octets)).to_string()
 }
 

@@ -19,8 +19,7 @@ pub use super::mismatch::Mismatch;
 use super::mismatch::{Defect, Holder, NoRecord};
 use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
-use super::{der, names};
-use crate::hex::Hex;
+use super::{der, facts, names};
 use crate::name::Name;
 
 /// The most certificates in a chain, and the most octets in all of them. Honest chains have five, and rustls takes no
@@ -190,8 +189,8 @@ impl<'a> Presented<'a> {
 
     fn no_record(&self, records: &[Tlsa]) -> Mismatch {
         Mismatch::NoRecord(NoRecord {
-            certificate: Hex(&Sha256::digest(self.certificate)).to_string(),
-            key: self.key.map(|key| Hex(&Sha256::digest(key)).to_string()),
+            certificate: facts::sha256(self.certificate),
+            key: self.key.map(facts::sha256),
             records: records.to_vec(),
         })
     }

@@ -84,7 +84,7 @@ pub use turns::Turns;
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
 
-/// How many locks the claims are spread over: none is on the way of all messages.
+/// How many locks the claims are spread over, so that no lock is in the way of all messages.
 const PARTS: usize = 16;
 
 /// What an operator decides about the memory.
@@ -220,7 +220,7 @@ impl Ledger {
         let is_full = |rows: usize| more > 0 && rows.saturating_add(more) > settings.entries;
         if is_full(kept.store.rows()) || kept.tidied.saturating_add(seconds(TIDY)) < now {
             let known = kept.tidy(settings, now).await?;
-            *self.inner.known_to_change() = known;
+            *self.inner.known_mut() = known;
         }
         if is_full(kept.store.rows()) {
             return Err(LedgerError::Full(settings.entries));
@@ -307,7 +307,7 @@ impl Claim {
         let more = new.difference(&self.stored).count();
         let mut kept = self.ledger.with_room(more).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
-        self.ledger.inner.known_to_change().extend(outcomes.iter().map(|(pair, _)| pair.short()));
+        self.ledger.inner.known_mut().extend(outcomes.iter().map(|(pair, _)| pair.short()));
         self.stored.extend(new);
         Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
     }
@@ -345,13 +345,14 @@ impl Drop for Hold {
 }
 
 impl Inner {
-    /// The claims on this message, and on others that share their lock with it. Members are put in and taken out whole.
+    /// The claims on this message, and on others that share their lock with it. A lock that somebody broke is taken all the
+    /// same, here and below: members are put in and taken out whole.
     fn claimed(&self, content: Content) -> MutexGuard<'_, HashSet<(Pair, Content)>> {
         let part = content.octets().first().map_or(0, |octet| usize::from(*octet) % PARTS);
         self.claimed[part].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_to_change(&self) -> RwLockWriteGuard<'_, HashSet<u64>> {
+    fn known_mut(&self) -> RwLockWriteGuard<'_, HashSet<u64>> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

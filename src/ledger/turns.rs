@@ -30,6 +30,6 @@ impl Turns {
     pub fn goes_behind(&self, pair: Pair) -> bool {
         // Nearly always there is nobody, and looking keeps nobody else from looking.
         let had = self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&pair);
-        if had { self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&pair) } else { false }
+        had && self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&pair)
     }
 }

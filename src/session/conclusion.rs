@@ -87,7 +87,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         let (going, over): (Vec<_>, Vec<_>) =
             courses.into_iter().enumerate().partition(|(_, course)| course.is_going());
-        // In boxes, since the set itself has room for one more than it holds.
+        // On the heap, since the set itself has room for one more than it holds.
         let mut going: FuturesUnordered<_> = going.into_iter().map(|going| Box::pin(finish(going))).collect();
         let mut told = Ok(());
         let mut known = over;

@@ -64,14 +64,15 @@ pub(super) struct Errand<'a, R> {
     pub(super) dialled: Option<IpAddr>,
     pub(super) message: Message,
     /// Where the answer to a recipient is told.
-    pub(super) told: &'a Told,
+    pub(super) incoming: &'a Incoming,
 }
 
-/// Answers that have come and were not looked at yet, each with its place among the client's commands.
+/// Answers that have come and were not looked at yet, each with its place among the client's commands. There is a lock
+/// because a session goes from thread to thread; nobody else ever wants it.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<Vec<(usize, Reply)>>);
+pub(super) struct Incoming(Mutex<Vec<(usize, Reply)>>);
 
-impl Told {
+impl Incoming {
     fn put(&self, place: usize, answer: Reply) {
         self.answers().push((place, answer));
     }
@@ -81,8 +82,8 @@ impl Told {
         std::mem::take(&mut self.answers())
     }
 
-    /// Those that are there, when there are any. Nobody is woken for them: legs are asked and listened to in one task, the
-    /// listening behind the asking.
+    /// Those that are there, when there are any. Nobody is woken for them: legs are asked and listened to in one task,
+    /// the listening behind the asking.
     pub(super) async fn any(&self) -> Vec<(usize, Reply)> {
         poll_fn(|_| match self.take() {
             none if none.is_empty() => Poll::Pending,
@@ -182,7 +183,7 @@ impl<R: Resolver> Errand<'_, R> {
         };
         if let Way::Closed(answer) = &way {
             for (place, _) in asks.recipients.iter().skip(told) {
-                self.told.put(*place, answer.clone());
+                self.incoming.put(*place, answer.clone());
             }
         }
         leg.way = way;
@@ -296,9 +297,9 @@ impl<R: Resolver> Errand<'_, R> {
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();
             }
-            let answer = relayed(&reply, &peer);
+            let answer = reply.relayed(&peer);
             attempt.recipient(&answer);
-            self.told.put(*place, answer);
+            self.incoming.put(*place, answer);
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }
@@ -323,7 +324,7 @@ impl Declined {
     pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
         let view = reason.view();
         match reason {
-            Reason::Mail(reply) => Self::by_remote(view.label, relayed(reply, peer)),
+            Reason::Mail(reply) => Self::by_remote(view.label, reply.relayed(peer)),
             reason => Self::by_us(view.label, Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))),
         }
     }
@@ -369,11 +370,6 @@ fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, La
         SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
         SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
     }
-}
-
-/// The remote's answer as the client is told it.
-pub(super) fn relayed(reply: &Reply, peer: &Peer) -> Reply {
-    reply.relayed(peer)
 }
 
 /// What is noted of a remote's answer.

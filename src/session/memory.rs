@@ -239,7 +239,7 @@ impl Unheard {
             return self.keep().await;
         }
         self.outcomes.clear();
-        // In a box, or every session would have room for it while it waits.
+        // On the heap, or every session would have room for it while it waits.
         if let Some(claim) = self.claim.take()
             && let Err(error) = Box::pin(claim.settle()).await
         {

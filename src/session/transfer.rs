@@ -1,10 +1,10 @@
 //! DATA, and with [`chunks`] BDAT: the message goes from the client to each remote as it comes, and the remotes' answers go
 //! back.
 //!
-//! Nothing is kept: memory for a message is one block for all remotes, and what TLS makes of it for each, whatever its
-//! size, and the slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote it speaks of, and if
-//! either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that fails takes nobody
-//! with it but its own recipients.
+//! Nothing is kept: memory for a message is one block for all remotes, and for each what TLS or its chunks make of it,
+//! whatever its size, and the slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the
+//! remote it speaks of, and if either side breaks in the middle, the remote sees a reset instead of an end of data. A
+//! remote that fails takes nobody with it but its own recipients.
 
 mod chunks;
 
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
-use super::leg::{Declined, Upstream, relayed, release};
+use super::leg::{Declined, Upstream, release};
 use super::memory::{Memory, Recall};
 use super::received::Trace;
 use super::{Received, Session};
@@ -29,7 +29,7 @@ use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
 
-/// How much of a message is read at a time while it comes faster than it goes.
+/// The most of a message that is read at a time, while it comes faster than it goes.
 const FLOWING: usize = 64 * 1024;
 
 pub(super) use chunks::After;
@@ -116,7 +116,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let mut most = BLOCK;
         loop {
             let scan = passage.scanner.scan(&mut self.client.input, &mut passage.block);
-            // A remote may take its time, and what is on its way to it is all that is held then.
+            // A remote may take its time, and the block that is on its way to it is all that is held then.
             self.client.release();
             if scan != Scan::More {
                 self.load(&scan, passage, courses);
@@ -135,25 +135,25 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// Sends the lines that were scanned last to all legs.
     async fn send(&self, passage: &mut Passage, courses: &mut [Course]) {
-        let block = self.take(&Scan::More, passage, courses);
+        let block = self.checked(&Scan::More, passage, courses);
         join_all(courses.iter_mut().map(|course| course.send(&block))).await;
     }
 
     /// The message has ended: the lines that were scanned last are to go with its end.
     fn load(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) {
-        let block = self.take(scan, passage, courses);
+        let block = self.checked(scan, passage, courses);
         courses.iter_mut().for_each(|course| course.load(&block));
     }
 
-    /// The lines that were scanned last, for all legs that were not stopped.
-    fn take(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) -> BytesMut {
+    /// Takes the lines that were scanned last out of the passage, and stops the legs that must not have them.
+    fn checked(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) -> BytesMut {
         let Passage { scanner, hasher, block } = passage;
         hasher.update(block);
         if let Some(refused) = self.refuse(scanner, scan) {
             courses.iter_mut().for_each(|course| course.stop(refused.clone()));
         }
         for course in courses {
-            course.stop_unless_it_takes(block);
+            course.stop_if_eight_bit(block);
         }
         std::mem::take(block)
     }
@@ -209,7 +209,7 @@ impl Course {
     }
 
     /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-    fn stop_unless_it_takes(&mut self, block: &[u8]) {
+    fn stop_if_eight_bit(&mut self, block: &[u8]) {
         if let Self::Going(body, _) = self
             && !body.terms().extensions.eight_bit_mime
             && !block.is_ascii()
@@ -292,7 +292,7 @@ async fn start(leg: Leg<Upstream>, framing: Framing) -> Course {
         }
         Ok(Started::Refused(ready, reply)) => {
             release(*ready);
-            Course::stopped(Declined::by_remote("data-refused", relayed(&reply, &peer)), attempt)
+            Course::stopped(Declined::by_remote("data-refused", reply.relayed(&peer)), attempt)
         }
         Err(reason) => Course::stopped(Declined::broke(&peer, &reason), attempt),
     }
@@ -307,7 +307,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
         Ok((reply, ready)) => {
             release(ready);
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
-            let answer = relayed(&reply, &peer);
+            let answer = reply.relayed(&peer);
             attempt.decided(&answer);
             if answer.code().is_success() {
                 Course::Delivered(answer, attempt)
@@ -322,7 +322,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
 
 fn stopped(stop: Stop, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined::by_remote("message-refused", relayed(&reply, peer)),
+        Stop::Answered(reply) => Declined::by_remote("message-refused", reply.relayed(peer)),
         Stop::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

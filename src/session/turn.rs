@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use super::leg::{Asks, Errand, Message, Told};
+use super::leg::{Asks, Errand, Incoming, Message};
 use crate::dns::Resolver;
 use crate::smtp::address::Mailbox;
 use crate::smtp::dialogue::{Accepted, Asked, Transaction};
@@ -25,7 +25,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
-        let told = Told::default();
+        let incoming = Incoming::default();
         let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
         let groups: Vec<usize> = transaction.legs.iter().map(|leg| leg.group).collect();
         let (memory, how) = (&self.memory, transaction.answers);
@@ -36,10 +36,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             answers.put(place, told);
         };
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
-        let errand =
-            Errand { shared: &self.shared, hello: &client.hello, mail, dialled: self.dialled, message, told: &told };
+        let errand = Errand {
+            shared: &self.shared,
+            hello: &client.hello,
+            mail,
+            dialled: self.dialled,
+            message,
+            incoming: &incoming,
+        };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
-        // In boxes, since the set itself has room for one more than it holds.
+        // On the heap, since the set itself has room for one more than it holds.
         let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| Box::pin(errand.ask(leg, asks))).collect();
         let mut late = pin!(tokio::time::sleep(PROMPT));
         loop {
@@ -47,7 +53,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 biased;
                 // First, so that what is known together is told together, with what the session has to say next.
                 done = asked.next() => if done.is_none() { break },
-                known = told.any() => {
+                known = incoming.any() => {
                     known.into_iter().for_each(|known| hear(known, &mut answers));
                     answers.write(&mut self.client.output);
                     self.client.flush(patience).await?;
@@ -56,7 +62,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         }
         drop(asked);
-        told.take().into_iter().for_each(|known| hear(known, &mut answers));
+        incoming.take().into_iter().for_each(|known| hear(known, &mut answers));
         answers.write(&mut self.client.output);
         for ((asked, held), answer) in legs.into_iter().zip(held).zip(&answers.answers) {
             if let (Some((leg, mailbox)), Some(answer)) = (asked, answer) {

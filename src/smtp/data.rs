@@ -67,7 +67,7 @@ pub struct DataScanner {
     line_start: Place,
     offence: Option<BareNewline>,
     header: HeaderSection,
-    /// Octets.
+    /// Octets that were passed on, stuffing and all.
     passed_on: u64,
     /// Dots among them that are no octets of the message.
     stuffing: u64,
@@ -215,18 +215,19 @@ impl DataScanner {
     /// A dot that starts a line of the message, the client's stuffing taken off: stuffed afresh.
     fn stuffed_dot(&mut self, output: &mut BytesMut) -> usize {
         self.emit_text(b"..", output);
-        self.stuffing();
+        self.count_stuffing();
         self.go(Place::Text)
     }
 
     /// A dot that is passed on and is no octet of the message.
-    fn stuffing(&mut self) {
+    fn count_stuffing(&mut self) {
         if self.offence.is_none() {
             self.stuffing += 1;
         }
     }
 
-    /// Octets that pass as they are: the rest of a line, and the lines behind it up to one that does not.
+    /// Octets that pass as they are: the rest of a line, and the lines behind it up to one that does not. What was handed
+    /// over is read already: 0 then.
     fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         let end = self.run(input);
         if !output.is_empty() || self.offence.is_some() {
@@ -254,7 +255,7 @@ impl DataScanner {
             end += 2;
             match (self.line_start, behind) {
                 // Stuffing that is taken off and put on again.
-                (Place::LineStart, [b'.', b'.', ..]) => self.stuffing(),
+                (Place::LineStart, [b'.', b'.', ..]) => self.count_stuffing(),
                 (_, [b'.' | 0, ..] | []) => {
                     self.place = self.line_start;
                     return end;
@@ -329,8 +330,17 @@ mod tests {
 
     use super::*;
 
-    /// What came of a message that was fed in pieces: its output, the verdict and what was left of the input.
-    fn scan(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> (Vec<u8>, Scan, Vec<u8>) {
+    /// What came of a message: its output, the verdict and what was left of the input.
+    type Came = (Vec<u8>, Scan, Vec<u8>);
+
+    /// What came of a message that was fed in pieces.
+    fn scan(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> Came {
+        let (_, came) = scan_counting(bare_newlines, pieces);
+        came
+    }
+
+    /// The same behind the octets and the Received fields that were counted.
+    fn scan_counting(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> ((u64, usize), Came) {
         let (mut scanner, mut input, mut passed_on) = (DataScanner::new(bare_newlines), BytesMut::new(), Vec::new());
         let mut found = Scan::More;
         for piece in pieces {
@@ -340,7 +350,7 @@ mod tests {
             assert!(found != Scan::More || input.is_empty());
             passed_on.extend_from_slice(&output);
         }
-        (passed_on, found, input.to_vec())
+        ((scanner.octets(), scanner.received_headers()), (passed_on, found, input.to_vec()))
     }
 
     #[test]
@@ -533,9 +543,9 @@ mod tests {
             let pieces: Vec<_> = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect();
             let octets: Vec<_> = input.chunks(1).collect();
             for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
-                let whole = scan(bare_newlines, &[&input]);
-                prop_assert_eq!(&scan(bare_newlines, &pieces), &whole);
-                prop_assert_eq!(&scan(bare_newlines, &octets), &whole);
+                let whole = scan_counting(bare_newlines, &[&input]);
+                prop_assert_eq!(&scan_counting(bare_newlines, &pieces), &whole);
+                prop_assert_eq!(&scan_counting(bare_newlines, &octets), &whole);
             }
         }
 

@@ -148,7 +148,7 @@ struct Text {
 }
 
 impl Text {
-    /// Adds a line. What is no printable ASCII (RFC 5321 §4.2 `textstring`, without its TAB) becomes `?`.
+    /// Adds a line. A TAB becomes a blank, and what else is no printable ASCII (RFC 5321 §4.2 `textstring`) `?`.
     fn line(&mut self, text: impl fmt::Display) {
         if self.count > 0 {
             self.lines.push('\n');

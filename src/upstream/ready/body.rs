@@ -61,16 +61,20 @@ impl Body {
         }
     }
 
-    /// Sends what was loaded, and the next bytes of the message; chunks, when there is enough for one.
+    /// Sends what was loaded, and the next bytes of the message, dot-stuffed and cut anywhere; chunks, when there is enough
+    /// for one.
     ///
     /// # Errors
     /// [`Stop`]: the message cannot be sent to its end.
     pub async fn send(&mut self, lines: &[u8]) -> Result<(), Stop> {
-        let mut unsent = lines;
-        if let Form::Chunks(chunks) = &mut self.form {
-            chunks.load(std::mem::take(&mut unsent));
-            chunks.write(&mut self.ready.wire.output);
-        }
+        let mut unsent = match &mut self.form {
+            Form::Lines => lines,
+            Form::Chunks(chunks) => {
+                chunks.load(lines);
+                chunks.write(&mut self.ready.wire.output);
+                &[]
+            }
+        };
         let limit = self.ready.timeouts.block;
         loop {
             match self.ready.wire.flush_watching(&mut unsent, limit).await {
@@ -95,7 +99,7 @@ impl Body {
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
     pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
         if let Form::Chunks(_) = self.form {
-            // In boxes: who waits for the final answer, for ten minutes perhaps, has no room for these.
+            // On the heap: who waits for the final answer, for ten minutes perhaps, has no room for these.
             Box::pin(self.send(&[])).await?;
             Box::pin(self.all_answered()).await?;
         }
@@ -110,7 +114,8 @@ impl Body {
             Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
-        match self.ready.wire.flush_watching(&mut &[][..], self.ready.timeouts.block).await {
+        let mut nothing_more: &[u8] = &[];
+        match self.ready.wire.flush_watching(&mut nothing_more, self.ready.timeouts.block).await {
             // It may take ten minutes to answer, and needs no memory for that.
             Ok(Flushed::Sent) => self.ready.wire.output = BytesMut::new(),
             // Not all of it is on its way, so that the remote cannot have seen the end.
