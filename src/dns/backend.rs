@@ -33,7 +33,7 @@ impl Backend {
     ) -> Result<Lasting<Hop<Security>>, FailureReason> {
         match self {
             Self::Validating(validating) => validating.hop(question, budget).await,
-            // On the heap: with TCP and TLS in it, it is many times as large as the other, and each lookup has room for both.
+            // On the heap: with TCP and TLS in it, it is many times as large as the other.
             Self::TrustAd(trust_ad) => Box::pin(trust_ad.hop(question)).await,
         }
     }

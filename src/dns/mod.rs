@@ -156,7 +156,7 @@ impl fmt::Display for RawTlsa {
                 short
             }
         };
-        fmt::Display::fmt(&Hex(data), f)
+        write!(f, "{}", Hex(data))
     }
 }
 

@@ -21,11 +21,16 @@ use super::convert::{canonical, ds_support};
 /// The most signatures of one set that are held against keys, and the most keys with the tag of one signature. Honest
 /// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
 const MAX_TRIES: usize = 8;
-/// A reply with no more signatures than this may be cheap. An answer has one, a denial those of its SOA and of at most
-/// three others.
+/// A reply with no more signatures than this may be cheap. An answer has one, a denial by NSEC those of its SOA
+/// and of two others.
 const FEW_SIGNATURES: usize = 4;
 /// And with no more records.
 const FEW_RECORDS: usize = 32;
+/// And by the keys of zones that have no more than this.
+const FEW_KEYS: usize = 16;
+/// And no larger ones, in octets: RSA of 2,048 bits and the curves. One signature by RSA of 8,192 bits may cost as much as
+/// a dozen of theirs.
+const SMALL_KEY: usize = 260;
 
 /// Where in a message a set stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +99,7 @@ pub(super) fn is_cheap<'a>(message: &Message, mut keys: impl Iterator<Item = &'a
     records().count() <= FEW_RECORDS
         && of(RecordType::RRSIG) <= FEW_SIGNATURES
         && of(RecordType::NSEC3) == 0
-        && keys.all(ZoneKeys::differ_by_tag)
+        && keys.all(|keys| keys.are_cheap)
 }
 
 /// What the first keys of a zone are known by.
@@ -141,6 +146,8 @@ struct ZoneKey {
 pub(super) struct ZoneKeys {
     apex: Name,
     keys: Vec<ZoneKey>,
+    /// They are few and small, and a signature that names its key by a tag (RFC 4034 §3.1.6) can be by one of them alone.
+    are_cheap: bool,
 }
 
 impl ZoneKeys {
@@ -174,10 +181,17 @@ impl ZoneKeys {
                 Trusted::Ds(_) => "none of its keys is one that its DS records name",
             });
         }
-        Self { apex: apex.clone(), keys: first }
+        Self::new(apex.clone(), first)
             .verify(set, (now, budget))
             .map_err(|_| "its keys are not signed by the one that is trusted")?;
-        Ok(Self { apex, keys })
+        Ok(Self::new(apex, keys))
+    }
+
+    fn new(apex: Name, keys: Vec<ZoneKey>) -> Self {
+        let tags: HashSet<u16> = keys.iter().map(|key| key.tag).collect();
+        let is_small = |key: &ZoneKey| key.dnskey.public_key().public_bytes().len() <= SMALL_KEY;
+        let are_cheap = keys.len() <= FEW_KEYS && tags.len() == keys.len() && keys.iter().all(is_small);
+        Self { apex, keys, are_cheap }
     }
 
     /// The zone.
@@ -222,12 +236,6 @@ impl ZoneKeys {
             }
         }
         Err(why)
-    }
-
-    /// Whether a signature that names its key by a tag (RFC 4034 §3.1.6) can be by one of these alone.
-    fn differ_by_tag(&self) -> bool {
-        let tags = self.keys.iter().map(|key| key.tag);
-        tags.collect::<HashSet<u16>>().len() == self.keys.len()
     }
 }
 
@@ -304,7 +312,7 @@ fn name_in_zone(owner: &Name, labels: u8) -> Result<Name, ProtoError> {
 mod tests {
     use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
     use hickory_resolver::proto::dnssec::rdata::NSEC3;
-    use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, Nsec3HashAlgorithm, SigningKey};
+    use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, Nsec3HashAlgorithm, PublicKeyBuf, SigningKey};
     use hickory_resolver::proto::rr::RecordSet;
     use hickory_resolver::proto::rr::rdata::{A, MX, NULL};
     use time::OffsetDateTime;
@@ -332,7 +340,7 @@ mod tests {
 
     fn zone_keys(apex: &str, keys: Vec<DNSKEY>) -> ZoneKeys {
         let key = |dnskey: DNSKEY| ZoneKey { tag: dnskey.calculate_key_tag().unwrap(), dnskey };
-        ZoneKeys { apex: name(apex), keys: keys.into_iter().map(key).collect() }
+        ZoneKeys::new(name(apex), keys.into_iter().map(key).collect())
     }
 
     /// Records with the signature that the library makes over them.
@@ -501,6 +509,12 @@ mod tests {
         let again = |number: usize| [records.clone(), vec![records[1].clone(); number]].concat();
         assert!(is_cheap(&message(records.clone(), vec![]), [&honest].into_iter()));
         assert!(!is_cheap(&message(records.clone(), vec![]), [&honest, &colliding].into_iter()));
+        let many = (0..=FEW_KEYS).map(|_| signer("z.test.").dnskey().clone()).collect();
+        let large = PublicKeyBuf::new(vec![1; SMALL_KEY + 1], Algorithm::RSASHA256);
+        let large = vec![by.dnskey().clone(), DNSKEY::new(true, false, false, large)];
+        for costly in [zone_keys("z.test.", many), zone_keys("z.test.", large)] {
+            assert!(!is_cheap(&message(records.clone(), vec![]), [&costly].into_iter()));
+        }
         assert!(is_cheap(&message(again(3), vec![]), [&honest].into_iter()));
         assert!(!is_cheap(&message(again(4), vec![]), [&honest].into_iter()));
         assert!(!is_cheap(&message(again(2), again(1)), [&honest].into_iter()));

@@ -1,10 +1,11 @@
 //! Where signatures are checked: not on the threads that move bytes, unless it is known that they will hardly notice.
 //!
-//! A reply takes from some ten microseconds to, if it was made for it, some milliseconds. To hand one over costs about
-//! as much as one check, so a reply that is known to be cheap ([`is_cheap`](super::sets::is_cheap)), as honest ones are,
-//! never gets here. Of the others there are as many at a time as there are processors; the others wait in the order in which they came. One lookup has one reply in hand
-//! at a time and each reply costs only so much ([`Budget`](super::super::budget::Budget)), so a lookup that burns
-//! delays another by one reply, however many it still has to burn.
+//! A reply takes from some ten microseconds to, if it was made for it, some milliseconds, and to hand one over costs about
+//! as much as one check. So an answer that is known to be cheap ([`is_cheap`](super::sets::is_cheap)) is judged where it
+//! came in; denials by NSEC3, the keys of zones and whatever may cost more come here. There are as many at a time as there
+//! are processors; the others wait in the order in which they came. One lookup has one reply in hand at a time and each
+//! reply costs only so much ([`Budget`](super::super::budget::Budget)), so a lookup that burns delays another by one
+//! reply, however many it still has to burn.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
