@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
 
-/// How much is read at a time; input and output of a session stay within a small multiple of it.
+/// How much is read at a time, unless more is asked for; input and output of a session stay within a small multiple of it.
 pub const BLOCK: usize = 16 * 1024;
 
 /// How much is read at a time where a reply is due.
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Holds no memory for input, if there is none.
+    /// Holds no more memory for input than what is there needs.
     pub fn release(&mut self) {
         release(&mut self.input);
     }
@@ -171,9 +171,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, write).await
     }
 
-    /// Sends all that was written and `more` behind it, unless the peer speaks first: a remote that has made up its mind
-    /// in mid-message may stop reading, and its answer would never be seen. What it said is in `input` then, and
-    /// what was not sent in `output` and `more`.
+    /// Sends all that was written and `more` behind it, unless the peer speaks first: a remote that has made up its mind in
+    /// mid-message may stop reading, and its answer would never be seen. What it said is in `input` then, and what
+    /// was not sent in `output` and `more`.
     ///
     /// # Errors
     /// As [`Wire::flush`].
@@ -252,7 +252,7 @@ where
     })
 }
 
-/// Reads at most so many octets to where they stay. Memory for them is there while it is tried only.
+/// Reads at most so many octets to where they stay. Holds memory for them only while it tries.
 fn poll_large_input<S>(stream: &mut S, input: &mut BytesMut, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
@@ -269,9 +269,7 @@ where
 }
 
 fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        *buffer = BytesMut::new();
-    }
+    *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
 }
 
 async fn within<T, E>(limit: Duration, io: impl Future<Output = Result<T, E>>) -> Result<T, WireError>

@@ -33,14 +33,18 @@ struct Scanned {
 
 impl Scanned {
     fn new(octets: &[u8], bare_newlines: BareNewlines, chunk: usize) -> Self {
-        let (mut scanner, mut output) = (DataScanner::counted(bare_newlines), BytesMut::new());
+        let (mut scanner, mut lines) = (DataScanner::counted(bare_newlines), Vec::new());
         for chunk in octets.chunks(chunk.max(1)) {
-            let mut input = BytesMut::from(chunk);
+            // Taken away after each chunk, as a session does: what finds it empty may be handed over uncopied.
+            let (mut input, mut output) = (BytesMut::from(chunk), BytesMut::new());
             assert_eq!(scanner.scan(&mut input, &mut output), Scan::More, "nothing in a chunk ends the message");
             assert!(input.is_empty(), "every octet is the message's");
+            lines.extend_from_slice(&output);
         }
+        let mut output = BytesMut::new();
         let found = scanner.end(&mut output);
-        Self { found, lines: output.to_vec(), octets: scanner.octets(), received: scanner.received_headers() }
+        lines.extend_from_slice(&output);
+        Self { found, lines, octets: scanner.octets(), received: scanner.received_headers() }
     }
 }
 

@@ -35,14 +35,17 @@ struct Scanned {
 impl Scanned {
     fn new(octets: &[u8], bare_newlines: BareNewlines, piece: usize) -> Self {
         let mut scanner = DataScanner::new(bare_newlines);
-        let (mut input, mut output, mut found) = (BytesMut::new(), BytesMut::new(), Scan::More);
+        let (mut input, mut passed, mut found) = (BytesMut::new(), Vec::new(), Scan::More);
         for piece in octets.chunks(piece.max(1)) {
+            // Taken away after each piece, as a session does: what finds it empty may be handed over uncopied.
+            let mut output = BytesMut::new();
             input.extend_from_slice(piece);
             found = scanner.scan(&mut input, &mut output);
+            passed.extend_from_slice(&output);
         }
         Self {
             found,
-            passed: output.to_vec(),
+            passed,
             rest: input.to_vec(),
             octets: scanner.octets(),
             received: scanner.received_headers(),
