@@ -42,6 +42,10 @@ const DEFAULTS: Memory = Memory {
 static OWNERS: LazyLock<Vec<Name>> =
     LazyLock::new(|| (0..NAMES).map(|i| Name::parse(&format!("_25._tcp.mx{i}.bulk.test")).unwrap()).collect());
 
+/// The same as danelaw's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn owner(number: u64) -> &'static Name {
     &OWNERS[(number % NAMES) as usize]
 }

@@ -70,6 +70,10 @@ struct Outside {
     options: run::Options,
 }
 
+/// The same as danelaw's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if matches!(arguments.get(1).map(String::as_str), Some("source" | "sink" | "null" | "inside")) {
