@@ -176,8 +176,8 @@ impl Ledger {
         // A client may name a recipient twice.
         let pairs: BTreeSet<Pair> = pairs.into_iter().collect();
         let pairs: Vec<Pair> = pairs.into_iter().collect();
-        let hold = Hold::take(&self.inner, content, pairs.clone())?;
-        let known: Vec<Pair> = pairs.iter().filter(|pair| self.knows(pair)).copied().collect();
+        let hold = Hold::take(self, content, pairs)?;
+        let known: Vec<Pair> = hold.pairs.iter().filter(|pair| self.knows(pair)).copied().collect();
         let remembered = if known.is_empty() {
             BTreeMap::new()
         } else {
@@ -185,7 +185,7 @@ impl Ledger {
             self.inner.store.lock().await.store.replies(content, &known, since).await?
         };
         let stored = remembered.keys().copied().collect();
-        Ok(Claim { ledger: self.clone(), content, pairs, _hold: hold, remembered, stored })
+        Ok(Claim { hold, remembered, stored })
     }
 
     /// Who goes behind the others of a message the next time.
@@ -240,18 +240,15 @@ impl Kept {
 
 /// A message that one session is at the end of, and its recipients.
 pub struct Claim {
-    ledger: Ledger,
-    content: Content,
-    pairs: Vec<Pair>,
-    _hold: Hold,
+    hold: Hold,
     remembered: BTreeMap<Pair, Reply>,
     /// For whom there is a row in the store.
     stored: BTreeSet<Pair>,
 }
 
-/// What keeps other sessions off a message.
+/// Whose message it is, and what keeps other sessions off it.
 struct Hold {
-    inner: Arc<Inner>,
+    ledger: Ledger,
     content: Content,
     pairs: Vec<Pair>,
 }
@@ -259,7 +256,7 @@ struct Hold {
 impl Claim {
     /// Whose claim it is.
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        &self.hold.ledger
     }
 
     /// What the client was told, or would have been, of this message to this recipient on an earlier attempt.
@@ -277,10 +274,10 @@ impl Claim {
     /// # Errors
     /// If the store fails or is full. No remote may get its final dot then.
     pub async fn prepare(&mut self) -> Result<(), LedgerError> {
-        let more = self.pairs.iter().filter(|pair| !self.stored.contains(pair)).count();
-        let mut kept = self.ledger.with_room(more).await?;
-        self.stored.extend(&self.pairs);
-        Ok(kept.store.reserve(self.content, &self.pairs, now()).await?)
+        let more = self.hold.pairs.iter().filter(|pair| !self.stored.contains(pair)).count();
+        let mut kept = self.hold.ledger.with_room(more).await?;
+        self.stored.extend(&self.hold.pairs);
+        Ok(kept.store.reserve(self.hold.content, &self.hold.pairs, now()).await?)
     }
 
     /// Remembers outcomes: they are on the disk when this returns.
@@ -298,18 +295,18 @@ impl Claim {
     /// As of [`Claim::record`].
     pub async fn keep(&mut self, outcomes: &[(Pair, &Reply)]) -> Result<(), LedgerError> {
         let others: Vec<Pair> =
-            self.pairs.iter().filter(|pair| outcomes.iter().all(|(kept, _)| kept != *pair)).copied().collect();
+            self.hold.pairs.iter().filter(|pair| outcomes.iter().all(|(kept, _)| kept != *pair)).copied().collect();
         self.put(outcomes, &others).await
     }
 
     async fn put(&mut self, outcomes: &[(Pair, &Reply)], forget: &[Pair]) -> Result<(), LedgerError> {
         let new: BTreeSet<Pair> = outcomes.iter().map(|(pair, _)| *pair).collect();
         let more = new.difference(&self.stored).count();
-        let mut kept = self.ledger.with_room(more).await?;
+        let mut kept = self.hold.ledger.with_room(more).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
-        self.ledger.inner.known_mut().extend(outcomes.iter().map(|(pair, _)| pair.short()));
+        self.hold.ledger.inner.known_mut().extend(outcomes.iter().map(|(pair, _)| pair.short()));
         self.stored.extend(new);
-        Ok(kept.store.put(self.content, Writing { outcomes, forget, now: now() }).await?)
+        Ok(kept.store.put(self.hold.content, Writing { outcomes, forget, now: now() }).await?)
     }
 
     /// The client has heard the answer: there is nothing left to remember.
@@ -317,27 +314,28 @@ impl Claim {
     /// # Errors
     /// If the store fails. What it has is then forgotten when it expires.
     pub async fn settle(self) -> Result<(), LedgerError> {
+        let Hold { ledger, content, pairs } = &self.hold;
         match self.stored.is_empty() {
             true => Ok(()),
-            false => Ok(self.ledger.inner.store.lock().await.store.forget(self.content, &self.pairs).await?),
+            false => Ok(ledger.inner.store.lock().await.store.forget(*content, pairs).await?),
         }
     }
 }
 
 impl Hold {
-    fn take(inner: &Arc<Inner>, content: Content, pairs: Vec<Pair>) -> Result<Self, LedgerError> {
-        let mut claimed = inner.claimed(content);
+    fn take(ledger: &Ledger, content: Content, pairs: Vec<Pair>) -> Result<Self, LedgerError> {
+        let mut claimed = ledger.inner.claimed(content);
         if pairs.iter().any(|pair| claimed.contains(&(*pair, content))) {
             return Err(LedgerError::Busy);
         }
         claimed.extend(pairs.iter().map(|pair| (*pair, content)));
-        Ok(Self { inner: Arc::clone(inner), content, pairs })
+        Ok(Self { ledger: ledger.clone(), content, pairs })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut claimed = self.inner.claimed(self.content);
+        let mut claimed = self.ledger.inner.claimed(self.content);
         for pair in &self.pairs {
             claimed.remove(&(*pair, self.content));
         }
@@ -366,8 +364,8 @@ impl fmt::Debug for Ledger {
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claim")
-            .field("content", &self.content)
-            .field("pairs", &self.pairs.len())
+            .field("content", &self.hold.content)
+            .field("pairs", &self.hold.pairs.len())
             .finish_non_exhaustive()
     }
 }
