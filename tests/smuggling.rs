@@ -345,7 +345,7 @@ fn whatever_is_sent(by: By, remote: Remote, bare_newlines: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Without our trace before it, the data starts where the client has it start.
     let lab = runtime.block_on(scenario(bare_newlines, remote).set("received = false").start());
-    let cases = if std::env::var("LONG_TESTS").is_ok_and(|tests| tests == "yes") { 5_000 } else { 200 };
+    let cases = if lab::long() { 5_000 } else { 200 };
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
     let places = || prop::collection::vec(any::<prop::sample::Index>(), 0..8);
     let tried = runner.run(&(content(), places(), places()), |(Octets(content), chunks, writes)| {

@@ -11,7 +11,7 @@ use crate::attempt::{Attempt, By, assert_whole, attempt};
 use crate::lab::certs::Identity;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::Mx;
-use crate::lab::{SOON, free_port, listens};
+use crate::lab::{SOON, free_port, listens, long};
 
 const CLIENTS: usize = 8;
 
@@ -48,7 +48,7 @@ async fn danelaw_is_killed() {
         .await;
     let remote = Mx::new(identity).start(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 79), port)), "mx1").await;
     let mut untold = 0;
-    for round in 0..if crate::long() { 400 } else { 40 } {
+    for round in 0..if long() { 400 } else { 40 } {
         let mut child = danelaw(&dns, listen, port).await;
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {

@@ -28,7 +28,7 @@ use danelaw::session::{self, Caller, Origin};
 use danelaw::smtp::dialogue::Service;
 use lab::certs::Identity;
 use lab::mx::{Mx, Seen, say};
-use lab::{Lab, SOON, Scenario};
+use lab::{Lab, SOON, Scenario, long};
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,10 +39,6 @@ const EXCHANGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 /// Whether every octet is tried, or one in so many.
 fn stride(short: usize) -> usize {
     if long() { 1 } else { short }
-}
-
-pub(crate) fn long() -> bool {
-    std::env::var("LONG_TESTS").is_ok_and(|which| which == "yes")
 }
 
 /// How a message goes: from the client, and to a remote.

@@ -325,6 +325,11 @@ pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
     tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
 }
 
+/// Whether the tests are to take their long form.
+pub(crate) fn long() -> bool {
+    std::env::var("LONG_TESTS").is_ok_and(|which| which == "yes")
+}
+
 /// Waits until somebody listens there.
 pub(crate) async fn listens(address: SocketAddr) {
     let up = async {
