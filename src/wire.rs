@@ -21,6 +21,11 @@ use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
 /// How much is read at a time, unless more is asked for; input and output of a session stay within a small multiple of it.
 pub const BLOCK: usize = 16 * 1024;
 
+/// Where large reads begin in their memory. A TLS record is copied to five octets behind the start of a page, and AMD's
+/// processors copy twenty times slower to a few octets behind where they read, as seen from the start of their pages
+/// (measured on Zen, with glibc's `rep movsb`: 1.4 GB/s, and 28 GB/s from here).
+const GAP: usize = 64;
+
 /// How much is read at a time where a reply is due.
 const REPLY: usize = 1024;
 
@@ -252,13 +257,19 @@ where
     })
 }
 
-/// Reads at most so many octets to where they stay. Holds memory for them only while it tries.
+/// Reads fewer than so many octets to where they stay. Holds memory for them only while it tries.
 fn poll_large_input<S>(stream: &mut S, input: &mut BytesMut, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
 {
-    input.reserve(most);
-    match pin!(stream.read_buf(&mut input.limit(most))).poll(cx) {
+    let room = most - GAP;
+    if input.is_empty() {
+        *input = BytesMut::with_capacity(most);
+        input.put_bytes(0, GAP);
+        input.advance(GAP);
+    }
+    input.reserve(room);
+    match pin!(stream.read_buf(&mut input.limit(room))).poll(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         Poll::Ready(read) => Poll::Ready(read.map(drop)),
         Poll::Pending => {
