@@ -11,8 +11,8 @@ use danelaw::smtp::reply::ReplyDecoder;
 /// As much as one read of a socket may bring.
 const READ: usize = 16 * 1024;
 
-/// A mail of about 4 KB: a header, then lines of 76 characters.
-fn typical_mail() -> Vec<u8> {
+/// A mail of so many octets or a few more: a header, then lines of 76 characters.
+fn typical_mail(octets: usize) -> Vec<u8> {
     let mut mail = Vec::new();
     for received in 0..4 {
         mail.extend_from_slice(
@@ -20,7 +20,7 @@ fn typical_mail() -> Vec<u8> {
         );
     }
     mail.extend_from_slice(b"From: <a@a.example>\r\nTo: <b@b.example>\r\nSubject: a typical mail\r\n\r\n");
-    while mail.len() < 4096 {
+    while mail.len() < octets {
         mail.extend_from_slice("x".repeat(76).as_bytes());
         mail.extend_from_slice(b"\r\n");
     }
@@ -37,7 +37,11 @@ fn hard_mail() -> Vec<u8> {
 
 fn data(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("data");
-    for (name, mail) in [("typical, 4 KB", typical_mail()), ("dots and short lines, 1 MB", hard_mail())] {
+    for (name, mail) in [
+        ("typical, 4 KB", typical_mail(4096)),
+        ("typical, 1 MB", typical_mail(1 << 20)),
+        ("dots and short lines, 1 MB", hard_mail()),
+    ] {
         group.throughput(Throughput::Bytes(mail.len() as u64));
         group.bench_function(name, |bencher| {
             let (mut input, mut output) = (BytesMut::with_capacity(READ), BytesMut::with_capacity(2 * READ));

@@ -243,6 +243,9 @@ impl DataScanner {
     fn run(&mut self, input: &[u8]) -> usize {
         let mut end = 0;
         loop {
+            if self.header.is_over() {
+                end += ordinary(&input[end..]);
+            }
             let line = &input[end..];
             let text = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
             self.header.read(&line[..text]);
@@ -276,6 +279,31 @@ impl DataScanner {
             output.extend_from_slice(octets);
         }
     }
+}
+
+/// How much of a message's body, read from within a line, surely passes as it is: text and CRLFs, and no line that begins
+/// with a dot or NUL. What is not sure of that is left to a closer look, and so is the CR that ends it, if one does.
+///
+/// Looks at each octet and the one behind it, whatever they are, for that is what compilers make vector instructions of.
+fn ordinary(octets: &[u8]) -> usize {
+    const AT_ONCE: usize = 64;
+    let [first, behind @ ..] = octets else { return 0 };
+    if *first == b'\n' {
+        return 0;
+    }
+    let (octets_at_once, behind_at_once) = (octets.as_chunks::<AT_ONCE>().0, behind.as_chunks::<AT_ONCE>().0);
+    let pairs = octets_at_once.iter().zip(behind_at_once);
+    let end = AT_ONCE * pairs.take_while(|(octets, behind)| !has_odd_pair(octets, behind)).count();
+    end - usize::from(octets[..end].ends_with(b"\r"))
+}
+
+fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
+    let pairs = octets.iter().zip(behind);
+    pairs.fold(false, |odd, (&octet, &next)| {
+        let bare = (octet == b'\r') != (next == b'\n');
+        let starts_a_line_oddly = (octet == b'\n') & ((next == b'.') | (next == 0));
+        odd | bare | starts_a_line_oddly
+    })
 }
 
 /// Counts `Received` fields up to the empty line that ends the header section (RFC 5322 §2.1).
@@ -314,6 +342,10 @@ impl HeaderSection {
                 self.line = FieldName::Other;
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.line == FieldName::Body
     }
 
     fn end_line(&mut self) {
@@ -519,10 +551,15 @@ mod tests {
         }
     }
 
-    /// Message data made of the pieces that matter, always with an end.
+    /// Message data made of the pieces that matter, always with an end: a few, or behind an empty header so many that
+    /// there is something to look at in large steps.
     fn data() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop::sample::select(vec![&b"\r"[..], b"\n", b"\r\n", b".", b"\0", b" ", b"a", b"\r\n.\r\n"]);
-        prop::collection::vec(piece, 0..24).prop_map(|pieces| [pieces.concat(), b"\r\n.\r\n".to_vec()].concat())
+        let pieces = vec![&b"\r"[..], b"\n", b"\r\n", b".", b"\0", b" ", b"a", b"\r\n.\r\n"];
+        let few = prop::collection::vec(prop::sample::select(pieces.clone()), 0..24);
+        let long = prop::sample::select(vec![&[b'a'; 61][..], &[b'b'; 130], b"\r\n\r\n\r\n\r\n", b"c\r\n", b"\r\n..d"]);
+        let many = prop::collection::vec(prop_oneof![8 => long, 1 => prop::sample::select(pieces)], 0..24);
+        let many = many.prop_map(|pieces| [vec![&b"\r\n"[..]], pieces].concat());
+        prop_oneof![few, many].prop_map(|pieces| [pieces.concat(), b"\r\n.\r\n".to_vec()].concat())
     }
 
     proptest! {
@@ -536,7 +573,7 @@ mod tests {
 
         /// A-82.
         #[test]
-        fn pieces_give_the_same_message(input in data(), cuts in prop::collection::vec(0usize..64, 0..8)) {
+        fn pieces_give_the_same_message(input in data(), cuts in prop::collection::vec(0usize..1024, 0..8)) {
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
             cuts.extend([0, input.len()]);
             cuts.sort_unstable();
