@@ -56,6 +56,14 @@ fn the_manual_renders_and_has_everything() {
     ] {
         assert!(names.contains(&name), "{names:?}");
     }
+    // Each is titled by the name that man(1) finds it under.
+    for page in &pages {
+        let (name, section) =
+            (page.file_stem().unwrap().to_str().unwrap(), page.extension().unwrap().to_str().unwrap());
+        let roff = fs::read_to_string(page).unwrap();
+        let title = format!(".TH {name} {section}  \"danelaw {}\" ", env!("CARGO_PKG_VERSION"));
+        assert!(roff.lines().any(|line| line == title), "{title} in {roff}");
+    }
     let texts: Vec<_> = pages.iter().map(|page| rendered(page)).collect();
     let page = |name: &str| &texts[names.iter().position(|other| *other == name).unwrap()];
     let first = printed(&["man"]);
