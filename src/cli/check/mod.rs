@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// How many domains to check at a time.
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_a_time)]
     parallel: NonZeroUsize,
     /// Show the whole tree of each domain of a list, and not one line.
     #[arg(long, conflicts_with = "json")]
@@ -116,6 +116,10 @@ fn list(source: &str, lines: impl BufRead) -> Result<Vec<Name>, String> {
         }
     }
     Ok(domains)
+}
+
+fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "give a whole number from 1 up, such as 8".to_owned())
 }
 
 /// A domain, or that of an address.

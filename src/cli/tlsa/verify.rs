@@ -81,7 +81,7 @@ fn names(arguments: &Arguments) -> Result<References, BadInput> {
 
 fn instant(text: &str) -> Result<UnixTime, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|error| format!("expected a time as in 2026-11-21T12:00:00Z: {error}"))?;
+        .map_err(|_| "write day and time as in 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00".to_owned())?;
     let seconds = u64::try_from(time.unix_timestamp()).map_err(|_| "expected a time after 1970".to_owned())?;
     Ok(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }
