@@ -100,6 +100,17 @@ impl Domains {
     }
 }
 
+impl Domains {
+    /// Whether each domain among others is among these.
+    pub fn cover(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::Exactly(_) | Self::Below(_), Self::Exactly(name)) => self.contain(name),
+            (Self::Exactly(_), Self::Below(_)) => false,
+            (Self::Below(above), Self::Below(name)) => name.is_at_or_below(above),
+        }
+    }
+}
+
 impl fmt::Display for Domains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +161,24 @@ mod tests {
             exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
         };
         assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+    }
+
+    #[test]
+    fn domains_among_others() {
+        for (these, others, expected) in [
+            ("example.com", "EXAMPLE.com", true),
+            ("example.com", "a.example.com", false),
+            ("example.com", ".example.com", false),
+            (".example.com", "example.com", false),
+            (".example.com", "a.example.com", true),
+            (".example.com", ".example.com", true),
+            (".example.com", ".a.example.com", true),
+            (".a.example.com", ".example.com", false),
+            (".example.com", ".badexample.com", false),
+        ] {
+            let domains = |text: &str| text.parse::<Domains>().unwrap();
+            assert_eq!(domains(these).cover(&domains(others)), expected, "{these} and {others}");
+        }
     }
 
     #[test]

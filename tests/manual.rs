@@ -116,6 +116,49 @@ fn every_shell_can_complete() {
     assert!(bash.wait().unwrap().success());
 }
 
+#[test]
+fn what_is_wrong_is_said_so_that_it_can_be_mended() {
+    // A variable is named as it is written.
+    for (name, value, said) in [
+        ("DANELAW_TLS__LEVEL", "DANE", "tls.level: \"DANE\" does not do; it may be one of: dane, dane-only, encrypt"),
+        ("DANELAW_TLS_LEVEL", "dane", "; two underscores stand for the dot, as in DANELAW_TLS__LEVEL"),
+        ("DANELAW_LISTENER__ADDRESS", "[::1]:25", "--set and the environment take the list as a whole"),
+        ("DANELAW_PORT_10025_TCP", "tcp://192.0.2.1:10025", "set enableServiceLinks: false in the pod"),
+        ("DANELAW_SERVICE_HOST", "192.0.2.1", "set enableServiceLinks: false in the pod"),
+        ("danelaw_home", "/", "unset it or correct its name"),
+    ] {
+        let check = ["config", "check", "--config", "/dev/null"];
+        let output = Command::new(env!("CARGO_BIN_EXE_danelaw")).args(check).env(name, value).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{error}");
+        assert!(error.contains(said) && error.ends_with(&format!(" (in {name})\n")), "{error}");
+    }
+    // A command line.
+    for (arguments, said) in [
+        (&["check", "--parallel", "0", "example.com"][..], "give a whole number from 1 up, such as 8"),
+        (&["tlsa", "verify", "--chain", "x", "--record", "x", "--at", "yesterday"], "as in 2026-11-21T12:00:00Z"),
+        (&["tlsa", "verify", "--chain", "x", "--record", "x", "--at", "2026-11-21"], "as in 2026-11-21T12:00:00Z"),
+        (&["explain", "(id 5F0C63B1A7D2)"], "an id is like 5F0C63B1A7D2"),
+    ] {
+        let output = danelaw(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(64) && error.contains(said), "{error}");
+    }
+    // A file that is not what it should be.
+    for (key, said) in [
+        ("dns.trust_anchor", "/etc/hostname is no list of DNSKEY records: "),
+        ("dns.trust_anchor", "such as `dig . DNSKEY` shows them, or leave the setting out"),
+        (
+            "dns.tls_ca",
+            "/etc/hostname is no list of certificates in PEM form: there is no certificate in it; each must",
+        ),
+    ] {
+        let output = danelaw(&["config", "check", "--config", "/dev/null", "--set", &format!("{key}=/etc/hostname")]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(78) && error.contains(key) && error.contains(said), "{error}");
+    }
+}
+
 /// A configuration with a rule that ends in so many days, and one that does not.
 fn ruled(days: i64) -> tempfile::NamedTempFile {
     let until = OffsetDateTime::now_utc().date() + Duration::days(days);

@@ -678,10 +678,10 @@ async fn messages_of_every_size() {
         assert!(lab.mx().messages() == [message]);
     }
     // I21: more than we take, said or not.
-    let lab = Scenario::new().set("limits.message_size = '1KiB'").start().await;
+    let lab = Scenario::new().set("limits.message_size = '64KiB'").start().await;
     let mut client = lab.client().await;
-    assert!(client.command("MAIL FROM:<a@client.test> SIZE=2000").await.starts_with("552 5.3.4 "));
-    let answers = client.send(&["b@example.test"], &b"0123456789\r\n".repeat(200)).await;
+    assert!(client.command("MAIL FROM:<a@client.test> SIZE=70000").await.starts_with("552 5.3.4 "));
+    let answers = client.send(&["b@example.test"], &b"0123456789\r\n".repeat(6000)).await;
     assert!(answers.last().starts_with("552 5.3.4 "), "{answers:?}");
     assert!(lab.mx().messages().is_empty());
     // I16, A-94.

@@ -143,7 +143,11 @@ pub enum SetupError {
     )]
     DsAnchors(PathBuf),
     /// The file is no master file of DNSKEY records.
-    #[error("{} is no list of DNSKEY records: {why}", path.display())]
+    #[error(
+        "{} is no list of DNSKEY records: {why}; its lines must be like \". IN DNSKEY 257 3 8 AwEAAa..\", such as \
+         `dig . DNSKEY` shows them, or leave the setting out to use the built-in keys",
+        path.display()
+    )]
     BadAnchors {
         /// The file.
         path: PathBuf,
@@ -181,7 +185,11 @@ pub enum SetupError {
     )]
     WithinReach(Server),
     /// The file of certificates cannot be read, or has none.
-    #[error("{} is no list of certificates in PEM form: {why}", path.display())]
+    #[error(
+        "{} is no list of certificates in PEM form: {why}; each must stand between BEGIN CERTIFICATE and END CERTIFICATE, or \
+         leave the setting out to use the built-in authorities",
+        path.display()
+    )]
     BadCertificates {
         /// The file.
         path: PathBuf,
