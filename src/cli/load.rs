@@ -155,8 +155,17 @@ mod tests {
             ("[dns]\n0 = 1\n1 = 1\n", &["dns.0: there is no such key; it", "dns.1: there is no such key; it"]),
             (
                 "[dns]\ntimeout = 3s\n",
-                &["TOML parse error at line 2", "", "", "", "", "texts, days, durations and sizes stand in quotes"],
+                &[
+                    "\"timeout = 3s\" is no TOML at column 12: expected newline, `#`; texts, days, durations and sizes stand in \
+                     quotes, as in timeout = \"3s\" (in F:2)",
+                ],
             ),
+            (
+                "[tls]\nlevel = 1\nlevel = 2\n",
+                &["\"level = 2\" is no TOML at column 1: duplicate key `level` in table `tls` (in F:3)"],
+            ),
+            ("[tls\n", &["\"[tls\" is no TOML at column 5: invalid table header, expected `.`, `]`; texts"]),
+            ("tls.level = dane", &["\"tls.level = dane\" is no TOML at column 13: invalid string, expected"]),
             ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
             (
                 "limits.message_size = 100\n",

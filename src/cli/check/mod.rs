@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use anstream::AutoStream;
 use clap::Args;
+use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
@@ -131,7 +132,7 @@ fn domain(text: &str) -> Result<Name, NameError> {
 pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
     let domains = match arguments.domains() {
         Ok(domains) => domains,
-        Err(why) => super::Arguments::usage_error(&why),
+        Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
     };
     let checked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -30,10 +30,13 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
             format!("{} does not do; it must be {}", shown(found), in_toml(wanted, path, found))
         }
-        kind => said(kind.to_string().trim_end()),
+        kind => kind.to_string().trim_end().to_owned(),
     };
     if path.is_empty() {
-        return format!("{what} (in {place})");
+        return match no_toml(&what) {
+            Some((line, what)) => format!("{what} (in {place}:{line})"),
+            None => format!("{what} (in {place})"),
+        };
     }
     let entry = left_out::entry(path).map(|entry| (entry[0].as_str(), entry[1].parse().unwrap_or(0_usize) + 1));
     let entry = entry.map_or_else(String::new, |(list, place)| format!("{list} {place}: "));
@@ -66,12 +69,18 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
     }
 }
 
-/// What a parser says.
-fn said(message: &str) -> String {
-    match message.starts_with("TOML parse error") && message.contains("expected") {
-        true => format!("{message}\ntexts, days, durations and sizes stand in quotes, as in timeout = \"3s\""),
-        false => message.to_owned(),
-    }
+/// What a file that is no TOML is told: the line, and what is wrong with it.
+fn no_toml(message: &str) -> Option<(usize, String)> {
+    let mut lines = message.lines();
+    let (line, column) = lines.next()?.strip_prefix("TOML parse error at line ")?.split_once(", column ")?;
+    let text = lines.by_ref().find_map(|shown| shown.strip_prefix(line)?.trim_start().strip_prefix("| "))?;
+    let what: Vec<&str> = lines.skip(1).collect();
+    let what = what.join(", ");
+    let hint = match what.contains("expected") {
+        true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
+        false => "",
+    };
+    Some((line.parse().ok()?, format!("{text:?} is no TOML at column {column}: {what}{hint}")))
 }
 
 /// What was found, as it is written.
