@@ -1,8 +1,13 @@
 //! What is wrong with a key, in an operator's words: the key, what was found, what would do, and what to do.
 
 use figment::error::{Actual, Kind};
+use figment::providers::{Format, Toml};
+use figment::value::Value;
+use figment::{Profile, Provider};
 
+use super::layers::PREFIX;
 use super::left_out::{self, LeftOut};
+use crate::config::DEFAULTS;
 
 /// The key that is wrong, as the operator counts, where these are left out.
 pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
@@ -48,15 +53,14 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
 
 /// What else there is to say of a key that there is not.
 fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
-    let [key] = path else { return String::new() };
-    let key = key.to_lowercase();
-    if !place.to_uppercase().starts_with(super::layers::PREFIX) {
-        return String::new();
+    let Some(key) = path.last().map(|key| key.to_lowercase()) else { return String::new() };
+    if path.len() > 1 || !place.to_uppercase().starts_with(PREFIX) {
+        return elsewhere(&key);
     }
     let in_table = |table: &&&str| key.strip_prefix(**table).is_some_and(|rest| rest.starts_with('_'));
     if let Some(table) = allowed.iter().find(in_table) {
         let rest = key[table.len() + 1..].to_uppercase();
-        let name = format!("{}{}__{rest}", super::layers::PREFIX, table.to_uppercase());
+        let name = format!("{}{}__{rest}", PREFIX, table.to_uppercase());
         return format!("; two underscores stand for the dot, as in {name}");
     }
     match key == "port" || key.starts_with("port_") || key.starts_with("service_") {
@@ -67,6 +71,22 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
             "; every variable that begins with DANELAW_ is taken for a setting: unset it or correct its name".into()
         }
     }
+}
+
+/// Where there is a key of this name: in TOML a key belongs to the table whose header stands above it.
+fn elsewhere(key: &str) -> String {
+    let defaults = Toml::string(DEFAULTS).data().ok().and_then(|mut data| data.remove(&Profile::Default));
+    let defaults = defaults.unwrap_or_default();
+    if defaults.get(key).is_some_and(|value| value.as_dict().is_none() && value.as_array().is_none()) {
+        return format!("; {key} stands above the first line in brackets");
+    }
+    let has = |value: &Value| match value {
+        Value::Array(_, entries) => entries.iter().any(|entry| entry.find_ref(key).is_some()),
+        value => value.find_ref(key).is_some(),
+    };
+    let found: Vec<String> =
+        defaults.iter().filter(|(_, value)| has(value)).map(|(table, _)| format!("{table}.{key}")).collect();
+    if found.is_empty() { String::new() } else { format!("; there is {}", found.join(" and ")) }
 }
 
 /// What a file that is no TOML is told: the line, and what is wrong with it.
