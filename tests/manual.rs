@@ -152,6 +152,20 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     let missing = danelaw(&["config", "check", "--config", "/dev/null", "--set", "dns.tls_ca=/nowhere/ca.pem"]);
     let error = String::from_utf8(missing.stderr).unwrap();
     assert!(error.starts_with("danelaw: dns.tls_ca: cannot read /nowhere/ca.pem: "), "{error}");
+    // All at once, but nothing about what stands in the place of a wrong key.
+    for (flags, keys) in [
+        (
+            &["log.filter=loud", "dns.tls_ca=/nowhere", "tls.level=x"][..],
+            &["tls.level", "log.filter", "dns.tls_ca"][..],
+        ),
+        (&["limits.sessions=0", "dns.tls_ca=/nowhere", "dns.servers=x"], &["dns.servers", "limits.sessions"]),
+    ] {
+        let sets = flags.iter().flat_map(|flag| ["--set", flag]);
+        let arguments: Vec<_> = ["config", "check", "--config", "/dev/null"].into_iter().chain(sets).collect();
+        let error = String::from_utf8(danelaw(&arguments).stderr).unwrap();
+        let told: Vec<_> = error.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+        assert_eq!(told, keys, "{error}");
+    }
     // A file that is not what it should be.
     for (key, said) in [
         ("dns.trust_anchor", "/etc/hostname is no list of DNSKEY records: "),

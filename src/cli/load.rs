@@ -20,8 +20,13 @@ use left_out::LeftOut;
 pub(super) enum LoadError {
     #[error("cannot read the configuration file {path}: {error}", path = .path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
-    #[error("{0}")]
-    Wrong(String),
+    #[error("{}", .lines.join("\n"))]
+    Wrong {
+        /// One for each fault, beginning with the key.
+        lines: Vec<String>,
+        /// What there is without the keys that are wrong, as far as it could be looked at.
+        rest: Option<Box<Config>>,
+    },
 }
 
 /// The configuration that is in force.
@@ -54,13 +59,15 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
             let is_new = !path.is_empty()
                 && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
             if !is_new {
-                return Err(LoadError::Wrong(wrong.join("\n")));
+                return Err(LoadError::Wrong { lines: wrong, rest: None });
             }
         }
     }
     without.whole_entries();
     let figment = layers.merged(&without);
-    let Ok(config) = figment.extract::<Config>() else { return Err(LoadError::Wrong(wrong.join("\n"))) };
+    let Ok(config) = figment.extract::<Config>() else {
+        return Err(LoadError::Wrong { lines: wrong, rest: None });
+    };
     if let Err(Unsound(faults)) = config.check(OffsetDateTime::now_utc().date()) {
         for fault in faults {
             let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
@@ -78,7 +85,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     }
     match wrong.is_empty() {
         true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file() }),
-        false => Err(LoadError::Wrong(wrong.join("\n"))),
+        false => Err(LoadError::Wrong { lines: wrong, rest: Some(Box::new(config)) }),
     }
 }
 
