@@ -45,7 +45,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let Some(address) = &config.admin.address else {
         return fail(
             EX_CONFIG,
-            "admin.address is empty, so there is nobody to ask; the log event of the id may help".into(),
+            "admin.address is empty, so there is nobody to ask: set it, as in \"127.0.0.1:7671\", and restart danelaw; of what \
+             came before, the log event of the id is all there is"
+                .into(),
         );
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -225,6 +225,10 @@ mod tests {
                  or \"4m\" (in --set timeouts.grace)",
             ),
             (
+                "dns.mode=true",
+                "dns.mode: true does not do; it must be one of its words, in quotes (danelaw.toml(5) has them) (in --set dns.mode)",
+            ),
+            (
                 "received=yes",
                 "received: \"yes\" does not do; it must be true or false, without quotes (in --set received)",
             ),

@@ -118,6 +118,9 @@ enum Subcommands {
         what: config::Arguments,
     },
     /// Say everything that was seen of an attempt that did not end in a delivery.
+    ///
+    /// Asks the danelaw that runs, at admin.address, which is empty by default. It remembers the last admin.remember such
+    /// attempts, until it is restarted.
     Explain(explain::Arguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::Arguments),

@@ -143,6 +143,7 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         // These are the byte sizes' words.
         ("parsable string" | "integer overflow" | "an integer or string", _) => "a size such as \"100MiB\"",
         (wanted, _) if wanted.starts_with("struct ") => "a table of keys",
+        (wanted, _) if wanted.starts_with("enum ") => "one of its words, in quotes (danelaw.toml(5) has them)",
         (wanted, _) => wanted,
     };
     text.to_owned()
