@@ -4,9 +4,11 @@
 //! it. The text beside each key there and the text on each field here are the same; a test holds them equal.
 
 mod check;
+mod exceptions;
 mod listen;
 mod value;
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,7 +60,8 @@ pub struct Config {
     pub remote: Remote,
     /// What a TLS session must prove.
     pub tls: Tls,
-    /// Exceptions for single domains; the first that names the domain holds. There is none by default.
+    /// Exceptions for single domains; the first that names the domain holds, and danelaw does not start with one that can
+    /// never hold because of another before it. There is none by default.
     #[serde(default)]
     pub rule: Vec<Rule>,
     /// Bounds.
@@ -306,7 +309,7 @@ pub struct Limits {
     pub sessions: usize,
     /// Recipients in one transaction (RFC 5321 §4.5.3.1.8 wants at least 100); above it 452 4.5.3.
     pub recipients: usize,
-    /// The largest message we pass on; announced as SIZE.
+    /// The largest message we pass on; announced as SIZE. 64KiB at least (RFC 5321 §4.5.3.1.7).
     pub message_size: ByteSize,
     /// What to do with a bare CR or LF in a message: "normalize" (LF becomes CRLF, CR a space) or "reject". Neither is
     /// ever passed on, because receivers disagree about what it ends.
@@ -405,14 +408,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// A setting that is well-formed by itself and wrong all the same.
+/// Settings that are well-formed by themselves and wrong all the same: all that were found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct Unsound {
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Unsound(pub Vec<Fault>);
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
     /// The key, as in `listener.allow`.
     pub key: &'static str,
+    /// The place in the list, for a key of a listener or a rule.
+    pub entry: Option<usize>,
     /// What was found, and what would do.
     pub problem: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.problem)
+    }
 }
 
 impl Listener {
@@ -531,7 +546,7 @@ mod tests {
         assert_eq!(lmtp.owner.unwrap(), Owner { user: "a".into(), group: Some("b".into()) });
         for (wrong, says) in [
             // J7.
-            ("address = '127.0.0.1:25', kind = 'lmtp'", "listener.address: RFC 2033"),
+            ("address = '127.0.0.1:25', kind = 'lmtp'", "listener.address: 127.0.0.1:25: RFC 2033"),
             ("address = '127.0.0.1:24', mode = '0660'", "listener.mode"),
             ("address = '127.0.0.1:24', owner = 'a'", "listener.owner"),
             ("address = 'unix:/a', allow = ['127.0.0.1']", "listener.allow"),
@@ -585,7 +600,7 @@ mod tests {
         }
         for (wrong, key) in [
             ("level = 'may'".to_owned(), "rule.reason: the rule for example.com"),
-            ("level = 'may', reason = 'x'".into(), "rule.reason"),
+            ("level = 'may', reason = 'x'".into(), "rule.until"),
             ("level = 'may', until = '2026-06-01'".into(), "rule.reason"),
             ("level = 'may', reason = ' ', until = '2026-06-01'".into(), "rule.reason"),
             ("level = 'encrypt'".into(), "rule.reason"),
@@ -603,6 +618,7 @@ mod tests {
         }
         for (wrong, says) in [
             ("level = 'dane', until = 'soon'", "is no day"),
+            ("level = 'dane', until = 20270131", "a day in quotes"),
             ("level = 'fingerprint', records = ['3 1 1 07']", "is no TLSA record"),
             ("level = 'none'", "unknown variant"),
         ] {
@@ -614,11 +630,103 @@ mod tests {
     }
 
     #[test]
+    fn no_rule_keeps_another_from_ever_holding() {
+        for (rules, hidden) in [
+            (&["example.com", "other.example"][..], None),
+            (&["example.com", ".example.com"], None),
+            (&["example.com", "EXAMPLE.com"], Some("remove one of them")),
+            (&[".example.com", "a.example.com"], Some("put this one first")),
+            (&["a.example.com", ".example.com"], None),
+            // What ends leaves room for what comes after it.
+            (&["example.com 2026-06-01", "example.com"], None),
+            (&["example.com 2026-06-01", "example.com 2026-06-02"], None),
+            (&["example.com 2026-06-01", "example.com 2026-06-01"], Some("remove one of them")),
+            (&["example.com", "example.com 2026-06-01"], Some("remove one of them")),
+        ] {
+            let table = |rule: &&str| match rule.split_once(' ') {
+                Some((domain, until)) => format!("{{ domain = '{domain}', level = 'dane', until = '{until}' }}"),
+                None => format!("{{ domain = '{rule}', level = 'dane' }}"),
+            };
+            let written = rules.iter().map(table).collect::<Vec<_>>().join(", ");
+            match (with(&format!("rule = [{written}]")), hidden) {
+                (Ok(_), None) => {}
+                (Err(error), Some(hidden)) => {
+                    assert!(error.starts_with("rule.domain: ") && error.contains(hidden), "{error}");
+                }
+                (found, _) => panic!("{rules:?}: {:?}", found.map(drop)),
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_listeners_at_one_address() {
+        for (first, second, fits) in [
+            ("127.0.0.1:10025", "127.0.0.1:10025", false),
+            ("127.0.0.1:10025", "127.0.0.1:10026", true),
+            ("127.0.0.1:10025", "127.0.0.2:10025", true),
+            ("127.0.0.1:10025", "[::1]:10025", true),
+            ("0.0.0.0:10025", "127.0.0.1:10025", false),
+            ("[::1]:10025", "[::]:10025", false),
+            ("127.0.0.1:0", "127.0.0.1:0", true),
+            ("unix:/run/a", "unix:/run/a", false),
+            ("unix:/run/a", "unix:/run/b", true),
+        ] {
+            let listener = |address: &str| match address.starts_with("unix:") {
+                true => format!("{{ address = '{address}' }}"),
+                false => format!("{{ address = '{address}', allow = ['10.0.0.0/8'] }}"),
+            };
+            let both = with(&format!("listener = [{}, {}]", listener(first), listener(second)));
+            let admin = with(&format!(
+                "listener = [{}]\nadmin = {{ address = '{second}', allow = ['10.0.0.0/8'] }}",
+                listener(first)
+            ));
+            for (config, key) in [(both, "listener.address"), (admin, "admin.address")] {
+                match config {
+                    Ok(_) => assert!(fits, "{first} and {second}"),
+                    Err(error) => assert!(!fits && error.starts_with(key), "{first} and {second}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let error = with(
+            "listener = [{ address = '192.0.2.1:25' }, { address = 'unix:/x', allow = ['::1'] }]\n\
+             rule = [{ domain = 'a.example', level = 'may' }, { domain = 'b.example', level = 'fingerprint' }]\n\
+             remote.exchanges = 0\nremote.addresses = 0\ntimeouts.data = '0s'\ntimeouts.block = '0s'\n\
+             dns.attempts = 0\ndns.self_test = '1s'\nledger.path = 'x'\nledger.expiry = '1h'",
+        );
+        let error = error.unwrap_err();
+        let keys: Vec<_> = error.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(
+            keys,
+            [
+                "rule.reason",
+                "rule.records",
+                "listener.allow",
+                "listener.allow",
+                "remote.exchanges",
+                "remote.addresses",
+                "ledger.path",
+                "ledger.expiry",
+                "timeouts.data",
+                "timeouts.block",
+                "dns.attempts",
+                "dns.self_test"
+            ]
+        );
+    }
+
+    #[test]
     fn what_would_stop_all_mail_is_an_error() {
         for (wrong, key) in [
             ("limits.sessions = 0", "limits.sessions"),
             ("limits.recipients = 99", "limits.recipients"),
             ("limits.message_size = '0B'", "limits.message_size"),
+            ("limits.message_size = 65535", "limits.message_size"),
+            ("limits.message_size = '1025GiB'", "limits.message_size"),
+            ("timeouts.grace = '25h'", "timeouts.grace: 1day 1h is longer than a day"),
             ("timeouts.final = '0s'", "timeouts.final"),
             ("timeouts.route = '400000000000y'", "timeouts.route"),
             ("timeouts.grace = '2d'", "timeouts.grace"),

@@ -100,6 +100,17 @@ impl Domains {
     }
 }
 
+impl Domains {
+    /// Whether each domain among others is among these.
+    pub fn cover(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::Exactly(_) | Self::Below(_), Self::Exactly(name)) => self.contain(name),
+            (Self::Exactly(_), Self::Below(_)) => false,
+            (Self::Below(above), Self::Below(name)) => name.is_at_or_below(above),
+        }
+    }
+}
+
 impl fmt::Display for Domains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,14 +120,28 @@ impl fmt::Display for Domains {
     }
 }
 
-impl FromStr for Domains {
-    type Err = NameError;
+/// Why a text names no domains.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DomainsError {
+    /// As others write what we write with a dot.
+    #[error("every domain below {0} is \".{0}\", and {0} itself takes a rule of its own")]
+    Asterisk(String),
+    /// It is no name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
 
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        match text.strip_prefix('.') {
-            Some(name) => Name::parse(name).map(Self::Below),
-            None => Name::parse(text).map(Self::Exactly),
+impl FromStr for Domains {
+    type Err = DomainsError;
+
+    fn from_str(text: &str) -> Result<Self, DomainsError> {
+        if let Some(name) = text.strip_prefix("*.") {
+            return Err(DomainsError::Asterisk(name.to_owned()));
         }
+        Ok(match text.strip_prefix('.') {
+            Some(name) => Self::Below(Name::parse(name)?),
+            None => Self::Exactly(Name::parse(text)?),
+        })
     }
 }
 
@@ -150,6 +175,44 @@ mod tests {
             exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
         };
         assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+    }
+
+    #[test]
+    fn domains_as_they_may_be_written() {
+        for (text, written) in [
+            ("Example.com", Some("example.com")),
+            (".example.com", Some(".example.com")),
+            ("*.example.com", None),
+            ("a b", None),
+            (".", None),
+            ("", None),
+        ] {
+            let domains = text.parse::<Domains>().ok().map(|domains| domains.to_string());
+            assert_eq!(domains.as_deref(), written, "{text}");
+        }
+        let why = "*.example.com".parse::<Domains>().unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "every domain below example.com is \".example.com\", and example.com itself takes a rule of its own"
+        );
+    }
+
+    #[test]
+    fn domains_among_others() {
+        for (these, others, expected) in [
+            ("example.com", "EXAMPLE.com", true),
+            ("example.com", "a.example.com", false),
+            ("example.com", ".example.com", false),
+            (".example.com", "example.com", false),
+            (".example.com", "a.example.com", true),
+            (".example.com", ".example.com", true),
+            (".example.com", ".a.example.com", true),
+            (".a.example.com", ".example.com", false),
+            (".example.com", ".badexample.com", false),
+        ] {
+            let domains = |text: &str| text.parse::<Domains>().unwrap();
+            assert_eq!(domains(these).cover(&domains(others)), expected, "{these} and {others}");
+        }
     }
 
     #[test]

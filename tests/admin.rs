@@ -300,17 +300,22 @@ async fn a_refusal_can_be_explained() {
     assert_eq!(explained(&admin, &id.to_lowercase()).await.0, 0);
     let (status, why) = explained(&admin, "0123456789AB").await;
     assert!(status == 1 && why.contains("admin.remember"), "{status} {why}");
-    assert_eq!(explained(&admin, "../metrics").await.0, 1);
+    // What is no id is a wrong command line, and is asked of nobody.
+    for wrong in ["../metrics", "", "(id 0123456789AB)", "zz"] {
+        let (status, why) = explained(&admin, wrong).await;
+        assert!(status == 64 && why.contains("an id is like 5F0C63B1A7D2"), "{wrong}: {status} {why}");
+    }
     assert_eq!(explained(&"127.0.0.1:1".parse().unwrap(), &id).await.0, 69);
 }
 
 #[tokio::test]
 async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
+    let large = b"0123456789\r\n".repeat(6000);
     let ours = |mut scenario: Scenario| async {
         scenario = scenario.set("admin.remember = 1");
         let lab = scenario.start().await;
         let admin = lab.admin().await;
-        let answer = lab.send().await.last().to_owned();
+        let answer = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
         let (status, told) = get(&admin, &format!("/explain/{}", id_of(&answer))).await;
         assert_eq!(status, 200, "{told}");
         (lab, admin, answer)
@@ -321,10 +326,10 @@ async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
     ours(Scenario::new().mx(|mx| mx.rcpt = vec![Act::Close])).await;
     ours(Scenario::new().mx(|mx| mx.data = Act::Close)).await;
     ours(Scenario::new().mx(|mx| mx.end = Act::Close)).await;
-    let (lab, admin, first) = ours(Scenario::new().set("limits.message_size = '10B'")).await;
+    let (lab, admin, first) = ours(Scenario::new().set("limits.message_size = '64KiB'")).await;
     assert!(first.starts_with("552 5.3.4 "), "{first}");
     // One is remembered: the last.
-    let second = lab.send().await.last().to_owned();
+    let second = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&first))).await.0, 404);
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&second))).await.0, 200);
     for refused in [

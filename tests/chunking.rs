@@ -204,9 +204,9 @@ async fn a_count_that_is_none() {
 #[tokio::test]
 async fn a_message_that_is_too_large() {
     // M12, M9: every octet that was announced is read, and then the chunk is refused.
-    let lab = plain(offers_chunks).set("limits.message_size = \"10 KB\"").start().await;
+    let lab = plain(offers_chunks).set("limits.message_size = \"64 KiB\"").start().await;
     let mut client = accepted(&lab).await;
-    let big = vec![b'a'; 9_000];
+    let big = vec![b'a'; 40_000];
     client.write(&[bdat(&big, ""), bdat(&big, ""), bdat(&big, " LAST"), b"NOOP\r\n".to_vec()].concat()).await;
     assert_eq!(client.codes(4).await, ["250 2.0.0", "552 5.3.4", "503 5.5.1", "250 2.0.0"]);
     // I30: the session goes on.

@@ -43,10 +43,10 @@ async fn a_transaction_ends_as_it_began() {
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test>").await;
     assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
-    lab.reload("tls.level = 'dane-only'\nlimits.message_size = '10B'");
+    lab.reload("tls.level = 'dane-only'\nlimits.message_size = '64KiB'");
     assert!(client.command("RCPT TO:<c@example.test>").await.starts_with("250 "));
     assert!(client.command("DATA").await.starts_with("354 "));
-    client.write(b"Subject: more than ten octets\r\n\r\nx\r\n.\r\n").await;
+    client.write(&[&b"0123456789\r\n".repeat(6000)[..], b".\r\n"].concat()).await;
     let answer = client.reply().await;
     assert!(answer.starts_with("250 2.0.0 "), "{answer}");
     assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("451 4.7.5 "));

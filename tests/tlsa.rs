@@ -235,11 +235,14 @@ fn what_cannot_be_read_is_named() {
         (vec!["generate", chain_file, "--host", "a b"], "it has a character outside letters"),
         (vec!["generate", chain_file, "--port", "0"], "--port"),
         (vec!["verify", "--chain", key, "--record", digest], "key.pem: holds a public key; expected the certificates"),
-        (vec!["verify", "--chain", chain_file, "--record", "3 1 1 xyz"], "a TLSA record is written as three numbers"),
+        (
+            vec!["verify", "--chain", chain_file, "--record", "3 1 1 xyz"],
+            "a TLSA record is three numbers and its data in hexadecimal, in full",
+        ),
         (vec!["verify", "--chain", chain_file, "--record", anchor], "give it with --name"),
         (vec!["verify", "--chain", chain_file], "--record"),
         (vec!["verify", "--record", digest], "--chain"),
-        (vec!["verify", "--chain", chain_file, "--record", digest, "--at", "today"], "expected a time as in 2026"),
+        (vec!["verify", "--chain", chain_file, "--record", digest, "--at", "today"], "write day and time as in 2026"),
         (vec!["verify", "--connect", "mx.example.com:smtp", "--record", digest], "expected a port"),
     ] {
         let output = danelaw(&arguments);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::load::{self, Loaded, SYSTEM_FILE};
+use super::load::{self, LoadError, Loaded, SYSTEM_FILE};
 use super::run::{self, Failed};
 use super::{EX_CONFIG, Settings, log};
 use crate::config::Config;
@@ -34,12 +34,23 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
     }
 }
 
+/// What a key has to be good for beside its form.
+type Check = fn(&Config) -> Result<(), String>;
+/// What is looked at besides, and what the keys that it depends on begin with.
+const FURTHER: [(&str, Check); 3] = [("hostname", hostname), ("log.filter", filter), ("dns.", resolver)];
+
 fn check(settings: &Settings) -> Result<String, String> {
-    let Loaded { config, keys: _, file } = loaded(settings)?;
-    let wrong: Vec<String> = [hostname(&config), log::filter(&config.log.filter).map(drop), resolver(&config)]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect();
+    let (config, mut wrong, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
+        Ok(Loaded { config, keys: _, file }) => (config, Vec::new(), file),
+        Err(LoadError::Wrong { lines, rest: Some(rest) }) => (*rest, lines, None),
+        Err(error) => return Err(error.to_string()),
+    };
+    for (keys, check) in FURTHER {
+        // What stands in the place of a key that is wrong says nothing of what was meant.
+        if !wrong.iter().any(|line| line.starts_with(keys)) {
+            wrong.extend(check(&config).err());
+        }
+    }
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
     }
@@ -49,12 +60,12 @@ fn check(settings: &Settings) -> Result<String, String> {
     })
 }
 
-fn loaded(settings: &Settings) -> Result<Loaded, String> {
-    load::loaded(settings.config.as_deref(), &settings.set).map_err(|error| error.to_string())
-}
-
 fn hostname(config: &Config) -> Result<(), String> {
     run::hostname(config).map(drop).map_err(|Failed { why, .. }| why)
+}
+
+fn filter(config: &Config) -> Result<(), String> {
+    log::filter(&config.log.filter).map(drop)
 }
 
 /// The files that it names are read, and nobody is asked.
@@ -66,7 +77,8 @@ fn resolver(config: &Config) -> Result<(), String> {
 }
 
 fn show(settings: &Settings) -> Result<String, String> {
-    let Loaded { config: _, keys, file: _ } = loaded(settings)?;
+    let loaded = load::loaded(settings.config.as_deref(), &settings.set);
+    let Loaded { config: _, keys, file: _ } = loaded.map_err(|error| error.to_string())?;
     let lines: Vec<(String, String)> =
         keys.into_iter().map(|key| (format!("{} = {}", key.name, key.value), key.source)).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);

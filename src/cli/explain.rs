@@ -19,7 +19,18 @@ Exit status:
 #[command(after_help = STATUS)]
 pub(super) struct Arguments {
     /// The id at the end of a refusal, in its log event, or in the Received line.
+    #[arg(value_parser = id)]
     id: String,
+}
+
+/// Nothing but an id may become part of a path.
+fn id(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("an id is like 5F0C63B1A7D2: give it as it stands in the reply, without \"(id\" and \")\"".to_owned())
+        }
+    }
 }
 
 /// The id is remembered by nobody.
@@ -34,12 +45,11 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let Some(address) = &config.admin.address else {
         return fail(
             EX_CONFIG,
-            "admin.address is empty, so there is nobody to ask; the log event of the id may help".into(),
+            "admin.address is empty, so there is nobody to ask: set it, as in \"127.0.0.1:7671\", and restart danelaw; of what \
+             came before, the log event of the id is all there is"
+                .into(),
         );
     };
-    if arguments.id.is_empty() || !arguments.id.bytes().all(|octet| octet.is_ascii_hexdigit()) {
-        return fail(UNKNOWN, format!("{:?} is no id such as 0123456789AB", arguments.id));
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(EX_UNAVAILABLE, error.to_string()),

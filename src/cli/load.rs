@@ -1,25 +1,32 @@
 //! Where the configuration comes from: embedded defaults, a file, the environment, flags; later wins.
 
 mod layers;
+mod left_out;
+mod place;
+mod wrong;
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::error::Kind;
 use time::OffsetDateTime;
 
-use crate::config::Config;
+use crate::config::{Config, Unsound};
 
 pub(super) use layers::{Flag, SYSTEM_FILE};
 use layers::{Key, Layers};
+use left_out::LeftOut;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
     #[error("cannot read the configuration file {path}: {error}", path = .path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
-    #[error("{0}")]
-    Wrong(String),
+    #[error("{}", .lines.join("\n"))]
+    Wrong {
+        /// One for each fault, beginning with the key.
+        lines: Vec<String>,
+        /// What there is without the keys that are wrong, as far as it could be looked at.
+        rest: Option<Box<Config>>,
+    },
 }
 
 /// The configuration that is in force.
@@ -41,90 +48,53 @@ pub(super) struct Loaded {
 /// looked at again.
 pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, LoadError> {
     let layers = Layers::read(file, flags)?;
-    let (mut wrong, mut without) = (Vec::new(), Vec::new());
-    loop {
-        let figment = layers.merged(&without);
-        let found = match figment.extract::<Config>() {
-            Ok(config) => match config.check(OffsetDateTime::now_utc().date()) {
-                Ok(()) if wrong.is_empty() => {
-                    return Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file() });
-                }
-                Ok(()) => break,
-                Err(unsound) => {
-                    let path = unsound.key.split('.').map(str::to_owned).collect();
-                    vec![(path, format!("{unsound} (in {})", place(&figment, unsound.key)))]
-                }
-            },
-            Err(error) => error.into_iter().map(|error| (path(&error), explain(&error))).collect(),
-        };
-        for (path, line) in found {
-            // What is wrong without the key too cannot be got out of the way.
-            if path.is_empty() || without.contains(&path) {
-                if wrong.is_empty() {
-                    wrong.push(line);
-                }
-                return Err(LoadError::Wrong(wrong.join("\n")));
+    let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
+    while let Err(errors) = layers.merged(&without).extract::<Config>() {
+        for error in errors {
+            let path = wrong::path(&error, &without);
+            if path.is_empty() || !without.contains(&path) {
+                wrong.push(wrong::line(&error, &path, &place_of(&layers, &error, &path)));
             }
-            wrong.push(line);
-            without.push(path);
+            // What is wrong without the key too is so without the rest of its entry, or cannot be got out of the way.
+            let is_new = !path.is_empty()
+                && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
+            if !is_new {
+                return Err(LoadError::Wrong { lines: wrong, rest: None });
+            }
         }
     }
-    Err(LoadError::Wrong(wrong.join("\n")))
-}
-
-/// Where a key was set last.
-fn place(figment: &Figment, key: &str) -> String {
-    // Keys of a list's entries have no place by name; the list itself has one.
-    let list = key.split('.').next().unwrap_or(key);
-    let found = figment.find_metadata(key).or_else(|| figment.find_metadata(list));
-    found.map_or_else(|| "the configuration".to_owned(), |data| data.name.to_string())
-}
-
-/// The key that is wrong.
-fn path(error: &figment::Error) -> Vec<String> {
-    let mut path = error.path.clone();
-    match &error.kind {
-        Kind::UnknownField(field, _) if path.last() != Some(field) => path.push(field.clone()),
-        Kind::MissingField(field) => path.push(field.clone().into_owned()),
-        _ => {}
-    }
-    path
-}
-
-/// What is wrong: the key, where it stands, what was found and what is allowed.
-fn explain(error: &figment::Error) -> String {
-    let place = error.metadata.as_ref().map_or_else(|| "the configuration".into(), |data| data.name.clone());
-    let what = match &error.kind {
-        Kind::UnknownField(_, allowed) => format!("there is no such key; it may be one of: {}", allowed.join(", ")),
-        Kind::MissingField(_) => "this key is missing".to_owned(),
-        Kind::UnknownVariant(found, allowed) => {
-            format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
-        }
-        Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-            format!("{found} does not do; it must be {}", in_toml(wanted))
-        }
-        kind => kind.to_string().trim_end().to_owned(),
+    without.whole_entries();
+    let figment = layers.merged(&without);
+    let Ok(config) = figment.extract::<Config>() else {
+        return Err(LoadError::Wrong { lines: wrong, rest: None });
     };
-    let key = path(error);
-    let key = if key.is_empty() { String::new() } else { format!("{}: ", key.join(".")) };
-    format!("{key}{what} (in {place})")
-}
-
-/// What the types' own errors call expected, as an operator writes it.
-fn in_toml(wanted: &str) -> &str {
-    match wanted {
-        "a duration" => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
-        "a boolean" => "true or false",
-        "a string" => "text in quotes",
-        "a sequence" => "a list in brackets, such as [\"192.0.2.1\"]; a listener's table begins with [[listener]]",
-        "u16" => "a whole number from 0 to 65535",
-        "usize" => "a whole number from 0 up",
-        // These are the byte sizes' words.
-        "parsable string" | "integer overflow" | "an integer or string" => "a size such as \"100MiB\"",
-        wanted if wanted.starts_with("struct ") => "a table of keys",
-        wanted => wanted,
+    if let Err(Unsound(faults)) = config.check(OffsetDateTime::now_utc().date()) {
+        for fault in faults {
+            let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
+            // What would be used in the place of a key that is wrong is not what was meant.
+            if without.contains(&path) {
+                continue;
+            }
+            let layer = figment.find_metadata(fault.key).or_else(|| figment.find_metadata(&path[0]));
+            if let Some(entry) = fault.entry {
+                path.insert(1, entry.to_string());
+            }
+            let layer = layer.map_or_else(|| UNKNOWN.to_owned(), |data| data.name.to_string());
+            wrong.push(format!("{fault} (in {})", layers.place(&layer, &without.original(&path))));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file() }),
+        false => Err(LoadError::Wrong { lines: wrong, rest: Some(Box::new(config)) }),
     }
 }
+
+fn place_of(layers: &Layers, error: &figment::Error, path: &[String]) -> String {
+    layers.place(error.metadata.as_ref().map_or(UNKNOWN, |data| &data.name), path)
+}
+
+/// The name of a layer that nobody knows.
+const UNKNOWN: &str = "the configuration";
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +121,72 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[dns\n").unwrap();
         assert!(load(Some(file.path()), &[]).is_err());
+    }
+
+    #[test]
+    fn a_file_is_told_by_line_whatever_is_wrong_with_it() {
+        let told = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let path = file.path().display().to_string();
+            load(Some(file.path()), &[]).map(drop).unwrap_err().to_string().replace(&path, "F")
+        };
+        for (text, said) in [
+            (
+                "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 2027-01-31\n",
+                &["rule.until: rule 1: without quotes it does not do; write the day as in \"2027-01-31\" (in F:5)"][..],
+            ),
+            // Every entry, and every key of it; what is wrong in other ways in the other entries, too.
+            (
+                "[[listener]]\naddress = \"x\"\n[[listener]]\naddress = \"192.0.2.1:25\"\n[[listener]]\n\
+                 kind = \"lmtp\"\n[[rule]]\ndomain = \"a b\"\nlevel = \"none\"\n[[rule]]\ndomain = \"b.example\"\n\
+                 level = \"may\"\n[dns]\nservers = [\"9.9.9.9\", \"a\", \"b\"]\n",
+                &[
+                    "dns.servers: \"a\" is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
+                     tls://9.9.9.9#dns.quad9.net (in F:14)",
+                    "dns.servers: \"b\" is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
+                     tls://9.9.9.9#dns.quad9.net (in F:14)",
+                    "listener.address: listener 1: \"x\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
+                     unix:/path (in F:2)",
+                    "listener.address: listener 3: this key is missing; each entry needs it (in F:5)",
+                    "rule.domain: rule 1: \"a b\" does not do: it has a character outside letters, digits, '-' and '_' (in F:8)",
+                    "rule.level: rule 1: \"none\" does not do; it may be one of: may, encrypt, dane, dane-only, fingerprint \
+                     (in F:9)",
+                    "rule.reason: the rule for b.example asks for less than tls.level and needs a reason and a last day, as in \
+                     reason = \"ticket 4711\", until = \"2027-01-31\" (in F:10)",
+                    "listener.allow: 192.0.2.1:25 is not loopback and has no allow-list; name the networks that may send mail \
+                     through it (in F:3)",
+                ],
+            ),
+            // A key that looks like a place in a list.
+            ("[dns]\n0 = 1\n1 = 1\n", &["dns.0: there is no such key; it", "dns.1: there is no such key; it"]),
+            (
+                "[dns]\ntimeout = 3s\n",
+                &[
+                    "\"timeout = 3s\" is no TOML at column 12: expected newline, `#`; texts, days, durations and sizes stand in \
+                     quotes, as in timeout = \"3s\" (in F:2)",
+                ],
+            ),
+            (
+                "[tls]\nlevel = 1\nlevel = 2\n",
+                &["\"level = 2\" is no TOML at column 1: duplicate key `level` in table `tls` (in F:3)"],
+            ),
+            ("[tls\n", &["\"[tls\" is no TOML at column 5: invalid table header, expected `.`, `]`; texts"]),
+            ("tls.level = dane", &["\"tls.level = dane\" is no TOML at column 13: invalid string, expected"]),
+            ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
+            (
+                "limits.message_size = 100\n",
+                &["limits.message_size: 100 B is not between 64KiB, which RFC 5321 asks for"],
+            ),
+            // What would be used in the place of a wrong key says nothing.
+            ("[dns]\ntimeout = \"1m\"\ndeadline = \"2\"\n", &["dns.deadline: \"2\" does not do; it must be a number"]),
+        ] {
+            let told = told(text);
+            assert_eq!(told.lines().count(), said.len(), "{told}");
+            for (line, said) in told.lines().zip(said) {
+                assert!(line.starts_with(said), "{line:?} and not {said:?}");
+            }
+        }
     }
 
     #[test]
@@ -182,33 +218,51 @@ mod tests {
                 "tls.levle=dane",
                 "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests (in --set tls.levle)",
             ),
-            ("tls=dane", "tls: string \"dane\" does not do; it must be a table of keys (in --set tls)"),
+            ("tls=dane", "tls: \"dane\" does not do; it must be a table of keys (in --set tls)"),
             (
                 "timeouts.grace=30",
-                "timeouts.grace: unsigned int `30` does not do; it must be a number with its unit in quotes, such as \"30s\" \
+                "timeouts.grace: 30 does not do; it must be a number with its unit in quotes, such as \"30s\" \
                  or \"4m\" (in --set timeouts.grace)",
             ),
-            ("received=yes", "received: string \"yes\" does not do; it must be true or false (in --set received)"),
+            (
+                "dns.mode=true",
+                "dns.mode: true does not do; it must be one of its words, in quotes (danelaw.toml(5) has them) (in --set dns.mode)",
+            ),
+            (
+                "received=yes",
+                "received: \"yes\" does not do; it must be true or false, without quotes (in --set received)",
+            ),
             (
                 "remote.port=smtp",
-                "remote.port: string \"smtp\" does not do; it must be a whole number from 0 to 65535 (in --set remote.port)",
+                "remote.port: \"smtp\" does not do; it must be a whole number from 0 to 65535 (in --set remote.port)",
             ),
             (
                 "limits.sessions=1.5",
-                "limits.sessions: float `1.5` does not do; it must be a whole number from 0 up (in --set limits.sessions)",
+                "limits.sessions: 1.5 does not do; it must be a whole number from 0 up (in --set limits.sessions)",
             ),
             (
                 "limits.message_size=ten",
-                "limits.message_size: string \"ten\" does not do; it must be a size such as \"100MiB\" (in --set limits.message_size)",
+                "limits.message_size: \"ten\" does not do; it must be a size such as \"100MiB\" (in --set limits.message_size)",
             ),
             (
                 "dns.servers=9.9.9.9",
-                "dns.servers: string \"9.9.9.9\" does not do; it must be a list in brackets, such as [\"192.0.2.1\"]; a \
-                 listener's table begins with [[listener]] (in --set dns.servers)",
+                "dns.servers: \"9.9.9.9\" does not do; it must be a list in brackets: [\"9.9.9.9\"] (in --set dns.servers)",
+            ),
+            (
+                "listener.address=127.0.0.1:25",
+                "listener: a table of keys does not do; it must be a list of tables, each under [[listener]] in the file; --set \
+                 and the environment take the list as a whole, as in --set 'listener=[{address=\"127.0.0.1:10025\"}]' (in \
+                 --set listener.address)",
+            ),
+            (
+                "rule=[{domain=\"a.example\",level=\"fingerprint\"}]",
+                "rule.records: the rule for a.example has level \"fingerprint\" and no records; give those that the host must \
+                 match, as in records = [\"3 1 1 0123..\"] (danelaw tlsa generate makes them out of its certificate) (in --set \
+                 rule)",
             ),
             (
                 "listener=[{address=\"localhost:10025\"}]",
-                "listener.0.address: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
+                "listener.address: listener 1: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
                  unix:/path (in --set listener)",
             ),
             // What is well-formed and wrong has a place too.
@@ -216,7 +270,8 @@ mod tests {
             ("listener=[]", "listener: there is none; give at least one address to listen on (in --set listener)"),
             (
                 "listener=[{address=\"127.0.0.1:1\",allow=[]}]",
-                "listener.allow: the list is empty; nobody could connect (in --set listener)",
+                "listener.allow: 127.0.0.1:1: the list is empty; nobody could connect: name the networks that may, or leave this key \
+                 out for loopback (in --set listener)",
             ),
         ] {
             assert_eq!(error(flag), said);

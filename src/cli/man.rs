@@ -15,6 +15,9 @@ use super::reference::{self, Piece};
 use super::refusals::{self, Entry};
 use crate::config::DEFAULTS;
 
+/// What each page says at its foot that it is about.
+const SOURCE: &str = concat!("danelaw ", env!("CARGO_PKG_VERSION"));
+
 /// Where to write the pages.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -70,7 +73,8 @@ fn of_command(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         of_command(below, pages)?;
     }
-    let man = Man::new(command.clone());
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let man = Man::new(command.clone()).title(name.as_str()).source(SOURCE);
     let mut roff = Vec::new();
     man.render_title(&mut roff)?;
     man.render_name_section(&mut roff)?;
@@ -86,11 +90,7 @@ fn of_command(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
         sections(&help.to_string()).to_writer(&mut roff)?;
     }
     see_also().to_writer(&mut roff)?;
-    pages.push(Page {
-        name: command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned(),
-        section: "1",
-        roff,
-    });
+    pages.push(Page { name, section: "1", roff });
     Ok(())
 }
 
@@ -123,8 +123,7 @@ fn see_also() -> Roff {
 
 fn titled(name: &str, section: &'static str, about: &str) -> Roff {
     let mut roff = Roff::new();
-    let version = concat!("danelaw ", env!("CARGO_PKG_VERSION"));
-    roff.control("TH", [name, section, "", version, ""]);
+    roff.control("TH", [name, section, "", SOURCE, ""]);
     roff.control("SH", ["NAME"]);
     roff.text([roman(format!("{name} - {about}"))]);
     roff

@@ -8,6 +8,7 @@ mod explain;
 mod load;
 mod log;
 mod man;
+mod ports;
 mod reference;
 mod refusals;
 mod reload;
@@ -35,10 +36,18 @@ const EX_UNAVAILABLE: u8 = 69;
 /// sysexits: the system refuses something, such as a port.
 const EX_OSERR: u8 = 71;
 
+/// Where settings are explained.
+const SETTINGS: &str = "\
+Settings:
+  Every key, its default and its reason: danelaw.toml(5), which \"danelaw man
+  DIRECTORY\" writes. Later wins: the defaults, the file, variables such as
+  DANELAW_TLS__LEVEL=dane-only (for tls.level), --set. \"danelaw config show\"
+  prints what is in force, and where each value comes from.";
+
 /// DANE for the mail server you cannot change: an SMTP proxy that resolves with DNSSEC, encrypts with STARTTLS and
 /// verifies by DANE every message it passes on.
 #[derive(Debug, Parser)]
-#[command(version = version::VERSION, long_version = version::LONG)]
+#[command(version = version::VERSION, long_version = version::LONG, after_help = SETTINGS)]
 struct Arguments {
     #[command(flatten)]
     settings: Settings,
@@ -47,9 +56,15 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Ends the program as clap does for what it finds wrong itself.
-    fn usage_error(message: &str) -> ! {
-        misused(&Self::command().error(ErrorKind::ValueValidation, message))
+    /// Ends the program as clap does for what it finds wrong itself with a subcommand.
+    fn usage_error(subcommand: &str, kind: ErrorKind, message: &str) -> ! {
+        let mut command = Self::command();
+        command.build();
+        let error = match command.find_subcommand_mut(subcommand) {
+            Some(subcommand) => subcommand.error(kind, message),
+            None => command.error(kind, message),
+        };
+        misused(&error)
     }
 }
 
@@ -103,6 +118,9 @@ enum Subcommands {
         what: config::Arguments,
     },
     /// Say everything that was seen of an attempt that did not end in a delivery.
+    ///
+    /// Asks the danelaw that runs, at admin.address, which is empty by default. It remembers the last admin.remember such
+    /// attempts, until it is restarted.
     Explain(explain::Arguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::Arguments),

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, error::ErrorKind};
+use clap::{Args, error::ErrorKind};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -81,7 +81,7 @@ impl Arguments {
     }
 
     fn questions(&self) -> Box<dyn Iterator<Item = io::Result<String>> + Send> {
-        let usage = |kind, message: &str| super::misused(&super::Arguments::command().error(kind, message));
+        let usage = |kind, message: &str| super::Arguments::usage_error("resolve", kind, message);
         match (self.name.as_str(), self.rtype) {
             ("-", None) => Box::new(io::BufReader::new(io::stdin()).lines()),
             ("-", Some(_)) => usage(ErrorKind::TooManyValues, "with \"-\" the types stand on standard input"),

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, rules};
-use crate::admin::{Phase, Port, State};
+use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
+use crate::admin::{Phase, State};
 use crate::config::{Address, Config};
+use crate::dns::selftest;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::Stub;
 use crate::name::Name;
@@ -81,8 +81,8 @@ async fn serve(config: Config, settings: Settings, filter: log::Filter, sockets:
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let present = Arc::<Present>::default();
     let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present) };
-    let admin = open_admin(&config, state).await?;
-    let doors = open(&config, sockets)?;
+    let admin = ports::open_admin(&config, state).await?;
+    let doors = ports::open(&config, sockets)?;
     running.tested().await;
     let listening = announce(&config, &doors, &shared.borrow().connector.dns);
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
@@ -105,37 +105,6 @@ async fn serve(config: Config, settings: Settings, filter: log::Filter, sockets:
         }
     }
     Ok(())
-}
-
-/// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
-async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
-    let port = Port::open(&config.admin).await.map_err(|error| {
-        let address = config.admin.address.as_ref().map(ToString::to_string).unwrap_or_default();
-        Failed::system(format!("admin.address: cannot listen on {address}: {error}"))
-    })?;
-    let serve = async move {
-        if let Some(port) = port {
-            if let Ok(address) = port.address() {
-                tracing::info!(%address, "health, metrics and explanations");
-            }
-            port.serve(Arc::new(state)).await;
-        }
-    };
-    Ok(tokio::spawn(serve).abort_handle())
-}
-
-/// All ports: those that systemd has opened, and the others ourselves.
-fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<Door>, Failed> {
-    let mut doors = Vec::new();
-    for listener in &config.listener {
-        let door = match sockets.take(&listener.address) {
-            Some(socket) => Door::inherit(listener, socket),
-            None => Door::open(listener),
-        };
-        let failed = |error| Failed::system(format!("cannot listen on {}: {error}", listener.address));
-        doors.push(door.map_err(failed)?);
-    }
-    sockets.none_left().map(|()| doors)
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
@@ -178,6 +147,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             SetupError::Library(_) => return Failed::system(error),
             SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
             SetupError::BadCertificates { .. } => "dns.tls_ca",
+            SetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
             SetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => "dns.trust_anchor",
             SetupError::Unreadable { .. }
             | SetupError::NoServers
@@ -210,6 +180,9 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
         commit = version::COMMIT,
         "listening"
     );
+    if !health.servers.iter().any(|server| server.state == selftest::State::Good) && !health.is_bad() {
+        tracing::warn!("the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred");
+    }
     warn_of(config.mode);
     listening
 }

@@ -1,22 +1,18 @@
-//! What types alone cannot say: that this can never be an open relay, that every bound leaves room to work, and that a
-//! rule which asks for less says why and until when.
+//! What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
 use ipnet::IpNet;
 use time::Date;
 
-use super::Recipients;
 use super::{
-    Address, Admin, Config, DefaultLevel, Dns, Kind, Ledger, Listener, Network, Remote, Rule, RuleLevel, Server,
-    Timeouts, Unsound,
+    Address, Admin, Config, Dns, Fault, Kind, Ledger, Limits, Listener, Network, Recipients, Remote, Server, Timeouts,
+    Unsound,
 };
 use crate::dns::server::Mode;
-use crate::policy::{InsecureMx, Level, Permit};
-use crate::rules::{Exception, Rules};
 
 /// The widest networks that may send mail through us; no operator of a mail server owns wider ones.
 fn widest(network: &IpNet) -> u8 {
@@ -36,169 +32,222 @@ const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Dur
 /// More often than this a self-test would be a burden on the resolvers.
 const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 
+/// The smallest and the largest bound for a message. RFC 5321 §4.5.3.1.7 wants room for 64K octets at least; what is beyond
+/// the other is a slip of the pen.
+const MESSAGE_SIZES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024 * 1024;
+
 /// RFC 8305 §8 allows no shorter one.
 const LEAST_HEAD_START: Duration = Duration::from_millis(10);
 /// Clients try again after about this time, and should find the host asked again (RFC 5321 §4.5.4.1).
 const MAX_FAILED_HOSTS: Duration = Duration::from_secs(300);
 
+/// What is wrong so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn add(&mut self, key: &'static str, problem: impl Into<String>) {
+        self.0.push(Fault { key, entry: None, problem: problem.into() });
+    }
+
+    /// Those of an entry of a list.
+    pub(super) fn extend(&mut self, entry: usize, faults: Self) {
+        self.0.extend(faults.0.into_iter().map(|fault| Fault { entry: Some(entry), ..fault }));
+    }
+
+    pub(super) fn none_or<T>(self, value: T) -> Result<T, Unsound> {
+        if self.0.is_empty() { Ok(value) } else { Err(Unsound(self.0)) }
+    }
+}
+
 impl Config {
     /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
     ///
     /// # Errors
-    /// The first key found wanting.
+    /// All that is found wanting.
     pub fn check(&self, today: Date) -> Result<(), Unsound> {
-        let unsound = |key, problem: String| Err(Unsound { key, problem });
-        self.rules(today)?;
-        if self.listener.is_empty() {
-            return unsound("listener", "there is none; give at least one address to listen on".into());
-        }
-        for listener in &self.listener {
-            listener.check()?;
-        }
-        if self.limits.recipients < 100 {
-            return unsound("limits.recipients", format!("{} is below 100 (RFC 5321)", self.limits.recipients));
-        }
-        for (key, value) in [
-            ("limits.sessions", self.limits.sessions),
-            ("remote.exchanges", self.remote.exchanges),
-            ("remote.addresses", self.remote.addresses),
-            ("remote.connections_per_host", self.remote.connections_per_host),
-            ("remote.connections_per_domain", self.remote.connections_per_domain),
-            ("remote.connections", self.remote.connections),
-            ("remote.port", usize::from(self.remote.port)),
-            ("dns.attempts", self.dns.attempts),
-        ] {
-            if value == 0 {
-                return unsound(key, "0 would stop all mail".into());
-            }
-        }
-        if self.limits.message_size.as_u64() == 0 {
-            return unsound("limits.message_size", "0 would stop all mail".into());
-        }
-        self.remote.check()?;
+        let mut faults = Faults(self.rules(today).err().map_or_else(Vec::new, |Unsound(faults)| faults));
+        self.check_listeners(&mut faults);
+        self.limits.check(&mut faults);
+        self.remote.check(&mut faults);
         if self.ledger.entries < self.limits.recipients {
             let (entries, most) = (self.ledger.entries, self.limits.recipients);
             let problem =
                 format!("{entries} is below limits.recipients, which is {most}: no transaction may be too big for it");
-            return unsound("ledger.entries", problem);
+            faults.add("ledger.entries", problem);
         }
-        self.ledger.check()?;
-        if let (None, Some(listener)) =
-            (&self.ledger.path, self.listener.iter().find(|listener| listener.recipients == Recipients::FanOut))
+        self.ledger.check(&mut faults);
+        self.timeouts.check(&mut faults);
+        self.admin.check(&mut faults);
+        self.dns.check(&mut faults);
+        faults.none_or(())
+    }
+
+    fn check_listeners(&self, faults: &mut Faults) {
+        if self.listener.is_empty() {
+            faults.add("listener", "there is none; give at least one address to listen on");
+        }
+        for (entry, listener) in self.listener.iter().enumerate() {
+            let mut own = Faults::default();
+            listener.check(&mut own);
+            if let Some(other) = self.listener[..entry].iter().find(|other| listener.address.excludes(&other.address)) {
+                own.add("listener.address", taken(&listener.address, &other.address, "another listener"));
+            }
+            if listener.recipients == Recipients::FanOut && self.ledger.path.is_none() {
+                let problem = format!(
+                    "{}: \"fan-out\" must remember over a restart who has a message; set ledger.path, as in \
+                     \"/var/lib/danelaw/ledger.sqlite\"",
+                    listener.address
+                );
+                own.add("listener.recipients", problem);
+            }
+            faults.extend(entry, own);
+        }
+        if let Some(admin) = &self.admin.address
+            && let Some(other) = self.listener.iter().find(|other| admin.excludes(&other.address))
         {
-            let problem = format!(
-                "{}: \"fan-out\" must remember over a restart who has a message; set ledger.path, as in \
-                 \"/var/lib/danelaw/ledger.sqlite\"",
-                listener.address
-            );
-            return unsound("listener.recipients", problem);
+            faults.add("admin.address", taken(admin, &other.address, "a listener"));
         }
-        self.timeouts.check()?;
-        self.admin.check()?;
-        self.dns.check()
     }
 }
 
+fn taken(address: &Address, other: &Address, whose: &str) -> String {
+    let at = if address == other { String::new() } else { format!(", at {other}") };
+    format!(
+        "{address} is taken by {whose}{at}; only one of them could be opened: give this one a port or path of its own"
+    )
+}
+
 impl Listener {
-    fn check(&self) -> Result<(), Unsound> {
-        let unsound = |key, problem: &str| Err(Unsound { key, problem: format!("{}: {problem}", self.address) });
+    fn check(&self, faults: &mut Faults) {
+        let mut add = |key, problem: &str| faults.add(key, format!("{}: {problem}", self.address));
         if (self.kind, self.recipients) == (Kind::Lmtp, Recipients::FanOut) {
-            return unsound("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
+            add("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
         }
-        let address = match &self.address {
-            Address::Unix(_) if self.kind == Kind::Intercept => {
-                return unsound("listener.kind", "nobody's connection can be sent to a Unix socket");
+        match &self.address {
+            Address::Unix(_) => {
+                if self.kind == Kind::Intercept {
+                    add("listener.kind", "nobody's connection can be sent to a Unix socket; give an address and port");
+                }
+                if self.allow.is_some() {
+                    add("listener.allow", "a Unix socket has no network; who may connect is for mode and owner");
+                }
             }
-            Address::Unix(_) if self.allow.is_some() => {
-                return unsound(
-                    "listener.allow",
-                    "a Unix socket has no network; who may connect is for mode and owner",
-                );
-            }
-            Address::Unix(_) => return Ok(()),
-            Address::Tcp(address) => address,
-        };
-        for (key, is_set) in [("listener.mode", self.mode.is_some()), ("listener.owner", self.owner.is_some())] {
-            if is_set {
-                return unsound(key, "only a Unix socket has one; who may connect here is for allow");
+            Address::Tcp(address) => {
+                for (key, is_set) in [("listener.mode", self.mode.is_some()), ("listener.owner", self.owner.is_some())]
+                {
+                    if is_set {
+                        add(key, "only a Unix socket has one; who may connect here is for allow");
+                    }
+                }
+                if (self.kind, address.port()) == (Kind::Lmtp, 25) {
+                    add("listener.address", "RFC 2033 forbids LMTP on port 25; take another one, such as 24");
+                }
+                self.check_allowed(address.ip(), faults);
             }
         }
-        if (self.kind, address.port()) == (Kind::Lmtp, 25) {
-            return Err(Unsound { key: "listener.address", problem: "RFC 2033 forbids LMTP on port 25".into() });
-        }
-        self.check_allowed(address.ip())
     }
 
     /// Never an open relay.
-    fn check_allowed(&self, address: IpAddr) -> Result<(), Unsound> {
-        let unsound = |problem| Err(Unsound { key: "listener.allow", problem });
+    fn check_allowed(&self, address: IpAddr, faults: &mut Faults) {
+        let mut add = |problem| faults.add("listener.allow", problem);
         match &self.allow {
-            None if !address.is_loopback() => unsound(format!(
+            None if !address.is_loopback() => add(format!(
                 "{} is not loopback and has no allow-list; name the networks that may send mail through it",
                 self.address
             )),
-            Some(networks) if networks.is_empty() => unsound("the list is empty; nobody could connect".into()),
-            Some(networks) => match networks.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
-                Some(Network(wide)) => {
+            Some(networks) if networks.is_empty() => add(format!(
+                "{}: the list is empty; nobody could connect: name the networks that may, or leave this key out for loopback",
+                self.address
+            )),
+            Some(networks) => {
+                for Network(wide) in networks.iter().filter(|network| network.0.prefix_len() < widest(&network.0)) {
                     let (address, most) = (&self.address, widest(wide));
-                    unsound(format!("{address} would be an open relay: {wide} is wider than /{most}"))
+                    add(format!(
+                        "{address} would be an open relay: {wide} is wider than /{most}; name the networks that may send \
+                         mail through it"
+                    ));
                 }
-                None => Ok(()),
-            },
-            None => Ok(()),
+            }
+            None => {}
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, faults: &mut Faults) {
+        more_than_none(faults, "limits.sessions", self.sessions);
+        if self.recipients < 100 {
+            faults.add("limits.recipients", format!("{} is below the 100 of RFC 5321", self.recipients));
+        }
+        if !MESSAGE_SIZES.contains(&self.message_size.as_u64()) {
+            let problem = format!(
+                "{} is not between 64KiB, which RFC 5321 asks for, and 1TiB; write the size with its unit, as in \"100MiB\"",
+                self.message_size
+            );
+            faults.add("limits.message_size", problem);
         }
     }
 }
 
 impl Remote {
-    fn check(&self) -> Result<(), Unsound> {
-        let unsound = |key, problem: String| Err(Unsound { key, problem });
-        let written = humantime_serde::re::humantime::format_duration;
+    fn check(&self, faults: &mut Faults) {
+        for (key, value) in [
+            ("remote.port", usize::from(self.port)),
+            ("remote.exchanges", self.exchanges),
+            ("remote.addresses", self.addresses),
+            ("remote.connections_per_host", self.connections_per_host),
+            ("remote.connections_per_domain", self.connections_per_domain),
+            ("remote.connections", self.connections),
+        ] {
+            more_than_none(faults, key, value);
+        }
         if self.head_start < LEAST_HEAD_START {
-            let found = written(self.head_start);
-            return unsound("remote.head_start", format!("{found} is below the 10ms of RFC 8305"));
+            let found = format_duration(self.head_start);
+            faults.add("remote.head_start", format!("{found} is below the 10ms of RFC 8305"));
         }
         if self.failed_hosts_for > MAX_FAILED_HOSTS {
-            let found = written(self.failed_hosts_for);
-            return unsound("remote.failed_hosts_for", format!("{found} is above the 5m that are allowed"));
+            let found = format_duration(self.failed_hosts_for);
+            faults.add("remote.failed_hosts_for", format!("{found} is above the 5m that are allowed"));
         }
         if self.mails_per_connection == 0 {
-            return unsound(
-                "remote.mails_per_connection",
-                "0 would stop all mail; remote.idle_connections = 0 is what ends a connection after its mail".into(),
-            );
+            let problem = "0 would stop all mail; remote.idle_connections = 0 is what ends a connection after its mail";
+            faults.add("remote.mails_per_connection", problem);
         }
-        short("remote.head_start", self.head_start)?;
-        short("remote.idle_for", self.idle_for)?;
-        short("remote.connection_age", self.connection_age)
+        for (key, value) in [
+            ("remote.head_start", self.head_start),
+            ("remote.idle_for", self.idle_for),
+            ("remote.connection_age", self.connection_age),
+        ] {
+            short(faults, key, value);
+        }
     }
 }
 
 impl Ledger {
-    fn check(&self) -> Result<(), Unsound> {
-        let unsound = |key, problem| Err(Unsound { key, problem });
+    fn check(&self, faults: &mut Faults) {
         if let Some(path) = self.path.as_ref().filter(|path| !path.is_absolute()) {
             // Wherever danelaw is started from, it must find its memory again.
-            return unsound("ledger.path", format!("{} is no absolute path", path.display()));
+            let path = path.display();
+            faults.add("ledger.path", format!("{path} is no absolute path such as /var/lib/danelaw/ledger.sqlite"));
         }
         if !EXPIRY.contains(&self.expiry) {
-            return unsound("ledger.expiry", "it must be between 1d and 90d".into());
+            faults.add("ledger.expiry", "it must be between 1d and 90d");
         }
-        Ok(())
     }
 }
 
 impl Admin {
-    fn check(&self) -> Result<(), Unsound> {
-        let unsound = |problem| Err(Unsound { key: "admin.allow", problem });
-        if let Some(Network(wide)) = self.allow.iter().find(|network| network.0.prefix_len() < widest(&network.0)) {
-            return unsound(format!("{wide} is wider than /{}; name the networks that ask", widest(wide)));
+    fn check(&self, faults: &mut Faults) {
+        let mut add = |problem| faults.add("admin.allow", problem);
+        for Network(wide) in self.allow.iter().filter(|network| network.0.prefix_len() < widest(&network.0)) {
+            add(format!("{wide} is wider than /{}; name the networks that ask", widest(wide)));
         }
         match &self.address {
-            Some(Address::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => unsound(format!(
+            Some(Address::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => add(format!(
                 "{address} is not loopback and the list is empty; name the networks that may ask, or use a loopback address"
             )),
-            Some(Address::Tcp(_) | Address::Unix(_)) | None => Ok(()),
+            Some(Address::Tcp(_) | Address::Unix(_)) | None => {}
         }
     }
 
@@ -210,21 +259,27 @@ impl Admin {
 }
 
 impl Dns {
-    fn check(&self) -> Result<(), Unsound> {
-        let unsound = |key, problem: String| Err(Unsound { key, problem });
+    fn check(&self, faults: &mut Faults) {
+        more_than_none(faults, "dns.attempts", self.attempts);
         if self.timeout.is_zero() {
-            return unsound("dns.timeout", "0 would stop all mail".into());
+            faults.add("dns.timeout", STOPS_ALL);
         }
         if self.deadline < self.timeout {
-            let (deadline, timeout) = (self.deadline, self.timeout);
-            return unsound("dns.deadline", format!("{deadline:?} is shorter than dns.timeout, which is {timeout:?}"));
+            let (deadline, timeout) = (format_duration(self.deadline), format_duration(self.timeout));
+            faults.add("dns.deadline", format!("{deadline} is shorter than dns.timeout, which is {timeout}"));
         }
-        // dns.timeout is not longer than this.
-        short("dns.deadline", self.deadline)?;
-        short("dns.cache_max_ttl", self.cache_max_ttl)?;
-        short("dns.self_test", self.self_test)?;
-        let within_reach = self.servers.iter().find(|server| !server.0.is_out_of_reach());
-        if let (Mode::TrustAd, false, Some(Server(server))) = (self.mode, self.trust_ad_unsafe_remote, within_reach) {
+        for (key, value) in [
+            // dns.timeout is not longer than this.
+            ("dns.deadline", self.deadline),
+            ("dns.cache_max_ttl", self.cache_max_ttl),
+            ("dns.self_test", self.self_test),
+        ] {
+            short(faults, key, value);
+        }
+        for Server(server) in self.servers.iter().filter(|server| !server.0.is_out_of_reach()) {
+            if (self.mode, self.trust_ad_unsafe_remote) != (Mode::TrustAd, false) {
+                continue;
+            }
             // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
             let problem = format!(
                 "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \
@@ -232,90 +287,21 @@ impl Dns {
                  \"validate\", or dns.trust_ad_unsafe_remote = true",
                 server.address.ip()
             );
-            return unsound("dns.servers", problem);
+            faults.add("dns.servers", problem);
         }
         if self.cache_failures > MAX_FAILURE_TTL {
-            let found = humantime_serde::re::humantime::format_duration(self.cache_failures);
-            return unsound("dns.cache_failures", format!("{found} is above the 30s that are allowed"));
+            let found = format_duration(self.cache_failures);
+            faults.add("dns.cache_failures", format!("{found} is above the 30s that are allowed"));
         }
         if self.self_test < LEAST_SELF_TEST {
-            let found = humantime_serde::re::humantime::format_duration(self.self_test);
-            return unsound("dns.self_test", format!("{found} is below the 10s that are allowed"));
-        }
-        Ok(())
-    }
-}
-
-impl Config {
-    /// The levels of all domains.
-    ///
-    /// # Errors
-    /// A rule that asks for less than `tls.level` and does not say why or until when, one that has ended, or one whose
-    /// records do not fit its level.
-    pub fn rules(&self, today: Date) -> Result<Rules, Unsound> {
-        let exceptions = self.rule.iter().map(|rule| self.exception(rule, today)).collect::<Result<_, _>>()?;
-        Ok(Rules { default: self.tls.level.level(self.tls.insecure_mx), exceptions })
-    }
-
-    fn exception(&self, rule: &Rule, today: Date) -> Result<Exception, Unsound> {
-        let unsound =
-            |key, problem: &str| Err(Unsound { key, problem: format!("the rule for {} {problem}", rule.domain) });
-        if rule.until.is_some_and(|until| until < today) {
-            return unsound("rule.until", "has ended; remove it, or give it a later day and a reason that still holds");
-        }
-        if (rule.level == RuleLevel::Fingerprint) == rule.records.is_empty() {
-            return unsound("rule.records", "needs records for the level fingerprint, and for no other");
-        }
-        let reason = rule.reason.clone().filter(|reason| !reason.trim().is_empty());
-        let permit = match (rule.until, reason.clone()) {
-            (Some(until), Some(reason)) => Some(Permit::Rule { reason, until }),
-            (None, _) | (_, None) => None,
-        };
-        let level = match (rule.level, permit) {
-            (RuleLevel::May, Some(permit)) => Level::May(permit),
-            (level, None) if level < self.tls.level.as_rule() => {
-                return unsound("rule.reason", "asks for less than tls.level, and needs a reason and an until");
-            }
-            (RuleLevel::May, None) => return unsound("rule.reason", "needs a reason and an until"),
-            (RuleLevel::Encrypt, _) => Level::Encrypt,
-            (RuleLevel::Dane, _) => Level::Dane(self.tls.insecure_mx),
-            (RuleLevel::DaneOnly, _) => Level::DaneOnly,
-            (RuleLevel::Fingerprint, _) => {
-                Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect())
-            }
-        };
-        let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
-        Ok(Exception { domains, level, next_hop, reason, until: rule.until })
-    }
-}
-
-impl fmt::Display for DefaultLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.level(InsecureMx::Dane).fmt(f)
-    }
-}
-
-impl DefaultLevel {
-    fn level(self, insecure_mx: InsecureMx) -> Level {
-        match self {
-            Self::Dane => Level::Dane(insecure_mx),
-            Self::DaneOnly => Level::DaneOnly,
-            Self::Encrypt => Level::Encrypt,
-        }
-    }
-
-    /// The same level among those of rules, which are ordered from weak to strong.
-    fn as_rule(self) -> RuleLevel {
-        match self {
-            Self::Dane => RuleLevel::Dane,
-            Self::DaneOnly => RuleLevel::DaneOnly,
-            Self::Encrypt => RuleLevel::Encrypt,
+            let found = format_duration(self.self_test);
+            faults.add("dns.self_test", format!("{found} is below the 10s that are allowed"));
         }
     }
 }
 
 impl Timeouts {
-    fn check(&self) -> Result<(), Unsound> {
+    fn check(&self, faults: &mut Faults) {
         for (key, value) in [
             ("timeouts.client", self.client),
             ("timeouts.route", self.route),
@@ -328,17 +314,25 @@ impl Timeouts {
             ("timeouts.final", self.r#final),
         ] {
             if value.is_zero() {
-                return Err(Unsound { key, problem: "0 would stop all mail".into() });
+                faults.add(key, STOPS_ALL);
             }
-            short(key, value)?;
+            short(faults, key, value);
         }
-        short("timeouts.grace", self.grace)
+        short(faults, "timeouts.grace", self.grace);
     }
 }
 
-fn short(key: &'static str, value: Duration) -> Result<(), Unsound> {
-    if value > LONGEST {
-        return Err(Unsound { key, problem: "it is longer than a day".into() });
+/// What is wrong with a nought.
+const STOPS_ALL: &str = "0 would stop all mail";
+
+fn more_than_none(faults: &mut Faults, key: &'static str, value: usize) {
+    if value == 0 {
+        faults.add(key, STOPS_ALL);
     }
-    Ok(())
+}
+
+fn short(faults: &mut Faults, key: &'static str, value: Duration) {
+    if value > LONGEST {
+        faults.add(key, format!("{} is longer than a day", format_duration(value)));
+    }
 }

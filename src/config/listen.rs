@@ -27,6 +27,23 @@ pub struct Owner {
     pub group: Option<String>,
 }
 
+impl Address {
+    /// Whether only one of both can be opened. Port 0 is the system's choice.
+    pub fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix(path), Self::Unix(other)) => path == other,
+            (Self::Tcp(address), Self::Tcp(other)) => {
+                let (ip, other_ip) = (address.ip(), other.ip());
+                // Whether a socket for [::] takes IPv4 too is a setting of the system.
+                let one_for_all =
+                    ip.is_ipv4() == other_ip.is_ipv4() && (ip.is_unspecified() || other_ip.is_unspecified());
+                address.port() == other.port() && address.port() != 0 && (ip == other_ip || one_for_all)
+            }
+            (Self::Unix(_), Self::Tcp(_)) | (Self::Tcp(_), Self::Unix(_)) => false,
+        }
+    }
+}
+
 impl Permissions {
     /// For the owner and its group.
     pub const GROUP: Self = Self(0o660);

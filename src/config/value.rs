@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
@@ -69,7 +70,7 @@ macro_rules! deserialize_from_str {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                parsed(deserializer)
             }
         }
     )*};
@@ -83,16 +84,7 @@ where
     T: FromStr,
     T::Err: fmt::Display,
 {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|error| serde::de::Error::custom(format!("{text:?} does not do: {error}")))
-}
-
-/// Reads a day.
-pub(super) fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Date::parse(&text, &Iso8601::DATE)
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
+    read(&String::deserialize(deserializer)?)
 }
 
 /// Reads a key for which the empty string means "not set".
@@ -103,8 +95,44 @@ where
     T::Err: fmt::Display,
 {
     let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
+    if text.is_empty() { Ok(None) } else { read(&text).map(Some) }
+}
+
+fn read<T, E>(text: &str) -> Result<T, E>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+    E: serde::de::Error,
+{
+    text.parse().map_err(|error: T::Err| {
+        let (error, quoted) = (error.to_string(), format!("{text:?}"));
+        // Some say themselves what they are about.
+        if error.starts_with(&quoted) { E::custom(error) } else { E::custom(format!("{quoted} does not do: {error}")) }
+    })
+}
+
+/// Reads a day.
+pub(super) fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    deserializer.deserialize_any(Day).map(Some)
+}
+
+/// How a day is written.
+struct Day;
+
+impl<'de> Visitor<'de> for Day {
+    type Value = Date;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a day in quotes, as in \"2027-01-31\"")
     }
-    text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?} does not do: {error}")))
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Date, E> {
+        let day = Date::parse(text, &Iso8601::DATE);
+        day.map_err(|_| E::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
+    }
+
+    // What TOML calls a date comes as a table.
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Date, A::Error> {
+        Err(serde::de::Error::custom("without quotes it does not do; write the day as in \"2027-01-31\""))
+    }
 }

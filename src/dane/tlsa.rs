@@ -242,7 +242,9 @@ impl fmt::Display for Form {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTlsaError {
     /// Not of the form `3 1 1 AB..`.
-    #[error("a TLSA record is written as three numbers and hexadecimal data, such as \"3 1 1 8CB0..\"")]
+    #[error(
+        "a TLSA record is three numbers and its data in hexadecimal, in full (the dots of \"3 1 1 8CB0..\" stand for the rest)"
+    )]
     Syntax,
     /// A record, but one that authenticates nobody.
     #[error(transparent)]

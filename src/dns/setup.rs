@@ -104,7 +104,9 @@ impl Settings {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(path) => {
                 let bad = |why: String| SetupError::BadCertificates { path: path.clone(), why };
-                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
+                let text =
+                    std::fs::read(path).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
+                for certificate in CertificateDer::pem_slice_iter(&text) {
                     let certificate = certificate.map_err(|error| bad(error.to_string()))?;
                     roots.add(certificate).map_err(|error| bad(error.to_string()))?;
                 }
@@ -127,7 +129,7 @@ pub enum SetupError {
     /// There is nobody to ask.
     #[error("no name server is configured: set at least one recursive resolver that passes DNSSEC records on")]
     NoServers,
-    /// The trust anchor file or the list of system resolvers cannot be read.
+    /// The trust anchor file, that of certificates or the list of system resolvers cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
         /// The file.
@@ -143,7 +145,11 @@ pub enum SetupError {
     )]
     DsAnchors(PathBuf),
     /// The file is no master file of DNSKEY records.
-    #[error("{} is no list of DNSKEY records: {why}", path.display())]
+    #[error(
+        "{} is no list of DNSKEY records: {why}; its lines must be like \". IN DNSKEY 257 3 8 AwEAAa..\", such as \
+         `dig . DNSKEY` shows them, or leave the setting out to use the built-in keys",
+        path.display()
+    )]
     BadAnchors {
         /// The file.
         path: PathBuf,
@@ -181,7 +187,11 @@ pub enum SetupError {
     )]
     WithinReach(Server),
     /// The file of certificates cannot be read, or has none.
-    #[error("{} is no list of certificates in PEM form: {why}", path.display())]
+    #[error(
+        "{} is no list of certificates in PEM form: {why}; each must stand between BEGIN CERTIFICATE and END CERTIFICATE, or \
+         leave the setting out to use the built-in authorities",
+        path.display()
+    )]
     BadCertificates {
         /// The file.
         path: PathBuf,

@@ -116,6 +116,8 @@ impl Offer {
         match self.domains {
             DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
             DomainsPerTransaction::AnyTogether => lines.push("PRDR".to_owned()),
+            // Fifty to a transaction is no limit that LIMITS can tell: RCPTDOMAINMAX is of the session (RFC 9422 §4.3), which
+            // may have any number, and those beyond fifty hear 452 and come in its next transaction.
             DomainsPerTransaction::Any => {}
         }
         lines

@@ -114,6 +114,8 @@ fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
         "root.key": std::fs::read_to_string(trust_anchor).unwrap(),
     });
     let spec = documents[1]["spec"].as_object_mut().unwrap();
+    // Services would become variables, and variables settings.
+    assert_eq!(spec["enableServiceLinks"], false);
     let Some(Value::Array(mut containers)) = spec.remove("initContainers") else { panic!("no sidecar") };
     assert_eq!(containers[0]["restartPolicy"], "Always");
     for key in ["restartPolicy", "ports", "startupProbe", "livenessProbe", "readinessProbe"] {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use anstream::AutoStream;
 use clap::Args;
+use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
@@ -53,7 +54,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// How many domains to check at a time.
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_a_time)]
     parallel: NonZeroUsize,
     /// Show the whole tree of each domain of a list, and not one line.
     #[arg(long, conflicts_with = "json")]
@@ -118,6 +119,10 @@ fn list(source: &str, lines: impl BufRead) -> Result<Vec<Name>, String> {
     Ok(domains)
 }
 
+fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "give a whole number from 1 up, such as 8".to_owned())
+}
+
 /// A domain, or that of an address.
 fn domain(text: &str) -> Result<Name, NameError> {
     Name::parse(text.rsplit_once('@').map_or(text, |(_, domain)| domain))
@@ -127,7 +132,7 @@ fn domain(text: &str) -> Result<Name, NameError> {
 pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
     let domains = match arguments.domains() {
         Ok(domains) => domains,
-        Err(why) => super::Arguments::usage_error(&why),
+        Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
     };
     let checked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -7,13 +7,14 @@ use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::LoadError;
+use super::left_out::LeftOut;
+use super::{LoadError, place};
 use crate::config::DEFAULTS;
 
 /// The file that is read if none is named, and may be absent.
 pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
 /// What environment variables begin with that are settings.
-const PREFIX: &str = "DANELAW_";
+pub(super) const PREFIX: &str = "DANELAW_";
 /// The name of the lowest layer.
 const BUILT_IN: &str = "the built-in defaults";
 
@@ -50,7 +51,7 @@ impl Layers {
     }
 
     /// The layers in one, without these keys of all but the defaults.
-    pub(super) fn merged(&self, keys: &[Vec<String>]) -> Figment {
+    pub(super) fn merged(&self, keys: &LeftOut) -> Figment {
         let without = |provider| Without { provider, keys };
         let mut figment = Figment::from(&self.defaults);
         if let Some(file) = &self.file {
@@ -67,21 +68,27 @@ impl Layers {
         for dict in data.values() {
             leaves(dict, "", &mut |name, value| {
                 let place = figment.get_metadata(value.tag()).map(|data| data.name.to_string()).unwrap_or_default();
-                keys.push(Key { source: self.source(&place, &name), value: shown(value), name });
+                let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+                let source = if place == BUILT_IN { "default".to_owned() } else { self.place(&place, &path) };
+                keys.push(Key { source, value: shown(value), name });
             });
         }
         keys
     }
 
-    fn source(&self, place: &str, key: &str) -> String {
+    /// Where a key stands that a layer of this name has set: file and line, variable or flag.
+    pub(super) fn place(&self, layer: &str, path: &[String]) -> String {
         match &self.file {
-            Some(file) if file.name == place => match line_of(&file.toml, key) {
-                Some(line) => format!("{place}:{line}"),
-                None => place.to_owned(),
+            Some(file) if file.name == layer => match place::line(&file.toml, path) {
+                Some(line) => format!("{layer}:{line}"),
+                None => layer.to_owned(),
             },
-            _ if place == BUILT_IN => "default".to_owned(),
-            _ if place.contains(PREFIX) => format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")),
-            _ => place.to_owned(),
+            _ if layer.contains(PREFIX) => {
+                let names: Vec<String> =
+                    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+                place::variables(&names, PREFIX, path).unwrap_or_else(|| layer.to_owned())
+            }
+            _ => layer.to_owned(),
         }
     }
 }
@@ -93,26 +100,6 @@ fn read(file: Option<&Path>) -> Result<Option<Text>, LoadError> {
         Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(LoadError::Unreadable { path: path.to_owned(), error }),
     }
-}
-
-/// The line of a file that a key stands on, as far as it is written in the usual way.
-fn line_of(toml: &str, key: &str) -> Option<usize> {
-    let mut table = String::new();
-    for (number, line) in toml.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line.strip_prefix('[') {
-            table = header.trim_start_matches('[').split(']').next().unwrap_or_default().trim().to_owned();
-            if table == key {
-                return Some(number + 1);
-            }
-        } else if let Some((name, _)) = line.split_once('=') {
-            let dot = if table.is_empty() { "" } else { "." };
-            if format!("{table}{dot}{}", name.trim()) == key {
-                return Some(number + 1);
-            }
-        }
-    }
-    None
 }
 
 fn leaves<'a>(dict: &'a Dict, above: &str, found: &mut impl FnMut(String, &'a Value)) {
@@ -150,7 +137,7 @@ fn shown(value: &Value) -> String {
 /// A layer without some keys.
 struct Without<'a> {
     provider: &'a dyn Provider,
-    keys: &'a [Vec<String>],
+    keys: &'a LeftOut,
 }
 
 impl Provider for Without<'_> {
@@ -160,20 +147,8 @@ impl Provider for Without<'_> {
 
     fn data(&self) -> figment::Result<Map<Profile, Dict>> {
         let mut data = self.provider.data()?;
-        for dict in data.values_mut() {
-            self.keys.iter().for_each(|key| remove(dict, key));
-        }
+        data.values_mut().for_each(|dict| self.keys.take_out_of(dict));
         Ok(data)
-    }
-}
-
-/// Takes a key out; of a list the whole list.
-fn remove(dict: &mut Dict, key: &[String]) {
-    let Some((first, rest)) = key.split_first() else { return };
-    match dict.get_mut(first) {
-        Some(Value::Dict(_, below)) if !rest.is_empty() => remove(below, rest),
-        Some(_) => drop(dict.remove(first)),
-        None => {}
     }
 }
 

@@ -33,6 +33,12 @@ Exit status:
   4   no TLS session with the server came about (--connect only)
   64  bad input: an argument, a file or a record cannot be read";
 
+/// What the exit status of `generate` says.
+const GENERATED: &str = "\
+Exit status:
+  0   the records are printed
+  64  bad input: an argument or a file cannot be read";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -46,6 +52,7 @@ enum Command {
     /// From a chain, by default: "3 1 1" of the server's own key (the first certificate), and "2 1 1" of the authority
     /// that issued it, if its certificate is in the file. Publish one or both; with "2 1 1" the server must send the
     /// authority's certificate too.
+    #[command(after_help = GENERATED)]
     Generate(generate::Arguments),
     /// Judge a chain, or a live server, by TLSA records, as danelaw does before it sends mail.
     #[command(after_help = STATUS)]

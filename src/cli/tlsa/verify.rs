@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// A mail server to connect to: name or address, and port (25 if none is given). STARTTLS is spoken, and no mail.
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<Target>,
-    /// A TLSA record, as in "3 1 1 8CB0..". May be given several times.
+    /// A TLSA record in quotes and in full, as in "3 1 1 8CB0..". May be given several times.
     #[arg(long = "record", value_name = "RECORD", required = true)]
     records: Vec<String>,
     /// A name that the certificate may be for; the first one is the TLSA base domain. May be given several times. Only
@@ -81,7 +81,7 @@ fn names(arguments: &Arguments) -> Result<References, BadInput> {
 
 fn instant(text: &str) -> Result<UnixTime, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|error| format!("expected a time as in 2026-11-21T12:00:00Z: {error}"))?;
+        .map_err(|_| "write day and time as in 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00".to_owned())?;
     let seconds = u64::try_from(time.unix_timestamp()).map_err(|_| "expected a time after 1970".to_owned())?;
     Ok(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }

@@ -1,0 +1,150 @@
+//! What is wrong with a key, in an operator's words: the key, what was found, what would do, and what to do.
+
+use figment::error::{Actual, Kind};
+use figment::providers::{Format, Toml};
+use figment::value::Value;
+use figment::{Profile, Provider};
+
+use super::layers::PREFIX;
+use super::left_out::{self, LeftOut};
+use crate::config::DEFAULTS;
+
+/// The key that is wrong, as the operator counts, where these are left out.
+pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
+    match &error.kind {
+        Kind::UnknownField(field, _) => {
+            // A key, whatever it looks like, and no place in a list.
+            let above = error.path.strip_suffix(std::slice::from_ref(field)).unwrap_or(&error.path);
+            [without.original(above), vec![field.clone()]].concat()
+        }
+        Kind::MissingField(field) => [without.original(&error.path), vec![field.clone().into_owned()]].concat(),
+        _ => without.original(&error.path),
+    }
+}
+
+/// One line for a fault of this key, which stands in this place.
+pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> String {
+    let what = match &error.kind {
+        Kind::UnknownField(_, allowed) => {
+            format!("there is no such key; it may be one of: {}{}", allowed.join(", "), advice(path, place, allowed))
+        }
+        Kind::MissingField(_) => "this key is missing; each entry needs it".to_owned(),
+        Kind::UnknownVariant(found, allowed) => {
+            format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
+        }
+        Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+            format!("{} does not do; it must be {}", shown(found), in_toml(wanted, path, found))
+        }
+        kind => kind.to_string().trim_end().to_owned(),
+    };
+    if path.is_empty() {
+        return match no_toml(&what) {
+            Some((line, what)) => format!("{what} (in {place}:{line})"),
+            None => format!("{what} (in {place})"),
+        };
+    }
+    let entry = left_out::entry(path).map(|entry| (entry[0].as_str(), entry[1].parse().unwrap_or(0_usize) + 1));
+    let entry = entry.map_or_else(String::new, |(list, place)| format!("{list} {place}: "));
+    // Places in lists are no keys.
+    let is_key = |part: &&str| part.parse::<usize>().is_err() || matches!(error.kind, Kind::UnknownField(..));
+    let keys: Vec<&str> = path.iter().map(String::as_str).filter(is_key).collect();
+    format!("{}: {entry}{what} (in {place})", keys.join("."))
+}
+
+/// What else there is to say of a key that there is not.
+fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
+    let Some(key) = path.last().map(|key| key.to_lowercase()) else { return String::new() };
+    if path.len() > 1 || !place.to_uppercase().starts_with(PREFIX) {
+        return elsewhere(&key);
+    }
+    let in_table = |table: &&&str| key.strip_prefix(**table).is_some_and(|rest| rest.starts_with('_'));
+    if let Some(table) = allowed.iter().find(in_table) {
+        let rest = key[table.len() + 1..].to_uppercase();
+        let name = format!("{}{}__{rest}", PREFIX, table.to_uppercase());
+        return format!("; two underscores stand for the dot, as in {name}");
+    }
+    match key == "port" || key.starts_with("port_") || key.starts_with("service_") {
+        true => {
+            "; Kubernetes sets this for a Service of the name danelaw: set enableServiceLinks: false in the pod".into()
+        }
+        false => {
+            "; every variable that begins with DANELAW_ is taken for a setting: unset it or correct its name".into()
+        }
+    }
+}
+
+/// Where there is a key of this name: in TOML a key belongs to the table whose header stands above it.
+fn elsewhere(key: &str) -> String {
+    let defaults = Toml::string(DEFAULTS).data().ok().and_then(|mut data| data.remove(&Profile::Default));
+    let defaults = defaults.unwrap_or_default();
+    if defaults.get(key).is_some_and(|value| value.as_dict().is_none() && value.as_array().is_none()) {
+        return format!("; {key} stands above the first line in brackets");
+    }
+    let has = |value: &Value| match value {
+        Value::Array(_, entries) => entries.iter().any(|entry| entry.find_ref(key).is_some()),
+        value => value.find_ref(key).is_some(),
+    };
+    let found: Vec<String> =
+        defaults.iter().filter(|(_, value)| has(value)).map(|(table, _)| format!("{table}.{key}")).collect();
+    if found.is_empty() { String::new() } else { format!("; there is {}", found.join(" and ")) }
+}
+
+/// What a file that is no TOML is told: the line, and what is wrong with it.
+fn no_toml(message: &str) -> Option<(usize, String)> {
+    let mut lines = message.lines();
+    let (line, column) = lines.next()?.strip_prefix("TOML parse error at line ")?.split_once(", column ")?;
+    let text = lines.by_ref().find_map(|shown| shown.strip_prefix(line)?.trim_start().strip_prefix("| "))?;
+    let what: Vec<&str> = lines.skip(1).collect();
+    let what = what.join(", ");
+    let hint = match what.contains("expected") {
+        true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
+        false => "",
+    };
+    Some((line.parse().ok()?, format!("{text:?} is no TOML at column {column}: {what}{hint}")))
+}
+
+/// What was found, as it is written.
+fn shown(found: &Actual) -> String {
+    match found {
+        Actual::Bool(truth) => truth.to_string(),
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Char(char) => format!("\"{char}\""),
+        Actual::Str(text) => format!("{text:?}"),
+        Actual::Map => "a table of keys".to_owned(),
+        Actual::Seq => "a list".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What the types' own errors call expected, as an operator writes it.
+fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
+    let tables = |name: &str, keys: &str| {
+        format!(
+            "a list of tables, each under [[{name}]] in the file; --set and the environment take the list as a whole, as in \
+             --set '{name}=[{{{keys}}}]'"
+        )
+    };
+    let text = match (wanted, path) {
+        ("a sequence", [list]) if list == "listener" => return tables("listener", "address=\"127.0.0.1:10025\""),
+        ("a sequence", [list]) if list == "rule" => {
+            return tables("rule", "domain=\"example.com\",level=\"dane-only\"");
+        }
+        ("a sequence", _) => match found {
+            Actual::Str(text) => return format!("a list in brackets: [{text:?}]"),
+            _ => "a list in brackets, such as [\"..\", \"..\"]",
+        },
+        ("a duration", _) => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
+        ("a boolean", _) => "true or false, without quotes",
+        ("a string", _) => "text in quotes",
+        ("u16", _) => "a whole number from 0 to 65535",
+        ("usize" | "u64", _) => "a whole number from 0 up",
+        // These are the byte sizes' words.
+        ("parsable string" | "integer overflow" | "an integer or string", _) => "a size such as \"100MiB\"",
+        (wanted, _) if wanted.starts_with("struct ") => "a table of keys",
+        (wanted, _) if wanted.starts_with("enum ") => "one of its words, in quotes (danelaw.toml(5) has them)",
+        (wanted, _) => wanted,
+    };
+    text.to_owned()
+}

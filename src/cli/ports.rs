@@ -1,0 +1,95 @@
+//! The ports and sockets that danelaw opens at its start, and what an operator is told where that fails.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use super::run::Failed;
+use super::systemd::Sockets;
+use crate::admin::{Port, State};
+use crate::config::{Address, Config};
+use crate::server::Door;
+
+/// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
+pub(super) async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
+    let port = match &config.admin.address {
+        Some(address) => {
+            Port::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
+        }
+        None => None,
+    };
+    let serve = async move {
+        if let Some(port) = port {
+            if let Ok(address) = port.address() {
+                tracing::info!(%address, "health, metrics and explanations");
+            }
+            port.serve(Arc::new(state)).await;
+        }
+    };
+    Ok(tokio::spawn(serve).abort_handle())
+}
+
+/// All ports: those that systemd has opened, and the others ourselves.
+pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<Door>, Failed> {
+    let mut doors = Vec::new();
+    for listener in &config.listener {
+        let door = match sockets.take(&listener.address) {
+            Some(socket) => Door::inherit(listener, socket),
+            None => Door::open(listener),
+        };
+        doors.push(door.map_err(|error| cannot_listen("listener.address", &listener.address, &error))?);
+    }
+    sockets.none_left().map(|()| doors)
+}
+
+fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> Failed {
+    let what_to_do = advice(address, error).map_or_else(String::new, |advice| format!("; {advice}"));
+    Failed::system(format!("{key}: cannot listen on {address}: {error}{what_to_do}"))
+}
+
+/// What to do about it, where the system says no more than what is wrong.
+fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
+    // What we have put into words ourselves says enough.
+    error.raw_os_error()?;
+    match (error.kind(), address) {
+        (ErrorKind::AddrInUse, Address::Tcp(_)) => Some(
+            "another program listens there, perhaps another danelaw: `ss -ltnp` names it; stop it, or give another port",
+        ),
+        (ErrorKind::AddrNotAvailable, _) => Some("no interface of this host has that address"),
+        (ErrorKind::PermissionDenied, Address::Tcp(_)) => {
+            Some("ports below 1024 need a privilege: let systemd open it (danelaw.socket), or give a higher one")
+        }
+        (ErrorKind::PermissionDenied, Address::Unix(_)) => {
+            Some("danelaw's user must be allowed to write to its directory")
+        }
+        (ErrorKind::NotFound, Address::Unix(_)) => Some("the directory must be there before danelaw starts"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_where_a_port_cannot_be_opened() {
+        let (tcp, unix) = ("127.0.0.1:25", "unix:/run/danelaw/lmtp.sock");
+        // The numbers are Linux's.
+        for (address, number, said) in [
+            (tcp, 98, Some("another program listens there")),
+            (tcp, 99, Some("no interface of this host")),
+            (tcp, 13, Some("ports below 1024 need a privilege")),
+            (unix, 13, Some("danelaw's user must be allowed to write")),
+            (unix, 2, Some("the directory must be there")),
+            (tcp, 24, None),
+        ] {
+            let error = io::Error::from_raw_os_error(number);
+            let why = cannot_listen("listener.address", &address.parse().unwrap(), &error).why;
+            assert!(why.starts_with(&format!("listener.address: cannot listen on {address}: {error}")), "{why}");
+            assert!(said.map_or_else(|| why.ends_with(&error.to_string()), |said| why.contains(said)), "{why}");
+        }
+        let ours = io::Error::new(ErrorKind::NotFound, "\"nobody\" is not in /etc/passwd");
+        assert_eq!(advice(&unix.parse().unwrap(), &ours), None);
+    }
+}
