@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use super::leg::{Declined, Upstream};
+use super::leg::{Declined, Incoming, Upstream};
 use super::memory::{Memory, Recall, Unheard, not_remembered};
 use super::transfer::{Course, finish};
 use super::turn::InOrder;
@@ -87,14 +86,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         let (going, over): (Vec<_>, Vec<_>) =
             courses.into_iter().enumerate().partition(|(_, course)| course.is_going());
-        // On the heap, since the set itself has room for one more than it holds.
-        let mut going: FuturesUnordered<_> = going.into_iter().map(|going| Box::pin(finish(going))).collect();
+        let (ended, mut undecided) = (Incoming::new(), going.len());
+        let mut going = join_all(going.into_iter().map(|going| async { ended.put(finish(going).await) }));
         let mut told = Ok(());
         let mut known = over;
         loop {
-            learn(&mut parties, &known, &mut unheard, going.is_empty());
+            learn(&mut parties, &known, &mut unheard, undecided == 0);
             match how {
-                Answers::Once | Answers::FanOut if going.is_empty() => {
+                Answers::Once | Answers::FanOut if undecided == 0 => {
                     let answer = self.one_answer(&parties, (memory, attempt), &mut unheard).await;
                     self.say(&answer);
                 }
@@ -105,7 +104,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                         party.outcome.iter().for_each(|answer| answers.put(place, answer.clone()))
                     });
                     answers.write(&mut self.client.output);
-                    if (how, going.is_empty()) == (Answers::Prdr, true) {
+                    if (how, undecided) == (Answers::Prdr, 0) {
                         self.say(&last_word(&answers));
                     }
                 }
@@ -120,23 +119,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             for (_, course) in known {
                 course.tell(None);
             }
-            match going.next().await {
-                Some(finished) => known = vec![finished],
-                // A client that is gone does not make the other remotes' answers unknown.
-                None if told.is_err() => {
-                    unheard.keep().await;
-                    return told;
-                }
-                None => {
-                    self.heard().await;
-                    match unheard.is_of_use() {
-                        true => self.unheard = Some(unheard),
-                        false => unheard.heard().await,
-                    }
-                    return Ok(());
-                }
+            if undecided == 0 {
+                break;
             }
+            known = tokio::select! {
+                biased;
+                _ = &mut going => ended.take(),
+                known = ended.any() => known,
+            };
+            undecided -= known.len();
         }
+        if told.is_err() {
+            // A client that is gone does not make the other remotes' answers unknown.
+            unheard.keep().await;
+            return told;
+        }
+        self.heard().await;
+        match unheard.is_of_use() {
+            true => self.unheard = Some(unheard),
+            false => unheard.heard().await,
+        }
+        Ok(())
     }
 
     /// Takes the message for these recipients, and the final dot from the legs that must not have it. What is remembered

@@ -63,28 +63,35 @@ pub(super) struct Errand<'a, R> {
     /// The address that the client dialled, if it was intercepted.
     pub(super) dialled: Option<IpAddr>,
     pub(super) message: Message,
-    /// Where the answer to a recipient is told.
-    pub(super) incoming: &'a Incoming,
+    /// Where the answer to a recipient is told, with its place among the client's commands.
+    pub(super) incoming: &'a Incoming<(usize, Reply)>,
 }
 
-/// Answers that have come and were not looked at yet, each with its place among the client's commands. There is a lock
-/// because a session goes from thread to thread; nobody else ever wants it.
-#[derive(Debug, Default)]
-pub(super) struct Incoming(Mutex<Vec<(usize, Reply)>>);
+/// What legs have told and nobody has looked at yet. There is a lock because a session goes from thread to thread; nobody
+/// else ever wants it.
+///
+/// Legs work side by side in a `join_all`, and this is how one is heard before the others are done. A `FuturesUnordered`
+/// would wake the session once more each time all that are left in it wait, for nothing.
+#[derive(Debug)]
+pub(super) struct Incoming<T>(Mutex<Vec<T>>);
 
-impl Incoming {
-    fn put(&self, place: usize, answer: Reply) {
-        self.answers().push((place, answer));
+impl<T> Incoming<T> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
     }
 
-    /// Those that are there.
-    pub(super) fn take(&self) -> Vec<(usize, Reply)> {
-        std::mem::take(&mut self.answers())
+    pub(super) fn put(&self, told: T) {
+        self.told().push(told);
     }
 
-    /// Those that are there, when there are any. Nobody is woken for them: legs are asked and listened to in one task,
-    /// the listening behind the asking.
-    pub(super) async fn any(&self) -> Vec<(usize, Reply)> {
+    /// What is there.
+    pub(super) fn take(&self) -> Vec<T> {
+        std::mem::take(&mut self.told())
+    }
+
+    /// What is there, when there is any. Nobody is woken for it: legs work and are listened to in one task, the listening
+    /// behind the work.
+    pub(super) async fn any(&self) -> Vec<T> {
         poll_fn(|_| match self.take() {
             none if none.is_empty() => Poll::Pending,
             some => Poll::Ready(some),
@@ -92,7 +99,7 @@ impl Incoming {
         .await
     }
 
-    fn answers(&self) -> MutexGuard<'_, Vec<(usize, Reply)>> {
+    fn told(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,7 +190,7 @@ impl<R: Resolver> Errand<'_, R> {
         };
         if let Way::Closed(answer) = &way {
             for (place, _) in asks.recipients.iter().skip(told) {
-                self.incoming.put(*place, answer.clone());
+                self.incoming.put((*place, answer.clone()));
             }
         }
         leg.way = way;
@@ -299,7 +306,7 @@ impl<R: Resolver> Errand<'_, R> {
             }
             let answer = reply.relayed(&peer);
             attempt.recipient(&answer);
-            self.incoming.put(*place, answer);
+            self.incoming.put((*place, answer));
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }

@@ -4,8 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
@@ -25,7 +24,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
-        let incoming = Incoming::default();
+        let incoming = Incoming::new();
         let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
         let groups: Vec<usize> = transaction.legs.iter().map(|leg| leg.group).collect();
         let (memory, how) = (&self.memory, transaction.answers);
@@ -45,14 +44,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             incoming: &incoming,
         };
         let asked = ways.iter_mut().zip(asks).filter(|(leg, asks)| errand.concerns(leg, asks));
-        // On the heap, since the set itself has room for one more than it holds.
-        let mut asked: FuturesUnordered<_> = asked.map(|(leg, asks)| Box::pin(errand.ask(leg, asks))).collect();
+        let mut asked = join_all(asked.map(|(leg, asks)| errand.ask(leg, asks)));
         let mut late = pin!(tokio::time::sleep(PROMPT));
         loop {
             tokio::select! {
                 biased;
                 // First, so that what is known together is told together, with what the session has to say next.
-                done = asked.next() => if done.is_none() { break },
+                _ = &mut asked => break,
                 known = incoming.any() => {
                     known.into_iter().for_each(|known| hear(known, &mut answers));
                     answers.write(&mut self.client.output);

@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::select_all;
 use tokio::time::Instant;
 
 use super::caps::{Caps, DomainPermit, Permits};
@@ -72,18 +71,23 @@ impl Dialer {
     pub(super) async fn race(&self, addresses: &mut VecDeque<IpAddr>, errand: Errand<'_>) -> Race {
         let mut race = Race::default();
         let mut waiting = addresses.iter().copied();
-        let mut under_way = FuturesUnordered::new();
+        let mut under_way = Vec::new();
         while race.first.is_none() {
             let next = waiting.next();
-            under_way.extend(next.map(|address| async move { (address, self.compete(address, errand).await) }));
+            under_way
+                .extend(next.map(|address| Box::pin(async move { (address, self.compete(address, errand).await) })));
+            if under_way.is_empty() {
+                break;
+            }
             // Without a next one there is nobody to give a head start to.
             let head_start = if waiting.len() > 0 { self.head_start } else { Duration::MAX };
-            match tokio::time::timeout(head_start, under_way.next()).await {
-                Ok(Some((address, Ok(won)))) => race.first = Some((address, won)),
+            let ended = tokio::time::timeout(head_start, select_all(under_way.iter_mut())).await;
+            let Ok((ended, place)) = ended.map(|(ended, place, _)| (ended, place)) else { continue };
+            drop(under_way.swap_remove(place));
+            match ended {
+                (address, Ok(won)) => race.first = Some((address, won)),
                 // RFC 8305 §5: at once, if this one has failed.
-                Ok(Some((address, Err(reason)))) => race.failed.push((address, reason)),
-                Ok(None) => break,
-                Err(_) => {}
+                (address, Err(reason)) => race.failed.push((address, reason)),
             }
         }
         addresses.retain(|address| !race.settled(*address));
