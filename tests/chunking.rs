@@ -187,7 +187,8 @@ async fn a_client_that_goes_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_count_that_is_none() {
     // M12: nobody knows where the next command is, so there is none.
-    for count in ["18446744073709551616", "-1", "many", "", "5 FIRST", "5\0"] {
+    let long = " ".repeat(5000) + "5";
+    for count in ["18446744073709551616", "-1", "many", "", "5 FIRST", "5\0", "5\n", &long] {
         let lab = plain(offers_chunks).start().await;
         for first in ["", "BDAT 2\r\nhi"] {
             let mut client = accepted(&lab).await;

@@ -12,9 +12,10 @@ mod openssl;
 use std::sync::LazyLock;
 
 use certificates::{
-    ANY_PURPOSE, BMP, CLIENT_AUTH, CONTENT_COMMITMENT, DIGITAL_SIGNATURE, KEY_CERT_SIGN, PRINTABLE, SERVER_AUTH, Spec,
-    UTF8, alternative_names, authority, authority_key, authority_over, cn, critical, der, dn, dns_name, dns_names, key,
-    key_usage, name_constraints, no_authority, plain, purposes, rsa_spki, subject_key, tlsa, unknown_critical,
+    ANY_PURPOSE, BMP, CLIENT_AUTH, CONTENT_COMMITMENT, DIGITAL_SIGNATURE, KEY_CERT_SIGN, PRINTABLE, SERVER_AUTH,
+    SERVER_GATED, Spec, UTF8, alternative_names, authority, authority_key, authority_over, cn, critical, der, dn,
+    dns_name, dns_names, key, key_usage, name_constraints, no_authority, plain, purposes, rsa_spki, seq, subject_key,
+    tlsa, unknown_critical,
 };
 use danelaw::dane::mismatch::{Defect, Mismatch};
 use danelaw::dane::tlsa::Usable;
@@ -262,7 +263,9 @@ fn an_anchor_must_have_signed() {
     let weak = leaf(Spec { algorithm: sha1.clone(), ..Spec::default() });
     defect("SHA-1", &Defect::SignatureAlgorithm, &weak);
     let two = leaf(Spec { inner_algorithm: Some(sha1.clone()), ..Spec::default() });
-    defect("two algorithms", &Defect::Malformed("signature algorithm"), &two);
+    defect("two algorithms", &Defect::Signature, &two);
+    let two = Spec { inner_algorithm: Some(sha1.clone()), ..Spec::authority("Root", "Root") };
+    accepted("two algorithms at the root", &root(two));
     // The root's own signature proves nothing, so its algorithm does not matter.
     accepted("SHA-1 at the root", &root(Spec { algorithm: sha1, ..Spec::authority("Root", "Root") }));
 }
@@ -294,9 +297,10 @@ fn the_server_certificate_under_an_anchor() {
     }
     refused("expired", "certificate-expired", &leaf(Spec { not_after: PAST, ..Spec::default() }));
     refused("not yet", "certificate-not-yet-valid", &leaf(Spec { not_before: FUTURE, ..Spec::default() }));
-    let v1 = leaf(Spec { version: vec![], ..Spec::default() });
-    let v1 = alone("RFC 5280 §4.1.2.9: extensions are in v3 only", v1);
-    defect("extensions in v1", &Defect::Malformed("extensions"), &v1);
+    // RFC 5280 §4.1.2.9 has extensions in v3 only. Postfix heeds them in all.
+    accepted("extensions in v1", &leaf(Spec { version: vec![], ..Spec::default() }));
+    let v1 = with(purposes(&[CLIENT_AUTH])).leaf;
+    defect("extensions in v1", &Defect::ExtendedKeyUsage, &leaf(Spec { version: vec![], ..v1 }));
     // If the chain has no anchor, that is what is said, and not that the certificate has expired.
     let expired = leaf(Spec { not_after: PAST, ..Spec::default() });
     refused("expired, unknown", "tlsa-mismatch", &Scenario { records: vec![("2 1 1", Stranger)], ..expired });
@@ -334,6 +338,25 @@ fn intermediate_authorities() {
     }
     let v1 = Spec { version: vec![], extensions: vec![], ..Spec::authority("Inter", "Root") };
     defect("v1", &Defect::NoAuthority, &Scenario { inter: v1, ..Scenario::default() });
+    // BER has any octet but 0 for TRUE; nothing is taken for less than it says.
+    let ber = |octet| plain(19, &seq(0x30, &[der(0x01, &[octet])]));
+    accepted("TRUE in BER", &inter(vec![ber(1)]));
+    defect("FALSE in BER", &Defect::NoAuthority, &inter(vec![ber(0)]));
+}
+
+/// RFC 7671 §5.2.3: an authority's key in DNS, and the authority's certificate among those that were sent.
+#[test]
+fn a_bare_key_and_its_certificate() {
+    let bare = |scenario| Scenario { records: vec![("2 1 0", Root)], ..scenario };
+    // It is not the issuer by its name: the key is, as if the certificate had not been sent.
+    accepted("of another name", &bare(root(Spec::authority("Anonymous", "Anonymous"))));
+    // It might have been, and what it forbids is not known.
+    for extensions in [vec![authority(), plain(30, &[0xff])], vec![authority(), authority()]] {
+        let scenario = bare(root(Spec { extensions, ..Spec::authority("Root", "Root") }));
+        let scenario = Scenario { alone: Some("OpenSSL passes over some extensions it cannot read"), ..scenario };
+        let why = refused("unreadable", "chain-not-verified", &scenario).to_string();
+        assert!(why.contains("the trust anchor of the TLSA record cannot be read"), "{why}");
+    }
 }
 
 /// F15, F17: the anchor's own certificate binds it; what is above the anchor binds nobody.
@@ -343,6 +366,8 @@ fn the_anchor_is_held_to_its_own_word() {
     let v1 = Spec { version: vec![], extensions: vec![], ..Spec::authority("Root", "Root") };
     accepted("v1", &root(v1));
     accepted("path length", &root(with(vec![authority_over(1)])));
+    accepted("key usage for basicConstraints", &root(with(vec![key_usage(KEY_CERT_SIGN)])));
+    accepted("for servers as they were called", &root(with(vec![authority(), purposes(&[SERVER_GATED])])));
     let bad = [
         (with(vec![authority_over(0)]), Defect::PathLength),
         (with(vec![no_authority()]), Defect::NoAuthority),
@@ -376,6 +401,8 @@ fn names() {
         (vec!["*.example.com"], "mx.example.com", true),
         (vec!["*.EXAMPLE.com"], "mx.example.com", true),
         (vec!["*.example.com"], "a.mx.example.com", false),
+        (vec!["*.example.com"], "mx_1.example.com", false),
+        (vec!["*.ex_ample.com"], "mx.ex_ample.com", false),
         (vec!["*.example.com"], "example.com", false),
         (vec!["*.com"], "example.com", false),
         (vec!["*"], "com", false),

@@ -1,9 +1,9 @@
 //! A certificate as certification path validation needs it (RFC 5280 §4). Only DANE-TA comes here: under DANE-EE a
 //! certificate is the wrapping of a key, and nothing in it but the key is read (RFC 7671 §5.1).
 //!
-//! Reading fails closed. An extension that path validation relies on and that is malformed, doubled, or in a certificate
-//! of a version that has none makes the certificate unreadable; a critical extension that nobody here acts on is
-//! remembered and refused when the certificate is used (RFC 5280 §4.2).
+//! Reading fails closed. An extension that path validation relies on and that is malformed or doubled makes the
+//! certificate unreadable; a critical extension that nobody here acts on is remembered and refused when the certificate is
+//! used (RFC 5280 §4.2).
 
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use x509_parser::asn1_rs::{FromDer, Oid};
@@ -13,8 +13,13 @@ use super::constraints::Constraints;
 use super::der::{self, Der, Element, Fields};
 use super::names::{DistinguishedName, GeneralName};
 
-/// serverAuth, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12).
-const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// serverAuth, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12), and what Netscape and Microsoft had for servers before,
+/// 2.16.840.1.113730.4.1 and 1.3.6.1.4.1.311.10.3.3, which Postfix takes for it.
+const SERVER_AUTH: [&[u8]; 3] = [
+    &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01],
+    &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x04, 0x01],
+    &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x0a, 0x03, 0x03],
+];
 /// proxyCertInfo, 1.3.6.1.5.5.7.1.14 (RFC 3820 §3.8).
 const PROXY_CERT_INFO: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0e];
 /// Netscape's certificate type, 2.16.840.1.113730.1.1, older than extKeyUsage; its second bit is for TLS servers.
@@ -43,10 +48,11 @@ pub(super) struct Certificate<'a> {
     serial: &'a [u8],
     signed: &'a [u8],
     algorithm: &'a [u8],
+    inner_algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
-/// The version (RFC 5280 §4.1.2.1). Only v3 has extensions.
+/// The version (RFC 5280 §4.1.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
@@ -129,10 +135,6 @@ impl<'a> Certificate<'a> {
         let algorithm = outer.take(der::SEQUENCE).ok_or(structure)?;
         let signature = outer.take(der::BIT_STRING).filter(|_| outer.is_empty()).ok_or(structure)?;
         let fields = Fields::read(tbs.body).ok_or(structure)?;
-        // RFC 5280 §4.1.1.2: the algorithm outside the signed part must be the one inside.
-        if fields.signature.body != algorithm.body {
-            return Err(Malformed("signature algorithm"));
-        }
         let version = read_version(fields.version).ok_or(Malformed("version"))?;
         let (_, validity) = Validity::from_der(fields.validity.whole).map_err(|_| Malformed("validity"))?;
         Ok(Self {
@@ -143,10 +145,11 @@ impl<'a> Certificate<'a> {
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             spki: fields.spki.whole,
-            extensions: read_extensions(fields.rest, version)?,
+            extensions: read_extensions(fields.rest)?,
             serial: fields.serial.body,
             signed: tbs.whole,
             algorithm: algorithm.body,
+            inner_algorithm: fields.signature.body,
             signature: der::bit_string(signature.body).ok_or(Malformed("signature"))?,
         })
     }
@@ -154,9 +157,7 @@ impl<'a> Certificate<'a> {
     /// Whether the signature is made over a SHA-1 or MD5 digest: sha1WithRSAEncryption, md5WithRSAEncryption (RFC 8017
     /// §A.2.4), ecdsa-with-SHA1 (RFC 5758 §3.2).
     pub(super) fn weakly_signed(&self) -> bool {
-        let mut algorithm = Der(self.algorithm);
-        let id = algorithm.take(der::OID).map(|id| id.body);
-        id.is_some_and(|id| WEAK_SIGNATURES.contains(&id))
+        Der(self.algorithm).take(der::OID).is_some_and(|id| WEAK_SIGNATURES.contains(&id.body))
     }
 
     /// Whether subject and issuer are one (RFC 5280 §3.2 "self-issued").
@@ -183,6 +184,10 @@ impl<'a> Certificate<'a> {
     pub(super) fn signed_by(&self, spki: &[u8]) -> Signature {
         let key = SubjectPublicKeyInfoDer::from(spki);
         let Ok(key) = webpki::RawPublicKeyEntity::try_from(&key) else { return Signature::Bad };
+        // RFC 5280 §4.1.1.2.
+        if self.inner_algorithm != self.algorithm {
+            return Signature::Bad;
+        }
         let mut verdict = Signature::Algorithm;
         for algorithm in webpki::ALL_VERIFICATION_ALGS.iter().filter(|a| *a.signature_alg_id() == *self.algorithm) {
             verdict = match key.verify_signature(*algorithm, self.signed, self.signature) {
@@ -206,8 +211,9 @@ fn read_version(version: Option<Element<'_>>) -> Option<Version> {
     }
 }
 
-/// Reads what follows the key: two unique identifiers that nobody uses, and the extensions.
-fn read_extensions(mut rest: Der<'_>, version: Version) -> Result<Extensions<'_>, Malformed> {
+/// Reads what follows the key: two unique identifiers that nobody uses, and the extensions. RFC 5280 §4.1.2.9 has them in
+/// v3; what an older certificate says in them holds all the same, as with Postfix.
+fn read_extensions(mut rest: Der<'_>) -> Result<Extensions<'_>, Malformed> {
     let malformed = Malformed("extensions");
     rest.optional(0x81);
     rest.optional(0x82);
@@ -215,10 +221,8 @@ fn read_extensions(mut rest: Der<'_>, version: Version) -> Result<Extensions<'_>
     let Some(list) = rest.optional(0xa3) else {
         return if rest.is_empty() { Ok(extensions) } else { Err(malformed) };
     };
-    if version != Version::V3 || !rest.is_empty() {
-        return Err(malformed);
-    }
-    let mut list = Der(Der::only(list.body, der::SEQUENCE).ok_or(malformed)?.body);
+    let list = Der::only(list.body, der::SEQUENCE).filter(|_| rest.is_empty()).ok_or(malformed)?;
+    let mut list = Der(list.body);
     let mut seen = Vec::new();
     while !list.is_empty() {
         let extension = Extension::read(&mut list).ok_or(malformed)?;
@@ -249,11 +253,11 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// A BOOLEAN DEFAULT FALSE. An explicit FALSE is not DER, but common, and means the same.
+/// A BOOLEAN DEFAULT FALSE. An explicit FALSE is not DER, but common, and means the same; so with what BER has for TRUE.
 fn boolean(der: &mut Der<'_>) -> Option<bool> {
     match der.optional(der::BOOLEAN).map(|element| element.body) {
         None | Some([0]) => Some(false),
-        Some([0xff]) => Some(true),
+        Some([_]) => Some(true),
         Some(_) => None,
     }
 }
@@ -342,7 +346,7 @@ fn read_basic_constraints(value: &[u8]) -> Option<BasicConstraints> {
     if !der.is_empty() {
         return None;
     }
-    // RFC 5280 §4.2.1.9 forbids authorities to write a path length without the CA flag; it binds nothing here.
+    // RFC 5280 §4.2.1.9 forbids a path length without the CA flag; it binds nothing here.
     Some(if authority { BasicConstraints::Authority { path_length } } else { BasicConstraints::EndEntity })
 }
 
@@ -350,7 +354,7 @@ fn read_purposes(value: &[u8]) -> Option<Purposes> {
     let mut der = Der(Der::only(value, der::SEQUENCE)?.body);
     let mut purposes = Purposes::Others;
     while !der.is_empty() {
-        if der.take(der::OID)?.body == SERVER_AUTH {
+        if SERVER_AUTH.contains(&der.take(der::OID)?.body) {
             purposes = Purposes::ServerAuth;
         }
     }

@@ -199,9 +199,11 @@ pub(super) fn is_for(presented: &[u8], reference: &Name) -> bool {
     let Some(wildcard) = presented.strip_prefix(b"*.") else {
         return presented.eq_ignore_ascii_case(reference);
     };
-    // RFC 9525 §7.1: a wildcard directly below a top-level domain is for nobody; OpenSSL has the same rule.
+    // RFC 9525 §7.1: a wildcard directly below a top-level domain is for nobody, nor is one for names that no host has,
+    // such as those with an underscore; OpenSSL has the same rules.
+    let of_a_host = reference.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'));
     let parent = reference.iter().position(|&octet| octet == b'.').and_then(|dot| reference.get(dot + 1..));
-    wildcard.contains(&b'.') && parent.is_some_and(|parent| wildcard.eq_ignore_ascii_case(parent))
+    of_a_host && wildcard.contains(&b'.') && parent.is_some_and(|parent| wildcard.eq_ignore_ascii_case(parent))
 }
 
 /// A peer's text for a message: printable ASCII, of bounded length (it ends up in logs and reply lines).

@@ -29,7 +29,7 @@ pub(super) struct Materials<'a> {
     leaf: &'a Certificate<'a>,
     /// What may stand above the leaf: no doubles, and not the leaf.
     authorities: Vec<Authority<'a>>,
-    /// Keys that records bring in full and that no authority has: one may have signed the topmost certificate.
+    /// Keys that records bring in full: one may have signed the topmost certificate.
     bare_keys: Vec<&'a Tlsa>,
     /// An anchor that cannot be read, and what of it.
     unreadable: Option<Malformed>,
@@ -54,10 +54,11 @@ impl<'a> Materials<'a> {
             let presented = Presented::new(octets);
             materials.add(octets, anchors().find(|record| presented.is(record)));
         }
-        // RFC 7671 §5.2.3: if a certificate has the key, that certificate is the anchor, with its constraints.
-        let known = |key: &[u8]| materials.authorities.iter().any(|authority| authority.certificate.spki == key);
-        let bare = in_full(Selector::PublicKey).filter(|record| !known(record.data()));
-        materials.bare_keys = bare.take(MAX_BARE_KEYS).collect();
+        // RFC 7671 §5.2.3: if a certificate has the key, that certificate is the anchor, with its constraints. One that
+        // is the issuer by its name is found on the way up; one that cannot be read may be.
+        if materials.unreadable.is_none() {
+            materials.bare_keys = in_full(Selector::PublicKey).take(MAX_BARE_KEYS).collect();
+        }
         materials
     }
 
@@ -147,7 +148,7 @@ impl<'m, 'a> WayUp<'m, 'a> {
         verify::key_size(certificate.spki).map_err(|bits| Mismatch::KeySize(holder(certificate), bits))?;
         self.signature(certificate.spki)?;
         let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| &authority.certificate).collect();
-        may_issue(certificate, below.iter().filter(|below| !below.self_issued()).count())
+        may_issue(authority, below.iter().filter(|below| !below.self_issued()).count())
             .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below))
             .map_err(|defect| Mismatch::Path(holder(certificate), defect))?;
         match (validity(certificate, self.now, holder(certificate)), authority.anchor) {
@@ -217,7 +218,7 @@ pub(super) fn server(leaf: &Certificate<'_>, now: UnixTime) -> Result<(), Mismat
 }
 
 /// Whether a certificate may issue any (RFC 5280 §6.1.4 (k) to (n)), with so many authorities between it and the server.
-fn may_issue(certificate: &Certificate<'_>, between: usize) -> Result<(), Defect> {
+fn may_issue(Authority { certificate, anchor }: &Authority<'_>, between: usize) -> Result<(), Defect> {
     let extensions = &certificate.extensions;
     if let Some(oid) = &extensions.unhandled_critical {
         return Err(Defect::CriticalExtension(oid.clone()));
@@ -230,6 +231,8 @@ fn may_issue(certificate: &Certificate<'_>, between: usize) -> Result<(), Defect
         }
         // RFC 5280 §6.1.4 (k): a v1 certificate cannot say that it is an authority. As a root it is taken for one.
         (None, Version::V1) if certificate.self_signed() => {}
+        // As in OpenSSL: keyCertSign, which is asked for below, says the same of what DNS names as an anchor.
+        (None, _) if anchor.is_some() && extensions.key_usage.is_some() => {}
         (Some(BasicConstraints::EndEntity) | None, Version::V1 | Version::V2 | Version::V3) => {
             return Err(Defect::NoAuthority);
         }

@@ -14,7 +14,6 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::agility::Digests;
-use super::certificate::Certificate;
 use super::der;
 use crate::dns::{Host, RawTlsa, Security};
 use crate::hex::Hex;
@@ -167,12 +166,11 @@ impl Tlsa {
             (Matching::Full, Selector::PublicKey, _) => {
                 der::is_spki(&self.data).then_some(()).ok_or(Unusable::NoPublicKey)
             }
-            // Of the server's own certificate nothing but the key needs to be readable (RFC 7671 §5.1).
-            (Matching::Full, Selector::Certificate, Usage::EndEntity) => {
+            // Nothing but the key needs to be readable. Under DANE-EE nothing else counts (RFC 7671 §5.1), and an
+            // authority that cannot be read is a reason against the server; to call its record unusable would be
+            // one for whoever comes instead.
+            (Matching::Full, Selector::Certificate, Usage::EndEntity | Usage::TrustAnchor) => {
                 der::spki(&self.data).map(|_| ()).ok_or(Unusable::NoCertificate)
-            }
-            (Matching::Full, Selector::Certificate, Usage::TrustAnchor) => {
-                Certificate::read(&self.data).map(|_| ()).map_err(|_| Unusable::NoCertificate)
             }
         }
     }
@@ -458,6 +456,10 @@ mod tests {
     #[test]
     fn full_data_must_be_what_the_selector_says() {
         let (certificate, key) = certificate();
+        let mut parameters = rcgen::CertificateParams::new(vec!["ca.example".into()]).unwrap();
+        let constraints = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0xff]);
+        parameters.custom_extensions.push(constraints);
+        let odd = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
         for (usage, selector, data, usable) in [
             (2, 0, &certificate, true),
             (3, 0, &certificate, true),
@@ -468,6 +470,8 @@ mod tests {
             (3, 0, &[&certificate[..], &[0]].concat(), false),
             (3, 1, &[&key[..], &[0]].concat(), false),
             (2, 0, &certificate[..certificate.len() - 1].to_vec(), false),
+            // An authority with an extension that cannot be read is bad, and its record is no less a record.
+            (2, 0, &odd, true),
         ] {
             let rdata = [&[usage, selector, 0][..], data].concat();
             assert_eq!(Tlsa::read(&RawTlsa(rdata)).is_ok(), usable, "{usage} {selector}");

@@ -1,6 +1,8 @@
 //! A memory of values, bounded in number, in octets and in time.
 //!
-//! The clock is the caller's. Nothing outlives the least TTL of the records that it rests on (RFC 6698 §8.2).
+//! The clock is the caller's. Nothing outlives the least TTL of the records that it rests on (RFC 6698 §8.2), by whichever
+//! clock that is earlier: while a machine sleeps, or is moved, its steady clock stands still, and signatures end all the
+//! same (RFC 4035 §5.3.1).
 //!
 //! What is full has to forget something. A hand goes round over the values: one that was asked for since the hand last
 //! came by is passed over once, the first other one goes (the CLOCK algorithm). So what is asked all day stays, and a
@@ -12,7 +14,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How many shards a memory has, unless it is small.
 const SHARDS: usize = 64;
@@ -24,6 +26,24 @@ const LEAST_SHARD: usize = 16;
 pub(super) struct Lasting<V> {
     pub(super) value: V,
     pub(super) ttl: Duration,
+}
+
+/// A moment by two clocks: one that nobody sets, and one that nothing stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) steady: Instant,
+    pub(super) wall: SystemTime,
+}
+
+impl Moment {
+    fn after(self, time: Duration) -> Option<Self> {
+        Some(Self { steady: self.steady.checked_add(time)?, wall: self.wall.checked_add(time)? })
+    }
+
+    /// Whether it is before the other by both clocks.
+    fn is_before(self, other: Self) -> bool {
+        self.steady < other.steady && self.wall < other.wall
+    }
 }
 
 /// What knows its size.
@@ -54,13 +74,13 @@ impl<K: Eq + Hash, V: Weight> Cache<K, V> {
     }
 
     /// The value, if its time has not passed.
-    pub(super) fn get(&self, key: &K, now: Instant) -> Option<Arc<V>> {
+    pub(super) fn get(&self, key: &K, now: Moment) -> Option<Arc<V>> {
         self.shard(key)?.get(key, now)
     }
 
     /// Remembers a value, if its time is any and it fits at all.
-    pub(super) fn put(&self, key: K, lasting: Lasting<Arc<V>>, now: Instant) {
-        let Some(until) = now.checked_add(lasting.ttl).filter(|until| now < *until) else { return };
+    pub(super) fn put(&self, key: K, lasting: Lasting<Arc<V>>, now: Moment) {
+        let Some(until) = now.after(lasting.ttl).filter(|until| now.is_before(*until)) else { return };
         let Some(mut shard) = self.shard(&key) else { return };
         let octets = lasting.value.octets() + size_of::<Slot<K, V>>();
         shard.put(Slot { key: Arc::new(key), value: lasting.value, until, octets, asked: false }, now);
@@ -86,7 +106,7 @@ impl<K: Eq + Hash, V: Weight> Cache<K, V> {
 struct Slot<K, V> {
     key: Arc<K>,
     value: Arc<V>,
-    until: Instant,
+    until: Moment,
     octets: usize,
     /// Since the hand last came by.
     asked: bool,
@@ -106,13 +126,13 @@ impl<K: Eq + Hash, V> Shard<K, V> {
         Self { bounds, octets: 0, slots: Vec::new(), places: HashMap::new(), hand: 0 }
     }
 
-    fn get(&mut self, key: &K, now: Instant) -> Option<Arc<V>> {
+    fn get(&mut self, key: &K, now: Moment) -> Option<Arc<V>> {
         let slot = self.slots.get_mut(*self.places.get(key)?)?;
         slot.asked = true;
-        (now < slot.until).then(|| Arc::clone(&slot.value))
+        now.is_before(slot.until).then(|| Arc::clone(&slot.value))
     }
 
-    fn put(&mut self, slot: Slot<K, V>, now: Instant) {
+    fn put(&mut self, slot: Slot<K, V>, now: Moment) {
         if let Some(place) = self.places.get(&slot.key) {
             self.remove(*place);
         }
@@ -128,13 +148,13 @@ impl<K: Eq + Hash, V> Shard<K, V> {
     }
 
     /// Takes out the next value that has passed or was not asked for. There is one: the hand clears as it goes.
-    fn forget_one(&mut self, now: Instant) {
+    fn forget_one(&mut self, now: Moment) {
         loop {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
             match self.slots.get_mut(self.hand) {
-                Some(slot) if slot.asked && now < slot.until => {
+                Some(slot) if slot.asked && now.is_before(slot.until) => {
                     slot.asked = false;
                     self.hand += 1;
                 }
@@ -168,6 +188,14 @@ mod tests {
         }
     }
 
+    fn now() -> Moment {
+        Moment { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    fn later(now: Moment, seconds: u64) -> Moment {
+        now.after(Duration::from_secs(seconds)).unwrap()
+    }
+
     fn lasting(value: u8, seconds: u64) -> Lasting<Arc<u8>> {
         Lasting { value: Arc::new(value), ttl: Duration::from_secs(seconds) }
     }
@@ -178,22 +206,34 @@ mod tests {
 
     #[test]
     fn a_value_holds_for_its_time() {
-        let (cache, now) = (cache(2), Instant::now());
+        let (cache, now) = (cache(2), now());
         let get = |key, at| cache.get(&key, at).map(|value| *value);
         cache.put("a", lasting(1, 10), now);
-        assert_eq!(get("a", now + Duration::from_secs(9)), Some(1));
+        assert_eq!(get("a", later(now, 9)), Some(1));
         // A18: at its TTL a record is gone.
-        assert_eq!(get("a", now + Duration::from_secs(10)), None);
+        assert_eq!(get("a", later(now, 10)), None);
         cache.put("a", lasting(2, 20), now);
-        assert_eq!(get("a", now + Duration::from_secs(10)), Some(2));
+        assert_eq!(get("a", later(now, 10)), Some(2));
         // RFC 1035 §3.2.1: a TTL of zero is for this one use.
         cache.put("b", lasting(3, 0), now);
         assert_eq!(get("b", now), None);
     }
 
     #[test]
+    fn a_value_does_not_outlive_a_night_of_sleep() {
+        let (cache, now) = (cache(2), now());
+        cache.put("a", lasting(1, 10), now);
+        let get = |moment| cache.get(&"a", moment).is_some();
+        let night = later(now, 8 * 3600);
+        assert!(get(later(now, 9)) && !get(night));
+        assert!(!get(Moment { wall: night.wall, ..now }), "the steady clock stood still");
+        // Nor one that was set back.
+        assert!(!get(Moment { steady: night.steady, ..now }), "the wall clock was set back");
+    }
+
+    #[test]
     fn a_full_memory_keeps_what_is_asked_for() {
-        let (cache, now) = (cache(4), Instant::now());
+        let (cache, now) = (cache(4), now());
         for key in 0..4 {
             cache.put(key, lasting(1, 60), now);
         }
@@ -207,10 +247,10 @@ mod tests {
 
     #[test]
     fn what_has_passed_goes_first() {
-        let (cache, now) = (cache(2), Instant::now());
+        let (cache, now) = (cache(2), now());
         cache.put("short", lasting(1, 10), now);
         cache.put("long", lasting(2, 20), now);
-        let later = now + Duration::from_secs(11);
+        let later = later(now, 11);
         assert!(cache.get(&"short", later).is_none() && cache.get(&"long", later).is_some());
         cache.put("new", lasting(3, 20), later);
         assert!(cache.get(&"long", later).is_some() && cache.get(&"new", later).is_some());
@@ -218,7 +258,7 @@ mod tests {
 
     #[test]
     fn no_room_at_all() {
-        let now = Instant::now();
+        let now = now();
         for bounds in [Bounds { entries: 0, octets: 1000 }, Bounds { entries: 10, octets: 0 }] {
             let cache = Cache::new(bounds);
             cache.put("a", lasting(1, 10), now);
@@ -231,14 +271,14 @@ mod tests {
         #[test]
         fn bounds_hold(steps in prop::collection::vec((0_u16..200, any::<u8>(), 0_u64..4), 1..400)) {
             let bounds = Bounds { entries: 8, octets: 8 * size_of::<Slot<u16, u8>>() + 300 };
-            let (mut shard, mut now) = (Shard::new(bounds), Instant::now());
+            let (mut shard, mut now) = (Shard::new(bounds), now());
             let mut last = HashMap::new();
             for (key, value, seconds) in steps {
-                now += Duration::from_secs(seconds / 2);
+                now = later(now, seconds / 2);
                 let found = shard.get(&key, now).map(|value| *value);
                 prop_assert!(found.is_none() || found == last.get(&key).copied());
                 let octets = usize::from(value) + size_of::<Slot<u16, u8>>();
-                let until = now + Duration::from_secs(seconds);
+                let until = later(now, seconds);
                 shard.put(Slot { key: Arc::new(key), value: Arc::new(value), until, octets, asked: false }, now);
                 last.insert(key, value);
                 prop_assert!(shard.slots.len() <= bounds.entries && shard.octets <= bounds.octets);

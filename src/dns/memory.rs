@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use super::answers::Found;
-use super::cache::{Bounds, Cache, Lasting, Weight};
+use super::cache::{Bounds, Cache, Lasting, Moment, Weight};
 use super::reply::Data;
 use super::{Alias, FailureReason, Lookup, MxTarget};
 
@@ -65,7 +65,7 @@ where
 
     /// What is remembered, if anything is.
     pub(super) fn recall(&self, key: &K) -> Option<Arc<Found<T>>> {
-        self.inner.finished.get(key, Instant::now())
+        self.inner.finished.get(key, now())
     }
 
     /// Forgets what is remembered.
@@ -117,7 +117,7 @@ where
             let (found, ttl) = lookup.await;
             let found = Arc::new(found);
             let lasting = Lasting { value: Arc::clone(&found), ttl };
-            landing.inner.finished.put(landing.key.clone(), lasting, Instant::now());
+            landing.inner.finished.put(landing.key.clone(), lasting, now());
             drop(landing);
             sender.send_replace(Some(found));
         });
@@ -130,6 +130,10 @@ impl<K, T> Inner<K, T> {
         // Entries are put in and taken out whole.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn now() -> Moment {
+    Moment { steady: Instant::now(), wall: SystemTime::now() }
 }
 
 /// Takes a lookup off the list of those that are under way, however it ends.

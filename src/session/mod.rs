@@ -7,6 +7,7 @@
 
 mod attempt;
 mod conclusion;
+mod fit;
 mod leg;
 mod memory;
 mod received;

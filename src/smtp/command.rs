@@ -155,8 +155,10 @@ impl Command {
     pub fn read(line: &Line) -> Result<Self, CommandError> {
         match line {
             Line::Complete(line) => Self::parse(line),
-            Line::TooLong => Err(CommandError::LineTooLong),
-            Line::BareLineFeed => Err(CommandError::BareLineFeed),
+            // RFC 3030 §2: whatever is wrong with a BDAT, what follows is no command.
+            Line::TooLong(start) | Line::BareLineFeed(start) if is_bdat(start) => Err(CommandError::Chunk),
+            Line::TooLong(_) => Err(CommandError::LineTooLong),
+            Line::BareLineFeed(_) => Err(CommandError::BareLineFeed),
         }
     }
 
@@ -170,7 +172,6 @@ impl Command {
         let end = line.iter().position(|octet| octet.is_ascii_whitespace()).unwrap_or(line.len());
         let (verb, argument) = (line[..end].to_ascii_uppercase(), line[end..].trim_ascii_start());
         if verb == b"BDAT" {
-            // Whatever is wrong with it, it is one: what follows is no command.
             return Chunk::parse(&line[end..]).map(Self::Bdat).ok_or(CommandError::Chunk);
         }
         if line.iter().any(u8::is_ascii_control) {
@@ -195,6 +196,10 @@ impl Command {
             _ => Err(CommandError::Unrecognised),
         }
     }
+}
+
+fn is_bdat(line: &[u8]) -> bool {
+    line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
 }
 
 /// Blanks are SP and TAB (RFC 5321 §2.3.8 leaves no other meaning to a CR or LF), so a CR stays to be refused.
@@ -431,9 +436,12 @@ mod tests {
     #[test]
     fn lines_that_are_none() {
         // I6, I11.
-        for (line, reply) in
-            [(Line::TooLong, "500 5.5.2 line too long"), (Line::BareLineFeed, "500 5.5.2 lines end with CR LF")]
-        {
+        for (line, reply) in [
+            (Line::TooLong("NOOP".into()), "500 5.5.2 line too long"),
+            (Line::BareLineFeed("NOOP".into()), "500 5.5.2 lines end with CR LF"),
+            (Line::TooLong("bdat".into()), "501 5.5.4 syntax: BDAT octets [LAST]"),
+            (Line::BareLineFeed("BDAT 5".into()), "501 5.5.4 syntax: BDAT octets [LAST]"),
+        ] {
             assert_eq!(Command::read(&line).unwrap_err().reply().to_string(), reply);
         }
         let line = Line::Complete(bytes::Bytes::from_static(b"QUIT"));

@@ -16,10 +16,11 @@ use memchr::{memchr, memmem};
 pub enum Line {
     /// A line within the limit, without its CRLF.
     Complete(Bytes),
-    /// A line beyond the limit. It is gone, its CRLF too: what follows in the buffer is the next line.
-    TooLong,
-    /// A line that ended with a LF alone; it is gone, its LF too.
-    BareLineFeed,
+    /// A line beyond the limit. It is gone, its CRLF too: what follows in the buffer is the next line. Here are its first
+    /// four octets, the length of the verbs that change what follows.
+    TooLong(Bytes),
+    /// A line that ended with a LF alone. It is off the buffer, its LF too, and here without them.
+    BareLineFeed(Bytes),
 }
 
 /// Cuts a byte stream into lines, holding no more than one line of the permitted length.
@@ -30,7 +31,12 @@ pub struct LineDecoder {
     /// Octets at the front of the buffer that are known to hold no LF, so that slow input is not searched again.
     searched: usize,
     state: State,
+    /// How the line that is skipped began.
+    start: Bytes,
 }
+
+/// As much of a line that is too long is kept.
+const START: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -41,7 +47,7 @@ enum State {
 impl LineDecoder {
     /// A decoder for lines of at most `limit` octets, their CRLF included.
     pub fn new(limit: usize) -> Self {
-        Self { limit, searched: 0, state: State::Collecting }
+        Self { limit, searched: 0, state: State::Collecting, start: Bytes::new() }
     }
 
     /// Takes one line off the front of `buffer`; `None` asks for more input.
@@ -71,12 +77,14 @@ impl LineDecoder {
             }
             self.searched = 0;
             self.state = State::Skipping;
+            self.start = Bytes::copy_from_slice(&buffer[..buffer.len().min(START)]);
             return self.skip(buffer);
         };
         self.searched = 0;
         let mut line = buffer.split_to(searched + found + 1).freeze();
         if !line.ends_with(b"\r\n") {
-            return Some(Line::BareLineFeed);
+            line.truncate(line.len() - 1);
+            return Some(Line::BareLineFeed(line));
         }
         line.truncate(line.len() - 2);
         Some(Line::Complete(line))
@@ -88,7 +96,7 @@ impl LineDecoder {
         if let Some(found) = memmem::find(buffer, b"\r\n") {
             buffer.advance(found + 2);
             self.state = State::Collecting;
-            return Some(Line::TooLong);
+            return Some(Line::TooLong(std::mem::take(&mut self.start)));
         }
         // The LF to a CR at the very end may be the next octet to come.
         let kept = usize::from(buffer.ends_with(b"\r"));
@@ -116,6 +124,10 @@ mod tests {
         (lines, buffer)
     }
 
+    fn bare(text: &'static str) -> Line {
+        Line::BareLineFeed(Bytes::from_static(text.as_bytes()))
+    }
+
     fn complete(text: &'static str) -> Line {
         Line::Complete(Bytes::from_static(text.as_bytes()))
     }
@@ -129,8 +141,8 @@ mod tests {
             (b"a\rb\r\n", vec![complete("a\rb")]),
             (b"a\r\r\n", vec![complete("a\r")]),
             // I11, A-61: a bare LF is not passed over in silence.
-            (b"a\nb\r\n", vec![Line::BareLineFeed, complete("b")]),
-            (b"\n\r\n", vec![Line::BareLineFeed, complete("")]),
+            (b"a\nb\r\n", vec![bare("a"), complete("b")]),
+            (b"\n\r\n", vec![bare(""), complete("")]),
         ] {
             assert_eq!(decode(16, &[input]), (lines, BytesMut::new()), "{input:?}");
         }
@@ -143,7 +155,7 @@ mod tests {
             let text = "x".repeat(length);
             let input = format!("{text}\r\nNOOP\r\n");
             let (lines, _) = decode(512, &[&input.as_bytes()[..500], &input.as_bytes()[500..]]);
-            let first = if is_line { Line::Complete(text.into()) } else { Line::TooLong };
+            let first = if is_line { Line::Complete(text.into()) } else { Line::TooLong("xxxx".into()) };
             // In sync again: the next command is read.
             assert_eq!(lines, [first, complete("NOOP")]);
         }
@@ -162,7 +174,7 @@ mod tests {
         buffer.extend_from_slice(b"\nRCPT TO:<x@y>\r");
         assert_eq!(decoder.decode(&mut buffer), None);
         buffer.extend_from_slice(b"\nNOOP\r\n");
-        assert_eq!(decoder.decode(&mut buffer), Some(Line::TooLong));
+        assert_eq!(decoder.decode(&mut buffer), Some(Line::TooLong("xxxx".into())));
         assert_eq!(decoder.decode(&mut buffer), Some(complete("NOOP")));
     }
 

@@ -1,9 +1,10 @@
 //! DANE-TA: chains that are odd in every way, under a record that names an authority of theirs.
 
 use crate::certificates::{
-    ANY_PURPOSE, BMP, CLIENT_AUTH, CONTENT_COMMITMENT, DIGITAL_SIGNATURE, KEY_CERT_SIGN, PRINTABLE, SERVER_AUTH, Spec,
-    UTF8, alternative_names, authority, authority_key, authority_over, cn, critical, der, dn, dns_name, dns_names,
-    key_usage, name_constraints, no_authority, plain, purposes, seq, subject_key, unknown_critical,
+    ANY_PURPOSE, BMP, CLIENT_AUTH, CONTENT_COMMITMENT, DIGITAL_SIGNATURE, KEY_CERT_SIGN, PRINTABLE, SERVER_AUTH,
+    SERVER_GATED, Spec, UTF8, alternative_names, authority, authority_key, authority_over, cn, critical, der, dn,
+    dns_name, dns_names, key_usage, name_constraints, no_authority, plain, purposes, seq, subject_key,
+    unknown_critical,
 };
 use crate::keys::*;
 use crate::row::*;
@@ -330,11 +331,18 @@ pub(crate) fn leftovers() -> Vec<Row> {
                 ..Spec::default()
             },
         ),
-        ta("v1 leaf with extensions", Spec { version: vec![], ..Spec::default() }).but(
-            BOTH,
-            (NOT_VERIFIED, "malformed extensions"),
-            Cause::Decision("extensions are in v3 only (RFC 5280 §4.1.2.9)"),
-        ),
+        ta("v1 leaf with extensions", Spec { version: vec![], ..Spec::default() }),
+        Row { root: Spec { version: vec![], ..Spec::authority("Root", "Root") }, ..good("v1 root with extensions") },
+        Row {
+            root: Spec { inner_algorithm: Some(vec![0x2a, 3]), ..Spec::authority("Root", "Root") },
+            ..good("two signature algorithms of the root")
+        },
+        root("key usage alone", vec![key_usage(KEY_CERT_SIGN)]),
+        inter("key usage alone, as anchor", vec![key_usage(KEY_CERT_SIGN)]).records(&[("2 1 1", Inter)]).depth(1),
+        inter("purpose servers, gated", vec![authority(), purposes(&[SERVER_GATED])]),
+        inter("BER for TRUE", vec![plain(19, &seq(0x30, &[der(1, &[1])]))]),
+        Row { root: Spec::authority("Anonymous", "Anonymous"), ..good("a bare key in a certificate of another name") }
+            .records(&[("2 1 0", Root)]),
         ta("leaf with unique identifiers", Spec { before_extensions: der(0x81, &[0, 7]), ..Spec::default() }),
         ta("two signature algorithms", Spec { inner_algorithm: Some(vec![0x2a, 3]), ..Spec::default() })
             .refused(NOT_VERIFIED),
@@ -371,6 +379,7 @@ pub(crate) fn names() -> Vec<Row> {
         named("of several", &["a.example", "b.example", "mx.example.com"]),
         named("wildcard", &["*.example.com"]),
         named("wildcard two labels down", &["*.example.com"]).name("a.mx.example.com").refused(none),
+        named("wildcard for an underscore", &["*.example.com"]).name("mx_1.example.com").refused(none),
         named("wildcard for its parent", &["*.example.com"]).name("example.com").refused(none),
         named("wildcard below a top-level domain", &["*.com"]).name("example.com").refused(none),
         named("wildcard twice", &["*.*.com"]).refused(none),

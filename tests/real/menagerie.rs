@@ -62,6 +62,13 @@ enum Delegation {
     Digest(u8),
     /// The right one, and one of an unknown algorithm.
     OneUnknown,
+    /// Right by SHA-1, wrong by SHA-256, and the other way round.
+    WrongSha256,
+    WrongSha1,
+    /// Right by SHA-256, wrong by SHA-384.
+    WrongSha384,
+    /// An unknown algorithm, and a digest that is not of the key.
+    UnknownAndWrong,
 }
 
 /// What becomes of the zone after it was signed.
@@ -78,6 +85,9 @@ enum Served {
     SignedBy(&'static str, &'static str),
     /// The signatures over this type are broken.
     Broken(&'static str),
+    /// The signatures of this algorithm are gone, or broken.
+    WithoutAlgorithm(&'static str),
+    BrokenAlgorithm(&'static str),
 }
 
 const P256: &str = "ECDSAP256SHA256";
@@ -234,7 +244,108 @@ pub(crate) const ZONES: &[Zone] = &[
     served("brokencname.test.", Served::Broken("CNAME")),
     served("brokendname.test.", Served::Broken("DNAME")),
     served("brokenkeys.test.", Served::Broken("DNSKEY")),
+    // Of two algorithms or digests one is wrong, or not known.
+    keys("alg5.test.", &[ksk("RSASHA1"), zsk("RSASHA1")]),
+    delegated("wrongsha256.test.", Delegation::WrongSha256),
+    delegated("wrongsha1.test.", Delegation::WrongSha1),
+    delegated("wrongsha384.test.", Delegation::WrongSha384),
+    delegated("unknownwrong.test.", Delegation::UnknownAndWrong),
+    served("century.test.", Served::At(&["-s", "20200101000000", "-e", "21000101000000"])),
+    Zone {
+        served: Served::WithoutAlgorithm("8"),
+        delegation: Delegation::Ds(&[0, 2], "-2"),
+        ..keys("no8.test.", &[ksk("RSASHA256"), zsk("RSASHA256"), ksk(P256), zsk(P256)])
+    },
+    Zone {
+        served: Served::BrokenAlgorithm("8"),
+        delegation: Delegation::Ds(&[0, 2], "-2"),
+        ..keys("broken8.test.", &[ksk("RSASHA256"), zsk("RSASHA256"), ksk(P256), zsk(P256)])
+    },
+    Zone {
+        served: Served::BrokenAlgorithm("13"),
+        delegation: Delegation::Ds(&[0, 2], "-2"),
+        ..keys("broken13.test.", &[ksk("RSASHA256"), zsk("RSASHA256"), ksk(P256), zsk(P256)])
+    },
+    Zone {
+        served: Served::WithoutAlgorithm("8"),
+        delegation: Delegation::Ds(&[0], "-2"),
+        ..keys("only8ds.test.", &[ksk("RSASHA256"), zsk("RSASHA256"), ksk(P256), zsk(P256)])
+    },
+    Zone {
+        delegation: Delegation::Ds(&[0, 2], "-2"),
+        ..keys("ed448and13.test.", &[ksk("ED448"), zsk("ED448"), ksk(P256), zsk(P256)])
+    },
+    Zone {
+        delegation: Delegation::Ds(&[0], "-2"),
+        ..keys("ed448ds.test.", &[ksk("ED448"), zsk("ED448"), ksk(P256), zsk(P256)])
+    },
+    keys("algs.test.", &[ksk("RSASHA512"), zsk("ED25519")]),
+    // Cuts in odd places.
+    zone("_tcp.cut.good.test."),
+    unsigned("_tcp.cutplain.good.test."),
+    delegated("_tcp.cutisland.good.test.", Delegation::None),
+    served("_tcp.cutbogus.good.test.", Served::At(PAST)),
+    zone("_25._tcp.deepcut.good.test."),
+    unsigned("_25._tcp.deepcutplain.good.test."),
+    unsigned("_tcp.cutplain.hashed.test."),
+    unsigned("_tcp.cutplain.optout.test."),
+    unsigned("plain.hole.optout.test."),
+    zone("sec.hole.optout.test."),
+    unsigned("deep.er.hole.hashed.test."),
+    unsigned("plain.hole.opt."),
+    unsigned("under.wild.good.test."),
+    unsigned("under.wild.optout.test."),
+    zone("under.wild.hashed.test."),
+    Zone { more: APEX_WILD, ..zone("apexwild.test.") },
+    Zone { more: APEX_WILD_3, ..nsec3("apexwild3.test.", &["-3", "-"]) },
+    Zone { more: APEX_WILD_O, ..nsec3("apexwildo.test.", &["-3", "-", "-A"]) },
+    unsigned("plain.apexwildo.test."),
+    unsigned("plain.apexwild.test."),
+    nsec3("iter150.test.", &["-3", "ab", "-H", "150"]),
+    Zone { more: CASE, ..zone("case.test.") },
+    nsec3("other.case.test.", &["-3", "-"]),
+    served("brokenns3.test.", Served::Broken("NSEC")),
+    served("nods.test.", Served::Without(&["RRSIG SOA"])),
+    Zone { served: Served::Without(&["NSEC3"]), ..nsec3("nonsec3.test.", &["-3", "-"]) },
+    Zone { served: Served::Broken("NSEC3"), ..nsec3("brokennsec3.test.", &["-3", "-"]) },
+    Zone { served: Served::Without(&["RRSIG NSEC3"]), ..nsec3("nosignsec3.test.", &["-3", "-"]) },
+    served("brokennsec.test.", Served::Broken("NSEC")),
+    unsigned("plain.brokennsec.test."),
+    unsigned("plain.expired.test."),
+    zone("sec.expired.test."),
+    Zone { served: Served::Broken("NSEC3"), ..nsec3("brokenopt.test.", &["-3", "-", "-A"]) },
+    unsigned("plain.brokenopt.test."),
+    served("brokends.test.", Served::Broken("DS")),
+    zone("sec.brokends.test."),
+    unsigned("plain.brokends.test."),
 ];
+
+/// Wildcards at the apex, of aliases, and above an empty non-terminal.
+const APEX_WILD: &str = "\
+*.apexwild.test. MX 5 mx.good.test.
+*.apexwild.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+*.sub.apexwild.test. CNAME mx.good.test.
+x.*.ent2.apexwild.test. A 192.0.2.9
+";
+const APEX_WILD_3: &str = "\
+*.apexwild3.test. MX 5 mx.good.test.
+*.apexwild3.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+*.sub.apexwild3.test. CNAME mx.good.test.
+x.*.ent2.apexwild3.test. A 192.0.2.9
+";
+const APEX_WILD_O: &str = "\
+*.apexwildo.test. MX 5 mx.good.test.
+*.apexwildo.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+*.sub.apexwildo.test. CNAME mx.good.test.
+x.*.ent2.apexwildo.test. A 192.0.2.9
+";
+/// Letters of either case, in owners and in targets.
+const CASE: &str = "\
+UPPER.Case.Test. MX 5 MX.Case.TEST.
+ALias2.CASE.test. CNAME MX.Good.Test.
+_25._TCP.Upper.case.TEST. TLSA 3 1 1 0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef
+Tree2.Case.test. DNAME Good.TEST.
+";
 
 /// Chains of aliases that cross zones.
 const CHAINS: &str = "\
@@ -253,6 +364,24 @@ missing.good.test. CNAME mx.nothing.opt.
 loop.good.test. CNAME loop2.good.test.
 loop2.good.test. CNAME loop.good.test.
 self.good.test. CNAME self.good.test.
+cut.good.test. A 192.0.2.9
+cutplain.good.test. A 192.0.2.9
+tree2.good.test. DNAME tree.alg8.test.
+treeplain.good.test. DNAME plain.test.
+treeself.good.test. DNAME treeself.good.test.
+treegrow.good.test. DNAME a.treegrow.good.test.
+treebogus.good.test. DNAME expired.test.
+*.wildplain.good.test. CNAME mx.plain.test.
+*.wildbogus.good.test. CNAME mx.expired.test.
+*.wildtree.good.test. CNAME mx.tree.good.test.
+wildself.good.test. CNAME q.wildself2.good.test.
+*.wildself2.good.test. CNAME q.wildself2.good.test.
+c1.good.test. CNAME c2.alg8.test.
+tounknown.good.test. CNAME mx.alg200.test.
+todigest.good.test. CNAME mx.digest77.test.
+tolame.good.test. CNAME mx.nowhere.invalid.
+toopt.good.test. CNAME mx.plain.hole.opt.
+towild.good.test. CNAME q.apexwildo.test.
 _25._tcp.al.good.test. CNAME _25._tcp.mx.alg8.test.
 _25._tcp.alplain.good.test. CNAME _25._tcp.mx.plain.test.
 _25._tcp.albroken.good.test. CNAME _25._tcp.mx.broken.test.
@@ -284,6 +413,30 @@ fn records(zone: &str) -> String {
     text
 }
 
+/// Questions beside those that every zone is asked.
+const BESIDE: &str = "\
+cut.good.test A, _25._tcp.cut.good.test TLSA, _25._tcp.cutplain.good.test TLSA,
+_25._tcp.cutisland.good.test TLSA, _25._tcp.cutbogus.good.test TLSA, _25._tcp.deepcut.good.test TLSA,
+_25._tcp.deepcutplain.good.test TLSA, _25._tcp.cutplain.hashed.test TLSA, _25._tcp.cutplain.optout.test TLSA,
+cutplain.optout.test A, cutplain.optout.test MX, _tcp.cutplain.optout.test TLSA, hole.optout.test A,
+hole.optout.test MX, hole.optout.test TLSA, _25._tcp.hole.optout.test TLSA, nope.hole.optout.test A,
+nope.hole.optout.test MX, hole.opt A, x.hole.opt A, hole.opt MX, er.hole.hashed.test A, hole.hashed.test MX,
+x.hole.hashed.test MX, x.er.hole.hashed.test MX, mx.tree2.good.test A, _25._tcp.mx.tree2.good.test TLSA,
+mx.treeplain.good.test A, _25._tcp.mx.treeplain.good.test TLSA, x.treeself.good.test A, x.treegrow.good.test A,
+mx.treebogus.good.test A, q.wildplain.good.test A, q.wildbogus.good.test A, q.wildtree.good.test A,
+q.wildself2.good.test A, tree2.good.test A, tree2.good.test MX, tree2.good.test TLSA, mx.tree2.good.test MX,
+nothing.tree2.good.test MX, q.apexwild.test MX, q.apexwild3.test MX, q.apexwildo.test MX, q.r.apexwild.test MX,
+q.r.apexwild3.test MX, q.r.apexwildo.test MX, q.apexwild.test A, q.apexwild3.test A, q.apexwildo.test A,
+_25._tcp.q.apexwild.test TLSA, _25._tcp.q.apexwild3.test TLSA, _25._tcp.q.apexwildo.test TLSA,
+q.sub.apexwild.test A, q.sub.apexwild3.test A, q.sub.apexwildo.test A, q.ent2.apexwild.test A,
+q.ent2.apexwild3.test A, q.ent2.apexwildo.test A, q.ent2.apexwild.test MX, q.ent2.apexwild3.test MX,
+q.ent2.apexwildo.test MX, x.q.ent2.apexwild3.test A, sub.apexwild.test MX, sub.apexwild3.test MX,
+sub.apexwildo.test MX, mx.plain.apexwildo.test MX, mx.plain.apexwild.test TLSA, upper.case.test MX,
+_25._tcp.upper.case.test TLSA, alias2.case.test A, mx.tree2.case.test A, x.upper.case.test A,
+q.under.wild.good.test TLSA, _25._tcp.under.wild.good.test TLSA, q.under.wild.optout.test TLSA,
+q.under.wild.hashed.test TLSA, x.wild.optout.test TLSA, y.x.wild.optout.test TLSA, localhost A, x.invalid MX,
+nothing TLSA, deep.er.nothing.opt A, mx.nothing.hash TLSA";
+
 /// What is asked of every zone, and what is asked beside.
 pub(crate) fn questions() -> Vec<String> {
     let everywhere = ZONES.iter().flat_map(|zone| {
@@ -307,10 +460,14 @@ pub(crate) fn questions() -> Vec<String> {
         )
         .collect::<Vec<_>>()
     });
-    let chains = CHAINS.lines().filter_map(|line| line.split_once(". CNAME")).map(|(owner, _)| owner);
+    let chains = CHAINS
+        .lines()
+        .filter_map(|line| line.split_once(". CNAME"))
+        .map(|(owner, _)| owner)
+        .filter(|owner| !owner.starts_with('*'));
     let chains = chains.flat_map(|owner| ["A", "TLSA"].map(|rtype| format!("{owner} {rtype}")));
-    let beside = ["localhost A", "x.invalid MX", "nothing TLSA", "deep.er.nothing.opt A", "mx.nothing.hash TLSA"];
-    everywhere.chain(chains).chain(beside.map(str::to_owned)).collect()
+    let beside = BESIDE.split(',').map(|question| question.trim().to_owned());
+    everywhere.chain(chains).chain(beside).collect()
 }
 
 /// Zone files, ready to be served.
@@ -408,6 +565,18 @@ impl Zone {
                 }
                 Some(words.join(" "))
             }),
+            Served::WithoutAlgorithm(number) => {
+                records(now(), &|words| (words.get(3) != Some(&"RRSIG") || words[5] != number).then(|| words.join(" ")))
+            }
+            Served::BrokenAlgorithm(number) => records(now(), &|words| {
+                let mut line = words.join(" ");
+                if words.get(3) == Some(&"RRSIG") && words[5] == number {
+                    let at = line.len() - 8;
+                    let other = if line.as_bytes()[at] == b'A' { "B" } else { "A" };
+                    line.replace_range(at..=at, other);
+                }
+                Some(line)
+            }),
             Served::Broken(covered) => records(now(), &|words| {
                 let mut line = words.join(" ");
                 if words.get(3) == Some(&"RRSIG") && words[4] == covered {
@@ -446,12 +615,21 @@ impl Zone {
             words[at] = &number;
             words.join(" ") + "\n"
         };
+        let wrong = |line: &str| {
+            let line = line.trim();
+            let (start, last) = line.split_at(line.len() - 1);
+            format!("{start}{}\n", if last == "0" { "1" } else { "0" })
+        };
         match self.delegation {
             Delegation::Ds(indices, digest) => indices.iter().map(|index| ds(*index, digest)).collect(),
             Delegation::None => String::new(),
             Delegation::Algorithm(number) => changed(4, number),
             Delegation::Digest(number) => changed(5, number),
             Delegation::OneUnknown => changed(4, 200) + &ds(0, "-2"),
+            Delegation::WrongSha256 => ds(0, "-1") + &wrong(&ds(0, "-2")),
+            Delegation::WrongSha1 => ds(0, "-2") + &wrong(&ds(0, "-1")),
+            Delegation::WrongSha384 => ds(0, "-2") + &wrong(&ds(0, "-aSHA-384")),
+            Delegation::UnknownAndWrong => changed(4, 200) + &wrong(&ds(0, "-2")),
         }
     }
 }

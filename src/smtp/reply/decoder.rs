@@ -70,8 +70,8 @@ impl ReplyDecoder {
         while let Some(line) = self.lines.decode(buffer) {
             let line = match line {
                 Line::Complete(line) => line,
-                Line::TooLong => return Err(ReplyError::LineTooLong),
-                Line::BareLineFeed => return Err(ReplyError::BareLineFeed),
+                Line::TooLong(_) => return Err(ReplyError::LineTooLong),
+                Line::BareLineFeed(_) => return Err(ReplyError::BareLineFeed),
             };
             if let Some(code) = self.partial.push(&line)? {
                 return Ok(Some(mem::take(&mut self.partial).into_reply(code)));
