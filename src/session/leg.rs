@@ -12,20 +12,23 @@ use std::task::Poll;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::attempt::Attempt;
-use super::fit::{Utf8, fit, lack_smtp_utf8};
+use super::{Received, Shared};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
-use crate::smtp::address::Mailbox;
+use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::chunk::Framing;
-use crate::smtp::command::{Hello, Mail};
+use crate::smtp::command::{Body, Hello, Mail, Prdr};
 use crate::smtp::dialogue::{Leg, Way};
+use crate::smtp::extensions::{Extensions, SizeLimit};
 use crate::smtp::reply::Reply;
 use crate::trace::What;
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
+
+/// What our Received line may add to a message, for SIZE (RFC 1870 §6.1).
+const TRACE_OCTETS: u64 = 1024;
 
 /// An open transaction with a remote, and the account of it.
 #[derive(Debug)]
@@ -181,7 +184,7 @@ impl<R: Resolver> Errand<'_, R> {
     pub(super) async fn ask(&self, leg: &mut Leg<Upstream>, mut asks: Asks) {
         // Cut in the middle of a group, a session with a remote is of no further use.
         let (way, told) = match std::mem::replace(&mut leg.way, Way::Unknown) {
-            Way::Open(upstream) => self.carry(upstream, &mut asks).await,
+            Way::Open(upstream) => self.carry(upstream, &asks).await,
             Way::Unknown => self.seek(&leg.domain, &mut asks).await,
             Way::Closed(answer) => (Way::Closed(answer), 0),
         };
@@ -207,7 +210,7 @@ impl<R: Resolver> Errand<'_, R> {
         let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
         let request =
             Request { domain, next_hop, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
-        let (mut walk, mut utf8) = (connector.walk(&request), Utf8::Needed);
+        let mut walk = connector.walk(&request);
         let (mut found, dialled) = match request.dialled {
             Some(address) => {
                 let both = async { tokio::join!(walk.next(), connector.dialled(address, &request)) };
@@ -220,14 +223,6 @@ impl<R: Resolver> Errand<'_, R> {
         loop {
             let ready = match found {
                 Ok(ready) => ready,
-                // RFC 6531 §3.4: clients may ask for it whatever the mail is. With no remote that has it, the mail goes
-                // without, as with Postfix, if it can.
-                Err(refusals) if utf8 == Utf8::Needed && lack_smtp_utf8(&refusals) && !self.is_international(asks) => {
-                    utf8 = Utf8::LeftOut;
-                    walk = connector.walk(&request);
-                    found = walk.next().await;
-                    continue;
-                }
                 Err(refusals) => {
                     attempt.skipped(&refusals);
                     return (closed(attempt, Declined::by_all(&refusals)), 0);
@@ -237,7 +232,7 @@ impl<R: Resolver> Errand<'_, R> {
             walk.would().into_iter().for_each(|refusals| attempt.observed(refusals));
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let Failed { told, reason } = match self.first_group(&mut upstream, asks, (utf8, walk.answer_by())).await {
+            let Failed { told, reason } = match self.first_group(&mut upstream, asks, walk.answer_by()).await {
                 Ok(()) => return self.asked(upstream, asks),
                 Err(failed) => failed,
             };
@@ -252,39 +247,16 @@ impl<R: Resolver> Errand<'_, R> {
     }
 
     /// MAIL as this remote takes it, with what else is asked.
-    async fn first_group(
-        &self,
-        upstream: &mut Upstream,
-        asks: &mut Asks,
-        (utf8, until): (Utf8, Instant),
-    ) -> Result<(), Failed> {
+    async fn first_group(&self, upstream: &mut Upstream, asks: &mut Asks, until: Instant) -> Result<(), Failed> {
         let extensions = &upstream.ready.terms().extensions;
-        let mail = fit(self.mail, extensions, (self.shared.received, utf8))
+        let mail = fit(self.mail, extensions, self.shared.received)
             .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
         asks.mail = Some(mail);
         self.group(upstream, asks, until).await
     }
 
-    /// Whether an address needs SMTPUTF8.
-    fn is_international(&self, asks: &Asks) -> bool {
-        let mut recipients = asks.recipients.iter();
-        self.mail.reverse_path.needs_smtp_utf8() || recipients.any(|(_, mailbox)| mailbox.needs_smtp_utf8())
-    }
-
     /// Asks the remote that has the transaction.
-    async fn carry(&self, mut upstream: Upstream, asks: &mut Asks) -> (Way<Upstream>, usize) {
-        let Upstream { ready, attempt } = &mut upstream;
-        if !ready.terms().extensions.smtp_utf8 {
-            let answer = Declined::broke(ready.peer(), &Lacking::SmtpUtf8.into()).with_id(attempt.id()).answer;
-            asks.recipients.retain(|(place, mailbox)| {
-                let refused = mailbox.needs_smtp_utf8();
-                if refused {
-                    attempt.recipient(&answer);
-                    self.incoming.put((*place, answer.clone()));
-                }
-                !refused
-            });
-        }
+    async fn carry(&self, mut upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
         let until = Instant::now() + self.shared.timeouts.command;
         match self.group(&mut upstream, asks, until).await {
             Ok(()) => self.asked(upstream, asks),
@@ -379,6 +351,31 @@ impl Declined {
             Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
             Whose::TheRemotes => self,
         }
+    }
+}
+
+/// MAIL as this remote can take it (RFC 5321 §2.2.1: parameters only where the extension is offered).
+fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Lacking> {
+    // That is between the client and us.
+    let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
+    if mail.body == Some(Body::EightBitMime) && !offered.eight_bit_mime {
+        // RFC 6152 §3: never 8-bit to a server that does not say it takes it, and we do not rewrite mail.
+        return Err(Lacking::EightBitMime);
+    }
+    if !offered.eight_bit_mime {
+        mail.body = None;
+    }
+    if let (Some(size), Received::Add) = (&mut mail.size, received) {
+        *size = size.saturating_add(TRACE_OCTETS);
+    }
+    if mail.smtp_utf8 == SmtpUtf8::Requested && !offered.smtp_utf8 {
+        // RFC 6531 §3.5.
+        return Err(Lacking::SmtpUtf8);
+    }
+    match offered.size {
+        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => Err(Lacking::Size(most)),
+        SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
+        SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
     }
 }
 

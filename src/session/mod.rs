@@ -7,7 +7,6 @@
 
 mod attempt;
 mod conclusion;
-mod fit;
 mod leg;
 mod memory;
 mod received;

@@ -22,7 +22,6 @@ use super::{Received, Session};
 use crate::dns::Resolver;
 use crate::ledger::ContentHasher;
 use crate::refusal::{Lacking, Peer};
-use crate::smtp::address::SmtpUtf8;
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Client, Leg, Transaction, Way};
@@ -44,8 +43,6 @@ struct Passage {
     hasher: ContentHasher,
     /// Lines that were scanned and not handed on yet.
     block: BytesMut,
-    /// Whether the client called the message an internationalised one.
-    smtp_utf8: SmtpUtf8,
 }
 
 /// What becomes of the message on one leg.
@@ -78,7 +75,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if self.shared.received == Received::Add {
             self.trace(&client, &mut courses);
         }
-        let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), recall, mail.smtp_utf8);
+        let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), recall);
         let carried = self.carry(&mut passage, &mut courses).await;
         // A client that pipelines DATA and does not want it any more leaves at our 354: it has given the message up.
         let has_begun = carried.is_ok() || passage.scanner.octets() > 0;
@@ -150,17 +147,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// Takes the lines that were scanned last out of the passage, and stops the legs that must not have them.
     fn checked(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) -> BytesMut {
-        let Passage { scanner, hasher, block, smtp_utf8 } = passage;
-        let international = *smtp_utf8 == SmtpUtf8::Requested && scanner.has_international_header();
+        let Passage { scanner, hasher, block } = passage;
         hasher.update(block);
         if let Some(refused) = self.refuse(scanner, scan) {
             courses.iter_mut().for_each(|course| course.stop(refused.clone()));
         }
         for course in courses {
             course.stop_if_eight_bit(block);
-            if international {
-                course.stop_without_smtp_utf8();
-            }
         }
         std::mem::take(block)
     }
@@ -186,8 +179,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 }
 
 impl Passage {
-    fn new(scanner: DataScanner, recall: Recall, smtp_utf8: SmtpUtf8) -> Self {
-        Self { scanner, hasher: recall.hasher(), block: BytesMut::new(), smtp_utf8 }
+    fn new(scanner: DataScanner, recall: Recall) -> Self {
+        Self { scanner, hasher: recall.hasher(), block: BytesMut::new() }
     }
 }
 
@@ -223,17 +216,6 @@ impl Course {
         {
             let declined = Declined::broke(body.peer(), &Lacking::EightBitMime.into());
             self.stop(declined);
-        }
-    }
-
-    /// RFC 6531 §3.5: no internationalised header to a server that does not say it takes them.
-    fn stop_without_smtp_utf8(&mut self) {
-        if let Self::Going(body, _) = self
-            && !body.terms().extensions.smtp_utf8
-        {
-            let text = format!("{}: {}", body.peer(), Lacking::SmtpUtf8);
-            let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(6, 9), text);
-            self.stop(Declined::by_us("smtputf8-missing", answer));
         }
     }
 

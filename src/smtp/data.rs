@@ -152,12 +152,6 @@ impl DataScanner {
         self.header.received
     }
 
-    /// Whether an octet of the header section so far is not ASCII: such a message is an internationalised one (RFC 6532
-    /// §3.2).
-    pub fn has_international_header(&self) -> bool {
-        self.header.international
-    }
-
     /// The octets of the message so far as SIZE counts them: CRLFs yes, stuffing dots and final dot no (RFC 1870 §3).
     pub fn octets(&self) -> u64 {
         self.passed_on - self.stuffing
@@ -312,12 +306,10 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     })
 }
 
-/// Counts `Received` fields up to the empty line that ends the header section (RFC 5322 §2.1), and looks for octets that
-/// are not ASCII.
+/// Counts `Received` fields up to the empty line that ends the header section (RFC 5322 §2.1).
 #[derive(Debug, Clone, Default)]
 struct HeaderSection {
     received: usize,
-    international: bool,
     line: FieldName,
 }
 
@@ -339,10 +331,6 @@ impl HeaderSection {
     const FIELD: &[u8] = b"received:";
 
     fn read(&mut self, octets: &[u8]) {
-        if self.line == FieldName::Body {
-            return;
-        }
-        self.international |= !octets.is_ascii();
         for octet in octets {
             let FieldName::Matching(matched) = self.line else { return };
             self.line = match Self::FIELD.get(matched) {

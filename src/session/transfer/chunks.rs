@@ -56,7 +56,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.trace(&client, &mut courses);
         }
         let recall = memory.recall(answers);
-        let mut passage = Passage::new(DataScanner::counted(self.shared.bare_newlines), recall, mail.smtp_utf8);
+        let mut passage = Passage::new(DataScanner::counted(self.shared.bare_newlines), recall);
         // RFC 2033 §4.3: LMTP has its answers counted, for each recipient at the last chunk.
         let instead = |courses: &[Course]| match answers {
             Answers::PerRecipient => None,
