@@ -98,9 +98,7 @@ impl Domains {
             Self::Below(name) => domain != name && domain.is_at_or_below(name),
         }
     }
-}
 
-impl Domains {
     /// Whether each domain among others is among these.
     pub fn cover(&self, others: &Self) -> bool {
         match (self, others) {

@@ -57,9 +57,9 @@ fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
             "another program listens there, perhaps another danelaw: `ss -ltnp` names it; stop it, or give another port",
         ),
         (ErrorKind::AddrNotAvailable, _) => Some("no interface of this host has that address"),
-        (ErrorKind::PermissionDenied, Address::Tcp(_)) => {
-            Some("ports below 1024 need a privilege: let systemd open it (danelaw.socket), or give a higher one")
-        }
+        (ErrorKind::PermissionDenied, Address::Tcp(_)) => Some(
+            "ports below 1024 need a privilege: give a higher one, or, for a listener, let systemd open it (danelaw.socket)",
+        ),
         (ErrorKind::PermissionDenied, Address::Unix(_)) => {
             Some("danelaw's user must be allowed to write to its directory")
         }

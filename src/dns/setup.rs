@@ -186,7 +186,7 @@ pub enum SetupError {
         ip = .0.address.ip()
     )]
     WithinReach(Server),
-    /// The file of certificates cannot be read, or has none.
+    /// The file of certificates is not in PEM form, or has none.
     #[error(
         "{} is no list of certificates in PEM form: {why}; each must stand between BEGIN CERTIFICATE and END CERTIFICATE, or \
          leave the setting out to use the built-in authorities",

@@ -138,7 +138,7 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         ("a duration", _) => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
         ("a boolean", _) => "true or false, without quotes",
         ("a string", _) => "text in quotes",
-        ("u16", _) => "a whole number from 0 to 65535",
+        ("u16", _) => "a whole number from 1 to 65535",
         ("usize" | "u64", _) => "a whole number from 0 up",
         // These are the byte sizes' words.
         ("parsable string" | "integer overflow" | "an integer or string", _) => "a size such as \"100MiB\"",
