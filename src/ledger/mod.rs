@@ -54,6 +54,8 @@
 //! One file, SQLite, mode 0600. A commit is in the write-ahead log and synced when it returns. Addresses and messages are
 //! kept as digests, remotes' replies as they are. Without a file the memory is that of the process: it answers lost
 //! replies until the restart, and is too weak for fan-out.
+//!
+//! What it is asked is seldom asked, and waits on the heap: else every session would have room for it all the time.
 
 mod error;
 mod key;
@@ -157,7 +159,7 @@ impl Ledger {
             return Ok(Past::default());
         }
         let since = self.since();
-        Ok(self.inner.store.lock().await.store.past(pair, since).await?)
+        Ok(Box::pin(self.inner.store.lock().await.store.past(pair, since)).await?)
     }
 
     /// Remembers that a client gave a message to these recipients up because one of them was told to come alone.
@@ -165,7 +167,7 @@ impl Ledger {
     /// # Errors
     /// If the store fails. The client's next attempt will end like this one.
     pub async fn all_or_nothing(&self, pairs: &[Pair]) -> Result<(), LedgerError> {
-        Ok(self.inner.store.lock().await.store.mark(pairs, now()).await?)
+        Ok(Box::pin(self.inner.store.lock().await.store.mark(pairs, now())).await?)
     }
 
     /// Takes a message for these recipients, until the claim is dropped.
@@ -182,7 +184,7 @@ impl Ledger {
             BTreeMap::new()
         } else {
             let since = self.since();
-            self.inner.store.lock().await.store.replies(content, &known, since).await?
+            Box::pin(self.inner.store.lock().await.store.replies(content, &known, since)).await?
         };
         let stored = remembered.keys().copied().collect();
         Ok(Claim { hold, remembered, stored })
@@ -275,9 +277,9 @@ impl Claim {
     /// If the store fails or is full. No remote may get its final dot then.
     pub async fn prepare(&mut self) -> Result<(), LedgerError> {
         let more = self.hold.pairs.iter().filter(|pair| !self.stored.contains(pair)).count();
-        let mut kept = self.hold.ledger.with_room(more).await?;
+        let mut kept = Box::pin(self.hold.ledger.with_room(more)).await?;
         self.stored.extend(&self.hold.pairs);
-        Ok(kept.store.reserve(self.hold.content, &self.hold.pairs, now()).await?)
+        Ok(Box::pin(kept.store.reserve(self.hold.content, &self.hold.pairs, now())).await?)
     }
 
     /// Remembers outcomes: they are on the disk when this returns.
@@ -302,11 +304,11 @@ impl Claim {
     async fn put(&mut self, outcomes: &[(Pair, &Reply)], forget: &[Pair]) -> Result<(), LedgerError> {
         let new: BTreeSet<Pair> = outcomes.iter().map(|(pair, _)| *pair).collect();
         let more = new.difference(&self.stored).count();
-        let mut kept = self.hold.ledger.with_room(more).await?;
+        let mut kept = Box::pin(self.hold.ledger.with_room(more)).await?;
         // Before anything is written, and under the lock: a session that is cut in between leaves a name too many.
         self.hold.ledger.inner.known_mut().extend(outcomes.iter().map(|(pair, _)| pair.short()));
         self.stored.extend(new);
-        Ok(kept.store.put(self.hold.content, Writing { outcomes, forget, now: now() }).await?)
+        Ok(Box::pin(kept.store.put(self.hold.content, Writing { outcomes, forget, now: now() })).await?)
     }
 
     /// The client has heard the answer: there is nothing left to remember.

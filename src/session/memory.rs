@@ -235,11 +235,11 @@ impl Unheard {
 
     /// There is nothing to remember any more, unless the client was told to come again.
     pub(super) async fn heard(mut self) {
+        // On the heap, or every session would have room for these while it waits.
         if self.told == Told::Again {
-            return self.keep().await;
+            return Box::pin(self.keep()).await;
         }
         self.outcomes.clear();
-        // On the heap, or every session would have room for it while it waits.
         if let Some(claim) = self.claim.take()
             && let Err(error) = Box::pin(claim.settle()).await
         {
