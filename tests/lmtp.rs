@@ -135,6 +135,35 @@ async fn an_answer_for_each_recipient() {
 }
 
 #[tokio::test]
+async fn as_many_domains_as_there_may_be() {
+    // J4: each has its own outcome, and nobody waits for somebody behind him.
+    const DOMAINS: usize = 50;
+    let mut scenario = Scenario::with_domain(|tree, _| tree).set(&lmtp()).set("timeouts.final = '1s'");
+    let end = |number| match number % 5 {
+        1 => say("451 4.3.0 later"),
+        2 => say("554 5.7.1 spam"),
+        _ if number == DOMAINS - 1 => Act::Hang,
+        _ => say("250 2.0.0 queued"),
+    };
+    for number in 0..DOMAINS {
+        scenario = scenario.and_domain(&format!("d{number}.example.test"), |mx| mx.end = end(number));
+    }
+    let lab = scenario.start().await;
+    let mut client = lab.lmtp_client().await;
+    let to: Vec<String> = (0..DOMAINS).map(|number| format!("b@d{number}.example.test")).collect();
+    pipeline(&mut client, "", &to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert!(client.codes(1 + DOMAINS).await.iter().all(|code| code.starts_with("250 ")));
+    assert_eq!(client.codes(1).await, ["354"]);
+    client.write(MESSAGE).await;
+    let codes = ["250 2.0.0", "451 4.3.0", "554 5.7.1", "250 2.0.0", "250 2.0.0"];
+    let known: Vec<&str> = codes.into_iter().cycle().take(DOMAINS - 1).collect();
+    assert_eq!(client.codes(DOMAINS - 1).await, known);
+    assert!(client.is_silent(Duration::from_millis(100)).await);
+    assert_eq!(client.codes(1).await, ["451 4.4.2"]);
+    assert_eq!(bodies(&lab).iter().flatten().count(), DOMAINS);
+}
+
+#[tokio::test]
 async fn one_by_one_is_the_same() {
     // J3, J6: a client that does not pipeline.
     let lab = two(|_| {}).start().await;
