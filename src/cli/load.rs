@@ -49,11 +49,17 @@ pub(super) struct Loaded {
 pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, LoadError> {
     let layers = Layers::read(file, flags)?;
     let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
-    while let Err(errors) = layers.merged(&without).extract::<Config>() {
+    let (config, figment) = loop {
+        let figment = layers.merged(&without);
+        let errors = match figment.extract::<Config>() {
+            Ok(_) if without.whole_entries() => continue,
+            Ok(config) => break (config, figment),
+            Err(errors) => errors,
+        };
         for error in errors {
             let path = wrong::path(&error, &without);
             if path.is_empty() || !without.contains(&path) {
-                wrong.push(wrong::line(&error, &path, &place_of(&layers, &error, &path)));
+                wrong.push(wrong::line(&error, &path, &place_of(&layers, error.metadata.as_ref(), &path)));
             }
             // What is wrong without the key too is so without the rest of its entry, or cannot be got out of the way.
             let is_new = !path.is_empty()
@@ -62,11 +68,6 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
                 return Err(LoadError::Wrong { lines: wrong, rest: None });
             }
         }
-    }
-    without.whole_entries();
-    let figment = layers.merged(&without);
-    let Ok(config) = figment.extract::<Config>() else {
-        return Err(LoadError::Wrong { lines: wrong, rest: None });
     };
     if let Err(Unsound(faults)) = config.check(OffsetDateTime::now_utc().date()) {
         for fault in faults {
@@ -79,8 +80,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
             if let Some(entry) = fault.entry {
                 path.insert(1, entry.to_string());
             }
-            let layer = layer.map_or_else(|| UNKNOWN.to_owned(), |data| data.name.to_string());
-            wrong.push(format!("{fault} (in {})", layers.place(&layer, &without.original(&path))));
+            wrong.push(format!("{fault} (in {})", place_of(&layers, layer, &without.original(&path))));
         }
     }
     match wrong.is_empty() {
@@ -89,12 +89,9 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     }
 }
 
-fn place_of(layers: &Layers, error: &figment::Error, path: &[String]) -> String {
-    layers.place(error.metadata.as_ref().map_or(UNKNOWN, |data| &data.name), path)
+fn place_of(layers: &Layers, layer: Option<&figment::Metadata>, path: &[String]) -> String {
+    layers.place(layer.map_or("the configuration", |data| &data.name), path)
 }
-
-/// The name of a layer that nobody knows.
-const UNKNOWN: &str = "the configuration";
 
 #[cfg(test)]
 mod tests {

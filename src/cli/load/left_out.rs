@@ -23,13 +23,16 @@ impl LeftOut {
         is_new
     }
 
-    /// Leaves out all of each listener and rule of which a key is left out: without that it is not what was meant.
-    pub(super) fn whole_entries(&mut self) {
+    /// Leaves out all of each listener and rule of which a key is left out: without that it is not what was meant. False
+    /// if there is none but those that are left out.
+    pub(super) fn whole_entries(&mut self) -> bool {
+        let before = self.0.len();
         for path in self.0.clone() {
             if let Some(entry) = entry(&path) {
                 self.add(entry);
             }
         }
+        self.0.len() > before
     }
 
     /// The path as the operator counts, of one in what is left.
@@ -133,7 +136,7 @@ mod tests {
             assert_eq!(format!("{dict:?}"), format!("{:?}", value(expected)), "{without:?}");
         }
         let mut left_out = LeftOut(vec![path("rule.1.until"), path("dns.servers.1")]);
-        left_out.whole_entries();
+        assert!(left_out.whole_entries() && !left_out.whole_entries());
         assert_eq!(left_out.0, [path("rule.1.until"), path("dns.servers.1"), path("rule.1")]);
     }
 }
