@@ -13,7 +13,6 @@ use super::systemd::{self, Sockets};
 use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
 use crate::admin::{Phase, State};
 use crate::config::{Address, Config};
-use crate::dns::selftest;
 use crate::dns::setup::{self, SetupError};
 use crate::dns::stub::Stub;
 use crate::name::Name;
@@ -180,7 +179,7 @@ fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
         commit = version::COMMIT,
         "listening"
     );
-    if !health.servers.iter().any(|server| server.state == selftest::State::Good) && !health.is_bad() {
+    if health.is_open() {
         tracing::warn!("the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred");
     }
     warn_of(config.mode);

@@ -23,6 +23,12 @@ fn widest(network: &IpNet) -> u8 {
     }
 }
 
+/// The networks that are wider than that, each with the length of prefix that would do.
+fn too_wide(networks: &[Network]) -> impl Iterator<Item = (&IpNet, u8)> {
+    let all = networks.iter().map(|Network(network)| (network, widest(network)));
+    all.filter(|(network, most)| network.prefix_len() < *most)
+}
+
 /// The longest time that may be set. No client waits so long, and the clock still has room for it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
@@ -161,8 +167,8 @@ impl Listener {
                 self.address
             )),
             Some(networks) => {
-                for Network(wide) in networks.iter().filter(|network| network.0.prefix_len() < widest(&network.0)) {
-                    let (address, most) = (&self.address, widest(wide));
+                for (wide, most) in too_wide(networks) {
+                    let address = &self.address;
                     add(format!(
                         "{address} would be an open relay: {wide} is wider than /{most}; name the networks that may send \
                          mail through it"
@@ -240,8 +246,8 @@ impl Ledger {
 impl Admin {
     fn check(&self, faults: &mut Faults) {
         let mut add = |problem| faults.add("admin.allow", problem);
-        for Network(wide) in self.allow.iter().filter(|network| network.0.prefix_len() < widest(&network.0)) {
-            add(format!("{wide} is wider than /{}; name the networks that ask", widest(wide)));
+        for (wide, most) in too_wide(&self.allow) {
+            add(format!("{wide} is wider than /{most}; name the networks that ask"));
         }
         match &self.address {
             Some(Address::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => add(format!(
@@ -276,11 +282,9 @@ impl Dns {
         ] {
             short(faults, key, value);
         }
-        for Server(server) in self.servers.iter().filter(|server| !server.0.is_out_of_reach()) {
-            if (self.mode, self.trust_ad_unsafe_remote) != (Mode::TrustAd, false) {
-                continue;
-            }
-            // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
+        // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
+        let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (Mode::TrustAd, false);
+        for Server(server) in self.servers.iter().filter(|server| needs_safe_servers && !server.0.is_out_of_reach()) {
             let problem = format!(
                 "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \
                  could set or clear its AD bit; use an address such as 127.0.0.1, tls://{}#its.name, dns.mode = \

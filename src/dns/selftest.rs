@@ -129,6 +129,12 @@ impl Health {
         self.servers.iter().all(|server| server.state == State::Good)
     }
 
+    /// Whether no server has passed yet, and some may still.
+    pub fn is_open(&self) -> bool {
+        let any = |state: &State| self.servers.iter().any(|server| server.state == *state);
+        any(&State::Untested) && !any(&State::Good)
+    }
+
     /// Whether every server failed, so that no lookup can succeed.
     pub fn is_bad(&self) -> bool {
         self.servers.iter().all(|server| match server.state {
