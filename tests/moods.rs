@@ -95,11 +95,7 @@ fn script(mx: &mut Mx, random: &mut Rng, end: Act, hasty: bool) {
 
 /// Reads the replies that are due, and tells their codes.
 async fn codes(client: &mut Client, due: usize) -> Vec<u16> {
-    let mut codes = Vec::new();
-    for _ in 0..due {
-        codes.push(client.reply().await[..3].parse().unwrap());
-    }
-    codes
+    client.codes(due).await.iter().map(|code| code[..3].parse().unwrap()).collect()
 }
 
 /// What the client heard of MAIL and each recipient, and of DATA, a chunk or the message, whichever came last.

@@ -91,6 +91,10 @@ enum Served {
 }
 
 const P256: &str = "ECDSAP256SHA256";
+
+/// Where a line of a signature has the type that it covers, and its algorithm.
+const COVERED: usize = 4;
+const ALGORITHM: usize = 5;
 const PAST: &[&str] = &["-s", "20200101000000", "-e", "20200201000000"];
 const FUTURE: &[&str] = &["-s", "20400101000000", "-e", "20400201000000"];
 const SIGNATURES: &[&str] = &["RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY"];
@@ -244,13 +248,13 @@ pub(crate) const ZONES: &[Zone] = &[
     served("brokencname.test.", Served::Broken("CNAME")),
     served("brokendname.test.", Served::Broken("DNAME")),
     served("brokenkeys.test.", Served::Broken("DNSKEY")),
-    // Of two algorithms or digests one is wrong, or not known.
     keys("alg5.test.", &[ksk("RSASHA1"), zsk("RSASHA1")]),
+    served("century.test.", Served::At(&["-s", "20200101000000", "-e", "21000101000000"])),
+    // Of two algorithms or digests one is wrong, or not known.
     delegated("wrongsha256.test.", Delegation::WrongSha256),
     delegated("wrongsha1.test.", Delegation::WrongSha1),
     delegated("wrongsha384.test.", Delegation::WrongSha384),
     delegated("unknownwrong.test.", Delegation::UnknownAndWrong),
-    served("century.test.", Served::At(&["-s", "20200101000000", "-e", "21000101000000"])),
     Zone {
         served: Served::WithoutAlgorithm("8"),
         delegation: Delegation::Ds(&[0, 2], "-2"),
@@ -297,8 +301,8 @@ pub(crate) const ZONES: &[Zone] = &[
     unsigned("under.wild.optout.test."),
     zone("under.wild.hashed.test."),
     Zone { more: APEX_WILD, ..zone("apexwild.test.") },
-    Zone { more: APEX_WILD_3, ..nsec3("apexwild3.test.", &["-3", "-"]) },
-    Zone { more: APEX_WILD_O, ..nsec3("apexwildo.test.", &["-3", "-", "-A"]) },
+    Zone { more: APEX_WILD, ..nsec3("apexwild3.test.", &["-3", "-"]) },
+    Zone { more: APEX_WILD, ..nsec3("apexwildo.test.", &["-3", "-", "-A"]) },
     unsigned("plain.apexwildo.test."),
     unsigned("plain.apexwild.test."),
     nsec3("iter150.test.", &["-3", "ab", "-H", "150"]),
@@ -321,22 +325,10 @@ pub(crate) const ZONES: &[Zone] = &[
 
 /// Wildcards at the apex, of aliases, and above an empty non-terminal.
 const APEX_WILD: &str = "\
-*.apexwild.test. MX 5 mx.good.test.
-*.apexwild.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-*.sub.apexwild.test. CNAME mx.good.test.
-x.*.ent2.apexwild.test. A 192.0.2.9
-";
-const APEX_WILD_3: &str = "\
-*.apexwild3.test. MX 5 mx.good.test.
-*.apexwild3.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-*.sub.apexwild3.test. CNAME mx.good.test.
-x.*.ent2.apexwild3.test. A 192.0.2.9
-";
-const APEX_WILD_O: &str = "\
-*.apexwildo.test. MX 5 mx.good.test.
-*.apexwildo.test. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-*.sub.apexwildo.test. CNAME mx.good.test.
-x.*.ent2.apexwildo.test. A 192.0.2.9
+* MX 5 mx.good.test.
+* TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+*.sub CNAME mx.good.test.
+x.*.ent2 A 192.0.2.9
 ";
 /// Letters of either case, in owners and in targets.
 const CASE: &str = "\
@@ -543,6 +535,19 @@ impl Zone {
             let changed = text.lines().filter_map(|line| change(&line.split_whitespace().collect::<Vec<_>>()));
             changed.fold(String::new(), |text, line| text + &line + "\n")
         };
+        // One bit of the last octets of its data but a few, whatever the encoding of the rest.
+        let broken = |words: &[&str]| {
+            let mut line = words.join(" ");
+            let at = line.len() - 8;
+            let other = if line.as_bytes()[at] == b'A' { "B" } else { "A" };
+            line.replace_range(at..=at, other);
+            line
+        };
+        // Of which type or algorithm a line is the signature.
+        let signs = |words: &[&str], place: usize, what: &str| words.get(3) == Some(&"RRSIG") && words[place] == what;
+        let breaking = |place: usize, what: &str| {
+            records(now(), &|words| Some(if signs(words, place, what) { broken(words) } else { words.join(" ") }))
+        };
         match self.served {
             Served::AsSigned => now(),
             Served::At(when) => self.signed(directory, unsigned, when),
@@ -559,33 +564,16 @@ impl Zone {
             }),
             Served::SignedBy(covered, signer) => records(now(), &|words| {
                 let mut words = words.to_vec();
-                if words.get(3) == Some(&"RRSIG") && words[4] == covered {
+                if signs(&words, COVERED, covered) {
                     words[11] = signer;
                 }
                 Some(words.join(" "))
             }),
             Served::WithoutAlgorithm(number) => {
-                records(now(), &|words| (words.get(3) != Some(&"RRSIG") || words[5] != number).then(|| words.join(" ")))
+                records(now(), &|words| (!signs(words, ALGORITHM, number)).then(|| words.join(" ")))
             }
-            Served::BrokenAlgorithm(number) => records(now(), &|words| {
-                let mut line = words.join(" ");
-                if words.get(3) == Some(&"RRSIG") && words[5] == number {
-                    let at = line.len() - 8;
-                    let other = if line.as_bytes()[at] == b'A' { "B" } else { "A" };
-                    line.replace_range(at..=at, other);
-                }
-                Some(line)
-            }),
-            Served::Broken(covered) => records(now(), &|words| {
-                let mut line = words.join(" ");
-                if words.get(3) == Some(&"RRSIG") && words[4] == covered {
-                    // One bit of the last octets but a few, whatever the encoding of the rest.
-                    let at = line.len() - 8;
-                    let other = if line.as_bytes()[at] == b'A' { "B" } else { "A" };
-                    line.replace_range(at..=at, other);
-                }
-                Some(line)
-            }),
+            Served::BrokenAlgorithm(number) => breaking(ALGORITHM, number),
+            Served::Broken(covered) => breaking(COVERED, covered),
         }
     }
 
