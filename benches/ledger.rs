@@ -1,4 +1,4 @@
-//! What the memory of outcomes costs: to open it, to ask it, to write to it.
+//! The cost of the ledger: to open it, to ask it, to write to it.
 //!
 //! The file lies where the system keeps its temporary files; set `TMPDIR` to measure another disk.
 
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use danelaw::ledger::{Content, ContentHasher, Ledger, Pair, Settings};
+use danelaw::ledger::{Content, ContentHasher, Ledger, Message, MessageKey, Pair, Settings};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tokio::runtime::Runtime;
 
-/// How many outcomes are remembered: the default of `ledger.entries`, and a few where each bench only runs once.
+/// How many outcomes are kept: the default of `ledger.entries`, and a few where each bench only runs once.
 fn entries() -> usize {
     if std::env::args().any(|argument| argument == "--bench") { 100_000 } else { 1_000 }
 }
@@ -26,9 +26,9 @@ fn pair(number: usize) -> Pair {
 }
 
 fn content(octets: &[u8]) -> Content {
-    let mut hasher = ContentHasher::of_any_size();
+    let mut hasher = ContentHasher::default();
     hasher.update(octets);
-    hasher.finish().unwrap()
+    hasher.finish()
 }
 
 fn reply() -> Reply {
@@ -41,6 +41,10 @@ async fn open(path: &Path) -> Ledger {
     Ledger::open(settings).await.unwrap().0
 }
 
+async fn message(ledger: &Ledger, octets: &[u8], to: &[Pair]) -> Message {
+    ledger.message(MessageKey::new(content(octets), to.iter().copied()), to).await.unwrap()
+}
+
 fn ledger(criterion: &mut Criterion) {
     let entries = entries();
     let (runtime, folder, reply) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap(), reply());
@@ -49,9 +53,8 @@ fn ledger(criterion: &mut Criterion) {
         let ledger = open(&path).await;
         for thousand in 0..entries / 1000 {
             let pairs: Vec<Pair> = (thousand * 1000..(thousand + 1) * 1000).map(pair).collect();
-            let outcomes: Vec<_> = pairs.iter().map(|pair| (*pair, &reply)).collect();
-            let mut claim = ledger.claim(content(b"kept"), pairs.iter().copied()).await.unwrap();
-            claim.keep(&outcomes).await.unwrap();
+            let outcomes = pairs.iter().map(|pair| (*pair, reply.clone()));
+            message(&ledger, b"kept", &pairs).await.record(outcomes).await.unwrap();
         }
     });
     println!("{entries} outcomes: {} octets", std::fs::metadata(&path).unwrap().len());
@@ -62,36 +65,27 @@ fn ledger(criterion: &mut Criterion) {
     });
     let ledger = runtime.block_on(open(&path));
     group.sample_size(50);
-    group.bench_function("past of an unknown pair", |bencher| {
-        let unknown = pair(entries);
-        bencher.iter(|| runtime.block_on(ledger.past(unknown)).unwrap());
-    });
-    group.bench_function("past of a known pair", |bencher| {
-        let known = pair(471);
-        bencher.iter(|| runtime.block_on(ledger.past(known)).unwrap());
-    });
-    group.bench_function("claim and settle what is unknown", |bencher| {
-        let (unknown, new) = (pair(entries), content(b"new"));
-        bencher.iter(|| {
-            runtime.block_on(async { ledger.claim(new, [unknown]).await.unwrap().settle().await.unwrap() });
+    for (name, pair) in [("without a record", pair(entries)), ("with a record", pair(471))] {
+        group.bench_function(format!("RCPT of a recipient {name}"), |bencher| bencher.iter(|| ledger.served(pair)));
+        group.bench_function(format!("end of a message to a recipient {name}, which has none"), |bencher| {
+            bencher.iter(|| runtime.block_on(async { message(&ledger, b"new", &[pair]).await.take().await.unwrap() }));
         });
-    });
-    group.bench_function("three domains, all delivered: prepare, record two, settle", |bencher| {
-        let (pairs, new) = ([pair(entries), pair(entries + 1), pair(entries + 2)], content(b"new"));
+    }
+    group.bench_function("three domains, all delivered: record two, take", |bencher| {
+        let pairs = [pair(entries), pair(entries + 1), pair(entries + 2)];
         bencher.iter(|| {
             runtime.block_on(async {
-                let mut claim = ledger.claim(new, pairs).await.unwrap();
-                claim.prepare().await.unwrap();
-                claim.record(&[(pairs[0], &reply)]).await.unwrap();
-                claim.record(&[(pairs[1], &reply)]).await.unwrap();
-                claim.settle().await.unwrap();
+                let mut message = message(&ledger, b"new", &pairs).await;
+                message.record([(pairs[0], reply.clone())]).await.unwrap();
+                message.record([(pairs[1], reply.clone())]).await.unwrap();
+                message.take().await.unwrap();
             });
         });
     });
     group.bench_function("record one outcome", |bencher| {
-        let (one, new) = (pair(entries), content(b"new"));
-        let mut claim = runtime.block_on(ledger.claim(new, [one])).unwrap();
-        bencher.iter(|| runtime.block_on(claim.record(&[(one, &reply)])).unwrap());
+        let one = pair(entries);
+        let mut message = runtime.block_on(message(&ledger, b"new", &[one]));
+        bencher.iter(|| runtime.block_on(message.record([(one, reply.clone())])).unwrap());
     });
     group.throughput(Throughput::Bytes(1 << 20));
     group.bench_function("digest of 1 MiB", |bencher| {

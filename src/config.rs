@@ -91,8 +91,8 @@ pub struct Listener {
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
     /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others are told 452 and come in
-    /// the next transaction) or "fan-out" (those of any domains, for clients that cannot split; what became of each is
-    /// remembered until all have the same answer, so ledger.path must be set). LMTP answers each recipient anyway.
+    /// the next transaction) or "fan-out" (those of any domains, for clients with one fate for a message; outcomes are kept
+    /// while a recipient is deferred, so ledger.path must be set). LMTP answers each recipient anyway.
     #[serde(default)]
     pub recipients: Recipients,
     /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
@@ -316,20 +316,20 @@ pub struct Limits {
     pub bare_newlines: BareNewlines,
 }
 
-/// The memory of outcomes.
+/// The ledger: outcomes of fan-out messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
-    /// Where to remember what has become of messages whose client was told to send them again, or did not hear our
-    /// answer: a file, which must be on a local disk. It holds digests of addresses and messages, and remotes' replies
-    /// as they were. Empty: in memory, until the restart.
+    /// Where to keep the outcomes of fan-out messages whose client has to send them again: a file, which must be on a local
+    /// disk. It holds digests of addresses and messages, and remotes' replies as they were. Without fan-out it is not
+    /// needed.
     #[serde(deserialize_with = "optional")]
     pub path: Option<PathBuf>,
-    /// How many outcomes are remembered at most, one for each recipient; 100,000 take about 60 MB. What would need more
-    /// is deferred.
+    /// How many outcomes are kept at most, one for each recipient; 100,000 take about 60 MB. The oldest make room for new
+    /// ones, and their messages may arrive twice.
     pub entries: usize,
-    /// How long an outcome is remembered after the client's last attempt. Shorter than a client's longest pause between
-    /// two attempts means second copies; Postfix makes an hour's pause, nullmailer a day's.
+    /// How long the outcomes of a message are kept after the client's last attempt: a day beyond the client's longest
+    /// pause between two attempts. A shorter time means second copies; nullmailer pauses for a day at most.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
 }
@@ -742,14 +742,14 @@ mod tests {
     #[test]
     fn a_memory_that_would_not_help_is_an_error() {
         let default = with("").unwrap().ledger;
-        assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 5 * 86_400));
+        assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 2 * 86_400));
         let set = with("ledger.path = '/var/lib/danelaw/ledger.sqlite'\nledger.expiry = '90d'").unwrap().ledger;
         assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/ledger.sqlite")));
         for (wrong, key) in [
             // A whole transaction has to find room.
             (
                 "listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]",
-                "listener.recipients: 127.0.0.1:0: \"fan-out\" must remember",
+                "listener.recipients: 127.0.0.1:0: \"fan-out\" keeps outcomes over a restart",
             ),
             (
                 "ledger.path = '/x'\nlistener = [{ kind = 'lmtp', address = '127.0.0.1:0', recipients = 'fan-out' }]",

@@ -1,209 +1,143 @@
-//! One reply for several recipients: what the client is told at RCPT and at the end of the data, and what is remembered.
+//! One reply for several destinations: the replies of a fan-out transaction at RCPT and at the end of the data.
 //!
 //! Plain SMTP has one reply at the end of the data (RFC 5321 §4.1.1.4), and the recipients of a fan-out transaction may
-//! have several outcomes. The rules, whoever the client is:
+//! have several outcomes. Fan-out is for clients with one fate for a message: nullmailer, msmtp, and libraries that give
+//! the whole message up when one recipient is refused. Postfix, Exim, Sendmail and OpenSMTPD keep a fate for each
+//! recipient and need no fan-out: danelaw tells them 452 at RCPT for the second destination, and they send it by itself.
 //!
-//! 1. **RCPT says yes** ([`said`]). Many clients give the whole message up when one recipient is refused, and then the
-//!    others would get nothing. A remote's no is held back until the end of the data.
-//! 2. **One outcome for all is the answer** ([`conclude`]): 2xx, 4xx or 5xx. If it is plain before the message that all
-//!    are refused or all deferred, that is the answer to DATA ([`before_data`]).
-//! 3. **Several outcomes are 451**, and what is final is remembered in the [`ledger`](crate::ledger). Whoever has the
-//!    message does not get it again.
-//! 4. **On the retry those part who cannot agree** ([`Company::admit`]): of recipients for whom the same message has become
-//!    different things, those that were named first are taken, and the others told 452 at RCPT. So each group comes alone
-//!    in the end and hears its own outcome: 250 those who have it, 5xx those who were refused, and nobody else bounces. A
-//!    recipient who was deferred once may come along, since mostly it is served now; if it is not, it parts the next time.
-//!    Whoever was deferred in a turn of its own leaves the next one to the others ([`Turns`](crate::ledger::Turns)), so that
-//!    those who have the message hear of it even if they are always named last.
-//! 5. **A client that does not part** gives the message up on that 452 ([`Company::given_up`]), and this is remembered too.
-//!    Then all its recipients are taken again, and once nobody is left to try, the answer is that of those who were
-//!    refused: 5xx, and it says that the others have the message. Such a client has one fate for a message anyway.
+//! 1. **RCPT says yes** ([`at_rcpt`]). A remote's 4xx or 5xx, or the lack of a remote, is held back until the end of the
+//!    data: such a client would give up the message to the others.
+//! 2. **One outcome for all is the reply** ([`conclude`]): 2xx, 4xx or 5xx. If all recipients are refused or all are
+//!    deferred before the message, that is the reply to DATA ([`before_data`]).
+//! 3. **While one recipient is deferred, the reply is 451.** The client sends the message again. The
+//!    [`ledger`](crate::ledger) keeps it from the recipients that have a final outcome, if the message has a Message-ID.
+//! 4. **When none is deferred, the reply is final**: 250, or the 5xx that names the refused recipients and says that all
+//!    others have the message.
 //!
-//! | client | 4xx for some at RCPT | what it hears of {delivered, refused} | of {delivered, deferred} |
-//! |---|---|---|---|
-//! | Postfix, Exim, Sendmail, OpenSMTPD, smtplib | sends to the others | 451; 250 for the one, 452 for the other; 5xx for the other, alone | 451; 250, or 451 and then 250 for the one, 452 for the other; then the other alone |
-//! | nullmailer | leaves without QUIT, tries all again | 451; 452; 5xx: into failed/ | 451; 250, or 451 until the other has it; 452 in between, once |
-//! | msmtp | leaves before the message, exit code; whoever calls it tries again | as nullmailer | as nullmailer |
-//! | dma, qmail | one recipient in a transaction | never | never |
-//!
-//! What a false guess costs: a *different* message to the same recipients, while something is remembered of an earlier
-//! one, may have its recipients part (4xx) and come in two attempts. Nothing is answered 2xx or 5xx on the strength of a
-//! guess: both come from a remote, now or earlier for the same octets. One thing is inferred and may be wrong: a client
-//! that is cut off in the very moment after a 452 is taken for one that does not part, until the message is settled, and
-//! a 5xx may then bounce recipients that have it.
+//! A 250 says that each recipient's remote has answered 250 for this message, now or on an earlier attempt.
 
-use std::collections::BTreeSet;
-
-use crate::ledger::{Attempt, Fate, Manners, Pair, Past};
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
 
 pub use crate::config::Recipients;
 
-/// Those who are in a transaction with one reply together.
-#[derive(Debug, Default)]
-pub struct Company {
-    /// Each once; mostly none but the empty one.
-    pasts: Vec<Past>,
-    /// Those of whom something is remembered, so that something can be added to it.
-    named: BTreeSet<Pair>,
-    manners: Manners,
-    parted: bool,
+/// The outcome of a message for one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The remote has it.
+    Delivered,
+    /// The remote has refused it for good.
+    Refused,
+    /// The client has to send it again.
+    Deferred,
 }
 
-/// Whether a recipient can be in this transaction.
+impl Disposition {
+    /// By the reply.
+    pub fn of(reply: &Reply) -> Self {
+        match reply.class() {
+            Class::Success => Self::Delivered,
+            Class::Permanent => Self::Refused,
+            // 354 is never the end; the remote is asked again.
+            Class::Intermediate | Class::Transient => Self::Deferred,
+        }
+    }
+
+    /// Whether no further attempt is needed.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Delivered | Self::Refused => true,
+            Self::Deferred => false,
+        }
+    }
+}
+
+/// The client's reply to RCPT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// It can: ask the remote.
-    Join,
-    /// It would need another answer at the end of the data than those who are in it. This is the client's answer now.
-    Part(Reply),
-}
-
-impl Company {
-    /// Whether a recipient with this past can join those who are in it.
-    pub fn admit(&mut self, pair: Pair, past: &Past) -> Admission {
-        if !past.is_empty() {
-            self.named.insert(pair);
-        }
-        if past.manners() == Manners::AllOrNothing {
-            self.manners = Manners::AllOrNothing;
-        }
-        let clashes = self.pasts.iter().any(|other| other.clashes_with(past));
-        if clashes && self.manners == Manners::Unproved {
-            self.parted = true;
-            let text = "this recipient's last answer was another one than the others'; send to it on its own";
-            return Admission::Part(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(5, 3), text));
-        }
-        if !self.pasts.contains(past) {
-            self.pasts.push(past.clone());
-        }
-        Admission::Join
-    }
-
-    /// How the client behaves, as far as its recipients have it remembered.
-    pub fn manners(&self) -> Manners {
-        self.manners
-    }
-
-    /// Whether somebody was told to come alone.
-    pub fn has_parted(&self) -> bool {
-        self.parted
-    }
-
-    /// The client has ended the transaction without an octet of a message. If that was its reply to being told to part,
-    /// these are the recipients to remember it for; else there are none.
-    pub fn given_up(&self) -> Vec<Pair> {
-        self.named.iter().filter(|_| self.parted).copied().collect()
-    }
-}
-
-/// The client's answer to a recipient that had its turn alone and was deferred: this turn is the others'.
-pub fn after_the_others() -> Reply {
-    let text = "other recipients of the same message are told first what became of it; try again";
-    Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(5, 3), text)
-}
-
-/// What becomes of a remote's answer to RCPT, or of the lack of a remote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    /// The client hears it, and a refused recipient is out of the transaction.
-    Now(Reply),
-    /// The client hears yes. The recipient is in the transaction, and this is its outcome, unless it turns out to have
-    /// another one already.
+pub enum AtRcpt {
+    /// The remote's own.
+    Told(Reply),
+    /// The client hears 250. This is the recipient's outcome, unless its record has another one.
     Held(Reply),
 }
 
-/// What the client is told at RCPT when this is the `answer`.
-pub fn said(recipients: Recipients, past: &Past, answer: Reply) -> Said {
-    let may_be_retry = !past.is_empty();
-    match recipients {
-        _ if answer.code().is_success() => Said::Now(answer),
-        // Whoever has the message must not bounce because its remote has changed its mind.
-        Recipients::Split if may_be_retry => Said::Held(answer),
-        Recipients::Split => Said::Now(answer),
-        Recipients::FanOut => Said::Held(answer),
-    }
+/// The reply to RCPT if this is the remote's reply, or ours in its place.
+pub fn at_rcpt(reply: Reply) -> AtRcpt {
+    if reply.code().is_success() { AtRcpt::Told(reply) } else { AtRcpt::Held(reply) }
 }
 
-/// The client's answer to a RCPT whose outcome is held back.
+/// The client's reply to a RCPT whose outcome is held back.
 pub fn yes() -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(1, 5), "the answer comes at the end of the message")
 }
 
-/// The answer to DATA, if no message can change it: each recipient with its past, and with what was held back.
-pub fn before_data<'a>(recipients: impl IntoIterator<Item = (&'a Past, Option<&'a Reply>)>) -> Option<Reply> {
-    let mut parts = Vec::new();
-    for (past, held) in recipients {
-        if !past.is_empty() {
-            return None;
-        }
-        parts.push(Part { mailbox: String::new(), reply: held?.clone() });
-    }
-    match conclude(&parts, Manners::Unproved, Attempt::First) {
+/// The reply to DATA if no message can change it: the held replies of all recipients, none of which has a record.
+pub fn before_data<'a>(held: impl IntoIterator<Item = Option<&'a Reply>>) -> Option<Reply> {
+    let part = |reply: &Reply| Part { mailbox: String::new(), reply: reply.clone() };
+    let parts: Vec<Part> = held.into_iter().map(|reply| reply.map(part)).collect::<Option<_>>()?;
+    match conclude(&parts) {
         Conclusion::Final(reply) => Some(reply),
-        Conclusion::Again { .. } => None,
+        Conclusion::Again => None,
     }
 }
 
-/// What to do with a leg at the end of the data.
+/// Whether the recipients of one destination get the end of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dot {
-    /// Send it.
+pub enum EndOfData {
+    /// They do.
     Send,
-    /// Drop the connection: all recipients have their outcome.
+    /// Each has its outcome by the record: the connection is dropped.
     Withhold,
-    /// Drop the connection: some have their outcome. The others are deferred; on the next attempt the two part.
+    /// Some have an outcome. The connection is dropped, and the others are deferred.
     Defer,
 }
 
-/// Whether a leg gets its final dot, by what is remembered of the message for each of its recipients.
-pub fn dot(remembered: impl IntoIterator<Item = Option<Fate>>) -> Dot {
-    let (mut served, mut waiting) = (false, false);
-    for fate in remembered {
-        if fate.is_some_and(Fate::is_final) { served = true } else { waiting = true }
+/// Whether a destination gets the end of the data, by the recorded outcome of each of its recipients.
+pub fn end_of_data<'a>(recorded: impl IntoIterator<Item = Option<&'a Reply>>) -> EndOfData {
+    let (mut served, mut open) = (false, false);
+    for outcome in recorded {
+        if outcome.is_some() { served = true } else { open = true }
     }
-    match (served, waiting) {
-        (false, _) => Dot::Send,
-        (true, false) => Dot::Withhold,
-        (true, true) => Dot::Defer,
+    match (served, open) {
+        (false, _) => EndOfData::Send,
+        (true, false) => EndOfData::Withhold,
+        (true, true) => EndOfData::Defer,
     }
 }
 
-/// What became of one recipient.
+/// The outcome for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The recipient, as it is told to the client.
+    /// The recipient, as the reply names it.
     pub mailbox: String,
-    /// The answer that would be its own: the remote's, ours, or the remembered one.
+    /// Its own reply: the remote's, ours, or the recorded one.
     pub reply: Reply,
 }
 
-/// What the client is told at the end of the data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conclusion {
-    /// The outcome. Once the client has heard it, nothing needs to be remembered; until then everything is of use.
-    Final(Reply),
-    /// It has to try again.
-    Again {
-        /// The answer.
-        answer: Reply,
-        /// Whose outcomes, by their place, must be remembered before it hears that; the others' must not.
-        remember: Vec<usize>,
-    },
+impl Part {
+    fn disposition(&self) -> Disposition {
+        Disposition::of(&self.reply)
+    }
 }
 
-/// The one answer for all recipients of a transaction.
-pub fn conclude(parts: &[Part], manners: Manners, attempt: Attempt) -> Conclusion {
-    let any = |fate| parts.iter().any(|part| part.fate() == fate);
-    match (any(Fate::Delivered), any(Fate::Refused), any(Fate::Deferred)) {
+/// The reply at the end of the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conclusion {
+    /// This one ends the message, or defers it for all recipients alike.
+    Final(Reply),
+    /// [`again`]: some recipients have a final outcome, and others are deferred.
+    Again,
+}
+
+/// The one reply for all recipients of a transaction.
+pub fn conclude(parts: &[Part]) -> Conclusion {
+    use Disposition::{Deferred, Delivered, Refused};
+    let any = |disposition| parts.iter().any(|part| part.disposition() == disposition);
+    match (any(Delivered), any(Refused), any(Deferred)) {
         (true, false, false) => Conclusion::Final(shared(parts, Some(Code::OK))),
         (false, true, false) | (false, false, true) => Conclusion::Final(shared(parts, None)),
-        (true, true, false) if manners == Manners::AllOrNothing => {
-            Conclusion::Final(mixed(parts, Fate::Refused, "all other recipients have the message"))
-        }
-        (true, true, false) => again(parts, attempt, Fate::Refused),
-        (_, _, true) => again(parts, attempt, Fate::Deferred),
-        // Nobody was accepted, and the dialogue lets no message come then.
+        (true, true, false) => Conclusion::Final(naming(parts, Refused, "all other recipients have the message")),
+        (_, _, true) => Conclusion::Again,
+        // The dialogue lets no message come without a recipient.
         (false, false, false) => Conclusion::Final(Reply::new(
             Code::TRANSACTION_FAILED,
             EnhancedCode::permanent(5, 1),
@@ -212,26 +146,35 @@ pub fn conclude(parts: &[Part], manners: Manners, attempt: Attempt) -> Conclusio
     }
 }
 
-impl Part {
-    fn fate(&self) -> Fate {
-        Fate::of(&self.reply)
-    }
+/// Whether the final outcomes of a message are on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// They are.
+    Yes,
+    /// The message has no Message-ID to be known by.
+    NoMessageId,
+    /// The ledger has failed.
+    Failed,
 }
 
-fn again(parts: &[Part], attempt: Attempt, because_of: Fate) -> Conclusion {
-    let told = mixed(parts, because_of, "who has the message does not get it again; send it once more");
-    let answer = Reply::multiline(Code::LOCAL_ERROR, told.enhanced(), told.lines());
-    // Whoever is deferred for the first time comes along the next time, and mostly has it then.
-    let of_use = |part: &Part| part.fate().is_final() || attempt == Attempt::Retry;
-    let remember = parts.iter().enumerate().filter(|(_, part)| of_use(part)).map(|(place, _)| place).collect();
-    Conclusion::Again { answer, remember }
+/// The 451 that names the deferred recipients.
+pub fn again(parts: &[Part], recorded: Recorded) -> Reply {
+    let last = match recorded {
+        Recorded::Yes => "send the message again; recipients that have it do not get it twice",
+        Recorded::NoMessageId => "send the message again; all recipients get it again, because it has no Message-ID",
+        Recorded::Failed => "send the message again; all recipients may get it again, because the ledger has failed",
+    };
+    let named = naming(parts, Disposition::Deferred, last);
+    Reply::multiline(Code::LOCAL_ERROR, named.enhanced(), named.lines())
 }
 
-/// Most lines of an answer that speaks for several recipients.
+/// Most lines of a reply that speaks for several recipients.
 const MAX_LINES: usize = 8;
+/// Most characters of such a line.
+const MAX_LINE: usize = 480;
 
-/// What all have in common: the reply, or a line for each different one. `code` where it must be the plainest: there are
-/// clients that take 250 alone for a yes.
+/// The reply that all have in common, or a line for each different one. `code` where it must be the plainest: there are
+/// clients that take 250 alone for success.
 fn shared(parts: &[Part], code: Option<Code>) -> Reply {
     let mut replies: Vec<&Reply> = Vec::new();
     for part in parts {
@@ -245,17 +188,17 @@ fn shared(parts: &[Part], code: Option<Code>) -> Reply {
     Reply::multiline(code.unwrap_or(first), enhanced, lines)
 }
 
-/// The outcomes of those with one `fate` for whose sake the client is told, and a last line for it to read.
-fn mixed(parts: &[Part], fate: Fate, last: &str) -> Reply {
-    let mut told = parts.iter().filter(|part| part.fate() == fate);
-    let (code, enhanced) = match told.clone().next() {
+/// The replies of the recipients with this `disposition`, by name, and a last line.
+fn naming(parts: &[Part], disposition: Disposition, last: &str) -> Reply {
+    let mut named = parts.iter().filter(|part| part.disposition() == disposition);
+    let (code, enhanced) = match named.clone().next() {
         Some(part) => (part.reply.code(), part.reply.enhanced()),
         None => (Code::LOCAL_ERROR, None),
     };
     let enhanced = enhanced.unwrap_or(EnhancedCode::transient(0, 0));
-    let mut lines: Vec<String> =
-        told.by_ref().take(MAX_LINES).map(|part| format!("<{}>: {}", part.mailbox, part.reply)).collect();
-    let more = told.count();
+    let line = |part: &Part| format!("<{}>: {}", part.mailbox, part.reply).chars().take(MAX_LINE).collect();
+    let mut lines: Vec<String> = named.by_ref().take(MAX_LINES).map(line).collect();
+    let more = named.count();
     if more > 0 {
         lines.push(format!("and {more} more"));
     }
@@ -266,28 +209,6 @@ fn mixed(parts: &[Part], fate: Fate, last: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Content, ContentHasher};
-    use crate::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
-
-    fn pair(name: &str) -> Pair {
-        let recipient = ForwardPath::parse(&format!("<{name}@a.test>"), SmtpUtf8::Absent).unwrap();
-        let ForwardPath::Mailbox(recipient) = recipient else { panic!("no mailbox") };
-        Pair::new(&ReversePath::Null, &recipient)
-    }
-
-    fn message(text: &str) -> Content {
-        let mut hasher = ContentHasher::of_any_size();
-        hasher.update(text.as_bytes());
-        hasher.finish().unwrap()
-    }
-
-    fn past(fates: &[(&str, Fate)]) -> Past {
-        Past::new(fates.iter().map(|(text, fate)| (message(text), *fate)), Manners::Unproved)
-    }
-
-    fn stubborn(fates: &[(&str, Fate)]) -> Past {
-        Past::new(fates.iter().map(|(text, fate)| (message(text), *fate)), Manners::AllOrNothing)
-    }
 
     fn reply(number: u16) -> Reply {
         let text = format!("mx{number}.test[192.0.2.1]: said so");
@@ -299,153 +220,102 @@ mod tests {
         numbers.iter().enumerate().map(part).collect()
     }
 
-    /// The code of the answer, and what is remembered before it.
-    fn concluded(numbers: &[u16], manners: Manners, attempt: Attempt) -> (u16, Option<Vec<usize>>) {
-        match conclude(&parts(numbers), manners, attempt) {
-            Conclusion::Final(answer) => (answer.code().number(), None),
-            Conclusion::Again { answer, remember } => (answer.code().number(), Some(remember)),
+    /// The reply at the end of the data.
+    fn told(numbers: &[u16]) -> Reply {
+        let parts = parts(numbers);
+        match conclude(&parts) {
+            Conclusion::Final(reply) => reply,
+            Conclusion::Again => again(&parts, Recorded::Yes),
         }
     }
 
     #[test]
-    fn no_more_is_kept_of_those_who_are_named_than_is_remembered_of_them() {
-        // A-92: a client may say RCPT for as long as it likes.
-        let mut company = Company::default();
-        for number in 0..1000 {
-            company.admit(pair(&format!("stranger{number}")), &past(&[]));
-            company.admit(pair("one"), &past(&[("m", Fate::Delivered)]));
-            company.admit(pair("two"), &past(&[("m", Fate::Refused)]));
+    fn only_success_is_told_at_rcpt() {
+        for number in [250, 251] {
+            assert_eq!(at_rcpt(reply(number)), AtRcpt::Told(reply(number)));
         }
-        assert_eq!(company.given_up().len(), 2);
-    }
-
-    #[test]
-    fn who_cannot_have_the_same_answer_parts() {
-        use Fate::{Deferred, Delivered, Refused};
-        let joins = |pasts: &[Past]| {
-            let mut company = Company::default();
-            let joined: Vec<bool> = pasts
-                .iter()
-                .enumerate()
-                .map(|(number, past)| company.admit(pair(&format!("r{number}")), past) == Admission::Join)
-                .collect();
-            (joined, company.given_up().len())
-        };
-        // The first attempt: nobody knows anything, and everybody comes along.
-        assert_eq!(joins(&[past(&[]), past(&[]), past(&[])]), (vec![true, true, true], 0));
-        // The same message became different things; the order decides who comes first.
-        for (one, other) in [(Delivered, Refused), (Delivered, Deferred), (Refused, Deferred)] {
-            for (one, other) in [(one, other), (other, one)] {
-                let pasts = [past(&[("m", one)]), past(&[("m", other)]), past(&[("m", one)])];
-                assert_eq!(joins(&pasts), (vec![true, false, true], 3), "{one:?} {other:?}");
-            }
-        }
-        // Who was not there, or was deferred once, comes along; so do those of whom other messages are remembered.
-        assert_eq!(joins(&[past(&[("m", Delivered)]), past(&[])]), (vec![true, true], 0));
-        assert_eq!(joins(&[past(&[("m", Delivered)]), past(&[("n", Refused)])]), (vec![true, true], 0));
-        // One message of several is enough.
-        let many = past(&[("l", Delivered), ("m", Refused)]);
-        assert_eq!(joins(&[many.clone(), past(&[("m", Delivered)])]), (vec![true, false], 2));
-        assert_eq!(joins(&[many.clone(), past(&[("l", Delivered)])]), (vec![true, true], 0));
-        // A client that has given up before is not asked to part again.
-        assert_eq!(joins(&[stubborn(&[("m", Delivered)]), stubborn(&[("m", Refused)])]), (vec![true, true], 0));
-        assert_eq!(joins(&[past(&[]), stubborn(&[("m", Refused)]), past(&[("m", Delivered)])]).1, 0);
-    }
-
-    #[test]
-    fn a_no_is_told_at_rcpt_where_the_client_can_bear_it() {
-        let remembered = past(&[("m", Fate::Delivered)]);
-        for (recipients, past, number, held) in [
-            (Recipients::Split, &Past::default(), 250, false),
-            (Recipients::Split, &Past::default(), 450, false),
-            (Recipients::Split, &Past::default(), 550, false),
-            (Recipients::Split, &remembered, 251, false),
-            (Recipients::Split, &remembered, 450, true),
-            (Recipients::Split, &remembered, 550, true),
-            (Recipients::FanOut, &Past::default(), 250, false),
-            (Recipients::FanOut, &Past::default(), 450, true),
-            (Recipients::FanOut, &Past::default(), 550, true),
-        ] {
-            let expected = if held { Said::Held(reply(number)) } else { Said::Now(reply(number)) };
-            assert_eq!(said(recipients, past, reply(number)), expected, "{recipients:?} {number}");
+        for number in [354, 421, 450, 550] {
+            assert_eq!(at_rcpt(reply(number)), AtRcpt::Held(reply(number)));
         }
         assert!(yes().code().is_success());
     }
 
     #[test]
-    fn data_is_refused_if_no_message_can_change_the_answer() {
-        let (nothing, something) = (past(&[]), past(&[("m", Fate::Delivered)]));
+    fn data_is_refused_if_no_message_can_change_the_reply() {
         let (later, never) = (reply(450), reply(550));
-        let code = |recipients: &[(&Past, Option<&Reply>)]| {
-            before_data(recipients.iter().copied()).map(|reply| reply.code().number())
-        };
-        assert_eq!(code(&[(&nothing, Some(&never))]), Some(550));
-        assert_eq!(code(&[(&nothing, Some(&later)), (&nothing, Some(&later))]), Some(450));
-        // Somebody is waiting for it, or has it.
-        assert_eq!(code(&[(&nothing, Some(&never)), (&nothing, None)]), None);
-        assert_eq!(code(&[(&something, Some(&never))]), None);
-        // It takes the message to remember who was refused.
-        assert_eq!(code(&[(&nothing, Some(&never)), (&nothing, Some(&later))]), None);
+        let code = |held: &[Option<&Reply>]| before_data(held.iter().copied()).map(|reply| reply.code().number());
+        assert_eq!(code(&[Some(&never)]), Some(550));
+        assert_eq!(code(&[Some(&later), Some(&later)]), Some(450));
+        // One recipient waits for the message.
+        assert_eq!(code(&[Some(&never), None]), None);
+        // The refused one goes into a record, and a record needs the message.
+        assert_eq!(code(&[Some(&never), Some(&later)]), None);
     }
 
     #[test]
-    fn no_remote_gets_a_message_twice() {
-        use Fate::{Deferred, Delivered, Refused};
-        for (remembered, expected) in [
-            (&[None, None][..], Dot::Send),
-            (&[Some(Deferred), None], Dot::Send),
-            (&[Some(Delivered), Some(Delivered)], Dot::Withhold),
-            (&[Some(Refused)], Dot::Withhold),
-            (&[Some(Delivered), None], Dot::Defer),
-            (&[Some(Deferred), Some(Refused)], Dot::Defer),
+    fn recipients_with_an_outcome_get_no_second_copy() {
+        let (yes, no) = (reply(250), reply(550));
+        for (recorded, expected) in [
+            (&[None, None][..], EndOfData::Send),
+            (&[Some(&yes), Some(&yes)], EndOfData::Withhold),
+            (&[Some(&no)], EndOfData::Withhold),
+            (&[Some(&yes), None], EndOfData::Defer),
+            (&[None, Some(&no)], EndOfData::Defer),
         ] {
-            assert_eq!(dot(remembered.iter().copied()), expected, "{remembered:?}");
+            assert_eq!(end_of_data(recorded.iter().copied()), expected, "{recorded:?}");
         }
     }
 
     #[test]
-    fn one_answer_for_all() {
-        use Attempt::{First, Retry};
-        use Manners::{AllOrNothing, Unproved};
-        for manners in [Unproved, AllOrNothing] {
-            for attempt in [First, Retry] {
-                // What all have in common is the answer, and needs no memory.
-                assert_eq!(concluded(&[250], manners, attempt), (250, None));
-                assert_eq!(concluded(&[250, 251], manners, attempt), (250, None));
-                assert_eq!(concluded(&[550, 550], manners, attempt), (550, None));
-                assert_eq!(concluded(&[552, 556], manners, attempt), (552, None));
-                assert_eq!(concluded(&[450, 451], manners, attempt), (450, None));
-                assert_eq!(concluded(&[], manners, attempt), (554, None));
-            }
-            // Who is deferred comes along once more.
-            assert_eq!(concluded(&[250, 450], manners, First), (451, Some(vec![0])));
-            assert_eq!(concluded(&[450, 550, 250], manners, First), (451, Some(vec![1, 2])));
-            // And then it parts.
-            assert_eq!(concluded(&[250, 450], manners, Retry), (451, Some(vec![0, 1])));
-            assert_eq!(concluded(&[450, 550], manners, Retry), (451, Some(vec![0, 1])));
+    fn one_reply_for_all() {
+        for (numbers, code) in [
+            (&[250][..], 250),
+            (&[250, 251], 250),
+            (&[550, 550], 550),
+            (&[552, 556], 552),
+            (&[450, 451], 450),
+            (&[250, 450], 451),
+            (&[450, 250], 451),
+            (&[450, 550], 451),
+            (&[250, 550, 450], 451),
+            (&[250, 554], 554),
+            (&[550, 250, 250], 550),
+            (&[], 554),
+        ] {
+            assert_eq!(told(numbers).code().number(), code, "{numbers:?}");
         }
-        assert_eq!(concluded(&[250, 550], Unproved, First), (451, Some(vec![0, 1])));
-        assert_eq!(concluded(&[250, 550], Unproved, Retry), (451, Some(vec![0, 1])));
-        assert_eq!(concluded(&[250, 550], AllOrNothing, Retry), (550, None));
     }
 
     #[test]
-    fn the_answer_says_whose_it_is() {
-        let told = |numbers: &[u16], manners| match conclude(&parts(numbers), manners, Attempt::Retry) {
-            Conclusion::Final(answer) | Conclusion::Again { answer, .. } => answer.to_string(),
-        };
-        assert_eq!(told(&[250, 250], Manners::Unproved), "250 2.1.1 mx250.test[192.0.2.1]: said so");
+    fn the_reply_names_the_recipients_it_speaks_of() {
+        assert_eq!(told(&[250, 250]).to_string(), "250 2.1.1 mx250.test[192.0.2.1]: said so");
         assert_eq!(
-            told(&[250, 550], Manners::Unproved),
-            "451 4.1.1 <r1@test>: 550 5.1.1 mx550.test[192.0.2.1]: said so / who has the message does not get it again; \
-             send it once more"
+            told(&[250, 450, 550]).to_string(),
+            "451 4.1.1 <r1@test>: 450 4.1.1 mx450.test[192.0.2.1]: said so / send the message again; recipients that have \
+             it do not get it twice"
         );
         assert_eq!(
-            told(&[250, 550], Manners::AllOrNothing),
+            told(&[250, 550]).to_string(),
             "550 5.1.1 <r1@test>: 550 5.1.1 mx550.test[192.0.2.1]: said so / all other recipients have the message"
         );
+        let parts = parts(&[250, 450]);
+        for (recorded, because) in [(Recorded::NoMessageId, "it has no Message-ID"), (Recorded::Failed, "has failed")] {
+            let told = again(&parts, recorded);
+            assert!(told.code().number() == 451 && told.to_string().ends_with(because), "{told}");
+        }
         let many: Vec<u16> = [250].into_iter().chain([450; 20]).collect();
-        let told = told(&many, Manners::Unproved);
+        let told = told(&many).to_string();
         assert!(told.contains("<r8@test>") && !told.contains("<r9@test>") && told.contains("and 12 more"), "{told}");
+    }
+
+    #[test]
+    fn a_long_reply_is_cut() {
+        let long = Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(0, 0), "x".repeat(60_000));
+        let part = |number| Part { mailbox: format!("r{number}@test"), reply: long.clone() };
+        let mut parts: Vec<Part> = (0..900).map(part).collect();
+        parts.push(Part { mailbox: "ok@test".into(), reply: reply(250) });
+        assert_eq!(conclude(&parts), Conclusion::Again);
+        let told = again(&parts, Recorded::Yes).to_string();
+        assert!(told.len() < 10 * MAX_LINE, "{} octets", told.len());
     }
 }

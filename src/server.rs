@@ -133,18 +133,14 @@ pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Sh
     tokio::spawn(async move { before.connector.dialer.pool.close().await });
 }
 
-/// The memory of outcomes, from the configuration; there is one for as long as danelaw runs.
+/// The ledger, from the configuration; there is one for as long as danelaw runs.
 ///
 /// # Errors
 /// If its file cannot be used.
 pub async fn ledger(config: &Config) -> Result<Ledger, ledger::OpenError> {
     let config::Ledger { path, entries, expiry } = config.ledger.clone();
-    let (ledger, found) = Ledger::open(ledger::Settings { path, entries, expiry }).await?;
-    if found.unknown > 0 {
-        let recipients = found.unknown;
-        tracing::warn!(recipients, "killed at the end of a message; these recipients may get a second copy of it");
-    }
-    tracing::debug!(remembered = found.remembered, "the ledger is open");
+    let (ledger, outcomes) = Ledger::open(ledger::Settings { path, entries, expiry }).await?;
+    tracing::debug!(outcomes, "the ledger is open");
     Ok(ledger)
 }
 
@@ -232,10 +228,7 @@ impl Server {
             sessions.wait().await;
             Drained::Cut(left)
         };
-        let drained = tokio::join!(drain, goodbye).0;
-        // Those that were cut may have heard from a remote what their clients have not.
-        last.ledger.at_rest().await;
-        drained
+        tokio::join!(drain, goodbye).0
     }
 }
 

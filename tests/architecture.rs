@@ -30,7 +30,7 @@ const PURE: &[&str] = &[
     "upstream/order",
     "dns/budget",
     "ledger/key",
-    "ledger/past",
+    "ledger/index",
     "fanout",
 ];
 /// What has no place in them.

@@ -1,4 +1,4 @@
-//! The memory of outcomes: what clients and remotes see of it, whatever breaks, and what is left of it after SIGKILL.
+//! The ledger: what clients and remotes see of it, whatever breaks, and what is left of it after SIGKILL.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]
@@ -20,7 +20,7 @@ fn pair(recipient: &str) -> Pair {
 }
 
 fn content(text: &str) -> Content {
-    let mut hasher = ContentHasher::of_any_size();
+    let mut hasher = ContentHasher::default();
     hasher.update(text.as_bytes());
-    hasher.finish().unwrap()
+    hasher.finish()
 }

@@ -101,7 +101,7 @@ impl Config {
             }
             if listener.recipients == Recipients::FanOut && self.ledger.path.is_none() {
                 let problem = format!(
-                    "{}: \"fan-out\" must remember over a restart who has a message; set ledger.path, as in \
+                    "{}: \"fan-out\" keeps outcomes over a restart; set ledger.path to a file for them, as in \
                      \"/var/lib/danelaw/ledger.sqlite\"",
                     listener.address
                 );

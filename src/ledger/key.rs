@@ -1,8 +1,9 @@
-//! What an outcome is remembered by: who sent to whom, and the octets of the message.
+//! What a record is known by: sender, recipients, and the octets of the message.
 //!
-//! Only digests are kept. That is thrift, not secrecy: whoever has the file and guesses an address can see that he has
-//! guessed right.
+//! Only digests are kept. That saves room and is no secrecy: a reader of the file who guesses an address sees whether the
+//! guess is right.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -21,12 +22,15 @@ pub struct Pair([u8; LENGTH]);
 /// [`DataScanner`](crate::smtp::data::DataScanner) passed them on (CRLF line ends, dot-stuffed), and before our own
 /// Received line.
 ///
-/// Every octet counts, Date, Message-ID and Received lines included. A queue sends the same octets again: Postfix, Exim,
-/// nullmailer and dma write all their fields when they take a message in. A program that makes a new Date for each try
-/// (msmtp does where there is none) sends, for all one can tell, a new message; to overlook such fields would be to
-/// swallow the second of two alarms that say the same, and a second copy is better than none.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Every octet counts, Date, Message-ID and Received fields included. A queue sends the same octets again: nullmailer
+/// writes all fields when it takes a message in. A program that makes a new Date for each attempt sends a new message,
+/// and its recipients may get a second copy. To overlook such fields would swallow the second of two equal alarms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content([u8; LENGTH]);
+
+/// One message on all its attempts: sender, recipients in any order, and octets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageKey([u8; LENGTH]);
 
 /// Octets of a SHA-256.
 const LENGTH: usize = 32;
@@ -46,45 +50,37 @@ impl Pair {
         Self(digest.finalize().into())
     }
 
-    /// Its first octets, for a filter.
+    /// Its first octets, for an index.
     pub(super) fn short(&self) -> u64 {
         self.0.iter().take(8).fold(0, |short, octet| short << 8 | u64::from(*octet))
     }
 }
 
-/// Takes a message in as it passes, and makes its [`Content`].
-#[derive(Clone)]
-pub struct ContentHasher {
-    /// None once the message has turned out too large.
-    digest: Option<Sha256>,
-    left: u64,
+impl MessageKey {
+    /// The key of these octets to these recipients of one sender. A client may list a recipient twice, and may list them
+    /// in another order on its next attempt.
+    pub fn new(content: Content, recipients: impl IntoIterator<Item = Pair>) -> Self {
+        let recipients: BTreeSet<Pair> = recipients.into_iter().collect();
+        let mut digest = Sha256::new();
+        digest.update(content.0);
+        recipients.iter().for_each(|recipient| digest.update(recipient.0));
+        Self(digest.finalize().into())
+    }
 }
 
+/// Reads a message along as it passes, and makes its [`Content`].
+#[derive(Clone, Default)]
+pub struct ContentHasher(Sha256);
+
 impl ContentHasher {
-    /// Of a message that has to be known again, whatever its size.
-    pub fn of_any_size() -> Self {
-        Self::up_to(u64::MAX)
-    }
-
-    /// Of a message that is worth the work if it has no more than so many octets.
-    pub fn up_to(octets: u64) -> Self {
-        Self { digest: Some(Sha256::new()), left: octets }
-    }
-
     /// The next octets of the message.
     pub fn update(&mut self, octets: &[u8]) {
-        match self.left.checked_sub(octets.len() as u64) {
-            Some(left) => self.left = left,
-            None => self.digest = None,
-        }
-        if let Some(digest) = &mut self.digest {
-            digest.update(octets);
-        }
+        self.0.update(octets);
     }
 
-    /// The message has ended. None if it was too large.
-    pub fn finish(self) -> Option<Content> {
-        self.digest.map(|digest| Content(digest.finalize().into()))
+    /// The message has ended.
+    pub fn finish(self) -> Content {
+        Content(self.0.finalize().into())
     }
 }
 
@@ -93,11 +89,6 @@ macro_rules! digest {
         impl $type {
             pub(super) fn octets(&self) -> &[u8] {
                 &self.0
-            }
-
-            /// Reads what [`Self::octets`] has written.
-            pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
-                octets.try_into().ok().map(Self)
             }
         }
 
@@ -109,7 +100,14 @@ macro_rules! digest {
     };
 }
 digest!(Pair);
-digest!(Content);
+digest!(MessageKey);
+
+impl Pair {
+    /// Reads what [`Self::octets`] has written.
+    pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
+        octets.try_into().ok().map(Self)
+    }
+}
 
 impl fmt::Debug for ContentHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,28 +146,27 @@ mod tests {
         assert_eq!(pair("<ü@bücher.test>", "<r@b.test>"), pair("<ü@xn--bcher-kva.test>", "<r@b.test>"));
     }
 
-    #[test]
-    fn content_is_the_octets_however_they_come() {
-        let content = |pieces: &[&str]| {
-            let mut hasher = ContentHasher::of_any_size();
-            pieces.iter().for_each(|piece| hasher.update(piece.as_bytes()));
-            hasher.finish().unwrap()
-        };
-        assert_eq!(content(&["Date: x\r\n", "", "\r\nhi\r\n"]), content(&["Date: x\r\n\r\nhi\r\n"]));
-        assert_ne!(content(&["Date: x\r\n\r\nhi\r\n"]), content(&["Date: y\r\n\r\nhi\r\n"]));
-        assert_eq!(Content::from_octets(content(&["a"]).octets()), Some(content(&["a"])));
-        assert_eq!(Content::from_octets(b"short"), None);
+    fn content(pieces: &[&str]) -> Content {
+        let mut hasher = ContentHasher::default();
+        pieces.iter().for_each(|piece| hasher.update(piece.as_bytes()));
+        hasher.finish()
     }
 
     #[test]
-    fn a_large_message_is_given_up() {
-        let content = |mut hasher: ContentHasher| {
-            hasher.update(b"ab");
-            hasher.update(b"c");
-            hasher.finish()
-        };
-        assert_eq!(content(ContentHasher::up_to(2)), None);
-        assert_eq!(content(ContentHasher::up_to(1)), None);
-        assert_eq!(content(ContentHasher::up_to(3)), content(ContentHasher::of_any_size()));
+    fn content_is_the_octets_however_they_come() {
+        assert_eq!(content(&["Date: x\r\n", "", "\r\nhi\r\n"]), content(&["Date: x\r\n\r\nhi\r\n"]));
+        assert_ne!(content(&["Date: x\r\n\r\nhi\r\n"]), content(&["Date: y\r\n\r\nhi\r\n"]));
+    }
+
+    #[test]
+    fn a_message_is_its_octets_and_the_set_of_its_recipients() {
+        let (b, c) = (pair("<s@a.test>", "<b@b.test>"), pair("<s@a.test>", "<c@b.test>"));
+        let key = |text: &str, recipients: &[Pair]| MessageKey::new(content(&[text]), recipients.iter().copied());
+        assert_eq!(key("x", &[b, c]), key("x", &[c, b, c]));
+        for other in [key("y", &[b, c]), key("x", &[b]), key("x", &[b, pair("<other@a.test>", "<c@b.test>")])] {
+            assert_ne!(key("x", &[b, c]), other);
+        }
+        assert_eq!(Pair::from_octets(b.octets()), Some(b));
+        assert_eq!(Pair::from_octets(b"short"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The store: SQLite, and the only place that names it.
 //!
-//! A store that replicas share would say the same sentences to PostgreSQL. Here there is one process: the file is locked
-//! for as long as it is open, so that what [`Ledger`](super::Ledger) knows of its keys without asking is all there is.
+//! One process has the file: it is locked for as long as it is open, so that the index of [`Ledger`](super::Ledger) knows
+//! every record. A store that replicas share would say the same sentences to PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -14,29 +14,35 @@ use bytes::BytesMut;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use super::key::{Content, Pair};
-use super::past::{Fate, Manners, Past};
+use super::index::{Index, RecordId};
+use super::key::{MessageKey, Pair};
 use crate::smtp::reply::{Reply, ReplyDecoder};
 
-/// "danl": says whose file it is, in the place that SQLite keeps for it.
+/// "danl": names the program whose file it is, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
-/// The version of [`SCHEMA`]. A change counts it up and says how to get there from the one before.
-const VERSION: i64 = 1;
-/// One row for each outcome. `reply` is what the client was or would have been told, codes and all; without one the
-/// outcome is in the making, or nobody will ever know it. `seen` is in seconds of the Unix clock.
+/// The version of [`SCHEMA`]. A change counts it up, and [`open_file`] leads there from each one before.
+const VERSION: i64 = 2;
+/// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
+/// the Unix clock. `reply` is the reply as it would go over the wire.
 const SCHEMA: &str = "
-    CREATE TABLE outcomes (
-        pair BLOB NOT NULL,
-        content BLOB NOT NULL,
-        reply TEXT,
-        all_or_nothing INTEGER NOT NULL DEFAULT 0,
-        seen INTEGER NOT NULL,
-        PRIMARY KEY (pair, content)
+    CREATE TABLE records (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL UNIQUE,
+        seen INTEGER NOT NULL
     );
-    CREATE INDEX outcomes_seen ON outcomes (seen);
+    CREATE INDEX records_seen ON records (seen);
+    CREATE TABLE outcomes (
+        record INTEGER NOT NULL REFERENCES records (id) ON DELETE CASCADE,
+        pair BLOB NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (record, pair)
+    ) WITHOUT ROWID;
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
+/// From version 1, which kept outcomes by recipient and octets alone. They say nothing about a message by its key, so
+/// they go: a message that was open then may bring a second copy.
+const FROM_1: &str = "DROP TABLE outcomes;";
 /// How long to wait for another process to let go of the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most lines of a reply that are kept.
@@ -80,19 +86,29 @@ pub enum OpenError {
     Library(sqlx::Error),
 }
 
-/// What is to be written of one message.
+/// A record as it is to be.
 pub(super) struct Writing<'a> {
-    /// What is to be remembered.
-    pub(super) outcomes: &'a [(Pair, &'a Reply)],
-    /// For whom nothing is.
-    pub(super) forget: &'a [Pair],
+    /// The message.
+    pub(super) key: MessageKey,
+    /// All its final outcomes.
+    pub(super) outcomes: &'a BTreeMap<Pair, Reply>,
+    /// The most outcomes that the store may hold then.
+    pub(super) entries: usize,
     /// In seconds of the Unix clock.
     pub(super) now: i64,
 }
 
+/// What a write has done.
+pub(super) struct Written {
+    /// The record.
+    pub(super) record: RecordId,
+    /// The records that made room for it.
+    pub(super) evicted: Vec<RecordId>,
+}
+
 pub(super) struct Store {
     connection: SqliteConnection,
-    rows: usize,
+    outcomes: usize,
 }
 
 impl Store {
@@ -107,144 +123,86 @@ impl Store {
             }
             Some(path) => open_file(path).await?,
         };
-        let mut store = Self { connection, rows: 0 };
+        let mut store = Self { connection, outcomes: 0 };
         store.count().await.map_err(OpenError::Library)?;
         Ok(store)
     }
 
-    /// How many rows there are.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    /// The number of outcomes.
+    pub(super) fn outcomes(&self) -> usize {
+        self.outcomes
     }
 
-    /// All pairs of which something is remembered.
-    pub(super) async fn pairs(&mut self) -> sqlx::Result<Vec<Pair>> {
-        let sql = "SELECT DISTINCT pair FROM outcomes WHERE reply IS NOT NULL";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
-        rows.iter().map(|row| pair(row, 0)).collect()
-    }
-
-    /// What is remembered of a pair since `since`.
-    pub(super) async fn past(&mut self, of: Pair, since: i64) -> sqlx::Result<Past> {
-        let sql = "SELECT content, reply, all_or_nothing FROM outcomes
-                   WHERE pair = ?1 AND seen >= ?2 AND reply IS NOT NULL";
-        let rows = sqlx::query(sql).bind(of.octets()).bind(since).fetch_all(&mut self.connection).await?;
-        let (mut fates, mut manners) = (Vec::new(), Manners::Unproved);
+    /// The recipients of all records.
+    pub(super) async fn index(&mut self) -> sqlx::Result<Index> {
+        let rows = sqlx::query("SELECT record, pair FROM outcomes").fetch_all(&mut self.connection).await?;
+        let mut index = Index::default();
         for row in &rows {
-            let content = Content::from_octets(row.try_get(0)?).ok_or_else(|| damaged("content"))?;
-            fates.push((content, Fate::of(&reply(row, 1)?)));
-            if row.try_get::<i64, _>(2)? != 0 {
-                manners = Manners::AllOrNothing;
-            }
+            index.insert(RecordId(row.try_get(0)?), [pair(row, 1)?]);
         }
-        Ok(Past::new(fates, manners))
+        Ok(index)
     }
 
-    /// What is remembered of one message and these pairs since `since`.
-    pub(super) async fn replies(
-        &mut self,
-        content: Content,
-        pairs: &[Pair],
-        since: i64,
-    ) -> sqlx::Result<BTreeMap<Pair, Reply>> {
-        let sql = "SELECT reply FROM outcomes
-                   WHERE pair = ?1 AND content = ?2 AND seen >= ?3 AND reply IS NOT NULL";
-        let mut replies = BTreeMap::new();
-        for pair in pairs {
-            let query = sqlx::query(sql).bind(pair.octets()).bind(content.octets()).bind(since);
-            if let Some(row) = query.fetch_optional(&mut self.connection).await? {
-                replies.insert(*pair, reply(&row, 0)?);
-            }
-        }
-        Ok(replies)
+    /// The outcomes of a message whose last attempt was not before `since`; none without a record.
+    pub(super) async fn find(&mut self, key: MessageKey, since: i64) -> sqlx::Result<BTreeMap<Pair, Reply>> {
+        let sql = "SELECT pair, reply FROM outcomes JOIN records ON records.id = outcomes.record
+                   WHERE key = ?1 AND seen >= ?2";
+        let rows = sqlx::query(sql).bind(key.octets()).bind(since).fetch_all(&mut self.connection).await?;
+        rows.iter().map(|row| Ok((pair(row, 0)?, reply(row, 1)?))).collect()
     }
 
-    /// Makes room for the outcomes of one message, durably.
-    pub(super) async fn reserve(&mut self, content: Content, pairs: &[Pair], now: i64) -> sqlx::Result<()> {
+    /// Writes a record in the place of the one before, durably. The oldest others make room for it.
+    pub(super) async fn put(&mut self, writing: Writing<'_>) -> sqlx::Result<Written> {
+        let Writing { key, outcomes, entries, now } = writing;
         let mut transaction = self.connection.begin().await?;
-        let mut added = 0;
-        for pair in pairs {
-            added += insert(&mut transaction, (*pair, content), now).await?;
-        }
-        transaction.commit().await?;
-        self.rows += added;
-        Ok(())
-    }
-
-    /// Writes outcomes of one message down, and forgets it for others, durably.
-    pub(super) async fn put(&mut self, content: Content, writing: Writing<'_>) -> sqlx::Result<()> {
-        let Writing { outcomes, forget, now } = writing;
-        let sql = "UPDATE outcomes SET reply = ?3, seen = ?4 WHERE pair = ?1 AND content = ?2";
-        let mut transaction = self.connection.begin().await?;
-        let (mut added, mut gone) = (0, 0);
+        let sql = "INSERT INTO records (key, seen) VALUES (?1, ?2)
+                   ON CONFLICT (key) DO UPDATE SET seen = excluded.seen RETURNING id";
+        let query = sqlx::query(sql).bind(key.octets()).bind(now);
+        let record: i64 = query.fetch_one(&mut *transaction).await?.try_get(0)?;
+        let sql = "DELETE FROM outcomes WHERE record = ?1";
+        let before = sqlx::query(sql).bind(record).execute(&mut *transaction).await?.rows_affected();
         for (pair, reply) in outcomes {
-            added += insert(&mut transaction, (*pair, content), now).await?;
-            let query = sqlx::query(sql).bind(pair.octets()).bind(content.octets()).bind(written(reply)).bind(now);
+            let sql = "INSERT INTO outcomes (record, pair, reply) VALUES (?1, ?2, ?3)";
+            let query = sqlx::query(sql).bind(record).bind(pair.octets()).bind(written(reply));
             query.execute(&mut *transaction).await?;
         }
-        for pair in forget {
-            gone += delete(&mut transaction, (*pair, content)).await?;
+        let mut count = self.outcomes.saturating_sub(rows(before)) + outcomes.len();
+        let mut evicted = Vec::new();
+        while count > entries {
+            let sql = "SELECT id, (SELECT COUNT(*) FROM outcomes WHERE record = id) FROM records
+                       WHERE id <> ?1 ORDER BY seen, id LIMIT 1";
+            let Some(row) = sqlx::query(sql).bind(record).fetch_optional(&mut *transaction).await? else { break };
+            let oldest: i64 = row.try_get(0)?;
+            count = count.saturating_sub(usize::try_from(row.try_get::<i64, _>(1)?).unwrap_or(usize::MAX));
+            let sql = "DELETE FROM records WHERE id = ?1";
+            sqlx::query(sql).bind(oldest).execute(&mut *transaction).await?;
+            evicted.push(RecordId(oldest));
         }
         transaction.commit().await?;
-        self.rows = (self.rows + added).saturating_sub(gone);
-        Ok(())
+        self.outcomes = count;
+        Ok(Written { record: RecordId(record), evicted })
     }
 
-    /// Notes that the client which sends to these gives whole messages up.
-    pub(super) async fn mark(&mut self, pairs: &[Pair], now: i64) -> sqlx::Result<()> {
-        let sql = "UPDATE outcomes SET all_or_nothing = 1, seen = ?2 WHERE pair = ?1";
-        let mut transaction = self.connection.begin().await?;
-        for pair in pairs {
-            sqlx::query(sql).bind(pair.octets()).bind(now).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
-    }
-
-    /// Forgets a message for these pairs.
-    pub(super) async fn forget(&mut self, content: Content, pairs: &[Pair]) -> sqlx::Result<()> {
-        let mut transaction = self.connection.begin().await?;
-        let mut gone = 0;
-        for pair in pairs {
-            gone += delete(&mut transaction, (*pair, content)).await?;
-        }
-        transaction.commit().await?;
-        self.rows = self.rows.saturating_sub(gone);
-        Ok(())
-    }
-
-    /// Forgets what has not been of use since `since`.
-    pub(super) async fn expire(&mut self, since: i64) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM outcomes WHERE seen < ?1").bind(since).execute(&mut self.connection).await?;
-        self.count().await
-    }
-
-    /// Forgets the outcomes that nobody will ever know, and says how many they were.
-    pub(super) async fn forget_unknown(&mut self) -> sqlx::Result<u64> {
-        let sql = "DELETE FROM outcomes WHERE reply IS NULL";
-        let deleted = sqlx::query(sql).execute(&mut self.connection).await?.rows_affected();
+    /// Deletes the record of a message, durably, and tells which one it was.
+    pub(super) async fn delete(&mut self, key: MessageKey) -> sqlx::Result<Option<RecordId>> {
+        let sql = "DELETE FROM records WHERE key = ?1 RETURNING id";
+        // One statement and what cascades from it are one transaction.
+        let row = sqlx::query(sql).bind(key.octets()).fetch_optional(&mut self.connection).await?;
         self.count().await?;
-        Ok(deleted)
+        row.map(|row| Ok(RecordId(row.try_get(0)?))).transpose()
+    }
+
+    /// Deletes records whose last attempt was before `since`.
+    pub(super) async fn expire(&mut self, since: i64) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM records WHERE seen < ?1").bind(since).execute(&mut self.connection).await?;
+        self.count().await
     }
 
     async fn count(&mut self) -> sqlx::Result<()> {
         let row = sqlx::query("SELECT COUNT(*) FROM outcomes").fetch_one(&mut self.connection).await?;
-        self.rows = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+        self.outcomes = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
         Ok(())
     }
-}
-
-/// A row without an outcome, unless there is one; how many were added.
-async fn insert(connection: &mut SqliteConnection, key: (Pair, Content), now: i64) -> sqlx::Result<usize> {
-    let sql = "INSERT INTO outcomes (pair, content, seen) VALUES (?1, ?2, ?3) ON CONFLICT (pair, content) DO NOTHING";
-    let query = sqlx::query(sql).bind(key.0.octets()).bind(key.1.octets()).bind(now);
-    Ok(rows(query.execute(connection).await?.rows_affected()))
-}
-
-/// Deletes a row, if there is one; how many were deleted.
-async fn delete(connection: &mut SqliteConnection, key: (Pair, Content)) -> sqlx::Result<usize> {
-    let sql = "DELETE FROM outcomes WHERE pair = ?1 AND content = ?2";
-    let query = sqlx::query(sql).bind(key.0.octets()).bind(key.1.octets());
-    Ok(rows(query.execute(connection).await?.rows_affected()))
 }
 
 fn rows(affected: u64) -> usize {
@@ -252,7 +210,7 @@ fn rows(affected: u64) -> usize {
 }
 
 async fn open_file(path: &Path) -> Result<SqliteConnection, OpenError> {
-    // Made here, so that what the system says is told in its words, and so that nobody else may read it: remotes name
+    // Made here, so that the operator hears the system's own words, and so that no other user may read it: remotes name
     // mailboxes in their replies. The write-ahead log gets the same mode.
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     file.map_err(|error| OpenError::File { path: path.to_owned(), error })?;
@@ -260,7 +218,7 @@ async fn open_file(path: &Path) -> Result<SqliteConnection, OpenError> {
         .filename(path)
         .locking_mode(SqliteLockingMode::Exclusive)
         .journal_mode(SqliteJournalMode::Wal)
-        // Each commit is on the disk before the client hears of it: after a power failure, too, nobody gets a second copy.
+        // Each commit is on the disk before the client hears of it, so that a power failure brings no second copy.
         .synchronous(SqliteSynchronous::Full)
         .pragma("secure_delete", "ON")
         .busy_timeout(LOCK_PATIENCE)
@@ -273,6 +231,11 @@ async fn open_file(path: &Path) -> Result<SqliteConnection, OpenError> {
         let found = pragma(&mut connection, "PRAGMA user_version").await.map_err(wrong)?;
         if found > VERSION {
             return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        if found < VERSION {
+            let sql = format!("BEGIN IMMEDIATE; {FROM_1} {SCHEMA} COMMIT;");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(wrong)?;
+            tracing::warn!(ledger = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");
         }
     } else if tables == 0 {
         let sql = format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;");

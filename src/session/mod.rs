@@ -7,8 +7,8 @@
 
 mod attempt;
 mod conclusion;
+mod groups;
 mod leg;
-mod memory;
 mod received;
 mod transfer;
 mod turn;
@@ -25,20 +25,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Pair};
 use crate::report::Reporter;
 use crate::rules::Rules;
+use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::BareNewlines;
-use crate::smtp::dialogue::{Dialogue, Service, Step, Us};
+use crate::smtp::dialogue::{Answers, Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::Connector;
 use crate::wire::{BLOCK, Wire, WireError};
 
+use groups::Groups;
 use leg::{Message, Upstream};
-use memory::{Memory, Unheard};
 use transfer::After;
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
@@ -59,7 +60,7 @@ pub struct Shared<R> {
     pub bare_newlines: BareNewlines,
     /// How long anything may take.
     pub timeouts: Timeouts,
-    /// What became of messages that clients have to send again.
+    /// The outcomes of fan-out messages that clients have to send again.
     pub ledger: Ledger,
     /// Client sessions at a time.
     pub max_sessions: usize,
@@ -115,10 +116,8 @@ struct Session<R, S> {
     origin: Origin,
     dialled: Option<IpAddr>,
     dialogue: Dialogue<Upstream>,
-    /// What is remembered of the recipients of the open transaction.
-    memory: Memory,
-    /// What the client was told last, if it has not shown yet that it has heard it.
-    unheard: Option<Unheard>,
+    /// Which recipients of the open transaction may share a connection.
+    groups: Groups,
 }
 
 /// Whether the conversation goes on.
@@ -137,20 +136,17 @@ where
     let Caller { origin, service, dialled } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service);
-    let (memory, unheard) = (Memory::default(), None);
-    let client = Wire::new(stream);
-    let mut session = Session { shared, news, client, origin, dialled, dialogue, memory, unheard };
+    let (client, groups) = (Wire::new(stream), Groups::default());
+    let mut session = Session { shared, news, client, origin, dialled, dialogue, groups };
     let ended = match session.run(stop).await {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
         ended => ended,
     };
-    session.part(&ended).await;
     if let Err(error) = ended {
         tracing::debug!(client = %origin, %error, "the client went away");
     }
     session.dialogue.abandon().into_iter().for_each(Upstream::release);
-    session.given_up().await;
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -171,11 +167,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                         () = stop.cancelled(), if idle => {
                             return self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await;
                         }
-                        line = self.client.line(&mut lines, limit) => {
-                            let line = line?;
-                            self.heard().await;
-                            line
-                        }
+                        line = self.client.line(&mut lines, limit) => line?,
                     }
                 }
             };
@@ -220,19 +212,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn carry_out(&mut self, mut command: Command) -> Result<Next, WireError> {
         loop {
             let step = match command {
-                Command::Rcpt(path) => self.rcpt(path).await,
+                Command::Rcpt(path) => self.rcpt(path),
                 command => self.dialogue.step(command),
             };
             match step {
                 Step::Reply(reply) => self.say(&reply),
                 Step::Abandon(upstreams, reply) => {
-                    self.given_up().await;
-                    upstreams.into_iter().for_each(Upstream::release);
+                    self.abandon(upstreams);
                     self.say(&reply);
                 }
                 Step::Quit(upstreams, reply) => {
-                    self.given_up().await;
-                    upstreams.into_iter().for_each(Upstream::release);
+                    self.abandon(upstreams);
                     self.say(&reply);
                     return Ok(Next::Close);
                 }
@@ -257,9 +247,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     After::Close => return Ok(Next::Close),
                 },
                 Step::Discard { octets, upstreams, reply } => {
-                    if self.dialogue.transaction().is_none() {
-                        self.given_up().await;
-                    }
                     upstreams.into_iter().for_each(Upstream::release);
                     self.discard(octets).await?;
                     reply.iter().for_each(|reply| self.say(reply));
@@ -267,6 +254,24 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(Next::Command);
         }
+    }
+
+    /// Asks for a recipient, in the group that its records call for.
+    fn rcpt(&mut self, path: ForwardPath) -> Step<Upstream> {
+        let group = match (self.dialogue.transaction(), &path) {
+            (Some(transaction), ForwardPath::Mailbox(mailbox)) if transaction.answers == Answers::FanOut => {
+                let recipient = Pair::new(&transaction.mail.reverse_path, mailbox);
+                self.groups.group(self.shared.ledger.served(recipient))
+            }
+            _ => 0,
+        };
+        self.dialogue.rcpt(path, group)
+    }
+
+    /// The transaction has ended without a message.
+    fn abandon(&mut self, upstreams: Vec<Upstream>) {
+        self.groups = Groups::default();
+        upstreams.into_iter().for_each(Upstream::release);
     }
 
     /// Does something, and has the client told what is known if that has to be waited for.

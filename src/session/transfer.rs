@@ -16,15 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
 use super::leg::{Declined, Upstream, release};
-use super::memory::{Memory, Recall};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
-use crate::ledger::ContentHasher;
+use crate::ledger::{Content, ContentHasher};
 use crate::refusal::{Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::dialogue::{Client, Leg, Transaction, Way};
+use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
@@ -40,7 +39,10 @@ const MAX_HOPS: usize = 100;
 /// One message as it passes.
 struct Passage {
     scanner: DataScanner,
-    hasher: ContentHasher,
+    /// None for a message that cannot have a record.
+    hasher: Option<ContentHasher>,
+    /// Why the message is refused for all recipients, if it is.
+    refused: Option<Declined>,
     /// Lines that were scanned and not handed on yet.
     block: BytesMut,
 }
@@ -63,11 +65,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or says why not.
     pub(super) async fn data(&mut self, transaction: Transaction<Upstream>) -> Result<(), WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
-        let recall = self.memory.recall(answers);
-        let parties = Party::all(&mail, accepted, &legs, &self.memory);
+        let groups = std::mem::take(&mut self.groups);
+        let parties = Party::all(&mail, accepted);
         let mut courses = self.meanwhile(join_all(legs.into_iter().map(|leg| start(leg, Framing::Data)))).await?;
-        if let Some(answer) = instead_of_message(answers, &parties, &courses) {
-            self.memory = Memory::default();
+        if let Some(answer) = instead_of_message((answers, &groups), &parties, &courses) {
             return self.refuse_all(&answer, courses).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
@@ -75,11 +76,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if self.shared.received == Received::Add {
             self.trace(&client, &mut courses);
         }
-        let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), recall);
+        let mut passage = Passage::new(DataScanner::new(self.shared.bare_newlines), hasher(answers, &parties));
         let carried = self.carry(&mut passage, &mut courses).await;
-        // A client that pipelines DATA and does not want it any more leaves at our 354: it has given the message up.
-        let has_begun = carried.is_ok() || passage.scanner.octets() > 0;
-        let memory = if has_begun { std::mem::take(&mut self.memory) } else { Memory::default() };
         for course in &mut courses {
             course.octets(passage.scanner.octets());
         }
@@ -87,7 +85,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             courses.into_iter().for_each(|course| course.client_lost(&gone));
             return Err(gone);
         }
-        self.conclude((answers, &memory), parties, courses, (recall, passage.hasher.finish())).await
+        self.conclude(answers, parties, courses, passage.ended()).await
     }
 
     /// No message is wanted: the one answer to DATA.
@@ -147,10 +145,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// Takes the lines that were scanned last out of the passage, and stops the legs that must not have them.
     fn checked(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) -> BytesMut {
-        let Passage { scanner, hasher, block } = passage;
-        hasher.update(block);
-        if let Some(refused) = self.refuse(scanner, scan) {
-            courses.iter_mut().for_each(|course| course.stop(refused.clone()));
+        let Passage { scanner, hasher, refused, block } = passage;
+        if let Some(hasher) = hasher {
+            hasher.update(block);
+        }
+        if let Some(declined) = self.refuse(scanner, scan) {
+            courses.iter_mut().for_each(|course| course.stop(declined.clone()));
+            refused.get_or_insert(declined);
         }
         for course in courses {
             course.stop_if_eight_bit(block);
@@ -178,9 +179,35 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 }
 
+/// The message as it was read to its end.
+pub(super) enum Ended {
+    /// Refused for all recipients, whatever their remotes said.
+    Refused(Reply),
+    /// It has these octets and a Message-ID, and may have a record.
+    Known(Content),
+    /// It has no record.
+    Unknown,
+}
+
 impl Passage {
-    fn new(scanner: DataScanner, recall: Recall) -> Self {
-        Self { scanner, hasher: recall.hasher(), block: BytesMut::new() }
+    fn new(scanner: DataScanner, hasher: Option<ContentHasher>) -> Self {
+        Self { scanner, hasher, refused: None, block: BytesMut::new() }
+    }
+
+    fn ended(self) -> Ended {
+        match (self.refused, self.hasher) {
+            (Some(refused), _) => Ended::Refused(refused.answer),
+            (None, Some(hasher)) if self.scanner.has_message_id() => Ended::Known(hasher.finish()),
+            (None, _) => Ended::Unknown,
+        }
+    }
+}
+
+/// What makes the key of a message, if several recipients are to get one reply and may have several outcomes.
+fn hasher(answers: Answers, parties: &[Party]) -> Option<ContentHasher> {
+    match answers {
+        Answers::FanOut if parties.len() > 1 => Some(ContentHasher::default()),
+        Answers::FanOut | Answers::Once | Answers::PerRecipient | Answers::Prdr => None,
     }
 }
 
@@ -194,10 +221,6 @@ impl Course {
             Self::Going(..) => true,
             Self::Idle | Self::Delivered(..) | Self::Stopped(..) | Self::Lost(_) => false,
         }
-    }
-
-    pub(super) fn is_delivered(&self) -> bool {
-        matches!(self, Self::Delivered(..))
     }
 
     /// What its recipients are told, if that is known.

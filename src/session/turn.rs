@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Session;
 use super::leg::{Asks, Errand, Incoming, Message};
 use crate::dns::Resolver;
+use crate::fanout::{self, AtRcpt};
 use crate::smtp::address::Mailbox;
-use crate::smtp::dialogue::{Accepted, Asked, Transaction};
+use crate::smtp::dialogue::{Accepted, Answers, Asked, Transaction};
 use crate::smtp::reply::Reply;
 use crate::wire::WireError;
 
@@ -26,13 +27,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Turn { legs, asks, mut answers } = Turn::sort(transaction.take_asked(), transaction.legs.len());
         let incoming = Incoming::new();
         let mut held: Vec<Option<Reply>> = vec![None; legs.len()];
-        let groups: Vec<usize> = transaction.legs.iter().map(|leg| leg.group).collect();
-        let (memory, how) = (&self.memory, transaction.answers);
-        let mut hear = |(place, answer): (usize, Reply), answers: &mut InOrder| {
-            let leg = legs.get(place).and_then(|asked| asked.as_ref()).map_or(0, |(leg, _)| *leg);
-            let (told, kept) = memory.told(how, groups.get(leg).copied().unwrap_or_default(), answer);
-            held.get_mut(place).into_iter().for_each(|held| held.clone_from(&kept));
-            answers.put(place, told);
+        let how = transaction.answers;
+        let mut hear = |(place, answer): (usize, Reply), answers: &mut InOrder| match at_rcpt(how, answer) {
+            AtRcpt::Told(answer) => answers.put(place, answer),
+            AtRcpt::Held(answer) => {
+                held.get_mut(place).into_iter().for_each(|held| *held = Some(answer.clone()));
+                answers.put(place, fanout::yes());
+            }
         };
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
         let errand = Errand {
@@ -68,6 +69,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         }
         Ok(())
+    }
+}
+
+/// The client's reply to RCPT.
+fn at_rcpt(how: Answers, answer: Reply) -> AtRcpt {
+    match how {
+        Answers::FanOut => fanout::at_rcpt(answer),
+        Answers::Once | Answers::PerRecipient | Answers::Prdr => AtRcpt::Told(answer),
     }
 }
 

@@ -152,6 +152,11 @@ impl DataScanner {
         self.header.received
     }
 
+    /// Whether the header section has a Message-ID field so far (RFC 5322 §3.6.4).
+    pub fn has_message_id(&self) -> bool {
+        self.header.message_id
+    }
+
     /// The octets of the message so far as SIZE counts them: CRLFs yes, stuffing dots and final dot no (RFC 1870 §3).
     pub fn octets(&self) -> u64 {
         self.passed_on - self.stuffing
@@ -306,41 +311,74 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     })
 }
 
-/// Counts `Received` fields up to the empty line that ends the header section (RFC 5322 §2.1).
+/// Counts `Received` fields and looks for a `Message-ID` up to the empty line that ends the header section
+/// (RFC 5322 §2.1).
 #[derive(Debug, Clone, Default)]
 struct HeaderSection {
     received: usize,
+    message_id: bool,
     line: FieldName,
 }
 
-/// How much of `Received:` the line at hand has spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much of a field name the line at hand has spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum FieldName {
-    Matching(usize),
+    #[default]
+    Start,
+    Spelling(Field, usize),
+    /// `Message-ID:` and blanks. An empty one is none.
+    MessageId,
     Other,
     Body,
 }
 
-impl Default for FieldName {
-    fn default() -> Self {
-        Self::Matching(0)
+/// The fields that matter. They begin with different letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Received,
+    MessageId,
+}
+
+impl Field {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Received => b"received:",
+            Self::MessageId => b"message-id:",
+        }
     }
 }
 
 impl HeaderSection {
-    const FIELD: &[u8] = b"received:";
-
     fn read(&mut self, octets: &[u8]) {
         for octet in octets {
-            let FieldName::Matching(matched) = self.line else { return };
-            self.line = match Self::FIELD.get(matched) {
-                Some(expected) if octet.eq_ignore_ascii_case(expected) => FieldName::Matching(matched + 1),
-                _ => FieldName::Other,
+            let octet = octet.to_ascii_lowercase();
+            self.line = match self.line {
+                FieldName::Other | FieldName::Body => return,
+                FieldName::Start if octet == b'r' => FieldName::Spelling(Field::Received, 1),
+                FieldName::Start if octet == b'm' => FieldName::Spelling(Field::MessageId, 1),
+                FieldName::Spelling(field, spelled) if field.name().get(spelled) == Some(&octet) => {
+                    self.spelled(field, spelled + 1)
+                }
+                FieldName::MessageId if matches!(octet, b' ' | b'\t') => FieldName::MessageId,
+                FieldName::MessageId => {
+                    self.message_id = true;
+                    FieldName::Other
+                }
+                FieldName::Start | FieldName::Spelling(..) => FieldName::Other,
             };
-            if self.line == FieldName::Matching(Self::FIELD.len()) {
+        }
+    }
+
+    fn spelled(&mut self, field: Field, octets: usize) -> FieldName {
+        if octets < field.name().len() {
+            return FieldName::Spelling(field, octets);
+        }
+        match field {
+            Field::Received => {
                 self.received += 1;
-                self.line = FieldName::Other;
+                FieldName::Other
             }
+            Field::MessageId => FieldName::MessageId,
         }
     }
 
@@ -350,8 +388,8 @@ impl HeaderSection {
 
     fn end_line(&mut self) {
         self.line = match self.line {
-            FieldName::Matching(0) | FieldName::Body => FieldName::Body,
-            FieldName::Matching(_) | FieldName::Other => FieldName::Matching(0),
+            FieldName::Start | FieldName::Body => FieldName::Body,
+            FieldName::Spelling(..) | FieldName::MessageId | FieldName::Other => FieldName::Start,
         };
     }
 }
@@ -392,6 +430,29 @@ mod tests {
         let there = input.as_ptr();
         assert_eq!(DataScanner::new(BareNewlines::Reject).scan(&mut input, &mut output), Scan::More);
         assert_eq!((&output[..], output.as_ptr()), (&message[..], there));
+    }
+
+    #[test]
+    fn a_message_id_is_a_field_of_the_header_section_with_a_value() {
+        for (message, has_one) in [
+            ("Message-ID: <x@y>\r\n\r\nb\r\n", true),
+            ("Subject: x\r\nmessage-id:<x@y>\r\n\r\n", true),
+            ("Received: x\r\n\tby y\r\nMESSAGE-ID:\t <x@y>\r\n\r\n", true),
+            ("Message-ID:\r\n\r\nb\r\n", false),
+            ("Message-ID: \t\r\nSubject: x\r\n\r\n", false),
+            ("Subject: x\r\n\tMessage-ID: <x@y>\r\n\r\n", false),
+            ("Message-IDs: x\r\n\r\n", false),
+            ("Subject: x\r\n\r\nMessage-ID: <x@y>\r\n", false),
+            ("\r\nMessage-ID: <x@y>\r\n", false),
+        ] {
+            for size in 1..message.len() {
+                let mut scanner = DataScanner::new(BareNewlines::Normalize);
+                for piece in message.as_bytes().chunks(size) {
+                    scanner.scan(&mut BytesMut::from(piece), &mut BytesMut::new());
+                }
+                assert_eq!(scanner.has_message_id(), has_one, "{message:?}");
+            }
+        }
     }
 
     fn normalized(input: &[u8]) -> (Vec<u8>, Scan, Vec<u8>) {

@@ -19,7 +19,7 @@ use super::extensions::{DomainsPerTransaction, Offer};
 use super::reply::{Code, EnhancedCode, Reply};
 use transaction::Admitted;
 
-pub use transaction::{Accepted, Answers, Asked, Leg, Room, Transaction, Way, worst};
+pub use transaction::{Accepted, Answers, Asked, Leg, Transaction, Way, worst};
 
 /// The conversation with one client. `U` is an open upstream of the transaction.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl<U> Dialogue<U> {
     /// What a command asks for. RCPT may ask for more than that: see [`Dialogue::rcpt`].
     pub fn step(&mut self, command: Command) -> Step<U> {
         match command {
-            Command::Rcpt(path) => self.rcpt(path, Room::default()),
+            Command::Rcpt(path) => self.rcpt(path, 0),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
@@ -211,15 +211,15 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// What RCPT asks for, where there is this room for the recipient.
-    pub fn rcpt(&mut self, path: ForwardPath, room: Room) -> Step<U> {
+    /// What RCPT asks for, where the recipient belongs to this [group](Leg::group) of its domain.
+    pub fn rcpt(&mut self, path: ForwardPath, group: usize) -> Step<U> {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
         };
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
-        match transaction.name(&path, room, self.us.max_recipients) {
+        match transaction.name(&path, group, self.us.max_recipients) {
             Admitted::Asked => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
             Admitted::Answered(answer) if transaction.is_waiting() => {

@@ -18,9 +18,9 @@ use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::{Act, Mx, Seen};
-use crate::lab::{MESSAGE, SOON, Scenario, free_port, listens, wait_for};
+use crate::lab::{SOON, Scenario, free_port, listens, wait_for};
 use crate::queue::{Kind, Queue};
-use crate::{copies, fan_out};
+use crate::{MESSAGE, copies, fan_out};
 
 const TO: [&str; 2] = ["b@example.test", "c@last.example.test"];
 
@@ -47,7 +47,7 @@ async fn half(address: &Address) -> Client {
 
 #[tokio::test]
 async fn the_task_is_dropped() {
-    for kind in [Kind::Postfix, Kind::Nullmailer] {
+    for kind in [Kind::Chunks, Kind::Nullmailer] {
         let folder = tempfile::tempdir().unwrap();
         let lab = Scenario::new()
             .and_domain("last.example.test", |mx| mx.first_ends.lock().unwrap().push_back(Act::Hang))
@@ -218,7 +218,7 @@ async fn the_process_is_killed() {
     killed.kill().await.unwrap();
     drop(client);
     let _danelaw = town.danelaw().await;
-    let mut queue = queue(Kind::Postfix);
+    let mut queue = queue(Kind::Nullmailer);
     for _ in 0..4 {
         queue.attempt(&address).await;
     }
@@ -226,33 +226,49 @@ async fn the_process_is_killed() {
     assert_eq!(town.copies(), (1, 2), "{queue:?}");
 }
 
-/// Stopped, with a session left when the grace period is over: what it knows is on the disk before the process ends.
+/// Stopped, with a session left when the grace period is over: the record is on the disk before the process ends.
 #[tokio::test]
 async fn the_grace_period_ends() {
     let town = Town::new(1, Act::Hang).await;
     let mut stopped = town.danelaw().await;
     let address = Address::Tcp(town.listen);
-    let begin = async || {
-        let mut client = Client::connect(&address).await;
-        client.command("EHLO client.test").await;
-        client.command("MAIL FROM:<a@client.test> PRDR").await;
-        for to in TO {
-            assert!(client.command(&format!("RCPT TO:<{to}>")).await.starts_with("250 "));
-        }
-        assert!(client.command("DATA").await.starts_with("354 "));
-        client.write(b"Subject: x\r\n\r\nbody\r\n.\r\n").await;
-        assert_eq!(client.codes(2).await, ["353", "250 2.0.0"]);
-        client
-    };
-    let client = begin().await;
+    let client = half(&address).await;
+    wait_for(|| town.copies() == (1, 1)).await;
+    tokio::time::sleep(RECORDED).await;
     let pid = stopped.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     assert!(tokio::time::timeout(SOON, stopped.wait()).await.unwrap().unwrap().success());
     drop(client);
     let _danelaw = town.danelaw().await;
-    let mut client = begin().await;
-    assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+    let mut queue = queue(Kind::Nullmailer);
+    queue.attempt(&address).await;
+    assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
     assert_eq!(town.copies(), (1, 2));
+}
+
+/// Lets the process write no file beyond so many octets.
+async fn largest_file(danelaw: &Child, octets: &str) {
+    let limit = ["--pid", &danelaw.id().unwrap().to_string(), &format!("--fsize={octets}:")].map(str::to_owned);
+    assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
+}
+
+/// A record that cannot be deleted counts as deleted: the answer is told, and the same message once more is delivered.
+#[tokio::test]
+async fn the_disk_fails_when_a_record_is_taken() {
+    let town = Town::new(3, Act::Say("451 4.3.0 not now\r\n".to_owned())).await;
+    let danelaw = town.danelaw().await;
+    let address = Address::Tcp(town.listen);
+    let mut queue = queue(Kind::Nullmailer);
+    queue.attempt(&address).await;
+    assert!(!queue.is_empty());
+    largest_file(&danelaw, "1").await;
+    queue.attempt(&address).await;
+    assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
+    assert_eq!(town.copies(), (1, 2));
+    let mut queue = self::queue(Kind::Nullmailer);
+    queue.attempt(&address).await;
+    assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
+    assert_eq!(town.copies(), (2, 3));
 }
 
 /// The disk is full when the last outcome comes, and has room again before the client goes on: what was on it is still
@@ -261,20 +277,15 @@ async fn the_grace_period_ends() {
 async fn the_disk_is_full_for_a_moment() {
     let town = Town::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;
     let danelaw = town.danelaw().await;
-    let pid = danelaw.id().unwrap();
-    let largest = async |octets: &str| {
-        let limit = ["--pid", &pid.to_string(), &format!("--fsize={octets}:")].map(str::to_owned);
-        assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
-    };
     let address = Address::Tcp(town.listen);
     let mut client = half(&address).await;
     wait_for(|| town.copies() == (1, 1)).await;
     tokio::time::sleep(RECORDED).await;
-    largest("1").await;
+    largest_file(&danelaw, "1").await;
     assert!(client.reply().await.starts_with("451"));
-    largest("unlimited").await;
+    largest_file(&danelaw, "unlimited").await;
     assert!(client.command("QUIT").await.starts_with("221 "));
-    let mut queue = queue(Kind::Postfix);
+    let mut queue = queue(Kind::Nullmailer);
     for _ in 0..4 {
         queue.attempt(&address).await;
     }

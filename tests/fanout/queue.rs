@@ -1,20 +1,18 @@
-//! Clients with a queue, as they behave towards one reply for several recipients.
+//! Clients with a queue and one fate for a message, as they behave towards one reply for several recipients.
 
 use danelaw::config::Address;
 
-use crate::lab::MESSAGE;
+use crate::MESSAGE;
 use crate::lab::client::Client;
 
-/// Whose manners a client has.
+/// How a client behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Each recipient has a fate of its own.
-    Postfix,
-    /// The same, and it sends chunks: every other time, since the message is the same as by DATA.
-    Exim,
-    /// A message has one fate; it hangs up on a no.
+    /// It hangs up on a refused recipient.
     Nullmailer,
-    /// The same, but it has pipelined DATA and hangs up at the 354.
+    /// It sends chunks every other time, since the message is the same as by DATA.
+    Chunks,
+    /// It has pipelined DATA and hangs up at the 354 if a recipient is refused.
     Msmtp,
     /// A transaction for each recipient.
     Dma,
@@ -37,11 +35,6 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
-    }
-
-    /// Those it is still for.
-    pub(crate) fn pending(&self) -> &[String] {
-        &self.pending
     }
 
     /// Tries once what is left.
@@ -78,8 +71,8 @@ impl Queue {
             let reply = client.command(&format!("RCPT TO:<{recipient}>")).await;
             match (reply.starts_with('2'), self.kind) {
                 (true, _) => accepted.push(recipient.clone()),
-                (false, Kind::Postfix | Kind::Exim | Kind::Dma) => over.push((recipient.clone(), reply)),
-                (false, Kind::Nullmailer) => return told(to, &reply),
+                (false, Kind::Dma) => over.push((recipient.clone(), reply)),
+                (false, Kind::Nullmailer | Kind::Chunks) => return told(to, &reply),
                 (false, Kind::Msmtp) => {
                     if !accepted.is_empty() {
                         assert!(client.command("DATA").await.starts_with("354 "));
@@ -90,7 +83,7 @@ impl Queue {
         }
         if !accepted.is_empty() {
             let reply = match self.kind {
-                Kind::Exim if self.attempts % 2 == 1 => in_chunks(&mut client).await,
+                Kind::Chunks if self.attempts % 2 == 1 => in_chunks(&mut client).await,
                 _ => in_lines(&mut client).await,
             };
             over.extend(told(&accepted, &reply));

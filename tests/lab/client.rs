@@ -116,6 +116,14 @@ impl Client {
         drop(self);
     }
 
+    /// Goes away with a reset, whatever was read.
+    pub(crate) fn reset(self) {
+        match self.stream.into_inner() {
+            Either::Left(stream) => stream.set_zero_linger().unwrap(),
+            Either::Right(_) => panic!("a Unix socket knows no reset"),
+        }
+    }
+
     /// MAIL and RCPTs; then, if anybody was accepted, the message, dot-stuffed here.
     pub(crate) async fn send(&mut self, to: &[&str], message: &[u8]) -> Answers {
         let mut answers = Answers::default();

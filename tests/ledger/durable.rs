@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use danelaw::ledger::{Attempt, Fate, Found, Ledger, LedgerError, Manners, OpenError, Settings};
+use danelaw::ledger::{Busy, Ledger, Message, MessageKey, OpenError, Pair, Settings};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 
 use super::{content, pair};
@@ -27,8 +27,8 @@ fn refused() -> Reply {
     Reply::multiline(Code::MAILBOX_UNAVAILABLE, Some(EnhancedCode::permanent(1, 1)), lines)
 }
 
-/// Opens the file; the process that had it may need a moment to let go.
-async fn open(path: &Path) -> (Ledger, Found) {
+/// Opens the file; the process that had it may need a moment to let go. Also the number of outcomes in it.
+async fn open(path: &Path) -> (Ledger, usize) {
     Ledger::open(at(path)).await.unwrap()
 }
 
@@ -38,129 +38,119 @@ async fn closed(ledger: Ledger, path: &Path) {
     drop(open(path).await);
 }
 
+async fn message(ledger: &Ledger, text: &str, to: &[Pair]) -> Message {
+    ledger.message(MessageKey::new(content(text), to.iter().copied()), to).await.unwrap()
+}
+
 #[tokio::test]
-async fn outcomes_survive_a_restart() {
+async fn a_record_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.sqlite");
     let (ledger, found) = open(&path).await;
-    assert_eq!(found, Found { remembered: 0, unknown: 0 });
-    let (one, two, three) = (pair("one@a.test"), pair("two@b.test"), pair("three@c.test"));
-    let mut claim = ledger.claim(content("x"), [one, two, three]).await.unwrap();
-    assert_eq!(claim.attempt(), Attempt::First);
-    claim.prepare().await.unwrap();
-    claim.record(&[(one, &delivered("queued as 1"))]).await.unwrap();
-    claim.record(&[(two, &refused())]).await.unwrap();
-    drop(claim);
+    assert_eq!(found, 0);
+    let all = [pair("one@a.test"), pair("two@b.test"), pair("three@c.test")];
+    let mut open_message = message(&ledger, "x", &all).await;
+    open_message.record([(all[0], delivered("queued as 1"))]).await.unwrap();
+    open_message.record([(all[1], refused())]).await.unwrap();
+    drop(open_message);
     drop(ledger);
 
     let (ledger, found) = open(&path).await;
-    // The third had no outcome when danelaw ended.
-    assert_eq!(found, Found { remembered: 2, unknown: 1 });
-    let claim = ledger.claim(content("x"), [one, two, three]).await.unwrap();
-    assert_eq!(claim.attempt(), Attempt::Retry);
-    assert_eq!(claim.remembered(one), Some(&delivered("queued as 1")));
-    assert_eq!(claim.remembered(two), Some(&refused()));
-    assert_eq!(claim.remembered(three), None);
-    assert!(ledger.past(one).await.unwrap().clashes_with(&ledger.past(two).await.unwrap()));
-    assert!(ledger.past(three).await.unwrap().is_empty());
-    // Another message is another message.
-    assert_eq!(ledger.claim(content("y"), [one, two]).await.unwrap().attempt(), Attempt::First);
-    // Once the client knows, nobody needs to.
-    claim.settle().await.unwrap();
-    assert!(ledger.past(one).await.unwrap().is_empty());
+    assert_eq!(found, 2);
+    // In any order of the recipients.
+    let open_message = message(&ledger, "x", &[all[2], all[0], all[1]]).await;
+    assert_eq!(open_message.outcome(all[0]), Some(&delivered("queued as 1")));
+    assert_eq!(open_message.outcome(all[1]), Some(&refused()));
+    assert_eq!(open_message.outcome(all[2]), None);
+    assert_eq!(ledger.served(all[0]), ledger.served(all[1]));
+    assert!(!ledger.served(all[0]).is_empty() && ledger.served(all[2]).is_empty());
+    // Another text, and the same text to other recipients, are other messages.
+    assert_eq!(message(&ledger, "y", &all).await.outcome(all[0]), None);
+    assert_eq!(message(&ledger, "x", &all[..2]).await.outcome(all[0]), None);
+    // A record answers once.
+    open_message.take().await.unwrap();
+    assert!(ledger.served(all[0]).is_empty());
+    assert_eq!(message(&ledger, "x", &all).await.outcome(all[0]), None);
     closed(ledger, &path).await;
-    assert_eq!(open(&path).await.1, Found { remembered: 0, unknown: 0 });
+    assert_eq!(open(&path).await.1, 0);
 }
 
 #[tokio::test]
-async fn to_keep_is_to_forget_the_rest() {
+async fn one_session_at_a_time_has_a_message() {
     let (ledger, _) = Ledger::open(Settings { path: None, entries: 10, expiry: DAY }).await.unwrap();
     let (one, two) = (pair("one@a.test"), pair("two@b.test"));
-    let mut claim = ledger.claim(content("x"), [one, two]).await.unwrap();
-    claim.prepare().await.unwrap();
-    claim.record(&[(two, &refused())]).await.unwrap();
-    claim.keep(&[(one, &delivered("1"))]).await.unwrap();
-    drop(claim);
-    assert!(ledger.past(two).await.unwrap().is_empty());
-    assert_eq!(ledger.past(one).await.unwrap().manners(), Manners::Unproved);
-    ledger.all_or_nothing(&[one, two]).await.unwrap();
-    assert_eq!(ledger.past(one).await.unwrap().manners(), Manners::AllOrNothing);
-    // What is kept again stays marked.
-    let mut claim = ledger.claim(content("x"), [one, two]).await.unwrap();
-    claim.keep(&[(one, &delivered("1")), (two, &refused())]).await.unwrap();
-    assert_eq!(ledger.past(one).await.unwrap().manners(), Manners::AllOrNothing);
+    let first = message(&ledger, "x", &[one, two]).await;
+    let again = MessageKey::new(content("x"), [two, one, one]);
+    assert_eq!(ledger.message(again, &[two, one]).await.unwrap_err(), Busy);
+    drop(message(&ledger, "x", &[two]).await);
+    drop(message(&ledger, "y", &[one, two]).await);
+    drop(first);
+    assert!(ledger.message(again, &[two, one]).await.is_ok());
 }
 
 #[tokio::test]
-async fn one_session_at_a_time_has_a_message_for_a_recipient() {
-    let (ledger, _) = Ledger::open(Settings { path: None, entries: 10, expiry: DAY }).await.unwrap();
-    let (one, two) = (pair("one@a.test"), pair("two@b.test"));
-    // A client may name a recipient twice.
-    let claim = ledger.claim(content("x"), [one, one]).await.unwrap();
-    let busy = ledger.claim(content("x"), [two, one]).await.unwrap_err();
-    assert!(matches!(busy, LedgerError::Busy));
-    assert_eq!((Fate::of(&busy.reply()), busy.label()), (Fate::Deferred, "ledger-busy"));
-    // What was refused has taken nothing.
-    drop(ledger.claim(content("x"), [two]).await.unwrap());
-    drop(ledger.claim(content("y"), [one]).await.unwrap());
-    drop(claim);
-    assert!(ledger.claim(content("x"), [one]).await.is_ok());
+async fn the_oldest_records_make_room() {
+    let (ledger, _) = Ledger::open(Settings { path: None, entries: 4, expiry: DAY }).await.unwrap();
+    let all = [pair("one@a.test"), pair("two@b.test"), pair("three@c.test")];
+    let both = |text| [(all[0], delivered(text)), (all[1], delivered(text))];
+    for text in ["x", "y"] {
+        message(&ledger, text, &all).await.record(both(text)).await.unwrap();
+    }
+    // The same record once more takes no more room, and a larger one goes first.
+    message(&ledger, "y", &all).await.record(both("y")).await.unwrap();
+    assert!(message(&ledger, "x", &all).await.outcome(all[0]).is_some());
+    message(&ledger, "y", &all).await.record([(all[2], refused())]).await.unwrap();
+    assert!(message(&ledger, "x", &all).await.outcome(all[0]).is_none());
+    assert_eq!(message(&ledger, "y", &all).await.outcome(all[2]), Some(&refused()));
+    assert_eq!(ledger.served(all[0]).len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_full_takes_no_more_before_anything_is_sent() {
-    let (ledger, _) = Ledger::open(Settings { path: None, entries: 2, expiry: DAY }).await.unwrap();
-    let (one, two, three) = (pair("one@a.test"), pair("two@b.test"), pair("three@c.test"));
-    let mut claim = ledger.claim(content("x"), [one, two]).await.unwrap();
-    claim.prepare().await.unwrap();
-    let mut other = ledger.claim(content("y"), [three]).await.unwrap();
-    let full = other.prepare().await.unwrap_err();
-    assert!(matches!(full, LedgerError::Full(2)) && full.to_string().contains("ledger.entries"));
-    assert_eq!(full.reply().to_string(), "451 4.3.1 the ledger is full (2 outcomes); raise ledger.entries");
-    assert!(matches!(other.record(&[(three, &delivered("3"))]).await, Err(LedgerError::Full(2))));
-    // What was prepared has its place.
-    claim.record(&[(one, &delivered("1"))]).await.unwrap();
-    claim.keep(&[(one, &delivered("1"))]).await.unwrap();
-    other.prepare().await.unwrap();
-}
-
-#[tokio::test]
-async fn nobody_takes_the_room_that_was_prepared() {
-    let (ledger, _) = Ledger::open(Settings { path: None, entries: 3, expiry: DAY }).await.unwrap();
-    let (one, two, three, four) = (pair("one@a.test"), pair("two@b.test"), pair("three@c.test"), pair("four@d.test"));
-    ledger.claim(content("x"), [one]).await.unwrap().record(&[(one, &delivered("1"))]).await.unwrap();
-    let mut prepared = ledger.claim(content("y"), [two, three]).await.unwrap();
-    prepared.prepare().await.unwrap();
-    // Something is remembered of this one, which is no room for the others.
-    let mut retry = ledger.claim(content("x"), [one, four]).await.unwrap();
-    let both = [(one, &delivered("1")), (four, &delivered("4"))];
-    assert!(matches!(retry.record(&both).await, Err(LedgerError::Full(3))));
-    assert!(matches!(retry.prepare().await, Err(LedgerError::Full(3))));
-    // But its own place is.
-    retry.record(&both[..1]).await.unwrap();
-    prepared.record(&[(two, &delivered("2"))]).await.unwrap();
-    prepared.keep(&[(two, &delivered("2"))]).await.unwrap();
-    retry.prepare().await.unwrap();
-    retry.record(&both).await.unwrap();
-}
-
-#[tokio::test]
-async fn what_is_old_is_forgotten() {
+async fn an_old_record_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.sqlite");
-    let one = pair("one@a.test");
+    let both = [pair("one@a.test"), pair("two@b.test")];
     let (ledger, _) = open(&path).await;
-    ledger.claim(content("x"), [one]).await.unwrap().record(&[(one, &delivered("1"))]).await.unwrap();
+    message(&ledger, "x", &both).await.record([(both[0], delivered("1"))]).await.unwrap();
     drop(ledger);
     let brief = Settings { expiry: Duration::from_secs(1), ..at(&path) };
     let (ledger, found) = Ledger::open(brief.clone()).await.unwrap();
-    assert_eq!(found.remembered, 1);
+    assert_eq!(found, 1);
     // The one test here that needs the clock on the wall: the file has times of it.
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    assert!(ledger.past(one).await.unwrap().is_empty());
-    assert_eq!(ledger.claim(content("x"), [one]).await.unwrap().attempt(), Attempt::First);
+    assert_eq!(message(&ledger, "x", &both).await.outcome(both[0]), None);
     drop(ledger);
-    assert_eq!(Ledger::open(brief).await.unwrap().1.remembered, 0);
+    assert_eq!(Ledger::open(brief).await.unwrap().1, 0);
+}
+
+/// The tables of version 1, with a row in them.
+const VERSION_1: &str = "
+    CREATE TABLE outcomes (
+        pair BLOB NOT NULL, content BLOB NOT NULL, reply TEXT, all_or_nothing INTEGER NOT NULL DEFAULT 0,
+        seen INTEGER NOT NULL, PRIMARY KEY (pair, content)
+    );
+    CREATE INDEX outcomes_seen ON outcomes (seen);
+    INSERT INTO outcomes VALUES (x'00', x'01', '250 2.0.0 ok', 0, 1700000000);
+    PRAGMA application_id = 1684106860;
+    PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn a_file_of_version_1_is_taken_over() {
+    use sqlx::ConnectOptions as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.sqlite");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql(VERSION_1).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let both = [pair("one@a.test"), pair("two@b.test")];
+    for found in 0..2 {
+        let (ledger, outcomes) = open(&path).await;
+        assert_eq!(outcomes, found);
+        message(&ledger, "x", &both).await.record([(both[0], delivered("1"))]).await.unwrap();
+        closed(ledger, &path).await;
+    }
 }
 
 #[tokio::test]
@@ -182,7 +172,7 @@ async fn a_file_that_does_not_do_is_an_error_that_says_so() {
     let in_use = fails(ours.clone()).await;
     assert!(matches!(in_use, OpenError::InUse(_)), "{in_use}");
     let one = pair("one@a.test");
-    ledger.claim(content("x"), [one]).await.unwrap().record(&[(one, &delivered("1"))]).await.unwrap();
+    message(&ledger, "x", &[one]).await.record([(one, delivered("1"))]).await.unwrap();
     let log = fs::metadata(ours.with_extension("sqlite-wal")).unwrap();
     assert_eq!(log.permissions().mode() & 0o777, 0o600);
     closed(ledger, &ours).await;
@@ -195,7 +185,7 @@ async fn a_file_that_does_not_do_is_an_error_that_says_so() {
         fs::write(&path, octets).unwrap();
         path
     };
-    assert!(matches!(fails(with(63, 2)).await, OpenError::Newer { found: 2, .. }));
+    assert!(matches!(fails(with(63, 3)).await, OpenError::Newer { found: 3, .. }));
     assert!(matches!(fails(with(68, 0)).await, OpenError::NotALedger { .. }));
     // The first table's root page is no page.
     let damaged = fails(with(4096, 0x77)).await;
@@ -210,9 +200,7 @@ async fn records_until_it_is_killed() {
     let (ledger, _) = open(Path::new(&path)).await;
     for number in 0.. {
         let one = pair(&format!("r{number}@a.test"));
-        let mut claim = ledger.claim(content("x"), [one]).await.unwrap();
-        claim.prepare().await.unwrap();
-        claim.record(&[(one, &delivered("1"))]).await.unwrap();
+        message(&ledger, "x", &[one]).await.record([(one, delivered("1"))]).await.unwrap();
         println!("\nrecorded {number}");
     }
 }
@@ -238,9 +226,9 @@ async fn nothing_recorded_is_lost_to_sigkill() {
         child.wait().unwrap();
         assert!(recorded > 7 * round);
         let (ledger, found) = open(&path).await;
-        assert!(found.remembered as u64 >= recorded && found.unknown <= 1, "{recorded} of {found:?}");
+        assert!(found as u64 >= recorded, "{recorded} of {found}");
         for number in 0..recorded {
-            assert!(!ledger.past(pair(&format!("r{number}@a.test"))).await.unwrap().is_empty());
+            assert!(!ledger.served(pair(&format!("r{number}@a.test"))).is_empty());
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::{MAX_COMMAND_OCTETS, Session, Upstream};
-use super::{Course, Passage, start};
+use super::{Course, Passage, hasher, start};
 use crate::dns::Resolver;
 use crate::session::Received;
 use crate::session::conclusion::{Party, instead_of_message};
@@ -48,29 +48,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         first: Chunk,
     ) -> Result<After, WireError> {
         let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
-        let memory = std::mem::take(&mut self.memory);
-        let parties = Party::all(&mail, accepted, &legs, &memory);
+        let groups = std::mem::take(&mut self.groups);
+        let parties = Party::all(&mail, accepted);
         self.client.flush(self.shared.timeouts.client).await?;
         let mut courses = join_all(legs.into_iter().map(|leg| start(leg, Framing::Bdat))).await;
         if self.shared.received == Received::Add {
             self.trace(&client, &mut courses);
         }
-        let recall = memory.recall(answers);
-        let mut passage = Passage::new(DataScanner::counted(self.shared.bare_newlines), recall);
+        let mut passage = Passage::new(DataScanner::counted(self.shared.bare_newlines), hasher(answers, &parties));
         // RFC 2033 §4.3: LMTP has its answers counted, for each recipient at the last chunk.
         let instead = |courses: &[Course]| match answers {
             Answers::PerRecipient => None,
-            Answers::Once | Answers::FanOut | Answers::Prdr => instead_of_message(answers, &parties, courses),
+            Answers::Once | Answers::FanOut | Answers::Prdr => {
+                instead_of_message((answers, &groups), &parties, courses)
+            }
         };
         let carried = self.carry_chunks(first, instead, (&mut passage, &mut courses)).await;
         for course in &mut courses {
             course.octets(passage.scanner.octets());
         }
         match carried {
-            Ok(End::Last) => {
-                let content = (recall, passage.hasher.finish());
-                self.conclude((answers, &memory), parties, courses, content).await.map(|()| After::Nothing)
-            }
+            Ok(End::Last) => self.conclude(answers, parties, courses, passage.ended()).await.map(|()| After::Nothing),
             Ok(End::Refused(answer)) => self.refuse_all(&answer, courses).await.map(|()| After::Nothing),
             // L2, L13: with the courses go their bodies, and the remotes see a reset.
             Ok(End::Early(after)) => Ok(after),

@@ -48,7 +48,8 @@ pub enum Answers {
 pub struct Leg<U> {
     /// The domain they are routed by.
     pub domain: Name,
-    /// Which of those at the domain: recipients of different groups share nothing. Group 0 is that of nearly all.
+    /// Which of those at the domain: recipients that have got the same messages before are one group (see
+    /// [`crate::ledger`]). Group 0 is that of nearly all.
     pub group: usize,
     /// The way to them.
     pub way: Way<U>,
@@ -88,21 +89,6 @@ pub struct Accepted {
     pub held: Option<Reply>,
 }
 
-/// What there is for a recipient besides its domain.
-#[derive(Debug)]
-pub enum Room {
-    /// A place with those of this group, see [`Leg::group`].
-    Group(usize),
-    /// None in this transaction: this is the answer.
-    Taken(Reply),
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self::Group(0)
-    }
-}
-
 /// What becomes of a RCPT.
 pub(super) enum Admitted {
     /// It is to be asked for.
@@ -138,11 +124,10 @@ impl<U> Transaction<U> {
         }
     }
 
-    /// The one answer to all accepted recipients of a transaction that no leg can carry on. Where some have an answer of
-    /// their own already, or may have had one before, this is not for the dialogue to say.
+    /// The one answer to all accepted recipients of a transaction that no leg can carry on. With fan-out each recipient has
+    /// an answer of its own, and the end of the data tells it.
     pub fn refusal(&self) -> Option<Reply> {
-        let may_differ = self.answers == Answers::FanOut || self.legs.iter().any(|leg| leg.group > 0);
-        if may_differ {
+        if self.answers == Answers::FanOut {
             return None;
         }
         let closed = |leg: &Leg<U>| match &leg.way {
@@ -176,14 +161,10 @@ impl<U> Transaction<U> {
     }
 
     /// One more recipient.
-    pub(super) fn name(&mut self, path: &ForwardPath, room: Room, max_recipients: usize) -> Admitted {
+    pub(super) fn name(&mut self, path: &ForwardPath, group: usize, max_recipients: usize) -> Admitted {
         let (mailbox, domain) = match self.route(path) {
             Ok(found) => found,
             Err(no) => return Admitted::Answered(no),
-        };
-        let group = match room {
-            Room::Group(group) => group,
-            Room::Taken(no) => return Admitted::Answered(no),
         };
         if self.named >= max_recipients {
             // RFC 5321 §4.5.3.1.10.
@@ -220,6 +201,10 @@ impl<U> Transaction<U> {
                 return Err(Admitted::Answered(later(&text)));
             }
             None if self.legs.len() >= MAX_LEGS => {
+                // A record must not turn a recipient away: without room for its group it joins another one.
+                if let Some(leg) = self.legs.iter().position(|leg| leg.domain == domain) {
+                    return Ok(leg);
+                }
                 return Err(Admitted::Answered(later("too many destinations in one transaction, try again")));
             }
             None => {}
