@@ -15,7 +15,7 @@ use crate::smtp::Session;
 pub(crate) struct Postfix {
     directory: PathBuf,
     address: SocketAddr,
-    _master: Daemon,
+    master: Daemon,
 }
 
 /// What a client's queue manager has to say about one recipient.
@@ -61,8 +61,8 @@ impl Fate {
 }
 
 impl Postfix {
-    /// Starts the instance of this name, which stores mail for the domain of its name unless the settings say more.
-    /// `postfix` is that command, or a longer one that ends in it.
+    /// Starts the instance of this name, which stores mail for the domain of its name unless the settings say more; a
+    /// setting takes the place of an earlier one of its name. `postfix` is that command, or a longer one that ends in it.
     pub(crate) fn start(
         mut postfix: Command,
         directory: &Path,
@@ -72,12 +72,14 @@ impl Postfix {
         let directory = directory.join(name);
         configure(&directory, (address, name), settings);
         postfix.arg("-c").arg(directory.join("etc")).arg("start-fg");
-        let mut master = Daemon::start(name, &mut postfix, &directory.join("master.log"));
+        let master = Daemon::start(name, &mut postfix, &directory.join("master.log"));
+        // From here on its end is ours to see to, and its log tells of a start that fails.
+        let mut postfix = Self { directory, address, master };
         eventually(&format!("the greeting of {name}"), || {
-            master.assert_running();
+            postfix.master.assert_running();
             Session::open(address)
         });
-        Self { directory, address, _master: master }
+        postfix
     }
 
     /// Hands the message to this instance for each of the recipients; the queue's name for it.
@@ -191,12 +193,31 @@ fn configure(directory: &Path, (address, name): (SocketAddr, &str), settings: &[
     fs::write(directory.join("queue/quick-start"), "").expect("the lab's directory is writable");
     let main_cf = MAIN_CF.replace("{directory}", &directory.display().to_string()).replace("{name}", name);
     let path = directory.join("etc/main.cf");
-    fs::write(&path, main_cf + &settings.join("\n") + "\n").expect("the lab's directory is writable");
+    fs::write(&path, each_once(main_cf.lines().chain(settings.iter().map(String::as_str))))
+        .expect("the lab's directory is writable");
     // Postfix waits two seconds before it believes a file that has just been changed.
     let earlier = SystemTime::now() - Duration::from_secs(60);
     File::options().write(true).open(path).and_then(|file| file.set_modified(earlier)).expect("our own file");
     fs::write(directory.join("etc/master.cf"), MASTER_CF.replace("{address}", &address.to_string()))
         .expect("the lab's directory is writable");
+}
+
+/// These settings, of one name only the last. Every process of Postfix warns of a parameter that is set twice, postlogd(8)
+/// too, before it reads the first datagram of its socket. That socket holds eleven: warnings of five processes at the
+/// start fill it, and postlogd then waits for itself, all others for postlogd, and no greeting comes.
+fn each_once<'a>(settings: impl Iterator<Item = &'a str>) -> String {
+    let mut lines: Vec<(&str, &str)> = Vec::new();
+    for line in settings {
+        let (name, _) = line.split_once(" =").unwrap_or_else(|| panic!("no setting: {line}"));
+        lines.retain(|(other, _)| *other != name);
+        lines.push((name, line));
+    }
+    lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_setting_takes_the_place_of_an_earlier_one() {
+    assert_eq!(each_once(["a = 1", "b = 2", "a = 3"].into_iter()), "b = 2\na = 3\n");
 }
 
 /// Mode, owner and group of directories, as Postfix's own `postfix-files` has them; virtual(8) stores mail as nobody.
