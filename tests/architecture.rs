@@ -3,6 +3,9 @@
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "architecture/dependencies.rs"]
+mod dependencies;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
