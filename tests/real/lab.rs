@@ -217,7 +217,7 @@ impl Lab {
     /// Whether the client still has the message, and nobody else.
     #[track_caller]
     pub(crate) fn assert_client_keeps_the_message(&self) {
-        assert_eq!(self.client.queue().lines().count(), 1, "{}", self.client.queue());
+        self.client.await_one_in_queue();
         for host in &self.ground.hosts {
             if let Running::Postfix(mx) = &host.running {
                 assert!(mx.stored("bob").is_empty(), "{} has it", host.name);

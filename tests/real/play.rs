@@ -426,6 +426,7 @@ impl Play {
         if outcome.is_err() {
             eprintln!("--- the client's queue\n{}", self.queue());
             eprintln!("--- the client's log\n{}", self.log());
+            assert_eq!(self.queued(), self.waiting);
         }
         let mut found = Copies::new();
         for file in [&MX1, &MX2].iter().flat_map(|exchange| self.lab.mx(exchange).stored("all")) {
@@ -438,7 +439,6 @@ impl Play {
                 .collect::<Vec<_>>()
         };
         assert_eq!((differs(&self.owed, &found), differs(&found, &self.owed)), (vec![], vec![]), "missing, too many");
-        assert_eq!(self.queued(), self.waiting);
     }
 
     fn log(&self) -> String {

@@ -122,6 +122,12 @@ impl Postfix {
         eventually("an empty queue", || self.queue().is_empty().then_some(()));
     }
 
+    /// Waits until the queue is one message. On its way from the active queue to the deferred one, after its fate is logged,
+    /// a message may be listed twice or, while the lists are read one after the other, not at all.
+    pub(crate) fn await_one_in_queue(&self) {
+        eventually("one message in the queue", || (self.queue().lines().count() == 1).then_some(()));
+    }
+
     /// Has its processes read the configuration and the certificates again, once they are idle.
     pub(crate) fn reload(&self) {
         run(Command::new("postfix").arg("-c").arg(self.directory.join("etc")).arg("reload"));
