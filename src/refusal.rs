@@ -151,6 +151,14 @@ pub enum Reason {
     /// The remote ends the session by itself: 421 may come at any time (RFC 5321 §3.8).
     #[error("the remote closes the session: {0}")]
     Closing(Reply),
+    /// The remote has said yes to the end of a message that had not arrived.
+    #[error("the remote answered {reply} before it had the end of the message: {octets} octets have not arrived there")]
+    AnsweredUnread {
+        /// What it said.
+        reply: Reply,
+        /// What its TCP has not acknowledged, as it was sent.
+        octets: u64,
+    },
     /// A well-formed reply that cannot be the answer to this command.
     #[error("{reply} is no answer to {stage}")]
     WrongAnswer {
@@ -284,6 +292,7 @@ impl Reason {
             Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
             Self::Closing(_) => table::REMOTE_CLOSING,
             Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
+            Self::AnsweredUnread { .. } => table::ANSWERED_UNREAD,
             Self::Mail(reply) => {
                 let told = reply.relayed("");
                 let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
@@ -317,6 +326,7 @@ impl Reason {
             | Self::Ehlo(_)
             | Self::EhloUnderTls(_)
             | Self::Unsolicited(_)
+            | Self::AnsweredUnread { .. }
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
             | Self::Mail(_)
@@ -597,6 +607,7 @@ mod tests {
             (Reason::Lost { stage: Stage::EndOfMessage, error: broken() }, "451 4.4.2", "final-reply-lost", None),
             (Reason::Lost { stage: Stage::Data, error: broken() }, "451 4.4.2", "connection-lost", None),
             (Reason::Unsolicited(Stage::Rcpt), "451 4.5.0", "unsolicited-reply", None),
+            (Reason::AnsweredUnread { reply: no(), octets: 1 }, "451 4.4.2", "answered-unread", None),
             (Reason::Closing(no()), "451 4.3.2", "remote-closing", None),
             (Reason::OutOfTime, "451 4.4.1", "out-of-time", None),
             (Reason::NotTried(3), "451 4.4.1", "exchanges-not-tried", None),

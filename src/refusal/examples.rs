@@ -99,6 +99,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Timeout { stage: Stage::EndOfMessage, limit: Duration::from_secs(570) },
         Reason::Protocol { stage: Stage::Greeting, error: ReplyError::LineTooLong },
         Reason::Unsolicited(Stage::StartTls),
+        Reason::AnsweredUnread { reply: Reply::new(Code::OK, EnhancedCode::success(0, 0), "Ok"), octets: 3_800_000 },
         Reason::Closing(later()),
         Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
         Lacking::EightBitMime.into(),

@@ -231,6 +231,10 @@ rows! {
         "The host spoke before it was asked, so that answers no longer belong to commands.",
         "the host's operator must mend it",
     ));
+    ANSWERED_UNREAD = deferred(4, 2, "answered-unread", UNREPORTED, words(
+        "The host said yes to a message whose end had not arrived there, by the word of its own TCP. It cannot have kept it.",
+        "the client tries again; if it stays, the host's operator must mend it",
+    ));
     REMOTE_CLOSING = deferred(3, 2, "remote-closing", UNREPORTED, words(
         "The host ended the session with 421: it is busy or about to restart.",
         "the client tries again",

@@ -106,6 +106,7 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
         },
         // RFC 5321 §3.8: the session is over, whoever had the message to say.
         Reason::Closing(_) => address,
+        Reason::AnsweredUnread { .. } => nobody,
         // RFC 5321 §4.5.4.1: 4yz is for now and for this host; 5yz is for the mail.
         Reason::Mail(reply) if reply.class() == Class::Permanent => nobody,
         Reason::Mail(_) => exchange,
@@ -217,6 +218,7 @@ mod tests {
             (TlsFailure::Alert("so".into()).into(), Address, Unchanged),
             (TlsFailure::Closed("so".into()).into(), Address, Failed),
             (Reason::Closing(reply(421)), Address, Unchanged),
+            (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Nobody, Unchanged),
             (Reason::Mail(reply(450)), Exchange, Unchanged),
             (Reason::Mail(reply(550)), Nobody, Unchanged),
             (Reason::Lacking(Lacking::EightBitMime), Exchange, Unchanged),

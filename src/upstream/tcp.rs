@@ -1,5 +1,7 @@
 //! One TCP connection to a remote, with the [`Permits`] it holds for as long as its socket is open.
 
+mod acknowledged;
+
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 use super::caps::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
+use acknowledged::Account;
 
 /// The connection.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct Tcp {
     stream: TcpStream,
     permits: Option<Permits>,
     dialled: Instant,
+    /// Octets that the kernel has taken.
+    written: u64,
+    /// How many of them have arrived, where the kernel says that.
+    account: Option<Account>,
 }
 
 /// The addresses to connect from; where there is none, the system chooses.
@@ -64,7 +71,28 @@ impl Tcp {
             Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
         };
         stream.set_nodelay(true).map_err(Reason::Connect)?;
-        Ok(Self { stream, permits: None, dialled })
+        let account = Account::open(&stream);
+        Ok(Self { stream, permits: None, dialled, written: 0, account })
+    }
+
+    /// How many octets were written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many of the first `octets` that were written the remote's TCP has not acknowledged; none, where the kernel does
+    /// not say that.
+    pub(super) fn unacknowledged(&self, octets: u64) -> u64 {
+        let acknowledged = self.account.and_then(|account| account.acknowledged(&self.stream));
+        acknowledged.map_or(0, |acknowledged| octets.saturating_sub(acknowledged))
+    }
+
+    /// Counts what the kernel has taken.
+    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(octets)) = &written {
+            self.written += *octets as u64;
+        }
+        written
     }
 
     /// When it was dialled.
@@ -122,7 +150,8 @@ impl AsyncRead for Tcp {
 
 impl AsyncWrite for Tcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, octets)
+        let written = Pin::new(&mut self.stream).poll_write(cx, octets);
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -130,7 +159,8 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
