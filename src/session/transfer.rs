@@ -140,7 +140,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The message has ended: the lines that were scanned last are to go with its end.
     fn load(&self, scan: &Scan, passage: &mut Passage, courses: &mut [Course]) {
         let block = self.checked(scan, passage, courses);
-        courses.iter_mut().for_each(|course| course.load(&block));
+        courses.iter_mut().for_each(|course| course.load_last(&block));
     }
 
     /// Takes the lines that were scanned last out of the passage, and stops the legs that must not have them.
@@ -162,8 +162,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Why a message that has come so far cannot be passed on.
     fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
         let most = self.shared.us.size;
-        if let Scan::Rejected(bare) = scan {
-            return Some(Declined::by_us("bare-newline", bare.reply()));
+        if let Scan::Rejected(offence) = scan {
+            return Some(Declined::by_us(offence.label(), offence.reply()));
         }
         if scanner.octets() > most {
             let text = format!("the message is larger than {most} octets");
@@ -246,6 +246,14 @@ impl Course {
     fn load(&mut self, block: &[u8]) {
         if let Self::Going(body, _) = self {
             body.load(block);
+        }
+    }
+
+    /// Takes the last bytes of the message, to go with its end.
+    fn load_last(&mut self, block: &[u8]) {
+        self.load(block);
+        if let Self::Going(body, _) = self {
+            body.ends();
         }
     }
 

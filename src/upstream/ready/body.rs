@@ -3,6 +3,7 @@
 //! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::super::open::lost;
 use super::chunks::Chunks;
@@ -16,6 +17,10 @@ use crate::wire::Flushed;
 pub struct Body {
     pub(super) ready: Ready,
     pub(super) form: Form,
+    /// When the answer to all of it must be there, once the client has sent its end.
+    until: Option<Instant>,
+    /// How far it has come.
+    stage: Stage,
 }
 
 /// How the message goes to this remote.
@@ -40,7 +45,7 @@ impl Body {
     pub(super) fn new(mut ready: Ready, form: Form) -> Result<Self, Reason> {
         // For good, until QUIT is said: between two messages there is nothing that a reset could take away.
         ready.on_drop(OnDrop::Reset)?;
-        Ok(Self { ready, form })
+        Ok(Self { ready, form, until: None, stage: Stage::Message })
     }
 
     /// Who takes it.
@@ -59,6 +64,12 @@ impl Body {
             Form::Lines => self.ready.wire.output.extend_from_slice(lines),
             Form::Chunks(chunks) => chunks.load(lines),
         }
+    }
+
+    /// The client has sent the end of the message, and waits from now on (RFC 5321 §4.5.3.2.6): all that is left to be done
+    /// has one limit together.
+    pub fn ends(&mut self) {
+        self.until = Some(Instant::now() + self.ready.timeouts.r#final);
     }
 
     /// Sends what was loaded, and the next bytes of the message, dot-stuffed and cut anywhere; chunks, when there is enough
@@ -98,6 +109,16 @@ impl Body {
     /// # Errors
     /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
     pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
+        let limit = self.ready.timeouts.r#final;
+        let until = self.until.unwrap_or_else(|| Instant::now() + limit);
+        let answered = tokio::time::timeout_at(until, self.end()).await;
+        let stage = self.stage;
+        let reply = answered.unwrap_or(Err(Stop::Failed(Reason::Timeout { stage, limit })))?;
+        Ok((reply, self.ready))
+    }
+
+    /// The end of the message, and the answer to it.
+    async fn end(&mut self) -> Result<Reply, Stop> {
         if let Form::Chunks(_) = self.form {
             // On the heap: who waits for the final answer, for ten minutes perhaps, has no room for these.
             Box::pin(self.send(&[])).await?;
@@ -110,6 +131,7 @@ impl Body {
         }
         spoke.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))?;
         let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
+        self.stage = Stage::EndOfMessage;
         match &mut self.form {
             Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
@@ -125,7 +147,11 @@ impl Body {
                 return Err(if self.ready.wire.input.is_empty() { failed(error) } else { self.early().await });
             }
         }
+        let written = self.ready.tcp().written();
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
+        if reply.code().is_success() {
+            self.has_arrived(written, &reply)?;
+        }
         self.ready.accepted = 0;
         // A remote that refuses the end of data may keep the transaction, as Postfix does under
         // smtpd_end_of_data_restrictions, and has to hear RSET.
@@ -133,9 +159,19 @@ impl Body {
             self.ready.transaction = OpenTransaction::No;
         }
         if reply.code().is_success() || reply.code().is_refusal() {
-            return Ok((reply, self.ready));
+            return Ok(reply);
         }
         Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
+    }
+
+    /// Whether the remote can have read the end before it said yes. An answer brings the acknowledgement of all that had
+    /// arrived when it was sent (RFC 9293 §3.10.7.4, §3.4), and the kernel has taken that in before it hands out the answer: none
+    /// has to be waited for.
+    fn has_arrived(&self, written: u64, reply: &Reply) -> Result<(), Stop> {
+        match self.ready.tcp().unacknowledged(written) {
+            0 => Ok(()),
+            octets => Err(Stop::Failed(Reason::AnsweredUnread { reply: reply.clone(), octets })),
+        }
     }
 
     /// What the remote said before the end of data.
