@@ -312,7 +312,8 @@ pub struct Limits {
     /// The largest message we pass on; announced as SIZE. RFC 5321 §4.5.3.1.7 wants 64KiB at least.
     pub message_size: ByteSize,
     /// What to do with a bare CR or LF in a message: "normalize" (LF becomes CRLF, CR a space) or "reject". Neither is
-    /// ever passed on, because receivers disagree about what it ends.
+    /// ever passed on, because receivers disagree about what it ends. A NUL, which no message may have, is rejected by
+    /// "reject" too; "normalize" makes a space of one that starts a line, and passes any other on.
     pub bare_newlines: BareNewlines,
 }
 
@@ -360,10 +361,11 @@ pub struct Timeouts {
     /// For the remote's answer to DATA. Postfix waits two minutes for ours.
     #[serde(with = "humantime_serde")]
     pub data: Duration,
-    /// For the remote to take a block of the message (RFC 5321 §4.5.3.2.5).
+    /// For the remote to take a block of the message, while the client still sends it (RFC 5321 §4.5.3.2.5).
     #[serde(with = "humantime_serde")]
     pub block: Duration,
-    /// For the remote's answer to the end of the message. Postfix and Exim wait ten minutes for ours.
+    /// For all that is left once the client has sent the end of its message, the remote's answer to it included. Postfix and
+    /// Exim wait ten minutes for ours.
     #[serde(with = "humantime_serde")]
     pub r#final: Duration,
     /// How long open transactions may go on after SIGTERM or SIGINT.

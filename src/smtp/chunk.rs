@@ -131,7 +131,7 @@ impl Unstuffer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::data::{BareNewline, BareNewlines, DataScanner, Scan};
+    use super::super::data::{BareNewlines, DataScanner, Offence, Scan};
     use super::*;
 
     #[test]
@@ -239,9 +239,9 @@ mod tests {
         }
         for (chunks, found) in [
             (&[&b"a\r"[..], b"\nb"][..], Scan::End),
-            (&[b"a\r", b"b\n"], Scan::Rejected(BareNewline::CarriageReturn)),
-            (&[b"a\r"], Scan::Rejected(BareNewline::CarriageReturn)),
-            (&[b"a\nb"], Scan::Rejected(BareNewline::LineFeed)),
+            (&[b"a\r", b"b\n"], Scan::Rejected(Offence::CarriageReturn)),
+            (&[b"a\r"], Scan::Rejected(Offence::CarriageReturn)),
+            (&[b"a\nb"], Scan::Rejected(Offence::LineFeed)),
         ] {
             assert_eq!(counted(BareNewlines::Reject, chunks).1, found, "{chunks:?}");
         }

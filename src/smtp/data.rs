@@ -15,15 +15,17 @@
 //! the input is cut into pieces.
 
 use bytes::{Buf, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr2, memchr3};
 
 use super::reply::{Code, EnhancedCode, Reply};
 
-/// What becomes of a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one).
+/// What becomes of a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one), and of a NUL
+/// (RFC 5322 §2.2, RFC 2045 §2.7 and §2.8 allow none).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BareNewlines {
-    /// A bare LF becomes CRLF, a bare CR a space, as Postfix does.
+    /// A bare LF becomes CRLF, a bare CR a space, as Postfix does. A NUL at the start of a line becomes a space, any other
+    /// passes.
     Normalize,
     /// The message is refused once it has ended.
     Reject,
@@ -37,24 +39,39 @@ pub enum Scan {
     /// The message has ended; what is left in the input are the client's next commands.
     End,
     /// The message has ended and must not be delivered; what is left in the input are the client's next commands.
-    Rejected(BareNewline),
+    Rejected(Offence),
 }
 
-/// The line end that a message was refused for.
+/// What a message was refused for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BareNewline {
+pub enum Offence {
     /// A CR without LF.
     #[error("the message has a CR without LF")]
     CarriageReturn,
     /// A LF without CR.
     #[error("the message has a LF without CR")]
     LineFeed,
+    /// A NUL.
+    #[error("the message has a NUL, which no message may have (RFC 5322 section 2.2)")]
+    Nul,
 }
 
-impl BareNewline {
+impl Offence {
     /// What the client is told at the end of its data.
-    pub fn reply(&self) -> Reply {
-        Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(5, 2), self.to_string())
+    pub fn reply(self) -> Reply {
+        let enhanced = match self {
+            Self::CarriageReturn | Self::LineFeed => EnhancedCode::permanent(5, 2),
+            Self::Nul => EnhancedCode::permanent(6, 0),
+        };
+        Reply::new(Code::TRANSACTION_FAILED, enhanced, self.to_string())
+    }
+
+    /// Its name in log lines and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CarriageReturn | Self::LineFeed => "bare-newline",
+            Self::Nul => "nul",
+        }
     }
 }
 
@@ -65,7 +82,7 @@ pub struct DataScanner {
     place: Place,
     /// The place behind a CRLF.
     line_start: Place,
-    offence: Option<BareNewline>,
+    offence: Option<Offence>,
     header: HeaderSection,
     /// Octets that were passed on, stuffing and all.
     passed_on: u64,
@@ -176,14 +193,19 @@ impl DataScanner {
             }
             (_, b'\r') => self.go(Place::Cr),
             (_, b'\n') => {
-                self.object(BareNewline::LineFeed);
+                self.object(Offence::LineFeed);
                 self.end_line(Place::TextLineStart, output)
             }
             (Place::TextLineStart | Place::Dot, b'.') => self.stuffed_dot(output),
             (Place::LineStart | Place::TextLineStart | Place::Dot, 0) => {
                 // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL
                 // (RFC 5322 §2.2, RFC 2045 §2.8); only one that starts a line is in the way.
+                self.object(Offence::Nul);
                 self.emit_text(b" ", output);
+                self.go(Place::Text)
+            }
+            (Place::Text, 0) if self.bare_newlines == BareNewlines::Reject => {
+                self.object(Offence::Nul);
                 self.go(Place::Text)
             }
             (Place::LineStart | Place::TextLineStart | Place::Dot | Place::Text | Place::End, _) => {
@@ -205,12 +227,12 @@ impl DataScanner {
 
     /// A CR that was none of a CRLF.
     fn mend_cr(&mut self, output: &mut BytesMut) {
-        self.object(BareNewline::CarriageReturn);
+        self.object(Offence::CarriageReturn);
         self.emit_text(b" ", output);
         self.place = Place::Text;
     }
 
-    fn object(&mut self, offence: BareNewline) {
+    fn object(&mut self, offence: Offence) {
         match self.bare_newlines {
             BareNewlines::Normalize => {}
             BareNewlines::Reject => _ = self.offence.get_or_insert(offence),
@@ -252,7 +274,11 @@ impl DataScanner {
                 end += ordinary(&input[end..]);
             }
             let line = &input[end..];
-            let text = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+            let text = match self.bare_newlines {
+                BareNewlines::Normalize => memchr2(b'\r', b'\n', line),
+                BareNewlines::Reject => memchr3(b'\r', b'\n', 0, line),
+            };
+            let text = text.unwrap_or(line.len());
             self.header.read(&line[..text]);
             end += text;
             let [b'\r', b'\n', behind @ ..] = &line[text..] else {
@@ -286,14 +312,14 @@ impl DataScanner {
     }
 }
 
-/// How much of a message's body, read from within a line, surely passes as it is: text and CRLFs, and no line that begins
-/// with a dot or NUL. What is not sure of that is left to a closer look, and so is the CR that ends it, if one does.
+/// How much of a message's body, read from within a line, surely passes as it is: text without NUL and CRLFs, and no line
+/// that begins with a dot. What is not sure of that is left to a closer look, and so is the CR that ends it, if one does.
 ///
 /// Looks at each octet and the one behind it, whatever they are, for that is what compilers make vector instructions of.
 fn ordinary(octets: &[u8]) -> usize {
     const AT_ONCE: usize = 64;
     let [first, behind @ ..] = octets else { return 0 };
-    if *first == b'\n' {
+    if matches!(first, b'\n' | 0) {
         return 0;
     }
     let (octets_at_once, behind_at_once) = (octets.as_chunks::<AT_ONCE>().0, behind.as_chunks::<AT_ONCE>().0);
@@ -306,8 +332,8 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     let pairs = octets.iter().zip(behind);
     pairs.fold(false, |odd, (&octet, &next)| {
         let bare = (octet == b'\r') != (next == b'\n');
-        let starts_a_line_oddly = (octet == b'\n') & ((next == b'.') | (next == 0));
-        odd | bare | starts_a_line_oddly
+        let starts_with_a_dot = (octet == b'\n') & (next == b'.');
+        odd | bare | starts_with_a_dot | (next == 0)
     })
 }
 
@@ -566,18 +592,32 @@ mod tests {
     #[test]
     fn a_rejected_message_is_read_to_its_end() {
         for (input, offence) in [
-            (&b"a\nb\r\n.\r\n"[..], BareNewline::LineFeed),
-            (b"a\rb\nc\r\n.\r\n", BareNewline::CarriageReturn),
-            (b"a\n.\r\nMAIL\r\n.\r\n", BareNewline::LineFeed),
-            (b".\r\r\n.\r\n", BareNewline::CarriageReturn),
+            (&b"a\nb\r\n.\r\n"[..], Offence::LineFeed),
+            (b"a\rb\nc\r\n.\r\n", Offence::CarriageReturn),
+            (b"a\n.\r\nMAIL\r\n.\r\n", Offence::LineFeed),
+            (b".\r\r\n.\r\n", Offence::CarriageReturn),
         ] {
             let (output, found, rest) = scan(BareNewlines::Reject, &[input, b"QUIT\r\n"]);
             assert_eq!((found, rest), (Scan::Rejected(offence), b"QUIT\r\n".to_vec()), "{input:?}");
             assert!(output.len() <= 1, "only what stood before the offence");
         }
         assert_eq!(scan(BareNewlines::Reject, &[b"a\r\n.\r\n"]).1, Scan::End);
+        // NUL, wherever it is and however much is looked at at once; what stood before it was passed on by then.
+        let text = [b'a'; 200];
+        for before in [&b""[..], b"\r\n", b"a", b"a\r\n", b"a\r\n.", &text, &[&b"\r\n"[..], &text].concat()] {
+            for after in [&b""[..], b"b", b"\r\n", &text] {
+                let input = [before, b"\0", after, b"\r\n.\r\n"].concat();
+                let (output, found, rest) = scan(BareNewlines::Reject, &[&input, b"QUIT\r\n"]);
+                assert_eq!((found, rest), (Scan::Rejected(Offence::Nul), b"QUIT\r\n".to_vec()), "{input:?}");
+                assert_eq!(output, before.strip_suffix(b".").unwrap_or(before));
+                let octets: Vec<&[u8]> = input.chunks(1).collect();
+                assert_eq!(scan(BareNewlines::Reject, &octets).1, found);
+            }
+        }
+        assert_eq!(scan(BareNewlines::Reject, &[b"a\r\n.\r\n\0\r\n"]).1, Scan::End, "behind the end");
+        assert!(Offence::Nul.reply().to_string().starts_with("554 5.6.0 the message has a NUL"));
         // X2.
-        assert_eq!(BareNewline::LineFeed.reply().to_string(), "554 5.5.2 the message has a LF without CR");
+        assert_eq!(Offence::LineFeed.reply().to_string(), "554 5.5.2 the message has a LF without CR");
     }
 
     #[test]
