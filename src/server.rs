@@ -24,7 +24,7 @@ use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
-use crate::session::{self, Caller, Received, Shared};
+use crate::session::{self, Caller, Received, Shared, Stop};
 use crate::smtp::dialogue::Us;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
@@ -223,7 +223,7 @@ impl Server {
                 return Drained::Clean;
             }
             let left = sessions.len();
-            // Dropping a session resets its remote: half a message is never taken for a whole one.
+            // Their remotes see a reset: half a message is never taken for a whole one.
             cut.cancel();
             sessions.wait().await;
             Drained::Cut(left)
@@ -282,7 +282,7 @@ impl<R: Resolver> Reception<R> {
             return;
         };
         metrics.admitted();
-        let (shared, stop, cut) = (self.shared.clone(), self.stop.clone(), self.cut.clone());
+        let (shared, stop) = (self.shared.clone(), Stop { when_idle: self.stop.clone(), now: self.cut.clone() });
         let caller = Caller { origin, service: door.service(), dialled };
         self.sessions.spawn(async move {
             let _place = place;
@@ -291,11 +291,7 @@ impl<R: Resolver> Reception<R> {
             {
                 return;
             }
-            tokio::select! {
-                biased;
-                () = session::serve(shared, stream, caller, stop) => {}
-                () = cut.cancelled() => {}
-            }
+            session::serve(shared, stream, caller, stop).await;
         });
     }
 }

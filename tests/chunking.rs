@@ -8,14 +8,13 @@ mod lab;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use danelaw::session::{Caller, Origin};
+use danelaw::session::{Caller, Origin, Stop};
 use danelaw::smtp::dialogue::Service;
 use danelaw::wire::BLOCK;
 use lab::client::Client;
 use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
 
 /// What makes a remote another one.
 type Change = fn(&mut Mx);
@@ -283,7 +282,7 @@ async fn answers_to_chunks_do_not_pile_up() {
         let (client, ours) = tokio::io::duplex(pipe);
         let (stream, most) = lab::client::Measured::new(ours);
         let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-        let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
+        let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
         let (mut answers, mut commands) = tokio::io::split(client);
         let sent = async {
             let envelope = format!("EHLO x\r\n{}\r\nBDAT 1\r\n", ENVELOPE.join("\r\n"));

@@ -52,6 +52,35 @@ async fn a_transaction_ends_as_it_began() {
     assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("451 4.7.5 "));
 }
 
+#[tokio::test]
+async fn what_we_say_of_ourselves_is_new_between_two_transactions() {
+    let lab = Scenario::new().start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    lab.reload("hostname = 'new.test'\nlimits.message_size = '64KiB'\nlimits.recipients = 1");
+    // A transaction ends as it began.
+    for recipient in ["b", "c"] {
+        let answer = client.command(&format!("RCPT TO:<{recipient}@example.test>")).await;
+        assert!(answer.starts_with("250 "), "{answer}");
+    }
+    client.command("DATA").await;
+    client.write(&[&b"0123456789\r\n".repeat(6000)[..], b".\r\n"].concat()).await;
+    assert!(client.reply().await.starts_with("250 2.0.0 "));
+    assert!(String::from_utf8_lossy(&lab.mx().messages()[0]).contains("by danelaw.test "));
+    // The next one is another, though EHLO had offered more (RFC 1870 §6.1).
+    assert!(client.command("MAIL FROM:<a@client.test> SIZE=70000").await.starts_with("552 5.3.4 "));
+    client.command("MAIL FROM:<a@client.test> SIZE=10").await;
+    assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    assert!(client.command("RCPT TO:<c@example.test>").await.starts_with("452 4.5.3 "));
+    client.command("DATA").await;
+    client.write(&[&b"0123456789\r\n".repeat(6000)[..], b".\r\n"].concat()).await;
+    assert!(client.reply().await.starts_with("552 5.3.4 "));
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    assert!(String::from_utf8_lossy(&lab.mx().messages()[1]).contains("by new.test "));
+    let offer = client.command("EHLO client.test").await;
+    assert!(offer.starts_with("250-new.test\n") && offer.contains("\n250-SIZE 65536\n"), "{offer}");
+}
+
 /// The program, with a configuration of its own.
 struct Program {
     child: Child,

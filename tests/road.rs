@@ -15,7 +15,7 @@ use danelaw::dns::stub::Stub;
 use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver};
 use danelaw::name::Name;
 use danelaw::server::Drained;
-use danelaw::session::{Caller, Origin};
+use danelaw::session::{Caller, Origin, Stop};
 use danelaw::smtp::dialogue::Service;
 use danelaw::wire::BLOCK;
 use lab::certs::Identity;
@@ -24,7 +24,6 @@ use lab::dns::Fault;
 use lab::mx::{Act, say};
 use lab::{Lab, MESSAGE, Scenario, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
 
 /// The client keeps the mail, is told `reply` first of all, and no exchange saw a mail command.
 async fn refused(scenario: Scenario, reply: &str) -> Lab {
@@ -664,6 +663,8 @@ async fn one_message_stays_one_message() {
     let mut client = lab.client().await;
     let answers = client.send(&["b@example.test"], b"bare\nnewline\r\n").await;
     assert!(answers.last().starts_with("554 5.5.2 "), "{answers:?}");
+    let answers = client.send(&["b@example.test"], b"Subject: x\r\n\r\na\0b\r\n").await;
+    assert!(answers.last().starts_with("554 5.6.0 the message has a NUL"), "{answers:?}");
     assert!(lab.mx().messages().is_empty());
 }
 
@@ -735,7 +736,7 @@ async fn answers_do_not_pile_up() {
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-    let served = danelaw::session::serve(lab.shared.clone(), stream, caller, CancellationToken::new());
+    let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();
     commands.write_all(b"QUIT\r\n").await.unwrap();

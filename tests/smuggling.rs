@@ -15,7 +15,7 @@ mod sequences;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use danelaw::session::{Caller, Origin};
+use danelaw::session::{Caller, Origin, Stop};
 use danelaw::smtp::dialogue::Service;
 use lab::mx::say;
 use lab::{Lab, Scenario, wait_for};
@@ -23,7 +23,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sequences::SEQUENCES;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio_util::sync::CancellationToken;
 
 /// A server that finds the end of data in its own way.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +171,7 @@ async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let caller = Caller { origin, service: Service::Smtp, dialled: None };
-    let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
+    let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let mut client = BufReader::new(client);
     let opening = format!("EHLO x\r\nMAIL FROM:<a@client.test>\r\n{RCPT}{}", speech.opening);
     client.write_all(opening.as_bytes()).await.unwrap();

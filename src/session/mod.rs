@@ -13,10 +13,12 @@ mod received;
 mod transfer;
 mod turn;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -44,6 +46,9 @@ use transfer::After;
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
+
+/// How long a client whose session is cut has to take the last word, and to see that we have closed.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -120,6 +125,15 @@ struct Session<R, S> {
     groups: Groups,
 }
 
+/// When the conversation has to end, whatever the client wants.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// As soon as no transaction is open.
+    pub when_idle: CancellationToken,
+    /// Now.
+    pub now: CancellationToken,
+}
+
 /// Whether the conversation goes on.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -127,8 +141,8 @@ enum Next {
     Close,
 }
 
-/// Talks to one client until it goes, or until `stop` finds it between transactions.
-pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: CancellationToken)
+/// Talks to one client until it goes, or until it is stopped.
+pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: Stop)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -138,7 +152,14 @@ where
     let dialogue = Dialogue::new(shared.us.clone(), service);
     let (client, groups) = (Wire::new(stream), Groups::default());
     let mut session = Session { shared, news, client, origin, dialled, dialogue, groups };
-    let ended = match session.run(stop).await {
+    let run = tokio::select! {
+        biased;
+        ended = session.run(stop.when_idle) => Some(ended),
+        () = stop.now.cancelled() => None,
+    };
+    // Remotes have seen a reset by now: half a message is never taken for a whole one.
+    let Some(ended) = run else { return session.last_word().await };
+    let ended = match ended {
         // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
         Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
         ended => ended,
@@ -173,6 +194,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             };
             if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
                 self.shared = Arc::clone(&self.news.borrow_and_update());
+                self.dialogue.renew(self.shared.us.clone());
             }
             if self.answer(line).await? == Next::Close {
                 self.client.flush(limit).await?;
@@ -286,6 +308,23 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     fn say(&mut self, reply: &Reply) {
         reply.write(&mut self.client.output);
+    }
+
+    /// The session is cut in the middle of a transaction. What the client was being told goes out to its end, and 421 behind
+    /// that, which says nothing about the message: a client that waits for its answer keeps it.
+    async fn last_word(mut self) {
+        drop(self.dialogue.abandon());
+        let _ = tokio::time::timeout(LAST_WORD, self.leave()).await;
+    }
+
+    async fn leave(&mut self) -> Result<Infallible, WireError> {
+        self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await?;
+        self.client.close(LAST_WORD).await?;
+        // A socket that is closed with something unread sends a reset, which may overtake the 421.
+        loop {
+            self.client.input.clear();
+            self.client.fill(LAST_WORD).await?;
+        }
     }
 
     /// RFC 5321 §3.8: no connection is closed without a word.

@@ -115,6 +115,12 @@ impl<U> Dialogue<U> {
         Self { state: State::Connected, us, service }
     }
 
+    /// Says this of ourselves from now on. What an earlier EHLO has offered does not bind us (RFC 1870 §4 speaks of a SIZE that
+    /// is too large for the moment): the next MAIL is judged by this.
+    pub fn renew(&mut self, us: Us) {
+        self.us = us;
+    }
+
     /// The greeting (RFC 5321 §4.3.1).
     pub fn greeting(&self) -> Reply {
         let protocol = match self.service {

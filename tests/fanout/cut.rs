@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
-use danelaw::session::{self, Caller, Origin};
+use danelaw::session::{self, Caller, Origin, Stop};
 use danelaw::smtp::dialogue::Service;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
 
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
@@ -60,7 +59,7 @@ async fn the_task_is_dropped() {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::FanOut, dialled: None };
-            session::serve(shared, stream, caller, CancellationToken::new()).await;
+            session::serve(shared, stream, caller, Stop::default()).await;
         });
         let client = half(&address).await;
         wait_for(|| copies(&lab) == [1, 1]).await;
@@ -94,7 +93,7 @@ async fn the_task_is_dropped_anywhere() {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::FanOut, dialled: None };
-            let serve = session::serve(shared, stream, caller, CancellationToken::new());
+            let serve = session::serve(shared, stream, caller, Stop::default());
             let _ = tokio::time::timeout(Duration::from_micros(micros), serve).await;
         });
         let client = tokio::spawn(async move { half(&address).await });
@@ -124,7 +123,7 @@ async fn the_account_of_a_cut_session_is_true() {
     // No answer fits into it.
     let (client, ours) = tokio::io::duplex(16);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
-    let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, CancellationToken::new()));
+    let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let (answers, mut commands) = tokio::io::split(client);
     let mut answers = BufReader::new(answers).lines();
     for line in ["HELO c", "MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {

@@ -266,7 +266,7 @@ impl Lab {
         merge(&mut changes, toml.parse().unwrap());
         let (now, config) = (self.now(), config(self.port, changes));
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
-        let hostname = Name::parse("danelaw.test").unwrap();
+        let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
         let ledger = self.shared.borrow().ledger.clone();
         server::replace(&self.news, server::share(&config, hostname, dns, ledger, reporter).unwrap());
     }

@@ -41,6 +41,8 @@ pub(crate) enum Act {
     Drip(String, Duration),
     /// Says the one, and after a while the other.
     SayAndAdd(String, Duration, String),
+    /// Does this after a while, and reads nothing meanwhile.
+    Late(Duration, Box<Act>),
     /// Closes its own half and reads no more, but keeps the connection.
     HalfClose,
 }
@@ -467,8 +469,13 @@ impl Session {
     }
 }
 
-async fn act<S: AsyncWrite + Unpin>(stream: &mut S, act: &Act) -> Result<(), Over> {
+async fn act<S: AsyncWrite + Unpin>(stream: &mut S, mut act: &Act) -> Result<(), Over> {
+    while let Act::Late(pause, late) = act {
+        tokio::time::sleep(*pause).await;
+        act = late;
+    }
     let (text, then) = match act {
+        Act::Late(..) => return Ok(()),
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
