@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener as OpenSocket;
 use std::path::Path;
 
 use ipnet::IpNet;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
@@ -17,6 +18,12 @@ use crate::smtp::dialogue::Service;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
 pub(super) const BACKLOG: i32 = 4096;
+
+/// How much the kernel may hold of what a client has sent and we have not read; Linux takes twice that for its own needs.
+/// A client waits ten minutes from the moment it has sent its end of data (RFC 5321 §4.5.3.2.6), and we count from the
+/// moment we read it. By itself the system lets megabytes come in between. Two segments of loopback fit, so that a client
+/// writes the one while we read the other. A Unix socket holds no more than 208 kB anyway (`net.core.wmem_default`).
+const RECEIVE_BUFFER: usize = 128 * 1024;
 
 /// One open port or Unix socket, and who may connect to it.
 #[derive(Debug)]
@@ -77,6 +84,7 @@ impl Door {
         let listening = match socket {
             Socket::Tcp(port) => {
                 port.set_nonblocking(true)?;
+                SockRef::from(&port).set_recv_buffer_size(RECEIVE_BUFFER)?;
                 Listening::Tcp(TcpListener::from_std(port)?, listener.allowed())
             }
             Socket::Unix(socket) => {
@@ -148,6 +156,8 @@ fn port(address: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
+    // Connections inherit it, and the window that the kernel offers in its first segment is made from it.
+    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
     if kind == Kind::Intercept {
         intercepted::make_transparent(&socket, address);
     }
