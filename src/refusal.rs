@@ -154,9 +154,9 @@ pub enum Reason {
     /// The remote has said yes to the end of a message that had not arrived.
     #[error("the remote answered {reply} before it had the end of the message: {octets} octets have not arrived there")]
     AnsweredUnread {
-        /// What it said.
+        /// Its answer.
         reply: Reply,
-        /// What its TCP has not acknowledged, as it was sent.
+        /// Octets on the wire that its TCP has not acknowledged.
         octets: u64,
     },
     /// A well-formed reply that cannot be the answer to this command.

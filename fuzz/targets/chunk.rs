@@ -51,7 +51,7 @@ impl Scanned {
 fn check_message(scanned: &Scanned, octets: &[u8], piece: usize) {
     let sent = [scanned.lines.as_slice(), b".\r\n"].concat();
     assert_eq!(lax_ends_of_data(&sent), 1, "one end of data for every receiver");
-    // One that mends finds nothing to mend, and what comes by DATA is the same message once more.
+    // A scanner that mends changes no octet, and by DATA comes the same message once more.
     let (mut data, mut input, mut lines) =
         (DataScanner::new(BareNewlines::Normalize), BytesMut::from(sent.as_slice()), BytesMut::new());
     assert_eq!(data.scan(&mut input, &mut lines), Scan::End);

@@ -19,7 +19,7 @@ use crate::smtp::dialogue::Service;
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// How much the kernel may hold of what a client has sent and we have not read; Linux takes twice that for its own needs.
+/// How many octets of a client the kernel may hold until we read them; Linux takes twice that for its own needs.
 /// A client waits ten minutes from the moment it has sent its end of data (RFC 5321 §4.5.3.2.6), and we count from the
 /// moment we read it. By itself the system lets megabytes come in between. Two segments of loopback fit, so that a client
 /// writes the one while we read the other. A Unix socket holds no more than 208 kB anyway (`net.core.wmem_default`).

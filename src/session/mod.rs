@@ -125,7 +125,7 @@ struct Session<R, S> {
     groups: Groups,
 }
 
-/// When the conversation has to end, whatever the client wants.
+/// When the conversation has to end, though the client would go on.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     /// As soon as no transaction is open.
@@ -310,8 +310,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         reply.write(&mut self.client.output);
     }
 
-    /// The session is cut in the middle of a transaction. What the client was being told goes out to its end, and 421 behind
-    /// that, which says nothing about the message: a client that waits for its answer keeps it.
+    /// The session is cut in the middle of a transaction. A reply that is on its way goes out to its end, and 421 behind it. The
+    /// 421 makes no claim about the message: a client that waits for its answer keeps the mail.
     async fn last_word(mut self) {
         drop(self.dialogue.abandon());
         let _ = tokio::time::timeout(LAST_WORD, self.leave()).await;
@@ -320,7 +320,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn leave(&mut self) -> Result<Infallible, WireError> {
         self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await?;
         self.client.close(LAST_WORD).await?;
-        // A socket that is closed with something unread sends a reset, which may overtake the 421.
+        // A socket that is closed with octets unread sends a reset, which may overtake the 421.
         loop {
             self.client.input.clear();
             self.client.fill(LAST_WORD).await?;

@@ -309,7 +309,7 @@ mod tests {
         fn one_message_comes_out(content in content(), cuts in prop::collection::vec(0usize..64, 0..8)) {
             let (lines, found, octets) = counted(BareNewlines::Normalize, &[&content]);
             prop_assert_eq!(found, Scan::End);
-            // A receiver of DATA, which has nothing to mend.
+            // A receiver of DATA; its output shows that it mends no octet.
             let mut sent = BytesMut::from([lines.as_slice(), b".\r\nNEXT"].concat().as_slice());
             let (mut receiver, mut received) = (DataScanner::new(BareNewlines::Normalize), BytesMut::new());
             prop_assert_eq!(receiver.scan(&mut sent, &mut received), Scan::End);

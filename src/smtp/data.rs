@@ -19,8 +19,8 @@ use memchr::{memchr2, memchr3};
 
 use super::reply::{Code, EnhancedCode, Reply};
 
-/// What becomes of a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one), and of a NUL
-/// (RFC 5322 §2.2, RFC 2045 §2.7 and §2.8 allow none).
+/// How a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one) is treated, and a NUL (RFC 5322
+/// §2.2, RFC 2045 §2.7 and §2.8 allow none).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BareNewlines {
@@ -42,7 +42,7 @@ pub enum Scan {
     Rejected(Offence),
 }
 
-/// What a message was refused for.
+/// The reason for which a message was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Offence {
     /// A CR without LF.
@@ -313,7 +313,8 @@ impl DataScanner {
 }
 
 /// How much of a message's body, read from within a line, surely passes as it is: text without NUL and CRLFs, and no line
-/// that begins with a dot. What is not sure of that is left to a closer look, and so is the CR that ends it, if one does.
+/// that begins with a dot. Octets that may be another case are left to a closer look, and so is the CR that ends them, if
+/// one does.
 ///
 /// Looks at each octet and the one behind it, whatever they are, for that is what compilers make vector instructions of.
 fn ordinary(octets: &[u8]) -> usize {
@@ -602,7 +603,7 @@ mod tests {
             assert!(output.len() <= 1, "only what stood before the offence");
         }
         assert_eq!(scan(BareNewlines::Reject, &[b"a\r\n.\r\n"]).1, Scan::End);
-        // NUL, wherever it is and however much is looked at at once; what stood before it was passed on by then.
+        // A NUL in any place and in blocks of any size. The octets before it were passed on by then.
         let text = [b'a'; 200];
         for before in [&b""[..], b"\r\n", b"a", b"a\r\n", b"a\r\n.", &text, &[&b"\r\n"[..], &text].concat()] {
             for after in [&b""[..], b"b", b"\r\n", &text] {

@@ -115,8 +115,8 @@ impl<U> Dialogue<U> {
         Self { state: State::Connected, us, service }
     }
 
-    /// Says this of ourselves from now on. What an earlier EHLO has offered does not bind us (RFC 1870 §4 speaks of a SIZE that
-    /// is too large for the moment): the next MAIL is judged by this.
+    /// Says this of ourselves from now on, and judges the next MAIL by it. An earlier EHLO may have offered more: a server
+    /// may refuse any message for its size (RFC 1870 §6.1).
     pub fn renew(&mut self, us: Us) {
         self.us = us;
     }

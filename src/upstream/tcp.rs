@@ -87,7 +87,7 @@ impl Tcp {
         acknowledged.map_or(0, |acknowledged| octets.saturating_sub(acknowledged))
     }
 
-    /// Counts what the kernel has taken.
+    /// Counts the octets that the kernel has taken.
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(octets)) = &written {
             self.written += *octets as u64;

@@ -41,7 +41,7 @@ pub(crate) enum Act {
     Drip(String, Duration),
     /// Says the one, and after a while the other.
     SayAndAdd(String, Duration, String),
-    /// Does this after a while, and reads nothing meanwhile.
+    /// Does this after a while, and does not read meanwhile.
     Late(Duration, Box<Act>),
     /// Closes its own half and reads no more, but keeps the connection.
     HalfClose,

@@ -1,4 +1,4 @@
-//! How much of what was written the other end's TCP has acknowledged, by the kernel's account (RFC 4898,
+//! How many octets the other end's TCP has acknowledged, by the kernel's account (RFC 4898,
 //! tcpEStatsAppHCThruOctetsAcked). The account outlives a reset of the connection, unlike that of `sock_diag`.
 
 use std::os::fd::AsFd;
@@ -28,18 +28,18 @@ fn is_counted(release: &str) -> bool {
 /// A connection's account.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
-    /// What was acknowledged before anything was written: the SYN.
+    /// The count before the first write: the SYN.
     before: u64,
 }
 
 impl Account {
-    /// Of a connection on which nothing was written yet; none, if the kernel does not keep one.
+    /// Of a connection without a write so far; none, if the kernel keeps no account.
     pub(super) fn open(connection: &impl AsFd) -> Option<Self> {
         // A kernel that counts has counted the SYN. Some that imitate Linux fill this with zeros.
         acknowledged(connection).filter(|before| *before > 0).map(|before| Self { before })
     }
 
-    /// How many octets of what was written were acknowledged.
+    /// How many of the octets that were written were acknowledged.
     pub(super) fn acknowledged(self, connection: &impl AsFd) -> Option<u64> {
         acknowledged(connection).map(|octets| octets.saturating_sub(self.before))
     }
