@@ -242,7 +242,7 @@ async fn reply(client: &mut BufReader<DuplexStream>) -> String {
 fn assert_one(answer: &str, octets: &[u8]) -> Result<(), TestCaseError> {
     let messages = match answer.get(..9) {
         Some("250 2.0.0") => 1,
-        Some("554 5.5.2") => 0,
+        Some("554 5.5.2" | "554 5.6.0") => 0,
         _ => return Err(TestCaseError::fail(answer.to_owned())),
     };
     for receiver in Receiver::all() {
