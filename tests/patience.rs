@@ -43,18 +43,13 @@ fn pipelines_chunks(mx: &mut Mx) {
 #[tokio::test]
 async fn one_deadline_from_the_end_of_data_to_the_answer() {
     // RFC 5321 §4.5.3.2.6: each of these is slow in another place, and none of them breaks the limit of a single block.
-    let slow = |answer: &str| Act::Drip(format!("{answer}\r\n"), Duration::from_millis(60));
-    let late = || Act::SayAndAdd(String::new(), Duration::from_secs(20), "250 2.0.0 ok\r\n".into());
-    let rows: [(&str, Box<dyn Fn(&mut Mx)>); 3] = [
-        ("the answer", Box::new(move |mx: &mut Mx| mx.end = late())),
-        (
-            "answers to chunks that were pipelined",
-            Box::new(move |mx: &mut Mx| {
-                pipelines_chunks(mx);
-                mx.chunk = vec![slow("250 2.0.0 taken")];
-            }),
-        ),
-        ("all that is still to be sent", Box::new(|mx: &mut Mx| mx.amid_message = Some(Act::Hang))),
+    let rows: [(&str, Change); 3] = [
+        ("the answer", |mx| mx.end = Act::Late(Duration::from_secs(20), Box::new(say("250 2.0.0 ok")))),
+        ("answers to chunks that were pipelined", |mx| {
+            pipelines_chunks(mx);
+            mx.chunk = vec![Act::Drip("250 2.0.0 taken\r\n".into(), Duration::from_millis(60))];
+        }),
+        ("octets that the remote does not read", |mx| mx.amid_message = Some(Act::Hang)),
     ];
     for (case, change) in rows {
         let limits = "timeouts.final = '1500ms'\ntimeouts.block = '10s'\ntimeouts.client = '60s'";
