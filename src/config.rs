@@ -278,8 +278,8 @@ pub struct Rule {
     /// Why. Required for a level below tls.level; logged at each use.
     #[serde(default)]
     pub reason: Option<String>,
-    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level; danelaw does not start with a rule
-    /// that has ended.
+    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level. A rule that has ended is left out, with
+    /// an error in the log: its domain goes by the next rule that names it, or at tls.level. `danelaw config check` fails.
     #[serde(default, deserialize_with = "day")]
     pub until: Option<Date>,
 }
@@ -460,7 +460,7 @@ mod tests {
             }
         }
         let config: Config = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
-        config.check(Date::from_ordinal_date(2026, 1).unwrap()).map_err(|unsound| unsound.to_string()).map(|()| config)
+        config.check().map_err(|unsound| unsound.to_string()).map(|()| config)
     }
 
     #[test]
@@ -606,12 +606,6 @@ mod tests {
             ("level = 'may', until = '2026-06-01'".into(), "rule.reason"),
             ("level = 'may', reason = ' ', until = '2026-06-01'".into(), "rule.reason"),
             ("level = 'encrypt'".into(), "rule.reason"),
-            // The day before today, in these tests.
-            (
-                "level = 'may', reason = 'x', until = '2025-12-31'".into(),
-                "rule.until: the rule for example.com has ended",
-            ),
-            ("level = 'dane-only', until = '2025-12-31'".into(), "rule.until"),
             ("level = 'fingerprint'".into(), "rule.records"),
             (format!("level = 'dane', {record}"), "rule.records"),
         ] {
@@ -629,6 +623,29 @@ mod tests {
         // A default that is stricter makes a rule for `dane` one that asks for less.
         let stricter = "tls.level = 'dane-only'\nrule = [{ domain = 'example.com', level = 'dane' }]";
         assert!(with(stricter).unwrap_err().starts_with("rule.reason"));
+    }
+
+    #[test]
+    fn a_rule_that_has_ended_is_told_and_stops_nothing() {
+        let rules = "rule = [{ domain = 'a.test', level = 'may', reason = 'x', until = '2025-12-31' }, \
+                     { domain = 'b.test', level = 'may', reason = 'x', until = '2026-01-01' }, \
+                     { domain = 'c.test', level = 'dane-only', until = '2025-12-31' }, \
+                     { domain = 'd.test', level = 'dane-only' }]";
+        let config = with(rules).unwrap();
+        let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
+        let told = config.ended(day(1));
+        assert_eq!(told.iter().map(|fault| fault.entry).collect::<Vec<_>>(), [Some(0), Some(2)]);
+        assert_eq!(
+            told[0].to_string(),
+            "rule.until: the rule for a.test has ended on 2025-12-31; remove it, or give it a later day and a reason that \
+             still holds"
+        );
+        assert_eq!(config.ended(day(2)).len(), 3);
+        // Cleartext ends with the rule: what holds is the default.
+        let (rules, name) = (config.rules().unwrap(), |text| Name::parse(text).unwrap());
+        for (domain, today, level) in [("b.test", 1, "may"), ("b.test", 2, "dane"), ("a.test", 1, "dane")] {
+            assert_eq!(rules.level(&name(domain), day(today)).0.to_string(), level, "{domain} on day {today}");
+        }
     }
 
     #[test]

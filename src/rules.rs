@@ -51,12 +51,17 @@ impl Rules {
     /// The level for a domain on a day, and the exception it comes from, if any.
     pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Exception>) {
         let holds = |exception: &&Exception| {
-            exception.domains.contain(domain) && exception.until.is_none_or(|until| today <= until)
+            exception.domains.contain(domain) && !exception.has_ended(today)
         };
         match self.exceptions.iter().find(holds) {
             Some(exception) => (&exception.level, Some(exception)),
             None => (&self.default, None),
         }
+    }
+
+    /// The exceptions that have ended before a day: their domains go by the next exception, or by the default.
+    pub fn ended(&self, today: Date) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(move |exception| exception.has_ended(today))
     }
 
     /// The exceptions that end within [`ENDS_SOON`] days of a day, or have ended.
@@ -69,6 +74,11 @@ impl Exception {
     /// The days for which it holds after this one: 0 on its last day, less than that once it has ended.
     pub fn days_left(&self, today: Date) -> Option<i32> {
         self.until.map(|until| until.to_julian_day() - today.to_julian_day())
+    }
+
+    /// Whether its last day is over.
+    pub fn has_ended(&self, today: Date) -> bool {
+        self.days_left(today).is_some_and(|days| days < 0)
     }
 
     /// Whether it is time to do something about what it is there for.
@@ -173,6 +183,7 @@ mod tests {
             exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
         };
         assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+        assert_eq!((rules.ended(day(11)).count(), rules.ended(day(12)).count()), (0, 1));
     }
 
     #[test]

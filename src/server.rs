@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use time::OffsetDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_util::either::Either;
@@ -102,7 +101,7 @@ pub enum ShareError {
 /// What all sessions share, from the configuration, under our host name, on the word of a resolver.
 ///
 /// # Errors
-/// If a rule has ended since the configuration was read, or TLS cannot be set up.
+/// If a rule can never hold, or TLS cannot be set up.
 pub fn share<R: Resolver>(
     config: &Config,
     hostname: Name,
@@ -110,7 +109,7 @@ pub fn share<R: Resolver>(
     ledger: Ledger,
     reporter: Arc<Reporter>,
 ) -> Result<Arc<Shared<R>>, ShareError> {
-    let rules = config.rules(OffsetDateTime::now_utc().date())?;
+    let rules = config.rules()?;
     let connector = connector(config, hostname.clone(), dns, tls(config)?);
     let size = config.limits.message_size.as_u64();
     Ok(Arc::new(Shared {

@@ -127,6 +127,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
         ("recipients_total", 2.0),
         ("ruled_total", 2.0),
         ("rules_ending", 1.0),
+        ("rules_ended", 0.0),
         ("sessions", 1.0),
         ("sessions_limit", 9000.0),
         ("sessions_started_total", 1.0),
@@ -186,6 +187,7 @@ fn a111_no_stranger_makes_a_series() {
             ready: true,
             observing: true,
             rules_ending: 0,
+            rules_ended: 0,
             build: vec![("version", "0")],
         };
         let written = reporter.metrics().written(moment, Format::Prometheus);

@@ -222,11 +222,23 @@ fn rules_with_the_days_they_have_left() {
             (&days.into(), &(status == 1).into(), &Value::Null)
         );
     }
-    // danelaw does not start with a rule that has ended, and says which.
-    let output = danelaw(&["rules", "--config", ruled(-1).path().to_str().unwrap()]);
-    assert!(
-        output.status.code() == Some(78) && String::from_utf8_lossy(&output.stderr).contains("example.com has ended")
-    );
+    // A rule that has ended stops nothing but the check of whoever changes the configuration.
+    let file = ruled(-1);
+    let run = |arguments: &[&str]| {
+        let arguments = [arguments, &["--config", file.path().to_str().unwrap(), "--set", "hostname=danelaw.test"]].concat();
+        let output = danelaw(&[&arguments[..], &["--set", "dns.servers=[\"127.0.0.1\"]"]].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (status, text) = run(&["rules"]);
+    assert!(status == Some(1) && text.contains("example.com: level may, ended on ") && text.contains(" HAS ENDED\n"));
+    for (arguments, expected, good) in
+        [(&["config", "check"][..], 78, false), (&["config", "check", "--allow-ended-rules"], 0, true)]
+    {
+        let (status, text) = run(arguments);
+        assert_eq!((status, text.contains("the configuration is good")), (Some(expected), good), "{text}");
+        assert!(text.contains("danelaw: rule.until: the rule for example.com has ended on "), "{text}");
+    }
 }
 
 #[test]

@@ -214,6 +214,34 @@ async fn a_signal_reads_everything_again() {
     }
 }
 
+#[tokio::test]
+async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    let rule = |domain: &str| {
+        format!("[[rule]]\ndomain = \"{domain}\"\nlevel = \"may\"\nreason = \"x\"\nuntil = \"2020-01-31\"\n")
+    };
+    Program::configure(folder.path(), &anchor, &dns, &rule("a.test"));
+    let program = Program::start(folder).await;
+    let told = |domain: &str| format!("rule for {domain}: has ended, and is left out\n");
+    program.becomes("/readyz", |text| text.starts_with("ready\n") && text.contains(&told("a.test"))).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_rules_ended 1\n")).await;
+    Program::configure(program.folder.path(), &anchor, &dns, &(rule("a.test") + &rule("b.test")));
+    program.reload();
+    program.reloaded("in-force", 1).await;
+    program.becomes("/readyz", |text| text.starts_with("ready\n") && text.contains(&told("b.test"))).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_rules_ended 2\n")).await;
+    for domain in ["a.test", "b.test"] {
+        let line = |line: &str| {
+            line.starts_with("<3>")
+                && line.contains("a rule has ended and is left out")
+                && line.contains(&format!("may for {domain} until 2020-01-31: x"))
+        };
+        assert!(program.log().lines().any(line), "{domain} in {}", program.log());
+    }
+}
+
 #[test]
 fn exit_statuses_are_those_of_sysexits() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

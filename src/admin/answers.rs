@@ -13,6 +13,7 @@ use crate::dns::selftest::{Health, State as Fitness};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::metrics::{Format, Moment};
+use crate::rules::Exception;
 use crate::server::Present;
 use crate::session::Shared;
 use crate::version;
@@ -77,7 +78,7 @@ pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<By
 }
 
 fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
-    let shared = state.shared();
+    let (shared, today) = (state.shared(), OffsetDateTime::now_utc().date());
     let health = shared.connector.dns.health();
     let moment = Moment {
         sessions: state.present.count(),
@@ -87,7 +88,8 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
         memory: shared.connector.dns.questions(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
-        rules_ending: shared.rules.ending(OffsetDateTime::now_utc().date()).count(),
+        rules_ending: shared.rules.ending(today).count(),
+        rules_ended: shared.rules.ended(today).count(),
         build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
     };
     let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));
@@ -123,11 +125,17 @@ impl State {
         let shared = self.shared();
         let health = shared.connector.dns.health();
         let health = health.borrow();
-        readiness(*self.phase.borrow(), shared.connector.mode, &health)
+        let mut ended = shared.rules.ended(OffsetDateTime::now_utc().date());
+        readiness(*self.phase.borrow(), shared.connector.mode, &health, &mut ended)
     }
 }
 
-fn readiness(phase: Phase, mode: Mode, health: &Health) -> Readiness {
+fn readiness(
+    phase: Phase,
+    mode: Mode,
+    health: &Health,
+    ended: &mut dyn Iterator<Item = &Exception>,
+) -> Readiness {
     let mut lines = Vec::new();
     match mode {
         Mode::Enforce => {}
@@ -159,6 +167,8 @@ fn readiness(phase: Phase, mode: Mode, health: &Health) -> Readiness {
     if !resolves {
         lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
     }
+    // No reason to be taken out of service: its domain's mail goes by the next rule, or by the default.
+    lines.extend(ended.map(|rule| format!("rule for {}: has ended, and is left out", rule.domains)));
     let ready = serving && resolves;
     lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
     Readiness { ready, text: lines.join("\n") + "\n" }
@@ -166,8 +176,11 @@ fn readiness(phase: Phase, mode: Mode, health: &Health) -> Readiness {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
     use crate::dns::selftest::{Ailment, ServerHealth};
+    use crate::policy::Level;
 
     #[test]
     fn ready_is_who_can_deliver() {
@@ -193,13 +206,17 @@ mod tests {
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
             (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
         ] {
-            let readiness = readiness(phase, Mode::Enforce, &health(&states));
+            let readiness = readiness(phase, Mode::Enforce, &health(&states), &mut iter::empty());
             assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
             assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
             assert!(!readiness.text.contains(OBSERVING));
         }
-        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]));
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]), &mut iter::empty());
         assert!(observing.ready && observing.text.contains(OBSERVING));
+        let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);
+        let ended = Exception { domains, level, next_hop: None, reason: None, until: None };
+        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[Fitness::Good]), &mut iter::once(&ended));
+        assert!(readiness.ready && readiness.text.ends_with("\nrule for a.test: has ended, and is left out\n"));
     }
 }

@@ -11,7 +11,11 @@ use crate::config::Config;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Arguments {
     /// Say all that is wrong with the configuration, or that nothing is (exit status 78, or 0).
-    Check,
+    Check {
+        /// Judge as a start and a reload do: a rule that has ended is told, and is no fault.
+        #[arg(long)]
+        allow_ended_rules: bool,
+    },
     /// Print each key with the value in force and where it comes from.
     Show,
 }
@@ -19,7 +23,8 @@ pub(super) enum Arguments {
 /// Does it.
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
     let done = match arguments {
-        Arguments::Check => check(settings),
+        Arguments::Check { allow_ended_rules: true } => check(settings, Ended::Told),
+        Arguments::Check { allow_ended_rules: false } => check(settings, Ended::Fault),
         Arguments::Show => show(settings),
     };
     match done {
@@ -39,9 +44,21 @@ type Check = fn(&Config) -> Result<(), String>;
 /// What is looked at besides, and what the keys that it depends on begin with.
 const FURTHER: [(&str, Check); 3] = [("hostname", hostname), ("log.filter", filter), ("dns.", resolver)];
 
-fn check(settings: &Settings) -> Result<String, String> {
+/// What a rule is that has ended.
+enum Ended {
+    Told,
+    Fault,
+}
+
+fn check(settings: &Settings, judged: Ended) -> Result<String, String> {
     let (config, mut wrong, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
-        Ok(Loaded { config, keys: _, file }) => (config, Vec::new(), file),
+        Ok(Loaded { config, keys: _, file, ended }) => match judged {
+            Ended::Fault => (config, ended, file),
+            Ended::Told => {
+                ended.iter().for_each(|line| log::complain(line));
+                (config, Vec::new(), file)
+            }
+        },
         Err(LoadError::Wrong { lines, rest: Some(rest) }) => (*rest, lines, None),
         Err(error) => return Err(error.to_string()),
     };
@@ -78,7 +95,7 @@ fn resolver(config: &Config) -> Result<(), String> {
 
 fn show(settings: &Settings) -> Result<String, String> {
     let loaded = load::loaded(settings.config.as_deref(), &settings.set);
-    let Loaded { config: _, keys, file: _ } = loaded.map_err(|error| error.to_string())?;
+    let Loaded { config: _, keys, file: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
     let lines: Vec<(String, String)> =
         keys.into_iter().map(|key| (format!("{} = {}", key.name, key.value), key.source)).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use crate::config::{Config, Unsound};
+use crate::config::{Config, Fault, Unsound};
 
 pub(super) use layers::{Flag, SYSTEM_FILE};
 use layers::{Key, Layers};
@@ -40,6 +40,8 @@ pub(super) struct Loaded {
     pub(super) keys: Vec<Key>,
     /// The file that was read, if one was.
     pub(super) file: Option<String>,
+    /// A line for each rule that has ended: it is left out, and its author should know.
+    pub(super) ended: Vec<String>,
 }
 
 /// The configuration that is in force, with the place of each key.
@@ -69,23 +71,25 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
             }
         }
     };
-    if let Err(Unsound(faults)) = config.check(OffsetDateTime::now_utc().date()) {
-        for fault in faults {
-            let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
-            // What would be used in the place of a key that is wrong is not what was meant.
-            if without.contains(&path) {
-                continue;
-            }
-            let layer = figment.find_metadata(fault.key).or_else(|| figment.find_metadata(&path[0]));
-            if let Some(entry) = fault.entry {
-                path.insert(1, entry.to_string());
-            }
-            wrong.push(format!("{fault} (in {})", place_of(&layers, layer, &without.original(&path))));
+    let told = |fault: Fault| {
+        let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
+        // What would be used in the place of a key that is wrong is not what was meant.
+        if without.contains(&path) {
+            return None;
         }
+        let layer = figment.find_metadata(fault.key).or_else(|| figment.find_metadata(&path[0]));
+        if let Some(entry) = fault.entry {
+            path.insert(1, entry.to_string());
+        }
+        Some(format!("{fault} (in {})", place_of(&layers, layer, &without.original(&path))))
+    };
+    let ended: Vec<String> = config.ended(OffsetDateTime::now_utc().date()).into_iter().filter_map(told).collect();
+    if let Err(Unsound(faults)) = config.check() {
+        wrong.extend(faults.into_iter().filter_map(told));
     }
     match wrong.is_empty() {
-        true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file() }),
-        false => Err(LoadError::Wrong { lines: wrong, rest: Some(Box::new(config)) }),
+        true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file(), ended }),
+        false => Err(LoadError::Wrong { lines: [wrong, ended].concat(), rest: Some(Box::new(config)) }),
     }
 }
 
@@ -115,6 +119,24 @@ mod tests {
         // What is wrong together with a default cannot be got out of the way.
         let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.starts_with("dns.deadline: ") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn a_rule_that_has_ended_has_its_line_and_stops_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let rules = "[[rule]]\ndomain = \"a.test\"\nlevel = \"dane-only\"\n[[rule]]\ndomain = \"b.test\"\n\
+                     level = \"may\"\nreason = \"x\"\nuntil = \"2020-01-31\"\n";
+        let said = format!(
+            "rule.until: the rule for b.test has ended on 2020-01-31; remove it, or give it a later day and a reason that \
+             still holds (in {}:8)",
+            file.path().display()
+        );
+        std::fs::write(file.path(), rules).unwrap();
+        let found = loaded(Some(file.path()), &[]).map_err(|error| error.to_string()).unwrap();
+        assert_eq!((found.ended, found.config.rule.len()), (vec![said.clone()], 2));
+        // Beside what does stop the start it is told too.
+        let error = load(Some(file.path()), &["limits.sessions=0".parse().unwrap()]).unwrap_err().to_string();
+        assert!(error.starts_with("limits.sessions: 0 would stop all mail") && error.ends_with(&said), "{error}");
     }
 
     #[test]

@@ -19,16 +19,16 @@ use crate::session::Shared;
 /// How often the log is warned.
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A rule ends within a week.
+/// A rule ends within a week, or has ended.
 const ENDING: u8 = 1;
 
 const STATUS: &str = "\
 Exit status:
   0   no rule ends within a week
-  1   one does
+  1   one does, or has ended
   64  the command line is wrong
   71  the system refuses something
-  78  the configuration is wrong, as by a rule that has ended";
+  78  the configuration is wrong";
 
 /// How to list the rules.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ struct Row {
 /// Lists the rules in the order in which they are looked at.
 pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
-    let listed = config.rules(today).map_err(Failed::config).and_then(|rules| {
+    let listed = config.rules().map_err(Failed::config).and_then(|rules| {
         let rows: Vec<_> = rules.exceptions.iter().map(|exception| Row::of(exception, today)).collect();
         let out = &mut io::stdout().lock();
         let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
@@ -104,10 +104,15 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
     for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon } in rows {
         let end = match (until, days_left) {
+            (Some(until), Some(days)) if *days < 0 => format!(", ended on {until}"),
             (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
             (_, _) => ", without an end".to_owned(),
         };
-        let flag = if *ends_soon { " ENDS SOON" } else { "" };
+        let flag = match (ends_soon, days_left) {
+            (true, Some(..0)) => " HAS ENDED",
+            (true, _) => " ENDS SOON",
+            (false, _) => "",
+        };
         writeln!(out, "{domain}: level {level}{end}{flag}")?;
         writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;
         if let Some(next_hop) = next_hop {
@@ -121,7 +126,8 @@ fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{of_all}: level {}", rules.default)
 }
 
-/// Warns the log of rules that end within a week: now, every day, and when there are others. Ends when there will be none.
+/// Warns the log of rules that end within a week or have ended: now, every day, and when there are others. Ends when there
+/// will be none.
 pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>) {
     let mut days = tokio::time::interval(DAILY);
     loop {
@@ -137,8 +143,13 @@ fn warn(rules: &Rules, today: Date) {
     for exception in rules.ending(today) {
         // As in the log of deliveries: whatever may have a space in it is a string.
         let (rule, days_left) = (exception.to_string(), exception.days_left(today));
-        if days_left.is_some_and(|days| days < 0) {
-            tracing::warn!(rule, days_left, "a rule has ended and holds no longer; danelaw would not start with it");
+        if exception.has_ended(today) {
+            tracing::error!(
+                rule,
+                days_left,
+                "a rule has ended and is left out; its domain goes by the next rule that names it, or at tls.level: remove it, \
+                 or give it a later day"
+            );
         } else {
             tracing::warn!(rule, days_left, "a rule ends soon; danelaw check says whether it is still needed");
         }

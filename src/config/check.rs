@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
 use ipnet::IpNet;
-use time::Date;
 
 use super::{
     Address, Admin, Config, Dns, Fault, Kind, Ledger, Limits, Listener, Network, Recipients, Remote, Server, Timeouts,
@@ -71,8 +70,8 @@ impl Config {
     ///
     /// # Errors
     /// All that is found wanting.
-    pub fn check(&self, today: Date) -> Result<(), Unsound> {
-        let mut faults = Faults(self.rules(today).err().map_or_else(Vec::new, |Unsound(faults)| faults));
+    pub fn check(&self) -> Result<(), Unsound> {
+        let mut faults = Faults(self.rules().err().map_or_else(Vec::new, |Unsound(faults)| faults));
         self.check_listeners(&mut faults);
         self.limits.check(&mut faults);
         self.remote.check(&mut faults);

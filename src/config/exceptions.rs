@@ -6,21 +6,21 @@ use std::fmt;
 use time::Date;
 
 use super::check::Faults;
-use super::{Config, DefaultLevel, Rule, RuleLevel, Unsound};
+use super::{Config, DefaultLevel, Fault, Rule, RuleLevel, Unsound};
 use crate::policy::{InsecureMx, Level, Permit};
 use crate::rules::{Exception, Rules};
 
 impl Config {
-    /// The levels of all domains.
+    /// The levels of all domains. A rule that has ended is among them and holds no longer.
     ///
     /// # Errors
-    /// All rules that ask for less than `tls.level` and do not say why or until when, that have ended, whose records do not
-    /// fit their level, or that can never hold because of one before them.
-    pub fn rules(&self, today: Date) -> Result<Rules, Unsound> {
+    /// All rules that ask for less than `tls.level` and do not say why or until when, whose records do not fit their level,
+    /// or that can never hold because of one before them.
+    pub fn rules(&self) -> Result<Rules, Unsound> {
         let mut faults = Faults::default();
         for (entry, rule) in self.rule.iter().enumerate() {
             let mut own = Faults::default();
-            self.check_rule(rule, today, &mut own);
+            self.check_rule(rule, &mut own);
             if let Some(first) = self.rule[..entry].iter().find(|first| first.hides(rule)) {
                 let what_to_do = match first.domain == rule.domain {
                     true => "remove one of them",
@@ -41,14 +41,22 @@ impl Config {
         })
     }
 
-    fn check_rule(&self, rule: &Rule, today: Date, faults: &mut Faults) {
-        let mut add = |key, problem: String| faults.add(key, format!("the rule for {} {problem}", rule.domain));
-        if let Some(until) = rule.until.filter(|until| *until < today) {
-            add(
-                "rule.until",
-                format!("has ended on {until}; remove it, or give it a later day and a reason that still holds"),
+    /// The rules that have ended before a day. They keep danelaw from nothing: a start on the day after would otherwise
+    /// stop the mail of all domains.
+    pub fn ended(&self, today: Date) -> Vec<Fault> {
+        let ended = self.rule.iter().enumerate().filter_map(|(entry, rule)| {
+            let until = rule.until.filter(|until| *until < today)?;
+            let problem = format!(
+                "the rule for {} has ended on {until}; remove it, or give it a later day and a reason that still holds",
+                rule.domain
             );
-        }
+            Some(Fault { key: "rule.until", entry: Some(entry), problem })
+        });
+        ended.collect()
+    }
+
+    fn check_rule(&self, rule: &Rule, faults: &mut Faults) {
+        let mut add = |key, problem: String| faults.add(key, format!("the rule for {} {problem}", rule.domain));
         match (rule.level == RuleLevel::Fingerprint, rule.records.is_empty()) {
             (true, true) => add(
                 "rule.records",

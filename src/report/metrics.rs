@@ -67,6 +67,8 @@ pub struct Moment {
     pub observing: bool,
     /// Rules that end within a week, or have ended.
     pub rules_ending: usize,
+    /// Rules that have ended, and are left out.
+    pub rules_ended: usize,
     /// What `--version` says, as pairs.
     pub build: Vec<(&'static str, &'static str)>,
 }
@@ -288,6 +290,7 @@ impl Collector for View {
         let help = "Recipients whose remote took the message while the client was lost before it heard so";
         counter(to, ("orphaned_accepts", help), &metrics.orphaned)?;
         gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
+        gauge(to, ("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended)?;
         gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
         gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;
         gauge(to, ("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
@@ -378,6 +381,7 @@ mod tests {
             ready: true,
             observing: false,
             rules_ending: 0,
+            rules_ended: 0,
             build: vec![("version", "1.2.3")],
         }
     }

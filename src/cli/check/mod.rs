@@ -150,7 +150,7 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
 
 /// Checks every domain, and says what is worst.
 async fn check(config: Config, domains: Vec<Name>, arguments: &Arguments) -> Result<Status, Failed> {
-    let rules = config.rules(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
+    let rules = config.rules().map_err(Failed::config)?;
     let progress = Arc::new(Progress::new(domains.len()));
     let road = road(config, arguments, &progress)?;
     if road.config.dns.mode == Mode::TrustAd {
