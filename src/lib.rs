@@ -42,6 +42,7 @@
 pub mod version;
 pub mod hex;
 pub mod name;
+pub mod scarce;
 pub mod smtp;
 
 pub mod dns;

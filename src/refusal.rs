@@ -10,6 +10,7 @@
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
 //! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
 //! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
+//! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault, and nobody else's |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
@@ -23,10 +24,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::dane::mismatch::Mismatch;
-use crate::dns::Failure;
+use crate::dns::{Failure, FailureReason};
 use crate::mx::NoRoute;
 use crate::name::Name;
 use crate::policy::DaneRequired;
+use crate::scarce::Scarcity;
 use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
 use crate::tls::TlsFailure;
 
@@ -89,6 +91,9 @@ pub enum Reason {
     /// There are as many connections as there may be.
     #[error("{0}")]
     Busy(#[from] Cap),
+    /// This host has no socket left to dial with.
+    #[error("{0}")]
+    Scarce(#[from] Scarcity),
     /// The address let somebody else wait in vain, just now.
     #[error("not tried again, because {} seconds ago: {why}", ago.as_secs())]
     JustFailed {
@@ -257,6 +262,10 @@ impl Reason {
     /// Everything this reason is called.
     pub fn view(&self) -> View {
         match self {
+            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => match of {
+                Scarcity::OwnDescriptors | Scarcity::Descriptors => table::OUT_OF_DESCRIPTORS,
+                Scarcity::Memory => table::OUT_OF_MEMORY,
+            },
             Self::Dns(failure) => match failure.rtype {
                 "TLSA" => table::TLSA_LOOKUP_FAILED,
                 "MX" => table::MX_LOOKUP_FAILED,
@@ -320,6 +329,7 @@ impl Reason {
             | Self::DaneRequired(_)
             | Self::Bind { .. }
             | Self::Busy(_)
+            | Self::Scarce(_)
             | Self::JustFailed { .. }
             | Self::Connect(_)
             | Self::Greeting(_)
@@ -341,6 +351,8 @@ impl Reason {
     pub fn is_waived_by_observing(&self) -> bool {
         match self {
             Self::DaneRequired(_) => true,
+            // Nor does an ordinary server get a socket then.
+            Self::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => false,
             Self::Dns(failure) => failure.rtype == "TLSA",
             // It may know HELO (RFC 5321 §3.2).
             Self::Ehlo(reply) => reply.code().is_permanent(),
@@ -348,13 +360,22 @@ impl Reason {
         }
     }
 
-    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons:
-    /// security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
+    /// What this host has run out of, if that is the reason.
+    pub fn scarcity(&self) -> Option<Scarcity> {
+        match self {
+            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => Some(*of),
+            _ => None,
+        }
+    }
+
+    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons: what is a
+    /// fault of this host before all, security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
     /// where nothing else is left.
     pub(crate) fn weight(&self) -> u8 {
         let view = self.view();
         match (view.code.is_permanent(), view.enhanced.subject()) {
             (true, _) => 0,
+            _ if self.scarcity().is_some() => 5,
             (false, _) if matches!(self, Self::Mail(_)) => 2,
             (false, 7) => 4,
             (false, _) if view.label.ends_with("-lookup-failed") => 3,
@@ -516,7 +537,6 @@ impl fmt::Display for Stage {
 mod tests {
     use super::*;
     use crate::dane::tlsa::NoDane;
-    use crate::dns::FailureReason;
     use bytes::BytesMut;
 
     use crate::smtp::reply::{Class, ReplyDecoder};
@@ -527,6 +547,11 @@ mod tests {
 
     fn failed(rtype: &'static str) -> Reason {
         Reason::Dns(Failure { name: name("example"), rtype, reason: FailureReason::Timeout })
+    }
+
+    /// A lookup for which there was no socket.
+    fn unasked(rtype: &'static str) -> Reason {
+        Reason::Dns(Failure { name: name("example"), rtype, reason: Scarcity::OwnDescriptors.into() })
     }
 
     fn broken() -> std::io::Error {
@@ -563,6 +588,11 @@ mod tests {
             (Cap::Host(1).into(), "451 4.4.5", "too-many-connections", None),
             (Cap::Domain(1).into(), "451 4.4.5", "too-many-connections", None),
             (Cap::All(1).into(), "451 4.4.5", "too-many-connections", None),
+            (Scarcity::OwnDescriptors.into(), "451 4.3.0", "out-of-descriptors", None),
+            (Scarcity::Descriptors.into(), "451 4.3.0", "out-of-descriptors", None),
+            (Scarcity::Memory.into(), "451 4.3.0", "out-of-memory", None),
+            (unasked("MX"), "451 4.3.0", "out-of-descriptors", None),
+            (unasked("TLSA"), "451 4.3.0", "out-of-descriptors", None),
             (Reason::JustFailed { why: "so".into(), ago: limit }, "451 4.4.1", "failed-just-now", None),
             (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
             (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
@@ -637,6 +667,8 @@ mod tests {
             (Reason::Greeting(no()), false),
             (Reason::Ehlo(no()), true),
             (Reason::OutOfTime, false),
+            (unasked("TLSA"), false),
+            (Scarcity::Memory.into(), false),
         ] {
             assert_eq!(reason.is_waived_by_observing(), waived, "{reason:?}");
         }
@@ -676,6 +708,9 @@ mod tests {
         let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
         let alone = Refusals::from(Refusal::peer(&peer, Reason::Mail(full)));
         assert_eq!(alone.verdict().to_string(), "452 4.3.1 mx.example[192.0.2.1]: full");
+        // What is a fault of ours comes first, and is never final.
+        let reply = said(vec![Reason::NoAddress, Reason::StartTlsMissing, Scarcity::OwnDescriptors.into()]);
+        assert!(reply.to_string().starts_with("451 4.3.0 ") && reply.lines().last().unwrap().contains("LimitNOFILE"));
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // Nothing at all is never final.

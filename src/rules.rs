@@ -50,9 +50,7 @@ pub enum Domains {
 impl Rules {
     /// The level for a domain on a day, and the exception it comes from, if any.
     pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Exception>) {
-        let holds = |exception: &&Exception| {
-            exception.domains.contain(domain) && !exception.has_ended(today)
-        };
+        let holds = |exception: &&Exception| exception.domains.contain(domain) && !exception.has_ended(today);
         match self.exceptions.iter().find(holds) {
             Some(exception) => (&exception.level, Some(exception)),
             None => (&self.default, None),

@@ -23,6 +23,7 @@ use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
+use crate::scarce::Scarcity;
 use crate::session::{self, Caller, Received, Shared, Stop};
 use crate::smtp::dialogue::Us;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -251,7 +252,10 @@ impl<R: Resolver> Reception<R> {
             match accepted {
                 Ok(visitor) => self.receive(&door, visitor),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    match Scarcity::of(&error) {
+                        Some(of) => self.shared.borrow().reporter.ran_out(of.label(), "accept"),
+                        None => tracing::warn!(%error, "cannot accept a connection"),
+                    }
                     tokio::time::sleep(OUT_OF_FILES).await;
                 }
             }

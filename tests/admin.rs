@@ -188,6 +188,7 @@ fn a111_no_stranger_makes_a_series() {
             observing: true,
             rules_ending: 0,
             rules_ended: 0,
+            log_dropped: 0,
             build: vec![("version", "0")],
         };
         let written = reporter.metrics().written(moment, Format::Prometheus);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "hex",
     "name",
+    "scarce",
     "smtp",
     "mx",
     "dane",
@@ -40,8 +41,8 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "version", "hex", "name", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace", "tls",
-    "refusal", "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
+    "version", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace",
+    "tls", "refusal", "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[

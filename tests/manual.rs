@@ -225,7 +225,8 @@ fn rules_with_the_days_they_have_left() {
     // A rule that has ended stops nothing but the check of whoever changes the configuration.
     let file = ruled(-1);
     let run = |arguments: &[&str]| {
-        let arguments = [arguments, &["--config", file.path().to_str().unwrap(), "--set", "hostname=danelaw.test"]].concat();
+        let arguments =
+            [arguments, &["--config", file.path().to_str().unwrap(), "--set", "hostname=danelaw.test"]].concat();
         let output = danelaw(&[&arguments[..], &["--set", "dns.servers=[\"127.0.0.1\"]"]].concat());
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())

@@ -1,6 +1,7 @@
 //! What the admin port says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use crate::dns::selftest::{Health, State as Fitness};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
+use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
 use crate::rules::Exception;
 use crate::server::Present;
@@ -43,6 +45,8 @@ pub struct State {
     pub shared: watch::Receiver<Arc<Shared<Stub>>>,
     /// The sessions that are open.
     pub present: Arc<Present>,
+    /// Lines of the log that were dropped.
+    pub log_dropped: Arc<AtomicU64>,
 }
 
 /// Whether mail that comes now has a chance, and why not.
@@ -90,6 +94,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),
         rules_ended: shared.rules.ended(today).count(),
+        log_dropped: state.log_dropped.load(Relaxed),
         build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
     };
     let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));
@@ -117,6 +122,11 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 impl State {
+    /// Where admin's own troubles are told.
+    pub(super) fn reporter(&self) -> Arc<Reporter> {
+        Arc::clone(&self.shared.borrow().reporter)
+    }
+
     fn shared(&self) -> Arc<Shared<Stub>> {
         Arc::clone(&self.shared.borrow())
     }
@@ -130,12 +140,7 @@ impl State {
     }
 }
 
-fn readiness(
-    phase: Phase,
-    mode: Mode,
-    health: &Health,
-    ended: &mut dyn Iterator<Item = &Exception>,
-) -> Readiness {
+fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator<Item = &Exception>) -> Readiness {
     let mut lines = Vec::new();
     match mode {
         Mode::Enforce => {}

@@ -1,14 +1,17 @@
 //! The admin port: health, metrics and explanations over HTTP, for whoever runs danelaw.
 //!
 //! It has bounds of its own, so that whoever talks to it for long, or never ends a sentence, keeps nobody from sending
-//! mail: so many connections at a time, one request each, and a few seconds for it.
+//! mail: so many connections at a time, one request each, and a few seconds for it. Where all connections there may be are
+//! open, a new one takes the place of the one that has been silent the longest: whoever asks is answered.
 
 pub mod answers;
 pub mod client;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -16,15 +19,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::config::{self, Address, Permissions};
+use crate::scarce::Scarcity;
 use crate::server::unix::{self, SocketFile};
 
 pub use answers::{Phase, State};
 
-/// Connections at a time. Further ones wait in the kernel.
-const CONNECTIONS: usize = 16;
+/// Connections at a time.
+const CONNECTIONS: usize = 64;
 /// How long a client may take to ask.
 const TO_ASK: Duration = Duration::from_secs(3);
 /// How long a connection may last in all.
@@ -75,9 +79,8 @@ impl Port {
 
     /// Answers until it is dropped.
     pub async fn serve(self, state: Arc<State>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut guests = Guests::default();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accepted = match &self.listener {
                 Listener::Tcp(listener) => match listener.accept().await {
                     Ok((_, client)) if !self.settings.allows(client.ip()) => {
@@ -91,21 +94,56 @@ impl Port {
             };
             match accepted {
                 Ok(stream) => {
-                    let state = Arc::clone(&state);
-                    tokio::spawn(async move {
-                        let _place = place;
+                    let (state, asked) = (Arc::clone(&state), Arc::<AtomicBool>::default());
+                    let guest = Arc::clone(&asked);
+                    let conversation = tokio::spawn(async move {
                         match stream {
-                            Stream::Tcp(stream) => converse(stream, state).await,
-                            Stream::Unix(stream) => converse(stream, state).await,
+                            Stream::Tcp(stream) => converse(stream, state, guest).await,
+                            Stream::Unix(stream) => converse(stream, state, guest).await,
                         }
                     });
+                    guests.admit(Guest { conversation: conversation.abort_handle(), asked });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the admin port");
+                    match Scarcity::of(&error) {
+                        Some(of) => state.reporter().ran_out(of.label(), "admin"),
+                        None => tracing::warn!(%error, "cannot accept a connection on the admin port"),
+                    }
                     tokio::time::sleep(OUT_OF_FILES).await;
                 }
             }
         }
+    }
+}
+
+/// The connections that are open, in the order in which they came.
+#[derive(Default)]
+struct Guests(VecDeque<Guest>);
+
+/// One of them.
+struct Guest {
+    conversation: AbortHandle,
+    /// Whether it has put its request.
+    asked: Arc<AtomicBool>,
+}
+
+impl Guests {
+    /// Takes one more, in the place of another where there is no room: the longest of those that have not asked yet.
+    fn admit(&mut self, guest: Guest) {
+        self.0.retain(|guest| !guest.conversation.is_finished());
+        if self.0.len() >= CONNECTIONS {
+            let silent = self.0.iter().position(|guest| !guest.asked.load(Relaxed));
+            if let Some(gone) = self.0.remove(silent.unwrap_or(0)) {
+                gone.conversation.abort();
+            }
+        }
+        self.0.push_back(guest);
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|guest| guest.conversation.abort());
     }
 }
 
@@ -115,8 +153,13 @@ enum Stream {
 }
 
 /// One request and its answer.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    state: Arc<State>,
+    asked: Arc<AtomicBool>,
+) {
     let answer = service_fn(move |request| {
+        asked.store(true, Relaxed);
         let answer = answers::answer(&request, &state);
         async move { Ok::<_, Infallible>(answer) }
     });

@@ -1,7 +1,19 @@
 //! Where log events go: standard error, one a line, with a priority in front where the journal reads it.
+//!
+//! While mail goes on, [`Lines`] are between the two, so that nobody waits for standard error; a panic is an event like any
+//! other then. What a subcommand has to say is written at once.
 
-use std::io::{self, Stderr, Write};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
@@ -10,26 +22,46 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use super::lines::{AtEnd, Line, Lines};
 use super::run::Failed;
 use crate::config::{Log, LogFormat};
 use crate::dns::stub::QUIET;
 
-/// To change what is logged while danelaw runs.
-#[derive(Debug, Clone)]
-pub(super) struct Filter(reload::Handle<EnvFilter, Registry>);
+/// How long the program's last word may take.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
-impl Filter {
+/// The log of a danelaw that runs.
+#[derive(Debug, Clone)]
+pub(super) struct Logging {
+    filter: reload::Handle<EnvFilter, Registry>,
+    lines: Arc<Lines>,
+}
+
+impl Logging {
     /// Logs by this filter from now on.
     pub(super) fn change(&self, filter: EnvFilter) {
         // There is a subscriber as long as the program runs.
-        let _ = self.0.reload(filter);
+        let _ = self.filter.reload(filter);
+    }
+
+    /// How many lines were dropped, because standard error did not take them.
+    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
+        self.lines.dropped()
+    }
+
+    /// Waits for the last lines at the end of the program.
+    pub(super) fn at_end(&self) -> AtEnd {
+        self.lines.at_end()
     }
 }
 
 /// Starts logging.
-pub(super) fn init(log: &Log) -> Result<Filter, Failed> {
+pub(super) fn init(log: &Log) -> Result<Logging, Failed> {
     let (filter, handle) = reload::Layer::new(filter(&log.filter).map_err(Failed::config)?);
-    let to = Destination::of_this_process();
+    // Not by the library's own handle, whose lock the writer would hold while it waits.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Failed::system)?;
+    let lines = Lines::start(File::from(stderr), account).map_err(Failed::system)?;
+    let to = Queue { lines: Arc::clone(&lines), to: Destination::of_this_process() };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(to);
     match log.format {
@@ -38,7 +70,31 @@ pub(super) fn init(log: &Log) -> Result<Filter, Failed> {
             registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
         }
     }
-    Ok(Filter(handle))
+    let last = Arc::clone(&lines);
+    panic::set_hook(Box::new(move |panicked| tell_panic(panicked, &last)));
+    Ok(Logging { filter: handle, lines })
+}
+
+/// Says how many lines are missing from the log.
+fn account(dropped: u64) {
+    tracing::error!(
+        lines = dropped,
+        "standard error did not take lines as fast as they came; so many were dropped here, and no mail waited for them"
+    );
+}
+
+/// Logs a panic as what it is: a fault of this program.
+fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
+    let why = panicked.payload_as_str().unwrap_or("it gave no reason");
+    let place = panicked.location().map(ToString::to_string);
+    // RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    if tracing::enabled!(Level::ERROR) {
+        tracing::error!(why, place, thread = thread::current().name(), backtrace, "danelaw panicked; please report it");
+    } else {
+        lines.push(format!("danelaw panicked at {place:?}: {why:?}\n").into_bytes(), Line::Event);
+    }
 }
 
 /// What to log. A word that is no level would be taken for the name of a module, and nothing else would be logged.
@@ -51,6 +107,16 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
         ));
     }
     EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("log.filter: {text:?} does not do: {error}"))
+}
+
+/// Says why a danelaw that ran ends, unless standard error does not take it in time.
+pub(super) fn complain_in_time(why: String) {
+    let (said, hear) = mpsc::channel();
+    thread::spawn(move || {
+        complain(&why);
+        said.send(())
+    });
+    let _ = hear.recv_timeout(LAST_WORD);
 }
 
 /// Says why the program ends: an error like any other, to whoever reads standard error.
@@ -91,41 +157,48 @@ impl Destination {
     }
 }
 
-/// Standard error, with what goes before the next event.
-struct Line {
+/// Where the events of a danelaw that runs go.
+struct Queue {
+    lines: Arc<Lines>,
+    to: Destination,
+}
+
+/// The place of the next event in the queue, with what goes before it.
+struct Next<'a> {
+    lines: &'a Lines,
     prefix: &'static str,
-    stderr: Stderr,
+    kind: Line,
 }
 
-impl<'a> MakeWriter<'a> for Destination {
-    type Writer = Line;
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Next<'a>;
 
-    fn make_writer(&'a self) -> Line {
-        Line { prefix: "", stderr: io::stderr() }
+    fn make_writer(&'a self) -> Next<'a> {
+        Next { lines: &self.lines, prefix: "", kind: Line::Event }
     }
 
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line {
-        Line { prefix: self.prefix(*event.level()), stderr: io::stderr() }
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Next<'a> {
+        // Nothing but the account of dropped lines, and panics, is logged from here.
+        let kind = if event.target() == module_path!() { Line::Account } else { Line::Event };
+        Next { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind }
     }
 }
 
-impl Write for Line {
+impl Write for Next<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.write_all(event)?;
         Ok(event.len())
     }
 
-    /// One write, so that lines of several threads do not mix.
+    /// The library writes an event at once.
     fn write_all(&mut self, event: &[u8]) -> io::Result<()> {
         let prefix = std::mem::take(&mut self.prefix);
-        if prefix.is_empty() {
-            return self.stderr.write_all(event);
-        }
-        self.stderr.write_all(&[prefix.as_bytes(), event].concat())
+        self.lines.push([prefix.as_bytes(), event].concat(), self.kind);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stderr.flush()
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod descriptors;
 mod explain;
+mod lines;
 mod load;
 mod log;
 mod man;

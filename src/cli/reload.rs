@@ -31,7 +31,7 @@ pub(super) struct Running {
     dns: Dns,
     reporter: Arc<Reporter>,
     news: watch::Sender<Arc<Shared<Stub>>>,
-    filter: log::Filter,
+    log: log::Logging,
 }
 
 /// A resolver that is tested from time to time, and what it was made from.
@@ -82,13 +82,13 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 
 impl Running {
     /// Makes ready what sessions share.
-    pub(super) async fn start(config: Config, settings: Settings, filter: log::Filter) -> Result<Self, Failed> {
+    pub(super) async fn start(config: Config, settings: Settings, log: log::Logging) -> Result<Self, Failed> {
         let ledger = server::ledger(&config).await;
         let ledger = ledger.map_err(unusable)?;
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
         let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
-        Ok(Self { settings, config, dns, reporter, news, filter })
+        Ok(Self { settings, config, dns, reporter, news, log })
     }
 
     /// What sessions share, now and later.
@@ -143,7 +143,7 @@ impl Running {
                 self.dns.tests = keep_testing(&self.dns.stub, &config);
             }
         }
-        self.filter.change(filter);
+        self.log.change(filter);
         server::replace(&self.news, shared);
         self.config = config;
         Ok(())
@@ -155,14 +155,10 @@ fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) 
     server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
 }
 
-/// A ledger that cannot be used: what may pass, such as another danelaw that still has it, is no fault of the
-/// configuration, and systemd tries again.
+/// A ledger that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
+/// again, and finds what has been put in its place.
 fn unusable(error: OpenError) -> Failed {
-    let why = format!("ledger.path: {error}");
-    match error {
-        OpenError::File { .. } | OpenError::InUse(_) | OpenError::Library(_) => Failed::system(why),
-        OpenError::NotALedger { .. } | OpenError::Newer { .. } => Failed::config(why),
-    }
+    Failed::system(format!("ledger.path: {error}"))
 }
 
 /// What needs a new start, if it has changed.

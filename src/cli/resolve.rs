@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use clap::{Args, error::ErrorKind};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
@@ -116,7 +115,7 @@ async fn ask(
     questions: impl Iterator<Item = io::Result<String>>,
     write: fn(&Report, &mut dyn Write) -> io::Result<()>,
 ) -> Result<Outcome, Failed> {
-    config.check(OffsetDateTime::now_utc().date()).map_err(Failed::config)?;
+    config.check().map_err(Failed::config)?;
     let dns = run::resolver(config)?;
     if config.dns.mode == Mode::TrustAd {
         // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.

@@ -26,7 +26,7 @@ pub(super) const STATUS: &str = "\
 Exit status:
   0   stopped by SIGTERM or SIGINT
   64  the command line is wrong
-  71  the system refuses something, such as a port
+  71  the system refuses something, such as a port, or the ledger cannot be used
   78  the configuration is wrong; no port was opened";
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
@@ -56,30 +56,32 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
     match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
-            log::complain(&why);
+            log::complain_in_time(why);
             ExitCode::from(code)
         }
     }
 }
 
 fn start(config: Config, settings: Settings) -> Result<(), Failed> {
-    let filter = log::init(&config.log)?;
+    let log = log::init(&config.log)?;
+    let _last_lines = log.at_end();
     descriptors::raise(&config);
     let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
-    runtime.block_on(serve(config, settings, filter, sockets))
+    runtime.block_on(serve(config, settings, log, sockets))
 }
 
-async fn serve(config: Config, settings: Settings, filter: log::Filter, sockets: Sockets) -> Result<(), Failed> {
+async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
     let hangup = signal(SignalKind::hangup()).map_err(Failed::system)?;
-    let running = Running::start(config.clone(), settings, filter).await?;
+    let log_dropped = log.dropped();
+    let running = Running::start(config.clone(), settings, log).await?;
     let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let present = Arc::<Present>::default();
-    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present) };
+    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present), log_dropped };
     let admin = ports::open_admin(&config, state).await?;
     let doors = ports::open(&config, sockets)?;
     running.tested().await;

@@ -22,6 +22,7 @@ use super::FailureReason;
 use super::hops::Question;
 use super::server::{Server, Transport};
 use crate::name::Name;
+use crate::scarce::Scarcity;
 
 /// How many questions may be on their way to one server at once.
 const IN_FLIGHT: usize = 200;
@@ -224,7 +225,10 @@ fn random_id() -> Result<[u8; 2], FailureReason> {
 }
 
 fn network(error: std::io::Error) -> FailureReason {
-    FailureReason::Network(error.to_string())
+    match Scarcity::of(&error) {
+        Some(scarcity) => FailureReason::Scarce(scarcity),
+        None => FailureReason::Network(error.to_string()),
+    }
 }
 
 #[cfg(test)]

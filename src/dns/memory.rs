@@ -115,6 +115,8 @@ where
         drop(under_way);
         tokio::spawn(async move {
             let (found, ttl) = lookup.await;
+            // RFC 9520 §2 is about failures of name servers. That there was no socket to ask them is none.
+            let ttl = if matches!(found, Err(FailureReason::Scarce(_))) { Duration::ZERO } else { ttl };
             let found = Arc::new(found);
             let lasting = Lasting { value: Arc::clone(&found), ttl };
             landing.inner.finished.put(landing.key.clone(), lasting, now());
@@ -158,6 +160,7 @@ impl<T: Weight> Weight for Found<T> {
                 FailureReason::Timeout
                 | FailureReason::TooManyAliases(_)
                 | FailureReason::TooManyRecords(_)
+                | FailureReason::Scarce(_)
                 | FailureReason::NameTooLong,
             ) => 0,
         };
@@ -200,6 +203,7 @@ mod tests {
     use super::super::{Answer, Security};
     use super::*;
     use crate::name::Name;
+    use crate::scarce::Scarcity;
 
     type Key = (Name, Rtype);
     type Lookups = Memory<Key, Lookup<Data>>;
@@ -285,5 +289,15 @@ mod tests {
         memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
         let never = |_| async { unreachable!("it is remembered") };
         assert_eq!(*memory.find(key(), never).await, timeout);
+    }
+
+    #[tokio::test]
+    async fn what_is_a_fault_of_this_host_is_not_remembered() {
+        let memory = memory();
+        let scarce = FailureReason::Scarce(Scarcity::OwnDescriptors);
+        let failed =
+            memory.find(key(), |_| async move { (Err(FailureReason::Scarce(Scarcity::OwnDescriptors)), MINUTE) });
+        assert_eq!(*failed.await, Err(scarce));
+        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
     }
 }

@@ -41,6 +41,7 @@ use std::net::IpAddr;
 pub use self::reply::{Rtype, UnknownRtype, Validity};
 use crate::hex::Hex;
 use crate::name::Name;
+use crate::scarce::Scarcity;
 
 /// What a chain of signatures says about an answer (RFC 4035 §4.3). There is no third value on purpose: bogus and
 /// indeterminate are a [`Failure`].
@@ -232,6 +233,9 @@ pub enum FailureReason {
     /// More records than any honest zone has. Above a cap is a failure, never "absent".
     #[error("the answer has more than {0} records")]
     TooManyRecords(usize),
+    /// Nobody was asked, because this host has no socket left. It says nothing of the name, and is never remembered.
+    #[error("{0}")]
+    Scarce(#[from] Scarcity),
     /// The name that would have to be asked is no DNS name any more.
     #[error("the name to ask is longer than 255 octets")]
     NameTooLong,

@@ -25,6 +25,7 @@ use super::hops::{Hop, Question};
 use super::reply::{Rtype, Traces, Validity};
 use super::server::{Mode, Server};
 use super::validating::convert;
+use crate::scarce::Scarcity;
 
 /// What the self-test says of all servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,9 @@ pub enum Ailment {
     /// It is to validate for us, and does not.
     #[error("does not validate: the AD bit is not set for the signed root")]
     DoesNotValidate,
+    /// It was not asked: this host has no socket left.
+    #[error("cannot be asked: {0}")]
+    NotAsked(Scarcity),
     /// Something else about its replies.
     #[error("proves nothing: {0}")]
     Unproven(FailureReason),
@@ -133,6 +137,17 @@ impl Health {
     pub fn is_open(&self) -> bool {
         let any = |state: &State| self.servers.iter().any(|server| server.state == *state);
         any(&State::Untested) && !any(&State::Good)
+    }
+
+    /// The same, where a server that could not be asked is as it was found before.
+    pub(super) fn or_as_before(mut self, before: &Self) -> Self {
+        for server in &mut self.servers {
+            if let (State::Ailing(Ailment::NotAsked(_)), Some(known)) = (&server.state, before.state_of(&server.server))
+            {
+                server.state = known.clone();
+            }
+        }
+        self
     }
 
     /// Whether every server failed, so that no lookup can succeed.
@@ -218,9 +233,13 @@ async fn not_secure(workshop: &Workshop, server: &Server, step: &Step) -> Ailmen
 async fn diagnose((workshop, server): (&Workshop, &Server), step: &Step, reason: FailureReason) -> Ailment {
     let line = workshop.line(server);
     let traces = |octets: Vec<u8>| convert::traces(&octets);
+    if let FailureReason::Scarce(scarcity) = reason {
+        return Ailment::NotAsked(scarcity);
+    }
     let bare = line.ask(&step.question).await.and_then(traces);
     if step.question.rtype == Rtype::TLSA
         && let Err(failure) = &bare
+        && !matches!(failure, FailureReason::Scarce(_))
     {
         // The same name with another type: whether it is the type that is not answered.
         let addresses = Question { name: step.question.name.clone(), rtype: Rtype::A };
@@ -251,6 +270,7 @@ fn unanswered(failure: FailureReason) -> Ailment {
         FailureReason::Timeout => Ailment::TimesOut,
         FailureReason::Network(why) => Ailment::Unreachable(why),
         FailureReason::Refused(code) => Ailment::Answers(code),
+        FailureReason::Scarce(scarcity) => Ailment::NotAsked(scarcity),
         reason @ (FailureReason::Bogus(_)
         | FailureReason::Malformed(_)
         | FailureReason::TooManyAliases(_)

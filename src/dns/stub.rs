@@ -86,6 +86,7 @@ impl Stub {
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
         let health = examine_all(&self.inner.workshop, servers).await;
+        let health = health.or_as_before(&self.inner.health.borrow());
         self.inner.take_up(health);
     }
 

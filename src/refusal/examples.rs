@@ -11,6 +11,7 @@ use crate::dns::{Failure, FailureReason};
 use crate::mx::NoRoute;
 use crate::name::{Name, NameError};
 use crate::policy::DaneRequired;
+use crate::scarce::Scarcity;
 use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
 use crate::tls::TlsFailure;
 
@@ -84,6 +85,8 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
     let connecting = Reason::Timeout { stage: Stage::Connect, limit: Duration::from_secs(30) };
     [
         Reason::Bind { from: [192, 0, 2, 9].into(), error: io::ErrorKind::AddrNotAvailable.into() },
+        Scarcity::OwnDescriptors.into(),
+        Scarcity::Memory.into(),
         Reason::JustFailed { why: connecting.to_string(), ago: Duration::from_secs(20) },
         Reason::Connect(io::ErrorKind::ConnectionRefused.into()),
         connecting,

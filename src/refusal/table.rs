@@ -2,6 +2,7 @@
 //! RFC 8460 reports, `danelaw check` and the reference of refusals are views of.
 
 use super::View;
+use crate::scarce::Scarcity;
 use crate::smtp::reply::{Code, EnhancedCode};
 
 /// Names each row, and gathers them all: a row that nobody can look up does not compile.
@@ -103,6 +104,15 @@ rows! {
     TOO_MANY_CONNECTIONS = deferred(4, 5, "too-many-connections", UNREPORTED, words(
         "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
         "if it is no host that lets everybody wait, raise the key that the text names",
+    ));
+    OUT_OF_DESCRIPTORS = deferred(3, 0, Scarcity::OwnDescriptors.label(), UNREPORTED, words(
+        "danelaw, or the whole host, has no file descriptor left for a socket. It says nothing of any other host, and is not \
+         remembered.",
+        "raise LimitNOFILE= (ulimit -n; fs.file-max), or lower limits.sessions or remote.connections",
+    ));
+    OUT_OF_MEMORY = deferred(3, 0, Scarcity::Memory.label(), UNREPORTED, words(
+        "The system has no memory left for a socket. It says nothing of any other host, and is not remembered.",
+        "give this host more memory, or lower limits.sessions or remote.connections",
     ));
     BIND_FAILED = deferred(3, 5, "bind-failed", UNREPORTED, words(
         "The address to connect from is none of this host's.",

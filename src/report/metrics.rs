@@ -36,6 +36,7 @@ pub struct Metrics {
     dialled: Tally<1>,
     observed: Tally<1>,
     turned_away: Tally<1>,
+    shortages: Tally<2>,
     reloads: Tally<1>,
     stages: [Latency; STAGES.len()],
     sessions: AtomicU64,
@@ -69,6 +70,8 @@ pub struct Moment {
     pub rules_ending: usize,
     /// Rules that have ended, and are left out.
     pub rules_ended: usize,
+    /// Lines of the log that were dropped, because standard error did not take them.
+    pub log_dropped: u64,
     /// What `--version` says, as pairs.
     pub build: Vec<(&'static str, &'static str)>,
 }
@@ -107,6 +110,7 @@ impl Default for Metrics {
             dialled: Tally::new(["is"]),
             observed: Tally::new(["would"]),
             turned_away: Tally::new(["reason"]),
+            shortages: Tally::new(["reason", "at"]),
             reloads: Tally::new(["result"]),
             stages: Default::default(),
             sessions: AtomicU64::new(0),
@@ -164,6 +168,11 @@ impl Metrics {
     /// Counts a client that was turned away at the door.
     pub fn turned_away(&self, reason: &'static str) {
         self.turned_away.count([reason]);
+    }
+
+    /// Counts that this host has run out of file descriptors, or of memory for sockets.
+    pub(super) fn ran_out(&self, reason: &'static str, at: &'static str) {
+        self.shortages.count([reason, at]);
     }
 
     /// Counts a configuration that was read again, and is in force.
@@ -276,6 +285,8 @@ impl Collector for View {
             .encode(to, ("observed", "Attempts that went on to observe and enforcing would have refused"))?;
         metrics.dialled.encode(to, ("intercepted", "Attempts of intercepted clients, by what they had dialled"))?;
         metrics.turned_away.encode(to, ("turned_away", "Clients that were turned away at the door"))?;
+        let help = "How often this host was out of file descriptors or of memory for sockets, by where that was felt";
+        metrics.shortages.encode(to, ("shortages", help))?;
         metrics.reloads.encode(to, ("config_reloads", "Attempts to read the configuration again"))?;
         latencies(to, &metrics.stages)?;
         counter(to, ("sessions_started", "Client sessions since the start"), &metrics.sessions)?;
@@ -289,6 +300,8 @@ impl Collector for View {
         counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
         let help = "Recipients whose remote took the message while the client was lost before it heard so";
         counter(to, ("orphaned_accepts", help), &metrics.orphaned)?;
+        let help = "Lines of the log that were dropped, because standard error did not take them";
+        counter(to, ("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))?;
         gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
         gauge(to, ("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended)?;
         gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
@@ -382,6 +395,7 @@ mod tests {
             observing: false,
             rules_ending: 0,
             rules_ended: 0,
+            log_dropped: 0,
             build: vec![("version", "1.2.3")],
         }
     }

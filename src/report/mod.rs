@@ -10,13 +10,14 @@ mod ring;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
 use crate::name::Name;
 use crate::policy::Mode;
+use crate::scarce::Scarcity;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
 use crate::trace::Trace;
@@ -28,6 +29,9 @@ use ring::{Ended, Ring};
 
 /// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
 const MAX_TEXT: usize = 4096;
+
+/// How often the log is told that this host has run out of something.
+const ALARM_EVERY: Duration = Duration::from_secs(10);
 
 /// One attempt to deliver, from the first lookup to the answer the client got.
 #[derive(Debug, Clone)]
@@ -72,12 +76,14 @@ pub struct Outcome {
 pub struct Reporter {
     metrics: Arc<Metrics>,
     ring: Ring,
+    /// When the log was last told that this host has run out of something.
+    alarmed: Mutex<Option<Instant>>,
 }
 
 impl Reporter {
     /// One that remembers so many attempts that did not end well.
     pub fn new(remember: usize) -> Self {
-        Self { metrics: Arc::default(), ring: Ring::new(remember) }
+        Self { metrics: Arc::default(), ring: Ring::new(remember), alarmed: Mutex::default() }
     }
 
     /// What is counted.
@@ -89,6 +95,9 @@ impl Reporter {
     pub fn tell(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
+        if Scarcity::is_label(outcome.reason) {
+            self.ran_out(outcome.reason, "delivery");
+        }
         match (outcome.verdict, &outcome.would) {
             // The log event of a delivery says what there is to say.
             (Verdict::Delivered, None) => {}
@@ -96,6 +105,24 @@ impl Reporter {
                 self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome: outcome.clone() });
             }
         }
+    }
+
+    /// Tells that this host has run out of file descriptors, or of memory for sockets, and where that was felt. Each time is
+    /// counted; the log has it once in a while, because it is then so for everybody.
+    pub fn ran_out(&self, reason: &'static str, at: &'static str) {
+        self.metrics.ran_out(reason, at);
+        let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarmed.is_some_and(|last| last.elapsed() < ALARM_EVERY) {
+            return;
+        }
+        *alarmed = Some(Instant::now());
+        drop(alarmed);
+        tracing::error!(
+            reason,
+            at,
+            "this host is out of file descriptors, or of memory for sockets: mail is deferred, or waits to be let in; raise \
+             LimitNOFILE= (ulimit -n), or lower limits.sessions or remote.connections"
+        );
     }
 
     /// Everything that was seen of an attempt that is remembered.

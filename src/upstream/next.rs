@@ -3,6 +3,7 @@
 //! | what happened | who is asked next | the address is |
 //! |---|---|---|
 //! | the MX lookup failed; the domain has no route; too many connections to the domain or in all | nobody | - |
+//! | this host is out of file descriptors or of memory for sockets, for a lookup or for a connection | nobody | as it was |
 //! | an exchange turns out to be this host | nobody behind it | - |
 //! | its address or TLSA lookup failed, it has no address or only reserved ones, `dane-only` is not met, its share of the time is over | the next exchange | - |
 //! | the source address cannot be bound; too many connections to this address | the next address | as it was |
@@ -69,6 +70,8 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
     let failed = row(Next::Address, Standing::Failed);
     let nobody = row(Next::Nobody, Standing::Unchanged);
     match reason {
+        // Whoever is next has to be looked up and dialled too.
+        reason if reason.scarcity().is_some() => nobody,
         Reason::Dns(Failure { rtype: "MX", .. }) => nobody,
         Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => nobody,
         Reason::Dns(_) | Reason::NoAddress | Reason::ReservedAddress(_) | Reason::DaneRequired(_) => exchange,
@@ -76,6 +79,7 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
             Cap::Domain(_) | Cap::All(_) => nobody,
             Cap::Host(_) => address,
         },
+        Reason::Scarce(_) => nobody,
         Reason::Bind { .. } | Reason::JustFailed { .. } => address,
         Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloUnderTls(_) => failed,
         Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => address,
@@ -163,6 +167,7 @@ mod tests {
     use crate::name::Name;
     use crate::policy::DaneRequired;
     use crate::refusal::Lacking;
+    use crate::scarce::Scarcity;
     use crate::smtp::reply::{Code, Reply};
 
     fn reply(number: u16) -> Reply {
@@ -175,6 +180,10 @@ mod tests {
 
     fn failure(rtype: &'static str) -> Reason {
         Failure { name: Name::parse("x").unwrap(), rtype, reason: FailureReason::Timeout }.into()
+    }
+
+    fn unasked(rtype: &'static str) -> Reason {
+        Failure { name: Name::parse("x").unwrap(), rtype, reason: Scarcity::Descriptors.into() }.into()
     }
 
     #[test]
@@ -194,6 +203,10 @@ mod tests {
             (Reason::Busy(Cap::Domain(1)), Nobody, Unchanged),
             (Reason::Busy(Cap::All(1)), Nobody, Unchanged),
             (NoRoute::Loop(name(), name()).into(), Nobody, Unchanged),
+            (Scarcity::OwnDescriptors.into(), Nobody, Unchanged),
+            (Scarcity::Memory.into(), Nobody, Unchanged),
+            (unasked("A"), Nobody, Unchanged),
+            (unasked("TLSA"), Nobody, Unchanged),
             (failure("A"), Exchange, Unchanged),
             (failure("TLSA"), Exchange, Unchanged),
             (Reason::NoAddress, Exchange, Unchanged),

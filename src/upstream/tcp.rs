@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::caps::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
+use crate::scarce::Scarcity;
 use acknowledged::Account;
 
 /// The connection.
@@ -55,22 +56,25 @@ impl Tcp {
     /// Connects within `limit`.
     ///
     /// # Errors
-    /// [`Reason::Bind`], [`Reason::Connect`], or [`Reason::Timeout`].
+    /// [`Reason::Bind`], [`Reason::Connect`], [`Reason::Scarce`], or [`Reason::Timeout`].
     pub async fn connect(address: SocketAddr, source: Source, limit: Duration) -> Result<Self, Reason> {
         let dialled = Instant::now();
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         };
-        let socket = socket.map_err(Reason::Connect)?;
+        let socket = socket.map_err(not_connected)?;
         if let Some(source) = source.towards(address.ip()) {
-            socket.bind(SocketAddr::new(source, 0)).map_err(|error| Reason::Bind { from: source, error })?;
+            socket.bind(SocketAddr::new(source, 0)).map_err(|error| match Scarcity::of(&error) {
+                Some(scarcity) => Reason::Scarce(scarcity),
+                None => Reason::Bind { from: source, error },
+            })?;
         }
         let stream = match tokio::time::timeout(limit, socket.connect(address)).await {
-            Ok(stream) => stream.map_err(Reason::Connect)?,
+            Ok(stream) => stream.map_err(not_connected)?,
             Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
         };
-        stream.set_nodelay(true).map_err(Reason::Connect)?;
+        stream.set_nodelay(true).map_err(not_connected)?;
         let account = Account::open(&stream);
         Ok(Self { stream, permits: None, dialled, written: 0, account })
     }
@@ -120,12 +124,30 @@ impl Tcp {
     }
 }
 
+/// What the system says, told apart by whose fault it is.
+fn not_connected(error: io::Error) -> Reason {
+    match Scarcity::of(&error) {
+        Some(scarcity) => Reason::Scarce(scarcity),
+        None => Reason::Connect(error),
+    }
+}
+
 /// Whether an address is one of this very host: what the kernel would take as the source of a packet to it is the
 /// address itself then (RFC 5321 §5.1; A-52). Nothing is sent.
 ///
 /// Loopback is of every host, and is for [`crate::reserved`] and for the listeners to judge.
-pub(super) fn is_of_this_host(address: IpAddr) -> bool {
-    !address.is_loopback() && kernel_source(address).is_ok_and(|source| source == Some(address))
+///
+/// # Errors
+/// The kernel cannot be asked, because there is no socket left.
+pub(super) fn is_of_this_host(address: IpAddr) -> Result<bool, Scarcity> {
+    if address.is_loopback() {
+        return Ok(false);
+    }
+    match kernel_source(address) {
+        Ok(source) => Ok(source == Some(address)),
+        // Where there is no route, the address is none of ours.
+        Err(error) => Scarcity::of(&error).map_or(Ok(false), Err),
+    }
 }
 
 fn kernel_source(address: IpAddr) -> io::Result<Option<IpAddr>> {
@@ -186,7 +208,7 @@ mod tests {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         assert_eq!(kernel_source(loopback).unwrap(), Some(loopback));
         assert_eq!(kernel_source([127, 0, 0, 2].into()).unwrap(), Some(loopback));
-        assert!(!is_of_this_host(loopback));
+        assert_eq!(is_of_this_host(loopback), Ok(false));
     }
 
     #[tokio::test]

@@ -272,8 +272,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// A new session with one of the addresses of an exchange.
     async fn open(&mut self, approach: &mut Approach, permit: &DomainPermit) -> Option<Ready> {
         // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
-        if approach.addresses.iter().any(|address| is_of_this_host(*address)) {
-            let reason = NoRoute::Loop(self.request.domain.clone(), approach.exchange.clone());
+        if let Some(reason) = approach.addresses.iter().find_map(|address| self.is_us(approach, *address)) {
             self.refuse(Refusal::host(&approach.exchange, reason));
             return None;
         }
@@ -319,6 +318,15 @@ impl<'a, R: Resolver> Walk<'a, R> {
             }
         }
         None
+    }
+
+    /// Why the mail would come back to this host, or why that is not known.
+    fn is_us(&self, approach: &Approach, address: IpAddr) -> Option<Reason> {
+        match is_of_this_host(address) {
+            Ok(false) => None,
+            Ok(true) => Some(NoRoute::Loop(self.request.domain.clone(), approach.exchange.clone()).into()),
+            Err(scarcity) => Some(scarcity.into()),
+        }
     }
 
     /// A session that served another transaction before.

@@ -282,7 +282,12 @@ impl Lab {
         let port = Port::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
-        tokio::spawn(port.serve(Arc::new(State { phase, shared, present: Arc::clone(&self.present) })));
+        tokio::spawn(port.serve(Arc::new(State {
+            phase,
+            shared,
+            present: Arc::clone(&self.present),
+            log_dropped: Arc::default(),
+        })));
         address
     }
 }
@@ -300,7 +305,7 @@ fn config(port: u16, changes: toml::Table) -> Config {
         merge(&mut table, layer);
     }
     let config: Config = table.try_into().unwrap();
-    config.check(OffsetDateTime::now_utc().date()).unwrap();
+    config.check().unwrap();
     config
 }
 

@@ -1,0 +1,279 @@
+//! Lines on their way to standard error.
+//!
+//! Whoever reads standard error may be slow, or may have stopped, and no mail may wait for that. So a line is put into a
+//! bounded queue, and a thread of its own writes it. A line for which there is no room is dropped and counted, and once
+//! standard error takes lines again the log says how many are missing.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The most octets that wait: about ten thousand deliveries.
+const MOST: usize = 4 * 1024 * 1024;
+/// How long the end of the program waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// While lines are dropped all the time, the log says so this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait for a standard error that does not block and takes nothing now.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    octets: usize,
+    /// Lines that were dropped and that the log has not told of.
+    untold: u64,
+    told: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// What waits is written, and then no more.
+    Ending,
+    Ended,
+}
+
+/// Which lines are dropped where there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// An event like any other.
+    Event,
+    /// The one that says how many were dropped.
+    Account,
+}
+
+/// Waits for the last lines when it is dropped, and not for long.
+pub(super) struct AtEnd(Arc<Lines>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.phase = Phase::Ending;
+        self.0.changed.notify_all();
+        let open = |state: &mut State| state.phase != Phase::Ended;
+        drop(self.0.changed.wait_timeout_while(state, LAST_LINES, open));
+    }
+}
+
+impl Lines {
+    /// Lines that `sink` takes, as fast as it does; `account` says how many were dropped, once it takes lines again.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn start(sink: impl Write + Send + 'static, account: fn(u64)) -> io::Result<Arc<Self>> {
+        let lines = Arc::<Self>::default();
+        let writer = Arc::clone(&lines);
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.write(sink, account))?;
+        Ok(lines)
+    }
+
+    /// How many lines were dropped so far.
+    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Waits for the last lines at the end of the program.
+    pub(super) fn at_end(self: &Arc<Self>) -> AtEnd {
+        AtEnd(Arc::clone(self))
+    }
+
+    /// Puts a line behind those that wait.
+    pub(super) fn push(&self, line: Vec<u8>, kind: Line) {
+        let mut state = self.state();
+        if kind == Line::Event && state.octets + line.len() > MOST {
+            state.untold += 1;
+            self.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        state.octets += line.len();
+        state.waiting.push_back(line);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn write(&self, mut sink: impl Write, account: fn(u64)) {
+        while let Some(line) = self.next() {
+            match put(&mut sink, &line) {
+                Ok(()) => {
+                    if let Some(dropped) = self.to_tell() {
+                        account(dropped);
+                    }
+                }
+                Err(_) => self.lost(),
+            }
+        }
+        self.state().phase = Phase::Ended;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<Vec<u8>> {
+        let nothing = |state: &mut State| state.waiting.is_empty() && state.phase == Phase::Open;
+        let waited = self.changed.wait_while(self.state(), nothing);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let line = state.waiting.pop_front()?;
+        state.octets -= line.len();
+        Some(line)
+    }
+
+    /// Standard error gave an error for this line.
+    fn lost(&self) {
+        self.state().untold += 1;
+        self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// How many lines the log is to tell of now. While the queue is full there will be more, and one account is enough.
+    fn to_tell(&self) -> Option<u64> {
+        let mut state = self.state();
+        let flows = state.octets <= MOST / 2;
+        let is_due = flows || state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if state.untold == 0 || !is_due {
+            return None;
+        }
+        state.told = Some(Instant::now());
+        Some(std::mem::take(&mut state.untold))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a line whole. Standard error does not block where another program that shares it wants it so.
+fn put(sink: &mut impl Write, mut octets: &[u8]) -> io::Result<()> {
+    while !octets.is_empty() {
+        match sink.write(octets) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => octets = octets.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Takes one line for each permit.
+    struct Slow {
+        permits: Receiver<()>,
+        taken: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.permits.recv().map_err(io::Error::other)?;
+            self.taken.lock().unwrap().push(String::from_utf8_lossy(octets).into_owned());
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Slow, SyncSender<()>, Arc<Mutex<Vec<String>>>) {
+        let (permit, permits) = sync_channel(1_000_000);
+        let taken = Arc::<Mutex<_>>::default();
+        (Slow { permits, taken: Arc::clone(&taken) }, permit, taken)
+    }
+
+    #[test]
+    fn lines_come_in_order_and_the_end_waits_for_them() {
+        let (sink, permit, taken) = slow();
+        let lines = Lines::start(sink, |_| unreachable!()).unwrap();
+        (0..100).for_each(|number| lines.push(format!("{number}").into_bytes(), Line::Event));
+        (0..100).for_each(|_| permit.send(()).unwrap());
+        drop(lines.at_end());
+        assert_eq!(*taken.lock().unwrap(), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(lines.dropped().load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_stuck_sink_holds_nobody_and_what_is_dropped_is_told() {
+        static TOLD: AtomicU64 = AtomicU64::new(0);
+        let (sink, permit, taken) = slow();
+        let lines = Lines::start(sink, |dropped| drop(TOLD.fetch_add(dropped, Relaxed))).unwrap();
+        let kilobyte = vec![b'x'; 1024];
+        // One is in the sink's hands, perhaps.
+        let pushed = MOST / 1024 + 100;
+        (0..pushed).for_each(|_| lines.push(kilobyte.clone(), Line::Event));
+        let dropped = lines.dropped().load(Relaxed);
+        assert!((99..=100).contains(&dropped), "{dropped}");
+        // The account finds room.
+        lines.push(b"account".to_vec(), Line::Account);
+        (0..pushed).for_each(|_| permit.send(()).unwrap());
+        drop(lines.at_end());
+        assert_eq!(TOLD.load(Relaxed), dropped);
+        let taken = taken.lock().unwrap();
+        assert_eq!(taken.len() as u64 + dropped, pushed as u64 + 1);
+        assert_eq!(taken.last().unwrap(), "account");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (sink, _permit, _) = slow();
+        let lines = Lines::start(sink, |_| unreachable!()).unwrap();
+        lines.push(b"x".to_vec(), Line::Event);
+        let began = Instant::now();
+        drop(lines.at_end());
+        assert!(began.elapsed() >= LAST_LINES && began.elapsed() < LAST_LINES * 5);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::start(Broken, |_| unreachable!()).unwrap();
+        (0..7).for_each(|_| lines.push(b"x".to_vec(), Line::Event));
+        drop(lines.at_end());
+        assert_eq!(lines.dropped().load(Relaxed), 7);
+    }
+
+    #[test]
+    fn a_sink_that_does_not_block_is_tried_again() {
+        struct Nonblocking(u8, Vec<u8>);
+        impl Write for Nonblocking {
+            fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 % 3 {
+                    0 => Err(ErrorKind::WouldBlock.into()),
+                    1 => Err(ErrorKind::Interrupted.into()),
+                    _ => self.1.write(&octets[..1]),
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = Nonblocking(0, Vec::new());
+        put(&mut sink, b"line").unwrap();
+        assert_eq!(sink.1, b"line");
+    }
+}

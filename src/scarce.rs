@@ -1,0 +1,66 @@
+//! What this host has run out of: a fault of ours, which is told by its name and never held against a remote or a name
+//! server.
+
+use std::io;
+
+use rustix::io::Errno;
+
+/// What there is none left of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Scarcity {
+    /// Of file descriptors, for this process (EMFILE).
+    #[error("danelaw is out of file descriptors (LimitNOFILE)")]
+    OwnDescriptors,
+    /// Of file descriptors, for all processes (ENFILE).
+    #[error("this host is out of file descriptors (fs.file-max)")]
+    Descriptors,
+    /// Of memory for sockets (ENOBUFS, ENOMEM).
+    #[error("this host is out of memory for sockets")]
+    Memory,
+}
+
+impl Scarcity {
+    /// What the system says there is none left of, if that is what it says.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(error)? {
+            Errno::MFILE => Some(Self::OwnDescriptors),
+            Errno::NFILE => Some(Self::Descriptors),
+            Errno::NOBUFS | Errno::NOMEM => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// The name of the reason in log lines and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OwnDescriptors | Self::Descriptors => "out-of-descriptors",
+            Self::Memory => "out-of-memory",
+        }
+    }
+
+    /// Whether the name of a reason is one of these.
+    pub fn is_label(reason: &str) -> bool {
+        [Self::OwnDescriptors, Self::Memory].iter().any(|scarcity| scarcity.label() == reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_is_out_of() {
+        // The numbers are Linux's.
+        for (number, scarcity) in [
+            (24, Some(Scarcity::OwnDescriptors)),
+            (23, Some(Scarcity::Descriptors)),
+            (105, Some(Scarcity::Memory)),
+            (12, Some(Scarcity::Memory)),
+            (111, None),
+            (99, None),
+        ] {
+            assert_eq!(Scarcity::of(&io::Error::from_raw_os_error(number)), scarcity, "{number}");
+        }
+        assert_eq!(Scarcity::of(&io::ErrorKind::OutOfMemory.into()), None);
+    }
+}
