@@ -98,7 +98,8 @@ pub struct Listener {
     /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
     #[serde(default)]
     pub mode: Option<Permissions>,
-    /// For a Unix socket: whose it is, as "user" or "user:group". Our own user's if it is not set.
+    /// For a Unix socket: whose it is, as "user" or "user:group". Our own user's if it is not set. danelaw may give
+    /// it to a group that its user is in; under systemd, let danelaw.socket open it or use config/systemd/unix-socket.conf.
     #[serde(default)]
     pub owner: Option<Owner>,
 }

@@ -222,6 +222,26 @@ async fn who_never_ends_a_sentence_keeps_nobody_waiting_for_long() {
 }
 
 #[tokio::test]
+async fn who_asks_is_answered_while_others_hold_the_port() {
+    let lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    let Address::Tcp(address) = admin else { panic!("{admin}") };
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = tokio::time::timeout(Duration::from_secs(2), ask(&admin, path)).await;
+        assert!(answer.is_ok_and(|answer| answer.is_ok()), "{path} is not answered in time");
+    }
+    // Those that have been silent the longest made room, and the others have the time they are given.
+    let mut octet = [0];
+    let gone = tokio::time::timeout(Duration::from_secs(1), silent[0].read(&mut octet)).await;
+    assert!(matches!(gone, Ok(Ok(0) | Err(_))), "{gone:?}");
+    assert!(silent[199].try_read(&mut octet).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[tokio::test]
 async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
     let lab = Scenario::new().start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Another configuration while mail goes on.
+//! The program as a whole: another configuration while mail goes on, and what becomes of mail where the system refuses
+//! danelaw something.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -6,15 +7,19 @@
 mod lab;
 
 use std::fs;
+use std::io::{PipeWriter, Read};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use lab::dns::{DnsLab, Tree};
 use lab::{MESSAGE, SOON, Scenario};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
 /// A domain that publishes no DANE, behind an exchange with TLS.
 fn without_dane() -> Scenario {
@@ -100,16 +105,28 @@ impl Program {
     }
 
     async fn start(folder: tempfile::TempDir) -> Self {
-        let log = fs::File::create(folder.path().join("log")).unwrap();
         // The usual limit is no more than that of who starts it.
-        let child = Command::new("sh")
-            .args(["-c", "ulimit -Sn 300 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_danelaw"), "--config"])
-            .arg(folder.path().join("danelaw.toml"))
-            .env("JOURNAL_STREAM", format!("{}:{}", log.metadata().unwrap().dev(), log.metadata().unwrap().ino()))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        Self::limited(folder, "ulimit -Sn 300").await
+    }
+
+    /// One for which the system has this limit.
+    async fn limited(folder: tempfile::TempDir, limit: &str) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let journal = format!("{}:{}", log.metadata().unwrap().dev(), log.metadata().unwrap().ino());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_danelaw"), "--config"]);
+        Self::spawned(folder, command.env("JOURNAL_STREAM", journal).stderr(log)).await
+    }
+
+    /// One whose standard error is this pipe.
+    async fn logging_to(folder: tempfile::TempDir, pipe: PipeWriter) -> Self {
+        Self::spawned(folder, Command::new(env!("CARGO_BIN_EXE_danelaw")).arg("--config").stderr(pipe)).await
+    }
+
+    async fn spawned(folder: tempfile::TempDir, command: &mut Command) -> Self {
+        let child = command.arg(folder.path().join("danelaw.toml")).stdin(Stdio::null()).spawn().unwrap();
+        // Else a pipe would stay open here.
+        command.stderr(Stdio::null());
         let program = Self { child, folder };
         program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
         program
@@ -138,8 +155,7 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
-        assert!(tokio::time::timeout(SOON, asked).await.is_ok(), "{path} does not become so:\n{}", log());
+        assert!(tokio::time::timeout(SOON, asked).await.is_ok(), "{path} does not become so:\n{}", self.log());
     }
 
     /// Waits until so many reloads have had this result.
@@ -149,7 +165,14 @@ impl Program {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap()
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The first number in what stands at a path behind this text.
+    async fn number(&self, path: &str, text: &str) -> u64 {
+        let (_, all) = ask(&self.admin(), path).await.unwrap();
+        let line = all.lines().find_map(|line| line.strip_prefix(text)).unwrap_or_else(|| panic!("{text} in {all}"));
+        line.trim().parse().unwrap()
     }
 }
 
@@ -240,6 +263,144 @@ async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
         };
         assert!(program.log().lines().any(line), "{domain} in {}", program.log());
     }
+}
+
+/// Keys that are not there, whose names are long: a reload logs each.
+fn long_complaint() -> String {
+    (0..60).map(|number| format!("{}{number} = 1\n", "k".repeat(8000))).collect()
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody() {
+    const DROPPED: &str = "danelaw_log_dropped_lines_total";
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "");
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut program = Program::logging_to(folder, writer).await;
+    Program::configure(program.folder.path(), &anchor, &dns, &long_complaint());
+    // More than the pipe and the queue take.
+    for times in 1..=12 {
+        program.reload();
+        program.reloaded("refused", times).await;
+    }
+    assert!(program.number("/metrics", DROPPED).await > 0);
+    // It flows again.
+    let reading = std::thread::spawn(move || {
+        let mut log = String::new();
+        reader.read_to_string(&mut log).map(|_| log).unwrap()
+    });
+    // The last configuration is told behind the account of what was dropped before.
+    Program::configure(program.folder.path(), &anchor, &dns, "");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    program.reload();
+    program.reloaded("in-force", 1).await;
+    let dropped = program.number("/metrics", DROPPED).await;
+    program.signal("TERM");
+    assert!(program.child.wait().unwrap().success());
+    let log = reading.join().unwrap();
+    let told = log.lines().filter(|line| line.contains("so many were dropped here"));
+    let told: u64 = told.map(|line| line.rsplit_once("lines=").unwrap().1.trim().parse::<u64>().unwrap()).sum();
+    assert_eq!(told, dropped);
+    assert!(log.trim_end().ends_with("stopped; every open transaction was finished"), "{}", &log[log.len() - 500..]);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_hold_the_end() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "");
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut program = Program::logging_to(folder, writer).await;
+    Program::configure(program.folder.path(), &anchor, &dns, &long_complaint());
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.signal("TERM");
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = program.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(began.elapsed() < SOON, "it does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(status.success(), "{status}");
+}
+
+/// A client of the program.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    async fn reply(&mut self) -> String {
+        let mut line = String::new();
+        tokio::time::timeout(SOON, self.0.read_line(&mut line)).await.expect("a reply in time").unwrap();
+        line
+    }
+
+    async fn command(&mut self, command: &str) -> String {
+        self.0.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+        self.reply().await
+    }
+}
+
+#[tokio::test]
+async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_remembered() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "cache_failures = \"30s\"\n");
+    let program = Program::limited(folder, "ulimit -n 70").await;
+    let log = program.log();
+    let address = log.split("listen=\"").nth(1).unwrap().split('"').next().unwrap();
+    let address = address.parse().unwrap();
+    let mut client = Client::connect(address).await;
+    assert!(client.reply().await.starts_with("220 "));
+    assert!(client.command("HELO client.test").await.starts_with("250 "));
+    let others: Vec<_> = futures_util::future::join_all((0..100).map(|_| Client::connect(address))).await;
+    // Those who wait to be let in wait in the kernel.
+    let shortage = "this host is out of file descriptors, or of memory for sockets";
+    lab::wait_for(|| program.log().lines().any(|line| line.starts_with("<3>") && line.contains(shortage))).await;
+    assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
+    let refused = client.command("RCPT TO:<b@example.test>").await;
+    assert!(refused.starts_with("451 4.3.0 ") && refused.contains("LimitNOFILE"), "{refused}");
+    drop(others);
+    // At once, and by what the DNS says.
+    let asked = async {
+        loop {
+            let answer = client.command("RCPT TO:<b@example.test>").await;
+            if !answer.starts_with("451 4.3.0 ") {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(8), asked).await.expect("it is not remembered");
+    assert!(!answer.contains("descriptors"), "{answer}");
+    for at in ["accept", "delivery"] {
+        let series = format!("danelaw_shortages_total{{reason=\"out-of-descriptors\",at=\"{at}\"}}");
+        assert!(program.number("/metrics", &series).await > 0, "{series}");
+    }
+    // A name server is no worse for it.
+    program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
+}
+
+#[test]
+fn a_ledger_that_is_damaged_is_a_fault_of_the_system() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "no ledger at all, and longer than the header of one. ".repeat(100)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .args(["--config", "/dev/null", "--set", "dns.servers=[\"127.0.0.1\"]", "--set"])
+        .arg(format!("ledger.path={}", file.path().display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(71) && said.contains("danelaw: ledger.path: "), "{said}");
 }
 
 #[test]

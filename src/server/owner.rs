@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use crate::config::Owner;
@@ -14,8 +14,27 @@ use crate::config::Owner;
 pub(super) fn give(path: &Path, owner: &Owner) -> io::Result<()> {
     let user = number(&owner.user, "/etc/passwd")?;
     let group = owner.group.as_deref().map(|group| number(group, "/etc/group")).transpose()?;
-    chown(path, Some(user), group)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot give it to {}: {error}", owner.user)))
+    // To whom it belongs already it need not be given.
+    let user = Some(user).filter(|user| *user != there(path));
+    chown(path, user, group).map_err(|error| io::Error::new(error.kind(), refused(owner, &error)))
+}
+
+/// Whose the file is.
+fn there(path: &Path) -> u32 {
+    // A file that is not there belongs to nobody, and cannot be given away either.
+    fs::symlink_metadata(path).map_or(u32::MAX, |there| there.uid())
+}
+
+/// What the system says, and what to do about it: chown(2) lets a user give a file to a group of its own and to nobody else,
+/// and the unit's sandbox does not even let it do that.
+fn refused(owner: &Owner, error: &io::Error) -> String {
+    let group = owner.group.as_ref().map_or_else(String::new, |group| format!(":{group}"));
+    format!(
+        "cannot give it to {}{group}: {error}; only root may give a file to another user, and others to a group that they are \
+         in; under systemd let danelaw.socket open it (SocketUser=, SocketGroup=), or allow it as \
+         config/systemd/unix-socket.conf does (SupplementaryGroups=)",
+        owner.user
+    )
 }
 
 fn number(name: &str, file: &str) -> io::Result<u32> {
@@ -37,6 +56,24 @@ fn find(name: &str, table: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_says_what_to_do() {
+        let owner = Owner { user: "danelaw".into(), group: Some("postfix".into()) };
+        let why = refused(&owner, &io::Error::from_raw_os_error(1));
+        for part in ["cannot give it to danelaw:postfix: ", "danelaw.socket", "SocketGroup=", "SupplementaryGroups="] {
+            assert!(why.contains(part), "{part} in {why}");
+        }
+    }
+
+    #[test]
+    fn a_file_stays_with_the_user_whose_it_is() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let there = fs::metadata(file.path()).unwrap();
+        let owner = Owner { user: there.uid().to_string(), group: Some(there.gid().to_string()) };
+        give(file.path(), &owner).unwrap();
+        assert!(give(Path::new("/nonexistent"), &owner).is_err());
+    }
 
     #[test]
     fn names_have_numbers() {

@@ -25,7 +25,6 @@ use danelaw::name::Name;
 use danelaw::report::Reporter;
 use danelaw::server::{self, Door, Drained, Present, Server};
 use danelaw::session::Shared;
-use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -44,6 +45,48 @@ fn the_unit_exposes_little() {
     // In tenths, from 0 to 100; what is left is the network, which a mail proxy needs.
     let unit = repository("config/systemd/danelaw.service");
     run(Command::new("systemd-analyze").args(["security", "--no-pager", "--offline=true", "--threshold=11"]).arg(unit));
+}
+
+#[test]
+fn the_drop_in_for_a_socket_of_another_group_is_right() {
+    let units = TempDir::new().unwrap();
+    let unit = fs::read_to_string(repository("config/systemd/danelaw.service")).unwrap();
+    // The package is not installed here.
+    fs::write(units.path().join("danelaw.service"), unit.replace("/usr/bin/danelaw", "/bin/true")).unwrap();
+    let socket = fs::read_to_string(repository("config/systemd/danelaw.socket")).unwrap();
+    let lines = ["ListenStream=/", "SocketUser=", "SocketGroup=", "SocketMode="];
+    let socket = lines.iter().fold(socket, |text, line| text.replace(&format!("\n#{line}"), &format!("\n{line}")));
+    assert!(!socket.contains("\n#ListenStream"), "{socket}");
+    fs::write(units.path().join("danelaw.socket"), socket).unwrap();
+    let folder = units.path().join("danelaw.service.d");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(repository("config/systemd/unix-socket.conf"), folder.join("unix-socket.conf")).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).env("SYSTEMD_UNIT_PATH", format!("{}:", units.path().display()));
+    let verified = output(verify.args(["danelaw.service", "danelaw.socket"].map(|unit| units.path().join(unit))));
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.success() && !said.contains("danelaw"), "{said}");
+}
+
+#[test]
+fn a_socket_goes_to_a_group_of_our_own_and_to_no_other() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("socket");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let with_groups = |groups: &str| {
+        let listener = format!("listener=[{{address=\"unix:{}\",owner=\"54321:54322\"}}]", path.display());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=54321", "--regid=54321", groups, DANELAW, "--config", "/dev/null", "--set", &listener]);
+        command.args(["--set", "dns.servers=[\"127.0.0.1:1\"]", "--set", "hostname=danelaw.test"]);
+        command
+    };
+    let refused = output(&mut with_groups("--clear-groups"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(71) && said.contains("SupplementaryGroups="), "{said}");
+    let _danelaw = Running::start(&mut with_groups("--groups=54322"));
+    eventually("the socket", || UnixStream::connect(&path).ok());
+    let there = fs::metadata(&path).unwrap();
+    assert_eq!((there.uid(), there.gid(), there.mode() & 0o777), (54321, 54322, 0o660));
 }
 
 #[test]
