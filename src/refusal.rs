@@ -262,10 +262,7 @@ impl Reason {
     /// Everything this reason is called.
     pub fn view(&self) -> View {
         match self {
-            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => match of {
-                Scarcity::OwnDescriptors | Scarcity::Descriptors => table::OUT_OF_DESCRIPTORS,
-                Scarcity::Memory => table::OUT_OF_MEMORY,
-            },
+            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => table::out_of(*of),
             Self::Dns(failure) => match failure.rtype {
                 "TLSA" => table::TLSA_LOOKUP_FAILED,
                 "MX" => table::MX_LOOKUP_FAILED,
@@ -351,9 +348,8 @@ impl Reason {
     pub fn is_waived_by_observing(&self) -> bool {
         match self {
             Self::DaneRequired(_) => true,
-            // Nor does an ordinary server get a socket then.
-            Self::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => false,
-            Self::Dns(failure) => failure.rtype == "TLSA",
+            // Where there is no socket, no server gets one.
+            Self::Dns(failure) => failure.rtype == "TLSA" && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
             Self::Ehlo(reply) => reply.code().is_permanent(),
             reason => reason.is_about_tls(),

@@ -16,6 +16,7 @@
 
 pub(super) mod convert;
 mod sets;
+mod sockets;
 mod upstream;
 mod workers;
 mod zones;

@@ -39,6 +39,14 @@ const fn refused(code: Code, subject: u16, detail: u16, label: &'static str, wor
     }
 }
 
+/// What this host has run out of.
+pub(super) fn out_of(scarcity: Scarcity) -> View {
+    match scarcity {
+        Scarcity::OwnDescriptors | Scarcity::Descriptors => OUT_OF_DESCRIPTORS,
+        Scarcity::Memory => OUT_OF_MEMORY,
+    }
+}
+
 /// The result type of RFC 8460 §4.3, for those failures that are reported.
 struct Reported(Option<&'static str>);
 

@@ -320,7 +320,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         None
     }
 
-    /// Why the mail would come back to this host, or why that is not known.
+    /// Why the mail would come back to this host (RFC 5321 §6.3), or why that is not known.
     fn is_us(&self, approach: &Approach, address: IpAddr) -> Option<Reason> {
         match is_of_this_host(address) {
             Ok(false) => None,

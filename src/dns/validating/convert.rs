@@ -21,7 +21,6 @@ use super::super::reply::{
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
 use super::sets::{self, Section, Set, signature_data};
-use crate::scarce::Scarcity;
 
 /// A reply, as far as anything is decided by it. What is known of each record set is asked of `prove`.
 ///
@@ -243,10 +242,6 @@ pub(super) fn hasher(left: &Cell<Budget>) -> impl Fn(&CanonicalName, &Nsec3Param
 pub(super) fn failure(error: &NetError) -> FailureReason {
     match error {
         NetError::Timeout => FailureReason::Timeout,
-        NetError::Io(error) => match Scarcity::of(error) {
-            Some(scarcity) => FailureReason::Scarce(scarcity),
-            None => FailureReason::Network(error.to_string()),
-        },
         NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(code.to_string()),
         NetError::Proto(_)
         | NetError::QueryCaseMismatch

@@ -1,9 +1,9 @@
 //! The way to the name servers below the validator: bounded, and without what is never used.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query};
@@ -20,6 +20,7 @@ use super::super::hops::Question;
 use super::super::server::{Server, Transport};
 use super::super::setup::Settings;
 use super::convert::{failure, library_name};
+use super::sockets::Sockets;
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
@@ -31,11 +32,11 @@ const MAX_AUTHORITIES: usize = 256;
 /// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Upstream {
-    pool: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
+    pool: RetryDnsHandle<NameServerPool<Sockets>>,
     permits: Arc<Semaphore>,
     padded: bool,
     /// Whose last clone goes takes the library's background tasks along.
-    _runtime: TokioRuntimeProvider,
+    sockets: Sockets,
 }
 
 impl Upstream {
@@ -44,17 +45,17 @@ impl Upstream {
         let mut options = ResolverOpts::default();
         options.timeout = settings.timeout;
         options.max_active_requests = MAX_ACTIVE_REQUESTS;
-        let runtime = TokioRuntimeProvider::default();
+        let sockets = Sockets::default();
         let context = PoolContext::new(options, TlsConfig { config: tls.clone() });
         let named = servers.iter().map(name_server);
-        let pool = NameServerPool::from_config(named, Arc::new(context), runtime.clone());
+        let pool = NameServerPool::from_config(named, Arc::new(context), sockets.clone());
         Self {
             // The library counts retries, not attempts.
             pool: RetryDnsHandle::new(pool, settings.attempts.saturating_sub(1)),
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
             // The pool chooses the server after the message is made: it is padded where nobody would see it unpadded.
             padded: servers.iter().all(|server| matches!(server.transport, Transport::Tls(_))),
-            _runtime: runtime,
+            sockets,
         }
     }
 
@@ -65,6 +66,7 @@ impl Upstream {
     pub(super) async fn ask(&self, question: &Question) -> Result<Message, FailureReason> {
         let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
         let request = request(query.clone(), self.padded)?;
+        let began = Instant::now();
         let reply = {
             // The semaphore is never closed; should that change, the lookup fails.
             let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
@@ -73,12 +75,22 @@ impl Upstream {
         let message = match reply {
             Ok(response) => relevant(response.into_message(), &query),
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => denial(none),
-            Err(error) => return Err(failure(&error)),
+            Err(error) => return Err(self.failed(&error, began)),
         };
         if message.authorities.len() > MAX_AUTHORITIES {
             return Err(FailureReason::TooManyRecords(MAX_AUTHORITIES));
         }
         Ok(message)
+    }
+
+    /// Why there was no reply to what was asked then. Where there was no socket, no server is at fault.
+    fn failed(&self, error: &NetError, began: Instant) -> FailureReason {
+        match failure(error) {
+            FailureReason::Network(why) => {
+                self.sockets.shortage_since(began).map_or(FailureReason::Network(why), FailureReason::Scarce)
+            }
+            reason => reason,
+        }
     }
 }
 
