@@ -112,11 +112,14 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
 /// Says why a danelaw that ran ends, unless standard error does not take it in time.
 pub(super) fn complain_in_time(why: String) {
     let (said, hear) = mpsc::channel();
-    thread::spawn(move || {
+    let saying = thread::Builder::new().spawn(move || {
         complain(&why);
         said.send(())
     });
-    let _ = hear.recv_timeout(LAST_WORD);
+    if saying.is_ok() {
+        // The exit status says the rest.
+        let _ = hear.recv_timeout(LAST_WORD);
+    }
 }
 
 /// Says why the program ends: an error like any other, to whoever reads standard error.

@@ -305,6 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_could_not_be_asked_is_as_it_was() {
+        let health = |states: [State; 2]| Health {
+            servers: ["192.0.2.1", "192.0.2.2"]
+                .into_iter()
+                .zip(states)
+                .map(|(server, state)| ServerHealth { server: server.parse().unwrap(), state })
+                .collect(),
+        };
+        let not_asked = || State::Ailing(Ailment::NotAsked(Scarcity::OwnDescriptors));
+        let before = health([State::Good, State::Ailing(Ailment::TimesOut)]);
+        assert_eq!(health([not_asked(), not_asked()]).or_as_before(&before), before);
+        let changed = health([State::Ailing(Ailment::TimesOut), State::Good]);
+        assert_eq!(changed.clone().or_as_before(&before), changed);
+        // One that was never asked is known for nothing else.
+        assert_eq!(
+            health([not_asked(), State::Good]).or_as_before(&Health { servers: vec![] }).servers[0].state,
+            not_asked()
+        );
+        assert_eq!(
+            unanswered(FailureReason::Scarce(Scarcity::OwnDescriptors)),
+            Ailment::NotAsked(Scarcity::OwnDescriptors)
+        );
+    }
+
+    #[test]
     fn a56_a_clock_that_is_off_is_told_by_the_signatures() {
         let now = 1_800_000_000;
         let valid = from_to(now - DAY, now + DAY);
