@@ -85,7 +85,9 @@ fn account(dropped: u64) {
 
 /// Logs a panic as what it is: a fault of this program.
 fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
-    let why = panicked.payload_as_str().unwrap_or("it gave no reason");
+    let payload = panicked.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let why = text.or_else(|| payload.downcast_ref().copied()).unwrap_or("it gave no reason");
     let place = panicked.location().map(ToString::to_string);
     // RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
