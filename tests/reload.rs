@@ -168,6 +168,11 @@ impl Program {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Waits until this is in the log, which comes after what it tells of.
+    async fn logs(&self, part: &str) {
+        lab::wait_for(|| self.log().contains(part)).await;
+    }
+
     /// The first number in what stands at a path behind this text.
     async fn number(&self, path: &str, text: &str) -> u64 {
         let (_, all) = ask(&self.admin(), path).await.unwrap();
@@ -205,7 +210,7 @@ async fn a_signal_reads_everything_again() {
     program.reload();
     program.reloaded("refused", 1).await;
     for part in ["tls.levle: there is no such key", "limits.sessions: 0 would stop all mail", "the old one stays"] {
-        assert!(program.log().contains(part), "{part} in {}", program.log());
+        program.logs(part).await;
     }
     program.becomes("/metrics", |text| text.contains("danelaw_config_last_reload_successful 0\n")).await;
     program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
@@ -216,7 +221,7 @@ async fn a_signal_reads_everything_again() {
     fs::write(&file, moved).unwrap();
     program.reload();
     program.reloaded("refused", 2).await;
-    assert!(program.log().contains("listener: this cannot change while danelaw runs; restart it"), "{}", program.log());
+    program.logs("listener: this cannot change while danelaw runs; restart it").await;
     program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 9000\n")).await;
     configure("[limits]\nsessions = 7\n");
     program.reload();
@@ -261,7 +266,7 @@ async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
                 && line.contains("a rule has ended and is left out")
                 && line.contains(&format!("may for {domain} until 2020-01-31: x"))
         };
-        assert!(program.log().lines().any(line), "{domain} in {}", program.log());
+        lab::wait_for(|| program.log().lines().any(line)).await;
     }
 }
 
@@ -356,6 +361,7 @@ async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_r
     let anchor = anchor(folder.path(), &dns);
     Program::configure(folder.path(), &anchor, &dns, "cache_failures = \"30s\"\n");
     let program = Program::limited(folder, "ulimit -n 70").await;
+    program.logs(" listen=").await;
     let log = program.log();
     let address = log.split("listen=\"").nth(1).unwrap().split('"').next().unwrap();
     let address = address.parse().unwrap();
@@ -455,7 +461,7 @@ async fn open_files_are_as_many_as_the_system_allows() {
     let files: Vec<_> =
         limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(files[3], files[4], "{limits}");
-    assert!(program.log().contains("too few open files for limits.sessions"), "{}", program.log());
+    program.logs("too few open files for limits.sessions").await;
 }
 
 #[test]
