@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use danelaw::ledger::{Content, ContentHasher, Ledger, Message, MessageKey, Pair, Settings};
+use danelaw::ledger::{ContentDigest, ContentHasher, Ledger, Message, MessageKey, Pair, Settings};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ fn pair(number: usize) -> Pair {
     Pair::new(&ReversePath::Null, &mailbox)
 }
 
-fn content(octets: &[u8]) -> Content {
+fn content(octets: &[u8]) -> ContentDigest {
     let mut hasher = ContentHasher::default();
     hasher.update(octets);
     hasher.finish()

@@ -13,7 +13,7 @@
 //! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault, and nobody else's |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
-//! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
+//! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
 pub mod examples;
@@ -178,6 +178,9 @@ pub enum Reason {
     /// The remote cannot take this message.
     #[error("{0}")]
     Lacking(#[from] Lacking),
+    /// The need for an extension showed when the remote was settled, and other exchanges might have it.
+    #[error("{0} more exchanges were not asked whether they take it")]
+    NotAsked(usize),
     /// There are more exchanges than are ever tried.
     #[error("{0} more exchanges were not tried")]
     NotTried(usize),
@@ -209,6 +212,9 @@ pub enum Lacking {
     /// SMTPUTF8, for internationalised addresses or headers (RFC 6531 §3.5).
     #[error("the remote does not take internationalised mail (SMTPUTF8)")]
     SmtpUtf8,
+    /// The same, for a header field that turned up in the message (RFC 6531 §3.4).
+    #[error("the remote does not take internationalised headers (SMTPUTF8)")]
+    SmtpUtf8Header,
     /// Room: it takes at most so many octets (RFC 1870 §6.1).
     #[error("the remote takes at most {0} octets")]
     Size(u64),
@@ -306,7 +312,9 @@ impl Reason {
             }
             Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
             Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
+            Self::Lacking(Lacking::SmtpUtf8Header) => table::SMTPUTF8_MISSING_FOR_HEADER,
             Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
+            Self::NotAsked(_) => table::EXTENSION_NOT_ASKED,
             Self::OutOfTime => table::OUT_OF_TIME,
             Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
         }
@@ -338,8 +346,17 @@ impl Reason {
             | Self::WrongAnswer { .. }
             | Self::Mail(_)
             | Self::Lacking(_)
+            | Self::NotAsked(_)
             | Self::NotTried(_)
             | Self::OutOfTime => false,
+        }
+    }
+
+    /// Whether the exchange lacks an extension for what a message may hold.
+    fn is_about_content(&self) -> bool {
+        match self {
+            Self::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header) => true,
+            Self::Lacking(Lacking::Size(_)) | _ => false,
         }
     }
 
@@ -434,6 +451,17 @@ impl Refusals {
     /// Adds all that happened at one exchange.
     pub fn extend(&mut self, refusals: Self) {
         self.0.extend(refusals.0);
+    }
+
+    /// Exchanges that lack an extension lack this one, as it has turned out.
+    pub fn lack(&mut self, lacking: Lacking) {
+        let lacks = self.0.iter_mut().map(|refusal| &mut refusal.reason).filter(|reason| reason.is_about_content());
+        lacks.for_each(|reason| *reason = lacking.into());
+    }
+
+    /// Takes back that this exchange lacks an extension.
+    pub fn forget_lacking(&mut self, peer: &Peer) {
+        self.0.retain(|refusal| refusal.at != Place::Peer(peer.clone()) || !refusal.reason.is_about_content());
     }
 
     /// In the order they happened.
@@ -594,7 +622,9 @@ mod tests {
             (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
             (Lacking::EightBitMime.into(), "554 5.6.3", "8bitmime-missing", None),
             (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
+            (Lacking::SmtpUtf8Header.into(), "554 5.6.9", "smtputf8-missing-for-header", None),
             (Lacking::Size(1).into(), "552 5.3.4", "message-too-large", None),
+            (Reason::NotAsked(1), "451 4.6.3", "extension-not-asked", None),
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
             (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
@@ -707,6 +737,13 @@ mod tests {
         // What is a fault of ours comes first, and is never final.
         let reply = said(vec![Reason::NoAddress, Reason::StartTlsMissing, Scarcity::OwnDescriptors.into()]);
         assert!(reply.to_string().starts_with("451 4.3.0 ") && reply.lines().last().unwrap().contains("LimitNOFILE"));
+        // As it turns out, they lack this one; and what was not asked may have it.
+        let mut lacking = Refusals::from(Refusal::host(&name("a.example"), Lacking::EightBitMime));
+        lacking.push(Refusal::host(&name("b.example"), Lacking::SmtpUtf8));
+        lacking.lack(Lacking::SmtpUtf8Header);
+        assert!(lacking.verdict().to_string().starts_with("554 5.6.9 a.example: the remote does not take inter"));
+        lacking.push(Refusal::domain(Reason::NotAsked(1)));
+        assert!(lacking.verdict().to_string().starts_with("451 4.6.3 a.example: the remote does not take inter"));
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // Nothing at all is never final.

@@ -185,6 +185,7 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
         failed: FailedHosts::new(remote.failed_hosts_for),
+        eight_bit: Arc::default(),
         max_exchanges: remote.exchanges,
         max_addresses: remote.addresses,
         own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),

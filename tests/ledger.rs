@@ -8,7 +8,7 @@ mod durable;
 #[path = "ledger/model.rs"]
 mod model;
 
-use danelaw::ledger::{Content, ContentHasher, Pair};
+use danelaw::ledger::{ContentDigest, ContentHasher, Pair};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 
 fn pair(recipient: &str) -> Pair {
@@ -19,7 +19,7 @@ fn pair(recipient: &str) -> Pair {
     }
 }
 
-fn content(text: &str) -> Content {
+fn content(text: &str) -> ContentDigest {
     let mut hasher = ContentHasher::default();
     hasher.update(text.as_bytes());
     hasher.finish()

@@ -26,7 +26,7 @@ pub struct Pair([u8; LENGTH]);
 /// writes all fields when it takes a message in. A program that makes a new Date for each attempt sends a new message,
 /// and its recipients may get a second copy. To overlook such fields would swallow the second of two equal alarms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content([u8; LENGTH]);
+pub struct ContentDigest([u8; LENGTH]);
 
 /// One message on all its attempts: sender, recipients in any order, and octets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +59,7 @@ impl Pair {
 impl MessageKey {
     /// The key of these octets to these recipients of one sender. A client may list a recipient twice, and may list them
     /// in another order on its next attempt.
-    pub fn new(content: Content, recipients: impl IntoIterator<Item = Pair>) -> Self {
+    pub fn new(content: ContentDigest, recipients: impl IntoIterator<Item = Pair>) -> Self {
         let recipients: BTreeSet<Pair> = recipients.into_iter().collect();
         let mut digest = Sha256::new();
         digest.update(content.0);
@@ -68,7 +68,7 @@ impl MessageKey {
     }
 }
 
-/// Reads a message along as it passes, and makes its [`Content`].
+/// Reads a message along as it passes, and makes its [`ContentDigest`].
 #[derive(Clone, Default)]
 pub struct ContentHasher(Sha256);
 
@@ -79,8 +79,8 @@ impl ContentHasher {
     }
 
     /// The message has ended.
-    pub fn finish(self) -> Content {
-        Content(self.0.finalize().into())
+    pub fn finish(self) -> ContentDigest {
+        ContentDigest(self.0.finalize().into())
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(pair("<ü@bücher.test>", "<r@b.test>"), pair("<ü@xn--bcher-kva.test>", "<r@b.test>"));
     }
 
-    fn content(pieces: &[&str]) -> Content {
+    fn content(pieces: &[&str]) -> ContentDigest {
         let mut hasher = ContentHasher::default();
         pieces.iter().for_each(|piece| hasher.update(piece.as_bytes()));
         hasher.finish()

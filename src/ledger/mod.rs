@@ -56,7 +56,7 @@ use crate::smtp::reply::Reply;
 
 use index::Index;
 pub use index::RecordId;
-pub use key::{Content, ContentHasher, MessageKey, Pair};
+pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
 pub use store::OpenError;
 use store::{Store, Writing};
 

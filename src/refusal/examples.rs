@@ -62,6 +62,7 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
         NoRoute::Loop(domain.clone(), exchange.clone()).into(),
         Cap::Domain(50).into(),
         Reason::NotTried(3),
+        Reason::NotAsked(1),
     ]
     .into_iter()
 }
@@ -107,6 +108,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
         Lacking::EightBitMime.into(),
         Lacking::SmtpUtf8.into(),
+        Lacking::SmtpUtf8Header.into(),
         Lacking::Size(10_000_000).into(),
     ]
     .into_iter()

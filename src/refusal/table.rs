@@ -265,9 +265,19 @@ rows! {
         "The mail is 8-bit, and no host of the domain takes that. danelaw does not rewrite mail (RFC 6152 §3).",
         "send it in a 7-bit encoding",
     ));
+    EXTENSION_NOT_ASKED = deferred(6, 3, "extension-not-asked", UNREPORTED, words(
+        "The message turned out to need an extension that its host lacks, when that host had the transaction already. \
+         Other hosts of the domain were not asked whether they have it.",
+        "the client tries again, and hosts that have it are preferred then",
+    ));
     SMTPUTF8_MISSING = refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, "smtputf8-missing", words(
         "The mail has internationalised addresses or headers, and no host of the domain takes that (RFC 6531 §3.5).",
         "write from and to ASCII addresses",
+    ));
+    SMTPUTF8_MISSING_FOR_HEADER = refused(Code::TRANSACTION_FAILED, 6, 9, "smtputf8-missing-for-header", words(
+        "The mail was sent with SMTPUTF8 and its header is not ASCII, and no host of the domain takes that \
+         (RFC 6531 §3.5).",
+        "write the header in ASCII (RFC 2047)",
     ));
     MESSAGE_TOO_LARGE = refused(Code::EXCEEDED_STORAGE, 3, 4, "message-too-large", words(
         "The message is larger than any host of the domain takes (RFC 1870 §6.1).",

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::leg::Declined;
+use super::search::Unmet;
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::refusal::Refusals;
+use crate::refusal::{Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
 use crate::rules::Exception;
+use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::{Trace, What};
 use crate::upstream::dialled::Dialled;
@@ -27,6 +30,12 @@ pub(super) struct Attempt {
     /// The remote's last no to a recipient.
     refused: Option<Reply>,
     told: Told,
+    /// What the client says that the message may hold.
+    declared: Content,
+    /// The verdict of the search, for mail that needs more than the remote takes.
+    unmet: Option<Box<Unmet>>,
+    /// What enforcing would have refused, if that holds more than this.
+    would: Option<Box<(Content, Would)>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +66,17 @@ impl Attempt {
             seen: Trace::default(),
         });
         let reporter = Arc::clone(reporter);
-        Self { outcome, reporter, started: Instant::now(), message: None, refused: None, told: Told::No }
+        Self {
+            outcome,
+            reporter,
+            started: Instant::now(),
+            message: None,
+            refused: None,
+            told: Told::No,
+            declared: Content::Ascii,
+            unmet: None,
+            would: None,
+        }
     }
 
     /// Our id for the attempt.
@@ -71,7 +90,7 @@ impl Attempt {
     }
 
     /// A remote was reached and secured.
-    pub(super) fn reached(&mut self, ready: &Ready, skipped: &Refusals) {
+    pub(super) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
         let terms = ready.terms();
         self.outcome.remote = Some(Remote {
             exchange: ready.peer().exchange.clone(),
@@ -83,11 +102,46 @@ impl Attempt {
         self.skipped(skipped);
     }
 
-    /// Enforcing would have refused the mail for these.
-    pub(super) fn observed(&mut self, refusals: &Refusals) {
-        self.outcome.would = refusals
-            .main()
-            .map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
+    /// Enforcing would have refused the mail for these; if there is an exchange that it would have gone to, only mail that
+    /// needs more than that one takes.
+    pub(super) fn observed(&mut self, refusals: &Refusals, takes: Option<Content>) {
+        let main = refusals.main();
+        let would = main.map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
+        (self.outcome.would, self.would) = match takes {
+            None => (would, None),
+            Some(takes) => (None, would.map(|would| Box::new((takes, would)))),
+        };
+    }
+
+    /// The remote takes the transaction. The client has declared so much, and this is the answer to mail that needs more
+    /// than the remote takes.
+    pub(super) fn serves(&mut self, declared: Content, unmet: Option<Unmet>) {
+        (self.declared, self.unmet) = (declared, unmet.map(Box::new));
+    }
+
+    /// What the client says that the message may hold.
+    pub(super) fn declared(&self) -> Content {
+        self.declared
+    }
+
+    /// Whether it matters if the message is ASCII, wherever it goes.
+    pub(super) fn has_condition(&self) -> bool {
+        self.would.is_some()
+    }
+
+    /// The mail holds this.
+    pub(super) fn shows(&mut self, content: Content) {
+        if let Some(would) = self.would.take_if(|would| content > would.0) {
+            self.outcome.would = Some(would.1);
+        }
+    }
+
+    /// The answer to mail that needs an extension which the remote lacks.
+    pub(super) fn lacking(&mut self, lacking: Lacking, peer: &Peer) -> Declined {
+        match &mut self.unmet {
+            Some(unmet) => unmet.declined(lacking),
+            None => Declined::broke(peer, &lacking.into()),
+        }
     }
 
     /// An exception has set the level.
@@ -101,8 +155,8 @@ impl Attempt {
     }
 
     /// These were tried in vain.
-    pub(super) fn skipped(&mut self, refusals: &Refusals) {
-        self.outcome.skipped = refusals.iter().map(ToString::to_string).collect();
+    pub(super) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
+        self.outcome.skipped = refusals.map(ToString::to_string).collect();
     }
 
     /// What the remote said to a recipient.

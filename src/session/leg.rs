@@ -13,22 +13,21 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use super::{Received, Shared};
+use super::received::Trace;
+use super::search::Search;
+use super::{Origin, Received, Shared};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
-use crate::smtp::address::{Mailbox, SmtpUtf8};
+use crate::smtp::address::Mailbox;
 use crate::smtp::chunk::Framing;
-use crate::smtp::command::{Body, Hello, Mail, Prdr};
-use crate::smtp::dialogue::{Leg, Way};
-use crate::smtp::extensions::{Extensions, SizeLimit};
+use crate::smtp::command::Mail;
+use crate::smtp::dialogue::{Client, Leg, Way};
+use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
-
-/// What our Received line may add to a message, for SIZE (RFC 1870 §6.1).
-const TRACE_OCTETS: u64 = 1024;
 
 /// An open transaction with a remote, and the account of it.
 #[derive(Debug)]
@@ -58,7 +57,9 @@ pub(super) enum Message {
 /// What all legs of a transaction are asked by.
 pub(super) struct Errand<'a, R> {
     pub(super) shared: &'a Shared<R>,
-    pub(super) hello: &'a Hello,
+    pub(super) client: &'a Client,
+    /// Where the client comes from.
+    pub(super) origin: Origin,
     pub(super) mail: &'a Mail,
     /// The address that the client dialled, if it was intercepted.
     pub(super) dialled: Option<IpAddr>,
@@ -184,7 +185,7 @@ impl<R: Resolver> Errand<'_, R> {
     pub(super) async fn ask(&self, leg: &mut Leg<Upstream>, mut asks: Asks) {
         // Cut in the middle of a group, a session with a remote is of no further use.
         let (way, told) = match std::mem::replace(&mut leg.way, Way::Unknown) {
-            Way::Open(upstream) => self.carry(upstream, &asks).await,
+            Way::Open(upstream) => self.carry(upstream, &mut asks).await,
             Way::Unknown => self.seek(&leg.domain, &mut asks).await,
             Way::Closed(answer) => (Way::Closed(answer), 0),
         };
@@ -207,63 +208,115 @@ impl<R: Resolver> Errand<'_, R> {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
+        let (hello, dialled) = (&self.client.hello, self.dialled);
         let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
-        let request =
-            Request { domain, next_hop, hello: self.hello, level, until, dialled: self.dialled, trace: &trace };
-        let mut walk = connector.walk(&request);
-        let (mut found, dialled) = match request.dialled {
+        let request = Request { domain, next_hop, hello, level, until, dialled, trace: &trace };
+        let mut search = Search::new(connector.walk(&request), self.mail, connector.eight_bit.undeclared(domain));
+        let (found, dialled) = match request.dialled {
             Some(address) => {
-                let both = async { tokio::join!(walk.next(), connector.dialled(address, &request)) };
+                let both = async { tokio::join!(search.next(), connector.dialled(address, &request)) };
                 let (found, dialled) = Box::pin(both).await;
                 (found, Some(dialled))
             }
-            None => (walk.next().await, None),
+            None => (search.next().await, None),
         };
         attempt.dialled(dialled);
+        self.settle(search, (found, attempt), asks).await
+    }
+
+    /// The same from the first remote on.
+    async fn settle(
+        &self,
+        mut search: Search<'_, R>,
+        (mut found, mut attempt): (Result<Ready, Refusals>, Attempt),
+        asks: &mut Asks,
+    ) -> (Way<Upstream>, usize) {
         loop {
             let ready = match found {
                 Ok(ready) => ready,
                 Err(refusals) => {
-                    attempt.skipped(&refusals);
+                    attempt.skipped(refusals.iter());
                     return (closed(attempt, Declined::by_all(&refusals)), 0);
                 }
             };
-            attempt.reached(&ready, walk.skipped());
-            walk.would().into_iter().for_each(|refusals| attempt.observed(refusals));
+            search.reached(&mut attempt, &ready);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let Failed { told, reason } = match self.first_group(&mut upstream, asks, walk.answer_by()).await {
-                Ok(()) => return self.asked(upstream, asks),
+            let Failed { told, reason } = match self.first_group(&mut upstream, asks, &mut search).await {
+                Ok(()) => {
+                    upstream.attempt.serves(self.mail.declares(), search.into_unmet());
+                    return self.asked(upstream, asks);
+                }
                 Err(failed) => failed,
             };
             attempt = upstream.part(&reason);
             // L11: what was relayed of this remote binds the transaction to it.
-            let decided = if told == 0 { walk.turned_away(&peer, reason).err() } else { Some(reason) };
+            let decided = if told == 0 { search.turned_away(&peer, reason).err() } else { Some(reason) };
             if let Some(reason) = decided {
                 return (closed(attempt, Declined::broke(&peer, &reason)), told);
             }
-            found = walk.next().await;
+            found = search.next().await;
         }
     }
 
     /// MAIL as this remote takes it, with what else is asked.
-    async fn first_group(&self, upstream: &mut Upstream, asks: &mut Asks, until: Instant) -> Result<(), Failed> {
-        let extensions = &upstream.ready.terms().extensions;
-        let mail = fit(self.mail, extensions, self.shared.received)
+    async fn first_group(
+        &self,
+        upstream: &mut Upstream,
+        asks: &mut Asks,
+        search: &mut Search<'_, R>,
+    ) -> Result<(), Failed> {
+        let added = self.added(upstream.attempt.id());
+        let mail = search
+            .fit(&upstream.ready, &asks.recipients, added)
             .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
         asks.mail = Some(mail);
-        self.group(upstream, asks, until).await
+        if let Some(unmet) = search.unmet() {
+            self.refuse_international(upstream, asks, |_| unmet.declined(Lacking::SmtpUtf8));
+        }
+        self.group(upstream, asks, search.walk().answer_by()).await
+    }
+
+    /// The octets of our Received line (RFC 1870 §6.1). Its date has the same length at any time.
+    fn added(&self, id: &str) -> u64 {
+        let line = || {
+            let (client, hostname) = (self.client, &self.shared.us.hostname);
+            Trace { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
+        };
+        match self.shared.received {
+            Received::Add => line().len() as u64,
+            Received::Omit => 0,
+        }
+    }
+
+    /// Answers the recipients that cannot be named to this remote (RFC 6531 §3.5). It is asked for the others.
+    fn refuse_international(
+        &self,
+        upstream: &mut Upstream,
+        asks: &mut Asks,
+        declined: impl FnOnce(&mut Attempt) -> Declined,
+    ) {
+        let Upstream { ready, attempt } = upstream;
+        let needs = |(_, mailbox): &(usize, Mailbox)| mailbox.needs_smtp_utf8();
+        if ready.terms().extensions.smtp_utf8 || !asks.recipients.iter().any(needs) {
+            return;
+        }
+        attempt.shows(Content::International);
+        let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
+        for (place, _) in asks.recipients.extract_if(.., |asked| needs(asked)) {
+            attempt.recipient(&answer);
+            self.incoming.put((place, answer.clone()));
+        }
     }
 
     /// Asks the remote that has the transaction.
-    async fn carry(&self, mut upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
+    async fn carry(&self, mut upstream: Upstream, asks: &mut Asks) -> (Way<Upstream>, usize) {
         let until = Instant::now() + self.shared.timeouts.command;
+        let peer = upstream.ready.peer().clone();
+        self.refuse_international(&mut upstream, asks, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
         match self.group(&mut upstream, asks, until).await {
             Ok(()) => self.asked(upstream, asks),
-            Err(Failed { told, reason }) => {
-                let peer = upstream.ready.peer().clone();
-                (closed(upstream.part(&reason), Declined::broke(&peer, &reason)), told)
-            }
+            Err(Failed { told, reason }) => (closed(upstream.part(&reason), Declined::broke(&peer, &reason)), told),
         }
     }
 
@@ -337,7 +390,7 @@ impl Declined {
     }
 
     /// There is nobody left to ask.
-    fn by_all(refusals: &Refusals) -> Self {
+    pub(super) fn by_all(refusals: &Refusals) -> Self {
         let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
         match refusals.only_answer() {
             Some(answer) => Self::by_remote(label, answer),
@@ -351,31 +404,6 @@ impl Declined {
             Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
             Whose::TheRemotes => self,
         }
-    }
-}
-
-/// MAIL as this remote can take it (RFC 5321 §2.2.1: parameters only where the extension is offered).
-fn fit(mail: &Mail, offered: &Extensions, received: Received) -> Result<Mail, Lacking> {
-    // That is between the client and us.
-    let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
-    if mail.body == Some(Body::EightBitMime) && !offered.eight_bit_mime {
-        // RFC 6152 §3: never 8-bit to a server that does not say it takes it, and we do not rewrite mail.
-        return Err(Lacking::EightBitMime);
-    }
-    if !offered.eight_bit_mime {
-        mail.body = None;
-    }
-    if let (Some(size), Received::Add) = (&mut mail.size, received) {
-        *size = size.saturating_add(TRACE_OCTETS);
-    }
-    if mail.smtp_utf8 == SmtpUtf8::Requested && !offered.smtp_utf8 {
-        // RFC 6531 §3.5.
-        return Err(Lacking::SmtpUtf8);
-    }
-    match offered.size {
-        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => Err(Lacking::Size(most)),
-        SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
-        SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
     }
 }
 

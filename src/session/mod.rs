@@ -10,6 +10,7 @@ mod conclusion;
 mod groups;
 mod leg;
 mod received;
+mod search;
 mod transfer;
 mod turn;
 

@@ -19,11 +19,12 @@ use super::leg::{Declined, Upstream, release};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
-use crate::ledger::{Content, ContentHasher};
+use crate::ledger::{ContentDigest, ContentHasher};
 use crate::refusal::{Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way};
+use crate::smtp::extensions::Content;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
@@ -154,7 +155,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             refused.get_or_insert(declined);
         }
         for course in courses {
-            course.stop_if_eight_bit(block);
+            course.stop_if_lacking(block, scanner);
         }
         std::mem::take(block)
     }
@@ -184,7 +185,7 @@ pub(super) enum Ended {
     /// Refused for all recipients, whatever their remotes said.
     Refused(Reply),
     /// It has these octets and a Message-ID, and may have a record.
-    Known(Content),
+    Known(ContentDigest),
     /// It has no record.
     Unknown,
 }
@@ -231,13 +232,26 @@ impl Course {
         }
     }
 
-    /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared.
-    fn stop_if_eight_bit(&mut self, block: &[u8]) {
-        if let Self::Going(body, _) = self
-            && !body.terms().extensions.eight_bit_mime
-            && !block.is_ascii()
-        {
-            let declined = Declined::broke(body.peer(), &Lacking::EightBitMime.into());
+    /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared. RFC
+    /// 6531 §3.5: nor the header of an internationalised message; without SMTPUTF8 in MAIL, such a header is 8-bit mail.
+    fn stop_if_lacking(&mut self, block: &[u8], scanner: &DataScanner) {
+        let Self::Going(body, attempt) = self else { return };
+        let extensions = &body.terms().extensions;
+        let takes = extensions.takes();
+        let holds = if attempt.declared() == Content::International && scanner.has_international_header() {
+            Content::International
+        } else if (takes == Content::Ascii || attempt.has_condition()) && !block.is_ascii() {
+            Content::EightBit
+        } else {
+            return;
+        };
+        attempt.shows(holds);
+        if holds > takes {
+            let lacking = match holds {
+                Content::International if !extensions.smtp_utf8 => Lacking::SmtpUtf8Header,
+                Content::International | Content::EightBit | Content::Ascii => Lacking::EightBitMime,
+            };
+            let declined = attempt.lacking(lacking, body.peer());
             self.stop(declined);
         }
     }

@@ -38,7 +38,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let Transaction { client, mail, legs: ways, .. } = &mut *transaction;
         let errand = Errand {
             shared: &self.shared,
-            hello: &client.hello,
+            client,
+            origin: self.origin,
             mail,
             dialled: self.dialled,
             message,

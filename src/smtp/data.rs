@@ -174,6 +174,11 @@ impl DataScanner {
         self.header.message_id
     }
 
+    /// Whether the header section so far has octets above 127 (RFC 6531 §3.4).
+    pub fn has_international_header(&self) -> bool {
+        self.header.international
+    }
+
     /// The octets of the message so far as SIZE counts them: CRLFs yes, stuffing dots and final dot no (RFC 1870 §3).
     pub fn octets(&self) -> u64 {
         self.passed_on - self.stuffing
@@ -338,12 +343,13 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     })
 }
 
-/// Counts `Received` fields and looks for a `Message-ID` up to the empty line that ends the header section
-/// (RFC 5322 §2.1).
+/// Counts `Received` fields, looks for a `Message-ID` and sees octets above 127, up to the empty line that ends the header
+/// section (RFC 5322 §2.1).
 #[derive(Debug, Clone, Default)]
 struct HeaderSection {
     received: usize,
     message_id: bool,
+    international: bool,
     line: FieldName,
 }
 
@@ -377,6 +383,10 @@ impl Field {
 
 impl HeaderSection {
     fn read(&mut self, octets: &[u8]) {
+        if self.is_over() {
+            return;
+        }
+        self.international |= !octets.is_ascii();
         for octet in octets {
             let octet = octet.to_ascii_lowercase();
             self.line = match self.line {

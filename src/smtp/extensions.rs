@@ -25,6 +25,17 @@ pub struct Extensions {
     pub most_mails: Option<u64>,
 }
 
+/// What the octets of a message ask of a server, from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// ASCII alone.
+    Ascii,
+    /// Octets above 127 (RFC 6152 §3).
+    EightBit,
+    /// Octets above 127 in the header of an internationalised message (RFC 6531 §3.4). Those need 8BITMIME too.
+    International,
+}
+
 /// What a server says about the biggest message it takes (RFC 1870 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SizeLimit {
@@ -56,6 +67,16 @@ impl Extensions {
             }
         }
         extensions
+    }
+
+    /// The most that a message may hold. A server that offers SMTPUTF8 has to offer 8BITMIME as well (RFC 6531 §3.1), and
+    /// one that does not gets ASCII alone.
+    pub fn takes(&self) -> Content {
+        match (self.eight_bit_mime, self.smtp_utf8) {
+            (false, _) => Content::Ascii,
+            (true, false) => Content::EightBit,
+            (true, true) => Content::International,
+        }
     }
 }
 
@@ -170,6 +191,19 @@ mod tests {
         assert_eq!(parse(&["STARTTLSX", "X STARTTLS", ""]), Extensions::default());
         let greeting_only = Reply::plain(Code::OK, "STARTTLS");
         assert_eq!(Extensions::parse(&greeting_only), Extensions::default());
+    }
+
+    #[test]
+    fn what_a_remote_takes() {
+        for (offered, content) in [
+            (&[][..], Content::Ascii),
+            (&["SMTPUTF8"], Content::Ascii),
+            (&["8BITMIME"], Content::EightBit),
+            (&["8BITMIME", "SMTPUTF8"], Content::International),
+        ] {
+            assert_eq!(parse(offered).takes(), content, "{offered:?}");
+        }
+        assert!(Content::Ascii < Content::EightBit && Content::EightBit < Content::International);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod caps;
 pub mod dialled;
 pub mod dialer;
+pub mod eight_bit;
 pub mod failed;
 pub mod next;
 pub mod open;
@@ -22,6 +23,7 @@ mod wishes;
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -41,12 +43,13 @@ use crate::tls::Tls;
 use crate::trace::{Trace, What};
 
 use dialer::Dialer;
+use eight_bit::EightBitDomains;
 use failed::FailedHosts;
 use open::{Dial, Greeted};
 use ready::Ready;
 use tcp::Tcp;
 
-pub use walk::Walk;
+pub use walk::{Held, Walk};
 
 /// The most certificates of a chain that are noted down; honest chains have five.
 const MAX_NOTED: usize = 5;
@@ -68,6 +71,8 @@ pub struct Connector<R> {
     pub dialable: Dialable,
     /// Who could not be reached a moment ago.
     pub failed: FailedHosts,
+    /// Whose mail needs 8BITMIME although clients do not declare it.
+    pub eight_bit: Arc<EightBitDomains>,
     /// The most exchanges of one domain that are tried.
     pub max_exchanges: usize,
     /// The most addresses of one exchange that are tried.

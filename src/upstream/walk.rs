@@ -7,6 +7,8 @@
 //! In mode `observe` a walk that would end in a refusal for want of TLS or of a proof begins again, as an ordinary
 //! opportunistic server would have gone it (RFC 7435 §3).
 
+mod again;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -29,11 +31,15 @@ use crate::policy::{Level, Mode, Permit, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
 
+pub use again::Held;
+
 /// One transaction's search for a remote.
 #[derive(Debug)]
 pub struct Walk<'a, R> {
     connector: &'a Connector<R>,
     request: Request<'a>,
+    /// What the request asked for, whatever an observer makes of it.
+    level: &'a Level,
     under_way: Option<UnderWay>,
     /// Exchanges that have not had their turn, in order.
     untried: VecDeque<Name>,
@@ -107,6 +113,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         };
         Self {
             connector,
+            level: request.level,
             request,
             under_way: None,
             untried: VecDeque::new(),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{CommandError, after_keyword};
 use crate::smtp::address::{self, ReversePath, SmtpUtf8};
+use crate::smtp::extensions::Content;
 
 /// The argument of MAIL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,15 @@ impl Mail {
     /// A transaction of `reverse_path` that declares nothing.
     pub fn new(reverse_path: ReversePath) -> Self {
         Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent, prdr: Prdr::Absent }
+    }
+
+    /// The most that the client says the message may hold. Many clients declare all that is offered, whatever they send.
+    pub fn declares(&self) -> Content {
+        match (self.smtp_utf8, self.body) {
+            (SmtpUtf8::Requested, _) => Content::International,
+            (SmtpUtf8::Absent, Some(Body::EightBitMime)) => Content::EightBit,
+            (SmtpUtf8::Absent, Some(Body::SevenBit) | None) => Content::Ascii,
+        }
     }
 
     pub(super) fn parse(argument: &str) -> Result<Self, CommandError> {

@@ -1,0 +1,291 @@
+//! The search for a remote that takes all that the client has declared; without one, for the remote that takes the most.
+//!
+//! Many clients declare 8BITMIME and SMTPUTF8 whatever they send, so a missing extension alone is no reason to refuse. An
+//! exchange that has the extensions is preferred (RFC 5321 §2.2.3). If none can be had, the mail goes to one without them,
+//! and MAIL leaves the parameters out. A later address or the message itself may still turn out to need more than this
+//! remote takes. The answer is that of the search then ([`Unmet`]): for good if every exchange was seen to lack it, for now
+//! if one of them could not be asked. The next try prefers an exchange that has it, so such mail does not wait for ever.
+
+use std::sync::Arc;
+
+use super::attempt::Attempt;
+use super::leg::Declined;
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
+use crate::smtp::address::{Mailbox, SmtpUtf8};
+use crate::smtp::command::{Body, Mail, Prdr};
+use crate::smtp::extensions::{Content, Extensions, SizeLimit};
+use crate::upstream::eight_bit::EightBitDomains;
+use crate::upstream::ready::Ready;
+use crate::upstream::{Held, Walk};
+
+/// One transaction's search.
+pub(super) struct Search<'a, R> {
+    walk: Walk<'a, R>,
+    mail: &'a Mail,
+    /// What a remote should take.
+    wanted: Content,
+    /// Exchanges that take the mail, and less than that.
+    lesser: Vec<Lesser>,
+    lap: Lap,
+    unmet: Option<Unmet>,
+}
+
+/// An exchange that takes the mail if the mail needs no more than this.
+struct Lesser {
+    exchange: Name,
+    takes: Content,
+    held: Held,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lap {
+    /// For all that was declared.
+    First,
+    /// For this much, along the exchanges that take the most.
+    Second(Content),
+}
+
+/// The verdict of the search for mail that turns out to need more than the remote takes.
+#[derive(Debug)]
+pub(super) struct Unmet {
+    /// What was found of each exchange.
+    refusals: Refusals,
+    /// Where the next try is told of a need that the client had not declared.
+    undeclared: Option<(Arc<EightBitDomains>, Name)>,
+}
+
+impl Unmet {
+    /// The answer to such mail.
+    pub(super) fn declined(&mut self, lacking: Lacking) -> Declined {
+        self.refusals.lack(lacking);
+        let declined = Declined::by_all(&self.refusals);
+        if let (Some((domains, domain)), false) = (&self.undeclared, declined.answer.code().is_permanent()) {
+            domains.note(domain);
+        }
+        declined
+    }
+
+    /// What was found of each exchange.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
+impl<'a, R: Resolver> Search<'a, R> {
+    /// For a remote for this mail. `undeclared` is a need that earlier mail to the domain had and did not declare.
+    pub(super) fn new(walk: Walk<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
+        let wanted = mail.declares().max(undeclared);
+        Self { walk, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
+    }
+
+    /// The way it goes.
+    pub(super) fn walk(&self) -> &Walk<'a, R> {
+        &self.walk
+    }
+
+    /// The next remote that has met its policy.
+    ///
+    /// # Errors
+    /// As of [`Walk::next`].
+    pub(super) async fn next(&mut self) -> Result<Ready, Refusals> {
+        match self.walk.next().await {
+            Err(refusals) if self.lap == Lap::First && !self.lesser.is_empty() => {
+                self.again(refusals);
+                self.walk.next().await
+            }
+            found => found,
+        }
+    }
+
+    /// Nothing better could be had: once more along those that take the most. In mode `observe` those that have met their
+    /// policy come before the others, for enforcing would have gone to them.
+    fn again(&mut self, refusals: Refusals) {
+        let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(Held::No);
+        let of_these = || self.lesser.iter().filter(|lesser| lesser.held == held);
+        let most = of_these().map(|lesser| lesser.takes).max().unwrap_or(Content::Ascii);
+        let exchanges =
+            of_these().filter(|lesser| lesser.takes == most).map(|lesser| lesser.exchange.clone()).collect();
+        self.unmet = Some(Unmet { refusals, undeclared: None });
+        self.lap = Lap::Second(most);
+        self.walk.again(held, exchanges);
+    }
+
+    /// A remote was reached: what the account says of the way to it.
+    pub(super) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
+        let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
+        attempt.reached(ready, before.chain(self.walk.skipped().iter()));
+        let held = self.lesser.iter().filter(|lesser| lesser.held == Held::Yes);
+        if let Some(refusals) = self.walk.would() {
+            // Where an exchange has met its policy, enforcing refuses the mail only if that takes too little.
+            attempt.observed(refusals, held.map(|lesser| lesser.takes).max());
+        }
+    }
+
+    /// MAIL as this remote takes it.
+    ///
+    /// # Errors
+    /// Without what the remote lacks it cannot have this mail, or another exchange should be asked first.
+    pub(super) fn fit(&mut self, ready: &Ready, recipients: &[(usize, Mailbox)], added: u64) -> Result<Mail, Lacking> {
+        let offered = &ready.terms().extensions;
+        let mail = fit(self.mail, offered, added)?;
+        if lacks_utf8(self.mail, offered, recipients) {
+            return Err(Lacking::SmtpUtf8);
+        }
+        let takes = offered.takes();
+        if takes < self.wanted && self.lap == Lap::First {
+            let exchange = ready.peer().exchange.clone();
+            let is_best = self.lesser.iter().all(|lesser| lesser.takes < takes);
+            self.lesser.push(Lesser { exchange, takes, held: self.walk.held() });
+            if !(is_best && self.walk.is_last()) {
+                return Err(lacking(self.wanted, offered));
+            }
+        }
+        if let (Lap::Second(most), Some(unmet)) = (self.lap, &mut self.unmet)
+            && takes < most
+        {
+            // It took more a moment ago, and may again.
+            unmet.refusals.push(Refusal::domain(Reason::NotAsked(1)));
+        }
+        if takes < self.mail.declares().max(Content::EightBit) && self.unmet.is_none() {
+            self.unmet = Some(self.so_far(ready.peer(), lacking(self.wanted.max(Content::EightBit), offered)));
+        }
+        Ok(mail)
+    }
+
+    /// What the search says now, with the remote that was found last among those that lack something.
+    fn so_far(&mut self, peer: &Peer, lacking: Lacking) -> Unmet {
+        let (mut refusals, others) = (self.walk.take_skipped(), self.walk.others());
+        refusals.push(Refusal::peer(peer, lacking));
+        if others > 0 {
+            refusals.push(Refusal::domain(Reason::NotAsked(others)));
+        }
+        let domains = Arc::clone(&self.walk.connector().eight_bit);
+        let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.walk.domain().clone()));
+        Unmet { refusals, undeclared }
+    }
+
+    /// As [`Walk::turned_away`].
+    pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
+        if let (Lap::First, Some(mut unmet)) = (self.lap, self.unmet.take()) {
+            // It is not the last word on these.
+            unmet.refusals.forget_lacking(peer);
+            self.walk.put_back(unmet.refusals);
+        }
+        self.walk.turned_away(peer, reason)
+    }
+
+    /// The verdict for mail that needs more than the remote takes, if there is such mail.
+    pub(super) fn unmet(&mut self) -> Option<&mut Unmet> {
+        self.unmet.as_mut()
+    }
+
+    /// The same, for good.
+    pub(super) fn into_unmet(self) -> Option<Unmet> {
+        self.unmet
+    }
+}
+
+/// What a remote with these extensions lacks for such content.
+pub(super) fn lacking(content: Content, offered: &Extensions) -> Lacking {
+    match content {
+        Content::International if !offered.smtp_utf8 => Lacking::SmtpUtf8,
+        Content::Ascii | Content::EightBit | Content::International => Lacking::EightBitMime,
+    }
+}
+
+/// Whether nobody of these can be asked for at all without SMTPUTF8 (RFC 6531 §3.5).
+fn lacks_utf8(mail: &Mail, offered: &Extensions, recipients: &[(usize, Mailbox)]) -> bool {
+    let needs = |(_, mailbox): &(usize, Mailbox)| mailbox.needs_smtp_utf8();
+    !offered.smtp_utf8 && (mail.reverse_path.needs_smtp_utf8() || recipients.iter().all(needs))
+}
+
+/// MAIL with the parameters that this remote knows (RFC 5321 §2.2.1), and SIZE with the octets that we add to the message.
+fn fit(mail: &Mail, offered: &Extensions, added: u64) -> Result<Mail, Lacking> {
+    // PRDR is between the client and us.
+    let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
+    if !offered.eight_bit_mime {
+        mail.body = None;
+    }
+    if !offered.smtp_utf8 {
+        mail.smtp_utf8 = SmtpUtf8::Absent;
+    }
+    mail.size = mail.size.map(|size| size.saturating_add(added));
+    match offered.size {
+        SizeLimit::Octets(most) if mail.size.is_some_and(|size| size > most) => Err(Lacking::Size(most)),
+        SizeLimit::Octets(_) | SizeLimit::Unlimited => Ok(mail),
+        SizeLimit::Undeclared => Ok(Mail { size: None, ..mail }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::address::ForwardPath;
+    use crate::smtp::command::Command;
+
+    fn mail(line: &str) -> Mail {
+        match Command::parse(line.as_bytes()) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn parameters_only_where_they_are_understood() {
+        // M1, M3, M4, M6.
+        let all = Extensions {
+            eight_bit_mime: true,
+            smtp_utf8: true,
+            size: SizeLimit::Octets(5000),
+            ..Extensions::default()
+        };
+        let none = Extensions::default();
+        let eight_bit = Extensions { eight_bit_mime: true, ..Extensions::default() };
+        let small = Extensions { size: SizeLimit::Octets(2000), ..Extensions::default() };
+        let line = "MAIL FROM:<a@b.example>";
+        for (parameters, offered, added, expected) in [
+            ("", &none, 200, Ok("")),
+            (" PRDR", &all, 200, Ok("")),
+            (" BODY=8BITMIME SMTPUTF8", &all, 200, Ok(" BODY=8BITMIME SMTPUTF8")),
+            (" BODY=8BITMIME SMTPUTF8", &eight_bit, 200, Ok(" BODY=8BITMIME")),
+            (" BODY=8BITMIME SMTPUTF8", &none, 200, Ok("")),
+            (" BODY=7BIT SIZE=9", &none, 200, Ok("")),
+            (" BODY=7BIT", &eight_bit, 200, Ok(" BODY=7BIT")),
+            // RFC 1870 §6.1: with what we add, and no more than that.
+            (" SIZE=900", &all, 200, Ok(" SIZE=1100")),
+            (" SIZE=900", &all, 0, Ok(" SIZE=900")),
+            (" SIZE=1800", &small, 200, Ok(" SIZE=2000")),
+            (" SIZE=1801", &small, 200, Err(Lacking::Size(2000))),
+            (" SIZE=18446744073709551615", &all, 200, Err(Lacking::Size(5000))),
+        ] {
+            let found = fit(&mail(&format!("{line}{parameters}")), offered, added);
+            let found = found.map(|mail| Command::Mail(mail).to_string());
+            assert_eq!(found, expected.map(|parameters| format!("{line}{parameters}")), "{parameters}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_need_smtputf8() {
+        // M4.
+        let mailbox = |text: &str| match ForwardPath::parse(text, SmtpUtf8::Requested) {
+            Ok(ForwardPath::Mailbox(mailbox)) => (0, mailbox),
+            other => panic!("{other:?}"),
+        };
+        let (ascii, utf8) = (mailbox("<a@b.example>"), mailbox("<\u{fc}@b.example>"));
+        let offers = Extensions { smtp_utf8: true, ..Extensions::default() };
+        for (sender, recipients, offered, lacks) in [
+            ("a", vec![ascii.clone()], Extensions::default(), false),
+            ("\u{fc}", vec![ascii.clone()], Extensions::default(), true),
+            ("\u{fc}", vec![ascii.clone()], offers, false),
+            ("a", vec![utf8.clone()], Extensions::default(), true),
+            ("a", vec![utf8.clone()], offers, false),
+            // The one goes, and the other is refused alone.
+            ("a", vec![utf8, ascii], Extensions::default(), false),
+        ] {
+            let mail = mail(&format!("MAIL FROM:<{sender}@b.example> SMTPUTF8"));
+            assert_eq!(lacks_utf8(&mail, &offered, &recipients), lacks, "{sender} {recipients:?}");
+        }
+    }
+}

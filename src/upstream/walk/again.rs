@@ -1,0 +1,75 @@
+//! A second lap: along exchanges that were reached once and did not get the mail then.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Connector, Observing, Walk, is_waived};
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::refusal::Refusals;
+
+/// The time that a second lap has at least. The hosts of it have just answered.
+const LITTLE: Duration = Duration::from_secs(15);
+
+/// Whether a remote has met what the policy asks, or what an observer makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// The policy would have led past it, and the mode is `observe`.
+    No,
+    /// It has met the policy.
+    Yes,
+}
+
+impl<'a, R: Resolver> Walk<'a, R> {
+    /// Whether the remote that was found last has met what the policy asks.
+    pub fn held(&self) -> Held {
+        match self.observing {
+            Observing::Would(_) => Held::No,
+            Observing::No | Observing::Until(_) => Held::Yes,
+        }
+    }
+
+    /// Sets out once more for these exchanges alone.
+    pub fn again(&mut self, held: Held, exchanges: Vec<Name>) {
+        if held == Held::Yes {
+            (self.request.level, self.observing) = (self.level, Observing::No);
+        }
+        self.request.until = self.request.until.max(Instant::now() + LITTLE);
+        (self.approach, self.waited) = (None, None);
+        self.last.clear();
+        self.untried = exchanges.into();
+    }
+
+    /// How many exchanges have not had their turn.
+    pub fn others(&self) -> usize {
+        self.untried.len() + self.last.len()
+    }
+
+    /// Whether nobody is left to ask behind the remote that was found last.
+    pub fn is_last(&self) -> bool {
+        let goes_on = matches!(self.observing, Observing::Until(_)) && self.refusals.iter().any(is_waived);
+        self.others() == 0 && !goes_on && self.under_way.as_ref().is_none_or(|under_way| under_way.route.untried() == 0)
+    }
+
+    /// What was tried in vain so far; the walk forgets it.
+    pub fn take_skipped(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// What was tried in vain before all that the walk knows.
+    pub fn put_back(&mut self, mut before: Refusals) {
+        before.extend(self.take_skipped());
+        self.refusals = before;
+    }
+
+    /// The domain that it is for.
+    pub fn domain(&self) -> &'a Name {
+        self.request.domain
+    }
+
+    /// Where it goes by.
+    pub fn connector(&self) -> &'a Connector<R> {
+        self.connector
+    }
+}
