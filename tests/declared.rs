@@ -122,7 +122,7 @@ async fn what_the_message_needs_is_refused_behind_it() {
         // The session goes on.
         assert!(client.command("NOOP").await.starts_with("250 "));
         assert_eq!(delivered(&lab), [0]);
-        lab::wait_for(|| lab.mx().cut() == 2).await;
+        lab::wait_for(|| lab.mx().cut() > 0).await;
     }
 }
 
@@ -271,9 +271,10 @@ async fn an_undeclared_need_finds_its_way_at_the_next_try() {
 #[tokio::test]
 async fn a_destination_that_stops_stops_alone() {
     // L: what one remote cannot take is no reason for the others.
+    let other = |mx: &mut Mx| mx.ehlo_under_tls = say(EIGHT_BIT);
     let lab = exchanges(&[NOTHING])
-        .and_domain("other.test", |mx| mx.ehlo_under_tls = say(EIGHT_BIT))
-        .set("listener = [{ address = '127.0.0.1:0', protocol = 'lmtp' }]");
+        .and_domain("other.test", other)
+        .set("listener = [{ kind = 'lmtp', address = '127.0.0.1:0' }]");
     let lab = lab.start().await;
     let mut client = lab.lmtp_client().await;
     let said = sent_by(&mut client, &[DECLARED, TO, "RCPT TO:<c@other.test>"], BODY).await;

@@ -479,7 +479,7 @@ async fn a_transaction_goes_along() {
     let lab = exchanges(2).start().await;
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test> SMTPUTF8").await;
-    let answer = client.command("RCPT TO:<b@example.test>").await;
+    let answer = client.command("RCPT TO:<\u{fc}@example.test>").await;
     assert!(answer.starts_with("553-5.6.7 mx0.example.test[127.0.0.1]: the remote does not take"), "{answer}");
     assert!(lab.seen.iter().all(|seen| !seen.saw_mail()));
 }

@@ -57,4 +57,13 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn the_length_is_known_before_the_date() {
+        // RFC 1870 §6.1: MAIL tells the size of the message with the line, which is written later.
+        let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol: Protocol::Esmtp };
+        let trace = Trace { client: &client, origin: Origin::UnixSocket, hostname: "danelaw.example", id: "A1B2" };
+        let lengths = [0, 1_000_000_000, 1_792_000_000, 4_102_444_799, 253_402_300_799]
+            .map(|seconds| trace.line(OffsetDateTime::from_unix_timestamp(seconds).unwrap()).len());
+        assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
-use crate::smtp::command::{Body, Mail, Prdr};
+use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
 use crate::upstream::eight_bit::EightBitDomains;
 use crate::upstream::ready::Ready;
@@ -65,11 +65,6 @@ impl Unmet {
             domains.note(domain);
         }
         declined
-    }
-
-    /// What was found of each exchange.
-    pub(super) fn refusals(&self) -> &Refusals {
-        &self.refusals
     }
 }
 
@@ -168,7 +163,9 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// As [`Walk::turned_away`].
     pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
-        if let (Lap::First, Some(mut unmet)) = (self.lap, self.unmet.take()) {
+        if self.lap == Lap::First
+            && let Some(mut unmet) = self.unmet.take()
+        {
             // It is not the last word on these.
             unmet.refusals.forget_lacking(peer);
             self.walk.put_back(unmet.refusals);
