@@ -44,8 +44,9 @@ pub struct Config {
     /// name. It must differ from the client's own name, or Postfix takes us for itself and reports a mail loop.
     #[serde(deserialize_with = "optional")]
     pub hostname: Option<Name>,
-    /// The name we give in EHLO to the remote. Empty: the name the client gave us, which is the one its address
-    /// resolves to.
+    /// The name we give in EHLO to the remote. Empty: the name the client gave us, which is the one its address resolves to;
+    /// or ours, if the client's is neither a full host name, as "localhost" and a container's id are not, nor a public
+    /// address.
     #[serde(deserialize_with = "optional")]
     pub ehlo_name: Option<Name>,
     /// Whether to add our one Received line to each message (RFC 5321 §4.4). Without it a mail loop through us has no

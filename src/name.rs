@@ -14,6 +14,11 @@ const MAX_WIRE_OCTETS: usize = 255;
 /// Longest label (RFC 1035 §2.3.4).
 const MAX_LABEL_OCTETS: usize = 63;
 
+/// Top-level domains that the public DNS does not have: RFC 6761 §6.3 and §6.4, RFC 6762 §3 and its appendix G, `mail` beside
+/// `corp` and `home` by a resolution of ICANN (2018-02-04), and the common mistake.
+const PRIVATE: [&str; 11] =
+    ["localhost", "invalid", "local", "intranet", "internal", "private", "corp", "home", "lan", "mail", "localdomain"];
+
 /// An absolute DNS name in lower-case A-labels, without the final dot; the root is the empty string.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
@@ -111,6 +116,16 @@ impl Name {
             Some(rest) => rest.is_empty() || rest.ends_with('.'),
             None => false,
         }
+    }
+
+    /// Whether a host of the public DNS may have this name: two labels or more, of letters, digits and hyphens (RFC 1123
+    /// §2.1), under a top-level domain that can be delegated. `localhost`, a container's id and `my_host.example` are no
+    /// such names, and strict servers refuse them in EHLO (RFC 5321 §2.3.5).
+    pub fn is_fully_qualified(&self) -> bool {
+        let is_label = |label: &str| !label.contains('_') && !label.starts_with('-') && !label.ends_with('-');
+        let Some((_, top)) = self.0.rsplit_once('.') else { return false };
+        let is_top = top.starts_with("xn--") || top.len() > 1 && top.bytes().all(|octet| octet.is_ascii_alphabetic());
+        is_top && !PRIVATE.contains(&top) && !self.0.ends_with(".home.arpa") && self.labels().all(is_label)
     }
 
     /// The labels, leftmost first; none for the root.
@@ -215,5 +230,30 @@ mod tests {
         assert!(!name("example").is_at_or_below(&name("b.example")));
         assert_eq!(name("a.b.example").parent(), name("b.example"));
         assert_eq!(name("example").parent(), Name::root());
+    }
+
+    #[test]
+    fn names_that_a_public_host_may_have() {
+        for (text, is_one) in [
+            ("mail.example", true),
+            ("Mail.Example.", true),
+            ("a.b-c.d2.example", true),
+            ("mail.xn--bcher-kva", true),
+            ("localhost", false),
+            ("localhost.localdomain", false),
+            ("mail", false),
+            ("3f2a9c0b1d4e", false),
+            ("danelaw.3f2a9c0b1d4e", false),
+            ("my_host.example", false),
+            ("-a.example", false),
+            ("a-.example", false),
+            ("exchange.corp.local", false),
+            ("mta.svc.cluster.local", false),
+            ("nas.home.arpa", false),
+            ("a.internal", false),
+        ] {
+            assert_eq!(Name::parse(text).unwrap().is_fully_qualified(), is_one, "{text}");
+        }
+        assert!(!Name::root().is_fully_qualified());
     }
 }

@@ -17,6 +17,7 @@
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
 pub mod examples;
+mod lacking;
 pub mod table;
 
 use std::fmt;
@@ -31,6 +32,8 @@ use crate::policy::DaneRequired;
 use crate::scarce::Scarcity;
 use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
 use crate::tls::TlsFailure;
+
+pub use lacking::Lacking;
 
 /// One exchange, or one address of it, or the whole domain, that mail did not go to.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +114,14 @@ pub enum Reason {
     /// EHLO was refused, so that TLS cannot be had.
     #[error("EHLO was refused with {0}, and TLS is required")]
     Ehlo(Reply),
+    /// The name that was given in EHLO was refused, with TLS or before it.
+    #[error("the name {name}, which was given in EHLO, was refused with {reply}")]
+    EhloName {
+        /// The name.
+        name: String,
+        /// The answer.
+        reply: Reply,
+    },
     /// The host does not offer STARTTLS: an attacker on the way may have taken the offer out.
     #[error("TLS is required, but was not offered")]
     StartTlsMissing,
@@ -203,23 +214,6 @@ pub enum Cap {
     All(usize),
 }
 
-/// What a message needs and a remote does not have. Nothing is ever rewritten to fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Lacking {
-    /// 8BITMIME, for 8-bit content (RFC 6152 §3).
-    #[error("the remote does not take 8-bit mail (8BITMIME)")]
-    EightBitMime,
-    /// SMTPUTF8, for internationalised addresses or headers (RFC 6531 §3.5).
-    #[error("the remote does not take internationalised mail (SMTPUTF8)")]
-    SmtpUtf8,
-    /// The same, for a header field that turned up in the message (RFC 6531 §3.4).
-    #[error("the remote does not take internationalised headers (SMTPUTF8)")]
-    SmtpUtf8Header,
-    /// Room: it takes at most so many octets (RFC 1870 §6.1).
-    #[error("the remote takes at most {0} octets")]
-    Size(u64),
-}
-
 /// The steps of a session with a remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -287,6 +281,7 @@ impl Reason {
             Self::Connect(_) => table::CONNECT_FAILED,
             Self::Greeting(_) => table::GREETING_REFUSED,
             Self::Ehlo(_) => table::EHLO_REFUSED,
+            Self::EhloName { .. } => table::EHLO_NAME_REFUSED,
             Self::StartTlsMissing => table::STARTTLS_MISSING,
             Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
             Self::StartTlsInjected => table::STARTTLS_INJECTED,
@@ -339,6 +334,7 @@ impl Reason {
             | Self::Connect(_)
             | Self::Greeting(_)
             | Self::Ehlo(_)
+            | Self::EhloName { .. }
             | Self::EhloUnderTls(_)
             | Self::Unsolicited(_)
             | Self::AnsweredUnread { .. }
@@ -352,14 +348,6 @@ impl Reason {
         }
     }
 
-    /// Whether the exchange lacks an extension for what a message may hold.
-    fn is_about_content(&self) -> bool {
-        match self {
-            Self::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header) => true,
-            Self::Lacking(Lacking::Size(_)) | _ => false,
-        }
-    }
-
     /// Whether an ordinary opportunistic server would have gone on: a question for the mode `observe` alone. It too needs
     /// the MX records and an address.
     pub fn is_waived_by_observing(&self) -> bool {
@@ -368,7 +356,7 @@ impl Reason {
             // Where there is no socket, no server gets one.
             Self::Dns(failure) => failure.rtype == "TLSA" && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
-            Self::Ehlo(reply) => reply.code().is_permanent(),
+            Self::Ehlo(reply) | Self::EhloName { reply, .. } => reply.code().is_permanent(),
             reason => reason.is_about_tls(),
         }
     }
@@ -451,17 +439,6 @@ impl Refusals {
     /// Adds all that happened at one exchange.
     pub fn extend(&mut self, refusals: Self) {
         self.0.extend(refusals.0);
-    }
-
-    /// Exchanges that lack an extension lack this one, as it has turned out.
-    pub fn lack(&mut self, lacking: Lacking) {
-        let lacks = self.0.iter_mut().map(|refusal| &mut refusal.reason).filter(|reason| reason.is_about_content());
-        lacks.for_each(|reason| *reason = lacking.into());
-    }
-
-    /// Takes back that this exchange lacks an extension.
-    pub fn forget_lacking(&mut self, peer: &Peer) {
-        self.0.retain(|refusal| refusal.at != Place::Peer(peer.clone()) || !refusal.reason.is_about_content());
     }
 
     /// In the order they happened.
@@ -628,6 +605,7 @@ mod tests {
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
             (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
+            (Reason::EhloName { name: "x".into(), reply: no() }, "451 4.4.1", "ehlo-name-refused", None),
             (Reason::StartTlsMissing, "451 4.7.4", "starttls-missing", Some("starttls-not-supported")),
             (Reason::StartTlsRefused(no()), "451 4.7.4", "starttls-refused", Some("starttls-not-supported")),
             (Reason::StartTlsInjected, "451 4.7.5", "starttls-injected", Some("validation-failure")),

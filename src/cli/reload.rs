@@ -152,6 +152,10 @@ impl Running {
 
 fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
     let hostname = run::hostname(config)?;
+    let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
+    if !name.is_fully_qualified() {
+        tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
+    }
     server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
 }
 

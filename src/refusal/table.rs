@@ -146,6 +146,11 @@ rows! {
         "The host refuses EHLO, so TLS cannot be had. A proxy on the way may have rewritten the command.",
         "see whether a firewall on the way inspects SMTP; the host must take EHLO",
     ));
+    EHLO_NAME_REFUSED = deferred(4, 1, "ehlo-name-refused", UNREPORTED, words(
+        "The host refuses the name that is given in EHLO: it wants a full host name that the DNS has. The name is that of \
+         your mail server, or of danelaw where that is none.",
+        "give your mail server its full host name, which must resolve to the address that mail comes from; or set ehlo_name",
+    ));
     STARTTLS_MISSING = deferred(7, 4, "starttls-missing", NO_STARTTLS, words(
         "The host does not offer STARTTLS. It has no TLS, or somebody on the way took the offer out: both look the same.",
         "the host must offer STARTTLS; see whether a firewall on the way strips it, or write a rule with level \"may\"",

@@ -13,12 +13,14 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+pub(super) use super::declined::Declined;
+use super::declined::Whose;
 use super::received::Trace;
 use super::search::Search;
 use super::{Origin, Received, Shared};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::{Lacking, Peer, Reason, Refusals};
+use crate::refusal::{Lacking, Reason, Refusals};
 use crate::smtp::address::Mailbox;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Mail;
@@ -103,21 +105,6 @@ impl<T> Incoming<T> {
     fn told(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The message does not get to a remote, or not past it: why, and what the client is told.
-#[derive(Debug, Clone)]
-pub(super) struct Declined {
-    pub(super) reason: &'static str,
-    pub(super) answer: Reply,
-    whose: Whose,
-}
-
-/// Who said no.
-#[derive(Debug, Clone, Copy)]
-enum Whose {
-    Ours,
-    TheRemotes,
 }
 
 impl Upstream {
@@ -236,7 +223,7 @@ impl<R: Resolver> Errand<'_, R> {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     attempt.skipped(refusals.iter());
-                    return (closed(attempt, Declined::by_all(&refusals)), 0);
+                    return (closed(attempt, self.explained(Declined::by_all(&refusals))), 0);
                 }
             };
             search.reached(&mut attempt, &ready);
@@ -253,7 +240,7 @@ impl<R: Resolver> Errand<'_, R> {
             // L11: what was relayed of this remote binds the transaction to it.
             let decided = if told == 0 { search.turned_away(&peer, reason).err() } else { Some(reason) };
             if let Some(reason) = decided {
-                return (closed(attempt, Declined::broke(&peer, &reason)), told);
+                return (closed(attempt, self.explained(Declined::broke(&peer, &reason))), told);
             }
             found = search.next().await;
         }
@@ -320,6 +307,25 @@ impl<R: Resolver> Errand<'_, R> {
         }
     }
 
+    /// A remote's answer, with the name that was given in EHLO where that is the cause: Postfix waits with such a
+    /// refusal until RCPT.
+    fn with_name(&self, answer: Reply) -> Reply {
+        let is_cause = |line: &str| [" helo ", " ehlo ", "helo command"].iter().any(|word| line.contains(word));
+        if !answer.code().is_refusal() || !answer.lines().any(|line| is_cause(&line.to_ascii_lowercase())) {
+            return answer;
+        }
+        let name = self.shared.connector.ehlo(&self.client.hello);
+        let added = format!("the name given in EHLO was {name}; see ehlo_name, and the name of your mail server");
+        Reply::multiline(answer.code(), answer.enhanced(), answer.lines().chain([added.as_str()]))
+    }
+
+    fn explained(&self, declined: Declined) -> Declined {
+        match declined.whose {
+            Whose::TheRemotes => Declined { answer: self.with_name(declined.answer), ..declined },
+            Whose::Ours => declined,
+        }
+    }
+
     /// Everything was answered.
     fn asked(&self, upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
         let all = asks.recipients.len();
@@ -357,7 +363,7 @@ impl<R: Resolver> Errand<'_, R> {
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();
             }
-            let answer = reply.relayed(&peer);
+            let answer = self.with_name(reply.relayed(&peer));
             attempt.recipient(&answer);
             self.incoming.put((*place, answer));
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
@@ -368,42 +374,6 @@ impl<R: Resolver> Errand<'_, R> {
             answered.map_err(broke(asks.recipients.len()))?;
         }
         Ok(())
-    }
-}
-
-impl Declined {
-    pub(super) fn by_us(reason: &'static str, answer: Reply) -> Self {
-        Self { reason, answer, whose: Whose::Ours }
-    }
-
-    pub(super) fn by_remote(reason: &'static str, answer: Reply) -> Self {
-        Self { reason, answer, whose: Whose::TheRemotes }
-    }
-
-    /// Of one remote nothing more is to be had.
-    pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
-        let view = reason.view();
-        match reason {
-            Reason::Mail(reply) => Self::by_remote(view.label, reply.relayed(peer)),
-            reason => Self::by_us(view.label, Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))),
-        }
-    }
-
-    /// There is nobody left to ask.
-    pub(super) fn by_all(refusals: &Refusals) -> Self {
-        let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
-        match refusals.only_answer() {
-            Some(answer) => Self::by_remote(label, answer),
-            None => Self::by_us(label, refusals.verdict()),
-        }
-    }
-
-    /// With the id of the attempt at the end of our own words, for `danelaw explain`. A remote's words stay as they are.
-    pub(super) fn with_id(self, id: &str) -> Self {
-        match self.whose {
-            Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
-            Whose::TheRemotes => self,
-        }
     }
 }
 

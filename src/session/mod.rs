@@ -7,6 +7,7 @@
 
 mod attempt;
 mod conclusion;
+mod declined;
 mod groups;
 mod leg;
 mod received;

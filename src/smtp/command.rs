@@ -228,6 +228,14 @@ impl Hello {
         &self.0
     }
 
+    /// The address, if it is an address literal (RFC 5321 §4.1.3).
+    pub fn literal(&self) -> Option<IpAddr> {
+        match address::RecipientDomain::parse(&self.0) {
+            Ok(address::RecipientDomain::Literal(address)) => Some(address),
+            Ok(address::RecipientDomain::Name(_)) | Err(_) => None,
+        }
+    }
+
     fn parse(argument: &[u8]) -> Result<Self, CommandError> {
         if argument.is_empty() || argument.len() > Self::MAX_OCTETS {
             return Err(CommandError::Hello);

@@ -232,13 +232,15 @@ impl<R: Resolver> Connector<R> {
         Ok(Associations::None(NoDane::NoTlsa))
     }
 
-    /// The name to give in EHLO: the client's own, which is the one its address resolves to, if it is a name at all
-    /// (RFC 5321 §4.1.1.1 wants a domain or an address literal, and some remotes insist).
-    fn ehlo<'a>(&'a self, hello: &'a Hello) -> &'a str {
-        let literal = hello.as_str().starts_with('[') && hello.as_str().ends_with(']');
+    /// The name to give in EHLO: the client's own, which is the one its address resolves to. RFC 5321 §4.1.1.1 wants a fully
+    /// qualified name or an address literal, and some remotes insist; where the client's is neither, it is ours.
+    pub(crate) fn ehlo<'a>(&'a self, hello: &'a Hello) -> &'a str {
+        let is_name = || Name::parse(hello.as_str()).is_ok_and(|name| name.is_fully_qualified());
+        let is_public_literal = || hello.literal().is_some_and(|address| self.dialable.allows(address));
         match &self.ehlo_name {
             Some(name) => name.as_str(),
-            None if literal || Name::parse(hello.as_str()).is_ok() => hello.as_str(),
+            None if is_name() => hello.as_str().strip_suffix('.').unwrap_or(hello.as_str()),
+            None if is_public_literal() => hello.as_str(),
             None => self.hostname.as_str(),
         }
     }

@@ -81,7 +81,11 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
         },
         Reason::Scarce(_) => nobody,
         Reason::Bind { .. } | Reason::JustFailed { .. } => address,
-        Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloUnderTls(_) => failed,
+        Reason::Connect(_)
+        | Reason::Greeting(_)
+        | Reason::Ehlo(_)
+        | Reason::EhloName { .. }
+        | Reason::EhloUnderTls(_) => failed,
         Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => address,
         Reason::Tls(TlsFailure::Closed(_)) => failed,
         Reason::Tls(
@@ -223,6 +227,7 @@ mod tests {
             (Reason::Ehlo(reply(550)), Address, Failed),
             (Reason::Ehlo(reply(421)), Address, Failed),
             (Reason::EhloUnderTls(reply(550)), Address, Failed),
+            (Reason::EhloName { name: "x".into(), reply: reply(504) }, Address, Failed),
             (Reason::StartTlsMissing, Address, Unchanged),
             (Reason::StartTlsRefused(reply(454)), Address, Unchanged),
             (Reason::StartTlsInjected, Address, Unchanged),

@@ -112,7 +112,10 @@ impl Greeted {
             }
         }
         farewell(wire, limit);
-        Err(Reason::Ehlo(reply))
+        Err(match blames_name(&reply, dial.ehlo) {
+            true => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
+            false => Reason::Ehlo(reply),
+        })
     }
 
     /// Starts TLS as the policy asks. This is the door to [`Ready`]; the other one,
@@ -145,7 +148,10 @@ impl Greeted {
         let greeting = dial.within(dial.timeouts.greeting);
         let reply = exchange(&mut wire, Stage::EhloUnderTls, &format!("EHLO {}", dial.ehlo), greeting).await?;
         if !reply.code().is_success() {
-            return Err(Reason::EhloUnderTls(reply));
+            return Err(match blames_name(&reply, dial.ehlo) {
+                true => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
+                false => Reason::EhloUnderTls(reply),
+            });
         }
         let extensions = Extensions::parse(&reply);
         let terms = Terms { policy, channel: Channel::Secured(secured.protection), extensions };
@@ -157,6 +163,15 @@ impl Greeted {
         let terms = Terms { policy, channel: Channel::Cleartext(permit), extensions: self.extensions };
         Ready::new(self.wire.wrapped(Either::Right), self.peer, terms, dial)
     }
+}
+
+/// Whether the answer to EHLO is about the name that was given, and not about the command.
+fn blames_name(reply: &Reply, name: &str) -> bool {
+    // RFC 5321 §4.2.2: these are for commands that are not known; a proxy on the way may say so.
+    let knows_ehlo = !matches!(reply.code(), Code::SYNTAX_ERROR | Code::NOT_IMPLEMENTED);
+    let text = reply.to_string().to_ascii_lowercase();
+    let words = ["helo", "ehlo", "fully-qualified", "fully qualified", "fqdn", "hostname", "host name"];
+    knows_ehlo && (text.contains(&name.to_ascii_lowercase()) || words.iter().any(|word| text.contains(word)))
 }
 
 /// One command and its reply.
@@ -209,4 +224,27 @@ where
         let _ = wire.reply(limit).await;
         let _ = wire.close(limit).await;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_it_is_the_name() {
+        for (code, text, is_the_name) in [
+            (504, "5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", true),
+            (501, "Syntactically invalid HELO argument(s)", true),
+            (550, "invalid name", false),
+            (550, "LOCALHOST is not welcome", true),
+            (554, "you are on a block list", false),
+            (450, "4.7.1 <a.example>: Helo command rejected: Host not found", true),
+            (421, "busy", false),
+            (500, "EHLO: command not recognised", false),
+            (502, "5.5.1 EHLO not implemented", false),
+        ] {
+            let reply = Reply::plain(Code::new(code).unwrap(), text);
+            assert_eq!(blames_name(&reply, "localhost"), is_the_name, "{code} {text}");
+        }
+    }
 }

@@ -197,11 +197,6 @@ impl<'a, R: Resolver> Walk<'a, R> {
         self.until(if others { 2 } else { 1 })
     }
 
-    /// What was tried in vain so far, in order.
-    pub fn skipped(&self) -> &Refusals {
-        &self.refusals
-    }
-
     async fn set_out(&mut self) -> Result<UnderWay, Refusal> {
         let permit = self.connector.dialer.caps.domain(self.request.domain).await.map_err(Refusal::domain)?;
         let route = self.connector.route(&self.request).await?;

@@ -52,6 +52,11 @@ impl<'a, R: Resolver> Walk<'a, R> {
         self.others() == 0 && !goes_on && self.under_way.as_ref().is_none_or(|under_way| under_way.route.untried() == 0)
     }
 
+    /// What was tried in vain so far, in order.
+    pub fn skipped(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// What was tried in vain so far; the walk forgets it.
     pub fn take_skipped(&mut self) -> Refusals {
         std::mem::take(&mut self.refusals)

@@ -1,0 +1,40 @@
+//! Extensions that a message needs and a remote does not have.
+
+use super::{Peer, Place, Reason, Refusals};
+
+/// What a message needs and a remote does not have. Nothing is ever rewritten to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lacking {
+    /// 8BITMIME, for 8-bit content (RFC 6152 §3).
+    #[error("the remote does not take 8-bit mail (8BITMIME)")]
+    EightBitMime,
+    /// SMTPUTF8, for internationalised addresses or headers (RFC 6531 §3.5).
+    #[error("the remote does not take internationalised mail (SMTPUTF8)")]
+    SmtpUtf8,
+    /// The same, for a header field that turned up in the message (RFC 6531 §3.4).
+    #[error("the remote does not take internationalised headers (SMTPUTF8)")]
+    SmtpUtf8Header,
+    /// Room: it takes at most so many octets (RFC 1870 §6.1).
+    #[error("the remote takes at most {0} octets")]
+    Size(u64),
+}
+
+impl Refusals {
+    /// Exchanges that lack an extension lack this one, as it has turned out.
+    pub fn lack(&mut self, lacking: Lacking) {
+        let lacks = self.0.iter_mut().map(|refusal| &mut refusal.reason).filter(|reason| reason.is_about_content());
+        lacks.for_each(|reason| *reason = lacking.into());
+    }
+
+    /// Takes back that this exchange lacks an extension.
+    pub fn forget_lacking(&mut self, peer: &Peer) {
+        self.0.retain(|refusal| refusal.at != Place::Peer(peer.clone()) || !refusal.reason.is_about_content());
+    }
+}
+
+impl Reason {
+    /// Whether the exchange lacks an extension for what a message may hold.
+    fn is_about_content(&self) -> bool {
+        matches!(self, Self::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header))
+    }
+}

@@ -1,0 +1,55 @@
+//! A message that does not get to its destination: why, and the answer to the client.
+
+use crate::refusal::{Peer, Reason, Refusals};
+use crate::smtp::reply::Reply;
+
+/// The message does not get to a remote, or not past it: why, and what the client is told.
+#[derive(Debug, Clone)]
+pub(super) struct Declined {
+    pub(super) reason: &'static str,
+    pub(super) answer: Reply,
+    pub(super) whose: Whose,
+}
+
+/// Who said no.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    Ours,
+    TheRemotes,
+}
+
+impl Declined {
+    pub(super) fn by_us(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::Ours }
+    }
+
+    pub(super) fn by_remote(reason: &'static str, answer: Reply) -> Self {
+        Self { reason, answer, whose: Whose::TheRemotes }
+    }
+
+    /// Of one remote nothing more is to be had.
+    pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
+        let view = reason.view();
+        match reason {
+            Reason::Mail(reply) => Self::by_remote(view.label, reply.relayed(peer)),
+            reason => Self::by_us(view.label, Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))),
+        }
+    }
+
+    /// There is nobody left to ask.
+    pub(super) fn by_all(refusals: &Refusals) -> Self {
+        let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
+        match refusals.only_answer() {
+            Some(answer) => Self::by_remote(label, answer),
+            None => Self::by_us(label, refusals.verdict()),
+        }
+    }
+
+    /// With the id of the attempt at the end of our own words, for `danelaw explain`. A remote's words stay as they are.
+    pub(super) fn with_id(self, id: &str) -> Self {
+        match self.whose {
+            Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
+            Whose::TheRemotes => self,
+        }
+    }
+}
