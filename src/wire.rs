@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
@@ -28,6 +29,9 @@ const GAP: usize = 64;
 
 /// How much is read at a time where a reply is due.
 const REPLY: usize = 1024;
+
+/// How long a reply before MAIL may go without a code, once words without one have come.
+const STRAY: Duration = Duration::from_secs(10);
 
 /// One connection, to a client or to a remote.
 #[derive(Debug)]
@@ -142,6 +146,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return Ok::<_, WireError>(reply);
                 }
                 self.fill_sending().await?;
+            }
+        };
+        within(limit, read).await
+    }
+
+    /// The next reply of a remote that has not heard of a mail, read as tolerantly as Postfix reads it. A peer that has
+    /// said words without a code and then no more is no mail server, and is not waited for as long as one.
+    ///
+    /// # Errors
+    /// As [`Wire::reply`].
+    pub async fn reply_before_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        let mut decoder = ReplyDecoder::before_mail();
+        let began = Instant::now();
+        let mut since_strays = None;
+        loop {
+            if let Some(reply) = decoder.decode(&mut self.input)? {
+                return Ok(reply);
+            }
+            let mut until = began + limit;
+            if decoder.has_only_strays() {
+                until = until.min(*since_strays.get_or_insert_with(Instant::now) + STRAY);
+            }
+            match tokio::time::timeout_at(until, self.fill_sending()).await {
+                Ok(Ok(())) => {}
+                _ if decoder.has_only_strays() => return Err(ReplyError::NoCode.into()),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(WireError::Timeout(limit)),
+            }
+        }
+    }
+
+    /// The reply that a remote has begun or is to begin, while nothing more is to reach it: unsent octets are dropped, and
+    /// those that TLS still holds stay there. The connection is of no further use then.
+    ///
+    /// # Errors
+    /// As [`Wire::reply`].
+    pub async fn last_reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        self.output = BytesMut::new();
+        let mut decoder = ReplyDecoder::new();
+        let read = async {
+            loop {
+                if let Some(reply) = decoder.decode(&mut self.input)? {
+                    return Ok::<_, WireError>(reply);
+                }
+                let Self { stream, input, .. } = self;
+                std::future::poll_fn(|cx| poll_input::<REPLY, _>(stream, input, cx)).await?;
             }
         };
         within(limit, read).await

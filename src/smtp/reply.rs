@@ -103,6 +103,22 @@ impl Reply {
         Self::multiline(Code::INSUFFICIENT_STORAGE, Some(EnhancedCode::transient(5, 3)), lines)
     }
 
+    /// The same on one line of at most so many octets: for those that are told by the hundred, or remembered.
+    #[must_use]
+    pub fn in_short(self, octets: usize) -> Self {
+        let mut text = self.text.replace('\n', " / ");
+        if text.len() > octets {
+            text.truncate(octets.saturating_sub(3));
+            text.push_str("...");
+        }
+        Self { text: text.into(), ..self }
+    }
+
+    /// How many octets of text it has.
+    pub fn octets(&self) -> usize {
+        self.text.len()
+    }
+
     /// The same with this at its very end, as `.. (id 0123456789AB)`. A last line that would be too long with it loses as
     /// much of its text (RFC 5321 §4.5.3.1.5).
     pub fn with_id(self, id: &str) -> Self {
@@ -156,6 +172,31 @@ impl Text {
         self.count += 1;
         // Writing to a string does not fail.
         let _ = write!(Printable(&mut self.lines), "{text}");
+    }
+
+    /// Takes the last of several lines away.
+    fn drop_last_line(&mut self) {
+        if let Some(end) = self.lines.rfind('\n') {
+            self.lines.truncate(end);
+            self.count -= 1;
+        }
+    }
+
+    /// The first lines and the last one: so many lines at most, with so many octets before the last one and in it.
+    fn cut(&self, lines: usize, octets: usize) -> Self {
+        let (before, last) =
+            self.lines.rsplit_once('\n').map_or((None, self.lines.as_str()), |(before, last)| (Some(before), last));
+        let mut kept = Self::default();
+        let (mut left, first) = (octets, lines.saturating_sub(1));
+        for line in before.into_iter().flat_map(|before| before.split('\n')).take(first) {
+            kept.line(&line[..line.len().min(left)]);
+            left = left.saturating_sub(line.len());
+            if left == 0 {
+                break;
+            }
+        }
+        kept.line(&last[..last.len().min(octets)]);
+        kept
     }
 
     /// Adds a line of a remote, an octet a character.
@@ -271,6 +312,13 @@ mod tests {
     }
 
     #[test]
+    fn in_short() {
+        let reply = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["abc", "defg"]);
+        assert_eq!(written(&reply.clone().in_short(10)), "451 4.7.4 abc / defg\r\n");
+        assert_eq!(written(&reply.in_short(9)), "451 4.7.4 abc / ...\r\n");
+    }
+
+    #[test]
     fn long_lines_are_cut() {
         let reply = Reply::new(Code::OK, EnhancedCode::success(0, 0), "x".repeat(1000));
         assert_eq!(written(&reply).len(), 512);
@@ -286,6 +334,10 @@ mod tests {
             ("450 4.2.0 greylisted\r\n", "450 4.2.0 mx: greylisted\r\n"),
             ("550 no\r\n", "550 5.0.0 mx: no\r\n"),
             ("550-5.7.1 no\r\n550 5.7.1 and why\r\n", "550-5.7.1 mx: no\r\n550 5.7.1 mx: and why\r\n"),
+            // RFC 2034 §4: one enhanced code for all lines, and it agrees with the code.
+            ("550-no\r\n550 5.7.1 and why\r\n", "550-5.7.1 mx: no\r\n550 5.7.1 mx: and why\r\n"),
+            ("550-5.1.1 a\r\n550 5.7.1 b\r\n", "550-5.1.1 mx: a\r\n550 5.1.1 mx: 5.7.1 b\r\n"),
+            ("550-2.1.1 a\r\n550 b\r\n", "550-5.0.0 mx: 2.1.1 a\r\n550 5.0.0 mx: b\r\n"),
             // L9: an enhanced code that lies loses its place, not its text.
             ("250 5.1.1 x\r\n", "250 2.0.0 mx: 5.1.1 x\r\n"),
             // L8: what would act on the client's own session.

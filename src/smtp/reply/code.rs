@@ -127,6 +127,17 @@ impl Code {
         matches!(self.class(), Class::Permanent)
     }
 
+    /// Whether it may answer MAIL or RCPT at all. A 220 is a greeting, 221 answers QUIT, 23z belongs to AUTH and 3yz to DATA
+    /// (RFC 5321 §4.3.2): one of these means that replies no longer belong to commands.
+    pub const fn answers_an_envelope(self) -> bool {
+        !matches!(self.0, 220 | 221 | 230..=239 | 300..=399)
+    }
+
+    /// Whether it says that the command itself is not known, or not here (RFC 5321 §4.2.2): nothing about the mail.
+    pub const fn is_about_the_command(self) -> bool {
+        matches!(self.0, 500 | 502 | 503)
+    }
+
     /// The three digits as a number.
     pub const fn number(self) -> u16 {
         self.0

@@ -1,4 +1,8 @@
 //! Reading the replies of a remote, which may be hostile (RFC 5321 §4.2, §4.2.1, §4.5.3.1.5).
+//!
+//! Before MAIL nothing of a mail rests on a reply, and real servers are read as Postfix reads them: the code of a reply is
+//! that of its last line, a bare LF ends a line, and lines without a code are skipped, a few of them. From MAIL on a reply
+//! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command.
 
 use std::mem;
 
@@ -13,6 +17,16 @@ const MAX_LINE_OCTETS: usize = 4096;
 const MAX_LINES: usize = 512;
 /// Most octets of one reply.
 const MAX_OCTETS: usize = 64 * 1024;
+/// Most lines without a code in one reply before MAIL, empty ones among them.
+const MAX_STRAY_LINES: usize = 16;
+/// Most octets of them.
+const MAX_STRAY_OCTETS: usize = 4096;
+/// Most lines of a reply whose text is kept: the first ones, and the last one.
+const KEPT_LINES: usize = 8;
+/// Most octets of such a line.
+const KEPT_LINE_OCTETS: usize = 512;
+/// Most octets of a refusal before MAIL that are kept in front of its last line. It is told on one line, among others.
+const KEPT_BEFORE_MAIL: usize = 512;
 
 /// Why what a remote sent is no reply. The session with it is lost: nobody knows where the next reply starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +52,42 @@ pub enum ReplyError {
 #[derive(Debug, Clone)]
 pub struct ReplyDecoder {
     lines: LineDecoder,
+    manner: Manner,
     partial: Partial,
+}
+
+/// How a reply is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// As RFC 5321 §4.2 has it.
+    Strict,
+    /// As Postfix reads it.
+    Tolerant,
 }
 
 /// The lines of a reply whose last line is still to come.
 #[derive(Debug, Clone, Default)]
 struct Partial {
-    /// The three digits as the remote sent them.
+    /// The three digits of the first line as the remote sent them.
     digits: Option<u16>,
     text: Text,
+    lines: usize,
     octets: usize,
+    stray: Stray,
+}
+
+/// Lines without a code.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stray {
+    lines: usize,
+    octets: usize,
+}
+
+/// A line with a code.
+struct Coded<'a> {
+    number: u16,
+    is_last: bool,
+    text: &'a [u8],
 }
 
 impl Default for ReplyDecoder {
@@ -57,9 +97,18 @@ impl Default for ReplyDecoder {
 }
 
 impl ReplyDecoder {
-    /// A decoder at the start of a reply.
+    /// A decoder at the start of a reply to MAIL or to any command behind it.
     pub fn new() -> Self {
-        Self { lines: LineDecoder::new(MAX_LINE_OCTETS), partial: Partial::default() }
+        Self::reading(Manner::Strict)
+    }
+
+    /// A decoder at the start of a reply before MAIL.
+    pub fn before_mail() -> Self {
+        Self::reading(Manner::Tolerant)
+    }
+
+    fn reading(manner: Manner) -> Self {
+        Self { lines: LineDecoder::new(MAX_LINE_OCTETS), manner, partial: Partial::default() }
     }
 
     /// Takes one reply off the front of `buffer`; `None` asks for more input. What is behind the reply stays.
@@ -71,49 +120,90 @@ impl ReplyDecoder {
             let line = match line {
                 Line::Complete(line) => line,
                 Line::TooLong(_) => return Err(ReplyError::LineTooLong),
-                Line::BareLineFeed(_) => return Err(ReplyError::BareLineFeed),
+                Line::BareLineFeed(_) if self.manner == Manner::Strict => return Err(ReplyError::BareLineFeed),
+                Line::BareLineFeed(line) => line,
             };
-            if let Some(code) = self.partial.push(&line)? {
-                return Ok(Some(mem::take(&mut self.partial).into_reply(code)));
+            let last = match self.manner {
+                Manner::Strict => self.partial.push(&line)?,
+                Manner::Tolerant => self.partial.push_tolerantly(&line)?,
+            };
+            if let Some(code) = last {
+                return Ok(Some(mem::take(&mut self.partial).into_reply(code, self.manner)));
             }
         }
         if self.lines.is_skipping() { Err(ReplyError::LineTooLong) } else { Ok(None) }
+    }
+
+    /// Whether all that came so far are words without a code: the peer may be no mail server.
+    pub fn has_only_strays(&self) -> bool {
+        self.partial.stray.octets > 0 && self.partial.lines == 0
+    }
+}
+
+impl<'a> Coded<'a> {
+    fn read(line: &'a [u8]) -> Option<Self> {
+        let (digits, text) = line.split_at_checked(3)?;
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+        // RFC 5321 §4.2: a bare code without text is to be accepted.
+        let (is_last, text) = match text.split_first() {
+            None => (true, text),
+            Some((b' ', text)) => (true, text),
+            Some((b'-', text)) => (false, text),
+            Some(_) => return None,
+        };
+        Some(Self { number, is_last, text })
     }
 }
 
 impl Partial {
     /// Adds a line; the code, if it was the last one.
     fn push(&mut self, line: &[u8]) -> Result<Option<Code>, ReplyError> {
-        let (digits, text) = line.split_at_checked(3).ok_or(ReplyError::NoCode)?;
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return Err(ReplyError::NoCode);
-        }
-        let number = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+        let Coded { number, is_last, text } = Coded::read(line).ok_or(ReplyError::NoCode)?;
         let code = Code::read(number).ok_or(ReplyError::NoCode)?;
-        // RFC 5321 §4.2: a bare code without text is to be accepted.
-        let (is_last, text) = match text.split_first() {
-            None => (true, text),
-            Some((b' ', text)) => (true, text),
-            Some((b'-', text)) => (false, text),
-            Some(_) => return Err(ReplyError::NoCode),
-        };
         if *self.digits.get_or_insert(number) != number {
             return Err(ReplyError::SeveralCodes);
         }
-        self.octets += line.len() + 2;
-        if self.text.count == MAX_LINES || self.octets > MAX_OCTETS {
-            return Err(ReplyError::TooLong);
+        self.count(line)?;
+        if self.text.count == KEPT_LINES {
+            self.text.drop_last_line();
         }
-        self.text.octets(text);
+        self.text.octets(text.get(..KEPT_LINE_OCTETS).unwrap_or(text));
         Ok(is_last.then_some(code))
     }
 
-    /// The first line decides about the enhanced code. Those that repeat it lose it; one that differs keeps it as text.
-    fn into_reply(self, code: Code) -> Reply {
-        let lines = self.text.lines.split('\n');
-        let Some((enhanced, _)) = lines.clone().next().and_then(|line| EnhancedCode::split_off(code, line)) else {
-            return self.text.into_reply(code, None);
+    /// The same before MAIL. The lines of a reply to EHLO are all of use, so that they are cut when the code is known.
+    fn push_tolerantly(&mut self, line: &[u8]) -> Result<Option<Code>, ReplyError> {
+        let end = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
+        let line = line.get(..end).unwrap_or(line);
+        let Some(Coded { number, is_last, text }) = Coded::read(line) else {
+            self.stray.lines += 1;
+            self.stray.octets += line.len();
+            let bearable = self.stray.lines <= MAX_STRAY_LINES && self.stray.octets <= MAX_STRAY_OCTETS;
+            return if bearable { Ok(None) } else { Err(ReplyError::NoCode) };
         };
+        self.count(line)?;
+        self.text.octets(text);
+        if is_last { Code::read(number).ok_or(ReplyError::NoCode).map(Some) } else { Ok(None) }
+    }
+
+    fn count(&mut self, line: &[u8]) -> Result<(), ReplyError> {
+        self.lines += 1;
+        self.octets += line.len() + 2;
+        if self.lines > MAX_LINES || self.octets > MAX_OCTETS { Err(ReplyError::TooLong) } else { Ok(()) }
+    }
+
+    /// The first enhanced code that agrees with the code is that of the reply (RFC 2034 §4: on every line the same). Lines
+    /// that repeat it lose it; a line with another one keeps that as text.
+    fn into_reply(mut self, code: Code, manner: Manner) -> Reply {
+        if manner == Manner::Tolerant && code != Code::OK {
+            self.text = self.text.cut(KEPT_LINES, KEPT_BEFORE_MAIL);
+        }
+        let lines = self.text.lines.split('\n');
+        let found = lines.clone().find_map(|line| EnhancedCode::split_off(code, line));
+        let Some((enhanced, _)) = found else { return self.text.into_reply(code, None) };
         let strip = |line| match EnhancedCode::split_off(code, line) {
             Some((same, rest)) if same == enhanced => rest,
             _ => line,
@@ -130,7 +220,11 @@ mod tests {
 
     /// The replies in the pieces, and the error that ended them.
     fn decode(pieces: &[&[u8]]) -> (Vec<Reply>, Option<ReplyError>) {
-        let (mut decoder, mut buffer, mut replies) = (ReplyDecoder::new(), BytesMut::new(), Vec::new());
+        decode_by(ReplyDecoder::new(), pieces)
+    }
+
+    fn decode_by(mut decoder: ReplyDecoder, pieces: &[&[u8]]) -> (Vec<Reply>, Option<ReplyError>) {
+        let (mut buffer, mut replies) = (BytesMut::new(), Vec::new());
         for piece in pieces {
             buffer.extend_from_slice(piece);
             loop {
@@ -157,6 +251,8 @@ mod tests {
             ("299 ok\r\n", "250 ok"),
             ("550-5.1.1 no such\r\n550-5.1.1 user\r\n550 really\r\n", "550 5.1.1 no such / user / really"),
             ("550-5.1.1 a\r\n550 5.7.1 b\r\n", "550 5.1.1 a / 5.7.1 b"),
+            // RFC 2034 §4: a code that not all lines have is that of all lines.
+            ("550-no\r\n550 5.7.1 blocked\r\n", "550 5.7.1 no / blocked"),
             // L9, A-63: an enhanced code that lies is text.
             ("250 5.1.1 x\r\n", "250 5.1.1 x"),
             // nothing that steers a terminal or ends a line.
@@ -190,6 +286,81 @@ mod tests {
         ] {
             assert_eq!(decode(&[input.as_bytes()]), (vec![], Some(error)), "{input:?}");
         }
+    }
+
+    #[test]
+    fn replies_of_real_servers_before_mail() {
+        // Decision 20, each as Postfix reads it.
+        for (input, shown) in [
+            ("220 mx ESMTP\r\n", "220 mx ESMTP"),
+            // postscreen: the code is that of the last line.
+            (
+                "220-mx ESMTP\r\n521 5.7.1 Service unavailable; client [192.0.2.1] blocked using bl.example\r\n",
+                "521 5.7.1 mx ESMTP / Service unavailable; client [192.0.2.1] blocked using bl.example",
+            ),
+            ("250-mx\r\n550 no\r\n", "550 mx / no"),
+            ("550-mx\r\n250 PIPELINING\r\n", "250 mx / PIPELINING"),
+            ("999-mx\r\n250 ok\r\n", "250 mx / ok"),
+            // Empty lines, lines without a code, and line ends of all kinds.
+            ("\r\n\n220 mx\r\n", "220 mx"),
+            ("Welcome to mx\r\n220 mx\r\n", "220 mx"),
+            ("220-mx\r\n\r\nand so on\r\n220 x\r\n", "220 mx / x"),
+            ("2200 no\r\n25 0\r\n220_\r\n220 mx\r\n", "220 mx"),
+            ("250-a\n250 b\n", "250 a / b"),
+            ("250 a\r\r\n", "250 a"),
+            ("250\n", "250 "),
+            // Decision 20: one enhanced code for all lines.
+            ("550-no\r\n550 5.7.1 blocked\r\n", "550 5.7.1 no / blocked"),
+            ("220-2.0.0 mx\r\n550 5.7.1 blocked\r\n", "550 5.7.1 2.0.0 mx / blocked"),
+        ] {
+            let (replies, error) = decode_by(ReplyDecoder::before_mail(), &[input.as_bytes()]);
+            assert_eq!(error, None, "{input:?}");
+            assert_eq!(replies.iter().map(Reply::to_string).collect::<Vec<_>>(), [shown], "{input:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_before_mail_either() {
+        for (input, error) in [
+            ("999 ok\r\n".to_owned(), ReplyError::NoCode),
+            ("250-a\r\n150 ok\r\n".to_owned(), ReplyError::NoCode),
+            ("x\r\n".repeat(MAX_STRAY_LINES + 1), ReplyError::NoCode),
+            ("\n".repeat(MAX_STRAY_LINES + 1), ReplyError::NoCode),
+            (format!("{}\r\n", "x".repeat(2000)).repeat(3), ReplyError::NoCode),
+            ("x".repeat(MAX_LINE_OCTETS), ReplyError::LineTooLong),
+            ("250-x\r\n".repeat(MAX_LINES + 1), ReplyError::TooLong),
+            (format!("250-{}\r\n", "x".repeat(4000)).repeat(20), ReplyError::TooLong),
+        ] {
+            assert_eq!(decode_by(ReplyDecoder::before_mail(), &[input.as_bytes()]), (vec![], Some(error)), "{input:?}");
+        }
+        // Two beginnings are told apart: a mail server that has not finished, and no mail server.
+        for (input, only_strays) in
+            [("hello\r\n", true), ("hello\r\n220-mx\r\n", false), ("\r\n", false), ("220", false)]
+        {
+            let mut decoder = ReplyDecoder::before_mail();
+            assert_eq!(decoder.decode(&mut input.as_bytes().into()), Ok(None), "{input:?}");
+            assert_eq!(decoder.has_only_strays(), only_strays, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_where_they_come_in() {
+        // the first lines and the last one, each of a length that a client can be told.
+        let line = |number: usize, end: &str| format!("550{end}{number} {}\r\n", "x".repeat(3000));
+        let novel: String = (0..18).map(|number| line(number, "-")).chain([line(99, " ")]).collect();
+        let kept = |decoder| decode_by(decoder, &[novel.as_bytes()]).0.remove(0);
+        let reply = kept(ReplyDecoder::new());
+        let numbers: Vec<_> = reply.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(numbers, ["0", "1", "2", "3", "4", "5", "6", "99"]);
+        assert!(reply.lines().all(|line| line.len() == KEPT_LINE_OCTETS), "{reply}");
+        let reply = kept(ReplyDecoder::before_mail());
+        assert!(reply.to_string().len() <= KEPT_BEFORE_MAIL + KEPT_LINE_OCTETS + 20, "{reply}");
+        assert!(reply.lines().last().unwrap().starts_with("99 "), "{reply}");
+        // All extensions count.
+        let ehlo: String =
+            (0..100).map(|number| format!("250-X{number}\r\n")).chain(["250 LAST\r\n".to_owned()]).collect();
+        let (replies, _) = decode_by(ReplyDecoder::before_mail(), &[ehlo.as_bytes()]);
+        assert_eq!(replies[0].lines().count(), 101);
     }
 
     #[test]
@@ -239,6 +410,12 @@ mod tests {
             let whole = decode(&[input.as_bytes()]);
             prop_assert_eq!(&decode(&[head, tail]), &whole);
             prop_assert_eq!(&decode(&octets), &whole);
+            let tolerant = |pieces: &[&[u8]]| decode_by(ReplyDecoder::before_mail(), pieces);
+            prop_assert_eq!(&tolerant(&octets), &tolerant(&[input.as_bytes()]));
+            // Whatever both take they read alike.
+            if whole.1.is_none() && !input.contains("\r\r\n") {
+                prop_assert_eq!(&tolerant(&[input.as_bytes()]).0, &whole.0);
+            }
             for reply in whole.0 {
                 let mut written = BytesMut::new();
                 reply.write(&mut written);
