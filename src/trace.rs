@@ -191,6 +191,14 @@ impl Trace {
     }
 }
 
+/// So many characters of a text at most, and that there were more.
+pub fn cut(text: impl fmt::Display, most: usize) -> String {
+    let mut kept = String::new();
+    // It fails where it is cut, and nowhere else.
+    let _ = write!(Cut { text: &mut kept, left: most }, "{text}");
+    kept
+}
+
 /// Writes so many characters, and then that there were more.
 struct Cut<'a> {
     text: &'a mut String,

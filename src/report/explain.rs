@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::ring::Ended;
 use super::{Outcome, Remote, printable};
 use crate::upstream::dialled::Dialled;
 
 /// Everything that was seen. Each line is printable ASCII, whoever wrote it.
-pub(super) fn explain(Ended { at, outcome }: &Ended) -> String {
+pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {

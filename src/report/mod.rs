@@ -25,9 +25,9 @@ use crate::upstream::dialled::{Dialled, Standing};
 use crate::upstream::ready::Channel;
 
 use metrics::Metrics;
-use ring::{Ended, Ring};
+use ring::Ring;
 
-/// The most characters of a text that are logged: a remote may answer with 64 KB, at each of its addresses.
+/// The most characters of a text that are logged.
 const MAX_TEXT: usize = 4096;
 
 /// How often the log is told that this host has run out of something.
@@ -102,7 +102,7 @@ impl Reporter {
             // The log event of a delivery says what there is to say.
             (Verdict::Delivered, None) => {}
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
-                self.ring.push(Ended { at: OffsetDateTime::now_utc(), outcome: outcome.clone() });
+                self.ring.push(&outcome.id, || explain::explain(outcome, OffsetDateTime::now_utc()));
             }
         }
     }
@@ -127,7 +127,7 @@ impl Reporter {
 
     /// Everything that was seen of an attempt that is remembered.
     pub fn explain(&self, id: &str) -> Option<String> {
-        self.ring.find(id, explain::explain)
+        self.ring.find(id)
     }
 }
 

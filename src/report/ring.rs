@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use time::OffsetDateTime;
-
-use super::Outcome;
+/// The most octets of one account: the 20 KB of `admin.remember`.
+const MAX_OCTETS: usize = 20 * 1000;
+/// The end of an account that was longer.
+const REST: &str = "\n(the rest is left out)\n";
 
 /// So many attempts at most; the oldest goes first.
 #[derive(Debug)]
@@ -14,11 +15,11 @@ pub(super) struct Ring {
     attempts: Mutex<VecDeque<Ended>>,
 }
 
-/// An attempt that is over, and when it was.
+/// An attempt that is over, by its id, and the account of it: no more than is told of it stays in memory.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) at: OffsetDateTime,
-    pub(super) outcome: Outcome,
+struct Ended {
+    id: Box<str>,
+    account: Box<str>,
 }
 
 impl Ring {
@@ -27,10 +28,11 @@ impl Ring {
     }
 
     /// Remembers an attempt. Its client has been answered already; nobody waits for this.
-    pub(super) fn push(&self, ended: Ended) {
+    pub(super) fn push(&self, id: &str, account: impl FnOnce() -> String) {
         if self.most == 0 {
             return;
         }
+        let ended = Ended { id: id.into(), account: bounded(account()).into() };
         let forgotten = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = if attempts.len() >= self.most { attempts.pop_front() } else { None };
@@ -41,9 +43,40 @@ impl Ring {
         drop(forgotten);
     }
 
-    /// What `tell` makes of the attempt with this id, if it is remembered.
-    pub(super) fn find<T>(&self, id: &str, tell: impl FnOnce(&Ended) -> T) -> Option<T> {
+    /// The account of the attempt with this id, if it is remembered.
+    pub(super) fn find(&self, id: &str) -> Option<String> {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.iter().rev().find(|ended| ended.outcome.id.eq_ignore_ascii_case(id)).map(tell)
+        attempts.iter().rev().find(|ended| ended.id.eq_ignore_ascii_case(id)).map(|ended| ended.account.to_string())
+    }
+}
+
+fn bounded(mut account: String) -> String {
+    if account.len() > MAX_OCTETS {
+        let most = MAX_OCTETS - REST.len();
+        let end = account.char_indices().map(|(at, _)| at).take_while(|at| *at <= most).last();
+        account.truncate(end.unwrap_or_default());
+        account.push_str(REST);
+    }
+    account
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_of_so_much() {
+        let ring = Ring::new(2);
+        for id in ["A", "B", "C"] {
+            ring.push(id, || "x".repeat(100_000));
+        }
+        assert_eq!(ring.find("A"), None);
+        let account = ring.find("b").unwrap();
+        assert!(account.len() == MAX_OCTETS && account.ends_with("xx\n(the rest is left out)\n"));
+        ring.push("D", || "short".to_owned());
+        assert_eq!(ring.find("D").unwrap(), "short");
+        let none = Ring::new(0);
+        none.push("A", || panic!("nobody asks"));
+        assert_eq!(none.find("A"), None);
     }
 }

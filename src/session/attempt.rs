@@ -12,10 +12,17 @@ use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
 use crate::rules::Exception;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
-use crate::trace::{Trace, What};
+use crate::trace::{self, Trace, What};
 use crate::upstream::dialled::Dialled;
 use crate::upstream::ready::Ready;
 use crate::wire::WireError;
+
+/// How many octets of answers to recipients are told in full.
+const IN_FULL: usize = 64 * 1024;
+/// How many octets each of those behind them has.
+const IN_SHORT: usize = 200;
+/// How many characters of a refusal are noted: a line of a reply.
+const MAX_SKIPPED: usize = 512;
 
 /// An attempt that goes on. Dropped without an end, because the client ended the transaction or went away or the task
 /// was cut, it is told as aborted; or as refused, if the remote had refused every recipient.
@@ -29,6 +36,8 @@ pub(super) struct Attempt {
     message: Option<tokio::time::Instant>,
     /// The remote's last no to a recipient.
     refused: Option<Reply>,
+    /// How many octets of answers to recipients may still be told in full.
+    room: usize,
     told: Told,
     /// What the client says that the message may hold.
     declared: Content,
@@ -72,6 +81,7 @@ impl Attempt {
             started: Instant::now(),
             message: None,
             refused: None,
+            room: IN_FULL,
             told: Told::No,
             declared: Content::Ascii,
             unmet: None,
@@ -156,7 +166,19 @@ impl Attempt {
 
     /// These were tried in vain.
     pub(super) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
-        self.outcome.skipped = refusals.map(ToString::to_string).collect();
+        self.outcome.skipped = refusals.map(|refusal| trace::cut(refusal, MAX_SKIPPED)).collect();
+    }
+
+    /// A remote's answer to a recipient, as long as the client is to be told it: the answers of a whole turn are held until
+    /// those before them are known, and a remote with much to say to each of a thousand would fill the memory.
+    pub(super) fn bounded(&mut self, answer: Reply) -> Reply {
+        match self.room.checked_sub(answer.octets()) {
+            Some(room) => {
+                self.room = room;
+                answer
+            }
+            None => answer.in_short(IN_SHORT),
+        }
     }
 
     /// What the remote said to a recipient.

@@ -363,7 +363,7 @@ impl<R: Resolver> Errand<'_, R> {
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();
             }
-            let answer = self.with_name(reply.relayed(&peer));
+            let answer = attempt.bounded(self.with_name(reply.relayed(&peer)));
             attempt.recipient(&answer);
             self.incoming.put((*place, answer));
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
