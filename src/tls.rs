@@ -13,6 +13,7 @@
 //! [`Protection`] is the evidence. Only [`Tls::handshake`] makes one, from what the verifier has noted down. The time
 //! limit is the caller's, and so is flushing.
 
+mod p521;
 mod verifier;
 
 use std::fmt;
@@ -216,6 +217,7 @@ impl Tls {
             PostQuantum::Offer => {}
             PostQuantum::Omit => provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768),
         }
+        provider.kx_groups.push(&p521::P521);
         let mut base = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| SetupError(error.to_string()))?
@@ -265,6 +267,12 @@ fn sni(name: &Name) -> ServerName<'static> {
         .unwrap_or_else(|_| ServerName::from(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
+/// The failure of TLS that ended a connection, if that was TLS itself and not the end of the connection: an alert, or what
+/// is no TLS. Of use where a handshake may still fail at the other end.
+pub fn failure_of(error: &io::Error) -> Option<TlsFailure> {
+    error.get_ref().is_some_and(|inner| inner.is::<Error>()).then(|| classify(error))
+}
+
 /// Reads a failed handshake. Alerts before the handshake is complete come from anybody.
 fn classify(error: &io::Error) -> TlsFailure {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
@@ -277,6 +285,9 @@ fn classify(error: &io::Error) -> TlsFailure {
             | AlertDescription::InsufficientSecurity),
         ) => TlsFailure::NoSharedParameters(format!("the server sent the alert {alert:?}")),
         Error::PeerIncompatible(what) => TlsFailure::NoSharedParameters(format!("{what:?}")),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            TlsFailure::Alert("CertificateRequired: it takes mail from clients with a certificate alone".into())
+        }
         Error::AlertReceived(alert) => TlsFailure::Alert(format!("{alert:?}")),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFailure::Injected,
         // Certificates, in all likelihood: nothing else is large.

@@ -5,6 +5,7 @@
 mod certificates;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use certificates::{Spec, key, tlsa};
 use danelaw::dane::mismatch::Mismatch;
@@ -13,6 +14,8 @@ use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
+use danelaw::wire::{Flushed, Wire};
+use futures_util::FutureExt;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -355,6 +358,58 @@ async fn broken_handshakes() {
             assert_eq!(scripted(sends, policy).await.label(), label, "{sends:?}");
         }
     }
+}
+
+/// a remote begins a refusal while the end of the message waits for room, in our buffer or in that of TLS. Octets
+/// that were not sent by then are never sent, of whatever size it is, and the refusal is read from its first line.
+#[tokio::test]
+async fn the_end_of_a_refused_message_stays_here() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let own = key();
+    let chain = [Spec::default().issue(&own, &key())];
+    let mut interrupted = 0;
+    for size in (0..41).map(|step| step * 2500) {
+        let (ours, theirs) = duplex(32 * 1024);
+        let acceptor = TlsAcceptor::from(Arc::new(server(&TLS13, &chain, &own)));
+        let (begin, began) = tokio::sync::oneshot::channel();
+        let remote = tokio::spawn(async move {
+            let mut stream = acceptor.accept(theirs).await.unwrap();
+            // It reads nothing before it has begun to refuse.
+            began.await.unwrap();
+            stream.write_all(b"452-4.3.1 first\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            let mut octets = Vec::new();
+            while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_millis(50), stream.read_buf(&mut octets)).await
+            {
+            }
+            let _ = stream.write_all(b"452 4.3.1 last\r\n").await;
+            let _ = stream.flush().await;
+            let _ = stream.read_to_end(&mut octets).await;
+            octets
+        });
+        let secured = Tls::new(PostQuantum::Offer).unwrap().handshake(ours, &encrypt()).await.unwrap();
+        let mut wire = Wire::new(secured.stream);
+        wire.output.extend_from_slice(&b"x".repeat(size));
+        wire.output.extend_from_slice(b"\r\n.\r\n");
+        // The kernel's buffer is full before the first word comes.
+        let mut more: &[u8] = &[];
+        let flushed = {
+            let mut sending = Box::pin(wire.flush_watching(&mut more, LIMIT));
+            let early = (&mut sending).now_or_never();
+            begin.send(()).unwrap();
+            match early {
+                Some(flushed) => flushed.unwrap(),
+                None => sending.await.unwrap(),
+            }
+        };
+        let reply = wire.last_reply(LIMIT).await.unwrap();
+        assert_eq!(reply.to_string(), "452 4.3.1 first / last", "{size}");
+        drop(wire);
+        let octets = remote.await.unwrap();
+        interrupted += usize::from(flushed == Flushed::Interrupted);
+        assert_eq!(octets.ends_with(b".\r\n"), flushed == Flushed::Sent, "{size}: {} octets", octets.len());
+    }
+    assert!(interrupted > 10, "{interrupted} of 41 had to wait for room");
 }
 
 /// G4, G5: a server without a suite or group in common.

@@ -82,7 +82,6 @@ pub(crate) struct Row {
 }
 
 pub(crate) const BOTH: &[Version] = &[Version::Tls12, Version::Tls13];
-pub(crate) const ONLY_12: &[Version] = &[Version::Tls12];
 pub(crate) const ONLY_13: &[Version] = &[Version::Tls13];
 
 /// DANE-EE: whatever the certificate is, its key is in the record.

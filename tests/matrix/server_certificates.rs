@@ -20,11 +20,7 @@ pub(crate) fn keys() -> Vec<Row> {
     vec![
         kind("P-256", P256),
         kind("P-384", P384),
-        kind("P-521", P521).but(
-            ONLY_12,
-            NO_SHARED,
-            Cause::Rustls("it offers no group secp521r1, and a TLS 1.2 server wants that for such a key"),
-        ),
+        kind("P-521", P521),
         kind("Ed25519", ED25519),
         kind("Ed448", ED448).but(BOTH, NO_SHARED, Cause::Rustls("no provider has Ed448")),
         kind("RSA 2048", RSA_2048),
