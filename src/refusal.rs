@@ -186,6 +186,9 @@ pub enum Reason {
     /// MAIL was refused.
     #[error("MAIL was answered with {0}")]
     Mail(Reply),
+    /// The remote offers CHUNKING, and does not know the command that goes with it.
+    #[error("BDAT was answered with {0}, although CHUNKING was offered; the next try goes as DATA")]
+    BdatRefused(Reply),
     /// The remote cannot take this message.
     #[error("{0}")]
     Lacking(#[from] Lacking),
@@ -239,6 +242,16 @@ pub enum Stage {
     Message,
     /// The end of the message.
     EndOfMessage,
+}
+
+impl Stage {
+    /// Whether nothing of a mail has been said.
+    pub const fn precedes_mail(self) -> bool {
+        match self {
+            Self::Connect | Self::Greeting | Self::Ehlo | Self::StartTls | Self::Handshake | Self::EhloUnderTls => true,
+            Self::Mail | Self::Rcpt | Self::Data | Self::Message | Self::EndOfMessage => false,
+        }
+    }
 }
 
 /// What a reason is called, to the client and to RFC 8460.
@@ -305,6 +318,7 @@ impl Reason {
                 let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
                 View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
             }
+            Self::BdatRefused(_) => table::BDAT_REFUSED,
             Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
             Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
             Self::Lacking(Lacking::SmtpUtf8Header) => table::SMTPUTF8_MISSING_FOR_HEADER,
@@ -341,6 +355,7 @@ impl Reason {
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
             | Self::Mail(_)
+            | Self::BdatRefused(_)
             | Self::Lacking(_)
             | Self::NotAsked(_)
             | Self::NotTried(_)
@@ -597,6 +612,7 @@ mod tests {
             (Reason::JustFailed { why: "so".into(), ago: limit }, "451 4.4.1", "failed-just-now", None),
             (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
             (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
+            (Reason::BdatRefused(said(503, "bad sequence")), "451 4.5.0", "bdat-refused", None),
             (Lacking::EightBitMime.into(), "554 5.6.3", "8bitmime-missing", None),
             (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
             (Lacking::SmtpUtf8Header.into(), "554 5.6.9", "smtputf8-missing-for-header", None),

@@ -351,6 +351,41 @@ async fn a_remote_that_refuses_the_chunk_before_the_last() {
 }
 
 #[tokio::test]
+async fn a_remote_that_offers_chunking_and_does_not_know_bdat() {
+    // RFC 3030 §4.2: an answer about the command is none about the mail. The message is gone, so the client keeps it, and
+    // the next try goes as DATA over another connection.
+    for refusal in ["500 5.5.1 what?", "502 5.5.1 not implemented", "503 5.5.1 bad sequence"] {
+        for size in [10, 100_000] {
+            let lab = plain(|mx| {
+                offers_chunks(mx);
+                match size {
+                    // Its one chunk is the last one.
+                    10 => mx.first_ends.lock().unwrap().push_back(say(refusal)),
+                    _ => mx.chunk = vec![say(refusal)],
+                }
+            });
+            let lab = lab.start().await;
+            let mut client = accepted(&lab).await;
+            let content = vec![b'a'; size];
+            client.write(&bdat(&content, " LAST")).await;
+            let answer = client.reply().await;
+            assert!(answer.starts_with("451 4.5.0 ") && answer.contains("BDAT was answered with"), "{answer}");
+            lab.mx().take_messages();
+            let connections = lab.mx().connections();
+            for line in ENVELOPE {
+                assert!(client.command(line).await.starts_with("250 "));
+            }
+            client.write(&bdat(&content, " LAST")).await;
+            let answer = client.reply().await;
+            assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+            assert_eq!(lab.mx().messages(), [[&content[..], b"\r\n"].concat()]);
+            assert_eq!(lab.mx().connections(), connections + 1);
+            assert!(lab.mx().tls().iter().any(|line| line == "DATA"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_remote_that_cannot_count() {
     // an answer more than there were chunks, and answers that are none. Nobody knows what is meant, so the
     // client keeps its mail.

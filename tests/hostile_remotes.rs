@@ -142,7 +142,6 @@ async fn every_code_at_every_step() {
             let expected = match (said.as_bytes().first(), said.len(), turn) {
                 // RFC 5321 §4.2: by the first digit, where it is an answer to this command at all.
                 (Some(b'2'), 3, Turn::Mail | Turn::Rcpt | Turn::End) if !["220", "221", "235"].contains(said) => "2",
-                (Some(b'2'), 3, Turn::Mail) => "2",
                 (Some(b'3'), 3, Turn::Data) if *said == "354" => "354",
                 (Some(b'4'), 3, _) => "4",
                 (Some(b'5'), 3, _) => "5",
@@ -233,8 +232,8 @@ async fn lies_about_pipelining() {
     type Change<'a> = Box<dyn Fn(&mut Mx) + 'a>;
     let cases: [(Change<'_>, [&str; 4]); 6] = [
         // Fewer answers than commands: what is not answered is not known.
-        (Box::new(|mx| mx.mail = nothing()), ["250 2.1.0", "250 2.1.5", "451 4.5.0", "451 4.4.2"]),
-        (Box::new(|mx| mx.rcpt = vec![nothing()]), ["250 2.1.0", "451 4.5.0", "451 4.4.2", "554 5.5.1"]),
+        (Box::new(|mx| mx.mail = nothing()), ["250 2.1.0", "250 2.1.5", "451 4.5.0", "451 4.5.0"]),
+        (Box::new(|mx| mx.rcpt = vec![nothing()]), ["250 2.1.0", "451 4.5.0", "451 4.5.0", "554 5.5.1"]),
         (Box::new(|mx| mx.data = nothing()), ["250 2.1.0", "250 2.1.5", "250 2.1.5", "451 4.4.2"]),
         (
             Box::new(|mx| (mx.mail, mx.rcpt, mx.data) = (nothing(), vec![nothing()], nothing())),

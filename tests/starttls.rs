@@ -318,6 +318,45 @@ async fn handshakes_that_go_nowhere() {
     no_command(&rest);
 }
 
+/// A server that wants a certificate of ours. Under TLS 1.3 the handshake is over for us before it can say so (RFC 8446
+/// §4.4.2.4): its alert is a failure of TLS all the same, and not a connection that was lost at EHLO.
+#[tokio::test]
+async fn a_server_that_requires_a_client_certificate() {
+    let identity = Identity::for_name("mx.example.com");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(identity.chain[0].clone()).unwrap();
+    let builder = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = builder.build().unwrap();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(Arc::clone(&verifier))
+            .with_single_cert(identity.chain.clone(), identity.private_key())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        for pause in [Duration::ZERO, A_MOMENT] {
+            let acceptor = acceptor.clone();
+            let script = |mut raw: Raw| async move {
+                raw.until_starttls().await;
+                raw.say("220 go\r\n").await;
+                tokio::time::sleep(pause).await;
+                acceptor.accept(raw.0).await.map(drop).unwrap_err().to_string()
+            };
+            let (outcome, said) = session(script, dane(&identity), timeouts()).await;
+            let reason = outcome.unwrap_err();
+            let view = reason.view();
+            assert_eq!(format!("{} {}", view.code, view.enhanced), "451 4.7.5", "{reason} ({said})");
+            assert!(["tls-alert", "no-shared-tls-parameters"].contains(&view.label), "{reason} ({said})");
+            assert!(
+                *version != rustls::version::TLS13 || reason.to_string().contains("CertificateRequired"),
+                "{reason}"
+            );
+        }
+    }
+}
+
 /// H9, F19: the server that is not the right one hears an alert that says why, and not a word of mail. (RFC 3207 §4.1
 /// suggests QUIT under TLS; the handshake is refused before there is any.)
 #[tokio::test]

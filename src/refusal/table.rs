@@ -206,16 +206,19 @@ rows! {
         "the host's operator must take an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key",
     ));
     NO_SHARED_TLS_PARAMETERS = deferred(7, 5, "no-shared-tls-parameters", VALIDATION, words(
-        "The server has neither TLS 1.2 nor 1.3, or no cipher suite or group that is still taken.",
-        "the host's operator must switch on TLS 1.2 with ECDHE and AEAD suites, or newer",
+        "The server has neither TLS 1.2 nor 1.3, or no cipher suite or group in common with danelaw. danelaw offers ECDHE with \
+         AES-GCM or ChaCha20, on X25519, P-256, P-384 and P-521. It has no finite-field Diffie-Hellman (DHE), no CBC suites \
+         and no RSA key transport: a server that has those alone cannot be reached, whatever its TLSA records say.",
+        "the host must offer TLS 1.2 or 1.3 with ECDHE and AES-GCM; DHE, CBC or RSA key exchange alone will not do",
     ));
     PLAINTEXT_INJECTED = deferred(7, 5, "plaintext-injected", VALIDATION, words(
         "The server sent plaintext in the TLS handshake: an attack, or a server that did not mean its 220.",
         "see what is between you and the host",
     ));
     TLS_ALERT = deferred(7, 5, "tls-alert", VALIDATION, words(
-        "The server ended the handshake with an alert, such as for a name (SNI) that it does not know.",
-        "the host's log says more",
+        "The server ended the handshake with an alert, such as for a name (SNI) that it does not know, or for want of a \
+         client certificate.",
+        "the host's log says more; an MX that asks for client certificates must not require them",
     ));
     TLS_CLOSED = deferred(7, 5, "tls-closed", UNREPORTED, words(
         "The connection was lost in the TLS handshake. Where large packets get lost, it is always here.",
@@ -265,6 +268,11 @@ rows! {
     MAIL_REFUSED = deferred(0, 0, "mail-refused", UNREPORTED, words(
         "The host refuses the sender or the mail itself, with this code of its own. At 4xx the other hosts are asked first.",
         "its text says why",
+    ));
+    BDAT_REFUSED = deferred(5, 0, "bdat-refused", UNREPORTED, words(
+        "The host offers CHUNKING and refuses BDAT as a command that it does not know, so that its answer is not about the \
+         mail. The message is gone by then; for a day the host gets messages by DATA.",
+        "the client tries again, and the message goes by DATA then",
     ));
     EIGHT_BIT_MIME_MISSING = refused(Code::TRANSACTION_FAILED, 6, 3, "8bitmime-missing", words(
         "The mail is 8-bit, and no host of the domain takes that. danelaw does not rewrite mail (RFC 6152 §3).",

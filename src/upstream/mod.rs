@@ -3,7 +3,7 @@
 //! A [`Walk`] goes along the exchanges in the publisher's order, and [`next`] says which failures lead on; [`dialer`]
 //! connects to one of the addresses of an exchange, within the bounds of [`caps`]; [`open`] greets and secures it;
 //! [`ready`] is what mail may be sent on, and nothing else can make one. [`failed`] remembers for a moment who could not
-//! be reached. A session that has done its work waits in the [`pool`] for mail that asks for the very same.
+//! be reached, `without_bdat` which hosts do not take chunks. A session that has done its work waits in the [`pool`] for mail that asks for the very same.
 
 pub mod caps;
 pub mod dialled;
@@ -18,6 +18,7 @@ pub mod ready;
 mod shards;
 pub mod tcp;
 mod walk;
+mod without_bdat;
 mod wishes;
 
 use std::borrow::Borrow;

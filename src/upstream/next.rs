@@ -10,10 +10,10 @@
 //! | no connection | the next address | tried last |
 //! | no answer to the connection attempt, greeting, EHLO, STARTTLS or handshake in full time | the next address | not tried again |
 //! | the same in less than full time, because little was left | the next address | tried last |
-//! | the greeting is 4yz, 5yz or no greeting; EHLO is refused, in the clear or under TLS | the next address | tried last |
+//! | the greeting is 4yz, 5yz or no greeting; EHLO is refused or not answered with 250, in the clear or under TLS | the next address | tried last |
 //! | the connection is lost, or the protocol broken, before MAIL | the next address | tried last |
-//! | STARTTLS is missing, refused or followed by plaintext; the handshake failed; the certificate does not match | the next address | as it was |
-//! | before any answer to RCPT: 421, the connection lost, the protocol broken, no answer in time | the next address | as it was |
+//! | STARTTLS is missing, refused or followed by plaintext; the handshake failed, at the host's end too; the certificate does not match | the next address | as it was |
+//! | before any answer to RCPT: 421, the connection lost, the protocol broken, an answer to another command, no answer in time | the next address | as it was |
 //! | over a session that had mails before: MAIL is answered with 4yz or 503 | the same address, over a new session | as it was |
 //! | MAIL is answered with 4yz; the exchange lacks an extension that the client has declared | the next exchange | as it was |
 //! | MAIL is answered with 5yz; anything from DATA on | nobody | as it was |
@@ -120,6 +120,8 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
         Reason::Mail(_) => exchange,
         // RFC 5321 §2.2.3: another exchange may have it. If none has, the mail goes without, or back.
         Reason::Lacking(_) => exchange,
+        // It is not here any more.
+        Reason::BdatRefused(_) => nobody,
         Reason::OutOfTime | Reason::NotTried(_) | Reason::NotAsked(_) => exchange,
     }
 }
@@ -136,11 +138,9 @@ enum Moment {
 
 fn moment(stage: Stage) -> Moment {
     match stage {
-        Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
-            Moment::BeforeMail
-        }
+        stage if stage.precedes_mail() => Moment::BeforeMail,
         Stage::Mail | Stage::Rcpt => Moment::Envelope,
-        Stage::Data | Stage::Message | Stage::EndOfMessage => Moment::Message,
+        _ => Moment::Message,
     }
 }
 
@@ -239,6 +239,7 @@ mod tests {
             (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Nobody, Unchanged),
             (Reason::Mail(reply(450)), Exchange, Unchanged),
             (Reason::Mail(reply(550)), Nobody, Unchanged),
+            (Reason::BdatRefused(reply(502)), Nobody, Unchanged),
             (Reason::Lacking(Lacking::EightBitMime), Exchange, Unchanged),
             (Reason::Lacking(Lacking::SmtpUtf8), Exchange, Unchanged),
             (Reason::Lacking(Lacking::Size(9)), Exchange, Unchanged),
@@ -259,6 +260,7 @@ mod tests {
                 (waited(stage, limit - little), Address, Failed),
                 (Reason::Lost { stage, error: broken() }, Address, Failed),
                 (Reason::Unsolicited(stage), Address, Failed),
+                (Reason::WrongAnswer { stage, reply: reply(220) }, Address, Failed),
             ]);
         }
         for stage in [Stage::Mail, Stage::Rcpt] {

@@ -37,7 +37,7 @@ use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
 use crate::smtp::reply::{Code, Reply};
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::trace::Trace;
 use crate::wire::{Wire, WireError};
 
@@ -91,7 +91,7 @@ impl Greeted {
     pub async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Result<Self, Reason> {
         let mut wire = Wire::new(tcp);
         let limit = dial.within(dial.timeouts.greeting);
-        let greeting = wire.reply(limit).await.map_err(|error| lost(Stage::Greeting, error))?;
+        let greeting = wire.reply_before_mail(limit).await.map_err(|error| lost(Stage::Greeting, error))?;
         if greeting.code() != Code::READY {
             // RFC 5321 §3.1: 554 or 421 here says nothing about this mail; the next host may take it.
             farewell(wire, limit);
@@ -99,7 +99,7 @@ impl Greeted {
         }
         let limit = dial.within(dial.timeouts.greeting);
         let reply = exchange(&mut wire, Stage::Ehlo, &format!("EHLO {}", dial.ehlo), limit).await?;
-        if reply.code().is_success() {
+        if reply.code() == Code::OK {
             return Ok(Self { wire, peer: peer.clone(), extensions: Extensions::parse(&reply) });
         }
         // RFC 5321 §3.2: a server that does not know EHLO may know HELO. RFC 3207 with RFC 7672 §2.2: that would be a
@@ -107,14 +107,15 @@ impl Greeted {
         if reply.code().is_permanent() && matches!(policy, TlsPolicy::May(..)) {
             let limit = dial.within(dial.timeouts.greeting);
             let helo = exchange(&mut wire, Stage::Ehlo, &format!("HELO {}", dial.ehlo), limit).await?;
-            if helo.code().is_success() {
+            if helo.code() == Code::OK {
                 return Ok(Self { wire, peer: peer.clone(), extensions: Extensions::default() });
             }
         }
         farewell(wire, limit);
-        Err(match blames_name(&reply, dial.ehlo) {
-            true => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
-            false => Reason::Ehlo(reply),
+        Err(match reply.code().is_refusal() {
+            true if blames_name(&reply, dial.ehlo) => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
+            true => Reason::Ehlo(reply),
+            false => Reason::WrongAnswer { stage: Stage::Ehlo, reply },
         })
     }
 
@@ -146,12 +147,17 @@ impl Greeted {
         // RFC 3207 §4.2: all that EHLO said before is forgotten; only the new answer counts.
         let mut wire = Wire::new(secured.stream);
         let greeting = dial.within(dial.timeouts.greeting);
-        let reply = exchange(&mut wire, Stage::EhloUnderTls, &format!("EHLO {}", dial.ehlo), greeting).await?;
-        if !reply.code().is_success() {
+        let stage = Stage::EhloUnderTls;
+        let reply = exchange(&mut wire, stage, &format!("EHLO {}", dial.ehlo), greeting).await.map_err(ended_by_tls)?;
+        if reply.code().is_refusal() {
             return Err(match blames_name(&reply, dial.ehlo) {
                 true => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
                 false => Reason::EhloUnderTls(reply),
             });
+        }
+        // RFC 5321 §4.3.2: 250 alone answers EHLO. A second greeting under TLS would shift all replies behind it by one.
+        if reply.code() != Code::OK {
+            return Err(Reason::WrongAnswer { stage, reply });
         }
         let extensions = Extensions::parse(&reply);
         let terms = Terms { policy, channel: Channel::Secured(secured.protection), extensions };
@@ -186,13 +192,36 @@ where
 {
     // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
     wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
-    if !wire.input.is_empty() {
+    // An empty line behind the last reply is none, and is skipped in front of the next one.
+    let tolerates = stage.precedes_mail() && is_blank(&wire.input);
+    if !wire.input.is_empty() && !tolerates {
         return Err(unsolicited(&mut wire.input, stage));
     }
     wire.output.extend_from_slice(command.as_bytes());
     wire.output.extend_from_slice(b"\r\n");
-    wire.flush(limit).await.map_err(|error| lost(stage, error))?;
-    wire.reply(limit).await.map_err(|error| lost(stage, error))
+    if let Err(error) = wire.flush(limit).await {
+        // A remote that is gone may have said why: in an alert of TLS.
+        return Err(match wire.fill_ready().await {
+            Err(said) if tls::failure_of(&said).is_some() => Reason::Lost { stage, error: said },
+            Ok(()) | Err(_) => lost(stage, error),
+        });
+    }
+    let reply = if stage.precedes_mail() { wire.reply_before_mail(limit).await } else { wire.reply(limit).await };
+    reply.map_err(|error| lost(stage, error))
+}
+
+/// Whether all that is there are empty lines.
+pub(super) fn is_blank(input: &[u8]) -> bool {
+    input.iter().all(|octet| matches!(octet, b'\r' | b'\n'))
+}
+
+/// RFC 8446 §4.4.2.4, §6: in TLS 1.3 the client is done first, so that a server that refuses the handshake, for want of a
+/// client certificate say, is heard when the first answer is due.
+fn ended_by_tls(reason: Reason) -> Reason {
+    match &reason {
+        Reason::Lost { error, .. } => tls::failure_of(error).map_or(reason, Reason::Tls),
+        _ => reason,
+    }
 }
 
 /// What it means that the remote spoke out of turn: 421 may come at any time (RFC 5321 §3.8), nothing else may.

@@ -23,9 +23,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::caps::DomainPermit;
-use super::open::{Dial, exchange, farewell, lost, unsolicited};
+use super::open::{Dial, exchange, farewell, is_blank, lost, unsolicited};
 use super::pool::Lease;
 use super::tcp::Tcp;
+use super::without_bdat::WithoutBdat;
 use crate::config::Timeouts;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
@@ -59,6 +60,8 @@ pub struct Ready {
     transaction: OpenTransaction,
     /// Where to wait for the next mail.
     lease: Option<Box<Lease>>,
+    /// Where to note that it offers CHUNKING and does not take BDAT.
+    without_bdat: Option<WithoutBdat>,
     /// As the kernel was told last.
     on_drop: OnDrop,
 }
@@ -115,6 +118,7 @@ impl Ready {
             mails: 0,
             transaction: OpenTransaction::Maybe,
             lease: None,
+            without_bdat: None,
             on_drop: OnDrop::Close,
         }
     }
@@ -122,6 +126,20 @@ impl Ready {
     /// The same session, which may serve again under this.
     pub(super) fn leased(self, lease: Option<Lease>) -> Self {
         Self { lease: lease.map(Box::new), ..self }
+    }
+
+    /// The same session, which sends no chunks where its host has refused BDAT before, and notes it where it does so now.
+    pub(super) fn heeding(mut self, without_bdat: &WithoutBdat) -> Self {
+        if without_bdat.knows(self.peer.address) {
+            self.terms.extensions.chunking = false;
+        }
+        self.without_bdat = Some(without_bdat.clone());
+        self
+    }
+
+    /// The remote offers CHUNKING and has refused BDAT.
+    fn note_without_bdat(&self) {
+        self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(self.peer.address));
     }
 
     /// Under what it may serve again.
@@ -291,6 +309,9 @@ impl Ready {
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
             return Err(Reason::Closing(reply));
         }
+        if matches!(stage, Stage::Mail | Stage::Rcpt) && !reply.code().answers_an_envelope() {
+            return Err(Reason::WrongAnswer { stage, reply });
+        }
         match stage {
             Stage::Rcpt if !reply.code().is_refusal() => self.accepted += 1,
             Stage::Data => self.answer_to_data = Some(reply.clone()),
@@ -335,6 +356,10 @@ impl Group<'_> {
         let stage = self.unsent.front().map_or(Stage::Data, MailCommand::stage);
         // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
         wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
+        if *mails == 0 && wire.input.ends_with(b"\n") && is_blank(&wire.input) {
+            // An empty line behind the answer to EHLO is no answer to anything.
+            wire.input.clear();
+        }
         if !wire.input.is_empty() {
             return Err(unsolicited(&mut wire.input, stage));
         }

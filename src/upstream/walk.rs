@@ -309,7 +309,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
                     Ok(ready) => {
                         self.connector.failed.forget(address);
                         let lease = dialer.pool.lease(self.identity(approach, address));
-                        return Some(ready.leased(lease));
+                        return Some(ready.leased(lease).heeding(self.connector.failed.without_bdat()));
                     }
                     Err(reason) => next = self.refuse(Refusal::peer(&peer, reason)),
                 }
@@ -332,7 +332,8 @@ impl<'a, R: Resolver> Walk<'a, R> {
     }
 
     /// A session that served another transaction before.
-    fn taken(&self, mut ready: Ready, permit: &DomainPermit) -> Ready {
+    fn taken(&self, ready: Ready, permit: &DomainPermit) -> Ready {
+        let mut ready = ready.heeding(self.connector.failed.without_bdat());
         ready.serve(Some(DomainPermit::clone(permit)));
         let (peer, proven) = (ready.peer(), &ready.terms().channel);
         self.request.trace.reused(format_args!("{peer}: took a session that waited; when it was opened: {proven}"));

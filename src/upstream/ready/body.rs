@@ -9,7 +9,7 @@ use super::super::open::lost;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
-use crate::smtp::reply::{Reply, ReplyDecoder};
+use crate::smtp::reply::Reply;
 use crate::wire::Flushed;
 
 /// A message on its way.
@@ -151,6 +151,8 @@ impl Body {
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
         if reply.code().is_success() {
             self.has_arrived(written, &reply)?;
+        } else if let (true, stop @ Stop::Failed(_)) = (reply.code().is_refusal(), self.refused(reply.clone())) {
+            return Err(stop);
         }
         self.ready.accepted = 0;
         // A remote that refuses the end of data may keep the transaction, as Postfix does under
@@ -174,19 +176,27 @@ impl Body {
         }
     }
 
-    /// What the remote said before the end of data.
+    /// The remote's answer before the end of data. Nothing more goes to it meanwhile: the rest of a message that it has
+    /// refused might reach it whole, and it would have a message that the client sends again.
     pub(super) async fn early(&mut self) -> Stop {
         let limit = self.ready.timeouts.greeting;
-        let mut decoder = ReplyDecoder::new();
-        let reply = match decoder.decode(&mut self.ready.wire.input) {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => self.ready.wire.reply(limit).await.map_err(|error| lost(Stage::Message, error)),
-            Err(error) => Err(Reason::Protocol { stage: Stage::Message, error }),
-        };
-        match reply {
-            Ok(reply) if reply.code().is_refusal() => Stop::Answered(reply),
+        match self.ready.wire.last_reply(limit).await {
+            Ok(reply) if reply.code().is_refusal() => self.refused(reply),
             Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
-            Err(reason) => Stop::Failed(reason),
+            Err(error) => Stop::Failed(lost(Stage::Message, error)),
+        }
+    }
+
+    /// The remote has said no: to the message, or only to the way it came.
+    pub(super) fn refused(&self, reply: Reply) -> Stop {
+        match &self.form {
+            // RFC 3030 §4.2 knows these codes for a server without CHUNKING. The chunk may have been read as commands, and
+            // the message is not here any more: the client, which has it, is asked to send it again.
+            Form::Chunks(_) if reply.code().is_about_the_command() => {
+                self.ready.note_without_bdat();
+                Stop::Failed(Reason::BdatRefused(reply))
+            }
+            Form::Chunks(_) | Form::Lines => Stop::Answered(reply),
         }
     }
 }

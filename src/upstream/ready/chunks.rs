@@ -131,7 +131,7 @@ impl Body {
                 chunks.unanswered -= 1;
                 Ok(())
             }
-            Ok(reply) if reply.code().is_refusal() => Err(Stop::Answered(reply)),
+            Ok(reply) if reply.code().is_refusal() => Err(self.refused(reply)),
             Ok(reply) => Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::Message, reply })),
             Err(error) => Err(Stop::Failed(lost(Stage::Message, error))),
         }
