@@ -113,6 +113,29 @@ async fn a15_a16_each_link_has_a_bit_of_its_own() {
 }
 
 #[tokio::test]
+async fn an_alias_that_is_asked_for_is_an_answer() {
+    let lab = tree()
+        .cname("half.sec.test", "mx.plain.test")
+        .cname("alias.plain.test", "mx.sec.test")
+        .dname("old.sec.test", "plain.test")
+        .start()
+        .await;
+    let dns = [resolver(&lab).await, Stub::new(&lab.settings()).unwrap()];
+    for (owner, target, security) in [
+        ("half.sec.test", "mx.plain.test.", Secure),
+        ("alias.plain.test", "mx.sec.test.", Insecure),
+        ("mx.old.sec.test", "mx.plain.test.", Secure),
+    ] {
+        // Both modes say the same.
+        for dns in &dns {
+            let found = dns.lookup(&name(owner), "CNAME".parse().unwrap()).await.unwrap();
+            assert_eq!((&*found.aliases, found.end), (&[][..], security), "{owner}");
+            assert_eq!(found.answer, Answer::Records(vec![target.to_owned()]), "{owner}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a13_chains_have_an_end() {
     let link = |i: usize| format!("l{i}.sec.test");
     let chain = |length: usize| (1..=length).fold(tree(), |tree, i| tree.cname(&link(i), &link(i + 1)));

@@ -1,13 +1,16 @@
 //! What one lookup may cost.
 //!
 //! A zone can be made so that its validation burns a processor for minutes: hundreds of keys that share a tag with as
-//! many signatures, each of which might be by any of them (CVE-2023-50387, A-47), or hashes of a hundred ancestors with
-//! hundreds of iterations each (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds;
-//! above one of them the lookup fails. Nothing that was not checked counts as checked.
+//! many signatures, each of which might be by any of them (CVE-2023-50387, A-47); thousands of signatures by no key at all,
+//! each of which is compared with thousands of keys; or hashes of a hundred ancestors with hundreds of iterations each
+//! (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds; above one of them the lookup
+//! fails. Nothing that was not checked counts as checked.
 
 /// What is left to spend. Once something has run out it stays so, or what comes later would be judged by less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
+    /// Signatures looked at, whether or not any key has their tag.
+    looks: u32,
     /// Signatures held against a key.
     signatures: u32,
     /// Those of them that do not verify. An honest zone has next to none.
@@ -23,12 +26,17 @@ impl Budget {
     /// about a hundred signatures; a denial with 150 iterations, the most that RFC 9276 §3.2 tells anybody to bear,
     /// about 2,000 rounds.
     pub(super) const fn lookup() -> Self {
-        Self { signatures: 256, mismatches: 16, rounds: 100_000, steps: 64 }
+        Self { looks: 1_024, signatures: 256, mismatches: 16, rounds: 100_000, steps: 64 }
     }
 
     /// For what begins at one name on the way to a zone: its delegation and its keys.
     pub(super) const fn step() -> Self {
-        Self { signatures: 32, mismatches: 8, rounds: 20_000, steps: 0 }
+        Self { looks: 128, signatures: 32, mismatches: 8, rounds: 20_000, steps: 0 }
+    }
+
+    /// Whether one more signature may be looked at.
+    pub(super) fn spend_look(&mut self) -> bool {
+        spend(&mut self.looks, 1)
     }
 
     /// Whether one more signature may be held against one more key.
@@ -53,7 +61,7 @@ impl Budget {
 
     /// Whether validation has run out of something.
     pub(super) fn is_spent(&self) -> bool {
-        self.signatures == 0 || self.mismatches == 0 || self.rounds == 0
+        self.looks == 0 || self.signatures == 0 || self.mismatches == 0 || self.rounds == 0
     }
 }
 
@@ -70,14 +78,16 @@ mod tests {
 
     #[test]
     fn what_has_run_out_stays_so() {
-        let mut budget = Budget { signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
+        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
         assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
         assert!(budget.spend_step() && !budget.spend_step());
-        let mut budget = Budget { rounds: 1, ..Budget { signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
+        let mut budget = Budget { rounds: 1, ..Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
         assert!((0..3).all(|_| budget.spend_signature()) && !budget.spend_signature() && budget.is_spent());
-        let mut budget = Budget { signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
+        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
         assert!(budget.spend_signature() && !budget.is_spent());
         budget.count_mismatch();
         assert!(!budget.spend_signature() && budget.is_spent());
+        let mut budget = Budget { looks: 1, signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
+        assert!(budget.spend_look() && !budget.spend_look() && budget.is_spent());
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The rules, in the order in which they are applied:
 //!
-//! 1. Records of the asked type at the asked name are the answer.
+//! 1. Records of the asked type at the asked name are the answer. To a question for CNAME records the CNAME that a signed
+//!    DNAME makes is the answer, too.
 //! 2. A CNAME at the asked name is a link; so is a signed DNAME above it, from which the alias is made here (the CNAME
 //!    that comes with a DNAME is never signed, RFC 6672 §5.3.1).
 //! 3. Records about anything else are no answer at all. In particular they are not "no records".
@@ -63,12 +64,18 @@ pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> 
         if reply.rcode == Rcode::NxDomain {
             return Err(malformed("the name is said not to exist, and has records"));
         }
-        return Ok(Hop::Records(set.records.clone(), positive_status(set, reply, hash)?));
+        if question.rtype != Rtype::CNAME || is_secure(set) || signed_dname(&question.name, reply).is_none() {
+            return Ok(Hop::Records(set.records.clone(), positive_status(set, reply, hash)?));
+        }
     }
     let cname = at_name(Rtype::CNAME);
     if let Some(dname) = signed_dname(&question.name, reply).filter(|_| !cname.is_some_and(is_secure)) {
         let target = question.name.substituted(&dname.owner, sole_target(dname)?)?;
-        return Ok(Hop::Alias(target, positive_status(dname, reply, hash)?));
+        let status = positive_status(dname, reply, hash)?;
+        return Ok(match question.rtype {
+            Rtype::CNAME => Hop::Records(vec![Data::Alias(target)], status),
+            _ => Hop::Alias(target, status),
+        });
     }
     if let Some(set) = cname {
         return Ok(Hop::Alias(sole_target(set)?.clone(), positive_status(set, reply, hash)?));
@@ -336,6 +343,21 @@ mod tests {
         ] {
             assert_eq!(judged(&answer(answers)), Ok(expected));
         }
+    }
+
+    #[test]
+    fn an_alias_that_is_asked_for_is_an_answer() {
+        let asked = Question { name: name(OWNER), rtype: Rtype::CNAME };
+        let judged = |reply: Vec<RrSet>| judge(&asked, &answer(reply), &toy_hash);
+        let made = insecure(OWNER, Rtype::CNAME, alias("_25._tcp.new.y"));
+        let dname = secure("mx.z", Rtype::DNAME, alias("new.y"));
+        let records = |target| vec![alias(target)];
+        let cname = secure(OWNER, Rtype::CNAME, alias("t.z"));
+        assert_eq!(judged(vec![cname.clone()]), Ok(Hop::Records(records("t.z"), SECURE)));
+        assert_eq!(judged(vec![made.clone()]), Ok(Hop::Records(records("_25._tcp.new.y"), claimed(OWNER))));
+        // RFC 6672 §5.3.1: the CNAME that comes with a DNAME is never signed.
+        assert_eq!(judged(vec![made, dname.clone()]), Ok(Hop::Records(records("_25._tcp.new.y"), SECURE)));
+        assert_eq!(judged(vec![cname, dname]), Ok(Hop::Records(records("t.z"), SECURE)));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | the reply | it is |
 //! |---|---|
 //! | records of the type at the name | an answer, as secure as AD says |
-//! | a CNAME at the name | a link; if AD is clear, as secure as AD says of the reply to a CNAME question |
+//! | a CNAME at the name, where another type was asked for | a link; if AD is clear, as secure as AD says of the reply to a CNAME question |
 //! | nothing, NOERROR or NXDOMAIN, with the SOA of a zone above or nothing at all | a denial, as secure as AD says |
 //! | anything else: SERVFAIL, which is how bogus looks (RFC 4035 §5.5), other records, a referral | a failure |
 
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use super::cache::Lasting;
+use super::canonical::CanonicalName;
 use super::denial::Denied;
 use super::exchange::Line;
 use super::hops::{Hop, Question};
@@ -53,9 +54,12 @@ impl TrustAd {
                 let (alias, security) = self.ask(&alone).await?;
                 let ttl = alias.ttl.min(reply.ttl);
                 match read(&alone, &alias, security)? {
-                    Hop::Alias(target, security) => Ok(Lasting { value: Hop::Alias(target, security), ttl }),
+                    Hop::Records(records, security) => {
+                        let target = sole_target(&records)?.clone();
+                        Ok(Lasting { value: Hop::Alias(target, security), ttl })
+                    }
                     // Its "none" is one about CNAME records, and none about the type that is wanted.
-                    Hop::Records(..) | Hop::Denied(..) => Err(malformed("an alias that comes and goes")),
+                    Hop::Alias(..) | Hop::Denied(..) => Err(malformed("an alias that comes and goes")),
                 }
             }
             hop @ (Hop::Records(..) | Hop::Alias(_, Security::Secure) | Hop::Denied(..)) => {
@@ -77,15 +81,15 @@ impl TrustAd {
     }
 }
 
-/// Reads one reply. A question for CNAME records is answered by an alias as well.
+/// Reads one reply. To a question for CNAME records the CNAME is the answer, and no link.
 fn read(question: &Question, reply: &Reply, security: Security) -> Result<Hop<Security>, FailureReason> {
     let at_name = |rtype| reply.answers.iter().find(|set| set.owner == question.name && set.rtype == rtype);
     if let Some(set) = at_name(Rtype::CNAME) {
-        return match set.records.as_slice() {
-            [Data::Alias(target)] => Ok(Hop::Alias(target.clone(), security)),
-            // RFC 1034 §3.6.2.
-            _ => Err(malformed("a name with several aliases")),
-        };
+        let target = sole_target(&set.records)?.clone();
+        return Ok(match question.rtype {
+            Rtype::CNAME => Hop::Records(set.records.clone(), security),
+            _ => Hop::Alias(target, security),
+        });
     }
     if let Some(set) = at_name(question.rtype) {
         return match reply.rcode {
@@ -106,6 +110,14 @@ fn read(question: &Question, reply: &Reply, security: Security) -> Result<Hop<Se
         Rcode::NxDomain => Denied::NxDomain,
     };
     Ok(Hop::Denied(denied, security))
+}
+
+/// RFC 1034 §3.6.2: there is one CNAME at a name.
+fn sole_target(records: &[Data]) -> Result<&CanonicalName, FailureReason> {
+    match records {
+        [Data::Alias(target)] => Ok(target),
+        _ => Err(malformed("a name with several aliases")),
+    }
 }
 
 fn malformed(why: &str) -> FailureReason {

@@ -15,6 +15,7 @@
 //! parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
 
 pub(super) mod convert;
+mod load;
 mod sets;
 mod sockets;
 mod upstream;
@@ -34,7 +35,8 @@ use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
 use rustls::ClientConfig;
 
 use self::convert::{canonical, hasher, library_name, unix_time};
-use self::sets::{Section, Set, ZoneKeys, group, is_cheap};
+use self::load::{Load, load};
+use self::sets::{Section, Set, ZoneKeys, group};
 use self::upstream::Upstream;
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
@@ -122,14 +124,15 @@ impl Validating {
     ) -> Result<Lasting<Hop<Security>>, FailureReason> {
         let mut signers = self.signers(question, message, budget).await?;
         let unknown = signers.unknown.take();
-        let judged = if is_cheap(message, signers.keys()) {
-            judged(question, message, (&signers, &mut *budget))
-        } else {
-            let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
-            let judging = move || (judged(&work.0, &work.1, (&signers, &mut spent)), spent);
-            let (judged, spent) = self.zones.workers.run(judging).await?;
-            *budget = spent;
-            judged
+        let judged = match load(message, question.name.depth(), signers.keys()) {
+            Load::Light => judged(question, message, (&signers, &mut *budget)),
+            load @ (Load::Ordinary | Load::Heavy) => {
+                let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
+                let judging = move || (judged(&work.0, &work.1, (&signers, &mut spent)), spent);
+                let (judged, spent) = self.zones.workers.run(load, judging).await?;
+                *budget = spent;
+                judged
+            }
         };
         let Lasting { value, mut ttl } = judged.map_err(|reason| match reason {
             FailureReason::Bogus(_) if budget.is_spent() => {
@@ -192,7 +195,8 @@ fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureR
     for (section, records) in [(Section::Answer, &message.answers), (Section::Authority, &message.authorities)] {
         for set in group(records).iter().filter(|set| matters(question, section, set)) {
             // Records of a zone are evidence about names of that zone only.
-            for signer in set.signers().filter(|signer| signer.zone_of(&asked)) {
+            // A set with too many signatures is not looked at: `proof` refuses it.
+            for signer in set.signers().into_iter().flatten().filter(|signer| signer.zone_of(&asked)) {
                 if signers.len() < MAX_SIGNERS && !signers.contains(signer) {
                     signers.push(signer.clone());
                 }
@@ -242,7 +246,11 @@ fn judged(
 fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Budget)) -> Proof {
     let mut why = None;
     let mut unsigned = false;
-    for signer in set.signers() {
+    let names = match set.signers() {
+        Ok(names) => names,
+        Err(why) => return Proof::Unproven(why),
+    };
+    for signer in names {
         match signers.iter().find(|(name, _)| name == signer) {
             Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, (now, &mut *budget)) {
                 Ok(signature) => return Proof::Secure(signature),

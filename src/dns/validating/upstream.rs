@@ -20,6 +20,7 @@ use super::super::hops::Question;
 use super::super::server::{Server, Transport};
 use super::super::setup::Settings;
 use super::convert::{failure, library_name};
+use super::sets::signature_data;
 use super::sockets::Sockets;
 
 /// How many questions may be on their way at once.
@@ -28,6 +29,8 @@ const IN_FLIGHT: usize = 200;
 const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
 /// More records in an authority section than this deny nothing honest: 16 wildcards on the way need some 100.
 const MAX_AUTHORITIES: usize = 256;
+/// More signatures of answers than this prove nothing honest: an answer has those of one set, and of a DNAME above it.
+const MAX_ANSWER_SIGNATURES: usize = 256;
 
 /// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
@@ -79,6 +82,10 @@ impl Upstream {
         };
         if message.authorities.len() > MAX_AUTHORITIES {
             return Err(FailureReason::TooManyRecords(MAX_AUTHORITIES));
+        }
+        let signatures = message.answers.iter().filter(|record| record.record_type() == RecordType::RRSIG).count();
+        if signatures > MAX_ANSWER_SIGNATURES {
+            return Err(FailureReason::Bogus("more signatures than a zone needs".to_owned()));
         }
         Ok(message)
     }
@@ -134,19 +141,24 @@ fn relevant(mut message: Message, query: &Query) -> Message {
         message.answers.retain(|record| record.record_type() != RecordType::RRSIG);
         message.answers.truncate(1);
     }
-    message.authorities.retain(|record| {
-        matches!(record.record_type(), RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG)
-    });
+    message.authorities.retain(denies);
     message
 }
 
-/// Whether a record is of the asked type or an alias at the asked name, or a DNAME above it (RFC 6672 §3.2), or may
-/// sign one of these.
+/// Whether a record is of the asked type or an alias at the asked name, or a DNAME above it (RFC 6672 §3.2), or signs
+/// one of these.
 fn answers(record: &Record, query: &Query) -> bool {
-    match record.record_type() {
-        RecordType::DNAME | RecordType::RRSIG => record.name.zone_of(&query.name),
+    let covers = signature_data(record).map_or(record.record_type(), |rrsig| rrsig.input().type_covered);
+    match covers {
+        RecordType::DNAME => record.name.zone_of(&query.name),
         rtype => record.name == query.name && (rtype == query.query_type || rtype == RecordType::CNAME),
     }
+}
+
+/// Whether a record of the authority section denies something, says for how long, or signs such a record.
+fn denies(record: &Record) -> bool {
+    let covers = signature_data(record).map_or(record.record_type(), |rrsig| rrsig.input().type_covered);
+    matches!(covers, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3)
 }
 
 /// The reply that the library makes an error of: one without answers. What else it had stays, or a referral would look

@@ -28,6 +28,7 @@ use super::super::hops::{Delegation, Question, delegation};
 use super::super::memory::Memory;
 use super::super::reply::{Proof, Rtype};
 use super::convert::{self, hasher, least_ttl, library_name, unix_time};
+use super::load::{load, load_of_keys};
 use super::sets::{Set, Trusted, ZoneKeys, group};
 use super::upstream::Upstream;
 use super::workers::Workers;
@@ -144,9 +145,10 @@ impl Zones {
         let question = Question { name: place.clone(), rtype: Rtype::DS };
         let message = self.upstream.ask(&question).await?;
         *ttl = least_ttl(&message).min(*ttl);
+        let load = load(&message, place.depth(), std::iter::once(&*parent));
         let (delegation, records) = self
             .workers
-            .run(move || -> Result<_, FailureReason> {
+            .run(load, move || -> Result<_, FailureReason> {
                 let delegation = held_against(&parent, &question, &message)?;
                 Ok((delegation, ds_records(&question.name, &message)?))
             })
@@ -167,7 +169,7 @@ impl Zones {
         let message = self.upstream.ask(&Question { name: apex.clone(), rtype: Rtype::DNSKEY }).await?;
         *ttl = least_ttl(&message).min(*ttl);
         let owner = library_name(apex)?;
-        let proven = self.workers.run(move || {
+        let proven = self.workers.run(load_of_keys(&message), move || {
             let sets = group(&message.answers);
             let set = sets.iter().find(|set| *set.owner == owner && set.rtype == RecordType::DNSKEY);
             let set = set.ok_or("its keys are not there")?;
@@ -181,10 +183,11 @@ impl Zones {
 fn held_against(parent: &ZoneKeys, question: &Question, message: &Message) -> Result<Delegation, FailureReason> {
     let (now, mut budget) = (unix_time(), Budget::step());
     let reply = convert::reply(message, |_, set: &Set<'_>| {
-        if !set.signers().any(|signer| signer == parent.apex()) {
-            return Proof::Insecure;
+        match set.signers() {
+            Err(why) => Proof::Unproven(why),
+            Ok(signers) if !signers.contains(&parent.apex()) => Proof::Insecure,
+            Ok(_) => parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure),
         }
-        parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure)
     })?;
     delegation(&question.name, &reply, &hasher(&Cell::new(budget)))
 }
