@@ -5,6 +5,7 @@
 //! letters, digits, hyphens and underscores. Names end up in SNI, in log lines and in reply texts, and an octet
 //! outside that set in an MX target is an attempt at injection, never a mail host.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,17 +59,18 @@ impl Name {
     /// # Errors
     /// Whatever keeps the text from being a host name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let text = text.strip_suffix('.').unwrap_or(text);
+        let mapped = if text.is_ascii() {
+            // A-labels are taken as they are: DNS answers are full of labels that IDNA would find odd.
+            Cow::Borrowed(text)
+        } else {
+            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| NameError::Idna)?
+        };
+        // The mapping makes digits and dots of fullwidth ones (UTS #46 §4), so an address shows behind it only.
+        let text = mapped.strip_suffix('.').unwrap_or(&mapped);
         if text.parse::<IpAddr>().is_ok() {
             return Err(NameError::IpAddress);
         }
-        if text.is_ascii() {
-            // A-labels are taken as they are: DNS answers are full of labels that IDNA would find odd.
-            return Self::from_ascii(text);
-        }
-        let ascii =
-            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| NameError::Idna)?;
-        Self::from_ascii(&ascii)
+        Self::from_ascii(text)
     }
 
     fn from_ascii(text: &str) -> Result<Self, NameError> {
@@ -180,6 +182,8 @@ mod tests {
             ("bücher.example", "xn--bcher-kva.example"),
             ("BÜCHER.example", "xn--bcher-kva.example"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("b\u{fc}cher.example.", "xn--bcher-kva.example"),
+            ("b\u{fc}cher\u{3002}example\u{3002}", "xn--bcher-kva.example"),
         ] {
             assert_eq!(name(written).as_str(), read);
         }
@@ -205,6 +209,12 @@ mod tests {
             ("192.0.2.1", NameError::IpAddress),
             ("192.0.2.1.", NameError::IpAddress),
             ("::1", NameError::IpAddress),
+            // Fullwidth digits and dots are digits and dots once they are mapped.
+            ("\u{ff11}.\u{ff12}.\u{ff13}.\u{ff14}", NameError::IpAddress),
+            ("\u{ff11}\u{ff0e}2\u{3002}3\u{ff61}4", NameError::IpAddress),
+            ("\u{ff11}92.0.2.1.", NameError::IpAddress),
+            ("b\u{fc}cher.example..", NameError::EmptyLabel),
+            ("b\u{fc}cher.example.\u{3002}", NameError::EmptyLabel),
             ("a\u{202e}b.example", NameError::Idna),
         ] {
             assert_eq!(Name::parse(written), Err(why), "{written:?}");

@@ -49,7 +49,13 @@ pub struct Tls {
 /// The certificates that the last server showed, its own first, whatever became of the handshake: for people to look at.
 /// Nothing is decided by them.
 #[derive(Debug, Clone, Default)]
-pub struct Shown(Arc<Mutex<Chain>>);
+pub struct Shown(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    chain: Chain,
+    lines: Vec<String>,
+}
 
 /// Certificates, the server's own first.
 pub type Chain = Arc<Vec<CertificateDer<'static>>>;
@@ -57,12 +63,18 @@ pub type Chain = Arc<Vec<CertificateDer<'static>>>;
 impl Shown {
     /// The certificates; none, if no handshake got so far.
     pub fn chain(&self) -> Chain {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).chain)
     }
 
-    fn note<'c>(&self, chain: impl Iterator<Item = &'c CertificateDer<'c>>) {
-        let chain = chain.map(|certificate| certificate.clone().into_owned()).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+    /// A line about each of the first certificates: whose it is, for which names, until when.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
+    }
+
+    fn note(&self, chain: &[CertificateDer<'_>], lines: Vec<String>) {
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        let noted = Noted { chain: Arc::new(chain), lines };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
     }
 }
 

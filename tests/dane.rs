@@ -625,6 +625,86 @@ fn what_postfix_heeds() {
     defect("v2 root", &Defect::NoAuthority, &root(Spec { subject: cn("Root"), issuer: cn("Root"), ..v2 }));
 }
 
+/// RFC 5280 §4.2.1.3, §4.1.2.5: what is written in a form that DER does not have is not read as if it were.
+#[test]
+fn forms_that_der_does_not_have() {
+    let unused = critical(15, &der(0x03, &[3, KEY_CERT_SIGN]));
+    defect("keyCertSign among unused bits", &Defect::KeyUsage, &inter(vec![authority(), unused]));
+    let spare = critical(15, &der(0x03, &[1, KEY_CERT_SIGN | 1]));
+    accepted("an unused bit that is set", &inter(vec![authority(), spare]));
+    let unused = critical(15, &der(0x03, &[7, 0x20]));
+    defect(
+        "keyEncipherment among unused bits",
+        &Defect::KeyUsage,
+        &leaf(Spec { extensions: vec![dns_names(&["mx.example.com"]), unused], ..Spec::default() }),
+    );
+    for (what, tag, from, until, good) in [
+        ("UTCTime", 0x17, "200101000000Z", "490101000000Z", true),
+        ("GeneralizedTime before 2050", 0x18, "20200101000000Z", "20490101000000Z", true),
+        ("an offset", 0x17, "200101000000+0000", "490101000000+0000", false),
+        ("no seconds", 0x17, "2001010000Z", "4901010000Z", false),
+        ("a fraction", 0x18, "20200101000000.5Z", "20490101000000.5Z", false),
+        ("a fraction at the end", 0x18, "20200101000000Z", "20490101000000.0Z", false),
+        ("no zone", 0x18, "20200101000000", "20490101000000", false),
+    ] {
+        let validity = Some(seq(0x30, &[der(tag, from.as_bytes()), der(tag, until.as_bytes())]));
+        let dated = |spec: Spec| Spec { validity: validity.clone(), ..spec };
+        let server = leaf(dated(Spec::default()));
+        let authority = Scenario { inter: dated(Spec::authority("Inter", "Root")), ..Scenario::default() };
+        if good {
+            accepted(what, &server);
+            accepted(what, &authority);
+        } else {
+            defect(what, &Defect::Malformed("validity"), &server);
+            defect(what, &Defect::NoIssuer, &authority);
+        }
+    }
+}
+
+/// what name constraints cost is bounded, for the whole path, and a certificate above the bound is not taken.
+#[test]
+fn constraints_that_cost_too_much() {
+    let names = |number: usize| -> Vec<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = (1..number).map(|number| dns_name(&format!("h{number}.example.com"))).collect();
+        // The name that counts is the last one.
+        names.push(dns_name("mx.example.com"));
+        names
+    };
+    let subtrees =
+        |number: usize| -> Vec<Vec<u8>> { (0..number).map(|number| dns_name(&format!("n{number}.test"))).collect() };
+    let scenario = |sans: usize, excluded: usize| {
+        let constraints = vec![authority(), name_constraints(&[], &subtrees(excluded))];
+        // Both authorities have them, and both are asked about the server.
+        Scenario {
+            leaf: Spec { issuer: cn("Inter"), extensions: vec![alternative_names(&names(sans))], ..Spec::default() },
+            inter: Spec { extensions: constraints.clone(), ..Spec::authority("Inter", "Root") },
+            root: Spec { extensions: constraints, ..Spec::authority("Root", "Root") },
+            ..Scenario::default()
+        }
+    };
+    // The server's names and its subject, twice, and the subject of the authority between.
+    accepted("as many as an honest chain may have", &scenario(500, 1_000));
+    accepted("one subtree and many names", &scenario(2_000, 1));
+    for (sans, excluded) in [(1_000, 600), (2_000, 1_000)] {
+        let wherever = alone("OpenSSL has a bound for each pair of certificates", scenario(sans, excluded));
+        defect("the path", &Defect::TooManyConstraints, &wherever);
+    }
+    // The authority of a `2 0 0` record that the DNS brings along.
+    let brought = Scenario { sent: vec![Leaf], records: vec![("2 0 0", Inter)], ..scenario(2_000, 1_000) };
+    defect("an anchor from the DNS", &Defect::TooManyConstraints, &brought);
+    // Extensions are held against each other, so there are only so many.
+    let many = |number: u8| {
+        let mut extensions = vec![dns_names(&["mx.example.com"])];
+        extensions.extend(
+            (1..number).map(|number| seq(0x30, &[der(0x06, &[0x2a, number & 0x7f, number >> 7]), der(0x04, &[5, 0])])),
+        );
+        leaf(Spec { extensions, ..Spec::default() })
+    };
+    accepted("a hundred extensions", &many(100));
+    let more = alone("OpenSSL counts no extensions", many(101));
+    defect("more extensions", &Defect::Malformed("extensions (more than 100)"), &more);
+}
+
 /// G14, decision 15: small RSA keys have an error of their own, but only where a record matches.
 #[test]
 fn small_rsa_keys() {

@@ -581,6 +581,35 @@ async fn records_that_cannot_be_read_are_a_failure() {
     assert!(tlsa_end(&lab, "_25._tcp.a.sec.test").await.is_err());
 }
 
+/// RFC 2181 §5: a record that comes twice is one, also where there may be one only.
+#[tokio::test]
+async fn records_that_come_twice_are_one() {
+    fn double(reply: &mut Message) {
+        let (answers, authorities) = (reply.answers.clone(), reply.authorities.clone());
+        reply.answers.extend(answers);
+        reply.authorities.extend(authorities);
+    }
+    let many = (0..60).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
+    let every = ["TLSA", "A", "AAAA", "CNAME", "MX", "DS", "DNSKEY"];
+    let tree = every.iter().fold(many, |tree, rtype| tree.every(rtype, Fault::Tamper(double)));
+    let lab = tree.cname("alias.sec.test", "mx.sec.test").cname("alias.plain.test", "mx.sec.test").start().await;
+    let dns = resolver(&lab);
+    let addresses = |host: danelaw::dns::HostLookup| match host {
+        HostLookup::Found(host) => (host.addresses.len(), host.end),
+        HostLookup::NoAddress => (0, Secure),
+    };
+    let once = dns.host(&name("mx.sec.test")).await.unwrap();
+    assert_eq!(addresses(once.clone()).1, Secure);
+    for alias in ["alias.sec.test", "alias.plain.test"] {
+        assert_eq!(addresses(dns.host(&name(alias)).await.unwrap()), addresses(once.clone()), "{alias}");
+    }
+    // 120 records on the wire, and a cap of 100.
+    assert_eq!(dns.tlsa(&name("_25._tcp.many.sec.test")).await.unwrap().answer.records().len(), 60);
+    let found = dns.tlsa(&name("_25._tcp.mx.sec.test")).await.unwrap();
+    assert_eq!((found.security(), found.answer.records().len()), (Secure, 1));
+    assert_eq!(dns.tlsa(&name("_25._tcp.no.sec.test")).await.unwrap().end, Secure);
+}
+
 #[tokio::test]
 async fn a49_more_records_than_the_cap_are_a_failure() {
     let many = (0..101).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));

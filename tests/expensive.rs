@@ -192,7 +192,10 @@ async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
     let (ended, most) = beside(&dns, (0..FIRES).map(|i| format!("_25._tcp.mx{i}.flood.test")).collect()).await;
     let all = spent() - begin;
     assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} beside an innocent question");
-    assert!(ended.iter().all(|ended| matches!(ended, Err(Failure { reason: FailureReason::Bogus(_), .. }))), "{ended:?}");
+    assert!(
+        ended.iter().all(|ended| matches!(ended, Err(Failure { reason: FailureReason::Bogus(_), .. }))),
+        "{ended:?}"
+    );
     // A zone of as many keys as a message holds fails, and is never taken for one that is not signed.
     let failed = dns.tlsa(&name("_25._tcp.mx.keys.test")).await.unwrap_err();
     assert!(matches!(failed.reason, FailureReason::Bogus(_)), "{failed}");

@@ -6,7 +6,7 @@
 
 use super::certificate::Certificate;
 use super::der::{self, Der};
-use super::names::{self, GeneralName, Presence};
+use super::names::{self, DistinguishedName, GeneralName, Presence};
 
 /// The forms of name that are counted by number.
 const RFC822_NAME: u8 = 1;
@@ -40,34 +40,110 @@ impl<'a> Constraints<'a> {
         der.is_empty().then_some(constraints)
     }
 
-    /// The first name of the certificate that these constraints forbid, for a message. A server's common names count as
-    /// DNS names exactly when they would be matched as such.
-    pub(super) fn violated_by(&self, certificate: &Certificate<'_>, position: Position) -> Option<String> {
-        let subject = &certificate.subject;
-        let mut names: Vec<GeneralName<'_>> =
-            certificate.extensions.alternative_names.iter().flatten().cloned().collect();
-        if !subject.is_empty() {
-            names.push(GeneralName::Directory(subject.clone()));
+    /// Holds the names of a certificate against these constraints. A server's common names count as DNS names exactly when
+    /// they would be matched as such.
+    ///
+    /// # Errors
+    /// The first name that they forbid, or that the path has no comparisons left for them.
+    pub(super) fn check(
+        &self,
+        certificate: &Certificate<'_>,
+        position: Position,
+        left: &mut Comparisons,
+    ) -> Result<(), Violation> {
+        let names = held(certificate, position);
+        if !left.spend(names.len(), self.permitted.len() + self.excluded.len()) {
+            return Err(Violation::TooMany);
         }
-        match subject.email() {
-            Presence::Present => names.push(GeneralName::Other(RFC822_NAME)),
-            Presence::Absent => {}
+        match names.into_iter().find(|name| self.forbid(*name)) {
+            None => Ok(()),
+            Some(name) => Err(Violation::Forbidden(describe(name))),
         }
-        if position == Position::Server {
-            names.extend(names::presented(certificate).into_iter().filter(|name| is_dns(name)).map(GeneralName::Dns));
-        }
-        names.iter().find(|name| self.forbid(name)).map(describe)
     }
 
-    fn forbid(&self, name: &GeneralName<'_>) -> bool {
+    fn forbid(&self, name: Held<'_>) -> bool {
         let excluded = self.excluded.iter().any(|subtree| match excludes(subtree, name) {
             Verdict::Within | Verdict::Unhandled => true,
             Verdict::Outside | Verdict::OtherForm => false,
         });
-        let permits: Vec<Verdict> = self.permitted.iter().map(|subtree| permits(subtree, name)).collect();
         // Subtrees of other forms do not constrain this name; among those of its own form, one has to hold it.
-        let constrained = permits.iter().any(|verdict| *verdict != Verdict::OtherForm);
-        excluded || (constrained && !permits.contains(&Verdict::Within))
+        let mut constrained = false;
+        let permitted = self.permitted.iter().any(|subtree| {
+            let verdict = permits(subtree, name);
+            constrained |= verdict != Verdict::OtherForm;
+            verdict == Verdict::Within
+        });
+        excluded || (constrained && !permitted)
+    }
+}
+
+/// Why constraints do not allow a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// They forbid this name of it.
+    Forbidden(String),
+    /// It has more names, and they more subtrees, than are compared.
+    TooMany,
+}
+
+/// How many comparisons of a name with a subtree one path may still cost.
+///
+/// A server's certificate has room for 20,000 names and an authority's for 12,000 subtrees: 240 million comparisons, in the
+/// middle of a handshake. OpenSSL makes 2^20 for each certificate and each authority above it (`NAME_CHECK_MAX`), and calls
+/// the chain invalid where there would be more. Here the whole path has as many.
+#[derive(Debug)]
+pub(super) struct Comparisons(usize);
+
+impl Comparisons {
+    /// For one path.
+    pub(super) const fn of_a_path() -> Self {
+        Self(1 << 20)
+    }
+
+    fn spend(&mut self, names: usize, subtrees: usize) -> bool {
+        let left = names.checked_mul(subtrees).and_then(|price| self.0.checked_sub(price));
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// A name that is held against subtrees.
+#[derive(Debug, Clone, Copy)]
+enum Held<'c> {
+    Dns(&'c [u8]),
+    Directory(&'c DistinguishedName),
+    Other(u8),
+}
+
+/// The names of a certificate that constraints are about.
+fn held<'c>(certificate: &'c Certificate<'_>, position: Position) -> Vec<Held<'c>> {
+    let subject = &certificate.subject;
+    let alternatives = certificate.extensions.alternative_names.iter().flatten();
+    let mut held: Vec<Held<'c>> = alternatives.map(Held::from).collect();
+    if !subject.is_empty() {
+        held.push(Held::Directory(subject));
+    }
+    match subject.email() {
+        Presence::Present => held.push(Held::Other(RFC822_NAME)),
+        Presence::Absent => {}
+    }
+    match position {
+        Position::Authority => {}
+        Position::Server => {
+            let common = names::common_names_as_dns_names(certificate).iter().map(String::as_bytes);
+            held.extend(common.filter(|name| is_dns(name)).map(Held::Dns));
+        }
+    }
+    held
+}
+
+impl<'c> From<&'c GeneralName<'_>> for Held<'c> {
+    fn from(name: &'c GeneralName<'_>) -> Self {
+        match name {
+            GeneralName::Dns(name) => Self::Dns(name),
+            GeneralName::Directory(name) => Self::Directory(name),
+            GeneralName::Other(form) => Self::Other(*form),
+        }
     }
 }
 
@@ -107,12 +183,12 @@ fn is_dns(name: &[u8]) -> bool {
     })
 }
 
-fn permits(subtree: &GeneralName<'_>, name: &GeneralName<'_>) -> Verdict {
+fn permits(subtree: &GeneralName<'_>, name: Held<'_>) -> Verdict {
     judge(subtree, name, dns_within)
 }
 
 /// A wildcard is excluded as soon as one of the names it stands for could be.
-fn excludes(subtree: &GeneralName<'_>, name: &GeneralName<'_>) -> Verdict {
+fn excludes(subtree: &GeneralName<'_>, name: Held<'_>) -> Verdict {
     judge(subtree, name, |name, base| {
         dns_within(name, base)
             || name
@@ -121,12 +197,12 @@ fn excludes(subtree: &GeneralName<'_>, name: &GeneralName<'_>) -> Verdict {
     })
 }
 
-fn judge(subtree: &GeneralName<'_>, name: &GeneralName<'_>, within: impl Fn(&[u8], &[u8]) -> bool) -> Verdict {
+fn judge(subtree: &GeneralName<'_>, name: Held<'_>, within: impl Fn(&[u8], &[u8]) -> bool) -> Verdict {
     let verdict = |within| if within { Verdict::Within } else { Verdict::Outside };
     match (subtree, name) {
-        (GeneralName::Dns(base), GeneralName::Dns(name)) => verdict(within(name, base)),
-        (GeneralName::Directory(base), GeneralName::Directory(name)) => verdict(name.is_within(base)),
-        (GeneralName::Other(base), GeneralName::Other(name)) if base == name => Verdict::Unhandled,
+        (GeneralName::Dns(base), Held::Dns(name)) => verdict(within(name, base)),
+        (GeneralName::Directory(base), Held::Directory(name)) => verdict(name.is_within(base)),
+        (GeneralName::Other(base), Held::Other(name)) if *base == name => Verdict::Unhandled,
         (GeneralName::Dns(_) | GeneralName::Directory(_) | GeneralName::Other(_), _) => Verdict::OtherForm,
     }
 }
@@ -139,10 +215,31 @@ fn dns_within(name: &[u8], base: &[u8]) -> bool {
         && (left.is_empty() || base.is_empty() || base.starts_with(b".") || left.ends_with(b"."))
 }
 
-fn describe(name: &GeneralName<'_>) -> String {
+fn describe(name: Held<'_>) -> String {
     match name {
-        GeneralName::Dns(name) => names::shown(name),
-        GeneralName::Directory(name) => format!("the subject \"{name}\""),
-        GeneralName::Other(form) => format!("a name of the form [{form}]"),
+        Held::Dns(name) => names::shown(name),
+        Held::Directory(name) => format!("the subject \"{name}\""),
+        Held::Other(form) => format!("a name of the form [{form}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_so_many_comparisons() {
+        for (names, subtrees, enough) in [
+            (1 << 10, 1 << 10, true),
+            ((1 << 10) + 1, 1 << 10, false),
+            (20_000, 12_000, false),
+            (usize::MAX, 2, false),
+            (20_000, 0, true),
+        ] {
+            assert_eq!(Comparisons::of_a_path().spend(names, subtrees), enough, "{names} {subtrees}");
+        }
+        // Those of all authorities on the path come out of the same purse, and an empty one stays empty.
+        let mut left = Comparisons::of_a_path();
+        assert!(left.spend(600, 1_000) && !left.spend(600, 1_000) && !left.spend(1, 1));
     }
 }

@@ -163,6 +163,17 @@ pub(super) fn bit_string(body: &[u8]) -> Option<&[u8]> {
     body.strip_prefix(&[0])
 }
 
+/// The first eight bits of a BIT STRING that is a list of flags, such as a keyUsage (X.690 §8.6.2, §11.2). Its unused bits
+/// are not its own: DER has them clear, and OpenSSL reads them as clear whatever they are.
+pub(super) fn flags(body: &[u8]) -> Option<u8> {
+    match *body {
+        [0] => Some(0),
+        [unused @ 0..=7, bits] => Some(bits & (0xff << unused)),
+        [0..=7, bits, _, ..] => Some(bits),
+        _ => None,
+    }
+}
+
 /// The size of an RSA key's modulus in bits; `None` for keys of any other kind.
 pub(super) fn rsa_bits(spki: &[u8]) -> Option<usize> {
     let (algorithm, key) = key_bits(spki)?;
@@ -196,6 +207,23 @@ mod tests {
             &[0x1f, 0x81, 1, 7],
         ] {
             assert!(Der(bad).next().is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn unused_bits_are_no_flags() {
+        for (body, read) in [
+            (&[2, 0x04][..], Some(0x04)),
+            (&[3, 0x04], Some(0)),
+            (&[7, 0xff], Some(0x80)),
+            (&[0], Some(0)),
+            // decipherOnly is the ninth flag, and the unused bits are those of the last octet.
+            (&[7, 0x04, 0x80], Some(0x04)),
+            (&[8, 0x04], None),
+            (&[1], None),
+            (&[], None),
+        ] {
+            assert_eq!(flags(body), read, "{body:?}");
         }
     }
 

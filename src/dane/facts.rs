@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::certificate::Certificate;
-use super::{der, names};
-use crate::hex::Hex;
+use super::certificate::{Certificate, Malformed};
+use super::names;
+use super::verify::Presented;
 
 /// The most names that one line shows.
 const MAX_NAMES: usize = 8;
@@ -41,26 +40,32 @@ pub enum Digesting {
 
 /// Reads a certificate; `None` if it is malformed.
 pub fn read(certificate: &[u8]) -> Option<Facts> {
-    let certificate = Certificate::read(certificate).ok()?;
-    Some(Facts {
+    Some(of(&Certificate::read(certificate).ok()?, usize::MAX))
+}
+
+/// The facts of a certificate, with no more names than `most`.
+fn of(certificate: &Certificate<'_>, most: usize) -> Facts {
+    Facts {
         subject: certificate.subject.to_string(),
         issuer: certificate.issuer.to_string(),
-        names: names::presented(&certificate).into_iter().map(names::shown).collect(),
-        not_before: certificate.not_before,
-        not_after: certificate.not_after,
+        names: names::presented(certificate).take(most).map(names::shown).collect(),
+        not_before: certificate.validity.not_before,
+        not_after: certificate.validity.not_after,
         signature: if certificate.weakly_signed() { Digesting::Weak } else { Digesting::Sound },
-    })
+    }
 }
 
 /// One line about a certificate: its facts, and the digests that a TLSA record of it would have. Of one that cannot be
 /// read there are the digests alone.
-pub fn line(certificate: &[u8]) -> String {
-    let facts = read(certificate).map_or("a certificate that cannot be read".to_owned(), |facts| facts.to_string());
-    let key = match der::spki(certificate) {
-        Some(key) => format!("key 3 1 1 {}", sha256(key)),
-        None => "no readable key".to_owned(),
+pub(super) fn line(presented: &Presented<'_>) -> String {
+    let facts = match &presented.certificate {
+        // One more than is shown, which says that there are more.
+        Ok(certificate) => of(certificate, MAX_NAMES + 1).to_string(),
+        Err(Malformed(_)) => "a certificate that cannot be read".to_owned(),
     };
-    format!("{facts}, {key}, certificate 3 0 1 {}", sha256(certificate))
+    let (certificate, key) = presented.sha256();
+    let key = key.map_or_else(|| "no readable key".to_owned(), |key| format!("key 3 1 1 {key}"));
+    format!("{facts}, {key}, certificate 3 0 1 {certificate}")
 }
 
 impl fmt::Display for Facts {
@@ -75,14 +80,12 @@ impl fmt::Display for Facts {
     }
 }
 
-/// The SHA-256 of what a certificate holds, as TLSA records have it.
-pub(super) fn sha256(octets: &[u8]) -> String {
-    Hex(&Sha256::digest(octets)).to_string()
-}
-
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+    use crate::hex::Hex;
 
     #[test]
     fn what_a_certificate_says() {
@@ -97,11 +100,11 @@ mod tests {
         assert_eq!(facts.names, ["mx.example", "*.example"]);
         assert_eq!((facts.not_after, facts.signature), (1_927_843_200, Digesting::Sound));
         assert_eq!(read(b"no certificate"), None);
-        let told = line(certificate.der());
-        let digest = sha256(&rcgen::PublicKeyData::subject_public_key_info(&key));
+        let told = line(&Presented::new(certificate.der()));
+        let digest = Hex(&Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key))).to_string();
         let begins = "\"odd ?[2J name\", issued by \"odd ?[2J name\", for mx.example *.example, valid from 1975-01-01 to 2031-02-03";
         assert!(told.starts_with(&format!("{begins}, key 3 1 1 {digest}, certificate 3 0 1 ")), "{told}");
-        let junk = line(b"junk");
+        let junk = line(&Presented::new(b"junk"));
         assert!(junk.starts_with("a certificate that cannot be read, no readable key, certificate 3 0 1 "), "{junk}");
     }
 

@@ -44,7 +44,7 @@ pub enum Mismatch {
     /// The chain verifies, and is for somebody else (DANE-TA only).
     #[error("the certificate is for {} and not for {}", listed(found), listed(wanted))]
     Name {
-        /// The names in the certificate.
+        /// The names in the certificate: as many as a message lists, and the number of the others.
         found: Vec<String>,
         /// The reference identifiers (RFC 7672 §3.2.2).
         wanted: Vec<Name>,
@@ -99,15 +99,25 @@ fn brief(record: &Tlsa) -> String {
     }
 }
 
-/// A list for a message, cut off where nobody would read on.
-fn listed<T: fmt::Display>(items: &[T]) -> String {
-    let mut list: Vec<String> = items.iter().take(MAX_LISTED).map(T::to_string).collect();
-    match items.len() {
-        0 => list.push("no name at all".into()),
-        more if more > MAX_LISTED => list.push(format!("{} more", more - MAX_LISTED)),
-        _ => {}
+/// As many items as a message lists, and the number of the others: a certificate has room for 20,000 names, and a
+/// [`Mismatch`] is kept.
+pub(super) fn cut(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut items = items.fuse();
+    let mut list: Vec<String> = items.by_ref().take(MAX_LISTED).collect();
+    match items.count() {
+        0 => {}
+        more => list.push(format!("{more} more")),
     }
-    list.join(", ")
+    list
+}
+
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    match items {
+        [] => "no name at all".to_owned(),
+        // One more than the limit is a list that was cut before.
+        items if items.len() <= MAX_LISTED + 1 => items.iter().map(T::to_string).collect::<Vec<_>>().join(", "),
+        items => cut(items.iter().map(T::to_string)).join(", "),
+    }
 }
 
 /// Whose certificate is at fault.
@@ -164,6 +174,9 @@ pub enum Defect {
     /// The name constraints forbid a name below.
     #[error("has name constraints that do not allow {0}")]
     NameConstraints(String),
+    /// More names below it and more subtrees in its name constraints than are compared.
+    #[error("has more name constraints than are compared with the names below it")]
+    TooManyConstraints,
     /// It cannot be read.
     #[error("cannot be read: malformed {0}")]
     Malformed(&'static str),

@@ -176,19 +176,24 @@ impl<'a> GeneralName<'a> {
 
 /// The DNS names a certificate is for: its dNSNames, or, only when it has none at all, its common names
 /// (RFC 7672 §3.2.3; RFC 9525 has dropped common names, Postfix has not).
-pub(super) fn presented<'c>(certificate: &'c Certificate<'_>) -> Vec<&'c [u8]> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in certificate.extensions.alternative_names.iter().flatten() {
-        match name {
-            GeneralName::Dns(name) => names.push(name),
-            // RFC 9525 §6.2: an iPAddress is never held against a DNS name.
-            GeneralName::Directory(_) | GeneralName::Other(_) => {}
-        }
+pub(super) fn presented<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
+    dns_names(certificate).chain(common_names_as_dns_names(certificate).iter().map(String::as_bytes))
+}
+
+/// The common names that stand for the DNS names that the certificate does not have.
+pub(super) fn common_names_as_dns_names<'c>(certificate: &'c Certificate<'_>) -> &'c [String] {
+    match dns_names(certificate).next() {
+        Some(_) => &[],
+        None => certificate.subject.common_names(),
     }
-    if names.is_empty() {
-        names.extend(certificate.subject.common_names().iter().map(String::as_bytes));
-    }
-    names
+}
+
+/// RFC 9525 §6.2: an iPAddress is never held against a DNS name.
+fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
+    certificate.extensions.alternative_names.iter().flatten().filter_map(|name| match name {
+        GeneralName::Dns(name) => Some(*name),
+        GeneralName::Directory(_) | GeneralName::Other(_) => None,
+    })
 }
 
 /// Whether a presented name is the reference identifier (RFC 9525 §6.3): label by label without regard to ASCII case;

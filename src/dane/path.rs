@@ -13,8 +13,9 @@
 
 use rustls_pki_types::UnixTime;
 
-use super::certificate::{BasicConstraints, Certificate, Malformed, NetscapeType, Purposes, Signature, Version};
-use super::constraints::Position;
+use super::certificate::{Certificate, Malformed, Signature, Version};
+use super::constraints::{Comparisons, Position, Violation};
+use super::extensions::{BasicConstraints, NetscapeType, Purposes};
 use super::mismatch::{Defect, Holder, Mismatch};
 use super::tlsa::{Matching, Selector, Tlsa, Usage};
 use super::verify::{self, Match, Presented, Warning};
@@ -35,42 +36,52 @@ pub(super) struct Materials<'a> {
     unreadable: Option<Malformed>,
 }
 
+/// The records of trust anchors that bring a certificate or a key in full.
+pub(super) fn in_full(records: &[Tlsa], selector: Selector) -> impl Iterator<Item = &Tlsa> {
+    records.iter().filter(move |record| {
+        record.usage() == Usage::TrustAnchor && record.matching() == Matching::Full && record.selector() == selector
+    })
+}
+
 /// A certificate that may be on the path, and the record that makes it a trust anchor.
 struct Authority<'a> {
-    certificate: Certificate<'a>,
+    certificate: &'a Certificate<'a>,
     anchor: Option<&'a Tlsa>,
 }
 
 impl<'a> Materials<'a> {
-    /// Gathers the certificates the server sent beside its own, and what the records bring along.
-    pub(super) fn new(leaf: &'a Certificate<'a>, others: &[&'a [u8]], records: &'a [Tlsa]) -> Self {
+    /// Gathers the certificates the server sent beside its own, and what the records bring along: `brought` are the
+    /// certificates of records that have them in full.
+    pub(super) fn new(
+        leaf: &'a Certificate<'a>,
+        (brought, others): (&'a [Presented<'a>], &'a [Presented<'a>]),
+        records: &'a [Tlsa],
+    ) -> Self {
         let anchors = || records.iter().filter(|record| record.usage() == Usage::TrustAnchor);
-        let in_full = |selector| {
-            anchors().filter(move |record| record.matching() == Matching::Full && record.selector() == selector)
-        };
         let mut materials = Self { leaf, authorities: Vec::new(), bare_keys: Vec::new(), unreadable: None };
         // In OpenSSL's order: what the DNS brings stands before what the server sent.
-        for octets in in_full(Selector::Certificate).map(Tlsa::data).chain(others.iter().copied()) {
-            let presented = Presented::new(octets);
-            materials.add(octets, anchors().find(|record| presented.is(record)));
+        for presented in brought.iter().chain(others) {
+            materials.add(presented, anchors().find(|record| presented.is(record)));
         }
         // RFC 7671 §5.2.3: if a certificate has the key, that certificate is the anchor, with its constraints. One that
         // is the issuer by its name is found on the way up; one that cannot be read may be.
         if materials.unreadable.is_none() {
-            materials.bare_keys = in_full(Selector::PublicKey).take(MAX_BARE_KEYS).collect();
+            let keys = in_full(records, Selector::PublicKey);
+            materials.bare_keys = keys.take(MAX_BARE_KEYS).collect();
         }
         materials
     }
 
-    fn add(&mut self, octets: &'a [u8], anchor: Option<&'a Tlsa>) {
+    fn add(&mut self, presented: &'a Presented<'a>, anchor: Option<&'a Tlsa>) {
         // F18: OpenSSL, and so Postfix, never takes the certificate at depth 0 for an anchor. Sent twice, or brought
         // along by a record, it is still the certificate at depth 0.
+        let octets = presented.octets;
         if octets == self.leaf.der || self.authorities.iter().any(|known| known.certificate.der == octets) {
             return;
         }
-        match (Certificate::read(octets), anchor) {
+        match (&presented.certificate, anchor) {
             (Ok(certificate), anchor) => self.authorities.push(Authority { certificate, anchor }),
-            (Err(what), Some(_)) => self.unreadable = Some(what),
+            (Err(what), Some(_)) => self.unreadable = Some(*what),
             // What cannot be read has issued nothing: the other certificates decide.
             (Err(Malformed(_)), None) => {}
         }
@@ -88,7 +99,7 @@ impl<'a> Materials<'a> {
     /// # Errors
     /// The first fault on the way up, or that the anchor which might have stood there cannot be read.
     pub(super) fn path(&self, now: UnixTime) -> Result<Match, Mismatch> {
-        let way_up = WayUp { materials: self, now, path: Vec::new() };
+        let way_up = WayUp { materials: self, now, comparisons: Comparisons::of_a_path(), path: Vec::new() };
         way_up.climb().map_err(|why| match self.unreadable {
             Some(Malformed(what)) => Mismatch::Path(Holder::Anchor, Defect::Malformed(what)),
             None => why,
@@ -100,6 +111,8 @@ impl<'a> Materials<'a> {
 struct WayUp<'m, 'a> {
     materials: &'m Materials<'a>,
     now: UnixTime,
+    /// How many names may still be held against name constraints.
+    comparisons: Comparisons,
     /// The authorities so far, each the issuer of the one before; the first issued the leaf.
     path: Vec<&'m Authority<'a>>,
 }
@@ -129,13 +142,13 @@ impl<'m, 'a> WayUp<'m, 'a> {
         let on_path = |authority: &Authority<'_>| self.path.iter().any(|known| std::ptr::eq(*known, authority));
         let known = self.materials.authorities.iter();
         let mut candidates =
-            known.filter(|authority| top.points_to(&authority.certificate) && !on_path(authority)).peekable();
+            known.filter(|authority| top.points_to(authority.certificate) && !on_path(authority)).peekable();
         let mut last = *candidates.peek()?;
         for candidate in candidates {
-            if validity(&candidate.certificate, self.now, Holder::Anchor).is_ok() {
+            if validity(candidate.certificate, self.now, Holder::Anchor).is_ok() {
                 return Some(candidate);
             }
-            if candidate.certificate.not_after > last.certificate.not_after {
+            if candidate.certificate.validity.not_after > last.certificate.validity.not_after {
                 last = candidate;
             }
         }
@@ -143,13 +156,13 @@ impl<'m, 'a> WayUp<'m, 'a> {
     }
 
     /// Checks one step: whether the authority signed the top of the path, and might.
-    fn step(&self, authority: &Authority<'_>) -> Result<Option<Warning>, Mismatch> {
-        let certificate = &authority.certificate;
+    fn step(&mut self, authority: &Authority<'_>) -> Result<Option<Warning>, Mismatch> {
+        let certificate = authority.certificate;
         verify::key_size(certificate.spki).map_err(|bits| Mismatch::KeySize(holder(certificate), bits))?;
         self.signature(certificate.spki)?;
-        let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| &authority.certificate).collect();
+        let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| authority.certificate).collect();
         may_issue(authority, below.iter().filter(|below| !below.self_issued()).count())
-            .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below))
+            .and_then(|()| may_issue_to(certificate, (self.materials.leaf, &below), &mut self.comparisons))
             .map_err(|defect| Mismatch::Path(holder(certificate), defect))?;
         match (validity(certificate, self.now, holder(certificate)), authority.anchor) {
             (Ok(()), _) => Ok(None),
@@ -187,12 +200,12 @@ impl<'m, 'a> WayUp<'m, 'a> {
     }
 
     fn top(&self) -> &'m Certificate<'a> {
-        self.path.last().map_or(self.materials.leaf, |authority| &authority.certificate)
+        self.path.last().map_or(self.materials.leaf, |authority| authority.certificate)
     }
 
     /// A fault of the certificate at the top of the path.
     fn fault(&self, defect: Defect) -> Mismatch {
-        Mismatch::Path(self.path.last().map_or(Holder::Server, |authority| holder(&authority.certificate)), defect)
+        Mismatch::Path(self.path.last().map_or(Holder::Server, |authority| holder(authority.certificate)), defect)
     }
 }
 
@@ -249,27 +262,28 @@ fn may_issue(Authority { certificate, anchor }: &Authority<'_>, between: usize) 
 /// Whether a certificate's name constraints let it issue what is below it (RFC 5280 §6.1.3 (b) and (c)).
 fn may_issue_to(
     certificate: &Certificate<'_>,
-    leaf: &Certificate<'_>,
-    below: &[&Certificate<'_>],
+    (leaf, below): (&Certificate<'_>, &[&Certificate<'_>]),
+    left: &mut Comparisons,
 ) -> Result<(), Defect> {
     let Some(constraints) = &certificate.extensions.name_constraints else { return Ok(()) };
     // Self-issued certificates are exempt, except at the end of the path.
     let authorities = below.iter().filter(|known| !known.self_issued());
-    let violation = constraints
-        .violated_by(leaf, Position::Server)
-        .or_else(|| authorities.copied().find_map(|known| constraints.violated_by(known, Position::Authority)));
-    match violation {
-        None => Ok(()),
-        Some(name) => Err(Defect::NameConstraints(name)),
+    let below = authorities.map(|known| (*known, Position::Authority));
+    for (known, position) in std::iter::once((leaf, Position::Server)).chain(below) {
+        constraints.check(known, position, left).map_err(|why| match why {
+            Violation::Forbidden(name) => Defect::NameConstraints(name),
+            Violation::TooMany => Defect::TooManyConstraints,
+        })?;
     }
+    Ok(())
 }
 
 fn validity(certificate: &Certificate<'_>, now: UnixTime, holder: Holder) -> Result<(), Mismatch> {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < certificate.not_before {
+    if now < certificate.validity.not_before {
         return Err(Mismatch::NotYetValid(holder));
     }
-    if now > certificate.not_after {
+    if now > certificate.validity.not_after {
         return Err(Mismatch::Expired(holder));
     }
     Ok(())

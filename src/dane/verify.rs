@@ -16,10 +16,11 @@ use sha2::{Digest, Sha256, Sha512};
 use super::certificate::{Certificate, Malformed};
 pub use super::der::spki;
 pub use super::mismatch::Mismatch;
-use super::mismatch::{Defect, Holder, NoRecord};
+use super::mismatch::{self, Defect, Holder, NoRecord};
 use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, facts, names};
+use crate::hex::Hex;
 use crate::name::Name;
 
 /// The most certificates in a chain, and the most octets in all of them. Honest chains have five, and rustls takes no
@@ -80,23 +81,56 @@ impl References {
     }
 }
 
+/// A server's certificates, its own first, each read once: for the verdict, and for the lines that tell people about them.
+pub struct Sent<'a> {
+    /// Those that are looked at.
+    presented: Vec<Presented<'a>>,
+    certificates: usize,
+    octets: usize,
+}
+
+impl<'a> Sent<'a> {
+    /// Reads the certificates. Of a chain that is larger than any honest one only the server's own is read.
+    pub fn read(chain: &'a [CertificateDer<'a>]) -> Self {
+        let (certificates, octets) = (chain.len(), chain.iter().map(|certificate| certificate.len()).sum());
+        let read = if certificates > MAX_CERTIFICATES || octets > MAX_OCTETS { 1 } else { certificates };
+        let presented = chain.iter().take(read).map(|certificate| Presented::new(certificate)).collect();
+        Self { presented, certificates, octets }
+    }
+
+    /// The octets of the server's key, if they can be read (see [`spki`]).
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.presented.first()?.key
+    }
+
+    /// A line about each of the first certificates, as [`facts`] has it.
+    pub fn lines(&self, most: usize) -> Vec<String> {
+        self.presented.iter().take(most).map(facts::line).collect()
+    }
+
+    /// Judges the chain.
+    ///
+    /// # Errors
+    /// Why it does not meet the expectation.
+    pub fn verify(&self, expected: &Expectation, now: UnixTime) -> Result<Match, Mismatch> {
+        let (leaf, others) = self.presented.split_first().ok_or(Mismatch::NoCertificate)?;
+        if let Some(record) = expected.usable.records().iter().find(|record| ends_at(record, leaf)) {
+            let found = Match { record: record.clone(), depth: 0, warning: None };
+            return leaf.key_size().map(|()| found);
+        }
+        if self.presented.len() < self.certificates || self.octets > MAX_OCTETS {
+            return Err(Mismatch::ChainTooLarge { certificates: self.certificates, octets: self.octets });
+        }
+        trust_anchor(leaf, others, expected, now)
+    }
+}
+
 /// Judges a server's certificate chain, its own certificate first.
 ///
 /// # Errors
 /// Why the chain does not meet the expectation.
 pub fn verify(chain: &[CertificateDer<'_>], expected: &Expectation, now: UnixTime) -> Result<Match, Mismatch> {
-    let (leaf, others) = chain.split_first().ok_or(Mismatch::NoCertificate)?;
-    let presented = Presented::new(leaf);
-    if let Some(record) = expected.usable.records().iter().find(|record| ends_at(record, &presented)) {
-        let found = Match { record: record.clone(), depth: 0, warning: None };
-        return presented.key_size().map(|()| found);
-    }
-    let octets = chain.iter().map(|certificate| certificate.len()).sum();
-    if chain.len() > MAX_CERTIFICATES || octets > MAX_OCTETS {
-        return Err(Mismatch::ChainTooLarge { certificates: chain.len(), octets });
-    }
-    let others: Vec<&[u8]> = others.iter().map(AsRef::as_ref).collect();
-    trust_anchor(&presented, &others, expected, now)
+    Sent::read(chain).verify(expected, now)
 }
 
 /// Whether a DANE-EE record matches the server's own certificate.
@@ -110,7 +144,7 @@ fn ends_at(record: &Tlsa, presented: &Presented<'_>) -> bool {
 /// DANE-TA: a path to an anchor, a server's certificate that is good for it, and a name (RFC 7671 §5.2).
 fn trust_anchor(
     leaf: &Presented<'_>,
-    others: &[&[u8]],
+    others: &[Presented<'_>],
     expected: &Expectation,
     now: UnixTime,
 ) -> Result<Match, Mismatch> {
@@ -118,21 +152,22 @@ fn trust_anchor(
     if records.iter().all(|record| record.usage() == Usage::EndEntity) {
         return Err(leaf.no_record(records));
     }
-    let certificate = Certificate::read(leaf.certificate)
-        .map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
-    let materials = Materials::new(&certificate, others, records);
+    let certificate = leaf.certificate.as_ref();
+    let certificate = certificate.map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
+    let brought: Vec<Presented<'_>> =
+        path::in_full(records, Selector::Certificate).map(|record| Presented::new(record.data())).collect();
+    let materials = Materials::new(certificate, (&brought, others), records);
     if !materials.has_anchor() {
         return Err(leaf.no_record(records));
     }
     let found = materials.path(now)?;
-    path::server(&certificate, now)?;
+    path::server(certificate, now)?;
     leaf.key_size()?;
     let references = expected.references.names();
-    let presented = names::presented(&certificate);
-    if presented.iter().any(|name| references.iter().any(|reference| names::is_for(name, reference))) {
+    if names::presented(certificate).any(|name| references.iter().any(|reference| names::is_for(name, reference))) {
         return Ok(found);
     }
-    let found = presented.into_iter().map(names::shown).collect();
+    let found = mismatch::cut(names::presented(certificate).map(names::shown));
     Err(Mismatch::Name { found, wanted: references.to_vec() })
 }
 
@@ -149,8 +184,10 @@ pub fn key_size(spki: &[u8]) -> Result<(), usize> {
 
 /// A certificate as records are held against it.
 pub(super) struct Presented<'a> {
-    certificate: &'a [u8],
-    key: Option<&'a [u8]>,
+    pub(super) octets: &'a [u8],
+    pub(super) key: Option<&'a [u8]>,
+    /// What is in it, which counts under a trust anchor only.
+    pub(super) certificate: Result<Certificate<'a>, Malformed>,
     digests: [Digests; 2],
 }
 
@@ -162,15 +199,25 @@ struct Digests {
 }
 
 impl<'a> Presented<'a> {
-    pub(super) fn new(certificate: &'a [u8]) -> Self {
-        Self { certificate, key: spki(certificate), digests: Default::default() }
+    pub(super) fn new(octets: &'a [u8]) -> Self {
+        let certificate = Certificate::read(octets);
+        Self { octets, key: spki(octets), certificate, digests: Default::default() }
+    }
+
+    /// The SHA-256 of the certificate, and that of its key, in upper-case hexadecimal.
+    pub(super) fn sha256(&self) -> (String, Option<String>) {
+        let [of_certificate, of_key] = &self.digests;
+        let text = |digests: &Digests, octets: &[u8]| {
+            Hex(digests.sha256.get_or_init(|| Sha256::digest(octets).into())).to_string()
+        };
+        (text(of_certificate, self.octets), self.key.map(|key| text(of_key, key)))
     }
 
     /// Whether this is the certificate, or has the key, that the record speaks of (RFC 6698 §2.1).
     pub(super) fn is(&self, record: &Tlsa) -> bool {
         let [of_certificate, of_key] = &self.digests;
         let (octets, digests) = match (record.selector(), self.key) {
-            (Selector::Certificate, _) => (self.certificate, of_certificate),
+            (Selector::Certificate, _) => (self.octets, of_certificate),
             (Selector::PublicKey, Some(key)) => (key, of_key),
             (Selector::PublicKey, None) => return false,
         };
@@ -188,10 +235,7 @@ impl<'a> Presented<'a> {
     }
 
     fn no_record(&self, records: &[Tlsa]) -> Mismatch {
-        Mismatch::NoRecord(NoRecord {
-            certificate: facts::sha256(self.certificate),
-            key: self.key.map(facts::sha256),
-            records: records.to_vec(),
-        })
+        let (certificate, key) = self.sha256();
+        Mismatch::NoRecord(NoRecord { certificate, key, records: records.to_vec() })
     }
 }

@@ -81,7 +81,8 @@ mod tests {
         let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
         assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
         assert!(budget.spend_step() && !budget.spend_step());
-        let mut budget = Budget { rounds: 1, ..Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
+        let mut budget =
+            Budget { rounds: 1, ..Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
         assert!((0..3).all(|_| budget.spend_signature()) && !budget.spend_signature() && budget.is_spent());
         let mut budget = Budget { looks: 9, signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
         assert!(budget.spend_signature() && !budget.is_spent());

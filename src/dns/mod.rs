@@ -121,7 +121,7 @@ impl<T> Lookup<T> {
 }
 
 /// What an MX record names as its exchange.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MxTarget {
     /// `.`: by itself a null MX (RFC 7505 §3).
     Root,
@@ -132,7 +132,7 @@ pub enum MxTarget {
 }
 
 /// One MX record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mx {
     /// Lower is tried first (RFC 5321 §5.1).
     pub preference: u16,

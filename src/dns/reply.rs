@@ -109,11 +109,12 @@ pub(super) struct RrSet {
     pub(super) owner: CanonicalName,
     pub(super) rtype: Rtype,
     pub(super) proof: Proof,
+    /// Each once.
     pub(super) records: Vec<Data>,
 }
 
 /// The RDATA of the types that matter here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Data {
     Mx(Mx),
     Address(IpAddr),
@@ -155,7 +156,7 @@ fn tlsa(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Data as in a master file, for people. Nothing is decided by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Presentation(Box<str>);
 
 impl Presentation {
@@ -172,14 +173,14 @@ impl Presentation {
 }
 
 /// Whether this validator can follow a DS record at all (RFC 4035 §5.2: algorithms nobody here knows do not bind).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum DsSupport {
     Supported,
     Unsupported,
 }
 
 /// The types that exist at a name (RFC 4034 §4.1.2).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Types(pub(super) BTreeSet<u16>);
 
 impl Types {
@@ -211,14 +212,14 @@ impl Types {
 }
 
 /// An NSEC record (RFC 4034 §4.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Nsec {
     pub(super) next: CanonicalName,
     pub(super) types: Types,
 }
 
 /// An NSEC3 record (RFC 5155 §3.1). Its hash algorithm is SHA-1, the only one there is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Nsec3 {
     pub(super) opt_out: bool,
     pub(super) parameters: Nsec3Parameters,
@@ -227,7 +228,7 @@ pub(super) struct Nsec3 {
 }
 
 /// How the names of an NSEC3 chain are hashed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Nsec3Parameters {
     pub(super) iterations: u16,
     pub(super) salt: Vec<u8>,

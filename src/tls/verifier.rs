@@ -14,8 +14,11 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, Prot
 use super::{Authentication, Protection, Shown, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::tlsa::NoDane;
-use crate::dane::verify::{self, Expectation, Match};
+use crate::dane::verify::{self, Expectation, Match, Sent};
 use crate::policy::TlsPolicy;
+
+/// The most certificates of a chain that a line is written about; honest chains have five.
+const MAX_NOTED: usize = 5;
 
 /// The verifier of one connection.
 #[derive(Debug)]
@@ -156,17 +159,18 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(end_entity).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
+        let sent = Sent::read(&chain);
         if let Some(shown) = &self.shown {
-            shown.note(std::iter::once(end_entity).chain(intermediates));
+            shown.note(&chain, sent.lines(MAX_NOTED));
         }
-        let Some(key) = verify::spki(end_entity) else {
+        let Some(key) = sent.key() else {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };
         self.findings().key = Some(key.to_vec());
         if let Some(expectation) = &self.expectation {
-            let chain: Vec<CertificateDer<'_>> =
-                std::iter::once(end_entity).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
-            let found = verify::verify(&chain, expectation, now).map_err(|why| self.refuse(why.into()))?;
+            let found = sent.verify(expectation, now).map_err(|why| self.refuse(why.into()))?;
             self.findings().matched = Some(found);
         }
         Ok(ServerCertVerified::assertion())

@@ -31,7 +31,6 @@ use tokio::time::Instant;
 
 use crate::config::Timeouts;
 use crate::dane::agility::Digests;
-use crate::dane::facts;
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
 use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
@@ -51,9 +50,6 @@ use ready::Ready;
 use tcp::Tcp;
 
 pub use walk::{Held, Walk};
-
-/// The most certificates of a chain that are noted down; honest chains have five.
-const MAX_NOTED: usize = 5;
 
 /// Finds, dials and verifies remotes.
 #[derive(Debug)]
@@ -170,9 +166,9 @@ impl<R: Resolver> Connector<R> {
         let began = Instant::now();
         let (tls, shown) = self.tls.watched();
         let secured = greeted.secure(policy.clone(), &tls, dial).await;
-        let chain = shown.chain();
-        for (depth, certificate) in chain.iter().take(MAX_NOTED).enumerate() {
-            dial.trace.fact(format_args!("certificate {depth} of {}: {}", chain.len(), facts::line(certificate)));
+        let certificates = shown.chain().len();
+        for (depth, line) in shown.lines().iter().enumerate() {
+            dial.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
         dial.trace.since(began, (What::Tls(label(&proven)), told(peer, &proven)));

@@ -4,6 +4,7 @@
 //! unknown, and none of those arms is an answer.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::net::{DnsError, NetError};
@@ -44,7 +45,7 @@ pub(super) fn reply(
     }
     let mut read = |section, records| -> Result<Vec<RrSet>, FailureReason> {
         let sets = sets::group(records).into_iter().map(|set| {
-            let records = set.records.iter().map(|record| data(&record.data)).collect::<Result<_, _>>()?;
+            let records = distinct(set.records.iter().map(|record| data(&record.data)))?;
             let (owner, rtype) = (canonical(set.owner), Rtype(set.rtype.into()));
             Ok(RrSet { owner, rtype, proof: prove(section, &set), records })
         });
@@ -53,6 +54,18 @@ pub(super) fn reply(
     let answers = read(Section::Answer, &message.answers)?;
     let authorities = read(Section::Authority, &message.authorities)?;
     Ok(Reply { rcode, answers, authorities, ttl: least_ttl(message) })
+}
+
+/// The records of a set, each once: a record that comes twice is one (RFC 2181 §5).
+fn distinct(all: impl Iterator<Item = Result<Data, FailureReason>>) -> Result<Vec<Data>, FailureReason> {
+    let (mut seen, mut records) = (HashSet::new(), Vec::new());
+    for data in all {
+        let data = data?;
+        if seen.insert(data.clone()) {
+            records.push(data);
+        }
+    }
+    Ok(records)
 }
 
 /// What is known of a set that is not to be validated.

@@ -182,12 +182,10 @@ impl Zones {
 /// What a reply to a DS question says, by the keys of the parent alone.
 fn held_against(parent: &ZoneKeys, question: &Question, message: &Message) -> Result<Delegation, FailureReason> {
     let (now, mut budget) = (unix_time(), Budget::step());
-    let reply = convert::reply(message, |_, set: &Set<'_>| {
-        match set.signers() {
-            Err(why) => Proof::Unproven(why),
-            Ok(signers) if !signers.contains(&parent.apex()) => Proof::Insecure,
-            Ok(_) => parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure),
-        }
+    let reply = convert::reply(message, |_, set: &Set<'_>| match set.signers() {
+        Err(why) => Proof::Unproven(why),
+        Ok(signers) if !signers.contains(&parent.apex()) => Proof::Insecure,
+        Ok(_) => parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure),
     })?;
     delegation(&question.name, &reply, &hasher(&Cell::new(budget)))
 }
