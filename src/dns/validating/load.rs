@@ -5,6 +5,7 @@
 //! well above the replies of honest zones, and a reply that is taken for heavier than it is merely waits longer. The
 //! verdict does not depend on the estimate.
 
+use hickory_resolver::proto::dnssec::PublicKey;
 use hickory_resolver::proto::dnssec::rdata::DNSSECRData;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
