@@ -131,6 +131,8 @@ impl<'a, R: Resolver> Search<'a, R> {
         let takes = offered.takes();
         if takes < self.wanted && self.lap == Lap::First {
             let exchange = ready.peer().exchange.clone();
+            // It may come twice: by another address, or over a new session in the place of one that waited.
+            self.lesser.retain(|lesser| lesser.exchange != exchange || lesser.held > self.walk.held());
             let is_best = self.lesser.iter().all(|lesser| lesser.takes < takes);
             self.lesser.push(Lesser { exchange, takes, held: self.walk.held() });
             if !(is_best && self.walk.is_last()) {
