@@ -677,7 +677,7 @@ async fn one_message_stays_one_message() {
 async fn messages_of_every_size() {
     // L10, I14: empty, one line, and far more than any buffer.
     for size in [0, 1, 20_000] {
-        let lab = Scenario::new().set("received = false").start().await;
+        let lab = Scenario::new().set("received = false\ntimeouts.final = '20s'").start().await;
         let message = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n".repeat(size);
         let answers = lab.client().await.send(&["b@example.test"], &message).await;
         assert!(answers.last().starts_with("250 "), "{answers:?}");
