@@ -9,7 +9,6 @@ use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 use hickory_resolver::proto::dnssec::{DigestType, PublicKey, TrustAnchors, Verifier};
-use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
@@ -334,6 +333,7 @@ mod tests {
     use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
     use hickory_resolver::proto::dnssec::rdata::NSEC3;
     use hickory_resolver::proto::dnssec::{Algorithm, DnssecSigner, Nsec3HashAlgorithm, PublicKeyBuf, SigningKey};
+    use hickory_resolver::proto::op::Message;
     use hickory_resolver::proto::rr::RecordSet;
     use hickory_resolver::proto::rr::rdata::{A, MX, NULL};
     use time::OffsetDateTime;
@@ -618,7 +618,7 @@ mod tests {
             signed("z.test.", &data, &by)
         };
         assert_eq!(proven(&set(MAX_KEYS), vec![named.clone()]), Ok(MAX_KEYS));
-        for number in [MAX_KEYS + 1, 3_000] {
+        for number in [MAX_KEYS + 1, 2_000] {
             assert_eq!(proven(&set(number), vec![named.clone()]), Err(TOO_MANY), "{number}");
         }
         assert_eq!(proven(&set(2), vec![named.clone(); MAX_KEYS]), Ok(2));
