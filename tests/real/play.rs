@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server};
 use crate::lab::Lab;
-use crate::process::eventually;
+use crate::process::{eventually, progressing};
 use crate::root::Root;
 
 /// What a client does with recipients whose answers differ.
@@ -412,17 +412,18 @@ impl Play {
         let owed: usize = self.owed.values().sum();
         let mut tried = Instant::now();
         let settled = || {
-            if self.files() == owed && self.queued() == self.waiting {
-                return Some(());
+            let (files, queued) = (self.files(), self.queued());
+            if files == owed && queued == self.waiting {
+                return Ok(());
             }
             // A client that is told so all the time comes to nothing.
             if tried.elapsed() > Duration::from_secs(1) {
                 self.shell(self.client.again, &[], b"");
                 tried = Instant::now();
             }
-            None
+            Err((files, queued))
         };
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eventually("the outcome", settled)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| progressing("the outcome", settled)));
         if outcome.is_err() {
             eprintln!("--- the client's queue\n{}", self.queue());
             eprintln!("--- the client's log\n{}", self.log());

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine with two cores; nothing that works comes near it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a loaded machine with two cores; nothing that works comes near it, 25 MB included.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server in the foreground: it lives as long as this value.
 pub(crate) struct Daemon {
@@ -82,10 +82,22 @@ pub(crate) fn output(command: &mut Command) -> Output {
 /// Asks until there is an answer, for as long as [`PATIENCE`] lasts.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    progressing(what, || ask().ok_or(()))
+}
+
+/// The same, counted from the last change of what is there instead of an answer.
+#[track_caller]
+pub(crate) fn progressing<T, P: PartialEq>(what: &str, mut ask: impl FnMut() -> Result<T, P>) -> T {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut before = None;
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        let progress = match ask() {
+            Ok(answer) => return answer,
+            Err(progress) => Some(progress),
+        };
+        if before != progress {
+            before = progress;
+            deadline = Instant::now() + PATIENCE;
         }
         assert!(Instant::now() < deadline, "waited for {what} in vain");
         sleep(Duration::from_millis(20));
