@@ -31,7 +31,6 @@ use lab::mx::{Mx, Seen, say};
 use lab::{Lab, SOON, Scenario, long};
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// Where danelaw finds the exchange: the relay that cuts.
 const EXCHANGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
@@ -109,7 +108,7 @@ impl Road {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp, dialled: None };
-            let serve = session::serve(shared, stream, caller, CancellationToken::new());
+            let serve = session::serve(shared, stream, caller, session::Stop::default());
             let polls = match fate {
                 Fate::Lives => usize::MAX,
                 Fate::Dropped(polls) => polls,
