@@ -1,5 +1,5 @@
 //! A certificate as certification path validation needs it (RFC 5280 §4). Only DANE-TA goes by it: under DANE-EE a
-//! certificate is the wrapping of a key, and nothing in it but the key counts (RFC 7671 §5.1).
+//! certificate is the wrapping of a key, and its key alone counts (RFC 7671 §5.1).
 //!
 //! Reading fails closed: a certificate of which one part is malformed, its [`extensions`](super::extensions) among them, is
 //! unreadable.

@@ -164,7 +164,7 @@ pub(super) fn bit_string(body: &[u8]) -> Option<&[u8]> {
 }
 
 /// The first eight bits of a BIT STRING that is a list of flags, such as a keyUsage (X.690 §8.6.2, §11.2). Its unused bits
-/// are not its own: DER has them clear, and OpenSSL reads them as clear whatever they are.
+/// are not its own: DER has them clear, and OpenSSL reads them as clear even if they are set.
 pub(super) fn flags(body: &[u8]) -> Option<u8> {
     match *body {
         [0] => Some(0),

@@ -1,7 +1,7 @@
 //! The extensions of a certificate that path validation acts on (RFC 5280 §4.2.1).
 //!
-//! An extension that is malformed or doubled makes the certificate unreadable. A critical extension that nobody here acts
-//! on is remembered, and refused when the certificate is used (RFC 5280 §4.2).
+//! An extension that is malformed or doubled makes the certificate unreadable. A critical extension that this module does
+//! not act on is remembered, and refused when the certificate is used (RFC 5280 §4.2).
 
 use x509_parser::asn1_rs::Oid;
 
@@ -13,8 +13,8 @@ use super::names::{DistinguishedName, GeneralName};
 /// The most extensions of a certificate. Honest ones have up to twenty.
 const MAX_EXTENSIONS: usize = 100;
 
-/// serverAuth, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12), and what Netscape and Microsoft had for servers before,
-/// 2.16.840.1.113730.4.1 and 1.3.6.1.4.1.311.10.3.3, which Postfix takes for it.
+/// serverAuth, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12), and the purposes that Netscape and Microsoft had before,
+/// 2.16.840.1.113730.4.1 and 1.3.6.1.4.1.311.10.3.3, which Postfix takes for it as well.
 const SERVER_AUTH: [&[u8]; 3] = [
     &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01],
     &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x04, 0x01],
@@ -34,13 +34,13 @@ pub(super) struct Extensions<'a> {
     pub(super) alternative_names: Option<Vec<GeneralName<'a>>>,
     pub(super) name_constraints: Option<Constraints<'a>>,
     pub(super) netscape_type: Option<NetscapeType>,
-    /// The first critical extension that nobody here acts on, as a dotted OID.
+    /// The first critical extension that is not acted on, as a dotted OID.
     pub(super) unhandled_critical: Option<String>,
     subject_key: Option<&'a [u8]>,
     authority_key: Option<AuthorityKey<'a>>,
 }
 
-/// Which of an issuer's certificates is meant (RFC 5280 §4.2.1.1). What is absent fits every one.
+/// Which of an issuer's certificates is meant (RFC 5280 §4.2.1.1). A part that is absent fits every certificate.
 #[derive(Debug)]
 struct AuthorityKey<'a> {
     id: Option<&'a [u8]>,
@@ -55,7 +55,7 @@ pub(super) enum BasicConstraints {
     Authority { path_length: Option<usize> },
 }
 
-/// RFC 5280 §4.2.1.3, reduced to what is asked of it.
+/// RFC 5280 §4.2.1.3, reduced to the two uses that a path needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyUsage {
     /// digitalSignature, keyEncipherment or keyAgreement: one of them makes a TLS server's key.
@@ -64,7 +64,7 @@ pub(super) struct KeyUsage {
     pub(super) certificates: bool,
 }
 
-/// RFC 5280 §4.2.1.12, reduced to what is asked of it. anyExtendedKeyUsage does not stand for serverAuth, nor
+/// RFC 5280 §4.2.1.12, reduced to serverAuth. anyExtendedKeyUsage does not stand for serverAuth, nor
 /// does it with Postfix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purposes {
@@ -96,7 +96,7 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// A BOOLEAN DEFAULT FALSE. An explicit FALSE is not DER, but common, and means the same; so with what BER has for TRUE.
+/// A BOOLEAN DEFAULT FALSE. An explicit FALSE is not DER, but common, and means the same, as do the other forms that BER has for TRUE.
 fn boolean(der: &mut Der<'_>) -> Option<bool> {
     match der.optional(der::BOOLEAN).map(|element| element.body) {
         None | Some([0]) => Some(false),
@@ -106,8 +106,8 @@ fn boolean(der: &mut Der<'_>) -> Option<bool> {
 }
 
 impl<'a> Extensions<'a> {
-    /// Reads what follows the key: two unique identifiers that nobody uses, and the extensions. RFC 5280 §4.1.2.9 has them
-    /// in v3; what an older certificate says in them holds all the same, as with Postfix.
+    /// Reads what follows the key: two unique identifiers, which have no use, and the extensions. RFC 5280 §4.1.2.9 has them
+    /// in v3; those of an older certificate hold all the same, as with Postfix.
     pub(super) fn read(mut rest: Der<'a>) -> Result<Self, Malformed> {
         let malformed = Malformed("extensions");
         rest.optional(0x81);
@@ -250,7 +250,7 @@ fn read_authority_key(value: &[u8]) -> Option<AuthorityKey<'_>> {
     der.is_empty().then_some(AuthorityKey { id, issuer, serial })
 }
 
-/// Nobody asks what they say, but they must say it (RFC 5280 §4.2.1.13: a name or an issuer for each point).
+/// The points are not used, but they must be well formed (RFC 5280 §4.2.1.13: a name or an issuer for each point).
 fn read_distribution_points(value: &[u8]) -> Option<()> {
     let mut points = Der(Der::only(value, der::SEQUENCE)?.body);
     while !points.is_empty() {
