@@ -691,6 +691,16 @@ fn constraints_that_cost_too_much() {
     // The authority of a `2 0 0` record that the DNS brings along.
     let brought = Scenario { sent: vec![Leaf], records: vec![("2 0 0", Inter)], ..scenario(2_000, 1_000) };
     defect("an anchor from the DNS", &Defect::TooManyConstraints, &brought);
+    // Each key in full that the records bring costs one signature.
+    let keys = |number: usize| {
+        let others = (1..number).map(|_| key().subject_public_key_info());
+        let all = others.chain([KEYS[Root as usize].subject_public_key_info()]);
+        let records: Vec<String> = all.map(|spki| tlsa("2 1 0", b"", &spki)).collect();
+        let chain = [Leaf, Inter].map(|who| Scenario::default().certificate(who));
+        verify(&chain, &expectation(&records, &["mx.example.com"]), now())
+    };
+    assert_eq!(keys(20).map(|found| found.depth), Ok(2));
+    assert!(matches!(keys(21), Err(Mismatch::Path(_, Defect::TooManyKeys))));
     // Extensions are held against each other, so there are only so many.
     let many = |number: u8| {
         let mut extensions = vec![dns_names(&["mx.example.com"])];

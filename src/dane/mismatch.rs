@@ -147,6 +147,9 @@ pub enum Defect {
     /// Nothing at hand issued it.
     #[error("was issued by nothing in the chain")]
     NoIssuer,
+    /// The records bring more keys than are tried on it.
+    #[error("was issued by nothing in the chain, and the TLSA records bring more keys than are tried")]
+    TooManyKeys,
     /// Its issuer's key does not verify its signature.
     #[error("has a signature that does not verify with its issuer's key")]
     Signature,

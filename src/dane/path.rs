@@ -22,8 +22,9 @@ use super::verify::{self, Match, Presented, Warning};
 
 /// The most authorities above the server's certificate.
 const MAX_DEPTH: usize = 8;
-/// The most keys that are tried on the topmost certificate; an honest domain publishes one or two.
-const MAX_BARE_KEYS: usize = 100;
+/// The most keys that are tried on the topmost certificate; an honest domain publishes one or two. Of more none is tried, so
+/// that the order of the records does not matter.
+const MAX_BARE_KEYS: usize = 20;
 
 /// What there is to build a path with.
 pub(super) struct Materials<'a> {
@@ -67,7 +68,7 @@ impl<'a> Materials<'a> {
         // is the issuer by its name is found on the way up; one that cannot be read may be.
         if materials.unreadable.is_none() {
             let keys = in_full(records, Selector::PublicKey);
-            materials.bare_keys = keys.take(MAX_BARE_KEYS).collect();
+            materials.bare_keys = keys.take(MAX_BARE_KEYS + 1).collect();
         }
         materials
     }
@@ -174,6 +175,9 @@ impl<'m, 'a> WayUp<'m, 'a> {
 
     /// The match by the bare key that signed the top of the path (RFC 7671 §5.2.3).
     fn bare_key(&self) -> Result<Match, Mismatch> {
+        if self.materials.bare_keys.len() > MAX_BARE_KEYS {
+            return Err(self.fault(Defect::TooManyKeys));
+        }
         let mut why = self.fault(Defect::NoIssuer);
         for &record in &self.materials.bare_keys {
             let checked = match verify::key_size(record.data()) {
