@@ -143,7 +143,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             Ended::Known(content) => content,
             Ended::Unknown => return None,
             Ended::Refused(answer) => {
-                parties.iter_mut().for_each(|party| party.outcome = Some(answer.clone()));
+                for party in parties.iter_mut() {
+                    // A destination's own answer has the id of its attempt.
+                    let own = courses.get(party.leg).and_then(Course::answer);
+                    let own = own.filter(|own| party.held.is_none() && own.code().is_permanent());
+                    party.outcome = Some(own.unwrap_or(&answer).clone());
+                }
                 return None;
             }
         };

@@ -1,0 +1,78 @@
+//! The refusals of one transaction, and the one reply that the client hears of them.
+
+use super::{Place, Reason, Refusal};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+
+/// All that was tried for one transaction, in order.
+#[derive(Debug, Default)]
+pub struct Refusals(pub(super) Vec<Refusal>);
+
+impl Refusals {
+    /// Adds what happened next.
+    pub fn push(&mut self, refusal: Refusal) {
+        self.0.push(refusal);
+    }
+
+    /// Adds all that happened at one exchange.
+    pub fn extend(&mut self, refusals: Self) {
+        self.0.extend(refusals.0);
+    }
+
+    /// In the order they happened.
+    pub fn iter(&self) -> impl Iterator<Item = &Refusal> {
+        self.0.iter()
+    }
+
+    /// The refusal that speaks for all: the weightiest, and of equals the first.
+    pub fn main(&self) -> Option<&Refusal> {
+        self.0.iter().rev().max_by_key(|refusal| refusal.reason.weight())
+    }
+
+    /// The only host's own answer, if it was asked for mail and that is all there is to tell.
+    pub fn only_answer(&self) -> Option<Reply> {
+        match self.0.as_slice() {
+            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] => Some(reply.relayed(peer)),
+            _ => None,
+        }
+    }
+
+    /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
+    /// one, what to do about it.
+    pub fn verdict(&self) -> Reply {
+        if let Some(answer) = self.only_answer() {
+            return answer;
+        }
+        match self.main() {
+            Some(main) => {
+                let view = main.reason.view();
+                // A long list would not fit a client's log; the log event has it whole.
+                let told = self.0.iter().enumerate();
+                let told = told.filter(|(index, refusal)| *index < MAX_LINES || std::ptr::eq(*refusal, main));
+                let lines = told.flat_map(|(_, refusal)| {
+                    let line = refusal.to_string();
+                    match std::ptr::eq(refusal, main) {
+                        true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
+                            vec![format!("{line}; {}", view.remedy)]
+                        }
+                        true => vec![line, view.remedy.to_owned()],
+                        false => vec![line],
+                    }
+                });
+                Reply::multiline(view.code, Some(view.enhanced), lines)
+            }
+            // A route has at least one exchange, and each that was not reached left a refusal.
+            None => Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(4, 1), "no mail exchanger could be tried"),
+        }
+    }
+}
+
+impl From<Refusal> for Refusals {
+    fn from(refusal: Refusal) -> Self {
+        Self(vec![refusal])
+    }
+}
+
+/// Lines of a reply that lists refusals.
+const MAX_LINES: usize = 8;
+/// Octets of a refusal and its remedy that one line has room for beside the codes (RFC 5321 §4.5.3.1.5).
+const MAX_WITH_REMEDY: usize = 490;
