@@ -776,7 +776,11 @@ mod tests {
                 "ledger.path = '/x'\nlistener = [{ kind = 'lmtp', address = '127.0.0.1:0', recipients = 'fan-out' }]",
                 "listener.recipients: 127.0.0.1:0: LMTP answers each",
             ),
-            ("ledger.entries = 999", "ledger.entries: 999 is below limits.recipients"),
+            (
+                "ledger.entries = 999\nledger.path = '/x'\n\
+                 listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]",
+                "ledger.entries: 999 is below limits.recipients",
+            ),
             ("ledger.expiry = '23h'", "ledger.expiry: it must be between 1d and 90d"),
             ("ledger.expiry = '91d'", "ledger.expiry: it must be"),
             ("ledger.path = 'ledger.sqlite'", "ledger.path: ledger.sqlite is no absolute path"),

@@ -19,8 +19,8 @@ pub(super) fn raise(config: &Config) {
         tracing::warn!(
             allowed,
             needed,
-            "the system allows too few open files for limits.sessions and remote.connections; beyond them clients wait to \
-             be let in: raise the limit (LimitNOFILE=, ulimit -Hn) or lower these keys"
+            "the system allows too few open files for limits.sessions and remote.connections; beyond them clients wait and \
+             mail is deferred: raise the limit (LimitNOFILE=, ulimit -Hn) or lower these keys"
         );
     }
 }

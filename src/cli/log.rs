@@ -75,9 +75,13 @@ pub(super) fn init(log: &Log) -> Result<Logging, Failed> {
     Ok(Logging { filter: handle, lines })
 }
 
+/// The target of the event that says how many lines are missing; no other event has it.
+const ACCOUNT: &str = concat!(module_path!(), "::account");
+
 /// Says how many lines are missing from the log.
 fn account(dropped: u64) {
     tracing::error!(
+        target: ACCOUNT,
         lines = dropped,
         "standard error did not take lines as fast as they came; so many were dropped here, and no mail waited for them"
     );
@@ -183,8 +187,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Next<'a> {
-        // Nothing but the account of dropped lines, and panics, is logged from here.
-        let kind = if event.target() == module_path!() { Line::Account } else { Line::Event };
+        let kind = if event.target() == ACCOUNT { Line::Account } else { Line::Event };
         Next { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind }
     }
 }

@@ -63,10 +63,11 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
 }
 
 fn start(config: Config, settings: Settings) -> Result<(), Failed> {
+    // Before the log has a thread of its own: this edits the environment.
+    let sockets = Sockets::inherited()?;
     let log = log::init(&config.log)?;
     let _last_lines = log.at_end();
     descriptors::raise(&config);
-    let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
     runtime.block_on(serve(config, settings, log, sockets))
 }

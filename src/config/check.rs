@@ -75,7 +75,7 @@ impl Config {
         self.check_listeners(&mut faults);
         self.limits.check(&mut faults);
         self.remote.check(&mut faults);
-        if self.ledger.entries < self.limits.recipients {
+        if self.has_fan_out() && self.ledger.entries < self.limits.recipients {
             let (entries, most) = (self.ledger.entries, self.limits.recipients);
             let problem =
                 format!("{entries} is below limits.recipients, which is {most}: no transaction may be too big for it");
@@ -86,6 +86,11 @@ impl Config {
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);
         faults.none_or(())
+    }
+
+    /// Whether a listener has fan-out, which the ledger is for.
+    pub fn has_fan_out(&self) -> bool {
+        self.listener.iter().any(|listener| listener.recipients == Recipients::FanOut)
     }
 
     fn check_listeners(&self, faults: &mut Faults) {

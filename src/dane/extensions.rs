@@ -96,6 +96,9 @@ impl<'a> Extension<'a> {
     }
 }
 
+/// The longest identifier of an extension, in octets, that is shown.
+const MAX_SHOWN_ID: usize = 64;
+
 /// A BOOLEAN DEFAULT FALSE. An explicit FALSE is not DER, but common, and means the same, as do the other forms that BER has for TRUE.
 fn boolean(der: &mut Der<'_>) -> Option<bool> {
     match der.optional(der::BOOLEAN).map(|element| element.body) {
@@ -187,7 +190,11 @@ impl<'a> Extensions<'a> {
     }
 
     fn refuse(&mut self, id: &[u8]) {
-        self.unhandled_critical.get_or_insert_with(|| Oid::new(id.into()).to_id_string());
+        self.unhandled_critical.get_or_insert_with(|| match id.len() {
+            // A refusal is kept, and an identifier may be as long as a certificate.
+            ..=MAX_SHOWN_ID => Oid::new(id.into()).to_id_string(),
+            octets => format!("with an identifier of {octets} octets"),
+        });
     }
 }
 
@@ -268,4 +275,18 @@ fn read_distribution_points(value: &[u8]) -> Option<()> {
 fn read_netscape_type(value: &[u8]) -> Option<NetscapeType> {
     let bits = der::flags(Der::only(value, der::BIT_STRING)?.body)?;
     Some(if bits & 0b0100_0000 != 0 { NetscapeType::Server } else { NetscapeType::Others })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_identifier_is_not_kept() {
+        for (octets, shown) in [(1, "1.2"), (58_000, "with an identifier of 58000 octets")] {
+            let mut extensions = Extensions::default();
+            extensions.refuse(&vec![0x2a; octets]);
+            assert_eq!(extensions.unhandled_critical.as_deref(), Some(shown));
+        }
+    }
 }

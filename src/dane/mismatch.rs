@@ -74,8 +74,20 @@ pub struct NoRecord {
     pub certificate: String,
     /// That of its key, if one can be read.
     pub key: Option<String>,
-    /// The records.
-    pub records: Vec<Tlsa>,
+    /// The records, as a message lists them.
+    pub records: Vec<String>,
+}
+
+impl NoRecord {
+    /// As it is kept: of a few records, and of each no more than a message shows.
+    pub fn new(certificate: String, key: Option<String>, records: &[Tlsa]) -> Self {
+        let mut listed: Vec<String> = records.iter().take(MAX_LISTED).map(brief).collect();
+        match records.len().saturating_sub(MAX_LISTED) {
+            0 => {}
+            more => listed.push(format!("{more} more")),
+        }
+        Self { certificate, key, records: listed }
+    }
 }
 
 impl fmt::Display for NoRecord {
@@ -85,8 +97,7 @@ impl fmt::Display for NoRecord {
             Some(key) => write!(f, "key is 3 1 1 {key}, its certificate 3 0 1 {}", self.certificate)?,
             None => write!(f, "certificate is 3 0 1 {} and has no readable key", self.certificate)?,
         }
-        let records: Vec<String> = self.records.iter().map(brief).collect();
-        write!(f, ", the records are {} (stale TLSA?)", listed(&records))
+        write!(f, ", the records are {} (stale TLSA?)", listed(&self.records))
     }
 }
 
@@ -186,4 +197,17 @@ pub enum Defect {
     /// The path is too long.
     #[error("is too far up the chain")]
     TooDeep,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_records_a_few_are_kept() {
+        let record: Tlsa = format!("3 1 2 {}", "AB".repeat(64)).parse().unwrap();
+        let none = NoRecord::new("1F".repeat(32), None, &vec![record; 20]);
+        assert_eq!(none.records.len(), MAX_LISTED + 1);
+        assert!(none.to_string().ends_with("AB, 15 more (stale TLSA?)"), "{none}");
+    }
 }

@@ -236,6 +236,6 @@ impl<'a> Presented<'a> {
 
     fn no_record(&self, records: &[Tlsa]) -> Mismatch {
         let (certificate, key) = self.sha256();
-        Mismatch::NoRecord(NoRecord { certificate, key, records: records.to_vec() })
+        Mismatch::NoRecord(NoRecord::new(certificate, key, records))
     }
 }

@@ -106,17 +106,21 @@ impl Ledger {
     /// # Errors
     /// If the file cannot be used, or another process uses it.
     pub async fn open(settings: Settings) -> Result<(Self, usize), OpenError> {
-        let store = Store::open(settings.path.as_deref()).await?;
-        let mut kept = Kept { store, tidied: 0, gone: HashSet::new() };
-        let index = kept.tidy(&settings, now()).await.map_err(OpenError::Library)?;
-        let outcomes = kept.store.outcomes();
+        let mut store = Store::open(settings.path.as_deref()).await?;
+        let library = |error| OpenError::library(settings.path.as_deref(), error);
+        let tidied = now();
+        store.expire(since(&settings, tidied)).await.map_err(library)?;
+        let index = store.index().await.map_err(library)?;
+        let outcomes = store.outcomes();
+        let kept = Kept { store, tidied, gone: HashSet::new() };
         let (store, index, locked) = (tokio::sync::Mutex::new(kept), RwLock::new(index), Mutex::default());
         Ok((Self { inner: Arc::new(Inner { settings, store, index, locked }) }, outcomes))
     }
 
     /// The records in which this recipient has a final outcome; nearly always none.
     pub fn served(&self, recipient: Pair) -> Vec<RecordId> {
-        self.inner.read_index().records(recipient)
+        let since = since(&self.inner.settings, now());
+        self.inner.read_index().records(recipient, since)
     }
 
     /// Locks a message until the result is dropped, and reads its record.
@@ -137,11 +141,23 @@ impl Ledger {
 }
 
 impl Kept {
-    /// Deletes expired records; the index of the others.
-    async fn tidy(&mut self, settings: &Settings, now: i64) -> sqlx::Result<Index> {
-        self.store.expire(since(settings, now)).await?;
+    /// Deletes expired records once in a while, and tells which. Without that, records are found to be expired all the same.
+    async fn tidy(&mut self, settings: &Settings, now: i64) -> Vec<RecordId> {
+        if self.tidied.saturating_add(seconds(TIDY)) >= now {
+            return Vec::new();
+        }
         self.tidied = now;
-        self.store.index().await
+        self.store.expire(since(settings, now)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "expired records of the ledger cannot be deleted");
+            Vec::new()
+        })
+    }
+
+    /// A record counts as deleted from now on. There are no more of them than records.
+    fn lose(&mut self, key: MessageKey, most: usize) {
+        if self.gone.len() < most {
+            self.gone.insert(key);
+        }
     }
 }
 
@@ -168,17 +184,15 @@ impl Message {
         let Inner { settings, store, .. } = &*self.lock.ledger.inner;
         let now = now();
         let mut kept = store.lock().await;
-        if kept.tidied.saturating_add(seconds(TIDY)) < now {
-            let index = kept.tidy(settings, now).await?;
-            *self.lock.ledger.inner.write_index() = index;
-        }
+        let expired = kept.tidy(settings, now).await;
+        // Before the write: one that fails may have reached the disk all the same, and has to be deleted then.
+        self.is_stored = true;
         let writing = Writing { key: self.lock.key, outcomes: &self.outcomes, entries: settings.entries, now };
         let written = kept.store.put(writing).await?;
         kept.gone.remove(&self.lock.key);
-        self.is_stored = true;
         let mut index = self.lock.ledger.inner.write_index();
-        written.evicted.into_iter().for_each(|record| index.remove(record));
-        index.insert(written.record, self.outcomes.keys().copied());
+        expired.into_iter().chain(written.evicted).for_each(|record| index.remove(record));
+        index.insert(written.record, now, self.outcomes.keys().copied());
         Ok(())
     }
 
@@ -193,7 +207,7 @@ impl Message {
         let Lock { ledger, key } = &self.lock;
         let mut kept = ledger.inner.store.lock().await;
         // Before the deletion: a session that is cut in it leaves a record that counts as deleted.
-        kept.gone.insert(*key);
+        kept.lose(*key, ledger.inner.settings.entries);
         if let Some(record) = kept.store.delete(*key).await? {
             ledger.inner.write_index().remove(record);
         }
@@ -215,7 +229,7 @@ impl Message {
                 self.outcomes = outcomes;
             }
             Err(error) => {
-                kept.gone.insert(*key);
+                kept.lose(*key, ledger.inner.settings.entries);
                 tracing::error!(%error, "the record of a message cannot be read; its recipients may get a second copy");
             }
         }

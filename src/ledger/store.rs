@@ -64,8 +64,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// It was not made here, or what was made here is damaged.
     #[error(
-        "{path} is no ledger of danelaw, or is damaged ({found}); move it away and a new one is made, but what it \
-         remembers may then be delivered twice"
+        "{path} is no ledger of danelaw, or is damaged ({found}); move it away and a new one is made, but open \
+         messages may then be delivered twice"
     )]
     NotALedger {
         /// The file.
@@ -82,8 +82,23 @@ pub enum OpenError {
         found: i64,
     },
     /// The library fails.
-    #[error("the memory cannot be set up: {0}")]
-    Library(sqlx::Error),
+    #[error(
+        "{path} cannot be set up as a ledger: {error}; the file and its directory must be writable by danelaw, on a disk \
+         that is not full"
+    )]
+    Library {
+        /// The file.
+        path: PathBuf,
+        /// What the library says.
+        error: sqlx::Error,
+    },
+}
+
+impl OpenError {
+    /// A failure of the library at this file, or at a ledger that ends with the process.
+    pub(super) fn library(path: Option<&Path>, error: sqlx::Error) -> Self {
+        Self::Library { path: path.unwrap_or(Path::new(":memory:")).to_owned(), error }
+    }
 }
 
 /// A record as it is to be.
@@ -114,17 +129,18 @@ pub(super) struct Store {
 impl Store {
     /// Opens the file, or makes it; without a path, a store that ends with the process.
     pub(super) async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
+        let library = |error| OpenError::library(path, error);
         let connection = match path {
             None => {
                 let options = SqliteConnectOptions::new().disable_statement_logging();
-                let mut connection = options.connect().await.map_err(OpenError::Library)?;
-                sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(OpenError::Library)?;
+                let mut connection = options.connect().await.map_err(library)?;
+                sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(library)?;
                 connection
             }
             Some(path) => open_file(path).await?,
         };
         let mut store = Self { connection, outcomes: 0 };
-        store.count().await.map_err(OpenError::Library)?;
+        store.count().await.map_err(library)?;
         Ok(store)
     }
 
@@ -135,10 +151,11 @@ impl Store {
 
     /// The recipients of all records.
     pub(super) async fn index(&mut self) -> sqlx::Result<Index> {
-        let rows = sqlx::query("SELECT record, pair FROM outcomes").fetch_all(&mut self.connection).await?;
+        let sql = "SELECT record, seen, pair FROM outcomes JOIN records ON records.id = outcomes.record";
+        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
         let mut index = Index::default();
         for row in &rows {
-            index.insert(RecordId(row.try_get(0)?), [pair(row, 1)?]);
+            index.insert(RecordId(row.try_get(0)?), row.try_get(1)?, [pair(row, 2)?]);
         }
         Ok(index)
     }
@@ -185,17 +202,24 @@ impl Store {
 
     /// Deletes the record of a message, durably, and tells which one it was.
     pub(super) async fn delete(&mut self, key: MessageKey) -> sqlx::Result<Option<RecordId>> {
+        let sql = "DELETE FROM outcomes WHERE record = (SELECT id FROM records WHERE key = ?1)";
+        let mut transaction = self.connection.begin().await?;
+        let outcomes = sqlx::query(sql).bind(key.octets()).execute(&mut *transaction).await?.rows_affected();
         let sql = "DELETE FROM records WHERE key = ?1 RETURNING id";
-        // One statement and what cascades from it are one transaction.
-        let row = sqlx::query(sql).bind(key.octets()).fetch_optional(&mut self.connection).await?;
-        self.count().await?;
+        let row = sqlx::query(sql).bind(key.octets()).fetch_optional(&mut *transaction).await?;
+        transaction.commit().await?;
+        self.outcomes = self.outcomes.saturating_sub(rows(outcomes));
         row.map(|row| Ok(RecordId(row.try_get(0)?))).transpose()
     }
 
-    /// Deletes records whose last attempt was before `since`.
-    pub(super) async fn expire(&mut self, since: i64) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM records WHERE seen < ?1").bind(since).execute(&mut self.connection).await?;
-        self.count().await
+    /// Deletes records whose last attempt was before `since`, and tells which they were.
+    pub(super) async fn expire(&mut self, since: i64) -> sqlx::Result<Vec<RecordId>> {
+        let sql = "DELETE FROM records WHERE seen < ?1 RETURNING id";
+        let gone = sqlx::query(sql).bind(since).fetch_all(&mut self.connection).await?;
+        if !gone.is_empty() {
+            self.count().await?;
+        }
+        gone.iter().map(|row| Ok(RecordId(row.try_get(0)?))).collect()
     }
 
     async fn count(&mut self) -> sqlx::Result<()> {
@@ -267,7 +291,7 @@ fn wrong(path: &Path, error: sqlx::Error) -> OpenError {
         Some(5 | 6) => OpenError::InUse(path.to_owned()),
         // SQLITE_CORRUPT, SQLITE_NOTADB.
         Some(11 | 26) => OpenError::NotALedger { path: path.to_owned(), found: error.to_string() },
-        _ => OpenError::Library(error),
+        _ => OpenError::library(Some(path), error),
     }
 }
 

@@ -119,7 +119,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
 fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
     let hex = |pair: &str| pair.repeat(32);
     let records: Vec<Tlsa> = format!("3 1 1 {}", hex("8C")).parse().into_iter().collect();
-    let stale = NoRecord { certificate: hex("1F"), key: Some(hex("A7")), records };
+    let stale = NoRecord::new(hex("1F"), Some(hex("A7")), &records);
     let name = Mismatch::Name { found: vec!["www.example.com".into()], wanted: vec![domain.clone()] };
     [
         Mismatch::NoCertificate.into(),

@@ -298,7 +298,7 @@ impl Collector for View {
             &metrics.reused,
         )?;
         counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
-        let help = "Recipients whose remote took the message while the client was lost before it heard so";
+        let help = "Recipients whose remote took the message, and whose client had cut the connection when the answer was written";
         counter(to, ("orphaned_accepts", help), &metrics.orphaned)?;
         let help = "Lines of the log that were dropped, because standard error did not take them";
         counter(to, ("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))?;

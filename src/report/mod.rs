@@ -258,9 +258,9 @@ impl Outcome {
         );
     }
 
-    /// Each sentence is cut by itself, so that a host with much to say hides no other.
+    /// Each sentence was cut by itself, so that a host with much to say hides no other; here the list of them is cut.
     fn tried_in_vain(&self) -> String {
-        self.skipped.iter().map(|sentence| printable(sentence)).collect::<Vec<_>>().join("; ")
+        printable(&self.skipped.join("; "))
     }
 }
 

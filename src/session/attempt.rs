@@ -233,6 +233,14 @@ impl Attempt {
         self.end(Verdict::Delivered, "", answer);
     }
 
+    /// The recipients have a final outcome of an earlier attempt, and the remote gets no end of data: the end of the attempt.
+    pub(super) fn withheld(mut self) {
+        self.outcome.reason = "answered-before";
+        self.outcome.text =
+            "the recipients have their outcome from an earlier attempt; the message was not sent again".to_owned();
+        self.tell();
+    }
+
     /// The client went away in the middle of the message: the end of the attempt.
     pub(super) fn client_lost(mut self, error: &WireError) {
         self.outcome.reason = "client-lost";

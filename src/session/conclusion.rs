@@ -2,7 +2,7 @@
 //!
 //! [`crate::fanout`] decides the one answer, and [`crate::ledger`] says what a record of a message is for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -161,13 +161,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         for (leg, course) in courses.iter_mut().enumerate().filter(|(_, course)| course.is_going()) {
             let on_it = parties.iter().filter(|party| party.leg == leg && party.held.is_none());
             let recorded = on_it.map(|party| message.outcome(party.pair));
-            match fanout::end_of_data(recorded.clone()) {
+            match fanout::end_of_data(recorded) {
                 EndOfData::Send => {}
-                EndOfData::Withhold => {
-                    if let Some(answer) = recorded.flatten().next().cloned() {
-                        course.stop(Declined::by_remote("answered-before", answer));
-                    }
-                }
+                EndOfData::Withhold => course.withhold(),
                 EndOfData::Defer => course.stop(Declined::by_us("answered-in-part", in_part())),
             }
         }
@@ -190,14 +186,26 @@ fn learn(parties: &mut [Party], known: &[(usize, Course)], is_all: bool) {
             party.outcome = Some(none());
         }
     }
-    // A recipient may be listed twice, and its remote may refuse it the second time. It has the message.
-    let have = parties.iter().filter(|party| party.disposition() == Some(Disposition::Delivered));
-    let have: BTreeMap<Pair, Option<Reply>> = have.map(|party| (party.pair, party.outcome.clone())).collect();
-    for party in parties.iter_mut().filter(|party| party.disposition().is_some_and(|it| it != Disposition::Delivered)) {
-        if let Some(answer) = have.get(&party.pair) {
-            party.outcome.clone_from(answer);
+    // A recipient may be listed twice, and its remote may refuse the second one. It has one outcome: delivered if one of
+    // the two is, deferred if one of the two is, and refused only if both are.
+    for disposition in [Disposition::Deferred, Disposition::Delivered] {
+        let with = parties.iter().filter(|party| party.disposition() == Some(disposition));
+        let with: BTreeMap<Pair, Option<Reply>> = with.map(|party| (party.pair, party.outcome.clone())).collect();
+        for party in parties.iter_mut().filter(|party| party.disposition().is_some_and(|it| it != disposition)) {
+            if let Some(answer) = with.get(&party.pair) {
+                party.outcome.clone_from(answer);
+            }
         }
     }
+}
+
+/// The final outcomes of the recipients that have one; of a recipient that is listed twice, if both have one.
+fn final_outcomes(parties: &[Party]) -> impl Iterator<Item = (Pair, Reply)> {
+    let open: BTreeSet<Pair> = parties.iter().filter(|party| party.outcome.is_none()).map(|party| party.pair).collect();
+    parties.iter().filter(move |party| !open.contains(&party.pair)).filter_map(|party| {
+        let outcome = party.outcome.as_ref().filter(|reply| Disposition::of(reply).is_final())?;
+        Some((party.pair, outcome.clone()))
+    })
 }
 
 /// The one answer to all, with all on the disk that must be there before the client hears it.
@@ -227,9 +235,8 @@ async fn one_answer(parties: &[Party], message: Option<Message>) -> Reply {
 
 /// The final outcomes that are known while others are open: danelaw may be killed before they are.
 async fn record(parties: &[Party], message: Option<&mut Message>) {
-    let is_final = |party: &Party| party.disposition().is_some_and(Disposition::is_final);
     if let Some(message) = message
-        && parties.iter().any(|party| is_final(party) && message.outcome(party.pair).is_none())
+        && final_outcomes(parties).any(|(pair, _)| message.outcome(pair).is_none())
     {
         write(parties, message).await;
     }
@@ -237,9 +244,7 @@ async fn record(parties: &[Party], message: Option<&mut Message>) {
 
 /// Writes all final outcomes to the record.
 async fn write(parties: &[Party], message: &mut Message) -> Recorded {
-    let is_final = |reply: &&Reply| Disposition::of(reply).is_final();
-    let outcome = |party: &Party| Some((party.pair, party.outcome.as_ref().filter(is_final)?.clone()));
-    match message.record(parties.iter().filter_map(outcome)).await {
+    match message.record(final_outcomes(parties)).await {
         Ok(()) => Recorded::Yes,
         Err(error) => {
             tracing::error!(

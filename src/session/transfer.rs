@@ -43,7 +43,7 @@ struct Passage {
     /// None for a message that cannot have a record.
     hasher: Option<ContentHasher>,
     /// Why the message is refused for all recipients, if it is.
-    refused: Option<Declined>,
+    refused: Option<Reply>,
     /// Lines that were scanned and not handed on yet.
     block: BytesMut,
 }
@@ -152,7 +152,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         if let Some(declined) = self.refuse(scanner, scan) {
             courses.iter_mut().for_each(|course| course.stop(declined.clone()));
-            refused.get_or_insert(declined);
+            refused.get_or_insert(declined.answer);
         }
         for course in courses {
             course.stop_if_lacking(block, scanner);
@@ -197,7 +197,7 @@ impl Passage {
 
     fn ended(self) -> Ended {
         match (self.refused, self.hasher) {
-            (Some(refused), _) => Ended::Refused(refused.answer),
+            (Some(refused), _) => Ended::Refused(refused),
             (None, Some(hasher)) if self.scanner.has_message_id() => Ended::Known(hasher.finish()),
             (None, _) => Ended::Unknown,
         }
@@ -287,6 +287,14 @@ impl Course {
             Self::Going(_, attempt) => Self::stopped(declined, attempt),
             other => other,
         };
+    }
+
+    /// The recipients have an outcome of an earlier attempt. The body is dropped, not finished: the remote sees a reset.
+    pub(super) fn withhold(&mut self) {
+        match std::mem::replace(self, Self::Idle) {
+            Self::Going(_, attempt) => attempt.withheld(),
+            other => *self = other,
+        }
     }
 
     fn octets(&mut self, octets: u64) {

@@ -437,6 +437,58 @@ mod tests {
         }
     }
 
+    /// The reply to RCPT for a recipient of this group, where it is known at once.
+    fn admitted(dialogue: &mut Dialogue<Name>, (recipient, group): (&str, usize)) -> Option<String> {
+        let Ok(Command::Rcpt(path)) = Command::parse(format!("RCPT TO:<{recipient}>").as_bytes()) else { panic!() };
+        match dialogue.rcpt(path, group) {
+            Step::Later => None,
+            Step::Reply(reply) => Some(reply.code().to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn opened(service: Service) -> Dialogue<Name> {
+        let us = Us { max_recipients: 1000, ..us() };
+        let mut dialogue = Dialogue::new(us, service);
+        let hello = if service == Service::Lmtp { "LHLO c" } else { "EHLO c" };
+        for line in [hello, "MAIL FROM:<>"] {
+            turn(&mut dialogue, Command::parse(line.as_bytes()).unwrap(), &mut Vec::new());
+        }
+        dialogue
+    }
+
+    #[test]
+    fn groups_of_a_domain_take_no_other_domain_its_place() {
+        // A record never changes the reply to another message, nor joins recipients that it keeps apart.
+        let mut dialogue = opened(Service::FanOut);
+        for number in 0..50 {
+            for group in 0..2 {
+                assert_eq!(admitted(&mut dialogue, (&format!("a@d{number}"), group)), None, "{number} {group}");
+            }
+        }
+        let legs = &dialogue.transaction().unwrap().legs;
+        assert_eq!(legs.len(), 100);
+        settle(&mut dialogue, &mut Vec::new());
+        assert_eq!(admitted(&mut dialogue, ("a@d50", 0)).as_deref(), Some("452"));
+        assert_eq!(admitted(&mut dialogue, ("b@d49", 2)), None);
+        assert_eq!(dialogue.transaction().unwrap().legs.len(), 101);
+    }
+
+    #[test]
+    fn domains_that_cannot_be_reached_take_no_other_its_place() {
+        // L3, A-92.
+        let mut dialogue = opened(Service::Lmtp);
+        for number in 0..50 {
+            assert_eq!(admitted(&mut dialogue, (&format!("a@down{number}"), 0)), None);
+        }
+        settle(&mut dialogue, &mut Vec::new());
+        for number in 0..50 {
+            assert_eq!(admitted(&mut dialogue, (&format!("a@d{number}"), 0)), None);
+        }
+        settle(&mut dialogue, &mut Vec::new());
+        assert_eq!(admitted(&mut dialogue, ("a@d50", 0)).as_deref(), Some("452"));
+    }
+
     #[test]
     fn what_is_legal_when() {
         for (row, commands, expected) in [
@@ -511,6 +563,17 @@ mod tests {
                 "L3",
                 vec!["EHLO c", "MAIL FROM:<>\nRCPT TO:<b@x>\nRCPT TO:<b@y>\nRCPT TO:<c@X>\nDATA"],
                 vec!["250", "250", "asked x", "250", "452", "250", "Once to x x"],
+            ),
+            // A domain that has refused all its recipients leaves room for another one, and has none then.
+            (
+                "L3",
+                vec!["EHLO c", "MAIL FROM:<>", "RCPT TO:<no@x>", "RCPT TO:<b@y>", "RCPT TO:<c@x>", "DATA"],
+                vec!["250", "250", "asked x", "550", "asked y", "250", "452", "Once to y"],
+            ),
+            (
+                "L3",
+                vec!["EHLO c", "MAIL FROM:<>\nRCPT TO:<no@x>\nRCPT TO:<b@y>\nRCPT TO:<c@x>\nDATA"],
+                vec!["250", "250", "asked x", "550", "asked y", "250", "452", "Once to y"],
             ),
             // A domain that cannot be reached is tried once a transaction; another may still be.
             (

@@ -225,6 +225,28 @@ async fn a_recipient_that_is_listed_twice_has_one_outcome() {
 }
 
 #[tokio::test]
+async fn a_recipient_that_is_listed_twice_is_refused_only_if_both_are() {
+    // The second one is refused as a duplicate, and the message is deferred: the refusal is no outcome of the recipient.
+    let folder = tempfile::tempdir().unwrap();
+    let (yes, no) = (say("250 2.1.5 ok"), say("550 5.1.1 I know him already"));
+    let lab = Scenario::new()
+        .mx(|mx| {
+            mx.rcpt = vec![yes.clone(), no.clone(), yes, no];
+            mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now"));
+        })
+        .set(&fan_out(&folder.path().join("ledger")))
+        .start()
+        .await;
+    let twice = ["b@example.test", "b@example.test"];
+    let mut client = lab.client().await;
+    let heard = client.send(&twice, MESSAGE).await;
+    assert!(heard.last().starts_with("451 4.3.0 "), "{heard:?}");
+    let heard = client.send(&twice, MESSAGE).await;
+    assert!(heard.last().starts_with("250 2.0.0 "), "{heard:?}");
+    assert_eq!(copies(&lab), [2]);
+}
+
+#[tokio::test]
 async fn a_recipient_that_has_the_message_gets_it_once_however_long_another_is_deferred() {
     for kind in [Kind::Nullmailer, Kind::Msmtp, Kind::Chunks] {
         for order in [Order::TroubleFirst, Order::TroubleLast] {

@@ -1,5 +1,7 @@
 //! One transaction: its recipients, the domains they are at, and how far each has come.
 
+use std::collections::BTreeSet;
+
 use super::{Client, Service, enhanced};
 use crate::name::Name;
 use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
@@ -7,7 +9,10 @@ use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::{Code, Reply};
 
 /// The most domains of one transaction: each has a connection of its own. Postfix sends to fifty recipients at a time.
-const MAX_LEGS: usize = 50;
+const MAX_DOMAINS: usize = 50;
+/// The most legs: a domain whose recipients are in several groups has one for each. Beyond that a recipient joins another
+/// group of its domain.
+const MAX_LEGS: usize = 4 * MAX_DOMAINS;
 /// The most recipients that are asked for in one turn, whatever the client has pipelined.
 const MAX_ASKED: usize = 1000;
 
@@ -170,58 +175,60 @@ impl<U> Transaction<U> {
             // RFC 5321 §4.5.3.1.10.
             return Admitted::Answered(later("too many recipients in one transaction"));
         }
-        let leg = match self.legs.iter().position(|leg| leg.domain == domain && leg.group == group) {
-            Some(leg) => leg,
-            None => match self.branch(domain, group) {
-                Ok(leg) => leg,
-                Err(instead) => return instead,
-            },
+        if let Some(instead) = self.taken(&domain) {
+            return instead;
+        }
+        let Some(leg) = self.leg(domain, group) else {
+            return Admitted::Answered(later("too many destinations in one transaction, try again"));
         };
         self.named += 1;
         self.asked.push(Asked::Recipient(leg, mailbox));
         Admitted::Asked
     }
 
-    /// A new domain, if the transaction may have another one.
-    fn branch(&mut self, domain: Name, group: usize) -> Result<usize, Admitted> {
-        let holder = match self.answers {
-            Answers::Once => {
-                let mut others = self.legs.iter().enumerate().filter(|(_, leg)| leg.domain != domain);
-                others.find(|(index, leg)| self.holds(*index, leg))
-            }
-            Answers::FanOut | Answers::PerRecipient | Answers::Prdr => None,
-        };
-        match holder {
-            // Whether that domain has a way at all is about to be seen.
-            Some((_, Leg { way: Way::Unknown, .. })) => return Err(Admitted::Depends),
-            Some((_, Leg { domain, .. })) => {
-                // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the others
-                // again in a transaction of their own.
-                let text = format!("one destination per transaction: this one is for {domain}, try again");
-                return Err(Admitted::Answered(later(&text)));
-            }
-            None if self.legs.len() >= MAX_LEGS => {
-                // A record must not turn a recipient away: without room for its group it joins another one.
-                if let Some(leg) = self.legs.iter().position(|leg| leg.domain == domain) {
-                    return Ok(leg);
-                }
-                return Err(Admitted::Answered(later("too many destinations in one transaction, try again")));
-            }
-            None => {}
+    /// What stands in the way of a recipient at this domain: another one, in a transaction that may have one.
+    fn taken(&self, domain: &Name) -> Option<Admitted> {
+        match self.answers {
+            Answers::Once => {}
+            Answers::FanOut | Answers::PerRecipient | Answers::Prdr => return None,
         }
-        self.legs.push(Leg { domain, group, way: Way::Unknown, accepted: 0 });
-        Ok(self.legs.len() - 1)
+        let mut others = self.legs.iter().enumerate().filter(|(_, leg)| leg.domain != *domain);
+        let (index, holder) = others.find(|(index, leg)| self.holds(*index, leg))?;
+        if holder.accepted == 0 && self.is_asked(index) {
+            // Whether that domain takes a recipient at all is about to be seen.
+            return Some(Admitted::Depends);
+        }
+        // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the others again in a
+        // transaction of their own.
+        let text = format!("one destination per transaction: this one is for {}, try again", holder.domain);
+        Some(Admitted::Answered(later(&text)))
     }
 
-    /// Whether a transaction that may have one domain has this one. A domain without a way, and without anybody who was
-    /// told otherwise, leaves room for another.
-    fn holds(&self, index: usize, leg: &Leg<U>) -> bool {
-        let is_asked = || self.asked.iter().any(|asked| matches!(asked, Asked::Recipient(leg, _) if *leg == index));
-        match &leg.way {
-            Way::Open(_) => true,
-            Way::Closed(_) => leg.accepted > 0,
-            Way::Unknown => is_asked(),
+    /// The leg of this group of a domain, if there is room for one.
+    fn leg(&mut self, domain: Name, group: usize) -> Option<usize> {
+        let known = self.legs.iter().position(|leg| leg.domain == domain && leg.group == group);
+        let other_group = || self.legs.iter().position(|leg| leg.domain == domain);
+        if known.is_some() || (self.legs.len() >= MAX_LEGS && other_group().is_some()) {
+            return known.or_else(other_group);
         }
+        // A domain without a way, and without an accepted recipient, needs no connection.
+        let needs_one = |leg: &&Leg<U>| leg.accepted > 0 || !matches!(leg.way, Way::Closed(_));
+        let domains: BTreeSet<&Name> = self.legs.iter().filter(needs_one).map(|leg| &leg.domain).collect();
+        if domains.len() >= MAX_DOMAINS && !domains.contains(&domain) {
+            return None;
+        }
+        self.legs.push(Leg { domain, group, way: Way::Unknown, accepted: 0 });
+        Some(self.legs.len() - 1)
+    }
+
+    /// Whether a transaction that may have one domain has this one: it has an accepted recipient there, or is about to ask
+    /// for one. A domain that has refused all its recipients leaves room for another.
+    fn holds(&self, index: usize, leg: &Leg<U>) -> bool {
+        leg.accepted > 0 || self.is_asked(index)
+    }
+
+    fn is_asked(&self, leg: usize) -> bool {
+        self.asked.iter().any(|asked| matches!(asked, Asked::Recipient(asked, _) if *asked == leg))
     }
 
     /// The mailbox and the domain, if there is a way to such; or what to say about it.
