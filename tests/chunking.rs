@@ -474,3 +474,56 @@ async fn binary_mail_is_not_taken() {
     assert_eq!(client.codes(1).await, ["554 5.6.3"]);
     assert_eq!(lab.mx().messages(), [b""; 0]);
 }
+
+/// A stray reply behind EHLO shifts all others by one, and chunks have no 354 that would show it: the answer to RCPT is no yes
+/// to the message, whose own answer is a no (RFC 3463 §3.2).
+#[tokio::test]
+async fn an_answer_to_another_command_is_no_yes() {
+    let stray = |mx: &mut Mx| {
+        let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n".to_owned();
+        mx.ehlo_under_tls = Act::SayAndAdd(ehlo, Duration::from_millis(100), "250 2.0.0 stray\r\n".into());
+        mx.end = say("550 5.7.1 no");
+    };
+    let late = |code: &str| vec![Act::Late(Duration::from_millis(500), Box::new(say(&format!("{code} ok"))))];
+    let chunks = [bdat(&vec![b'a'; 2 * BLOCK], ""), bdat(b"", " LAST")].concat();
+    for (rcpt, message, expected) in [
+        // It is there before the first chunk.
+        (vec![say("250 2.1.5 ok")], bdat(b"a", " LAST"), "451 4.5.0"),
+        (vec![say("250 ok")], chunks.clone(), "451 4.5.0"),
+        // A refusal of one recipient is none of the message.
+        (vec![say("550 5.1.1 no")], bdat(b"a", " LAST"), "451 4.5.0"),
+        // It comes behind it.
+        (late("250 2.1.5"), bdat(b"a", " LAST"), "451 4.4.2"),
+        (late("251 2.1.0"), bdat(b"a", " LAST"), "451 4.4.2"),
+        (late("250 2.1.5"), chunks.clone(), "451 4.5.0"),
+    ] {
+        let lab = plain(|mx| (stray(mx), mx.rcpt = rcpt.clone()).1).start().await;
+        let mut client = accepted(&lab).await;
+        if matches!(rcpt[0], Act::Say(_)) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        client.write(&message).await;
+        let answers = client.codes(if message.len() > BLOCK { 2 } else { 1 }).await;
+        // A chunk may be answered before the remote's first words about it.
+        assert_eq!(answers.iter().find(|answer| !answer.starts_with("250")).unwrap(), expected, "{rcpt:?}");
+        wait_for(|| lab.mx().open() == 0).await;
+        assert!(!heard(&lab).iter().any(|line| line == "QUIT"), "{rcpt:?}");
+    }
+}
+
+/// Servers with odd enhanced codes get their mail: those that say 2.1.0 to chunks at once, and those that speak of an address
+/// at the end with the next try, which has a 354.
+#[tokio::test]
+async fn honest_answers_that_speak_of_an_address() {
+    let lab = plain(|mx| (offers_chunks(mx), mx.chunk = vec![say("250 2.1.0 chunk accepted")]).1).start().await;
+    let mut client = accepted(&lab).await;
+    client.write(&[bdat(&vec![b'a'; 2 * BLOCK], ""), bdat(b"", " LAST")].concat()).await;
+    assert_eq!(client.codes(2).await, ["250 2.0.0", "250 2.0.0"]);
+    let lab = plain(|mx| (offers_chunks(mx), mx.end = say("250 2.1.5 ok")).1).start().await;
+    for (expected, verb) in [("451 4.4.2", "BDAT"), ("250 2.1.5", "DATA")] {
+        let mut client = accepted(&lab).await;
+        client.write(&bdat(b"a", " LAST")).await;
+        assert_eq!(client.codes(1).await, [expected]);
+        assert!(heard(&lab).iter().any(|line| line.starts_with(verb)));
+    }
+}

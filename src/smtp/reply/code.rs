@@ -185,6 +185,11 @@ impl EnhancedCode {
         self.subject
     }
 
+    /// Whether it speaks of an address, as the answers to MAIL and RCPT do (RFC 3463 §3.2).
+    pub const fn is_about_an_address(self) -> bool {
+        self.subject == 1
+    }
+
     /// What it is in detail (RFC 3463 §3).
     pub const fn detail(self) -> u16 {
         self.detail

@@ -9,7 +9,7 @@ use super::super::open::lost;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::Flushed;
 
 /// A message on its way.
@@ -78,10 +78,15 @@ impl Body {
     /// # Errors
     /// [`Stop`]: the message cannot be sent to its end.
     pub async fn send(&mut self, lines: &[u8]) -> Result<(), Stop> {
+        if let Form::Chunks(chunks) = &mut self.form {
+            chunks.load(lines);
+            if chunks.is_due() {
+                self.is_in_step().await?;
+            }
+        }
         let mut unsent = match &mut self.form {
             Form::Lines => lines,
             Form::Chunks(chunks) => {
-                chunks.load(lines);
                 chunks.write(&mut self.ready.wire.output);
                 &[]
             }
@@ -123,6 +128,7 @@ impl Body {
             // On the heap: who waits for the final answer, for ten minutes perhaps, has no room for these.
             Box::pin(self.send(&[])).await?;
             Box::pin(self.all_answered()).await?;
+            Box::pin(self.is_in_step()).await?;
         }
         let spoke = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
@@ -150,6 +156,7 @@ impl Body {
         let written = self.ready.tcp().written();
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
         if reply.code().is_success() {
+            self.is_about_the_message(&reply)?;
             self.has_arrived(written, &reply)?;
         } else if let (true, stop @ Stop::Failed(_)) = (reply.code().is_refusal(), self.refused(reply.clone())) {
             return Err(stop);
@@ -164,6 +171,17 @@ impl Body {
             return Ok(reply);
         }
         Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
+    }
+
+    /// Whether the yes to the last chunk can be one to the message. A 2.1.x speaks of an address (RFC 3463 §3.2): it is the answer
+    /// to RCPT, and that to the message, a no perhaps, is still to come.
+    fn is_about_the_message(&self, reply: &Reply) -> Result<(), Stop> {
+        match &self.form {
+            Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
+                Err(self.shifted(Stage::EndOfMessage, reply.clone()))
+            }
+            Form::Chunks(_) | Form::Lines => Ok(()),
+        }
     }
 
     /// Whether the remote can have read the end before it said yes. An answer brings the acknowledgement of all that had

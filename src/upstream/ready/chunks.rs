@@ -3,6 +3,12 @@
 //! There is no 354 to wait for, and a chunk is answered while the next one is on its way, if the remote pipelines. The
 //! last one is not sent before all others have been taken: to a remote that had refused one of them, it might be a
 //! message of its own.
+//!
+//! A 354 also proves that replies and commands are in step, and BDAT has no such proof: one stray 250 behind EHLO, and the
+//! answer to RCPT is taken for that to the message. Two signs are seen: a reply that is there before the first octet of the
+//! first chunk, and a yes whose enhanced code speaks of an address. The shift cannot be seen where the answer to RCPT comes
+//! behind the first chunk and has no enhanced code, or one of another subject; or where chunks before the last one are answered
+//! by a 250 of these kinds. The session ends then without another mail: the pool drops a session in which a reply is left over.
 
 use bytes::BytesMut;
 
@@ -11,6 +17,7 @@ use super::body::{Body, Form, Stop};
 use super::{Ready, Started};
 use crate::refusal::{Reason, Stage};
 use crate::smtp::chunk::{Chunk, Framing, Unstuffer};
+use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::BLOCK;
 
 /// What is to come out of a [`Body`] as chunks.
@@ -21,7 +28,12 @@ pub(super) struct Chunks {
     content: BytesMut,
     /// Chunks that were not answered yet.
     unanswered: usize,
+    /// Whether an octet of a chunk was written.
+    begun: bool,
 }
+
+/// Destination address valid: the answer to RCPT (RFC 3463 §3.2).
+const RECIPIENT_VALID: EnhancedCode = EnhancedCode::success(1, 5);
 
 impl Ready {
     /// Whether a message that comes in this framing has to be asked for, by DATA.
@@ -41,13 +53,15 @@ impl Ready {
         if self.answer_to_data.is_some() || self.needs_asking(framing) {
             return self.data().await;
         }
-        // a reply that is there already would shift all that follow.
+        self.unasked().await?;
+        Ok(Started::Body(Box::new(Body::new(self, Form::Chunks(Chunks::default()))?)))
+    }
+
+    /// a reply that is there already would shift all that follow.
+    async fn unasked(&mut self) -> Result<(), Reason> {
         let stage = Stage::Message;
         self.wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
-        if !self.wire.input.is_empty() {
-            return Err(unsolicited(&mut self.wire.input, stage));
-        }
-        Ok(Started::Body(Box::new(Body::new(self, Form::Chunks(Chunks::default()))?)))
+        if self.wire.input.is_empty() { Ok(()) } else { Err(unsolicited(&mut self.wire.input, stage)) }
     }
 }
 
@@ -57,9 +71,14 @@ impl Chunks {
         self.unstuffer.unstuff(lines, &mut self.content);
     }
 
+    /// Whether there is enough for a chunk.
+    pub(super) fn is_due(&self) -> bool {
+        self.content.len() >= BLOCK
+    }
+
     /// Makes a chunk of what is there, if that is worth a command.
     pub(super) fn write(&mut self, output: &mut BytesMut) {
-        if self.content.len() >= BLOCK {
+        if self.is_due() {
             self.frame(Chunk { octets: self.content.len() as u64, last: false }, output);
             self.unanswered += 1;
         }
@@ -74,6 +93,7 @@ impl Chunks {
         output.extend_from_slice(format!("{chunk}\r\n").as_bytes());
         output.extend_from_slice(&self.content);
         self.content.clear();
+        self.begun = true;
     }
 }
 
@@ -84,6 +104,25 @@ impl Body {
             Form::Lines => false,
             Form::Chunks(chunks) => chunks.unanswered > 0,
         }
+    }
+
+    /// Looks for a reply that is there before the first octet of the first chunk: it answers no chunk, and would shift all
+    /// replies that follow (RFC 2920 §3.1, A-62).
+    ///
+    /// # Errors
+    /// [`Stop::Failed`], where there is one.
+    pub(super) async fn is_in_step(&mut self) -> Result<(), Stop> {
+        match &self.form {
+            Form::Chunks(chunks) if !chunks.begun => self.ready.unasked().await.map_err(Stop::Failed),
+            Form::Chunks(_) | Form::Lines => Ok(()),
+        }
+    }
+
+    /// The yes to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
+    /// remote with a stray reply from one with odd enhanced codes.
+    pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> Stop {
+        self.ready.note_without_bdat();
+        Stop::Failed(Reason::WrongAnswer { stage, reply })
     }
 
     /// Takes the answers to chunks that have come, and of a remote that does not pipeline those that have not.
@@ -127,6 +166,8 @@ impl Body {
         };
         let limit = self.ready.timeouts.block;
         match self.ready.wire.reply(limit).await {
+            // Some servers, as Stalwart, answer chunks with 2.1.0; 2.1.5 is for recipients.
+            Ok(reply) if reply.enhanced() == Some(RECIPIENT_VALID) => Err(self.shifted(Stage::Message, reply)),
             Ok(reply) if reply.code().is_success() => {
                 chunks.unanswered -= 1;
                 Ok(())
