@@ -651,6 +651,10 @@ mod tests {
         let mut many: Vec<_> = std::iter::repeat_with(|| Reason::Connect(broken())).take(20).collect();
         many.push(Reason::StartTlsMissing);
         assert!(said(many).lines().last().unwrap().starts_with("mx20.example: TLS is required"));
+        // A novel in each of them is cut: the answer is kept as long as there may be other recipients.
+        let novel = || Reason::Closing(Reply::plain(Code::SERVICE_NOT_AVAILABLE, "x".repeat(60_000)));
+        let reply = said(std::iter::repeat_with(novel).take(20).collect());
+        assert!(reply.octets() < 8 * 600, "{}", reply.octets());
         // The only host's own answer is passed on as it is.
         let peer = Peer { exchange: name("mx.example"), address: [192, 0, 2, 1].into() };
         let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");

@@ -157,7 +157,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// As [`Wire::reply`].
     pub async fn reply_before_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        let mut decoder = ReplyDecoder::before_mail();
+        self.tolerantly(ReplyDecoder::before_mail(), limit).await
+    }
+
+    /// The same for the reply to EHLO, which is kept whole.
+    ///
+    /// # Errors
+    /// As [`Wire::reply_before_mail`].
+    pub async fn reply_to_ehlo(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        self.tolerantly(ReplyDecoder::to_ehlo(), limit).await
+    }
+
+    async fn tolerantly(&mut self, mut decoder: ReplyDecoder, limit: Duration) -> Result<Reply, WireError> {
         let began = Instant::now();
         let mut since_strays = None;
         loop {

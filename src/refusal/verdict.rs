@@ -2,6 +2,7 @@
 
 use super::{Place, Reason, Refusal};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::trace;
 
 /// All that was tried for one transaction, in order.
 #[derive(Debug, Default)]
@@ -49,7 +50,8 @@ impl Refusals {
                 let told = self.0.iter().enumerate();
                 let told = told.filter(|(index, refusal)| *index < MAX_LINES || std::ptr::eq(*refusal, main));
                 let lines = told.flat_map(|(_, refusal)| {
-                    let line = refusal.to_string();
+                    // The client is told no more of a line, and an answer that is kept for later recipients holds no more.
+                    let line = trace::cut(refusal, MAX_LINE);
                     match std::ptr::eq(refusal, main) {
                         true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
                             vec![format!("{line}; {}", view.remedy)]
@@ -74,5 +76,7 @@ impl From<Refusal> for Refusals {
 
 /// Lines of a reply that lists refusals.
 const MAX_LINES: usize = 8;
+/// Characters of one of its lines (RFC 5321 §4.5.3.1.5).
+const MAX_LINE: usize = 512;
 /// Octets of a refusal and its remedy that one line has room for beside the codes (RFC 5321 §4.5.3.1.5).
 const MAX_WITH_REMEDY: usize = 490;

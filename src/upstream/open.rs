@@ -206,7 +206,11 @@ where
             Ok(()) | Err(_) => lost(stage, error),
         });
     }
-    let reply = if stage.precedes_mail() { wire.reply_before_mail(limit).await } else { wire.reply(limit).await };
+    let reply = match stage {
+        Stage::Ehlo | Stage::EhloUnderTls => wire.reply_to_ehlo(limit).await,
+        stage if stage.precedes_mail() => wire.reply_before_mail(limit).await,
+        _ => wire.reply(limit).await,
+    };
     reply.map_err(|error| lost(stage, error))
 }
 

@@ -25,7 +25,7 @@ const MAX_STRAY_OCTETS: usize = 4096;
 const KEPT_LINES: usize = 8;
 /// Most octets of such a line.
 const KEPT_LINE_OCTETS: usize = 512;
-/// Most octets of a refusal before MAIL that are kept in front of its last line. It is told on one line, among others.
+/// Most octets of a reply before MAIL, of any but a 250 to EHLO, that are kept in front of its last line. It is told on one line, among others.
 const KEPT_BEFORE_MAIL: usize = 512;
 
 /// Why what a remote sent is no reply. The session with it is lost: nobody knows where the next reply starts.
@@ -63,6 +63,8 @@ enum Manner {
     Strict,
     /// As Postfix reads it.
     Tolerant,
+    /// The same, and the lines of a 250 are kept: each names an extension (RFC 5321 §4.1.1.1).
+    TolerantOfExtensions,
 }
 
 /// The lines of a reply whose last line is still to come.
@@ -107,6 +109,12 @@ impl ReplyDecoder {
         Self::reading(Manner::Tolerant)
     }
 
+    /// A decoder at the start of the reply to EHLO. A 250 is kept whole, within the limits of any reply, until its extensions
+    /// are parsed.
+    pub fn to_ehlo() -> Self {
+        Self::reading(Manner::TolerantOfExtensions)
+    }
+
     fn reading(manner: Manner) -> Self {
         Self { lines: LineDecoder::new(MAX_LINE_OCTETS), manner, partial: Partial::default() }
     }
@@ -125,7 +133,7 @@ impl ReplyDecoder {
             };
             let last = match self.manner {
                 Manner::Strict => self.partial.push(&line)?,
-                Manner::Tolerant => self.partial.push_tolerantly(&line)?,
+                Manner::Tolerant | Manner::TolerantOfExtensions => self.partial.push_tolerantly(&line)?,
             };
             if let Some(code) = last {
                 return Ok(Some(mem::take(&mut self.partial).into_reply(code, self.manner)));
@@ -198,8 +206,11 @@ impl Partial {
     /// The first enhanced code that agrees with the code is that of the reply (RFC 2034 §4: on every line the same). Lines
     /// that repeat it lose it; a line with another one keeps that as text.
     fn into_reply(mut self, code: Code, manner: Manner) -> Reply {
-        if manner == Manner::Tolerant && code != Code::OK {
-            self.text = self.text.cut(KEPT_LINES, KEPT_BEFORE_MAIL);
+        match manner {
+            // Cut line by line as it came.
+            Manner::Strict => {}
+            Manner::TolerantOfExtensions if code == Code::OK => {}
+            Manner::Tolerant | Manner::TolerantOfExtensions => self.text = self.text.cut(KEPT_LINES, KEPT_BEFORE_MAIL),
         }
         let lines = self.text.lines.split('\n');
         let found = lines.clone().find_map(|line| EnhancedCode::split_off(code, line));
@@ -359,8 +370,19 @@ mod tests {
         // All extensions count.
         let ehlo: String =
             (0..100).map(|number| format!("250-X{number}\r\n")).chain(["250 LAST\r\n".to_owned()]).collect();
-        let (replies, _) = decode_by(ReplyDecoder::before_mail(), &[ehlo.as_bytes()]);
+        let (replies, _) = decode_by(ReplyDecoder::to_ehlo(), &[ehlo.as_bytes()]);
         assert_eq!(replies[0].lines().count(), 101);
+        // To EHLO alone, and of a 250 alone: a greeting and an answer to STARTTLS are cut whatever their code.
+        for (decoder, code) in [
+            (ReplyDecoder::before_mail(), "250"),
+            (ReplyDecoder::before_mail(), "220"),
+            (ReplyDecoder::to_ehlo(), "220"),
+            (ReplyDecoder::to_ehlo(), "550"),
+        ] {
+            let novel = novel.replace("550", code);
+            let reply = decode_by(decoder, &[novel.as_bytes()]).0.remove(0);
+            assert!(reply.octets() <= 2 * KEPT_BEFORE_MAIL + KEPT_LINES, "{code}: {}", reply.octets());
+        }
     }
 
     #[test]
