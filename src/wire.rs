@@ -139,7 +139,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// As [`Wire::fill`], with a limit for the whole reply; [`WireError::Protocol`] if it is no reply.
     pub async fn reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        let mut decoder = ReplyDecoder::new();
+        self.strictly(ReplyDecoder::new(), limit).await
+    }
+
+    /// The same for the reply to a session's first MAIL, in front of which empty lines may be left of the reply to EHLO.
+    ///
+    /// # Errors
+    /// As [`Wire::reply`].
+    pub async fn reply_to_first_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        self.strictly(ReplyDecoder::to_first_mail(), limit).await
+    }
+
+    async fn strictly(&mut self, mut decoder: ReplyDecoder, limit: Duration) -> Result<Reply, WireError> {
         let read = async {
             loop {
                 if let Some(reply) = decoder.decode(&mut self.input)? {

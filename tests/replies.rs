@@ -22,6 +22,9 @@ fn two_exchanges(change: Change) -> Scenario {
     })
 }
 
+/// Longer than danelaw takes for its next command.
+const A_MOMENT: Duration = Duration::from_millis(200);
+
 async fn told(lab: &Lab) -> (Client, String) {
     let mut client = lab.client().await;
     let told = client.send(&["b@example.test"], MESSAGE).await.last().to_owned();
@@ -31,7 +34,7 @@ async fn told(lab: &Lab) -> (Client, String) {
 #[tokio::test]
 async fn odd_replies_before_mail_are_read() {
     // Decision 20, K2, A-61: each of these gets its mail from Postfix.
-    let changes: [Change; 11] = [
+    let changes: [Change; 14] = [
         |mx| mx.greeting = Act::Say("\r\n220 mx ESMTP\r\n".into()),
         |mx| mx.greeting = Act::Say("Welcome to mx\r\n220 mx ESMTP\r\n".into()),
         |mx| mx.greeting = Act::Say("220-mx ESMTP\n220 and more\n".into()),
@@ -42,6 +45,10 @@ async fn odd_replies_before_mail_are_read() {
         |mx| mx.ehlo = Act::Say("220-mx\r\n250 STARTTLS\r\n".into()),
         |mx| mx.starttls = Act::Say("\r\n220 go\n".into()),
         |mx| mx.ehlo_under_tls = Act::Say("250-mx\r\n250 PIPELINING\r\n\r\n".into()),
+        // The empty line comes by itself: before MAIL was sent, behind it, and in two pieces.
+        |mx| mx.ehlo_under_tls = Act::SayAndAdd("250-mx\r\n250 SIZE\r\n".into(), A_MOMENT, "\r\n".into()),
+        |mx| mx.mail = Act::Say("\r\n250 2.1.0 ok\r\n".into()),
+        |mx| mx.ehlo_under_tls = Act::SayAndAdd("250-mx\r\n250 SIZE\r\n\r".into(), A_MOMENT, "\n".into()),
         |mx| mx.ehlo_under_tls = Act::Say("251-mx\n250 8BITMIME\n".into()),
     ];
     for (number, change) in changes.into_iter().enumerate() {
@@ -55,8 +62,9 @@ async fn odd_replies_before_mail_are_read() {
 #[tokio::test]
 async fn from_mail_on_replies_are_read_strictly() {
     // A-61, A-62: the same oddities, where a mail rests on them.
-    let changes: [Change; 6] = [
+    let changes: [Change; 7] = [
         |mx| mx.mail = Act::Say("250 2.1.0 ok\n".into()),
+        |mx| mx.mail = Act::Say("\r\n".repeat(17) + "250 2.1.0 ok\r\n"),
         |mx| mx.mail = Act::Say("hello\r\n250 2.1.0 ok\r\n".into()),
         |mx| mx.rcpt = vec![Act::Say("\r\n250 2.1.5 ok\r\n".into())],
         |mx| mx.rcpt = vec![Act::Say("550-no\r\n250 2.1.5 ok\r\n".into())],

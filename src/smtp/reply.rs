@@ -15,6 +15,7 @@ mod code;
 mod decoder;
 
 pub use code::{Class, Code, EnhancedCode};
+pub(crate) use decoder::is_blank;
 pub use decoder::{ReplyDecoder, ReplyError};
 
 /// Longest reply line, CRLF included (RFC 5321 §4.5.3.1.5).

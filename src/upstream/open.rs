@@ -36,7 +36,7 @@ use crate::config::Timeouts;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
-use crate::smtp::reply::{Code, Reply};
+use crate::smtp::reply::{Code, Reply, is_blank};
 use crate::tls::{self, Tls};
 use crate::trace::Trace;
 use crate::wire::{Wire, WireError};
@@ -212,11 +212,6 @@ where
         _ => wire.reply(limit).await,
     };
     reply.map_err(|error| lost(stage, error))
-}
-
-/// Whether all that is there are empty lines.
-pub(super) fn is_blank(input: &[u8]) -> bool {
-    input.iter().all(|octet| matches!(octet, b'\r' | b'\n'))
 }
 
 /// RFC 8446 §4.4.2.4, §6: in TLS 1.3 the client is done first, so that a server that refuses the handshake, for want of a

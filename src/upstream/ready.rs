@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::caps::DomainPermit;
-use super::open::{Dial, exchange, farewell, is_blank, lost, unsolicited};
+use super::open::{Dial, exchange, farewell, lost, unsolicited};
 use super::pool::Lease;
 use super::tcp::Tcp;
 use super::without_bdat::WithoutBdat;
@@ -31,7 +31,7 @@ use crate::config::Timeouts;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
-use crate::smtp::reply::{Code, Reply};
+use crate::smtp::reply::{Code, Reply, is_blank};
 use crate::wire::Wire;
 use body::Form;
 
@@ -304,7 +304,11 @@ impl Ready {
     async fn next_answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
         // With nothing outstanding an answer is one to nothing.
         let stage = self.awaited.front().copied().unwrap_or(Stage::Data);
-        let reply = self.wire.reply(limit).await.map_err(|error| lost(stage, error))?;
+        let reply = match (stage, self.mails) {
+            (Stage::Mail, 1) => self.wire.reply_to_first_mail(limit).await,
+            _ => self.wire.reply(limit).await,
+        };
+        let reply = reply.map_err(|error| lost(stage, error))?;
         self.awaited.pop_front();
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
             return Err(Reason::Closing(reply));
@@ -356,11 +360,9 @@ impl Group<'_> {
         let stage = self.unsent.front().map_or(Stage::Data, MailCommand::stage);
         // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
         wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
-        if *mails == 0 && wire.input.ends_with(b"\n") && is_blank(&wire.input) {
-            // An empty line behind the answer to EHLO is no answer to anything.
-            wire.input.clear();
-        }
-        if !wire.input.is_empty() {
+        // An empty line behind the answer to EHLO is no answer to anything, and is skipped in front of the one to MAIL.
+        let tolerates = *mails == 0 && is_blank(&wire.input);
+        if !wire.input.is_empty() && !tolerates {
             return Err(unsolicited(&mut wire.input, stage));
         }
         let together = if terms.extensions.pipelining { self.unsent.len() } else { 1 };

@@ -2,7 +2,8 @@
 //!
 //! Before MAIL nothing of a mail rests on a reply, and real servers are read as Postfix reads them: the code of a reply is
 //! that of its last line, a bare LF ends a line, and lines without a code are skipped, a few of them. From MAIL on a reply
-//! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command.
+//! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command. Only in front of the
+//! first of these replies empty lines are skipped: they belong behind the answer to EHLO, and shift nothing.
 
 use std::mem;
 
@@ -61,6 +62,8 @@ pub struct ReplyDecoder {
 enum Manner {
     /// As RFC 5321 §4.2 has it.
     Strict,
+    /// The same behind empty lines.
+    StrictBehindBlanks,
     /// As Postfix reads it.
     Tolerant,
     /// The same, and the lines of a 250 are kept: each names an extension (RFC 5321 §4.1.1.1).
@@ -104,6 +107,11 @@ impl ReplyDecoder {
         Self::reading(Manner::Strict)
     }
 
+    /// A decoder at the start of the reply to a session's first MAIL, or at empty lines that are left of the answer to EHLO.
+    pub fn to_first_mail() -> Self {
+        Self::reading(Manner::StrictBehindBlanks)
+    }
+
     /// A decoder at the start of a reply before MAIL.
     pub fn before_mail() -> Self {
         Self::reading(Manner::Tolerant)
@@ -125,14 +133,15 @@ impl ReplyDecoder {
     /// When the remote breaks the protocol. There is no going on after that.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Reply>, ReplyError> {
         while let Some(line) = self.lines.decode(buffer) {
-            let line = match line {
-                Line::Complete(line) => line,
+            let (line, is_bare) = match line {
+                Line::Complete(line) => (line, false),
                 Line::TooLong(_) => return Err(ReplyError::LineTooLong),
-                Line::BareLineFeed(_) if self.manner == Manner::Strict => return Err(ReplyError::BareLineFeed),
-                Line::BareLineFeed(line) => line,
+                Line::BareLineFeed(line) => (line, true),
             };
             let last = match self.manner {
-                Manner::Strict => self.partial.push(&line)?,
+                Manner::StrictBehindBlanks if self.partial.lines == 0 && is_blank(&line) => self.partial.stray(0)?,
+                Manner::Strict | Manner::StrictBehindBlanks if is_bare => return Err(ReplyError::BareLineFeed),
+                Manner::Strict | Manner::StrictBehindBlanks => self.partial.push(&line)?,
                 Manner::Tolerant | Manner::TolerantOfExtensions => self.partial.push_tolerantly(&line)?,
             };
             if let Some(code) = last {
@@ -146,6 +155,11 @@ impl ReplyDecoder {
     pub fn has_only_strays(&self) -> bool {
         self.partial.stray.octets > 0 && self.partial.lines == 0
     }
+}
+
+/// Whether these are empty lines, or an empty line without its LF.
+pub(crate) fn is_blank(input: &[u8]) -> bool {
+    input.iter().all(|octet| matches!(octet, b'\r' | b'\n'))
 }
 
 impl<'a> Coded<'a> {
@@ -187,14 +201,19 @@ impl Partial {
         let end = line.iter().rposition(|octet| *octet != b'\r').map_or(0, |last| last + 1);
         let line = line.get(..end).unwrap_or(line);
         let Some(Coded { number, is_last, text }) = Coded::read(line) else {
-            self.stray.lines += 1;
-            self.stray.octets += line.len();
-            let bearable = self.stray.lines <= MAX_STRAY_LINES && self.stray.octets <= MAX_STRAY_OCTETS;
-            return if bearable { Ok(None) } else { Err(ReplyError::NoCode) };
+            return self.stray(line.len());
         };
         self.count(line)?;
         self.text.octets(text);
         if is_last { Code::read(number).ok_or(ReplyError::NoCode).map(Some) } else { Ok(None) }
+    }
+
+    /// Skips a line without a code, of so many octets.
+    fn stray(&mut self, octets: usize) -> Result<Option<Code>, ReplyError> {
+        self.stray.lines += 1;
+        self.stray.octets += octets;
+        let bearable = self.stray.lines <= MAX_STRAY_LINES && self.stray.octets <= MAX_STRAY_OCTETS;
+        if bearable { Ok(None) } else { Err(ReplyError::NoCode) }
     }
 
     fn count(&mut self, line: &[u8]) -> Result<(), ReplyError> {
@@ -208,7 +227,7 @@ impl Partial {
     fn into_reply(mut self, code: Code, manner: Manner) -> Reply {
         match manner {
             // Cut line by line as it came.
-            Manner::Strict => {}
+            Manner::Strict | Manner::StrictBehindBlanks => {}
             Manner::TolerantOfExtensions if code == Code::OK => {}
             Manner::Tolerant | Manner::TolerantOfExtensions => self.text = self.text.cut(KEPT_LINES, KEPT_BEFORE_MAIL),
         }
@@ -351,6 +370,33 @@ mod tests {
             let mut decoder = ReplyDecoder::before_mail();
             assert_eq!(decoder.decode(&mut input.as_bytes().into()), Ok(None), "{input:?}");
             assert_eq!(decoder.has_only_strays(), only_strays, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_the_answer_to_the_first_mail() {
+        // They are left of EHLO. Nothing else is borne, and nothing behind the first line of the reply.
+        let endless = "\r\n".repeat(MAX_STRAY_LINES + 1);
+        let most = "\r\n".repeat(MAX_STRAY_LINES) + "250 ok\r\n";
+        for (input, read) in [
+            ("250 ok\r\n", Ok("250 ok")),
+            ("\r\n250 ok\r\n", Ok("250 ok")),
+            ("\n\r\r\n550-a\r\n550 b\r\n", Ok("550 a / b")),
+            (most.as_str(), Ok("250 ok")),
+            (endless.as_str(), Err(ReplyError::NoCode)),
+            (" \r\n250 ok\r\n", Err(ReplyError::NoCode)),
+            ("hello\r\n250 ok\r\n", Err(ReplyError::NoCode)),
+            ("250-a\r\n\r\n250 b\r\n", Err(ReplyError::NoCode)),
+            ("250-a\r\n\n250 b\r\n", Err(ReplyError::BareLineFeed)),
+            ("\r\n250 ok\n", Err(ReplyError::BareLineFeed)),
+            ("\r\n250-a\r\n550 b\r\n", Err(ReplyError::SeveralCodes)),
+        ] {
+            let octets: Vec<_> = input.as_bytes().chunks(1).collect();
+            for pieces in [vec![input.as_bytes()], octets] {
+                let (replies, error) = decode_by(ReplyDecoder::to_first_mail(), &pieces);
+                let found = error.map_or_else(|| Ok(replies[0].to_string()), Err);
+                assert_eq!(found.as_deref().map_err(|error| *error), read, "{input:?}");
+            }
         }
     }
 
