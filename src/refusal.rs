@@ -116,7 +116,19 @@ pub enum Reason {
     /// EHLO was refused, so that TLS cannot be had.
     #[error("EHLO was refused with {0}, and TLS is required")]
     Ehlo(Reply),
-    /// The name that was given in EHLO was refused, with TLS or before it.
+    /// The same in words about the name that was given. Anybody on the way can choose these words, so that they are no more
+    /// than a hint: STARTTLS may have been taken out (RFC 3207 §6).
+    #[error(
+        "EHLO was refused with {reply}, and TLS is required; if the host minds the name {name}, which was given in EHLO, give \
+         your mail server its full host name or set ehlo_name"
+    )]
+    EhloInDoubt {
+        /// The name.
+        name: String,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The name that was given in EHLO was refused, under TLS.
     #[error("the name {name}, which was given in EHLO, was refused with {reply}")]
     EhloName {
         /// The name.
@@ -295,7 +307,7 @@ impl Reason {
             Self::JustFailed { .. } => table::FAILED_JUST_NOW,
             Self::Connect(_) => table::CONNECT_FAILED,
             Self::Greeting(_) => table::GREETING_REFUSED,
-            Self::Ehlo(_) => table::EHLO_REFUSED,
+            Self::Ehlo(_) | Self::EhloInDoubt { .. } => table::EHLO_REFUSED,
             Self::EhloName { .. } => table::EHLO_NAME_REFUSED,
             Self::StartTlsMissing => table::STARTTLS_MISSING,
             Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
@@ -350,6 +362,7 @@ impl Reason {
             | Self::Connect(_)
             | Self::Greeting(_)
             | Self::Ehlo(_)
+            | Self::EhloInDoubt { .. }
             | Self::EhloName { .. }
             | Self::EhloUnderTls(_)
             | Self::Unsolicited(_)
@@ -373,7 +386,7 @@ impl Reason {
             // Where there is no socket, no server gets one.
             Self::Dns(failure) => failure.rtype == "TLSA" && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
-            Self::Ehlo(reply) | Self::EhloName { reply, .. } => reply.code().is_permanent(),
+            Self::Ehlo(reply) | Self::EhloInDoubt { reply, .. } => reply.code().is_permanent(),
             reason => reason.is_about_tls(),
         }
     }
@@ -549,6 +562,12 @@ mod tests {
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
             (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
+            (
+                Reason::EhloInDoubt { name: "x".into(), reply: no() },
+                "451 4.7.4",
+                "ehlo-refused",
+                Some("starttls-not-supported"),
+            ),
             (Reason::EhloName { name: "x".into(), reply: no() }, "451 4.4.1", "ehlo-name-refused", None),
             (Reason::StartTlsMissing, "451 4.7.4", "starttls-missing", Some("starttls-not-supported")),
             (Reason::StartTlsRefused(no()), "451 4.7.4", "starttls-refused", Some("starttls-not-supported")),
@@ -614,6 +633,8 @@ mod tests {
             (Reason::Connect(broken()), false),
             (Reason::Greeting(no()), false),
             (Reason::Ehlo(no()), true),
+            (Reason::EhloInDoubt { name: "x".into(), reply: no() }, true),
+            (Reason::EhloName { name: "x".into(), reply: no() }, false),
             (Reason::OutOfTime, false),
             (unasked("TLSA"), false),
             (Scarcity::Memory.into(), false),

@@ -93,6 +93,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         connecting,
         Reason::Greeting(no("you are on a block list")),
         Reason::Ehlo(Reply::plain(Code::NOT_IMPLEMENTED, "command not implemented")),
+        Reason::EhloInDoubt { name: "mail.example".to_owned(), reply: no("Helo command rejected: Host not found") },
         Reason::EhloName { name: "mail.example".to_owned(), reply: no("Helo command rejected: Host not found") },
         Reason::StartTlsMissing,
         Reason::StartTlsRefused(no("TLS not available")),

@@ -147,7 +147,7 @@ rows! {
         "see whether a firewall on the way inspects SMTP; the host must take EHLO",
     ));
     EHLO_NAME_REFUSED = deferred(4, 1, "ehlo-name-refused", UNREPORTED, words(
-        "The host refuses the name that is given in EHLO: it wants a full host name that the DNS has. The name is that of \
+        "The host refuses, under TLS, the name that is given in EHLO: it wants a full host name that the DNS has. The name is that of \
          your mail server, or of danelaw where that is none.",
         "give your mail server its full host name, which must resolve to the address that mail comes from; or set ehlo_name",
     ));

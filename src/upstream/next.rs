@@ -84,6 +84,7 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
         Reason::Connect(_)
         | Reason::Greeting(_)
         | Reason::Ehlo(_)
+        | Reason::EhloInDoubt { .. }
         | Reason::EhloName { .. }
         | Reason::EhloUnderTls(_) => failed,
         Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => address,
@@ -227,6 +228,7 @@ mod tests {
             (Reason::Ehlo(reply(550)), Address, Failed),
             (Reason::Ehlo(reply(421)), Address, Failed),
             (Reason::EhloUnderTls(reply(550)), Address, Failed),
+            (Reason::EhloInDoubt { name: "x".into(), reply: reply(504) }, Address, Failed),
             (Reason::EhloName { name: "x".into(), reply: reply(504) }, Address, Failed),
             (Reason::StartTlsMissing, Address, Unchanged),
             (Reason::StartTlsRefused(reply(454)), Address, Unchanged),

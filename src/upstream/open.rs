@@ -113,7 +113,7 @@ impl Greeted {
         }
         farewell(wire, limit);
         Err(match reply.code().is_refusal() {
-            true if blames_name(&reply, dial.ehlo) => Reason::EhloName { name: dial.ehlo.to_owned(), reply },
+            true if blames_name(&reply, dial.ehlo) => Reason::EhloInDoubt { name: dial.ehlo.to_owned(), reply },
             true => Reason::Ehlo(reply),
             false => Reason::WrongAnswer { stage: Stage::Ehlo, reply },
         })
@@ -171,13 +171,23 @@ impl Greeted {
     }
 }
 
-/// Whether the answer to EHLO is about the name that was given, and not about the command.
+/// Whether the answer to EHLO speaks of the name that was given, and not of the command. That it quotes the name says nothing: a
+/// block list does so too.
 fn blames_name(reply: &Reply, name: &str) -> bool {
     // RFC 5321 §4.2.2: these are for commands that are not known; a proxy on the way may say so.
     let knows_ehlo = !matches!(reply.code(), Code::SYNTAX_ERROR | Code::NOT_IMPLEMENTED);
-    let text = reply.to_string().to_ascii_lowercase();
-    let words = ["helo", "ehlo", "fully-qualified", "fully qualified", "fqdn", "hostname", "host name"];
-    knows_ehlo && (text.contains(&name.to_ascii_lowercase()) || words.iter().any(|word| text.contains(word)))
+    let text = reply.to_string().to_ascii_lowercase().replace(&name.to_ascii_lowercase(), " ");
+    // A name is one word, whatever its labels are.
+    let words: Vec<_> = text
+        .split(|character: char| !character.is_ascii_alphanumeric() && !matches!(character, '.' | '-' | '_' | '@'))
+        .map(|word| word.trim_matches(['.', '-']))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let of_names = ["helo", "ehlo", "hostname", "fqdn", "fully-qualified"];
+    let in_two = [["host", "name"], ["fully", "qualified"]];
+    knows_ehlo
+        && (words.iter().any(|word| of_names.contains(word))
+            || words.windows(2).any(|pair| in_two.iter().any(|of| of == pair)))
 }
 
 /// One command and its reply.
@@ -264,15 +274,27 @@ mod tests {
             (504, "5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", true),
             (501, "Syntactically invalid HELO argument(s)", true),
             (550, "invalid name", false),
-            (550, "LOCALHOST is not welcome", true),
+            (550, "EHLO: localhost is not welcome", true),
+            (550, "use a host name, please", true),
+            (550, "your FQDN.", true),
+            (550, "you must be fully\r\n550 qualified", true),
+            // Block lists quote names, and a name is no word.
+            (550, "LOCALHOST is not welcome", false),
+            (554, "5.7.1 localhost[192.0.2.1] blocked using helo.bl.example", false),
+            (554, "see https://bl.example/hostname.ehlo or ask fqdn@bl.example", false),
+            (550, "ghostnames and helots are not welcome", false),
             (554, "you are on a block list", false),
             (450, "4.7.1 <a.example>: Helo command rejected: Host not found", true),
             (421, "busy", false),
             (500, "EHLO: command not recognised", false),
             (502, "5.5.1 EHLO not implemented", false),
         ] {
-            let reply = Reply::plain(Code::new(code).unwrap(), text);
+            let reply = Reply::multiline(Code::new(code).unwrap(), None, text.split("\r\n550 "));
             assert_eq!(blames_name(&reply, "localhost"), is_the_name, "{code} {text}");
         }
+        // The words of the name itself are not the remote's.
+        let listed = Reply::plain(Code::TRANSACTION_FAILED, "helo.ehlo-fqdn.example is listed");
+        assert!(!blames_name(&listed, "helo.ehlo-fqdn.example"));
+        assert!(!blames_name(&Reply::plain(Code::TRANSACTION_FAILED, "<helo> is listed"), "helo"));
     }
 }
