@@ -30,8 +30,9 @@ const GAP: usize = 64;
 /// How much is read at a time where a reply is due.
 const REPLY: usize = 1024;
 
-/// How long a reply before MAIL may go without a code, once words without one have come.
-const STRAY: Duration = Duration::from_secs(10);
+/// How long a reply before MAIL may go without a code, once words without one have come. Some hosts greet with a banner of text
+/// and let clients wait before the 220.
+const STRAY: Duration = Duration::from_secs(30);
 
 /// One connection, to a client or to a remote.
 #[derive(Debug)]
@@ -362,5 +363,37 @@ where
     match tokio::time::timeout(limit, io).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(WireError::Timeout(limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn words_without_a_code_are_waited_behind_for_a_while() {
+        // A text banner with a greet delay behind it; more words give no more time, and the limit of the step holds.
+        let second = Duration::from_secs(1);
+        for (pauses, limit, read) in [
+            (&[(1, "Welcome\r\n"), (25, "220 mx\r\n")][..], 300, Ok("220 mx")),
+            (&[(1, "Welcome\r\n"), (35, "220 mx\r\n")], 300, Err(31)),
+            (&[(1, "Welcome\r\n"), (20, "to mx\r\n"), (15, "220 mx\r\n")], 300, Err(31)),
+            (&[(1, "Welcome\r\n"), (25, "220 mx\r\n")], 20, Err(20)),
+            (&[(60, "220 mx\r\n")], 300, Ok("220 mx")),
+        ] {
+            let (mut remote, stream) = tokio::io::duplex(1024);
+            let said = tokio::spawn(async move {
+                for (pause, words) in pauses {
+                    tokio::time::sleep(*pause * second).await;
+                    let _ = remote.write_all(words.as_bytes()).await;
+                }
+                tokio::time::sleep(1000 * second).await;
+            });
+            let began = Instant::now();
+            let reply = Wire::new(stream).reply_before_mail(limit * second).await;
+            let found = reply.as_ref().map(Reply::to_string).map_err(|_| began.elapsed().as_secs());
+            assert_eq!(found.as_deref().map_err(|seconds| *seconds), read, "{pauses:?}");
+            said.abort();
+        }
     }
 }
