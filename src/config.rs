@@ -99,7 +99,7 @@ pub struct Listener {
     /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
     #[serde(default)]
     pub mode: Option<Permissions>,
-    /// For a Unix socket: whose it is, as "user" or "user:group". Our own user's if it is not set. danelaw may give
+    /// For a Unix socket: its owner, as "user" or "user:group". Our own user if it is not set. danelaw may give
     /// it to a group that its user is in; under systemd, let danelaw.socket open it or use config/systemd/unix-socket.conf.
     #[serde(default)]
     pub owner: Option<Owner>,
@@ -313,8 +313,8 @@ pub struct Limits {
     pub recipients: usize,
     /// The largest message we pass on; announced as SIZE. RFC 5321 §4.5.3.1.7 wants 64KiB at least.
     pub message_size: ByteSize,
-    /// What to do with a bare CR or LF in a message: "normalize" (LF becomes CRLF, CR a space) or "reject". Neither is
-    /// ever passed on, because receivers disagree about what it ends. A NUL, which no message may have, is rejected by
+    /// A bare CR or LF in a message: "normalize" it (LF becomes CRLF, CR a space) or "reject" the message. Neither is ever
+    /// passed on, because receivers disagree on whether it ends a line. A NUL, which no message may have, is rejected by
     /// "reject" too; "normalize" makes a space of one that starts a line, and passes any other on.
     pub bare_newlines: BareNewlines,
 }
@@ -323,7 +323,7 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
-    /// Where to keep the outcomes of fan-out messages whose client has to send them again: a file, which must be on a local
+    /// Where to keep the outcomes of fan-out messages that the client has to send again: a file, which must be on a local
     /// disk. It holds digests of addresses and messages, and remotes' replies as they were. Without fan-out it is not
     /// needed.
     #[serde(deserialize_with = "optional")]
@@ -643,7 +643,7 @@ mod tests {
              still holds"
         );
         assert_eq!(config.ended(day(2)).len(), 3);
-        // Cleartext ends with the rule: what holds is the default.
+        // Cleartext ends with the rule: the default level holds again.
         let (rules, name) = (config.rules().unwrap(), |text| Name::parse(text).unwrap());
         for (domain, today, level) in [("b.test", 1, "may"), ("b.test", 2, "dane"), ("a.test", 1, "dane")] {
             assert_eq!(rules.level(&name(domain), day(today)).0.to_string(), level, "{domain} on day {today}");

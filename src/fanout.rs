@@ -65,7 +65,7 @@ pub fn at_rcpt(reply: Reply) -> AtRcpt {
     if reply.code().is_success() { AtRcpt::Told(reply) } else { AtRcpt::Held(reply) }
 }
 
-/// The client's reply to a RCPT whose outcome is held back.
+/// The client's reply to a RCPT with an outcome that is held back.
 pub fn yes() -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(1, 5), "the answer comes at the end of the message")
 }

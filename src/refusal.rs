@@ -10,7 +10,7 @@
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
 //! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
 //! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
-//! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault, and nobody else's |
+//! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
@@ -259,7 +259,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Whether nothing of a mail has been said.
+    /// Whether the remote has not heard of a mail yet.
     pub const fn precedes_mail(self) -> bool {
         match self {
             Self::Connect | Self::Greeting | Self::Ehlo | Self::StartTls | Self::Handshake | Self::EhloUnderTls => true,
@@ -391,7 +391,7 @@ impl Reason {
         }
     }
 
-    /// What this host has run out of, if that is the reason.
+    /// The resource that this host has run out of, if that is the reason.
     pub fn scarcity(&self) -> Option<Scarcity> {
         match self {
             Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => Some(*of),
@@ -399,9 +399,9 @@ impl Reason {
         }
     }
 
-    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons: what is a
-    /// fault of this host before all, security before the DNS, the DNS before the word of a remote, that before the network, and what is final only
-    /// where nothing else is left.
+    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons: a fault of
+    /// this host before all, security before the DNS, the DNS before the word of a remote, that before the network, and a
+    /// final reason only where no other is left.
     pub(crate) fn weight(&self) -> u8 {
         let view = self.view();
         match (view.code.is_permanent(), view.enhanced.subject()) {
@@ -681,10 +681,10 @@ mod tests {
         let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
         let alone = Refusals::from(Refusal::peer(&peer, Reason::Mail(full)));
         assert_eq!(alone.verdict().to_string(), "452 4.3.1 mx.example[192.0.2.1]: full");
-        // What is a fault of ours comes first, and is never final.
+        // A fault of this host comes first, and is never final.
         let reply = said(vec![Reason::NoAddress, Reason::StartTlsMissing, Scarcity::OwnDescriptors.into()]);
         assert!(reply.to_string().starts_with("451 4.3.0 ") && reply.lines().last().unwrap().contains("LimitNOFILE"));
-        // As it turns out, they lack this one; and what was not asked may have it.
+        // As it turns out, they lack this one; and an exchange that was not asked may have it.
         let mut lacking = Refusals::from(Refusal::host(&name("a.example"), Lacking::EightBitMime));
         lacking.push(Refusal::host(&name("b.example"), Lacking::SmtpUtf8));
         lacking.lack(Lacking::SmtpUtf8Header);

@@ -1,11 +1,11 @@
-//! What this host has run out of: a fault of ours, which is told by its name and never held against a remote or a name
-//! server.
+//! Resources that this host has run out of: a fault of this host, which is reported under its own name and never held
+//! against a remote or a name server.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// What there is none left of.
+/// The resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Scarcity {
     /// Of file descriptors, for this process (EMFILE).
@@ -20,7 +20,7 @@ pub enum Scarcity {
 }
 
 impl Scarcity {
-    /// What the system says there is none left of, if that is what it says.
+    /// The resource, if that is the meaning of this error.
     pub fn of(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error)? {
             Errno::MFILE => Some(Self::OwnDescriptors),

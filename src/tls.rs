@@ -66,7 +66,7 @@ impl Shown {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).chain)
     }
 
-    /// A line about each of the first certificates: whose it is, for which names, until when.
+    /// A line about each of the first certificates: its subject, its names, its dates.
     pub fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
@@ -279,8 +279,8 @@ fn sni(name: &Name) -> ServerName<'static> {
         .unwrap_or_else(|_| ServerName::from(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
-/// The failure of TLS that ended a connection, if that was TLS itself and not the end of the connection: an alert, or what
-/// is no TLS. Of use where a handshake may still fail at the other end.
+/// The failure of TLS that ended a connection, if that was TLS itself and not the end of the connection: an alert, or
+/// octets that are no TLS. Of use where a handshake may still fail at the other end.
 pub fn failure_of(error: &io::Error) -> Option<TlsFailure> {
     error.get_ref().is_some_and(|inner| inner.is::<Error>()).then(|| classify(error))
 }

@@ -200,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// The reply that a remote has begun or is to begin, while nothing more is to reach it: unsent octets are dropped, and
+    /// The reply that a remote has begun or is to begin, while no more octets may reach it: unsent ones are dropped, and
     /// those that TLS still holds stay there. The connection is of no further use then.
     ///
     /// # Errors

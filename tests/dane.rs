@@ -625,7 +625,7 @@ fn what_postfix_heeds() {
     defect("v2 root", &Defect::NoAuthority, &root(Spec { subject: cn("Root"), issuer: cn("Root"), ..v2 }));
 }
 
-/// RFC 5280 §4.2.1.3, §4.1.2.5: what is written in a form that DER does not have is not read as if it were.
+/// RFC 5280 §4.2.1.3, §4.1.2.5: a form that DER does not have is not read as if it were DER.
 #[test]
 fn forms_that_der_does_not_have() {
     let unused = critical(15, &der(0x03, &[3, KEY_CERT_SIGN]));
@@ -661,7 +661,7 @@ fn forms_that_der_does_not_have() {
     }
 }
 
-/// what name constraints cost is bounded, for the whole path, and a certificate above the bound is not taken.
+/// the cost of name constraints is bounded, for the whole path, and a certificate above the bound is not taken.
 #[test]
 fn constraints_that_cost_too_much() {
     let names = |number: usize| -> Vec<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! Declared is not needed: clients declare 8BITMIME and SMTPUTF8 whatever they send, and mail that needs neither goes to
+//! Declared is not needed: clients declare 8BITMIME and SMTPUTF8 for all their mail, and mail that needs neither goes to
 //! remotes without them. Mail that needs one goes to an exchange that has it, waits for one, or is refused (RFC 6152 §3,
 //! RFC 6531 §3.4, §3.5).
 
@@ -41,7 +41,7 @@ fn unreachable(mx: &mut Mx) {
     mx.greeting = Act::Close;
 }
 
-/// What the client is told of each of these lines, and of the message.
+/// The replies to each of these lines, and to the message.
 async fn sent_by(client: &mut Client, envelope: &[&str], message: &str) -> Vec<String> {
     let mut said = Vec::new();
     for line in envelope {
@@ -187,7 +187,7 @@ async fn an_exchange_that_has_it_is_preferred() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_may_have_it() {
-    // K16: deferred and never refused, in mode observe as well; what does not need it goes.
+    // K16: deferred and never refused, in mode observe as well; mail that does not need it goes.
     for mode in ["enforce", "observe"] {
         for down in [0, 1] {
             let mut offers = [EIGHT_BIT; 2];
@@ -270,7 +270,7 @@ async fn an_undeclared_need_finds_its_way_at_the_next_try() {
 
 #[tokio::test]
 async fn a_destination_that_stops_stops_alone() {
-    // L: what one remote cannot take is no reason for the others.
+    // L: the limits of one remote are no reason for the others.
     let other = |mx: &mut Mx| mx.ehlo_under_tls = say(EIGHT_BIT);
     let lab = exchanges(&[NOTHING])
         .and_domain("other.test", other)

@@ -1,5 +1,5 @@
-//! The name that is given in EHLO: the client's, or ours where a strict host would refuse that; and whose the trouble is if a
-//! host refuses it all the same (RFC 5321 §2.3.5, §4.1.1.1).
+//! The name that is given in EHLO: the client's, or ours where a strict host would refuse that; and which
+//! name is blamed if a host refuses it all the same (RFC 5321 §2.3.5, §4.1.1.1).
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -10,7 +10,7 @@ use lab::client::Client;
 use lab::mx::{Mx, say};
 use lab::{Lab, MESSAGE, Scenario};
 
-/// What a client that introduces itself so is told at the end.
+/// The final reply to a client that introduces itself so.
 async fn sent_as(lab: &Lab, hello: &str) -> String {
     let mut client = Client::connect(&lab.address).await;
     assert!(client.command(&format!("EHLO {hello}")).await.starts_with("250"));

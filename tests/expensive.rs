@@ -77,7 +77,7 @@ fn multiply(reply: &mut Message) {
     }
 }
 
-/// In front of each signature many by keys that nobody has.
+/// In front of each signature many by keys that do not exist.
 fn flood<const NUMBER: u32>(reply: &mut Message) {
     let genuine = reply.answers.iter().find_map(|record| match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some((record.name.clone(), rrsig.clone())),

@@ -1,4 +1,4 @@
-//! The ledger: what clients and remotes see of it, whatever breaks, and what is left of it after SIGKILL.
+//! The ledger: its effects on clients and remotes under faults, and its state after SIGKILL.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]

@@ -222,7 +222,7 @@ fn rules_with_the_days_they_have_left() {
             (&days.into(), &(status == 1).into(), &Value::Null)
         );
     }
-    // A rule that has ended stops nothing but the check of whoever changes the configuration.
+    // A rule that has ended fails only `config check`.
     let file = ruled(-1);
     let run = |arguments: &[&str]| {
         let arguments =

@@ -1,5 +1,5 @@
-//! The program as a whole: another configuration while mail goes on, and what becomes of mail where the system refuses
-//! danelaw something.
+//! The program as a whole: another configuration while mail goes on, and the fate of mail where the system refuses danelaw
+//! a resource.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -118,7 +118,7 @@ impl Program {
         Self::spawned(folder, command.env("JOURNAL_STREAM", journal).stderr(log)).await
     }
 
-    /// One whose standard error is this pipe.
+    /// One with this pipe as its standard error.
     async fn logging_to(folder: tempfile::TempDir, pipe: PipeWriter) -> Self {
         Self::spawned(folder, Command::new(env!("CARGO_BIN_EXE_danelaw")).arg("--config").stderr(pipe)).await
     }
@@ -168,12 +168,12 @@ impl Program {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Waits until this is in the log, which comes after what it tells of.
+    /// Waits until this is in the log, which comes after the event.
     async fn logs(&self, part: &str) {
         lab::wait_for(|| self.log().contains(part)).await;
     }
 
-    /// The first number in what stands at a path behind this text.
+    /// The first number behind this text in the answer at a path.
     async fn number(&self, path: &str, text: &str) -> u64 {
         let (_, all) = ask(&self.admin(), path).await.unwrap();
         let line = all.lines().find_map(|line| line.strip_prefix(text)).unwrap_or_else(|| panic!("{text} in {all}"));
@@ -296,7 +296,7 @@ async fn a_log_that_nobody_reads_holds_nobody() {
         let mut log = String::new();
         reader.read_to_string(&mut log).map(|_| log).unwrap()
     });
-    // The last configuration is told behind the account of what was dropped before.
+    // The event of the last configuration comes behind the account of the lines dropped before.
     Program::configure(program.folder.path(), &anchor, &dns, "");
     tokio::time::sleep(Duration::from_millis(500)).await;
     program.reload();
@@ -369,17 +369,17 @@ async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_r
     assert!(client.reply().await.starts_with("220 "));
     assert!(client.command("HELO client.test").await.starts_with("250 "));
     let others: Vec<_> = futures_util::future::join_all((0..100).map(|_| Client::connect(address))).await;
-    // Those who wait to be let in wait in the kernel.
+    // Further connections wait in the kernel.
     let shortage = "this host is out of file descriptors, or of memory for sockets";
     lab::wait_for(|| program.log().lines().any(|line| line.starts_with("<3>") && line.contains(shortage))).await;
     assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
     let refused = client.command("RCPT TO:<b@example.test>").await;
     assert!(refused.starts_with("451 4.3.0 ") && refused.contains("LimitNOFILE"), "{refused}");
     drop(others);
-    // At once, and by what the DNS says.
+    // At once, and by the DNS.
     let asked = async {
         loop {
-            // What a transaction was told it is told to its end.
+            // An answer of a transaction holds to its end.
             client.command("RSET").await;
             client.command("MAIL FROM:<a@client.test>").await;
             let answer = client.command("RCPT TO:<b@example.test>").await;

@@ -134,8 +134,8 @@ async fn a_session_whose_replies_are_shifted_is_left() {
 
 #[tokio::test]
 async fn a_refusal_that_comes_in_pieces_ends_the_message() {
-    // A-65, L2: whatever the size, a remote that has begun to refuse does not get the end of the message, and the client
-    // hears the whole refusal.
+    // A-65, L2: at any size, a remote that has begun to refuse does not get the end of the message, and the client hears
+    // the whole refusal.
     let refusal = Act::Drip("452-4.3.1 first\r\n452 4.3.1 last\r\n".into(), Duration::from_millis(20));
     for size in [1, 10_000, 100_000, 1_000_000, 6_000_000] {
         let lab = Scenario::new()

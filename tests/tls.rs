@@ -361,7 +361,7 @@ async fn broken_handshakes() {
 }
 
 /// a remote begins a refusal while the end of the message waits for room, in our buffer or in that of TLS. Octets
-/// that were not sent by then are never sent, of whatever size it is, and the refusal is read from its first line.
+/// that were not sent by then are never sent, at any size, and the refusal is read from its first line.
 #[tokio::test]
 async fn the_end_of_a_refused_message_stays_here() {
     const LIMIT: Duration = Duration::from_secs(60);
@@ -374,7 +374,7 @@ async fn the_end_of_a_refused_message_stays_here() {
         let (begin, began) = tokio::sync::oneshot::channel();
         let remote = tokio::spawn(async move {
             let mut stream = acceptor.accept(theirs).await.unwrap();
-            // It reads nothing before it has begun to refuse.
+            // It does not read before it has begun to refuse.
             began.await.unwrap();
             stream.write_all(b"452-4.3.1 first\r\n").await.unwrap();
             stream.flush().await.unwrap();

@@ -1,8 +1,8 @@
 //! The admin port: health, metrics and explanations over HTTP, for whoever runs danelaw.
 //!
-//! It has bounds of its own, so that whoever talks to it for long, or never ends a sentence, keeps nobody from sending
-//! mail: so many connections at a time, one request each, and a few seconds for it. Where all connections there may be are
-//! open, a new one takes the place of the one that has been silent the longest: whoever asks is answered.
+//! It has bounds of its own, so that a slow or silent client does not keep others from sending mail: so many connections
+//! at a time, one request each, and a few seconds for it. At the bound a new connection replaces the oldest one that has
+//! not sent its request, or else the oldest of all.
 
 pub mod answers;
 pub mod client;

@@ -12,7 +12,7 @@ use crate::config::Config;
 pub(super) enum Arguments {
     /// Say all that is wrong with the configuration, or that nothing is (exit status 78, or 0).
     Check {
-        /// Judge as a start and a reload do: a rule that has ended is told, and is no fault.
+        /// Judge as a start and a reload do: a rule that has ended is reported, and is no fault.
         #[arg(long)]
         allow_ended_rules: bool,
     },
@@ -44,7 +44,7 @@ type Check = fn(&Config) -> Result<(), String>;
 /// What is looked at besides, and what the keys that it depends on begin with.
 const FURTHER: [(&str, Check); 3] = [("hostname", hostname), ("log.filter", filter), ("dns.", resolver)];
 
-/// What a rule is that has ended.
+/// How a rule that has ended is judged.
 enum Ended {
     Told,
     Fault,

@@ -1,6 +1,6 @@
 //! Lines on their way to standard error.
 //!
-//! Whoever reads standard error may be slow, or may have stopped, and no mail may wait for that. So a line is put into a
+//! The reader of standard error may be slow, or may have stopped, and no mail may wait for that. So a line is put into a
 //! bounded queue, and a thread of its own writes it. A line for which there is no room is dropped and counted, and once
 //! standard error takes lines again the log says how many are missing.
 
@@ -17,7 +17,7 @@ const MOST: usize = 4 * 1024 * 1024;
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// While lines are dropped all the time, the log says so this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
-/// How long to wait for a standard error that does not block and takes nothing now.
+/// How long to wait when standard error is non-blocking and full.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The queue.
@@ -42,7 +42,7 @@ struct State {
 enum Phase {
     #[default]
     Open,
-    /// What waits is written, and then no more.
+    /// The waiting lines are written, and no more after them.
     Ending,
     Ended,
 }
@@ -52,7 +52,7 @@ enum Phase {
 pub(super) enum Line {
     /// An event like any other.
     Event,
-    /// The one that says how many were dropped.
+    /// A line that is never dropped: the account of dropped lines, or a panic.
     Account,
 }
 

@@ -73,7 +73,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     };
     let told = |fault: Fault| {
         let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
-        // What would be used in the place of a key that is wrong is not what was meant.
+        // The value in use in the place of a wrong key is not the operator's.
         if without.contains(&path) {
             return None;
         }
@@ -134,7 +134,7 @@ mod tests {
         std::fs::write(file.path(), rules).unwrap();
         let found = loaded(Some(file.path()), &[]).map_err(|error| error.to_string()).unwrap();
         assert_eq!((found.ended, found.config.rule.len()), (vec![said.clone()], 2));
-        // Beside what does stop the start it is told too.
+        // It is reported beside the faults that do stop the start.
         let error = load(Some(file.path()), &["limits.sessions=0".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.starts_with("limits.sessions: 0 would stop all mail") && error.ends_with(&said), "{error}");
     }

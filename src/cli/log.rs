@@ -1,7 +1,7 @@
 //! Where log events go: standard error, one a line, with a priority in front where the journal reads it.
 //!
-//! While mail goes on, [`Lines`] are between the two, so that nobody waits for standard error; a panic is an event like any
-//! other then. What a subcommand has to say is written at once.
+//! In a running danelaw [`Lines`] stand between the two, so that no task waits for standard error, and a panic is an event
+//! like any other. The messages of a subcommand are written at once.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
@@ -58,7 +58,7 @@ impl Logging {
 /// Starts logging.
 pub(super) fn init(log: &Log) -> Result<Logging, Failed> {
     let (filter, handle) = reload::Layer::new(filter(&log.filter).map_err(Failed::config)?);
-    // Not by the library's own handle, whose lock the writer would hold while it waits.
+    // Not by the library's own handle: the writer would hold its lock while it waits.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Failed::system)?;
     let lines = Lines::start(File::from(stderr), account).map_err(Failed::system)?;
     let to = Queue { lines: Arc::clone(&lines), to: Destination::of_this_process() };
@@ -87,7 +87,7 @@ fn account(dropped: u64) {
     );
 }
 
-/// Logs a panic as what it is: a fault of this program.
+/// Logs a panic as a fault of this program.
 fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
     let payload = panicked.payload();
     let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -172,7 +172,7 @@ struct Queue {
     to: Destination,
 }
 
-/// The place of the next event in the queue, with what goes before it.
+/// The place of the next event in the queue, with the prefix of its line.
 struct Next<'a> {
     lines: &'a Lines,
     prefix: &'static str,

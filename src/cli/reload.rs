@@ -160,7 +160,7 @@ fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) 
 }
 
 /// A ledger that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
-/// again, and finds what has been put in its place.
+/// again, and finds the file that has been put in its place.
 fn unusable(error: OpenError) -> Failed {
     Failed::system(format!("ledger.path: {error}"))
 }

@@ -14,8 +14,8 @@ impl Config {
     /// The levels of all domains. A rule that has ended is among them and holds no longer.
     ///
     /// # Errors
-    /// All rules that ask for less than `tls.level` and do not say why or until when, whose records do not fit their level,
-    /// or that can never hold because of one before them.
+    /// All rules that ask for less than `tls.level` without a reason or a last day, that have records which do not fit
+    /// their level, or that can never hold because of one before them.
     pub fn rules(&self) -> Result<Rules, Unsound> {
         let mut faults = Faults::default();
         for (entry, rule) in self.rule.iter().enumerate() {
@@ -41,8 +41,8 @@ impl Config {
         })
     }
 
-    /// The rules that have ended before a day. They keep danelaw from nothing: a start on the day after would otherwise
-    /// stop the mail of all domains.
+    /// The rules that have ended before a day. They do not stop a start or a reload: a restart on the day after the end
+    /// would otherwise stop the mail of all domains.
     pub fn ended(&self, today: Date) -> Vec<Fault> {
         let ended = self.rule.iter().enumerate().filter_map(|(entry, rule)| {
             let until = rule.until.filter(|until| *until < today)?;

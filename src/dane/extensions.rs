@@ -124,7 +124,7 @@ impl<'a> Extensions<'a> {
         let mut seen = Vec::new();
         while !list.is_empty() {
             let extension = Extension::read(&mut list).ok_or(malformed)?;
-            // RFC 5280 §4.2: no extension twice. Whichever instance counted, the other would be ignored.
+            // RFC 5280 §4.2: no extension twice. If one instance counted, the other would be ignored.
             if seen.contains(&extension.id) {
                 return Err(Malformed("extensions (one of them is there twice)"));
             }
@@ -176,7 +176,7 @@ impl<'a> Extensions<'a> {
             NETSCAPE_TYPE => {
                 self.netscape_type = Some(read_netscape_type(value).ok_or(Malformed("Netscape certificate type"))?);
             }
-            // RFC 3820 §3.8 has it critical. Whoever forgot that made a proxy certificate all the same.
+            // RFC 3820 §3.8 has it critical. Without that it is a proxy certificate all the same.
             PROXY_CERT_INFO => self.refuse(PROXY_CERT_INFO),
             _ => self.refuse_if_critical(&extension),
         }
@@ -226,7 +226,7 @@ fn read_basic_constraints(value: &[u8]) -> Option<BasicConstraints> {
     if !der.is_empty() {
         return None;
     }
-    // RFC 5280 §4.2.1.9 forbids a path length without the CA flag; it binds nothing here.
+    // RFC 5280 §4.2.1.9 forbids a path length without the CA flag; here it has no effect.
     Some(if authority { BasicConstraints::Authority { path_length } } else { BasicConstraints::EndEntity })
 }
 

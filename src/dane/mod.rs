@@ -1,10 +1,10 @@
 //! DANE for SMTP (RFC 6698, RFC 7671, RFC 7672): which TLSA records count, and whether a certificate chain matches.
 //!
 //! [`tlsa`] reads records and decides which are usable, with [`agility`] among digests; [`verify`] judges a chain by them and [`mismatch`] says why not.
-//! `path` builds the certification path that a DANE-TA record needs, out of what `certificate`, `extensions` and
-//! `dates` read with the help of `der`, and within what `names` and `constraints` allow. All of it is plain functions from values to a verdict: the
-//! time is an argument, and nobody here knows what a connection is. [`publish`] is the way back: the records that a
-//! server's operator should have. [`facts`] tells an operator what a certificate says, and decides nothing.
+//! `path` builds the certification path that a DANE-TA record needs: `certificate`, `extensions` and `dates` read the
+//! certificates with the help of `der`, and `names` and `constraints` limit the path. All of it is plain functions from
+//! values to a verdict: the time is an argument, and no file here knows of connections. [`publish`] is the way back: the
+//! records that a server's operator should have. [`facts`] tells an operator what a certificate says, and decides nothing.
 
 pub mod agility;
 mod certificate;

@@ -51,8 +51,8 @@ struct Authority<'a> {
 }
 
 impl<'a> Materials<'a> {
-    /// Gathers the certificates the server sent beside its own, and what the records bring along: `brought` are the
-    /// certificates of records that have them in full.
+    /// Gathers the certificates the server sent beside its own, and those of the records: `brought` are the certificates
+    /// of records that have them in full.
     pub(super) fn new(
         leaf: &'a Certificate<'a>,
         (brought, others): (&'a [Presented<'a>], &'a [Presented<'a>]),

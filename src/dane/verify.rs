@@ -186,7 +186,7 @@ pub fn key_size(spki: &[u8]) -> Result<(), usize> {
 pub(super) struct Presented<'a> {
     pub(super) octets: &'a [u8],
     pub(super) key: Option<&'a [u8]>,
-    /// What is in it, which counts under a trust anchor only.
+    /// Its content, which counts under a trust anchor only.
     pub(super) certificate: Result<Certificate<'a>, Malformed>,
     digests: [Digests; 2],
 }

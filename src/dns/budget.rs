@@ -4,7 +4,7 @@
 //! many signatures, each of which might be by any of them (CVE-2023-50387, A-47); thousands of signatures by no key at all,
 //! each of which is compared with thousands of keys; or hashes of a hundred ancestors with hundreds of iterations each
 //! (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds; above one of them the lookup
-//! fails. Nothing that was not checked counts as checked.
+//! fails. An unchecked signature never counts as checked.
 
 /// What is left to spend. Once something has run out it stays so, or what comes later would be judged by less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -233,7 +233,7 @@ pub enum FailureReason {
     /// More records than any honest zone has. Above a cap is a failure, never "absent".
     #[error("the answer has more than {0} records")]
     TooManyRecords(usize),
-    /// Nobody was asked, because this host has no socket left. It says nothing of the name, and is never remembered.
+    /// No server was asked, because this host has no socket left. This is no fact about the name, and is never remembered.
     #[error("{0}")]
     Scarce(#[from] Scarcity),
     /// The name that would have to be asked is no DNS name any more.

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(health([not_asked(), not_asked()]).or_as_before(&before), before);
         let changed = health([State::Ailing(Ailment::TimesOut), State::Good]);
         assert_eq!(changed.clone().or_as_before(&before), changed);
-        // One that was never asked is known for nothing else.
+        // A server that was never asked has no other state.
         assert_eq!(
             health([not_asked(), State::Good]).or_as_before(&Health { servers: vec![] }).servers[0].state,
             not_asked()

@@ -1,7 +1,6 @@
-//! What a record is known by: sender, recipients, and the octets of the message.
+//! The key of a record: sender, recipients, and the octets of the message.
 //!
-//! Only digests are kept. That saves room and is no secrecy: a reader of the file who guesses an address sees whether the
-//! guess is right.
+//! Only digests are kept. That saves room and is no secrecy: with the file, a guess at an address can be tested.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -103,7 +102,7 @@ digest!(Pair);
 digest!(MessageKey);
 
 impl Pair {
-    /// Reads what [`Self::octets`] has written.
+    /// The inverse of [`Self::octets`].
     pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
         octets.try_into().ok().map(Self)
     }

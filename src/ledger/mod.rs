@@ -1,4 +1,4 @@
-//! The outcomes of fan-out messages whose client has to send them again.
+//! The outcomes of fan-out messages that the client has to send again.
 //!
 //! At the end of the data plain SMTP has one reply for all recipients (RFC 5321 §4.1.1.4), and danelaw has no queue. A
 //! fan-out transaction has recipients at several destinations. If one destination takes the message and another one
@@ -13,8 +13,8 @@
 //! # The life of a record
 //!
 //! 1. **RCPT.** [`Ledger::served`] tells in which records the recipient has a final outcome. Recipients of one destination
-//!    share a transaction if these records are the same, so that the message can be kept from those who have it. Nothing
-//!    else depends on a record before the end of the data.
+//!    share a transaction if these records are the same, so that the message can be kept from those that have it. Before
+//!    the end of the data this is all that depends on a record.
 //! 2. **The end of the data.** The message is known by its [`MessageKey`]: sender, recipients, and the octets of the
 //!    message, Message-ID included. A message without Message-ID has no record, since two such messages may be equal and
 //!    still be two. [`Ledger::message`] locks the message against a second session and reads its record. Recipients with
@@ -24,7 +24,7 @@
 //! 4. **When no outcome is open**, [`Message::take`] deletes the record, and then the client hears the answer. So a record
 //!    answers once. The same message, sent once more, is delivered again.
 //!
-//! # What a crash or a failing disk costs
+//! # The cost of a crash or a failing disk
 //!
 //! | moment | cost |
 //! |---|---|
@@ -85,7 +85,7 @@ struct Inner {
     store: tokio::sync::Mutex<Kept>,
     /// Which recipients have a final outcome in which records.
     index: RwLock<Index>,
-    /// The messages whose end of data a session is at.
+    /// The messages with a session at the end of their data.
     locked: Mutex<HashSet<MessageKey>>,
 }
 
@@ -161,7 +161,7 @@ impl Kept {
     }
 }
 
-/// A message whose end of data one session is at, and its record.
+/// A message with one session at the end of its data, and its record.
 pub struct Message {
     lock: Lock,
     outcomes: BTreeMap<Pair, Reply>,
@@ -236,7 +236,7 @@ impl Message {
     }
 }
 
-/// What keeps other sessions off a message.
+/// Keeps other sessions off a message.
 struct Lock {
     ledger: Ledger,
     key: MessageKey,

@@ -18,7 +18,7 @@ use super::index::{Index, RecordId};
 use super::key::{MessageKey, Pair};
 use crate::smtp::reply::{Reply, ReplyDecoder};
 
-/// "danl": names the program whose file it is, in the place that SQLite keeps for it.
+/// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
 /// The version of [`SCHEMA`]. A change counts it up, and [`open_file`] leads there from each one before.
 const VERSION: i64 = 2;
@@ -40,15 +40,15 @@ const SCHEMA: &str = "
     PRAGMA application_id = 1684106860;
     PRAGMA user_version = 2;
 ";
-/// From version 1, which kept outcomes by recipient and octets alone. They say nothing about a message by its key, so
-/// they go: a message that was open then may bring a second copy.
+/// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
+/// they are dropped: a message that was open then may bring a second copy.
 const FROM_1: &str = "DROP TABLE outcomes;";
 /// How long to wait for another process to let go of the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most lines of a reply that are kept.
 const MAX_LINES: usize = 8;
 
-/// Why the memory cannot be opened. The configuration names the file, so each says what to do about it.
+/// Why the ledger cannot be opened. The configuration names the file, so each says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system refuses it.
@@ -113,7 +113,7 @@ pub(super) struct Writing<'a> {
     pub(super) now: i64,
 }
 
-/// What a write has done.
+/// The result of a write.
 pub(super) struct Written {
     /// The record.
     pub(super) record: RecordId,
@@ -160,7 +160,7 @@ impl Store {
         Ok(index)
     }
 
-    /// The outcomes of a message whose last attempt was not before `since`; none without a record.
+    /// The outcomes of a message with its last attempt not before `since`; none without a record.
     pub(super) async fn find(&mut self, key: MessageKey, since: i64) -> sqlx::Result<BTreeMap<Pair, Reply>> {
         let sql = "SELECT pair, reply FROM outcomes JOIN records ON records.id = outcomes.record
                    WHERE key = ?1 AND seen >= ?2";

@@ -2,7 +2,7 @@
 
 use super::{Peer, Place, Reason, Refusals};
 
-/// What a message needs and a remote does not have. Nothing is ever rewritten to fit.
+/// An extension, or the room, that a message needs and a remote does not have. No message is ever rewritten to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Lacking {
     /// 8BITMIME, for 8-bit content (RFC 6152 §3).
@@ -33,7 +33,7 @@ impl Refusals {
 }
 
 impl Reason {
-    /// Whether the exchange lacks an extension for what a message may hold.
+    /// Whether the exchange lacks an extension for the content of messages.
     fn is_about_content(&self) -> bool {
         matches!(self, Self::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header))
     }

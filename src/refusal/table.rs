@@ -39,7 +39,7 @@ const fn refused(code: Code, subject: u16, detail: u16, label: &'static str, wor
     }
 }
 
-/// What this host has run out of.
+/// The row of a resource that this host has run out of.
 pub(super) fn out_of(scarcity: Scarcity) -> View {
     match scarcity {
         Scarcity::OwnDescriptors | Scarcity::Descriptors => OUT_OF_DESCRIPTORS,

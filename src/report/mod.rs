@@ -30,7 +30,7 @@ use ring::Ring;
 /// The most characters of a text that are logged.
 const MAX_TEXT: usize = 4096;
 
-/// How often the log is told that this host has run out of something.
+/// How often the log has an alarm about a resource that this host has run out of.
 const ALARM_EVERY: Duration = Duration::from_secs(10);
 
 /// One attempt to deliver, from the first lookup to the answer the client got.
@@ -76,7 +76,7 @@ pub struct Outcome {
 pub struct Reporter {
     metrics: Arc<Metrics>,
     ring: Ring,
-    /// When the log was last told that this host has run out of something.
+    /// When the log last had such an alarm.
     alarmed: Mutex<Option<Instant>>,
 }
 
@@ -108,7 +108,7 @@ impl Reporter {
     }
 
     /// Tells that this host has run out of file descriptors, or of memory for sockets, and where that was felt. Each time is
-    /// counted; the log has it once in a while, because it is then so for everybody.
+    /// counted; the log has it once in a while, because it then concerns all sessions.
     pub fn ran_out(&self, reason: &'static str, at: &'static str) {
         self.metrics.ran_out(reason, at);
         let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);

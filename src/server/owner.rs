@@ -14,19 +14,19 @@ use crate::config::Owner;
 pub(super) fn give(path: &Path, owner: &Owner) -> io::Result<()> {
     let user = number(&owner.user, "/etc/passwd")?;
     let group = owner.group.as_deref().map(|group| number(group, "/etc/group")).transpose()?;
-    // To whom it belongs already it need not be given.
+    // A file need not be given to the user that owns it already.
     let user = Some(user).filter(|user| *user != there(path));
     chown(path, user, group).map_err(|error| io::Error::new(error.kind(), refused(owner, &error)))
 }
 
-/// Whose the file is.
+/// The user id of the file's owner.
 fn there(path: &Path) -> u32 {
-    // A file that is not there belongs to nobody, and cannot be given away either.
+    // A file that is not there has no owner, and cannot be given away either.
     fs::symlink_metadata(path).map_or(u32::MAX, |there| there.uid())
 }
 
-/// What the system says, and what to do about it: chown(2) lets a user give a file to a group of its own and to nobody else,
-/// and the unit's sandbox does not even let it do that.
+/// The system's error, and the remedy: chown(2) lets a user give a file only to a group of its own, and the unit's sandbox
+/// does not even let it do that.
 fn refused(owner: &Owner, error: &io::Error) -> String {
     let group = owner.group.as_ref().map_or_else(String::new, |group| format!(":{group}"));
     format!(

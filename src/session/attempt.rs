@@ -39,11 +39,11 @@ pub(super) struct Attempt {
     /// How many octets of answers to recipients may still be told in full.
     room: usize,
     told: Told,
-    /// What the client says that the message may hold.
+    /// The content that the client has declared.
     declared: Content,
     /// The verdict of the search, for mail that needs more than the remote takes.
     unmet: Option<Box<Unmet>>,
-    /// What enforcing would have refused, if that holds more than this.
+    /// The verdict of enforcing, for mail that holds more than this.
     would: Option<Box<(Content, Would)>>,
 }
 
@@ -129,7 +129,7 @@ impl Attempt {
         (self.declared, self.unmet) = (declared, unmet.map(Box::new));
     }
 
-    /// What the client says that the message may hold.
+    /// The content that the client has declared.
     pub(super) fn declared(&self) -> Content {
         self.declared
     }

@@ -1,6 +1,6 @@
-//! The ends of data, and what the client is told of them: one answer for all recipients, or one for each.
+//! The ends of data, and the answers to the client: one for all recipients, or one for each.
 //!
-//! [`crate::fanout`] decides the one answer, and [`crate::ledger`] says what a record of a message is for.
+//! [`crate::fanout`] decides the one answer, and [`crate::ledger`] explains the record of a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,8 +133,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         told
     }
 
-    /// Locks a message that may have a record, and reads it. Destinations whose recipients have an outcome by the record
-    /// get no end of data. A refused message is refused for everybody, and has no record.
+    /// Locks a message that may have a record, and reads it. Destinations at which a recipient has an outcome by the
+    /// record get no end of data. A refused message is refused for all recipients, and has no record.
     async fn recall(&self, ended: Ended, parties: &mut [Party], courses: &mut [Course]) -> Option<Message> {
         for party in parties.iter_mut() {
             party.outcome.clone_from(&party.held);

@@ -3,7 +3,7 @@
 use crate::refusal::{Peer, Reason, Refusals};
 use crate::smtp::reply::Reply;
 
-/// The message does not get to a remote, or not past it: why, and what the client is told.
+/// The message does not get to a remote, or not past it: the reason, and the answer to the client.
 #[derive(Debug, Clone)]
 pub(super) struct Declined {
     pub(super) reason: &'static str,
@@ -11,7 +11,7 @@ pub(super) struct Declined {
     pub(super) whose: Whose,
 }
 
-/// Who said no.
+/// The side that refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Whose {
     Ours,
@@ -27,7 +27,7 @@ impl Declined {
         Self { reason, answer, whose: Whose::TheRemotes }
     }
 
-    /// Of one remote nothing more is to be had.
+    /// The exchange with one remote has failed.
     pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
         let view = reason.view();
         match reason {
@@ -36,7 +36,7 @@ impl Declined {
         }
     }
 
-    /// There is nobody left to ask.
+    /// No remote is left to ask.
     pub(super) fn by_all(refusals: &Refusals) -> Self {
         let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
         match refusals.only_answer() {

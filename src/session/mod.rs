@@ -49,7 +49,7 @@ use transfer::After;
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
 
-/// How long a client whose session is cut has to take the last word, and to see that we have closed.
+/// How long a client has to read the 421 when its session is cut, and to see that we have closed.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// What all sessions share.

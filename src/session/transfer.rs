@@ -182,7 +182,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
 /// The message as it was read to its end.
 pub(super) enum Ended {
-    /// Refused for all recipients, whatever their remotes said.
+    /// Refused for all recipients; the answers of their remotes do not count.
     Refused(Reply),
     /// It has these octets and a Message-ID, and may have a record.
     Known(ContentDigest),
@@ -204,7 +204,7 @@ impl Passage {
     }
 }
 
-/// What makes the key of a message, if several recipients are to get one reply and may have several outcomes.
+/// The hasher for the key of a message, if its recipients get one reply and may have several outcomes.
 fn hasher(answers: Answers, parties: &[Party]) -> Option<ContentHasher> {
     match answers {
         Answers::FanOut if parties.len() > 1 => Some(ContentHasher::default()),
@@ -232,7 +232,7 @@ impl Course {
         }
     }
 
-    /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, whatever the client had declared. RFC
+    /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, declared or not. RFC
     /// 6531 §3.5: nor the header of an internationalised message; without SMTPUTF8 in MAIL, such a header is 8-bit mail.
     fn stop_if_lacking(&mut self, block: &[u8], scanner: &DataScanner) {
         let Self::Going(body, attempt) = self else { return };

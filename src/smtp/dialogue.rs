@@ -217,7 +217,7 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// What RCPT asks for, where the recipient belongs to this [group](Leg::group) of its domain.
+    /// The step for RCPT, if the recipient belongs to this [group](Leg::group) of its domain.
     pub fn rcpt(&mut self, path: ForwardPath, group: usize) -> Step<U> {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));

@@ -25,7 +25,7 @@ pub struct Extensions {
     pub most_mails: Option<u64>,
 }
 
-/// What the octets of a message ask of a server, from the least to the most.
+/// The demands that the octets of a message make on a server, from the least to the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     /// ASCII alone.

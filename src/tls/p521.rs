@@ -1,7 +1,7 @@
 //! Key exchange on the curve P-521 (RFC 8422 §5.1.1, RFC 8446 §4.2.7), which rustls leaves out and its cryptography has.
 //!
-//! A server that has this curve alone refuses a client that does not offer it; under TLS 1.2, so does a server whose
-//! certificate has a key on it. It is offered last: a server that has any other takes that.
+//! A server that has this curve alone refuses a client that does not offer it; under TLS 1.2, so does a server with
+//! a certificate key on it. It is offered last: a server that has any other takes that.
 
 use aws_lc_rs::agreement::{ECDH_P521, PrivateKey, PublicKey, UnparsedPublicKey, agree};
 use rustls::crypto::{ActiveKeyExchange, GetRandomFailed, SharedSecret, SupportedKxGroup};
@@ -31,7 +31,7 @@ impl SupportedKxGroup for P521 {
 
 impl ActiveKeyExchange for Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
-        // RFC 8446 §4.2.8.2, RFC 8422 §5.4.1: an uncompressed point, and nothing else that the library would read.
+        // RFC 8446 §4.2.8.2, RFC 8422 §5.4.1: only an uncompressed point; the library would read others.
         if peer.first() != Some(&4) {
             return Err(PeerMisbehaved::InvalidKeyShare.into());
         }

@@ -1,4 +1,4 @@
-//! Domains that were sent 8-bit mail which the client had not declared, and whose next exchange lacked 8BITMIME.
+//! Domains for which the client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME.
 //!
 //! The need shows only in the message, when the remote is settled. So that the client's next try comes to an exchange that
 //! has the extension, the domain is remembered: its exchanges with 8BITMIME come first for a while (RFC 5321 §2.2.3).
@@ -35,7 +35,7 @@ impl EightBitDomains {
         noted.insert(domain.clone(), Instant::now());
     }
 
-    /// What mail to this domain may hold although the client has not declared it.
+    /// The content that mail to this domain may hold although the client has not declared it.
     pub fn undeclared(&self, domain: &Name) -> Content {
         match self.noted().get(domain) {
             Some(since) if since.elapsed() < KEEP => Content::EightBit,

@@ -68,7 +68,7 @@ pub struct Connector<R> {
     pub dialable: Dialable,
     /// Who could not be reached a moment ago.
     pub failed: FailedHosts,
-    /// Whose mail needs 8BITMIME although clients do not declare it.
+    /// Domains with mail that needs 8BITMIME although clients do not declare it.
     pub eight_bit: Arc<EightBitDomains>,
     /// The most exchanges of one domain that are tried.
     pub max_exchanges: usize,

@@ -124,7 +124,7 @@ impl Tcp {
     }
 }
 
-/// What the system says, told apart by whose fault it is.
+/// The reason for an error of the system: a fault of this host, or of the way to the remote.
 fn not_connected(error: io::Error) -> Reason {
     match Scarcity::of(&error) {
         Some(scarcity) => Reason::Scarce(scarcity),

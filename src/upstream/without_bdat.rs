@@ -21,7 +21,7 @@ const MAX_ADDRESSES: usize = 4096;
 pub(super) struct WithoutBdat(Arc<Shards<IpAddr, Instant>>);
 
 impl WithoutBdat {
-    /// Nothing is known.
+    /// Empty.
     pub(super) fn new() -> Self {
         Self(Arc::new(Shards::new()))
     }

@@ -1,4 +1,4 @@
-//! What the lock has to keep to: the lists of `deny.toml`, and the `rust-version` that the manifest and README name.
+//! The limits of the lock file: the lists of `deny.toml`, and the `rust-version` that the manifest and README name.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn is_met(expression: &str, allowed: &[&str]) -> bool {
     expression.split(" OR ").any(|all| all.split(" AND ").all(is_allowed))
 }
 
-/// The strings of a list, or what its tables have under `crate`.
+/// The strings of a list, or the values of `crate` in its tables.
 fn list<'a>(rules: &'a Table, section: &str, key: &str) -> Vec<&'a str> {
     let entries = rules[section][key].as_array().unwrap();
     entries.iter().map(|entry| entry.get("crate").unwrap_or(entry).as_str().unwrap()).collect()

@@ -1,5 +1,5 @@
-//! One transaction, several domains, one reply: whatever the remotes make of it, and whatever is cut, clients that try
-//! until they are done deliver one copy to each recipient, and hear which recipients a remote has refused.
+//! One transaction, several domains, one reply: with any answers of the remotes, and after any cut, clients that try until
+//! they are done deliver one copy to each recipient, and hear which recipients a remote has refused.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

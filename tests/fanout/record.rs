@@ -1,4 +1,4 @@
-//! Records: which messages have one, what it answers, and that no other mail depends on it.
+//! Records: which messages have one, the answers it gives, and that no other mail depends on it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -113,7 +113,7 @@ async fn a_record_changes_nothing_for_other_messages() {
     assert_eq!(copies(&lab), [20 + 10 + 1, 20 + 10 + 1]);
     // One transaction for each destination, however many records there are.
     assert_eq!(lab.mx().cut(), 0);
-    // And their own retries are what they would have been.
+    // And their own retries are not changed.
     for number in 0..20 {
         assert!(send(&lab, &TO, &message(number)).await.starts_with(YES));
     }

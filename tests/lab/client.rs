@@ -116,7 +116,7 @@ impl Client {
         drop(self);
     }
 
-    /// Goes away with a reset, whatever was read.
+    /// Goes away with a reset.
     pub(crate) fn reset(self) {
         match self.stream.into_inner() {
             Either::Left(stream) => stream.set_zero_linger().unwrap(),

@@ -186,7 +186,7 @@ impl World {
             }
             Conclusion::Final(answer) => {
                 open.take().await.unwrap();
-                // From here on no record says who has it.
+                // From here on there is no record of its recipients.
                 for one in accepted.iter_mut() {
                     one.unheard = Disposition::of(one.outcome.as_ref().unwrap()) == Disposition::Delivered;
                 }

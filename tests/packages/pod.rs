@@ -154,7 +154,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn the_image_is_small_and_holds_nothing_else() {
     let inspect = |format| run(podman().args(["image", "inspect", "localhost/danelaw:latest", "--format", format]));
     let size: u64 = inspect("{{.Size}}").trim().parse().unwrap();
-    // What is shipped; the quick build of most runs is larger.
+    // The release build; the quick build of most runs is larger.
     if std::fs::read_to_string(repository("target/packages/profile")).unwrap().trim() == "small" {
         assert!(size < 12_000_000, "{size} octets");
     }

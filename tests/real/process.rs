@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine with two cores; nothing that works comes near it, 25 MB included.
+/// Long enough for a loaded machine with two cores; a working transfer stays far below it, even of 25 MB.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server in the foreground: it lives as long as this value.
@@ -85,7 +85,7 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     progressing(what, || ask().ok_or(()))
 }
 
-/// The same, counted from the last change of what is there instead of an answer.
+/// The same, counted from the last progress that was seen.
 #[track_caller]
 pub(crate) fn progressing<T, P: PartialEq>(what: &str, mut ask: impl FnMut() -> Result<T, P>) -> T {
     let mut deadline = Instant::now() + PATIENCE;

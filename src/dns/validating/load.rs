@@ -1,4 +1,4 @@
-//! How much a reply may cost to judge, told before it is judged, from what can be counted in it.
+//! How much a reply may cost to judge: an estimate from its counts, made before it is judged.
 //!
 //! The estimate decides where the work is done ([`workers`](super::workers)): a [`Load::Light`] reply where it came in, an
 //! [`Load::Ordinary`] one on a worker, and a [`Load::Heavy`] one on a worker of which it may have only some. Each bound is
@@ -24,7 +24,7 @@ pub(super) enum Load {
     Heavy,
 }
 
-/// What a reply of a class has at most.
+/// The most that a reply of a class may have.
 struct Limits {
     records: usize,
     signatures: usize,

@@ -224,7 +224,7 @@ impl ZoneKeys {
             return Err(TOO_MANY);
         }
         for rrsig in &set.signatures {
-            // Also of a signature whose tag is no key's: it is compared with every key.
+            // Also for a signature with the tag of no key: it is compared with every key.
             if !budget.spend_look() {
                 return Err(TOO_MANY);
             }
@@ -542,7 +542,7 @@ mod tests {
             (0, Ok(3), 1),
             // A set in the midst of a change of keys, and then some.
             (MAX_SIGNATURES - 1, Ok(3), MAX_SIGNATURES as u32),
-            // Above the bound not one signature is looked at, whoever made it.
+            // Above the bound no signature is looked at, not even a good one.
             (MAX_SIGNATURES, Err(TOO_MANY), 0),
             (1_700, Err(TOO_MANY), 0),
         ] {

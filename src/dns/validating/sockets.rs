@@ -1,4 +1,4 @@
-//! The sockets of the library, and whether there was none to be had: the library itself tells that as "no connections".
+//! The sockets of the library, and whether the system refused one: the library itself reports that as "no connections".
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use crate::scarce::Scarcity;
 
 type Opening<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
 
-/// Opens sockets as the library does, and notes what there was none left of. Clones share everything.
+/// Opens sockets as the library does, and notes a resource that has run out. Clones share everything.
 #[derive(Clone, Default)]
 pub(super) struct Sockets {
     runtime: TokioRuntimeProvider,
     shortage: Arc<Mutex<Option<Shortage>>>,
 }
 
-/// What there was none left of, and when.
+/// The resource that has run out, and when.
 #[derive(Clone, Copy)]
 struct Shortage {
     of: Scarcity,
@@ -27,7 +27,7 @@ struct Shortage {
 }
 
 impl Sockets {
-    /// What there was none left of since then, if anything was asked for in vain.
+    /// The resource that has run out since then, if a socket was refused.
     pub(super) fn shortage_since(&self, then: Instant) -> Option<Scarcity> {
         let shortage = *self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
         shortage.filter(|shortage| shortage.seen >= then).map(|shortage| shortage.of)

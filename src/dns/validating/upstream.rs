@@ -27,9 +27,9 @@ use super::sockets::Sockets;
 const IN_FLIGHT: usize = 200;
 /// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
 const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
-/// More records in an authority section than this deny nothing honest: 16 wildcards on the way need some 100.
+/// The most records in an authority section. An honest denial with 16 wildcards on the way needs some 100.
 const MAX_AUTHORITIES: usize = 256;
-/// More signatures of answers than this prove nothing honest: an answer has those of one set, and of a DNAME above it.
+/// The most signatures of answers. An honest answer has those of one set, and of a DNAME above it.
 const MAX_ANSWER_SIGNATURES: usize = 256;
 
 /// Asks the configured servers. Clones share everything.
@@ -90,7 +90,7 @@ impl Upstream {
         Ok(message)
     }
 
-    /// Why there was no reply to what was asked then. Where there was no socket, no server is at fault.
+    /// Why there was no reply to the question of that time. Where there was no socket, no server is at fault.
     fn failed(&self, error: &NetError, began: Instant) -> FailureReason {
         match failure(error) {
             FailureReason::Network(why) => {
@@ -155,7 +155,7 @@ fn answers(record: &Record, query: &Query) -> bool {
     }
 }
 
-/// Whether a record of the authority section denies something, says for how long, or signs such a record.
+/// Whether a record of the authority section is a denial, gives its time, or signs such a record.
 fn denies(record: &Record) -> bool {
     let covers = signature_data(record).map_or(record.record_type(), |rrsig| rrsig.input().type_covered);
     matches!(covers, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3)

@@ -58,7 +58,7 @@ impl Mail {
         Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent, prdr: Prdr::Absent }
     }
 
-    /// The most that the client says the message may hold. Many clients declare all that is offered, whatever they send.
+    /// The most that the client says the message may hold. Many clients declare all that is offered, for all their mail.
     pub fn declares(&self) -> Content {
         match (self.smtp_utf8, self.body) {
             (SmtpUtf8::Requested, _) => Content::International,

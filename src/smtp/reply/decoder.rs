@@ -1,6 +1,6 @@
 //! Reading the replies of a remote, which may be hostile (RFC 5321 §4.2, §4.2.1, §4.5.3.1.5).
 //!
-//! Before MAIL nothing of a mail rests on a reply, and real servers are read as Postfix reads them: the code of a reply is
+//! Before MAIL no mail depends on a reply, and real servers are read as Postfix reads them: the code of a reply is
 //! that of its last line, a bare LF ends a line, and lines without a code are skipped, a few of them. From MAIL on a reply
 //! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command. Only in front of the
 //! first of these replies empty lines are skipped: they belong behind the answer to EHLO, and shift nothing.
@@ -22,7 +22,7 @@ const MAX_OCTETS: usize = 64 * 1024;
 const MAX_STRAY_LINES: usize = 16;
 /// Most octets of them.
 const MAX_STRAY_OCTETS: usize = 4096;
-/// Most lines of a reply whose text is kept: the first ones, and the last one.
+/// Most lines that are kept of a reply: the first ones, and the last one.
 const KEPT_LINES: usize = 8;
 /// Most octets of such a line.
 const KEPT_LINE_OCTETS: usize = 512;
@@ -480,7 +480,7 @@ mod tests {
             prop_assert_eq!(&decode(&octets), &whole);
             let tolerant = |pieces: &[&[u8]]| decode_by(ReplyDecoder::before_mail(), pieces);
             prop_assert_eq!(&tolerant(&octets), &tolerant(&[input.as_bytes()]));
-            // Whatever both take they read alike.
+            // A reply that both take is read alike.
             if whole.1.is_none() && !input.contains("\r\r\n") {
                 prop_assert_eq!(&tolerant(&[input.as_bytes()]).0, &whole.0);
             }

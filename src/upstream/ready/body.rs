@@ -196,7 +196,7 @@ impl Body {
         }
     }
 
-    /// The remote's answer before the end of data. Nothing more goes to it meanwhile: the rest of a message that it has
+    /// The remote's answer before the end of data. No more octets go to it meanwhile: the rest of a message that it has
     /// refused might reach it whole, and it would have a message that the client sends again.
     pub(super) async fn early(&mut self) -> Stop {
         let limit = self.ready.timeouts.greeting;
