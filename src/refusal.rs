@@ -206,8 +206,8 @@ pub enum Reason {
     /// The remote cannot take this message.
     #[error("{0}")]
     Lacking(#[from] Lacking),
-    /// The need for an extension showed when the remote was settled, and other exchanges might have it.
-    #[error("{0} more exchanges were not asked whether they take it")]
+    /// The need for an extension showed when the remote was settled, and others might have it.
+    #[error("{0} more exchanges or addresses were not asked whether they take it")]
     NotAsked(usize),
     /// There are more exchanges than are ever tried.
     #[error("{0} more exchanges were not tried")]

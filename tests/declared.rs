@@ -10,6 +10,7 @@ mod lab;
 use danelaw::admin::client::ask;
 use lab::certs::Identity;
 use lab::client::Client;
+use lab::dns::Fault;
 use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario};
 
@@ -33,6 +34,19 @@ fn exchanges(offers: &[&'static str]) -> Scenario {
             mx.ehlo_under_tls = say(offered);
             let record = mx.identity.record("3 1 1");
             (mx, tree.mx("example.test", index.try_into().unwrap(), &name).tlsa(&name, port, &record))
+        })
+    })
+}
+
+/// `example.test` with one exchange, the addresses of which offer these.
+fn addresses(offers: &[&'static str]) -> Scenario {
+    const NAME: &str = "mx0.example.test";
+    let domain = Scenario::with_domain(|tree, _| tree.mx("example.test", 0, NAME)).set("received = false");
+    offers.iter().fold(domain, |scenario, offered| {
+        scenario.host(NAME, |mut mx, tree, port| {
+            mx.ehlo_under_tls = say(offered);
+            let record = mx.identity.record("3 1 1");
+            (mx, tree.tlsa(NAME, port, &record))
         })
     })
 }
@@ -219,6 +233,108 @@ async fn what_cannot_be_reached_may_have_it() {
 }
 
 #[tokio::test]
+async fn an_address_that_has_it_is_preferred() {
+    // M22: the addresses of one exchange may be hosts of their own.
+    const SIZED: &str = "250-mx\r\n250 SIZE 1000";
+    const LARGE: &str = "MAIL FROM:<a@client.test> SIZE=1001";
+    for (less, more, mail, message) in [
+        (NOTHING, EIGHT_BIT, "MAIL FROM:<a@client.test> BODY=8BITMIME", BODY),
+        (EIGHT_BIT, ALL, DECLARED, HEADER),
+        (SIZED, NOTHING, LARGE, ASCII),
+    ] {
+        for (offers, taker) in [([less, more], 2), ([more, less], 1)] {
+            for idle in [0, 10] {
+                let set = format!("remote.idle_connections = {idle}");
+                let lab = addresses(&offers).set(&set).start().await;
+                let there = format!("250 2.1.5 mx0.example.test[127.0.0.{taker}]");
+                // Twice: over a session that waited as over a new one.
+                for _ in 0..2 {
+                    starts(&sent(&lab, &[mail, TO], message).await, &["250 ", &there, "250 "]);
+                }
+                assert_eq!(delivered(&lab)[taker - 1], 2);
+            }
+        }
+    }
+    // Without one that has all, the one that has most, and no other.
+    let lab = addresses(&[NOTHING, EIGHT_BIT, NOTHING]).start().await;
+    starts(&sent(&lab, &[DECLARED, TO], BODY).await[1..], &["250 2.1.5 mx0.example.test[127.0.0.2]", "250 "]);
+    let lab = addresses(&[NOTHING, EIGHT_BIT, NOTHING]).change(1, |mx| mx.mail = say("451 4.3.1 not now"));
+    starts(&sent(&lab.start().await, &[DECLARED, TO], ASCII).await[1..2], &["451 4.3.1 mx0.example.test[127.0.0.2]"]);
+}
+
+#[tokio::test]
+async fn mail_is_refused_for_good_if_each_address_lacks_it() {
+    for (mail, message, told) in [
+        ("MAIL FROM:<a@client.test> BODY=8BITMIME", BODY, "554-5.6.3 mx0.example.test[127.0.0.1]: the remote does"),
+        (DECLARED, HEADER, "554-5.6.9 mx0.example.test[127.0.0.1]: the remote does"),
+    ] {
+        let lab = addresses(&[NOTHING, NOTHING]).start().await;
+        starts(&sent(&lab, &[mail, TO], ASCII).await, &["250 ", "250 ", "250 "]);
+        // Equal addresses of one exchange: the last one serves at once.
+        assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [1, 1]);
+        let said = sent(&lab, &[mail, TO], message).await;
+        starts(&said, &["250 ", "250 ", told]);
+        assert!(said[2].contains("mx0.example.test[127.0.0.2]: the remote does"), "{said:?}");
+    }
+    let lab = addresses(&["250-mx\r\n250 SIZE 1000", "250-mx\r\n250 SIZE 900"]).start().await;
+    let large = ["MAIL FROM:<a@client.test> SIZE=1001", TO];
+    starts(&sent(&lab, &large, ASCII).await[1..2], &["552-5.3.4 mx0.example.test[127.0.0.1]: the remote takes"]);
+    // A need that was not declared, first with one that was not asked.
+    let undeclared = ["MAIL FROM:<a@client.test>", TO];
+    let lab = addresses(&[NOTHING, NOTHING]).start().await;
+    let said = sent(&lab, &undeclared, BODY).await;
+    starts(&said[2..], &["451-4.6.3 mx0.example.test[127.0.0.1]"]);
+    assert!(said[2].contains("1 more exchanges or addresses were not asked"), "{said:?}");
+    starts(&sent(&lab, &undeclared, BODY).await[2..], &["554-5.6.3 "]);
+    let lab = addresses(&[NOTHING, EIGHT_BIT]).start().await;
+    starts(&sent(&lab, &undeclared, BODY).await[2..], &["451-4.6.3 "]);
+    starts(&sent(&lab, &undeclared, BODY).await[1..], &["250 2.1.5 mx0.example.test[127.0.0.2]", "250 "]);
+}
+
+#[tokio::test]
+async fn an_address_that_was_not_asked_may_have_it() {
+    // K16, for the addresses of one exchange. In mode observe as well.
+    let size = "250-mx\r\n250 SIZE 1000";
+    for (mode, down) in [("enforce", 0), ("enforce", 1), ("observe", 0), ("observe", 1)] {
+        let there = format!("250 2.1.5 mx0.example.test[127.0.0.{}]", 2 - down);
+        let lab_of = |offered| {
+            let scenario = addresses(&[offered, offered]).set(&format!("mode = '{mode}'"));
+            scenario.change(down, unreachable).start()
+        };
+        let lab = lab_of(NOTHING).await;
+        for _ in 0..2 {
+            starts(&sent(&lab, &[DECLARED, TO], ASCII).await, &["250 ", &there, "250 "]);
+            starts(&sent(&lab, &[DECLARED, TO], BODY).await, &["250 ", &there, "451-4.4.2 "]);
+            starts(&sent(&lab, &[DECLARED, TO], HEADER).await, &["250 ", &there, "451-4.4.2 "]);
+            starts(&sent(&lab, &["MAIL FROM:<a@client.test>", TO], BODY).await[1..2], &[&there]);
+        }
+        let utf8 = [DECLARED, "RCPT TO:<\u{fc}@example.test>"];
+        starts(&sent(&lab, &utf8, ASCII).await[1..2], &["451-4.4.2 "]);
+        let lab = lab_of(size).await;
+        let large = ["MAIL FROM:<a@client.test> SIZE=1001", TO];
+        starts(&sent(&lab, &large, ASCII).await[1..2], &["451-4.4.2 "]);
+    }
+    // Addresses that no mail of this try may go to: beyond the bound, or hidden behind a failed lookup.
+    let bound = addresses(&[NOTHING, NOTHING]).set("remote.addresses = 1");
+    let hidden = addresses(&[NOTHING]).tree(|tree, _| tree.fault("mx0.example.test", "AAAA", Fault::Drop));
+    let further = exchanges(&[NOTHING, NOTHING]).tree(|tree, _| tree.a("mx0.example.test", "127.0.0.66"));
+    for (scenario, told) in [
+        (bound, "1 more exchanges or addresses were not asked"),
+        (hidden, "AAAA"),
+        (further.set("remote.addresses = 1"), "1 more exchanges or addresses were not asked"),
+        (exchanges(&[NOTHING, NOTHING]).set("remote.exchanges = 1"), "1 more exchanges"),
+    ] {
+        let lab = scenario.start().await;
+        starts(&sent(&lab, &[DECLARED, TO], ASCII).await, &["250 ", "250 ", "250 "]);
+        for mail in [DECLARED, "MAIL FROM:<a@client.test>", "MAIL FROM:<a@client.test>"] {
+            let said = sent(&lab, &[mail, TO], BODY).await;
+            starts(&said, &["250 ", "250 ", "451-4."]);
+            assert!(said[2].contains(told), "{said:?}, {told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn observing_tells_of_refusals_that_would_have_been() {
     // B9: the one that has it is not authenticated by DANE. Enforcing would have sent to the other one, but for mail that
     // needs it.
@@ -252,7 +368,7 @@ async fn an_undeclared_need_finds_its_way_at_the_next_try() {
     starts(&sent(&lab, &envelope, ASCII).await, &["250 ", "250 2.1.5 mx0.example.test[", "250 "]);
     let said = sent(&lab, &envelope, BODY).await;
     starts(&said, &["250 ", "250 2.1.5 mx0.example.test[", "451-4.6.3 mx0.example.test[127.0.0.1]: the remote does"]);
-    assert!(said[2].contains("1 more exchanges were not asked"), "{said:?}");
+    assert!(said[2].contains("1 more exchanges or addresses were not asked"), "{said:?}");
     starts(&sent(&lab, &envelope, BODY).await, &["250 ", "250 2.1.5 mx1.example.test[", "250 "]);
     assert_eq!(delivered(&lab), [1, 1]);
     // It was the only one, or the last one that there is.

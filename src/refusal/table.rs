@@ -280,7 +280,7 @@ rows! {
     ));
     EXTENSION_NOT_ASKED = deferred(6, 3, "extension-not-asked", UNREPORTED, words(
         "The message turned out to need an extension that its host lacks, when that host had the transaction already. \
-         Other hosts of the domain were not asked whether they have it.",
+         Other hosts of the domain, or addresses of that host, were not asked whether they have it.",
         "the client tries again, and hosts that have it are preferred then",
     ));
     SMTPUTF8_MISSING = refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, "smtputf8-missing", words(

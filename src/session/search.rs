@@ -1,10 +1,11 @@
 //! The search for a remote that takes all that the client has declared; without one, for the remote that takes the most.
 //!
-//! Many clients declare 8BITMIME and SMTPUTF8 whatever they send, so a missing extension alone is no reason to refuse. An
-//! exchange that has the extensions is preferred (RFC 5321 §2.2.3). If none can be had, the mail goes to one without them,
-//! and MAIL leaves the parameters out. A later address or the message itself may still turn out to need more than this
-//! remote takes. The answer is that of the search then ([`Unmet`]): for good if every exchange was seen to lack it, for now
-//! if one of them could not be asked. The next try prefers an exchange that has it, so such mail does not wait for ever.
+//! Many clients declare 8BITMIME and SMTPUTF8 whatever they send, so a missing extension alone is no reason to refuse. A
+//! host that has the extensions is preferred (RFC 5321 §2.2.3): another address of the exchange, or another exchange. If
+//! none can be had, the mail goes to one without them, and MAIL leaves the parameters out. A later recipient or the message
+//! itself may still turn out to need more than this remote takes. The answer is that of the search then ([`Unmet`]): for
+//! good if every address of every exchange was seen to lack it, for now if one of them was not asked or not reached. The
+//! next try prefers an address that has it, so such mail does not wait for ever.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::attempt::Attempt;
 use super::leg::Declined;
 use crate::dns::Resolver;
 use crate::name::Name;
+use crate::policy::TlsPolicy;
 use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr};
@@ -26,15 +28,16 @@ pub(super) struct Search<'a, R> {
     mail: &'a Mail,
     /// What a remote should take.
     wanted: Content,
-    /// Exchanges that take the mail, and less than that.
+    /// Addresses that take the mail, and less than that.
     lesser: Vec<Lesser>,
     lap: Lap,
     unmet: Option<Unmet>,
 }
 
-/// An exchange that takes the mail if the mail needs no more than this.
+/// An address that takes the mail if the mail needs no more than this.
 struct Lesser {
-    exchange: Name,
+    peer: Peer,
+    policy: TlsPolicy,
     takes: Content,
     held: Held,
 }
@@ -43,14 +46,14 @@ struct Lesser {
 enum Lap {
     /// For all that was declared.
     First,
-    /// For this much, along the exchanges that take the most.
+    /// For this much, along the addresses that take the most.
     Second(Content),
 }
 
 /// The verdict of the search for mail that turns out to need more than the remote takes.
 #[derive(Debug)]
 pub(super) struct Unmet {
-    /// What was found of each exchange.
+    /// What was found of each exchange and address.
     refusals: Refusals,
     /// Where the next try is told of a need that the client had not declared.
     undeclared: Option<(Arc<EightBitDomains>, Name)>,
@@ -100,11 +103,10 @@ impl<'a, R: Resolver> Search<'a, R> {
         let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(Held::No);
         let of_these = || self.lesser.iter().filter(|lesser| lesser.held == held);
         let most = of_these().map(|lesser| lesser.takes).max().unwrap_or(Content::Ascii);
-        let exchanges =
-            of_these().filter(|lesser| lesser.takes == most).map(|lesser| lesser.exchange.clone()).collect();
+        let these = of_these().filter(|lesser| lesser.takes == most);
         self.unmet = Some(Unmet { refusals, undeclared: None });
         self.lap = Lap::Second(most);
-        self.walk.again(held, exchanges);
+        self.walk.again(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
     /// A remote was reached: what the account says of the way to it.
@@ -121,7 +123,7 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// MAIL as this remote takes it.
     ///
     /// # Errors
-    /// Without what the remote lacks it cannot have this mail, or another exchange should be asked first.
+    /// Without what the remote lacks it cannot have this mail, or another host should be asked first.
     pub(super) fn fit(&mut self, ready: &Ready, recipients: &[(usize, Mailbox)], added: u64) -> Result<Mail, Lacking> {
         let offered = &ready.terms().extensions;
         let mail = fit(self.mail, offered, added)?;
@@ -130,12 +132,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         }
         let takes = offered.takes();
         if takes < self.wanted && self.lap == Lap::First {
-            let exchange = ready.peer().exchange.clone();
-            // It may come twice: by another address, or over a new session in the place of one that waited.
-            self.lesser.retain(|lesser| lesser.exchange != exchange || lesser.held > self.walk.held());
-            let is_best = self.lesser.iter().all(|lesser| lesser.takes < takes);
-            self.lesser.push(Lesser { exchange, takes, held: self.walk.held() });
-            if !(is_best && self.walk.is_last()) {
+            if !(self.is_best(ready, takes) && self.walk.is_last()) {
                 return Err(lacking(self.wanted, offered));
             }
         }
@@ -151,13 +148,26 @@ impl<'a, R: Resolver> Search<'a, R> {
         Ok(mail)
     }
 
+    /// Writes down an address that takes less than it should; whether it is better than those before.
+    fn is_best(&mut self, ready: &Ready, takes: Content) -> bool {
+        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.walk.held());
+        // It may come twice, over a new session in the place of one that waited.
+        self.lesser.retain(|lesser| lesser.peer != peer || lesser.held > held);
+        // Of equal exchanges the first gets the mail, for it is preferred. Its addresses are not.
+        let is_as_good = |lesser: &Lesser| lesser.takes == takes && lesser.held == held;
+        let is_best = self
+            .lesser
+            .iter()
+            .all(|lesser| lesser.takes < takes || (lesser.peer.exchange == peer.exchange && is_as_good(lesser)));
+        self.lesser.push(Lesser { peer, policy, takes, held });
+        is_best
+    }
+
     /// What the search says now, with the remote that was found last among those that lack something.
     fn so_far(&mut self, peer: &Peer, lacking: Lacking) -> Unmet {
-        let (mut refusals, others) = (self.walk.take_skipped(), self.walk.others());
+        let mut refusals = self.walk.take_skipped();
         refusals.push(Refusal::peer(peer, lacking));
-        if others > 0 {
-            refusals.push(Refusal::domain(Reason::NotAsked(others)));
-        }
+        refusals.extend(self.walk.take_unasked());
         let domains = Arc::clone(&self.walk.connector().eight_bit);
         let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.walk.domain().clone()));
         Unmet { refusals, undeclared }

@@ -112,6 +112,8 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<IpAddr>,
     /// What each of them is held to.
     pub(crate) policy: TlsPolicy,
+    /// Why there may be addresses that are not dialled.
+    pub(crate) beyond: Vec<Reason>,
 }
 
 impl<R: Resolver> Connector<R> {
@@ -140,12 +142,17 @@ impl<R: Resolver> Connector<R> {
             // RFC 5321 §5.1, A-52: under whatever name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
-        let addresses = self.dialable(&host, dialled)?;
+        let mut addresses = self.dialable(&host, dialled)?;
+        let mut beyond: Vec<Reason> = host.unknown.iter().cloned().map(Reason::from).collect();
+        if addresses.len() > self.max_addresses {
+            beyond.push(Reason::NotAsked(addresses.len() - self.max_addresses));
+            addresses.truncate(self.max_addresses);
+        }
         let associations = self.associations(route, &host, request).await?;
         trace.fact(format_args!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, level)?;
         trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
-        Ok(Plan { addresses, policy })
+        Ok(Plan { addresses, policy, beyond })
     }
 
     /// How to open sessions for this client, without further bounds.
@@ -196,7 +203,7 @@ impl<R: Resolver> Connector<R> {
         let mut allowed = order::interleaved(&host.addresses);
         allowed.retain(|&address| self.dialable.allows(address));
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(dialled::first(allowed, dialled).into_iter().take(self.max_addresses).collect()),
+            (false, ..) => Ok(dialled::first(allowed, dialled)),
             // RFC 7672 §2.1.2: what a failed lookup may have hidden is not refused for good.
             (true, Some(failure), _) => Err(failure.clone().into()),
             (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),

@@ -15,7 +15,8 @@
 //! | STARTTLS is missing, refused or followed by plaintext; the handshake failed, at the host's end too; the certificate does not match | the next address | as it was |
 //! | before any answer to RCPT: 421, the connection lost, the protocol broken, an answer to another command, no answer in time | the next address | as it was |
 //! | over a session that had mails before: MAIL is answered with 4yz or 503 | the same address, over a new session | as it was |
-//! | MAIL is answered with 4yz; the exchange lacks an extension that the client has declared | the next exchange | as it was |
+//! | MAIL is answered with 4yz | the next exchange | as it was |
+//! | the address lacks an extension that the client has declared, or room for the message | the next address | as it was |
 //! | MAIL is answered with 5yz; anything from DATA on | nobody | as it was |
 //!
 //! "The next address" is the next exchange where the exchange has no more. An answer to RCPT is never part of this: it
@@ -119,8 +120,9 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
         // RFC 5321 §4.5.4.1: 4yz is for now and for this host; 5yz is for the mail.
         Reason::Mail(reply) if reply.class() == Class::Permanent => nobody,
         Reason::Mail(_) => exchange,
-        // RFC 5321 §2.2.3: another exchange may have it. If none has, the mail goes without, or back.
-        Reason::Lacking(_) => exchange,
+        // RFC 5321 §2.2.3: another host may have it, and the addresses of an exchange may be hosts of their own. If none
+        // has it, the mail goes without, or back.
+        Reason::Lacking(_) => address,
         // It is not here any more.
         Reason::BdatRefused(_) => nobody,
         Reason::OutOfTime | Reason::NotTried(_) | Reason::NotAsked(_) => exchange,
@@ -242,12 +244,12 @@ mod tests {
             (Reason::Mail(reply(450)), Exchange, Unchanged),
             (Reason::Mail(reply(550)), Nobody, Unchanged),
             (Reason::BdatRefused(reply(502)), Nobody, Unchanged),
-            (Reason::Lacking(Lacking::EightBitMime), Exchange, Unchanged),
-            (Reason::Lacking(Lacking::SmtpUtf8), Exchange, Unchanged),
-            (Reason::Lacking(Lacking::Size(9)), Exchange, Unchanged),
+            (Reason::Lacking(Lacking::EightBitMime), Address, Unchanged),
+            (Reason::Lacking(Lacking::SmtpUtf8), Address, Unchanged),
+            (Reason::Lacking(Lacking::Size(9)), Address, Unchanged),
             (Reason::NotTried(1), Exchange, Unchanged),
             (Reason::NotAsked(1), Exchange, Unchanged),
-            (Reason::Lacking(Lacking::SmtpUtf8Header), Exchange, Unchanged),
+            (Reason::Lacking(Lacking::SmtpUtf8Header), Address, Unchanged),
         ];
         for (stage, limit) in [
             (Stage::Connect, limits.connect),

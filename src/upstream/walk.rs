@@ -76,13 +76,15 @@ struct UnderWay {
 }
 
 /// One exchange: where it is, and what a session with it must prove.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Approach {
     exchange: Name,
     /// Those that were not tried yet, in order.
     addresses: VecDeque<IpAddr>,
     policy: TlsPolicy,
     sessions: Sessions,
+    /// Why it may have addresses that are not dialled, until that is told.
+    beyond: Vec<Reason>,
 }
 
 /// Which sessions do.
@@ -174,7 +176,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         match (after(&reason, &self.connector.timeouts).next, self.waited.take()) {
             // RFC 5321 §3.8: a session that waited may end at any moment, and one that had mails before this one may have
             // had enough of them. That says nothing of the host, which is asked again.
-            (next, Some(address)) if next == Next::Address || may_be_of_the_session(&reason) => {
+            (next, Some(address)) if may_be_of_the_session(next, &reason) => {
                 if let Some(approach) = &mut self.approach {
                     approach.addresses.push_front(address);
                     approach.sessions = Sessions::New;
@@ -185,6 +187,10 @@ impl<'a, R: Resolver> Walk<'a, R> {
             (Next::Exchange, _) => self.approach = None,
             (Next::Address, _) => {}
         }
+        if let Reason::Lacking(_) = reason {
+            let beyond = self.take_beyond();
+            self.refusals.extend(beyond);
+        }
         self.refusals.push(Refusal::peer(peer, reason));
         Ok(())
     }
@@ -192,9 +198,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// When the remote that was found last should have answered MAIL and the first recipient: with others left to ask,
     /// it may not use up their time (K7).
     pub fn answer_by(&self) -> Instant {
-        let more_addresses = self.approach.as_ref().is_some_and(|approach| !approach.addresses.is_empty());
-        let others = self.waited.is_some() || more_addresses || !self.untried.is_empty() || !self.last.is_empty();
-        self.until(if others { 2 } else { 1 })
+        self.until(if self.waited.is_some() || self.others() > 0 { 2 } else { 1 })
     }
 
     async fn set_out(&mut self) -> Result<UnderWay, Refusal> {
@@ -230,10 +234,11 @@ impl<'a, R: Resolver> Walk<'a, R> {
             }
             let plan = self.connector.plan(route, &exchange, &self.request);
             match tokio::time::timeout_at(until, plan).await {
-                Ok(Ok(plan)) => match self.by_standing(exchange, plan) {
-                    approach if approach.addresses.is_empty() => {}
-                    approach => return Some(approach),
-                },
+                Ok(Ok(plan)) => {
+                    if let Some(approach) = self.by_standing(exchange, plan) {
+                        return Some(approach);
+                    }
+                }
                 Ok(Err(reason)) => drop(self.refuse(Refusal::host(&exchange, reason))),
                 Err(_) => drop(self.refuse(Refusal::host(&exchange, Reason::OutOfTime))),
             }
@@ -244,8 +249,8 @@ impl<'a, R: Resolver> Walk<'a, R> {
     /// Puts the addresses that failed a moment ago behind the others (RFC 5321 §4.5.4.1), and the exchange behind the others if there are no
     /// others. An address that let somebody wait in vain a moment ago is not tried again: in a storm of retries each mail
     /// would wait for it.
-    fn by_standing(&mut self, exchange: Name, Plan { addresses, policy }: Plan) -> Approach {
-        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy, sessions: Sessions::Any };
+    fn by_standing(&mut self, exchange: Name, Plan { addresses, policy, beyond }: Plan) -> Option<Approach> {
+        let mut approach = Approach { exchange, addresses: VecDeque::new(), policy, sessions: Sessions::Any, beyond };
         let mut failed = VecDeque::new();
         for address in addresses {
             match self.connector.failed.standing(address) {
@@ -254,12 +259,14 @@ impl<'a, R: Resolver> Walk<'a, R> {
                 Now::Silent(reason) => self.refusals.push(Refusal::peer(&approach.peer(address), reason)),
             }
         }
-        if approach.addresses.is_empty() && !failed.is_empty() {
-            self.last.push_back(Approach { addresses: failed, ..approach.clone() });
-        } else {
-            approach.addresses.append(&mut failed);
+        let any_open = !approach.addresses.is_empty();
+        approach.addresses.append(&mut failed);
+        match (any_open, approach.addresses.is_empty()) {
+            (true, _) => return Some(approach),
+            (false, false) => self.last.push_back(approach),
+            (false, true) => {}
         }
-        approach
+        None
     }
 
     /// A session with one of the addresses of an exchange, the first that does.
@@ -395,11 +402,14 @@ fn share_until(until: Instant, untried: usize) -> Instant {
     let now = Instant::now();
     now + share(until.saturating_duration_since(now), untried)
 }
-/// Whether the answer to MAIL may be about the session and not about the mail: that there were too many mails, or that one
-/// was expected to be over.
-fn may_be_of_the_session(reason: &Reason) -> bool {
+
+/// Whether the reason may be about the session and not about the host or the mail: that it has ended, that there were too
+/// many mails, or that one was expected to be over.
+fn may_be_of_the_session(next: Next, reason: &Reason) -> bool {
     match reason {
         Reason::Mail(reply) => reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE,
-        _ => false,
+        // The host offers the same in a new session.
+        Reason::Lacking(_) => false,
+        _ => next == Next::Address,
     }
 }

@@ -1,13 +1,14 @@
-//! A second lap: along exchanges that were reached once and did not get the mail then.
+//! A second lap: along addresses that were reached once and did not get the mail then.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connector, Observing, Walk, is_waived};
+use super::{Approach, Connector, Observing, Sessions, Walk, is_waived};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::Refusals;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Refusal, Refusals};
 
 /// The time that a second lap has at least. The hosts of it have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
@@ -30,26 +31,55 @@ impl<'a, R: Resolver> Walk<'a, R> {
         }
     }
 
-    /// Sets out once more for these exchanges alone.
-    pub fn again(&mut self, held: Held, exchanges: Vec<Name>) {
+    /// Sets out once more for these addresses alone, each held to its policy.
+    pub fn again(&mut self, held: Held, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
         if held == Held::Yes {
             (self.request.level, self.observing) = (self.level, Observing::No);
         }
         self.request.until = self.request.until.max(Instant::now() + LITTLE);
         (self.approach, self.waited) = (None, None);
-        self.last.clear();
-        self.untried = exchanges.into();
+        self.untried.clear();
+        let approach = |(Peer { exchange, address }, policy)| Approach {
+            exchange,
+            addresses: [address].into(),
+            policy,
+            sessions: Sessions::Any,
+            beyond: Vec::new(),
+        };
+        self.last = peers.map(approach).collect();
     }
 
-    /// How many exchanges have not had their turn.
-    pub fn others(&self) -> usize {
-        self.untried.len() + self.last.len()
+    /// How many addresses of the exchange whose turn it is, and how many other exchanges, have not had their turn.
+    pub(super) fn others(&self) -> usize {
+        let addresses = self.approach.as_ref().map_or(0, |approach| approach.addresses.len());
+        addresses + self.untried.len() + self.last.len()
+    }
+
+    /// Those of them, and those that get no turn, which are not known to lack an extension.
+    pub fn take_unasked(&mut self) -> Refusals {
+        let untried = self.under_way.as_ref().map_or(0, |under_way| under_way.route.untried());
+        let mut unasked = self.take_beyond();
+        if self.others() + untried > 0 {
+            unasked.push(Refusal::domain(Reason::NotAsked(self.others() + untried)));
+        }
+        unasked
+    }
+
+    /// Why the exchange whose turn it is may have addresses that are not dialled; the walk forgets it.
+    pub(super) fn take_beyond(&mut self) -> Refusals {
+        let mut beyond = Refusals::default();
+        if let Some(approach) = &mut self.approach {
+            for reason in approach.beyond.drain(..) {
+                beyond.push(Refusal::host(&approach.exchange, reason));
+            }
+        }
+        beyond
     }
 
     /// Whether nobody is left to ask behind the remote that was found last.
     pub fn is_last(&self) -> bool {
         let goes_on = matches!(self.observing, Observing::Until(_)) && self.refusals.iter().any(is_waived);
-        self.others() == 0 && !goes_on && self.under_way.as_ref().is_none_or(|under_way| under_way.route.untried() == 0)
+        self.others() == 0 && !goes_on
     }
 
     /// What was tried in vain so far, in order.
