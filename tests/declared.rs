@@ -84,6 +84,11 @@ fn mails(lab: &Lab, index: usize) -> Vec<String> {
     lab.seen[index].tls().into_iter().filter(|line| line.starts_with("MAIL")).collect()
 }
 
+/// How often each exchange was connected to.
+fn connections(lab: &Lab) -> Vec<usize> {
+    lab.seen.iter().map(|seen| seen.connections()).collect()
+}
+
 /// How many messages each exchange has.
 fn delivered(lab: &Lab) -> Vec<usize> {
     lab.seen.iter().map(|seen| seen.messages().len()).collect()
@@ -255,6 +260,13 @@ async fn an_address_that_has_it_is_preferred() {
             }
         }
     }
+    // A session that waited tells all that a new one would tell.
+    let lab = addresses(&[NOTHING, ALL]).set("remote.idle_connections = 10").start().await;
+    for _ in 0..2 {
+        starts(&sent(&lab, &[DECLARED, TO], HEADER).await, &["250 ", "250 ", "250 "]);
+        lab::wait_for(|| lab.now().connector.dialer.pool.waiting() == 2).await;
+    }
+    assert_eq!(connections(&lab), [1, 1]);
     // Without one that has all, the one that has most, and no other.
     let lab = addresses(&[NOTHING, EIGHT_BIT, NOTHING]).start().await;
     starts(&sent(&lab, &[DECLARED, TO], BODY).await[1..], &["250 2.1.5 mx0.example.test[127.0.0.2]", "250 "]);
@@ -271,7 +283,7 @@ async fn mail_is_refused_for_good_if_each_address_lacks_it() {
         let lab = addresses(&[NOTHING, NOTHING]).start().await;
         starts(&sent(&lab, &[mail, TO], ASCII).await, &["250 ", "250 ", "250 "]);
         // Equal addresses of one exchange: the last one serves at once.
-        assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(connections(&lab), [1, 1]);
         let said = sent(&lab, &[mail, TO], message).await;
         starts(&said, &["250 ", "250 ", told]);
         assert!(said[2].contains("mx0.example.test[127.0.0.2]: the remote does"), "{said:?}");

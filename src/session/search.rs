@@ -131,10 +131,9 @@ impl<'a, R: Resolver> Search<'a, R> {
             return Err(Lacking::SmtpUtf8);
         }
         let takes = offered.takes();
-        if takes < self.wanted && self.lap == Lap::First {
-            if !(self.is_best(ready, takes) && self.walk.is_last()) {
-                return Err(lacking(self.wanted, offered));
-            }
+        let is_enough = takes >= self.wanted || self.lap != Lap::First;
+        if !is_enough && !(self.is_best(ready, takes) && self.walk.is_last()) {
+            return Err(lacking(self.wanted, offered));
         }
         if let (Lap::Second(most), Some(unmet)) = (self.lap, &mut self.unmet)
             && takes < most
@@ -153,7 +152,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.walk.held());
         // It may come twice, over a new session in the place of one that waited.
         self.lesser.retain(|lesser| lesser.peer != peer || lesser.held > held);
-        // Of equal exchanges the first gets the mail, for it is preferred. Its addresses are not.
+        // RFC 5321 §5.1: of equal exchanges the first gets the mail. No address of an exchange is preferred to another.
         let is_as_good = |lesser: &Lesser| lesser.takes == takes && lesser.held == held;
         let is_best = self
             .lesser

@@ -112,7 +112,7 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<IpAddr>,
     /// What each of them is held to.
     pub(crate) policy: TlsPolicy,
-    /// Why there may be addresses that are not dialled.
+    /// The reasons for which the exchange may have addresses that are never dialled.
     pub(crate) beyond: Vec<Reason>,
 }
 

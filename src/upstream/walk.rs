@@ -83,7 +83,7 @@ struct Approach {
     addresses: VecDeque<IpAddr>,
     policy: TlsPolicy,
     sessions: Sessions,
-    /// Why it may have addresses that are not dialled, until that is told.
+    /// The reasons for which it may have addresses that are never dialled, until they are told.
     beyond: Vec<Reason>,
 }
 

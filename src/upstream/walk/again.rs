@@ -49,13 +49,14 @@ impl<'a, R: Resolver> Walk<'a, R> {
         self.last = peers.map(approach).collect();
     }
 
-    /// How many addresses of the exchange whose turn it is, and how many other exchanges, have not had their turn.
+    /// The number of addresses of the current exchange and of further exchanges that were not tried yet.
     pub(super) fn others(&self) -> usize {
         let addresses = self.approach.as_ref().map_or(0, |approach| approach.addresses.len());
         addresses + self.untried.len() + self.last.len()
     }
 
-    /// Those of them, and those that get no turn, which are not known to lack an extension.
+    /// The addresses and exchanges that may have an extension and were not asked, those beyond the configured bounds included.
+    /// The walk forgets the addresses that it never dials.
     pub fn take_unasked(&mut self) -> Refusals {
         let untried = self.under_way.as_ref().map_or(0, |under_way| under_way.route.untried());
         let mut unasked = self.take_beyond();
@@ -65,7 +66,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         unasked
     }
 
-    /// Why the exchange whose turn it is may have addresses that are not dialled; the walk forgets it.
+    /// The reasons for which the current exchange may have addresses that are never dialled. The walk forgets them.
     pub(super) fn take_beyond(&mut self) -> Refusals {
         let mut beyond = Refusals::default();
         if let Some(approach) = &mut self.approach {
