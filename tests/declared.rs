@@ -411,3 +411,24 @@ async fn a_destination_that_stops_stops_alone() {
     assert_eq!(delivered(&lab), [0, 1]);
     assert_eq!(lab.seen[1].messages(), [BODY.as_bytes()]);
 }
+
+#[tokio::test]
+async fn an_exchange_that_has_it_and_refuses_the_mail_has_not_the_last_word() {
+    // The first exchange takes mail that does not need what it lacks, whatever one behind it says.
+    for (mail, rcpt) in [
+        ("250 2.1.0 ok", "554 5.7.1 relay access denied"),
+        ("250 2.1.0 ok", "451 4.7.1 greylisted"),
+        ("550 5.7.1 not here", "250 2.1.5 ok"),
+        ("451 4.3.0 not now", "250 2.1.5 ok"),
+    ] {
+        let set = |mx: &mut Mx| {
+            mx.mail = say(mail);
+            mx.rcpt = vec![say(rcpt)];
+        };
+        let lab = exchanges(&[EIGHT_BIT, ALL]).change(1, set).start().await;
+        starts(&sent(&lab, &[DECLARED, TO], ASCII).await, &["250 ", "250 2.1.5 mx0.example.test[", "250 "]);
+        // Mail that needs it waits for an exchange that takes it.
+        starts(&sent(&lab, &[DECLARED, TO], HEADER).await, &["250 ", "250 2.1.5 mx0.example.test[", "451"]);
+        assert_eq!(delivered(&lab), [1, 0]);
+    }
+}

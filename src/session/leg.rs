@@ -261,7 +261,23 @@ impl<R: Resolver> Errand<'_, R> {
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, asks, |_| unmet.declined(Lacking::SmtpUtf8));
         }
-        self.group(upstream, asks, search.walk().answer_by()).await
+        let until = search.walk().answer_by();
+        if !search.is_detour(upstream.ready.peer()) {
+            return self.group(upstream, asks, until, self.incoming).await;
+        }
+        // The client hears the answers if a recipient is accepted. Otherwise the transaction goes elsewhere.
+        let heard = Incoming::new();
+        let asked = self.group(upstream, asks, until, &heard).await;
+        let answers = heard.take();
+        if upstream.attempt.accepted() == 0 {
+            let no = answers.into_iter().next_back().map(|(_, answer)| Reason::Mail(answer));
+            return Err(Failed {
+                told: 0,
+                reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
+            });
+        }
+        answers.into_iter().for_each(|answer| self.incoming.put(answer));
+        asked
     }
 
     /// The octets of our Received line (RFC 1870 §6.1). Its date has the same length at any time.
@@ -301,7 +317,7 @@ impl<R: Resolver> Errand<'_, R> {
         let until = Instant::now() + self.shared.timeouts.command;
         let peer = upstream.ready.peer().clone();
         self.refuse_international(&mut upstream, asks, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
-        match self.group(&mut upstream, asks, until).await {
+        match self.group(&mut upstream, asks, until, self.incoming).await {
             Ok(()) => self.asked(upstream, asks),
             Err(Failed { told, reason }) => (closed(upstream.part(&reason), Declined::broke(&peer, &reason)), told),
         }
@@ -338,7 +354,13 @@ impl<R: Resolver> Errand<'_, R> {
     }
 
     /// One group of commands (RFC 2920 §3.1), every answer looked at.
-    async fn group(&self, upstream: &mut Upstream, asks: &Asks, mut until: Instant) -> Result<(), Failed> {
+    async fn group(
+        &self,
+        upstream: &mut Upstream,
+        asks: &Asks,
+        mut until: Instant,
+        incoming: &Incoming<(usize, Reply)>,
+    ) -> Result<(), Failed> {
         let Upstream { ready, attempt } = upstream;
         let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
         let broke = |told| move |reason| Failed { told, reason };
@@ -365,7 +387,7 @@ impl<R: Resolver> Errand<'_, R> {
             }
             let answer = attempt.bounded(self.with_name(reply.relayed(&peer)));
             attempt.recipient(&answer);
-            self.incoming.put((*place, answer));
+            incoming.put((*place, answer));
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }

@@ -18,6 +18,7 @@ use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::upstream::eight_bit::EightBitDomains;
 use crate::upstream::ready::Ready;
 use crate::upstream::{Held, Walk};
@@ -131,8 +132,9 @@ impl<'a, R: Resolver> Search<'a, R> {
             return Err(Lacking::SmtpUtf8);
         }
         let takes = offered.takes();
-        let is_enough = takes >= self.wanted || self.lap != Lap::First;
-        if !is_enough && !(self.is_best(ready, takes) && self.walk.is_last()) {
+        let goes_here =
+            takes >= self.wanted || self.lap != Lap::First || (self.is_best(ready, takes) && self.walk.is_last());
+        if !goes_here {
             return Err(lacking(self.wanted, offered));
         }
         if let (Lap::Second(most), Some(unmet)) = (self.lap, &mut self.unmet)
@@ -172,8 +174,18 @@ impl<'a, R: Resolver> Search<'a, R> {
         Unmet { refusals, undeclared }
     }
 
+    /// Whether the mail goes to this remote for an extension that it may not need, past others that take it without. The
+    /// others come first in the order of RFC 5321 §5.1, so a refusal by this one leads back to them.
+    pub(super) fn is_detour(&self, peer: &Peer) -> bool {
+        self.lap == Lap::First && self.lesser.iter().any(|lesser| lesser.peer != *peer)
+    }
+
     /// As [`Walk::turned_away`].
     pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
+        if self.is_detour(peer) {
+            self.walk.put_back(Refusal::peer(peer, for_now(reason)).into());
+            return Ok(());
+        }
         if self.lap == Lap::First
             && let Some(mut unmet) = self.unmet.take()
         {
@@ -192,6 +204,17 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// The same, for good.
     pub(super) fn into_unmet(self) -> Option<Unmet> {
         self.unmet
+    }
+}
+
+/// The same for now: the remotes that are preferred have the last word on the mail.
+fn for_now(reason: Reason) -> Reason {
+    match reason {
+        Reason::Mail(reply) if reply.code().is_permanent() => {
+            let text = reply.to_string();
+            Reason::Mail(Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(0, 0), text))
+        }
+        other => other,
     }
 }
 
