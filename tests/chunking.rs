@@ -511,20 +511,19 @@ async fn an_answer_to_another_command_is_no_yes() {
     }
 }
 
-/// A server that says 2.1.0 to chunks is in step. One that speaks of an address at the end is not believed, in chunks or lines.
+/// Servers with odd enhanced codes get their mail: those that say 2.1.0 to chunks at once, and those that speak of an address
+/// at the end with the next try, which has a 354.
 #[tokio::test]
-async fn yeses_that_speak_of_an_address() {
+async fn honest_answers_that_speak_of_an_address() {
     let lab = plain(|mx| (offers_chunks(mx), mx.chunk = vec![say("250 2.1.0 chunk accepted")]).1).start().await;
     let mut client = accepted(&lab).await;
     client.write(&[bdat(&vec![b'a'; 2 * BLOCK], ""), bdat(b"", " LAST")].concat()).await;
     assert_eq!(client.codes(2).await, ["250 2.0.0", "250 2.0.0"]);
     let lab = plain(|mx| (offers_chunks(mx), mx.end = say("250 2.1.5 ok")).1).start().await;
-    for verb in ["BDAT", "DATA"] {
+    for (expected, verb) in [("451 4.4.2", "BDAT"), ("250 2.1.5", "DATA")] {
         let mut client = accepted(&lab).await;
         client.write(&bdat(b"a", " LAST")).await;
-        assert_eq!(client.codes(1).await, ["451 4.4.2"]);
+        assert_eq!(client.codes(1).await, [expected]);
         assert!(heard(&lab).iter().any(|line| line.starts_with(verb)));
-        wait_for(|| lab.mx().open() == 0).await;
-        assert!(!heard(&lab).iter().any(|line| line == "QUIT"));
     }
 }

@@ -173,17 +173,15 @@ impl Body {
         Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
     }
 
-    /// Whether the yes to the end can be one to the message. A 2.1.x speaks of an address (RFC 3463 §3.2): it is the answer to
-    /// RCPT, and that to the message, a no perhaps, is still to come.
+    /// Whether the yes to the last chunk can be one to the message. A 2.1.x speaks of an address (RFC 3463 §3.2): it is the answer
+    /// to RCPT, and that to the message, a no perhaps, is still to come.
     fn is_about_the_message(&self, reply: &Reply) -> Result<(), Stop> {
-        if !reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) {
-            return Ok(());
+        match &self.form {
+            Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
+                Err(self.shifted(Stage::EndOfMessage, reply.clone()))
+            }
+            Form::Chunks(_) | Form::Lines => Ok(()),
         }
-        let (stage, reply) = (Stage::EndOfMessage, reply.clone());
-        Err(match &self.form {
-            Form::Chunks(_) => self.shifted(stage, reply),
-            Form::Lines => Stop::Failed(Reason::WrongAnswer { stage, reply }),
-        })
     }
 
     /// Whether the remote can have read the end before it said yes. An answer brings the acknowledgement of all that had

@@ -118,8 +118,8 @@ impl Body {
         }
     }
 
-    /// The yes to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 shows whether
-    /// they are in step.
+    /// The yes to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
+    /// remote with a stray reply from one with odd enhanced codes.
     pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> Stop {
         self.ready.note_without_bdat();
         Stop::Failed(Reason::WrongAnswer { stage, reply })
