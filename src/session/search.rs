@@ -182,10 +182,7 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// As [`Walk::turned_away`].
     pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
-        if self.is_detour(peer) {
-            self.walk.put_back(Refusal::peer(peer, for_now(reason)).into());
-            return Ok(());
-        }
+        let reason = if self.is_detour(peer) { for_now(reason) } else { reason };
         if self.lap == Lap::First
             && let Some(mut unmet) = self.unmet.take()
         {
