@@ -234,6 +234,11 @@ fn rows(affected: u64) -> usize {
 }
 
 async fn open_file(path: &Path) -> Result<SqliteConnection, OpenError> {
+    // A FIFO would hold the start until it has a reader.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        return Err(OpenError::File { path: path.to_owned(), error });
+    }
     // Made here, so that the operator hears the system's own words, and so that no other user may read it: remotes name
     // mailboxes in their replies. The write-ahead log gets the same mode.
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);

@@ -161,6 +161,9 @@ async fn a_file_that_does_not_do_is_an_error_that_says_so() {
     let nowhere = fails(folder.path().join("no/such/ledger.sqlite")).await;
     assert!(nowhere.to_string().contains("may write to"), "{nowhere}");
 
+    let directory = fails(folder.path().to_owned()).await;
+    assert!(directory.to_string().contains("it is no regular file"), "{directory}");
+
     let text = folder.path().join("text");
     fs::write(&text, "Dear diary, ".repeat(1000)).unwrap();
     assert!(matches!(fails(text.clone()).await, OpenError::NotALedger { .. }));
