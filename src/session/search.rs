@@ -27,7 +27,7 @@ use crate::upstream::{Held, Walk};
 pub(super) struct Search<'a, R> {
     walk: Walk<'a, R>,
     mail: &'a Mail,
-    /// What a remote should take.
+    /// The content that a remote should take.
     wanted: Content,
     /// Addresses that take the mail, and less than that.
     lesser: Vec<Lesser>,
@@ -98,7 +98,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         }
     }
 
-    /// Nothing better could be had: once more along those that take the most. In mode `observe` those that have met their
+    /// No better exchange was found: once more along those that take the most. In mode `observe` those that have met their
     /// policy come before the others, for enforcing would have gone to them.
     fn again(&mut self, refusals: Refusals) {
         let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(Held::No);
@@ -110,7 +110,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         self.walk.again(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
-    /// A remote was reached: what the account says of the way to it.
+    /// A remote was reached: the account has the way to it.
     pub(super) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
         attempt.reached(ready, before.chain(self.walk.skipped().iter()));
@@ -164,7 +164,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         is_best
     }
 
-    /// What the search says now, with the remote that was found last among those that lack something.
+    /// The verdict of the search now, with the remote that was found last among those that lack the extension.
     fn so_far(&mut self, peer: &Peer, lacking: Lacking) -> Unmet {
         let mut refusals = self.walk.take_skipped();
         refusals.push(Refusal::peer(peer, lacking));
@@ -223,7 +223,7 @@ pub(super) fn lacking(content: Content, offered: &Extensions) -> Lacking {
     }
 }
 
-/// Whether nobody of these can be asked for at all without SMTPUTF8 (RFC 6531 §3.5).
+/// Whether none of these recipients can be named without SMTPUTF8, or the sender cannot (RFC 6531 §3.5).
 fn lacks_utf8(mail: &Mail, offered: &Extensions, recipients: &[(usize, Mailbox)]) -> bool {
     let needs = |(_, mailbox): &(usize, Mailbox)| mailbox.needs_smtp_utf8();
     !offered.smtp_utf8 && (mail.reverse_path.needs_smtp_utf8() || recipients.iter().all(needs))
@@ -281,7 +281,7 @@ mod tests {
             (" BODY=8BITMIME SMTPUTF8", &none, 200, Ok("")),
             (" BODY=7BIT SIZE=9", &none, 200, Ok("")),
             (" BODY=7BIT", &eight_bit, 200, Ok(" BODY=7BIT")),
-            // RFC 1870 §6.1: with what we add, and no more than that.
+            // RFC 1870 §6.1: with the octets that we add, and no more.
             (" SIZE=900", &all, 200, Ok(" SIZE=1100")),
             (" SIZE=900", &all, 0, Ok(" SIZE=900")),
             (" SIZE=1800", &small, 200, Ok(" SIZE=2000")),

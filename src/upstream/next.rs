@@ -71,7 +71,7 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
     let failed = row(Next::Address, Standing::Failed);
     let nobody = row(Next::Nobody, Standing::Unchanged);
     match reason {
-        // Whoever is next has to be looked up and dialled too.
+        // The next host would have to be looked up and dialled too.
         reason if reason.scarcity().is_some() => nobody,
         Reason::Dns(Failure { rtype: "MX", .. }) => nobody,
         Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => nobody,

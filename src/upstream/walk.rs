@@ -38,7 +38,7 @@ pub use again::Held;
 pub struct Walk<'a, R> {
     connector: &'a Connector<R>,
     request: Request<'a>,
-    /// What the request asked for, whatever an observer makes of it.
+    /// The level that the request asked for, before any change by mode `observe`.
     level: &'a Level,
     under_way: Option<UnderWay>,
     /// Exchanges that have not had their turn, in order.

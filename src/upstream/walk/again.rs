@@ -13,7 +13,7 @@ use crate::refusal::{Peer, Reason, Refusal, Refusals};
 /// The time that a second lap has at least. The hosts of it have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
 
-/// Whether a remote has met what the policy asks, or what an observer makes of it.
+/// Whether a remote has met the policy itself, or only the weaker level of mode `observe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
     /// The policy would have led past it, and the mode is `observe`.
@@ -23,7 +23,7 @@ pub enum Held {
 }
 
 impl<'a, R: Resolver> Walk<'a, R> {
-    /// Whether the remote that was found last has met what the policy asks.
+    /// Whether the remote that was found last has met the policy.
     pub fn held(&self) -> Held {
         match self.observing {
             Observing::Would(_) => Held::No,
@@ -77,23 +77,23 @@ impl<'a, R: Resolver> Walk<'a, R> {
         beyond
     }
 
-    /// Whether nobody is left to ask behind the remote that was found last.
+    /// Whether the remote that was found last is the last one to ask.
     pub fn is_last(&self) -> bool {
         let goes_on = matches!(self.observing, Observing::Until(_)) && self.refusals.iter().any(is_waived);
         self.others() == 0 && !goes_on
     }
 
-    /// What was tried in vain so far, in order.
+    /// The refusals so far, in order.
     pub fn skipped(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// What was tried in vain so far; the walk forgets it.
+    /// The refusals so far; the walk forgets them.
     pub fn take_skipped(&mut self) -> Refusals {
         std::mem::take(&mut self.refusals)
     }
 
-    /// What was tried in vain before all that the walk knows.
+    /// Puts earlier refusals in front of those that the walk knows.
     pub fn put_back(&mut self, mut before: Refusals) {
         before.extend(self.take_skipped());
         self.refusals = before;
@@ -104,7 +104,7 @@ impl<'a, R: Resolver> Walk<'a, R> {
         self.request.domain
     }
 
-    /// Where it goes by.
+    /// Its connector.
     pub fn connector(&self) -> &'a Connector<R> {
         self.connector
     }
