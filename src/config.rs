@@ -67,7 +67,7 @@ pub struct Config {
     pub rule: Vec<Rule>,
     /// Bounds.
     pub limits: Limits,
-    /// The memory of outcomes.
+    /// The ledger: outcomes of fan-out messages.
     pub ledger: Ledger,
     /// How long anything may take.
     pub timeouts: Timeouts,

@@ -130,7 +130,7 @@ impl Running {
             true => None,
             false => Some(Dns::start(&config)?),
         };
-        // There is one memory of outcomes for as long as danelaw runs: sessions under the old configuration write to it too.
+        // There is one ledger for as long as danelaw runs: sessions under the old configuration write to it too.
         let ledger = self.news.borrow().ledger.clone();
         let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, ledger, &self.reporter)?;
         match dns {
