@@ -59,10 +59,9 @@ pub(super) fn instead_of_message(
     };
     let known: Vec<Option<Reply>> = parties.iter().map(known).collect();
     match how {
-        Answers::Once => fanout::before_data(known.iter().map(Option::as_ref)),
         // A recipient that is refused now may have the message from an earlier attempt.
         Answers::FanOut if !groups.is_empty() => None,
-        Answers::FanOut => fanout::before_data(known.iter().map(Option::as_ref)),
+        Answers::Once | Answers::FanOut => fanout::before_data(known.iter().map(Option::as_ref)),
         Answers::PerRecipient | Answers::Prdr => known.into_iter().collect::<Option<Vec<Reply>>>().and_then(worst),
     }
 }

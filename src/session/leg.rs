@@ -110,13 +110,13 @@ impl<T> Incoming<T> {
 impl Upstream {
     /// Leaves the remote without a message. Its account is told as it stands.
     pub(super) fn release(self) {
-        release(self.ready);
+        self.ready.release();
     }
 
     /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
     fn part(self, reason: &Reason) -> Attempt {
         if matches!(reason, Reason::Mail(_) | Reason::Lacking(_)) {
-            release(self.ready);
+            self.ready.release();
         }
         self.attempt
     }
@@ -127,11 +127,6 @@ fn closed(attempt: Attempt, declined: Declined) -> Way<Upstream> {
     let Declined { reason, answer, .. } = declined.with_id(attempt.id());
     attempt.answered(reason, &answer);
     Way::Closed(answer)
-}
-
-/// Done with a remote that is in step with us.
-pub(super) fn release(ready: Ready) {
-    ready.release();
 }
 
 /// Asking a remote has ended before all was answered.

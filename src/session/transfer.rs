@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attempt::Attempt;
 use super::conclusion::{Party, instead_of_message};
-use super::leg::{Declined, Upstream, release};
+use super::leg::{Declined, Upstream};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
@@ -344,7 +344,7 @@ async fn start(leg: Leg<Upstream>, framing: Framing) -> Course {
             Course::Going(body, attempt)
         }
         Ok(Started::Refused(ready, reply)) => {
-            release(*ready);
+            ready.release();
             Course::stopped(Declined::by_remote("data-refused", reply.relayed(&peer)), attempt)
         }
         Err(reason) => Course::stopped(Declined::broke(&peer, &reason), attempt),
@@ -358,7 +358,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
     let peer = body.peer().clone();
     let course = match body.finish().await {
         Ok((reply, ready)) => {
-            release(ready);
+            ready.release();
             // What counts is what the client is told: a 221 is a success of something else, and the client hears 451.
             let answer = reply.relayed(&peer);
             attempt.decided(&answer);

@@ -158,7 +158,9 @@ impl Body {
         if reply.code().is_success() {
             self.is_about_the_message(&reply)?;
             self.has_arrived(written, &reply)?;
-        } else if let (true, stop @ Stop::Failed(_)) = (reply.code().is_refusal(), self.refused(reply.clone())) {
+        } else if reply.code().is_refusal()
+            && let stop @ Stop::Failed(_) = self.refused(reply.clone())
+        {
             return Err(stop);
         }
         self.ready.accepted = 0;
