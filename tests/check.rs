@@ -1,5 +1,5 @@
 //! `danelaw check` as a program: the verdict on a domain, the tree, the JSON, the forecast for many, and the exit status
-//! (issue 6, item 6). Nothing of a mail is ever said.
+//! of each. It never sends a mail command.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

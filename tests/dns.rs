@@ -206,6 +206,7 @@ async fn wildcards_count_where_nothing_closer_exists() {
 
 #[tokio::test]
 async fn a21_many_nsec3_iterations_stay_secure_or_fail() {
+    // A21.
     let lab = tree().nsec3("many.test", 120).nsec3("more.test", 501).start().await;
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.many.test").await, Ok((Secure, "no name")));
     assert!(tlsa_end(&lab, "_25._tcp.mx.more.test").await.is_err());
@@ -408,6 +409,7 @@ fn forgeries() -> Vec<(&'static str, Fault)> {
 
 #[tokio::test]
 async fn a7_a10_a23_forged_replies_are_failures() {
+    //
     let lab = tree().start().await;
     for (what, fault) in forgeries() {
         lab.set_fault(OWNER, "TLSA", fault);
@@ -551,6 +553,7 @@ async fn a_denial_is_of_the_kind_that_is_proven() {
 
 #[tokio::test]
 async fn a4_keys_and_delegations_that_do_not_come_are_failures() {
+    // A4.
     for (owner, rtype) in
         [("sec.test", "DNSKEY"), ("sec.test", "DS"), ("test", "DNSKEY"), ("test", "DS"), (".", "DNSKEY")]
     {
@@ -568,6 +571,7 @@ async fn a4_keys_and_delegations_that_do_not_come_are_failures() {
 
 #[tokio::test]
 async fn a5_below_an_island_all_is_insecure() {
+    // A5, A-42.
     // RFC 4035 §4.3: the DS record of a zone counts if its parent is signed, all the way up.
     let lab = tree().island("island.test").secure("sub.island.test").tlsa("mx.sub.island.test", 25, EE).start().await;
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.sub.island.test").await, Ok((Insecure, "records")));
@@ -659,6 +663,7 @@ async fn odd_octets_in_names_stay_in_the_dns() {
 
 #[tokio::test]
 async fn a_lookup_ends_at_its_deadline() {
+    //
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
     let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
     let begin = Instant::now();
@@ -669,6 +674,7 @@ async fn a_lookup_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a19_a_healed_zone_is_seen_at_once() {
+    // A19.
     let lab = tree().fault(OWNER, "TLSA", Fault::BogusSignature).start().await;
     let dns = resolver(&lab);
     assert!(dns.tlsa(&name(OWNER)).await.is_err());
@@ -678,6 +684,7 @@ async fn a19_a_healed_zone_is_seen_at_once() {
 
 #[tokio::test]
 async fn a19_a_failure_on_the_way_to_a_zone_is_not_remembered_for_as_long_as_its_records() {
+    // A19.
     // RFC 9520 §3.2: a server that was silent for a moment, or one forged reply, must not cost a zone its mail for an hour.
     for fault in [Fault::Drop, Fault::Rcode(ResponseCode::ServFail), Fault::BogusSignature, Fault::Stripped] {
         for (owner, rtype) in [("sec.test", "DS"), ("sec.test", "DNSKEY"), ("test", "DS"), ("test", "DNSKEY")] {

@@ -113,6 +113,7 @@ async fn an_answer_for_each_recipient() {
     // J3, J4, L4: in the client's order, duplicates included, each that of its own domain.
     let lab = two(|mx| mx.end = say("451 4.3.0 later")).start().await;
     let mut client = lab.lmtp_client().await;
+    // Decision 13.
     let to = ["b@example.test", "c@second.example.test", "no@[192.0.2.1]", "b@example.test"];
     pipeline(&mut client, "", &to).await;
     assert_eq!(client.codes(6).await, ["250 2.1.0", "250 2.1.5", "250 2.1.5", "550 5.1.2", "250 2.1.5", "354"]);

@@ -77,6 +77,7 @@ fn wrong() -> String {
 
 #[tokio::test]
 async fn c1_the_domain_is_asked_as_it_is() {
+    // C1.
     for domain in ["foo", "localhost", "sub.example"] {
         let (lab, answer) = sent_to(Scenario::new(), &format!("b@{domain}")).await;
         assert!(answer.starts_with("550 5.4.4 "), "{answer}");
@@ -179,6 +180,7 @@ async fn a9_c12_d3_hosts_without_an_address() {
 
 #[tokio::test]
 async fn c11_d6_d13_the_expanded_name_then_the_original_and_none_between() {
+    // C11, D6.
     let identity = || Identity::for_name("end.other.test");
     // Decision 4: aliases of exchanges are followed. At the end; D12: SNI is the base domain.
     let end = aliased(identity(), |tree, port, record| tree.tlsa("end.other.test", port, &record("3 1 1")));
@@ -333,6 +335,7 @@ async fn d14_a_name_too_long_for_its_records_is_a_failure() {
 
 #[tokio::test]
 async fn d1_d15_every_question_goes_to_the_same_resolver() {
+    // D15.
     let found = sent(Scenario::new()).await;
     assert_delivered(&found, 0, "mx1.example.test");
     let asked = found.0.dns.asked();
@@ -345,6 +348,7 @@ async fn d1_d15_every_question_goes_to_the_same_resolver() {
 /// rules for hosts, and its own names are the reference identifiers (RFC 7672 §2.2.2, §3.2.2).
 #[tokio::test]
 async fn d16_a_next_hop_that_a_rule_names() {
+    // D16.
     let rule = |rest: &str| format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nnext_hop = {rest}");
     let by_way = |identity: Identity, form: &'static str| {
         Scenario::with_domain(|tree, _| {

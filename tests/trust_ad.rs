@@ -172,6 +172,7 @@ async fn a7_a14_every_kind_of_failure_is_a_failure() {
         ("another question", Fault::WrongQuestion("_25._tcp.mx.plain.test")),
         ("another ID", Fault::Tamper(wrong_id)),
         ("a query", Fault::Tamper(a_query)),
+        //
         ("records of another name", Fault::ReplyTo("_25._tcp.mx.plain.test", "TLSA")),
         ("records of another type", Fault::Answer(vec![(OWNER, "A", "192.0.2.66")])),
         ("records and a name error", Fault::Relabelled(ResponseCode::NXDomain)),
@@ -204,6 +205,7 @@ async fn a22_long_answers_come_over_tcp() {
 
 #[tokio::test]
 async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
+    // A2, A-44.
     // Everything would be insecure, and DANE off.
     let lab = Tree::new().secure("sec.test").tlsa("mx.sec.test", 25, EE).start().await;
     let stub = Stub::new(&settings(&lab)).unwrap();
@@ -219,6 +221,7 @@ async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
 
 #[tokio::test]
 async fn a3_an_ad_bit_from_afar_is_not_believed() {
+    // A3, A-44.
     let remote = |more: Settings| {
         let settings = Settings { mode: Mode::TrustAd, servers: vec!["192.0.2.1".parse().unwrap()], ..more };
         Stub::new(&settings).map(drop)
