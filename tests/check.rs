@@ -165,6 +165,7 @@ async fn domains_without_dane() {
     let found = said.object();
     assert_eq!(
         (said.status, &found["verdict"], &found["mx"]["security"]),
+        // C18.
         (0, &"host-verified".into(), &"insecure".into())
     );
     assert_eq!(kinds(&found), ["one-record", "insecure-mx"]);

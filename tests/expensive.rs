@@ -189,6 +189,7 @@ async fn a47_a48_what_burns_burns_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
+    //
     let lab = lab().await;
     let dns = resolver(&lab);
     let begin = spent();

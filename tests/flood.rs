@@ -57,7 +57,7 @@ async fn session(
 
 #[tokio::test]
 async fn tickets() {
-    //
+    // A-31, G12.
     // A hundred are taken in and thrown away; with thousands the session ends.
     for (tickets, expected) in [(100, Ok("250 still here".to_owned())), (5000, Err(()))] {
         let (mut wire, mut theirs) = session(|config| {
@@ -75,7 +75,7 @@ async fn tickets() {
 
 #[tokio::test]
 async fn key_updates_that_want_an_answer() {
-    //
+    // A-31, G12.
     let (mut wire, mut theirs) = session(|_| {}).await;
     // A few are honest.
     for _ in 0..3 {
@@ -193,7 +193,7 @@ async fn connect(server: &OpenSsl) -> Wire<TlsStream<TcpStream>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_updates_that_want_none() {
-    //
+    // A-31, G12.
     let mut server = OpenSsl::start("-tls1_3");
     let mut wire = connect(&server).await;
     let server = tokio::task::spawn_blocking(move || {

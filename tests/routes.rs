@@ -89,6 +89,7 @@ async fn c1_the_domain_is_asked_as_it_is() {
 
 #[tokio::test]
 async fn c2_the_mx_records_of_an_alias() {
+    // C2.
     let scenario = || {
         Scenario::new().tree(|tree, _| {
             tree.cname("www.example.test", "web.example.test")
@@ -133,6 +134,7 @@ async fn c7_c19_c20_the_publishers_order_and_each_hosts_own_policy() {
 
 #[tokio::test]
 async fn c9_the_sixth_address() {
+    // C9.
     let scenario = Scenario::with_domain(|tree, _| {
         tree.mx("example.test", 5, "d1.example.test")
             .mx("example.test", 6, "d2.example.test")
@@ -231,6 +233,7 @@ async fn d7_an_error_at_the_first_name_does_not_move_on_to_the_second() {
 
 #[tokio::test]
 async fn d4_d5_aliases_to_and_from_unsigned_zones() {
+    // D4.
     let alias = |owner: &'static str, zone: &'static str, tlsa_at: &'static str, record: fn(&Identity) -> String| {
         Scenario::with_domain(|tree, _| {
             tree.secure("other.test")
@@ -292,6 +295,7 @@ async fn d10_d11_records_behind_an_alias() {
 
 #[tokio::test]
 async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
+    // D12.
     let under_ca = |name: &str| {
         aliased(Identity::under_ca(name), |tree, port, record| tree.tlsa("end.other.test", port, &record("2 1 1")))
     };
@@ -305,6 +309,7 @@ async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
 
 #[tokio::test]
 async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
+    // D9, M7.
     let scenario = Scenario::with_domain(|tree, _| tree.secure("xn--bcher-kva.test")).host(
         "mx.xn--bcher-kva.test",
         |mut mx, tree, port| {
@@ -325,6 +330,7 @@ async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
 
 #[tokio::test]
 async fn d14_a_name_too_long_for_its_records_is_a_failure() {
+    // D14.
     let name = [&"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(40), "example.test"].join(".");
     let scenario = Scenario::with_domain(|tree, _| tree)
         .host(&name.clone(), |mx, tree, _| (mx, tree.mx("example.test", 10, &name)));

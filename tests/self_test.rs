@@ -57,6 +57,7 @@ fn shift(reply: &mut Message, days: i64) {
 
 #[tokio::test]
 async fn a2_what_a_server_lacks_is_named() {
+    // A2.
     assert_eq!(state(Tree::new()).await, State::Good);
     let strips = State::Ailing(Ailment::StripsDnssec);
     for (rtype, fault, expected) in [
@@ -90,6 +91,7 @@ async fn a56_a_clock_that_is_off_is_named() {
 
 #[tokio::test]
 async fn a40_a_server_that_does_not_answer_tlsa_is_named() {
+    //
     for fault in [Fault::Drop, Fault::Rcode(ResponseCode::NotImp)] {
         let state = state(Tree::new().every("TLSA", fault)).await;
         assert!(matches!(state, State::Ailing(Ailment::NoTlsa(_))), "{state:?}");
