@@ -199,6 +199,21 @@ async fn each_answer_as_soon_as_it_is_known() {
     assert_eq!(client.codes(3).await, ["451 4.4.2", "250 2.1.5", "354"]);
 }
 
+/// J9: the first recipient has its reply. The 421 is for the other one alone, which gets the message again.
+#[tokio::test]
+async fn an_end_between_two_replies() {
+    let mut lab = two(|mx| mx.end = Act::Hang).set("timeouts.grace = '300ms'").start().await;
+    let mut client = lab.lmtp_client().await;
+    pipeline(&mut client, "", &["b@example.test", "c@second.example.test"]).await;
+    client.codes(4).await;
+    client.write(MESSAGE).await;
+    assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+    lab.stop();
+    assert_eq!(lab.stopped().await, Drained::Cut(1));
+    assert!(client.rest().await.starts_with("421 4.3.2 "));
+    assert_eq!(bodies(&lab), vec![vec!["Subject: x\r\n\r\nbody\r\n"]; 2]);
+}
+
 #[tokio::test]
 async fn domains_are_dialled_side_by_side() {
     // K7: eight that do not greet take as long as one.
