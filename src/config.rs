@@ -801,7 +801,6 @@ mod tests {
 
     #[test]
     fn a3_an_ad_bit_is_believed_from_where_nobody_can_change_it() {
-        // A3.
         for (servers, more, sound) in [
             ("['127.0.0.1', '[::1]:5353']", "", true),
             ("[]", "", true),
@@ -821,7 +820,6 @@ mod tests {
 
     #[test]
     fn a19_failures_are_not_remembered_for_long() {
-        // A19.
         assert!(with("dns.cache_failures = '30s'").is_ok());
         assert!(with("dns.cache_failures = '31s'").unwrap_err().contains("31s is above the 30s"));
         assert!(with("dns.self_test = '9s'").unwrap_err().contains("9s is below the 10s"));

@@ -55,9 +55,9 @@ fn shift(reply: &mut Message, days: i64) {
     }
 }
 
+/// A2.
 #[tokio::test]
 async fn a2_what_a_server_lacks_is_named() {
-    // A2.
     assert_eq!(state(Tree::new()).await, State::Good);
     let strips = State::Ailing(Ailment::StripsDnssec);
     for (rtype, fault, expected) in [

@@ -224,9 +224,9 @@ async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
     assert!(!lab.was_asked(OWNER, "TLSA"));
 }
 
+/// A3, A-44.
 #[tokio::test]
 async fn a3_an_ad_bit_from_afar_is_not_believed() {
-    // A3, A-44.
     let remote = |more: Settings| {
         let settings = Settings { mode: Mode::TrustAd, servers: vec!["192.0.2.1".parse().unwrap()], ..more };
         Stub::new(&settings).map(drop)
