@@ -8,7 +8,7 @@ const PAGE: &str = "tests/requirements.md";
 /// The folders whose Rust files may cite a row.
 const FOLDERS: &[&str] = &["src", "tests", "fuzz", "benches"];
 /// This file: its examples are no citations.
-const OWN: &str = "tests/architecture/requirements.rs";
+const OWN: &str = file!();
 /// The answers of a row that no test cites.
 const REASONS: &[&str] = &["by the type `", "not applicable: ", "open: "];
 
