@@ -231,6 +231,7 @@ mod tests {
 
     #[test]
     fn null_mx_and_targets_that_are_no_hosts() {
+        //
         let root = |preference| Mx { preference, target: MxTarget::Root };
         let invalid = Mx { preference: 1, target: MxTarget::Invalid("192.0.2.1".into()) };
         // C13.

@@ -81,6 +81,7 @@ mod tests {
 
     #[test]
     fn only_where_a_public_mail_server_can_be() {
+        //
         let dialable = Dialable::default();
         for reserved in [
             "127.0.0.1",
@@ -148,6 +149,7 @@ mod tests {
 
     #[test]
     fn a_listed_range_may_be_dialled() {
+        // Decision 14.
         let dialable = Dialable::new(["127.25.0.0/16".parse().unwrap()]);
         assert!(dialable.allows("127.25.3.4".parse().unwrap()));
         assert!(dialable.allows("::ffff:127.25.3.4".parse().unwrap()));

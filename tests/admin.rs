@@ -151,6 +151,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
 
 #[test]
 fn a111_no_stranger_makes_a_series() {
+    //
     let reporter = Reporter::new(100);
     let random = || -> String { std::iter::repeat_with(fastrand::lowercase).take(12).collect() };
     let tell = || {

@@ -5,6 +5,8 @@
 
 #[path = "architecture/dependencies.rs"]
 mod dependencies;
+#[path = "architecture/requirements.rs"]
+mod requirements;
 
 use std::fs;
 use std::path::{Path, PathBuf};

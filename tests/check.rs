@@ -1,5 +1,5 @@
 //! `danelaw check` as a program: the verdict on a domain, the tree, the JSON, the forecast for many, and the exit status
-//! (issue 6, item 6). Nothing of a mail is ever said.
+//! of each. It never sends a mail command.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -165,6 +165,7 @@ async fn domains_without_dane() {
     let found = said.object();
     assert_eq!(
         (said.status, &found["verdict"], &found["mx"]["security"]),
+        // C18.
         (0, &"host-verified".into(), &"insecure".into())
     );
     assert_eq!(kinds(&found), ["one-record", "insecure-mx"]);

@@ -105,6 +105,7 @@ async fn a_transaction_in_one_piece() {
 
 #[tokio::test]
 async fn an_empty_message() {
+    // Decision 10.
     // M12: BDAT 0 LAST, with our trace of it and without.
     for (received, length) in [("received = false", Some(0)), ("received = true", None)] {
         for change in [offers_chunks, |_: &mut Mx| {}] {

@@ -453,6 +453,7 @@ fn names() {
 /// F10, R3, R7: a common name counts only in a certificate without any dNSName.
 #[test]
 fn common_names() {
+    // Decision 6.
     let named = |extensions| Spec { subject: cn("mx.example.com"), extensions, ..Spec::default() };
     let address = der(0x87, &[192, 0, 2, 1]);
     accepted("no subjectAltName", &leaf(named(vec![])));

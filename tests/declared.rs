@@ -96,6 +96,7 @@ fn delivered(lab: &Lab) -> Vec<usize> {
 
 #[tokio::test]
 async fn mail_goes_without_what_it_does_not_need() {
+    // Decision 19.
     for (offered, declared, sent_on, message) in [
         (NOTHING, " BODY=8BITMIME SMTPUTF8", "", ASCII),
         (NOTHING, " BODY=8BITMIME", "", ASCII),

@@ -101,6 +101,7 @@ fn tree() -> Tree {
 
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
+    // A1.
     let lab = tree().fault("_25._tcp.mx.hashed.test", "TLSA", Fault::BogusSignature).start().await;
     assert_eq!(tested(&lab.settings()).await, State::Good);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
@@ -110,6 +111,7 @@ async fn a1_secure_insecure_and_bogus_are_told_apart() {
 
 #[tokio::test]
 async fn a17_every_question_asks_for_dnssec_and_for_checking() {
+    // A17.
     let lab = tree().start().await;
     for owner in [OWNER, "_25._tcp.mx.plain.test", "_25._tcp.nothing.hashed.test"] {
         tlsa(&lab, owner).await.unwrap();
@@ -135,6 +137,7 @@ async fn the_records_come_out_whole() {
 
 #[tokio::test]
 async fn a5_insecure_is_insecure_for_whatever_reason() {
+    // A5.
     let lab = tree()
         .insecure("corp")
         .island("island.test")
@@ -155,6 +158,7 @@ async fn a5_insecure_is_insecure_for_whatever_reason() {
 
 #[tokio::test]
 async fn a6_denials_are_answers() {
+    // A6.
     let lab = tree().a("_24._tcp.mx.sec.test", "192.0.2.9").a("_24._tcp.mx.hashed.test", "192.0.2.9").start().await;
     for (owner, expected) in [
         ("_24._tcp.mx.sec.test", (Secure, "no data")),
@@ -206,6 +210,7 @@ async fn wildcards_count_where_nothing_closer_exists() {
 
 #[tokio::test]
 async fn a21_many_nsec3_iterations_stay_secure_or_fail() {
+    // A21.
     let lab = tree().nsec3("many.test", 120).nsec3("more.test", 501).start().await;
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.many.test").await, Ok((Secure, "no name")));
     assert!(tlsa_end(&lab, "_25._tcp.mx.more.test").await.is_err());
@@ -221,6 +226,7 @@ async fn servers_that_know_only_addresses_are_borne_with() {
 
 #[tokio::test]
 async fn a22_long_answers_come_over_tcp() {
+    // A22.
     let many = (0..60).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
     let lab = many.fault(OWNER, "TLSA", Fault::TruncatedUdp).start().await;
     assert_eq!(tlsa(&lab, "_25._tcp.many.sec.test").await.unwrap().answer.records().len(), 60);
@@ -238,6 +244,7 @@ fn chain(length: usize) -> Tree {
 
 #[tokio::test]
 async fn a13_sixteen_links_are_followed_and_no_more() {
+    // A13.
     for length in [1, 8, 16] {
         let lab = chain(length).start().await;
         let host = host(&lab, "l1.sec.test").await;
@@ -251,6 +258,7 @@ async fn a13_sixteen_links_are_followed_and_no_more() {
 
 #[tokio::test]
 async fn a13_loops_are_failures() {
+    // A13, A-45.
     let lab = tree()
         .cname("self.sec.test", "self.sec.test")
         .cname("a.sec.test", "b.sec.test")
@@ -266,6 +274,7 @@ async fn a13_loops_are_failures() {
 
 #[tokio::test]
 async fn a14_a_chain_fails_as_a_whole() {
+    // A14.
     for fault in [Fault::BogusSignature, Fault::Drop, Fault::Rcode(ResponseCode::ServFail), Fault::Stripped] {
         let lab = chain(3).fault("l4.sec.test", "A", fault.clone()).fault("l4.sec.test", "AAAA", fault).start().await;
         assert!(resolver(&lab).host(&name("l1.sec.test")).await.is_err());
@@ -274,6 +283,7 @@ async fn a14_a_chain_fails_as_a_whole() {
 
 #[tokio::test]
 async fn a15_d5_d6_each_link_has_its_own_security() {
+    //
     let lab = tree()
         .cname("in.sec.test", "out.plain.test")
         .cname("out.plain.test", "mx.sec.test")
@@ -299,6 +309,7 @@ async fn a15_d5_d6_each_link_has_its_own_security() {
 
 #[tokio::test]
 async fn c2_mx_records_behind_an_alias() {
+    // C2.
     let lab = tree().cname("www.hashed.test", "mail.hashed.test").cname("mail.hashed.test", "sec.test").start().await;
     let mx = resolver(&lab).mx(&name("www.hashed.test")).await.unwrap();
     assert_eq!((mx.security(), mx.expanded().as_str(), mx.answer.records().len()), (Secure, "sec.test", 1));
@@ -307,6 +318,7 @@ async fn c2_mx_records_behind_an_alias() {
 
 #[tokio::test]
 async fn d10_d11_tlsa_records_behind_an_alias() {
+    // D10, D11.
     let lab = tree()
         .cname("_25._tcp.a.sec.test", "_dane.hashed.test")
         .record("_dane.hashed.test", "TLSA", EE)
@@ -322,6 +334,7 @@ async fn d10_d11_tlsa_records_behind_an_alias() {
 
 #[tokio::test]
 async fn a12_a_dname_makes_aliases() {
+    // A12.
     let lab = tree()
         .dname("old.sec.test", "new.sec.test")
         .a("mx.new.sec.test", "192.0.2.5")
@@ -338,6 +351,7 @@ async fn a12_a_dname_makes_aliases() {
 
 #[tokio::test]
 async fn a12_the_unsigned_cname_beside_a_dname_is_not_followed() {
+    // A12.
     let tamper = |reply: &mut Message| {
         reply.answers.retain(|record| record.name.num_labels() == 3 || record.record_type() == RecordType::CNAME);
     };
@@ -358,6 +372,7 @@ async fn a12_the_unsigned_cname_beside_a_dname_is_not_followed() {
 
 #[tokio::test]
 async fn a7_every_kind_of_failure_is_a_failure() {
+    // A7.
     for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp, ResponseCode::FormErr] {
         let lab = tree().fault(OWNER, "TLSA", Fault::Rcode(code)).start().await;
         assert!(matches!(tlsa_end(&lab, OWNER).await, Err(FailureReason::Refused(_))), "{code}");
@@ -408,6 +423,8 @@ fn forgeries() -> Vec<(&'static str, Fault)> {
 
 #[tokio::test]
 async fn a7_a10_a23_forged_replies_are_failures() {
+    // A7, A10, A23.
+    //
     let lab = tree().start().await;
     for (what, fault) in forgeries() {
         lab.set_fault(OWNER, "TLSA", fault);
@@ -417,6 +434,7 @@ async fn a7_a10_a23_forged_replies_are_failures() {
 
 #[tokio::test]
 async fn a8_c4_forged_mx_replies_are_failures() {
+    // A8, C4.
     let (none, no_name) = (ResponseCode::NoError, ResponseCode::NXDomain);
     for fault in [
         Fault::BogusSignature,
@@ -451,6 +469,7 @@ async fn s2_an_alias_without_records_at_its_end_is_not_none() {
 
 #[tokio::test]
 async fn a41_an_unsigned_delegation_must_be_proven_at_its_own_name() {
+    //
     let none = ResponseCode::NoError;
     let lab = tree().start().await;
     for cut in ["sec.test", "_tcp.mx.sec.test", OWNER] {
@@ -479,6 +498,7 @@ async fn a41_an_unsigned_delegation_must_be_proven_at_its_own_name() {
 
 #[tokio::test]
 async fn a41_an_unsigned_address_in_a_signed_zone_is_a_failure() {
+    //
     for cut in ["sec.test", "mx.sec.test"] {
         let lab = tree()
             .fault(cut, "NS", Fault::Answer(vec![(cut, "NS", "ns.evil.test")]))
@@ -551,6 +571,7 @@ async fn a_denial_is_of_the_kind_that_is_proven() {
 
 #[tokio::test]
 async fn a4_keys_and_delegations_that_do_not_come_are_failures() {
+    // A4.
     for (owner, rtype) in
         [("sec.test", "DNSKEY"), ("sec.test", "DS"), ("test", "DNSKEY"), ("test", "DS"), (".", "DNSKEY")]
     {
@@ -568,6 +589,7 @@ async fn a4_keys_and_delegations_that_do_not_come_are_failures() {
 
 #[tokio::test]
 async fn a5_below_an_island_all_is_insecure() {
+    // A5, A-42.
     // RFC 4035 §4.3: the DS record of a zone counts if its parent is signed, all the way up.
     let lab = tree().island("island.test").secure("sub.island.test").tlsa("mx.sub.island.test", 25, EE).start().await;
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.sub.island.test").await, Ok((Insecure, "records")));
@@ -576,6 +598,7 @@ async fn a5_below_an_island_all_is_insecure() {
 
 #[tokio::test]
 async fn records_that_cannot_be_read_are_a_failure() {
+    // E1.
     let short = RData::Unknown { code: RecordType::TLSA, rdata: NULL::with(vec![3, 1]) };
     let lab = tree().rdata("_25._tcp.a.sec.test", short).start().await;
     assert!(tlsa_end(&lab, "_25._tcp.a.sec.test").await.is_err());
@@ -612,6 +635,7 @@ async fn records_that_come_twice_are_one() {
 
 #[tokio::test]
 async fn a49_more_records_than_the_cap_are_a_failure() {
+    //
     let many = (0..101).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
     let many = (0..101).fold(many, |tree, i| tree.a("many.sec.test", &format!("192.0.2.{i}")));
     let lab = (0..201).fold(many, |tree, i| tree.mx("many.sec.test", i, "mx.sec.test")).start().await;
@@ -625,6 +649,7 @@ async fn a49_more_records_than_the_cap_are_a_failure() {
 
 #[tokio::test]
 async fn c12_one_address_family_may_fail_if_the_other_has_addresses() {
+    // C12.
     let lab = tree().fault("mx.sec.test", "AAAA", Fault::Rcode(ResponseCode::ServFail)).start().await;
     assert_eq!(host(&lab, "mx.sec.test").await.security(), Secure);
     // The other family is merely absent: that is no answer about this host.
@@ -659,6 +684,7 @@ async fn odd_octets_in_names_stay_in_the_dns() {
 
 #[tokio::test]
 async fn a_lookup_ends_at_its_deadline() {
+    //
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
     let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
     let begin = Instant::now();
@@ -669,6 +695,7 @@ async fn a_lookup_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a19_a_healed_zone_is_seen_at_once() {
+    // A19.
     let lab = tree().fault(OWNER, "TLSA", Fault::BogusSignature).start().await;
     let dns = resolver(&lab);
     assert!(dns.tlsa(&name(OWNER)).await.is_err());
@@ -678,6 +705,7 @@ async fn a19_a_healed_zone_is_seen_at_once() {
 
 #[tokio::test]
 async fn a19_a_failure_on_the_way_to_a_zone_is_not_remembered_for_as_long_as_its_records() {
+    // A19.
     // RFC 9520 §3.2: a server that was silent for a moment, or one forged reply, must not cost a zone its mail for an hour.
     for fault in [Fault::Drop, Fault::Rcode(ResponseCode::ServFail), Fault::BogusSignature, Fault::Stripped] {
         for (owner, rtype) in [("sec.test", "DS"), ("sec.test", "DNSKEY"), ("test", "DS"), ("test", "DNSKEY")] {
@@ -711,6 +739,7 @@ async fn switched(first: SocketAddr, second: SocketAddr) -> (SocketAddr, Arc<Ato
 
 #[tokio::test]
 async fn a19_keys_that_were_changed_in_haste_are_seen_after_half_a_minute() {
+    // A19.
     let (before, after) = (tree().start().await, tree().start().await);
     let (address, switch) = switched(before.addr, after.addr).await;
     let mut anchors = tempfile::NamedTempFile::new().unwrap();
@@ -751,6 +780,7 @@ async fn keys_are_asked_for_once() {
 
 #[tokio::test]
 async fn a18_lookups_are_remembered_if_the_ttl_allows() {
+    // A18.
     let asked_again = |tree: Tree, owner: &'static str| async move {
         let lab = tree.start().await;
         let dns = remembering(&lab, Duration::from_secs(10));

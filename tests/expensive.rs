@@ -1,4 +1,4 @@
-//! Zones that are made to cost a validator as much as can be (A-47, A-48; item 7 of issue 3): while some lookups burn,
+//! Zones that are made to cost a validator as much as can be: while some lookups burn,
 //! the others stay fast, and what burns ends in time.
 
 // A test that cannot go on may panic.
@@ -165,6 +165,7 @@ async fn beside(dns: &Stub, owners: Vec<String>) -> (Vec<Result<Lookup<RawTlsa>,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a47_a48_what_burns_burns_alone() {
+    //
     let lab = lab().await;
     let dns = resolver(&lab);
     let keys = (0..FIRES).map(|i| format!("_25._tcp.mx{i}.burn.test"));
@@ -188,6 +189,7 @@ async fn a47_a48_what_burns_burns_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
+    //
     let lab = lab().await;
     let dns = resolver(&lab);
     let begin = spent();

@@ -57,6 +57,7 @@ async fn session(
 
 #[tokio::test]
 async fn tickets() {
+    // A-31, G12.
     // A hundred are taken in and thrown away; with thousands the session ends.
     for (tickets, expected) in [(100, Ok("250 still here".to_owned())), (5000, Err(()))] {
         let (mut wire, mut theirs) = session(|config| {
@@ -74,6 +75,7 @@ async fn tickets() {
 
 #[tokio::test]
 async fn key_updates_that_want_an_answer() {
+    // A-31, G12.
     let (mut wire, mut theirs) = session(|_| {}).await;
     // A few are honest.
     for _ in 0..3 {
@@ -99,6 +101,7 @@ async fn key_updates_that_want_an_answer() {
 /// Empty records, one after the other: no reply is in them, and the session ends.
 #[tokio::test]
 async fn empty_records() {
+    //
     let (mut wire, theirs) = session(|config| {
         config.enable_secret_extraction = true;
         // The numbers of the records start at 0.
@@ -190,6 +193,7 @@ async fn connect(server: &OpenSsl) -> Wire<TlsStream<TcpStream>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_updates_that_want_none() {
+    // A-31, G12.
     let mut server = OpenSsl::start("-tls1_3");
     let mut wire = connect(&server).await;
     let server = tokio::task::spawn_blocking(move || {
@@ -212,6 +216,7 @@ async fn key_updates_that_want_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renegotiation() {
+    //
     // G6: TLS 1.2 servers may ask for another handshake. They get none, and may not go on asking.
     let mut server = OpenSsl::start("-tls1_2");
     let mut wire = connect(&server).await;

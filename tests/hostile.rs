@@ -1,4 +1,4 @@
-//! Somebody sits between danelaw and the zones: item 4 of issue 3.
+//! An attacker sits between danelaw and the zones.
 //!
 //! The tampering resolver of the lab spoils some replies, in a way that is the same for two who ask: danelaw, and a real
 //! unbound that validates. danelaw must come to the verdict of unbound, or to none, which defers the mail. In three cases

@@ -1,4 +1,4 @@
-//! Remotes that do whatever they like once they have met their policy (item 10 of issue 5; ): each ends in the
+//! Remotes that do whatever they like once they have met their policy: each ends in the
 //! right code within its limit, in bounded memory, and the client's session goes on.
 //!
 //! What a remote can do before TLS is in `starttls.rs`, what it can do within TLS in `flood.rs`.

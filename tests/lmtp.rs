@@ -113,6 +113,7 @@ async fn an_answer_for_each_recipient() {
     // J3, J4, L4: in the client's order, duplicates included, each that of its own domain.
     let lab = two(|mx| mx.end = say("451 4.3.0 later")).start().await;
     let mut client = lab.lmtp_client().await;
+    // Decision 13.
     let to = ["b@example.test", "c@second.example.test", "no@[192.0.2.1]", "b@example.test"];
     pipeline(&mut client, "", &to).await;
     assert_eq!(client.codes(6).await, ["250 2.1.0", "250 2.1.5", "250 2.1.5", "550 5.1.2", "250 2.1.5", "354"]);
@@ -196,6 +197,21 @@ async fn each_answer_as_soon_as_it_is_known() {
     assert_eq!(client.codes(2).await, ["250 2.1.0", "250 2.1.5"]);
     assert!(client.is_silent(Duration::from_millis(100)).await);
     assert_eq!(client.codes(3).await, ["451 4.4.2", "250 2.1.5", "354"]);
+}
+
+/// J9: the first recipient has its reply. The 421 is for the other one alone, which gets the message again.
+#[tokio::test]
+async fn an_end_between_two_replies() {
+    let mut lab = two(|mx| mx.end = Act::Hang).set("timeouts.grace = '300ms'").start().await;
+    let mut client = lab.lmtp_client().await;
+    pipeline(&mut client, "", &["b@example.test", "c@second.example.test"]).await;
+    client.codes(4).await;
+    client.write(MESSAGE).await;
+    assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+    lab.stop();
+    assert_eq!(lab.stopped().await, Drained::Cut(1));
+    assert!(client.rest().await.starts_with("421 4.3.2 "));
+    assert_eq!(bodies(&lab), vec![vec!["Subject: x\r\n\r\nbody\r\n"]; 2]);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What the program tells about itself: manual pages, completions, the reference of refusals, the list of rules (issue 6,
-//! items 8, 10 and 11).
+//! What the program tells about itself: manual pages, completions, the reference of refusals, the list of
+//! rules.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]

@@ -39,6 +39,7 @@ async fn observed(scenario: Scenario, would: &str, protection: &str) -> Lab {
 
 #[tokio::test]
 async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
+    // B9.
     let starttls_refused = Scenario::new().mx(|mx| mx.starttls = say("454 4.7.0 not now"));
     let dane_only = Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "mx1.example.test"))
         .host("mx1.example.test", |mx, tree, _| (mx, tree))
@@ -62,6 +63,7 @@ async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
 
 #[tokio::test]
 async fn b9_what_enforcing_would_deliver_is_verified_as_ever() {
+    // B9.
     let second = |scenario: Scenario| {
         scenario.host("mx2.example.test", |mx, tree, port| {
             let record = mx.identity.record("3 1 1");
@@ -80,6 +82,7 @@ async fn b9_what_enforcing_would_deliver_is_verified_as_ever() {
 
 #[tokio::test]
 async fn b9_what_nobody_could_send_is_refused_as_ever() {
+    // B9.
     let bogus = Scenario::new().tree(|tree, _| tree.fault("example.test", "MX", Fault::BogusSignature));
     let silent = Scenario::new().mx(|mx| mx.greeting = Act::Close);
     for (scenario, answer) in [(bogus, "451 4.4.3 "), (silent, "451 4.4.2 ")] {
@@ -93,6 +96,7 @@ async fn b9_what_nobody_could_send_is_refused_as_ever() {
 
 #[tokio::test]
 async fn b9_it_is_said_everywhere() {
+    // B9.
     let lab = mismatch().set("mode = 'observe'").start().await;
     lab.client().await.send(&["b@example.test"], MESSAGE).await;
     let admin = lab.admin().await;

@@ -356,6 +356,7 @@ impl Client {
 
 #[tokio::test]
 async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_remembered() {
+    //
     let dns = Tree::new().start().await;
     let folder = tempfile::tempdir().unwrap();
     let anchor = anchor(folder.path(), &dns);

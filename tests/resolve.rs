@@ -1,4 +1,4 @@
-//! `danelaw resolve` as a program: what it prints and how it exits (issue 3, item 10).
+//! `danelaw resolve` as a program: what it prints and how it exits.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]

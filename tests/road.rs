@@ -118,6 +118,7 @@ async fn digests_by_setting() {
             .set("tls.digests = ['sha256']")
     };
     delivered(disabled("250-mx\r\n250 STARTTLS"), 0).await;
+    // B8.
     refused(disabled("250 mx"), "451 4.7.4 ").await;
     refused(disabled("250-mx\r\n250 STARTTLS").set("tls.level = 'dane-only'"), "451 4.7.5 ").await;
 }
@@ -257,6 +258,7 @@ async fn without_dane_tls_is_still_required() {
         })
     };
     delivered(unusable(), 0).await;
+    // B8.
     refused(unusable().mx(|mx| mx.ehlo = say("250 mx")), "451 4.7.4 ").await;
     // B6: at the level `dane-only` that is not enough.
     let lab = refused(unusable().set("tls.level = 'dane-only'"), "451 4.7.5 mx1.example.test: DANE is required").await;

@@ -77,6 +77,7 @@ fn wrong() -> String {
 
 #[tokio::test]
 async fn c1_the_domain_is_asked_as_it_is() {
+    // C1.
     for domain in ["foo", "localhost", "sub.example"] {
         let (lab, answer) = sent_to(Scenario::new(), &format!("b@{domain}")).await;
         assert!(answer.starts_with("550 5.4.4 "), "{answer}");
@@ -88,6 +89,7 @@ async fn c1_the_domain_is_asked_as_it_is() {
 
 #[tokio::test]
 async fn c2_the_mx_records_of_an_alias() {
+    // C2.
     let scenario = || {
         Scenario::new().tree(|tree, _| {
             tree.cname("www.example.test", "web.example.test")
@@ -132,6 +134,7 @@ async fn c7_c19_c20_the_publishers_order_and_each_hosts_own_policy() {
 
 #[tokio::test]
 async fn c9_the_sixth_address() {
+    // C9.
     let scenario = Scenario::with_domain(|tree, _| {
         tree.mx("example.test", 5, "d1.example.test")
             .mx("example.test", 6, "d2.example.test")
@@ -179,6 +182,7 @@ async fn a9_c12_d3_hosts_without_an_address() {
 
 #[tokio::test]
 async fn c11_d6_d13_the_expanded_name_then_the_original_and_none_between() {
+    // C11, D6.
     let identity = || Identity::for_name("end.other.test");
     // Decision 4: aliases of exchanges are followed. At the end; D12: SNI is the base domain.
     let end = aliased(identity(), |tree, port, record| tree.tlsa("end.other.test", port, &record("3 1 1")));
@@ -229,6 +233,7 @@ async fn d7_an_error_at_the_first_name_does_not_move_on_to_the_second() {
 
 #[tokio::test]
 async fn d4_d5_aliases_to_and_from_unsigned_zones() {
+    // D4.
     let alias = |owner: &'static str, zone: &'static str, tlsa_at: &'static str, record: fn(&Identity) -> String| {
         Scenario::with_domain(|tree, _| {
             tree.secure("other.test")
@@ -290,6 +295,7 @@ async fn d10_d11_records_behind_an_alias() {
 
 #[tokio::test]
 async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
+    // D12.
     let under_ca = |name: &str| {
         aliased(Identity::under_ca(name), |tree, port, record| tree.tlsa("end.other.test", port, &record("2 1 1")))
     };
@@ -303,6 +309,7 @@ async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
 
 #[tokio::test]
 async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
+    // D9, M7.
     let scenario = Scenario::with_domain(|tree, _| tree.secure("xn--bcher-kva.test")).host(
         "mx.xn--bcher-kva.test",
         |mut mx, tree, port| {
@@ -323,6 +330,7 @@ async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
 
 #[tokio::test]
 async fn d14_a_name_too_long_for_its_records_is_a_failure() {
+    // D14.
     let name = [&"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(40), "example.test"].join(".");
     let scenario = Scenario::with_domain(|tree, _| tree)
         .host(&name.clone(), |mx, tree, _| (mx, tree.mx("example.test", 10, &name)));
@@ -333,6 +341,7 @@ async fn d14_a_name_too_long_for_its_records_is_a_failure() {
 
 #[tokio::test]
 async fn d1_d15_every_question_goes_to_the_same_resolver() {
+    // D15.
     let found = sent(Scenario::new()).await;
     assert_delivered(&found, 0, "mx1.example.test");
     let asked = found.0.dns.asked();
@@ -345,6 +354,7 @@ async fn d1_d15_every_question_goes_to_the_same_resolver() {
 /// rules for hosts, and its own names are the reference identifiers (RFC 7672 §2.2.2, §3.2.2).
 #[tokio::test]
 async fn d16_a_next_hop_that_a_rule_names() {
+    // D16.
     let rule = |rest: &str| format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nnext_hop = {rest}");
     let by_way = |identity: Identity, form: &'static str| {
         Scenario::with_domain(|tree, _| {

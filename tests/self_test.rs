@@ -55,6 +55,7 @@ fn shift(reply: &mut Message, days: i64) {
     }
 }
 
+/// A2.
 #[tokio::test]
 async fn a2_what_a_server_lacks_is_named() {
     assert_eq!(state(Tree::new()).await, State::Good);
@@ -79,6 +80,7 @@ async fn a2_what_a_server_lacks_is_named() {
 
 #[tokio::test]
 async fn a56_a_clock_that_is_off_is_named() {
+    //
     let future = state(Tree::new().fault(".", "DNSKEY", Fault::Tamper(|reply| shift(reply, 40)))).await;
     let State::Ailing(Ailment::ClockOff(Clock::Behind(by))) = future else { panic!("{future:?}") };
     assert_eq!(by.as_secs().div_ceil(86_400), 40);
@@ -89,6 +91,7 @@ async fn a56_a_clock_that_is_off_is_named() {
 
 #[tokio::test]
 async fn a40_a_server_that_does_not_answer_tlsa_is_named() {
+    //
     for fault in [Fault::Drop, Fault::Rcode(ResponseCode::NotImp)] {
         let state = state(Tree::new().every("TLSA", fault)).await;
         assert!(matches!(state, State::Ailing(Ailment::NoTlsa(_))), "{state:?}");
@@ -123,6 +126,7 @@ async fn a_server_that_fails_is_not_asked_while_another_passes() {
 
 #[tokio::test]
 async fn a55_a_server_that_recovers_is_of_use_at_once() {
+    //
     let lab = Tree::new().fault(".", "SOA", Fault::Drop).start().await;
     let stub = Stub::new(&lab.settings()).unwrap();
     let mut health = stub.health();

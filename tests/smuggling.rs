@@ -1,4 +1,4 @@
-//! One message stays one message, whoever reads it (A-80 to A-83, I11, I12, M13; item 9 of issue 5).
+//! One message stays one message, whoever reads it (A-80 to A-83, I11, I12, M13).
 //!
 //! A client sends what it likes as message data, cut into writes as it likes, or in chunks, cut as it likes too. What
 //! danelaw puts on the wire to the remote, as lines or as chunks, is then read by models of servers: the strict one of RFC 5321, and all that have been found to take something else for
@@ -369,11 +369,13 @@ fn whatever_is_sent(by: By, remote: Remote, bare_newlines: &str) {
 
 #[test]
 fn whatever_is_sent_is_one_message_normalised() {
+    // Decision 8.
     whatever_is_sent(By::Data, Remote::TakesLines, "normalize");
 }
 
 #[test]
 fn whatever_is_sent_is_one_message_or_refused() {
+    // Decision 8.
     whatever_is_sent(By::Data, Remote::TakesLines, "reject");
 }
 

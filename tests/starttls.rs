@@ -1,5 +1,5 @@
 //! The way to TLS, octet by octet: a server that reads and writes raw, and tries whatever could end in cleartext or in
-//! plaintext taken for something said under TLS (RFC 3207; rows H and ).
+//! plaintext taken for something said under TLS (RFC 3207; rows H1 to H14 and ).
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -260,6 +260,7 @@ async fn encryption_alone_and_the_words_for_it() {
         assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa));
         assert_eq!(protection.label(), "Encrypted");
         let protection = shake(server(version, &chain, &own), &half).await.unwrap();
+        // C18.
         assert!(matches!(protection.authentication(), Authentication::HostVerified(_)));
         assert_eq!(protection.label(), "Host verified");
     }

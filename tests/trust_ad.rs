@@ -69,6 +69,7 @@ fn tree() -> Tree {
 
 #[tokio::test]
 async fn a1_a6_the_bit_counts_for_records_and_denials() {
+    // A1, A6.
     let lab = tree().island("island.test").tlsa("mx.island.test", 25, EE).start().await;
     for (owner, expected) in [
         (OWNER, (Secure, "records")),
@@ -85,6 +86,7 @@ async fn a1_a6_the_bit_counts_for_records_and_denials() {
 
 #[tokio::test]
 async fn a15_a16_each_link_has_a_bit_of_its_own() {
+    // A15.
     let lab = tree()
         .cname("half.sec.test", "mx.plain.test")
         .cname("whole.sec.test", "mx.sec.test")
@@ -137,6 +139,7 @@ async fn an_alias_that_is_asked_for_is_an_answer() {
 
 #[tokio::test]
 async fn a13_chains_have_an_end() {
+    // A13, A-45.
     let link = |i: usize| format!("l{i}.sec.test");
     let chain = |length: usize| (1..=length).fold(tree(), |tree, i| tree.cname(&link(i), &link(i + 1)));
     let lab = chain(16).tlsa("x.sec.test", 25, EE).start().await;
@@ -149,6 +152,7 @@ async fn a13_chains_have_an_end() {
 
 #[tokio::test]
 async fn a7_a14_every_kind_of_failure_is_a_failure() {
+    // A7.
     let none = ResponseCode::NoError;
     let clear_ra = |reply: &mut Message| reply.metadata.recursion_available = false;
     let set_cd = |reply: &mut Message| reply.metadata.checking_disabled = true;
@@ -172,6 +176,7 @@ async fn a7_a14_every_kind_of_failure_is_a_failure() {
         ("another question", Fault::WrongQuestion("_25._tcp.mx.plain.test")),
         ("another ID", Fault::Tamper(wrong_id)),
         ("a query", Fault::Tamper(a_query)),
+        //
         ("records of another name", Fault::ReplyTo("_25._tcp.mx.plain.test", "TLSA")),
         ("records of another type", Fault::Answer(vec![(OWNER, "A", "192.0.2.66")])),
         ("records and a name error", Fault::Relabelled(ResponseCode::NXDomain)),
@@ -196,6 +201,7 @@ async fn a7_a14_every_kind_of_failure_is_a_failure() {
 
 #[tokio::test]
 async fn a22_long_answers_come_over_tcp() {
+    // A22.
     let many = (0..60).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
     let lab = many.fault(OWNER, "TLSA", Fault::TruncatedUdp).start().await;
     assert_eq!(tlsa(&lab, "_25._tcp.many.sec.test").await.unwrap().answer.records().len(), 60);
@@ -204,6 +210,7 @@ async fn a22_long_answers_come_over_tcp() {
 
 #[tokio::test]
 async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
+    // A2, A-44.
     // Everything would be insecure, and DANE off.
     let lab = Tree::new().secure("sec.test").tlsa("mx.sec.test", 25, EE).start().await;
     let stub = Stub::new(&settings(&lab)).unwrap();
@@ -217,6 +224,7 @@ async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
     assert!(!lab.was_asked(OWNER, "TLSA"));
 }
 
+/// A3, A-44.
 #[tokio::test]
 async fn a3_an_ad_bit_from_afar_is_not_believed() {
     let remote = |more: Settings| {
@@ -248,6 +256,7 @@ fn ends_soon(reply: &mut Message) {
 
 #[tokio::test]
 async fn a18_records_do_not_outlive_their_signature() {
+    // A18.
     let lab = tree().fault(OWNER, "TLSA", Fault::Tamper(ends_soon)).start().await;
     let (answers, failures) = (Duration::from_secs(60), Duration::from_secs(1));
     let memory = Memory { entries: 100, octets: 100_000, answers, failures };

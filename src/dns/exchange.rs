@@ -258,6 +258,7 @@ mod tests {
 
     #[test]
     fn a17_do_and_ad_are_set_and_cd_is_clear() {
+        // A17.
         let octets = request().octets;
         assert_eq!(octets[2..HEADER], [0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 1]);
         assert!(octets[HEADER..].starts_with(b"\x03_25\x04_tcp\x02mx\x04test\x00"));
@@ -267,6 +268,7 @@ mod tests {
 
     #[test]
     fn a23_a_reply_repeats_id_and_question() {
+        // A23.
         let request = request();
         let mut reply = request.octets.clone();
         assert!(!request.is_answered_by(&reply), "a query is no reply");

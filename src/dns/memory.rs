@@ -284,6 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a19_a_failure_is_remembered_as_one() {
+        // A19.
         let memory = memory();
         let timeout: Found<_> = Err(FailureReason::Timeout);
         memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;

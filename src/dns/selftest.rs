@@ -331,6 +331,7 @@ mod tests {
 
     #[test]
     fn a56_a_clock_that_is_off_is_told_by_the_signatures() {
+        //
         let now = 1_800_000_000;
         let valid = from_to(now - DAY, now + DAY);
         let future = from_to(now + 3 * DAY, now + 10 * DAY);

@@ -157,6 +157,7 @@ mod tests {
 
     #[test]
     fn a3_whose_word_can_be_changed_on_the_way() {
+        // A3.
         for (text, out_of_reach) in [
             ("127.0.0.1", true),
             ("127.0.0.53", true),

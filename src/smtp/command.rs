@@ -328,6 +328,7 @@ mod tests {
             // I2.
             ("mAiL fRoM:<A@B.Example>", "MAIL FROM:<A@b.example>"),
             ("MAIL FROM: <a@b.example>  ", "MAIL FROM:<a@b.example>"),
+            // I25.
             ("MAIL FROM:<>", "MAIL FROM:<>"),
             ("MAIL FROM:<> body=8bitmime SMTPUTF8 size=007", "MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8"),
             ("MAIL FROM:<> BODY=7BIT", "MAIL FROM:<> BODY=7BIT"),

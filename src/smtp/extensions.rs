@@ -225,6 +225,7 @@ mod tests {
     #[test]
     fn what_we_offer() {
         // I22, M5, M23: this and nothing else.
+        // Decision 9.
         let mut written = bytes::BytesMut::new();
         Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);
         assert_eq!(

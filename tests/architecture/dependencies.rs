@@ -105,6 +105,24 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
+fn versions_with_known_holes_are_not_locked() {
+    // older rustls takes TLS 1.3 messages at the wrong encryption level (RUSTSEC-2026-0285). Older hickory has
+    // loops at NSEC3 records and costly name compression (RUSTSEC-2026-0118 to 0120).
+    for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
+        let lock = table(lock);
+        let packages = lock["package"].as_array().unwrap();
+        for (name, least) in [("rustls", "0.23.45"), ("hickory-proto", "0.26.3"), ("hickory-resolver", "0.26.3")] {
+            let locked: Vec<_> = packages.iter().filter(|package| package["name"].as_str() == Some(name)).collect();
+            assert!(!locked.is_empty(), "{name}");
+            for package in locked {
+                let locked = package["version"].as_str().unwrap();
+                assert!(version(locked) >= version(least), "{name} {locked}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_rust_version_is_what_the_dependencies_need() {
     let about = cargo(&["-vV"]);
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();

@@ -30,6 +30,7 @@ async fn send(lab: &Lab, to: &[&str], message: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_record_answers_once() {
+    // Decision 17.
     let folder = tempfile::tempdir().unwrap();
     let lab = lab(&folder.path().join("ledger"), &["451 4.3.0 not now", "451 4.3.0 not now"]).await;
     for _ in 0..2 {
@@ -48,6 +49,7 @@ async fn a_record_answers_once() {
 
 #[tokio::test]
 async fn a_message_without_message_id_has_no_record() {
+    // Decision 17.
     let folder = tempfile::tempdir().unwrap();
     let lab = lab(&folder.path().join("ledger"), &["451 4.3.0 not now"]).await;
     let told = send(&lab, &TO, crate::lab::MESSAGE).await;

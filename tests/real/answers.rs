@@ -1,5 +1,5 @@
-//! The remote's own answers, as the client gets them, and what becomes of a message when there is none: issue 2, items
-//! 8 and 9.
+//! The remote's own answers, as the client gets them, and what becomes of a message when there is
+//! none.
 
 use crate::case::{BOB, CAROL, Case, Exchange, MX1, Server};
 use crate::lab::Lab;

@@ -1,4 +1,4 @@
-//! A message in chunks, with real servers behind danelaw: item 5 of issue 5, rows M11 to M13, A-83, I12.
+//! A message in chunks, with real servers behind danelaw (M11 to M13, A-83, I12).
 //!
 //! Postfix and Exim offer CHUNKING, and are sent chunks where the client has sent some; where the client has said DATA, and
 //! where the server offers no CHUNKING, it is lines. Whichever it is, the MX stores the same octets.

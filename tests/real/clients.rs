@@ -1,6 +1,6 @@
 //! The mail servers and programs that danelaw is for, each with the settings that README gives for it
 //! (`config/clients`), and each with the same mails and the same troubles ([`crate::play`]). One test is one client with
-//! all its mails. Issue 5, items 3 and 4.
+//! all its mails.
 
 use crate::play::{Client, Kill, Package, Recipients, Trouble, play_with_queue, play_without_queue};
 use crate::postfix::MASTER_CF;

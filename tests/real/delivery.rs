@@ -1,4 +1,4 @@
-//! What is delivered, and what the log may claim of it: issue 2, items 1, 2 and 6.
+//! What is delivered, and what the log may claim of it.
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
 use crate::lab::Lab;

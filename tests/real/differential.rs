@@ -1,4 +1,4 @@
-//! danelaw against unbound on a tree of every kind of zone: item 5 of issue 3.
+//! danelaw against unbound on a tree of every kind of zone.
 //!
 //! `danelaw resolve -` asks an unbound that does not validate, and an unbound that does is asked the same. Wherever
 //! the two differ, the difference is listed here, with its reason, and is on the safe side.

@@ -1,4 +1,4 @@
-//! What is refused: issue 2, items 3, 4, 5, 6 and 7. Each time the client keeps the mail, its log says why, and the MX
+//! Refusals. Each time the client keeps the mail, its log says why, and the MX
 //! has not heard of it.
 
 use rustls::SupportedProtocolVersion;

@@ -118,6 +118,7 @@ async fn assert_true(stub: &Stub, over: &str) {
 
 #[tokio::test]
 async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
+    // A1, A16.
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());
     for (mode, server) in [
@@ -135,6 +136,7 @@ async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
 
 #[tokio::test]
 async fn a2_a3_whom_not_to_believe() {
+    // A2, A3.
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());
     // RFC 8310 §8.1: a certificate of another name, and one of a CA that nobody named.

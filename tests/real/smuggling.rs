@@ -1,4 +1,4 @@
-//! Smuggling, with real servers behind danelaw: item 9 of issue 5, rows I11, I12, M13, A-80 to A-83.
+//! Smuggling, with real servers behind danelaw (I11, I12, M13, A-80 to A-83).
 //!
 //! Whatever a client puts before a message within its message, by DATA or in chunks, the MX stores one message, or none where danelaw is told
 //! to refuse it, and takes no command out of it.

@@ -516,6 +516,7 @@ mod tests {
 
     #[test]
     fn a47_colliding_keys_and_many_signatures_cost_little() {
+        //
         let by = signer("z.test.");
         let mut keys = vec![by.dnskey().clone()];
         keys.extend((0..40).map(|_| colliding_key()));
@@ -533,6 +534,7 @@ mod tests {
 
     #[test]
     fn a47_signatures_by_no_key_are_charged_and_capped() {
+        //
         let by = signer("z.test.");
         let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
         let good = signed("mx.z.test.", &[address()], &by);
@@ -562,6 +564,7 @@ mod tests {
 
     #[test]
     fn a47_replies_are_classed_by_the_most_that_they_may_cost() {
+        //
         let by = signer("z.test.");
         let honest = zone_keys("z.test.", vec![by.dnskey().clone(), signer("z.test.").dnskey().clone()]);
         let colliding = zone_keys("z.test.", vec![by.dnskey().clone(), colliding_key(), colliding_key()]);
@@ -605,6 +608,7 @@ mod tests {
 
     #[test]
     fn a47_a_zone_of_too_many_keys_or_names_for_them_fails() {
+        //
         let by = signer("z.test.");
         let named = ds(by.dnskey(), DigestType::SHA256);
         let set = |number: usize| {
