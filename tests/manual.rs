@@ -1,8 +1,12 @@
-//! What the program tells about itself: manual pages, completions, the reference of refusals, the list of
-//! rules.
+//! The program's words about itself: manual pages, completions, the reference of refusals, the list of rules, and the pages.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used)]
+
+#[path = "manual/made.rs"]
+mod made;
+#[path = "manual/pages.rs"]
+mod pages;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +22,7 @@ fn danelaw(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_danelaw")).args(arguments).output().unwrap()
 }
 
-/// What it printed; it has to succeed.
+/// The output of a command that has to succeed.
 fn printed(arguments: &[&str]) -> String {
     let output = danelaw(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -32,7 +36,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The page as a reader sees it, in one line. The formatter must have nothing to complain of.
+/// The page as a reader sees it, in one line. The formatter must have no complaint.
 fn rendered(page: &Path) -> String {
     let arguments = ["-man", "-K", "utf8", "-T", "utf8", "-w", "w", "-rHY=0", "-P-cbou"];
     let output = Command::new("groff").args(arguments).arg(page).output().unwrap();
@@ -152,7 +156,7 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     let missing = danelaw(&["config", "check", "--config", "/dev/null", "--set", "dns.tls_ca=/nowhere/ca.pem"]);
     let error = String::from_utf8(missing.stderr).unwrap();
     assert!(error.starts_with("danelaw: dns.tls_ca: cannot read /nowhere/ca.pem: "), "{error}");
-    // All at once, but nothing about what stands in the place of a wrong key.
+    // All faults at once, but none about the default in the place of a wrong key.
     for (flags, keys) in [
         (
             &["log.filter=loud", "dns.tls_ca=/nowhere", "tls.level=x"][..],
@@ -166,7 +170,7 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
         let told: Vec<_> = error.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
         assert_eq!(told, keys, "{error}");
     }
-    // A file that is not what it should be.
+    // A file of another kind.
     for (key, said) in [
         ("dns.trust_anchor", "/etc/hostname is no list of DNSKEY records: "),
         ("dns.trust_anchor", "such as `dig . DNSKEY` shows them, or leave the setting out"),
@@ -263,7 +267,7 @@ fn a_rule_about_to_end_is_warned_of_at_the_start() {
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    // Nobody answers there, which the self-test does not know when the ports are opened.
+    // No server answers there, and the self-test does not know that yet when the ports are opened.
     let goes_on = "the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred";
     assert!(before.iter().any(|message| message == goes_on), "{before:?}");
     let event = warned.unwrap();

@@ -1,16 +1,34 @@
-//! The dashboard and the alerts: they ask for nothing but what danelaw serves, and the alerts fire when they should.
+//! The dashboard and the alerts: they ask for metrics that danelaw serves, and the alerts fire when they should. The page
+//! about them has every metric, log field and alert.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "manual/made.rs"]
+mod made;
+#[path = "watch/sketch.rs"]
+mod sketch;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use danelaw::name::Name;
+use danelaw::policy::Mode;
 use danelaw::refusal::table::ROWS;
-use danelaw::report::Reporter;
 use danelaw::report::metrics::{Format, Moment};
+use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::trace::{Trace, What};
+use danelaw::upstream::dialled::{Dialled, Standing};
 use serde_json::Value;
+use tokio::time::Instant;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use made::{assert_file, assert_made, rows, spans};
+use sketch::sketch;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -20,7 +38,7 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap()
 }
 
-/// What promtool says of a file; it has to be content.
+/// Lets promtool judge a file.
 fn promtool(arguments: &[&str], file: &str) {
     let mut promtool = Command::new("promtool");
     let output = promtool.args(arguments).arg(repository(file)).output();
@@ -67,14 +85,131 @@ fn the_dashboard_shows_what_is_served_and_all_of_it() {
     assert_eq!(asked, served());
 }
 
-#[test]
-fn readme_has_every_number() {
-    let documented = named(&text("README.md"));
-    for name in served().iter().map(|name| name.trim_end_matches("_bucket").trim_end_matches("_sum")) {
-        assert!(documented.contains(name.trim_end_matches("_count")), "{name}");
+/// An attempt with a step of each kind, and a value for each label.
+fn attempt() -> Outcome {
+    let seen = Trace::default();
+    for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok")] {
+        seen.since(Instant::now(), (what, ""));
     }
+    Outcome {
+        id: "A1B2".to_owned(),
+        domain: Name::parse("example").unwrap(),
+        mode: Mode::Observe,
+        would: Some(Would { reason: "tlsa-mismatch", answer: "451 no".to_owned() }),
+        remote: None,
+        verdict: Verdict::Delivered,
+        code: None,
+        reason: "",
+        text: String::new(),
+        recipients: 1,
+        octets: 1,
+        elapsed: Duration::ZERO,
+        rule: None,
+        dialled: Some(Dialled { address: [192, 0, 2, 1].into(), is: Standing::Exchange }),
+        skipped: Vec::new(),
+        seen,
+    }
+}
+
+/// All series after one event of each kind.
+fn busy() -> String {
+    let reporter = Reporter::new(0);
+    reporter.tell(&attempt());
+    reporter.ran_out("out-of-memory", "accept");
+    let metrics = reporter.metrics();
+    metrics.turned_away("sessions");
+    metrics.reloaded();
+    let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];
+    let moment = Moment { resolvers: vec![true], build, ..Moment::default() };
+    metrics.written(moment, Format::Prometheus)
+}
+
+/// The labels of a metric, of its first series.
+fn labels(written: &str, name: &str) -> Vec<String> {
+    let series = |line: &&str| {
+        let suffixes = ["", "_bucket"].map(|suffix| format!("{name}{suffix}{{"));
+        suffixes.iter().any(|start| line.starts_with(start.as_str()))
+    };
+    let Some(line) = written.lines().find(series) else { return Vec::new() };
+    let inside = line.split_once('{').unwrap().1.split_once('}').unwrap().0;
+    let names = inside.split(',').map(|label| label.split('=').next().unwrap());
+    names.filter(|label| *label != "le").map(|label| format!("`{label}`")).collect()
+}
+
+#[test]
+fn the_page_has_every_metric() {
+    let written = busy();
+    let mut table = "| metric | type | labels | help |\n|---|---|---|---|\n".to_owned();
+    for line in written.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let help = written.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} "))).unwrap();
+        let labels = labels(&written, name).join(", ");
+        table += &format!("| `{name}` | {kind} | {labels} | {} |\n", help.trim_end_matches('.'));
+    }
+    for name in ["danelaw_deliveries_total", "danelaw_intercepted_total", "danelaw_shortages_total"] {
+        assert!(!labels(&written, name).is_empty(), "{name}");
+    }
+    assert_made("config/prometheus/README.md", "/metrics", &table);
+    // All pages speak of metrics that exist.
     let known: BTreeSet<String> = served().into_iter().chain(["danelaw_stage_seconds".to_owned()]).collect();
-    assert!(documented.is_subset(&known), "{:?}", documented.difference(&known));
+    for page in ["README.md", "config/README.md", "config/prometheus/README.md", "config/clients/README.md"] {
+        let documented = named(&text(page));
+        assert!(documented.is_subset(&known), "{page}: {:?}", documented.difference(&known));
+    }
+}
+
+/// Notes the names of the fields of the event `delivery`.
+#[derive(Clone, Default)]
+struct Fields(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Fields {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let fields = event.metadata().fields();
+        if fields.field("verdict").is_some() {
+            self.0.lock().unwrap().extend(fields.iter().map(|field| field.name()));
+        }
+    }
+}
+
+#[test]
+fn the_page_has_every_field_of_the_log() {
+    let fields = Fields::default();
+    let subscriber = tracing_subscriber::registry().with(fields.clone());
+    tracing::subscriber::with_default(subscriber, || Reporter::new(0).tell(&attempt()));
+    let logged: BTreeSet<String> =
+        fields.0.lock().unwrap().iter().filter(|name| **name != "message").map(|name| (*name).to_owned()).collect();
+    let page = text("config/prometheus/README.md");
+    let rows = rows(&page, "| field | meaning |");
+    let documented: BTreeSet<String> = rows.iter().flat_map(|row| spans(&row[0])).map(str::to_owned).collect();
+    assert_eq!(documented, logged);
+    let verdicts = [Verdict::Delivered, Verdict::Deferred, Verdict::Rejected, Verdict::Aborted];
+    let row = rows.iter().find(|row| row[0] == "`verdict`").unwrap();
+    assert_eq!(spans(&row[1]).collect::<Vec<_>>(), verdicts.map(Verdict::label));
+}
+
+#[test]
+fn the_page_has_every_alert() {
+    let mut table = "| alert | severity | meaning |\n|---|---|---|\n".to_owned();
+    let alerts = text("config/prometheus/alerts.yml");
+    for alert in alerts.split("- alert: ").skip(1) {
+        let value = |key: &str| alert.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap();
+        let severity = value("labels: {severity: ").trim_end_matches('}');
+        let text = value("description: ").trim_matches('"');
+        // `{{ $labels.reason }}` is REASON.
+        let text = text.split("{{ $labels.").map(|part| match part.split_once(" }}") {
+            Some((label, rest)) => label.to_uppercase() + rest,
+            None => part.to_owned(),
+        });
+        let text: String = text.collect();
+        table += &format!("| `{}` | {severity} | {text} |\n", alert.lines().next().unwrap());
+    }
+    assert_made("config/prometheus/README.md", "config/prometheus/alerts.yml", &table);
+}
+
+#[test]
+fn the_sketch_is_that_of_the_dashboard() {
+    let dashboard: Value = serde_json::from_str(&text("config/grafana/danelaw.json")).unwrap();
+    assert_file("config/grafana/dashboard.svg", &sketch(&dashboard));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! bare pass-through that checks nothing ("null"). All on this machine, one after the other, in rounds; every message is
 //! compared octet for octet at its end.
 //!
-//! `cargo bench --bench relay -- --help` tells what can be asked; `--quick` takes a minute or two. It has to be root and
+//! `cargo bench --bench relay -- --help` lists the options; `--quick` takes a minute or two. It has to be root and
 //! needs what `tests/run` installs: everything runs in a network, mount and process namespace of its own, with port 25
 //! on loopback addresses.
 //!
@@ -17,6 +17,7 @@ mod conn;
 mod lab;
 mod message;
 mod null;
+mod plot;
 mod proc;
 mod run;
 mod scenario;
@@ -49,6 +50,7 @@ mod smtp;
 #[path = "../../tests/real/zones.rs"]
 mod zones;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
@@ -66,6 +68,9 @@ enum Role {
 #[derive(Parser)]
 #[command(name = "relay", about = "danelaw, Postfix and a bare pass-through side by side")]
 struct Outside {
+    /// Measure nothing: draw the bars of an earlier run, which are in this file, as an SVG.
+    #[arg(long)]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     options: run::Options,
 }
@@ -85,8 +90,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments: Vec<String> = arguments.into_iter().filter(|argument| argument != "--bench").collect();
-    Outside::parse_from(&arguments);
-    isolate(arguments.get(1..).unwrap_or_default())
+    match Outside::parse_from(&arguments).plot {
+        Some(file) => plot::draw(&file),
+        None => isolate(arguments.get(1..).unwrap_or_default()),
+    }
 }
 
 fn play(role: Role) -> ExitCode {

@@ -2,7 +2,8 @@
 //! log event, the counters, and the account of an attempt that did not end well.
 //!
 //! An attempt is one transaction's recipients at one domain, from the first lookup to the answer the client got. The
-//! field names are part of the interface; README lists them. Whatever a stranger wrote is escaped before it is logged.
+//! field names are part of the interface: config/prometheus/README.md lists them, and a test compares. Text from outside is
+//! escaped before it is logged.
 
 mod explain;
 pub mod metrics;

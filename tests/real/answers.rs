@@ -129,7 +129,7 @@ fn another_domain_goes_at_once_by_a_second_port() {
     sent_at_once(&["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"]);
 }
 
-/// As README has it.
+/// As config/clients has it.
 const LMTP: &[&str] =
     &["relayhost =", "default_transport = lmtp:inet:[{danelaw}]:10024", "lmtp_tls_security_level = none"];
 

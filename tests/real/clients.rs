@@ -1,4 +1,4 @@
-//! The mail servers and programs that danelaw is for, each with the settings that README gives for it
+//! The mail servers and programs that danelaw is for, each with the settings that its file gives for it
 //! (`config/clients`), and each with the same mails and the same troubles ([`crate::play`]). One test is one client with
 //! all its mails.
 
@@ -123,7 +123,7 @@ begin retry
 * * F,4d,1s
 ";
 
-/// Exim with what its configuration has above and below README's part of it.
+/// Exim with the lines of its configuration above and below those of the file.
 fn exim(edit: &str, logs: &'static [&'static str]) {
     let setup = format!(
         "cd /etc/exim4; {{ printf '%s\\n' '{EXIM}'; {edit} danelaw; }} >exim4.conf; mkdir -p /var/spool/exim4 /var/log/exim4; \
@@ -180,7 +180,7 @@ fn opensmtpd() {
     });
 }
 
-/// What a machine's sendmail.mc has around README's lines. The load that tests make does not stop it. Port 25 belongs to the
+/// The lines of a machine's sendmail.mc around those of the file. The load that tests make does not stop it. Port 25 belongs to the
 /// lab's exchanges: a sendmail that cannot bind its port ends after some tries, and its queue is not run any more.
 const SENDMAIL: &str = "\
 divert(0)dnl
@@ -271,7 +271,7 @@ fn dma() {
     });
 }
 
-/// What a machine's main.cf has above README's part of it.
+/// The lines of a machine's main.cf above those of the file.
 const POSTFIX: &str = "\
 compatibility_level = 3.6
 maillog_file = /tmp/log

@@ -496,7 +496,7 @@ fn halves(text: &[u8]) -> (&[u8], &[u8]) {
     (&text[..end], &text[end + 2..])
 }
 
-/// What README gives for a client, with the lab's danelaw in the place of the default one.
+/// The settings of a client, from its file, with the lab's danelaw in the place of the default one.
 fn settings(file: &str, danelaw: SocketAddr) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/clients").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
