@@ -1,0 +1,59 @@
+//! Every test that danelaw passes in one process: with the lab, with certificates, and as a program.
+//!
+//! The tests of real servers (`tests/real`) and of the packages (`tests/packages`) are binaries of their own.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../certificates/mod.rs"]
+mod certificates;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod openssl;
+#[path = "../lab/sequences.rs"]
+mod sequences;
+
+// The delivery path.
+mod admin;
+mod chunking;
+mod cut;
+mod declared;
+mod ehlo;
+mod fanout;
+mod hostile_remotes;
+mod lmtp;
+mod moods;
+mod observe;
+mod patience;
+mod pipelining;
+mod pool;
+mod replies;
+mod road;
+mod routes;
+mod smuggling;
+mod starttls;
+mod walk;
+
+// DNS.
+mod dns;
+mod expensive;
+mod hostile;
+mod self_test;
+mod trust_ad;
+
+// TLS and certificates.
+mod dane;
+mod flood;
+mod matrix;
+mod tls;
+
+// The record of outcomes.
+mod ledger;
+
+// The program: its commands, its files, its manual pages, and what watches it.
+mod check;
+mod manual;
+mod reload;
+mod resolve;
+mod tlsa;
+mod watch;
