@@ -12,8 +12,10 @@ pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod mx;
 
+use std::iter::Cycle;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use danelaw::admin::{Phase, Port, State};
@@ -158,8 +160,6 @@ impl Scenario {
         let changes = self.config;
         let config = config(self.port, changes.clone());
         let stub = Stub::new(&Settings {
-            servers: vec![dns.addr.into()],
-            trust_anchor: Some(dns.anchor_file.clone()),
             timeout: config.dns.timeout,
             attempts: config.dns.attempts,
             deadline: config.dns.deadline,
@@ -169,7 +169,7 @@ impl Scenario {
                 answers: config.dns.cache_max_ttl,
                 failures: config.dns.cache_failures,
             },
-            ..Settings::default()
+            ..dns.settings()
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
@@ -344,15 +344,17 @@ pub(crate) async fn listens(address: SocketAddr) {
     tokio::time::timeout(SOON, up).await.expect("somebody listens in time");
 }
 
-/// A port that nobody has, out of those that the system gives nobody by itself: what a connection takes in the meantime
-/// comes from above them.
+/// A free port below the range from which the system gives ports to connections. A process gets each port once before
+/// the first one comes again, so that the tests of one process do not meet; those of several start at random places.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
+    const PORTS: Range<u16> = 20_000..32_000;
+    static NEXT: LazyLock<Mutex<Cycle<Range<u16>>>> = LazyLock::new(|| {
+        let mut ports = PORTS.cycle();
+        ports.nth(fastrand::usize(..PORTS.len()));
+        Mutex::new(ports)
+    });
+    let mut ports = NEXT.lock().unwrap();
+    ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("some port is free")
 }
 
 /// Long enough for anything that should happen at all.

@@ -4,13 +4,14 @@
 //! "no records". Whatever is no answer has to come out as an error: "no TLSA record" and "insecure" switch DANE off.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
+use crate::lab::free_port;
 use danelaw::dns::selftest::State;
 use danelaw::dns::setup::{Memory, Settings, SetupError};
 use danelaw::dns::stub::Stub;
@@ -766,7 +767,7 @@ async fn a18_lookups_are_remembered_if_the_ttl_allows() {
 async fn no_server_answers() {
     let lab = tree().start().await;
     let mut settings = lab.settings();
-    let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     settings.servers = vec![unused.into()];
     let failure = Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Network(_) | FailureReason::Timeout), "{failure}");

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
+use crate::process::is_alone;
 use danelaw::dns::setup::Settings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, FailureReason, Lookup, RawTlsa, Resolver, Security};
@@ -159,6 +160,9 @@ async fn beside(dns: &Stub, owners: Vec<String>) -> (Vec<Result<Lookup<RawTlsa>,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a47_a48_what_burns_burns_alone() {
+    if !is_alone(module_path!(), "a47_a48_what_burns_burns_alone") {
+        return;
+    }
     let lab = lab().await;
     let dns = resolver(&lab);
     let keys = (0..FIRES).map(|i| format!("_25._tcp.mx{i}.burn.test"));
@@ -182,6 +186,9 @@ async fn a47_a48_what_burns_burns_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
+    if !is_alone(module_path!(), "a47_signatures_and_keys_by_the_thousand_fail_and_cost_little") {
+        return;
+    }
     let lab = lab().await;
     let dns = resolver(&lab);
     let begin = spent();

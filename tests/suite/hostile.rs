@@ -364,14 +364,7 @@ async fn verdicts(case: &Case) -> (String, String) {
 }
 
 async fn danelaw(lab: &DnsLab, (name, rtype): (&str, &str), patience: Duration) -> String {
-    let dns = Stub::new(&Settings {
-        servers: vec![lab.addr.into()],
-        trust_anchor: Some(lab.anchor_file.clone()),
-        timeout: patience / 5,
-        attempts: 1,
-        deadline: patience,
-        ..Settings::default()
-    });
+    let dns = Stub::new(&Settings { timeout: patience / 5, deadline: patience, ..lab.settings() });
     match dns.unwrap().lookup(&Name::parse(name).unwrap(), rtype.parse().unwrap()).await {
         Err(_) => "failed".to_owned(),
         Ok(found) => {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
+use crate::process::is_alone;
 use tokio::time::Instant as Clock;
 
 /// A step of a session with a remote, where it can misbehave.
@@ -381,6 +382,9 @@ fn resident() -> usize {
 /// the number.
 #[tokio::test]
 async fn memory_of_sessions_with_hostile_remotes() {
+    if !is_alone(module_path!(), "memory_of_sessions_with_hostile_remotes") {
+        return;
+    }
     const SESSIONS: usize = 100;
     let block = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n".repeat(1000);
     let limits = "timeouts = { client = '5m', block = '1m', command = '1m', data = '1m', final = '1m' }\n\

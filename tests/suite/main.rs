@@ -10,6 +10,7 @@ mod certificates;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod openssl;
+mod process;
 #[path = "../lab/sequences.rs"]
 mod sequences;
 

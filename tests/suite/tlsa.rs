@@ -2,13 +2,15 @@
 //! expected.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use crate::certificates::{self, Spec, cn, key, pem, tlsa};
-use crate::lab;
 use crate::lab::certs::Identity;
-use crate::lab::mx::{Act, Mx, say};
+use crate::lab::free_port;
+use crate::lab::mx::{Act, Mx, Seen, say};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
@@ -333,8 +335,8 @@ fn help_tells_the_exit_status() {
 }
 
 /// Starts a mail server on a port of its own and returns where it is.
-async fn serve(change: impl FnOnce(&mut Mx)) -> (String, std::sync::Arc<lab::mx::Seen>) {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn serve(change: impl FnOnce(&mut Mx)) -> (String, Arc<Seen>) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let mut mx = Mx::new(Identity::under_ca("mx.example.com"));
     change(&mut mx);
     (address.to_string(), mx.start(address, "mx.example.com").await)
