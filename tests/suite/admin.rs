@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{Lab, MESSAGE, Scenario};
 use danelaw::admin::client::ask;
@@ -90,10 +91,8 @@ fn value(metrics: &str, series: &str) -> f64 {
 async fn what_happened_is_counted_and_promtool_can_read_it() {
     let tomorrow = time::OffsetDateTime::now_utc().date().next_day().unwrap();
     let lab = Scenario::new()
-        .host("mx1.other.test", |mut mx, tree, _| {
-            mx.ehlo = say("250 mx");
-            (mx, tree.insecure("other.test").mx("other.test", 10, "mx1.other.test"))
-        })
+        .tree(|tree, _| tree.insecure("other.test"))
+        .exchange(Exchange::new("other.test", "mx1.other.test").tlsa([]).script(|mx| mx.ehlo = say("250 mx")))
         .set(&format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nuntil = '{tomorrow}'"))
         .start()
         .await;
@@ -280,11 +279,11 @@ async fn explained(admin: &Address, id: &str) -> (i32, String) {
 async fn a_refusal_can_be_explained() {
     let wrong = || Identity::for_name("other").record("3 1 1");
     let lab = Scenario::with_domain(|tree, _| tree.mx("example.test", 5, "gone.example.test"))
-        .host("mx1.example.test", |mut mx, tree, port| {
-            mx.greeting = say("220-hello \u{1b}[2J\r\n220 mx1");
-            let record = wrong();
-            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        })
+        .exchange(
+            Exchange::new("example.test", "mx1.example.test")
+                .tlsa([wrong()])
+                .script(|mx| mx.greeting = say("220-hello \u{1b}[2J\r\n220 mx1")),
+        )
         .start()
         .await;
     let admin = lab.admin().await;

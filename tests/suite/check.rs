@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
-use crate::lab::mx::{Mx, say};
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::say;
 use crate::lab::{Lab, Scenario};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
@@ -135,10 +136,7 @@ async fn servers_that_do_not_prove_what_they_must() {
 
 #[tokio::test]
 async fn domains_without_dane() {
-    let without = || {
-        Scenario::with_domain(|tree, _| tree)
-            .host("mx1.example.test", |mx, tree, _| (mx, tree.mx("example.test", 10, "mx1.example.test")))
-    };
+    let without = || Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([])]);
     let (_, status, found) = judged(without(), "").await;
     assert_eq!((status, &found["verdict"]), (0, &"encrypted".into()));
     assert_eq!(found["no_dane"], "the host has no TLSA records in a secure zone");
@@ -146,8 +144,8 @@ async fn domains_without_dane() {
     assert_eq!((status, &found["refusal"]["reason"]), (1, &"dane-required".into()));
     assert_eq!(lab.mx().connections(), 0);
     // B3: below an insecure address TLSA is not asked for.
-    let insecure = Scenario::with_domain(|tree, _| tree.insecure("plain.test"))
-        .host("mx.plain.test", |mx, tree, _| (mx, tree.mx("example.test", 10, "mx.plain.test")));
+    let insecure = Scenario::of([Exchange::new("example.test", "mx.plain.test").tlsa([])])
+        .tree(|tree, _| tree.insecure("plain.test"));
     let (lab, status, found) = judged(insecure, "").await;
     assert_eq!((status, &found["verdict"]), (0, &"encrypted".into()));
     assert_eq!(found["exchanges"][0]["lookup"]["security"], "insecure");
@@ -217,12 +215,10 @@ async fn what_is_about_to_break() {
     let scenario = Scenario::new()
         .tree(|tree, port| tree.tlsa("mx1.example.test", port, &format!("1 1 1 {}", "07".repeat(32))))
         .tree(|tree, _| tree.fault("mx3.example.test", "AAAA", Fault::Drop))
-        .host("mx2.example.test", |mx, tree, _| (mx, tree.mx("example.test", 20, "mx2.example.test")))
-        .host("mx3.example.test", |mut mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            mx.greeting = say("554 no");
-            (mx, tree.mx("example.test", 30, "mx3.example.test").tlsa("mx3.example.test", port, &record))
-        });
+        .exchange(Exchange::new("example.test", "mx2.example.test").preference(20).tlsa([]))
+        .exchange(
+            Exchange::new("example.test", "mx3.example.test").preference(30).script(|mx| mx.greeting = say("554 no")),
+        );
     let (_, status, found) = judged(scenario, "").await;
     assert_eq!((status, &found["verdict"]), (0, &"verified".into()));
     assert_eq!(
@@ -257,11 +253,8 @@ async fn certificates_whose_dates_count() {
         // RFC 7671 §5.1.
         ("3 1 1", 13, vec!["one-record"]),
     ] {
-        let scenario = Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |_, tree, port| {
-            let mx = Mx::new(ending(days, "mx1.example.test"));
-            let record = mx.identity.record(form);
-            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        });
+        let exchange = Exchange::new("example.test", "mx1.example.test");
+        let scenario = Scenario::of([exchange.identity(ending(days, "mx1.example.test"), form)]);
         let (_, status, found) = judged(scenario, "").await;
         assert_eq!((status, kinds(&found)), (0, expected), "{form} {days}");
     }
@@ -300,9 +293,8 @@ async fn whether_a_rule_is_still_needed() {
 
 #[tokio::test]
 async fn a_forecast_for_many() {
-    let scenario = Scenario::new()
-        .host("plain.example.test", |mx, tree, _| (mx, tree.mx("b.example.test", 10, "plain.example.test")))
-        .tree(|tree, _| {
+    let scenario =
+        Scenario::new().exchange(Exchange::new("b.example.test", "plain.example.test").tlsa([])).tree(|tree, _| {
             tree.mx("a.example.test", 10, "mx1.example.test").mx("c.example.test", 10, "mx1.example.test").mx(
                 "null.example.test",
                 0,

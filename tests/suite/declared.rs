@@ -5,6 +5,7 @@
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::Fault;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario};
 use danelaw::admin::client::ask;
@@ -22,15 +23,11 @@ const DECLARED: &str = "MAIL FROM:<a@client.test> BODY=8BITMIME SMTPUTF8";
 
 /// `example.test` with exchanges that offer these, each worse than the one before.
 fn exchanges(offers: &[&'static str]) -> Scenario {
-    let domain = Scenario::with_domain(|tree, _| tree).set("received = false");
-    offers.iter().enumerate().fold(domain, |scenario, (index, offered)| {
-        let name = format!("mx{index}.example.test");
-        scenario.host(&name.clone(), |mut mx, tree, port| {
-            mx.ehlo_under_tls = say(offered);
-            let record = mx.identity.record("3 1 1");
-            (mx, tree.mx("example.test", index.try_into().unwrap(), &name).tlsa(&name, port, &record))
-        })
-    })
+    let exchanges = (0..).zip(offers).map(|(index, offered)| {
+        let exchange = Exchange::new("example.test", &format!("mx{index}.example.test")).preference(index);
+        exchange.script(|mx| mx.ehlo_under_tls = say(offered))
+    });
+    Scenario::of(exchanges).set("received = false")
 }
 
 /// `example.test` with one exchange, the addresses of which offer these.

@@ -1,10 +1,11 @@
-//! Remotes in every mood: what each says at each turn is drawn at random, and so is what the client sends. Whatever comes
-//! of it, a client that hears 2xx has its message at one remote, once and whole, and one that hears anything else has it
+//! Random remotes: each reply of each remote is drawn at random, and so is the message of the client. In every case a
+//! client that hears 2xx has its message at one remote, once and whole, and one that hears anything else has it
 //! at none that meant to keep it, but for a remote that spoke before it was asked.
 
 use std::time::Duration;
 
 use crate::lab::client::Client;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario};
 use fastrand::Rng;
@@ -12,7 +13,7 @@ use fastrand::Rng;
 const EXCHANGES: usize = 3;
 
 /// One of these, or mostly `usual`.
-fn mood(random: &mut Rng, usual: &Act, others: &[Act]) -> Act {
+fn drawn(random: &mut Rng, usual: &Act, others: &[Act]) -> Act {
     if random.u8(0..100) < 88 { usual.clone() } else { random.choice(others).unwrap().clone() }
 }
 
@@ -66,17 +67,17 @@ fn ends() -> Vec<(Act, bool)> {
 
 fn script(mx: &mut Mx, random: &mut Rng, end: Act, hasty: bool) {
     let rude = rude();
-    mx.greeting = mood(random, &mx.greeting, &rude);
-    mx.starttls = mood(random, &mx.starttls, &rude);
+    mx.greeting = drawn(random, &mx.greeting, &rude);
+    mx.starttls = drawn(random, &mx.starttls, &rude);
     let hello = random.choice([
         "250 mx",
         "250-mx\r\n250 PIPELINING",
         "250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING",
     ]);
-    mx.ehlo_under_tls = mood(random, &say(hello.unwrap()), &rude);
-    mx.mail = mood(random, &mx.mail, &rude);
-    mx.rcpt = (0..3).map(|_| mood(random, &mx.rcpt[0], &rude)).collect();
-    mx.data = mood(random, &mx.data, &rude);
+    mx.ehlo_under_tls = drawn(random, &say(hello.unwrap()), &rude);
+    mx.mail = drawn(random, &mx.mail, &rude);
+    mx.rcpt = (0..3).map(|_| drawn(random, &mx.rcpt[0], &rude)).collect();
+    mx.data = drawn(random, &mx.data, &rude);
     if hasty {
         // words that nobody has asked for yet, one of which would pass for the answer to the message.
         let words = ["354 go\r\n250 2.0.0 kept", "354 go\r\n354 go", "354 go\r\n250-2.0.0 kept", "354 go\r\n554 never"];
@@ -142,12 +143,8 @@ async fn one(seed: u64) -> usize {
     ends.truncate(EXCHANGES);
     let hasty = random.u8(0..4) == 0;
     for (index, (end, _)) in ends.iter().enumerate() {
-        scenario = scenario.host(&format!("mx{index}.example.test"), |mut mx, tree, port| {
-            let name = format!("mx{index}.example.test");
-            let record = mx.identity.record("3 1 1");
-            script(&mut mx, &mut random, end.clone(), hasty);
-            (mx, tree.mx("example.test", 10, &name).tlsa(&name, port, &record))
-        });
+        let exchange = Exchange::new("example.test", &format!("mx{index}.example.test"));
+        scenario = scenario.exchange(exchange.script(|mx| script(mx, &mut random, end.clone(), hasty)));
     }
     let limits = "timeouts = { greeting = '1s', command = '1s', data = '1s', final = '2s' }";
     let waiting = if random.bool() { "remote.idle_connections = 10" } else { "" };
@@ -168,7 +165,7 @@ async fn one(seed: u64) -> usize {
         // Who has spoken too early is not believed any more, whatever it has kept: better twice than never.
         assert!(kept == usize::from(success) || hasty && !success && kept == 1, "{found}");
         assert!(come.len() <= 1 && come.iter().all(|(come, _)| come == message.as_bytes()), "{found}");
-        // No mood of a remote is an excuse for a word that SMTP does not have there.
+        // Whatever the remote does, danelaw answers with a reply that SMTP allows there.
         let mut words = recipients.iter().chain(&told);
         assert!(words.all(|code| matches!(code / 100, 2 | 4 | 5)), "{found}");
         assert!(lab.seen.iter().all(|seen| seen.clear().iter().all(|line| !line.starts_with("MAIL"))), "{found}");

@@ -2,16 +2,15 @@
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario};
 use danelaw::admin::client::ask;
 
 /// The happy path, but that the record is of another key.
 fn mismatch() -> Scenario {
-    Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
-        let wrong = Identity::for_name("other").record("3 1 1");
-        (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &wrong))
-    })
+    let wrong = Identity::for_name("other").record("3 1 1");
+    Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([wrong])])
 }
 
 async fn metrics(lab: &Lab) -> String {
@@ -35,9 +34,8 @@ async fn observed(scenario: Scenario, would: &str, protection: &str) -> Lab {
 #[tokio::test]
 async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
     let starttls_refused = Scenario::new().mx(|mx| mx.starttls = say("454 4.7.0 not now"));
-    let dane_only = Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "mx1.example.test"))
-        .host("mx1.example.test", |mx, tree, _| (mx, tree))
-        .set("tls.level = 'dane-only'");
+    let dane_only =
+        Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([])]).set("tls.level = 'dane-only'");
     let no_record =
         |tree: lab::dns::Tree, port: u16| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", Fault::Drop);
     // Unverified under TLS, and in the clear where there is none.
@@ -57,12 +55,8 @@ async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
 
 #[tokio::test]
 async fn b9_what_enforcing_would_deliver_is_verified_as_ever() {
-    let second = |scenario: Scenario| {
-        scenario.host("mx2.example.test", |mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            (mx, tree.mx("example.test", 20, "mx2.example.test").tlsa("mx2.example.test", port, &record))
-        })
-    };
+    let second =
+        |scenario: Scenario| scenario.exchange(Exchange::new("example.test", "mx2.example.test").preference(20));
     for (scenario, index) in [(Scenario::new(), 0), (second(mismatch()), 1)] {
         let lab = scenario.set("mode = 'observe'").start().await;
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::Tree;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, Seen, say};
 use crate::lab::{Lab, MESSAGE, SOON, Scenario};
 use danelaw::dns::stub::Stub;
@@ -428,7 +429,7 @@ async fn those_who_wait_make_room() {
     for caps in ["remote.connections = 1", "remote.connections_per_host = 1"] {
         let lab = pooled()
             .tree(|tree, _| other(tree))
-            .host("mx.other.test", |mx, tree, _| (mx, tree.mx("other.test", 10, "mx.other.test")))
+            .exchange(Exchange::new("other.test", "mx.other.test").tlsa([]))
             .set(caps)
             .start()
             .await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::client::Client;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario};
 
@@ -11,10 +12,7 @@ type Change = fn(&mut Mx);
 
 /// The happy path with a second exchange behind the first one, which is all right.
 fn two_exchanges(change: Change) -> Scenario {
-    Scenario::new().mx(change).host("mx2.example.test", |mx, tree, port| {
-        let record = mx.identity.record("3 1 1");
-        (mx, tree.mx("example.test", 20, "mx2.example.test").tlsa("mx2.example.test", port, &record))
-    })
+    Scenario::new().mx(change).exchange(Exchange::new("example.test", "mx2.example.test").preference(20))
 }
 
 /// Longer than danelaw takes for its next command.

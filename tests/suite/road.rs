@@ -1,4 +1,4 @@
-//! The road in one process: each test is the happy path with one thing changed.
+//! The delivery path in one process: each test is the happy path with one thing changed.
 //!
 //! What a lying peer does, and what the client is told about it. Row ids are those of the requirements (A1, H3) and of
 //! the attacks.
@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::dns::Fault;
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
 use danelaw::dns::stub::Stub;
@@ -45,12 +46,14 @@ async fn delivered(scenario: Scenario, index: usize) -> Lab {
     lab
 }
 
+/// The only exchange of `example.test`.
+fn mx1() -> Exchange {
+    Exchange::new("example.test", "mx1.example.test")
+}
+
 /// The happy path with a second exchange that is all right.
 fn with_second() -> Scenario {
-    Scenario::new().host("mx2.example.test", |mx, tree, port| {
-        let record = mx.identity.record("3 1 1");
-        (mx, tree.mx("example.test", 20, "mx2.example.test").tlsa("mx2.example.test", port, &record))
-    })
+    Scenario::new().exchange(Exchange::new("example.test", "mx2.example.test").preference(20))
 }
 
 #[tokio::test]
@@ -78,11 +81,7 @@ async fn every_kind_of_record_that_matches() {
     // E6, F1.
     for form in ["3 1 1", "3 0 1", "3 1 2", "3 0 2", "3 1 0", "3 0 0", "2 1 1", "2 0 1", "2 1 2", "2 0 0", "2 1 0"] {
         let identity = Identity::under_ca("mx1.example.test");
-        let scenario = Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mut mx, tree, port| {
-            let record = identity.record(form);
-            mx.identity = identity;
-            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        });
+        let scenario = Scenario::of([mx1().identity(identity, form)]);
         delivered(scenario, 0).await;
     }
 }
@@ -91,11 +90,8 @@ async fn every_kind_of_record_that_matches() {
 async fn digests_by_setting() {
     // E4, E7, E8, A-28: the weaker digest is right and the stronger is wrong; which is which is a setting.
     let scenario = || {
-        Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
-            let (right, wrong) = (mx.identity.record("3 1 1"), Identity::for_name("other").record("3 1 2"));
-            let tree = tree.mx("example.test", 10, "mx1.example.test");
-            (mx, tree.tlsa("mx1.example.test", port, &right).tlsa("mx1.example.test", port, &wrong))
-        })
+        let wrong = Identity::for_name("other").record("3 1 2");
+        Scenario::new().tree(|tree, port| tree.tlsa("mx1.example.test", port, &wrong))
     };
     // Where refusal and remedy do not fit into one line, there are two.
     refused(scenario(), "451-4.7.5 mx1.example.test[127.0.0.1]: the server could not be verified").await;
@@ -104,13 +100,8 @@ async fn digests_by_setting() {
     }
     // E4, B2: with nothing but a disabled digest TLS is mandatory, and nobody is verified.
     let disabled = |ehlo: &'static str| {
-        Scenario::with_domain(|tree, _| tree)
-            .host("mx1.example.test", |mut mx, tree, port| {
-                mx.ehlo = say(ehlo);
-                let wrong = Identity::for_name("other").record("3 1 2");
-                (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &wrong))
-            })
-            .set("tls.digests = ['sha256']")
+        let wrong = Identity::for_name("other").record("3 1 2");
+        Scenario::of([mx1().tlsa([wrong]).script(|mx| mx.ehlo = say(ehlo))]).set("tls.digests = ['sha256']")
     };
     delivered(disabled("250-mx\r\n250 STARTTLS"), 0).await;
     refused(disabled("250 mx"), "451 4.7.4 ").await;
@@ -121,17 +112,15 @@ async fn digests_by_setting() {
 async fn many_large_records() {
     // E9, E10, A22: thirty certificates in full, 40 KB over TCP, and the server's own is one of them.
     let names: Vec<String> = (0..60).map(|index| format!("host{index}.example.test")).collect();
-    let scenario = Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, mut tree, port| {
-        for _ in 0..29 {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let other = rcgen::CertificateParams::new(names.clone()).unwrap().self_signed(&key).unwrap();
-            let hex: String = other.der().iter().map(|octet| format!("{octet:02x}")).collect();
-            tree = tree.tlsa("mx1.example.test", port, &format!("3 0 0 {hex}"));
-        }
-        let right = mx.identity.record("3 0 0");
-        (mx, tree.tlsa("mx1.example.test", port, &right).mx("example.test", 10, "mx1.example.test"))
+    let others = (0..29).map(|_| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let other = rcgen::CertificateParams::new(names.clone()).unwrap().self_signed(&key).unwrap();
+        let hex: String = other.der().iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("3 0 0 {hex}")
     });
-    delivered(scenario, 0).await;
+    let exchange = mx1();
+    let right = exchange.record("3 0 0");
+    delivered(Scenario::of([exchange.tlsa(others.chain([right]))]), 0).await;
 }
 
 #[tokio::test]
@@ -143,9 +132,7 @@ async fn starttls_is_not_offered_or_refused() {
     // B1: with another exchange that is all right, delivered there.
     delivered(stripped(with_second()), 1).await;
     // Decision 1: the same for a domain that publishes nothing.
-    let without = Scenario::with_domain(|tree, _| tree)
-        .host("mx1.example.test", |mx, tree, _| (mx, tree.mx("example.test", 10, "mx1.example.test")));
-    refused(stripped(without), "451 4.7.4 ").await;
+    refused(stripped(Scenario::of([mx1().tlsa([])])), "451 4.7.4 ").await;
     // H3, H11: anything but 220 is no go-ahead.
     for code in ["200", "221", "250", "354", "421", "454", "500", "501", "502", "530", "550"] {
         let scenario = Scenario::new().mx(|mx| mx.starttls = say(&format!("{code} no")));
@@ -232,24 +219,21 @@ async fn lookups_that_fail() {
 async fn without_dane_tls_is_still_required() {
     // B3 with decision 1, D2: no DNSSEC: no TLSA question, encrypted all the same.
     let lab = delivered(
-        Scenario::with_domain(|tree, _| tree.insecure("plain.test")).host("mx.plain.test", |mx, tree, port| {
-            let record = Identity::for_name("other").record("3 1 1");
-            (mx, tree.mx("example.test", 10, "mx.plain.test").tlsa("mx.plain.test", port, &record))
-        }),
+        Scenario::of([
+            Exchange::new("example.test", "mx.plain.test").tlsa([Identity::for_name("other").record("3 1 1")])
+        ])
+        .tree(|tree, _| tree.insecure("plain.test")),
         0,
     )
     .await;
     assert!(lab.dns.asked().iter().all(|question| !question.ends_with("TLSA")), "{:?}", lab.dns.asked());
     // A6: a proven absence.
-    let scenario = Scenario::with_domain(|tree, _| tree)
-        .host("mx1.example.test", |mx, tree, _| (mx, tree.mx("example.test", 10, "mx1.example.test")));
-    delivered(scenario, 0).await;
+    delivered(Scenario::of([mx1().tlsa([])]), 0).await;
     // B2, E12: only unusable records: TLS, unauthenticated; but never without TLS.
     let unusable = || {
-        Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
-            let record = mx.identity.record("3 1 1").replacen('3', "1", 1);
-            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        })
+        let exchange = mx1();
+        let record = exchange.record("3 1 1").replacen('3', "1", 1);
+        Scenario::of([exchange.tlsa([record])])
     };
     delivered(unusable(), 0).await;
     refused(unusable().mx(|mx| mx.ehlo = say("250 mx")), "451 4.7.4 ").await;
@@ -260,12 +244,8 @@ async fn without_dane_tls_is_still_required() {
 
 #[tokio::test]
 async fn insecure_mx_with_a_secure_host() {
-    let scenario = || {
-        Scenario::with_domain(|tree, _| tree.insecure("plain.test")).host("mx1.example.test", |mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            (mx, tree.mx("plain.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        })
-    };
+    let scenario =
+        || Scenario::of([Exchange::new("plain.test", "mx1.example.test")]).tree(|tree, _| tree.insecure("plain.test"));
     let send = async |scenario: Scenario| {
         let lab = scenario.start().await;
         let answers = lab.client().await.send(&["b@plain.test"], MESSAGE).await;
@@ -321,10 +301,7 @@ async fn pins_of_the_configuration() {
     let identity = Identity::under_ca("mx1.example.test");
     let scenario = || {
         let identity = identity.clone();
-        Scenario::with_domain(|tree, _| tree).host("mx1.example.test", |mut mx, tree, _| {
-            mx.identity = identity;
-            (mx, tree.mx("example.test", 10, "mx1.example.test"))
-        })
+        Scenario::of([mx1().tlsa([]).script(|mx| mx.identity = identity)])
     };
     // Decision 2: the rule's own records, by the same code.
     for form in ["3 1 1", "2 0 1"] {
@@ -839,14 +816,10 @@ async fn a_silent_client() {
 #[tokio::test]
 async fn tarpits_end_within_the_clients_patience() {
     // K7, A-71: ten exchanges that greet nobody; one budget for all.
-    let mut scenario = Scenario::with_domain(|tree, _| tree);
-    for index in 0..10 {
-        let name = format!("mx{index}.example.test");
-        scenario = scenario.host(&name.clone(), |mut mx, tree, _| {
-            mx.greeting = Act::Hang;
-            (mx, tree.mx("example.test", index, &name))
-        });
-    }
+    let scenario = Scenario::of((0..10).map(|index| {
+        let exchange = Exchange::new("example.test", &format!("mx{index}.example.test")).preference(index);
+        exchange.tlsa([]).script(|mx| mx.greeting = Act::Hang)
+    }));
     let started = std::time::Instant::now();
     refused(scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'"), "451-4.4.2 mx0").await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());

@@ -5,8 +5,9 @@
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
-use crate::lab::{self, Lab, MESSAGE, Scenario};
+use crate::lab::{Lab, MESSAGE, Scenario};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::ResponseCode;
 
@@ -98,15 +99,14 @@ async fn c2_the_mx_records_of_an_alias() {
 #[tokio::test]
 async fn c7_c19_c20_the_publishers_order_and_each_hosts_own_policy() {
     let two = |first: &'static str, second: &'static str| {
-        let exchange = |preference, name: &'static str| {
-            move |mx: lab::mx::Mx, tree: Tree, port| {
-                let record = mx.identity.record("3 1 1");
-                let tree = tree.mx("example.test", preference, name);
-                let tree = if name.starts_with("dane") { tree.tlsa(name, port, &record) } else { tree };
-                (mx, if name.starts_with("wrong") { tree.tlsa(name, port, &wrong()) } else { tree })
+        Scenario::of([(10, first), (20, second)].map(|(preference, name)| {
+            let exchange = Exchange::new("example.test", name).preference(preference);
+            match name.split('.').next() {
+                Some("dane") => exchange,
+                Some("wrong") => exchange.tlsa([wrong()]),
+                _ => exchange.tlsa([]),
             }
-        };
-        Scenario::with_domain(|tree, _| tree).host(first, exchange(10, first)).host(second, exchange(20, second))
+        }))
     };
     // C7: a worse exchange with DANE does not jump ahead of a better one without.
     assert_delivered(&sent(two("free.example.test", "dane.example.test")).await, 0, "free.example.test");
@@ -136,10 +136,7 @@ async fn c9_the_sixth_address() {
             .a("d2.example.test", "127.0.0.94")
             .a("mx.example.test", "127.0.0.95")
     })
-    .host("mx.example.test", |mx, tree, port| {
-        let record = mx.identity.record("3 1 1");
-        (mx, tree.mx("example.test", 10, "mx.example.test").tlsa("mx.example.test", port, &record))
-    });
+    .exchange(Exchange::new("example.test", "mx.example.test"));
     assert_delivered(&sent(scenario).await, 0, "mx.example.test");
 }
 
@@ -298,15 +295,9 @@ async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
 
 #[tokio::test]
 async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
-    let scenario = Scenario::with_domain(|tree, _| tree.secure("xn--bcher-kva.test")).host(
-        "mx.xn--bcher-kva.test",
-        |mut mx, tree, port| {
-            mx.ehlo_under_tls = say("250-mx\r\n250-8BITMIME\r\n250 SMTPUTF8");
-            let record = mx.identity.record("3 1 1");
-            let tree = tree.mx("xn--bcher-kva.test", 10, "mx.xn--bcher-kva.test");
-            (mx, tree.tlsa("mx.xn--bcher-kva.test", port, &record))
-        },
-    );
+    let exchange = Exchange::new("xn--bcher-kva.test", "mx.xn--bcher-kva.test")
+        .script(|mx| mx.ehlo_under_tls = say("250-mx\r\n250-8BITMIME\r\n250 SMTPUTF8"));
+    let scenario = Scenario::of([exchange]).tree(|tree, _| tree.secure("xn--bcher-kva.test"));
     let lab = scenario.start().await;
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test> SMTPUTF8").await;
@@ -319,9 +310,7 @@ async fn d9_m7_internationalised_names_are_asked_as_a_labels() {
 #[tokio::test]
 async fn d14_a_name_too_long_for_its_records_is_a_failure() {
     let name = [&"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(40), "example.test"].join(".");
-    let scenario = Scenario::with_domain(|tree, _| tree)
-        .host(&name.clone(), |mx, tree, _| (mx, tree.mx("example.test", 10, &name)));
-    let found = sent(scenario).await;
+    let found = sent(Scenario::of([Exchange::new("example.test", &name).tlsa([])])).await;
     assert_skipped(&found, "451-4.7.5 ");
     assert_eq!(tlsa_questions(&found.0), [] as [&str; 0]);
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::lab::dns::{Fault, Tree};
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario};
 use danelaw::name::Name;
@@ -68,15 +69,14 @@ async fn tried(lab: &Lab) -> Vec<String> {
     first(lab).await.unwrap_err().iter().map(ToString::to_string).collect()
 }
 
+/// `mx0.example.test`, `mx1.example.test`.., each worse than the one before.
+fn exchange(index: u16) -> Exchange {
+    Exchange::new("example.test", &format!("mx{index}.example.test")).preference(index)
+}
+
 /// `example.test` with so many exchanges, `mx0`, `mx1`.., each worse than the one before.
 fn exchanges(count: u16) -> Scenario {
-    (0..count).fold(Scenario::with_domain(|tree, _| tree), |scenario, index| {
-        scenario.host(&format!("mx{index}.example.test"), |mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            let name = format!("mx{index}.example.test");
-            (mx, tree.mx("example.test", index, &name).tlsa(&name, port, &record))
-        })
-    })
+    Scenario::of((0..count).map(exchange))
 }
 
 /// A change to the first exchange, and the name of the reason that comes of it.
@@ -224,15 +224,8 @@ async fn ten_tarpits() {
     // K7, A-71: each has its share, and the client, which waits five minutes, hears of all of them.
     let patient = "timeouts = { route = '4m', connect = '30s', greeting = '1m', handshake = '30s' }";
     let tarpits = || {
-        let mut scenario = Scenario::with_domain(|tree, _| tree);
-        for index in 0..10 {
-            let name = format!("mx{index}.example.test");
-            scenario = scenario.host(&name.clone(), |mut mx, tree, _| {
-                mx.greeting = Act::Hang;
-                (mx, tree.mx("example.test", index, &name))
-            });
-        }
-        scenario.set(patient)
+        let silent = |index| exchange(index).tlsa([]).script(|mx| mx.greeting = Act::Hang);
+        Scenario::of((0..10).map(silent)).set(patient)
     };
     let lab = tarpits().remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
@@ -331,7 +324,7 @@ async fn a_tarpit_cannot_hold_everything() {
         let lab = Scenario::new()
             .mx(|mx| mx.greeting = Act::Hang)
             .tree(|tree, _| tree.secure("good.test"))
-            .host("mx.good.test", |mx, tree, _| (mx, tree.mx("good.test", 10, "mx.good.test")))
+            .exchange(Exchange::new("good.test", "mx.good.test").tlsa([]))
             .set(&format!("remote = {{ {caps} }}\ntimeouts.greeting = '50s'"))
             .remember()
             .start()
