@@ -12,6 +12,7 @@ use crate::certificates::{
     dns_name, dns_names, key, key_usage, name_constraints, no_authority, plain, purposes, rsa_spki, seq, subject_key,
     tlsa, unknown_critical,
 };
+use crate::chain::Holder::{self, Extra, Inter, Leaf, Root, Stranger};
 use danelaw::dane::mismatch::{Defect, Mismatch};
 use danelaw::dane::tlsa::Usable;
 use danelaw::dane::verify::{Expectation, Match, References, Warning, verify};
@@ -24,19 +25,8 @@ const NOW: u64 = 1_795_219_200;
 const PAST: &str = "20210101000000Z";
 const FUTURE: &str = "20490101000000Z";
 
+/// By [`Holder::place`].
 static KEYS: LazyLock<[KeyPair; 4]> = LazyLock::new(|| [key(), key(), key(), key()]);
-
-/// The certificates of a scenario, by their place in [`KEYS`].
-#[derive(Clone, Copy, PartialEq)]
-enum Who {
-    Leaf = 0,
-    Inter = 1,
-    Root = 2,
-    /// An authority that has nothing to do with the others.
-    Stranger = 3,
-}
-
-use Who::{Inter, Leaf, Root, Stranger};
 
 /// A server's chain and its records. The default is a good one: root, intermediate authority and server, all sent, and
 /// the root's key in the record.
@@ -45,10 +35,10 @@ struct Scenario {
     leaf: Spec,
     inter: Spec,
     root: Spec,
-    sent: Vec<Who>,
-    records: Vec<(&'static str, Who)>,
+    sent: Vec<Holder>,
+    records: Vec<(&'static str, Holder)>,
     references: Vec<&'static str>,
-    leaf_signer: Who,
+    leaf_signer: Holder,
     /// Why OpenSSL is more lenient here, if it is.
     alone: Option<&'static str>,
 }
@@ -69,13 +59,14 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    fn certificate(&self, who: Who) -> CertificateDer<'static> {
+    fn certificate(&self, who: Holder) -> CertificateDer<'static> {
         let [leaf, inter, root, stranger] = &*KEYS;
         match who {
-            Leaf => self.leaf.issue(leaf, &KEYS[self.leaf_signer as usize]),
+            Leaf => self.leaf.issue(leaf, &KEYS[self.leaf_signer.place()]),
             Inter => self.inter.issue(inter, root),
             Root => self.root.issue(root, root),
             Stranger => Spec::authority("Stranger", "Stranger").issue(stranger, stranger),
+            Extra(_) => unreachable!("there are no additional certificates here"),
         }
     }
 
@@ -85,13 +76,13 @@ impl Scenario {
         let records: Vec<String> = self
             .records
             .iter()
-            .map(|&(numbers, who)| tlsa(numbers, &all[who as usize], &KEYS[who as usize].subject_public_key_info()))
+            .map(|&(numbers, who)| tlsa(numbers, &all[who.place()], &KEYS[who.place()].subject_public_key_info()))
             .collect();
-        let chain: Vec<_> = self.sent.iter().map(|&who| all[who as usize].clone()).collect();
+        let chain: Vec<_> = self.sent.iter().map(|&who| all[who.place()].clone()).collect();
         let verdict = verify(&chain, &expectation(&records, &self.references), now());
         // s_client takes one name only.
         if let [name] = self.references.as_slice()
-            && let Some(theirs) = crate::openssl::accepts(&chain, &KEYS[Leaf as usize], (name, &records), NOW)
+            && let Some(theirs) = crate::openssl::accepts(&chain, &KEYS[Leaf.place()], (name, &records), NOW)
         {
             let ours = verdict.is_ok();
             assert_eq!(theirs, ours || self.alone.is_some(), "{verdict:?}, and OpenSSL differs");
@@ -689,7 +680,7 @@ fn constraints_that_cost_too_much() {
     // Each key in full that the records bring costs one signature.
     let keys = |number: usize| {
         let others = (1..number).map(|_| key().subject_public_key_info());
-        let all = others.chain([KEYS[Root as usize].subject_public_key_info()]);
+        let all = others.chain([KEYS[Root.place()].subject_public_key_info()]);
         let records: Vec<String> = all.map(|spki| tlsa("2 1 0", b"", &spki)).collect();
         let chain = [Leaf, Inter].map(|who| Scenario::default().certificate(who));
         verify(&chain, &expectation(&records, &["mx.example.com"]), now())
@@ -736,7 +727,7 @@ fn small_rsa_keys() {
 fn hostile_chains() {
     let good = Scenario::default();
     let all = [Leaf, Inter, Root].map(|who| good.certificate(who));
-    let record = tlsa("2 1 1", b"", &KEYS[Root as usize].subject_public_key_info());
+    let record = tlsa("2 1 1", b"", &KEYS[Root.place()].subject_public_key_info());
     let expected = expectation(&[record], &["mx.example.com"]);
     let verdict = |chain: &[CertificateDer<'_>]| verify(chain, &expected, now()).map(drop).map_err(|why| why.label());
 
@@ -781,7 +772,7 @@ fn hostile_chains() {
 #[test]
 fn messages_say_what_was_found() {
     let why = refused("key", "tlsa-mismatch", &Scenario { records: vec![("3 1 1", Stranger)], ..Scenario::default() });
-    let key = |who: Who| tlsa("3 1 1", b"", &KEYS[who as usize].subject_public_key_info());
+    let key = |who: Holder| tlsa("3 1 1", b"", &KEYS[who.place()].subject_public_key_info());
     let text = why.to_string();
     assert!(text.contains(&format!("the server's key is {}", key(Leaf))), "{text}");
     assert!(text.contains(&format!("the records are {} (stale TLSA?)", key(Stranger))), "{text}");

@@ -7,6 +7,7 @@
 
 #[path = "../certificates/mod.rs"]
 mod certificates;
+mod chain;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod openssl;
@@ -19,21 +20,21 @@ mod admin;
 mod chunking;
 mod cut;
 mod declared;
+mod delivery_path;
 mod ehlo;
 mod fanout;
 mod hostile_remotes;
 mod lmtp;
-mod moods;
+mod mx_iteration;
 mod observe;
 mod patience;
 mod pipelining;
 mod pool;
+mod random_remotes;
 mod replies;
-mod road;
 mod routes;
 mod smuggling;
 mod starttls;
-mod walk;
 
 // DNS.
 mod dns;

@@ -92,7 +92,7 @@ fn crossed() -> Vec<Row> {
     let other = || Spec::authority("Inter", "Stranger");
     let dated = |not_after| Spec { not_after, ..other() };
     let old_inter = |row: Row, not_after| Row { inter: Spec { not_after, ..Spec::authority("Inter", "Root") }, ..row };
-    let sent: &[Who] = &[Leaf, Extra(0), Stranger, Inter, Root];
+    let sent: &[Holder] = &[Leaf, Extra(0), Stranger, Inter, Root];
     // Of the same name, and of another key.
     let namesake = |what: &str, extensions: Vec<Vec<u8>>| Row {
         extra: vec![(Spec { extensions, ..Spec::authority("Inter", "Stranger") }, Stranger, Stranger)],

@@ -9,19 +9,7 @@ use super::judges::{Server, Version};
 use super::keys::{self, ECDSA_SHA256, Id, Key, P256, Scheme};
 use crate::certificates::{self, Spec, cn};
 
-/// The certificates of a row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Who {
-    Leaf,
-    Inter,
-    Root,
-    /// An authority that has nothing to do with the others.
-    Stranger,
-    /// Of the row's `extra` certificates.
-    Extra(usize),
-}
-
-pub(crate) use Who::{Extra, Inter, Leaf, Root, Stranger};
+pub(crate) use crate::chain::Holder::{self, Extra, Inter, Leaf, Root, Stranger};
 
 /// Why danelaw refuses what OpenSSL accepts.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +53,11 @@ pub(crate) struct Row {
     pub(crate) keys: [Id; 4],
     /// What inter signs the leaf with, root inter, and root itself.
     pub(crate) schemes: [Scheme; 3],
-    pub(crate) leaf_signer: Who,
+    pub(crate) leaf_signer: Holder,
     /// More certificates: whose key, and who signs.
-    pub(crate) extra: Vec<(Spec, Who, Who)>,
-    pub(crate) sent: Vec<Who>,
-    pub(crate) records: Vec<(&'static str, Who)>,
+    pub(crate) extra: Vec<(Spec, Holder, Holder)>,
+    pub(crate) sent: Vec<Holder>,
+    pub(crate) records: Vec<(&'static str, Holder)>,
     /// Records as they stand, beside the others.
     pub(crate) raw_records: Vec<&'static str>,
     pub(crate) name: &'static str,
@@ -138,11 +126,11 @@ impl Row {
         Self { served, ..self }
     }
 
-    pub(crate) fn sent(self, sent: &[Who]) -> Self {
+    pub(crate) fn sent(self, sent: &[Holder]) -> Self {
         Self { sent: sent.to_vec(), ..self }
     }
 
-    pub(crate) fn records(self, records: &[(&'static str, Who)]) -> Self {
+    pub(crate) fn records(self, records: &[(&'static str, Holder)]) -> Self {
         Self { records: records.to_vec(), ..self }
     }
 
@@ -155,8 +143,8 @@ impl Row {
     }
 
     /// The key of one of them is of another kind.
-    pub(crate) fn key(mut self, who: Who, id: Id) -> Self {
-        self.keys[index(who)] = id;
+    pub(crate) fn key(mut self, who: Holder, id: Id) -> Self {
+        self.keys[who.place()] = id;
         self
     }
 
@@ -230,17 +218,14 @@ impl Row {
         all
     }
 
-    fn pick(&self, all: &[CertificateDer<'static>], who: Who) -> CertificateDer<'static> {
-        match who {
-            Extra(which) => all[4 + which].clone(),
-            known => all[index(known)].clone(),
-        }
+    fn pick(&self, all: &[CertificateDer<'static>], who: Holder) -> CertificateDer<'static> {
+        all[who.place()].clone()
     }
 
-    fn key_of(&self, who: Who) -> Arc<Key> {
+    fn key_of(&self, who: Holder) -> Arc<Key> {
         match who {
             Extra(which) => self.key_of(self.extra[which].1),
-            known => keys::key(self.keys[index(known)]),
+            Leaf | Inter | Root | Stranger => keys::key(self.keys[who.place()]),
         }
     }
 
@@ -252,14 +237,5 @@ impl Row {
             Cause::Decision(why) => format!("decided: {why}"),
         };
         Some(format!("{} ({versions:?}): {label}; {cause}", self.what))
-    }
-}
-
-fn index(who: Who) -> usize {
-    match who {
-        Leaf => 0,
-        Inter => 1,
-        Root => 2,
-        Stranger | Extra(_) => 3,
     }
 }
