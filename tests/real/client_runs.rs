@@ -28,8 +28,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server};
+use crate::command::{eventually, progressing};
 use crate::lab::Lab;
-use crate::process::{eventually, progressing};
 use crate::root::Root;
 
 /// What a client does with recipients whose answers differ.
@@ -180,7 +180,7 @@ type Copies = BTreeMap<(String, String), usize>;
 const BOUNCE: &str = "bounce of ";
 
 /// A client in operation, and all that is behind it.
-struct Play {
+struct ClientRun {
     client: Client,
     root: Root,
     lab: Lab,
@@ -191,7 +191,7 @@ struct Play {
     waiting: BTreeSet<String>,
 }
 
-impl Play {
+impl ClientRun {
     fn start(client: Client) -> Self {
         let good = Exchange {
             server: Server::Choosy(&[
@@ -223,10 +223,10 @@ impl Play {
         root.write("/etc/resolv.conf", &format!("nameserver {}\n", lab.resolver_address().ip()));
         let (file, path) = client.settings;
         root.write(path, &settings(file, lab.danelaw_address()));
-        let play = Self { client, root, lab, sent: Vec::new(), owed: Copies::new(), waiting: BTreeSet::new() };
-        let output = play.shell(&play.client.setup, &[], b"");
+        let run = Self { client, root, lab, sent: Vec::new(), owed: Copies::new(), waiting: BTreeSet::new() };
+        let output = run.shell(&run.client.setup, &[], b"");
         assert!(output.status.success(), "{output:?}");
-        play
+        run
     }
 
     /// Hands in a mail.
@@ -504,16 +504,16 @@ fn settings(file: &str, danelaw: SocketAddr) -> String {
 }
 
 /// Programs without a queue: their exit status is the whole story, and LMTP leaves no recipient without an answer.
-pub(crate) fn play_without_queue(client: Client) {
-    let mut play = Play::start(client);
-    play.deliver_the_plain_ones();
-    play.deliver("domains", &strings(&["left@example.test", "right@mx1.example.test"]));
-    let refused = play.submit("refused", &strings(&[REFUSED]));
+pub(crate) fn run_without_queue(client: Client) {
+    let mut run = ClientRun::start(client);
+    run.deliver_the_plain_ones();
+    run.deliver("domains", &strings(&["left@example.test", "right@mx1.example.test"]));
+    let refused = run.submit("refused", &strings(&[REFUSED]));
     assert!(!refused.status.success() && said(&refused, "451 4.7.5"), "{refused:?}");
-    let rejected = play.submit("rejected", &strings(&[FINE, NOBODY]));
+    let rejected = run.submit("rejected", &strings(&[FINE, NOBODY]));
     assert!(said(&rejected, "550 5.1.1"), "{rejected:?}");
-    match play.client.recipients {
-        Recipients::Alone => play.owe("rejected", &strings(&[FINE])),
+    match run.client.recipients {
+        Recipients::Alone => run.owe("rejected", &strings(&[FINE])),
         Recipients::Together => assert!(!rejected.status.success(), "{rejected:?}"),
     }
     for (trouble, number, words) in [
@@ -524,38 +524,38 @@ pub(crate) fn play_without_queue(client: Client) {
     ] {
         let name = format!("{}{number}", trouble.name());
         let (odd, recipients) = in_domains(&name, number, trouble.domain());
-        let output = play.submit(&name, &recipients);
+        let output = run.submit(&name, &recipients);
         assert!(said(&output, words), "{output:?}");
-        play.owe(&name, &recipients.into_iter().filter(|recipient| *recipient != odd).collect::<Vec<_>>());
+        run.owe(&name, &recipients.into_iter().filter(|recipient| *recipient != odd).collect::<Vec<_>>());
     }
-    play.assert_outcome();
-    play.lab.assert_no_mail_command_at(&MX2);
+    run.assert_outcome();
+    run.lab.assert_no_mail_command_at(&MX2);
 }
 
 /// Mail servers with a queue: what they were not told stays, and Alice hears of what cannot be.
-pub(crate) fn play_with_queue(client: Client) {
-    let mut play = Play::start(client);
-    play.deliver_the_plain_ones();
-    play.refuse("rejected", &strings(&[FINE, NOBODY]), (NOBODY, "no such user"));
-    play.defer("refused", &strings(&[REFUSED]), REFUSED);
-    play.deliver("domains", &strings(&["left@example.test", "right@mx1.example.test"]));
-    play.run_into_troubles();
-    play.assert_outcome();
-    play.assert_tried();
-    if let Kill::Survives(afterwards) = play.client.kill {
-        play.kill(2, afterwards);
-        play.kill(3, afterwards);
+pub(crate) fn run_with_queue(client: Client) {
+    let mut run = ClientRun::start(client);
+    run.deliver_the_plain_ones();
+    run.refuse("rejected", &strings(&[FINE, NOBODY]), (NOBODY, "no such user"));
+    run.defer("refused", &strings(&[REFUSED]), REFUSED);
+    run.deliver("domains", &strings(&["left@example.test", "right@mx1.example.test"]));
+    run.run_into_troubles();
+    run.assert_outcome();
+    run.assert_tried();
+    if let Kill::Survives(afterwards) = run.client.kill {
+        run.kill(2, afterwards);
+        run.kill(3, afterwards);
     }
-    play.mend();
-    play.assert_outcome();
-    if play.client.smtputf8 {
-        play.deliver("utf8", &strings(&["gr\u{fc}n@example.test"]));
+    run.mend();
+    run.assert_outcome();
+    if run.client.smtputf8 {
+        run.deliver("utf8", &strings(&["gr\u{fc}n@example.test"]));
         let refused = "gr\u{fc}n@ascii.example.test";
-        play.refuse("ascii", &strings(&[refused]), (refused, "5.6.7"));
-        play.assert_outcome();
+        run.refuse("ascii", &strings(&[refused]), (refused, "5.6.7"));
+        run.assert_outcome();
     }
-    let log = play.log();
-    for words in play.client.logs {
+    let log = run.log();
+    for words in run.client.logs {
         assert!(log.contains(words), "{words}: {log}");
     }
 }

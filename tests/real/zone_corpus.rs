@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::run;
+use crate::command::run;
 
 /// One zone and what is odd about it.
 pub(crate) struct Zone {
@@ -462,13 +462,13 @@ pub(crate) fn questions() -> Vec<String> {
 }
 
 /// Zone files, ready to be served.
-pub(crate) struct Menagerie {
+pub(crate) struct ZoneCorpus {
     pub(crate) files: Vec<(&'static str, PathBuf)>,
     /// The root's DNSKEY, as a master file.
     pub(crate) trust_anchor: PathBuf,
 }
 
-impl Menagerie {
+impl ZoneCorpus {
     /// Makes keys and signs, with every name server at `authority`.
     pub(crate) fn sign(directory: &Path, authority: IpAddr) -> Self {
         fs::create_dir_all(directory).expect("the lab's directory is writable");

@@ -6,19 +6,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::command::eventually;
 use crate::pki::Identity;
-use crate::process::{Daemon, eventually};
+use crate::process::Daemon;
 use crate::root::Root;
 use crate::smtp::Session;
 
-pub(crate) struct Stranger {
+pub(crate) struct OtherMta {
     directory: PathBuf,
     log: PathBuf,
     daemon: Daemon,
     _root: Option<Root>,
 }
 
-impl Stranger {
+impl OtherMta {
     /// An Exim, as Debian builds it.
     pub(crate) fn exim(directory: &Path, (address, name): (SocketAddr, &str), identity: &Identity) -> Self {
         let root = Root::of("exim4-daemon-light");
@@ -63,7 +64,7 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for OtherMta {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.log.display(), self.log());
