@@ -8,17 +8,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::de::DeserializeOwned;
 
+use crate::command::{eventually, run};
 use crate::net::Subnet;
 use crate::pki::Identity;
 use crate::postfix::Postfix;
 use crate::proc;
-use crate::process::{Daemon, eventually, run};
+use crate::process::Daemon;
 use crate::run::Options;
 use crate::sink::Seen;
 use crate::smtp::Session;
 use crate::source::{self, Report};
 use crate::world::{Domain, Manner, ZONE};
-use crate::zones::{Record, Tree, Zone};
+use crate::zones::{Record, SignedZones, Zone};
 use crate::{dns, null, sink};
 
 /// Where each relay listens, one at a time.
@@ -68,7 +69,7 @@ pub(crate) struct Needs {
 pub(crate) struct Lab {
     _resolvers: [Daemon; 2],
     _authority: Daemon,
-    tree: Tree,
+    tree: SignedZones,
     pem: PathBuf,
     directory: PathBuf,
     net: Subnet,
@@ -97,7 +98,7 @@ impl Lab {
             Zone { name: ZONE, signed: true, records: records.collect() },
             Zone { name: "test.", signed: true, records: vec![] },
         ];
-        let tree = Tree::sign(&directory.join("zones"), net.authority().ip(), zones);
+        let tree = SignedZones::sign(&directory.join("zones"), net.authority().ip(), zones);
         let authority = dns::authority(directory, &net, &tree.files);
         let faults = dns::Faults::new();
         let resolvers =

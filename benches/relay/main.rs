@@ -28,6 +28,8 @@ mod tls;
 mod world;
 
 // The lab of the tests with real servers.
+#[path = "../../tests/shared/command.rs"]
+mod command;
 #[allow(dead_code)]
 #[path = "../../tests/real/dns.rs"]
 mod dns;

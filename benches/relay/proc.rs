@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 
-use crate::process::output;
+use crate::command::output;
 
 /// `USER_HZ`, the unit of times in /proc on every Linux.
 const TICKS: f64 = 100.0;

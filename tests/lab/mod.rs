@@ -10,10 +10,13 @@
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod dns;
+pub(crate) mod exchange;
 pub(crate) mod mx;
 
+use std::iter::Cycle;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use danelaw::admin::{Phase, Port, State};
@@ -33,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use certs::Identity;
 use client::{Answers, Client};
 use dns::{DnsLab, Tree};
+use exchange::Exchange;
 use mx::{Mx, Seen};
 
 /// The message that is sent where a test does not care.
@@ -74,10 +78,12 @@ pub(crate) struct Lab<R = Stub> {
 impl Scenario {
     /// The happy path: one secure domain, one exchange, one matching record.
     pub(crate) fn new() -> Self {
-        Self::with_domain(|tree, _| tree).host("mx1.example.test", |mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            (mx, tree.mx("example.test", 10, "mx1.example.test").tlsa("mx1.example.test", port, &record))
-        })
+        Self::of([Exchange::new("example.test", "mx1.example.test")])
+    }
+
+    /// The secure domain with these exchanges.
+    pub(crate) fn of(exchanges: impl IntoIterator<Item = Exchange>) -> Self {
+        exchanges.into_iter().fold(Self::with_domain(|tree, _| tree), Self::exchange)
     }
 
     /// The secure domain alone, with what `records` adds; the port is the one exchanges listen on.
@@ -86,6 +92,15 @@ impl Scenario {
         let port = free_port();
         let tree = records(Tree::new().secure("example.test"), port);
         Self { tree, hosts: Vec::new(), port, config: toml::Table::new() }
+    }
+
+    /// Adds an exchange with its MX, A and TLSA records.
+    pub(crate) fn exchange(self, exchange: Exchange) -> Self {
+        let Exchange { domain, name, preference, mx, tlsa } = exchange;
+        self.host(&name, |_, tree, port| {
+            let tree = tree.mx(&domain, preference, &name);
+            (mx, tlsa.iter().fold(tree, |tree, record| tree.tlsa(&name, port, record)))
+        })
     }
 
     /// Adds an exchange: its A record is there; `set` gives it its script, and the tree its other records.
@@ -100,12 +115,7 @@ impl Scenario {
 
     /// One more secure domain, with an exchange of its own that is all right but for what `change` does to it.
     pub(crate) fn and_domain(self, domain: &str, change: impl FnOnce(&mut Mx)) -> Self {
-        let name = format!("mx.{domain}");
-        self.host(&name.clone(), |mut mx, tree, port| {
-            let record = mx.identity.record("3 1 1");
-            change(&mut mx);
-            (mx, tree.mx(domain, 10, &name).tlsa(&name, port, &record))
-        })
+        self.exchange(Exchange::new(domain, &format!("mx.{domain}")).script(change))
     }
 
     /// Changes the first exchange's script.
@@ -158,8 +168,6 @@ impl Scenario {
         let changes = self.config;
         let config = config(self.port, changes.clone());
         let stub = Stub::new(&Settings {
-            servers: vec![dns.addr.into()],
-            trust_anchor: Some(dns.anchor_file.clone()),
             timeout: config.dns.timeout,
             attempts: config.dns.attempts,
             deadline: config.dns.deadline,
@@ -169,7 +177,7 @@ impl Scenario {
                 answers: config.dns.cache_max_ttl,
                 failures: config.dns.cache_failures,
             },
-            ..Settings::default()
+            ..dns.settings()
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
@@ -344,15 +352,17 @@ pub(crate) async fn listens(address: SocketAddr) {
     tokio::time::timeout(SOON, up).await.expect("somebody listens in time");
 }
 
-/// A port that nobody has, out of those that the system gives nobody by itself: what a connection takes in the meantime
-/// comes from above them.
+/// A free port below the range from which the system gives ports to connections. A process gets each port once before
+/// the first one comes again, so that the tests of one process do not meet; those of several start at random places.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
+    const PORTS: Range<u16> = 20_000..32_000;
+    static NEXT: LazyLock<Mutex<Cycle<Range<u16>>>> = LazyLock::new(|| {
+        let mut ports = PORTS.cycle();
+        ports.nth(fastrand::usize(..PORTS.len()));
+        Mutex::new(ports)
+    });
+    let mut ports = NEXT.lock().unwrap();
+    ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("some port is free")
 }
 
 /// Long enough for anything that should happen at all.

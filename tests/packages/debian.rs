@@ -7,7 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::command::{prepared, repository, run};
+use crate::command::run;
+use crate::program::{prepared, repository};
 
 const CONFIGURATION: &str = "etc/danelaw/danelaw.toml";
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/danelaw.service";

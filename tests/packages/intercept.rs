@@ -10,11 +10,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{Running, eventually, repository, run};
+use crate::command::{eventually, run};
 use crate::debian::Debian;
 use crate::lab::certs::Identity;
 use crate::lab::dns::{DnsLab, Tree};
 use crate::lab::mx::Mx;
+use crate::program::{Running, repository};
 
 /// The user that danelaw runs as, whose own connections the rules leave alone.
 const DANELAW: u32 = 65_532;

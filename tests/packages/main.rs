@@ -3,10 +3,12 @@
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../shared/command.rs"]
 mod command;
 mod debian;
 mod intercept;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod pod;
+mod program;
 mod systemd;

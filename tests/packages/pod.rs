@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{eventually, output, prepared, repository, run};
+use crate::command::{eventually, output, run};
 use crate::lab::certs::Identity;
 use crate::lab::dns::Tree;
 use crate::lab::mx::{Mx, say};
+use crate::program::{prepared, repository};
 
 /// The two ends of the pod's only link, and a second address of ours.
 const POD: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);

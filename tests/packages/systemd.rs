@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::command::{Running, eventually, output, repository, run};
+use crate::command::{eventually, output, run};
+use crate::lab::free_port;
+use crate::program::{Running, repository};
 
 const DANELAW: &str = env!("CARGO_BIN_EXE_danelaw");
 
@@ -25,8 +27,8 @@ fn configuration(listeners: &[SocketAddr]) -> TempDir {
     directory
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 /// The greeting at this address, once somebody gives one.
@@ -91,7 +93,7 @@ fn a_socket_goes_to_a_group_of_our_own_and_to_no_other() {
 
 #[test]
 fn systemd_hears_how_danelaw_is() {
-    let directory = configuration(&[free_port()]);
+    let directory = configuration(&[free_address()]);
     let path = directory.path().join("notify");
     let notify = UnixDatagram::bind(&path).unwrap();
     notify.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -133,7 +135,7 @@ fn systemd_hears_how_danelaw_is() {
 
 #[test]
 fn a_port_that_systemd_has_opened_is_taken_over() {
-    let [open, ours] = [free_port(), free_port()];
+    let [open, ours] = [free_address(), free_address()];
     let directory = configuration(&[ours, open]);
     let socket = directory.path().join("socket");
     // Starts danelaw at the first connection, as danelaw.socket would.
@@ -160,7 +162,7 @@ fn a_port_that_systemd_has_opened_is_taken_over() {
 
 #[test]
 fn a_port_that_systemd_has_opened_for_nobody_is_an_error() {
-    let [open, ours] = [free_port(), free_port()];
+    let [open, ours] = [free_address(), free_address()];
     let directory = configuration(&[ours]);
     let activate = Command::new("systemd-socket-activate")
         .arg("--listen")

@@ -4,9 +4,9 @@
 //! where the server offers no CHUNKING, it is lines. Whichever it is, the MX stores the same octets.
 
 use crate::case::{Case, Exchange, MX1, Server};
+use crate::command::eventually;
 use crate::lab::Lab;
 use crate::message::{Stored, message};
-use crate::process::eventually;
 use crate::smtp::Session;
 
 /// How the client sends its message.

@@ -1,8 +1,8 @@
 //! The mail servers and programs that danelaw is for, each with the settings that its file gives for it
-//! (`config/clients`), and each with the same mails and the same troubles ([`crate::play`]). One test is one client with
+//! (`config/clients`), and each with the same mails and the same troubles ([`crate::client_runs`]). One test is one client with
 //! all its mails.
 
-use crate::play::{Client, Kill, Package, Recipients, Trouble, play_with_queue, play_without_queue};
+use crate::client_runs::{Client, Kill, Package, Recipients, Trouble, run_with_queue, run_without_queue};
 use crate::postfix::MASTER_CF;
 
 /// What a client hears of fan-out whose outcomes differ.
@@ -34,7 +34,7 @@ mkdir /tmp/queue
 
 #[test]
 fn msmtp() {
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("msmtp"),
         settings: ("msmtprc", "/etc/msmtprc"),
         setup: REPEATER.to_owned(),
@@ -53,7 +53,7 @@ fn msmtp() {
 
 #[test]
 fn msmtp_over_lmtp() {
-    play_without_queue(Client {
+    run_without_queue(Client {
         package: Package::Unpacked("msmtp"),
         settings: ("msmtprc", "/etc/msmtprc"),
         setup: String::new(),
@@ -71,7 +71,7 @@ fn msmtp_over_lmtp() {
 
 #[test]
 fn swaks() {
-    play_without_queue(Client {
+    run_without_queue(Client {
         package: Package::Unpacked("swaks"),
         settings: ("swaksrc", "/root/.swaksrc"),
         setup: String::new(),
@@ -90,7 +90,7 @@ fn swaks() {
 
 #[test]
 fn nullmailer() {
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("nullmailer"),
         settings: ("nullmailer-remotes", "/etc/nullmailer/remotes"),
         setup: "cd /var/spool/nullmailer && mkfifo -m 622 trigger && mkdir -p queue tmp failed && \
@@ -129,7 +129,7 @@ fn exim(edit: &str, logs: &'static [&'static str]) {
         "cd /etc/exim4; {{ printf '%s\\n' '{EXIM}'; {edit} danelaw; }} >exim4.conf; mkdir -p /var/spool/exim4 /var/log/exim4; \
          chown -R Debian-exim:Debian-exim /var/spool/exim4 /var/log/exim4; exim4 -bd -q1s >/tmp/log 2>&1 || {{ cat /tmp/log; false; }}"
     );
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("exim4-daemon-light"),
         settings: ("exim.conf", "/etc/exim4/danelaw"),
         setup,
@@ -158,7 +158,7 @@ fn exim_without_prdr() {
 
 #[test]
 fn opensmtpd() {
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("opensmtpd"),
         settings: ("smtpd.conf", "/etc/smtpd.conf"),
         // It goes by the number of attempts when it tells senders of a delay.
@@ -203,7 +203,7 @@ fn sendmail() {
     // It looks up its own name and its peers' addresses, which no name server here knows.
     let setup = "cd /etc/mail; echo hosts files >service.switch; echo \"127.0.0.1 client.test $(hostname)\" >/etc/hosts; \
         sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf; m4 all.mc >sendmail.cf && /usr/libexec/sendmail/sendmail -bd -q1s >/tmp/log 2>&1";
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("sendmail-bin"),
         settings: ("sendmail.mc", "/etc/mail/danelaw.mc"),
         setup: format!("cat >/etc/mail/all.mc <<'END'\n{SENDMAIL}END\n{setup}"),
@@ -236,7 +236,7 @@ courier start >/tmp/log 2>&1
 
 #[test]
 fn courier() {
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("courier-mta"),
         settings: ("esmtproutes", "/etc/courier/esmtproutes"),
         setup: COURIER.to_owned(),
@@ -254,7 +254,7 @@ fn courier() {
 
 #[test]
 fn dma() {
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Unpacked("dma"),
         settings: ("dma.conf", "/etc/dma/dma.conf"),
         setup: "echo client.test >/etc/mailname".to_owned(),
@@ -288,7 +288,7 @@ message_size_limit = 50000000
 /// A Postfix that takes mail by its sendmail command alone.
 fn postfix(file: &'static str) {
     let master: String = MASTER_CF.lines().skip(1).map(|line| format!("{line}\n")).collect();
-    play_with_queue(Client {
+    run_with_queue(Client {
         package: Package::Installed,
         settings: (file, "/etc/postfix/danelaw.cf"),
         setup: format!(

@@ -15,8 +15,8 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use serde_json::Value;
 
 use crate::dns;
-use crate::menagerie::{Menagerie, questions};
 use crate::net::Subnet;
+use crate::zone_corpus::{ZoneCorpus, questions};
 
 /// Where danelaw says something else than unbound, and why that does no harm.
 struct Difference {
@@ -142,13 +142,13 @@ struct Verdict {
 fn danelaw_and_unbound_agree() {
     let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().expect("a writable /tmp");
     let net = Subnet::claim();
-    let menagerie = Menagerie::sign(&directory.path().join("zones"), net.authority().ip());
-    let _authority = dns::authority(directory.path(), &net, &menagerie.files);
+    let corpus = ZoneCorpus::sign(&directory.path().join("zones"), net.authority().ip());
+    let _authority = dns::authority(directory.path(), &net, &corpus.files);
     let _resolver = dns::resolver(directory.path(), &net, &Vec::new());
-    let _validator = dns::validator(directory.path(), &net, &Vec::new(), &menagerie.trust_anchor);
+    let _validator = dns::validator(directory.path(), &net, &Vec::new(), &corpus.trust_anchor);
     let questions = questions();
     assert!(questions.len() >= 250);
-    let ours = danelaw(&net, &menagerie.trust_anchor, &questions);
+    let ours = danelaw(&net, &corpus.trust_anchor, &questions);
     assert_eq!(ours.len(), questions.len());
     let (mut met, mut unlisted, mut links) = (BTreeSet::new(), Vec::new(), 0);
     for (question, answer) in questions.iter().zip(&ours) {

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::command::eventually;
 use crate::net::Subnet;
-use crate::process::{Daemon, eventually};
+use crate::process::Daemon;
 
 /// How a resolver fails for one name.
 #[derive(Clone, Copy)]

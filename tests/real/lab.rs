@@ -21,19 +21,19 @@ use crate::case::{BOB, Case, Certificate, DOMAIN, Exchange, Server};
 use crate::dns::{self, Faults};
 use crate::message::{Stored, message, stuffed};
 use crate::net::Subnet;
+use crate::other_mtas::OtherMta;
 use crate::peers::Peer;
 use crate::pki::Identity;
 use crate::policy::Policy;
 use crate::postfix::{Fate, Postfix};
 use crate::process::Daemon;
 use crate::program::Danelaw;
-use crate::strangers::Stranger;
-use crate::zones::Tree;
+use crate::zones::SignedZones;
 
 /// An MX host in operation.
 enum Running {
     Postfix(Postfix),
-    Stranger(Stranger),
+    Other(OtherMta),
     Peer(Peer),
 }
 
@@ -49,7 +49,7 @@ struct Host {
 struct Ground {
     hosts: Vec<Host>,
     _authority: Daemon,
-    tree: Tree,
+    tree: SignedZones,
     faults: Faults,
     policy: Option<Policy>,
     directory: TempDir,
@@ -165,7 +165,7 @@ impl Lab {
     pub(crate) fn mx(&self, exchange: &Exchange) -> &Postfix {
         match self.running(exchange) {
             Running::Postfix(postfix) => postfix,
-            Running::Peer(_) | Running::Stranger(_) => panic!("{} is no Postfix", exchange.name),
+            Running::Peer(_) | Running::Other(_) => panic!("{} is no Postfix", exchange.name),
         }
     }
 
@@ -173,7 +173,7 @@ impl Lab {
     pub(crate) fn messages(&self, exchange: &Exchange) -> Vec<Vec<u8>> {
         match self.running(exchange) {
             Running::Postfix(postfix) => [postfix.stored("bob"), postfix.stored("carol")].concat(),
-            Running::Stranger(stranger) => stranger.messages(),
+            Running::Other(other) => other.messages(),
             Running::Peer(_) => panic!("{} keeps nothing", exchange.name),
         }
     }
@@ -182,7 +182,7 @@ impl Lab {
     pub(crate) fn log(&self, exchange: &Exchange) -> String {
         match self.running(exchange) {
             Running::Postfix(postfix) => postfix.log(),
-            Running::Stranger(stranger) => stranger.log(),
+            Running::Other(other) => other.log(),
             Running::Peer(_) => panic!("{} has no log", exchange.name),
         }
     }
@@ -190,7 +190,7 @@ impl Lab {
     /// The script of an MX host.
     pub(crate) fn peer(&self, exchange: &Exchange) -> &Peer {
         match self.running(exchange) {
-            Running::Postfix(_) | Running::Stranger(_) => panic!("{} is not scripted", exchange.name),
+            Running::Postfix(_) | Running::Other(_) => panic!("{} is not scripted", exchange.name),
             Running::Peer(peer) => peer,
         }
     }
@@ -236,7 +236,7 @@ impl Lab {
                 assert!(sessions.iter().all(silent), "{sessions:?}");
             }
             Running::Peer(peer) => assert!(!peer.heard_command("MAIL"), "{:?}", peer.heard()),
-            Running::Stranger(_) => panic!("{} does not say what it heard", exchange.name),
+            Running::Other(_) => panic!("{} does not say what it heard", exchange.name),
         }
     }
 
@@ -260,7 +260,7 @@ impl Ground {
         let is_choosy = case.exchanges.iter().any(|exchange| matches!(exchange.server, Server::Choosy(_)));
         let policy = is_choosy.then(|| Policy::start(net.policy()));
         let zones = case.zones(&identities, &net);
-        let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones);
+        let tree = SignedZones::sign(&directory.path().join("zones"), net.authority().ip(), zones);
         let authority = dns::authority(directory.path(), &net, &tree.files);
         let hosts = case.exchanges.iter().zip(identities).enumerate().map(|(number, (exchange, identity))| Host {
             name: exchange.name,
@@ -294,8 +294,8 @@ impl Exchange {
         let address = net.exchange(number);
         match self.server {
             Server::Scripted(script) => Running::Peer(Peer::start(address, script, identity)),
-            Server::Exim => Running::Stranger(Stranger::exim(directory, (address, self.name), identity)),
-            Server::Sink => Running::Stranger(Stranger::sink(directory, address)),
+            Server::Exim => Running::Other(OtherMta::exim(directory, (address, self.name), identity)),
+            Server::Sink => Running::Other(OtherMta::sink(directory, address)),
             Server::Postfix(settings) | Server::Choosy(settings) => {
                 let pem = self.pem(directory);
                 let asks = matches!(self.server, Server::Choosy(_)).then(|| Policy::settings(net.policy()));

@@ -8,22 +8,24 @@
 #![allow(clippy::expect_used, reason = "a lab that cannot be set up is a test that fails")]
 
 mod case;
+mod client_runs;
 mod dns;
 mod lab;
-mod menagerie;
 mod message;
 mod net;
+mod other_mtas;
 mod peers;
 mod pki;
-mod play;
 mod policy;
 mod postfix;
 mod process;
 mod program;
 mod root;
 mod smtp;
-mod strangers;
+mod zone_corpus;
 mod zones;
+#[path = "../shared/command.rs"]
+mod command;
 #[path = "../lab/sequences.rs"]
 mod sequences;
 

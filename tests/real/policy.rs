@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::process::eventually;
+use crate::command::eventually;
 
 /// A policy in operation. Its threads end with the process.
 pub(crate) struct Policy {

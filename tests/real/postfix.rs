@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::process::{Daemon, eventually, output, run};
+use crate::command::{eventually, output, run};
+use crate::process::Daemon;
 use crate::smtp::Session;
 
 pub(crate) struct Postfix {

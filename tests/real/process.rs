@@ -4,12 +4,9 @@
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// Long enough for a loaded machine with two cores; a working transfer stays far below it, even of 25 MB.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server in the foreground: it lives as long as this value.
 pub(crate) struct Daemon {
@@ -61,45 +58,5 @@ impl Drop for Daemon {
         }
         self.signal("KILL");
         let _ = self.child.wait();
-    }
-}
-
-/// Runs `command` to its end, which has to be a good one.
-pub(crate) fn run(command: &mut Command) -> String {
-    let output = output(command);
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-/// Runs `command` to its end, whatever that is.
-pub(crate) fn output(command: &mut Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} does not start ({error}): run the tests by tests/run"))
-}
-
-/// Asks until there is an answer, for as long as [`PATIENCE`] lasts.
-#[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    progressing(what, || ask().ok_or(()))
-}
-
-/// The same, counted from the last progress that was seen.
-#[track_caller]
-pub(crate) fn progressing<T, P: PartialEq>(what: &str, mut ask: impl FnMut() -> Result<T, P>) -> T {
-    let mut deadline = Instant::now() + PATIENCE;
-    let mut before = None;
-    loop {
-        let progress = match ask() {
-            Ok(answer) => return answer,
-            Err(progress) => Some(progress),
-        };
-        if before != progress {
-            before = progress;
-            deadline = Instant::now() + PATIENCE;
-        }
-        assert!(Instant::now() < deadline, "waited for {what} in vain");
-        sleep(Duration::from_millis(20));
     }
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::command::eventually;
 use crate::net::Subnet;
-use crate::process::{Daemon, eventually};
+use crate::process::Daemon;
 
 pub(crate) struct Danelaw {
     daemon: Daemon,

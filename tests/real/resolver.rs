@@ -20,7 +20,7 @@ use crate::dns;
 use crate::net::Subnet;
 use crate::pki::Identity;
 use crate::process::Daemon;
-use crate::zones::{Record, Tree, Zone};
+use crate::zones::{Record, SignedZones, Zone};
 
 const EE: &str = "TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const RESOLVER: &str = "resolver.test";
@@ -29,7 +29,7 @@ const RESOLVER: &str = "resolver.test";
 struct Servers {
     _resolvers: [Daemon; 2],
     _authority: Daemon,
-    tree: Tree,
+    tree: SignedZones,
     ca: PathBuf,
     _directory: TempDir,
     net: Subnet,
@@ -39,7 +39,7 @@ impl Servers {
     fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().expect("a writable /tmp");
         let net = Subnet::claim();
-        let tree = Tree::sign(&directory.path().join("zones"), net.authority().ip(), zones());
+        let tree = SignedZones::sign(&directory.path().join("zones"), net.authority().ip(), zones());
         let authority = dns::authority(directory.path(), &net, &tree.files);
         let identity = Identity::from_ca(RESOLVER);
         let (pem, ca) = (directory.path().join("resolver.pem"), directory.path().join("ca.pem"));

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::process::eventually;
+use crate::command::eventually;
 
 /// The root, with whatever was started in it. All of it ends and vanishes with this value.
 pub(crate) struct Root {

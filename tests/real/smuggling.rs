@@ -4,8 +4,8 @@
 //! to refuse it, and takes no command out of it.
 
 use crate::case::{Case, Exchange, MX1, Server};
+use crate::command::eventually;
 use crate::lab::Lab;
-use crate::process::eventually;
 use crate::sequences::SEQUENCES;
 use crate::smtp::Session;
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::run;
+use crate::command::run;
 
 /// One zone, with the records that are its own; SOA, NS, glue and DS follow from the tree.
 pub(crate) struct Zone {
@@ -45,7 +45,7 @@ impl Record {
 }
 
 /// Zone files, ready to be served.
-pub(crate) struct Tree {
+pub(crate) struct SignedZones {
     directory: PathBuf,
     /// All zones, with the files that hold them.
     pub(crate) files: Vec<(&'static str, PathBuf)>,
@@ -53,7 +53,7 @@ pub(crate) struct Tree {
     pub(crate) trust_anchor: PathBuf,
 }
 
-impl Tree {
+impl SignedZones {
     /// Signs the zones, and the root above them, with every name server at `authority`. Children come before their
     /// parents.
     pub(crate) fn sign(directory: &Path, authority: IpAddr, zones: Vec<Zone>) -> Self {

@@ -1,0 +1,360 @@
+//! Health and metrics, as whoever runs danelaw sees them.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::lab::certs::Identity;
+use crate::lab::dns::Fault;
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::{Act, say};
+use crate::lab::{Lab, MESSAGE, Scenario};
+use danelaw::admin::client::ask;
+use danelaw::config::Address;
+use danelaw::name::Name;
+use danelaw::policy::Mode;
+use danelaw::report::metrics::{Format, Moment};
+use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::smtp::reply::Code;
+use danelaw::trace::{Trace, What};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The status and the text at a path.
+async fn get(address: &Address, path: &str) -> (u16, String) {
+    let (status, text) = ask(address, path).await.unwrap();
+    (status.as_u16(), text)
+}
+
+async fn self_test(lab: &Lab) {
+    let dns = lab.shared.borrow().connector.dns.clone();
+    dns.self_test().await;
+}
+
+/// Says these octets, and returns all that comes back.
+async fn said(address: &Address, octets: &str) -> String {
+    let Address::Tcp(address) = address else { panic!("{address}") };
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(octets.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn health_is_told_in_words() {
+    let mut lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    assert_eq!(get(&admin, "/livez").await, (200, "alive\n".to_owned()));
+    let (status, why) = get(&admin, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.starts_with("not ready\n") && why.contains("not tested yet"), "{why}");
+    self_test(&lab).await;
+    let (status, why) = get(&admin, "/readyz").await;
+    assert_eq!((status, why.lines().next()), (200, Some("ready")), "{why}");
+    lab.dns.set_fault(".", "SOA", Fault::Stripped);
+    self_test(&lab).await;
+    let (status, why) = get(&admin, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.contains("strips DNSSEC records") && why.contains("all mail is deferred"), "{why}");
+    lab.dns.clear_fault(".", "SOA");
+    self_test(&lab).await;
+    lab.stop();
+    lab.stopped().await;
+    let (status, why) = get(&admin, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.contains("danelaw is stopping"), "{why}");
+    // A danelaw that stops is not one that has to be restarted.
+    assert_eq!(get(&admin, "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_is_asked_otherwise_is_refused() {
+    let admin = Scenario::new().start().await.admin().await;
+    let (status, paths) = get(&admin, "/").await;
+    assert!(status == 404 && paths.contains("/readyz"), "{status} {paths}");
+    let post = said(&admin, "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
+    let long = said(&admin, &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000))).await;
+    assert!(long.is_empty() || long.starts_with("HTTP/1.1 4"), "{long}");
+    assert!(said(&admin, "EHLO client.test\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+}
+
+/// The value of a series.
+fn value(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {metrics}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_happened_is_counted_and_promtool_can_read_it() {
+    let tomorrow = time::OffsetDateTime::now_utc().date().next_day().unwrap();
+    let lab = Scenario::new()
+        .tree(|tree, _| tree.insecure("other.test"))
+        .exchange(Exchange::new("other.test", "mx1.other.test").tlsa([]).script(|mx| mx.ehlo = say("250 mx")))
+        .set(&format!("[[rule]]\ndomain = 'example.test'\nlevel = 'dane-only'\nuntil = '{tomorrow}'"))
+        .start()
+        .await;
+    let admin = lab.admin().await;
+    self_test(&lab).await;
+    let mut client = lab.client().await;
+    for _ in 0..2 {
+        let answers = client.send(&["b@example.test"], MESSAGE).await;
+        assert!(answers.last().starts_with("250 2.0.0 "), "{answers:?}");
+    }
+    let refused = client.send(&["b@other.test"], MESSAGE).await;
+    assert!(refused.last().starts_with("451 4.7.4 "), "{refused:?}");
+    let (_, metrics) = get(&admin, "/metrics").await;
+    for (series, expected) in [
+        (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="Verified"}"#, 2.0),
+        (r#"deliveries_total{verdict="deferred",reason="starttls-missing",policy="none",protection="none"}"#, 1.0),
+        (r#"dns_lookups_total{type="MX",result="secure"}"#, 2.0),
+        (r#"dns_lookups_total{type="MX",result="insecure"}"#, 1.0),
+        (r#"dns_lookups_total{type="TLSA",result="secure"}"#, 2.0),
+        (r#"connections_total{result="ok"}"#, 3.0),
+        (r#"handshakes_total{result="ok"}"#, 2.0),
+        (r#"handshakes_total{result="starttls-missing"}"#, 1.0),
+        (r#"stage_seconds_count{stage="message"}"#, 2.0),
+        (r#"stage_seconds_count{stage="total"}"#, 3.0),
+        (r#"resolver_up{resolver="0"}"#, 1.0),
+        ("recipients_total", 2.0),
+        ("ruled_total", 2.0),
+        ("rules_ending", 1.0),
+        ("rules_ended", 0.0),
+        ("sessions", 1.0),
+        ("sessions_limit", 9000.0),
+        ("sessions_started_total", 1.0),
+        ("ready", 1.0),
+        ("config_last_reload_successful", 1.0),
+    ] {
+        assert_eq!(value(&metrics, &format!("danelaw_{series}")), expected, "{series} in {metrics}");
+    }
+    assert!(value(&metrics, r#"danelaw_dns_questions_total{result="asked"}"#) >= 8.0, "{metrics}");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the package prometheus, which tests/run installs");
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}\n{metrics}");
+}
+
+#[test]
+fn a111_no_stranger_makes_a_series() {
+    // A-111.
+    let reporter = Reporter::new(100);
+    let random = || -> String { std::iter::repeat_with(fastrand::lowercase).take(12).collect() };
+    let tell = || {
+        let (domain, seen) = (Name::parse(&format!("{}.test", random())).unwrap(), Trace::default());
+        seen.fact(random());
+        seen.since(tokio::time::Instant::now(), (What::Lookup("MX", "insecure"), random()));
+        seen.since(tokio::time::Instant::now(), (What::Connect("greeting-refused"), random()));
+        reporter.tell(&Outcome {
+            id: random(),
+            domain,
+            mode: Mode::Observe,
+            would: Some(Would { reason: "starttls-missing", answer: random() }),
+            remote: None,
+            verdict: Verdict::Deferred,
+            code: Code::new(451),
+            reason: "greeting-refused",
+            text: random(),
+            recipients: 0,
+            octets: 0,
+            elapsed: Duration::ZERO,
+            rule: Some(random()),
+            dialled: None,
+            skipped: vec![random()],
+            seen,
+        });
+    };
+    let series = || {
+        let moment = Moment {
+            sessions: 0,
+            max_sessions: 0,
+            waiting: 0,
+            resolvers: vec![],
+            memory: [0; 3],
+            ready: true,
+            observing: true,
+            rules_ending: 0,
+            rules_ended: 0,
+            log_dropped: 0,
+            build: vec![("version", "0")],
+        };
+        let written = reporter.metrics().written(moment, Format::Prometheus);
+        written.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    tell();
+    let before = series();
+    (0..10_000).for_each(|_| tell());
+    assert_eq!(series(), before);
+}
+
+#[tokio::test]
+async fn who_never_ends_a_sentence_keeps_nobody_waiting_for_long() {
+    let lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    let Address::Tcp(address) = admin else { panic!("{admin}") };
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+        silent.push(stream);
+    }
+    // Mail is none of their business.
+    assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+    for (index, stream) in silent.iter_mut().take(16).enumerate() {
+        let mut rest = Vec::new();
+        let began = Instant::now();
+        let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "{index} is still open after {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn who_asks_is_answered_while_others_hold_the_port() {
+    let lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    let Address::Tcp(address) = admin else { panic!("{admin}") };
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = tokio::time::timeout(Duration::from_secs(2), ask(&admin, path)).await;
+        assert!(answer.is_ok_and(|answer| answer.is_ok()), "{path} is not answered in time");
+    }
+    // Those that have been silent the longest made room, and the others have the time they are given.
+    let mut octet = [0];
+    let gone = tokio::time::timeout(Duration::from_secs(1), silent[0].read(&mut octet)).await;
+    assert!(matches!(gone, Ok(Ok(0) | Err(_))), "{gone:?}");
+    assert!(silent[199].try_read(&mut octet).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[tokio::test]
+async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
+    let lab = Scenario::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address = format!("unix:{}", path.display());
+    let admin = lab.admin_at(&address).await;
+    assert_eq!(get(&admin, "/livez").await.0, 200);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    // One that answers is somebody's.
+    let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+    let taken = danelaw::admin::Port::open(&settings).await.unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    // A file that is no socket is not ours to remove.
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    let file = format!("unix:{}", folder.path().join("file").display()).parse().unwrap();
+    assert!(danelaw::admin::Port::open(&danelaw::config::Admin { address: Some(file), ..settings }).await.is_err());
+}
+
+/// The id at the end of a refusal.
+fn id_of(answer: &str) -> String {
+    let tail = answer.rsplit_once(" (id ").unwrap_or_else(|| panic!("no id in {answer:?}")).1;
+    let id = tail.strip_suffix(')').unwrap();
+    assert!(id.len() == 12 && id.bytes().all(|octet| octet.is_ascii_hexdigit()), "{answer:?}");
+    id.to_owned()
+}
+
+/// `danelaw explain`, asking there: its exit status and what it says.
+async fn explained(admin: &Address, id: &str) -> (i32, String) {
+    let address = admin.to_string();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .args(["explain", id, "--config", "/dev/null", "--set", &format!("admin.address={address:?}")])
+        .output()
+        .await
+        .unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_explained() {
+    let wrong = || Identity::for_name("other").record("3 1 1");
+    let lab = Scenario::with_domain(|tree, _| tree.mx("example.test", 5, "gone.example.test"))
+        .exchange(
+            Exchange::new("example.test", "mx1.example.test")
+                .tlsa([wrong()])
+                .script(|mx| mx.greeting = say("220-hello \u{1b}[2J\r\n220 mx1")),
+        )
+        .start()
+        .await;
+    let admin = lab.admin().await;
+    let answers = lab.send().await;
+    let id = id_of(answers.last());
+    let (status, told) = explained(&admin, &id).await;
+    assert_eq!(status, 0, "{told}");
+    for part in [
+        &format!("attempt     {id}, ended at 20"),
+        "domain      example.test",
+        "verdict     deferred: tlsa-mismatch",
+        "the client  was told 451 4.7.5 ",
+        "example.test MX: secure: 5 gone.example.test, 10 mx1.example.test",
+        "gone.example.test A/AAAA: absent: neither A nor AAAA",
+        "mx1.example.test A/AAAA: secure: 127.0.0.1",
+        "_tcp.mx1.example.test TLSA: secure: 3 1 1 ",
+        "mx1.example.test: usable TLSA records under mx1.example.test: 3 1 1 ",
+        "mx1.example.test: at level dane the policy is dane",
+        "mx1.example.test[127.0.0.1]: it offers STARTTLS",
+        "certificate 0 of 1: ",
+        "for mx1.example.test, valid from ",
+        "key 3 1 1 ",
+        "mx1.example.test[127.0.0.1]: the server could not be verified: no TLSA record matches",
+        "in vain     gone.example.test: the host has no address",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    // A-110.
+    assert!(told.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{told}");
+    // The id in lower case, as somebody may type it.
+    assert_eq!(explained(&admin, &id.to_lowercase()).await.0, 0);
+    let (status, why) = explained(&admin, "0123456789AB").await;
+    assert!(status == 1 && why.contains("admin.remember"), "{status} {why}");
+    // What is no id is a wrong command line, and is asked of nobody.
+    for wrong in ["../metrics", "", "(id 0123456789AB)", "zz"] {
+        let (status, why) = explained(&admin, wrong).await;
+        assert!(status == 64 && why.contains("an id is like 5F0C63B1A7D2"), "{wrong}: {status} {why}");
+    }
+    assert_eq!(explained(&"127.0.0.1:1".parse().unwrap(), &id).await.0, 69);
+}
+
+#[tokio::test]
+async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
+    let large = b"0123456789\r\n".repeat(6000);
+    let ours = |mut scenario: Scenario| async {
+        scenario = scenario.set("admin.remember = 1");
+        let lab = scenario.start().await;
+        let admin = lab.admin().await;
+        let answer = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
+        let (status, told) = get(&admin, &format!("/explain/{}", id_of(&answer))).await;
+        assert_eq!(status, 200, "{told}");
+        (lab, admin, answer)
+    };
+    // Before the remote, at it, and in the middle of the message.
+    ours(Scenario::new().mx(|mx| mx.ehlo = say("250 mx"))).await;
+    ours(Scenario::new().mx(|mx| mx.mail = Act::Close)).await;
+    ours(Scenario::new().mx(|mx| mx.rcpt = vec![Act::Close])).await;
+    ours(Scenario::new().mx(|mx| mx.data = Act::Close)).await;
+    ours(Scenario::new().mx(|mx| mx.end = Act::Close)).await;
+    let (lab, admin, first) = ours(Scenario::new().set("limits.message_size = '64KiB'")).await;
+    assert!(first.starts_with("552 5.3.4 "), "{first}");
+    // One is remembered: the last.
+    let second = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
+    assert_eq!(get(&admin, &format!("/explain/{}", id_of(&first))).await.0, 404);
+    assert_eq!(get(&admin, &format!("/explain/{}", id_of(&second))).await.0, 200);
+    for refused in [
+        Scenario::new().mx(|mx| mx.rcpt = vec![say("550 5.1.1 no such user")]),
+        Scenario::new().mx(|mx| mx.end = say("554 5.7.1 spam")),
+    ] {
+        let answer = refused.start().await.send().await.last().to_owned();
+        assert!(answer.starts_with("55") && !answer.contains("(id "), "{answer}");
+    }
+}

@@ -1,0 +1,300 @@
+//! No queue, no lie: the client, danelaw and the remote are cut at every step and at every octet of a small message,
+//! danelaw is killed, and each time the same has to hold (rows L1, L2, L6, L12, L13, J9, A-100 to A-103):
+//!
+//! * the client hears 2xx only if the remote has said 2xx, so that the message is there;
+//! * what is at the remote is whole;
+//! * there is one copy for each try that came to its end, and no try brings two.
+//!
+//! `LONG_TESTS=yes` tries every octet both ways, and kills more often: over 10,000 runs in all.
+
+mod attempt;
+mod kill;
+mod relay;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use crate::lab::certs::Identity;
+use crate::lab::mx::{Mx, Seen, say};
+use crate::lab::{Lab, SOON, Scenario, long};
+use attempt::{Attempt, By, How, attempt};
+use danelaw::session::{self, Caller, Origin};
+use danelaw::smtp::dialogue::Service;
+use relay::{Relay, Way};
+use tokio::net::TcpListener;
+
+/// Where danelaw finds the exchange: the relay that cuts.
+const EXCHANGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
+
+/// Whether every octet is tried, or one in so many.
+fn stride(short: usize) -> usize {
+    if long() { 1 } else { short }
+}
+
+/// How a message goes: from the client, and to a remote.
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Data,
+    /// In chunks to one that takes lines.
+    BdatToData,
+    /// In chunks all the way.
+    Bdat,
+    /// The same, and it is so large that danelaw has to send more than one.
+    BigBdat,
+}
+
+/// The road with a relay before the exchange, and what may be cut.
+struct Road {
+    by: By,
+    lab: Lab,
+    relay: Relay,
+    remote: Arc<Seen>,
+    runs: AtomicUsize,
+}
+
+/// What happens to danelaw's own task.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Lives,
+    /// It is dropped once it has been polled so often.
+    Dropped(usize),
+}
+
+impl Road {
+    async fn open(framing: Framing) -> Self {
+        let by = match framing {
+            Framing::Data => By::Data,
+            Framing::BdatToData | Framing::Bdat => By::Bdat(10),
+            Framing::BigBdat => By::Bdat(3 * danelaw::wire::BLOCK),
+        };
+        let identity = Identity::for_name("mx1.example.test");
+        let record = identity.record("3 1 1");
+        let mut port = 0;
+        let scenario = Scenario::with_domain(|tree, at| {
+            port = at;
+            let tree = tree.mx("example.test", 10, "mx1.example.test").a("mx1.example.test", &EXCHANGE.to_string());
+            tree.tlsa("mx1.example.test", at, &record)
+        });
+        // What the cuts do to one mail says nothing about the next.
+        let lab = scenario.set("remote.failed_hosts_for = '0s'").start().await;
+        let behind = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 78), port));
+        let mut mx = Mx::new(identity);
+        match framing {
+            Framing::Data | Framing::BdatToData => {}
+            Framing::Bdat | Framing::BigBdat => {
+                mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
+            }
+        }
+        let remote = mx.start(behind, "mx1.example.test").await;
+        let relay = Relay::start(SocketAddr::from((EXCHANGE, port)), behind).await;
+        Self { by, lab, relay, remote, runs: AtomicUsize::new(0) }
+    }
+
+    /// One try of the client's, cut as asked; and whether danelaw was done before its own cut.
+    async fn attempt(&self, id: &str, cut: Option<(usize, How)>, fate: Fate) -> (Attempt, bool) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = self.lab.shared.clone();
+        let served = tokio::spawn(async move {
+            let (stream, client) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp, dialled: None };
+            let serve = session::serve(shared, stream, caller, session::Stop::default());
+            let polls = match fate {
+                Fate::Lives => usize::MAX,
+                Fate::Dropped(polls) => polls,
+            };
+            Polled { future: Box::pin(serve), polls }.await
+        });
+        let heard = attempt(address, (self.by, id), cut).await;
+        let done = tokio::time::timeout(SOON, served).await.expect("an end of the session").unwrap();
+        (heard, done)
+    }
+
+    /// A message whose first try is cut somewhere. Returns whether it really was.
+    async fn run(&self, what: &str, cut: Option<(usize, How)>, fate: Fate) -> bool {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{run}");
+        let (first, done) = self.attempt(&id, cut, fate).await;
+        let was_cut = self.relay.heal() || !done || cut.is_some();
+        self.settle().await;
+        let stored = self.stored(what, &id);
+        assert!(stored <= 1, "{what}: {stored} copies after one try");
+        assert!(!first.delivered() || stored == 1, "{what}: the client heard {first:?}, and the remote has nothing");
+        if !was_cut {
+            assert!(first.delivered(), "{what}: nothing was cut, and the client heard {first:?}");
+        }
+        if !first.delivered() {
+            let (second, _) = self.attempt(&id, None, Fate::Lives).await;
+            self.settle().await;
+            assert!(second.delivered(), "{what}: the second try ended with {second:?}");
+            // RFC 1047: a client that has lost the answer sends the message again, and it is delivered like the first one.
+            assert_eq!(self.stored(what, &id), 1, "{what}: copies by the second try, {stored} by the first one");
+        }
+        was_cut
+    }
+
+    /// The copies of a message that have come to the remote, each of them whole.
+    fn stored(&self, what: &str, id: &str) -> usize {
+        let messages = self.remote.take_messages();
+        for message in &messages {
+            attempt::assert_whole(message, (self.by, id), what);
+        }
+        messages.len()
+    }
+
+    /// Waits until the remote has seen the end of every connection.
+    async fn settle(&self) {
+        let settled = async {
+            while self.relay.open() > 0 || self.remote.open() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(SOON, settled).await.expect("the end of every connection");
+    }
+}
+
+/// A future that is dropped after so many polls; whether it came to its end before.
+struct Polled<F> {
+    future: Pin<Box<F>>,
+    polls: usize,
+}
+
+impl<F: Future> Future for Polled<F> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.polls == 0 {
+            return Poll::Ready(false);
+        }
+        self.polls -= 1;
+        self.future.as_mut().poll(cx).map(|_| true)
+    }
+}
+
+/// L2, L13, A-86, A-103: the client goes away, politely or not, at every octet of what it has to say.
+async fn the_client_is_cut(framing: Framing, short: usize) {
+    let road = Road::open(framing).await;
+    for how in [How::Fin, How::Reset] {
+        for octet in (0..=attempt::octets(road.by, "0000")).step_by(stride(short)) {
+            road.run(&format!("client {framing:?} {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_client_goes_away() {
+    the_client_is_cut(Framing::Data, 3).await;
+}
+
+/// M12, M13: amid a chunk, and between two.
+#[tokio::test]
+async fn the_client_goes_away_amid_chunks() {
+    the_client_is_cut(Framing::BdatToData, 5).await;
+    the_client_is_cut(Framing::Bdat, 5).await;
+}
+
+/// L6, L12, A-66, A-100: the way to the remote is cut at every octet, TLS handshake and all.
+async fn the_remote_is_cut(framing: Framing, way: Way, short: usize) {
+    let road = Road::open(framing).await;
+    for how in [How::Fin, How::Reset] {
+        let mut octet = 0;
+        loop {
+            road.relay.cut(way, octet, how);
+            if !road.run(&format!("remote, {framing:?} {way:?} {how:?} at {octet}"), None, Fate::Lives).await {
+                break;
+            }
+            octet += stride(short);
+        }
+        assert!(octet > 600, "the way was cut up to octet {octet} only");
+    }
+}
+
+#[tokio::test]
+async fn the_way_there_is_cut() {
+    the_remote_is_cut(Framing::Data, Way::There, 13).await;
+}
+
+#[tokio::test]
+async fn the_way_back_is_cut() {
+    the_remote_is_cut(Framing::Data, Way::Back, 13).await;
+}
+
+#[tokio::test]
+async fn the_way_there_is_cut_amid_chunks() {
+    the_remote_is_cut(Framing::Bdat, Way::There, 17).await;
+}
+
+#[tokio::test]
+async fn the_way_back_is_cut_amid_chunks() {
+    the_remote_is_cut(Framing::Bdat, Way::Back, 17).await;
+}
+
+/// L2: of a message that goes in several chunks the remote may have seen all but the last.
+#[tokio::test]
+async fn a_big_message_in_chunks_is_cut() {
+    let road = Road::open(Framing::BigBdat).await;
+    let all = attempt::octets(road.by, "0000");
+    // The last turn is short, and so is all before the message.
+    let places = (0..all).step_by(if long() { 101 } else { 1009 }).chain((all - 60..=all).step_by(stride(6)));
+    for (number, octet) in places.enumerate() {
+        let how = if number % 2 == 0 { How::Fin } else { How::Reset };
+        road.run(&format!("client {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
+        road.relay.cut(Way::There, octet, how);
+        road.run(&format!("remote {how:?} at {octet}"), None, Fate::Lives).await;
+    }
+}
+
+/// L1, A-102, A-103: danelaw's task ends at every point where it waits.
+async fn danelaw_is_dropped(framing: Framing, rounds: usize) {
+    let road = Road::open(framing).await;
+    let mut most = 0;
+    for _ in 0..if long() { 20 } else { rounds } {
+        let mut polls = 0;
+        while road.run(&format!("danelaw, {framing:?} at poll {polls}"), None, Fate::Dropped(polls)).await {
+            polls += 1;
+        }
+        most = most.max(polls);
+    }
+    assert!(most > 10, "danelaw was done after {most} polls");
+}
+
+#[tokio::test]
+async fn danelaw_is_cut() {
+    danelaw_is_dropped(Framing::Data, 3).await;
+}
+
+#[tokio::test]
+async fn danelaw_is_cut_amid_chunks() {
+    danelaw_is_dropped(Framing::Bdat, 1).await;
+    danelaw_is_dropped(Framing::BigBdat, 1).await;
+}
+
+/// All of it at once, at random; what was tried is in the message of a failure.
+#[tokio::test]
+async fn anybody_is_cut() {
+    for framing in [Framing::Data, Framing::BdatToData, Framing::Bdat] {
+        anybody_at_random(framing, if long() { 4000 } else { 60 }).await;
+    }
+}
+
+async fn anybody_at_random(framing: Framing, runs: usize) {
+    let road = Road::open(framing).await;
+    for _ in 0..runs {
+        let how = || if fastrand::bool() { How::Fin } else { How::Reset };
+        let client = fastrand::bool().then(|| (fastrand::usize(..attempt::octets(road.by, "0000")), how()));
+        let remote = fastrand::bool().then(|| {
+            let way = if fastrand::bool() { Way::There } else { Way::Back };
+            (way, fastrand::usize(..4000), how())
+        });
+        if let Some((way, octet, how)) = remote {
+            road.relay.cut(way, octet, how);
+        }
+        let fate = if fastrand::bool() { Fate::Lives } else { Fate::Dropped(fastrand::usize(..40)) };
+        road.run(&format!("{framing:?}: client {client:?}, remote {remote:?}, danelaw {fate:?}"), client, fate).await;
+    }
+}

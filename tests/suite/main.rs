@@ -1,0 +1,61 @@
+//! Every test that danelaw passes in one process: with the lab, with certificates, and as a program.
+//!
+//! The tests of real servers (`tests/real`) and of the packages (`tests/packages`) are binaries of their own.
+
+// A test that cannot go on may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../certificates/mod.rs"]
+mod certificates;
+mod chain;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod openssl;
+mod process;
+#[path = "../lab/sequences.rs"]
+mod sequences;
+
+// The delivery path.
+mod admin;
+mod chunking;
+mod cut;
+mod declared;
+mod delivery_path;
+mod ehlo;
+mod fanout;
+mod hostile_remotes;
+mod lmtp;
+mod mx_iteration;
+mod observe;
+mod patience;
+mod pipelining;
+mod pool;
+mod random_remotes;
+mod replies;
+mod routes;
+mod smuggling;
+mod starttls;
+
+// DNS.
+mod dns;
+mod expensive;
+mod hostile;
+mod self_test;
+mod trust_ad;
+
+// TLS and certificates.
+mod dane;
+mod flood;
+mod matrix;
+mod tls;
+
+// The record of outcomes.
+mod ledger;
+
+// The program: its commands, its files, its manual pages, and what watches it.
+mod check;
+mod manual;
+mod reload;
+mod resolve;
+mod tlsa;
+mod watch;

@@ -1,0 +1,489 @@
+//! Along the exchanges of a domain: which failures lead on to the next one, how long each may take, who is remembered,
+//! and how many connections there may be. The tables themselves are tested in `upstream::next` and `upstream::order`.
+
+use std::time::Duration;
+
+use crate::lab::dns::{Fault, Tree};
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::{Act, Mx, say};
+use crate::lab::{self, Lab, Scenario};
+use danelaw::name::Name;
+use danelaw::policy::{InsecureMx, Level};
+use danelaw::refusal::{Cap, Lacking, Reason, Refusals, Stage};
+use danelaw::smtp::command::Hello;
+use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
+use danelaw::trace::Trace;
+use danelaw::upstream::ready::Ready;
+use danelaw::upstream::{Connector, Request, Walk};
+use tokio::time::Instant;
+
+/// What is different about an exchange.
+type Change = fn(&mut Mx);
+
+/// What a walk is for.
+struct Errand {
+    domain: Name,
+    hello: Hello,
+    level: Level,
+    time: Duration,
+    trace: Trace,
+}
+
+impl Errand {
+    fn to(domain: &str) -> Self {
+        Self {
+            domain: Name::parse(domain).unwrap(),
+            hello: "client.test".parse().unwrap(),
+            level: Level::Dane(InsecureMx::Dane),
+            time: Duration::from_secs(240),
+            trace: Trace::default(),
+        }
+    }
+
+    fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
+        let Self { domain, hello, level, time, trace } = self;
+        connector.walk(&Request {
+            domain,
+            next_hop: None,
+            hello,
+            level,
+            until: Instant::now() + *time,
+            dialled: None,
+            trace,
+        })
+    }
+}
+
+/// The first remote of a walk to `example.test`.
+async fn first(lab: &Lab) -> Result<Ready, Refusals> {
+    Errand::to("example.test").walk(&lab.now().connector).next().await
+}
+
+/// What the client would be told.
+async fn refused(lab: &Lab) -> Reply {
+    first(lab).await.unwrap_err().verdict()
+}
+
+/// What was tried in vain.
+async fn tried(lab: &Lab) -> Vec<String> {
+    first(lab).await.unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+/// `mx0.example.test`, `mx1.example.test`.., each worse than the one before.
+fn exchange(index: u16) -> Exchange {
+    Exchange::new("example.test", &format!("mx{index}.example.test")).preference(index)
+}
+
+/// `example.test` with so many exchanges, `mx0`, `mx1`.., each worse than the one before.
+fn exchanges(count: u16) -> Scenario {
+    Scenario::of((0..count).map(exchange))
+}
+
+/// A change to the first exchange, and the name of the reason that comes of it.
+type Case = (fn(&mut Mx), &'static str);
+
+#[tokio::test]
+async fn what_leads_on_to_the_next_exchange() {
+    // K4, K12, K15, K16.
+    let cases: [Case; 14] = [
+        (|mx| mx.greeting = say("421 busy"), "greeting-refused"),
+        (|mx| mx.greeting = say("554 no"), "greeting-refused"),
+        (|mx| mx.greeting = say("250 hello"), "greeting-refused"),
+        (|mx| mx.greeting = say("hello"), "protocol-error"),
+        (|mx| mx.greeting = Act::Close, "connection-lost"),
+        (|mx| mx.greeting = Act::Hang, "remote-timeout"),
+        (|mx| mx.ehlo = say("550 no"), "ehlo-refused"),
+        (|mx| mx.ehlo = Act::Close, "connection-lost"),
+        (|mx| mx.ehlo = say("250 mx"), "starttls-missing"),
+        (|mx| mx.starttls = say("454 no"), "starttls-refused"),
+        (|mx| mx.starttls = Act::Say("220 go\r\n250 injected\r\n".into()), "starttls-injected"),
+        (|mx| mx.instead_of_tls = Some(Act::Hang), "handshake-timeout"),
+        (|mx| mx.identity = lab::certs::Identity::for_name("mx0.example.test"), "tlsa-mismatch"),
+        (|mx| mx.ehlo_under_tls = say("550 no"), "ehlo-under-tls-refused"),
+    ];
+    for (change, label) in cases {
+        let limits = "timeouts = { greeting = '200ms', handshake = '1s' }";
+        let lab = exchanges(2).mx(change).set(limits).start().await;
+        let errand = Errand::to("example.test");
+        let now = lab.now();
+        let mut walk = errand.walk(&now.connector);
+        let ready = walk.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
+        assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
+        let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label).collect();
+        assert_eq!(skipped, [label]);
+        // Nothing of the mail was said to the other.
+        assert!(!lab.seen[0].saw_mail(), "{label}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_to_mail() {
+    // K15, K16, M22, L11: while nothing was relayed, a remote that is not the one can be passed over.
+    let goes_on = |reason: fn() -> Reason| (true, reason);
+    let decides = |reason: fn() -> Reason| (false, reason);
+    for (on, reason) in [
+        goes_on(|| Reason::Mail(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"))),
+        goes_on(|| Reason::Closing(Reply::plain(Code::SERVICE_NOT_AVAILABLE, "closing"))),
+        goes_on(|| Reason::Lacking(Lacking::SmtpUtf8)),
+        goes_on(|| Reason::Lacking(Lacking::EightBitMime)),
+        goes_on(|| Reason::Lacking(Lacking::Size(1))),
+        goes_on(|| Reason::Lost { stage: Stage::Mail, error: std::io::ErrorKind::ConnectionReset.into() }),
+        decides(|| Reason::Mail(Reply::new(Code::MAILBOX_UNAVAILABLE, EnhancedCode::permanent(7, 1), "no"))),
+    ] {
+        let lab = exchanges(2).start().await;
+        let errand = Errand::to("example.test");
+        let now = lab.now();
+        let mut walk = errand.walk(&now.connector);
+        for exchange in ["mx0.example.test", "mx1.example.test"] {
+            let ready = walk.next().await.unwrap();
+            assert_eq!(ready.peer().exchange.as_str(), exchange);
+            let went_on = walk.turned_away(ready.peer(), reason());
+            assert_eq!(went_on.is_ok(), on, "{:?}", reason());
+            ready.quit();
+            if !on {
+                break;
+            }
+        }
+        if on {
+            let verdict = walk.next().await.unwrap_err().verdict();
+            // The row's own code, once nobody is left.
+            assert_eq!(verdict.code(), reason().view().code, "{verdict:?}");
+            assert_eq!(verdict.lines().count(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_address_of_an_exchange() {
+    // K16, C9: two addresses that refuse, one that greets badly, then the exchange itself.
+    let lab = exchanges(2)
+        .tree(|tree, _| {
+            tree.a("mx0.example.test", "127.0.0.66").a("mx0.example.test", "127.0.0.67").aaaa("mx0.example.test", "::1")
+        })
+        .mx(|mx| mx.greeting = say("421 busy"))
+        .set("remote.allow_reserved = ['127.0.0.0/8', '::1']")
+        .start()
+        .await;
+    let errand = Errand::to("example.test");
+    let now = lab.now();
+    let mut walk = errand.walk(&now.connector);
+    assert_eq!(walk.next().await.unwrap().peer().exchange.as_str(), "mx1.example.test");
+    let skipped: Vec<_> = walk.skipped().iter().map(ToString::to_string).collect();
+    assert_eq!(skipped.len(), 4, "{skipped:?}");
+    // IPv6 first.
+    assert!(skipped[0].starts_with("mx0.example.test[::1]: cannot connect"), "{skipped:?}");
+    // The cap is for each exchange.
+    let lab = exchanges(1)
+        .tree(|tree, _| {
+            (60..70).fold(tree, |tree, last| tree.a("mx9.example.test", &format!("127.0.0.{last}"))).mx(
+                "example.test",
+                0,
+                "mx9.example.test",
+            )
+        })
+        .mx(|mx| mx.greeting = say("421 busy"))
+        .set("remote.addresses = 3")
+        .start()
+        .await;
+    assert_eq!(first(&lab).await.unwrap_err().iter().count(), 4);
+}
+
+#[tokio::test]
+async fn how_many_exchanges() {
+    // A-49: not more than so many, and never final then.
+    let lab = Scenario::with_domain(|tree, _| {
+        (0..5).fold(tree, |tree, index| tree.mx("example.test", index, &format!("none{index}.example.test")))
+    });
+    let lab = lab.set("remote.exchanges = 3").start().await;
+    let refusals = first(&lab).await.unwrap_err();
+    assert_eq!(refusals.iter().count(), 4);
+    assert_eq!(refusals.verdict().to_string().split(" none").next(), Some("451 4.4.1"));
+    assert!(refusals.verdict().lines().nth(3).unwrap().starts_with("2 more exchanges were not tried"));
+}
+
+#[tokio::test]
+async fn helo_only_where_tls_is_not_required() {
+    // K5.
+    let old = |mx: &mut Mx| mx.ehlo = say("502 5.5.1 EHLO?");
+    let rule = "rule = [{ domain = 'example.test', level = 'may', reason = 'a test', until = '9999-12-31' }]";
+    let lab = Scenario::new().mx(old).set(rule).start().await;
+    let answer = lab.send().await.last().to_owned();
+    assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+    assert!(lab.mx().clear().iter().any(|line| line == "HELO client.test"));
+    assert_eq!(lab.mx().messages().len(), 1);
+    for (rule, ehlo) in [("", "502 5.5.1 EHLO?"), ("", "421 busy"), (rule, "450 busy")] {
+        let lab = Scenario::new().mx(|mx| mx.ehlo = say(ehlo)).set(rule).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("451 4.7.4 ") && answer.contains("EHLO was refused"), "{answer}");
+        assert!(!lab.mx().clear().iter().any(|line| line.starts_with("HELO")), "{rule} {ehlo}");
+    }
+}
+
+#[tokio::test]
+async fn ten_tarpits() {
+    // K7, A-71: each has its share, and the client, which waits five minutes, hears of all of them.
+    let patient = "timeouts = { route = '4m', connect = '30s', greeting = '1m', handshake = '30s' }";
+    let tarpits = || {
+        let silent = |index| exchange(index).tlsa([]).script(|mx| mx.greeting = Act::Hang);
+        Scenario::of((0..10).map(silent)).set(patient)
+    };
+    let lab = tarpits().remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    let started = Instant::now();
+    let refusals = first(&lab).await.unwrap_err();
+    let took = started.elapsed();
+    assert!(took <= Duration::from_secs(240) && took > Duration::from_secs(200), "{took:?}");
+    assert_eq!(refusals.verdict().code(), Code::LOCAL_ERROR);
+    assert!(lab.seen.iter().all(|seen| seen.connections() == 1));
+    assert!(refusals.iter().all(|refusal| refusal.reason.view().label == "remote-timeout"), "{refusals:?}");
+    tokio::time::resume();
+    // A healthy one behind nine of them has its turn.
+    let lab = tarpits().change(9, |mx| mx.greeting = say("220 mx")).remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx9.example.test");
+}
+
+#[tokio::test]
+async fn a_storm_of_retries_does_not_wait_for_the_silent() {
+    // A-105: the first mail waits its full time, the others do not, until the time of the memory is over.
+    let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    assert_eq!(tried(&lab).await, ["mx1.example.test[127.0.0.1]: no answer to the greeting within 2s"]);
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let started = Instant::now();
+    for _ in 0..100 {
+        let refusals = first(&lab).await.unwrap_err();
+        assert_eq!(refusals.verdict().code(), Code::LOCAL_ERROR);
+        assert_eq!(
+            refusals.main().unwrap().to_string(),
+            "mx1.example.test[127.0.0.1]: not tried again, because 20 seconds ago: no answer to the greeting within 2s"
+        );
+    }
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert_eq!(lab.mx().connections(), 1);
+    // It is not remembered longer because it was asked for.
+    tokio::time::advance(Duration::from_secs(40)).await;
+    assert!(refused(&lab).await.lines().next().unwrap().contains("within 2s"));
+    assert_eq!(lab.mx().connections(), 2);
+}
+
+#[tokio::test]
+async fn little_time_is_no_proof_of_silence() {
+    // What was given less than its full time is tried again by the next mail.
+    let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    let errand = Errand { time: Duration::from_secs(1), ..Errand::to("example.test") };
+    for connections in 1..3 {
+        errand.walk(&lab.now().connector).next().await.unwrap_err();
+        assert_eq!(lab.mx().connections(), connections);
+    }
+}
+
+#[tokio::test]
+async fn who_has_failed_is_tried_last() {
+    let lab = exchanges(3).mx(|mx| mx.greeting = say("421 busy")).start().await;
+    for connections in [1, 1, 1] {
+        assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx1.example.test");
+        assert_eq!(lab.seen[0].connections(), connections);
+    }
+    // Last, and not never.
+    let lab =
+        exchanges(2).mx(|mx| mx.greeting = say("421 busy")).change(1, |mx| mx.greeting = say("421 busy")).start().await;
+    for connections in 1..4 {
+        assert_eq!(refused(&lab).await.lines().count(), 2);
+        assert!(lab.seen.iter().all(|seen| seen.connections() == connections));
+    }
+    // Nothing about TLS changes the order (C20), nothing about mail is remembered (K17).
+    let lab = exchanges(2).mx(|mx| mx.starttls = say("454 no")).start().await;
+    for connections in 1..3 {
+        first(&lab).await.unwrap();
+        assert_eq!(lab.seen[0].connections(), connections);
+    }
+    let lab = Scenario::new().mx(|mx| mx.mail = say("550 5.7.1 not you")).start().await;
+    for mails in 1..3 {
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("550 5.7.1 "), "{answer}");
+        assert_eq!(lab.mx().tls().iter().filter(|line| line.starts_with("MAIL")).count(), mails);
+    }
+    // By setting, nothing is.
+    let forgetful = "remote.failed_hosts_for = '0s'";
+    let lab = exchanges(2).mx(|mx| mx.greeting = say("421 busy")).set(forgetful).start().await;
+    for connections in 1..3 {
+        first(&lab).await.unwrap();
+        assert_eq!(lab.seen[0].connections(), connections);
+    }
+}
+
+#[tokio::test]
+async fn a_tarpit_cannot_hold_everything() {
+    // A-71: so many connections to one address, so many transactions for one domain; the others are told which bound.
+    for (caps, found) in [
+        ("connections_per_host = 2", format!("mx1.example.test[127.0.0.1]: {}", Cap::Host(2))),
+        ("connections_per_domain = 2", Cap::Domain(2).to_string()),
+    ] {
+        let lab = Scenario::new()
+            .mx(|mx| mx.greeting = Act::Hang)
+            .tree(|tree, _| tree.secure("good.test"))
+            .exchange(Exchange::new("good.test", "mx.good.test").tlsa([]))
+            .set(&format!("remote = {{ {caps} }}\ntimeouts.greeting = '50s'"))
+            .remember()
+            .start()
+            .await;
+        lab.stop_the_clock(&["example.test", "good.test"]).await;
+        let started = Instant::now();
+        let others = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let errand = Errand::to("good.test");
+            errand.walk(&lab.now().connector).next().await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), 5);
+            let third = refused(&lab).await;
+            assert_eq!(started.elapsed().as_secs(), 15);
+            third
+        };
+        let (one, two, third) = tokio::join!(tried(&lab), tried(&lab), others);
+        let slow = ["mx1.example.test[127.0.0.1]: no answer to the greeting within 50s"];
+        assert!(one == slow && two == slow, "{one:?} {two:?}");
+        assert!(third.to_string().starts_with(&format!("451 4.4.5 {found}")), "{third}");
+        assert_eq!(lab.mx().connections(), 2);
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_takes_room_too() {
+    // A-119: a host that refuses and then does not hang up.
+    let rude = |mx: &mut Mx| {
+        mx.greeting = say("554 no");
+        mx.quit = Act::Hang;
+    };
+    let caps = "remote = { connections = 1, failed_hosts_for = '0s' }\ntimeouts.greeting = '1m'";
+    let lab = Scenario::new().mx(rude).set(caps).remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    let started = Instant::now();
+    assert!(refused(&lab).await.lines().next().unwrap().contains("554"));
+    assert_eq!(started.elapsed().as_secs(), 0);
+    assert!(refused(&lab).await.lines().next().unwrap().contains("554"));
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test]
+async fn exchanges_that_are_this_host() {
+    // A-52: by address, whatever the name. Alone it is a loop, and final.
+    let ours = "remote.own_addresses = ['127.0.0.2']";
+    let aliased =
+        |tree: Tree| tree.mx("example.test", 5, "innocent.example.test").a("innocent.example.test", "127.0.0.2");
+    let lab = Scenario::with_domain(|tree, _| aliased(tree)).set(ours).start().await;
+    assert_eq!(refused(&lab).await.code(), Code::TRANSACTION_FAILED);
+    assert_eq!(
+        tried(&lab).await.concat(),
+        "innocent.example.test: mail for example.test loops back to this host: innocent.example.test is its \
+         best MX"
+    );
+    // What is better is tried, and what is not better is not.
+    let lab = exchanges(3).set(ours).mx(|mx| mx.greeting = say("421 busy")).start().await;
+    let reply = refused(&lab).await;
+    assert_eq!((reply.code(), reply.lines().count()), (Code::LOCAL_ERROR, 2));
+    assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [1, 0, 0]);
+    // One that failed a moment ago is still better.
+    refused(&lab).await;
+    assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [2, 0, 0]);
+}
+
+#[tokio::test]
+async fn where_connections_come_from() {
+    let lab = Scenario::new().set("remote.source_ipv4 = '127.0.0.9'").start().await;
+    assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+    assert_eq!(lab.mx().peers(), [std::net::IpAddr::from([127, 0, 0, 9])]);
+    let lab = Scenario::new().set("remote.source_ipv4 = '192.0.2.1'").start().await;
+    let answer = lab.send().await.last().to_owned();
+    assert!(
+        answer.starts_with(
+            "451 4.3.5 mx1.example.test[127.0.0.1]: cannot connect from 192.0.2.1 (remote.source_ipv4): Cannot assign"
+        ),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn lookups_that_fail_lead_on() {
+    // A9, K16: what is not known of one exchange says nothing about the next.
+    let servfail = || Fault::Rcode(hickory_resolver::proto::op::ResponseCode::ServFail);
+    let lab = exchanges(2)
+        .tree(|tree, port| tree.fault(&format!("_{port}._tcp.mx0.example.test"), "TLSA", servfail()))
+        .start()
+        .await;
+    assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx1.example.test");
+    assert_eq!(lab.seen[0].connections(), 0);
+}
+
+/// A client's transaction goes along the exchanges as long as nothing of the first was relayed.
+#[tokio::test]
+async fn a_transaction_goes_along() {
+    // K15, K16, L11, M22.
+    let first_says: [(Change, &str); 5] = [
+        (|mx| mx.mail = say("450 4.7.1 not now"), "MAIL was answered with 450 4.7.1 not now"),
+        (|mx| mx.mail = say("421 4.3.2 restarting"), "the remote closes the session: 421 4.3.2 restarting"),
+        (|mx| mx.mail = Act::Close, "the connection was lost at MAIL"),
+        (
+            |mx| mx.rcpt = vec![Act::SayAndClose("421 4.3.2 restarting\r\n".into())],
+            "the remote closes the session: 421",
+        ),
+        (|mx| mx.rcpt = vec![Act::Close], "the connection was lost at RCPT"),
+    ];
+    for (change, _) in first_says {
+        let lab = exchanges(2).mx(change).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("250 2.0.0 mx1.example.test["), "{answer}");
+        assert_eq!((lab.seen[0].messages().len(), lab.seen[1].messages().len()), (0, 1));
+    }
+    for (change, said) in first_says {
+        let lab = exchanges(2).mx(change).change(1, |mx| mx.greeting = say("554 no")).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with('4') && answer.contains(said), "{answer}");
+        assert!(answer.contains("mx1.example.test[127.0.0.2]: the greeting was 554 no"), "{answer}");
+    }
+    // What decides: 5yz to MAIL, any answer to RCPT, and the loss of the connection once one was relayed.
+    let decides: [(Change, &str); 5] = [
+        (|mx| mx.mail = say("550 5.7.1 not you"), "550 5.7.1 mx0.example.test[127.0.0.1]: not you"),
+        (|mx| mx.rcpt = vec![say("450 4.2.1 full")], "450 4.2.1 mx0.example.test[127.0.0.1]: full"),
+        (|mx| mx.rcpt = vec![say("550 5.1.1 who?")], "550 5.1.1 mx0.example.test[127.0.0.1]: who?"),
+        (|mx| mx.data = Act::Close, "451 4.4.2 mx0.example.test[127.0.0.1]: the connection was lost at DATA"),
+        (|mx| mx.end = Act::Close, "451 4.4.2 mx0.example.test[127.0.0.1]: the connection was lost at the end"),
+    ];
+    for (change, said) in decides {
+        let lab = exchanges(2).mx(change).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with(said), "{said}: {answer}");
+        assert_eq!(lab.seen[1].connections(), 0, "{said}");
+    }
+    // M22: only the second takes it.
+    let utf8 = say("250-mx\r\n250-8BITMIME\r\n250 SMTPUTF8");
+    let lab = exchanges(2).change(1, |mx| mx.ehlo_under_tls = utf8.clone()).start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test> SMTPUTF8").await;
+    let answer = client.command("RCPT TO:<b@example.test>").await;
+    assert!(answer.starts_with("250 2.1.5 mx1.example.test["), "{answer}");
+    // M4: none does.
+    let lab = exchanges(2).start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test> SMTPUTF8").await;
+    let answer = client.command("RCPT TO:<\u{fc}@example.test>").await;
+    assert!(answer.starts_with("553-5.6.7 mx0.example.test[127.0.0.1]: the remote does not take"), "{answer}");
+    assert!(lab.seen.iter().all(|seen| !seen.saw_mail()));
+}
+
+#[tokio::test]
+async fn a_remote_that_is_silent_at_mail_leaves_time_for_the_next() {
+    // K7.
+    let limits = "timeouts = { route = '4m', command = '4m', client = '5m' }";
+    let lab = exchanges(2).mx(|mx| mx.mail = Act::Hang).set(limits).remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    let errand = Errand::to("example.test");
+    let now = lab.now();
+    let mut walk = errand.walk(&now.connector);
+    walk.next().await.unwrap();
+    assert_eq!(walk.answer_by() - Instant::now(), Duration::from_secs(120));
+    tokio::time::advance(Duration::from_secs(120)).await;
+    walk.next().await.unwrap();
+    assert_eq!(walk.answer_by() - Instant::now(), Duration::from_secs(120));
+}

@@ -1,0 +1,484 @@
+//! Sessions that wait for the next mail: which mail they serve, and what happens where they no longer do (L14, A-106).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::lab::certs::Identity;
+use crate::lab::client::Client;
+use crate::lab::dns::Tree;
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::{Act, Mx, Seen, say};
+use crate::lab::{Lab, MESSAGE, SOON, Scenario};
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver, Security};
+use danelaw::name::Name;
+
+/// What is different about an exchange.
+type Change = fn(&mut Mx);
+
+/// The happy path, with sessions that wait.
+fn pooled() -> Scenario {
+    Scenario::new().set(POOL)
+}
+
+const POOL: &str = "remote.idle_connections = 100";
+
+/// How often MAIL, RSET and the like was said.
+fn said(seen: &Seen, verb: &str) -> usize {
+    seen.tls().iter().filter(|line| line.starts_with(verb)).count()
+}
+
+/// Waits until what goes on beside the client has come so far.
+async fn until(condition: impl Fn() -> bool) {
+    let waited = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
+}
+
+fn waiting<R: Resolver>(lab: &Lab<R>) -> usize {
+    lab.now().connector.dialer.pool.waiting()
+}
+
+/// One message, which must arrive.
+async fn delivered<R: Resolver>(lab: &Lab<R>, to: &str) {
+    let answer = lab.client().await.send(&[to], MESSAGE).await.last().to_owned();
+    assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+}
+
+#[tokio::test]
+async fn one_session_for_many_mails() {
+    let lab = pooled().start().await;
+    for mails in 1..4 {
+        delivered(&lab, "b@example.test").await;
+        assert_eq!((lab.mx().messages().len(), lab.mx().connections(), waiting(&lab)), (mails, 1, 1));
+    }
+    // And for mails of one client session.
+    let mut client = lab.client().await;
+    for _ in 0..2 {
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    }
+    assert_eq!((lab.mx().messages().len(), lab.mx().connections()), (5, 1));
+    assert_eq!((said(lab.mx(), "EHLO"), said(lab.mx(), "MAIL"), said(lab.mx(), "RSET")), (1, 5, 0));
+    // Two at a time are two sessions.
+    let (mut one, mut two) = (lab.client().await, lab.client().await);
+    for client in [&mut one, &mut two] {
+        client.command("MAIL FROM:<a@client.test>").await;
+        assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    }
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_waited_is_told_as_one() {
+    let lab = pooled().start().await;
+    let admin = lab.admin().await;
+    for _ in 0..3 {
+        delivered(&lab, "b@example.test").await;
+    }
+    // Nothing is counted that did not happen for these mails.
+    let (_, metrics) = danelaw::admin::client::ask(&admin, "/metrics").await.unwrap();
+    for series in [
+        "connections_total{result=\"ok\"} 1",
+        "handshakes_total{result=\"ok\"} 1",
+        "reused_sessions_total 2",
+        "waiting_sessions 1",
+    ] {
+        assert!(metrics.contains(&format!("danelaw_{series}\n")), "{series} in {metrics}");
+    }
+    // And nothing is told of them.
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    client.command("RCPT TO:<b@example.test>").await;
+    client.command("DATA").await;
+    client.write(format!("{}\r\n.\r\n", "Received: x\r\n".repeat(101)).as_bytes()).await;
+    let refused = client.reply().await;
+    let id = refused.trim_end().rsplit_once("(id ").unwrap().1.trim_end_matches(')');
+    let (_, told) = danelaw::admin::client::ask(&admin, &format!("/explain/{id}")).await.unwrap();
+    assert!(told.contains("took a session that waited; when it was opened: TLSv1.3"), "{told}");
+    assert!(told.contains("proven when the session was opened, 3 mails before"), "{told}");
+    assert!(!told.contains("it offers STARTTLS") && !told.contains("certificate 0"), "{told}");
+}
+
+#[tokio::test]
+async fn no_session_outlives_its_configuration() {
+    let lab = pooled().start().await;
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(waiting(&lab), 1);
+    // One that is in use meanwhile ends with its transaction.
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 1));
+    lab.reload("");
+    until(|| said(lab.mx(), "QUIT") == 1).await;
+    client.command("RSET").await;
+    until(|| said(lab.mx(), "QUIT") == 2).await;
+    assert_eq!(waiting(&lab), 0);
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (3, 1));
+}
+
+#[tokio::test]
+async fn another_name_in_ehlo_is_another_session() {
+    let lab = pooled().start().await;
+    delivered(&lab, "b@example.test").await;
+    let mut client = Client::connect(&lab.address).await;
+    client.command("EHLO other.test").await;
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    assert_eq!(lab.mx().connections(), 2);
+}
+
+/// `example.test` and `other.test` with the same exchange, which has a record for its own key, or for nobody's.
+fn shared_exchange(record: fn(&Identity) -> String) -> Scenario {
+    Scenario::with_domain(|tree, _| {
+        tree.secure("other.test").mx("example.test", 10, "mx.example.test").mx("other.test", 10, "mx.example.test")
+    })
+    .host("mx.example.test", |mx, tree, port| {
+        let record = record(&mx.identity);
+        (mx, if record.is_empty() { tree } else { tree.tlsa("mx.example.test", port, &record) })
+    })
+    .set(POOL)
+}
+
+#[tokio::test]
+async fn domains_share_sessions_where_the_policy_is_equal_and_nowhere_else() {
+    // No DANE: what must be proven is the same for both.
+    let lab = shared_exchange(|_| String::new()).start().await;
+    delivered(&lab, "b@example.test").await;
+    delivered(&lab, "b@other.test").await;
+    assert_eq!(lab.mx().connections(), 1);
+    // L14: with DANE the domain itself is a reference identifier.
+    let lab = shared_exchange(|identity| identity.record("3 1 1")).start().await;
+    delivered(&lab, "b@example.test").await;
+    delivered(&lab, "b@other.test").await;
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 2));
+    // what was opened without verification does not serve a domain that wants it.
+    let wrong = |_: &Identity| Identity::for_name("other").record("3 1 1");
+    for level in ["encrypt", "may"] {
+        let rule =
+            format!("rule = [{{ domain = 'other.test', level = '{level}', reason = 'x', until = '9999-12-31' }}]");
+        let lab = shared_exchange(wrong).set(&rule).start().await;
+        delivered(&lab, "b@other.test").await;
+        assert_eq!(waiting(&lab), 1);
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("451") && answer.contains("no TLSA record matches"), "{answer}");
+        assert_eq!((lab.mx().connections(), lab.mx().messages().len()), (2, 1));
+    }
+}
+
+/// The DNS, with one answer about TLSA and the security of all MX records as they are set.
+struct Changing {
+    stub: Stub,
+    now: Arc<Mutex<Now>>,
+}
+
+#[derive(Default)]
+struct Now {
+    tlsa: Option<Vec<RawTlsa>>,
+    insecure_mx: bool,
+}
+
+impl Resolver for Changing {
+    async fn mx(&self, domain: &Name) -> Result<Lookup<MxRecord>, Failure> {
+        let mut lookup = self.stub.mx(domain).await?;
+        if self.now.lock().unwrap().insecure_mx {
+            lookup.end = Security::Insecure;
+        }
+        Ok(lookup)
+    }
+
+    async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
+        self.stub.host(name).await
+    }
+
+    async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
+        let mut lookup = self.stub.tlsa(owner).await?;
+        if let Some(records) = &self.now.lock().unwrap().tlsa {
+            lookup.answer = if records.is_empty() { Answer::NoData } else { Answer::Records(records.clone()) };
+        }
+        Ok(lookup)
+    }
+}
+
+/// The RDATA of a record.
+fn raw(record: &str) -> RawTlsa {
+    let [usage, selector, matching, data] = record.split(' ').collect::<Vec<_>>()[..] else { panic!("{record}") };
+    let octet = |text: &str| text.parse::<u8>().unwrap();
+    let hex = (0..data.len()).step_by(2).map(|at| u8::from_str_radix(&data[at..at + 2], 16).unwrap());
+    RawTlsa([octet(usage), octet(selector), octet(matching)].into_iter().chain(hex).collect())
+}
+
+#[tokio::test]
+async fn what_the_dns_says_now_decides() {
+    // L14, promise 6: the records are asked for before a session is taken, whatever was proven by others.
+    let identity = Identity::for_name("mx1.example.test");
+    let (right, wrong) = (raw(&identity.record("3 1 1")), raw(&Identity::for_name("other").record("3 1 1")));
+    let now = Arc::new(Mutex::new(Now::default()));
+    let lab =
+        pooled().mx(|mx| mx.identity = identity).start_with(|stub| Changing { stub, now: Arc::clone(&now) }).await;
+    now.lock().unwrap().tlsa = Some(vec![right.clone()]);
+    delivered(&lab, "b@example.test").await;
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(lab.mx().connections(), 1);
+    // A roll: the session that waits was verified by a record that is gone.
+    now.lock().unwrap().tlsa = Some(vec![wrong.clone()]);
+    let answer = lab.send().await.last().to_owned();
+    assert!(answer.starts_with("451") && answer.contains("no TLSA record matches"), "{answer}");
+    assert_eq!((lab.mx().connections(), lab.mx().messages().len()), (2, 2));
+    // One more record is another set.
+    now.lock().unwrap().tlsa = Some(vec![right.clone(), wrong.clone()]);
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(lab.mx().connections(), 3);
+    // The same in another order is the same.
+    now.lock().unwrap().tlsa = Some(vec![wrong, right]);
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(lab.mx().connections(), 3);
+    // Insecure MX records name another policy, and so does the end of all records.
+    now.lock().unwrap().insecure_mx = true;
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(lab.mx().connections(), 4);
+    *now.lock().unwrap() = Now { tlsa: Some(Vec::new()), insecure_mx: false };
+    delivered(&lab, "b@example.test").await;
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (5, 4));
+}
+
+#[tokio::test]
+async fn remotes_that_do_not_wait() {
+    // K15: what was said or done while it waited is found before anything is lost; what comes at the very moment costs
+    // another connection, and the client sees nothing of either.
+    let ends: [(Change, &str); 9] = [
+        (|mx| mx.after = Some(Act::Close), "closed"),
+        (|mx| mx.after = Some(Act::SayAndClose("421 4.4.2 idle for too long\r\n".into())), "said 421"),
+        (|mx| mx.after = Some(say("421 4.4.2 idle for too long")), "said 421 and stayed"),
+        (|mx| mx.after = Some(Act::SayAndCut(String::new())), "cut"),
+        (|mx| mx.mail_again = Some(Act::Close), "closed at MAIL"),
+        (|mx| mx.mail_again = Some(Act::SayAndClose("421 4.4.2 idle\r\n".into())), "421 to MAIL"),
+        (|mx| mx.mail_again = Some(say("452 4.5.3 too many mails")), "452 to MAIL"),
+        (|mx| mx.mail_again = Some(say("503 5.5.1 nested MAIL command")), "503 to MAIL"),
+        (|mx| mx.mail_again = Some(Act::SayAndClose("250 2.1.0 ok\r\n".into())), "closed at RCPT"),
+    ];
+    for (change, what) in ends {
+        let lab = pooled().mx(change).start().await;
+        for mails in 1..4 {
+            delivered(&lab, "b@example.test").await;
+            assert_eq!((lab.mx().messages().len(), lab.mx().connections()), (mails, mails), "{what}");
+        }
+    }
+    // Even if it is the only thing that it does: no mail goes round for ever.
+    let lab = pooled().mx(|mx| mx.mail = Act::Close).start().await;
+    assert!(lab.send().await.last().starts_with("451 4.4.2 mx1.example.test"));
+    assert_eq!(lab.mx().connections(), 1);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_not_asked_again() {
+    // L11: the second mail's recipient has its answer from the session that waited, and DATA breaks.
+    for data in [Act::Close, Act::SayAndClose("421 4.3.2 restarting\r\n".into())] {
+        let lab = pooled().mx(|mx| mx.data = data.clone()).start().await;
+        let mut client = lab.client().await;
+        // So that there is a session that waits.
+        client.command("MAIL FROM:<a@client.test>").await;
+        assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+        client.command("RSET").await;
+        until(|| waiting(&lab) == 1).await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("451 "), "{answer}");
+        assert_eq!((lab.mx().connections(), said(lab.mx(), "MAIL")), (1, 2));
+    }
+    // L6: and never after the end of the message, when it may have arrived.
+    let lab = pooled().mx(|mx| mx.end = Act::Close).start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    client.command("RCPT TO:<b@example.test>").await;
+    client.command("RSET").await;
+    until(|| waiting(&lab) == 1).await;
+    assert!(lab.send().await.last().starts_with("451 4.4.2 "));
+    assert_eq!((lab.mx().connections(), lab.mx().messages().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn only_sessions_in_step_wait() {
+    // A transaction that was given up is reset first.
+    let lab = pooled().start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    client.command("RCPT TO:<b@example.test>").await;
+    client.command("QUIT").await;
+    until(|| waiting(&lab) == 1).await;
+    assert_eq!(said(lab.mx(), "RSET"), 1);
+    delivered(&lab, "b@example.test").await;
+    assert_eq!(lab.mx().connections(), 1);
+    // As after any refusal, that of the message included: Postfix then still has the transaction.
+    let refusals: [Change; 4] = [
+        |mx| mx.mail = say("550 5.7.1 no"),
+        |mx| mx.rcpt = vec![say("550 5.1.1 no")],
+        |mx| mx.data = say("554 5.5.1 no"),
+        |mx| mx.end = say("554 5.7.1 spam"),
+    ];
+    for change in refusals {
+        let lab = pooled().mx(change).start().await;
+        for _ in 0..2 {
+            assert!(lab.send().await.last().starts_with("55"));
+            until(|| waiting(&lab) == 1).await;
+        }
+        assert_eq!((lab.mx().connections(), said(lab.mx(), "RSET")), (1, 2));
+    }
+    // A remote that does not take RSET hears QUIT.
+    let lab = pooled().mx(|mx| mx.rset = say("500 5.5.1 what?")).mx(|mx| mx.mail = say("550 5.7.1 no")).start().await;
+    lab.send().await;
+    until(|| lab.mx().closed() == 1).await;
+    assert_eq!(waiting(&lab), 0);
+    // L2: a message that was cut off ends the session with it.
+    let lab = pooled().start().await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    client.command("RCPT TO:<b@example.test>").await;
+    client.command("DATA").await;
+    client.write(b"half a message\r\n").await;
+    client.vanish();
+    until(|| lab.mx().cut() == 1).await;
+    assert_eq!((waiting(&lab), lab.mx().messages().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn how_much_one_session_does() {
+    // K19, and the bound of our own.
+    let announced = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2");
+    for scenario in [pooled().mx(announced), pooled().set("remote.mails_per_connection = 2")] {
+        let lab = scenario.start().await;
+        for connections in [1, 1, 2, 2, 3] {
+            delivered(&lab, "b@example.test").await;
+            assert_eq!(lab.mx().connections(), connections);
+        }
+        // What has done its share does not wait.
+        until(|| lab.mx().closed() == 2).await;
+        assert_eq!(waiting(&lab), 1);
+    }
+    let lab = pooled().set("remote.idle_connections = 0").start().await;
+    for connections in [1, 2] {
+        delivered(&lab, "b@example.test").await;
+        assert_eq!((lab.mx().connections(), waiting(&lab)), (connections, 0));
+    }
+}
+
+/// So many sessions at once, which all wait then.
+async fn many<R: Resolver>(lab: &Lab<R>, count: usize) {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = lab.client().await;
+        client.command("MAIL FROM:<a@client.test>").await;
+        assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.command("RSET").await;
+    }
+}
+
+#[tokio::test]
+async fn how_many_wait() {
+    for bounds in ["remote.idle_connections = 2", "remote.idle_connections_per_host = 2"] {
+        let lab = pooled().set(bounds).start().await;
+        many(&lab, 4).await;
+        // The others hear QUIT.
+        until(|| lab.mx().closed() == 2).await;
+        assert_eq!((lab.mx().connections(), waiting(&lab)), (4, 2));
+    }
+}
+
+#[tokio::test]
+async fn how_long_one_waits() {
+    let lab = pooled().set("remote.connection_age = '70s'").remember().start().await;
+    delivered(&lab, "b@example.test").await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!((waiting(&lab), lab.mx().closed()), (1, 0));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((waiting(&lab), lab.mx().closed()), (0, 1));
+    tokio::time::resume();
+    // Its age counts from when it was verified, however often it was used.
+    for age in [0, 25, 50, 75] {
+        delivered(&lab, "b@example.test").await;
+        assert_eq!(lab.mx().connections(), if age < 70 { 2 } else { 3 }, "{age}");
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(25)).await;
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_all_hear_goodbye() {
+    let mut lab = pooled().start().await;
+    many(&lab, 3).await;
+    until(|| waiting(&lab) == 3).await;
+    lab.stop();
+    lab.stopped().await;
+    assert_eq!((waiting(&lab), said(lab.mx(), "QUIT")), (0, 3));
+    until(|| lab.mx().closed() == 3).await;
+}
+
+#[tokio::test]
+async fn those_who_wait_make_room() {
+    // what waits counts as a connection, and is in nobody's way.
+    let other = |tree: Tree| tree.secure("other.test");
+    for caps in ["remote.connections = 1", "remote.connections_per_host = 1"] {
+        let lab = pooled()
+            .tree(|tree, _| other(tree))
+            .exchange(Exchange::new("other.test", "mx.other.test").tlsa([]))
+            .set(caps)
+            .start()
+            .await;
+        delivered(&lab, "b@example.test").await;
+        delivered(&lab, "b@other.test").await;
+        let mut client = Client::connect(&lab.address).await;
+        client.command("EHLO another.test").await;
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+        assert_eq!((lab.seen[0].connections(), lab.seen[1].connections()), (2, 1));
+    }
+    // Nor does it count for its domain.
+    let lab = pooled().set("remote.connections_per_domain = 1").start().await;
+    for _ in 0..3 {
+        delivered(&lab, "b@example.test").await;
+        let mut client = Client::connect(&lab.address).await;
+        client.command("EHLO another.test").await;
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    }
+    assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 2));
+}
+
+#[tokio::test]
+async fn nobody_comes_to_wait_where_others_want_room() {
+    // a storm of mails to one host ends as fast as the host goes.
+    let lab = pooled().set("remote.connections_per_host = 1").start().await;
+    let storm = (0..10).map(|_| delivered(&lab, "b@example.test"));
+    tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
+        .await
+        .expect("no patience runs out");
+    assert_eq!(lab.mx().messages().len(), 10);
+    // What comes free is what the next one wants, so that it goes from hand to hand.
+    assert_eq!(lab.mx().connections(), 1);
+}
+
+#[tokio::test]
+async fn a_session_goes_to_nobody_who_wants_another_one() {
+    // whoever would say another EHLO has waited longest, or not; each has its turn, with a session of its own.
+    let lab = pooled().set("remote.connections_per_host = 1").start().await;
+    let storm = (0..10).map(|number| {
+        let lab = &lab;
+        async move {
+            let mut client = Client::connect(&lab.address).await;
+            client.command(&format!("EHLO client{}.test", number % 2)).await;
+            assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
+        .await
+        .expect("no patience runs out");
+    assert_eq!(lab.mx().messages().len(), 10);
+    assert!((0..2).all(|number| said(lab.mx(), &format!("EHLO client{number}.test")) >= 1));
+}

@@ -1,0 +1,170 @@
+//! The self-test of name servers: what it finds, in which words, and who is asked afterwards.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::lab::dns::{Fault, Tree};
+use danelaw::dns::selftest::{Ailment, Clock, State};
+use danelaw::dns::server::Server;
+use danelaw::dns::setup::Settings;
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{FailureReason, Resolver};
+use danelaw::name::Name;
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{RData, SerialNumber};
+
+/// A stub that follows this list, whose servers nobody is.
+fn following(list: &Path) -> Stub {
+    let settings = Settings {
+        system: list.to_owned(),
+        timeout: Duration::from_millis(50),
+        deadline: Duration::from_millis(200),
+        attempts: 1,
+        ..Settings::default()
+    };
+    Stub::new(&settings).unwrap()
+}
+
+async fn states(settings: &Settings) -> Vec<State> {
+    let stub = Stub::new(settings).unwrap();
+    stub.self_test().await;
+    let health = stub.health();
+    health.borrow().servers.iter().map(|server| server.state.clone()).collect()
+}
+
+async fn state(tree: Tree) -> State {
+    let lab = tree.start().await;
+    states(&lab.settings()).await.remove(0)
+}
+
+fn shift(reply: &mut Message, days: i64) {
+    for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+        if let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &mut record.data {
+            let mut input = rrsig.input().clone();
+            let moved = |at: SerialNumber| SerialNumber::new(at.get().wrapping_add((days * 86_400) as u32));
+            (input.sig_inception, input.sig_expiration) = (moved(input.sig_inception), moved(input.sig_expiration));
+            *rrsig = RRSIG::from_sig(input, rrsig.sig().to_vec());
+        }
+    }
+}
+
+/// A2.
+#[tokio::test]
+async fn a2_what_a_server_lacks_is_named() {
+    assert_eq!(state(Tree::new()).await, State::Good);
+    let strips = State::Ailing(Ailment::StripsDnssec);
+    for (rtype, fault, expected) in [
+        ("SOA", Fault::Stripped, strips.clone()),
+        ("DNSKEY", Fault::Stripped, strips.clone()),
+        ("DNSKEY", Fault::Empty, strips),
+        ("DNSKEY", Fault::Drop, State::Ailing(Ailment::TimesOut)),
+        ("SOA", Fault::Rcode(ResponseCode::Refused), State::Ailing(Ailment::Answers("Query Refused".to_owned()))),
+        (
+            "SOA",
+            Fault::Rcode(ResponseCode::ServFail),
+            State::Ailing(Ailment::Answers(ResponseCode::ServFail.to_string())),
+        ),
+    ] {
+        assert_eq!(state(Tree::new().fault(".", rtype, fault)).await, expected, "{rtype}");
+    }
+    let forged = state(Tree::new().fault(".", "SOA", Fault::BogusSignature)).await;
+    assert!(matches!(forged, State::Ailing(Ailment::Unproven(FailureReason::Bogus(_)))), "{forged:?}");
+}
+
+#[tokio::test]
+async fn a56_a_clock_that_is_off_is_named() {
+    //
+    let future = state(Tree::new().fault(".", "DNSKEY", Fault::Tamper(|reply| shift(reply, 40)))).await;
+    let State::Ailing(Ailment::ClockOff(Clock::Behind(by))) = future else { panic!("{future:?}") };
+    assert_eq!(by.as_secs().div_ceil(86_400), 40);
+    let past = state(Tree::new().fault(".", "DNSKEY", Fault::Tamper(|reply| shift(reply, -3)))).await;
+    let State::Ailing(Ailment::ClockOff(Clock::Ahead(by))) = past else { panic!("{past:?}") };
+    assert_eq!(by.as_secs() / 86_400, 2);
+}
+
+#[tokio::test]
+async fn a40_a_server_that_does_not_answer_tlsa_is_named() {
+    //
+    for fault in [Fault::Drop, Fault::Rcode(ResponseCode::NotImp)] {
+        let state = state(Tree::new().every("TLSA", fault)).await;
+        assert!(matches!(state, State::Ailing(Ailment::NoTlsa(_))), "{state:?}");
+    }
+    assert_eq!(state(Tree::new().every("TLSA", Fault::Stripped)).await, State::Ailing(Ailment::StripsDnssec));
+}
+
+#[tokio::test]
+async fn a_root_of_somebody_else_proves_nothing() {
+    let (lab, other) = (Tree::new().start().await, Tree::new().start().await);
+    for trust_anchor in [Some(other.anchor_file.clone()), None] {
+        let states = states(&Settings { trust_anchor, ..lab.settings() }).await;
+        assert!(matches!(states[0], State::Ailing(Ailment::Unproven(_))), "{states:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_not_asked_while_another_passes() {
+    let (good, bad) = (Tree::new().start().await, Tree::new().fault(".", "SOA", Fault::Stripped).start().await);
+    let servers: Vec<Server> = vec![bad.addr.into(), good.addr.into()];
+    let stub = Stub::new(&Settings { servers, ..good.settings() }).unwrap();
+    stub.self_test().await;
+    let health = stub.health().borrow().clone();
+    assert!(matches!(health.servers[0].state, State::Ailing(_)));
+    assert_eq!(health.servers[1].state, State::Good);
+    let before = bad.asked().len();
+    for i in 0..20 {
+        stub.tlsa(&Name::parse(&format!("h{i}.test")).unwrap()).await.unwrap();
+    }
+    assert_eq!(bad.asked().len(), before);
+}
+
+#[tokio::test]
+async fn a55_a_server_that_recovers_is_of_use_at_once() {
+    //
+    let lab = Tree::new().fault(".", "SOA", Fault::Drop).start().await;
+    let stub = Stub::new(&lab.settings()).unwrap();
+    let mut health = stub.health();
+    stub.self_test().await;
+    assert!(health.borrow_and_update().is_bad());
+    // Signatures tell right from wrong: a validating resolver goes on with what it has.
+    assert!(stub.tlsa(&Name::parse("h.test").unwrap()).await.is_ok());
+    lab.clear_fault(".", "SOA");
+    stub.self_test().await;
+    assert!(health.has_changed().unwrap() && health.borrow().all_good());
+}
+
+#[tokio::test]
+async fn the_list_of_the_system_is_followed() {
+    // Two servers of one tree: the port is always 53 there, so the list names addresses that do not answer.
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(list.path(), text).unwrap();
+    write("nameserver 127.0.0.1\n");
+    let stub = following(list.path());
+    let servers = || {
+        let health = stub.health().borrow().clone();
+        health.servers.iter().map(|server| server.server.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(servers(), ["127.0.0.1:53"]);
+    write("nameserver 127.0.0.2\nnameserver ::1\n");
+    stub.self_test().await;
+    assert_eq!(servers(), ["127.0.0.2:53", "[::1]:53"]);
+    // What is of no use leaves things as they were.
+    write("nameserver nonsense\n");
+    stub.self_test().await;
+    assert_eq!(servers(), ["127.0.0.2:53", "[::1]:53"]);
+}
+
+#[tokio::test]
+async fn the_list_of_the_system_is_looked_at_again_and_again() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "nameserver 127.0.0.1\n").unwrap();
+    let stub = following(list.path());
+    let mut health = stub.health();
+    let testing = tokio::spawn(stub.keep_testing(Duration::from_secs(3600)));
+    health.wait_for(|health| health.is_tested()).await.unwrap();
+    std::fs::write(list.path(), "nameserver 127.0.0.2\n").unwrap();
+    let second: Server = "127.0.0.2".parse().unwrap();
+    let seen = health.wait_for(|health| health.state_of(&second).is_some());
+    tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap().unwrap();
+    testing.abort();
+}

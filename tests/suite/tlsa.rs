@@ -1,0 +1,397 @@
+//! `danelaw tlsa`: records equal to those of other tools, verdicts with their exit status, and errors that say what was
+//! expected.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use crate::certificates::{self, Spec, cn, key, pem, tlsa};
+use crate::lab::certs::Identity;
+use crate::lab::free_port;
+use crate::lab::mx::{Act, Mx, Seen, say};
+use rcgen::{KeyPair, PublicKeyData};
+use rustls_pki_types::CertificateDer;
+use serde_json::Value;
+
+/// Files for one test.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn chain(&self, name: &str, chain: &[CertificateDer<'_>]) -> PathBuf {
+        self.write(name, &chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect::<String>())
+    }
+}
+
+/// What a program printed; it has to succeed.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn danelaw(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_danelaw")).arg("tlsa").args(arguments).output().unwrap()
+}
+
+/// Standard output and exit status.
+fn said(arguments: &[&str]) -> (String, i32) {
+    let output = danelaw(arguments);
+    (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+}
+
+/// The records of zone file lines, in one spelling.
+fn records(zone: &str) -> Vec<String> {
+    let lines = zone.lines().filter_map(|line| line.split_once(" TLSA "));
+    lines
+        .map(|(owner, data)| {
+            assert_eq!(owner, "_25._tcp.mx.example.com. IN");
+            let words: Vec<_> = data.trim_matches(['(', ')', ' ']).split(' ').collect();
+            let numbers: Vec<u8> = words[..3].iter().map(|number| number.parse().unwrap()).collect();
+            format!("{} {} {} {}", numbers[0], numbers[1], numbers[2], words[3].to_uppercase())
+        })
+        .collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// What openssl makes of it, step by step.
+fn by_openssl(form: [&str; 3], certificate: &Path, files: &Files) -> String {
+    let der = files.0.path().join("selected.der");
+    let (certificate, out) = (text(certificate), text(&der));
+    match form[1] {
+        "0" => run("openssl", &["x509", "-in", certificate, "-outform", "DER", "-out", out]),
+        _ => {
+            let key = files.write("key.pem", &run("openssl", &["x509", "-in", certificate, "-noout", "-pubkey"]));
+            run("openssl", &["pkey", "-pubin", "-in", text(&key), "-outform", "DER", "-out", out])
+        }
+    };
+    let data = match form[2] {
+        "0" => certificates::hex(&fs::read(&der).unwrap()),
+        digest => {
+            let digest = if digest == "1" { "-sha256" } else { "-sha512" };
+            let line = run("openssl", &["dgst", "-r", digest, out]);
+            line.split(' ').next().unwrap().to_uppercase()
+        }
+    };
+    format!("{} {data}", form.join(" "))
+}
+
+fn by_danetool(form: [&str; 3], certificate: &Path) -> Option<String> {
+    let hash = match form[2] {
+        "1" => "sha256",
+        "2" => "sha512",
+        _ => return None,
+    };
+    let mut arguments = vec!["--tlsa-rr", "--host", "mx.example.com", "--port", "25", "--hash", hash];
+    arguments.extend(["--load-certificate", text(certificate)]);
+    arguments.extend((form[0] == "2").then_some("--ca"));
+    arguments.extend((form[1] == "0").then_some("--x509"));
+    records(&run("danetool", &arguments)).pop()
+}
+
+fn by_hash_slinger(form: [&str; 3], certificate: &Path) -> String {
+    let [usage, selector, matching] = form;
+    let arguments = ["--create", "--port", "25", "-u", usage, "-s", selector, "-m", matching, "--certificate"];
+    let zone = run("tlsa", &[&arguments[..], &[text(certificate), "mx.example.com"]].concat());
+    records(&zone).pop().unwrap()
+}
+
+#[test]
+fn the_same_records_as_openssl_danetool_and_hash_slinger() {
+    let files = Files::new();
+    for kind in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519, &rcgen::PKCS_RSA_SHA256] {
+        let own = KeyPair::generate_for(kind).unwrap();
+        let certificate = Spec::default().issue_for(&own.subject_public_key_info(), &key());
+        let path = files.chain("certificate.pem", &[certificate]);
+        for form in ["2 0 0", "2 0 1", "2 0 2", "2 1 0", "2 1 1", "2 1 2"]
+            .into_iter()
+            .chain(["3 0 0", "3 0 1", "3 0 2", "3 1 0", "3 1 1", "3 1 2"])
+        {
+            let form: [&str; 3] = form.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let [usage, selector, matching] = form;
+            let arguments = ["generate", text(&path), "--host", "mx.example.com", "--usage", usage];
+            let (zone, status) = said(&[&arguments[..], &["--selector", selector, "--matching", matching]].concat());
+            assert_eq!(status, 0);
+            let ours = records(&zone);
+            assert_eq!(ours, [by_openssl(form, &path, &files)]);
+            assert_eq!(ours, [by_hash_slinger(form, &path)]);
+            if let Some(theirs) = by_danetool(form, &path) {
+                assert_eq!(ours, [theirs]);
+            }
+        }
+    }
+}
+
+/// Server, intermediate authority and root, all good, and the server's key.
+fn chain() -> (Vec<CertificateDer<'static>>, [KeyPair; 3]) {
+    let keys = [key(), key(), key()];
+    let [own, inter, root] = &keys;
+    let chain = vec![
+        Spec { issuer: cn("Inter"), ..Spec::default() }.issue(own, inter),
+        Spec::authority("Inter", "Root").issue(inter, root),
+        Spec::authority("Root", "Root").issue(root, root),
+    ];
+    (chain, keys)
+}
+
+#[test]
+fn a_chain_gives_the_servers_key_and_its_issuers() {
+    let files = Files::new();
+    let (chain, [own, inter, _]) = chain();
+    let server = tlsa("3 1 1", &chain[0], &own.subject_public_key_info());
+    let issuer = tlsa("2 1 1", &chain[1], &inter.subject_public_key_info());
+    // In whatever order the authorities stand in the file.
+    let shuffled = [chain[0].clone(), chain[2].clone(), chain[1].clone()];
+    for certificates in [&chain[..], &chain[..2], &shuffled] {
+        let path = files.chain("chain.pem", certificates);
+        let (zone, status) = said(&["generate", text(&path), "--host", "mx.example.com"]);
+        assert_eq!((records(&zone), status), (vec![server.clone(), issuer.clone()], 0));
+        assert!(zone.contains("; the issuing authority \"Inter\"; the server must send its certificate\n"), "{zone}");
+        let (zone, _) = said(&["generate", text(&path), "--host", "mx.example.com", "--usage", "2"]);
+        assert_eq!(records(&zone), std::slice::from_ref(&issuer));
+    }
+    // Without a host: the data alone, as --record takes it. Without the issuer: the server's key alone.
+    let path = files.chain("chain.pem", &[chain[0].clone(), chain[2].clone()]);
+    let (plain, _) = said(&["generate", text(&path)]);
+    assert_eq!(plain, format!("; the server itself \"A mail server\"\n{server}\n"));
+    // A public key, with the private key and its parameters in the same file.
+    let key = [pem("EC PARAMETERS", &[5, 0]), own.serialize_pem(), own.public_key_pem()].concat();
+    let path = files.write("key.pem", &key);
+    let (plain, _) = said(&["generate", text(&path)]);
+    assert_eq!(plain, format!("; the server itself\n{server}\n"));
+    let (port, _) = said(&["generate", text(&path), "--host", "MX.bücher.example.", "--port", "465"]);
+    assert!(port.contains("\n_465._tcp.mx.xn--bcher-kva.example. IN TLSA 3 1 1 "), "{port}");
+}
+
+#[test]
+fn records_as_json() {
+    let files = Files::new();
+    let (chain, [own, inter, _]) = chain();
+    let path = files.chain("chain.pem", &chain);
+    let (printed, _) = said(&["generate", text(&path), "--host", "mx.example.com", "--matching", "2", "--json"]);
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed["owner"], "_25._tcp.mx.example.com.");
+    for (index, usage, record) in [
+        (0, 3, tlsa("3 1 2", &chain[0], &own.subject_public_key_info())),
+        (1, 2, tlsa("2 1 2", &chain[1], &inter.subject_public_key_info())),
+    ] {
+        let printed = &printed["records"][index];
+        let numbers = [&printed["usage"], &printed["selector"], &printed["matching"]].map(|number| number.as_u64());
+        assert_eq!(numbers, [Some(usage), Some(1), Some(2)]);
+        assert_eq!(printed["record"], record);
+        assert_eq!(printed["data"], record[6..]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let files = Files::new();
+    let (chain, [own, ..]) = chain();
+    let good = pem("CERTIFICATE", &chain[0]);
+    let chain_file = files.chain("chain.pem", &chain);
+    for (name, content, message) in [
+        ("empty", "", "and the file is empty"),
+        ("words", "hello\n", "expected a certificate or a public key in PEM form"),
+        ("der", "0\u{1}\u{2}", "and found DER; convert it"),
+        ("cut.pem", &good[..good.len() - 30], "damaged PEM: there is no line END CERTIFICATE"),
+        ("base64.pem", &good.replacen("MI", "!!", 1), "damaged PEM: expected base64"),
+        ("secret.pem", &own.serialize_pem(), "and found only a private key (openssl pkey -pubout"),
+        ("nokey.pem", &pem("CERTIFICATE", b"hello"), "no public key can be read out of it"),
+        ("nokey2.pem", &pem("PUBLIC KEY", b"hello"), "no public key can be read out of it"),
+    ] {
+        let path = files.write(name, content);
+        let output = danelaw(&["generate", text(&path)]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.starts_with(&format!("danelaw: {}: ", text(&path))) && error.contains(message), "{error}");
+    }
+    let key = files.write("key.pem", &own.public_key_pem());
+    let (chain_file, key) = (text(&chain_file), text(&key));
+    let digest = &tlsa("3 1 1", b"", b"");
+    let anchor = &tlsa("2 1 1", b"", b"");
+    for (arguments, message) in [
+        (vec!["generate", "/nowhere.pem"], "/nowhere.pem: cannot be read: No such file"),
+        (vec!["generate", key, "--selector", "0"], "key.pem: selector 0 is about a certificate"),
+        (vec!["generate", chain_file, "--usage", "1"], "certificate usages 0 and 1 rely on public authorities"),
+        (vec!["generate", chain_file, "--usage", "x"], "expected 2 (DANE-TA"),
+        (vec!["generate", chain_file, "--selector", "2"], "expected 0 (the whole certificate)"),
+        (vec!["generate", chain_file, "--matching", "3"], "expected 0 (in full)"),
+        (vec!["generate", chain_file, "--host", "a b"], "it has a character outside letters"),
+        (vec!["generate", chain_file, "--port", "0"], "--port"),
+        (vec!["verify", "--chain", key, "--record", digest], "key.pem: holds a public key; expected the certificates"),
+        (
+            vec!["verify", "--chain", chain_file, "--record", "3 1 1 xyz"],
+            "a TLSA record is three numbers and its data in hexadecimal, in full",
+        ),
+        (vec!["verify", "--chain", chain_file, "--record", anchor], "give it with --name"),
+        (vec!["verify", "--chain", chain_file], "--record"),
+        (vec!["verify", "--record", digest], "--chain"),
+        (vec!["verify", "--chain", chain_file, "--record", digest, "--at", "today"], "write day and time as in 2026"),
+        (vec!["verify", "--connect", "mx.example.com:smtp", "--record", digest], "expected a port"),
+    ] {
+        let output = danelaw(&arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {error}");
+        assert!(error.contains(message), "{arguments:?}: {error}");
+    }
+}
+
+/// The verdict as JSON, and the exit status.
+fn verdict(arguments: &[&str]) -> (Value, i32) {
+    let output = danelaw(&[&["verify", "--json"], arguments].concat());
+    let printed = serde_json::from_slice(&output.stdout);
+    (printed.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))), output.status.code().unwrap())
+}
+
+#[test]
+fn verdicts_on_a_chain() {
+    let files = Files::new();
+    let (chain, [own, inter, root]) = chain();
+    let path = files.chain("chain.pem", &chain);
+    let chain_file = text(&path);
+    let server = &tlsa("3 1 1", &chain[0], &own.subject_public_key_info());
+    let stranger = &tlsa("3 1 1", b"", b"");
+    let issuer = &tlsa("2 1 1", &chain[1], &inter.subject_public_key_info());
+    let top = &tlsa("2 0 1", &chain[2], &root.subject_public_key_info());
+    let strong = &tlsa("3 1 2", b"", b"");
+    let (mx, evil) = ("mx.example.com", "evil.example");
+    for (records, names, status, expected) in [
+        (vec![server], vec![], 0, ("depth", Value::from(0))),
+        (vec![server], vec![evil], 0, ("record", server.as_str().into())),
+        (vec![stranger, server], vec![], 0, ("record", server.as_str().into())),
+        (vec![issuer], vec![mx], 0, ("depth", 1.into())),
+        (vec![top, stranger], vec![evil, mx], 0, ("depth", 2.into())),
+        (vec![stranger], vec![], 1, ("reason", "tlsa-mismatch".into())),
+        (vec![top], vec![evil], 1, ("reason", "name-mismatch".into())),
+        // RFC 7671 §9.
+        (vec![server, strong], vec![], 1, ("reason", "tlsa-mismatch".into())),
+    ] {
+        let mut arguments = vec!["--chain", chain_file];
+        arguments.extend(records.iter().flat_map(|record| ["--record", record.as_str()]));
+        arguments.extend(names.iter().flat_map(|name| ["--name", *name]));
+        let (printed, exit) = verdict(&arguments);
+        assert_eq!(exit, status, "{printed}");
+        assert_eq!(printed[expected.0], expected.1, "{printed}");
+        assert_eq!(printed["verdict"], if status == 0 { "match" } else { "mismatch" });
+    }
+    let (printed, _) = verdict(&["--chain", chain_file, "--record", server, "--record", strong]);
+    assert_eq!(printed["set_aside"][0], server.as_str());
+    // What is unusable is listed with its reason, and decides nothing.
+    let pkix = &server.replacen('3', "1", 1);
+    let short = "3 1 1 ABCD";
+    let (printed, status) = verdict(&["--chain", chain_file, "--record", pkix, "--record", short]);
+    assert_eq!((status, &printed["verdict"]), (3, &Value::from("unusable")));
+    assert_eq!(printed["unusable"][0]["record"], pkix.as_str());
+    assert_eq!(printed["unusable"][1]["why"], "the digest has 2 octets instead of 32");
+    let (printed, status) = verdict(&["--chain", chain_file, "--record", pkix, "--record", server]);
+    assert_eq!((status, &printed["unusable"][0]["record"]), (0, &Value::from(pkix.as_str())));
+}
+
+#[test]
+fn verdicts_at_another_time() {
+    let files = Files::new();
+    let (own, root) = (key(), key());
+    let dated = Spec { not_before: "20230101000000Z", not_after: "20240101000000Z", ..Spec::default() };
+    let chain = [dated.issue(&own, &root), Spec::authority("Root", "Root").issue(&root, &root)];
+    let path = files.chain("chain.pem", &chain);
+    let anchor = &tlsa("2 1 1", &chain[1], &root.subject_public_key_info());
+    for (at, reason) in [
+        ("2023-06-01T00:00:00Z", None),
+        ("2023-01-01T01:00:00+02:00", Some("certificate-not-yet-valid")),
+        ("2022-12-31T23:59:59Z", Some("certificate-not-yet-valid")),
+        ("2024-01-01T00:00:01Z", Some("certificate-expired")),
+    ] {
+        let arguments = ["--chain", text(&path), "--record", anchor, "--name", "mx.example.com", "--at", at];
+        let (printed, status) = verdict(&arguments);
+        assert_eq!((printed["reason"].as_str(), status), (reason, i32::from(reason.is_some())), "{at}");
+    }
+    let (plain, status) = said(&["verify", "--chain", text(&path), "--record", anchor, "--name", "mx.example.com"]);
+    assert_eq!(status, 1);
+    assert_eq!(plain, "verdict: mismatch\nreason: certificate-expired\ntext: the server's certificate has expired\n");
+}
+
+#[test]
+fn help_tells_the_exit_status() {
+    let (help, _) = said(&["verify", "--help"]);
+    for line in
+        ["0   a record matches", "1   the server is not", "3   none of the records", "4   no TLS", "64  bad input"]
+    {
+        assert!(help.contains(line), "{help}");
+    }
+}
+
+/// Starts a mail server on a port of its own and returns where it is.
+async fn serve(change: impl FnOnce(&mut Mx)) -> (String, Arc<Seen>) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let mut mx = Mx::new(Identity::under_ca("mx.example.com"));
+    change(&mut mx);
+    (address.to_string(), mx.start(address, "mx.example.com").await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verdicts_on_a_live_server() {
+    let identity = Identity::under_ca("mx.example.com");
+    let [server, top] = ["3 1 1", "2 1 1"].map(|form| identity.record(form).to_uppercase());
+    let (server, top, stranger) = (server.as_str(), top.as_str(), &tlsa("3 1 1", b"", b""));
+    let pkix = &server.replacen('3', "1", 1);
+    let own = |mx: &mut Mx| mx.identity = identity.clone();
+    let judge = async |address: &str, arguments: &[&str]| {
+        let arguments: Vec<String> = [&["--connect", address, "--set", "hostname=tlsa.test"], arguments]
+            .concat()
+            .iter()
+            .map(|a| (*a).to_owned())
+            .collect();
+        tokio::task::spawn_blocking(move || verdict(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
+            .await
+            .unwrap()
+    };
+    let (address, seen) = serve(own).await;
+    for (arguments, status, expected) in [
+        (vec!["--record", server], 0, ("depth", Value::from(0))),
+        (vec!["--record", top, "--name", "mx.example.com"], 0, ("depth", 1.into())),
+        (vec!["--record", top, "--name", "evil.example"], 1, ("reason", "name-mismatch".into())),
+        (vec!["--record", stranger], 1, ("reason", "tlsa-mismatch".into())),
+        (vec!["--record", pkix], 3, ("tls_version", "TLSv1.3".into())),
+    ] {
+        let (printed, exit) = judge(&address, &arguments).await;
+        assert_eq!((exit, &printed[expected.0]), (status, &expected.1), "{printed}");
+        assert_eq!(printed["server"], address);
+    }
+    // Three sessions came about; each ended with QUIT, and none saw a mail command.
+    assert_eq!(seen.tls(), ["EHLO tlsa.test", "QUIT"].repeat(3));
+    assert_eq!(seen.server_names()[0], None);
+    assert_eq!(seen.server_names()[1].as_deref(), Some("mx.example.com"));
+    type Change<'a> = &'a dyn Fn(&mut Mx);
+    let cases: [(Change<'_>, i32, &str); 5] = [
+        (&|mx| mx.identity = identity.clone().with_wrong_key(), 1, "wrong-key"),
+        (&|mx| mx.ehlo = say("250 mx"), 4, "starttls-missing"),
+        (&|mx| mx.starttls = say("454 no"), 4, "starttls-refused"),
+        (&|mx| mx.starttls = Act::Say("220 go\r\n250 evil\r\n".into()), 4, "starttls-injected"),
+        (&|mx| mx.greeting = say("554 no"), 4, "greeting-refused"),
+    ];
+    for (change, status, reason) in cases {
+        let (address, _) = serve(change).await;
+        let (printed, exit) = judge(&address, &["--record", server]).await;
+        assert_eq!((exit, &printed["reason"]), (status, &Value::from(reason)), "{printed}");
+    }
+    let (printed, exit) = judge("127.0.0.1:1", &["--record", server]).await;
+    assert_eq!((exit, &printed["reason"]), (4, &Value::from("connect-failed")), "{printed}");
+    // Without DNS there is no address, and that is no verdict on the server.
+    let dead = ["--record", server, "--set", "dns.servers=[\"127.0.0.1:1\"]", "--set", "dns.deadline=3s"];
+    let (printed, exit) = judge("mx.example.com", &dead).await;
+    assert_eq!((exit, &printed["reason"]), (4, &Value::from("address-lookup-failed")), "{printed}");
+}

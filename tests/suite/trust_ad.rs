@@ -1,0 +1,268 @@
+//! The DNS port on another resolver's word: its AD bit, hop by hop, for what is there and for what is not.
+//!
+//! The lab's server plays the validating resolver. Row ids are those of the requirements.
+
+use std::time::Duration;
+
+use crate::lab::dns::{DnsLab, Fault, Tree};
+use danelaw::dns::selftest::{Ailment, State};
+use danelaw::dns::server::{Mode, Server};
+use danelaw::dns::setup::{Memory, Settings, SetupError};
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Alias, Answer, FailureReason, HostLookup, Lookup, RawTlsa, Resolver, Security};
+use danelaw::name::Name;
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{RData, SerialNumber};
+
+use Security::{Insecure, Secure};
+
+const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const OWNER: &str = "_25._tcp.mx.sec.test";
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn settings(lab: &DnsLab) -> Settings {
+    Settings { mode: Mode::TrustAd, ..lab.settings() }
+}
+
+/// A resolver whose server has passed the self-test.
+async fn resolver(lab: &DnsLab) -> Stub {
+    let stub = Stub::new(&settings(lab)).unwrap();
+    stub.self_test().await;
+    assert!(stub.health().borrow().all_good(), "{:?}", stub.health().borrow());
+    stub
+}
+
+async fn tlsa(lab: &DnsLab, owner: &str) -> Result<Lookup<RawTlsa>, FailureReason> {
+    resolver(lab).await.tlsa(&name(owner)).await.map_err(|failure| failure.reason)
+}
+
+async fn end(lab: &DnsLab, owner: &str) -> Result<(Security, &'static str), FailureReason> {
+    let found = tlsa(lab, owner).await?;
+    let kind = match found.answer {
+        Answer::Records(_) => "records",
+        Answer::NoData => "no data",
+        Answer::NxDomain => "no name",
+    };
+    Ok((found.end, kind))
+}
+
+fn tree() -> Tree {
+    Tree::new()
+        .vouches()
+        .secure("sec.test")
+        .insecure("plain.test")
+        .a("mx.sec.test", "192.0.2.1")
+        .tlsa("mx.sec.test", 25, EE)
+        .a("mx.plain.test", "192.0.2.3")
+        .tlsa("mx.plain.test", 25, EE)
+}
+
+#[tokio::test]
+async fn a1_a6_the_bit_counts_for_records_and_denials() {
+    // A1, A6.
+    let lab = tree().island("island.test").tlsa("mx.island.test", 25, EE).start().await;
+    for (owner, expected) in [
+        (OWNER, (Secure, "records")),
+        ("_25._tcp.mx.plain.test", (Insecure, "records")),
+        ("_25._tcp.mx.island.test", (Insecure, "records")),
+        ("mx.sec.test", (Secure, "no data")),
+        ("_26._tcp.mx.sec.test", (Secure, "no name")),
+        ("mx.plain.test", (Insecure, "no data")),
+        ("_26._tcp.mx.plain.test", (Insecure, "no name")),
+    ] {
+        assert_eq!(end(&lab, owner).await, Ok(expected), "{owner}");
+    }
+}
+
+#[tokio::test]
+async fn a15_a16_each_link_has_a_bit_of_its_own() {
+    // A15.
+    let lab = tree()
+        .cname("half.sec.test", "mx.plain.test")
+        .cname("whole.sec.test", "mx.sec.test")
+        .cname("alias.plain.test", "mx.sec.test")
+        .cname("in.sec.test", "out.plain.test")
+        .cname("out.plain.test", "mx.sec.test")
+        .dname("old.sec.test", "plain.test")
+        .start()
+        .await;
+    let dns = resolver(&lab).await;
+    for (host, links, last) in [
+        ("half.sec.test", vec![("mx.plain.test", Secure)], Insecure),
+        ("whole.sec.test", vec![("mx.sec.test", Secure)], Secure),
+        ("alias.plain.test", vec![("mx.sec.test", Insecure)], Secure),
+        ("in.sec.test", vec![("out.plain.test", Secure), ("mx.sec.test", Insecure)], Secure),
+        // A12.
+        ("mx.old.sec.test", vec![("mx.plain.test", Secure)], Insecure),
+    ] {
+        let HostLookup::Found(found) = dns.host(&name(host)).await.unwrap() else { panic!("{host} has an address") };
+        let link = |alias: &Alias| (alias.target.clone(), alias.security);
+        let expected: Vec<_> = links.into_iter().map(|(target, security)| (name(target), security)).collect();
+        assert_eq!((found.aliases.iter().map(link).collect::<Vec<_>>(), found.end), (expected, last), "{host}");
+    }
+    // A16: the bit was clear, so the first alias was asked for by itself; where it is set there is no need.
+    assert!(lab.was_asked("half.sec.test", "CNAME") && !lab.was_asked("whole.sec.test", "CNAME"));
+}
+
+#[tokio::test]
+async fn an_alias_that_is_asked_for_is_an_answer() {
+    let lab = tree()
+        .cname("half.sec.test", "mx.plain.test")
+        .cname("alias.plain.test", "mx.sec.test")
+        .dname("old.sec.test", "plain.test")
+        .start()
+        .await;
+    let dns = [resolver(&lab).await, Stub::new(&lab.settings()).unwrap()];
+    for (owner, target, security) in [
+        ("half.sec.test", "mx.plain.test.", Secure),
+        ("alias.plain.test", "mx.sec.test.", Insecure),
+        ("mx.old.sec.test", "mx.plain.test.", Secure),
+    ] {
+        // Both modes say the same.
+        for dns in &dns {
+            let found = dns.lookup(&name(owner), "CNAME".parse().unwrap()).await.unwrap();
+            assert_eq!((&*found.aliases, found.end), (&[][..], security), "{owner}");
+            assert_eq!(found.answer, Answer::Records(vec![target.to_owned()]), "{owner}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a13_chains_have_an_end() {
+    // A13, A-45.
+    let link = |i: usize| format!("l{i}.sec.test");
+    let chain = |length: usize| (1..=length).fold(tree(), |tree, i| tree.cname(&link(i), &link(i + 1)));
+    let lab = chain(16).tlsa("x.sec.test", 25, EE).start().await;
+    assert_eq!(end(&lab, "l1.sec.test").await, Ok((Secure, "no name")));
+    let lab = chain(17).start().await;
+    assert_eq!(end(&lab, "l1.sec.test").await, Err(FailureReason::TooManyAliases(16)));
+    let lab = tree().cname("a.sec.test", "b.sec.test").cname("b.sec.test", "a.sec.test").start().await;
+    assert_eq!(end(&lab, "a.sec.test").await, Err(FailureReason::TooManyAliases(16)));
+}
+
+#[tokio::test]
+async fn a7_a14_every_kind_of_failure_is_a_failure() {
+    // A7.
+    let none = ResponseCode::NoError;
+    let clear_ra = |reply: &mut Message| reply.metadata.recursion_available = false;
+    let set_cd = |reply: &mut Message| reply.metadata.checking_disabled = true;
+    let wrong_id = |reply: &mut Message| reply.metadata.id ^= 1;
+    let a_query = |reply: &mut Message| {
+        let mut query = Message::query();
+        query.queries = reply.queries.clone();
+        query.metadata.id = reply.metadata.id;
+        *reply = query;
+    };
+    for (what, fault) in [
+        // RFC 4035 §5.5: this is how a validating resolver says bogus.
+        ("SERVFAIL", Fault::Rcode(ResponseCode::ServFail)),
+        ("REFUSED", Fault::Rcode(ResponseCode::Refused)),
+        ("NOTIMP", Fault::Rcode(ResponseCode::NotImp)),
+        ("FORMERR", Fault::Rcode(ResponseCode::FormErr)),
+        ("silence", Fault::Drop),
+        // A22.
+        ("truncation without TCP", Fault::Truncated),
+        // A23.
+        ("another question", Fault::WrongQuestion("_25._tcp.mx.plain.test")),
+        ("another ID", Fault::Tamper(wrong_id)),
+        ("a query", Fault::Tamper(a_query)),
+        //
+        ("records of another name", Fault::ReplyTo("_25._tcp.mx.plain.test", "TLSA")),
+        ("records of another type", Fault::Answer(vec![(OWNER, "A", "192.0.2.66")])),
+        ("records and a name error", Fault::Relabelled(ResponseCode::NXDomain)),
+        ("a denial of another zone", Fault::Denial(none, "plain.test")),
+        ("two aliases", Fault::Answer(vec![(OWNER, "CNAME", "a.test"), (OWNER, "CNAME", "b.test")])),
+        // A17.
+        ("a server that does not recurse", Fault::Tamper(clear_ra)),
+        ("a reply with CD", Fault::Tamper(set_cd)),
+    ] {
+        let lab = tree().fault(OWNER, "TLSA", fault.clone()).start().await;
+        assert!(end(&lab, OWNER).await.is_err(), "{what}");
+        // A14: also at the end of an alias, and where the alias itself is asked for.
+        let lab = tree().cname("_25._tcp.a.plain.test", OWNER).fault(OWNER, "TLSA", fault).start().await;
+        assert!(end(&lab, "_25._tcp.a.plain.test").await.is_err(), "{what}, behind an alias");
+    }
+    let lab = tree().cname("_25._tcp.b.sec.test", "_25._tcp.mx.plain.test").start().await;
+    for fault in [Fault::Rcode(ResponseCode::ServFail), Fault::Drop, Fault::Denial(none, "sec.test")] {
+        lab.set_fault("_25._tcp.b.sec.test", "CNAME", fault);
+        assert!(end(&lab, "_25._tcp.b.sec.test").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a22_long_answers_come_over_tcp() {
+    // A22.
+    let many = (0..60).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
+    let lab = many.fault(OWNER, "TLSA", Fault::TruncatedUdp).start().await;
+    assert_eq!(tlsa(&lab, "_25._tcp.many.sec.test").await.unwrap().answer.records().len(), 60);
+    assert_eq!(end(&lab, OWNER).await, Ok((Secure, "records")));
+}
+
+#[tokio::test]
+async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
+    // A2, A-44.
+    // Everything would be insecure, and DANE off.
+    let lab = Tree::new().secure("sec.test").tlsa("mx.sec.test", 25, EE).start().await;
+    let stub = Stub::new(&settings(&lab)).unwrap();
+    for _ in 0..2 {
+        // Neither before the self-test nor after it.
+        let failure = stub.tlsa(&name(OWNER)).await.unwrap_err();
+        assert!(matches!(failure.reason, FailureReason::Network(_)), "{failure}");
+        stub.self_test().await;
+    }
+    assert_eq!(stub.health().borrow().servers[0].state, State::Ailing(Ailment::DoesNotValidate));
+    assert!(!lab.was_asked(OWNER, "TLSA"));
+}
+
+/// A3, A-44.
+#[tokio::test]
+async fn a3_an_ad_bit_from_afar_is_not_believed() {
+    let remote = |more: Settings| {
+        let settings = Settings { mode: Mode::TrustAd, servers: vec!["192.0.2.1".parse().unwrap()], ..more };
+        Stub::new(&settings).map(drop)
+    };
+    assert!(matches!(remote(Settings::default()), Err(SetupError::WithinReach(_))));
+    assert!(remote(Settings { trust_ad_unsafe_remote: true, ..Settings::default() }).is_ok());
+    let over_tls: Server = "tls://192.0.2.1#dns.example".parse().unwrap();
+    assert!(Stub::new(&Settings { mode: Mode::TrustAd, servers: vec![over_tls], ..Settings::default() }).is_ok());
+    // Those of the system are no better.
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "nameserver 192.0.2.1\n").unwrap();
+    let system = Settings { mode: Mode::TrustAd, system: list.path().to_owned(), ..Settings::default() };
+    assert!(matches!(Stub::new(&system), Err(SetupError::WithinReach(_))));
+}
+
+/// Signatures that end in two seconds.
+fn ends_soon(reply: &mut Message) {
+    for record in &mut reply.answers {
+        if let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &mut record.data {
+            let mut input = rrsig.input().clone();
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+            input.sig_expiration = SerialNumber::new(now as u32 + 2);
+            *rrsig = RRSIG::from_sig(input, rrsig.sig().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a18_records_do_not_outlive_their_signature() {
+    // A18.
+    let lab = tree().fault(OWNER, "TLSA", Fault::Tamper(ends_soon)).start().await;
+    let (answers, failures) = (Duration::from_secs(60), Duration::from_secs(1));
+    let memory = Memory { entries: 100, octets: 100_000, answers, failures };
+    let stub = Stub::new(&Settings { memory, ..settings(&lab) }).unwrap();
+    stub.self_test().await;
+    let times_asked = || lab.asked().iter().filter(|asked| asked.starts_with(OWNER)).count();
+    for _ in 0..3 {
+        stub.tlsa(&name(OWNER)).await.unwrap();
+    }
+    assert_eq!(times_asked(), 1);
+    // The TTL of the records is five minutes.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    stub.tlsa(&name(OWNER)).await.unwrap();
+    assert_eq!(times_asked(), 2);
+}
