@@ -67,8 +67,8 @@ pub struct Config {
     pub rule: Vec<Rule>,
     /// Bounds.
     pub limits: Limits,
-    /// The ledger: outcomes of fan-out messages.
-    pub ledger: Ledger,
+    /// The store: outcomes of fan-out messages.
+    pub store: Store,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Logging.
@@ -93,7 +93,7 @@ pub struct Listener {
     pub allow: Option<Vec<Network>>,
     /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others are told 452 and come in
     /// the next transaction) or "fan-out" (those of any domains, for clients with one fate for a message; outcomes are kept
-    /// while a recipient is deferred, so ledger.path must be set). LMTP answers each recipient anyway.
+    /// while a recipient is deferred, so store.path must be set). LMTP answers each recipient anyway.
     #[serde(default)]
     pub recipients: Recipients,
     /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
@@ -319,10 +319,10 @@ pub struct Limits {
     pub bare_newlines: BareNewlines,
 }
 
-/// The ledger: outcomes of fan-out messages.
+/// The store: outcomes of fan-out messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ledger {
+pub struct Store {
     /// Where to keep the outcomes of fan-out messages that the client has to send again: a file, which must be on a local
     /// disk. It holds digests of addresses and messages, and remotes' replies as they were. Without fan-out it is not
     /// needed.
@@ -716,7 +716,7 @@ mod tests {
             "listener = [{ address = '192.0.2.1:25' }, { address = 'unix:/x', allow = ['::1'] }]\n\
              rule = [{ domain = 'a.example', level = 'may' }, { domain = 'b.example', level = 'fingerprint' }]\n\
              remote.exchanges = 0\nremote.addresses = 0\ntimeouts.data = '0s'\ntimeouts.block = '0s'\n\
-             dns.attempts = 0\ndns.self_test = '1s'\nledger.path = 'x'\nledger.expiry = '1h'",
+             dns.attempts = 0\ndns.self_test = '1s'\nstore.path = 'x'\nstore.expiry = '1h'",
         );
         let error = error.unwrap_err();
         let keys: Vec<_> = error.lines().map(|line| line.split(':').next().unwrap()).collect();
@@ -729,8 +729,8 @@ mod tests {
                 "listener.allow",
                 "remote.exchanges",
                 "remote.addresses",
-                "ledger.path",
-                "ledger.expiry",
+                "store.path",
+                "store.expiry",
                 "timeouts.data",
                 "timeouts.block",
                 "dns.attempts",
@@ -762,10 +762,10 @@ mod tests {
 
     #[test]
     fn a_memory_that_would_not_help_is_an_error() {
-        let default = with("").unwrap().ledger;
+        let default = with("").unwrap().store;
         assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 2 * 86_400));
-        let set = with("ledger.path = '/var/lib/danelaw/ledger.sqlite'\nledger.expiry = '90d'").unwrap().ledger;
-        assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/ledger.sqlite")));
+        let set = with("store.path = '/var/lib/danelaw/store.sqlite'\nstore.expiry = '90d'").unwrap().store;
+        assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/store.sqlite")));
         for (wrong, key) in [
             // A whole transaction has to find room.
             (
@@ -773,17 +773,17 @@ mod tests {
                 "listener.recipients: 127.0.0.1:0: \"fan-out\" keeps outcomes over a restart",
             ),
             (
-                "ledger.path = '/x'\nlistener = [{ kind = 'lmtp', address = '127.0.0.1:0', recipients = 'fan-out' }]",
+                "store.path = '/x'\nlistener = [{ kind = 'lmtp', address = '127.0.0.1:0', recipients = 'fan-out' }]",
                 "listener.recipients: 127.0.0.1:0: LMTP answers each",
             ),
             (
-                "ledger.entries = 999\nledger.path = '/x'\n\
+                "store.entries = 999\nstore.path = '/x'\n\
                  listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]",
-                "ledger.entries: 999 is below limits.recipients",
+                "store.entries: 999 is below limits.recipients",
             ),
-            ("ledger.expiry = '23h'", "ledger.expiry: it must be between 1d and 90d"),
-            ("ledger.expiry = '91d'", "ledger.expiry: it must be"),
-            ("ledger.path = 'ledger.sqlite'", "ledger.path: ledger.sqlite is no absolute path"),
+            ("store.expiry = '23h'", "store.expiry: it must be between 1d and 90d"),
+            ("store.expiry = '91d'", "store.expiry: it must be"),
+            ("store.path = 'store.sqlite'", "store.path: store.sqlite is no absolute path"),
         ] {
             let error = with(wrong).unwrap_err();
             assert!(error.starts_with(key), "{wrong}: {error}");

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Address, Config, Unsound};
 use crate::dns::Resolver;
-use crate::ledger::{self, Ledger};
+use crate::journal::{self, Journal};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
@@ -107,7 +107,7 @@ pub fn share<R: Resolver>(
     config: &Config,
     hostname: Name,
     dns: R,
-    ledger: Ledger,
+    journal: Journal,
     reporter: Arc<Reporter>,
 ) -> Result<Arc<Shared<R>>, ShareError> {
     let rules = config.rules()?;
@@ -122,7 +122,7 @@ pub fn share<R: Resolver>(
         timeouts: config.timeouts.clone(),
         max_sessions: config.limits.sessions,
         reporter,
-        ledger,
+        journal,
     }))
 }
 
@@ -133,15 +133,15 @@ pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Sh
     tokio::spawn(async move { before.connector.dialer.pool.close().await });
 }
 
-/// The ledger, from the configuration; there is one for as long as danelaw runs.
+/// The journal, from the configuration; there is one for as long as danelaw runs.
 ///
 /// # Errors
 /// If its file cannot be used.
-pub async fn ledger(config: &Config) -> Result<Ledger, ledger::OpenError> {
-    let config::Ledger { path, entries, expiry } = config.ledger.clone();
-    let (ledger, outcomes) = Ledger::open(ledger::Settings { path, entries, expiry }).await?;
-    tracing::debug!(outcomes, "the ledger is open");
-    Ok(ledger)
+pub async fn journal(config: &Config) -> Result<Journal, journal::OpenError> {
+    let config::Store { path, entries, expiry } = config.store.clone();
+    let (journal, outcomes) = Journal::open(journal::Settings { path, entries, expiry }).await?;
+    tracing::debug!(outcomes, "the store is open");
+    Ok(journal)
 }
 
 /// TLS towards remotes, from the configuration.

@@ -183,6 +183,19 @@ mod tests {
                      brackets (in F:2)",
                 ],
             ),
+            // The old name of a section.
+            (
+                "received = true\n[ledger]\npath = \"/x\"\nexpiry = \"2d\"\n",
+                &[
+                    "ledger: the section ledger is called store now; write [store], with the keys path, entries and expiry (in F:2)",
+                ],
+            ),
+            (
+                "ledger.path = \"/x\"\n",
+                &[
+                    "ledger: the section ledger is called store now; write [store], with the keys path, entries and expiry (in F:1)",
+                ],
+            ),
             // A key that looks like a place in a list.
             ("[dns]\n0 = 1\n1 = 1\n", &["dns.0: there is no such key; it", "dns.1: there is no such key; it"]),
             (
@@ -239,6 +252,10 @@ mod tests {
             (
                 "tls.levle=dane",
                 "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests (in --set tls.levle)",
+            ),
+            (
+                "ledger.path=/x",
+                "ledger: the section ledger is called store now; write --set store.path (in --set ledger.path)",
             ),
             ("tls=dane", "tls: \"dane\" does not do; it must be a table of keys (in --set tls)"),
             (

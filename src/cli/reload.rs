@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
-use crate::ledger::{Ledger, OpenError};
+use crate::journal::{Journal, OpenError};
 use crate::report::Reporter;
 use crate::server;
 use crate::session::Shared;
@@ -83,11 +83,11 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 impl Running {
     /// Makes ready what sessions share.
     pub(super) async fn start(config: Config, settings: Settings, log: log::Logging) -> Result<Self, Failed> {
-        let ledger = server::ledger(&config).await;
-        let ledger = ledger.map_err(unusable)?;
+        let journal = server::journal(&config).await;
+        let journal = journal.map_err(unusable)?;
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
-        let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
+        let news = watch::Sender::new(share(&config, &dns.stub, journal, &reporter)?);
         Ok(Self { settings, config, dns, reporter, news, log })
     }
 
@@ -130,9 +130,9 @@ impl Running {
             true => None,
             false => Some(Dns::start(&config)?),
         };
-        // There is one ledger for as long as danelaw runs: sessions under the old configuration write to it too.
-        let ledger = self.news.borrow().ledger.clone();
-        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, ledger, &self.reporter)?;
+        // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
+        let journal = self.news.borrow().journal.clone();
+        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, journal, &self.reporter)?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -150,19 +150,19 @@ impl Running {
     }
 }
 
-fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
+fn share(config: &Config, dns: &Stub, journal: Journal, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
     let hostname = run::hostname(config)?;
     let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
     if !name.is_fully_qualified() {
         tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
     }
-    server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
+    server::share(config, hostname, dns.clone(), journal, Arc::clone(reporter)).map_err(Failed::config)
 }
 
-/// A ledger that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
+/// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
 /// again, and finds the file that has been put in its place.
 fn unusable(error: OpenError) -> Failed {
-    Failed::system(format!("ledger.path: {error}"))
+    Failed::system(format!("store.path: {error}"))
 }
 
 /// What needs a new start, if it has changed.
@@ -170,7 +170,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
     let changed = [
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
-        ("ledger", now.ledger != new.ledger),
+        ("store", now.store != new.store),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -26,7 +26,7 @@ pub(super) const STATUS: &str = "\
 Exit status:
   0   stopped by SIGTERM or SIGINT
   64  the command line is wrong
-  71  the system refuses something, such as a port, or the ledger cannot be used
+  71  the system refuses something, such as a port, or the store cannot be used
   78  the configuration is wrong; no port was opened";
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on

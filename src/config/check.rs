@@ -8,7 +8,7 @@ use humantime_serde::re::humantime::format_duration;
 use ipnet::IpNet;
 
 use super::{
-    Address, Admin, Config, Dns, Fault, Kind, Ledger, Limits, Listener, Network, Recipients, Remote, Server, Timeouts,
+    Address, Admin, Config, Dns, Fault, Kind, Limits, Listener, Network, Recipients, Remote, Server, Store, Timeouts,
     Unsound,
 };
 use crate::dns::server::Mode;
@@ -75,20 +75,20 @@ impl Config {
         self.check_listeners(&mut faults);
         self.limits.check(&mut faults);
         self.remote.check(&mut faults);
-        if self.has_fan_out() && self.ledger.entries < self.limits.recipients {
-            let (entries, most) = (self.ledger.entries, self.limits.recipients);
+        if self.has_fan_out() && self.store.entries < self.limits.recipients {
+            let (entries, most) = (self.store.entries, self.limits.recipients);
             let problem =
                 format!("{entries} is below limits.recipients, which is {most}: no transaction may be too big for it");
-            faults.add("ledger.entries", problem);
+            faults.add("store.entries", problem);
         }
-        self.ledger.check(&mut faults);
+        self.store.check(&mut faults);
         self.timeouts.check(&mut faults);
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);
         faults.none_or(())
     }
 
-    /// Whether a listener has fan-out, which the ledger is for.
+    /// Whether a listener has fan-out, which the store is for.
     pub fn has_fan_out(&self) -> bool {
         self.listener.iter().any(|listener| listener.recipients == Recipients::FanOut)
     }
@@ -103,10 +103,10 @@ impl Config {
             if let Some(other) = self.listener[..entry].iter().find(|other| listener.address.excludes(&other.address)) {
                 own.add("listener.address", taken(&listener.address, &other.address, "another listener"));
             }
-            if listener.recipients == Recipients::FanOut && self.ledger.path.is_none() {
+            if listener.recipients == Recipients::FanOut && self.store.path.is_none() {
                 let problem = format!(
-                    "{}: \"fan-out\" keeps outcomes over a restart; set ledger.path to a file for them, as in \
-                     \"/var/lib/danelaw/ledger.sqlite\"",
+                    "{}: \"fan-out\" keeps outcomes over a restart; set store.path to a file for them, as in \
+                     \"/var/lib/danelaw/store.sqlite\"",
                     listener.address
                 );
                 own.add("listener.recipients", problem);
@@ -234,15 +234,15 @@ impl Remote {
     }
 }
 
-impl Ledger {
+impl Store {
     fn check(&self, faults: &mut Faults) {
         if let Some(path) = self.path.as_ref().filter(|path| !path.is_absolute()) {
             // Wherever danelaw is started from, it must find its memory again.
             let path = path.display();
-            faults.add("ledger.path", format!("{path} is no absolute path such as /var/lib/danelaw/ledger.sqlite"));
+            faults.add("store.path", format!("{path} is no absolute path such as /var/lib/danelaw/store.sqlite"));
         }
         if !EXPIRY.contains(&self.expiry) {
-            faults.add("ledger.expiry", "it must be between 1d and 90d");
+            faults.add("store.expiry", "it must be between 1d and 90d");
         }
     }
 }

@@ -173,9 +173,9 @@ impl Scenario {
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
-        let ledger = server::ledger(&config).await.unwrap();
+        let journal = server::journal(&config).await.unwrap();
         let hostname = Name::parse("danelaw.test").unwrap();
-        let shared = server::share(&config, hostname, between(stub), ledger, reporter).unwrap();
+        let shared = server::share(&config, hostname, between(stub), journal, reporter).unwrap();
         let (news, shared) = watch::channel(shared);
         let door = Door::open(&config.listener[0]).unwrap();
         let address = door.address().unwrap();
@@ -266,8 +266,8 @@ impl Lab {
         let (now, config) = (self.now(), config(self.port, changes));
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
-        let ledger = self.shared.borrow().ledger.clone();
-        server::replace(&self.news, server::share(&config, hostname, dns, ledger, reporter).unwrap());
+        let journal = self.shared.borrow().journal.clone();
+        server::replace(&self.news, server::share(&config, hostname, dns, journal, reporter).unwrap());
     }
 
     /// Opens the admin port and returns where it is.
