@@ -268,6 +268,17 @@ async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
         };
         lab::wait_for(|| program.log().lines().any(line)).await;
     }
+    // A reload that fails for another fault names that fault alone. The rules are warnings.
+    let faulty = rule("a.test") + "[limits]\nsessions = 0\n";
+    Program::configure(program.folder.path(), &anchor, &dns, &faulty);
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.logs("limits.sessions: 0 would stop all mail").await;
+    let log = program.log();
+    let of_no_use: Vec<_> = log.lines().filter(|line| line.contains("is of no use")).collect();
+    assert!(of_no_use.len() == 1 && !of_no_use[0].contains("has ended"), "{of_no_use:?}");
+    let warning = |line: &&str| line.starts_with("<4>") && line.contains("the rule for a.test has ended on 2020-01-31");
+    assert_eq!(log.lines().filter(warning).count(), 1, "{log}");
 }
 
 /// A filter that is none, and long: a reload says so in one line.

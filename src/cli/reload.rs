@@ -13,6 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::load::LoadError;
 use super::run::{self, FIRST_TEST, Failed};
 use super::{Settings, log, systemd};
 use crate::config::Config;
@@ -123,7 +124,7 @@ impl Running {
     }
 
     async fn reload(&mut self) -> Result<(), Failed> {
-        let config = self.settings.load().map_err(Failed::config)?;
+        let config = self.settings.load().map_err(useless)?;
         fixed(&self.config, &config)?;
         let filter = log::filter(&config.log.filter).map_err(Failed::config)?;
         let dns = match Sources::of(&config) == self.dns.sources {
@@ -148,6 +149,14 @@ impl Running {
         self.config = config;
         Ok(())
     }
+}
+
+/// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.
+fn useless(error: LoadError) -> Failed {
+    for rule in error.ended() {
+        tracing::warn!(rule, "a rule has ended in the configuration that was read again");
+    }
+    Failed::config(error)
 }
 
 fn share(config: &Config, dns: &Stub, journal: Journal, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {

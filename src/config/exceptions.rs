@@ -8,7 +8,7 @@ use time::Date;
 use super::check::Faults;
 use super::{Config, DefaultLevel, Fault, Rule, RuleLevel, Unsound};
 use crate::policy::{InsecureMx, Level, Permit};
-use crate::rules::{Exception, Rules};
+use crate::rules::{Exception, Rules, is_over};
 
 impl Config {
     /// The levels of all domains. A rule that has ended is among them and holds no longer.
@@ -45,7 +45,7 @@ impl Config {
     /// would otherwise stop the mail of all domains.
     pub fn ended(&self, today: Date) -> Vec<Fault> {
         let ended = self.rule.iter().enumerate().filter_map(|(entry, rule)| {
-            let until = rule.until.filter(|until| *until < today)?;
+            let until = rule.until.filter(|until| is_over(*until, today))?;
             let problem = format!(
                 "the rule for {} has ended on {until}; remove it, or give it a later day and a reason that still holds",
                 rule.domain
