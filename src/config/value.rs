@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
-use super::listen::{Address, Owner, Permissions};
+use super::address::{Address, Owner, Permissions};
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
 use crate::name::Name;
