@@ -63,6 +63,7 @@ pub mod journal;
 pub mod fanout;
 pub mod session;
 pub mod report;
+pub mod settings;
 pub mod server;
 pub mod admin;
 pub mod cli;

@@ -42,7 +42,8 @@ const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
     "version", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace",
-    "tls", "refusal", "wire", "upstream", "report", "store", "journal", "fanout", "session", "server", "admin", "cli",
+    "tls", "refusal", "wire", "upstream", "report", "store", "journal", "fanout", "session", "settings", "server",
+    "admin", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use danelaw::config::Config;
-use danelaw::server::{Door, Drained};
+use danelaw::server::{Drained, OpenListener};
 use lab::client::Client;
 use lab::mx::{Act, Mx, say};
 use lab::{Lab, Scenario, wait_for};
@@ -101,11 +101,11 @@ async fn a_unix_socket() {
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
 
-fn open(path: &Path) -> std::io::Result<Door> {
+fn open(path: &Path) -> std::io::Result<OpenListener> {
     let mut table: toml::Table = danelaw::config::DEFAULTS.parse().unwrap();
     table.extend(listener("lmtp", &format!("unix:{}", path.display())).parse::<toml::Table>().unwrap());
     let config: Config = table.try_into().unwrap();
-    Door::open(&config.listener[0])
+    OpenListener::open(&config.listener[0])
 }
 
 #[tokio::test]

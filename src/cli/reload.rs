@@ -24,6 +24,7 @@ use crate::journal::{Journal, OpenError};
 use crate::report::Reporter;
 use crate::server;
 use crate::session::Shared;
+use crate::settings::{self, Parts};
 
 /// A danelaw that runs, and what it was made from.
 pub(super) struct Running {
@@ -51,7 +52,7 @@ struct Sources {
 
 impl Sources {
     fn of(config: &Config) -> Self {
-        let settings = run::dns_settings(config);
+        let settings = setup::Settings::from(config);
         let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
         let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca)];
         Self { settings, files }
@@ -84,8 +85,8 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 impl Running {
     /// Makes ready what sessions share.
     pub(super) async fn start(config: Config, settings: Settings, log: log::Logging) -> Result<Self, Failed> {
-        let journal = server::journal(&config).await;
-        let journal = journal.map_err(unusable)?;
+        let (journal, outcomes) = Journal::open((&config).into()).await.map_err(unusable)?;
+        tracing::debug!(outcomes, "the store is open");
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
         let news = watch::Sender::new(share(&config, &dns.stub, journal, &reporter)?);
@@ -165,7 +166,8 @@ fn share(config: &Config, dns: &Stub, journal: Journal, reporter: &Arc<Reporter>
     if !name.is_fully_qualified() {
         tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
     }
-    server::share(config, hostname, dns.clone(), journal, Arc::clone(reporter)).map_err(Failed::config)
+    let parts = Parts { hostname, dns: dns.clone(), journal, reporter: Arc::clone(reporter) };
+    settings::share(config, parts).map_err(Failed::config)
 }
 
 /// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
