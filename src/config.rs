@@ -40,16 +40,16 @@ pub use tls::{DefaultLevel, Tls};
 pub use value::{HostName, Network, Record, Server};
 use value::{day, optional, parsed};
 
-/// The defaults: the commented example file itself.
+/// The defaults: the commented example file.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// "enforce", or "observe": to look before you switch on. Mail that would be refused for want of STARTTLS or of a
-    /// server that can be verified then goes as an ordinary server would send it, unverified or in cleartext; what
-    /// enforcing would have answered is logged (field `would`) and counted.
+    /// "enforce", or "observe" for a trial before you enforce. In observe mode, mail that "enforce" would refuse because
+    /// STARTTLS or a server that can be verified is missing goes as an ordinary server would send it, unverified or in
+    /// cleartext. The reply that "enforce" would have given is logged (field `would`) and counted.
     #[serde(with = "word::Mode")]
     pub mode: policy::Mode,
     /// Our name in the greeting, in EHLO replies and in the Received line. Empty: "danelaw." and the system's host
@@ -64,14 +64,14 @@ pub struct Config {
     /// Whether to add our one Received line to each message (RFC 5321 §4.4). Without it a mail loop through us has no
     /// trace.
     pub received: bool,
-    /// The listeners; those listed replace this one. The allow-list is required for any address but loopback: everybody
-    /// on it can send mail through us.
+    /// The listeners; those listed replace this one. The allow-list is required for any address but loopback: every
+    /// client on it can send mail through us.
     pub listener: Vec<Listener>,
     /// Name resolution.
     pub dns: Dns,
     /// The mail servers we deliver to.
     pub remote: Remote,
-    /// What a TLS session must prove.
+    /// The proof that a TLS session must give.
     pub tls: Tls,
     /// Exceptions for single domains; the first that names the domain holds, and danelaw does not start with one that can
     /// never hold because of another before it. There is none by default.
@@ -89,7 +89,7 @@ pub struct Config {
     pub admin: Admin,
 }
 
-/// Settings that are well-formed by themselves and wrong all the same: all that were found.
+/// Settings that are well-formed by themselves and wrong all the same: all of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Unsound(pub Vec<Fault>);
@@ -101,7 +101,7 @@ pub struct Fault {
     pub key: &'static str,
     /// The place in the list, for a key of a listener or a rule.
     pub entry: Option<usize>,
-    /// What was found, and what would do.
+    /// The fault, and the remedy.
     pub problem: String,
 }
 

@@ -1,4 +1,4 @@
-//! The engine's settings, made from the configuration: the engine's own types know nothing of the file.
+//! The engine's settings, made from the configuration. The engine's own types do not depend on the format of the file.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::upstream::failed::FailedHosts;
 use crate::upstream::pool::{Bounds, Pool};
 use crate::upstream::tcp::Source;
 
-/// Why there is nothing to share.
+/// Why sessions cannot start under a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
     /// A rule that cannot hold.
     #[error("{0}")]
     Rules(#[from] Unsound),
-    /// The TLS library does not do what is needed.
+    /// The TLS library lacks a needed part.
     #[error("{0}")]
     Tls(#[from] SetupError),
 }

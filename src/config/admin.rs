@@ -14,8 +14,8 @@ use super::{Address, Network, optional};
 pub struct Admin {
     /// Where /livez, /readyz, /metrics and `danelaw explain` are served over HTTP: an address and port such as
     /// "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group may use.
-    /// Empty: nowhere, so that danelaws run on their defaults beside each other, and nobody on the machine reads whose
-    /// mail was refused before you open this.
+    /// Empty: nowhere, so that danelaws run on their defaults beside each other, and no other user of the machine reads
+    /// which mail was refused before you open this.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
     /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for

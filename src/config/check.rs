@@ -1,4 +1,4 @@
-//! What types alone cannot say, of the sections together.
+//! The checks that types alone cannot make, and those over several sections.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Address, Config, Fault, Recipients, Unsound};
 /// The longest time that may be set. No client waits so long, and the clock still has room for it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is wrong so far.
+/// The faults so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -18,7 +18,7 @@ impl Faults {
         self.0.push(Fault { key, entry: None, problem: problem.into() });
     }
 
-    /// Those of an entry of a list.
+    /// Adds the faults of an entry of a list.
     pub(super) fn extend(&mut self, entry: usize, faults: Self) {
         self.0.extend(faults.0.into_iter().map(|fault| Fault { entry: Some(entry), ..fault }));
     }
@@ -29,10 +29,10 @@ impl Faults {
 }
 
 impl Config {
-    /// What types alone cannot say: that this can never be an open relay, and that every bound leaves room to work.
+    /// Checks that danelaw can never be an open relay, and that every bound leaves room to work.
     ///
     /// # Errors
-    /// All that is found wanting.
+    /// All faults.
     pub fn check(&self) -> Result<(), Unsound> {
         let mut faults = Faults(self.rules().err().map_or_else(Vec::new, |Unsound(faults)| faults));
         self.check_listeners(&mut faults);
@@ -51,7 +51,7 @@ impl Config {
         faults.none_or(())
     }
 
-    /// Whether a listener has fan-out, which the store is for.
+    /// Whether a listener has fan-out. Only fan-out uses the store.
     pub fn has_fan_out(&self) -> bool {
         self.listener.iter().any(|listener| listener.recipients == Recipients::FanOut)
     }
@@ -91,7 +91,7 @@ fn taken(address: &Address, other: &Address, whose: &str) -> String {
     )
 }
 
-/// What is wrong with a nought.
+/// The fault of a zero.
 pub(super) const STOPS_ALL: &str = "0 would stop all mail";
 
 pub(super) fn more_than_none(faults: &mut Faults, key: &'static str, value: usize) {

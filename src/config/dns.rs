@@ -21,16 +21,16 @@ const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dns {
-    /// On whose word an answer is secure: "validate" (that of signatures, checked here, whoever the resolver is) or
-    /// "trust-ad" (that of a validating resolver on loopback or over TLS, by the AD bit of its replies).
+    /// The proof that an answer is secure: "validate" (signatures, checked here, with any resolver) or "trust-ad" (the
+    /// AD bit in the replies of a validating resolver on loopback or over TLS).
     #[serde(with = "super::word::DnsMode")]
     pub mode: Mode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
     /// /etc/resolv.conf, which is followed when it changes.
     pub servers: Vec<Server>,
-    /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. Whoever is on
-    /// the way to them can then switch DANE off.
+    /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. An attacker
+    /// on the path to them can then switch DANE off.
     pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY lines (master file form) to trust for the root. Empty: the built-in IANA root keys.
     #[serde(deserialize_with = "optional")]

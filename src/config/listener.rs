@@ -12,22 +12,23 @@ use super::{Address, Network, Owner, Permissions};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// What is spoken: "smtp"; "lmtp" (RFC 2033), in which each recipient has an answer of its own; or "intercept", SMTP
-    /// with a client that had dialled somewhere else and does not know of us (config/nftables has the rules).
+    /// The protocol: "smtp"; "lmtp" (RFC 2033), in which each recipient has a reply of its own; or "intercept", SMTP
+    /// with a client that has dialled another server and does not know of us (config/nftables has the rules).
     #[serde(default)]
     pub kind: Kind,
     /// Address and port to listen on, or a Unix socket as in "unix:/run/danelaw/lmtp.sock". Keep off port 25, where
     /// Postfix looks for its own name in our greeting; RFC 2033 forbids it to LMTP.
     pub address: Address,
-    /// Networks or addresses that may connect; everybody else is turned away with 554. Not for a Unix socket.
+    /// Networks or addresses that may connect; all other clients are turned away with 554. Not for a Unix socket.
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
-    /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others are told 452 and come in
-    /// the next transaction) or "fan-out" (those of any domains, for clients with one fate for a message; outcomes are kept
-    /// while a recipient is deferred, so store.path must be set). LMTP answers each recipient anyway.
+    /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others get 452 and come in
+    /// the next transaction) or "fan-out" (those of any domains, for clients that keep one outcome for a whole message;
+    /// outcomes are kept while a recipient is deferred, so store.path must be set). LMTP has a reply for each recipient
+    /// anyway.
     #[serde(default)]
     pub recipients: Recipients,
-    /// For a Unix socket: who may connect, as permissions in octal. "0660" if it is not set.
+    /// For a Unix socket: its permissions in octal, for the users that may connect. "0660" if it is not set.
     #[serde(default)]
     pub mode: Option<Permissions>,
     /// For a Unix socket: its owner, as "user" or "user:group". Our own user if it is not set. danelaw may give
@@ -40,14 +41,14 @@ pub struct Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipients {
-    /// Those of one domain; a no is told at RCPT.
+    /// Those of one domain; a refusal comes at RCPT.
     #[default]
     Split,
-    /// Those of any domain; a no is told when all have an outcome.
+    /// Those of any domain; a refusal comes when all have an outcome.
     FanOut,
 }
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -56,12 +57,12 @@ pub enum Kind {
     Smtp,
     /// LMTP (RFC 2033).
     Lmtp,
-    /// SMTP, with clients whose connection was sent here on its way to somebody else.
+    /// SMTP, with connections that a firewall rule has sent here on their way to another server.
     Intercept,
 }
 
 impl Listener {
-    /// Who may connect.
+    /// The networks that may connect.
     pub fn allowed(&self) -> Vec<IpNet> {
         match &self.allow {
             Some(networks) => networks.iter().map(|network| network.0).collect(),

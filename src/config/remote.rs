@@ -38,16 +38,16 @@ pub struct Remote {
     /// first that accepts is used (RFC 8305 §5).
     #[serde(with = "humantime_serde")]
     pub head_start: Duration,
-    /// How long an address that failed before any mail was spoken of is remembered: it is tried after the others. One that
-    /// let us wait in vain is not tried again in that time, so that a storm of retries does not wait for it mail by mail.
-    /// 0 remembers nothing.
+    /// How long an address that failed before MAIL is remembered: it is tried after the others. An address that did not
+    /// answer in time is not tried again for so long, so that a storm of retries does not wait for it mail by mail.
+    /// With 0 no address is remembered.
     #[serde(with = "humantime_serde")]
     pub failed_hosts_for: Duration,
     /// Connections to one address at a time, those that say goodbye included. A mail that finds no room waits for ten
     /// seconds and then goes on to the next address; without one it is deferred with 451 4.4.5.
     pub connections_per_host: usize,
-    /// Transactions for one domain at a time, so that a domain whose hosts only wait cannot take all there are. A mail
-    /// that finds no room waits for ten seconds and is deferred with 451 4.4.5.
+    /// Transactions for one domain at a time, so that a domain with hosts that never answer cannot take all
+    /// connections. A mail that finds no room waits for ten seconds and is deferred with 451 4.4.5.
     pub connections_per_domain: usize,
     /// Connections to remotes at a time, in all.
     pub connections: usize,

@@ -17,13 +17,13 @@ pub struct Rule {
     /// The domain, as in "example.com"; ".example.com" is every domain below it.
     #[serde(deserialize_with = "parsed")]
     pub domain: Domains,
-    /// "dane", "dane-only", "encrypt", "fingerprint" (the host must match `records`, whatever the DNS says), or "may"
-    /// (TLS where it is offered, cleartext where it is not).
+    /// "dane", "dane-only", "encrypt", "fingerprint" (the host must match `records` in place of those in the DNS), or
+    /// "may" (TLS where it is offered, cleartext where it is not).
     pub level: RuleLevel,
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
     pub records: Vec<Record>,
-    /// The host that takes the domain's mail, whatever MX records say. Empty: the MX records say it.
+    /// The host that takes the domain's mail, in place of those in its MX records. Empty: the hosts in the MX records.
     #[serde(default, deserialize_with = "optional")]
     pub next_hop: Option<Name>,
     /// Why. Required for a level below tls.level; logged at each use.
@@ -223,7 +223,7 @@ mod tests {
             (&["example.com", "EXAMPLE.com"], Some("remove one of them")),
             (&[".example.com", "a.example.com"], Some("put this one first")),
             (&["a.example.com", ".example.com"], None),
-            // What ends leaves room for what comes after it.
+            // A rule that ends leaves room for the rules after it.
             (&["example.com 2026-06-01", "example.com"], None),
             (&["example.com 2026-06-01", "example.com 2026-06-02"], None),
             (&["example.com 2026-06-01", "example.com 2026-06-01"], Some("remove one of them")),

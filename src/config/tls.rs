@@ -8,13 +8,13 @@ use super::rule::RuleLevel;
 use crate::dane::agility::Digests;
 use crate::policy::{InsecureMx, Level};
 
-/// What a TLS session must prove.
+/// The proof that a TLS session must give.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// What a session must prove: "dane" (DANE where it is published, unauthenticated TLS elsewhere), "dane-only" (DANE
-    /// or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext, unless the
-    /// mode is "observe".
+    /// The proof that a session must give: "dane" (DANE where it is published, unauthenticated TLS elsewhere),
+    /// "dane-only" (DANE or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext,
+    /// unless the mode is "observe".
     pub level: DefaultLevel,
     /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
     /// ask).
@@ -22,8 +22,8 @@ pub struct Tls {
     pub insecure_mx: InsecureMx,
     /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
     pub post_quantum: bool,
-    /// The digests in TLSA records that count, strongest first: of several of one thing only the strongest does
-    /// (RFC 7671 §9). "sha256" must be among them, since most domains publish nothing else.
+    /// The digests in TLSA records that count, strongest first: of several of one thing only the strongest does (RFC
+    /// 7671 §9). "sha256" must be among them, since most domains publish no other.
     #[serde(deserialize_with = "super::word::digests")]
     pub digests: Digests,
 }

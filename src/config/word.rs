@@ -1,4 +1,4 @@
-//! The words in the file for values that the engine has types for: those types know nothing of the file.
+//! The words in the file for the engine's own types. Those types do not depend on the format of the file.
 
 use serde::{Deserialize, Deserializer};
 

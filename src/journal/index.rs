@@ -33,7 +33,7 @@ impl Index {
         self.records.contains_key(&recipient.short())
     }
 
-    /// The records of a recipient whose last attempt was not before `since`, sorted.
+    /// The records of a recipient whose last attempt was at or after `since`, sorted.
     pub(super) fn records(&self, recipient: Pair, since: i64) -> Vec<RecordId> {
         let records = self.records.get(&recipient.short()).into_iter().flatten().copied();
         records.filter(|record| self.recipients.get(record).is_some_and(|entry| entry.seen >= since)).collect()

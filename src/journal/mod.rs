@@ -35,7 +35,7 @@
 //!
 //! No row loses a message, and no row answers 2xx or 5xx without the remote's 2xx or 5xx to this message.
 //!
-//! Records are in the [store](crate::store). Addresses and messages are kept as digests, the remotes' replies in clear.
+//! Records are in the store (`src/store`). Addresses and messages are kept as digests, the remotes' replies in clear.
 
 mod index;
 

@@ -1,7 +1,7 @@
 //! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message.
 //!
-//! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it knows
-//! nothing of sessions: [`crate::journal`] does that. Each operation is one transaction. Each backend has a file of its
+//! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it does
+//! not know sessions: [`crate::journal`] does both. Each operation is one transaction. Each backend has a file of its
 //! own, the only one that names its library.
 
 mod key;
