@@ -10,7 +10,7 @@
 //! 2. **One outcome for all is the reply** ([`conclude`]): 2xx, 4xx or 5xx. If all recipients are refused or all are
 //!    deferred before the message, that is the reply to DATA ([`before_data`]).
 //! 3. **While one recipient is deferred, the reply is 451.** The client sends the message again. The
-//!    [`ledger`](crate::ledger) keeps it from the recipients that have a final outcome, if the message has a Message-ID.
+//!    [`journal`](crate::journal) keeps it from the recipients that have a final outcome, if the message has a Message-ID.
 //! 4. **When none is deferred, the reply is final**: 250, or the 5xx that names the refused recipients and says that all
 //!    others have the message.
 //!
@@ -153,7 +153,7 @@ pub enum Recorded {
     Yes,
     /// The message has no Message-ID to be known by.
     NoMessageId,
-    /// The ledger has failed.
+    /// The store has failed.
     Failed,
 }
 
@@ -162,7 +162,7 @@ pub fn again(parts: &[Part], recorded: Recorded) -> Reply {
     let last = match recorded {
         Recorded::Yes => "send the message again; recipients that have it do not get it twice",
         Recorded::NoMessageId => "send the message again; all recipients get it again, because it has no Message-ID",
-        Recorded::Failed => "send the message again; all recipients may get it again, because the ledger has failed",
+        Recorded::Failed => "send the message again; all recipients may get it again, because the store has failed",
     };
     let named = naming(parts, Disposition::Deferred, last);
     Reply::multiline(Code::LOCAL_ERROR, named.enhanced(), named.lines())

@@ -47,8 +47,7 @@ pub enum Level {
 }
 
 /// What to do with TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InsecureMx {
     /// Authenticate the host by them, under its own name alone, and log that the domain was not.
     Dane,
@@ -71,8 +70,7 @@ pub enum Permit {
 }
 
 /// Whether what the table asks for is held to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// It is: what does not meet it is refused.
     Enforce,

@@ -76,13 +76,18 @@ impl Exception {
 
     /// Whether its last day is over.
     pub fn has_ended(&self, today: Date) -> bool {
-        self.days_left(today).is_some_and(|days| days < 0)
+        self.until.is_some_and(|until| is_over(until, today))
     }
 
     /// Whether it is time to do something about what it is there for.
     pub fn ends_soon(&self, today: Date) -> bool {
         self.days_left(today).is_some_and(|days| days <= ENDS_SOON)
     }
+}
+
+/// Whether a rule with this last day holds no longer. The last day itself still counts.
+pub fn is_over(until: Date, today: Date) -> bool {
+    until < today
 }
 
 /// As it stands in the log's field `rule`.

@@ -35,8 +35,8 @@ const PURE: &[&str] = &[
     "upstream/next",
     "upstream/order",
     "dns/budget",
-    "ledger/key",
-    "ledger/index",
+    "store/key",
+    "journal/index",
     "fanout",
 ];
 /// What has no place in them.
@@ -44,14 +44,15 @@ const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
     "version", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace",
-    "tls", "refusal", "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
+    "tls", "refusal", "wire", "upstream", "report", "store", "journal", "fanout", "session", "settings", "server",
+    "admin", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[
     ("hickory_resolver", "dns/validating"),
     ("dangerous()", "tls"),
     ("figment::", "cli/load"),
-    ("sqlx::", "ledger"),
+    ("sqlx::", "store/sqlite"),
     ("prometheus_client", "report/metrics"),
     ("hyper", "admin"),
 ];

@@ -16,7 +16,7 @@ use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
 use crate::rules::Exception;
-use crate::server::Present;
+use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
 
@@ -44,7 +44,7 @@ pub struct State {
     /// What sessions share.
     pub shared: watch::Receiver<Arc<Shared<Stub>>>,
     /// The sessions that are open.
-    pub present: Arc<Present>,
+    pub open_sessions: Arc<OpenSessions>,
     /// Lines of the log that were dropped.
     pub log_dropped: Arc<AtomicU64>,
 }
@@ -85,7 +85,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
     let (shared, today) = (state.shared(), OffsetDateTime::now_utc().date());
     let health = shared.connector.dns.health();
     let moment = Moment {
-        sessions: state.present.count(),
+        sessions: state.open_sessions.count(),
         max_sessions: shared.max_sessions,
         waiting: shared.connector.dialer.pool.waiting(),
         resolvers: health.borrow().servers.iter().map(|server| server.state == Fitness::Good).collect(),

@@ -51,17 +51,15 @@ enum Ended {
 }
 
 fn check(settings: &Settings, judged: Ended) -> Result<String, String> {
-    let (config, mut wrong, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
-        Ok(Loaded { config, keys: _, file, ended }) => match judged {
-            Ended::Fault => (config, ended, file),
-            Ended::Told => {
-                ended.iter().for_each(|line| log::complain(line));
-                (config, Vec::new(), file)
-            }
-        },
-        Err(LoadError::Wrong { lines, rest: Some(rest) }) => (*rest, lines, None),
+    let (config, mut wrong, ended, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
+        Ok(Loaded { config, keys: _, file, ended }) => (config, Vec::new(), ended, file),
+        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, None),
         Err(error) => return Err(error.to_string()),
     };
+    match judged {
+        Ended::Fault => wrong.extend(ended),
+        Ended::Told => ended.iter().for_each(|line| log::caution(line)),
+    }
     for (keys, check) in FURTHER {
         // What stands in the place of a key that is wrong says nothing of what was meant.
         if !wrong.iter().any(|line| line.starts_with(keys)) {

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What is open beside sessions: listeners, name servers, the ledger, the admin port.
+/// What is open beside sessions: listeners, name servers, the store, the admin port.
 const OTHERS: u64 = 500;
 
 /// Raises the limit of this process as far as the system lets it, and says so where that is too little.

@@ -24,9 +24,21 @@ pub(super) enum LoadError {
     Wrong {
         /// One for each fault, beginning with the key if it has one.
         lines: Vec<String>,
+        /// One for each rule that has ended, which is no fault.
+        ended: Vec<String>,
         /// What there is without the keys that are wrong, as far as it could be looked at.
         rest: Option<Box<Config>>,
     },
+}
+
+impl LoadError {
+    /// One line for each rule that has ended, which is no fault.
+    pub(super) fn ended(&self) -> &[String] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Wrong { ended, .. } => ended,
+        }
+    }
 }
 
 /// The configuration that is in force.
@@ -67,7 +79,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
             let is_new = !path.is_empty()
                 && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
             if !is_new {
-                return Err(LoadError::Wrong { lines: wrong, rest: None });
+                return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
             }
         }
     };
@@ -89,7 +101,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     }
     match wrong.is_empty() {
         true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file(), ended }),
-        false => Err(LoadError::Wrong { lines: [wrong, ended].concat(), rest: Some(Box::new(config)) }),
+        false => Err(LoadError::Wrong { lines: wrong, ended, rest: Some(Box::new(config)) }),
     }
 }
 
@@ -134,9 +146,10 @@ mod tests {
         std::fs::write(file.path(), rules).unwrap();
         let found = loaded(Some(file.path()), &[]).map_err(|error| error.to_string()).unwrap();
         assert_eq!((found.ended, found.config.rule.len()), (vec![said.clone()], 2));
-        // It is reported beside the faults that do stop the start.
-        let error = load(Some(file.path()), &["limits.sessions=0".parse().unwrap()]).unwrap_err().to_string();
-        assert!(error.starts_with("limits.sessions: 0 would stop all mail") && error.ends_with(&said), "{error}");
+        // It is reported beside the faults that do stop the start, and is none of them.
+        let error = load(Some(file.path()), &["limits.sessions=0".parse().unwrap()]).unwrap_err();
+        assert_eq!(error.to_string(), "limits.sessions: 0 would stop all mail (in --set limits.sessions)");
+        assert_eq!(error.ended(), [said]);
     }
 
     #[test]
@@ -181,6 +194,19 @@ mod tests {
                     "log.level: there is no such key; it may be one of: format, filter; there is tls.level (in F:3)",
                     "log.mode: there is no such key; it may be one of: format, filter; mode stands above the first line in \
                      brackets (in F:2)",
+                ],
+            ),
+            // The old name of a section.
+            (
+                "received = true\n[ledger]\npath = \"/x\"\nexpiry = \"2d\"\n",
+                &[
+                    "ledger: the section ledger is called store now; write [store], with the keys path, entries and expiry (in F:2)",
+                ],
+            ),
+            (
+                "ledger.path = \"/x\"\n",
+                &[
+                    "ledger: the section ledger is called store now; write [store], with the keys path, entries and expiry (in F:1)",
                 ],
             ),
             // A key that looks like a place in a list.
@@ -239,6 +265,10 @@ mod tests {
             (
                 "tls.levle=dane",
                 "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests (in --set tls.levle)",
+            ),
+            (
+                "ledger.path=/x",
+                "ledger: the section ledger is called store now; write --set store.path (in --set ledger.path)",
             ),
             ("tls=dane", "tls: \"dane\" does not do; it must be a table of keys (in --set tls)"),
             (

@@ -128,10 +128,19 @@ pub(super) fn complain_in_time(why: String) {
     }
 }
 
-/// Says why the program ends: an error like any other, to whoever reads standard error.
+/// Writes to standard error why the program ends: an error like any other.
 pub(super) fn complain(why: &str) {
-    let prefix = Destination::of_this_process().prefix(Level::ERROR);
-    for line in why.lines() {
+    say(Level::ERROR, why);
+}
+
+/// Writes a warning to standard error: the program does not end for it.
+pub(super) fn caution(about: &str) {
+    say(Level::WARN, about);
+}
+
+fn say(level: Level, text: &str) {
+    let prefix = Destination::of_this_process().prefix(level);
+    for line in text.lines() {
         eprintln!("{prefix}danelaw: {line}");
     }
 }

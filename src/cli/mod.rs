@@ -91,6 +91,7 @@ impl Settings {
             Ok(config) => command(config),
             Err(error) => {
                 log::complain(&error.to_string());
+                error.ended().iter().for_each(|line| log::caution(line));
                 ExitCode::from(EX_CONFIG)
             }
         }

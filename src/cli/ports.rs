@@ -9,7 +9,7 @@ use super::run::Failed;
 use super::systemd::Sockets;
 use crate::admin::{Port, State};
 use crate::config::{Address, Config};
-use crate::server::Door;
+use crate::server::OpenListener;
 
 /// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
 pub(super) async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
@@ -31,16 +31,16 @@ pub(super) async fn open_admin(config: &Config, state: State) -> Result<AbortHan
 }
 
 /// All ports: those that systemd has opened, and the others ourselves.
-pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<Door>, Failed> {
-    let mut doors = Vec::new();
+pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenListener>, Failed> {
+    let mut listeners = Vec::new();
     for listener in &config.listener {
-        let door = match sockets.take(&listener.address) {
-            Some(socket) => Door::inherit(listener, socket),
-            None => Door::open(listener),
+        let opened = match sockets.take(&listener.address) {
+            Some(socket) => OpenListener::inherit(listener, socket),
+            None => OpenListener::open(listener),
         };
-        doors.push(door.map_err(|error| cannot_listen("listener.address", &listener.address, &error))?);
+        listeners.push(opened.map_err(|error| cannot_listen("listener.address", &listener.address, &error))?);
     }
-    sockets.none_left().map(|()| doors)
+    sockets.none_left().map(|()| listeners)
 }
 
 fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> Failed {

@@ -13,16 +13,18 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::load::LoadError;
 use super::run::{self, FIRST_TEST, Failed};
 use super::{Settings, log, systemd};
 use crate::config::Config;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
-use crate::ledger::{Ledger, OpenError};
+use crate::journal::{Journal, OpenError};
 use crate::report::Reporter;
 use crate::server;
 use crate::session::Shared;
+use crate::settings::{self, Parts};
 
 /// A danelaw that runs, and what it was made from.
 pub(super) struct Running {
@@ -50,7 +52,7 @@ struct Sources {
 
 impl Sources {
     fn of(config: &Config) -> Self {
-        let settings = run::dns_settings(config);
+        let settings = setup::Settings::from(config);
         let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
         let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca)];
         Self { settings, files }
@@ -83,11 +85,11 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 impl Running {
     /// Makes ready what sessions share.
     pub(super) async fn start(config: Config, settings: Settings, log: log::Logging) -> Result<Self, Failed> {
-        let ledger = server::ledger(&config).await;
-        let ledger = ledger.map_err(unusable)?;
+        let (journal, outcomes) = Journal::open((&config).into()).await.map_err(unusable)?;
+        tracing::debug!(outcomes, "the store is open");
         let dns = Dns::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
-        let news = watch::Sender::new(share(&config, &dns.stub, ledger, &reporter)?);
+        let news = watch::Sender::new(share(&config, &dns.stub, journal, &reporter)?);
         Ok(Self { settings, config, dns, reporter, news, log })
     }
 
@@ -123,16 +125,16 @@ impl Running {
     }
 
     async fn reload(&mut self) -> Result<(), Failed> {
-        let config = self.settings.load().map_err(Failed::config)?;
+        let config = self.settings.load().map_err(useless)?;
         fixed(&self.config, &config)?;
         let filter = log::filter(&config.log.filter).map_err(Failed::config)?;
         let dns = match Sources::of(&config) == self.dns.sources {
             true => None,
             false => Some(Dns::start(&config)?),
         };
-        // There is one ledger for as long as danelaw runs: sessions under the old configuration write to it too.
-        let ledger = self.news.borrow().ledger.clone();
-        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, ledger, &self.reporter)?;
+        // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
+        let journal = self.news.borrow().journal.clone();
+        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, journal, &self.reporter)?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -150,19 +152,28 @@ impl Running {
     }
 }
 
-fn share(config: &Config, dns: &Stub, ledger: Ledger, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
+/// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.
+fn useless(error: LoadError) -> Failed {
+    for rule in error.ended() {
+        tracing::warn!(rule, "a rule has ended in the configuration that was read again");
+    }
+    Failed::config(error)
+}
+
+fn share(config: &Config, dns: &Stub, journal: Journal, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
     let hostname = run::hostname(config)?;
     let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
     if !name.is_fully_qualified() {
         tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
     }
-    server::share(config, hostname, dns.clone(), ledger, Arc::clone(reporter)).map_err(Failed::config)
+    let parts = Parts { hostname, dns: dns.clone(), journal, reporter: Arc::clone(reporter) };
+    settings::share(config, parts).map_err(Failed::config)
 }
 
-/// A ledger that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
+/// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
 /// again, and finds the file that has been put in its place.
 fn unusable(error: OpenError) -> Failed {
-    Failed::system(format!("ledger.path: {error}"))
+    Failed::system(format!("store.path: {error}"))
 }
 
 /// What needs a new start, if it has changed.
@@ -170,7 +181,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
     let changed = [
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
-        ("ledger", now.ledger != new.ledger),
+        ("store", now.store != new.store),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -52,6 +52,8 @@ struct Row {
     /// 0 on the last day.
     days_left: Option<i32>,
     ends_soon: bool,
+    #[serde(skip)]
+    has_ended: bool,
 }
 
 /// Lists the rules in the order in which they are looked at.
@@ -88,6 +90,7 @@ impl Row {
             until: exception.until.map(|until| until.to_string()),
             days_left: exception.days_left(today),
             ends_soon: exception.ends_soon(today),
+            has_ended: exception.has_ended(today),
         }
     }
 }
@@ -102,16 +105,16 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
 fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon } in rows {
+    for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon, has_ended } in rows {
         let end = match (until, days_left) {
-            (Some(until), Some(days)) if *days < 0 => format!(", ended on {until}"),
+            (Some(until), _) if *has_ended => format!(", ended on {until}"),
             (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
             (_, _) => ", without an end".to_owned(),
         };
-        let flag = match (ends_soon, days_left) {
-            (true, Some(..0)) => " HAS ENDED",
-            (true, _) => " ENDS SOON",
-            (false, _) => "",
+        let flag = match (has_ended, ends_soon) {
+            (true, _) => " HAS ENDED",
+            (false, true) => " ENDS SOON",
+            (false, false) => "",
         };
         writeln!(out, "{domain}: level {level}{end}{flag}")?;
         writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;

@@ -13,11 +13,11 @@ use super::systemd::{self, Sockets};
 use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
 use crate::admin::{Phase, State};
 use crate::config::{Address, Config};
-use crate::dns::setup::{self, SetupError};
+use crate::dns::setup::SetupError;
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::server::{Door, Drained, Present, Server};
+use crate::server::{Drained, OpenListener, OpenSessions, Server};
 use crate::session::Shared;
 use crate::version;
 
@@ -26,7 +26,7 @@ pub(super) const STATUS: &str = "\
 Exit status:
   0   stopped by SIGTERM or SIGINT
   64  the command line is wrong
-  71  the system refuses something, such as a port, or the ledger cannot be used
+  71  the system refuses something, such as a port, or the store cannot be used
   78  the configuration is wrong; no port was opened";
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
@@ -81,12 +81,13 @@ async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: S
     let running = Running::start(config.clone(), settings, log).await?;
     let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
-    let present = Arc::<Present>::default();
-    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present), log_dropped };
+    let open_sessions = Arc::<OpenSessions>::default();
+    let state =
+        State { phase: phase_seen, shared: shared.clone(), open_sessions: Arc::clone(&open_sessions), log_dropped };
     let admin = ports::open_admin(&config, state).await?;
-    let doors = ports::open(&config, sockets)?;
+    let listeners = ports::open(&config, sockets)?;
     running.tested().await;
-    let listening = announce(&config, &doors, &shared.borrow().connector.dns);
+    let listening = announce(&config, &listeners, &shared.borrow().connector.dns);
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
     let stop = CancellationToken::new();
@@ -95,7 +96,7 @@ async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: S
     tokio::spawn(systemd::keep_alive());
     tokio::spawn(systemd::show(listening, shared.clone()));
     tokio::spawn(stop_at(signals, shared.clone(), phase, stop.clone()));
-    let server = Server { doors, present };
+    let server = Server { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
     reload.abort();
     warnings.abort();
@@ -120,31 +121,9 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-/// What the configuration says of name resolution.
-pub(super) fn dns_settings(config: &Config) -> setup::Settings {
-    let dns = &config.dns;
-    setup::Settings {
-        mode: dns.mode,
-        servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
-        trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
-        trust_anchor: dns.trust_anchor.clone(),
-        tls_ca: dns.tls_ca.clone(),
-        timeout: dns.timeout,
-        attempts: dns.attempts,
-        deadline: dns.deadline,
-        memory: setup::Memory {
-            entries: dns.cache_entries,
-            octets: usize::try_from(dns.cache_size.as_u64()).unwrap_or(usize::MAX),
-            answers: dns.cache_max_ttl,
-            failures: dns.cache_failures,
-        },
-        ..setup::Settings::default()
-    }
-}
-
 pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     let dns = &config.dns;
-    Stub::new(&dns_settings(config)).map_err(|error| {
+    Stub::new(&config.into()).map_err(|error| {
         let key = match &error {
             SetupError::Library(_) => return Failed::system(error),
             SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
@@ -163,9 +142,9 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
 }
 
 /// One line that says what is open, for whom, and on whose word the mail will go. Returns what is open.
-fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
+fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
     let addresses: Vec<String> =
-        doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();
+        listeners.iter().filter_map(|listener| listener.address().ok()).map(|address| address.to_string()).collect();
     let networks = config.listener.iter().filter(|listener| matches!(listener.address, Address::Tcp(_)));
     let clients: Vec<String> =
         networks.flat_map(|listener| listener.allowed()).map(|network| network.to_string()).collect();

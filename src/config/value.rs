@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
-use super::listen::{Address, Owner, Permissions};
+use super::address::{Address, Owner, Permissions};
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
 use crate::name::Name;
@@ -77,7 +77,7 @@ macro_rules! deserialize_from_str {
 }
 deserialize_from_str!(Network, Server, HostName, Record, Address, Permissions, Owner);
 
-/// Reads a text that has a form of its own.
+/// Reads a text with a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -106,7 +106,7 @@ where
 {
     text.parse().map_err(|error: T::Err| {
         let (error, quoted) = (error.to_string(), format!("{text:?}"));
-        // Some say themselves what they are about.
+        // Some errors quote the text themselves.
         if error.starts_with(&quoted) { E::custom(error) } else { E::custom(format!("{quoted} does not do: {error}")) }
     })
 }
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for Day {
         day.map_err(|_| E::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
     }
 
-    // What TOML calls a date comes as a table.
+    // A TOML date comes as a table.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Date, A::Error> {
         Err(serde::de::Error::custom("without quotes it does not do; write the day as in \"2027-01-31\""))
     }

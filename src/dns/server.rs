@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use serde::Deserialize;
-
 use crate::name::Name;
 
 /// The port of DNS over UDP and TCP (RFC 1035 §4.2).
@@ -14,8 +12,7 @@ const DNS_PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
 
 /// On whose word an answer is secure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// On that of signatures, checked here.
     Validate,

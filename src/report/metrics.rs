@@ -165,7 +165,7 @@ impl Metrics {
         self.sessions.fetch_add(1, Relaxed);
     }
 
-    /// Counts a client that was turned away at the door.
+    /// Counts a client that was turned away before its session.
     pub fn turned_away(&self, reason: &'static str) {
         self.turned_away.count([reason]);
     }

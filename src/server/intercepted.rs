@@ -1,27 +1,27 @@
-//! Which address a client dialled whose connection came to us instead, by a rule of nftables or iptables.
+//! The original destination of a connection that a rule of nftables or iptables has sent here.
 //!
 //! REDIRECT changes the destination, and the kernel remembers the first one; TPROXY leaves it as it is, so that the
-//! connection's own end is what the client dialled.
+//! connection's local address is the original destination.
 
 use std::net::SocketAddr;
 
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The address that the client dialled, unless it was that of the door itself.
-pub(super) fn dialled(stream: &TcpStream, door: SocketAddr) -> Option<SocketAddr> {
+/// The original destination, unless it was the listener itself.
+pub(super) fn original_destination(stream: &TcpStream, listener: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let here = stream.local_addr().ok()?;
     let redirected = match here {
         SocketAddr::V4(_) => socket.original_dst_v4(),
         SocketAddr::V6(_) => socket.original_dst_v6(),
     };
-    // The kernel has nothing to say of a connection that it has not redirected.
-    let dialled = redirected.ok().and_then(|address| address.as_socket()).unwrap_or(here);
-    elsewhere(dialled, door).then_some(dialled)
+    // The kernel has no original destination for a connection that it has not redirected.
+    let original = redirected.ok().and_then(|address| address.as_socket()).unwrap_or(here);
+    elsewhere(original, listener).then_some(original)
 }
 
-/// Lets connections to any address come in, as TPROXY sends them. This is a privilege, which REDIRECT does without.
+/// Accepts connections to any address, as TPROXY sends them. This needs a privilege, and REDIRECT does not.
 pub(super) fn make_transparent(socket: &TcpSocket, address: SocketAddr) {
     let socket = SockRef::from(socket);
     let done = match address {
@@ -33,8 +33,8 @@ pub(super) fn make_transparent(socket: &TcpSocket, address: SocketAddr) {
     }
 }
 
-fn elsewhere(dialled: SocketAddr, door: SocketAddr) -> bool {
-    dialled.port() != door.port() || !(door.ip().is_unspecified() || door.ip() == dialled.ip())
+fn elsewhere(original: SocketAddr, listener: SocketAddr) -> bool {
+    original.port() != listener.port() || !(listener.ip().is_unspecified() || listener.ip() == original.ip())
 }
 
 #[cfg(test)]
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_dials_the_door_itself_was_not_intercepted() {
-        for (dialled, door, is_elsewhere) in [
+    fn a_connection_to_the_listener_itself_was_not_intercepted() {
+        for (original, listener, is_elsewhere) in [
             ("192.0.2.1:25", "127.0.0.1:10026", true),
             ("127.0.0.1:10026", "127.0.0.1:10026", false),
             ("[2001:db8::1]:25", "[::1]:10026", true),
@@ -52,8 +52,8 @@ mod tests {
             // Another host's port of the same number.
             ("192.0.2.1:10026", "127.0.0.1:10026", true),
         ] {
-            let found = elsewhere(dialled.parse().unwrap(), door.parse().unwrap());
-            assert_eq!(found, is_elsewhere, "{dialled} {door}");
+            let found = elsewhere(original.parse().unwrap(), listener.parse().unwrap());
+            assert_eq!(found, is_elsewhere, "{original} {listener}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whose a socket's file is, by the names in /etc/passwd and /etc/group.
+//! The owner of a socket's file, by the names in /etc/passwd and /etc/group.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::Owner;
 
-/// Gives a file to its owner.
+/// Sets the owner of a file.
 ///
 /// # Errors
 /// If a name is not known, or if we may not give the file away.

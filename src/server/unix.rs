@@ -1,4 +1,4 @@
-//! Unix sockets that danelaw listens on: whose they are, who may use them, and what was left behind in their place.
+//! Unix sockets that danelaw listens on: their owner, their mode, and the removal of stale ones.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-use super::door::BACKLOG;
+use super::listener::BACKLOG;
 use super::owner;
 use crate::config::{self, Owner};
 
-/// Opens a socket. Nobody can connect before the file is whose it should be: it listens last.
+/// Opens a socket. It listens last, so that no client can connect before the file has its owner and mode.
 ///
 /// # Errors
-/// What the system says, what is in its place already, or that its owner is not known.
+/// The system's error; or another file has its path; or its owner is not known.
 pub(crate) fn open(
     path: &Path,
     mode: config::Permissions,
@@ -35,7 +35,7 @@ pub(crate) fn open(
     Ok((UnixListener::from_std(OwnedFd::from(socket).into())?, file))
 }
 
-/// What a predecessor has left behind goes; what is anybody's stays.
+/// Removes the socket that an earlier process has left behind. Any other file stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) => there,
@@ -53,16 +53,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file of a socket. One that we have made is removed with it, unless somebody else has taken its place.
+/// The file of a socket. A file that danelaw has made is removed with it, unless another file has taken its place.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode of the one that we have made.
+    /// Device and inode of the file that danelaw has made.
     ours: Option<(u64, u64)>,
 }
 
 impl SocketFile {
-    /// Of a socket that somebody else has opened, and will remove.
+    /// Of a socket that the service manager has opened, and will remove.
     pub(super) fn of_another(path: PathBuf) -> Self {
         Self { path, ours: None }
     }
@@ -81,7 +81,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = |there: fs::Metadata| self.ours == Some((there.dev(), there.ino()));
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
-            // Nobody is left to be told; the next start removes a socket that nobody listens on.
+            // The process ends, and an error has no reader. The next start removes a stale socket.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,6 +1,6 @@
 //! The ends of data, and the answers to the client: one for all recipients, or one for each.
 //!
-//! [`crate::fanout`] decides the one answer, and [`crate::ledger`] explains the record of a message.
+//! [`crate::fanout`] decides the one answer, and [`crate::journal`] explains the record of a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::transfer::{Course, Ended, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Disposition, EndOfData, Part, Recorded};
-use crate::ledger::{Message, MessageKey, Pair};
+use crate::journal::{Message, MessageKey, Pair};
 use crate::smtp::command::Mail;
 use crate::smtp::dialogue::{Accepted, Answers, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -153,7 +153,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         };
         let pairs: Vec<Pair> = parties.iter().map(|party| party.pair).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
-        let Ok(message) = Box::pin(self.shared.ledger.message(key, &pairs)).await else {
+        let Ok(message) = Box::pin(self.shared.journal.message(key, &pairs)).await else {
             defer_all(parties, courses);
             return None;
         };

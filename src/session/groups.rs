@@ -2,9 +2,9 @@
 //!
 //! A recipient that has a message already must not get it again with those that do not have it. Whether the client is
 //! sending such a message shows at the end of the data only. So recipients share a connection if they have a final outcome
-//! in the same records of the [ledger](crate::ledger): for each message, all of them have an outcome or none has.
+//! in the same records of the [journal](crate::journal): for each message, all of them have an outcome or none has.
 
-use crate::ledger::RecordId;
+use crate::journal::RecordId;
 
 /// The groups of one transaction.
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Timeouts;
 use crate::dns::Resolver;
-use crate::ledger::{Ledger, Pair};
+use crate::journal::{Journal, Pair};
 use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::address::ForwardPath;
@@ -68,7 +68,7 @@ pub struct Shared<R> {
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// The outcomes of fan-out messages that clients have to send again.
-    pub ledger: Ledger,
+    pub journal: Journal,
     /// Client sessions at a time.
     pub max_sessions: usize,
     /// Who hears what became of each attempt.
@@ -285,7 +285,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let group = match (self.dialogue.transaction(), &path) {
             (Some(transaction), ForwardPath::Mailbox(mailbox)) if transaction.answers == Answers::FanOut => {
                 let recipient = Pair::new(&transaction.mail.reverse_path, mailbox);
-                self.groups.group(self.shared.ledger.served(recipient))
+                self.groups.group(self.shared.journal.served(recipient))
             }
             _ => 0,
         };

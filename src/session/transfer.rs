@@ -19,7 +19,7 @@ use super::leg::{Declined, Upstream};
 use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
-use crate::ledger::{ContentDigest, ContentHasher};
+use crate::journal::{ContentDigest, ContentHasher};
 use crate::refusal::{Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};

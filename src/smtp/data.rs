@@ -21,8 +21,7 @@ use super::reply::{Code, EnhancedCode, Reply};
 
 /// How a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one) is treated, and a NUL (RFC 5322
 /// §2.2, RFC 2045 §2.7 and §2.8 allow none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BareNewlines {
     /// A bare LF becomes CRLF, a bare CR a space, as Postfix does. A NUL at the start of a line becomes a space, any other
     /// passes.

@@ -21,13 +21,15 @@ use std::time::Duration;
 
 use danelaw::admin::{Phase, Port, State};
 use danelaw::config::{Address, Config, DEFAULTS};
-use danelaw::dns::setup::{Memory, Settings};
+use danelaw::dns::setup::Settings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
+use danelaw::journal::Journal;
 use danelaw::name::Name;
 use danelaw::report::Reporter;
-use danelaw::server::{self, Door, Drained, Present, Server};
+use danelaw::server::{self, Drained, OpenListener, OpenSessions, Server};
 use danelaw::session::Shared;
+use danelaw::settings::{self, Parts};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -70,7 +72,7 @@ pub(crate) struct Lab<R = Stub> {
     port: u16,
     changes: toml::Table,
     phase: watch::Sender<Phase>,
-    present: Arc<Present>,
+    open_sessions: Arc<OpenSessions>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
 }
@@ -168,31 +170,36 @@ impl Scenario {
         let changes = self.config;
         let config = config(self.port, changes.clone());
         let stub = Stub::new(&Settings {
-            timeout: config.dns.timeout,
-            attempts: config.dns.attempts,
-            deadline: config.dns.deadline,
-            memory: Memory {
-                entries: config.dns.cache_entries,
-                octets: config.dns.cache_size.as_u64().try_into().unwrap(),
-                answers: config.dns.cache_max_ttl,
-                failures: config.dns.cache_failures,
-            },
-            ..dns.settings()
+            servers: vec![dns.addr.into()],
+            trust_anchor: Some(dns.anchor_file.clone()),
+            ..Settings::from(&config)
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
-        let ledger = server::ledger(&config).await.unwrap();
+        let journal = Journal::open((&config).into()).await.unwrap().0;
         let hostname = Name::parse("danelaw.test").unwrap();
-        let shared = server::share(&config, hostname, between(stub), ledger, reporter).unwrap();
+        let shared = settings::share(&config, Parts { hostname, dns: between(stub), journal, reporter }).unwrap();
         let (news, shared) = watch::channel(shared);
-        let door = Door::open(&config.listener[0]).unwrap();
-        let address = door.address().unwrap();
+        let listener = OpenListener::open(&config.listener[0]).unwrap();
+        let address = listener.address().unwrap();
         let stop = CancellationToken::new();
-        let present = Arc::<Present>::default();
+        let open_sessions = Arc::<OpenSessions>::default();
         let phase = watch::Sender::new(Phase::Serving);
-        let server = Server { doors: vec![door], present: Arc::clone(&present) };
+        let server = Server { listeners: vec![listener], open_sessions: Arc::clone(&open_sessions) };
         let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
-        Lab { dns, seen, address, shared, news, port: self.port, changes, phase, present, stop, server: Some(server) }
+        Lab {
+            dns,
+            seen,
+            address,
+            shared,
+            news,
+            port: self.port,
+            changes,
+            phase,
+            open_sessions,
+            stop,
+            server: Some(server),
+        }
     }
 }
 
@@ -251,7 +258,7 @@ impl<R: Resolver> Lab<R> {
 
     /// How many client sessions are open.
     pub(crate) fn sessions(&self) -> usize {
-        self.present.count()
+        self.open_sessions.count()
     }
 
     /// Asks danelaw to stop, as SIGTERM does.
@@ -274,8 +281,9 @@ impl Lab {
         let (now, config) = (self.now(), config(self.port, changes));
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
-        let ledger = self.shared.borrow().ledger.clone();
-        server::replace(&self.news, server::share(&config, hostname, dns, ledger, reporter).unwrap());
+        let journal = self.shared.borrow().journal.clone();
+        let parts = Parts { hostname, dns, journal, reporter };
+        server::replace(&self.news, settings::share(&config, parts).unwrap());
     }
 
     /// Opens the admin port and returns where it is.
@@ -292,7 +300,7 @@ impl Lab {
         tokio::spawn(port.serve(Arc::new(State {
             phase,
             shared,
-            present: Arc::clone(&self.present),
+            open_sessions: Arc::clone(&self.open_sessions),
             log_dropped: Arc::default(),
         })));
         address

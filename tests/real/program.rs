@@ -66,15 +66,15 @@ trust_anchor = "{trust_anchor}"
 timeout = "1s"
 [tls]
 level = "dane"
-[ledger]
-path = "{ledger}"
+[store]
+path = "{store}"
 [log]
 format = "json"
 "#,
             name = Self::NAME,
             resolver = net.resolver().ip(),
             trust_anchor = trust_anchor.display(),
-            ledger = directory.join("ledger.sqlite").display(),
+            store = directory.join("store.sqlite").display(),
         );
         let file = directory.join(Self::CONFIGURATION);
         fs::write(&file, configuration).expect("the lab's directory is writable");

@@ -11,7 +11,7 @@ use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario, wait_for};
 use danelaw::config::Config;
-use danelaw::server::{Door, Drained};
+use danelaw::server::{Drained, OpenListener};
 
 /// A listener's table with one kind and address.
 fn listener(kind: &str, address: &str) -> String {
@@ -96,11 +96,11 @@ async fn a_unix_socket() {
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
 
-fn open(path: &Path) -> std::io::Result<Door> {
+fn open(path: &Path) -> std::io::Result<OpenListener> {
     let mut table: toml::Table = danelaw::config::DEFAULTS.parse().unwrap();
     table.extend(listener("lmtp", &format!("unix:{}", path.display())).parse::<toml::Table>().unwrap());
     let config: Config = table.try_into().unwrap();
-    Door::open(&config.listener[0])
+    OpenListener::open(&config.listener[0])
 }
 
 #[tokio::test]

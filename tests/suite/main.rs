@@ -50,7 +50,7 @@ mod matrix;
 mod tls;
 
 // The record of outcomes.
-mod ledger;
+mod journal;
 
 // The program: its commands, its files, its manual pages, and what watches it.
 mod check;

@@ -123,6 +123,16 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     for (name, value, said) in [
         ("DANELAW_TLS__LEVEL", "DANE", "tls.level: \"DANE\" does not do; it may be one of: dane, dane-only, encrypt"),
         ("DANELAW_TLS_LEVEL", "dane", "; two underscores stand for the dot, as in DANELAW_TLS__LEVEL"),
+        (
+            "DANELAW_LEDGER__PATH",
+            "/x",
+            "ledger: the section ledger is called store now; write DANELAW_STORE__PATH (in ",
+        ),
+        (
+            "DANELAW_LEDGER_PATH",
+            "/x",
+            "ledger_path: the section ledger is called store now; write DANELAW_STORE__PATH (in ",
+        ),
         ("DANELAW_LISTENER__ADDRESS", "[::1]:25", "--set and the environment take the list as a whole"),
         ("DANELAW_PORT_10025_TCP", "tcp://192.0.2.1:10025", "set enableServiceLinks: false in the pod"),
         ("DANELAW_SERVICE_HOST", "192.0.2.1", "set enableServiceLinks: false in the pod"),

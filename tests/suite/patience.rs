@@ -9,7 +9,7 @@ use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
 use danelaw::config::{Config, DEFAULTS};
-use danelaw::server::{Door, Drained, Socket};
+use danelaw::server::{Drained, OpenListener, Socket};
 
 /// A change of a remote's script.
 type Change = fn(&mut Mx);
@@ -195,7 +195,7 @@ async fn a_client_that_does_not_listen_does_not_hold_the_end_up() {
     drop(client);
 }
 
-/// How many octets a client can send to a door where no connection is accepted, from a socket with a small buffer of its own.
+/// How many octets a client can send to a listener where no connection is accepted, from a socket with a small buffer of its own.
 fn held(address: SocketAddr) -> usize {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(4096).unwrap();
@@ -224,8 +224,10 @@ async fn little_waits_between_a_client_and_us() {
     let config: Config = table.try_into().unwrap();
     let listener = &config.listener[0];
     let inherited = OpenPort::bind("127.0.0.1:0").unwrap();
-    for door in [Door::open(listener).unwrap(), Door::inherit(listener, Socket::Tcp(inherited)).unwrap()] {
-        let danelaw::config::Address::Tcp(address) = door.address().unwrap() else { panic!() };
+    for listener in
+        [OpenListener::open(listener).unwrap(), OpenListener::inherit(listener, Socket::Tcp(inherited)).unwrap()]
+    {
+        let danelaw::config::Address::Tcp(address) = listener.address().unwrap() else { panic!() };
         let held = tokio::task::spawn_blocking(move || held(address)).await.unwrap();
         assert!((16 * 1024..512 * 1024).contains(&held), "{held}");
     }

@@ -263,6 +263,17 @@ async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
         };
         lab::wait_for(|| program.log().lines().any(line)).await;
     }
+    // A reload that fails for another fault names that fault alone. The rules are warnings.
+    let faulty = rule("a.test") + "[limits]\nsessions = 0\n";
+    Program::configure(program.folder.path(), &anchor, &dns, &faulty);
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.logs("limits.sessions: 0 would stop all mail").await;
+    let log = program.log();
+    let of_no_use: Vec<_> = log.lines().filter(|line| line.contains("is of no use")).collect();
+    assert!(of_no_use.len() == 1 && !of_no_use[0].contains("has ended"), "{of_no_use:?}");
+    let warning = |line: &&str| line.starts_with("<4>") && line.contains("the rule for a.test has ended on 2020-01-31");
+    assert_eq!(log.lines().filter(warning).count(), 1, "{log}");
 }
 
 /// A filter that is none, and long: a reload says so in one line.
@@ -396,16 +407,38 @@ async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_r
 }
 
 #[test]
-fn a_ledger_that_is_damaged_is_a_fault_of_the_system() {
+fn a_store_that_is_damaged_is_a_fault_of_the_system() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), "no ledger at all, and longer than the header of one. ".repeat(100)).unwrap();
+    fs::write(file.path(), "no store at all, and longer than the header of one. ".repeat(100)).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
         .args(["--config", "/dev/null", "--set", "dns.servers=[\"127.0.0.1\"]", "--set"])
-        .arg(format!("ledger.path={}", file.path().display()))
+        .arg(format!("store.path={}", file.path().display()))
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(71) && said.contains("danelaw: ledger.path: "), "{said}");
+    assert!(output.status.code() == Some(71) && said.contains("danelaw: store.path: "), "{said}");
+}
+
+#[test]
+fn a_store_under_the_old_name_is_not_overlooked() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let start = |name: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
+            .args(["--config", "/dev/null", "--set", "dns.servers=[\"127.0.0.1\"]"])
+            .args(["--set", &format!("listener=[{{address=\"{}\"}}]", taken.local_addr().unwrap())])
+            .args(["--set", &format!("store.path={}", folder.path().join(name).display())])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(71), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warning = "a new store is made, and the outcomes in the old file are not used";
+    assert!(!start("ledger.sqlite").contains(warning), "the old name is a good name");
+    assert!(!start("ledger.sqlite").contains(warning));
+    let said = start("store.sqlite");
+    assert!(said.contains(warning) && said.contains("ledger.sqlite"), "{said}");
+    assert!(!start("store.sqlite").contains(warning), "it is there by now");
 }
 
 #[test]
@@ -416,8 +449,10 @@ fn exit_statuses_are_those_of_sysexits() {
         (&["--nonsense"][..], 64),
         (&["config"], 64),
         (&["--set", "nonsense=1"], 78),
+        // The old name of the section.
+        (&["--set", "ledger.path=/x"], 78),
         (&["--config", "/nonexistent"], 78),
-        (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", "ledger.path=/nonexistent/ledger"], 71),
+        (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", "store.path=/nonexistent/store"], 71),
         (&["--set", "dns.servers=[\"127.0.0.1\"]", "--set", &listener], 71),
         (&["--version"], 0),
         (&["--help"], 0),

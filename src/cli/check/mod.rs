@@ -34,8 +34,8 @@ use crate::dns::selftest::State;
 use crate::dns::server::Mode;
 use crate::name::{Name, NameError};
 use crate::rules::Rules;
-use crate::server;
 use crate::smtp::command::Hello;
+use crate::tls::Tls;
 
 /// What to check, and how.
 #[derive(Debug, Args)]
@@ -182,7 +182,7 @@ fn road(config: Config, arguments: &Arguments, progress: &Arc<Progress>) -> Resu
     Ok(Road {
         hello,
         dns: run::resolver(&config)?,
-        tls: server::tls(&config).map_err(Failed::system)?,
+        tls: Tls::new((&config).into()).map_err(Failed::system)?,
         dialling: if arguments.no_connect { Dialling::DnsOnly } else { Dialling::Connect },
         progress: Arc::clone(progress),
         sessions: Sessions::default(),

@@ -20,7 +20,7 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal};
-use crate::server;
+use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::trace::Trace;
@@ -204,7 +204,7 @@ impl Road {
     }
 
     fn connector(&self, witness: &Witness, tls: Tls) -> Connector<Witness> {
-        server::connector(&self.config, self.hostname.clone(), witness.clone(), tls)
+        settings::connector(&self.config, self.hostname.clone(), witness.clone(), tls)
     }
 }
 

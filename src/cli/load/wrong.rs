@@ -25,9 +25,9 @@ pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
 /// One line for a fault of this key, which stands in this place.
 pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> String {
     let what = match &error.kind {
-        Kind::UnknownField(_, allowed) => {
+        Kind::UnknownField(_, allowed) => renamed(path, place).unwrap_or_else(|| {
             format!("there is no such key; it may be one of: {}{}", allowed.join(", "), advice(path, place, allowed))
-        }
+        }),
         Kind::MissingField(_) => "this key is missing; each entry needs it".to_owned(),
         Kind::UnknownVariant(found, allowed) => {
             format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
@@ -49,6 +49,19 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
     let is_key = |part: &&str| part.parse::<usize>().is_err() || matches!(error.kind, Kind::UnknownField(..));
     let keys: Vec<&str> = path.iter().map(String::as_str).filter(is_key).collect();
     format!("{}: {entry}{what} (in {place})", keys.join("."))
+}
+
+/// The new name of a key in the section that was called ledger, for the place that has the old one.
+fn renamed(path: &[String], place: &str) -> Option<String> {
+    let [section] = path else { return None };
+    let (section, in_environment) = (section.to_lowercase(), place.to_uppercase().starts_with(PREFIX));
+    let is_old = section == "ledger" || in_environment && section.starts_with("ledger_");
+    let new = match place.strip_prefix("--set ") {
+        Some(key) => format!("--set {}", key.replacen("ledger", "store", 1)),
+        None if in_environment => place.to_uppercase().replace("LEDGER__", "STORE__").replace("LEDGER_", "STORE__"),
+        None => "[store], with the keys path, entries and expiry".to_owned(),
+    };
+    is_old.then(|| format!("the section ledger is called store now; write {new}"))
 }
 
 /// What else there is to say of a key that there is not.

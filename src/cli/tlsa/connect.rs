@@ -125,7 +125,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
         None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
     };
     let trace = Trace::default();
-    let source = Source { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 };
+    let source = Source::from(config);
     let until = Instant::now() + config.timeouts.route;
     let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
     let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };

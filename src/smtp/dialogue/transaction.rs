@@ -54,7 +54,7 @@ pub struct Leg<U> {
     /// The domain they are routed by.
     pub domain: Name,
     /// Which of those at the domain: recipients that have got the same messages before are one group (see
-    /// [`crate::ledger`]). Group 0 is that of nearly all.
+    /// [`crate::journal`]). Group 0 is that of nearly all.
     pub group: usize,
     /// The way to them.
     pub way: Way<U>,

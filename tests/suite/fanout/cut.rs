@@ -50,7 +50,7 @@ async fn the_task_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let lab = Scenario::new()
             .and_domain("last.example.test", |mx| mx.first_ends.lock().unwrap().push_back(Act::Hang))
-            .set(&fan_out(&folder.path().join("ledger")))
+            .set(&fan_out(&folder.path().join("store")))
             .start()
             .await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -83,7 +83,7 @@ async fn the_task_is_dropped_anywhere() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Scenario::new()
         .and_domain("last.example.test", |_| {})
-        .set(&fan_out(&folder.path().join("ledger")))
+        .set(&fan_out(&folder.path().join("store")))
         .start()
         .await;
     for micros in (0..60_000).step_by(1500) {
@@ -140,10 +140,10 @@ async fn the_account_of_a_cut_session_is_true() {
     assert!(metrics.contains("danelaw_deliveries_total{verdict=\"delivered\""), "{metrics}");
 }
 
-async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), ledger: &Path) -> Child {
+async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), store: &Path) -> Child {
     let settings = [
         format!("listener=[{{address=\"{listen}\",recipients=\"fan-out\"}}]"),
-        format!("ledger.path=\"{}\"", ledger.display()),
+        format!("store.path=\"{}\"", store.display()),
         format!("dns.servers=[\"{}\"]", dns.addr),
         format!("dns.trust_anchor=\"{}\"", Path::new(&dns.anchor_file).display()),
         format!("remote.port={port}"),
@@ -170,7 +170,7 @@ struct Town {
     listen: SocketAddr,
     first: Arc<Seen>,
     last: Arc<Seen>,
-    ledger: tempfile::TempDir,
+    store: tempfile::TempDir,
 }
 
 impl Town {
@@ -193,11 +193,11 @@ impl Town {
         last.first_ends.lock().unwrap().push_back(end);
         let first = first.start(SocketAddr::from((at(81), port)), "mx").await;
         let last = last.start(SocketAddr::from((at(82), port)), "mx.last").await;
-        Self { dns, port, listen, first, last, ledger: tempfile::tempdir().unwrap() }
+        Self { dns, port, listen, first, last, store: tempfile::tempdir().unwrap() }
     }
 
     async fn danelaw(&self) -> Child {
-        danelaw(&self.dns, (self.listen, self.port), &self.ledger.path().join("ledger")).await
+        danelaw(&self.dns, (self.listen, self.port), &self.store.path().join("store")).await
     }
 
     fn copies(&self) -> (usize, usize) {

@@ -38,18 +38,18 @@ const TROUBLES: [Trouble; 6] = [
 ];
 
 /// The settings of a fan-out listener whose memory is there.
-fn fan_out(ledger: &Path) -> String {
+fn fan_out(store: &Path) -> String {
     format!(
-        "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out' }}]\nledger.path = '{}'\n\
+        "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out' }}]\nstore.path = '{}'\n\
          remote.failed_hosts_for = '0s'",
-        ledger.display()
+        store.display()
     )
 }
 
 /// `domains` domains: `example.test` first, whose exchange takes chunks, then `d2.example.test` and so on; the last one is in trouble.
-fn scenario(domains: usize, trouble: Trouble, ledger: &Path) -> Scenario {
+fn scenario(domains: usize, trouble: Trouble, store: &Path) -> Scenario {
     let chunks = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
-    let mut scenario = Scenario::new().mx(chunks).set(&fan_out(ledger));
+    let mut scenario = Scenario::new().mx(chunks).set(&fan_out(store));
     for number in 2..domains {
         scenario = scenario.and_domain(&format!("d{number}.example.test"), |_| {});
     }
@@ -99,8 +99,8 @@ fn copies(lab: &Lab) -> Vec<usize> {
 async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
     let what = format!("{kind:?}, {domains} domains, {trouble:?}, {order:?}");
     let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger.sqlite");
-    let lab = scenario(domains, trouble, &ledger).start().await;
+    let store = folder.path().join("store.sqlite");
+    let lab = scenario(domains, trouble, &store).start().await;
     let mut queue = Queue::new(kind, &recipients(domains, order));
     for _ in 0..4 {
         queue.attempt(&lab.address).await;
@@ -110,7 +110,7 @@ async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
     if trouble == Trouble::Dane {
         assert!(!queue.is_empty(), "{what}: {queue:?}");
         assert_eq!(queue.bounced, Vec::<String>::new(), "{what}");
-        let lab = scenario(domains, Trouble::None, &ledger).start().await;
+        let lab = scenario(domains, Trouble::None, &store).start().await;
         for _ in 0..4 {
             queue.attempt(&lab.address).await;
         }
@@ -171,7 +171,7 @@ async fn a_client_with_one_recipient_at_a_time() {
 #[tokio::test]
 async fn replies_of_a_transaction_with_a_refused_recipient() {
     let folder = tempfile::tempdir().unwrap();
-    let lab = scenario(2, Trouble::RefusedAtRcpt, &folder.path().join("ledger")).start().await;
+    let lab = scenario(2, Trouble::RefusedAtRcpt, &folder.path().join("store")).start().await;
     let mut client = lab.client().await;
     let offered = client.command("EHLO client.test").await;
     // RFC 9422: a transaction may have recipients at several domains.
@@ -211,7 +211,7 @@ async fn a_recipient_that_is_listed_twice_has_one_outcome() {
     let (yes, no) = (say("250 2.1.5 ok"), say("550 5.1.1 I know him already"));
     for rcpt in [vec![yes.clone(), no.clone()], vec![no, yes]] {
         let folder = tempfile::tempdir().unwrap();
-        let set = fan_out(&folder.path().join("ledger"));
+        let set = fan_out(&folder.path().join("store"));
         let lab = Scenario::new().mx(|mx| mx.rcpt = rcpt.clone()).set(&set).start().await;
         let heard = lab.client().await.send(&["b@example.test", "b@example.test"], MESSAGE).await;
         assert!(heard.last().starts_with("250 2.0.0 "), "{rcpt:?}: {heard:?}");
@@ -229,7 +229,7 @@ async fn a_recipient_that_is_listed_twice_is_refused_only_if_both_are() {
             mx.rcpt = vec![yes.clone(), no.clone(), yes, no];
             mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now"));
         })
-        .set(&fan_out(&folder.path().join("ledger")))
+        .set(&fan_out(&folder.path().join("store")))
         .start()
         .await;
     let twice = ["b@example.test", "b@example.test"];
@@ -246,9 +246,9 @@ async fn a_recipient_that_has_the_message_gets_it_once_however_long_another_is_d
     for kind in [Kind::Nullmailer, Kind::Msmtp, Kind::Chunks] {
         for order in [Order::TroubleFirst, Order::TroubleLast] {
             let folder = tempfile::tempdir().unwrap();
-            let ledger = folder.path().join("ledger");
+            let store = folder.path().join("store");
             let lab =
-                scenario(2, Trouble::None, &ledger).change(1, |mx| mx.end = say("451 4.3.0 not now")).start().await;
+                scenario(2, Trouble::None, &store).change(1, |mx| mx.end = say("451 4.3.0 not now")).start().await;
             let mut queue = Queue::new(kind, &recipients(2, order));
             for _ in 0..6 {
                 queue.attempt(&lab.address).await;

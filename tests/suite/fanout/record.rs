@@ -16,8 +16,8 @@ const TO: [&str; 2] = ["b@example.test", "c@last.example.test"];
 const YES: &str = "250";
 
 /// Two domains, of which the last one answers the ends of its first messages so.
-async fn lab(ledger: &Path, ends: &[&str]) -> Lab {
-    scenario(2, Trouble::None, ledger)
+async fn lab(store: &Path, ends: &[&str]) -> Lab {
+    scenario(2, Trouble::None, store)
         .change(1, |mx| mx.first_ends.lock().unwrap().extend(ends.iter().map(|end| say(end))))
         .start()
         .await
@@ -32,7 +32,7 @@ async fn send(lab: &Lab, to: &[&str], message: &[u8]) -> String {
 async fn a_record_answers_once() {
     // Decision 17.
     let folder = tempfile::tempdir().unwrap();
-    let lab = lab(&folder.path().join("ledger"), &["451 4.3.0 not now", "451 4.3.0 not now"]).await;
+    let lab = lab(&folder.path().join("store"), &["451 4.3.0 not now", "451 4.3.0 not now"]).await;
     for _ in 0..2 {
         assert_eq!(
             send(&lab, &TO, MESSAGE).await,
@@ -51,7 +51,7 @@ async fn a_record_answers_once() {
 async fn a_message_without_message_id_has_no_record() {
     // Decision 17.
     let folder = tempfile::tempdir().unwrap();
-    let lab = lab(&folder.path().join("ledger"), &["451 4.3.0 not now"]).await;
+    let lab = lab(&folder.path().join("store"), &["451 4.3.0 not now"]).await;
     let told = send(&lab, &TO, lab::MESSAGE).await;
     assert!(
         told.ends_with("\n451 4.3.0 send the message again; all recipients get it again, because it has no Message-ID"),
@@ -64,10 +64,10 @@ async fn a_message_without_message_id_has_no_record() {
 #[tokio::test]
 async fn a_refused_recipient_is_named_when_the_others_have_the_message() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger");
+    let store = folder.path().join("store");
     let deferred =
         |scenario: Scenario| scenario.change(1, |mx| mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now")));
-    let lab = deferred(scenario(3, Trouble::RefusedAtRcpt, &ledger)).start().await;
+    let lab = deferred(scenario(3, Trouble::RefusedAtRcpt, &store)).start().await;
     let to = ["b@example.test", "c@d2.example.test", "no@last.example.test"];
     assert!(send(&lab, &to, MESSAGE).await.starts_with("451"));
     assert_eq!(
@@ -83,7 +83,7 @@ async fn recipients_of_one_domain_that_have_the_message_are_kept_apart_from_thos
     // The second recipient is deferred at RCPT, and accepted on the next attempt.
     let folder = tempfile::tempdir().unwrap();
     let rcpt = vec![say("250 2.1.5 ok"), say("450 4.2.1 greylisted"), say("250 2.1.5 ok")];
-    let lab = Scenario::new().mx(|mx| mx.rcpt = rcpt).set(&fan_out(&folder.path().join("ledger"))).start().await;
+    let lab = Scenario::new().mx(|mx| mx.rcpt = rcpt).set(&fan_out(&folder.path().join("store"))).start().await;
     let to = ["one@example.test", "two@example.test"];
     assert!(send(&lab, &to, MESSAGE).await.starts_with("451-4.2.1 <two@example.test>: 450 "));
     assert!(send(&lab, &to, MESSAGE).await.starts_with(YES));
@@ -98,7 +98,7 @@ async fn recipients_of_one_domain_that_have_the_message_are_kept_apart_from_thos
 async fn a_record_changes_nothing_for_other_messages() {
     // Many open records of the same sender and recipients: other messages hear the same replies as without any.
     let folder = tempfile::tempdir().unwrap();
-    let lab = lab(&folder.path().join("ledger"), &["451 4.3.0 not now"; 20]).await;
+    let lab = lab(&folder.path().join("store"), &["451 4.3.0 not now"; 20]).await;
     let message = |number: usize| {
         format!("Message-ID: <{number}@client.test>\r\nSubject: alarm\r\n\r\nit burns\r\n").into_bytes()
     };
@@ -126,12 +126,12 @@ async fn a_record_changes_nothing_for_other_messages() {
 async fn a_recipient_that_is_refused_now_may_have_the_message() {
     // Both are refused at RCPT on the second attempt: the answer is still that of the record for the first.
     let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger");
-    let first = lab(&ledger, &["451 4.3.0 not now"]).await;
+    let store = folder.path().join("store");
+    let first = lab(&store, &["451 4.3.0 not now"]).await;
     assert!(send(&first, &TO, MESSAGE).await.starts_with("451"));
     super::closed(first).await;
     let no = |scenario: Scenario, host| scenario.change(host, |mx| mx.rcpt = vec![say("550 5.1.1 not any more")]);
-    let lab = no(no(scenario(2, Trouble::None, &ledger), 0), 1).start().await;
+    let lab = no(no(scenario(2, Trouble::None, &store), 0), 1).start().await;
     let told = send(&lab, &TO, MESSAGE).await;
     assert!(told.starts_with("550-5.1.1 <c@last.example.test>: ") && !told.contains("b@example.test"), "{told}");
     assert!(told.ends_with("550 5.1.1 all other recipients have the message"), "{told}");
@@ -140,9 +140,9 @@ async fn a_recipient_that_is_refused_now_may_have_the_message() {
 #[tokio::test]
 async fn the_oldest_record_makes_room() {
     let folder = tempfile::tempdir().unwrap();
-    let lab = scenario(2, Trouble::None, &folder.path().join("ledger"))
+    let lab = scenario(2, Trouble::None, &folder.path().join("store"))
         .change(1, |mx| mx.first_ends.lock().unwrap().extend(std::iter::repeat_n(say("451 4.3.0 not now"), 120)))
-        .set("ledger.entries = 100\nlimits.recipients = 100")
+        .set("store.entries = 100\nlimits.recipients = 100")
         .start()
         .await;
     let message = |number: usize| format!("Message-ID: <{number}@client.test>\r\n\r\nbody\r\n").into_bytes();
@@ -160,7 +160,7 @@ async fn the_oldest_record_makes_room() {
 #[tokio::test]
 async fn two_sessions_do_not_send_one_message_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let lab = scenario(2, Trouble::None, &folder.path().join("ledger"))
+    let lab = scenario(2, Trouble::None, &folder.path().join("store"))
         .change(1, |mx| {
             let slowly = Act::Drip("250 2.0.0 at last\r\n".to_owned(), Duration::from_millis(50));
             mx.first_ends.lock().unwrap().push_back(slowly);
@@ -188,7 +188,7 @@ async fn a_refused_message_has_no_key() {
     let (good, bad) = (format!("{text}\r\n"), format!("{text}\r\n\rmore\r\n"));
     for order in [[&good, &bad], [&bad, &good]] {
         let folder = tempfile::tempdir().unwrap();
-        let lab = scenario(2, Trouble::None, &folder.path().join("ledger"))
+        let lab = scenario(2, Trouble::None, &folder.path().join("store"))
             .change(1, |mx| mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now")))
             .set("limits.bare_newlines = 'reject'")
             .start()
@@ -310,13 +310,13 @@ async fn equal_messages_by_lmtp_are_all_delivered() {
 #[tokio::test]
 async fn equal_messages_by_fan_out_without_message_id_are_all_delivered() {
     let folder = tempfile::tempdir().unwrap();
-    pairs(&fan_out(&folder.path().join("ledger")), ("EHLO", "", WITHOUT_ID)).await;
+    pairs(&fan_out(&folder.path().join("store")), ("EHLO", "", WITHOUT_ID)).await;
 }
 
 #[tokio::test]
 async fn equal_messages_by_fan_out_whose_outcomes_agree_are_all_delivered() {
     let folder = tempfile::tempdir().unwrap();
-    pairs(&fan_out(&folder.path().join("ledger")), ("EHLO", "", WITH_ID)).await;
+    pairs(&fan_out(&folder.path().join("store")), ("EHLO", "", WITH_ID)).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod durable;
 mod model;
 
-use danelaw::ledger::{ContentDigest, ContentHasher, Pair};
+use danelaw::journal::{ContentDigest, ContentHasher, Pair};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 
 fn pair(recipient: &str) -> Pair {

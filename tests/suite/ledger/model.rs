@@ -2,13 +2,13 @@
 //! processes that end at any step: no recipient gets a copy too many, none goes without unless a remote has refused it
 //! for good, and the client hears of each refused recipient.
 //!
-//! The session is a model, as straight as it can be: the steps at the head of `src/ledger/mod.rs`, with the real ledger
+//! The session is a model, as straight as it can be: the steps at the head of `src/journal/mod.rs`, with the real journal
 //! and the real decisions of `src/fanout.rs`.
 
 use std::collections::BTreeMap;
 
 use danelaw::fanout::{AtRcpt, Conclusion, Disposition, EndOfData, Part, at_rcpt, before_data, conclude, end_of_data};
-use danelaw::ledger::{Ledger, Message, MessageKey, RecordId, Settings};
+use danelaw::journal::{Journal, Message, MessageKey, RecordId, Settings};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 
 use super::{content, pair};
@@ -44,7 +44,7 @@ struct Truth {
 struct Killed;
 
 struct World {
-    ledger: Ledger,
+    journal: Journal,
     random: fastrand::Rng,
     truth: BTreeMap<(&'static str, usize), Truth>,
     /// Whether anything goes wrong.
@@ -146,7 +146,7 @@ impl World {
     async fn transaction(&mut self, message: &Queued, accepted: &mut Vec<Accepted>) -> Result<Option<Reply>, Killed> {
         for recipient in message.recipients.iter().copied() {
             self.step()?;
-            let records = self.ledger.served(pair(RECIPIENTS[recipient]));
+            let records = self.journal.served(pair(RECIPIENTS[recipient]));
             let answer = self.answer();
             self.truth(message, recipient).refused |= Disposition::of(&answer) == Disposition::Refused;
             let held = match at_rcpt(answer) {
@@ -168,7 +168,7 @@ impl World {
     async fn end_of_data(&mut self, message: &Queued, accepted: &mut [Accepted]) -> Result<Option<Reply>, Killed> {
         let pairs: Vec<_> = accepted.iter().map(|one| pair(RECIPIENTS[one.recipient])).collect();
         let key = MessageKey::new(content(message.text), pairs.iter().copied());
-        let mut open = self.ledger.message(key, &pairs).await.unwrap();
+        let mut open = self.journal.message(key, &pairs).await.unwrap();
         for destination in destinations(accepted, &open) {
             self.step()?;
             self.destination(message, accepted, (&mut open, &destination)).await?;
@@ -265,7 +265,7 @@ fn destinations(accepted: &mut [Accepted], open: &Message) -> Vec<Vec<usize>> {
 async fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let settings = Settings { path: None, entries: 1000, expiry: std::time::Duration::from_secs(86_400) };
-    let (ledger, _) = Ledger::open(settings).await.unwrap();
+    let (journal, _) = Journal::open(settings).await.unwrap();
     // Two messages, whose recipients are mostly the same, in any order.
     let mut queue: Vec<Queued> = ["first", "second"]
         .map(|text| {
@@ -277,7 +277,7 @@ async fn run(seed: u64) {
             Queued { text, recipients, left: Left::Pending }
         })
         .into();
-    let mut world = World { ledger, random, truth: BTreeMap::new(), troubled: true, log: Vec::new() };
+    let mut world = World { journal, random, truth: BTreeMap::new(), troubled: true, log: Vec::new() };
     for _ in 0..8 {
         let which = world.random.usize(..2);
         world.log.push(queue[which].text.to_owned());
@@ -310,7 +310,7 @@ async fn run(seed: u64) {
 
 #[tokio::test]
 async fn one_outcome_each() {
-    let runs = std::env::var("DANELAW_LEDGER_RUNS").ok().map_or(400, |runs| runs.parse().unwrap());
+    let runs = std::env::var("DANELAW_JOURNAL_RUNS").ok().map_or(400, |runs| runs.parse().unwrap());
     for seed in 0..runs {
         run(seed).await;
     }

@@ -50,7 +50,7 @@ impl Pair {
     }
 
     /// Its first octets, for an index.
-    pub(super) fn short(&self) -> u64 {
+    pub(crate) fn short(&self) -> u64 {
         self.0.iter().take(8).fold(0, |short, octet| short << 8 | u64::from(*octet))
     }
 }
@@ -86,7 +86,7 @@ impl ContentHasher {
 macro_rules! digest {
     ($type:ident) => {
         impl $type {
-            pub(super) fn octets(&self) -> &[u8] {
+            pub(crate) fn octets(&self) -> &[u8] {
                 &self.0
             }
         }
@@ -103,7 +103,7 @@ digest!(MessageKey);
 
 impl Pair {
     /// The inverse of [`Self::octets`].
-    pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
+    pub(crate) fn from_octets(octets: &[u8]) -> Option<Self> {
         octets.try_into().ok().map(Self)
     }
 }

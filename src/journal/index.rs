@@ -1,12 +1,8 @@
-//! Which recipients have a final outcome in which records, as RCPT asks it.
+//! An index in memory, so that RCPT does not wait for the store: the records that hold a final outcome of a recipient.
 
 use std::collections::HashMap;
 
-use super::key::Pair;
-
-/// The number of a record in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId(pub(super) i64);
+use crate::store::{Pair, RecordId, Served};
 
 /// Both directions, so that a record goes out as fast as it came in. Recipients are kept as the first octets of their
 /// digest: two that share these octets may get transactions of their own without need, and no other harm comes of it.
@@ -24,11 +20,20 @@ struct Entry {
 }
 
 impl Index {
+    /// The index of these recipients.
+    pub(super) fn of(served: Vec<Served>) -> Self {
+        let mut index = Self::default();
+        for Served { record, seen, recipient } in served {
+            index.insert(record, seen, [recipient]);
+        }
+        index
+    }
+
     pub(super) fn has(&self, recipient: Pair) -> bool {
         self.records.contains_key(&recipient.short())
     }
 
-    /// The records of a recipient whose last attempt was not before `since`, sorted.
+    /// The records of a recipient whose last attempt was at or after `since`, sorted.
     pub(super) fn records(&self, recipient: Pair, since: i64) -> Vec<RecordId> {
         let records = self.records.get(&recipient.short()).into_iter().flatten().copied();
         records.filter(|record| self.recipients.get(record).is_some_and(|entry| entry.seen >= since)).collect()

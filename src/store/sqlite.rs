@@ -1,7 +1,7 @@
-//! The store: SQLite, and the only place that names it.
+//! The store in one file of SQLite, mode 0600. A commit is in the write-ahead log and synced when it returns.
 //!
-//! One process has the file: it is locked for as long as it is open, so that the index of [`Ledger`](super::Ledger) knows
-//! every record. A store that replicas share would say the same sentences to PostgreSQL.
+//! One process has the file: it is locked for as long as it is open, so that the index of
+//! [`Journal`](crate::journal::Journal) has every record.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -14,13 +14,12 @@ use bytes::BytesMut;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use super::index::{Index, RecordId};
-use super::key::{MessageKey, Pair};
+use super::{MessageKey, Pair, RecordId, Served, Writing, Written};
 use crate::smtp::reply::{Reply, ReplyDecoder};
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
-/// The version of [`SCHEMA`]. A change counts it up, and [`open_file`] leads there from each one before.
+/// The version of [`SCHEMA`]. A change of the schema counts it up, and [`open_file`] converts the files of each earlier version.
 const VERSION: i64 = 2;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
@@ -43,12 +42,19 @@ const SCHEMA: &str = "
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
 const FROM_1: &str = "DROP TABLE outcomes;";
-/// How long to wait for another process to let go of the file.
+/// The file that the documentation named before it named `store.sqlite`.
+const OLD_NAME: &str = "ledger.sqlite";
+/// How long to wait until another process closes the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most lines of a reply that are kept.
 const MAX_LINES: usize = 8;
 
-/// Why the ledger cannot be opened. The configuration names the file, so each says what to do about it.
+/// The library fails in an operation.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] sqlx::Error);
+
+/// Why the store cannot be opened. The configuration names the file, so each text gives the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system refuses it.
@@ -56,21 +62,21 @@ pub enum OpenError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// Another process has it.
-    #[error("{0} is in use by another process; each danelaw needs a ledger of its own")]
+    #[error("{0} is in use by another process; each danelaw needs a store of its own")]
     InUse(PathBuf),
-    /// It was not made here, or what was made here is damaged.
+    /// Another program made it, or it is damaged.
     #[error(
-        "{path} is no ledger of danelaw, or is damaged ({found}); move it away and a new one is made, but open \
+        "{path} is no store of danelaw, or is damaged ({found}); move it away and a new one is made, but open \
          messages may then be delivered twice"
     )]
-    NotALedger {
+    NotAStore {
         /// The file.
         path: PathBuf,
-        /// What it has instead.
+        /// The fault.
         found: String,
     },
     /// A newer danelaw has written it.
@@ -83,51 +89,32 @@ pub enum OpenError {
     },
     /// The library fails.
     #[error(
-        "{path} cannot be set up as a ledger: {error}; the file and its directory must be writable by danelaw, on a disk \
+        "{path} cannot be set up as a store: {error}; the file and its directory must be writable by danelaw, on a disk \
          that is not full"
     )]
     Library {
         /// The file.
         path: PathBuf,
-        /// What the library says.
-        error: sqlx::Error,
+        /// The library's error.
+        error: Error,
     },
 }
 
 impl OpenError {
-    /// A failure of the library at this file, or at a ledger that ends with the process.
-    pub(super) fn library(path: Option<&Path>, error: sqlx::Error) -> Self {
-        Self::Library { path: path.unwrap_or(Path::new(":memory:")).to_owned(), error }
+    /// A failure of the library at this file, or at a store that ends with the process.
+    pub(crate) fn library(path: Option<&Path>, error: impl Into<Error>) -> Self {
+        Self::Library { path: path.unwrap_or(Path::new(":memory:")).to_owned(), error: error.into() }
     }
 }
 
-/// A record as it is to be.
-pub(super) struct Writing<'a> {
-    /// The message.
-    pub(super) key: MessageKey,
-    /// All its final outcomes.
-    pub(super) outcomes: &'a BTreeMap<Pair, Reply>,
-    /// The most outcomes that the store may hold then.
-    pub(super) entries: usize,
-    /// In seconds of the Unix clock.
-    pub(super) now: i64,
-}
-
-/// The result of a write.
-pub(super) struct Written {
-    /// The record.
-    pub(super) record: RecordId,
-    /// The records that made room for it.
-    pub(super) evicted: Vec<RecordId>,
-}
-
-pub(super) struct Store {
+/// An open file, or a database in memory.
+pub(crate) struct Sqlite {
     connection: SqliteConnection,
     outcomes: usize,
 }
 
-impl Store {
-    /// Opens the file, or makes it; without a path, a store that ends with the process.
+impl Sqlite {
+    /// See [`Store::open`](super::Store::open), and so on.
     pub(super) async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
         let library = |error| OpenError::library(path, error);
         let connection = match path {
@@ -144,32 +131,27 @@ impl Store {
         Ok(store)
     }
 
-    /// The number of outcomes.
     pub(super) fn outcomes(&self) -> usize {
         self.outcomes
     }
 
-    /// The recipients of all records.
-    pub(super) async fn index(&mut self) -> sqlx::Result<Index> {
+    pub(super) async fn served(&mut self) -> Result<Vec<Served>, Error> {
         let sql = "SELECT record, seen, pair FROM outcomes JOIN records ON records.id = outcomes.record";
         let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
-        let mut index = Index::default();
-        for row in &rows {
-            index.insert(RecordId(row.try_get(0)?), row.try_get(1)?, [pair(row, 2)?]);
-        }
-        Ok(index)
+        let served = |row| {
+            Ok(Served { record: RecordId(row_number(row, 0)?), seen: row_number(row, 1)?, recipient: pair(row, 2)? })
+        };
+        rows.iter().map(served).collect()
     }
 
-    /// The outcomes of a message with its last attempt not before `since`; none without a record.
-    pub(super) async fn find(&mut self, key: MessageKey, since: i64) -> sqlx::Result<BTreeMap<Pair, Reply>> {
+    pub(super) async fn replies(&mut self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
         let sql = "SELECT pair, reply FROM outcomes JOIN records ON records.id = outcomes.record
                    WHERE key = ?1 AND seen >= ?2";
         let rows = sqlx::query(sql).bind(key.octets()).bind(since).fetch_all(&mut self.connection).await?;
         rows.iter().map(|row| Ok((pair(row, 0)?, reply(row, 1)?))).collect()
     }
 
-    /// Writes a record in the place of the one before, durably. The oldest others make room for it.
-    pub(super) async fn put(&mut self, writing: Writing<'_>) -> sqlx::Result<Written> {
+    pub(super) async fn put(&mut self, writing: Writing<'_>) -> Result<Written, Error> {
         let Writing { key, outcomes, entries, now } = writing;
         let mut transaction = self.connection.begin().await?;
         let sql = "INSERT INTO records (key, seen) VALUES (?1, ?2)
@@ -200,8 +182,7 @@ impl Store {
         Ok(Written { record: RecordId(record), evicted })
     }
 
-    /// Deletes the record of a message, durably, and tells which one it was.
-    pub(super) async fn delete(&mut self, key: MessageKey) -> sqlx::Result<Option<RecordId>> {
+    pub(super) async fn settle(&mut self, key: MessageKey) -> Result<Option<RecordId>, Error> {
         let sql = "DELETE FROM outcomes WHERE record = (SELECT id FROM records WHERE key = ?1)";
         let mut transaction = self.connection.begin().await?;
         let outcomes = sqlx::query(sql).bind(key.octets()).execute(&mut *transaction).await?.rows_affected();
@@ -209,17 +190,16 @@ impl Store {
         let row = sqlx::query(sql).bind(key.octets()).fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
         self.outcomes = self.outcomes.saturating_sub(rows(outcomes));
-        row.map(|row| Ok(RecordId(row.try_get(0)?))).transpose()
+        row.map(|row| Ok(RecordId(row_number(&row, 0)?))).transpose()
     }
 
-    /// Deletes records whose last attempt was before `since`, and tells which they were.
-    pub(super) async fn expire(&mut self, since: i64) -> sqlx::Result<Vec<RecordId>> {
+    pub(super) async fn tidy(&mut self, since: i64) -> Result<Vec<RecordId>, Error> {
         let sql = "DELETE FROM records WHERE seen < ?1 RETURNING id";
         let gone = sqlx::query(sql).bind(since).fetch_all(&mut self.connection).await?;
         if !gone.is_empty() {
             self.count().await?;
         }
-        gone.iter().map(|row| Ok(RecordId(row.try_get(0)?))).collect()
+        gone.iter().map(|row| Ok(RecordId(row_number(row, 0)?))).collect()
     }
 
     async fn count(&mut self) -> sqlx::Result<()> {
@@ -234,70 +214,95 @@ fn rows(affected: u64) -> usize {
 }
 
 async fn open_file(path: &Path) -> Result<SqliteConnection, OpenError> {
-    // A FIFO would hold the start until it has a reader.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-        return Err(OpenError::File { path: path.to_owned(), error });
-    }
-    // Made here, so that the operator hears the system's own words, and so that no other user may read it: remotes name
-    // mailboxes in their replies. The write-ahead log gets the same mode.
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    file.map_err(|error| OpenError::File { path: path.to_owned(), error })?;
+    make_file(path).map_err(|error| OpenError::File { path: path.to_owned(), error })?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .locking_mode(SqliteLockingMode::Exclusive)
         .journal_mode(SqliteJournalMode::Wal)
-        // Each commit is on the disk before the client hears of it, so that a power failure brings no second copy.
+        // Each commit is on the disk before the client gets its reply, so that a power failure brings no second copy.
         .synchronous(SqliteSynchronous::Full)
         .pragma("secure_delete", "ON")
         .busy_timeout(LOCK_PATIENCE)
         .disable_statement_logging();
-    let wrong = |error| wrong(path, error);
-    let mut connection = options.connect().await.map_err(wrong)?;
-    let application = pragma(&mut connection, "PRAGMA application_id").await.map_err(wrong)?;
-    let tables = pragma(&mut connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(wrong)?;
-    if application == APPLICATION {
-        let found = pragma(&mut connection, "PRAGMA user_version").await.map_err(wrong)?;
-        if found > VERSION {
-            return Err(OpenError::Newer { path: path.to_owned(), found });
-        }
-        if found < VERSION {
-            let sql = format!("BEGIN IMMEDIATE; {FROM_1} {SCHEMA} COMMIT;");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(wrong)?;
-            tracing::warn!(ledger = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");
-        }
-    } else if tables == 0 {
-        let sql = format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(wrong)?;
-    } else {
-        return Err(OpenError::NotALedger { path: path.to_owned(), found: "the tables of another program".to_owned() });
-    }
-    // A page that is damaged is to be found now, and not when a message hangs on it.
-    let found: String = sqlx::query("PRAGMA quick_check(1)")
-        .fetch_one(&mut connection)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(wrong)?;
+    let mut connection = options.connect().await.map_err(|error| wrong(path, error))?;
+    make_tables(&mut connection, path).await?;
+    // The check finds a damaged page now, and not when a message depends on it.
+    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    let found: String = row.and_then(|row| row.try_get(0)).map_err(|error| wrong(path, error))?;
     match found.as_str() {
         "ok" => Ok(connection),
-        _ => Err(OpenError::NotALedger { path: path.to_owned(), found }),
+        _ => Err(OpenError::NotAStore { path: path.to_owned(), found }),
     }
+}
+
+/// Makes the file, so that the error is the system's own, and so that no other user may read it: remotes name mailboxes in
+/// their replies. The write-ahead log gets the same mode.
+fn make_file(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        // The open of a FIFO would wait until it has a reader.
+        Ok(found) if !found.is_file() => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        Ok(_) => {}
+        Err(_) => {
+            let old = path.with_file_name(OLD_NAME);
+            if old.exists() {
+                tracing::warn!(
+                    store = %path.display(),
+                    old = %old.display(),
+                    "a new store is made, and the outcomes in the old file are not used: set store.path to the old file, \
+                     or remove it; messages that were open may be delivered twice"
+                );
+            }
+        }
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+/// Makes the tables of a new file, and converts those of an earlier version.
+async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let wrong = |error| wrong(path, error);
+    let application = pragma(connection, "PRAGMA application_id").await.map_err(wrong)?;
+    let version = pragma(connection, "PRAGMA user_version").await.map_err(wrong)?;
+    let tables = pragma(connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(wrong)?;
+    let before = match (application, version, tables) {
+        (APPLICATION, VERSION, _) => return Ok(()),
+        (APPLICATION, found, _) if found > VERSION => {
+            return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        (APPLICATION, ..) => FROM_1,
+        (_, _, 0) => "",
+        _ => {
+            let found = "the tables of another program".to_owned();
+            return Err(OpenError::NotAStore { path: path.to_owned(), found });
+        }
+    };
+    let sql = format!("BEGIN IMMEDIATE; {before} {SCHEMA} COMMIT;");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map_err(wrong)?;
+    if !before.is_empty() {
+        tracing::warn!(store = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");
+    }
+    Ok(())
 }
 
 async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<i64> {
     sqlx::query(sql).fetch_one(connection).await?.try_get(0)
 }
 
-/// What is wrong with the file, by the primary result code of SQLite.
+/// The fault of the file, by the primary result code of SQLite.
 fn wrong(path: &Path, error: sqlx::Error) -> OpenError {
     let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
     match code.map(|code| code & 0xff) {
         // SQLITE_BUSY, SQLITE_LOCKED.
         Some(5 | 6) => OpenError::InUse(path.to_owned()),
         // SQLITE_CORRUPT, SQLITE_NOTADB.
-        Some(11 | 26) => OpenError::NotALedger { path: path.to_owned(), found: error.to_string() },
+        Some(11 | 26) => OpenError::NotAStore { path: path.to_owned(), found: error.to_string() },
         _ => OpenError::library(Some(path), error),
     }
+}
+
+fn row_number(row: &SqliteRow, column: usize) -> sqlx::Result<i64> {
+    row.try_get(column)
 }
 
 fn pair(row: &SqliteRow, column: usize) -> sqlx::Result<Pair> {
@@ -317,7 +322,7 @@ fn reply(row: &SqliteRow, column: usize) -> sqlx::Result<Reply> {
     ReplyDecoder::new().decode(&mut octets).ok().flatten().ok_or_else(|| damaged("reply"))
 }
 
-/// What only another hand can have written.
+/// A value that danelaw does not write.
 fn damaged(column: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("the column {column} holds something else").into())
+    sqlx::Error::Decode(format!("the column {column} has a value that danelaw does not write").into())
 }

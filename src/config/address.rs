@@ -1,11 +1,11 @@
-//! Where a listener listens, and whose its socket is.
+//! The address of a listener, and the owner of its socket.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a listener listens.
+/// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// An address and a port.
@@ -18,17 +18,17 @@ pub enum Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permissions(u32);
 
-/// Whose a file is: names, or numbers.
+/// The owner of a file: names, or numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
     pub user: String,
-    /// The group, if it is not to stay what it is.
+    /// The group, if it is to change.
     pub group: Option<String>,
 }
 
 impl Address {
-    /// Whether only one of both can be opened. Port 0 is the system's choice.
+    /// Whether only one of the two can be open. Port 0 is the system's choice.
     pub fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Unix(path), Self::Unix(other)) => path == other,
@@ -48,7 +48,7 @@ impl Permissions {
     /// For the owner and its group.
     pub const GROUP: Self = Self(0o660);
 
-    /// As the system has them.
+    /// The mode bits of the file.
     pub fn bits(self) -> u32 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! The cost of the ledger: to open it, to ask it, to write to it.
+//! The cost of the journal: to open it, to ask it, to write to it.
 //!
 //! The file lies where the system keeps its temporary files; set `TMPDIR` to measure another disk.
 
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use danelaw::ledger::{ContentDigest, ContentHasher, Ledger, Message, MessageKey, Pair, Settings};
+use danelaw::journal::{ContentDigest, ContentHasher, Journal, Message, MessageKey, Pair, Settings};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tokio::runtime::Runtime;
 
-/// How many outcomes are kept: the default of `ledger.entries`, and a few where each bench only runs once.
+/// How many outcomes are kept: the default of `store.entries`, and a few where each bench only runs once.
 fn entries() -> usize {
     if std::env::args().any(|argument| argument == "--bench") { 100_000 } else { 1_000 }
 }
@@ -35,47 +35,47 @@ fn reply() -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(0, 0), "mx.example.test[192.0.2.1]: queued as 4F1D2C0A9B")
 }
 
-async fn open(path: &Path) -> Ledger {
+async fn open(path: &Path) -> Journal {
     let settings =
         Settings { path: Some(path.to_owned()), entries: 2 * entries(), expiry: Duration::from_secs(5 * 86_400) };
-    Ledger::open(settings).await.unwrap().0
+    Journal::open(settings).await.unwrap().0
 }
 
-async fn message(ledger: &Ledger, octets: &[u8], to: &[Pair]) -> Message {
-    ledger.message(MessageKey::new(content(octets), to.iter().copied()), to).await.unwrap()
+async fn message(journal: &Journal, octets: &[u8], to: &[Pair]) -> Message {
+    journal.message(MessageKey::new(content(octets), to.iter().copied()), to).await.unwrap()
 }
 
-fn ledger(criterion: &mut Criterion) {
+fn journal(criterion: &mut Criterion) {
     let entries = entries();
     let (runtime, folder, reply) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap(), reply());
-    let path = folder.path().join("ledger.sqlite");
+    let path = folder.path().join("store.sqlite");
     runtime.block_on(async {
-        let ledger = open(&path).await;
+        let journal = open(&path).await;
         for thousand in 0..entries / 1000 {
             let pairs: Vec<Pair> = (thousand * 1000..(thousand + 1) * 1000).map(pair).collect();
             let outcomes = pairs.iter().map(|pair| (*pair, reply.clone()));
-            message(&ledger, b"kept", &pairs).await.record(outcomes).await.unwrap();
+            message(&journal, b"kept", &pairs).await.record(outcomes).await.unwrap();
         }
     });
     println!("{entries} outcomes: {} octets", std::fs::metadata(&path).unwrap().len());
-    let mut group = criterion.benchmark_group("ledger");
+    let mut group = criterion.benchmark_group("journal");
     group.sample_size(10);
     group.bench_function(format!("open with {entries} outcomes"), |bencher| {
         bencher.iter(|| runtime.block_on(open(&path)));
     });
-    let ledger = runtime.block_on(open(&path));
+    let journal = runtime.block_on(open(&path));
     group.sample_size(50);
     for (name, pair) in [("without a record", pair(entries)), ("with a record", pair(471))] {
-        group.bench_function(format!("RCPT of a recipient {name}"), |bencher| bencher.iter(|| ledger.served(pair)));
+        group.bench_function(format!("RCPT of a recipient {name}"), |bencher| bencher.iter(|| journal.served(pair)));
         group.bench_function(format!("end of a message to a recipient {name}, which has none"), |bencher| {
-            bencher.iter(|| runtime.block_on(async { message(&ledger, b"new", &[pair]).await.take().await.unwrap() }));
+            bencher.iter(|| runtime.block_on(async { message(&journal, b"new", &[pair]).await.take().await.unwrap() }));
         });
     }
     group.bench_function("three domains, all delivered: record two, take", |bencher| {
         let pairs = [pair(entries), pair(entries + 1), pair(entries + 2)];
         bencher.iter(|| {
             runtime.block_on(async {
-                let mut message = message(&ledger, b"new", &pairs).await;
+                let mut message = message(&journal, b"new", &pairs).await;
                 message.record([(pairs[0], reply.clone())]).await.unwrap();
                 message.record([(pairs[1], reply.clone())]).await.unwrap();
                 message.take().await.unwrap();
@@ -84,7 +84,7 @@ fn ledger(criterion: &mut Criterion) {
     });
     group.bench_function("record one outcome", |bencher| {
         let one = pair(entries);
-        let mut message = runtime.block_on(message(&ledger, b"new", &[one]));
+        let mut message = runtime.block_on(message(&journal, b"new", &[one]));
         bencher.iter(|| runtime.block_on(message.record([(one, reply.clone())])).unwrap());
     });
     group.throughput(Throughput::Bytes(1 << 20));
@@ -95,5 +95,5 @@ fn ledger(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ledger);
+criterion_group!(benches, journal);
 criterion_main!(benches);

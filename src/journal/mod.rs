@@ -2,7 +2,7 @@
 //!
 //! At the end of the data plain SMTP has one reply for all recipients (RFC 5321 §4.1.1.4), and danelaw has no queue. A
 //! fan-out transaction has recipients at several destinations. If one destination takes the message and another one
-//! defers it, the reply is 451, and the client sends the message to all recipients again. The ledger makes this harmless:
+//! defers it, the reply is 451, and the client sends the message to all recipients again. The journal makes this harmless:
 //! it keeps one *record* for each such message, with the final outcome (2xx or 5xx) of each recipient that has one. On the
 //! next attempt these recipients do not get the message again.
 //!
@@ -12,16 +12,16 @@
 //!
 //! # The life of a record
 //!
-//! 1. **RCPT.** [`Ledger::served`] tells in which records the recipient has a final outcome. Recipients of one destination
+//! 1. **RCPT.** [`Journal::served`] returns the records in which the recipient has a final outcome. Recipients of one destination
 //!    share a transaction if these records are the same, so that the message can be kept from those that have it. Before
 //!    the end of the data this is all that depends on a record.
 //! 2. **The end of the data.** The message is known by its [`MessageKey`]: sender, recipients, and the octets of the
 //!    message, Message-ID included. A message without Message-ID has no record, since two such messages may be equal and
-//!    still be two. [`Ledger::message`] locks the message against a second session and reads its record. Recipients with
+//!    still be two. [`Journal::message`] locks the message against a second session and reads its record. Recipients with
 //!    a final outcome get no end of data: their remote sees a reset.
 //! 3. **While outcomes are open**, [`Message::record`] writes the final ones to the disk, the first time as soon as a
-//!    destination has answered while another one has not, and always before the client hears 451.
-//! 4. **When no outcome is open**, [`Message::take`] deletes the record, and then the client hears the answer. So a record
+//!    destination has answered while another one has not, and always before the client gets 451.
+//! 4. **When no outcome is open**, [`Message::take`] deletes the record, and then the client gets the reply. So a record
 //!    answers once. The same message, sent once more, is delivered again.
 //!
 //! # The cost of a crash or a failing disk
@@ -29,20 +29,15 @@
 //! | moment | cost |
 //! |---|---|
 //! | between a remote's 2xx and its record, or if the record cannot be written | a second copy on the client's next attempt |
-//! | between the deletion and the answer | a second copy on the client's next attempt |
+//! | between the deletion and the reply | a second copy on the client's next attempt |
 //! | the record cannot be read or deleted | it counts as deleted for this process: a second copy |
 //! | the record was evicted for room, or has expired | a second copy on the client's next attempt |
 //!
 //! No row loses a message, and no row answers 2xx or 5xx without the remote's 2xx or 5xx to this message.
 //!
-//! # The store
-//!
-//! One file, SQLite, mode 0600. A commit is in the write-ahead log and synced when it returns. Addresses and messages are
-//! kept as digests, the remotes' replies in clear.
+//! Records are in the store (`src/store`). Addresses and messages are kept as digests, the remotes' replies in clear.
 
 mod index;
-mod key;
-mod store;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -53,20 +48,18 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::smtp::reply::Reply;
+pub use crate::store::{ContentDigest, ContentHasher, Error, MessageKey, OpenError, Pair, RecordId};
+use crate::store::{Store, Writing};
 
 use index::Index;
-pub use index::RecordId;
-pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
-pub use store::OpenError;
-use store::{Store, Writing};
 
 /// How often expired records are looked for.
 const TIDY: Duration = Duration::from_secs(60 * 60);
 
-/// The operator's settings for the ledger.
+/// The operator's settings for the journal.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file; none for a ledger that ends with the process.
+    /// The file of the store; none for a store that ends with the process.
     pub path: Option<PathBuf>,
     /// The most outcomes that are kept. The oldest records make room for new ones.
     pub entries: usize,
@@ -74,9 +67,9 @@ pub struct Settings {
     pub expiry: Duration,
 }
 
-/// The ledger, shared by all sessions.
+/// The journal, shared by all sessions.
 #[derive(Clone)]
-pub struct Ledger {
+pub struct Journal {
     inner: Arc<Inner>,
 }
 
@@ -96,12 +89,12 @@ struct Kept {
     gone: HashSet<MessageKey>,
 }
 
-/// Another session is at the end of the same message. The client is told 451.
+/// Another session has locked the same message. The client gets 451.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-impl Ledger {
-    /// Opens the ledger, and tells how many outcomes it holds.
+impl Journal {
+    /// Opens the store, and returns the number of outcomes in it too.
     ///
     /// # Errors
     /// If the file cannot be used, or another process uses it.
@@ -109,8 +102,8 @@ impl Ledger {
         let mut store = Store::open(settings.path.as_deref()).await?;
         let library = |error| OpenError::library(settings.path.as_deref(), error);
         let tidied = now();
-        store.expire(since(&settings, tidied)).await.map_err(library)?;
-        let index = store.index().await.map_err(library)?;
+        store.tidy(since(&settings, tidied)).await.map_err(library)?;
+        let index = Index::of(store.served().await.map_err(library)?);
         let outcomes = store.outcomes();
         let kept = Kept { store, tidied, gone: HashSet::new() };
         let (store, index, locked) = (tokio::sync::Mutex::new(kept), RwLock::new(index), Mutex::default());
@@ -141,14 +134,14 @@ impl Ledger {
 }
 
 impl Kept {
-    /// Deletes expired records once in a while, and tells which. Without that, records are found to be expired all the same.
+    /// Deletes expired records once in a while, and returns their numbers. A record that is still there has expired all the same.
     async fn tidy(&mut self, settings: &Settings, now: i64) -> Vec<RecordId> {
         if self.tidied.saturating_add(seconds(TIDY)) >= now {
             return Vec::new();
         }
         self.tidied = now;
-        self.store.expire(since(settings, now)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "expired records of the ledger cannot be deleted");
+        self.store.tidy(since(settings, now)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "expired records of the store cannot be deleted");
             Vec::new()
         })
     }
@@ -165,7 +158,7 @@ impl Kept {
 pub struct Message {
     lock: Lock,
     outcomes: BTreeMap<Pair, Reply>,
-    /// Whether the store holds a record.
+    /// Whether the store has a record.
     is_stored: bool,
 }
 
@@ -179,9 +172,9 @@ impl Message {
     ///
     /// # Errors
     /// If the store fails. On the client's next attempt these recipients may get a second copy.
-    pub async fn record(&mut self, outcomes: impl IntoIterator<Item = (Pair, Reply)>) -> sqlx::Result<()> {
+    pub async fn record(&mut self, outcomes: impl IntoIterator<Item = (Pair, Reply)>) -> Result<(), Error> {
         self.outcomes.extend(outcomes);
-        let Inner { settings, store, .. } = &*self.lock.ledger.inner;
+        let Inner { settings, store, .. } = &*self.lock.journal.inner;
         let now = now();
         let mut kept = store.lock().await;
         let expired = kept.tidy(settings, now).await;
@@ -190,26 +183,26 @@ impl Message {
         let writing = Writing { key: self.lock.key, outcomes: &self.outcomes, entries: settings.entries, now };
         let written = kept.store.put(writing).await?;
         kept.gone.remove(&self.lock.key);
-        let mut index = self.lock.ledger.inner.write_index();
+        let mut index = self.lock.journal.inner.write_index();
         expired.into_iter().chain(written.evicted).for_each(|record| index.remove(record));
         index.insert(written.record, now, self.outcomes.keys().copied());
         Ok(())
     }
 
-    /// Deletes the record: the client is about to hear the answer that ends the message.
+    /// Deletes the record: the client is about to get the reply that ends the message.
     ///
     /// # Errors
     /// If the store fails. The record counts as deleted until danelaw ends.
-    pub async fn take(self) -> sqlx::Result<()> {
+    pub async fn take(self) -> Result<(), Error> {
         if !self.is_stored {
             return Ok(());
         }
-        let Lock { ledger, key } = &self.lock;
-        let mut kept = ledger.inner.store.lock().await;
+        let Lock { journal, key } = &self.lock;
+        let mut kept = journal.inner.store.lock().await;
         // Before the deletion: a session that is cut in it leaves a record that counts as deleted.
-        kept.lose(*key, ledger.inner.settings.entries);
-        if let Some(record) = kept.store.delete(*key).await? {
-            ledger.inner.write_index().remove(record);
+        kept.lose(*key, journal.inner.settings.entries);
+        if let Some(record) = kept.store.settle(*key).await? {
+            journal.inner.write_index().remove(record);
         }
         kept.gone.remove(key);
         Ok(())
@@ -217,19 +210,19 @@ impl Message {
 
     /// A record that cannot be read counts as deleted.
     async fn read(&mut self) {
-        let Lock { ledger, key } = &self.lock;
-        let since = since(&ledger.inner.settings, now());
-        let mut kept = ledger.inner.store.lock().await;
+        let Lock { journal, key } = &self.lock;
+        let since = since(&journal.inner.settings, now());
+        let mut kept = journal.inner.store.lock().await;
         if kept.gone.contains(key) {
             return;
         }
-        match kept.store.find(*key, since).await {
+        match kept.store.replies(*key, since).await {
             Ok(outcomes) => {
                 self.is_stored = !outcomes.is_empty();
                 self.outcomes = outcomes;
             }
             Err(error) => {
-                kept.lose(*key, ledger.inner.settings.entries);
+                kept.lose(*key, journal.inner.settings.entries);
                 tracing::error!(%error, "the record of a message cannot be read; its recipients may get a second copy");
             }
         }
@@ -238,22 +231,22 @@ impl Message {
 
 /// Keeps other sessions off a message.
 struct Lock {
-    ledger: Ledger,
+    journal: Journal,
     key: MessageKey,
 }
 
 impl Lock {
-    fn take(ledger: &Ledger, key: MessageKey) -> Result<Self, Busy> {
-        if !ledger.inner.locked().insert(key) {
+    fn take(journal: &Journal, key: MessageKey) -> Result<Self, Busy> {
+        if !journal.inner.locked().insert(key) {
             return Err(Busy);
         }
-        Ok(Self { ledger: ledger.clone(), key })
+        Ok(Self { journal: journal.clone(), key })
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.ledger.inner.locked().remove(&self.key);
+        self.journal.inner.locked().remove(&self.key);
     }
 }
 
@@ -272,9 +265,9 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Ledger {
+impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("settings", &self.inner.settings).finish_non_exhaustive()
+        f.debug_struct("Journal").field("settings", &self.inner.settings).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One open door: a port or a Unix socket, who may come in by it, and what is spoken there.
+//! One open listener: a port or a Unix socket, the clients that may connect to it, and its protocol.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as OpenPort};
@@ -25,23 +25,23 @@ pub(super) const BACKLOG: i32 = 4096;
 /// writes the one while we read the other. A Unix socket holds no more than 208 kB anyway (`net.core.wmem_default`).
 const RECEIVE_BUFFER: usize = 128 * 1024;
 
-/// One open port or Unix socket, and who may connect to it.
+/// One open port or Unix socket, and the clients that may connect to it.
 #[derive(Debug)]
-pub struct Door {
-    listening: Listening,
+pub struct OpenListener {
+    endpoint: Endpoint,
     kind: Kind,
     recipients: Recipients,
 }
 
 #[derive(Debug)]
-enum Listening {
-    /// Whoever comes from these networks.
+enum Endpoint {
+    /// For clients from these networks.
     Tcp(TcpListener, Vec<IpNet>),
-    /// Whoever the file's mode lets in.
+    /// For the users that the file's mode admits.
     Unix(UnixListener, SocketFile),
 }
 
-/// A port or a Unix socket that listens already: somebody has opened it for us.
+/// A port or a Unix socket that listens already: the service manager has opened it.
 #[derive(Debug)]
 pub enum Socket {
     /// A port.
@@ -50,64 +50,64 @@ pub enum Socket {
     Unix(OpenSocket),
 }
 
-/// A connection that has come in by a door.
-pub(super) struct Visitor {
+/// An accepted connection.
+pub(super) struct Connection {
     pub(super) stream: Either<TcpStream, UnixStream>,
     pub(super) origin: Origin,
-    /// The address that it dialled, if it was intercepted.
+    /// The original destination of the client, if the connection was intercepted.
     pub(super) dialled: Option<IpAddr>,
 }
 
-impl Door {
+impl OpenListener {
     /// Opens a listener's port or socket.
     ///
     /// # Errors
-    /// What the system says, mostly that the port is taken or needs a privilege; for a Unix socket also what is in its
-    /// place already, or that its owner is not known.
+    /// The system's error, mostly that the port is taken or needs a privilege. For a Unix socket also: another file has its
+    /// path, or its owner is not known.
     pub fn open(listener: &Listener) -> io::Result<Self> {
-        let listening = match &listener.address {
-            Address::Tcp(address) => Listening::Tcp(port(*address, listener.kind)?, listener.allowed()),
+        let endpoint = match &listener.address {
+            Address::Tcp(address) => Endpoint::Tcp(port(*address, listener.kind)?, listener.allowed()),
             Address::Unix(path) => {
                 let mode = listener.mode.unwrap_or(config::Permissions::GROUP);
                 let (socket, file) = unix::open(path, mode, listener.owner.as_ref())?;
-                Listening::Unix(socket, file)
+                Endpoint::Unix(socket, file)
             }
         };
-        Ok(Self { listening, kind: listener.kind, recipients: listener.recipients })
+        Ok(Self { endpoint, kind: listener.kind, recipients: listener.recipients })
     }
 
-    /// Takes over a listener's port or socket, which is open already.
+    /// Takes over the port or socket of a listener, which is open already.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn inherit(listener: &Listener, socket: Socket) -> io::Result<Self> {
-        let listening = match socket {
+        let endpoint = match socket {
             Socket::Tcp(port) => {
                 port.set_nonblocking(true)?;
                 SockRef::from(&port).set_recv_buffer_size(RECEIVE_BUFFER)?;
-                Listening::Tcp(TcpListener::from_std(port)?, listener.allowed())
+                Endpoint::Tcp(TcpListener::from_std(port)?, listener.allowed())
             }
             Socket::Unix(socket) => {
                 socket.set_nonblocking(true)?;
                 let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-                Listening::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
+                Endpoint::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
             }
         };
-        Ok(Self { listening, kind: listener.kind, recipients: listener.recipients })
+        Ok(Self { endpoint, kind: listener.kind, recipients: listener.recipients })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn address(&self) -> io::Result<Address> {
-        match &self.listening {
-            Listening::Tcp(listener, _) => listener.local_addr().map(Address::Tcp),
-            Listening::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
+        match &self.endpoint {
+            Endpoint::Tcp(listener, _) => listener.local_addr().map(Address::Tcp),
+            Endpoint::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
-    /// What is spoken here.
+    /// The protocol, with the kind of transaction.
     pub(super) fn service(&self) -> Service {
         match (self.kind, self.recipients) {
             (Kind::Smtp | Kind::Intercept, Recipients::Split) => Service::Smtp,
@@ -116,32 +116,32 @@ impl Door {
         }
     }
 
-    /// The next one to come in.
-    pub(super) async fn accept(&self) -> io::Result<Visitor> {
-        match &self.listening {
-            Listening::Tcp(listener, _) => {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Connection> {
+        match &self.endpoint {
+            Endpoint::Tcp(listener, _) => {
                 let (stream, client) = listener.accept().await?;
                 let dialled = match self.kind {
                     Kind::Smtp | Kind::Lmtp => None,
-                    Kind::Intercept => intercepted::dialled(&stream, listener.local_addr()?),
+                    Kind::Intercept => intercepted::original_destination(&stream, listener.local_addr()?),
                 };
                 let origin = Origin::Address(client.ip().to_canonical());
                 let dialled = dialled.map(|address| address.ip().to_canonical());
-                Ok(Visitor { stream: Either::Left(stream), origin, dialled })
+                Ok(Connection { stream: Either::Left(stream), origin, dialled })
             }
-            Listening::Unix(listener, _) => {
+            Endpoint::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Visitor { stream: Either::Right(stream), origin: Origin::UnixSocket, dialled: None })
+                Ok(Connection { stream: Either::Right(stream), origin: Origin::UnixSocket, dialled: None })
             }
         }
     }
 
-    /// Whether that one may stay.
+    /// Whether a client may connect.
     pub(super) fn allows(&self, origin: Origin) -> bool {
-        match (&self.listening, origin) {
-            (Listening::Tcp(_, allowed), Origin::Address(client)) => is_among(allowed, client),
-            // The system has asked the file's mode already.
-            (Listening::Tcp(..) | Listening::Unix(..), _) => true,
+        match (&self.endpoint, origin) {
+            (Endpoint::Tcp(_, allowed), Origin::Address(client)) => is_among(allowed, client),
+            // The system has checked the file's mode already.
+            (Endpoint::Tcp(..) | Endpoint::Unix(..), _) => true,
         }
     }
 }

@@ -1,0 +1,201 @@
+//! The listeners: never an open relay.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::check::Faults;
+use super::{Address, Network, Owner, Permissions};
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The protocol: "smtp"; "lmtp" (RFC 2033), in which each recipient has a reply of its own; or "intercept", SMTP
+    /// with a client that has dialled another server and does not know of us (config/nftables has the rules).
+    #[serde(default)]
+    pub kind: Kind,
+    /// Address and port to listen on, or a Unix socket as in "unix:/run/danelaw/lmtp.sock". Keep off port 25, where
+    /// Postfix looks for its own name in our greeting; RFC 2033 forbids it to LMTP.
+    pub address: Address,
+    /// Networks or addresses that may connect; all other clients are turned away with 554. Not for a Unix socket.
+    #[serde(default)]
+    pub allow: Option<Vec<Network>>,
+    /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others get 452 and come in
+    /// the next transaction) or "fan-out" (those of any domains, for clients that keep one outcome for a whole message;
+    /// outcomes are kept while a recipient is deferred, so store.path must be set). LMTP has a reply for each recipient
+    /// anyway.
+    #[serde(default)]
+    pub recipients: Recipients,
+    /// For a Unix socket: its permissions in octal, for the users that may connect. "0660" if it is not set.
+    #[serde(default)]
+    pub mode: Option<Permissions>,
+    /// For a Unix socket: its owner, as "user" or "user:group". Our own user if it is not set. danelaw may give
+    /// it to a group that its user is in; under systemd, let danelaw.socket open it or use config/systemd/unix-socket.conf.
+    #[serde(default)]
+    pub owner: Option<Owner>,
+}
+
+/// Which recipients a transaction with one reply may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recipients {
+    /// Those of one domain; a refusal comes at RCPT.
+    #[default]
+    Split,
+    /// Those of any domain; a refusal comes when all have an outcome.
+    FanOut,
+}
+
+/// The protocol of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// SMTP (RFC 5321).
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033).
+    Lmtp,
+    /// SMTP, with connections that a firewall rule has sent here on their way to another server.
+    Intercept,
+}
+
+impl Listener {
+    /// The networks that may connect.
+    pub fn allowed(&self) -> Vec<IpNet> {
+        match &self.allow {
+            Some(networks) => networks.iter().map(|network| network.0).collect(),
+            None => vec![
+                IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
+                IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128),
+            ],
+        }
+    }
+}
+
+impl Listener {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let mut add = |key, problem: &str| faults.add(key, format!("{}: {problem}", self.address));
+        if (self.kind, self.recipients) == (Kind::Lmtp, Recipients::FanOut) {
+            add("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
+        }
+        match &self.address {
+            Address::Unix(_) => {
+                if self.kind == Kind::Intercept {
+                    add("listener.kind", "nobody's connection can be sent to a Unix socket; give an address and port");
+                }
+                if self.allow.is_some() {
+                    add("listener.allow", "a Unix socket has no network; who may connect is for mode and owner");
+                }
+            }
+            Address::Tcp(address) => {
+                for (key, is_set) in [("listener.mode", self.mode.is_some()), ("listener.owner", self.owner.is_some())]
+                {
+                    if is_set {
+                        add(key, "only a Unix socket has one; who may connect here is for allow");
+                    }
+                }
+                if (self.kind, address.port()) == (Kind::Lmtp, 25) {
+                    add("listener.address", "RFC 2033 forbids LMTP on port 25; take another one, such as 24");
+                }
+                self.check_allowed(address.ip(), faults);
+            }
+        }
+    }
+
+    /// Never an open relay.
+    fn check_allowed(&self, address: IpAddr, faults: &mut Faults) {
+        let mut add = |problem| faults.add("listener.allow", problem);
+        match &self.allow {
+            None if !address.is_loopback() => add(format!(
+                "{} is not loopback and has no allow-list; name the networks that may send mail through it",
+                self.address
+            )),
+            Some(networks) if networks.is_empty() => add(format!(
+                "{}: the list is empty; nobody could connect: name the networks that may, or leave this key out for loopback",
+                self.address
+            )),
+            Some(networks) => {
+                for (wide, most) in too_wide(networks) {
+                    let address = &self.address;
+                    add(format!(
+                        "{address} would be an open relay: {wide} is wider than /{most}; name the networks that may send \
+                         mail through it"
+                    ));
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// The widest networks that may send mail through us; no operator of a mail server owns wider ones.
+fn widest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        // RFC 4193 gives a site 48 bits, a registry gives a provider 32.
+        IpNet::V6(_) => 32,
+    }
+}
+
+/// The networks that are wider than that, each with the length of prefix that would do.
+pub(super) fn too_wide(networks: &[Network]) -> impl Iterator<Item = (&IpNet, u8)> {
+    let all = networks.iter().map(|Network(network)| (network, widest(network)));
+    all.filter(|(network, most)| network.prefix_len() < *most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::with;
+
+    #[test]
+    fn never_an_open_relay() {
+        // I26, A-95.
+        for wrong in [
+            "listener = [{ address = '0.0.0.0:25' }]",
+            "listener = [{ address = '[::]:25' }]",
+            "listener = [{ address = '192.0.2.1:25' }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/0'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['::/0'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['0.0.0.0/1', '128.0.0.0/1'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = ['2000::/3'] }]",
+            "listener = [{ address = '127.0.0.1:25', allow = [] }]",
+            "listener = []",
+        ] {
+            assert!(with(wrong).unwrap_err().starts_with("listener"), "{wrong}");
+        }
+        let open = with("listener = [{ address = '0.0.0.0:25', allow = ['10.0.0.0/8', '192.0.2.7'] }]").unwrap();
+        assert_eq!(open.listener[0].allowed().len(), 2);
+        let loopback = with("listener = [{ address = '[::1]:2525' }]").unwrap();
+        assert!(loopback.listener[0].allowed().iter().all(|network| network.addr().is_loopback()));
+    }
+
+    #[test]
+    fn listeners_as_they_may_be_written() {
+        let listener =
+            |text: &str| with(&format!("listener = [{{ {text} }}]")).map(|config| config.listener[0].clone());
+        assert_eq!(listener("address = '127.0.0.1:25'").unwrap().kind, Kind::Smtp);
+        let lmtp =
+            listener("address = 'unix:/run/danelaw/lmtp.sock', kind = 'lmtp', mode = '0600', owner = 'a:b'").unwrap();
+        assert_eq!((lmtp.kind, lmtp.address.to_string().as_str()), (Kind::Lmtp, "unix:/run/danelaw/lmtp.sock"));
+        assert_eq!(lmtp.mode.unwrap().bits(), 0o600);
+        assert_eq!(lmtp.owner.unwrap(), Owner { user: "a".into(), group: Some("b".into()) });
+        for (wrong, says) in [
+            // J7.
+            ("address = '127.0.0.1:25', kind = 'lmtp'", "listener.address: 127.0.0.1:25: RFC 2033"),
+            ("address = '127.0.0.1:24', mode = '0660'", "listener.mode"),
+            ("address = '127.0.0.1:24', owner = 'a'", "listener.owner"),
+            ("address = 'unix:/a', allow = ['127.0.0.1']", "listener.allow"),
+            ("address = 'unix:a'", "is no address"),
+            ("address = 'unix:/a', mode = '0888'", "octal"),
+            ("address = 'unix:/a', mode = '7777'", "octal"),
+            ("address = 'unix:/a', owner = ':b'", "user:group"),
+            ("address = '127.0.0.1:24', kind = 'qmtp'", "unknown variant"),
+        ] {
+            let error = listener(wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The exceptions for single domains: a rule that asks for less than the default gives its reason and its last day, and no
+//! rule hides another one.
+
+use serde::Deserialize;
+use time::Date;
+
+use super::check::Faults;
+use super::{Config, Fault, Record, Unsound, day, optional, parsed};
+use crate::name::Name;
+use crate::policy::{Level, Permit};
+use crate::rules::{Domains, Exception, Rules, is_over};
+
+/// An exception for some domains.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The domain, as in "example.com"; ".example.com" is every domain below it.
+    #[serde(deserialize_with = "parsed")]
+    pub domain: Domains,
+    /// "dane", "dane-only", "encrypt", "fingerprint" (the host must match `records` in place of those in the DNS), or
+    /// "may" (TLS where it is offered, cleartext where it is not).
+    pub level: RuleLevel,
+    /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
+    #[serde(default)]
+    pub records: Vec<Record>,
+    /// The host that takes the domain's mail, in place of those in its MX records. Empty: the hosts in the MX records.
+    #[serde(default, deserialize_with = "optional")]
+    pub next_hop: Option<Name>,
+    /// Why. Required for a level below tls.level; logged at each use.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level. A rule that has ended is left out, with
+    /// an error in the log: its domain goes by the next rule that names it, or at tls.level. `danelaw config check` fails.
+    #[serde(default, deserialize_with = "day")]
+    pub until: Option<Date>,
+}
+
+/// The levels that may hold for one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleLevel {
+    /// TLS where it is offered, cleartext where it is not.
+    May,
+    /// TLS without authentication.
+    Encrypt,
+    /// DANE where it is published, unauthenticated TLS elsewhere.
+    Dane,
+    /// DANE or no delivery.
+    DaneOnly,
+    /// The host must match the rule's own records.
+    Fingerprint,
+}
+
+impl Config {
+    /// The levels of all domains. A rule that has ended is among them and holds no longer.
+    ///
+    /// # Errors
+    /// All rules that ask for less than `tls.level` without a reason or a last day, that have records which do not fit
+    /// their level, or that can never hold because of one before them.
+    pub fn rules(&self) -> Result<Rules, Unsound> {
+        let mut faults = Faults::default();
+        for (entry, rule) in self.rule.iter().enumerate() {
+            let mut own = Faults::default();
+            self.check_rule(rule, &mut own);
+            if let Some(first) = self.rule[..entry].iter().find(|first| first.hides(rule)) {
+                let what_to_do = match first.domain == rule.domain {
+                    true => "remove one of them",
+                    false => "put this one first, or remove it",
+                };
+                let problem = format!(
+                    "the rule for {} can never hold: one for {} stands before it, and the first that names a domain holds; \
+                     {what_to_do}",
+                    rule.domain, first.domain
+                );
+                own.add("rule.domain", problem);
+            }
+            faults.extend(entry, own);
+        }
+        faults.none_or(Rules {
+            default: self.tls.level.level(self.tls.insecure_mx),
+            exceptions: self.rule.iter().filter_map(|rule| self.exception(rule)).collect(),
+        })
+    }
+
+    /// The rules that have ended before a day. They do not stop a start or a reload: a restart on the day after the end
+    /// would otherwise stop the mail of all domains.
+    pub fn ended(&self, today: Date) -> Vec<Fault> {
+        let ended = self.rule.iter().enumerate().filter_map(|(entry, rule)| {
+            let until = rule.until.filter(|until| is_over(*until, today))?;
+            let problem = format!(
+                "the rule for {} has ended on {until}; remove it, or give it a later day and a reason that still holds",
+                rule.domain
+            );
+            Some(Fault { key: "rule.until", entry: Some(entry), problem })
+        });
+        ended.collect()
+    }
+
+    fn check_rule(&self, rule: &Rule, faults: &mut Faults) {
+        let mut add = |key, problem: String| faults.add(key, format!("the rule for {} {problem}", rule.domain));
+        match (rule.level == RuleLevel::Fingerprint, rule.records.is_empty()) {
+            (true, true) => add(
+                "rule.records",
+                "has level \"fingerprint\" and no records; give those that the host must match, as in records = [\"3 1 1 \
+                 0123..\"] (danelaw tlsa generate makes them out of its certificate)"
+                    .into(),
+            ),
+            (false, false) => add(
+                "rule.records",
+                "has records, which only level \"fingerprint\" looks at; remove them, or set that level".into(),
+            ),
+            (true, false) | (false, true) => {}
+        }
+        let (key, missing) = match (rule.reason(), rule.until) {
+            _ if rule.level >= self.tls.level.as_rule() => return,
+            (None, None) => ("rule.reason", "a reason and a last day, as in reason = \"ticket 4711\", until"),
+            (None, Some(_)) => ("rule.reason", "a reason, as in reason = \"ticket 4711\"; until is there, as"),
+            (Some(_), None) => ("rule.until", "a last day, as in until"),
+            (Some(_), Some(_)) => return,
+        };
+        add(key, format!("asks for less than tls.level and needs {missing} = \"2027-01-31\""));
+    }
+
+    /// The rule; none if it asks for cleartext and does not say why and until when.
+    fn exception(&self, rule: &Rule) -> Option<Exception> {
+        let reason = rule.reason();
+        let level = match rule.level {
+            RuleLevel::May => Level::May(Permit::Rule { reason: reason.clone()?, until: rule.until? }),
+            RuleLevel::Encrypt => Level::Encrypt,
+            RuleLevel::Dane => Level::Dane(self.tls.insecure_mx),
+            RuleLevel::DaneOnly => Level::DaneOnly,
+            RuleLevel::Fingerprint => Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect()),
+        };
+        let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
+        Some(Exception { domains, level, next_hop, reason, until: rule.until })
+    }
+}
+
+impl Rule {
+    fn reason(&self) -> Option<String> {
+        self.reason.clone().filter(|reason| !reason.trim().is_empty())
+    }
+
+    /// Whether a rule behind this one can never hold: it names no domain that this one does not, and ends no later.
+    fn hides(&self, later: &Self) -> bool {
+        let ends_first = self.until.is_some_and(|until| later.until.is_none_or(|later| until < later));
+        self.domain.cover(&later.domain) && !ends_first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::with;
+
+    #[test]
+    fn rules_say_why_and_until_when() {
+        let rule = |rest: &str| with(&format!("rule = [{{ domain = 'example.com', {rest} }}]")).map(drop);
+        let ends = "reason = 'x', until = '2026-06-01'";
+        let record = format!("records = ['3 1 1 {}']", "07".repeat(32));
+        for right in [
+            format!("level = 'may', {ends}"),
+            format!("level = 'encrypt', {ends}"),
+            "level = 'dane'".into(),
+            "level = 'dane-only'".into(),
+            format!("level = 'fingerprint', {record}"),
+        ] {
+            assert_eq!(rule(&right), Ok(()), "{right}");
+        }
+        for (wrong, key) in [
+            ("level = 'may'".to_owned(), "rule.reason: the rule for example.com"),
+            ("level = 'may', reason = 'x'".into(), "rule.until"),
+            ("level = 'may', until = '2026-06-01'".into(), "rule.reason"),
+            ("level = 'may', reason = ' ', until = '2026-06-01'".into(), "rule.reason"),
+            ("level = 'encrypt'".into(), "rule.reason"),
+            ("level = 'fingerprint'".into(), "rule.records"),
+            (format!("level = 'dane', {record}"), "rule.records"),
+        ] {
+            let error = rule(&wrong).unwrap_err();
+            assert!(error.starts_with(key), "{wrong}: {error}");
+        }
+        for (wrong, says) in [
+            ("level = 'dane', until = 'soon'", "is no day"),
+            ("level = 'dane', until = 20270131", "a day in quotes"),
+            ("level = 'fingerprint', records = ['3 1 1 07']", "is no TLSA record"),
+            ("level = 'none'", "unknown variant"),
+        ] {
+            assert!(rule(wrong).unwrap_err().contains(says), "{wrong}");
+        }
+        // A default that is stricter makes a rule for `dane` one that asks for less.
+        let stricter = "tls.level = 'dane-only'\nrule = [{ domain = 'example.com', level = 'dane' }]";
+        assert!(with(stricter).unwrap_err().starts_with("rule.reason"));
+    }
+
+    #[test]
+    fn a_rule_that_has_ended_is_told_and_stops_nothing() {
+        let rules = "rule = [{ domain = 'a.test', level = 'may', reason = 'x', until = '2025-12-31' }, \
+                     { domain = 'b.test', level = 'may', reason = 'x', until = '2026-01-01' }, \
+                     { domain = 'c.test', level = 'dane-only', until = '2025-12-31' }, \
+                     { domain = 'd.test', level = 'dane-only' }]";
+        let config = with(rules).unwrap();
+        let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
+        let told = config.ended(day(1));
+        assert_eq!(told.iter().map(|fault| fault.entry).collect::<Vec<_>>(), [Some(0), Some(2)]);
+        assert_eq!(
+            told[0].to_string(),
+            "rule.until: the rule for a.test has ended on 2025-12-31; remove it, or give it a later day and a reason that \
+             still holds"
+        );
+        assert_eq!(config.ended(day(2)).len(), 3);
+        // Cleartext ends with the rule: the default level holds again.
+        let (rules, name) = (config.rules().unwrap(), |text| Name::parse(text).unwrap());
+        for (domain, today, level) in [("b.test", 1, "may"), ("b.test", 2, "dane"), ("a.test", 1, "dane")] {
+            assert_eq!(rules.level(&name(domain), day(today)).0.to_string(), level, "{domain} on day {today}");
+        }
+    }
+
+    #[test]
+    fn no_rule_keeps_another_from_ever_holding() {
+        for (rules, hidden) in [
+            (&["example.com", "other.example"][..], None),
+            (&["example.com", ".example.com"], None),
+            (&["example.com", "EXAMPLE.com"], Some("remove one of them")),
+            (&[".example.com", "a.example.com"], Some("put this one first")),
+            (&["a.example.com", ".example.com"], None),
+            // A rule that ends leaves room for the rules after it.
+            (&["example.com 2026-06-01", "example.com"], None),
+            (&["example.com 2026-06-01", "example.com 2026-06-02"], None),
+            (&["example.com 2026-06-01", "example.com 2026-06-01"], Some("remove one of them")),
+            (&["example.com", "example.com 2026-06-01"], Some("remove one of them")),
+        ] {
+            let table = |rule: &&str| match rule.split_once(' ') {
+                Some((domain, until)) => format!("{{ domain = '{domain}', level = 'dane', until = '{until}' }}"),
+                None => format!("{{ domain = '{rule}', level = 'dane' }}"),
+            };
+            let written = rules.iter().map(table).collect::<Vec<_>>().join(", ");
+            match (with(&format!("rule = [{written}]")), hidden) {
+                (Ok(_), None) => {}
+                (Err(error), Some(hidden)) => {
+                    assert!(error.starts_with("rule.domain: ") && error.contains(hidden), "{error}");
+                }
+                (found, _) => panic!("{rules:?}: {:?}", found.map(drop)),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The level that holds for every domain.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::rule::RuleLevel;
+use crate::dane::agility::Digests;
+use crate::policy::{InsecureMx, Level};
+
+/// The proof that a TLS session must give.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The proof that a session must give: "dane" (DANE where it is published, unauthenticated TLS elsewhere),
+    /// "dane-only" (DANE or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext,
+    /// unless the mode is "observe".
+    pub level: DefaultLevel,
+    /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
+    /// ask).
+    #[serde(with = "super::word::InsecureMx")]
+    pub insecure_mx: InsecureMx,
+    /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
+    pub post_quantum: bool,
+    /// The digests in TLSA records that count, strongest first: of several of one thing only the strongest does (RFC
+    /// 7671 §9). "sha256" must be among them, since most domains publish no other.
+    #[serde(deserialize_with = "super::word::digests")]
+    pub digests: Digests,
+}
+
+/// The levels that may hold for every domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultLevel {
+    /// DANE where it is published, unauthenticated TLS elsewhere.
+    Dane,
+    /// DANE or no delivery.
+    DaneOnly,
+    /// TLS without authentication.
+    Encrypt,
+}
+
+impl fmt::Display for DefaultLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.level(InsecureMx::Dane).fmt(f)
+    }
+}
+
+impl DefaultLevel {
+    pub(super) fn level(self, insecure_mx: InsecureMx) -> Level {
+        match self {
+            Self::Dane => Level::Dane(insecure_mx),
+            Self::DaneOnly => Level::DaneOnly,
+            Self::Encrypt => Level::Encrypt,
+        }
+    }
+
+    /// The same level among those of rules, which are ordered from weak to strong.
+    pub(super) fn as_rule(self) -> RuleLevel {
+        match self {
+            Self::Dane => RuleLevel::Dane,
+            Self::DaneOnly => RuleLevel::DaneOnly,
+            Self::Encrypt => RuleLevel::Encrypt,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::with;
+    use crate::dane::agility::Digests;
+
+    #[test]
+    fn digests_as_they_may_be_written() {
+        let digests = |list: &str| with(&format!("tls.digests = {list}")).map(|config| config.tls.digests);
+        assert_eq!(digests("['sha512', 'sha256']"), Ok(Digests::default()));
+        assert!(digests("['sha256', 'sha512']").is_ok_and(|digests| digests != Digests::default()));
+        for (list, why) in [
+            ("[]", "must be in the list"),
+            ("['sha512']", "must be in the list"),
+            ("['sha256', 'sha512', 'sha256']", "twice"),
+            ("['sha1', 'sha256']", "unknown variant"),
+        ] {
+            assert!(digests(list).unwrap_err().contains(why), "{list}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The engine's settings, made from the configuration. The engine's own types do not depend on the format of the file.
+
+use std::sync::Arc;
+
+use crate::config::{Address, Config, Unsound};
+use crate::dns::{Resolver, setup};
+use crate::journal::{self, Journal};
+use crate::mx::OwnAddresses;
+use crate::name::Name;
+use crate::report::Reporter;
+use crate::reserved::Dialable;
+use crate::session::{Received, Shared};
+use crate::smtp::dialogue::Us;
+use crate::tls::{PostQuantum, SetupError, Tls};
+use crate::upstream::Connector;
+use crate::upstream::caps::{Caps, Most};
+use crate::upstream::dialer::Dialer;
+use crate::upstream::failed::FailedHosts;
+use crate::upstream::pool::{Bounds, Pool};
+use crate::upstream::tcp::Source;
+
+/// Why sessions cannot start under a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// A rule that cannot hold.
+    #[error("{0}")]
+    Rules(#[from] Unsound),
+    /// The TLS library lacks a needed part.
+    #[error("{0}")]
+    Tls(#[from] SetupError),
+}
+
+/// The parts of [`Shared`] that the configuration alone does not make.
+#[derive(Debug)]
+pub struct Parts<R> {
+    /// Our host name.
+    pub hostname: Name,
+    /// The resolver.
+    pub dns: R,
+    /// The journal. There is one for as long as danelaw runs.
+    pub journal: Journal,
+    /// The reporter, which keeps its counters over a reload.
+    pub reporter: Arc<Reporter>,
+}
+
+/// Makes the values that all sessions share.
+///
+/// # Errors
+/// If a rule can never hold, or TLS cannot be set up.
+pub fn share<R: Resolver>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared<R>>, ShareError> {
+    let Parts { hostname, dns, journal, reporter } = parts;
+    let size = config.limits.message_size.as_u64();
+    Ok(Arc::new(Shared {
+        rules: config.rules()?,
+        us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
+        connector: connector(config, hostname, dns, Tls::new(config.into())?),
+        received: if config.received { Received::Add } else { Received::Omit },
+        bare_newlines: config.limits.bare_newlines,
+        timeouts: config.timeouts.clone(),
+        max_sessions: config.limits.sessions,
+        reporter,
+        journal,
+    }))
+}
+
+/// Makes the connector to remotes.
+pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+    let remote = &config.remote;
+    Connector {
+        dns,
+        dialer: Dialer {
+            port: remote.port,
+            head_start: remote.head_start,
+            limit: config.timeouts.connect,
+            source: config.into(),
+            caps: Caps::new(config.into()),
+            pool: Pool::new(config.into()),
+        },
+        tls,
+        mode: config.mode,
+        digests: config.tls.digests.clone(),
+        dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
+        failed: FailedHosts::new(remote.failed_hosts_for),
+        eight_bit: Arc::default(),
+        max_exchanges: remote.exchanges,
+        max_addresses: remote.addresses,
+        own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
+        own_addresses: config.into(),
+        hostname,
+        ehlo_name: config.ehlo_name.clone(),
+        timeouts: config.timeouts.clone(),
+    }
+}
+
+impl From<&Config> for setup::Settings {
+    fn from(config: &Config) -> Self {
+        let dns = &config.dns;
+        Self {
+            mode: dns.mode,
+            servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
+            trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
+            trust_anchor: dns.trust_anchor.clone(),
+            tls_ca: dns.tls_ca.clone(),
+            timeout: dns.timeout,
+            attempts: dns.attempts,
+            deadline: dns.deadline,
+            memory: setup::Memory {
+                entries: dns.cache_entries,
+                octets: usize::try_from(dns.cache_size.as_u64()).unwrap_or(usize::MAX),
+                answers: dns.cache_max_ttl,
+                failures: dns.cache_failures,
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Config> for journal::Settings {
+    fn from(config: &Config) -> Self {
+        let store = config.store.clone();
+        Self { path: store.path, entries: store.entries, expiry: store.expiry }
+    }
+}
+
+impl From<&Config> for PostQuantum {
+    fn from(config: &Config) -> Self {
+        if config.tls.post_quantum { Self::Offer } else { Self::Omit }
+    }
+}
+
+impl From<&Config> for Source {
+    fn from(config: &Config) -> Self {
+        Self { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 }
+    }
+}
+
+impl From<&Config> for Most {
+    fn from(config: &Config) -> Self {
+        let remote = &config.remote;
+        Self {
+            per_host: remote.connections_per_host,
+            per_domain: remote.connections_per_domain,
+            in_all: remote.connections,
+        }
+    }
+}
+
+impl From<&Config> for Bounds {
+    fn from(config: &Config) -> Self {
+        let remote = &config.remote;
+        Self {
+            in_all: remote.idle_connections,
+            per_host: remote.idle_connections_per_host,
+            idle: remote.idle_for,
+            age: remote.connection_age,
+            mails: remote.mails_per_connection,
+        }
+    }
+}
+
+impl From<&Config> for OwnAddresses {
+    fn from(config: &Config) -> Self {
+        let listeners = config.listener.iter().filter_map(|listener| match listener.address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        });
+        let networks = config.remote.own_addresses.iter().map(|network| network.0);
+        Self::new(networks, listeners, config.remote.port)
+    }
+}
