@@ -4,7 +4,7 @@
 //! it. The text beside each key there and the text on each field here are the same; a test holds them equal.
 
 mod check;
-mod exceptions;
+mod rules;
 mod listen;
 mod value;
 
@@ -61,10 +61,10 @@ pub struct Config {
     pub remote: Remote,
     /// What a TLS session must prove.
     pub tls: Tls,
-    /// Exceptions for single domains; the first that names the domain holds, and danelaw does not start with one that can
+    /// Rules for single domains; the first that names the domain holds, and danelaw does not start with one that can
     /// never hold because of another before it. There is none by default.
     #[serde(default)]
-    pub rule: Vec<Rule>,
+    pub rule: Vec<RuleEntry>,
     /// Bounds.
     pub limits: Limits,
     /// The ledger: outcomes of fan-out messages.
@@ -261,10 +261,10 @@ pub enum DefaultLevel {
     Encrypt,
 }
 
-/// An exception for some domains.
+/// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct RuleEntry {
     /// The domain, as in "example.com"; ".example.com" is every domain below it.
     #[serde(deserialize_with = "parsed")]
     pub domain: Domains,

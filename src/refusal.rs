@@ -16,25 +16,31 @@
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
+#[macro_use]
+mod row;
+
 pub mod examples;
+mod handshake;
 mod lacking;
 pub mod table;
 mod verdict;
+mod views;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::dane::mismatch::Mismatch;
-use crate::dns::{Failure, FailureReason};
+use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
 use crate::policy::DaneRequired;
 use crate::scarce::Scarcity;
-use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
-use crate::tls::TlsFailure;
+use crate::smtp::reply::{Reply, ReplyError};
 
+pub use handshake::TlsFailure;
 pub use lacking::Lacking;
+pub use row::{Silent, View};
+pub use table::Label;
 pub use verdict::Refusals;
 
 /// One exchange, or one address of it, or the whole domain, that mail did not go to.
@@ -268,81 +274,7 @@ impl Stage {
     }
 }
 
-/// What a reason is called, to the client and to RFC 8460.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// The reply code.
-    pub code: Code,
-    /// The enhanced status code (RFC 3463).
-    pub enhanced: EnhancedCode,
-    /// The name in log lines and metrics.
-    pub label: &'static str,
-    /// The result type of RFC 8460 §4.3, for those failures that are reported.
-    pub result_type: Option<&'static str>,
-    /// How it comes about, in whole sentences.
-    pub cause: &'static str,
-    /// What to do about it, and who: short enough for a reply.
-    pub remedy: &'static str,
-}
-
 impl Reason {
-    /// Everything this reason is called.
-    pub fn view(&self) -> View {
-        match self {
-            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => table::out_of(*of),
-            Self::Dns(failure) => match failure.rtype {
-                "TLSA" => table::TLSA_LOOKUP_FAILED,
-                "MX" => table::MX_LOOKUP_FAILED,
-                _ => table::ADDRESS_LOOKUP_FAILED,
-            },
-            Self::NoRoute(NoRoute::NoDomain(_)) => table::NO_DOMAIN,
-            Self::NoRoute(NoRoute::NullMx(_)) => table::NULL_MX,
-            Self::NoRoute(NoRoute::NoHost(_)) => table::NO_HOST,
-            Self::NoRoute(NoRoute::Loop(..)) => table::MAIL_LOOP,
-            Self::NoAddress => table::NO_ADDRESS,
-            Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
-            Self::DaneRequired(_) => table::DANE_REQUIRED,
-            Self::Bind { .. } => table::BIND_FAILED,
-            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
-            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
-            Self::Connect(_) => table::CONNECT_FAILED,
-            Self::Greeting(_) => table::GREETING_REFUSED,
-            Self::Ehlo(_) | Self::EhloInDoubt { .. } => table::EHLO_REFUSED,
-            Self::EhloName { .. } => table::EHLO_NAME_REFUSED,
-            Self::StartTlsMissing => table::STARTTLS_MISSING,
-            Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
-            Self::StartTlsInjected => table::STARTTLS_INJECTED,
-            Self::Tls(failure) => tls(failure),
-            Self::EhloUnderTls(_) => table::EHLO_UNDER_TLS_REFUSED,
-            Self::Timeout { stage: Stage::Handshake, .. } => table::HANDSHAKE_TIMEOUT,
-            Self::Timeout { stage: Stage::Connect, .. } => table::CONNECT_TIMEOUT,
-            // RFC 1047: the one moment at which nobody can know who has the message.
-            Self::Timeout { stage: Stage::EndOfMessage, .. }
-            | Self::Lost { stage: Stage::EndOfMessage, .. }
-            | Self::Protocol { stage: Stage::EndOfMessage, .. }
-            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => table::FINAL_REPLY_LOST,
-            Self::Timeout { .. } => table::REMOTE_TIMEOUT,
-            Self::Lost { .. } => table::CONNECTION_LOST,
-            Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
-            Self::Closing(_) => table::REMOTE_CLOSING,
-            Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
-            Self::AnsweredUnread { .. } => table::ANSWERED_UNREAD,
-            Self::Mail(reply) => {
-                let told = reply.relayed("");
-                let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
-                View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
-            }
-            Self::BdatRefused(_) => table::BDAT_REFUSED,
-            Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
-            Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
-            Self::Lacking(Lacking::SmtpUtf8Header) => table::SMTPUTF8_MISSING_FOR_HEADER,
-            Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
-            Self::NotAsked(_) => table::EXTENSION_NOT_ASKED,
-            Self::OutOfTime => table::OUT_OF_TIME,
-            Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
-        }
-    }
-
     /// Whether the host could not be had under TLS, and might be had without: a question for the level `may` alone.
     pub fn is_about_tls(&self) -> bool {
         match self {
@@ -384,58 +316,11 @@ impl Reason {
         match self {
             Self::DaneRequired(_) => true,
             // Where there is no socket, no server gets one.
-            Self::Dns(failure) => failure.rtype == "TLSA" && self.scarcity().is_none(),
+            Self::Dns(failure) => failure.rtype == Rtype::TLSA && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
             Self::Ehlo(reply) | Self::EhloInDoubt { reply, .. } => reply.code().is_permanent(),
             reason => reason.is_about_tls(),
         }
-    }
-
-    /// The resource that this host has run out of, if that is the reason.
-    pub fn scarcity(&self) -> Option<Scarcity> {
-        match self {
-            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => Some(*of),
-            _ => None,
-        }
-    }
-
-    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons: a fault of
-    /// this host before all, security before the DNS, the DNS before the word of a remote, that before the network, and a
-    /// final reason only where no other is left.
-    pub(crate) fn weight(&self) -> u8 {
-        let view = self.view();
-        match (view.code.is_permanent(), view.enhanced.subject()) {
-            (true, _) => 0,
-            _ if self.scarcity().is_some() => 5,
-            (false, _) if matches!(self, Self::Mail(_)) => 2,
-            (false, 7) => 4,
-            (false, _) if view.label.ends_with("-lookup-failed") => 3,
-            (false, _) => 1,
-        }
-    }
-}
-
-/// The rows of a failed handshake. A broken connection is an outage and is not reported (RFC 8460 §4.3).
-fn tls(failure: &TlsFailure) -> View {
-    match failure {
-        TlsFailure::Mismatch(mismatch) => match mismatch {
-            Mismatch::NoCertificate => table::NO_CERTIFICATE,
-            Mismatch::ChainTooLarge { .. } => table::CHAIN_TOO_LARGE,
-            Mismatch::NoRecord(_) => table::TLSA_MISMATCH,
-            Mismatch::KeySize(..) => table::RSA_KEY_SIZE,
-            Mismatch::Expired(_) => table::CERTIFICATE_EXPIRED,
-            Mismatch::NotYetValid(_) => table::CERTIFICATE_NOT_YET_VALID,
-            Mismatch::Path(..) => table::CHAIN_NOT_VERIFIED,
-            Mismatch::Name { .. } => table::NAME_MISMATCH,
-        },
-        TlsFailure::NoSharedParameters(_) => table::NO_SHARED_TLS_PARAMETERS,
-        TlsFailure::WrongKey => table::WRONG_KEY,
-        TlsFailure::SmallKey(_) => table::RSA_KEY_SIZE,
-        TlsFailure::UnsupportedKey => table::UNSUPPORTED_KEY,
-        TlsFailure::Injected => table::PLAINTEXT_INJECTED,
-        TlsFailure::Alert(_) => table::TLS_ALERT,
-        TlsFailure::Closed(_) => table::TLS_CLOSED,
-        TlsFailure::Broken(_) => table::TLS_BROKEN,
     }
 }
 
@@ -493,22 +378,28 @@ impl fmt::Display for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dane::tlsa::NoDane;
     use bytes::BytesMut;
 
-    use crate::smtp::reply::{Class, ReplyDecoder};
+    use crate::dane::mismatch::Mismatch;
+    use crate::dane::tlsa::NoDane;
+    use crate::dns::FailureReason;
+    use crate::smtp::reply::{Class, Code, EnhancedCode, ReplyDecoder};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
     }
 
-    fn failed(rtype: &'static str) -> Reason {
-        Reason::Dns(Failure { name: name("example"), rtype, reason: FailureReason::Timeout })
+    fn failed(rtype: &str) -> Reason {
+        Reason::Dns(Failure { name: name("example"), rtype: rtype.parse().unwrap(), reason: FailureReason::Timeout })
     }
 
     /// A lookup for which there was no socket.
-    fn unasked(rtype: &'static str) -> Reason {
-        Reason::Dns(Failure { name: name("example"), rtype, reason: Scarcity::OwnDescriptors.into() })
+    fn unasked(rtype: &str) -> Reason {
+        Reason::Dns(Failure {
+            name: name("example"),
+            rtype: rtype.parse().unwrap(),
+            reason: Scarcity::OwnDescriptors.into(),
+        })
     }
 
     fn broken() -> std::io::Error {
@@ -611,7 +502,7 @@ mod tests {
         ] {
             let view = reason.view();
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
-            assert_eq!((view.label, view.result_type), (label, reported), "{reason:?}");
+            assert_eq!((view.label.as_str(), view.result_type), (label, reported), "{reason:?}");
             assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
         }
     }

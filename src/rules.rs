@@ -1,6 +1,6 @@
-//! Which level holds for which domain: the default, and the exceptions that somebody has answered for.
+//! Which level holds for which domain: the default, and the entries that somebody has answered for.
 //!
-//! An exception that asks for less than the default must say why and until when; after that day it is as if it were not
+//! An rule that asks for less than the default must say why and until when; after that day it is as if it were not
 //! there. So the list of domains that get less than they should does not outlive the memory of why it was made.
 
 use std::fmt;
@@ -11,21 +11,21 @@ use time::Date;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 
-/// How many days before its last an exception is warned of.
+/// How many days before its last an rule is warned of.
 pub const ENDS_SOON: i32 = 7;
 
 /// The level of every domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// For domains that no exception names.
+    /// For domains that no rule names.
     pub default: Level,
     /// The first one that names the domain and has not ended holds.
-    pub exceptions: Vec<Exception>,
+    pub entries: Vec<Rule>,
 }
 
 /// A level for some domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exception {
+pub struct Rule {
     /// Which domains.
     pub domains: Domains,
     /// The level.
@@ -38,7 +38,7 @@ pub struct Exception {
     pub until: Option<Date>,
 }
 
-/// The domains an exception is for, written as in Postfix's tables.
+/// The domains an rule is for, written as in Postfix's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Domains {
     /// `example.com`: this domain and none below it.
@@ -48,27 +48,27 @@ pub enum Domains {
 }
 
 impl Rules {
-    /// The level for a domain on a day, and the exception it comes from, if any.
-    pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Exception>) {
-        let holds = |exception: &&Exception| exception.domains.contain(domain) && !exception.has_ended(today);
-        match self.exceptions.iter().find(holds) {
-            Some(exception) => (&exception.level, Some(exception)),
+    /// The level for a domain on a day, and the rule it comes from, if any.
+    pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Rule>) {
+        let holds = |rule: &&Rule| rule.domains.contain(domain) && !rule.has_ended(today);
+        match self.entries.iter().find(holds) {
+            Some(rule) => (&rule.level, Some(rule)),
             None => (&self.default, None),
         }
     }
 
-    /// The exceptions that have ended before a day: their domains go by the next exception, or by the default.
-    pub fn ended(&self, today: Date) -> impl Iterator<Item = &Exception> {
-        self.exceptions.iter().filter(move |exception| exception.has_ended(today))
+    /// The entries that have ended before a day: their domains go by the next rule, or by the default.
+    pub fn ended(&self, today: Date) -> impl Iterator<Item = &Rule> {
+        self.entries.iter().filter(move |rule| rule.has_ended(today))
     }
 
-    /// The exceptions that end within [`ENDS_SOON`] days of a day, or have ended.
-    pub fn ending(&self, today: Date) -> impl Iterator<Item = &Exception> {
-        self.exceptions.iter().filter(move |exception| exception.ends_soon(today))
+    /// The entries that end within [`ENDS_SOON`] days of a day, or have ended.
+    pub fn ending(&self, today: Date) -> impl Iterator<Item = &Rule> {
+        self.entries.iter().filter(move |rule| rule.ends_soon(today))
     }
 }
 
-impl Exception {
+impl Rule {
     /// The days for which it holds after this one: 0 on its last day, less than that once it has ended.
     pub fn days_left(&self, today: Date) -> Option<i32> {
         self.until.map(|until| until.to_julian_day() - today.to_julian_day())
@@ -86,7 +86,7 @@ impl Exception {
 }
 
 /// As it stands in the log's field `rule`.
-impl fmt::Display for Exception {
+impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {}", self.level, self.domains)?;
         if let Some(next_hop) = &self.next_hop {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_days_that_are_left() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception = |until| Exception {
+        let rule = |until| Rule {
             domains: "example.com".parse().unwrap(),
             level: Level::Encrypt,
             next_hop: None,
@@ -173,14 +173,14 @@ mod tests {
             (Some(10), Some(0), true),
             (Some(9), Some(-1), true),
         ] {
-            let exception = exception(until.map(day));
-            assert_eq!((exception.days_left(day(10)), exception.ends_soon(day(10))), (left, soon), "{until:?}");
+            let rule = rule(until.map(day));
+            assert_eq!((rule.days_left(day(10)), rule.ends_soon(day(10))), (left, soon), "{until:?}");
         }
         let rules = Rules {
             default: Level::Encrypt,
-            exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
+            entries: [None, Some(18), Some(11)].map(|until| rule(until.map(day))).to_vec(),
         };
-        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.entries[2]]);
         assert_eq!((rules.ended(day(11)).count(), rules.ended(day(12)).count()), (0, 1));
     }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn the_first_rule_that_names_the_domain_and_has_not_ended() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception = |domains: &str, level, until| Exception {
+        let rule = |domains: &str, level, until| Rule {
             domains: domains.parse().unwrap(),
             level,
             next_hop: None,
@@ -234,10 +234,10 @@ mod tests {
         };
         let rules = Rules {
             default: Level::Dane(InsecureMx::Dane),
-            exceptions: vec![
-                exception("example.com", Level::Encrypt, Some(day(10))),
-                exception("EXAMPLE.com", Level::DaneOnly, None),
-                exception(".example.com", Level::DaneOnly, None),
+            entries: vec![
+                rule("example.com", Level::Encrypt, Some(day(10))),
+                rule("EXAMPLE.com", Level::DaneOnly, None),
+                rule(".example.com", Level::DaneOnly, None),
             ],
         };
         for (domain, today, expected) in [

@@ -254,7 +254,7 @@ impl<R: Resolver> Reception<R> {
                 Ok(visitor) => self.receive(&door, visitor),
                 Err(error) => {
                     match Scarcity::of(&error) {
-                        Some(of) => self.shared.borrow().reporter.ran_out(of.label(), "accept"),
+                        Some(of) => self.shared.borrow().reporter.ran_out(of.into(), "accept"),
                         None => tracing::warn!(%error, "cannot accept a connection"),
                     }
                     tokio::time::sleep(OUT_OF_FILES).await;

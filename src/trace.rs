@@ -11,8 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::excerpt::Excerpt;
 use crate::hex::Hex;
 use crate::name::Name;
+
+pub use crate::excerpt::cut;
 
 /// The most steps that are kept. A route has 20 exchanges at most.
 const MAX_STEPS: usize = 300;
@@ -181,47 +184,13 @@ impl Trace {
         }
         if all.len() < MAX_OCTETS {
             // It fails where it is cut, and nowhere else.
-            let _ = write!(Cut { text: all, left: MAX_TEXT }, "{text}");
+            let _ = write!(Excerpt::new(all, MAX_TEXT), "{text}");
         }
         steps.push(Noted { at, took, what, end: all.len() });
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// So many characters of a text at most, and that there were more.
-pub fn cut(text: impl fmt::Display, most: usize) -> String {
-    let mut kept = String::new();
-    // It fails where it is cut, and nowhere else.
-    let _ = write!(Cut { text: &mut kept, left: most }, "{text}");
-    kept
-}
-
-/// Writes so many characters, and then that there were more.
-struct Cut<'a> {
-    text: &'a mut String,
-    left: usize,
-}
-
-impl fmt::Write for Cut<'_> {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        // In ASCII an octet is a character, and there is nothing to count.
-        if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
-            self.text.push_str(more);
-            self.left = left;
-            return Ok(());
-        }
-        if let Some((end, _)) = more.char_indices().nth(self.left) {
-            self.text.push_str(&more[..end]);
-            self.text.push_str("...");
-            self.left = 0;
-            return Err(fmt::Error);
-        }
-        self.text.push_str(more);
-        self.left -= more.chars().count();
-        Ok(())
     }
 }
 
@@ -335,6 +304,7 @@ fn records<T>(
 mod tests {
     use super::*;
     use crate::dns::FailureReason;
+    use crate::dns::Rtype;
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -360,7 +330,7 @@ mod tests {
         let step = told(Ok(lookup(vec![alias], Answer::NoData))).await;
         let text = "example MX: insecure: example is an alias of other.test (insecure); no such record";
         assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "insecure"), text));
-        let failure = Failure { name: name("example"), rtype: "MX", reason: FailureReason::Timeout };
+        let failure = Failure { name: name("example"), rtype: Rtype::MX, reason: FailureReason::Timeout };
         let step = told::<Lookup<Mx>>(Err(failure)).await;
         let text = "example MX: no answer within the time limit";
         assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "failed"), text));

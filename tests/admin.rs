@@ -113,7 +113,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
     assert!(refused.last().starts_with("451 4.7.4 "), "{refused:?}");
     let (_, metrics) = get(&admin, "/metrics").await;
     for (series, expected) in [
-        (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="Verified"}"#, 2.0),
+        (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="verified"}"#, 2.0),
         (r#"deliveries_total{verdict="deferred",reason="starttls-missing",policy="none",protection="none"}"#, 1.0),
         (r#"dns_lookups_total{type="MX",result="secure"}"#, 2.0),
         (r#"dns_lookups_total{type="MX",result="insecure"}"#, 1.0),

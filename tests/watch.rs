@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::Reporter;
 use danelaw::report::metrics::{Format, Moment};
@@ -78,6 +79,22 @@ fn readme_has_every_number() {
 }
 
 #[test]
+fn readme_names_reasons_and_protections_as_the_log_does() {
+    let readme = text("README.md");
+    let named = |field: &str| -> Vec<String> {
+        let row = readme.lines().find_map(|line| line.strip_prefix(&format!("| `{field}` | "))).expect(field);
+        row.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let reasons = named("reason");
+    assert!(reasons.len() > 3, "{reasons:?}");
+    for reason in reasons {
+        assert!(Label::ALL.iter().any(|label| label.as_str() == reason), "{reason}");
+    }
+    assert_eq!(named("protection"), ["verified", "host-verified", "encrypted", "cleartext", "none"]);
+    assert_eq!(named("verdict"), ["delivered", "deferred", "rejected", "aborted"]);
+}
+
+#[test]
 fn the_alerts_ask_for_what_is_served() {
     let alerts = text("config/prometheus/alerts.yml");
     let (asked, served) = (named(&alerts), served());
@@ -88,7 +105,7 @@ fn the_alerts_ask_for_what_is_served() {
     let reasons: Vec<&str> = matchers.into_iter().flatten().flat_map(|words| words.split('|')).collect();
     assert!(reasons.len() > 5);
     for reason in reasons {
-        assert!(ROWS.iter().any(|row| row.label == reason), "{reason}");
+        assert!(ROWS.iter().any(|row| row.label.as_str() == reason), "{reason}");
     }
     promtool(&["check", "config"], "config/prometheus/prometheus.yml");
 }

@@ -47,8 +47,8 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
 
 fn verdict(outcome: &Outcome) -> String {
     match outcome.reason {
-        "" => outcome.verdict.to_string(),
-        reason => format!("{}: {reason}", outcome.verdict),
+        None => outcome.verdict.to_string(),
+        Some(reason) => format!("{}: {reason}", outcome.verdict),
     }
 }
 

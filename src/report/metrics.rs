@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Outcome;
+use crate::refusal::Label;
 use crate::trace::What;
 
 /// More slots than there are sets of words in this program that belong together.
@@ -128,9 +129,14 @@ impl Metrics {
     /// Counts what an outcome tells.
     pub(super) fn count(&self, outcome: &Outcome) {
         let policy = outcome.remote.as_ref().map_or("none", |remote| remote.policy);
-        self.deliveries.count([outcome.verdict.label(), outcome.reason, policy, outcome.protection()]);
+        self.deliveries.count([
+            outcome.verdict.label(),
+            outcome.reason.map_or("", Label::as_str),
+            policy,
+            outcome.protection(),
+        ]);
         if let Some(would) = &outcome.would {
-            self.observed.count([would.reason]);
+            self.observed.count([would.reason.as_str()]);
         }
         if let Some(dialled) = outcome.dialled {
             self.dialled.count([dialled.is.label()]);
@@ -171,8 +177,8 @@ impl Metrics {
     }
 
     /// Counts that this host has run out of file descriptors, or of memory for sockets.
-    pub(super) fn ran_out(&self, reason: &'static str, at: &'static str) {
-        self.shortages.count([reason, at]);
+    pub(super) fn ran_out(&self, reason: Label, at: &'static str) {
+        self.shortages.count([reason.as_str(), at]);
     }
 
     /// Counts a configuration that was read again, and is in force.

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::scarce::Scarcity;
+use crate::refusal::Label;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
 use crate::trace::Trace;
@@ -51,8 +51,8 @@ pub struct Outcome {
     /// The code that these recipients have earned: what the client was given, unless with fan-out other recipients of the
     /// same transaction had another outcome.
     pub code: Option<Code>,
-    /// The name of the reason for anything but a delivery.
-    pub reason: &'static str,
+    /// The reason for anything but a delivery.
+    pub reason: Option<Label>,
     /// The words for it: the remote's, or ours.
     pub text: String,
     /// Recipients the remote accepted.
@@ -61,7 +61,7 @@ pub struct Outcome {
     pub octets: u64,
     /// From the first lookup to the answer.
     pub elapsed: Duration,
-    /// The exception that set the level, if one did.
+    /// The rule that set the level, if there is one.
     pub rule: Option<String>,
     /// What the client had dialled, if it was intercepted.
     pub dialled: Option<Dialled>,
@@ -95,8 +95,8 @@ impl Reporter {
     pub fn tell(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
-        if Scarcity::is_label(outcome.reason) {
-            self.ran_out(outcome.reason, "delivery");
+        if let Some(reason) = outcome.reason.filter(|reason| reason.is_scarcity()) {
+            self.ran_out(reason, "delivery");
         }
         match (outcome.verdict, &outcome.would) {
             // The log event of a delivery says what there is to say.
@@ -109,7 +109,7 @@ impl Reporter {
 
     /// Tells that this host has run out of file descriptors, or of memory for sockets, and where that was felt. Each time is
     /// counted; the log has it once in a while, because it then concerns all sessions.
-    pub fn ran_out(&self, reason: &'static str, at: &'static str) {
+    pub fn ran_out(&self, reason: Label, at: &'static str) {
         self.metrics.ran_out(reason, at);
         let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
         if alarmed.is_some_and(|last| last.elapsed() < ALARM_EVERY) {
@@ -118,7 +118,7 @@ impl Reporter {
         *alarmed = Some(Instant::now());
         drop(alarmed);
         tracing::error!(
-            reason,
+            reason = reason.as_str(),
             at,
             "this host is out of file descriptors, or of memory for sockets: mail is deferred, or waits to be let in; raise \
              LimitNOFILE= (ulimit -n), or lower limits.sessions or remote.connections"
@@ -151,8 +151,8 @@ pub struct Remote {
 /// What enforcing would have said to a mail that went all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Would {
-    /// The name of the reason.
-    pub reason: &'static str,
+    /// The reason.
+    pub reason: Label,
     /// The answer that the client would have been given.
     pub answer: String,
 }
@@ -205,7 +205,7 @@ impl Outcome {
     fn protection(&self) -> &'static str {
         match self.remote.as_ref().map(|remote| &remote.channel) {
             Some(Channel::Secured(protection)) => protection.label(),
-            Some(Channel::Cleartext(_)) => "Cleartext",
+            Some(Channel::Cleartext(_)) => "cleartext",
             None => "none",
         }
     }
@@ -246,9 +246,9 @@ impl Outcome {
             }),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
-            reason = (!self.reason.is_empty()).then_some(self.reason),
+            reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
-            would = self.would.as_ref().map(|would| would.reason),
+            would = self.would.as_ref().map(|would| would.reason.as_str()),
             would_text = self.would.as_ref().map(|would| printable(&would.answer)),
             recipients = self.recipients,
             bytes = self.octets,
@@ -300,11 +300,11 @@ mod tests {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
             mode: Mode::Observe,
-            would: Some(Would { reason: "tlsa-mismatch", answer: "451 no\"\n".to_owned() }),
+            would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no\"\n".to_owned() }),
             remote: None,
             verdict: Verdict::Rejected,
             code: Some(Code::MAILBOX_UNAVAILABLE),
-            reason: "recipient-refused",
+            reason: Some(Label::RecipientRefused),
             text: "550 no\" verdict=delivered\n\u{1b}[2J".to_owned(),
             recipients: 0,
             octets: 0,

@@ -1,14 +1,14 @@
-//! The exceptions of the configuration, as far as they hold: what asks for less says why and until when, and no rule stands
-//! there that another one keeps from ever being used.
+//! The rules of the configuration: a rule for less than the default has a reason and a last day, and no rule is hidden by
+//! one before it.
 
 use std::fmt;
 
 use time::Date;
 
 use super::check::Faults;
-use super::{Config, DefaultLevel, Fault, Rule, RuleLevel, Unsound};
+use super::{Config, DefaultLevel, Fault, RuleEntry, RuleLevel, Unsound};
 use crate::policy::{InsecureMx, Level, Permit};
-use crate::rules::{Exception, Rules};
+use crate::rules::{Rule, Rules};
 
 impl Config {
     /// The levels of all domains. A rule that has ended is among them and holds no longer.
@@ -37,7 +37,7 @@ impl Config {
         }
         faults.none_or(Rules {
             default: self.tls.level.level(self.tls.insecure_mx),
-            exceptions: self.rule.iter().filter_map(|rule| self.exception(rule)).collect(),
+            entries: self.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
         })
     }
 
@@ -55,7 +55,7 @@ impl Config {
         ended.collect()
     }
 
-    fn check_rule(&self, rule: &Rule, faults: &mut Faults) {
+    fn check_rule(&self, rule: &RuleEntry, faults: &mut Faults) {
         let mut add = |key, problem: String| faults.add(key, format!("the rule for {} {problem}", rule.domain));
         match (rule.level == RuleLevel::Fingerprint, rule.records.is_empty()) {
             (true, true) => add(
@@ -81,7 +81,7 @@ impl Config {
     }
 
     /// The rule; none if it asks for cleartext and does not say why and until when.
-    fn exception(&self, rule: &Rule) -> Option<Exception> {
+    fn rule(&self, rule: &RuleEntry) -> Option<Rule> {
         let reason = rule.reason();
         let level = match rule.level {
             RuleLevel::May => Level::May(Permit::Rule { reason: reason.clone()?, until: rule.until? }),
@@ -91,11 +91,11 @@ impl Config {
             RuleLevel::Fingerprint => Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect()),
         };
         let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
-        Some(Exception { domains, level, next_hop, reason, until: rule.until })
+        Some(Rule { domains, level, next_hop, reason, until: rule.until })
     }
 }
 
-impl Rule {
+impl RuleEntry {
     fn reason(&self) -> Option<String> {
         self.reason.clone().filter(|reason| !reason.trim().is_empty())
     }
