@@ -24,7 +24,7 @@ impl<'a> Excerpt<'a> {
 
 impl fmt::Write for Excerpt<'_> {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        // In ASCII an octet is a character, and there is nothing to count.
+        // In ASCII an octet is a character, and no counting is needed.
         if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
             self.text.push_str(more);
             self.left = left;

@@ -1,20 +1,20 @@
-//! Why mail was not passed on: every "no" of the road, as a type, and the one place that says what it is called.
+//! The reasons for which mail is not passed on, as types, and the one table of their names.
 //!
-//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it, what RFC 8460 calls it
-//! and what there is to do about it are views of the same value, a row of the [`table`] each: a new reason does not
-//! compile until [`Reason::view`] has a row for it. [`examples`] has one of each for people to read.
+//! A [`Reason`] is made where the decision falls. The reply to the client, the name in the log, the result type of RFC 8460
+//! and the remedy are views of the same value: a [`Label`] and its row of the [`table`]. A new reason does not compile until
+//! [`Reason::view`] has a row for it. [`examples`] has a text of each for people to read.
 //!
 //! | situation | reply | why |
 //! |---|---|---|
 //! | a lookup failed | 451 4.4.3, for TLSA 4.7.5 | RFC 7672 §2.1.2: delay, never guess |
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
-//! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
-//! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
+//! | TLS failed or no record matched | 451 4.7.5 | RFC 7672 §2.2 |
+//! | no connection, no greeting | 451 4.4.1, 4.4.2 | no statement about the mail |
 //! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
-//! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
+//! | the DNS says that no host takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
 #[macro_use]
 mod row;
@@ -49,7 +49,7 @@ pub use verdict::Refusals;
 pub struct Refusal {
     /// Where it happened.
     pub at: Place,
-    /// What happened.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -73,13 +73,13 @@ pub struct Peer {
     pub address: IpAddr,
 }
 
-/// What happened, from the first lookup to the last EHLO.
+/// The reason of a refusal, from the first lookup to the last EHLO.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// A lookup did not end in an answer.
     #[error("{0}")]
     Dns(#[from] Failure),
-    /// The DNS says that nobody takes this domain's mail.
+    /// The DNS says that no host takes this domain's mail.
     #[error("{0}")]
     NoRoute(#[from] NoRoute),
     /// The host has no address.
@@ -88,15 +88,15 @@ pub enum Reason {
     /// All addresses of the host are in ranges where no public mail server is.
     #[error("the host has only reserved addresses ({0}); list the range in remote.allow_reserved if this is meant")]
     ReservedAddress(IpAddr),
-    /// The level is `dane-only`, and the host has nothing to be authenticated by.
+    /// The level is `dane-only`, and DANE cannot authenticate the host.
     #[error("{0}")]
     DaneRequired(#[from] DaneRequired),
     /// The address to connect from is not one of this host.
     #[error("cannot connect from {from} (remote.source_{}): {error}", if from.is_ipv4() { "ipv4" } else { "ipv6" })]
     Bind {
-        /// What the configuration says.
+        /// The address of the configuration.
         from: IpAddr,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// There are as many connections as there may be.
@@ -105,10 +105,10 @@ pub enum Reason {
     /// This host has no socket left to dial with.
     #[error("{0}")]
     Scarce(#[from] Scarcity),
-    /// The address let somebody else wait in vain, just now.
+    /// The address did not answer another mail, a short time ago.
     #[error("not tried again, because {} seconds ago: {why}", ago.as_secs())]
     JustFailed {
-        /// What was found then.
+        /// The reason at that time.
         why: String,
         /// How long ago.
         ago: Duration,
@@ -122,8 +122,8 @@ pub enum Reason {
     /// EHLO was refused, so that TLS cannot be had.
     #[error("EHLO was refused with {0}, and TLS is required")]
     Ehlo(Reply),
-    /// The same in words about the name that was given. Anybody on the way can choose these words, so that they are no more
-    /// than a hint: STARTTLS may have been taken out (RFC 3207 §6).
+    /// The same, with a reply about the name that was given. An attacker on the path can choose these words, so they are only
+    /// a hint: STARTTLS may have been removed (RFC 3207 §6).
     #[error(
         "EHLO was refused with {reply}, and TLS is required; if the host minds the name {name}, which was given in EHLO, give \
          your mail server its full host name or set ehlo_name"
@@ -142,13 +142,13 @@ pub enum Reason {
         /// The answer.
         reply: Reply,
     },
-    /// The host does not offer STARTTLS: an attacker on the way may have taken the offer out.
+    /// The host does not offer STARTTLS: an attacker on the path may have removed the offer.
     #[error("TLS is required, but was not offered")]
     StartTlsMissing,
-    /// STARTTLS was answered with something else than 220.
+    /// STARTTLS was answered with another code than 220.
     #[error("TLS is required, but STARTTLS was answered with {0}")]
     StartTlsRefused(Reply),
-    /// There was plaintext behind the answer to STARTTLS: somebody on the way wants it read as if it came under TLS.
+    /// Plaintext followed the answer to STARTTLS: an attacker on the path wants danelaw to read it as if it came under TLS.
     #[error("plaintext was injected behind the answer to STARTTLS")]
     StartTlsInjected,
     /// The handshake failed, or the certificate did not match.
@@ -160,7 +160,7 @@ pub enum Reason {
     /// The remote took too long.
     #[error("no answer to {stage} within {limit:?}")]
     Timeout {
-        /// What was being waited for.
+        /// The step without an answer.
         stage: Stage,
         /// How long.
         limit: Duration,
@@ -170,7 +170,7 @@ pub enum Reason {
     Lost {
         /// Where in the session.
         stage: Stage,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The remote does not speak SMTP.
@@ -178,11 +178,11 @@ pub enum Reason {
     Protocol {
         /// Where in the session.
         stage: Stage,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         error: ReplyError,
     },
     /// The remote answered before it was asked: replies can no longer be matched to commands.
-    #[error("the remote sent a reply nobody asked for, before {0}")]
+    #[error("the remote sent a reply before {0} was sent")]
     Unsolicited(Stage),
     /// The remote ends the session by itself: 421 may come at any time (RFC 5321 §3.8).
     #[error("the remote closes the session: {0}")]
@@ -198,9 +198,9 @@ pub enum Reason {
     /// A well-formed reply that cannot be the answer to this command.
     #[error("{reply} is no answer to {stage}")]
     WrongAnswer {
-        /// What was asked.
+        /// The step.
         stage: Stage,
-        /// What was answered.
+        /// The answer.
         reply: Reply,
     },
     /// MAIL was refused.
@@ -330,7 +330,7 @@ impl Refusal {
         Self { at: Place::Domain, reason: reason.into() }
     }
 
-    /// A refusal of a host, whatever its addresses.
+    /// A refusal of a host, with all its addresses.
     pub fn host(name: &Name, reason: impl Into<Reason>) -> Self {
         Self { at: Place::Host(name.clone()), reason: reason.into() }
     }
@@ -410,7 +410,7 @@ mod tests {
         Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), "no")
     }
 
-    /// What a remote says.
+    /// A reply of a remote.
     fn said(code: u16, line: &str) -> Reply {
         let mut wire = BytesMut::from(format!("{code} {line}\r\n").as_bytes());
         ReplyDecoder::new().decode(&mut wire).unwrap().unwrap()
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn what_an_ordinary_server_would_not_have_minded() {
-        // B9: what is about DANE or TLS, and never the MX records, the addresses or the network.
+        // B9: reasons about DANE or TLS, and never the MX records, the addresses or the network.
         let limit = Duration::from_secs(1);
         for (reason, waived) in [
             (failed("TLSA"), true),
@@ -552,7 +552,7 @@ mod tests {
         assert!(lines[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
         // The remedy of the one that speaks for all, and no other.
         assert_eq!(lines[1], "mx1.example: cannot connect: connection reset");
-        // M22: what one exchange lacks, another that cannot be reached may have.
+        // M22: another exchange that cannot be reached may have the extension that this one lacks.
         let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
         assert_eq!(reply.class(), Class::Transient);
         assert_eq!(said(vec![Lacking::SmtpUtf8.into(), Lacking::SmtpUtf8.into()]).code().number(), 553);
@@ -584,7 +584,7 @@ mod tests {
         assert!(lacking.verdict().to_string().starts_with("451 4.6.3 a.example: the remote does not take inter"));
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
-        // Nothing at all is never final.
+        // No refusal at all is never final.
         assert_eq!(said(vec![]).class(), Class::Transient);
     }
 }

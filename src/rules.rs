@@ -1,7 +1,7 @@
-//! Which level holds for which domain: the default, and the entries that somebody has answered for.
+//! The level of each domain: the default level, and the rules that administrators wrote for single domains.
 //!
-//! An rule that asks for less than the default must say why and until when; after that day it is as if it were not
-//! there. So the list of domains that get less than they should does not outlive the memory of why it was made.
+//! A rule for less than the default must have a reason and a last day; after that day it no longer holds. So no domain stays
+//! below the default after its reason is forgotten.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use time::Date;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 
-/// How many days before its last an rule is warned of.
+/// The number of days before the last one on which the log warns of a rule.
 pub const ENDS_SOON: i32 = 7;
 
 /// The level of every domain.
@@ -30,15 +30,15 @@ pub struct Rule {
     pub domains: Domains,
     /// The level.
     pub level: Level,
-    /// The host that takes their mail, in place of what MX records say.
+    /// The host that takes their mail, in place of the hosts in MX records.
     pub next_hop: Option<Name>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
     /// The last day it holds, in UTC.
     pub until: Option<Date>,
 }
 
-/// The domains an rule is for, written as in Postfix's tables.
+/// The domains a rule is for, written as in Postfix's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Domains {
     /// `example.com`: this domain and none below it.
@@ -57,12 +57,12 @@ impl Rules {
         }
     }
 
-    /// The entries that have ended before a day: their domains go by the next rule, or by the default.
+    /// The rules that have ended before a day: their domains go by the next rule, or by the default.
     pub fn ended(&self, today: Date) -> impl Iterator<Item = &Rule> {
         self.entries.iter().filter(move |rule| rule.has_ended(today))
     }
 
-    /// The entries that end within [`ENDS_SOON`] days of a day, or have ended.
+    /// The rules that end within [`ENDS_SOON`] days of a day, or have ended.
     pub fn ending(&self, today: Date) -> impl Iterator<Item = &Rule> {
         self.entries.iter().filter(move |rule| rule.ends_soon(today))
     }
@@ -79,7 +79,7 @@ impl Rule {
         self.days_left(today).is_some_and(|days| days < 0)
     }
 
-    /// Whether it is time to do something about what it is there for.
+    /// Whether it ends soon or has ended, so that its domain needs attention.
     pub fn ends_soon(&self, today: Date) -> bool {
         self.days_left(today).is_some_and(|days| days <= ENDS_SOON)
     }
@@ -129,7 +129,7 @@ impl fmt::Display for Domains {
 /// Why a text names no domains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainsError {
-    /// As others write what we write with a dot.
+    /// The form of other programs for our form with a dot.
     #[error("every domain below {0} is \".{0}\", and {0} itself takes a rule of its own")]
     Asterisk(String),
     /// It is no name.

@@ -1,8 +1,8 @@
-//! What was seen on the way of one attempt, step by step, with the time each took: for people who ask why, and for
-//! counters. Nothing is decided by it.
+//! The steps of one delivery attempt, with the time each took: for `danelaw explain` and for counters. No decision depends
+//! on it.
 //!
-//! An attempt has one [`Trace`], which is handed along the road. It is bounded, whatever a remote or a zone has to say:
-//! beyond its bounds a step is still counted and timed, and its text is left out.
+//! An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
+//! and zones: beyond the bound a step is still counted and timed, and its text is left out.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Inner {
     started: Instant,
-    // One attempt's own: nobody waits for it but that attempt.
+    // It belongs to one attempt: no other attempt waits for the lock.
     seen: Mutex<Seen>,
 }
 
@@ -66,23 +66,23 @@ pub struct Step {
     pub at: Duration,
     /// How long it took.
     pub took: Duration,
-    /// What it was.
+    /// The kind of step.
     pub what: What,
-    /// What there is to say about it. What a stranger wrote is in it as it came.
+    /// Its text. Words of a remote stand in it as they came.
     pub text: String,
 }
 
-/// What a step was. The words are labels of metrics: they come from this program alone.
+/// The kind of a step. The words are labels of metrics: they come from this program alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// A lookup of this type, and what came of it: `secure`, `insecure`, `absent` (a host without any address) or
+    /// A lookup of this type, and its result: `secure`, `insecure`, `absent` (a host without any address) or
     /// `failed`.
     Lookup(&'static str, &'static str),
     /// A connection up to the remote's answer to EHLO: `ok`, or the reason's name.
     Connect(&'static str),
     /// STARTTLS, the handshake and EHLO under TLS: `ok`, or the reason's name.
     Tls(&'static str),
-    /// A session that waited was taken: nobody connected or shook hands for this.
+    /// A session that waited was taken: this mail needed no connection and no handshake of its own.
     Reused,
     /// MAIL at the remote.
     Mail,
@@ -90,7 +90,7 @@ pub enum What {
     Rcpt,
     /// From the remote's 354 to its last answer.
     Message,
-    /// Something that was found on the way.
+    /// A fact that showed up and took no time.
     Fact,
 }
 
@@ -126,12 +126,12 @@ impl Trace {
         starts.zip(&seen.steps).map(step).collect()
     }
 
-    /// What was done so far, and how long it took.
+    /// The kind and duration of each step so far.
     pub fn each(&self, mut tell: impl FnMut(What, Duration)) {
         self.seen().steps.iter().for_each(|noted| tell(noted.what, noted.took));
     }
 
-    /// Notes something that was found and took no time.
+    /// Notes a fact that took no time.
     pub fn fact(&self, text: impl fmt::Display) {
         self.note((What::Fact, Duration::ZERO), text);
     }
@@ -141,12 +141,12 @@ impl Trace {
         self.note((What::Reused, Duration::ZERO), text);
     }
 
-    /// Notes something that began then and is over now.
+    /// Notes a step that began then and is over now.
     pub fn since(&self, began: Instant, (what, text): (What, impl fmt::Display)) {
         self.note((what, began.elapsed()), text);
     }
 
-    /// Makes a lookup and notes what it found.
+    /// Makes a lookup and notes its result.
     ///
     /// # Errors
     /// That of the lookup.
@@ -202,7 +202,7 @@ impl<T: Found> fmt::Display for Told<'_, T> {
     }
 }
 
-/// What a lookup may find, in words.
+/// The result of a lookup, in words.
 pub trait Found {
     /// How sure it is, if that is one thing.
     fn security(&self) -> Option<Security>;
@@ -250,7 +250,7 @@ impl Found for HostLookup {
     fn security(&self) -> Option<Security> {
         match self {
             Self::Found(host) => Some(host.security()),
-            // Two denials, and nothing is built on how sure they are.
+            // Two denials, and no decision depends on their security.
             Self::NoAddress => None,
         }
     }

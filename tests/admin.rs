@@ -14,6 +14,7 @@ use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::name::Name;
 use danelaw::policy::Mode;
+use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::smtp::reply::Code;
@@ -162,11 +163,11 @@ fn a111_no_stranger_makes_a_series() {
             id: random(),
             domain,
             mode: Mode::Observe,
-            would: Some(Would { reason: "starttls-missing", answer: random() }),
+            would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),
             remote: None,
             verdict: Verdict::Deferred,
             code: Code::new(451),
-            reason: "greeting-refused",
+            reason: Some(Label::GreetingRefused),
             text: random(),
             recipients: 0,
             octets: 0,

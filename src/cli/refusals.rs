@@ -1,5 +1,5 @@
-//! `danelaw refusals`: every reason for which mail is not passed on, as the client and the log name it, why it comes about,
-//! and what to do about it. The pages are views of the one table, [`table`](crate::refusal::table).
+//! `danelaw refusals`: every reason for which mail is not passed on, with the name that replies and the log give it, its cause
+//! and its remedy. The pages are views of the one table, [`table`](crate::refusal::table).
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,11 +45,11 @@ pub(super) struct Entry {
     pub(super) reply: String,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
-    /// What RFC 8460 §4.3 calls it.
+    /// Its result type of RFC 8460 §4.3.
     pub(super) reported: Option<&'static str>,
 }
 
-/// All of them, in the order of the road.
+/// All of them, in the order of a delivery.
 pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
     let entry = |Example { view, text }| Entry {
         label: view.label,

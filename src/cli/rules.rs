@@ -141,7 +141,7 @@ pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>)
 
 fn warn(rules: &Rules, today: Date) {
     for rule in rules.ending(today) {
-        // As in the log of deliveries: whatever may have a space in it is a string.
+        // As in the log of deliveries: a value that may have a space in it is a string.
         let (has_ended, days_left) = (rule.has_ended(today), rule.days_left(today));
         let rule = rule.to_string();
         if has_ended {

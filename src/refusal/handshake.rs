@@ -11,7 +11,7 @@ pub enum TlsFailure {
     /// The server is not the one that the TLSA records mean.
     #[error("the server could not be verified: {0}")]
     Mismatch(#[from] Mismatch),
-    /// No protocol version, cipher suite or group in common; not a word about who the server is.
+    /// No protocol version, cipher suite or group in common; it is no statement about the identity of the server.
     #[error("the server and danelaw share no TLS parameters: {0}")]
     NoSharedParameters(String),
     /// The handshake is not signed by the key in the certificate: the server does not hold it.

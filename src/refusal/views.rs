@@ -56,11 +56,9 @@ impl Reason {
     pub(crate) fn weight(&self) -> Weight {
         match self {
             Self::Scarce(_) => Weight::OwnFault,
-            Self::Dns(failure) => match (&failure.reason, failure.rtype) {
-                (FailureReason::Scarce(_), _) => Weight::OwnFault,
-                (_, Rtype::TLSA) => Weight::Security,
-                (_, _) => Weight::Lookup,
-            },
+            Self::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => Weight::OwnFault,
+            Self::Dns(Failure { rtype: Rtype::TLSA, .. }) => Weight::Security,
+            Self::Dns(_) => Weight::Lookup,
             Self::DaneRequired(_)
             | Self::Ehlo(_)
             | Self::EhloInDoubt { .. }
@@ -112,11 +110,13 @@ pub(crate) enum Weight {
 }
 
 fn lookup(failure: &Failure) -> View {
-    match (&failure.reason, failure.rtype) {
-        (FailureReason::Scarce(of), _) => table::out_of(*of),
-        (_, Rtype::TLSA) => table::TLSA_LOOKUP_FAILED,
-        (_, Rtype::MX) => table::MX_LOOKUP_FAILED,
-        (_, _) => table::ADDRESS_LOOKUP_FAILED,
+    if let FailureReason::Scarce(of) = &failure.reason {
+        return table::out_of(*of);
+    }
+    match failure.rtype {
+        Rtype::TLSA => table::TLSA_LOOKUP_FAILED,
+        Rtype::MX => table::MX_LOOKUP_FAILED,
+        _ => table::ADDRESS_LOOKUP_FAILED,
     }
 }
 
