@@ -136,8 +136,6 @@ fn decisions_cite_their_rule() {
     for module in [
         "mx",
         "policy",
-        "rules",
-        "refusal",
         "dane/verify",
         "dane/tlsa",
         "upstream",
