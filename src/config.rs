@@ -33,7 +33,7 @@ pub use limits::Limits;
 pub use listener::{Kind, Listener, Recipients};
 pub use log::{Log, LogFormat};
 pub use remote::Remote;
-pub use rule::{Rule, RuleLevel};
+pub use rule::{RuleEntry, RuleLevel};
 pub use store::Store;
 pub use timeouts::Timeouts;
 pub use tls::{DefaultLevel, Tls};
@@ -73,10 +73,10 @@ pub struct Config {
     pub remote: Remote,
     /// The proof that a TLS session must give.
     pub tls: Tls,
-    /// Exceptions for single domains; the first that names the domain holds, and danelaw does not start with one that can
+    /// Rules for single domains; the first that names the domain holds, and danelaw does not start with one that can
     /// never hold because of another before it. There is none by default.
     #[serde(default)]
-    pub rule: Vec<Rule>,
+    pub rule: Vec<RuleEntry>,
     /// Bounds.
     pub limits: Limits,
     /// The store: outcomes of fan-out messages.

@@ -16,7 +16,7 @@
 //!
 //! A 250 says that each recipient's remote has answered 250 for this message, now or on an earlier attempt.
 
-use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
+use crate::smtp::reply::{Class, Code, EnhancedCode, MAX_REPLY_LINES, Reply};
 
 pub use crate::config::Recipients;
 
@@ -168,8 +168,6 @@ pub fn again(parts: &[Part], recorded: Recorded) -> Reply {
     Reply::multiline(Code::LOCAL_ERROR, named.enhanced(), named.lines())
 }
 
-/// Most lines of a reply that speaks for several recipients.
-const MAX_LINES: usize = 8;
 /// Most characters of such a line.
 const MAX_LINE: usize = 480;
 
@@ -184,7 +182,7 @@ fn shared(parts: &[Part], code: Option<Code>) -> Reply {
     }
     let first = replies.first().map(|reply| (reply.code(), reply.enhanced()));
     let (first, enhanced) = first.unwrap_or((Code::LOCAL_ERROR, None));
-    let lines = replies.iter().flat_map(|reply| reply.lines()).take(MAX_LINES);
+    let lines = replies.iter().flat_map(|reply| reply.lines()).take(MAX_REPLY_LINES);
     Reply::multiline(code.unwrap_or(first), enhanced, lines)
 }
 
@@ -197,7 +195,7 @@ fn naming(parts: &[Part], disposition: Disposition, last: &str) -> Reply {
     };
     let enhanced = enhanced.unwrap_or(EnhancedCode::transient(0, 0));
     let line = |part: &Part| format!("<{}>: {}", part.mailbox, part.reply).chars().take(MAX_LINE).collect();
-    let mut lines: Vec<String> = named.by_ref().take(MAX_LINES).map(line).collect();
+    let mut lines: Vec<String> = named.by_ref().take(MAX_REPLY_LINES).map(line).collect();
     let more = named.count();
     if more > 0 {
         lines.push(format!("and {more} more"));

@@ -40,6 +40,7 @@
 //! The pure core comes first (no async, no sockets, no clock); `tests/architecture.rs` holds it to that.
 
 pub mod version;
+pub mod excerpt;
 pub mod hex;
 pub mod name;
 pub mod scarce;

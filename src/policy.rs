@@ -17,9 +17,9 @@
 //! `fingerprint` holds each host to the rule's own records, and `may` takes TLS where it is offered and cleartext where
 //! it is not, until a day that the rule must name.
 //!
-//! In mode `observe` the table decides as ever, and each session has to prove what it says. Only where mail would be
-//! refused for want of that proof does it go at the level `may`, with [`Permit::Observe`]; what the table asked for and
-//! did not get is told.
+//! In mode `observe` the table decides in the same way, and each session is asked for the same proof. Only mail that would
+//! be refused because the proof is missing goes at the level `may`, with [`Permit::Observe`]; the log names the proof that is
+//! missing.
 
 use std::fmt;
 
@@ -40,13 +40,13 @@ pub enum Level {
     Encrypt,
     /// DANE where the domain publishes it, unauthenticated TLS everywhere else. The default.
     Dane(InsecureMx),
-    /// DANE or nothing: what has no usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
+    /// DANE or no delivery: a host without usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
     DaneOnly,
-    /// As if the domain had published these records for each of its hosts, whatever the DNS says.
+    /// As if the domain had published these records for each of its hosts, and no others.
     Fingerprint(Vec<Tlsa>),
 }
 
-/// What to do with TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
+/// The use of TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InsecureMx {
     /// Authenticate the host by them, under its own name alone, and log that the domain was not.
@@ -55,12 +55,12 @@ pub enum InsecureMx {
     Encrypt,
 }
 
-/// Somebody's word that mail may go in cleartext.
+/// A permission for mail to go in cleartext.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Permit {
     /// A rule for some domains.
     Rule {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The last day.
         until: Date,
@@ -69,12 +69,12 @@ pub enum Permit {
     Observe,
 }
 
-/// Whether what the table asks for is held to.
+/// Whether danelaw enforces the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It is: what does not meet it is refused.
+    /// A session that does not meet its policy gets no mail.
     Enforce,
-    /// It is asked for, and what does not meet it is told and delivered all the same.
+    /// Mail to a host that does not meet its policy is delivered all the same, and the log says so.
     Observe,
 }
 
@@ -111,7 +111,7 @@ pub enum TlsPolicy {
     Fingerprint(Expectation),
     /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
     Encrypt(Name, NoDane),
-    /// TLS if it can be had, else cleartext; the name is sent as SNI.
+    /// TLS if the host offers it, else cleartext; the name is sent as SNI.
     May(Name, Permit),
 }
 
@@ -126,7 +126,7 @@ impl TlsPolicy {
         }
     }
 
-    /// What the server's chain is held against, if anything.
+    /// The expectation that the server's chain must match, if there is one.
     pub fn expectation(&self) -> Option<&Expectation> {
         match self {
             Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => Some(expected),
@@ -162,10 +162,10 @@ pub fn tlsa_not_asked(route: &Route, level: &Level) -> Option<NoDane> {
     }
 }
 
-/// The table. `associations` is what [`tlsa_not_asked`], the host's own security or the TLSA lookups have said.
+/// The table. `associations` come from [`tlsa_not_asked`], from the host's own security or from the TLSA lookups.
 ///
 /// # Errors
-/// [`DaneRequired`] where the level is `dane-only` and there is nothing to authenticate the host by.
+/// [`DaneRequired`] where the level is `dane-only` and DANE cannot authenticate the host.
 pub fn decide(
     route: &Route,
     host: &Host,
@@ -199,7 +199,7 @@ fn over_secure_mx(route: &Route, usable: Usable) -> Expectation {
     Expectation { references: References::new(usable.base_domain().clone(), names), usable }
 }
 
-/// A pinned authority may have issued certificates to anybody, so an insecure MX record must not choose the name: only
+/// A pinned authority may have issued certificates for other hosts too, so an insecure MX record must not choose the name: only
 /// the domain the mail is for counts then (the reasoning of RFC 7672 §3.2.2, the other way round).
 fn pinned(route: &Route, usable: Usable) -> Expectation {
     match route.security {
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(rows.len(), 9, "the header and eight rows");
         for row in &rows[1..] {
             let (route, host) = (route(security(row[0])), host(security(row[1])));
-            // One cell of an insecure MX names what each setting makes of it; the other rows are the same for both.
+            // One cell of an insecure MX has a decision for each setting; the other rows are the same for both.
             let (dane, encrypt) = match row[3].split_once(", or ") {
                 Some((dane, other)) => (dane, other.trim_end_matches(" by setting")),
                 None if route.security == Security::Insecure => (row[3], "Encrypt(InsecureMx)"),
@@ -307,7 +307,7 @@ mod tests {
         };
         let dane = Level::Dane(InsecureMx::Dane);
         let all = [name("mx.example"), name("example"), name("expanded.example")];
-        // R1, R2, F6, F7: the base domain first, then the next-hop domain and what it expands to; never a name in
+        // R1, R2, F6, F7: the base domain first, then the next-hop domain and its expansion; never a name in
         // between.
         assert_eq!(decided(&dane, Security::Secure), all);
         // F9: without MX records the domain is the host; expanded, it comes first, and the domain itself second.
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(policy.expectation().unwrap().references.names(), [name("expanded.example"), name("example")]);
         // F8: over an insecure MX the host's own name alone.
         assert_eq!(decided(&dane, Security::Insecure), [name("mx.example")]);
-        // Pins are for the domain; an insecure MX does not choose whose certificate will do.
+        // Pins are for the domain; an insecure MX does not choose the name in the certificate.
         assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Secure), all);
         assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Insecure), [name("example")]);
     }

@@ -1,40 +1,46 @@
-//! Why mail was not passed on: every "no" of the road, as a type, and the one place that says what it is called.
+//! The reasons for which mail is not passed on, as types, and the one table of their names.
 //!
-//! A [`Reason`] is made where the decision falls. What the client is told, what the log calls it, what RFC 8460 calls it
-//! and what there is to do about it are views of the same value, a row of the [`table`] each: a new reason does not
-//! compile until [`Reason::view`] has a row for it. [`examples`] has one of each for people to read.
+//! A [`Reason`] is made where the decision falls. The reply to the client, the name in the log, the result type of RFC 8460
+//! and the remedy are views of the same value: a [`Label`] and its row of the [`table`]. A new reason does not compile until
+//! [`Reason::view`] has a row for it. [`examples`] has a text of each for people to read.
 //!
 //! | situation | reply | why |
 //! |---|---|---|
 //! | a lookup failed | 451 4.4.3, for TLSA 4.7.5 | RFC 7672 §2.1.2: delay, never guess |
 //! | STARTTLS missing or refused | 451 4.7.4 | a stripped STARTTLS looks just so |
-//! | TLS failed or nothing matched | 451 4.7.5 | RFC 7672 §2.2 |
-//! | no connection, no greeting | 451 4.4.1, 4.4.2 | says nothing about the mail |
+//! | TLS failed or no record matched | 451 4.7.5 | RFC 7672 §2.2 |
+//! | no connection, no greeting | 451 4.4.1, 4.4.2 | no statement about the mail |
 //! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
-//! | the DNS says nobody takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
+//! | the DNS says that no host takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
+
+#[macro_use]
+mod row;
 
 pub mod examples;
+mod handshake;
 mod lacking;
 pub mod table;
 mod verdict;
+mod views;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::dane::mismatch::Mismatch;
-use crate::dns::{Failure, FailureReason};
+use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
 use crate::policy::DaneRequired;
 use crate::scarce::Scarcity;
-use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
-use crate::tls::TlsFailure;
+use crate::smtp::reply::{Reply, ReplyError};
 
+pub use handshake::TlsFailure;
 pub use lacking::Lacking;
+pub use row::{Silent, View};
+pub use table::Label;
 pub use verdict::Refusals;
 
 /// One exchange, or one address of it, or the whole domain, that mail did not go to.
@@ -43,7 +49,7 @@ pub use verdict::Refusals;
 pub struct Refusal {
     /// Where it happened.
     pub at: Place,
-    /// What happened.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -67,13 +73,13 @@ pub struct Peer {
     pub address: IpAddr,
 }
 
-/// What happened, from the first lookup to the last EHLO.
+/// The reason of a refusal, from the first lookup to the last EHLO.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// A lookup did not end in an answer.
     #[error("{0}")]
     Dns(#[from] Failure),
-    /// The DNS says that nobody takes this domain's mail.
+    /// The DNS says that no host takes this domain's mail.
     #[error("{0}")]
     NoRoute(#[from] NoRoute),
     /// The host has no address.
@@ -82,15 +88,15 @@ pub enum Reason {
     /// All addresses of the host are in ranges where no public mail server is.
     #[error("the host has only reserved addresses ({0}); list the range in remote.allow_reserved if this is meant")]
     ReservedAddress(IpAddr),
-    /// The level is `dane-only`, and the host has nothing to be authenticated by.
+    /// The level is `dane-only`, and DANE cannot authenticate the host.
     #[error("{0}")]
     DaneRequired(#[from] DaneRequired),
     /// The address to connect from is not one of this host.
     #[error("cannot connect from {from} (remote.source_{}): {error}", if from.is_ipv4() { "ipv4" } else { "ipv6" })]
     Bind {
-        /// What the configuration says.
+        /// The address of the configuration.
         from: IpAddr,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// There are as many connections as there may be.
@@ -99,10 +105,10 @@ pub enum Reason {
     /// This host has no socket left to dial with.
     #[error("{0}")]
     Scarce(#[from] Scarcity),
-    /// The address let somebody else wait in vain, just now.
+    /// The address did not answer another mail, a short time ago.
     #[error("not tried again, because {} seconds ago: {why}", ago.as_secs())]
     JustFailed {
-        /// What was found then.
+        /// The reason at that time.
         why: String,
         /// How long ago.
         ago: Duration,
@@ -116,8 +122,8 @@ pub enum Reason {
     /// EHLO was refused, so that TLS cannot be had.
     #[error("EHLO was refused with {0}, and TLS is required")]
     Ehlo(Reply),
-    /// The same in words about the name that was given. Anybody on the way can choose these words, so that they are no more
-    /// than a hint: STARTTLS may have been taken out (RFC 3207 §6).
+    /// The same, with a reply about the name that was given. An attacker on the path can choose these words, so they are only
+    /// a hint: STARTTLS may have been removed (RFC 3207 §6).
     #[error(
         "EHLO was refused with {reply}, and TLS is required; if the host minds the name {name}, which was given in EHLO, give \
          your mail server its full host name or set ehlo_name"
@@ -136,13 +142,13 @@ pub enum Reason {
         /// The answer.
         reply: Reply,
     },
-    /// The host does not offer STARTTLS: an attacker on the way may have taken the offer out.
+    /// The host does not offer STARTTLS: an attacker on the path may have removed the offer.
     #[error("TLS is required, but was not offered")]
     StartTlsMissing,
-    /// STARTTLS was answered with something else than 220.
+    /// STARTTLS was answered with another code than 220.
     #[error("TLS is required, but STARTTLS was answered with {0}")]
     StartTlsRefused(Reply),
-    /// There was plaintext behind the answer to STARTTLS: somebody on the way wants it read as if it came under TLS.
+    /// Plaintext followed the answer to STARTTLS: an attacker on the path wants danelaw to read it as if it came under TLS.
     #[error("plaintext was injected behind the answer to STARTTLS")]
     StartTlsInjected,
     /// The handshake failed, or the certificate did not match.
@@ -154,7 +160,7 @@ pub enum Reason {
     /// The remote took too long.
     #[error("no answer to {stage} within {limit:?}")]
     Timeout {
-        /// What was being waited for.
+        /// The step without an answer.
         stage: Stage,
         /// How long.
         limit: Duration,
@@ -164,7 +170,7 @@ pub enum Reason {
     Lost {
         /// Where in the session.
         stage: Stage,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The remote does not speak SMTP.
@@ -172,11 +178,11 @@ pub enum Reason {
     Protocol {
         /// Where in the session.
         stage: Stage,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         error: ReplyError,
     },
     /// The remote answered before it was asked: replies can no longer be matched to commands.
-    #[error("the remote sent a reply nobody asked for, before {0}")]
+    #[error("the remote sent a reply before {0} was sent")]
     Unsolicited(Stage),
     /// The remote ends the session by itself: 421 may come at any time (RFC 5321 §3.8).
     #[error("the remote closes the session: {0}")]
@@ -192,9 +198,9 @@ pub enum Reason {
     /// A well-formed reply that cannot be the answer to this command.
     #[error("{reply} is no answer to {stage}")]
     WrongAnswer {
-        /// What was asked.
+        /// The step.
         stage: Stage,
-        /// What was answered.
+        /// The answer.
         reply: Reply,
     },
     /// MAIL was refused.
@@ -268,81 +274,7 @@ impl Stage {
     }
 }
 
-/// What a reason is called, to the client and to RFC 8460.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// The reply code.
-    pub code: Code,
-    /// The enhanced status code (RFC 3463).
-    pub enhanced: EnhancedCode,
-    /// The name in log lines and metrics.
-    pub label: &'static str,
-    /// The result type of RFC 8460 §4.3, for those failures that are reported.
-    pub result_type: Option<&'static str>,
-    /// How it comes about, in whole sentences.
-    pub cause: &'static str,
-    /// What to do about it, and who: short enough for a reply.
-    pub remedy: &'static str,
-}
-
 impl Reason {
-    /// Everything this reason is called.
-    pub fn view(&self) -> View {
-        match self {
-            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => table::out_of(*of),
-            Self::Dns(failure) => match failure.rtype {
-                "TLSA" => table::TLSA_LOOKUP_FAILED,
-                "MX" => table::MX_LOOKUP_FAILED,
-                _ => table::ADDRESS_LOOKUP_FAILED,
-            },
-            Self::NoRoute(NoRoute::NoDomain(_)) => table::NO_DOMAIN,
-            Self::NoRoute(NoRoute::NullMx(_)) => table::NULL_MX,
-            Self::NoRoute(NoRoute::NoHost(_)) => table::NO_HOST,
-            Self::NoRoute(NoRoute::Loop(..)) => table::MAIL_LOOP,
-            Self::NoAddress => table::NO_ADDRESS,
-            Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
-            Self::DaneRequired(_) => table::DANE_REQUIRED,
-            Self::Bind { .. } => table::BIND_FAILED,
-            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
-            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
-            Self::Connect(_) => table::CONNECT_FAILED,
-            Self::Greeting(_) => table::GREETING_REFUSED,
-            Self::Ehlo(_) | Self::EhloInDoubt { .. } => table::EHLO_REFUSED,
-            Self::EhloName { .. } => table::EHLO_NAME_REFUSED,
-            Self::StartTlsMissing => table::STARTTLS_MISSING,
-            Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
-            Self::StartTlsInjected => table::STARTTLS_INJECTED,
-            Self::Tls(failure) => tls(failure),
-            Self::EhloUnderTls(_) => table::EHLO_UNDER_TLS_REFUSED,
-            Self::Timeout { stage: Stage::Handshake, .. } => table::HANDSHAKE_TIMEOUT,
-            Self::Timeout { stage: Stage::Connect, .. } => table::CONNECT_TIMEOUT,
-            // RFC 1047: the one moment at which nobody can know who has the message.
-            Self::Timeout { stage: Stage::EndOfMessage, .. }
-            | Self::Lost { stage: Stage::EndOfMessage, .. }
-            | Self::Protocol { stage: Stage::EndOfMessage, .. }
-            | Self::WrongAnswer { stage: Stage::EndOfMessage, .. } => table::FINAL_REPLY_LOST,
-            Self::Timeout { .. } => table::REMOTE_TIMEOUT,
-            Self::Lost { .. } => table::CONNECTION_LOST,
-            Self::Protocol { .. } | Self::WrongAnswer { .. } => table::PROTOCOL_ERROR,
-            Self::Closing(_) => table::REMOTE_CLOSING,
-            Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
-            Self::AnsweredUnread { .. } => table::ANSWERED_UNREAD,
-            Self::Mail(reply) => {
-                let told = reply.relayed("");
-                let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
-                View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
-            }
-            Self::BdatRefused(_) => table::BDAT_REFUSED,
-            Self::Lacking(Lacking::EightBitMime) => table::EIGHT_BIT_MIME_MISSING,
-            Self::Lacking(Lacking::SmtpUtf8) => table::SMTPUTF8_MISSING,
-            Self::Lacking(Lacking::SmtpUtf8Header) => table::SMTPUTF8_MISSING_FOR_HEADER,
-            Self::Lacking(Lacking::Size(_)) => table::MESSAGE_TOO_LARGE,
-            Self::NotAsked(_) => table::EXTENSION_NOT_ASKED,
-            Self::OutOfTime => table::OUT_OF_TIME,
-            Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
-        }
-    }
-
     /// Whether the host could not be had under TLS, and might be had without: a question for the level `may` alone.
     pub fn is_about_tls(&self) -> bool {
         match self {
@@ -384,58 +316,11 @@ impl Reason {
         match self {
             Self::DaneRequired(_) => true,
             // Where there is no socket, no server gets one.
-            Self::Dns(failure) => failure.rtype == "TLSA" && self.scarcity().is_none(),
+            Self::Dns(failure) => failure.rtype == Rtype::TLSA && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
             Self::Ehlo(reply) | Self::EhloInDoubt { reply, .. } => reply.code().is_permanent(),
             reason => reason.is_about_tls(),
         }
-    }
-
-    /// The resource that this host has run out of, if that is the reason.
-    pub fn scarcity(&self) -> Option<Scarcity> {
-        match self {
-            Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. }) => Some(*of),
-            _ => None,
-        }
-    }
-
-    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons: a fault of
-    /// this host before all, security before the DNS, the DNS before the word of a remote, that before the network, and a
-    /// final reason only where no other is left.
-    pub(crate) fn weight(&self) -> u8 {
-        let view = self.view();
-        match (view.code.is_permanent(), view.enhanced.subject()) {
-            (true, _) => 0,
-            _ if self.scarcity().is_some() => 5,
-            (false, _) if matches!(self, Self::Mail(_)) => 2,
-            (false, 7) => 4,
-            (false, _) if view.label.ends_with("-lookup-failed") => 3,
-            (false, _) => 1,
-        }
-    }
-}
-
-/// The rows of a failed handshake. A broken connection is an outage and is not reported (RFC 8460 §4.3).
-fn tls(failure: &TlsFailure) -> View {
-    match failure {
-        TlsFailure::Mismatch(mismatch) => match mismatch {
-            Mismatch::NoCertificate => table::NO_CERTIFICATE,
-            Mismatch::ChainTooLarge { .. } => table::CHAIN_TOO_LARGE,
-            Mismatch::NoRecord(_) => table::TLSA_MISMATCH,
-            Mismatch::KeySize(..) => table::RSA_KEY_SIZE,
-            Mismatch::Expired(_) => table::CERTIFICATE_EXPIRED,
-            Mismatch::NotYetValid(_) => table::CERTIFICATE_NOT_YET_VALID,
-            Mismatch::Path(..) => table::CHAIN_NOT_VERIFIED,
-            Mismatch::Name { .. } => table::NAME_MISMATCH,
-        },
-        TlsFailure::NoSharedParameters(_) => table::NO_SHARED_TLS_PARAMETERS,
-        TlsFailure::WrongKey => table::WRONG_KEY,
-        TlsFailure::SmallKey(_) => table::RSA_KEY_SIZE,
-        TlsFailure::UnsupportedKey => table::UNSUPPORTED_KEY,
-        TlsFailure::Injected => table::PLAINTEXT_INJECTED,
-        TlsFailure::Alert(_) => table::TLS_ALERT,
-        TlsFailure::Closed(_) => table::TLS_CLOSED,
-        TlsFailure::Broken(_) => table::TLS_BROKEN,
     }
 }
 
@@ -445,7 +330,7 @@ impl Refusal {
         Self { at: Place::Domain, reason: reason.into() }
     }
 
-    /// A refusal of a host, whatever its addresses.
+    /// A refusal of a host, with all its addresses.
     pub fn host(name: &Name, reason: impl Into<Reason>) -> Self {
         Self { at: Place::Host(name.clone()), reason: reason.into() }
     }
@@ -493,22 +378,28 @@ impl fmt::Display for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dane::tlsa::NoDane;
     use bytes::BytesMut;
 
-    use crate::smtp::reply::{Class, ReplyDecoder};
+    use crate::dane::mismatch::Mismatch;
+    use crate::dane::tlsa::NoDane;
+    use crate::dns::FailureReason;
+    use crate::smtp::reply::{Class, Code, EnhancedCode, ReplyDecoder};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
     }
 
-    fn failed(rtype: &'static str) -> Reason {
-        Reason::Dns(Failure { name: name("example"), rtype, reason: FailureReason::Timeout })
+    fn failed(rtype: &str) -> Reason {
+        Reason::Dns(Failure { name: name("example"), rtype: rtype.parse().unwrap(), reason: FailureReason::Timeout })
     }
 
     /// A lookup for which there was no socket.
-    fn unasked(rtype: &'static str) -> Reason {
-        Reason::Dns(Failure { name: name("example"), rtype, reason: Scarcity::OwnDescriptors.into() })
+    fn unasked(rtype: &str) -> Reason {
+        Reason::Dns(Failure {
+            name: name("example"),
+            rtype: rtype.parse().unwrap(),
+            reason: Scarcity::OwnDescriptors.into(),
+        })
     }
 
     fn broken() -> std::io::Error {
@@ -519,7 +410,7 @@ mod tests {
         Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), "no")
     }
 
-    /// What a remote says.
+    /// A reply of a remote.
     fn said(code: u16, line: &str) -> Reply {
         let mut wire = BytesMut::from(format!("{code} {line}\r\n").as_bytes());
         ReplyDecoder::new().decode(&mut wire).unwrap().unwrap()
@@ -611,14 +502,14 @@ mod tests {
         ] {
             let view = reason.view();
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
-            assert_eq!((view.label, view.result_type), (label, reported), "{reason:?}");
+            assert_eq!((view.label.as_str(), view.result_type), (label, reported), "{reason:?}");
             assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
         }
     }
 
     #[test]
     fn what_an_ordinary_server_would_not_have_minded() {
-        // B9: what is about DANE or TLS, and never the MX records, the addresses or the network.
+        // B9: reasons about DANE or TLS, and never the MX records, the addresses or the network.
         let limit = Duration::from_secs(1);
         for (reason, waived) in [
             (failed("TLSA"), true),
@@ -661,7 +552,7 @@ mod tests {
         assert!(lines[2].starts_with("mx2.example: TLS is required, but was not offered; the host must offer"));
         // The remedy of the one that speaks for all, and no other.
         assert_eq!(lines[1], "mx1.example: cannot connect: connection reset");
-        // M22: what one exchange lacks, another that cannot be reached may have.
+        // M22: another exchange that cannot be reached may have the extension that this one lacks.
         let reply = said(vec![Lacking::SmtpUtf8.into(), Reason::Connect(broken())]);
         assert_eq!(reply.class(), Class::Transient);
         assert_eq!(said(vec![Lacking::SmtpUtf8.into(), Lacking::SmtpUtf8.into()]).code().number(), 553);
@@ -693,7 +584,7 @@ mod tests {
         assert!(lacking.verdict().to_string().starts_with("451 4.6.3 a.example: the remote does not take inter"));
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
-        // Nothing at all is never final.
+        // No refusal at all is never final.
         assert_eq!(said(vec![]).class(), Class::Transient);
     }
 }

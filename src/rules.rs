@@ -1,7 +1,7 @@
-//! Which level holds for which domain: the default, and the exceptions that somebody has answered for.
+//! The level of each domain: the default level, and the rules that administrators wrote for single domains.
 //!
-//! An exception that asks for less than the default must say why and until when; after that day it is as if it were not
-//! there. So the list of domains that get less than they should does not outlive the memory of why it was made.
+//! A rule for less than the default must have a reason and a last day; after that day it no longer holds. So no domain stays
+//! below the default after its reason is forgotten.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,34 +11,34 @@ use time::Date;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 
-/// How many days before its last an exception is warned of.
+/// The number of days before the last one on which the log warns of a rule.
 pub const ENDS_SOON: i32 = 7;
 
 /// The level of every domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// For domains that no exception names.
+    /// For domains that no rule names.
     pub default: Level,
     /// The first one that names the domain and has not ended holds.
-    pub exceptions: Vec<Exception>,
+    pub entries: Vec<Rule>,
 }
 
 /// A level for some domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exception {
+pub struct Rule {
     /// Which domains.
     pub domains: Domains,
     /// The level.
     pub level: Level,
-    /// The host that takes their mail, in place of what MX records say.
+    /// The host that takes their mail, in place of the hosts in MX records.
     pub next_hop: Option<Name>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
     /// The last day it holds, in UTC.
     pub until: Option<Date>,
 }
 
-/// The domains an exception is for, written as in Postfix's tables.
+/// The domains a rule is for, written as in Postfix's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Domains {
     /// `example.com`: this domain and none below it.
@@ -48,27 +48,27 @@ pub enum Domains {
 }
 
 impl Rules {
-    /// The level for a domain on a day, and the exception it comes from, if any.
-    pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Exception>) {
-        let holds = |exception: &&Exception| exception.domains.contain(domain) && !exception.has_ended(today);
-        match self.exceptions.iter().find(holds) {
-            Some(exception) => (&exception.level, Some(exception)),
+    /// The level for a domain on a day, and the rule it comes from, if any.
+    pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Rule>) {
+        let holds = |rule: &&Rule| rule.domains.contain(domain) && !rule.has_ended(today);
+        match self.entries.iter().find(holds) {
+            Some(rule) => (&rule.level, Some(rule)),
             None => (&self.default, None),
         }
     }
 
-    /// The exceptions that have ended before a day: their domains go by the next exception, or by the default.
-    pub fn ended(&self, today: Date) -> impl Iterator<Item = &Exception> {
-        self.exceptions.iter().filter(move |exception| exception.has_ended(today))
+    /// The rules that have ended before a day: their domains go by the next rule, or by the default.
+    pub fn ended(&self, today: Date) -> impl Iterator<Item = &Rule> {
+        self.entries.iter().filter(move |rule| rule.has_ended(today))
     }
 
-    /// The exceptions that end within [`ENDS_SOON`] days of a day, or have ended.
-    pub fn ending(&self, today: Date) -> impl Iterator<Item = &Exception> {
-        self.exceptions.iter().filter(move |exception| exception.ends_soon(today))
+    /// The rules that end within [`ENDS_SOON`] days of a day, or have ended.
+    pub fn ending(&self, today: Date) -> impl Iterator<Item = &Rule> {
+        self.entries.iter().filter(move |rule| rule.ends_soon(today))
     }
 }
 
-impl Exception {
+impl Rule {
     /// The days for which it holds after this one: 0 on its last day, less than that once it has ended.
     pub fn days_left(&self, today: Date) -> Option<i32> {
         self.until.map(|until| until.to_julian_day() - today.to_julian_day())
@@ -79,7 +79,7 @@ impl Exception {
         self.until.is_some_and(|until| is_over(until, today))
     }
 
-    /// Whether it is time to do something about what it is there for.
+    /// Whether it ends soon or has ended, so that its domain needs attention.
     pub fn ends_soon(&self, today: Date) -> bool {
         self.days_left(today).is_some_and(|days| days <= ENDS_SOON)
     }
@@ -91,7 +91,7 @@ pub fn is_over(until: Date, today: Date) -> bool {
 }
 
 /// As it stands in the log's field `rule`.
-impl fmt::Display for Exception {
+impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {}", self.level, self.domains)?;
         if let Some(next_hop) = &self.next_hop {
@@ -134,7 +134,7 @@ impl fmt::Display for Domains {
 /// Why a text names no domains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainsError {
-    /// As others write what we write with a dot.
+    /// The form of other programs for our form with a dot.
     #[error("every domain below {0} is \".{0}\", and {0} itself takes a rule of its own")]
     Asterisk(String),
     /// It is no name.
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_days_that_are_left() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception = |until| Exception {
+        let rule = |until| Rule {
             domains: "example.com".parse().unwrap(),
             level: Level::Encrypt,
             next_hop: None,
@@ -178,14 +178,14 @@ mod tests {
             (Some(10), Some(0), true),
             (Some(9), Some(-1), true),
         ] {
-            let exception = exception(until.map(day));
-            assert_eq!((exception.days_left(day(10)), exception.ends_soon(day(10))), (left, soon), "{until:?}");
+            let rule = rule(until.map(day));
+            assert_eq!((rule.days_left(day(10)), rule.ends_soon(day(10))), (left, soon), "{until:?}");
         }
         let rules = Rules {
             default: Level::Encrypt,
-            exceptions: [None, Some(18), Some(11)].map(|until| exception(until.map(day))).to_vec(),
+            entries: [None, Some(18), Some(11)].map(|until| rule(until.map(day))).to_vec(),
         };
-        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.exceptions[2]]);
+        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.entries[2]]);
         assert_eq!((rules.ended(day(11)).count(), rules.ended(day(12)).count()), (0, 1));
     }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_first_rule_that_names_the_domain_and_has_not_ended() {
         let day = |ordinal| Date::from_ordinal_date(2026, ordinal).unwrap();
-        let exception = |domains: &str, level, until| Exception {
+        let rule = |domains: &str, level, until| Rule {
             domains: domains.parse().unwrap(),
             level,
             next_hop: None,
@@ -239,10 +239,10 @@ mod tests {
         };
         let rules = Rules {
             default: Level::Dane(InsecureMx::Dane),
-            exceptions: vec![
-                exception("example.com", Level::Encrypt, Some(day(10))),
-                exception("EXAMPLE.com", Level::DaneOnly, None),
-                exception(".example.com", Level::DaneOnly, None),
+            entries: vec![
+                rule("example.com", Level::Encrypt, Some(day(10))),
+                rule("EXAMPLE.com", Level::DaneOnly, None),
+                rule(".example.com", Level::DaneOnly, None),
             ],
         };
         for (domain, today, expected) in [

@@ -29,19 +29,6 @@ impl Scarcity {
             _ => None,
         }
     }
-
-    /// The name of the reason in log lines and metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::OwnDescriptors | Self::Descriptors => "out-of-descriptors",
-            Self::Memory => "out-of-memory",
-        }
-    }
-
-    /// Whether the name of a reason is one of these.
-    pub fn is_label(reason: &str) -> bool {
-        [Self::OwnDescriptors, Self::Memory].iter().any(|scarcity| scarcity.label() == reason)
-    }
 }
 
 #[cfg(test)]

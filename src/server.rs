@@ -139,7 +139,7 @@ impl<R: Resolver> Acceptor<R> {
                 Ok(connection) => self.receive(&listener, connection),
                 Err(error) => {
                     match Scarcity::of(&error) {
-                        Some(of) => self.shared.borrow().reporter.ran_out(of.label(), "accept"),
+                        Some(of) => self.shared.borrow().reporter.ran_out(of.into(), "accept"),
                         None => tracing::warn!(%error, "cannot accept a connection"),
                     }
                     tokio::time::sleep(OUT_OF_FILES).await;

@@ -34,6 +34,7 @@ use crate::dane::tlsa::NoDane;
 use crate::dane::verify::Match;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
+use crate::refusal::TlsFailure;
 
 /// The TLS client: TLS 1.2 and 1.3 with AEAD suites and ephemeral keys (RFC 9325 §3.1, §4.2).
 ///
@@ -145,9 +146,9 @@ impl Protection {
     /// The word for it in log lines.
     pub fn label(&self) -> &'static str {
         match self.authentication {
-            Authentication::Verified(_) => "Verified",
-            Authentication::HostVerified(_) => "Host verified",
-            Authentication::Unverified(_) => "Encrypted",
+            Authentication::Verified(_) => "verified",
+            Authentication::HostVerified(_) => "host-verified",
+            Authentication::Unverified(_) => "encrypted",
         }
     }
 }
@@ -162,56 +163,6 @@ impl fmt::Display for Protection {
                 found.warning.map_or(Ok(()), |warning| write!(f, " ({warning})"))
             }
             Authentication::Unverified(why) => write!(f, ", not verified: {why}"),
-        }
-    }
-}
-
-/// Why there is no TLS session that meets the policy. None of these says "no TLS here": each may be forged by whoever
-/// sits in between, so none ever leads to cleartext (RFC 7672 §2.2).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TlsFailure {
-    /// The server is not the one that the TLSA records mean.
-    #[error("the server could not be verified: {0}")]
-    Mismatch(#[from] Mismatch),
-    /// No protocol version, cipher suite or group in common; not a word about who the server is.
-    #[error("the server and danelaw share no TLS parameters: {0}")]
-    NoSharedParameters(String),
-    /// The handshake is not signed by the key in the certificate: the server does not hold it.
-    #[error("the server did not prove that it holds the key of its certificate")]
-    WrongKey,
-    /// The key is an RSA key of a size that is not taken.
-    #[error("the server has an RSA key of {0} bits, and only 2048 to 8192 bits are accepted")]
-    SmallKey(usize),
-    /// The key is of a kind that cannot check this handshake.
-    #[error("the server has a key of a kind that is not supported")]
-    UnsupportedKey,
-    /// Plaintext where a TLS record was due.
-    #[error("the server sent plaintext in the TLS handshake")]
-    Injected,
-    /// The server ended the handshake with this alert.
-    #[error("the server ended the TLS handshake with the alert {0}")]
-    Alert(String),
-    /// The connection was lost in the handshake.
-    #[error("the connection was lost in the TLS handshake: {0}")]
-    Closed(String),
-    /// Anything else that breaks the protocol.
-    #[error("the TLS handshake failed: {0}")]
-    Broken(String),
-}
-
-impl TlsFailure {
-    /// The name of the reason in logs, metrics and reports.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Mismatch(mismatch) => mismatch.label(),
-            Self::NoSharedParameters(_) => "no-shared-tls-parameters",
-            Self::WrongKey => "wrong-key",
-            Self::SmallKey(_) => "rsa-key-size",
-            Self::UnsupportedKey => "unsupported-key",
-            Self::Injected => "plaintext-injected",
-            Self::Alert(_) => "tls-alert",
-            Self::Closed(_) => "tls-closed",
-            Self::Broken(_) => "tls-broken",
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What was seen on the way of one attempt, step by step, with the time each took: for people who ask why, and for
-//! counters. Nothing is decided by it.
+//! The steps of one delivery attempt, with the time each took: for `danelaw explain` and for counters. No decision depends
+//! on it.
 //!
-//! An attempt has one [`Trace`], which is handed along the road. It is bounded, whatever a remote or a zone has to say:
-//! beyond its bounds a step is still counted and timed, and its text is left out.
+//! An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
+//! and zones: beyond the bound a step is still counted and timed, and its text is left out.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::excerpt::Excerpt;
 use crate::hex::Hex;
 use crate::name::Name;
+
+pub use crate::excerpt::cut;
 
 /// The most steps that are kept. A route has 20 exchanges at most.
 const MAX_STEPS: usize = 300;
@@ -36,7 +39,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Inner {
     started: Instant,
-    // One attempt's own: nobody waits for it but that attempt.
+    // It belongs to one attempt: no other attempt waits for the lock.
     seen: Mutex<Seen>,
 }
 
@@ -63,23 +66,23 @@ pub struct Step {
     pub at: Duration,
     /// How long it took.
     pub took: Duration,
-    /// What it was.
+    /// The kind of step.
     pub what: What,
-    /// What there is to say about it. What a stranger wrote is in it as it came.
+    /// Its text. Words of a remote stand in it as they came.
     pub text: String,
 }
 
-/// What a step was. The words are labels of metrics: they come from this program alone.
+/// The kind of a step. The words are labels of metrics: they come from this program alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// A lookup of this type, and what came of it: `secure`, `insecure`, `absent` (a host without any address) or
+    /// A lookup of this type, and its result: `secure`, `insecure`, `absent` (a host without any address) or
     /// `failed`.
     Lookup(&'static str, &'static str),
     /// A connection up to the remote's answer to EHLO: `ok`, or the reason's name.
     Connect(&'static str),
     /// STARTTLS, the handshake and EHLO under TLS: `ok`, or the reason's name.
     Tls(&'static str),
-    /// A session that waited was taken: nobody connected or shook hands for this.
+    /// A session that waited was taken: this mail needed no connection and no handshake of its own.
     Reused,
     /// MAIL at the remote.
     Mail,
@@ -87,7 +90,7 @@ pub enum What {
     Rcpt,
     /// From the remote's 354 to its last answer.
     Message,
-    /// Something that was found on the way.
+    /// A fact that showed up and took no time.
     Fact,
 }
 
@@ -123,12 +126,12 @@ impl Trace {
         starts.zip(&seen.steps).map(step).collect()
     }
 
-    /// What was done so far, and how long it took.
+    /// The kind and duration of each step so far.
     pub fn each(&self, mut tell: impl FnMut(What, Duration)) {
         self.seen().steps.iter().for_each(|noted| tell(noted.what, noted.took));
     }
 
-    /// Notes something that was found and took no time.
+    /// Notes a fact that took no time.
     pub fn fact(&self, text: impl fmt::Display) {
         self.note((What::Fact, Duration::ZERO), text);
     }
@@ -138,12 +141,12 @@ impl Trace {
         self.note((What::Reused, Duration::ZERO), text);
     }
 
-    /// Notes something that began then and is over now.
+    /// Notes a step that began then and is over now.
     pub fn since(&self, began: Instant, (what, text): (What, impl fmt::Display)) {
         self.note((what, began.elapsed()), text);
     }
 
-    /// Makes a lookup and notes what it found.
+    /// Makes a lookup and notes its result.
     ///
     /// # Errors
     /// That of the lookup.
@@ -181,47 +184,13 @@ impl Trace {
         }
         if all.len() < MAX_OCTETS {
             // It fails where it is cut, and nowhere else.
-            let _ = write!(Cut { text: all, left: MAX_TEXT }, "{text}");
+            let _ = write!(Excerpt::new(all, MAX_TEXT), "{text}");
         }
         steps.push(Noted { at, took, what, end: all.len() });
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// So many characters of a text at most, and that there were more.
-pub fn cut(text: impl fmt::Display, most: usize) -> String {
-    let mut kept = String::new();
-    // It fails where it is cut, and nowhere else.
-    let _ = write!(Cut { text: &mut kept, left: most }, "{text}");
-    kept
-}
-
-/// Writes so many characters, and then that there were more.
-struct Cut<'a> {
-    text: &'a mut String,
-    left: usize,
-}
-
-impl fmt::Write for Cut<'_> {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        // In ASCII an octet is a character, and there is nothing to count.
-        if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
-            self.text.push_str(more);
-            self.left = left;
-            return Ok(());
-        }
-        if let Some((end, _)) = more.char_indices().nth(self.left) {
-            self.text.push_str(&more[..end]);
-            self.text.push_str("...");
-            self.left = 0;
-            return Err(fmt::Error);
-        }
-        self.text.push_str(more);
-        self.left -= more.chars().count();
-        Ok(())
     }
 }
 
@@ -233,7 +202,7 @@ impl<T: Found> fmt::Display for Told<'_, T> {
     }
 }
 
-/// What a lookup may find, in words.
+/// The result of a lookup, in words.
 pub trait Found {
     /// How sure it is, if that is one thing.
     fn security(&self) -> Option<Security>;
@@ -281,7 +250,7 @@ impl Found for HostLookup {
     fn security(&self) -> Option<Security> {
         match self {
             Self::Found(host) => Some(host.security()),
-            // Two denials, and nothing is built on how sure they are.
+            // Two denials, and no decision depends on their security.
             Self::NoAddress => None,
         }
     }
@@ -335,6 +304,7 @@ fn records<T>(
 mod tests {
     use super::*;
     use crate::dns::FailureReason;
+    use crate::dns::Rtype;
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -360,7 +330,7 @@ mod tests {
         let step = told(Ok(lookup(vec![alias], Answer::NoData))).await;
         let text = "example MX: insecure: example is an alias of other.test (insecure); no such record";
         assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "insecure"), text));
-        let failure = Failure { name: name("example"), rtype: "MX", reason: FailureReason::Timeout };
+        let failure = Failure { name: name("example"), rtype: Rtype::MX, reason: FailureReason::Timeout };
         let step = told::<Lookup<Mx>>(Err(failure)).await;
         let text = "example MX: no answer within the time limit";
         assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "failed"), text));

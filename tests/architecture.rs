@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules that only turn values into values.
 const PURE: &[&str] = &[
+    "excerpt",
     "hex",
     "name",
     "scarce",
@@ -20,6 +21,8 @@ const PURE: &[&str] = &[
     "mx",
     "dane",
     "policy",
+    "rules",
+    "refusal",
     "reserved",
     "config",
     "dns/mod",
@@ -43,9 +46,9 @@ const PURE: &[&str] = &[
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "version", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace",
-    "tls", "refusal", "wire", "upstream", "report", "store", "journal", "fanout", "session", "settings", "server",
-    "admin", "cli",
+    "version", "excerpt", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved",
+    "refusal", "config", "trace", "tls", "wire", "upstream", "report", "store", "journal", "fanout", "session",
+    "settings", "server", "admin", "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[

@@ -15,7 +15,7 @@ use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
-use crate::rules::Exception;
+use crate::rules::Rule;
 use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
@@ -140,7 +140,7 @@ impl State {
     }
 }
 
-fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator<Item = &Exception>) -> Readiness {
+fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator<Item = &Rule>) -> Readiness {
     let mut lines = Vec::new();
     match mode {
         Mode::Enforce => {}
@@ -220,7 +220,7 @@ mod tests {
         let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]), &mut iter::empty());
         assert!(observing.ready && observing.text.contains(OBSERVING));
         let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);
-        let ended = Exception { domains, level, next_hop: None, reason: None, until: None };
+        let ended = Rule { domains, level, next_hop: None, reason: None, until: None };
         let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[Fitness::Good]), &mut iter::once(&ended));
         assert!(readiness.ready && readiness.text.ends_with("\nrule for a.test: has ended, and is left out\n"));
     }

@@ -106,7 +106,7 @@ impl Port {
                 }
                 Err(error) => {
                     match Scarcity::of(&error) {
-                        Some(of) => state.reporter().ran_out(of.label(), "admin"),
+                        Some(of) => state.reporter().ran_out(of.into(), "admin"),
                         None => tracing::warn!(%error, "cannot accept a connection on the admin port"),
                     }
                     tokio::time::sleep(OUT_OF_FILES).await;

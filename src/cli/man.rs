@@ -173,7 +173,7 @@ fn refusals_page() -> io::Result<Page> {
          with the client, which tries again.",
     )]);
     for Entry { label, reply, cause, remedy, reported } in refusals::entries().map_err(io::Error::other)? {
-        roff.control("SS", [label]);
+        roff.control("SS", [label.as_str()]);
         verbatim(&mut roff, &reply);
         roff.control("PP", []).text([roman(cause)]);
         roff.control("PP", []).text([bold("To do: "), roman(format!("{remedy}."))]);

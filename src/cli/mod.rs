@@ -112,7 +112,7 @@ enum Subcommands {
     Check(check::Arguments),
     /// Say what the DNS has for a name, and how sure that is.
     Resolve(resolve::Arguments),
-    /// List the exceptions of the configuration, with their reasons and how long they last.
+    /// List the rules of the configuration, with their reasons and how long they last.
     Rules(rules::Arguments),
     /// Check the configuration, or show what it amounts to.
     Config {

@@ -1,5 +1,5 @@
-//! `danelaw refusals`: every reason for which mail is not passed on, as the client and the log name it, why it comes about,
-//! and what to do about it. The pages are views of the one table, [`table`](crate::refusal::table).
+//! `danelaw refusals`: every reason for which mail is not passed on, with the name that replies and the log give it, its cause
+//! and its remedy. The pages are views of the one table, [`table`](crate::refusal::table).
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,20 +9,21 @@ use clap::builder::PossibleValuesParser;
 use super::EX_OSERR;
 use crate::name::NameError;
 use crate::refusal::examples::{Example, examples};
-use crate::refusal::table::ROWS;
+use crate::refusal::table::SILENT;
+use crate::refusal::{Label, Silent};
 
 /// Which ones to show.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The reason, as in the log's field `reason`; all of them if none is given.
     #[arg(value_name = "REASON", hide_possible_values = true,
-          value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.label)))]
+          value_parser = PossibleValuesParser::new(Label::ALL.iter().map(|label| label.as_str())))]
     reason: Option<String>,
 }
 
 /// Prints Markdown.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let wanted = |entry: &Entry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label);
+    let wanted = |entry: &Entry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label.as_str());
     let written = entries().map_err(io::Error::other).and_then(|entries| {
         let out = &mut io::stdout().lock();
         entries.iter().filter(|entry| wanted(entry)).try_for_each(|entry| entry.write(out))
@@ -39,25 +40,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 /// One reason, in words.
 pub(super) struct Entry {
     /// The name in the log, in metrics, and in `danelaw check`.
-    pub(super) label: &'static str,
-    /// A reply as the client may see it, without the remedy.
+    pub(super) label: Label,
+    /// A reply as the client may see it, without the remedy; or that it gets none.
     pub(super) reply: String,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
-    /// What RFC 8460 §4.3 calls it.
+    /// Its result type of RFC 8460 §4.3.
     pub(super) reported: Option<&'static str>,
 }
 
-/// All of them, in the order of the road.
+/// All of them, in the order of a delivery.
 pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
-    let entry = |Example { view, refusal }| Entry {
+    let entry = |Example { view, text }| Entry {
         label: view.label,
-        reply: format!("{} {} {refusal}", view.code, view.enhanced),
+        reply: format!("{} {} {text}", view.code, view.enhanced),
         cause: view.cause,
         remedy: view.remedy,
         reported: view.result_type,
     };
-    Ok(examples()?.into_iter().map(entry).collect())
+    let silent = |&Silent { label, cause, remedy }: &Silent| Entry {
+        label,
+        reply: "(no reply of this attempt)".to_owned(),
+        cause,
+        remedy,
+        reported: None,
+    };
+    Ok(examples()?.into_iter().map(entry).chain(SILENT.iter().map(silent)).collect())
 }
 
 impl Entry {

@@ -1,4 +1,4 @@
-//! `danelaw rules`: the exceptions that were made, why, and how long they last; and the warnings of those about to end.
+//! `danelaw rules`: the rules of the configuration, their reasons and last days; and the warnings of rules about to end.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use super::run::Failed;
 use crate::config::Config;
 use crate::dns::stub::Stub;
 use crate::policy::Level;
-use crate::rules::{Exception, Rules};
+use crate::rules::{Rule, Rules};
 use crate::session::Shared;
 
 /// How often the log is warned.
@@ -60,7 +60,7 @@ struct Row {
 pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(Failed::config).and_then(|rules| {
-        let rows: Vec<_> = rules.exceptions.iter().map(|exception| Row::of(exception, today)).collect();
+        let rows: Vec<_> = rules.entries.iter().map(|rule| Row::of(rule, today)).collect();
         let out = &mut io::stdout().lock();
         let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
         written.map_err(|error| Failed::system(format!("standard output: {error}")))?;
@@ -77,20 +77,20 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
 }
 
 impl Row {
-    fn of(exception: &Exception, today: Date) -> Self {
+    fn of(rule: &Rule, today: Date) -> Self {
         Self {
-            domain: exception.domains.to_string(),
-            level: exception.level.to_string(),
-            records: match &exception.level {
+            domain: rule.domains.to_string(),
+            level: rule.level.to_string(),
+            records: match &rule.level {
                 Level::Fingerprint(records) => records.iter().map(ToString::to_string).collect(),
                 Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::DaneOnly => Vec::new(),
             },
-            next_hop: exception.next_hop.as_ref().map(ToString::to_string),
-            reason: exception.reason.clone(),
-            until: exception.until.map(|until| until.to_string()),
-            days_left: exception.days_left(today),
-            ends_soon: exception.ends_soon(today),
-            has_ended: exception.has_ended(today),
+            next_hop: rule.next_hop.as_ref().map(ToString::to_string),
+            reason: rule.reason.clone(),
+            until: rule.until.map(|until| until.to_string()),
+            days_left: rule.days_left(today),
+            ends_soon: rule.ends_soon(today),
+            has_ended: rule.has_ended(today),
         }
     }
 }
@@ -143,10 +143,11 @@ pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>)
 }
 
 fn warn(rules: &Rules, today: Date) {
-    for exception in rules.ending(today) {
-        // As in the log of deliveries: whatever may have a space in it is a string.
-        let (rule, days_left) = (exception.to_string(), exception.days_left(today));
-        if exception.has_ended(today) {
+    for rule in rules.ending(today) {
+        // As in the log of deliveries: a value that may have a space in it is a string.
+        let (has_ended, days_left) = (rule.has_ended(today), rule.days_left(today));
+        let rule = rule.to_string();
+        if has_ended {
             tracing::error!(
                 rule,
                 days_left,

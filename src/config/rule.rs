@@ -1,5 +1,5 @@
-//! The exceptions for single domains: a rule that asks for less than the default gives its reason and its last day, and no
-//! rule hides another one.
+//! The rules for single domains: a rule for less than the default has a reason and a last day, and no rule is hidden by one
+//! before it.
 
 use serde::Deserialize;
 use time::Date;
@@ -8,12 +8,12 @@ use super::check::Faults;
 use super::{Config, Fault, Record, Unsound, day, optional, parsed};
 use crate::name::Name;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, Exception, Rules, is_over};
+use crate::rules::{Domains, Rule, Rules, is_over};
 
-/// An exception for some domains.
+/// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct RuleEntry {
     /// The domain, as in "example.com"; ".example.com" is every domain below it.
     #[serde(deserialize_with = "parsed")]
     pub domain: Domains,
@@ -78,7 +78,7 @@ impl Config {
         }
         faults.none_or(Rules {
             default: self.tls.level.level(self.tls.insecure_mx),
-            exceptions: self.rule.iter().filter_map(|rule| self.exception(rule)).collect(),
+            entries: self.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
         })
     }
 
@@ -96,7 +96,7 @@ impl Config {
         ended.collect()
     }
 
-    fn check_rule(&self, rule: &Rule, faults: &mut Faults) {
+    fn check_rule(&self, rule: &RuleEntry, faults: &mut Faults) {
         let mut add = |key, problem: String| faults.add(key, format!("the rule for {} {problem}", rule.domain));
         match (rule.level == RuleLevel::Fingerprint, rule.records.is_empty()) {
             (true, true) => add(
@@ -122,7 +122,7 @@ impl Config {
     }
 
     /// The rule; none if it asks for cleartext and does not say why and until when.
-    fn exception(&self, rule: &Rule) -> Option<Exception> {
+    fn rule(&self, rule: &RuleEntry) -> Option<Rule> {
         let reason = rule.reason();
         let level = match rule.level {
             RuleLevel::May => Level::May(Permit::Rule { reason: reason.clone()?, until: rule.until? }),
@@ -132,11 +132,11 @@ impl Config {
             RuleLevel::Fingerprint => Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect()),
         };
         let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
-        Some(Exception { domains, level, next_hop, reason, until: rule.until })
+        Some(Rule { domains, level, next_hop, reason, until: rule.until })
     }
 }
 
-impl Rule {
+impl RuleEntry {
     fn reason(&self) -> Option<String> {
         self.reason.clone().filter(|reason| !reason.trim().is_empty())
     }

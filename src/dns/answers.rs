@@ -67,7 +67,7 @@ fn typed<T>(
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {
-    let fail = |reason| Failure { name: name.clone(), rtype: rtype.label(), reason };
+    let fail = |reason| Failure { name: name.clone(), rtype, reason };
     let Lookup { asked, aliases, end, answer } = found.as_ref().map_err(|reason| fail(reason.clone()))?;
     let answer = match answer {
         Answer::NoData => Answer::NoData,

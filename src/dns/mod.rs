@@ -203,8 +203,8 @@ pub enum HostLookup {
 pub struct Failure {
     /// The name that was asked.
     pub name: Name,
-    /// The type that was asked: `MX`, `A`, `AAAA`, `TLSA`.
-    pub rtype: &'static str,
+    /// The type that was asked.
+    pub rtype: Rtype,
     /// What went wrong, at whichever hop.
     pub reason: FailureReason,
 }

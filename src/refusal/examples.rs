@@ -1,27 +1,27 @@
-//! One refusal of each kind, as it may come about: so that the reference shows texts as they are.
+//! An example of the text of each reason, for the reference of refusals.
 
 use std::io;
 use std::time::Duration;
 
-use super::table::ROWS;
-use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, View};
+use super::table::{Label, ROWS};
+use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, TlsFailure, View};
 use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
 use crate::dane::tlsa::{NoDane, Tlsa};
-use crate::dns::{Failure, FailureReason};
+use crate::dns::{Failure, FailureReason, Rtype};
 use crate::mx::NoRoute;
 use crate::name::{Name, NameError};
 use crate::policy::DaneRequired;
 use crate::scarce::Scarcity;
+use crate::smtp::data::Offence;
 use crate::smtp::reply::{Code, EnhancedCode, Reply, ReplyError};
-use crate::tls::TlsFailure;
 
-/// A row of the table, and a refusal that falls under it.
+/// A row of the table, and the text of a reply that falls under it.
 #[derive(Debug)]
 pub struct Example {
     /// The row.
     pub view: View,
-    /// The refusal.
-    pub refusal: Refusal,
+    /// The text of a reply, without its codes.
+    pub text: String,
 }
 
 /// One for each row, in the order of the table.
@@ -29,13 +29,33 @@ pub struct Example {
 /// # Errors
 /// Never: the names are names.
 pub fn examples() -> Result<Vec<Example>, NameError> {
-    let mut refusals = refusals()?;
+    let refusals = refusals()?;
+    let found = |view: &View| refusals.iter().find(|refusal| refusal.reason.view() == *view);
     let of = |view: &View| {
-        let found = refusals.iter().position(|refusal| refusal.reason.view() == *view)?;
-        Some(Example { view: *view, refusal: refusals.swap_remove(found) })
+        let text = found(view).map(ToString::to_string).or_else(|| of_the_message(view.label))?;
+        Some(Example { view: *view, text })
     };
     Ok(ROWS.iter().filter_map(of).collect())
 }
+
+/// The text of a reply for a reason that is no [`Reason`]: it comes from the message, from the client, or from the remote's
+/// replies to recipients and to the message.
+fn of_the_message(label: Label) -> Option<String> {
+    let found = OF_THE_MESSAGE.iter().find(|(of, _)| *of == label).map(|(_, text)| (*text).to_owned());
+    let offence = || [Offence::LineFeed, Offence::Nul].into_iter().find(|offence| Label::from(*offence) == label);
+    found.or_else(|| offence().map(|offence| offence.to_string()))
+}
+
+const OF_THE_MESSAGE: &[(Label, &str)] = &[
+    (Label::NoExchange, "no mail exchanger could be tried"),
+    (Label::RecipientRefused, "mx.example.com[192.0.2.1]: no such user"),
+    (Label::DataRefused, "mx.example.com[192.0.2.1]: no valid recipients"),
+    (Label::MessageRefused, "mx.example.com[192.0.2.1]: the message looks like spam"),
+    (Label::TooLarge, "the message is larger than 52428800 octets"),
+    (Label::TooManyHops, "too many Received fields: the message goes round in circles"),
+    (Label::StoreBusy, "another session is still sending the same message to the same recipients"),
+    (Label::AnsweredInPart, "other recipients on the same connection have the message already; send it again"),
+];
 
 fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
@@ -49,13 +69,13 @@ fn refusals() -> Result<Vec<Refusal>, NameError> {
     Ok(all)
 }
 
-fn failed(name: &Name, rtype: &'static str, reason: FailureReason) -> Reason {
+fn failed(name: &Name, rtype: Rtype, reason: FailureReason) -> Reason {
     Failure { name: name.clone(), rtype, reason }.into()
 }
 
 fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason> {
     [
-        failed(domain, "MX", FailureReason::Bogus("no valid signature leads to a trust anchor".into())),
+        failed(domain, Rtype::MX, FailureReason::Bogus("no valid signature leads to a trust anchor".into())),
         NoRoute::NoDomain(domain.clone()).into(),
         NoRoute::NullMx(domain.clone()).into(),
         NoRoute::NoHost(domain.clone()).into(),
@@ -69,8 +89,8 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
 
 fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
     [
-        failed(exchange, "A", FailureReason::Timeout),
-        failed(exchange, "TLSA", FailureReason::Refused("SERVFAIL".into())),
+        failed(exchange, Rtype::A, FailureReason::Timeout),
+        failed(exchange, Rtype::TLSA, FailureReason::Refused("SERVFAIL".into())),
         Reason::NoAddress,
         Reason::ReservedAddress([10, 0, 0, 1].into()),
         DaneRequired(NoDane::NoTlsa).into(),
@@ -144,24 +164,50 @@ fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::SILENT;
     use super::*;
 
     #[test]
     fn every_reason_has_a_cause_a_remedy_and_an_example() {
         let examples = examples().unwrap();
         assert_eq!(examples.len(), ROWS.len(), "{:?}", examples.iter().map(|e| e.view.label).collect::<Vec<_>>());
-        for Example { view, refusal } in &examples {
-            assert!(view.cause.len() > 20 && view.cause.ends_with('.'), "{}", view.label);
+        let silent = SILENT.iter().map(|row| (row.label, row.cause, row.remedy));
+        for (label, cause, remedy) in ROWS.iter().map(|row| (row.label, row.cause, row.remedy)).chain(silent) {
+            assert!(cause.len() > 20 && cause.ends_with('.'), "{label}");
             // A reply line has room for host, reason and remedy (RFC 5321 §4.5.3.1.5).
-            assert!((10..=120).contains(&view.remedy.len()) && !view.remedy.ends_with('.'), "{}", view.label);
-            assert!(refusal.to_string().is_ascii(), "{refusal}");
-            if let Reason::Tls(failure) = &refusal.reason {
-                assert_eq!(failure.label(), view.label);
-            }
+            assert!((10..=120).contains(&remedy.len()) && !remedy.ends_with('.'), "{label}");
         }
-        let mut labels: Vec<_> = ROWS.iter().map(|row| row.label).collect();
+        for Example { text, .. } in &examples {
+            assert!(text.is_ascii(), "{text}");
+        }
+        let mut labels: Vec<_> = Label::ALL.iter().map(|label| label.as_str()).collect();
         labels.sort_unstable();
         labels.dedup();
-        assert_eq!(labels.len(), ROWS.len(), "a label is there twice");
+        assert_eq!(
+            (labels.len(), ROWS.len() + SILENT.len()),
+            (Label::ALL.len(), Label::ALL.len()),
+            "a label is there twice"
+        );
+        for label in labels {
+            assert!(label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'), "{label}");
+        }
+    }
+
+    #[test]
+    fn failures_of_dane_have_the_same_names_everywhere() {
+        for refusal in refusals().unwrap() {
+            if let Reason::Tls(TlsFailure::Mismatch(mismatch)) = &refusal.reason {
+                assert_eq!(mismatch.label(), refusal.reason.view().label.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn replies_of_our_own_have_the_codes_of_their_row() {
+        for offence in [Offence::CarriageReturn, Offence::LineFeed, Offence::Nul] {
+            let row = ROWS.iter().find(|row| row.label == Label::from(offence)).unwrap();
+            let reply = offence.reply();
+            assert_eq!((reply.code(), reply.enhanced()), (row.code, Some(row.enhanced)), "{offence}");
+        }
     }
 }

@@ -35,6 +35,10 @@ impl Refusals {
 impl Reason {
     /// Whether the exchange lacks an extension for the content of messages.
     fn is_about_content(&self) -> bool {
-        matches!(self, Self::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header))
+        let Self::Lacking(lacking) = self else { return false };
+        match lacking {
+            Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header => true,
+            Lacking::Size(_) => false,
+        }
     }
 }

@@ -1,41 +1,40 @@
-//! What each reason is called, why it comes about and what to do about it: the one table that replies, logs, metrics,
-//! RFC 8460 reports, `danelaw check` and the reference of refusals are views of.
+//! The name of each reason, its codes, its cause and the remedy: the one table that replies, logs, metrics, RFC 8460
+//! reports, `danelaw check` and the reference of refusals are views of.
 
-use super::View;
+use std::fmt;
+
+use super::row::{
+    DNSSEC, EXPIRED, NO_STARTTLS, Reported, Silent, UNREPORTED, UNTRUSTED, VALIDATION, View, deferred, refused, words,
+};
 use crate::scarce::Scarcity;
-use crate::smtp::reply::{Code, EnhancedCode};
+use crate::smtp::data::Offence;
+use crate::smtp::reply::Code;
 
-/// Names each row, and gathers them all: a row that nobody can look up does not compile.
-macro_rules! rows {
-    ($($name:ident = $view:expr;)*) => {
-        $(pub(super) const $name: View = $view;)*
-
-        /// Every row, in the order of the road.
-        pub const ROWS: &[View] = &[$($name),*];
-    };
-}
-
-/// For now: the client tries again.
-const fn deferred(subject: u16, detail: u16, label: &'static str, reported: Reported, words: Words) -> View {
-    View {
-        code: Code::LOCAL_ERROR,
-        enhanced: EnhancedCode::transient(subject, detail),
-        label,
-        result_type: reported.0,
-        cause: words.cause,
-        remedy: words.remedy,
+impl Label {
+    /// Whether this host has run out of a resource.
+    pub fn is_scarcity(self) -> bool {
+        [Scarcity::OwnDescriptors, Scarcity::Descriptors, Scarcity::Memory].into_iter().any(|of| Self::from(of) == self)
     }
 }
 
-/// For good.
-const fn refused(code: Code, subject: u16, detail: u16, label: &'static str, words: Words) -> View {
-    View {
-        code,
-        enhanced: EnhancedCode::permanent(subject, detail),
-        label,
-        result_type: None,
-        cause: words.cause,
-        remedy: words.remedy,
+impl From<Scarcity> for Label {
+    fn from(scarcity: Scarcity) -> Self {
+        out_of(scarcity).label
+    }
+}
+
+impl From<Offence> for Label {
+    fn from(offence: Offence) -> Self {
+        match offence {
+            Offence::CarriageReturn | Offence::LineFeed => Self::BareNewline,
+            Offence::Nul => Self::Nul,
+        }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -47,261 +46,307 @@ pub(super) fn out_of(scarcity: Scarcity) -> View {
     }
 }
 
-/// The result type of RFC 8460 §4.3, for those failures that are reported.
-struct Reported(Option<&'static str>);
-
-const UNREPORTED: Reported = Reported(None);
-const DNSSEC: Reported = Reported(Some("dnssec-invalid"));
-const NO_STARTTLS: Reported = Reported(Some("starttls-not-supported"));
-const VALIDATION: Reported = Reported(Some("validation-failure"));
-const UNTRUSTED: Reported = Reported(Some("certificate-not-trusted"));
-const EXPIRED: Reported = Reported(Some("certificate-expired"));
-
-struct Words {
-    cause: &'static str,
-    remedy: &'static str,
-}
-
-const fn words(cause: &'static str, remedy: &'static str) -> Words {
-    Words { cause, remedy }
-}
-
 rows! {
-    MX_LOOKUP_FAILED = deferred(4, 3, "mx-lookup-failed", DNSSEC, words(
-        "The domain's MX records could not be had, or do not validate. A failure is never read as \"no MX\".",
-        "see \"danelaw resolve DOMAIN MX\"; the domain's name servers or your resolver must be mended",
-    ));
-    ADDRESS_LOOKUP_FAILED = deferred(4, 3, "address-lookup-failed", DNSSEC, words(
-        "The address records of the host could not be had, or do not validate.",
-        "see \"danelaw resolve HOST A\"; the host's name servers or your resolver must be mended",
-    ));
-    TLSA_LOOKUP_FAILED = deferred(7, 5, "tlsa-lookup-failed", DNSSEC, words(
-        "The TLSA records of the host could not be had, or do not validate. Whoever can suppress them could switch DANE \
-         off, so mail waits (RFC 7672 §2.1.2). Some name servers do not answer for TLSA at all.",
-        "see \"danelaw resolve _25._tcp.HOST TLSA\"; the host's name servers or your resolver must be mended",
-    ));
-    NO_DOMAIN = refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-domain", words(
-        "The DNS says that the domain does not exist.",
-        "correct the address",
-    ));
-    NULL_MX = refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10, "null-mx", words(
-        "The domain has published that it takes no mail (RFC 7505).",
-        "write to another address",
-    ));
-    NO_HOST = refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-host", words(
-        "The domain has MX records, and none of them names a host: an IP address is no host name.",
-        "the domain's operator must mend its MX records",
-    ));
-    MAIL_LOOP = refused(Code::TRANSACTION_FAILED, 4, 6, "mail-loop", words(
-        "The domain's best MX is this host, or the mail server it works for.",
-        "your mail server must deliver this domain itself; or correct remote.own_names",
-    ));
-    NO_ADDRESS = refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "no-address", words(
-        "The host that the MX record names has neither an IPv4 nor an IPv6 address.",
-        "the domain's operator must mend its MX or address records",
-    ));
-    RESERVED_ADDRESS = refused(Code::MAILBOX_UNAVAILABLE, 4, 4, "reserved-address", words(
-        "All addresses of the host are private, loopback or the like. No public mail server is there, and an MX record \
-         must not point danelaw at your own network.",
-        "if this is meant, list the range in remote.allow_reserved",
-    ));
-    DANE_REQUIRED = deferred(7, 5, "dane-required", Reported(Some("dane-required")), words(
-        "The level dane-only holds for the domain, and the host has nothing to be authenticated by.",
-        "the domain must publish DANE, or a rule must give it another level",
-    ));
-    TOO_MANY_CONNECTIONS = deferred(4, 5, "too-many-connections", UNREPORTED, words(
-        "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
-        "if it is no host that lets everybody wait, raise the key that the text names",
-    ));
-    OUT_OF_DESCRIPTORS = deferred(3, 0, Scarcity::OwnDescriptors.label(), UNREPORTED, words(
-        "danelaw, or the whole host, has no file descriptor left for a socket. It says nothing of any other host, and is not \
-         remembered.",
-        "raise LimitNOFILE= (ulimit -n; fs.file-max), or lower limits.sessions or remote.connections",
-    ));
-    OUT_OF_MEMORY = deferred(3, 0, Scarcity::Memory.label(), UNREPORTED, words(
-        "The system has no memory left for a socket. It says nothing of any other host, and is not remembered.",
-        "give this host more memory, or lower limits.sessions or remote.connections",
-    ));
-    BIND_FAILED = deferred(3, 5, "bind-failed", UNREPORTED, words(
-        "The address to connect from is none of this host's.",
-        "correct remote.source_ipv4 or remote.source_ipv6",
-    ));
-    FAILED_JUST_NOW = deferred(4, 1, "failed-just-now", UNREPORTED, words(
-        "The host let another mail wait in vain a moment ago. For remote.failed_hosts_for no other mail waits for it.",
-        "the client tries again",
-    ));
-    CONNECT_FAILED = deferred(4, 1, "connect-failed", UNREPORTED, words(
-        "The host does not take the TCP connection: it is down, or something on the way is in between.",
-        "see whether port 25 is open outbound here; the host may be down",
-    ));
-    CONNECT_TIMEOUT = deferred(4, 1, "connect-timeout", UNREPORTED, words(
-        "Nothing came back on the TCP connection. Many networks block outbound port 25.",
-        "see whether port 25 is open outbound here; the host may be down",
-    ));
-    GREETING_REFUSED = deferred(4, 1, "greeting-refused", UNREPORTED, words(
-        "The host greets with a refusal: it is busy, or wants no mail from this address.",
-        "its text says why; see whether your address is on a block list",
-    ));
-    EHLO_REFUSED = deferred(7, 4, "ehlo-refused", NO_STARTTLS, words(
-        "The host refuses EHLO, so TLS cannot be had. A proxy on the way may have rewritten the command.",
-        "see whether a firewall on the way inspects SMTP; the host must take EHLO",
-    ));
-    EHLO_NAME_REFUSED = deferred(4, 1, "ehlo-name-refused", UNREPORTED, words(
-        "The host refuses, under TLS, the name that is given in EHLO: it wants a full host name that the DNS has. The name is that of \
-         your mail server, or of danelaw where that is none.",
-        "give your mail server its full host name, which must resolve to the address that mail comes from; or set ehlo_name",
-    ));
-    STARTTLS_MISSING = deferred(7, 4, "starttls-missing", NO_STARTTLS, words(
-        "The host does not offer STARTTLS. It has no TLS, or somebody on the way took the offer out: both look the same.",
-        "the host must offer STARTTLS; see whether a firewall on the way strips it, or write a rule with level \"may\"",
-    ));
-    STARTTLS_REFUSED = deferred(7, 4, "starttls-refused", NO_STARTTLS, words(
-        "The host offers STARTTLS and refuses the command: its certificate or key may be missing.",
-        "the host's operator must mend its TLS",
-    ));
-    STARTTLS_INJECTED = deferred(7, 5, "starttls-injected", VALIDATION, words(
-        "There was plaintext behind the answer to STARTTLS: an attack, or a broken proxy (CVE-2011-0411).",
-        "see what is between you and the host; never work around this",
-    ));
-    NO_CERTIFICATE = deferred(7, 5, "no-certificate", UNTRUSTED, words(
-        "The server shows no certificate.",
-        "the host's operator must give it a certificate",
-    ));
-    CHAIN_TOO_LARGE = deferred(7, 5, "chain-too-large", UNTRUSTED, words(
-        "The server sends more certificates than any honest server has.",
-        "the host's operator must send its own chain alone",
-    ));
-    TLSA_MISMATCH = deferred(7, 5, "tlsa-mismatch", UNTRUSTED, words(
-        "None of the TLSA records matches the server's certificates. Mostly the key was changed and the record was not; \
-         it may also be another server.",
-        "the host's operator must publish a TLSA record of its key",
-    ));
-    RSA_KEY_SIZE = deferred(7, 5, "rsa-key-size", UNTRUSTED, words(
-        "A certificate has an RSA key below 2048 bits, or above 8192.",
-        "the host's operator must take a new key, and publish its record first",
-    ));
-    CERTIFICATE_EXPIRED = deferred(7, 5, "certificate-expired", EXPIRED, words(
-        "A certificate on the path to the trust anchor has expired. Under usage 3 (DANE-EE) dates would not count.",
-        "the host's operator must renew it",
-    ));
-    CERTIFICATE_NOT_YET_VALID = deferred(7, 5, "certificate-not-yet-valid", EXPIRED, words(
-        "A certificate on the path to the trust anchor is not valid yet, or this host's clock is slow.",
-        "see whether the clock here is right; else the host's operator must mend it",
-    ));
-    CHAIN_NOT_VERIFIED = deferred(7, 5, "chain-not-verified", UNTRUSTED, words(
-        "The certificates do not lead to the trust anchor that the TLSA records name. Mostly the server does not send the \
-         authority's certificate, or has moved to another authority.",
-        "the host's operator must send the whole chain, and publish a record of its authority",
-    ));
-    NAME_MISMATCH = deferred(7, 5, "name-mismatch", Reported(Some("certificate-host-mismatch")), words(
-        "The certificate comes from the right authority, and is for another host.",
-        "the host's operator must have a certificate for the name in its MX record",
-    ));
-    WRONG_KEY = deferred(7, 5, "wrong-key", UNTRUSTED, words(
-        "The server shows a certificate whose key it does not hold: a copy of somebody's.",
-        "see what is between you and the host; never work around this",
-    ));
-    UNSUPPORTED_KEY = deferred(7, 5, "unsupported-key", UNTRUSTED, words(
-        "The server's key is of a kind that danelaw cannot check, or its certificate cannot be read.",
-        "the host's operator must take an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key",
-    ));
-    NO_SHARED_TLS_PARAMETERS = deferred(7, 5, "no-shared-tls-parameters", VALIDATION, words(
-        "The server has neither TLS 1.2 nor 1.3, or no cipher suite or group in common with danelaw. danelaw offers ECDHE with \
-         AES-GCM or ChaCha20, on X25519, P-256, P-384 and P-521. It has no finite-field Diffie-Hellman (DHE), no CBC suites \
-         and no RSA key transport: a server that has those alone cannot be reached, whatever its TLSA records say.",
-        "the host must offer TLS 1.2 or 1.3 with ECDHE and AES-GCM; DHE, CBC or RSA key exchange alone will not do",
-    ));
-    PLAINTEXT_INJECTED = deferred(7, 5, "plaintext-injected", VALIDATION, words(
-        "The server sent plaintext in the TLS handshake: an attack, or a server that did not mean its 220.",
-        "see what is between you and the host",
-    ));
-    TLS_ALERT = deferred(7, 5, "tls-alert", VALIDATION, words(
-        "The server ended the handshake with an alert, such as for a name (SNI) that it does not know, or for want of a \
-         client certificate.",
-        "the host's log says more; an MX that asks for client certificates must not require them",
-    ));
-    TLS_CLOSED = deferred(7, 5, "tls-closed", UNREPORTED, words(
-        "The connection was lost in the TLS handshake. Where large packets get lost, it is always here.",
-        "try again; if it stays, look for an MTU fault or a middlebox on the way",
-    ));
-    TLS_BROKEN = deferred(7, 5, "tls-broken", VALIDATION, words(
-        "The TLS handshake broke the protocol.",
-        "the host's operator must mend its TLS",
-    ));
-    HANDSHAKE_TIMEOUT = deferred(7, 5, "handshake-timeout", VALIDATION, words(
-        "The TLS handshake did not end in time. Where large packets get lost, it is always here.",
-        "try again; if it stays, look for an MTU fault or a middlebox on the way",
-    ));
-    EHLO_UNDER_TLS_REFUSED = deferred(4, 1, "ehlo-under-tls-refused", UNREPORTED, words(
-        "The host refuses EHLO once TLS is there.",
-        "its text says why; ehlo_name sets the name that is given",
-    ));
-    REMOTE_TIMEOUT = deferred(4, 2, "remote-timeout", UNREPORTED, words(
-        "The host was silent for longer than the limit of [timeouts] for this step.",
-        "the client tries again; if it stays, the host is overloaded",
-    ));
-    CONNECTION_LOST = deferred(4, 2, "connection-lost", UNREPORTED, words(
-        "The connection to the host broke in the middle of the session.",
-        "the client tries again",
-    ));
-    FINAL_REPLY_LOST = deferred(4, 2, "final-reply-lost", UNREPORTED, words(
-        "The message went out whole and its answer never came. Nobody can know who has it, so the client keeps it: it may \
-         arrive twice (RFC 1047).",
-        "the client tries again; if it stays, the host takes too long to answer the end of a message",
-    ));
-    PROTOCOL_ERROR = deferred(5, 0, "protocol-error", UNREPORTED, words(
-        "The host answered what SMTP does not allow.",
-        "the host's operator must mend it; see whether port 25 is a mail server there",
-    ));
-    UNSOLICITED_REPLY = deferred(5, 0, "unsolicited-reply", UNREPORTED, words(
-        "The host spoke before it was asked, so that answers no longer belong to commands.",
-        "the host's operator must mend it",
-    ));
-    ANSWERED_UNREAD = deferred(4, 2, "answered-unread", UNREPORTED, words(
-        "The host said yes to a message whose end had not arrived there, by the word of its own TCP. It cannot have kept it.",
-        "the client tries again; if it stays, the host's operator must mend it",
-    ));
-    REMOTE_CLOSING = deferred(3, 2, "remote-closing", UNREPORTED, words(
-        "The host ended the session with 421: it is busy or about to restart.",
-        "the client tries again",
-    ));
-    MAIL_REFUSED = deferred(0, 0, "mail-refused", UNREPORTED, words(
-        "The host refuses the sender or the mail itself, with this code of its own. At 4xx the other hosts are asked first.",
-        "its text says why",
-    ));
-    BDAT_REFUSED = deferred(5, 0, "bdat-refused", UNREPORTED, words(
-        "The host offers CHUNKING and refuses BDAT as a command that it does not know, so that its answer is not about the \
-         mail. The message is gone by then; for a day the host gets messages by DATA.",
-        "the client tries again, and the message goes by DATA then",
-    ));
-    EIGHT_BIT_MIME_MISSING = refused(Code::TRANSACTION_FAILED, 6, 3, "8bitmime-missing", words(
-        "The mail is 8-bit, and no host of the domain takes that. danelaw does not rewrite mail (RFC 6152 §3).",
-        "send it in a 7-bit encoding",
-    ));
-    EXTENSION_NOT_ASKED = deferred(6, 3, "extension-not-asked", UNREPORTED, words(
-        "The message turned out to need an extension that its host lacks, when that host had the transaction already. \
-         Other hosts of the domain, or addresses of that host, were not asked whether they have it.",
-        "the client tries again, and hosts that have it are preferred then",
-    ));
-    SMTPUTF8_MISSING = refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, "smtputf8-missing", words(
-        "The mail has internationalised addresses or headers, and no host of the domain takes that (RFC 6531 §3.5).",
-        "write from and to ASCII addresses",
-    ));
-    SMTPUTF8_MISSING_FOR_HEADER = refused(Code::TRANSACTION_FAILED, 6, 9, "smtputf8-missing-for-header", words(
-        "The mail was sent with SMTPUTF8 and its header is not ASCII, and no host of the domain takes that \
-         (RFC 6531 §3.5).",
-        "write the header in ASCII (RFC 2047)",
-    ));
-    MESSAGE_TOO_LARGE = refused(Code::EXCEEDED_STORAGE, 3, 4, "message-too-large", words(
-        "The message is larger than any host of the domain takes (RFC 1870 §6.1).",
-        "send less at a time",
-    ));
-    OUT_OF_TIME = deferred(4, 1, "out-of-time", UNREPORTED, words(
-        "The hosts before it took all of timeouts.route, after which clients give up.",
-        "see why those before it did not answer",
-    ));
-    EXCHANGES_NOT_TRIED = deferred(4, 1, "exchanges-not-tried", UNREPORTED, words(
-        "The domain has more MX hosts than danelaw tries, and those that were tried failed.",
-        "the domain's operator must cut down its MX records",
-    ));
+    replies {
+        MX_LOOKUP_FAILED MxLookupFailed "mx-lookup-failed" = deferred(4, 3, DNSSEC), words(
+            "The lookup of the domain's MX records failed, or the records do not validate. A failure is never read as \"no MX\".",
+            "see \"danelaw resolve DOMAIN MX\"; the domain's name servers or your resolver must be repaired",
+        );
+        ADDRESS_LOOKUP_FAILED AddressLookupFailed "address-lookup-failed" = deferred(4, 3, DNSSEC), words(
+            "The lookup of the host's address records failed, or the records do not validate.",
+            "see \"danelaw resolve HOST A\"; the host's name servers or your resolver must be repaired",
+        );
+        TLSA_LOOKUP_FAILED TlsaLookupFailed "tlsa-lookup-failed" = deferred(7, 5, DNSSEC), words(
+            "The lookup of the host's TLSA records failed, or the records do not validate. An attacker that suppresses them must \
+             not switch DANE off, so mail waits (RFC 7672 §2.1.2). Some name servers do not answer for TLSA at all.",
+            "see \"danelaw resolve _25._tcp.HOST TLSA\"; the host's name servers or your resolver must be repaired",
+        );
+        NO_DOMAIN NoDomain "no-domain" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
+            "The DNS says that the domain does not exist.",
+            "correct the address",
+        );
+        NULL_MX NullMx "null-mx" = refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10), words(
+            "The domain has published that it takes no mail (RFC 7505).",
+            "write to another address",
+        );
+        NO_HOST NoHost "no-host" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
+            "The domain has MX records, and none of them names a host: an IP address is not a host name.",
+            "the domain's operator must repair its MX records",
+        );
+        MAIL_LOOP MailLoop "mail-loop" = refused(Code::TRANSACTION_FAILED, 4, 6), words(
+            "The domain's best MX is this host, or the mail server it works for.",
+            "your mail server must deliver this domain itself; or correct remote.own_names",
+        );
+        NO_ADDRESS NoAddress "no-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
+            "The host that the MX record names has neither an IPv4 nor an IPv6 address.",
+            "the domain's operator must repair its MX or address records",
+        );
+        RESERVED_ADDRESS ReservedAddress "reserved-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
+            "All addresses of the host are private, loopback or otherwise reserved. No public mail server has such an address, and an MX record \
+             must not point danelaw at your own network.",
+            "if this is meant, list the range in remote.allow_reserved",
+        );
+        DANE_REQUIRED DaneRequired "dane-required" = deferred(7, 5, Reported(Some("dane-required"))), words(
+            "The level dane-only holds for the domain, and DANE cannot authenticate the host.",
+            "the domain must publish DANE, or a rule must give it another level",
+        );
+        TOO_MANY_CONNECTIONS TooManyConnections "too-many-connections" = deferred(4, 5, UNREPORTED), words(
+            "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
+            "the client tries again; if many mails get this reply while hosts answer quickly, raise the key named in the text",
+        );
+        OUT_OF_DESCRIPTORS OutOfDescriptors "out-of-descriptors" = deferred(3, 0, UNREPORTED), words(
+            "danelaw, or the whole host, has no file descriptor left for a socket. This is no failure of a remote host, and is not \
+             remembered.",
+            "raise LimitNOFILE= (ulimit -n; fs.file-max), or lower limits.sessions or remote.connections",
+        );
+        OUT_OF_MEMORY OutOfMemory "out-of-memory" = deferred(3, 0, UNREPORTED), words(
+            "The system has no memory left for a socket. This is no failure of a remote host, and is not remembered.",
+            "give this host more memory, or lower limits.sessions or remote.connections",
+        );
+        BIND_FAILED BindFailed "bind-failed" = deferred(3, 5, UNREPORTED), words(
+            "The address to connect from does not belong to this host.",
+            "correct remote.source_ipv4 or remote.source_ipv6",
+        );
+        FAILED_JUST_NOW FailedJustNow "failed-just-now" = deferred(4, 1, UNREPORTED), words(
+            "The host did not answer another mail a moment ago. For remote.failed_hosts_for no other mail waits for it.",
+            "the client tries again",
+        );
+        CONNECT_FAILED ConnectFailed "connect-failed" = deferred(4, 1, UNREPORTED), words(
+            "The host does not accept the TCP connection: it is down, or a firewall on the path blocks the connection.",
+            "see whether port 25 is open outbound here; the host may be down",
+        );
+        CONNECT_TIMEOUT ConnectTimeout "connect-timeout" = deferred(4, 1, UNREPORTED), words(
+            "The host did not answer the TCP connection attempt. Many networks block outbound port 25.",
+            "see whether port 25 is open outbound here; the host may be down",
+        );
+        GREETING_REFUSED GreetingRefused "greeting-refused" = deferred(4, 1, UNREPORTED), words(
+            "The host's greeting is a refusal: it is busy, or takes no mail from this address.",
+            "its text says why; see whether your address is on a block list",
+        );
+        EHLO_REFUSED EhloRefused "ehlo-refused" = deferred(7, 4, NO_STARTTLS), words(
+            "The host refuses EHLO, so TLS cannot be had. A proxy on the path may have rewritten the command.",
+            "see whether a firewall on the path inspects SMTP; the host must take EHLO",
+        );
+        EHLO_NAME_REFUSED EhloNameRefused "ehlo-name-refused" = deferred(4, 1, UNREPORTED), words(
+            "The host refuses, under TLS, the name that is given in EHLO: it requires a full host name that the DNS has. The name is that of \
+             your mail server, or that of danelaw where your mail server gives no full host name.",
+            "give your mail server its full host name, which must resolve to the address that mail comes from; or set ehlo_name",
+        );
+        STARTTLS_MISSING StartTlsMissing "starttls-missing" = deferred(7, 4, NO_STARTTLS), words(
+            "The host does not offer STARTTLS. It has no TLS, or an attacker on the path removed the offer: both look the same.",
+            "the host must offer STARTTLS; see whether a firewall on the path strips it, or write a rule with level \"may\"",
+        );
+        STARTTLS_REFUSED StartTlsRefused "starttls-refused" = deferred(7, 4, NO_STARTTLS), words(
+            "The host offers STARTTLS and refuses the command: its certificate or key may be missing.",
+            "the host's operator must repair its TLS",
+        );
+        STARTTLS_INJECTED StartTlsInjected "starttls-injected" = deferred(7, 5, VALIDATION), words(
+            "Plaintext followed the answer to STARTTLS: an attack, or a broken proxy (CVE-2011-0411).",
+            "look for a proxy between you and the host; never work around this",
+        );
+        NO_CERTIFICATE NoCertificate "no-certificate" = deferred(7, 5, UNTRUSTED), words(
+            "The server shows no certificate.",
+            "the host's operator must give it a certificate",
+        );
+        CHAIN_TOO_LARGE ChainTooLarge "chain-too-large" = deferred(7, 5, UNTRUSTED), words(
+            "The server sends more certificates than any genuine server has.",
+            "the host's operator must send its own chain alone",
+        );
+        TLSA_MISMATCH TlsaMismatch "tlsa-mismatch" = deferred(7, 5, UNTRUSTED), words(
+            "None of the TLSA records matches the server's certificates. Usually the key was changed and the record was not; \
+             it may also be another server.",
+            "the host's operator must publish a TLSA record of its key",
+        );
+        RSA_KEY_SIZE RsaKeySize "rsa-key-size" = deferred(7, 5, UNTRUSTED), words(
+            "A certificate has an RSA key below 2048 bits, or above 8192.",
+            "the host's operator must take a new key, and publish its record first",
+        );
+        CERTIFICATE_EXPIRED CertificateExpired "certificate-expired" = deferred(7, 5, EXPIRED), words(
+            "A certificate on the path to the trust anchor has expired. Under usage 3 (DANE-EE) dates would not count.",
+            "the host's operator must renew it",
+        );
+        CERTIFICATE_NOT_YET_VALID CertificateNotYetValid "certificate-not-yet-valid" = deferred(7, 5, EXPIRED), words(
+            "A certificate on the path to the trust anchor is not valid yet, or this host's clock is slow.",
+            "see whether the clock here is right; else the host's operator must repair it",
+        );
+        CHAIN_NOT_VERIFIED ChainNotVerified "chain-not-verified" = deferred(7, 5, UNTRUSTED), words(
+            "The certificates do not lead to the trust anchor that the TLSA records name. Usually the server does not send the \
+             authority's certificate, or has moved to another authority.",
+            "the host's operator must send the whole chain, and publish a record of its authority",
+        );
+        NAME_MISMATCH NameMismatch "name-mismatch" = deferred(7, 5, Reported(Some("certificate-host-mismatch"))), words(
+            "The certificate comes from the right authority, and is for another host.",
+            "the host's operator must have a certificate for the name in its MX record",
+        );
+        WRONG_KEY WrongKey "wrong-key" = deferred(7, 5, UNTRUSTED), words(
+            "The server shows a certificate without holding its key: a copy of another server's certificate.",
+            "look for a proxy between you and the host; never work around this",
+        );
+        UNSUPPORTED_KEY UnsupportedKey "unsupported-key" = deferred(7, 5, UNTRUSTED), words(
+            "The server's key is of a kind that danelaw cannot check, or its certificate cannot be read.",
+            "the host's operator must take an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key",
+        );
+        NO_SHARED_TLS_PARAMETERS NoSharedTlsParameters "no-shared-tls-parameters" = deferred(7, 5, VALIDATION), words(
+            "The server has neither TLS 1.2 nor 1.3, or no cipher suite or group in common with danelaw. danelaw offers ECDHE with \
+             AES-GCM or ChaCha20, on X25519, P-256, P-384 and P-521. It has no finite-field Diffie-Hellman (DHE), no CBC suites \
+             and no RSA key transport: a server that has only those cannot be reached, even with valid TLSA records.",
+            "the host must offer TLS 1.2 or 1.3 with ECDHE and AES-GCM; DHE, CBC or RSA key exchange alone will not do",
+        );
+        PLAINTEXT_INJECTED PlaintextInjected "plaintext-injected" = deferred(7, 5, VALIDATION), words(
+            "The server sent plaintext in the TLS handshake: an attack, or a server that answered 220 and did not start TLS.",
+            "look for a proxy between you and the host",
+        );
+        TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5, VALIDATION), words(
+            "The server ended the handshake with an alert, for example because it does not know the name (SNI), or because it requires a \
+             client certificate.",
+            "the host's log says more; an MX that asks for client certificates must not require them",
+        );
+        TLS_CLOSED TlsClosed "tls-closed" = deferred(7, 5, UNREPORTED), words(
+            "The connection was lost in the TLS handshake. A path that loses large packets fails at this step.",
+            "try again; if it stays, look for an MTU fault or a middlebox on the path",
+        );
+        TLS_BROKEN TlsBroken "tls-broken" = deferred(7, 5, VALIDATION), words(
+            "The TLS handshake broke the protocol.",
+            "the host's operator must repair its TLS",
+        );
+        HANDSHAKE_TIMEOUT HandshakeTimeout "handshake-timeout" = deferred(7, 5, VALIDATION), words(
+            "The TLS handshake did not end in time. A path that loses large packets fails at this step.",
+            "try again; if it stays, look for an MTU fault or a middlebox on the path",
+        );
+        EHLO_UNDER_TLS_REFUSED EhloUnderTlsRefused "ehlo-under-tls-refused" = deferred(4, 1, UNREPORTED), words(
+            "The host refuses EHLO under TLS.",
+            "its text says why; ehlo_name sets the name that is given",
+        );
+        REMOTE_TIMEOUT RemoteTimeout "remote-timeout" = deferred(4, 2, UNREPORTED), words(
+            "The host was silent for longer than the limit of [timeouts] for this step.",
+            "the client tries again; if it stays, the host is overloaded",
+        );
+        CONNECTION_LOST ConnectionLost "connection-lost" = deferred(4, 2, UNREPORTED), words(
+            "The connection to the host broke in the middle of the session.",
+            "the client tries again",
+        );
+        FINAL_REPLY_LOST FinalReplyLost "final-reply-lost" = deferred(4, 2, UNREPORTED), words(
+            "The whole message was sent and its answer never came. danelaw cannot know whether the host has it, so the client \
+             keeps it: it may arrive twice (RFC 1047).",
+            "the client tries again; if it stays, the host takes too long to answer the end of a message",
+        );
+        PROTOCOL_ERROR ProtocolError "protocol-error" = deferred(5, 0, UNREPORTED), words(
+            "The host's answer breaks the SMTP protocol.",
+            "the host's operator must repair it; see whether port 25 is a mail server there",
+        );
+        UNSOLICITED_REPLY UnsolicitedReply "unsolicited-reply" = deferred(5, 0, UNREPORTED), words(
+            "The host sent a reply before a command, so replies can no longer be matched to commands.",
+            "the host's operator must repair it",
+        );
+        ANSWERED_UNREAD AnsweredUnread "answered-unread" = deferred(4, 2, UNREPORTED), words(
+            "The host accepted a message before its end had arrived there, as its own TCP acknowledgements show. It cannot have \
+             kept the whole message.",
+            "the client tries again; if it stays, the host's operator must repair it",
+        );
+        REMOTE_CLOSING RemoteClosing "remote-closing" = deferred(3, 2, UNREPORTED), words(
+            "The host ended the session with 421: it is busy or about to restart.",
+            "the client tries again",
+        );
+        MAIL_REFUSED MailRefused "mail-refused" = deferred(0, 0, UNREPORTED), words(
+            "The host refuses the sender or the mail, with this code of its own. At 4xx the other hosts are tried first.",
+            "its text says why",
+        );
+        BDAT_REFUSED BdatRefused "bdat-refused" = deferred(5, 0, UNREPORTED), words(
+            "The host offers CHUNKING and refuses BDAT as an unknown command, so its answer is not about the \
+             mail. The message cannot be sent again in this session; for a day the host gets messages by DATA.",
+            "the client tries again, and the message goes by DATA then",
+        );
+        EIGHT_BIT_MIME_MISSING EightBitMimeMissing "8bitmime-missing" = refused(Code::TRANSACTION_FAILED, 6, 3), words(
+            "The mail is 8-bit, and no host of the domain accepts 8-bit mail. danelaw does not rewrite mail (RFC 6152 §3).",
+            "send it in a 7-bit encoding",
+        );
+        EXTENSION_NOT_ASKED ExtensionNotAsked "extension-not-asked" = deferred(6, 3, UNREPORTED), words(
+            "The message needs an extension that its host lacks, which showed only after that host had the transaction. \
+             Other hosts of the domain, or other addresses of that host, were not asked whether they have it.",
+            "the client tries again, and hosts that have it are preferred then",
+        );
+        SMTPUTF8_MISSING SmtpUtf8Missing "smtputf8-missing" = refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7), words(
+            "The mail has internationalised addresses or headers, and no host of the domain accepts them (RFC 6531 §3.5).",
+            "write from and to ASCII addresses",
+        );
+        SMTPUTF8_MISSING_FOR_HEADER SmtpUtf8MissingForHeader "smtputf8-missing-for-header" = refused(Code::TRANSACTION_FAILED, 6, 9), words(
+            "The mail was sent with SMTPUTF8 and its header is not ASCII, and no host of the domain accepts such headers \
+             (RFC 6531 §3.5).",
+            "write the header in ASCII (RFC 2047)",
+        );
+        MESSAGE_TOO_LARGE MessageTooLarge "message-too-large" = refused(Code::EXCEEDED_STORAGE, 3, 4), words(
+            "The message is larger than any host of the domain accepts (RFC 1870 §6.1).",
+            "send less at a time",
+        );
+        OUT_OF_TIME OutOfTime "out-of-time" = deferred(4, 1, UNREPORTED), words(
+            "The hosts before it used up timeouts.route, after which clients give up.",
+            "see why the hosts before it did not answer",
+        );
+        EXCHANGES_NOT_TRIED ExchangesNotTried "exchanges-not-tried" = deferred(4, 1, UNREPORTED), words(
+            "The domain has more MX hosts than danelaw tries, and the hosts that were tried failed.",
+            "the domain's operator must publish fewer MX records",
+        );
+        NO_EXCHANGE NoExchange "no-exchange" = deferred(4, 1, UNREPORTED), words(
+            "None of the domain's hosts could be tried, and none of them left a reason of its own.",
+            "the client tries again; please report it if it stays",
+        );
+        RECIPIENT_REFUSED RecipientRefused "recipient-refused" = refused(Code::MAILBOX_UNAVAILABLE, 1, 1), words(
+            "The host refused all recipients, so no message was sent. The reply is the host's own, and its code may be another \
+             one, 4xx too.",
+            "the host's text says why; correct the address",
+        );
+        DATA_REFUSED DataRefused "data-refused" = refused(Code::TRANSACTION_FAILED, 5, 1), words(
+            "The host accepted the recipients and refused DATA. The reply is the host's own, and its code may be another one, \
+             4xx too.",
+            "the host's text says why",
+        );
+        MESSAGE_REFUSED MessageRefused "message-refused" = refused(Code::TRANSACTION_FAILED, 7, 1), words(
+            "The host refused the message after it had read the message, or a part of it. The reply is the host's own, and its \
+             code may be another one, 4xx too.",
+            "the host's text says why",
+        );
+        TOO_LARGE TooLarge "too-large" = refused(Code::EXCEEDED_STORAGE, 3, 4), words(
+            "The message is larger than limits.message_size allows.",
+            "send a smaller message, or raise limits.message_size",
+        );
+        BARE_NEWLINE BareNewline "bare-newline" = refused(Code::TRANSACTION_FAILED, 5, 2), words(
+            "The message has a CR without LF, or a LF without CR. Servers read such lines in different ways, and SMTP smuggling \
+             abuses that (RFC 5321 §2.3.8).",
+            "the sending program must end each line with CR LF, and use no CR or LF by itself",
+        );
+        NUL Nul "nul" = refused(Code::TRANSACTION_FAILED, 6, 0), words(
+            "The message has a NUL octet, which no message may have (RFC 5322 §2.2).",
+            "the sending program must encode binary content, such as in base64",
+        );
+        TOO_MANY_HOPS TooManyHops "too-many-hops" = refused(Code::TRANSACTION_FAILED, 4, 6), words(
+            "The message has more than 100 Received fields: it goes round in circles between mail servers (RFC 5321 §6.3).",
+            "look at its Received fields for the servers that forward to each other",
+        );
+        STORE_BUSY StoreBusy "store-busy" = deferred(3, 5, UNREPORTED), words(
+            "Another session is still sending the same message to the same recipients. danelaw waits for it, so that no \
+             recipient gets a second copy.",
+            "the client tries again",
+        );
+        ANSWERED_IN_PART AnsweredInPart "answered-in-part" = deferred(3, 5, UNREPORTED), words(
+            "Some recipients at this host have the message from an earlier attempt, and others do not. One message goes to all \
+             or to none of them, so this attempt sent none.",
+            "the client tries again",
+        );
+    }
+    silent {
+        ANSWERED_BEFORE AnsweredBefore "answered-before" = words(
+            "All recipients at this host have their outcome from an earlier attempt, so the message was not sent to it again. \
+             The client gets the replies of that attempt.",
+            "no action is needed",
+        );
+        CLIENT_LOST ClientLost "client-lost" = words(
+            "The client's connection broke in the middle of the message. The host has no complete message.",
+            "the client tries again; if it stays, see the client's log and its time limits",
+        );
+        ABORTED Aborted "aborted" = words(
+            "The transaction ended before its message was answered: the client sent RSET or QUIT or closed the connection, or \
+             danelaw stopped.",
+            "the client tries again, or did not want to send a message",
+        );
+    }
 }

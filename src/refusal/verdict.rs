@@ -1,15 +1,15 @@
 //! The refusals of one transaction, and the one reply that the client hears of them.
 
 use super::{Place, Reason, Refusal};
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::trace;
+use crate::excerpt;
+use crate::smtp::reply::{Code, EnhancedCode, MAX_REPLY_LINES, Reply};
 
-/// All that was tried for one transaction, in order.
+/// The refusals of one transaction, in order.
 #[derive(Debug, Default)]
 pub struct Refusals(pub(super) Vec<Refusal>);
 
 impl Refusals {
-    /// Adds what happened next.
+    /// Adds the next refusal.
     pub fn push(&mut self, refusal: Refusal) {
         self.0.push(refusal);
     }
@@ -24,7 +24,7 @@ impl Refusals {
         self.0.iter()
     }
 
-    /// The refusal that speaks for all: the weightiest, and of equals the first.
+    /// The refusal that speaks for all: the one with the greatest weight, and of equals the first.
     pub fn main(&self) -> Option<&Refusal> {
         self.0.iter().rev().max_by_key(|refusal| refusal.reason.weight())
     }
@@ -37,8 +37,8 @@ impl Refusals {
         }
     }
 
-    /// What the client is told: one line for each thing that was tried, under the code of the weightiest; behind that
-    /// one, what to do about it.
+    /// The reply to the client: one line for each refusal, under the codes of the one with the greatest weight; that one's
+    /// line ends with the remedy.
     pub fn verdict(&self) -> Reply {
         if let Some(answer) = self.only_answer() {
             return answer;
@@ -48,10 +48,10 @@ impl Refusals {
                 let view = main.reason.view();
                 // A long list would not fit a client's log; the log event has it whole.
                 let told = self.0.iter().enumerate();
-                let told = told.filter(|(index, refusal)| *index < MAX_LINES || std::ptr::eq(*refusal, main));
+                let told = told.filter(|(index, refusal)| *index < MAX_REPLY_LINES || std::ptr::eq(*refusal, main));
                 let lines = told.flat_map(|(_, refusal)| {
-                    // The client is told no more of a line, and an answer that is kept for later recipients holds no more.
-                    let line = trace::cut(refusal, MAX_LINE);
+                    // No longer line fits into the reply, and an answer that is kept for later recipients holds no more.
+                    let line = excerpt::cut(refusal, MAX_LINE);
                     match std::ptr::eq(refusal, main) {
                         true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
                             vec![format!("{line}; {}", view.remedy)]
@@ -74,8 +74,6 @@ impl From<Refusal> for Refusals {
     }
 }
 
-/// Lines of a reply that lists refusals.
-const MAX_LINES: usize = 8;
 /// Characters of one of its lines (RFC 5321 §4.5.3.1.5).
 const MAX_LINE: usize = 512;
 /// Octets of a refusal and its remedy that one line has room for beside the codes (RFC 5321 §4.5.3.1.5).

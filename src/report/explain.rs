@@ -1,4 +1,4 @@
-//! One attempt, told at length: what `danelaw explain ID` prints.
+//! The account of one attempt, as `danelaw explain ID` prints it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Outcome, Remote, printable};
 use crate::upstream::dialled::Dialled;
 
-/// Everything that was seen. Each line is printable ASCII, whoever wrote it.
+/// Every step of the attempt. Each line is printable ASCII, also where a remote wrote it.
 pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -47,8 +47,8 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
 
 fn verdict(outcome: &Outcome) -> String {
     match outcome.reason {
-        "" => outcome.verdict.to_string(),
-        reason => format!("{}: {reason}", outcome.verdict),
+        None => outcome.verdict.to_string(),
+        Some(reason) => format!("{}: {reason}", outcome.verdict),
     }
 }
 

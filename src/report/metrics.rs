@@ -1,7 +1,7 @@
 //! Counters, and how they are written for Prometheus.
 //!
-//! A label's value is always a word of this program ([`Tally`] takes nothing else), so that no stranger can make a
-//! series. Counting takes no lock: many sessions count at the same time.
+//! A label's value is always a word of this program ([`Tally`] takes no other text), so that no remote and no client can
+//! make a series. Counting takes no lock: many sessions count at the same time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Outcome;
+use crate::refusal::Label;
 use crate::trace::What;
 
 /// More slots than there are sets of words in this program that belong together.
@@ -21,7 +22,7 @@ const SLOTS: usize = 512;
 /// The upper bounds of the buckets of a latency, in seconds.
 const BOUNDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-/// The stages of a delivery whose latency is shown.
+/// The stages of a delivery that have a latency histogram.
 const STAGES: [&str; 7] = ["dns", "connect", "tls", "mail", "rcpt", "message", "total"];
 /// The most resolvers that are shown; `resolv.conf` takes three.
 const MAX_RESOLVERS: usize = 16;
@@ -49,7 +50,7 @@ pub struct Metrics {
     stale: AtomicBool,
 }
 
-/// What is not counted, but so at the moment of the scrape.
+/// The state at the moment of the scrape: gauges, and counts of other modules.
 #[derive(Debug, Clone, Default)]
 pub struct Moment {
     /// Client sessions that are open.
@@ -72,7 +73,7 @@ pub struct Moment {
     pub rules_ended: usize,
     /// Lines of the log that were dropped, because standard error did not take them.
     pub log_dropped: u64,
-    /// What `--version` says, as pairs.
+    /// The output of `--version`, as pairs.
     pub build: Vec<(&'static str, &'static str)>,
 }
 
@@ -86,7 +87,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a client gets that accepts this.
+    /// The format for a client with this Accept field.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
@@ -125,12 +126,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts what an outcome tells.
+    /// Counts an outcome.
     pub(super) fn count(&self, outcome: &Outcome) {
         let policy = outcome.remote.as_ref().map_or("none", |remote| remote.policy);
-        self.deliveries.count([outcome.verdict.label(), outcome.reason, policy, outcome.protection()]);
+        self.deliveries.count([
+            outcome.verdict.label(),
+            outcome.reason.map_or("", Label::as_str),
+            policy,
+            outcome.protection(),
+        ]);
         if let Some(would) = &outcome.would {
-            self.observed.count([would.reason]);
+            self.observed.count([would.reason.as_str()]);
         }
         if let Some(dialled) = outcome.dialled {
             self.dialled.count([dialled.is.label()]);
@@ -155,7 +161,7 @@ impl Metrics {
         self.observe("total", outcome.elapsed);
     }
 
-    /// Counts recipients whose remote has the message, while the client has not shown that it heard so (RFC 1047).
+    /// Counts recipients whose remote has the message, while the client has not shown that it has the reply (RFC 1047).
     pub fn orphaned(&self, recipients: usize) {
         self.orphaned.fetch_add(recipients as u64, Relaxed);
     }
@@ -165,14 +171,14 @@ impl Metrics {
         self.sessions.fetch_add(1, Relaxed);
     }
 
-    /// Counts a client that was turned away before its session.
+    /// Counts a client whose connection was refused at once.
     pub fn turned_away(&self, reason: &'static str) {
         self.turned_away.count([reason]);
     }
 
     /// Counts that this host has run out of file descriptors, or of memory for sockets.
-    pub(super) fn ran_out(&self, reason: &'static str, at: &'static str) {
-        self.shortages.count([reason, at]);
+    pub(super) fn ran_out(&self, reason: Label, at: &'static str) {
+        self.shortages.count([reason.as_str(), at]);
     }
 
     /// Counts a configuration that was read again, and is in force.
@@ -231,7 +237,7 @@ impl<const N: usize> Tally<N> {
         }
     }
 
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, (name, help): (&str, &str)) -> fmt::Result {
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, About(name, help): About) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (words, count) in self.slots.iter().map_while(OnceLock::get) {
             let labels: [(&str, &str); N] = std::array::from_fn(|index| (self.labels[index], words[index]));
@@ -242,10 +248,10 @@ impl<const N: usize> Tally<N> {
     }
 }
 
-/// How long something took, in buckets.
+/// Durations, in buckets.
 #[derive(Debug, Default)]
 struct Latency {
-    /// One more than there are bounds, for what is beyond them.
+    /// One more than there are bounds: the last one is for longer durations.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
@@ -265,7 +271,7 @@ impl Latency {
     }
 }
 
-/// What one scrape shows.
+/// The content of one scrape.
 #[derive(Debug)]
 struct View {
     metrics: Arc<Metrics>,
@@ -274,60 +280,71 @@ struct View {
 
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { metrics, moment } = self;
         let to = &mut encoder;
-        metrics.deliveries.encode(to, ("deliveries", "Delivery attempts, by what became of them and why"))?;
-        metrics.lookups.encode(to, ("dns_lookups", "DNS lookups of delivery attempts, by type and security"))?;
-        metrics.connections.encode(to, ("connections", "Connections to remotes up to EHLO, by what came of them"))?;
-        metrics.handshakes.encode(to, ("handshakes", "TLS handshakes with remotes, by what came of them"))?;
-        metrics
-            .observed
-            .encode(to, ("observed", "Attempts that went on to observe and enforcing would have refused"))?;
-        metrics.dialled.encode(to, ("intercepted", "Attempts of intercepted clients, by what they had dialled"))?;
-        metrics.turned_away.encode(to, ("turned_away", "Clients that were turned away at the door"))?;
-        let help = "How often this host was out of file descriptors or of memory for sockets, by where that was felt";
-        metrics.shortages.encode(to, ("shortages", help))?;
-        metrics.reloads.encode(to, ("config_reloads", "Attempts to read the configuration again"))?;
-        latencies(to, &metrics.stages)?;
-        counter(to, ("sessions_started", "Client sessions since the start"), &metrics.sessions)?;
-        counter(to, ("message_bytes", "Octets of messages that were read from clients"), &metrics.octets)?;
-        counter(to, ("recipients", "Recipients that remotes have accepted"), &metrics.recipients)?;
-        counter(
-            to,
-            ("reused_sessions", "Sessions with remotes that had waited and were taken again"),
-            &metrics.reused,
-        )?;
-        counter(to, ("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
-        let help = "Recipients whose remote took the message, and whose client had cut the connection when the answer was written";
-        counter(to, ("orphaned_accepts", help), &metrics.orphaned)?;
-        let help = "Lines of the log that were dropped, because standard error did not take them";
-        counter(to, ("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))?;
-        gauge(to, ("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
-        gauge(to, ("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended)?;
-        gauge(to, ("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
-        gauge(to, ("sessions", "Client sessions that are open"), moment.sessions)?;
-        gauge(to, ("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
-        gauge(to, ("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
-        gauge(
-            to,
-            ("observing", "Whether the mode is observe, so that nothing is enforced"),
-            usize::from(moment.observing),
-        )?;
-        let name = ("config_last_reload_successful", "Whether the last configuration that was read is in force");
-        gauge(to, name, usize::from(!metrics.stale.load(Relaxed)))?;
-        memory(to, moment.memory)?;
-        resolvers(to, &moment.resolvers)?;
-        let mut family = to.encode_descriptor("build_info", "What is running", None, MetricType::Gauge)?;
-        family.encode_family(&moment.build)?.encode_gauge(&1_u64)
+        tallies(to, &self.metrics)?;
+        latencies(to, &self.metrics.stages)?;
+        counters(to, &self.metrics, &self.moment)?;
+        gauges(to, &self.metrics, &self.moment)?;
+        memory(to, self.moment.memory)?;
+        resolvers(to, &self.moment.resolvers)?;
+        let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
+        family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
     }
 }
 
-fn counter(to: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value: &AtomicU64) -> fmt::Result {
+/// The name of a metric, and its help text.
+struct About(&'static str, &'static str);
+
+fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    metrics.deliveries.encode(to, About("deliveries", "Delivery attempts, by verdict and reason"))?;
+    metrics.lookups.encode(to, About("dns_lookups", "DNS lookups of delivery attempts, by type and security"))?;
+    metrics.connections.encode(to, About("connections", "Connections to remotes up to EHLO, by result"))?;
+    metrics.handshakes.encode(to, About("handshakes", "TLS handshakes with remotes, by result"))?;
+    let help = "Attempts that went on in mode observe and that enforcing would have refused";
+    metrics.observed.encode(to, About("observed", help))?;
+    let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
+    metrics.dialled.encode(to, About("intercepted", help))?;
+    metrics
+        .turned_away
+        .encode(to, About("turned_away", "Connections of clients that were refused at once, by reason"))?;
+    let help =
+        "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
+    metrics.shortages.encode(to, About("shortages", help))?;
+    metrics.reloads.encode(to, About("config_reloads", "Attempts to read the configuration again, by result"))
+}
+
+fn counters(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) -> fmt::Result {
+    counter(to, About("sessions_started", "Client sessions since the start"), &metrics.sessions)?;
+    counter(to, About("message_bytes", "Octets of messages that were read from clients"), &metrics.octets)?;
+    counter(to, About("recipients", "Recipients that remotes have accepted"), &metrics.recipients)?;
+    let help = "Waiting sessions with remotes that served a further mail";
+    counter(to, About("reused_sessions", help), &metrics.reused)?;
+    counter(to, About("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
+    let help = "Recipients whose remote accepted the message, while the client had cut the connection before the reply";
+    counter(to, About("orphaned_accepts", help), &metrics.orphaned)?;
+    let help = "Lines of the log that were dropped, because standard error did not take them";
+    counter(to, About("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))
+}
+
+fn gauges(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) -> fmt::Result {
+    gauge(to, About("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
+    gauge(to, About("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended)?;
+    gauge(to, About("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
+    gauge(to, About("sessions", "Client sessions that are open"), moment.sessions)?;
+    gauge(to, About("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
+    gauge(to, About("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
+    let help = "Whether the mode is observe, so that danelaw enforces no policy";
+    gauge(to, About("observing", help), usize::from(moment.observing))?;
+    let help = "Whether the last configuration that was read is in force";
+    gauge(to, About("config_last_reload_successful", help), usize::from(!metrics.stale.load(Relaxed)))
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, About(name, help): About, value: &AtomicU64) -> fmt::Result {
     let mut metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
     metric.encode_counter::<NoLabelSet, u64, f64>(&value.load(Relaxed), None)
 }
 
-fn gauge(to: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value: usize) -> fmt::Result {
+fn gauge(to: &mut DescriptorEncoder<'_>, About(name, help): About, value: usize) -> fmt::Result {
     to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as u64))
 }
 

@@ -1,9 +1,9 @@
-//! What happened, told once: one [`Outcome`] for each attempt to deliver, and all that is made of it by a [`Reporter`]: one
-//! log event, the counters, and the account of an attempt that did not end well.
+//! One [`Outcome`] for each attempt to deliver. A [`Reporter`] makes one log event of it, counts it, and keeps the account of
+//! an attempt that did not end well.
 //!
 //! An attempt is one transaction's recipients at one domain, from the first lookup to the answer the client got. The
-//! field names are part of the interface: config/prometheus/README.md lists them, and a test compares. Text from outside is
-//! escaped before it is logged.
+//! field names are part of the interface: config/prometheus/README.md lists them, and a test compares. Text of a remote or a
+//! client is escaped before it is logged.
 
 mod explain;
 pub mod metrics;
@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use crate::dane::tlsa::NoDane;
+use crate::dane::verify::Match;
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::scarce::Scarcity;
+use crate::refusal::Label;
 use crate::smtp::reply::{Class, Code};
-use crate::tls::Authentication;
+use crate::tls::{Authentication, Protection};
 use crate::trace::Trace;
 use crate::upstream::dialled::{Dialled, Standing};
 use crate::upstream::ready::Channel;
@@ -43,17 +45,17 @@ pub struct Outcome {
     pub domain: Name,
     /// Whether the policy was held to.
     pub mode: Mode,
-    /// What enforcing would have said, where it would have refused what was delivered to observe.
+    /// The refusal of enforcing, for mail that mode `observe` delivered and enforcing would have refused.
     pub would: Option<Would>,
     /// The remote, if one was reached and secured.
     pub remote: Option<Remote>,
-    /// What became of it.
+    /// The result.
     pub verdict: Verdict,
-    /// The code that these recipients have earned: what the client was given, unless with fan-out other recipients of the
-    /// same transaction had another outcome.
+    /// The code for these recipients: the client got it, unless with fan-out other recipients of the same transaction had
+    /// another outcome.
     pub code: Option<Code>,
-    /// The name of the reason for anything but a delivery.
-    pub reason: &'static str,
+    /// The reason for anything but a delivery.
+    pub reason: Option<Label>,
     /// The words for it: the remote's, or ours.
     pub text: String,
     /// Recipients the remote accepted.
@@ -62,17 +64,17 @@ pub struct Outcome {
     pub octets: u64,
     /// From the first lookup to the answer.
     pub elapsed: Duration,
-    /// The exception that set the level, if one did.
+    /// The rule that set the level, if there is one.
     pub rule: Option<String>,
-    /// What the client had dialled, if it was intercepted.
+    /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<Dialled>,
-    /// What was tried before, in vain: one sentence each.
+    /// The hosts and addresses that failed before: one sentence each.
     pub skipped: Vec<String>,
-    /// Each step on the way.
+    /// The steps of the attempt.
     pub seen: Trace,
 }
 
-/// Tells outcomes: to the log, to the counters, and to whoever asks about one later.
+/// Writes outcomes to the log and the counters, and remembers them for `danelaw explain`.
 #[derive(Debug)]
 pub struct Reporter {
     metrics: Arc<Metrics>,
@@ -87,20 +89,20 @@ impl Reporter {
         Self { metrics: Arc::default(), ring: Ring::new(remember), alarmed: Mutex::default() }
     }
 
-    /// What is counted.
+    /// The counters.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Tells an outcome. The client has been answered.
+    /// Logs and counts an outcome. The client has its reply already.
     pub fn tell(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
-        if Scarcity::is_label(outcome.reason) {
-            self.ran_out(outcome.reason, "delivery");
+        if let Some(reason) = outcome.reason.filter(|reason| reason.is_scarcity()) {
+            self.ran_out(reason, "delivery");
         }
         match (outcome.verdict, &outcome.would) {
-            // The log event of a delivery says what there is to say.
+            // The log event of a delivery is enough.
             (Verdict::Delivered, None) => {}
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
                 self.ring.push(&outcome.id, || explain::explain(outcome, OffsetDateTime::now_utc()));
@@ -108,9 +110,9 @@ impl Reporter {
         }
     }
 
-    /// Tells that this host has run out of file descriptors, or of memory for sockets, and where that was felt. Each time is
-    /// counted; the log has it once in a while, because it then concerns all sessions.
-    pub fn ran_out(&self, reason: &'static str, at: &'static str) {
+    /// Reports that this host has run out of file descriptors, or of memory for sockets, and where that showed. Each time is
+    /// counted; the log has it once in ten seconds, because it then concerns all sessions.
+    pub fn ran_out(&self, reason: Label, at: &'static str) {
         self.metrics.ran_out(reason, at);
         let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
         if alarmed.is_some_and(|last| last.elapsed() < ALARM_EVERY) {
@@ -119,14 +121,14 @@ impl Reporter {
         *alarmed = Some(Instant::now());
         drop(alarmed);
         tracing::error!(
-            reason,
+            reason = reason.as_str(),
             at,
             "this host is out of file descriptors, or of memory for sockets: mail is deferred, or waits to be let in; raise \
              LimitNOFILE= (ulimit -n), or lower limits.sessions or remote.connections"
         );
     }
 
-    /// Everything that was seen of an attempt that is remembered.
+    /// The account of an attempt that is remembered.
     pub fn explain(&self, id: &str) -> Option<String> {
         self.ring.find(id)
     }
@@ -142,23 +144,23 @@ pub struct Remote {
     pub address: IpAddr,
     /// The policy's name.
     pub policy: &'static str,
-    /// How the mail travels, and what the session proved.
+    /// The protection of the mail in transit, as the session proved it.
     pub channel: Channel,
-    /// How often the session had been told MAIL before: where that is not 0, nobody shook hands for this attempt, and what the
-    /// session proved it proved when it was opened.
+    /// The number of earlier mails of the session. Where that is not 0, this attempt had no handshake of its own: the session
+    /// proved its protection when it was opened.
     pub earlier_mails: u64,
 }
 
-/// What enforcing would have said to a mail that went all the same.
+/// The refusal that enforcing would have given to a mail that went on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Would {
-    /// The name of the reason.
-    pub reason: &'static str,
+    /// The reason.
+    pub reason: Label,
     /// The answer that the client would have been given.
     pub answer: String,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The remote answered the end of the message with 2xx.
@@ -172,12 +174,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// What a reply to the client means for the attempt, when nothing was delivered.
+    /// The verdict that belongs to a reply to the client, for a message that was not delivered.
     pub fn of_refusal(code: Code) -> Self {
         match code.class() {
             Class::Permanent => Self::Rejected,
             Class::Transient | Class::Intermediate => Self::Deferred,
-            // What the client hears is what an earlier attempt came to.
+            // The client gets the outcome of an earlier attempt.
             Class::Success => Self::Aborted,
         }
     }
@@ -202,26 +204,23 @@ impl fmt::Display for Verdict {
 }
 
 impl Outcome {
-    /// The word for how the mail travelled, if it came to that.
+    /// The word for the protection of the mail in transit, if it was sent.
     fn protection(&self) -> &'static str {
         match self.remote.as_ref().map(|remote| &remote.channel) {
             Some(Channel::Secured(protection)) => protection.label(),
-            Some(Channel::Cleartext(_)) => "Cleartext",
+            Some(Channel::Cleartext(_)) => "cleartext",
             None => "none",
         }
     }
 
-    /// Writes the one log event. Whatever may have a space in it is a string, which a text log shows in quotes.
+    /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
         let remote = self.remote.as_ref();
         let protection = remote.and_then(|remote| match &remote.channel {
             Channel::Secured(protection) => Some(protection),
             Channel::Cleartext(_) => None,
         });
-        let matched = protection.and_then(|protection| match protection.authentication() {
-            Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
-            Authentication::Unverified(_) => None,
-        });
+        let (matched, no_dane) = protection.map_or((None, None), proof);
         tracing::info!(
             id = %self.id,
             mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
@@ -235,21 +234,16 @@ impl Outcome {
             cipher = protection.map(|protection| protection.cipher_suite()),
             tlsa = matched.map(|matched| matched.record.to_string()),
             tlsa_depth = matched.map(|matched| matched.depth),
-            no_dane = protection.and_then(|protection| match protection.authentication() {
-                Authentication::Unverified(why) => Some(why.to_string()),
-                Authentication::Verified(_) | Authentication::HostVerified(_) => None,
-            }),
+            no_dane = no_dane.map(ToString::to_string),
             rule = self.rule.as_deref().map(printable),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
             dialled_is = self.dialled.map(|dialled| dialled.is.label()),
-            warning = self.dialled.filter(|dialled| dialled.is == Standing::Stranger).map(|dialled| {
-                format!("the client dialled {}, which is no MX of {}", dialled.address, self.domain)
-            }),
+            warning = self.warning(),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
-            reason = (!self.reason.is_empty()).then_some(self.reason),
+            reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
-            would = self.would.as_ref().map(|would| would.reason),
+            would = self.would.as_ref().map(|would| would.reason.as_str()),
             would_text = self.would.as_ref().map(|would| printable(&would.answer)),
             recipients = self.recipients,
             bytes = self.octets,
@@ -259,13 +253,27 @@ impl Outcome {
         );
     }
 
+    /// The warning that an intercepted client dialled an address that is no MX of the domain.
+    fn warning(&self) -> Option<String> {
+        let stranger = self.dialled.filter(|dialled| dialled.is == Standing::Stranger)?;
+        Some(format!("the client dialled {}, which is no MX of {}", stranger.address, self.domain))
+    }
+
     /// Each sentence was cut by itself, so that a host with much to say hides no other; here the list of them is cut.
     fn tried_in_vain(&self) -> String {
         printable(&self.skipped.join("; "))
     }
 }
 
-/// A-110: what came from a peer must not steer the terminal or the log that shows it, nor fill it.
+/// The TLSA record by which the server was verified, or the reason why it was not verified.
+fn proof(protection: &Protection) -> (Option<&Match>, Option<&NoDane>) {
+    match protection.authentication() {
+        Authentication::Verified(matched) | Authentication::HostVerified(matched) => (Some(matched), None),
+        Authentication::Unverified(why) => (None, Some(why)),
+    }
+}
+
+/// A-110: text from a peer must not steer the terminal or the log that shows it, nor fill it.
 fn printable(text: &str) -> String {
     let shown = text.chars().take(MAX_TEXT).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
     match text.chars().count() {
@@ -301,11 +309,11 @@ mod tests {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
             mode: Mode::Observe,
-            would: Some(Would { reason: "tlsa-mismatch", answer: "451 no\"\n".to_owned() }),
+            would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no\"\n".to_owned() }),
             remote: None,
             verdict: Verdict::Rejected,
             code: Some(Code::MAILBOX_UNAVAILABLE),
-            reason: "recipient-refused",
+            reason: Some(Label::RecipientRefused),
             text: "550 no\" verdict=delivered\n\u{1b}[2J".to_owned(),
             recipients: 0,
             octets: 0,
@@ -329,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_wrote() {
-        // A-110: no control characters, no directions for a terminal, and no more than anybody would read.
+        // A-110: no control characters, no directions for a terminal, and no more than a person would read.
         assert_eq!(printable("550 a\r\n\u{1b}[2J\u{202e}b"), "550 a???[2J?b");
         assert_eq!(printable(&"x".repeat(MAX_TEXT)).len(), MAX_TEXT);
         let cut = printable(&"x".repeat(64 * 1024));

@@ -1,4 +1,4 @@
-//! The last attempts that did not end well, for whoever asks about one of them.
+//! The last attempts that did not end well, for `danelaw explain`.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub(super) struct Ring {
     attempts: Mutex<VecDeque<Ended>>,
 }
 
-/// An attempt that is over, by its id, and the account of it: no more than is told of it stays in memory.
+/// An attempt that is over, by its id, and the account of it: only the printed text stays in memory.
 #[derive(Debug)]
 struct Ended {
     id: Box<str>,
@@ -27,7 +27,7 @@ impl Ring {
         Self { most, attempts: Mutex::default() }
     }
 
-    /// Remembers an attempt. Its client has been answered already; nobody waits for this.
+    /// Remembers an attempt. Its client has its reply already, so no session waits for this.
     pub(super) fn push(&self, id: &str, account: impl FnOnce() -> String) {
         if self.most == 0 {
             return;

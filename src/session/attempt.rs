@@ -7,9 +7,9 @@ use super::leg::Declined;
 use super::search::Unmet;
 use crate::name::Name;
 use crate::policy::Mode;
-use crate::refusal::{Lacking, Peer, Refusal, Refusals};
+use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
-use crate::rules::Exception;
+use crate::rules::Rule;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::{self, Trace, What};
@@ -64,7 +64,7 @@ impl Attempt {
             remote: None,
             verdict: Verdict::Aborted,
             code: None,
-            reason: "aborted",
+            reason: Some(Label::Aborted),
             text: "the transaction ended before its message was answered".to_owned(),
             recipients: 0,
             octets: 0,
@@ -154,9 +154,9 @@ impl Attempt {
         }
     }
 
-    /// An exception has set the level.
-    pub(super) fn ruled(&mut self, exception: &Exception) {
-        self.outcome.rule = Some(exception.to_string());
+    /// A rule has set the level.
+    pub(super) fn ruled(&mut self, rule: &Rule) {
+        self.outcome.rule = Some(rule.to_string());
     }
 
     /// Where the client had meant to go, if it was intercepted.
@@ -209,7 +209,7 @@ impl Attempt {
     /// mail (RFC 1047); the client, which has heard nothing, sends it again.
     pub(super) fn undecided(&mut self) {
         self.outcome.verdict = Verdict::Deferred;
-        self.outcome.reason = "final-reply-lost";
+        self.outcome.reason = Some(Label::FinalReplyLost);
         self.outcome.text = "cut while the remote was about to answer the end of the message".to_owned();
     }
 
@@ -217,25 +217,25 @@ impl Attempt {
     /// has heard it.
     pub(super) fn decided(&mut self, answer: &Reply) {
         match answer.code().is_success() {
-            true => self.becomes(Verdict::Delivered, "", answer),
-            false => self.becomes(Verdict::of_refusal(answer.code()), "message-refused", answer),
+            true => self.becomes(Verdict::Delivered, None, answer),
+            false => self.becomes(Verdict::of_refusal(answer.code()), Some(Label::MessageRefused), answer),
         }
     }
 
     /// The remote's answer, or ours, as the client was told it: the end of the attempt.
-    pub(super) fn answered(self, reason: &'static str, answer: &Reply) {
+    pub(super) fn answered(self, reason: Label, answer: &Reply) {
         let verdict = Verdict::of_refusal(answer.code());
-        self.end(verdict, reason, answer);
+        self.end(verdict, Some(reason), answer);
     }
 
     /// The remote has the message: the end of the attempt.
     pub(super) fn delivered(self, answer: &Reply) {
-        self.end(Verdict::Delivered, "", answer);
+        self.end(Verdict::Delivered, None, answer);
     }
 
     /// The recipients have a final outcome of an earlier attempt, and the remote gets no end of data: the end of the attempt.
     pub(super) fn withheld(mut self) {
-        self.outcome.reason = "answered-before";
+        self.outcome.reason = Some(Label::AnsweredBefore);
         self.outcome.text =
             "the recipients have their outcome from an earlier attempt; the message was not sent again".to_owned();
         self.tell();
@@ -243,12 +243,12 @@ impl Attempt {
 
     /// The client went away in the middle of the message: the end of the attempt.
     pub(super) fn client_lost(mut self, error: &WireError) {
-        self.outcome.reason = "client-lost";
+        self.outcome.reason = Some(Label::ClientLost);
         self.outcome.text = format!("the client went away in the middle of the message ({error})");
         self.tell();
     }
 
-    fn end(mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
+    fn end(mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
         if let Some(began) = self.message {
             self.trace().since(began, (What::Message, format_args!("the end of the message: {answer}")));
         }
@@ -256,7 +256,7 @@ impl Attempt {
         self.tell();
     }
 
-    fn becomes(&mut self, verdict: Verdict, reason: &'static str, answer: &Reply) {
+    fn becomes(&mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
         self.outcome.verdict = verdict;
         self.outcome.reason = reason;
         self.outcome.code = Some(answer.code());
@@ -266,7 +266,7 @@ impl Attempt {
     /// The transaction ended without a message. If nobody was accepted, that was the remote's doing.
     fn abandon(&mut self) {
         if let (0, Some(reply)) = (self.outcome.recipients, self.refused.take()) {
-            self.becomes(Verdict::of_refusal(reply.code()), "recipient-refused", &reply);
+            self.becomes(Verdict::of_refusal(reply.code()), Some(Label::RecipientRefused), &reply);
         }
         self.tell();
     }

@@ -15,6 +15,7 @@ use super::turn::InOrder;
 use crate::dns::Resolver;
 use crate::fanout::{self, Conclusion, Disposition, EndOfData, Part, Recorded};
 use crate::journal::{Message, MessageKey, Pair};
+use crate::refusal::Label;
 use crate::smtp::command::Mail;
 use crate::smtp::dialogue::{Accepted, Answers, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -163,7 +164,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             match fanout::end_of_data(recorded) {
                 EndOfData::Send => {}
                 EndOfData::Withhold => course.withhold(),
-                EndOfData::Defer => course.stop(Declined::by_us("answered-in-part", in_part())),
+                EndOfData::Defer => course.stop(Declined::by_us(Label::AnsweredInPart, in_part())),
             }
         }
         for party in parties.iter_mut() {
@@ -259,7 +260,7 @@ async fn write(parties: &[Party], message: &mut Message) -> Recorded {
 fn defer_all(parties: &mut [Party], courses: &mut [Course]) {
     let text = "another session is still sending the same message to the same recipients";
     let answer = Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(3, 5), text);
-    courses.iter_mut().for_each(|course| course.stop(Declined::by_us("ledger-busy", answer.clone())));
+    courses.iter_mut().for_each(|course| course.stop(Declined::by_us(Label::StoreBusy, answer.clone())));
     parties.iter_mut().for_each(|party| party.outcome = Some(answer.clone()));
 }
 

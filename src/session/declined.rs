@@ -1,12 +1,12 @@
 //! A message that does not get to its destination: why, and the answer to the client.
 
-use crate::refusal::{Peer, Reason, Refusals};
+use crate::refusal::{Label, Peer, Reason, Refusals};
 use crate::smtp::reply::Reply;
 
 /// The message does not get to a remote, or not past it: the reason, and the answer to the client.
 #[derive(Debug, Clone)]
 pub(super) struct Declined {
-    pub(super) reason: &'static str,
+    pub(super) reason: Label,
     pub(super) answer: Reply,
     pub(super) whose: Whose,
 }
@@ -19,11 +19,11 @@ pub(super) enum Whose {
 }
 
 impl Declined {
-    pub(super) fn by_us(reason: &'static str, answer: Reply) -> Self {
+    pub(super) fn by_us(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::Ours }
     }
 
-    pub(super) fn by_remote(reason: &'static str, answer: Reply) -> Self {
+    pub(super) fn by_remote(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::TheRemotes }
     }
 
@@ -38,7 +38,7 @@ impl Declined {
 
     /// No remote is left to ask.
     pub(super) fn by_all(refusals: &Refusals) -> Self {
-        let label = refusals.main().map_or("no-exchange", |refusal| refusal.reason.view().label);
+        let label = refusals.main().map_or(Label::NoExchange, |refusal| refusal.reason.view().label);
         match refusals.only_answer() {
             Some(answer) => Self::by_remote(label, answer),
             None => Self::by_us(label, refusals.verdict()),

@@ -20,7 +20,7 @@ use super::received::Trace;
 use super::{Received, Session};
 use crate::dns::Resolver;
 use crate::journal::{ContentDigest, ContentHasher};
-use crate::refusal::{Lacking, Peer};
+use crate::refusal::{Label, Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way};
@@ -164,17 +164,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
         let most = self.shared.us.size;
         if let Scan::Rejected(offence) = scan {
-            return Some(Declined::by_us(offence.label(), offence.reply()));
+            return Some(Declined::by_us((*offence).into(), offence.reply()));
         }
         if scanner.octets() > most {
             let text = format!("the message is larger than {most} octets");
             let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
-            return Some(Declined::by_us("too-large", answer));
+            return Some(Declined::by_us(Label::TooLarge, answer));
         }
         if scanner.received_headers() > MAX_HOPS {
             let text = "too many Received fields: the message goes round in circles";
             let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text);
-            return Some(Declined::by_us("mail-loop", answer));
+            return Some(Declined::by_us(Label::TooManyHops, answer));
         }
         None
     }
@@ -345,7 +345,7 @@ async fn start(leg: Leg<Upstream>, framing: Framing) -> Course {
         }
         Ok(Started::Refused(ready, reply)) => {
             ready.release();
-            Course::stopped(Declined::by_remote("data-refused", reply.relayed(&peer)), attempt)
+            Course::stopped(Declined::by_remote(Label::DataRefused, reply.relayed(&peer)), attempt)
         }
         Err(reason) => Course::stopped(Declined::broke(&peer, &reason), attempt),
     }
@@ -365,7 +365,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
             if answer.code().is_success() {
                 Course::Delivered(answer, attempt)
             } else {
-                Course::stopped(Declined::by_remote("message-refused", answer), attempt)
+                Course::stopped(Declined::by_remote(Label::MessageRefused, answer), attempt)
             }
         }
         Err(stop) => Course::stopped(stopped(stop, &peer), attempt),
@@ -375,7 +375,7 @@ pub(super) async fn finish((leg, course): (usize, Course)) -> (usize, Course) {
 
 fn stopped(stop: Stop, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined::by_remote("message-refused", reply.relayed(peer)),
+        Stop::Answered(reply) => Declined::by_remote(Label::MessageRefused, reply.relayed(peer)),
         Stop::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

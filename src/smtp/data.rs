@@ -64,14 +64,6 @@ impl Offence {
         };
         Reply::new(Code::TRANSACTION_FAILED, enhanced, self.to_string())
     }
-
-    /// Its name in log lines and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::CarriageReturn | Self::LineFeed => "bare-newline",
-            Self::Nul => "nul",
-        }
-    }
 }
 
 /// Finds the end of one message in a byte stream and passes its lines on, safe to send.

@@ -20,6 +20,8 @@ pub use decoder::{ReplyDecoder, ReplyError};
 
 /// Longest reply line, CRLF included (RFC 5321 §4.5.3.1.5).
 const MAX_LINE_OCTETS: usize = 512;
+/// The most lines of a reply of our own that lists several outcomes: a long list does not fit into a client's log.
+pub const MAX_REPLY_LINES: usize = 8;
 
 /// An SMTP reply. Clones share the text: what a remote has said goes to the client, the log and what is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]

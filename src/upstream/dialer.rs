@@ -152,7 +152,7 @@ async fn noted<T>(
     let began = Instant::now();
     let connected = connecting.await;
     if let Err(reason) = &connected {
-        errand.trace.since(began, (What::Connect(reason.view().label), format_args!("[{address}]: {reason}")));
+        errand.trace.since(began, (What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}")));
     }
     connected
 }

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use crate::config::Timeouts;
 use crate::dane::agility::Digests;
 use crate::dane::tlsa::{self, Associations, NoDane};
-use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Security};
+use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Rtype, Security};
 use crate::mx::{self, Here, NoRoute, OwnAddresses, Route};
 use crate::name::Name;
 use crate::policy::{self, Level, Mode, TlsPolicy};
@@ -224,7 +224,7 @@ impl<R: Resolver> Connector<R> {
         for base_domain in base_domains {
             let owner = base_domain.tlsa_owner(self.dialer.port).map_err(|_| Failure {
                 name: base_domain.clone(),
-                rtype: "TLSA",
+                rtype: Rtype::TLSA,
                 reason: FailureReason::NameTooLong,
             })?;
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
@@ -271,7 +271,7 @@ async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, dial: &Dial<'_>) -> Re
 
 /// What a step is called in metrics.
 fn label<T>(done: &Result<T, impl Borrow<Reason>>) -> &'static str {
-    done.as_ref().map_or_else(|reason| reason.borrow().view().label, |_| "ok")
+    done.as_ref().map_or_else(|reason| reason.borrow().view().label.as_str(), |_| "ok")
 }
 
 /// What is said of a step with a remote.

@@ -26,11 +26,10 @@
 use std::time::Duration;
 
 use crate::config::Timeouts;
-use crate::dns::Failure;
+use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
-use crate::refusal::{Cap, Reason, Stage};
+use crate::refusal::{Cap, Reason, Stage, TlsFailure};
 use crate::smtp::reply::Class;
-use crate::tls::TlsFailure;
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +72,7 @@ pub fn after(reason: &Reason, limits: &Timeouts) -> After {
     match reason {
         // The next host would have to be looked up and dialled too.
         reason if reason.scarcity().is_some() => nobody,
-        Reason::Dns(Failure { rtype: "MX", .. }) => nobody,
+        Reason::Dns(Failure { rtype: Rtype::MX, .. }) => nobody,
         Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => nobody,
         Reason::Dns(_) | Reason::NoAddress | Reason::ReservedAddress(_) | Reason::DaneRequired(_) => exchange,
         Reason::Busy(cap) => match cap {
@@ -185,12 +184,14 @@ mod tests {
         std::io::ErrorKind::ConnectionReset.into()
     }
 
-    fn failure(rtype: &'static str) -> Reason {
-        Failure { name: Name::parse("x").unwrap(), rtype, reason: FailureReason::Timeout }.into()
+    fn failure(rtype: &str) -> Reason {
+        Failure { name: Name::parse("x").unwrap(), rtype: rtype.parse().unwrap(), reason: FailureReason::Timeout }
+            .into()
     }
 
-    fn unasked(rtype: &'static str) -> Reason {
-        Failure { name: Name::parse("x").unwrap(), rtype, reason: Scarcity::Descriptors.into() }.into()
+    fn unasked(rtype: &str) -> Reason {
+        Failure { name: Name::parse("x").unwrap(), rtype: rtype.parse().unwrap(), reason: Scarcity::Descriptors.into() }
+            .into()
     }
 
     #[test]

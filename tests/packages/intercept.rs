@@ -244,7 +244,7 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
             assert!(fate.contains("status=sent") && fate.contains(&format!("mx.{domain}[{dialled}]:25")), "{fate}");
             let delivery = network.delivery(domain);
             assert_eq!(delivery["dialled"], dialled.to_string(), "{delivery}");
-            assert_eq!((&delivery["dialled_is"], &delivery["protection"]), (&"mx".into(), &"Verified".into()));
+            assert_eq!((&delivery["dialled_is"], &delivery["protection"]), (&"mx".into(), &"verified".into()));
             assert!(delivery["warning"].is_null(), "{delivery}");
         }
         // Where the client dialled decides nothing: the mail goes to the domain's own exchange.

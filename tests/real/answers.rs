@@ -27,7 +27,7 @@ fn mail(setting: &'static [&'static str]) -> (Lab, Fate) {
 fn bounced(setting: &'static [&'static str], reply: &str, words: &[&str]) {
     let (lab, fate) = mail(setting);
     fate.assert_bounced(reply, words);
-    lab.danelaw().await_delivery("rejected").assert(&[("exchange", MX1.name), ("protection", "Verified")]);
+    lab.danelaw().await_delivery("rejected").assert(&[("exchange", MX1.name), ("protection", "verified")]);
     let bounce = lab.client.await_stored("alice");
     assert!(String::from_utf8_lossy(&bounce).contains(words[0]), "{}", bounce.escape_ascii());
     lab.client.await_empty_queue();
@@ -38,7 +38,7 @@ fn bounced(setting: &'static [&'static str], reply: &str, words: &[&str]) {
 fn deferred(setting: &'static [&'static str], reply: &str, words: &[&str]) {
     let (lab, fate) = mail(setting);
     fate.assert_deferred(reply, words);
-    lab.danelaw().await_delivery("deferred").assert(&[("exchange", MX1.name), ("protection", "Verified")]);
+    lab.danelaw().await_delivery("deferred").assert(&[("exchange", MX1.name), ("protection", "verified")]);
     lab.assert_client_keeps_the_message();
 }
 

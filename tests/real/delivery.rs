@@ -27,7 +27,7 @@ fn delivered(case: &Case, exchange: &Exchange, protection: &str) -> (Lab, Delive
 /// Rows B1, D4, E6, I15, L1, M2: usage 3.
 #[test]
 fn ee_record_verifies() {
-    let (lab, delivery) = delivered(&Case::default(), &MX1, "Verified");
+    let (lab, delivery) = delivered(&Case::default(), &MX1, "verified");
     delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
 }
 
@@ -35,21 +35,21 @@ fn ee_record_verifies() {
 #[test]
 fn ta_record_verifies() {
     let (lab, delivery) =
-        delivered(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }]), &MX1, "Verified");
+        delivered(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }]), &MX1, "verified");
     delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
 }
 
 /// Rows B1, K16: a host that fails DANE is as good as down.
 #[test]
 fn next_host_takes_over_from_one_that_does_not_match() {
-    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Other, ..MX1 }, MX2]), &MX2, "Verified");
+    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Other, ..MX1 }, MX2]), &MX2, "verified");
     lab.assert_no_mail_command_at(&MX1);
 }
 
 /// Rows A10, B11, K16: so is one whose TLSA lookup fails, and nobody connects to it.
 #[test]
 fn next_host_takes_over_from_one_whose_lookup_fails() {
-    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Forged, ..MX1 }, MX2]), &MX2, "Verified");
+    let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Forged, ..MX1 }, MX2]), &MX2, "verified");
     assert_eq!(lab.mx(&MX1).connections(), 0);
 }
 
@@ -57,20 +57,20 @@ fn next_host_takes_over_from_one_whose_lookup_fails() {
 #[test]
 fn next_host_takes_over_from_one_that_does_not_greet() {
     let unwilling = Exchange { server: Server::greets("554 5.3.2 no mail today"), ..MX1 };
-    let (lab, _) = delivered(&Case::of([unwilling, MX2]), &MX2, "Verified");
+    let (lab, _) = delivered(&Case::of([unwilling, MX2]), &MX2, "verified");
     lab.assert_no_mail_command_at(&MX1);
 }
 
 /// Rows A5, C18, decision 1: nothing to verify by, yet never in cleartext.
 #[test]
 fn unsigned_domain_is_encrypted_but_not_verified() {
-    let (_, delivery) = delivered(&Case { signed: false, ..Case::default() }, &MX1, "Encrypted");
+    let (_, delivery) = delivered(&Case { signed: false, ..Case::default() }, &MX1, "encrypted");
     delivery.assert(&[("tlsa", "")]);
 }
 
 /// Rows A6, B3, decision 1: the same when the domain proves that it has no record.
 #[test]
 fn signed_domain_without_record_is_encrypted_but_not_verified() {
-    let (_, delivery) = delivered(&Case::of([Exchange { tlsa: Tlsa::Absent, ..MX1 }]), &MX1, "Encrypted");
+    let (_, delivery) = delivered(&Case::of([Exchange { tlsa: Tlsa::Absent, ..MX1 }]), &MX1, "encrypted");
     delivery.assert(&[("tlsa", "")]);
 }

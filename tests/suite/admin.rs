@@ -14,6 +14,7 @@ use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::name::Name;
 use danelaw::policy::Mode;
+use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::smtp::reply::Code;
@@ -107,7 +108,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
     assert!(refused.last().starts_with("451 4.7.4 "), "{refused:?}");
     let (_, metrics) = get(&admin, "/metrics").await;
     for (series, expected) in [
-        (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="Verified"}"#, 2.0),
+        (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="verified"}"#, 2.0),
         (r#"deliveries_total{verdict="deferred",reason="starttls-missing",policy="none",protection="none"}"#, 1.0),
         (r#"dns_lookups_total{type="MX",result="secure"}"#, 2.0),
         (r#"dns_lookups_total{type="MX",result="insecure"}"#, 1.0),
@@ -157,11 +158,11 @@ fn a111_no_stranger_makes_a_series() {
             id: random(),
             domain,
             mode: Mode::Observe,
-            would: Some(Would { reason: "starttls-missing", answer: random() }),
+            would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),
             remote: None,
             verdict: Verdict::Deferred,
             code: Code::new(451),
-            reason: "greeting-refused",
+            reason: Some(Label::GreetingRefused),
             text: random(),
             recipients: 0,
             octets: 0,

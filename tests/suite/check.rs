@@ -87,7 +87,7 @@ async fn a_domain_that_is_verified() {
     assert_eq!(question["lookup"]["security"], "secure");
     assert_eq!(question["records"][0]["standing"], "binding");
     let session = &exchange["sessions"][0];
-    assert_eq!((&session["protection"], &session["tls_version"]), (&"Verified".into(), &"TLSv1.3".into()));
+    assert_eq!((&session["protection"], &session["tls_version"]), (&"verified".into(), &"TLSv1.3".into()));
     assert_eq!((&session["tlsa"], &session["tlsa_depth"]), (&question["records"][0]["record"], &0.into()));
     assert_eq!(session["certificates"][0]["names"][0], "mx1.example.test");
     assert_eq!(kinds(&found), ["one-record"]);
@@ -100,7 +100,7 @@ async fn a_domain_that_is_verified() {
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     for line in [
         "example.test (level dane)\n├─ MX example.test: secure\n├─ 10 mx1.example.test\n│  ├─ address 127.0.0.1: secure\n",
-        "│  ├─ policy dane\n│  └─ 127.0.0.1: Verified, TLSv1.3 TLS_AES_128_GCM_SHA256 X25519",
+        "│  ├─ policy dane\n│  └─ 127.0.0.1: verified, TLSv1.3 TLS_AES_128_GCM_SHA256 X25519",
         "\n├─ ! mx1.example.test: 3 1 1 ",
         "\n└─ verified: mail would go to mx1.example.test[127.0.0.1]\n",
     ] {

@@ -15,7 +15,9 @@ use crate::lab::free_port;
 use danelaw::dns::selftest::State;
 use danelaw::dns::setup::{Memory, Settings, SetupError};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Security};
+use danelaw::dns::{
+    Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Rtype, Security,
+};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NULL;
@@ -379,7 +381,7 @@ async fn a7_every_kind_of_failure_is_a_failure() {
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
     assert_eq!(tlsa_end(&lab, OWNER).await, Err(FailureReason::Timeout));
     let failure = tlsa(&lab, OWNER).await.unwrap_err();
-    assert_eq!((failure.name, failure.rtype), (name(OWNER), "TLSA"));
+    assert_eq!((failure.name, failure.rtype), (name(OWNER), Rtype::TLSA));
 }
 
 /// Replies that an attacker between us and the resolver may send instead of a signed TLSA record set.
@@ -639,7 +641,7 @@ async fn a49_more_records_than_the_cap_are_a_failure() {
     let mx = dns.mx(&name("many.sec.test")).await.unwrap_err();
     assert_eq!(mx.reason, FailureReason::TooManyRecords(200));
     let addresses = dns.host(&name("many.sec.test")).await.unwrap_err();
-    assert_eq!((addresses.reason, addresses.rtype), (FailureReason::TooManyRecords(100), "A"));
+    assert_eq!((addresses.reason, addresses.rtype), (FailureReason::TooManyRecords(100), Rtype::A));
 }
 
 #[tokio::test]
@@ -650,7 +652,7 @@ async fn c12_one_address_family_may_fail_if_the_other_has_addresses() {
     // The other family is merely absent: that is no answer about this host.
     lab.clear_fault("mx.sec.test", "AAAA");
     lab.set_fault("mx.sec.test", "A", Fault::Rcode(ResponseCode::ServFail));
-    assert_eq!(resolver(&lab).host(&name("mx.sec.test")).await.unwrap_err().rtype, "A");
+    assert_eq!(resolver(&lab).host(&name("mx.sec.test")).await.unwrap_err().rtype, Rtype::A);
     // Both absent is an answer.
     assert_eq!(resolver(&lab).host(&name("sec.test")).await, Ok(HostLookup::NoAddress));
     assert_eq!(resolver(&lab).host(&name("nothing.plain.test")).await, Ok(HostLookup::NoAddress));

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use danelaw::config::DEFAULTS;
-use danelaw::refusal::table::ROWS;
+use danelaw::refusal::Label;
+use danelaw::refusal::table::{ROWS, SILENT};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -83,6 +84,9 @@ fn the_manual_renders_and_has_everything() {
     for row in ROWS {
         assert!(page("man7/danelaw-refusals.7").contains(&format!(" {} {} {} ", row.label, row.code, row.enhanced)));
     }
+    for row in SILENT {
+        assert!(page("man7/danelaw-refusals.7").contains(&format!(" {} (no reply of this attempt) ", row.label)));
+    }
     let output = danelaw(&["man", "/proc/nowhere"]);
     assert_eq!(output.status.code(), Some(71), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -91,11 +95,21 @@ fn the_manual_renders_and_has_everything() {
 fn every_refusal_is_explained() {
     let all = printed(&["refusals"]);
     for row in ROWS {
-        let one = printed(&["refusals", row.label]);
+        let one = printed(&["refusals", row.label.as_str()]);
         assert!(one.starts_with(&format!("## {}\n\n    {} {} ", row.label, row.code, row.enhanced)), "{one}");
         assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
     }
-    assert_eq!(all.matches("## ").count(), ROWS.len());
+    for row in SILENT {
+        let one = printed(&["refusals", row.label.as_str()]);
+        assert!(one.starts_with(&format!("## {}\n\n    (no reply of this attempt)\n", row.label)), "{one}");
+        assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
+    }
+    // Every reason that the log can print.
+    for label in Label::ALL {
+        let one = printed(&["refusals", label.as_str()]);
+        assert!(one.starts_with(&format!("## {label}\n")) && one.matches("## ").count() == 1, "{one}");
+    }
+    assert_eq!(all.matches("## ").count(), Label::ALL.len());
     assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(64));
 }
 

@@ -109,7 +109,7 @@ async fn what_leads_on_to_the_next_exchange() {
         let mut walk = errand.walk(&now.connector);
         let ready = walk.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
         assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
-        let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label).collect();
+        let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label.as_str()).collect();
         assert_eq!(skipped, [label]);
         // Nothing of the mail was said to the other.
         assert!(!lab.seen[0].saw_mail(), "{label}");
@@ -235,7 +235,7 @@ async fn ten_tarpits() {
     assert!(took <= Duration::from_secs(240) && took > Duration::from_secs(200), "{took:?}");
     assert_eq!(refusals.verdict().code(), Code::LOCAL_ERROR);
     assert!(lab.seen.iter().all(|seen| seen.connections() == 1));
-    assert!(refusals.iter().all(|refusal| refusal.reason.view().label == "remote-timeout"), "{refusals:?}");
+    assert!(refusals.iter().all(|refusal| refusal.reason.view().label.as_str() == "remote-timeout"), "{refusals:?}");
     tokio::time::resume();
     // A healthy one behind nine of them has its turn.
     let lab = tarpits().change(9, |mx| mx.greeting = say("220 mx")).remember().start().await;

@@ -40,18 +40,18 @@ async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
     let no_record =
         |tree: lab::dns::Tree, port: u16| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", Fault::Drop);
     // Unverified under TLS, and in the clear where there is none.
-    let lab = observed(mismatch(), "tlsa-mismatch", "Encrypted").await;
+    let lab = observed(mismatch(), "tlsa-mismatch", "encrypted").await;
     assert_eq!(lab.mx().connections(), 2, "one that was verified in vain, and one for the mail");
-    observed(Scenario::new().mx(|mx| mx.ehlo = say("250 mx")), "starttls-missing", "Cleartext").await;
-    observed(starttls_refused, "starttls-refused", "Cleartext").await;
+    observed(Scenario::new().mx(|mx| mx.ehlo = say("250 mx")), "starttls-missing", "cleartext").await;
+    observed(starttls_refused, "starttls-refused", "cleartext").await;
     let lab =
-        observed(Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)), "handshake-timeout", "Cleartext").await;
+        observed(Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)), "handshake-timeout", "cleartext").await;
     // The next mail too: that it let one wait for TLS is no reason to pass it over.
     assert!(lab.send().await.last().starts_with("250 2.0.0 "));
     let no_ehlo = |mx: &mut lab::mx::Mx| (mx.ehlo, mx.helo) = (say("502 5.5.1 what"), say("250 mx"));
-    observed(Scenario::new().mx(no_ehlo), "ehlo-refused", "Cleartext").await;
-    observed(Scenario::new().tree(no_record), "tlsa-lookup-failed", "Encrypted").await;
-    observed(dane_only, "dane-required", "Encrypted").await;
+    observed(Scenario::new().mx(no_ehlo), "ehlo-refused", "cleartext").await;
+    observed(Scenario::new().tree(no_record), "tlsa-lookup-failed", "encrypted").await;
+    observed(dane_only, "dane-required", "encrypted").await;
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn b9_what_enforcing_would_deliver_is_verified_as_ever() {
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));
         assert_eq!(lab.seen[index].messages().len(), 1);
         let metrics = metrics(&lab).await;
-        assert!(metrics.contains("policy=\"dane\",protection=\"Verified\"} 1\n"), "{metrics}");
+        assert!(metrics.contains("policy=\"dane\",protection=\"verified\"} 1\n"), "{metrics}");
         assert!(!metrics.contains("danelaw_observed_total{"), "{metrics}");
     }
 }
@@ -98,7 +98,7 @@ async fn b9_it_is_said_everywhere() {
         "verdict     delivered",
         "enforcing   would have answered 451 4.7.5 mx1.example.test[127.0.0.1]: the server could not be verified",
         "policy      may",
-        "Encrypted, not verified",
+        "encrypted, not verified",
     ] {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }

@@ -86,7 +86,7 @@ fn dane(identity: &Identity) -> TlsPolicy {
 }
 
 fn label(outcome: Result<Ready, Reason>) -> &'static str {
-    outcome.map(|_| "secured").unwrap_or_else(|reason| reason.view().label)
+    outcome.map(|_| "secured").unwrap_or_else(|reason| reason.view().label.as_str())
 }
 
 /// The server's end of the connection.
@@ -343,7 +343,7 @@ async fn a_server_that_requires_a_client_certificate() {
             let reason = outcome.unwrap_err();
             let view = reason.view();
             assert_eq!(format!("{} {}", view.code, view.enhanced), "451 4.7.5", "{reason} ({said})");
-            assert!(["tls-alert", "no-shared-tls-parameters"].contains(&view.label), "{reason} ({said})");
+            assert!(["tls-alert", "no-shared-tls-parameters"].contains(&view.label.as_str()), "{reason} ({said})");
             assert!(
                 *version != rustls::version::TLS13 || reason.to_string().contains("CertificateRequired"),
                 "{reason}"

@@ -9,7 +9,8 @@ use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
-use danelaw::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
+use danelaw::refusal::TlsFailure;
+use danelaw::tls::{Authentication, PostQuantum, Protection, Tls};
 use danelaw::wire::{Flushed, Wire};
 use futures_util::FutureExt;
 use rcgen::{KeyPair, PublicKeyData};
@@ -126,7 +127,7 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
                 let protection = protection.unwrap_or_else(|why| panic!("{what} {numbers} {version:?}: {why}"));
                 let Authentication::Verified(matched) = protection.authentication() else { panic!("{protection:?}") };
                 assert_eq!((matched.record.to_string(), matched.depth), (record, 0), "{what}");
-                assert_eq!(protection.label(), "Verified");
+                assert_eq!(protection.label(), "verified");
             }
         }
     }
@@ -220,7 +221,7 @@ async fn kinds_of_keys() {
             let certificate = Spec::default().issue_for(&own.subject_public_key_info(), &key());
             let policy = dane(&[tlsa("3 1 1", &certificate, &own.subject_public_key_info())]);
             let protection = shake(server(version, &[certificate], &own), &policy).await.unwrap();
-            assert_eq!(protection.label(), "Verified");
+            assert_eq!(protection.label(), "verified");
         }
     }
 }
@@ -254,11 +255,11 @@ async fn encryption_alone_and_the_words_for_it() {
         let chain = [certificate.clone()];
         let protection = shake(server(version, &chain, &own), &encrypt()).await.unwrap();
         assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa));
-        assert_eq!(protection.label(), "Encrypted");
+        assert_eq!(protection.label(), "encrypted");
         let protection = shake(server(version, &chain, &own), &half).await.unwrap();
         // C18.
         assert!(matches!(protection.authentication(), Authentication::HostVerified(_)));
-        assert_eq!(protection.label(), "Host verified");
+        assert_eq!(protection.label(), "host-verified");
     }
 }
 

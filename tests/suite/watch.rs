@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use danelaw::name::Name;
 use danelaw::policy::Mode;
+use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
@@ -89,11 +90,11 @@ fn attempt() -> Outcome {
         id: "A1B2".to_owned(),
         domain: Name::parse("example").unwrap(),
         mode: Mode::Observe,
-        would: Some(Would { reason: "tlsa-mismatch", answer: "451 no".to_owned() }),
+        would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no".to_owned() }),
         remote: None,
         verdict: Verdict::Delivered,
         code: None,
-        reason: "",
+        reason: None,
         text: String::new(),
         recipients: 1,
         octets: 1,
@@ -109,7 +110,7 @@ fn attempt() -> Outcome {
 fn busy() -> String {
     let reporter = Reporter::new(0);
     reporter.tell(&attempt());
-    reporter.ran_out("out-of-memory", "accept");
+    reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
     metrics.turned_away("sessions");
     metrics.reloaded();
@@ -217,7 +218,7 @@ fn the_alerts_ask_for_what_is_served() {
     let reasons: Vec<&str> = matchers.into_iter().flatten().flat_map(|words| words.split('|')).collect();
     assert!(reasons.len() > 5);
     for reason in reasons {
-        assert!(ROWS.iter().any(|row| row.label == reason), "{reason}");
+        assert!(ROWS.iter().any(|row| row.label.as_str() == reason), "{reason}");
     }
     promtool(&["check", "config"], "config/prometheus/prometheus.yml");
 }

@@ -195,14 +195,14 @@ fn road(config: Config, arguments: &Arguments, progress: &Arc<Progress>) -> Resu
 async fn judge(road: &Road, rules: &Rules, domain: &Name) -> Report {
     let now = OffsetDateTime::now_utc();
     let terms = Terms { digests: &road.config.tls.digests, rules, now };
-    let (level, exception) = rules.level(domain, now.date());
-    let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
+    let (level, rule) = rules.level(domain, now.date());
+    let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
     let walk = road.walk(domain, level, next_hop).await;
-    let report = match exception {
+    let report = match rule {
         None => Report::of(&walk, None, &terms),
-        Some(exception) => {
+        Some(rule) => {
             let default = road.walk(domain, &rules.default, next_hop).await;
-            Report::of(&walk, Some((exception, &default)), &terms)
+            Report::of(&walk, Some((rule, &default)), &terms)
         }
     };
     road.progress.done();

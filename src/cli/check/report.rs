@@ -15,7 +15,7 @@ use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, RawTlsa,
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Place, Reason};
-use crate::rules::{Exception, Rules};
+use crate::rules::{Rule, Rules};
 use crate::tls::{Authentication, Protection};
 use crate::upstream::ready::Channel;
 
@@ -41,8 +41,8 @@ JSON fields:
     tlsa           each question: lookup, and records (record, standing,
                    why); standing is binding, set-aside (a stronger digest
                    says the same), unusable, or not-secure
-    sessions       each address: address, protection (Verified, Host
-                   verified, Encrypted, Cleartext, none), tls_version,
+    sessions       each address: address, protection (verified,
+                   host-verified, encrypted, cleartext, none), tls_version,
                    cipher, key_exchange, tlsa and tlsa_depth (the record
                    that matched), refusal, certificates (subject, issuer,
                    names, not_before, not_after, days_left)
@@ -75,7 +75,7 @@ pub(super) struct Report {
     /// MX records that name no host that mail would go to, and why.
     pub(super) passed_over: Vec<String>,
     pub(super) exchanges: Vec<Exchange>,
-    pub(super) rule: Option<Rule>,
+    pub(super) rule: Option<RuleReport>,
     pub(super) advice: Vec<Advice>,
     #[serde(skip)]
     pub(super) outcome: (Verdict, Status),
@@ -149,7 +149,7 @@ pub(super) struct Record {
 #[derive(Debug, Serialize)]
 pub(super) struct Talk {
     pub(super) address: String,
-    /// As in the log: `Verified`, `Host verified`, `Encrypted`, `Cleartext`; `none` if there was no session.
+    /// As in the log: `verified`, `host-verified`, `encrypted`, `cleartext`; `none` if there was no session.
     pub(super) protection: &'static str,
     pub(super) tls_version: Option<&'static str>,
     pub(super) cipher: Option<String>,
@@ -174,7 +174,7 @@ pub(super) struct Certificate {
 
 /// The rule that set the level.
 #[derive(Debug, Serialize)]
-pub(super) struct Rule {
+pub(super) struct RuleReport {
     pub(super) domain: String,
     pub(super) reason: Option<String>,
     pub(super) until: Option<String>,
@@ -195,7 +195,7 @@ pub(super) struct Terms<'a> {
 
 impl Report {
     /// Of a walk; where a rule set its level, `default` is the walk at the default level.
-    pub(super) fn of(walk: &Walk, ruled: Option<(&Exception, &Walk)>, terms: &Terms<'_>) -> Self {
+    pub(super) fn of(walk: &Walk, ruled: Option<(&Rule, &Walk)>, terms: &Terms<'_>) -> Self {
         let verdict = Verdict::of(walk);
         let (exchange, address) = match walk.fate() {
             Fate::Taken(visit, session) => {
@@ -215,7 +215,7 @@ impl Report {
             mx: mx(walk),
             passed_over: passed_over(walk),
             exchanges: walk.visits.iter().map(|visit| Exchange::of(visit, walk, terms)).collect(),
-            rule: ruled.map(|(rule, default)| Rule::of(rule, (walk, default), terms)),
+            rule: ruled.map(|(rule, default)| RuleReport::of(rule, (walk, default), terms)),
             advice: advice(walk, terms.digests, terms.now),
             outcome: (verdict, Status::of(walk)),
         }
@@ -234,7 +234,7 @@ impl No {
     fn of(at: &Place, reason: &Reason) -> Self {
         let view = reason.view();
         let code = format!("{} {}", view.code, view.enhanced);
-        Self { code, reason: view.label, text: format!("{at}{reason}"), remedy: view.remedy }
+        Self { code, reason: view.label.as_str(), text: format!("{at}{reason}"), remedy: view.remedy }
     }
 }
 
@@ -377,7 +377,7 @@ impl Talk {
             address: address.to_string(),
             protection: match &session.outcome {
                 Ok(Channel::Secured(protection)) => protection.label(),
-                Ok(Channel::Cleartext(_)) => "Cleartext",
+                Ok(Channel::Cleartext(_)) => "cleartext",
                 Err(_) => "none",
             },
             tls_version: protection.map(Protection::version),
@@ -406,8 +406,8 @@ impl Certificate {
     }
 }
 
-impl Rule {
-    fn of(rule: &Exception, (with, without): (&Walk, &Walk), terms: &Terms<'_>) -> Self {
+impl RuleReport {
+    fn of(rule: &Rule, (with, without): (&Walk, &Walk), terms: &Terms<'_>) -> Self {
         let default = &terms.rules.default;
         let verdict = Verdict::of(without);
         Self {

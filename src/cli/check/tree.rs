@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{Certificate, Exchange, Found, No, Record, Report, Rule, Talk, Tlsa};
+use super::report::{Certificate, Exchange, Found, No, Record, Report, RuleReport, Talk, Tlsa};
 use super::verdict::Need;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -184,7 +184,7 @@ fn record(record: &Record) -> Node {
 
 fn talk(talk: &Talk) -> Node {
     let style = match talk.protection {
-        "Verified" | "Host verified" => GOOD,
+        "verified" | "host-verified" => GOOD,
         "none" => BAD,
         _ => DOUBT,
     };
@@ -214,7 +214,7 @@ fn no(no: &No) -> Node {
     Node::new(styled(BAD, &format!("{}: {}", no.reason, no.text)))
 }
 
-fn rule(rule: &Rule) -> Node {
+fn rule(rule: &RuleReport) -> Node {
     let reason = rule.reason.as_deref().unwrap_or("no reason given");
     let end = match (&rule.until, rule.days_left) {
         (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),

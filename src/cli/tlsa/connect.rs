@@ -14,8 +14,8 @@ use crate::dane::verify::{Expectation, References};
 use crate::dns::{HostLookup, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
-use crate::refusal::{Peer, Reason, Stage};
-use crate::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
+use crate::refusal::{Peer, Reason, Stage, TlsFailure};
+use crate::tls::{Authentication, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
 use crate::upstream::open::{Dial, Greeted};
 use crate::upstream::ready::{Channel, Ready};
@@ -97,7 +97,7 @@ pub(super) fn judge(
 
 /// Whether a failure says that this is the wrong server, or only that there was no session.
 fn refused(reason: &Reason) -> Verdict {
-    let (label, text) = (reason.view().label, reason.to_string());
+    let (label, text) = (reason.view().label.as_str(), reason.to_string());
     let Reason::Tls(failure) = reason else { return Verdict::NoSession(label, text) };
     match failure {
         TlsFailure::Mismatch(_) | TlsFailure::WrongKey | TlsFailure::SmallKey(_) | TlsFailure::UnsupportedKey => {

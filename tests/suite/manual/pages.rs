@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use danelaw::config::DEFAULTS;
+use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 
 use super::made::{assert_made, rows, spans};
@@ -242,7 +243,7 @@ fn the_commands_of_the_pages_exist() {
             if let ("refusals", Some(reason)) =
                 (words[0].as_str(), words.get(1).filter(|word| !word.contains(char::is_uppercase)))
             {
-                assert!(ROWS.iter().any(|row| row.label == *reason), "{}: {reason}", page.name());
+                assert!(ROWS.iter().any(|row| row.label.as_str() == reason), "{}: {reason}", page.name());
             }
             found += 1;
         }
@@ -266,14 +267,14 @@ fn troubleshooting_quotes_the_program() {
     // Where it names a reason, it is one.
     for reason in page.split("(`").skip(1).filter_map(|rest| rest.split_once("`)")).map(|(reason, _)| reason) {
         let is_word = reason.contains('-') && reason.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        assert!(!is_word || ROWS.iter().any(|row| row.label == reason), "{reason}");
+        assert!(!is_word || ROWS.iter().any(|row| row.label.as_str() == reason), "{reason}");
     }
 }
 
 #[test]
 fn the_example_of_a_refusal_has_the_words_of_the_program() {
-    let row = ROWS.iter().find(|row| row.label == "starttls-missing").unwrap();
-    let one = printed(&["refusals", row.label]);
+    let row = ROWS.iter().find(|row| row.label == Label::StartTlsMissing).unwrap();
+    let one = printed(&["refusals", row.label.as_str()]);
     let reply = one.lines().find_map(|line| line.strip_prefix("    ")).unwrap();
     let made = format!(
         "```\nstatus=deferred (host 127.0.0.1[127.0.0.1] said: {reply}; {} (id 5F0C63B1A7D2) (in reply to RCPT TO command))\n```",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use danelaw::tls::TlsFailure;
+use danelaw::refusal::TlsFailure;
 use rustls_pki_types::CertificateDer;
 
 use super::judges::{Server, Version};

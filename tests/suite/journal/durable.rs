@@ -214,7 +214,7 @@ async fn nothing_recorded_is_lost_to_sigkill() {
     for round in 0..10_u64 {
         let path = folder.path().join(format!("{round}.sqlite"));
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "ledger::durable::records_until_it_is_killed", "--nocapture"])
+            .args(["--ignored", "--exact", "journal::durable::records_until_it_is_killed", "--nocapture"])
             .env("DANELAW_JOURNAL", &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,4 +1,4 @@
-//! The ledger: its effects on clients and remotes under faults, and its state after SIGKILL.
+//! The journal: its effects on clients and remotes under faults, and its state after SIGKILL.
 
 mod durable;
 mod model;

@@ -1,0 +1,43 @@
+//! Texts of bounded length.
+
+use std::fmt::{self, Write as _};
+
+/// At most so many characters of a text; three dots stand for the rest.
+pub fn cut(text: impl fmt::Display, most: usize) -> String {
+    let mut kept = String::new();
+    // The write fails only at the limit.
+    let _ = write!(Excerpt::new(&mut kept, most), "{text}");
+    kept
+}
+
+/// Appends text up to a limit, and three dots in place of the rest.
+pub(crate) struct Excerpt<'a> {
+    text: &'a mut String,
+    left: usize,
+}
+
+impl<'a> Excerpt<'a> {
+    pub(crate) fn new(text: &'a mut String, most: usize) -> Self {
+        Self { text, left: most }
+    }
+}
+
+impl fmt::Write for Excerpt<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        // In ASCII an octet is a character, and no counting is needed.
+        if let (Some(left), true) = (self.left.checked_sub(more.len()), more.is_ascii()) {
+            self.text.push_str(more);
+            self.left = left;
+            return Ok(());
+        }
+        if let Some((end, _)) = more.char_indices().nth(self.left) {
+            self.text.push_str(&more[..end]);
+            self.text.push_str("...");
+            self.left = 0;
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        self.left -= more.chars().count();
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The shape of a row of the [`table`](super::table).
+
+use super::table::Label;
+use crate::smtp::reply::{Code, EnhancedCode};
+
+/// Names each row and gathers all rows: a reason without a row does not compile.
+macro_rules! rows {
+    (
+        replies { $($name:ident $variant:ident $label:literal = $codes:expr, $words:expr;)* }
+        silent { $($quiet:ident $without:ident $word:literal = $said:expr;)* }
+    ) => {
+        /// The name of a reason in log lines, in metrics and for `danelaw refusals`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Label {
+            $(#[doc = concat!("`", $label, "`")] $variant,)*
+            $(#[doc = concat!("`", $word, "`")] $without,)*
+        }
+
+        impl Label {
+            /// Every label, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)* $(Self::$without,)*];
+
+            /// The label as it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                    $(Self::$without => $word,)*
+                }
+            }
+        }
+
+        $(pub(super) const $name: View = $codes.row(Label::$variant, $words);)*
+        $(const $quiet: Silent = Silent { label: Label::$without, cause: $said.cause, remedy: $said.remedy };)*
+
+        /// Every reason for which the client gets a reply, in the order of a delivery.
+        pub const ROWS: &[View] = &[$($name),*];
+        /// Every reason for which the client gets no reply of this attempt.
+        pub const SILENT: &[Silent] = &[$($quiet),*];
+    };
+}
+
+/// The names and codes of a reason, for the client and for RFC 8460.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// The reply code.
+    pub code: Code,
+    /// The enhanced status code (RFC 3463).
+    pub enhanced: EnhancedCode,
+    /// The name in log lines and metrics.
+    pub label: Label,
+    /// The result type of RFC 8460 §4.3, for those failures that are reported.
+    pub result_type: Option<&'static str>,
+    /// The cause, in whole sentences.
+    pub cause: &'static str,
+    /// The remedy and who applies it: short enough for a reply.
+    pub remedy: &'static str,
+}
+
+/// A reason for which the client gets no reply: there is no client any more, or it gets the reply of an earlier attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silent {
+    /// The name in log lines and metrics.
+    pub label: Label,
+    /// The cause, in whole sentences.
+    pub cause: &'static str,
+    /// The remedy.
+    pub remedy: &'static str,
+}
+
+/// The codes of a row, and its result type of RFC 8460 §4.3 if its failures are reported.
+pub(super) struct Codes {
+    code: Code,
+    enhanced: EnhancedCode,
+    reported: Reported,
+}
+
+impl Codes {
+    pub(super) const fn row(self, label: Label, words: Words) -> View {
+        View {
+            code: self.code,
+            enhanced: self.enhanced,
+            label,
+            result_type: self.reported.0,
+            cause: words.cause,
+            remedy: words.remedy,
+        }
+    }
+}
+
+/// The client tries again.
+pub(super) const fn deferred(subject: u16, detail: u16, reported: Reported) -> Codes {
+    Codes { code: Code::LOCAL_ERROR, enhanced: EnhancedCode::transient(subject, detail), reported }
+}
+
+/// The client gives up.
+pub(super) const fn refused(code: Code, subject: u16, detail: u16) -> Codes {
+    Codes { code, enhanced: EnhancedCode::permanent(subject, detail), reported: UNREPORTED }
+}
+
+/// The result type of RFC 8460 §4.3, for those failures that are reported.
+#[derive(Clone, Copy)]
+pub(super) struct Reported(pub(super) Option<&'static str>);
+
+pub(super) const UNREPORTED: Reported = Reported(None);
+pub(super) const DNSSEC: Reported = Reported(Some("dnssec-invalid"));
+pub(super) const NO_STARTTLS: Reported = Reported(Some("starttls-not-supported"));
+pub(super) const VALIDATION: Reported = Reported(Some("validation-failure"));
+pub(super) const UNTRUSTED: Reported = Reported(Some("certificate-not-trusted"));
+pub(super) const EXPIRED: Reported = Reported(Some("certificate-expired"));
+
+#[derive(Clone, Copy)]
+pub(super) struct Words {
+    pub(super) cause: &'static str,
+    pub(super) remedy: &'static str,
+}
+
+pub(super) const fn words(cause: &'static str, remedy: &'static str) -> Words {
+    Words { cause, remedy }
+}

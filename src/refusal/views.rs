@@ -1,0 +1,181 @@
+//! The row of the [`table`](super::table) for each reason, and the order of reasons by what they tell about a domain.
+
+use super::row::View;
+use super::{Lacking, Reason, Stage, table};
+use crate::dns::{Failure, FailureReason, Rtype};
+use crate::mx::NoRoute;
+use crate::scarce::Scarcity;
+use crate::smtp::reply::Reply;
+
+impl Reason {
+    /// The names and codes of this reason.
+    pub fn view(&self) -> View {
+        match self {
+            Self::Dns(failure) => lookup(failure),
+            Self::NoRoute(why) => no_route(why),
+            Self::NoAddress => table::NO_ADDRESS,
+            Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
+            Self::DaneRequired(_) => table::DANE_REQUIRED,
+            Self::Bind { .. } => table::BIND_FAILED,
+            Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
+            Self::Scarce(of) => table::out_of(*of),
+            Self::JustFailed { .. } => table::FAILED_JUST_NOW,
+            Self::Connect(_) => table::CONNECT_FAILED,
+            Self::Greeting(_) => table::GREETING_REFUSED,
+            Self::Ehlo(_) | Self::EhloInDoubt { .. } => table::EHLO_REFUSED,
+            Self::EhloName { .. } => table::EHLO_NAME_REFUSED,
+            Self::StartTlsMissing => table::STARTTLS_MISSING,
+            Self::StartTlsRefused(_) => table::STARTTLS_REFUSED,
+            Self::StartTlsInjected => table::STARTTLS_INJECTED,
+            Self::Tls(failure) => failure.view(),
+            Self::EhloUnderTls(_) => table::EHLO_UNDER_TLS_REFUSED,
+            Self::Timeout { stage, .. } => timeout(*stage),
+            Self::Lost { stage, .. } => broken(*stage, table::CONNECTION_LOST),
+            Self::Protocol { stage, .. } | Self::WrongAnswer { stage, .. } => broken(*stage, table::PROTOCOL_ERROR),
+            Self::Closing(_) => table::REMOTE_CLOSING,
+            Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
+            Self::AnsweredUnread { .. } => table::ANSWERED_UNREAD,
+            Self::Mail(reply) => mail(reply),
+            Self::BdatRefused(_) => table::BDAT_REFUSED,
+            Self::Lacking(lacking) => lacking.view(),
+            Self::NotAsked(_) => table::EXTENSION_NOT_ASKED,
+            Self::OutOfTime => table::OUT_OF_TIME,
+            Self::NotTried(_) => table::EXCHANGES_NOT_TRIED,
+        }
+    }
+
+    /// The resource that this host has run out of, if that is the reason.
+    pub fn scarcity(&self) -> Option<Scarcity> {
+        let (Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. })) = self else {
+            return None;
+        };
+        Some(*of)
+    }
+
+    /// How much this reason tells about the failure of a whole domain, when hosts failed for different reasons.
+    pub(crate) fn weight(&self) -> Weight {
+        match self {
+            Self::Scarce(_) => Weight::OwnFault,
+            Self::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => Weight::OwnFault,
+            Self::Dns(Failure { rtype: Rtype::TLSA, .. }) => Weight::Security,
+            Self::Dns(_) => Weight::Lookup,
+            Self::DaneRequired(_)
+            | Self::Ehlo(_)
+            | Self::EhloInDoubt { .. }
+            | Self::StartTlsMissing
+            | Self::StartTlsRefused(_)
+            | Self::StartTlsInjected
+            | Self::Tls(_)
+            | Self::Timeout { stage: Stage::Handshake, .. } => Weight::Security,
+            Self::Mail(reply) if mail(reply).code.is_permanent() => Weight::Final,
+            Self::Mail(_) => Weight::Remote,
+            Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) | Self::Lacking(_) => Weight::Final,
+            Self::Bind { .. }
+            | Self::Busy(_)
+            | Self::JustFailed { .. }
+            | Self::Connect(_)
+            | Self::Greeting(_)
+            | Self::EhloName { .. }
+            | Self::EhloUnderTls(_)
+            | Self::Timeout { .. }
+            | Self::Lost { .. }
+            | Self::Protocol { .. }
+            | Self::Unsolicited(_)
+            | Self::Closing(_)
+            | Self::AnsweredUnread { .. }
+            | Self::WrongAnswer { .. }
+            | Self::BdatRefused(_)
+            | Self::NotAsked(_)
+            | Self::NotTried(_)
+            | Self::OutOfTime => Weight::Network,
+        }
+    }
+}
+
+/// How much a reason tells about a whole domain. The greatest one speaks for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Weight {
+    /// The reason is final: it counts only where every reason is final, because another host may still take the mail.
+    Final,
+    /// The network, or a session that did not get as far as MAIL or broke.
+    Network,
+    /// The remote's own temporary refusal of the mail.
+    Remote,
+    /// A lookup that failed.
+    Lookup,
+    /// The host could not be secured.
+    Security,
+    /// This host has run out of a resource.
+    OwnFault,
+}
+
+fn lookup(failure: &Failure) -> View {
+    if let FailureReason::Scarce(of) = &failure.reason {
+        return table::out_of(*of);
+    }
+    match failure.rtype {
+        Rtype::TLSA => table::TLSA_LOOKUP_FAILED,
+        Rtype::MX => table::MX_LOOKUP_FAILED,
+        _ => table::ADDRESS_LOOKUP_FAILED,
+    }
+}
+
+fn no_route(why: &NoRoute) -> View {
+    match why {
+        NoRoute::NoDomain(_) => table::NO_DOMAIN,
+        NoRoute::NullMx(_) => table::NULL_MX,
+        NoRoute::NoHost(_) => table::NO_HOST,
+        NoRoute::Loop(..) => table::MAIL_LOOP,
+    }
+}
+
+fn timeout(stage: Stage) -> View {
+    match stage {
+        Stage::Connect => table::CONNECT_TIMEOUT,
+        Stage::Handshake => table::HANDSHAKE_TIMEOUT,
+        Stage::Greeting
+        | Stage::Ehlo
+        | Stage::StartTls
+        | Stage::EhloUnderTls
+        | Stage::Mail
+        | Stage::Rcpt
+        | Stage::Data
+        | Stage::Message
+        | Stage::EndOfMessage => broken(stage, table::REMOTE_TIMEOUT),
+    }
+}
+
+/// RFC 1047: at the end of the message danelaw cannot know whether the remote has it; at any other stage `otherwise` holds.
+fn broken(stage: Stage, otherwise: View) -> View {
+    match stage {
+        Stage::EndOfMessage => table::FINAL_REPLY_LOST,
+        Stage::Connect
+        | Stage::Greeting
+        | Stage::Ehlo
+        | Stage::StartTls
+        | Stage::Handshake
+        | Stage::EhloUnderTls
+        | Stage::Mail
+        | Stage::Rcpt
+        | Stage::Data
+        | Stage::Message => otherwise,
+    }
+}
+
+/// The remote's own codes.
+fn mail(reply: &Reply) -> View {
+    let told = reply.relayed("");
+    let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
+    View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
+}
+
+impl Lacking {
+    fn view(self) -> View {
+        match self {
+            Self::EightBitMime => table::EIGHT_BIT_MIME_MISSING,
+            Self::SmtpUtf8 => table::SMTPUTF8_MISSING,
+            Self::SmtpUtf8Header => table::SMTPUTF8_MISSING_FOR_HEADER,
+            Self::Size(_) => table::MESSAGE_TOO_LARGE,
+        }
+    }
+}
