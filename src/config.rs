@@ -19,7 +19,7 @@ use serde::Deserialize;
 use time::Date;
 
 use crate::dane::agility::Digests;
-use crate::dns::server::Mode;
+use crate::dns::server::ResolverMode;
 use crate::name::Name;
 use crate::policy::{self, InsecureMx};
 use crate::rules::Domains;
@@ -135,7 +135,7 @@ pub enum Kind {
 pub struct Dns {
     /// On whose word an answer is secure: "validate" (that of signatures, checked here, whoever the resolver is) or
     /// "trust-ad" (that of a validating resolver on loopback or over TLS, by the AD bit of its replies).
-    pub mode: Mode,
+    pub mode: ResolverMode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
     /// /etc/resolv.conf, which is followed when it changes.

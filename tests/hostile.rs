@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Security};
 use danelaw::name::Name;
@@ -370,13 +370,13 @@ async fn verdicts(case: &Case) -> (String, String) {
 }
 
 async fn danelaw(lab: &DnsLab, (name, rtype): (&str, &str), patience: Duration) -> String {
-    let dns = Stub::new(&Settings {
+    let dns = Stub::new(&ResolverSettings {
         servers: vec![lab.addr.into()],
         trust_anchor: Some(lab.anchor_file.clone()),
         timeout: patience / 5,
         attempts: 1,
         deadline: patience,
-        ..Settings::default()
+        ..ResolverSettings::default()
     });
     match dns.unwrap().lookup(&Name::parse(name).unwrap(), rtype.parse().unwrap()).await {
         Err(_) => "failed".to_owned(),

@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::dns::selftest::{Health, State as Fitness};
+use crate::dns::selftest::{Health, ServerState};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::Reporter;
@@ -88,7 +88,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
         sessions: state.present.count(),
         max_sessions: shared.max_sessions,
         waiting: shared.connector.dialer.pool.waiting(),
-        resolvers: health.borrow().servers.iter().map(|server| server.state == Fitness::Good).collect(),
+        resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
         memory: shared.connector.dns.questions(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
@@ -162,13 +162,13 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
     };
     for server in &health.servers {
         let how = match &server.state {
-            Fitness::Untested => "not tested yet".to_owned(),
-            Fitness::Good => "passes the self-test".to_owned(),
-            Fitness::Ailing(why) => format!("fails the self-test: {why}"),
+            ServerState::Untested => "not tested yet".to_owned(),
+            ServerState::Good => "passes the self-test".to_owned(),
+            ServerState::Failed(why) => format!("fails the self-test: {why}"),
         };
         lines.push(format!("resolver {}: {how}", server.server));
     }
-    let resolves = health.servers.iter().any(|server| server.state == Fitness::Good);
+    let resolves = health.servers.iter().any(|server| server.state == ServerState::Good);
     if !resolves {
         lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
     }
@@ -184,19 +184,19 @@ mod tests {
     use std::iter;
 
     use super::*;
-    use crate::dns::selftest::{Ailment, ServerHealth};
+    use crate::dns::selftest::{SelfTestFailure, ServerHealth};
     use crate::policy::Level;
 
     #[test]
     fn ready_is_who_can_deliver() {
-        let health = |states: &[Fitness]| Health {
+        let health = |states: &[ServerState]| Health {
             servers: states
                 .iter()
                 .zip(["192.0.2.1", "192.0.2.2"])
                 .map(|(state, server)| ServerHealth { server: server.parse().unwrap(), state: state.clone() })
                 .collect(),
         };
-        let (good, ailing) = (Fitness::Good, Fitness::Ailing(Ailment::StripsDnssec));
+        let (good, ailing) = (ServerState::Good, ServerState::Failed(SelfTestFailure::StripsDnssec));
         for (phase, states, ready, says) in [
             (Phase::Serving, vec![good.clone()], true, "resolver 192.0.2.1:53: passes the self-test"),
             // One that passes is enough; the other is named.
@@ -207,7 +207,7 @@ mod tests {
                 "resolver 192.0.2.1:53: fails the self-test: strips DNSSEC records",
             ),
             (Phase::Serving, vec![ailing], false, "no resolver passes the self-test: all mail is deferred"),
-            (Phase::Serving, vec![Fitness::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
+            (Phase::Serving, vec![ServerState::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
             (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
         ] {
@@ -217,11 +217,12 @@ mod tests {
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
             assert!(!readiness.text.contains(OBSERVING));
         }
-        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]), &mut iter::empty());
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), &mut iter::empty());
         assert!(observing.ready && observing.text.contains(OBSERVING));
         let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);
         let ended = Exception { domains, level, next_hop: None, reason: None, until: None };
-        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[Fitness::Good]), &mut iter::once(&ended));
+        let readiness =
+            readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), &mut iter::once(&ended));
         assert!(readiness.ready && readiness.text.ends_with("\nrule for a.test: has ended, and is left out\n"));
     }
 }

@@ -44,7 +44,7 @@ struct Dns {
 /// What a resolver is made from: where these are the same, it is, and keeps what it remembers.
 #[derive(PartialEq, Eq)]
 struct Sources {
-    settings: setup::Settings,
+    settings: setup::ResolverSettings,
     files: Vec<Option<Vec<u8>>>,
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
-use crate::dns::server::Mode;
+use crate::dns::server::ResolverMode;
 use crate::dns::stub::Stub;
 use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
 use crate::name::{Name, NameError};
@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     server: Vec<Server>,
     /// Go by "validate" or "trust-ad" instead of dns.mode.
     #[arg(long)]
-    mode: Option<Mode>,
+    mode: Option<ResolverMode>,
     /// Trust the DNSKEY lines of this file instead of dns.trust_anchor.
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
@@ -117,7 +117,7 @@ async fn ask(
 ) -> Result<Outcome, Failed> {
     config.check().map_err(Failed::config)?;
     let dns = run::resolver(config)?;
-    if config.dns.mode == Mode::TrustAd {
+    if config.dns.mode == ResolverMode::TrustAd {
         // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
         dns.self_test().await;
     }

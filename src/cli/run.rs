@@ -13,7 +13,7 @@ use super::systemd::{self, Sockets};
 use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
 use crate::admin::{Phase, State};
 use crate::config::{Address, Config};
-use crate::dns::setup::{self, SetupError};
+use crate::dns::setup::{self, ResolverSetupError};
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Mode;
@@ -121,9 +121,9 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
 }
 
 /// What the configuration says of name resolution.
-pub(super) fn dns_settings(config: &Config) -> setup::Settings {
+pub(super) fn dns_settings(config: &Config) -> setup::ResolverSettings {
     let dns = &config.dns;
-    setup::Settings {
+    setup::ResolverSettings {
         mode: dns.mode,
         servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
         trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
@@ -132,13 +132,13 @@ pub(super) fn dns_settings(config: &Config) -> setup::Settings {
         timeout: dns.timeout,
         attempts: dns.attempts,
         deadline: dns.deadline,
-        memory: setup::Memory {
+        memory: setup::MemoryLimits {
             entries: dns.cache_entries,
             octets: usize::try_from(dns.cache_size.as_u64()).unwrap_or(usize::MAX),
             answers: dns.cache_max_ttl,
             failures: dns.cache_failures,
         },
-        ..setup::Settings::default()
+        ..setup::ResolverSettings::default()
     }
 }
 
@@ -146,16 +146,20 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     let dns = &config.dns;
     Stub::new(&dns_settings(config)).map_err(|error| {
         let key = match &error {
-            SetupError::Library(_) => return Failed::system(error),
-            SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
-            SetupError::BadCertificates { .. } => "dns.tls_ca",
-            SetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
-            SetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => "dns.trust_anchor",
-            SetupError::Unreadable { .. }
-            | SetupError::NoServers
-            | SetupError::BadServer { .. }
-            | SetupError::ScopedServer { .. }
-            | SetupError::WithinReach(_) => "dns.servers",
+            ResolverSetupError::Library(_) => return Failed::system(error),
+            ResolverSetupError::DsAnchors(_)
+            | ResolverSetupError::BadAnchors { .. }
+            | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
+            ResolverSetupError::BadCertificates { .. } => "dns.tls_ca",
+            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
+            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => {
+                "dns.trust_anchor"
+            }
+            ResolverSetupError::Unreadable { .. }
+            | ResolverSetupError::NoServers
+            | ResolverSetupError::BadServer { .. }
+            | ResolverSetupError::ScopedServer { .. }
+            | ResolverSetupError::WithinReach(_) => "dns.servers",
         };
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };
         Failed::config(format!("{key}: {error}{empty}"))

@@ -11,7 +11,7 @@ use super::{
     Address, Admin, Config, Dns, Fault, Kind, Ledger, Limits, Listener, Network, Recipients, Remote, Server, Timeouts,
     Unsound,
 };
-use crate::dns::server::Mode;
+use crate::dns::server::ResolverMode;
 
 /// The widest networks that may send mail through us; no operator of a mail server owns wider ones.
 fn widest(network: &IpNet) -> u8 {
@@ -287,7 +287,7 @@ impl Dns {
             short(faults, key, value);
         }
         // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
-        let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (Mode::TrustAd, false);
+        let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (ResolverMode::TrustAd, false);
         for Server(server) in self.servers.iter().filter(|server| needs_safe_servers && !server.0.is_out_of_reach()) {
             let problem = format!(
                 "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use danelaw::admin::{Phase, Port, State};
 use danelaw::config::{Address, Config, DEFAULTS};
-use danelaw::dns::setup::{Memory, Settings};
+use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
 use danelaw::name::Name;
@@ -157,19 +157,19 @@ impl Scenario {
         }
         let changes = self.config;
         let config = config(self.port, changes.clone());
-        let stub = Stub::new(&Settings {
+        let stub = Stub::new(&ResolverSettings {
             servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
             timeout: config.dns.timeout,
             attempts: config.dns.attempts,
             deadline: config.dns.deadline,
-            memory: Memory {
+            memory: MemoryLimits {
                 entries: config.dns.cache_entries,
                 octets: config.dns.cache_size.as_u64().try_into().unwrap(),
                 answers: config.dns.cache_max_ttl,
                 failures: config.dns.cache_failures,
             },
-            ..Settings::default()
+            ..ResolverSettings::default()
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));

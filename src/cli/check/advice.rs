@@ -13,7 +13,7 @@ use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
 use crate::dane::verify::Match;
-use crate::dns::{HostLookup, Rtype, Validity};
+use crate::dns::{HostLookup, Rtype, SignatureValidity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
@@ -69,7 +69,7 @@ pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec
 fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advice> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
     let now = now.unix_timestamp() as u32;
-    let advice = |(name, rtype, validity): &(Name, Rtype, Validity)| {
+    let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {
         let left = i64::from(validity.left(now));
         let whole = i64::from(validity.expiration.wrapping_sub(validity.inception));
         (left * LAST_PART < whole).then(|| Advice {

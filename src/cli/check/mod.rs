@@ -30,8 +30,8 @@ use self::verdict::{STATUS, Status};
 use self::walk::{Dialling, Road, Sessions};
 use super::run::{self, Failed};
 use crate::config::Config;
-use crate::dns::selftest::State;
-use crate::dns::server::Mode;
+use crate::dns::selftest::ServerState;
+use crate::dns::server::ResolverMode;
 use crate::name::{Name, NameError};
 use crate::rules::Rules;
 use crate::server;
@@ -153,7 +153,7 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &Arguments) -> Res
     let rules = config.rules().map_err(Failed::config)?;
     let progress = Arc::new(Progress::new(domains.len()));
     let road = road(config, arguments, &progress)?;
-    if road.config.dns.mode == Mode::TrustAd {
+    if road.config.dns.mode == ResolverMode::TrustAd {
         // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
         road.dns.self_test().await;
     }
@@ -241,7 +241,7 @@ async fn print(
 async fn blame(road: &Road) {
     road.dns.self_test().await;
     for server in &road.dns.health().borrow().servers {
-        if let State::Ailing(why) = &server.state {
+        if let ServerState::Failed(why) = &server.state {
             eprintln!("danelaw: a lookup failed, and the name server {} fails the self-test: {why}", server.server);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::stub::Stub;
-use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, Resolver, Rtype, Security, Validity};
+use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, Resolver, Rtype, Security, SignatureValidity};
 use crate::name::Name;
 
 /// What the DNS was asked on the way to a decision.
@@ -14,7 +14,7 @@ pub(super) struct Seen {
     /// The owner names in the order they were asked.
     pub(super) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
     /// Of the secure ones, the signature that ends first.
-    pub(super) signatures: Vec<(Name, Rtype, Validity)>,
+    pub(super) signatures: Vec<(Name, Rtype, SignatureValidity)>,
 }
 
 /// The resolver of a delivery, watched.

@@ -1,6 +1,6 @@
 //! The record sets of a message and the signatures over them (RFC 4035 §5.3).
 //!
-//! Nothing is fetched here, and nothing is remembered: a set, the keys of a zone, the time and a [`Budget`] go in, a
+//! These functions fetch no records and keep no results: a set, the keys of a zone, the time and a [`Budget`] go in, a
 //! verdict comes out. The cryptography is the library's.
 
 use std::collections::{HashMap, HashSet};
@@ -36,7 +36,7 @@ pub(super) enum Section {
     Authority,
 }
 
-/// The records of one type at one owner, with what claims to sign them.
+/// The records of one type at one owner, with the signatures that claim to be over them.
 pub(super) struct Set<'a> {
     pub(super) owner: &'a Name,
     pub(super) rtype: RecordType,
@@ -97,7 +97,7 @@ impl Set<'_> {
     }
 }
 
-/// What the first keys of a zone are known by.
+/// The evidence for the first keys of a zone.
 #[derive(Clone)]
 pub(super) enum Trusted {
     /// By themselves.
@@ -292,7 +292,7 @@ fn canonical_rdata(set: &Set<'_>) -> Result<Vec<Vec<u8>>, ProtoError> {
     Ok(all)
 }
 
-/// What was signed: the signature's own fields and the records as they stand in the zone (RFC 4035 §5.3.2).
+/// The octets that were signed: the signature's own fields and the records as they stand in the zone (RFC 4035 §5.3.2).
 fn signed_data(
     set: &Set<'_>,
     input: &SigInput,
@@ -456,7 +456,7 @@ mod tests {
         let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
         let mx = |target: &str| RData::MX(MX::new(10, name(target)));
         let mut records = signed("z.test.", &[mx("a.z.test."), mx("b.z.test."), mx("c.z.test.")], &by);
-        // Case, TTL and order are not what was signed, and a record that comes twice is one (§6.2, §6.3).
+        // A signature does not cover case, TTL and order, and a record that comes twice is one (§6.2, §6.3).
         records[1].data = mx("B.Z.test.");
         records[2].data = mx("C.z.TEST.");
         records[0].ttl = 7;
@@ -487,7 +487,7 @@ mod tests {
         }
     }
 
-    /// What a budget has been charged, told by what it still pays for.
+    /// The cost charged to a budget, found by spending the rest of it.
     fn checks(budget: Budget) -> u32 {
         let left = |mut budget: Budget| (0..).take_while(|_| budget.spend_signature()).count() as u32;
         left(Budget::lookup()) - left(budget)
