@@ -1,8 +1,8 @@
 //! Why a certificate chain does not meet the TLSA records, in words that an operator on either side can act on.
 //!
-//! The commonest cause by far is a key that was changed while its TLSA record was not ("stale TLSA"), so what was found
-//! is shown beside what the records say. Texts from certificates are the peer's: whatever is not printable ASCII was
-//! replaced before it got here.
+//! The commonest cause by far is a key that was changed while its TLSA record was not ("stale TLSA"), so a message
+//! shows the server's digests beside the records. Texts from certificates are the peer's: an octet that is no printable
+//! ASCII was replaced before it got here.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ pub enum Mismatch {
     /// The chain does not lead to the trust anchor that the records name (DANE-TA only).
     #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
     Path(Holder, Defect),
-    /// The chain verifies, and is for somebody else (DANE-TA only).
+    /// The chain verifies, and is for another name (DANE-TA only).
     #[error("the certificate is for {} and not for {}", listed(found), listed(wanted))]
     Name {
         /// The names in the certificate: as many as a message lists, and the number of the others.
@@ -67,7 +67,7 @@ impl Mismatch {
     }
 }
 
-/// No record matches: what the server has, and what the records say.
+/// No record matches: the server's digests, and the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRecord {
     /// The SHA2-256 digest of the server's certificate, in upper-case hexadecimal.
@@ -131,7 +131,7 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
     }
 }
 
-/// Whose certificate is at fault.
+/// The certificate that is at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// The server's own.
@@ -152,10 +152,10 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What is wrong with a certificate on the path (RFC 5280 §6.1). Each completes a sentence.
+/// The fault of a certificate on the path (RFC 5280 §6.1). Each completes a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// Nothing at hand issued it.
+    /// No certificate at hand issued it.
     #[error("was issued by nothing in the chain")]
     NoIssuer,
     /// The records bring more keys than are tried on it.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
 use crate::dane::publish::{self, Source};
-use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage};
+use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
 use crate::hex::Hex;
 use crate::name::Name;
 
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// A record, and what it is about.
+/// A record, and its subject.
 struct Generated {
     record: Tlsa,
     about: String,
@@ -87,7 +87,7 @@ fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<
     match (arguments.usage, issuer, others) {
         (Some(Usage::EndEntity), _, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
         (Some(Usage::TrustAnchor), Some(issuer), _) => Ok(vec![generated(Usage::TrustAnchor, issuer)?]),
-        // Whoever asks for 2 and gives a single certificate means that one.
+        // An operator who asks for 2 and gives a single certificate means that one.
         (Some(Usage::TrustAnchor), None, []) => Ok(vec![generated(Usage::TrustAnchor, leaf)?]),
         (Some(Usage::TrustAnchor), None, _) => Err(BadInput(format!(
             "{}: --usage 2 is about the authority that issued the first certificate, and none of the others did",
@@ -99,7 +99,7 @@ fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<
 }
 
 fn record(arguments: &Arguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
-    let form = Form { usage, selector: arguments.selector, matching: arguments.matching };
+    let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
     publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }
 
