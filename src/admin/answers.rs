@@ -1,4 +1,4 @@
-//! What the admin port says.
+//! The answers of the admin port.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,7 +23,7 @@ use crate::version;
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID\n";
 
-/// What cannot be said often enough.
+/// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
 
 /// How far a danelaw is.
@@ -33,15 +33,15 @@ pub enum Phase {
     Starting,
     /// They are.
     Serving,
-    /// No new mail is taken, and what is under way may end.
+    /// No new mail is taken, and transactions under way may end.
     Draining,
 }
 
-/// What there is to tell about.
+/// The facts that the admin port reports.
 pub struct State {
     /// How far this danelaw is.
     pub phase: watch::Receiver<Phase>,
-    /// What sessions share.
+    /// The parts that sessions share.
     pub shared: watch::Receiver<Arc<Shared<Stub>>>,
     /// The sessions that are open.
     pub present: Arc<Present>,

@@ -1,4 +1,4 @@
-//! The admin port: health, metrics and explanations over HTTP, for whoever runs danelaw.
+//! The admin port: health, metrics and explanations over HTTP, for operators.
 //!
 //! It has bounds of its own, so that a slow or silent client does not keep others from sending mail: so many connections
 //! at a time, one request each, and a few seconds for it. At the bound a new connection replaces the oldest one that has
@@ -53,7 +53,7 @@ impl Port {
     /// Opens the port, if there is to be one.
     ///
     /// # Errors
-    /// What the system says, mostly that the port is taken.
+    /// The system's error, mostly that the port is taken.
     pub async fn open(settings: &config::Admin) -> io::Result<Option<Self>> {
         let listener = match &settings.address {
             None => return Ok(None),
@@ -69,7 +69,7 @@ impl Port {
     /// Where the port is; its number is the system's choice where the configuration says 0.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn address(&self) -> io::Result<Address> {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -170,6 +170,6 @@ async fn converse(
         .max_headers(32)
         .max_buf_size(8192)
         .serve_connection(TokioIo::new(stream), answer);
-    // A client that breaks off has what it wanted, or will ask again.
+    // A client that breaks off has read enough, or will ask again.
     let _ = tokio::time::timeout(IN_ALL, conversation).await;
 }

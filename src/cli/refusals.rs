@@ -13,7 +13,7 @@ use crate::refusal::table::ROWS;
 
 /// Which ones to show.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RefusalsArguments {
     /// The reason, as in the log's field `reason`; all of them if none is given.
     #[arg(value_name = "REASON", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.label)))]
@@ -21,8 +21,8 @@ pub(super) struct Arguments {
 }
 
 /// Prints Markdown.
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let wanted = |entry: &Entry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label);
+pub(super) fn run(arguments: &RefusalsArguments) -> ExitCode {
+    let wanted = |entry: &RefusalEntry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label);
     let written = entries().map_err(io::Error::other).and_then(|entries| {
         let out = &mut io::stdout().lock();
         entries.iter().filter(|entry| wanted(entry)).try_for_each(|entry| entry.write(out))
@@ -37,20 +37,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// One reason, in words.
-pub(super) struct Entry {
+pub(super) struct RefusalEntry {
     /// The name in the log, in metrics, and in `danelaw check`.
     pub(super) label: &'static str,
     /// A reply as the client may see it, without the remedy.
     pub(super) reply: String,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
-    /// What RFC 8460 §4.3 calls it.
+    /// Its result type by RFC 8460 §4.3.
     pub(super) reported: Option<&'static str>,
 }
 
 /// All of them, in the order of the road.
-pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
-    let entry = |Example { view, refusal }| Entry {
+pub(super) fn entries() -> Result<Vec<RefusalEntry>, NameError> {
+    let entry = |Example { view, refusal }| RefusalEntry {
         label: view.label,
         reply: format!("{} {} {refusal}", view.code, view.enhanced),
         cause: view.cause,
@@ -60,7 +60,7 @@ pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
     Ok(examples()?.into_iter().map(entry).collect())
 }
 
-impl Entry {
+impl RefusalEntry {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { label, reply, cause, remedy, reported } = self;
         writeln!(out, "## {label}\n\n    {reply}\n\n{cause}\n\nTo do: {remedy}.\n")?;

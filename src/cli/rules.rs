@@ -33,7 +33,7 @@ Exit status:
 /// How to list the rules.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
-pub(super) struct Arguments {
+pub(super) struct RulesArguments {
     /// Write one JSON object a rule.
     #[arg(long)]
     json: bool,
@@ -55,7 +55,7 @@ struct Row {
 }
 
 /// Lists the rules in the order in which they are looked at.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(Failed::config).and_then(|rules| {
         let rows: Vec<_> = rules.exceptions.iter().map(|exception| Row::of(exception, today)).collect();
@@ -141,7 +141,7 @@ pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>)
 
 fn warn(rules: &Rules, today: Date) {
     for exception in rules.ending(today) {
-        // As in the log of deliveries: whatever may have a space in it is a string.
+        // As in the log of deliveries: a value that may have a space in it is a string.
         let (rule, days_left) = (exception.to_string(), exception.days_left(today));
         if exception.has_ended(today) {
             tracing::error!(

@@ -1,4 +1,4 @@
-//! `danelaw run`: open the ports, say what is served, serve, leave quietly.
+//! `danelaw run`: opens the ports, announces them, serves, and leaves quietly.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, ports, rules};
 use crate::admin::{Phase, State};
 use crate::config::{Address, Config};
 use crate::dns::setup::{self, ResolverSetupError};
@@ -21,7 +21,7 @@ use crate::server::{Door, Drained, Present, Server};
 use crate::session::Shared;
 use crate::version;
 
-/// What the exit status says.
+/// The meanings of the exit status.
 pub(super) const STATUS: &str = "\
 Exit status:
   0   stopped by SIGTERM or SIGINT
@@ -52,7 +52,7 @@ impl Failed {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT.
-pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
+pub(super) fn run(config: Config, settings: ConfigFlags) -> ExitCode {
     match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
@@ -62,7 +62,7 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
     }
 }
 
-fn start(config: Config, settings: Settings) -> Result<(), Failed> {
+fn start(config: Config, settings: ConfigFlags) -> Result<(), Failed> {
     // Before the log has a thread of its own: this edits the environment.
     let sockets = Sockets::inherited()?;
     let log = log::init(&config.log)?;
@@ -72,7 +72,7 @@ fn start(config: Config, settings: Settings) -> Result<(), Failed> {
     runtime.block_on(serve(config, settings, log, sockets))
 }
 
-async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
+async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
@@ -120,7 +120,7 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     })
 }
 
-/// What the configuration says of name resolution.
+/// The resolver settings of the configuration.
 pub(super) fn dns_settings(config: &Config) -> setup::ResolverSettings {
     let dns = &config.dns;
     setup::ResolverSettings {
@@ -166,7 +166,8 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     })
 }
 
-/// One line that says what is open, for whom, and on whose word the mail will go. Returns what is open.
+/// Logs one line: the open ports, their clients, and the evidence by which mail will be verified. Returns the open
+/// ports.
 fn announce(config: &Config, doors: &[Door], dns: &Stub) -> String {
     let addresses: Vec<String> =
         doors.iter().filter_map(|door| door.address().ok()).map(|address| address.to_string()).collect();

@@ -13,7 +13,7 @@ use crate::hex::Hex;
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct GenerateArguments {
     /// PEM file: the server's certificate, its chain with the server's own first, or its public key.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -43,7 +43,7 @@ struct Generated {
     about: String,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<u8, BadInput> {
+pub(super) fn run(arguments: &GenerateArguments) -> Result<u8, BadInput> {
     let owner = match &arguments.host {
         None => None,
         Some(host) => Some(
@@ -70,12 +70,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, BadInput> {
 }
 
 /// A bare key is the server's unless the operator says that it is an authority's.
-fn of_key(arguments: &Arguments, key: &[u8]) -> Result<Generated, BadInput> {
+fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInput> {
     let usage = arguments.usage.unwrap_or(Usage::EndEntity);
     Ok(Generated { record: record(arguments, usage, Source::Key(key))?, about: about(usage, None) })
 }
 
-fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
+fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
     let Some((leaf, others)) = chain.split_first() else { return Ok(Vec::new()) };
     let generated = |usage, certificate: &CertificateDer<'_>| {
         Ok(Generated {
@@ -98,7 +98,7 @@ fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<
     }
 }
 
-fn record(arguments: &Arguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
+fn record(arguments: &GenerateArguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
     let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
     publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 
 use super::BadInput;
 
-/// What a file holds.
+/// The content of a file.
 pub(super) enum Contents {
     /// At least one certificate.
     Chain(Vec<CertificateDer<'static>>),
