@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn texts_that_are_no_names() {
         let long = "a".repeat(64);
         let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
         assert!(Name::parse(&longest).is_ok());

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use danelaw::dane::agility::Digests;
-use danelaw::dane::publish::{self, Source};
+use danelaw::dane::publish::{self, RecordSource};
 use danelaw::dane::tlsa::{self, Associations, TlsaForm, Matching, Selector, Tlsa, Usage};
 use danelaw::dane::verify::{Expectation, Match, References, verify};
 use danelaw::dns::RawTlsa;
@@ -113,6 +113,6 @@ fn own(certificate: &[u8], form: u8) -> Option<RawTlsa> {
             _ => Matching::Sha256,
         },
     };
-    let record = publish::record(form, Source::Certificate(certificate)).ok()?;
+    let record = publish::record(form, RecordSource::Certificate(certificate)).ok()?;
     Some(RawTlsa([&form.numbers()[..], record.data()].concat()))
 }

@@ -38,7 +38,7 @@ pub enum Phase {
 }
 
 /// The facts that the admin port reports.
-pub struct State {
+pub struct AdminState {
     /// How far this danelaw is.
     pub phase: watch::Receiver<Phase>,
     /// The parts that sessions share.
@@ -58,7 +58,7 @@ struct Readiness {
 }
 
 /// The answer to one request.
-pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
+pub(super) fn answer<B>(request: &Request<B>, state: &AdminState) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -81,7 +81,7 @@ pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<By
     }
 }
 
-fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
+fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     let (shared, today) = (state.shared(), OffsetDateTime::now_utc().date());
     let health = shared.connector.dns.health();
     let moment = Moment {
@@ -102,7 +102,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
-fn explain(state: &State, id: &str) -> Response<Full<Bytes>> {
+fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
     match state.shared().reporter.explain(id) {
         Some(told) => text(StatusCode::OK, told),
         None => text(
@@ -121,7 +121,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-impl State {
+impl AdminState {
     /// Where admin's own troubles are told.
     pub(super) fn reporter(&self) -> Arc<Reporter> {
         Arc::clone(&self.shared.borrow().reporter)
@@ -188,7 +188,7 @@ mod tests {
     use crate::policy::Level;
 
     #[test]
-    fn ready_is_who_can_deliver() {
+    fn ready_means_able_to_deliver() {
         let health = |states: &[ServerState]| Health {
             servers: states
                 .iter()

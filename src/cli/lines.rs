@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_sink_holds_nobody_and_what_is_dropped_is_told() {
+    fn a_stuck_sink_delays_no_caller_and_dropped_lines_are_counted() {
         static TOLD: AtomicU64 = AtomicU64::new(0);
         let (sink, permit, taken) = slow();
         let lines = Lines::start(sink, |dropped| {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted() {
+    fn lines_that_cannot_be_written_are_counted() {
         struct Broken;
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -7,15 +7,15 @@ use tokio::task::AbortHandle;
 
 use super::run::Failed;
 use super::systemd::Sockets;
-use crate::admin::{Port, State};
+use crate::admin::{AdminPort, AdminState};
 use crate::config::{Address, Config};
 use crate::server::Door;
 
 /// Opens the admin port, if there is to be one, before all others, so that it shows the progress of the start.
-pub(super) async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
+pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<AbortHandle, Failed> {
     let port = match &config.admin.address {
         Some(address) => {
-            Port::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
+            AdminPort::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
         }
         None => None,
     };
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_do_where_a_port_cannot_be_opened() {
+    fn advice_where_a_port_cannot_be_opened() {
         let (tcp, unix) = ("127.0.0.1:25", "unix:/run/danelaw/lmtp.sock");
         // The numbers are Linux's.
         for (address, number, said) in [

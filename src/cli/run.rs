@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::reload::Running;
 use super::systemd::{self, Sockets};
 use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, ports, rules};
-use crate::admin::{Phase, State};
+use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
 use crate::dns::setup::{self, ResolverSetupError};
 use crate::dns::stub::Stub;
@@ -82,7 +82,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let present = Arc::<Present>::default();
-    let state = State { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present), log_dropped };
+    let state = AdminState { phase: phase_seen, shared: shared.clone(), present: Arc::clone(&present), log_dropped };
     let admin = ports::open_admin(&config, state).await?;
     let doors = ports::open(&config, sockets)?;
     running.tested().await;

@@ -88,7 +88,7 @@ mod tests {
     use crate::hex::Hex;
 
     #[test]
-    fn what_a_certificate_says() {
+    fn facts_of_a_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(vec!["mx.example".into(), "*.example".into()]).unwrap();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "odd \u{1b}[2J name");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_is_worth_nothing() {
+    fn a_signature_that_is_weak() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["mx.example".into()]).unwrap().self_signed(&key).unwrap();
         let mut der = certificate.der().to_vec();

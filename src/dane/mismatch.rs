@@ -42,10 +42,10 @@ pub enum Mismatch {
     #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
     Path(Holder, Defect),
     /// The chain verifies, and is for another name (DANE-TA only).
-    #[error("the certificate is for {} and not for {}", listed(found), listed(wanted))]
+    #[error("the certificate is for {found} and not for {}", wanted.iter().map(Name::to_string).collect::<Listed>())]
     Name {
-        /// The names in the certificate: as many as a message lists, and the number of the others.
-        found: Vec<String>,
+        /// The names in the certificate.
+        found: Listed,
         /// The reference identifiers (RFC 7672 §3.2.2).
         wanted: Vec<Name>,
     },
@@ -74,19 +74,14 @@ pub struct NoRecord {
     pub certificate: String,
     /// That of its key, if one can be read.
     pub key: Option<String>,
-    /// The records, as a message lists them.
-    pub records: Vec<String>,
+    /// The records.
+    pub records: Listed,
 }
 
 impl NoRecord {
     /// As it is kept: of a few records, and of each no more than a message shows.
     pub fn new(certificate: String, key: Option<String>, records: &[Tlsa]) -> Self {
-        let mut listed: Vec<String> = records.iter().take(MAX_LISTED).map(brief).collect();
-        match records.len().saturating_sub(MAX_LISTED) {
-            0 => {}
-            more => listed.push(format!("{more} more")),
-        }
-        Self { certificate, key, records: listed }
+        Self { certificate, key, records: records.iter().map(brief).collect() }
     }
 }
 
@@ -97,7 +92,7 @@ impl fmt::Display for NoRecord {
             Some(key) => write!(f, "key is 3 1 1 {key}, its certificate 3 0 1 {}", self.certificate)?,
             None => write!(f, "certificate is 3 0 1 {} and has no readable key", self.certificate)?,
         }
-        write!(f, ", the records are {} (stale TLSA?)", listed(&self.records))
+        write!(f, ", the records are {} (stale TLSA?)", self.records)
     }
 }
 
@@ -112,22 +107,29 @@ fn brief(record: &Tlsa) -> String {
 
 /// As many items as a message lists, and the number of the others: a certificate has room for 20,000 names, and a
 /// [`Mismatch`] is kept.
-pub(super) fn cut(items: impl Iterator<Item = String>) -> Vec<String> {
-    let mut items = items.fuse();
-    let mut list: Vec<String> = items.by_ref().take(MAX_LISTED).collect();
-    match items.count() {
-        0 => {}
-        more => list.push(format!("{more} more")),
-    }
-    list
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    items: Vec<String>,
+    others: usize,
 }
 
-fn listed<T: fmt::Display>(items: &[T]) -> String {
-    match items {
-        [] => "no name at all".to_owned(),
-        // One more than the limit is a list that was cut before.
-        items if items.len() <= MAX_LISTED + 1 => items.iter().map(T::to_string).collect::<Vec<_>>().join(", "),
-        items => cut(items.iter().map(T::to_string)).join(", "),
+impl FromIterator<String> for Listed {
+    fn from_iter<T: IntoIterator<Item = String>>(items: T) -> Self {
+        let mut items = items.into_iter().fuse();
+        Self { items: items.by_ref().take(MAX_LISTED).collect(), others: items.count() }
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.items.is_empty() {
+            return f.write_str("no name at all");
+        }
+        f.write_str(&self.items.join(", "))?;
+        match self.others {
+            0 => Ok(()),
+            others => write!(f, ", {others} more"),
+        }
     }
 }
 
@@ -207,7 +209,7 @@ mod tests {
     fn of_many_records_a_few_are_kept() {
         let record: Tlsa = format!("3 1 2 {}", "AB".repeat(64)).parse().unwrap();
         let none = NoRecord::new("1F".repeat(32), None, &vec![record; 20]);
-        assert_eq!(none.records.len(), MAX_LISTED + 1);
+        assert_eq!((none.records.items.len(), none.records.others), (MAX_LISTED, 15));
         assert!(none.to_string().ends_with("AB, 15 more (stale TLSA?)"), "{none}");
     }
 }

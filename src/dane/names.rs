@@ -193,7 +193,7 @@ pub(super) fn common_names_as_dns_names<'c>(certificate: &'c Certificate<'_>) ->
     }
 }
 
-/// RFC 9525 §6.2: an iPAddress is never held against a DNS name.
+/// RFC 9525 §6.2: an iPAddress is never compared with a DNS name.
 fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
     certificate.extensions.alternative_names.iter().flatten().filter_map(|name| match name {
         GeneralName::Dns(name) => Some(*name),

@@ -55,7 +55,8 @@ impl<'a> Materials<'a> {
     /// of records that have them in full.
     pub(super) fn new(
         leaf: &'a Certificate<'a>,
-        (brought, others): (&'a [Presented<'a>], &'a [Presented<'a>]),
+        brought: &'a [Presented<'a>],
+        others: &'a [Presented<'a>],
         records: &'a [Tlsa],
     ) -> Self {
         let anchors = || records.iter().filter(|record| record.usage() == Usage::TrustAnchor);
@@ -112,7 +113,7 @@ impl<'a> Materials<'a> {
 struct WayUp<'m, 'a> {
     materials: &'m Materials<'a>,
     now: UnixTime,
-    /// How many names may still be held against name constraints.
+    /// How many names may still be compared with name constraints.
     comparisons: Comparisons,
     /// The authorities so far, each the issuer of the one before; the first issued the leaf.
     path: Vec<&'m Authority<'a>>,
@@ -163,7 +164,7 @@ impl<'m, 'a> WayUp<'m, 'a> {
         self.signature(certificate.spki)?;
         let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| authority.certificate).collect();
         may_issue(authority, below.iter().filter(|below| !below.self_issued()).count())
-            .and_then(|()| may_issue_to(certificate, (self.materials.leaf, &below), &mut self.comparisons))
+            .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below, &mut self.comparisons))
             .map_err(|defect| Mismatch::Path(holder(certificate), defect))?;
         match (validity(certificate, self.now, holder(certificate)), authority.anchor) {
             (Ok(()), _) => Ok(None),
@@ -266,7 +267,8 @@ fn may_issue(Authority { certificate, anchor }: &Authority<'_>, between: usize) 
 /// Whether a certificate's name constraints let it issue the certificates below it (RFC 5280 §6.1.3 (b) and (c)).
 fn may_issue_to(
     certificate: &Certificate<'_>,
-    (leaf, below): (&Certificate<'_>, &[&Certificate<'_>]),
+    leaf: &Certificate<'_>,
+    below: &[&Certificate<'_>],
     left: &mut Comparisons,
 ) -> Result<(), Defect> {
     let Some(constraints) = &certificate.extensions.name_constraints else { return Ok(()) };

@@ -12,7 +12,7 @@ use super::tlsa::{Selector, Tlsa, TlsaForm, Unusable};
 
 /// The certificate or key that a record is made of.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
+pub enum RecordSource<'a> {
     /// A certificate.
     Certificate(&'a [u8]),
     /// A SubjectPublicKeyInfo.
@@ -37,15 +37,15 @@ pub enum Unpublishable {
 ///
 /// # Errors
 /// The source does not have the part that the form asks for.
-pub fn record(form: TlsaForm, source: Source<'_>) -> Result<Tlsa, Unpublishable> {
+pub fn record(form: TlsaForm, source: RecordSource<'_>) -> Result<Tlsa, Unpublishable> {
     let octets = match (form.selector, source) {
-        (Selector::Certificate, Source::Certificate(certificate)) => certificate,
-        (Selector::Certificate, Source::Key(_)) => return Err(Unpublishable::NoCertificate),
-        (Selector::PublicKey, Source::Certificate(certificate)) => {
+        (Selector::Certificate, RecordSource::Certificate(certificate)) => certificate,
+        (Selector::Certificate, RecordSource::Key(_)) => return Err(Unpublishable::NoCertificate),
+        (Selector::PublicKey, RecordSource::Certificate(certificate)) => {
             der::spki(certificate).ok_or(Unpublishable::NoKey)?
         }
-        (Selector::PublicKey, Source::Key(key)) if der::is_spki(key) => key,
-        (Selector::PublicKey, Source::Key(_)) => return Err(Unpublishable::NoKey),
+        (Selector::PublicKey, RecordSource::Key(key)) if der::is_spki(key) => key,
+        (Selector::PublicKey, RecordSource::Key(_)) => return Err(Unpublishable::NoKey),
     };
     Ok(Tlsa::of(form, octets)?)
 }

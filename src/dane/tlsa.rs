@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_a_record_unusable() {
+    fn unusable_records_and_why() {
         for (record, why) in [
             // E1
             (RawTlsa(vec![]), Unusable::TooShort(0)),
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn full_data_must_be_what_the_selector_says() {
+    fn full_data_must_fit_the_selector() {
         let (certificate, key) = certificate();
         let mut parameters = rcgen::CertificateParams::new(vec!["ca.example".into()]).unwrap();
         let constraints = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0xff]);
@@ -541,7 +541,7 @@ mod tests {
 
     /// E12, B2, B3: no record and no usable record are different answers.
     #[test]
-    fn nothing_to_authenticate_by() {
+    fn no_record_to_authenticate_by() {
         assert_eq!(decided(&[]), Associations::None(NoDane::NoTlsa));
         assert_eq!(
             decided(&[raw(0, 0, 1, 32), raw(3, 1, 1, 0)]),

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::certificate::{Certificate, Malformed};
 pub use super::der::spki;
 pub use super::mismatch::Mismatch;
-use super::mismatch::{self, Defect, Holder, NoRecord};
+use super::mismatch::{Defect, Holder, NoRecord};
 use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, facts, names};
@@ -157,7 +157,7 @@ fn trust_anchor(
     let certificate = certificate.map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
     let brought: Vec<Presented<'_>> =
         path::in_full(records, Selector::Certificate).map(|record| Presented::new(record.data())).collect();
-    let materials = Materials::new(certificate, (&brought, others), records);
+    let materials = Materials::new(certificate, &brought, others, records);
     if !materials.has_anchor() {
         return Err(leaf.no_record(records));
     }
@@ -168,7 +168,7 @@ fn trust_anchor(
     if names::presented(certificate).any(|name| references.iter().any(|reference| names::is_for(name, reference))) {
         return Ok(found);
     }
-    let found = mismatch::cut(names::presented(certificate).map(names::shown));
+    let found = names::presented(certificate).map(names::shown).collect();
     Err(Mismatch::Name { found, wanted: references.to_vec() })
 }
 
@@ -183,7 +183,7 @@ pub fn key_size(spki: &[u8]) -> Result<(), usize> {
     }
 }
 
-/// A certificate as records are held against it.
+/// A certificate as records are compared with it.
 pub(super) struct Presented<'a> {
     pub(super) octets: &'a [u8],
     pub(super) key: Option<&'a [u8]>,

@@ -25,7 +25,7 @@ pub(super) type DnsResult<T> = Result<T, FailureReason>;
 
 /// Reads MX records.
 pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<Mx>, Failure> {
-    typed((domain, Rtype::MX), found, MAX_MX, |data| match data {
+    typed(found, &fail(domain, Rtype::MX), MAX_MX, |data| match data {
         Data::Mx(mx) => Some(mx.clone()),
         _ => None,
     })
@@ -33,42 +33,46 @@ pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Looku
 
 /// Reads TLSA records.
 pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
-    typed((owner, Rtype::TLSA), found, MAX_TLSA, |data| match data {
+    typed(found, &fail(owner, Rtype::TLSA), MAX_TLSA, |data| match data {
         Data::Tlsa(tlsa) => Some(tlsa.clone()),
         _ => None,
     })
 }
 
 /// Reads the addresses of one family.
-pub(super) fn addresses(asked: (&Name, Rtype), found: &DnsResult<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
-    typed(asked, found, MAX_ADDRESSES, |data| match data {
+pub(super) fn addresses(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
+    typed(found, &fail(name, rtype), MAX_ADDRESSES, |data| match data {
         Data::Address(address) => Some(*address),
         _ => None,
     })
 }
 
 /// Reads records of any type as in a master file, under the bounds of those that mail needs.
-pub(super) fn presented(asked: (&Name, Rtype), found: &DnsResult<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
-    let (limit, must_be_read) = match asked.1 {
+pub(super) fn presented(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
+    let (limit, must_be_read) = match rtype {
         Rtype::MX => (MAX_MX, true),
         Rtype::A | Rtype::AAAA => (MAX_ADDRESSES, true),
         Rtype::TLSA => (MAX_TLSA, true),
         _ => (MAX_OTHERS, false),
     };
-    typed(asked, found, limit, |data| match data {
+    typed(found, &fail(name, rtype), limit, |data| match data {
         Data::Other(_) if must_be_read => None,
         data => Some(data.to_string()),
     })
 }
 
+/// Makes the failure of a lookup of this name and type.
+fn fail(name: &Name, rtype: Rtype) -> impl Fn(FailureReason) -> Failure {
+    move |reason| Failure { name: name.clone(), rtype: rtype.label(), reason }
+}
+
 /// Reads the records of a lookup as records of the asked type.
 fn typed<T>(
-    (name, rtype): (&Name, Rtype),
     found: &DnsResult<Lookup<Data>>,
+    fail: &impl Fn(FailureReason) -> Failure,
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {
-    let fail = |reason| Failure { name: name.clone(), rtype: rtype.label(), reason };
     let Lookup { asked, aliases, end, answer } = found.as_ref().map_err(|reason| fail(reason.clone()))?;
     let answer = match answer {
         Answer::NoData => Answer::NoData,

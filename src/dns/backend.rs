@@ -61,7 +61,7 @@ impl BackendFactory {
     pub(super) fn backend(&self, servers: &[NameServer]) -> Backend {
         match self.settings.mode {
             ResolverMode::Validate => {
-                Backend::Validating(Box::new(Validating::new(servers, &self.settings, (&self.anchors, &self.tls))))
+                Backend::Validating(Box::new(Validating::new(servers, &self.settings, &self.anchors, &self.tls)))
             }
             ResolverMode::TrustAd => Backend::TrustAd(TrustAd::new(servers, &self.settings, &self.tls)),
         }

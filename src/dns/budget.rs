@@ -12,7 +12,7 @@
 pub(super) struct Budget {
     /// Signatures looked at, whether or not any key has their tag.
     looks: u32,
-    /// Signatures held against a key.
+    /// Signatures verified with a key.
     signatures: u32,
     /// Those of them that do not verify. An honest zone has next to none.
     mismatches: u32,
@@ -40,7 +40,7 @@ impl Budget {
         spend(&mut self.looks, 1)
     }
 
-    /// Whether one more signature may be held against one more key.
+    /// Whether one more signature may be verified with one more key.
     pub(super) fn spend_signature(&mut self) -> bool {
         self.mismatches > 0 && spend(&mut self.signatures, 1)
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_run_out_stays_so() {
+    fn an_item_that_has_run_out_stays_so() {
         let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
         assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
         assert!(budget.spend_step() && !budget.spend_step());

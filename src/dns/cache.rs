@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_memory_keeps_what_is_asked_for() {
+    fn a_full_cache_keeps_values_in_use() {
         let (cache, now) = (cache(4), now());
         for key in 0..4 {
             cache.put(key, lasting(1, 60), now);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_passed_goes_first() {
+    fn expired_values_go_first() {
         let (cache, now) = (cache(2), now());
         cache.put("short", lasting(1, 10), now);
         cache.put("long", lasting(2, 20), now);

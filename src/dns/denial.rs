@@ -420,7 +420,7 @@ mod tests {
 
         /// From any selection of a zone's own records only true facts are proven.
         #[test]
-        fn nothing_is_proven_that_is_not_so(
+        fn only_true_facts_are_proven(
             zone in any_zone(),
             asked in any_name(),
             rtype in any_type(),
@@ -460,7 +460,7 @@ mod tests {
 
         /// With the whole chain at hand, each true fact is proven.
         #[test]
-        fn what_is_so_is_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
+        fn true_facts_are_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
             let sets = if hashed { zone.nsec3(false) } else { zone.nsec() };
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));

@@ -21,6 +21,7 @@ use super::canonical::CanonicalName;
 use super::denial::{Denied, Evidence};
 use super::reply::{Data, DnsReply, DsSupport, Nsec3Hash, Proof, Rcode, RrSet, Rtype};
 use super::{Alias, FailureReason, Security};
+use crate::name::Name;
 
 /// The most links of a chain of aliases that are followed (RFC 7672 §2.1.3 asks for a bound).
 pub(super) const MAX_ALIASES: usize = 16;
@@ -99,7 +100,7 @@ pub(super) enum Delegation {
     Unproven,
 }
 
-/// Reads a reply to a DS question that the parent's keys alone have been held against.
+/// Reads a reply to a DS question that was verified with the parent's keys alone.
 ///
 /// # Errors
 /// There are DS records, and they are not secure.
@@ -218,16 +219,18 @@ fn malformed(why: &str) -> FailureReason {
 /// The links that were followed so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AliasChain {
-    /// The name to ask next.
-    pub(super) next: CanonicalName,
+    /// The question about the name at the end of the links so far.
+    pub(super) question: Question,
+    /// The same name as a host or a domain.
+    host: Name,
     /// The links, in order.
     pub(super) aliases: Vec<Alias>,
 }
 
 impl AliasChain {
     /// A chain that begins, and mostly ends, at `name`.
-    pub(super) fn new(name: CanonicalName) -> Self {
-        Self { next: name, aliases: Vec::new() }
+    pub(super) fn new(name: &Name, rtype: Rtype) -> Self {
+        Self { question: Question { name: name.into(), rtype }, host: name.clone(), aliases: Vec::new() }
     }
 
     /// Follows one link.
@@ -235,13 +238,14 @@ impl AliasChain {
     /// # Errors
     /// The chain is too long or loops, or the target is no host name (RFC 7672 §2.1.3).
     pub(super) fn follow(&mut self, target: CanonicalName, security: Security) -> Result<(), FailureReason> {
-        let alias = Alias { owner: self.next.to_name()?, target: target.to_name()?, security };
+        let alias = Alias { owner: self.host.clone(), target: target.to_name()?, security };
         let loops = alias.target == alias.owner || self.aliases.iter().any(|link| link.owner == alias.target);
         if loops || self.aliases.len() == MAX_ALIASES {
             return Err(FailureReason::TooManyAliases(MAX_ALIASES));
         }
+        self.host = alias.target.clone();
+        self.question.name = target;
         self.aliases.push(alias);
-        self.next = target;
         Ok(())
     }
 }
@@ -492,13 +496,13 @@ mod tests {
 
     #[test]
     fn chains_are_bounded() {
-        let mut chain = AliasChain::new(name("h0"));
+        let mut chain = AliasChain::new(&Name::parse("h0").unwrap(), Rtype::TLSA);
         for i in 1..=MAX_ALIASES {
             chain.follow(name(&format!("h{i}")), Security::Secure).unwrap();
         }
         let too_many = Err(FailureReason::TooManyAliases(MAX_ALIASES));
         assert_eq!(chain.follow(name("h17"), Security::Secure), too_many);
-        let mut chain = AliasChain::new(name("a"));
+        let mut chain = AliasChain::new(&Name::parse("a").unwrap(), Rtype::TLSA);
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
         chain.follow(name("b"), Security::Secure).unwrap();
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
@@ -576,7 +580,7 @@ mod tests {
 
         /// Never records or a link without a set that bears them, never a denial without a record that does.
         #[test]
-        fn nothing_comes_from_nothing(reply in any_reply()) {
+        fn each_verdict_rests_on_a_record(reply in any_reply()) {
             let asked = question();
             let evidence = || Evidence::about(&asked.name, &reply.authorities, &toy_hash);
             match judged(&reply) {
@@ -616,7 +620,7 @@ mod tests {
         #[test]
         fn a_chain_is_as_secure_as_its_weakest_link(links in prop::collection::vec(any::<bool>(), 1..=MAX_ALIASES + 1)) {
             let security = |secure: bool| if secure { Security::Secure } else { Security::Insecure };
-            let mut chain = AliasChain::new(name("h"));
+            let mut chain = AliasChain::new(&Name::parse("h").unwrap(), Rtype::TLSA);
             for (i, secure) in links[1..].iter().enumerate() {
                 chain.follow(name(&format!("h{i}")), security(*secure)).unwrap();
             }
@@ -624,7 +628,7 @@ mod tests {
             let end = security(links[0]);
             let lookup: Lookup<()> = Lookup { asked, aliases: chain.aliases, end, answer: Answer::NoData };
             prop_assert_eq!(lookup.security(), security(links.iter().all(|secure| *secure)));
-            prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.next);
+            prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.question.name);
         }
     }
 }

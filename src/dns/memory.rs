@@ -206,8 +206,8 @@ mod tests {
     use crate::name::Name;
     use crate::scarce::Scarcity;
 
-    type LookupKey = (Name, Rtype);
-    type Lookups = Memory<LookupKey, Lookup<Data>>;
+    type TestKey = (Name, Rtype);
+    type Lookups = Memory<TestKey, Lookup<Data>>;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -215,11 +215,11 @@ mod tests {
         Memory::new(CacheBounds { entries: 100, octets: 100_000 })
     }
 
-    fn key() -> LookupKey {
+    fn key() -> TestKey {
         (Name::parse("mx.test").unwrap(), Rtype::A)
     }
 
-    fn nothing() -> DnsResult<Lookup<Data>> {
+    fn no_data() -> DnsResult<Lookup<Data>> {
         Ok(Lookup { asked: key().0, aliases: vec![], end: Security::Secure, answer: Answer::NoData })
     }
 
@@ -232,7 +232,7 @@ mod tests {
                 let make = move |_| async move {
                     made.fetch_add(1, Ordering::SeqCst);
                     go.notified().await;
-                    (nothing(), Duration::ZERO)
+                    (no_data(), Duration::ZERO)
                 };
                 tokio::spawn(async move { memory.find(key(), make).await })
             })
@@ -240,19 +240,19 @@ mod tests {
         tokio::task::yield_now().await;
         go.notify_one();
         for asked in asking {
-            assert_eq!(*asked.await.unwrap(), nothing());
+            assert_eq!(*asked.await.unwrap(), no_data());
         }
         assert_eq!(made.load(Ordering::SeqCst), 1);
         assert!(memory.inner.in_flight().is_empty());
     }
 
     #[tokio::test]
-    async fn who_asked_first_may_go_away() {
+    async fn the_first_caller_may_go_away() {
         let (memory, go) = (memory(), Arc::new(Notify::new()));
         let make = |go: Arc<Notify>| {
             move |_| async move {
                 go.notified().await;
-                (nothing(), MINUTE)
+                (no_data(), MINUTE)
             }
         };
         let first = tokio::spawn({
@@ -269,7 +269,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         go.notify_one();
-        assert_eq!(*second.await.unwrap(), nothing());
+        assert_eq!(*second.await.unwrap(), no_data());
     }
 
     #[tokio::test]
@@ -278,9 +278,9 @@ mod tests {
         let breaks = |_| async { panic!("as a bug would") };
         assert!(matches!(*memory.find(key(), breaks).await, Err(FailureReason::Network(_))));
         // The next one is made afresh.
-        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
+        assert_eq!(*memory.find(key(), |_| async { (no_data(), MINUTE) }).await, no_data());
         let never = |_| async { unreachable!("it is remembered") };
-        assert_eq!(*memory.find(key(), never).await, nothing());
+        assert_eq!(*memory.find(key(), never).await, no_data());
     }
 
     #[tokio::test]
@@ -293,12 +293,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_a_fault_of_this_host_is_not_remembered() {
+    async fn a_fault_of_this_host_is_not_kept() {
         let memory = memory();
         let scarce = FailureReason::Scarce(Scarcity::OwnDescriptors);
         let failed =
             memory.find(key(), |_| async move { (Err(FailureReason::Scarce(Scarcity::OwnDescriptors)), MINUTE) });
         assert_eq!(*failed.await, Err(scarce));
-        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
+        assert_eq!(*memory.find(key(), |_| async { (no_data(), MINUTE) }).await, no_data());
     }
 }

@@ -183,7 +183,7 @@ async fn examine(factory: &BackendFactory, server: &NameServer) -> Result<(), Se
         match proven {
             Ok(Security::Secure) => {}
             Ok(Security::Insecure) => return Err(not_secure(factory, server, &probe).await),
-            Err(reason) => return Err(diagnose((factory, server), &probe, reason).await),
+            Err(reason) => return Err(diagnose(factory, server, &probe, reason).await),
         }
     }
     Ok(())
@@ -225,14 +225,15 @@ async fn not_secure(factory: &BackendFactory, server: &NameServer, probe: &Probe
         // Above the root there is no delegation: this is not reached unless the rules change.
         ResolverMode::Validate => {
             let reason = FailureReason::Bogus("the root is not signed".to_owned());
-            diagnose((factory, server), probe, reason).await
+            diagnose(factory, server, probe, reason).await
         }
     }
 }
 
 /// Finds the cause of a failure.
 async fn diagnose(
-    (factory, server): (&BackendFactory, &NameServer),
+    factory: &BackendFactory,
+    server: &NameServer,
     probe: &Probe,
     reason: FailureReason,
 ) -> SelfTestFailure {
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_reads() {
+    fn failures_in_an_operators_words() {
         let seconds = Duration::from_secs;
         for (ailment, text) in [
             (SelfTestFailure::StripsDnssec, "strips DNSSEC records"),

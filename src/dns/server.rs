@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_says_what_would_be() {
+    fn an_error_shows_the_form_of_a_server() {
         for (text, why) in [
             ("dns.example", "no name server such as"),
             ("tls://9.9.9.9", "lacks the name"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a3_whose_word_can_be_changed_on_the_way() {
+    fn a3_servers_within_reach_of_an_attacker() {
         for (text, out_of_reach) in [
             ("127.0.0.1", true),
             ("127.0.0.53", true),

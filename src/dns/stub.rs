@@ -117,7 +117,7 @@ impl Stub {
     /// # Errors
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
     pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
-        answers::presented((name, rtype), &*self.find(name, rtype).await)
+        answers::presented(name, rtype, &*self.find(name, rtype).await)
     }
 
     /// The signature that ends first among those a name server sends with the records of one type. Signatures are not
@@ -165,9 +165,9 @@ impl StubInner {
     async fn follow(&self, (asked, rtype): &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
         // A chain is followed through one set of servers.
         let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
-        let (mut chain, mut budget) = (AliasChain::new(asked.into()), Budget::lookup());
+        let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
-            let link = backend.link(&Question { name: chain.next.clone(), rtype: *rtype }, &mut budget).await?;
+            let link = backend.link(&chain.question, &mut budget).await?;
             *ttl = link.ttl.min(*ttl);
             let (answer, end) = match link.value {
                 Link::Alias(target, security) => {
@@ -190,7 +190,7 @@ impl Resolver for Stub {
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
         let (v4, v6) = tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA));
-        let (v4, v6) = (answers::addresses((name, Rtype::A), &v4), answers::addresses((name, Rtype::AAAA), &v6));
+        let (v4, v6) = (answers::addresses(name, Rtype::A, &v4), answers::addresses(name, Rtype::AAAA, &v6));
         answers::either_family(v4, v6)
     }
 

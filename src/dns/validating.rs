@@ -34,9 +34,9 @@ use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
 use rustls::ClientConfig;
 
-use self::convert::{canonical, hasher, library_name, unix_time};
+use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
-use self::server_pool::ServerPool;
+use self::server_pool::{Queried, ServerPool};
 use self::sets::{Section, Set, ZoneKeys, group};
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
@@ -96,7 +96,8 @@ impl Validating {
     pub(super) fn new(
         servers: &[NameServer],
         settings: &ResolverSettings,
-        (anchors, tls): (&Anchors, &ClientConfig),
+        anchors: &Anchors,
+        tls: &ClientConfig,
     ) -> Self {
         let (server_pool, anchors) = (ServerPool::new(servers, settings, tls), Arc::clone(&anchors.0));
         Self { zones: Zones::new(server_pool, anchors, settings.memory.failures) }
@@ -112,11 +113,12 @@ impl Validating {
         question: &Question,
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let message = Arc::new(self.zones.server_pool.ask(question).await?);
-        match self.proven(question, &message, budget).await {
+        let asked = Queried::new(question.clone())?;
+        let message = Arc::new(self.zones.server_pool.ask(&asked).await?);
+        match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
                 // On the heap: hardly ever is a reply looked at twice.
-                Box::pin(self.proven(question, &message, budget)).await
+                Box::pin(self.proven(&asked, &message, budget)).await
             }
             proven => proven,
         }
@@ -124,17 +126,17 @@ impl Validating {
 
     async fn proven(
         &self,
-        question: &Question,
+        asked: &Queried,
         message: &Arc<Message>,
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let mut signers = self.signers(question, message, budget).await?;
+        let mut signers = self.signers(asked, message, budget).await?;
         let unknown = signers.unknown.take();
-        let judged = match load(message, question.name.depth(), signers.keys()) {
-            Load::Light => judged(question, message, (&signers, &mut *budget)),
+        let judged = match load(message, asked.question.name.depth(), signers.keys()) {
+            Load::Light => judged(asked, message, &signers, budget),
             load @ (Load::Ordinary | Load::Heavy) => {
-                let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
-                let judging = move || (judged(&work.0, &work.1, (&signers, &mut spent)), spent);
+                let (work, mut spent) = ((asked.clone(), Arc::clone(message)), *budget);
+                let judging = move || (judged(&work.0, &work.1, &signers, &mut spent), spent);
                 let (judged, spent) = self.zones.workers.run(load, judging).await?;
                 *budget = spent;
                 judged
@@ -157,14 +159,9 @@ impl Validating {
     }
 
     /// Finds the keys of the zones that signed the relevant records of the reply.
-    async fn signers(
-        &self,
-        question: &Question,
-        message: &Message,
-        budget: &mut Budget,
-    ) -> Result<Signers, FailureReason> {
+    async fn signers(&self, asked: &Queried, message: &Message, budget: &mut Budget) -> Result<Signers, FailureReason> {
         let mut found = Signers::default();
-        for signer in signers(question, message)? {
+        for signer in signers(asked, message)? {
             match self.zones.trust(&canonical(&signer), budget).await {
                 Ok(trust) => found.known.push((signer, trust)),
                 // It may be no zone at all. Records signed in its name are not proven; the other records may still be.
@@ -200,14 +197,13 @@ impl Validating {
 }
 
 /// The zones whose keys are needed.
-fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureReason> {
-    let asked = library_name(&question.name)?;
+fn signers(asked: &Queried, message: &Message) -> Result<Vec<Name>, FailureReason> {
     let mut signers: Vec<Name> = Vec::new();
     for (section, records) in [(Section::Answer, &message.answers), (Section::Authority, &message.authorities)] {
-        for set in group(records).iter().filter(|set| matters(question, section, set)) {
+        for set in group(records).iter().filter(|set| matters(asked, section, set)) {
             // Records of a zone are evidence about names of that zone only.
             // A set with too many signatures is not looked at: `proof` refuses it.
-            for signer in set.signers().into_iter().flatten().filter(|signer| signer.zone_of(&asked)) {
+            for signer in set.signers().into_iter().flatten().filter(|signer| signer.zone_of(asked.name())) {
                 if signers.len() < MAX_SIGNERS && !signers.contains(signer) {
                     signers.push(signer.clone());
                 }
@@ -218,43 +214,37 @@ fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureR
 }
 
 /// Whether anything may be decided by a set.
-fn matters(question: &Question, section: Section, set: &Set<'_>) -> bool {
+fn matters(asked: &Queried, section: Section, set: &Set<'_>) -> bool {
     match (section, set.rtype) {
         (Section::Authority, rtype) => matches!(rtype, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3),
-        (Section::Answer, RecordType::DNAME) => question.name.is_at_or_below(&canonical(set.owner)),
-        (Section::Answer, rtype) => {
-            let asked = rtype == RecordType::CNAME || u16::from(rtype) == question.rtype.0;
-            asked && question.name == canonical(set.owner)
-        }
+        (Section::Answer, RecordType::DNAME) => set.owner.zone_of(asked.name()),
+        (Section::Answer, rtype) => (rtype == RecordType::CNAME || rtype == asked.rtype()) && set.owner == asked.name(),
     }
 }
 
 /// The reply, validated and judged.
 fn judged(
-    question: &Question,
+    asked: &Queried,
     message: &Message,
-    (signers, budget): (&Signers, &mut Budget),
+    signers: &Signers,
+    budget: &mut Budget,
 ) -> Result<WithTtl<Link>, FailureReason> {
     let (now, mut sets) = (unix_time(), 0);
     let reply = convert::reply(message, |section, set| {
-        if !matters(question, section, set) {
+        if !matters(asked, section, set) {
             return Proof::Unproven("not looked at");
         }
         sets += 1;
-        if sets > MAX_SETS {
-            Proof::Unproven("one of too many")
-        } else {
-            proof(set, &signers.known, (now, &mut *budget))
-        }
+        if sets > MAX_SETS { Proof::Unproven("one of too many") } else { proof(set, &signers.known, now, budget) }
     })?;
     let left = Cell::new(*budget);
-    let link = judge(question, &reply, &hasher(&left));
+    let link = judge(&asked.question, &reply, &hasher(&left));
     *budget = left.get();
     Ok(WithTtl { value: link?, ttl: reply.ttl })
 }
 
 /// The proof for a set, by the keys of its signers.
-fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Budget)) -> Proof {
+fn proof(set: &Set<'_>, signers: &[(Name, Trust)], now: u32, budget: &mut Budget) -> Proof {
     let mut why = None;
     let mut unsigned = false;
     let names = match set.signers() {
@@ -263,7 +253,7 @@ fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Bud
     };
     for signer in names {
         match signers.iter().find(|(name, _)| name == signer) {
-            Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, (now, &mut *budget)) {
+            Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, now, budget) {
                 Ok(signature) => return Proof::Secure(signature),
                 Err(reason) => why = Some(reason),
             },

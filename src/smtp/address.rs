@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_path_names() {
+    fn paths_and_their_mailboxes() {
         for (written, local_part, domain) in [
             ("<a@b.example>", "a", "b.example"),
             // I2, RFC 5321 §2.4: case of the local part is kept, that of the domain is without meaning.
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn texts_that_are_no_paths() {
         use AddressError::{Leftover, Literal, LocalPart, NeedsSmtpUtf8, NoDomain, NotBracketed, SourceRoute};
         for (written, why) in [
             ("", NotBracketed),

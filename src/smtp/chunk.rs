@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_come_between_chunks() {
+    fn commands_between_chunks() {
         // M12, L13.
         for (line, expected) in [
             ("BDAT 3", "chunk"),

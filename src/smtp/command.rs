@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_to_a_remote() {
+    fn commands_as_a_remote_gets_them() {
         for (written, sent) in [
             // I2.
             ("mAiL fRoM:<A@B.Example>", "MAIL FROM:<A@b.example>"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_and_how() {
+    fn refused_commands_and_their_replies() {
         for (written, reply) in [
             // I9.
             ("", "500 5.5.1 command not recognised"),

@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_as_it_is_is_not_copied() {
+    fn unchanged_text_is_not_copied() {
         let message = b"Subject: a\r\n\r\nb\r\n..\r\n...c\r\n\r\nd";
         let (mut input, mut output) = (BytesMut::from(&message[..]), BytesMut::new());
         let there = input.as_ptr();
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_stays_what_it_is() {
+    fn a_message_stays_the_same() {
         for (input, output) in [
             // I14: the empty message, and no line end added or lost.
             (&b".\r\n"[..], &b""[..]),
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_crlf_dot_crlf_ends_the_data() {
+    fn only_crlf_dot_crlf_ends_the_data() {
         // I11, A-80, A-81: each before a smuggled command, then the real end.
         for (smuggled, output) in [
             (&b"a\n.\nb"[..], &b"a\r\n..\r\nb"[..]),
@@ -706,7 +706,7 @@ mod tests {
 
         /// Promise 5: with the final dot behind it the output is one message to every server, however careless.
         #[test]
-        fn nobody_sees_a_second_end_of_data(input in data()) {
+        fn no_reader_sees_a_second_end_of_data(input in data()) {
             let (output, _, _) = normalized(&input);
             let sent = [output.as_slice(), b".\r\n"].concat();
             let (message, rest) = unstuff(&sent).unwrap();

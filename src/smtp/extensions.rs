@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_remote_offers() {
+    fn offers_of_a_remote() {
         assert_eq!(parse(&[]), Extensions::default());
         assert_eq!(
             parse(&["StartTls", "PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "X-NEW", "SIZE 10"]),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_remote_takes() {
+    fn limits_of_a_remote() {
         for (offered, content) in [
             (&[][..], Content::Ascii),
             (&["SMTPUTF8"], Content::Ascii),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_offer() {
+    fn our_offer() {
         // I22, M5, M23: these and no more.
         let mut written = bytes::BytesMut::new();
         Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);

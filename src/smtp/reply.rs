@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_stands_at_the_end_whatever_comes_before() {
+    fn an_id_stands_at_the_end_of_any_text() {
         let short = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["a", "b"]);
         assert_eq!(written(&short.with_id("0123456789AB")), "451-4.7.4 a\r\n451 4.7.4 b (id 0123456789AB)\r\n");
         for enhanced in [None, Some(EnhancedCode::transient(7, 123))] {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_is_told() {
+    fn replies_relayed_to_the_client() {
         for (remote, client) in [
             ("250 2.1.5 ok\r\n", "250 2.1.5 mx: ok\r\n"),
             ("250 ok\r\n", "250 2.0.0 mx: ok\r\n"),

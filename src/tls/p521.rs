@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_point_of_the_curve() {
+    fn points_off_the_curve() {
         let shown = P521.start().unwrap().pub_key().to_vec();
         let mut off = shown.clone();
         off[132] ^= 1;

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danelaw::admin::{Phase, Port, State};
+use danelaw::admin::{AdminPort, AdminState, Phase};
 use danelaw::config::{Address, Config, DEFAULTS};
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
@@ -278,10 +278,10 @@ impl Lab {
     /// Opens the admin port there.
     pub(crate) async fn admin_at(&self, address: &str) -> Address {
         let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
-        let port = Port::open(&settings).await.unwrap().unwrap();
+        let port = AdminPort::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
-        tokio::spawn(port.serve(Arc::new(State {
+        tokio::spawn(port.serve(Arc::new(AdminState {
             phase,
             shared,
             present: Arc::clone(&self.present),

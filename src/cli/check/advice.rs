@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
-use super::recording::Recorded;
+use super::recording::RecordedAnswers;
 use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
@@ -66,7 +66,7 @@ pub(super) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
 }
 
 /// Signatures in the DNS that should have been renewed by now.
-fn signatures(host: Option<&Name>, recorded: &Recorded, now: OffsetDateTime) -> Vec<Advice> {
+fn signatures(host: Option<&Name>, recorded: &RecordedAnswers, now: OffsetDateTime) -> Vec<Advice> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
     let now = now.unix_timestamp() as u32;
     let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {

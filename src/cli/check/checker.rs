@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::progress::Progress;
-use super::recording::{Recorded, RecordingResolver};
+use super::recording::{RecordedAnswers, RecordingResolver};
 use crate::config::Config;
 use crate::dane::tlsa::Usage;
 use crate::dane::verify::Expectation;
@@ -100,7 +100,7 @@ pub(super) struct DomainCheck {
     pub(super) level: Level,
     pub(super) connections: Connections,
     /// The answers of the DNS about the domain itself.
-    pub(super) recorded: Recorded,
+    pub(super) recorded: RecordedAnswers,
     pub(super) route: Result<Route, Refusal>,
     /// The exchanges, in the order mail would try them; none without a route.
     pub(super) exchanges: Vec<ExchangeCheck>,
@@ -111,7 +111,7 @@ pub(super) struct DomainCheck {
 /// The check of one exchange.
 pub(super) struct ExchangeCheck {
     pub(super) name: Name,
-    pub(super) recorded: Recorded,
+    pub(super) recorded: RecordedAnswers,
     pub(super) plan: Result<Plan, Reason>,
     /// In the order of the plan's addresses; none if no connection is made.
     pub(super) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,

@@ -7,6 +7,7 @@ mod summary;
 mod tree;
 mod verdict;
 mod checker;
+mod fields;
 mod recording;
 
 use std::collections::HashSet;
@@ -24,8 +25,9 @@ use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
 use self::checker::{Checker, Connections, SessionChecks};
+use self::fields::FIELDS;
 use self::progress::Progress;
-use self::report::{DomainReport, FIELDS, ReportContext};
+use self::report::{DomainReport, ReportContext};
 use self::summary::Summary;
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, Failed};

@@ -8,7 +8,7 @@ use crate::name::Name;
 
 /// The answers of the DNS on which a decision rests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Recorded {
+pub(super) struct RecordedAnswers {
     pub(super) mx: Option<Result<Lookup<Mx>, Failure>>,
     pub(super) host: Option<Result<HostLookup, Failure>>,
     /// The owner names in the order they were asked.
@@ -21,7 +21,7 @@ pub(super) struct Recorded {
 #[derive(Clone)]
 pub(super) struct RecordingResolver {
     dns: Stub,
-    recorded: Arc<Mutex<Recorded>>,
+    recorded: Arc<Mutex<RecordedAnswers>>,
 }
 
 impl RecordingResolver {
@@ -30,7 +30,7 @@ impl RecordingResolver {
     }
 
     /// The answers so far.
-    pub(super) fn recorded(&self) -> Recorded {
+    pub(super) fn recorded(&self) -> RecordedAnswers {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -40,7 +40,7 @@ impl RecordingResolver {
         }
     }
 
-    fn note(&self, note: impl FnOnce(&mut Recorded)) {
+    fn note(&self, note: impl FnOnce(&mut RecordedAnswers)) {
         note(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -19,43 +19,6 @@ use crate::rules::{Exception, Rules};
 use crate::tls::{Authentication, Protection};
 use crate::upstream::ready::Channel;
 
-/// The fields, for `--help` and the manual.
-pub(super) const FIELDS: &str = "\
-JSON fields:
-  domain, level    as asked, and the level that holds for it
-  connected        false with --no-connect
-  verdict          verified, host-verified, encrypted, cleartext, deferred,
-                   rejected; with --no-connect dane, half-dane, fingerprint,
-                   encrypt, may (the policy a session would have to meet),
-                   deferred, rejected
-  exchange         the host that mail would go to, with its address
-  no_dane          why that host is not verified
-  refusal          why mail would be refused: code, reason, text, remedy
-  mx               the MX lookup: name, security (secure, insecure, failed),
-                   aliases (owner, target, security), kind (records, nodata,
-                   nxdomain, failure), reason
-  passed_over      MX records that name no host to send to, and why
-  exchanges        in the order they would be tried:
-    name, preference, addresses, policy, no_dane, refusal
-    lookup         that of the addresses, with the fields of mx
-    tlsa           each question: lookup, and records (record, standing,
-                   why); standing is binding, set-aside (a stronger digest
-                   says the same), unusable, or not-secure
-    sessions       each address: address, protection (Verified, Host
-                   verified, Encrypted, Cleartext, none), tls_version,
-                   cipher, key_exchange, tlsa and tlsa_depth (the record
-                   that matched), refusal, certificates (subject, issuer,
-                   names, not_before, not_after, days_left)
-  rule             the rule that set the level: domain, reason, until,
-                   days_left, default_level, default_verdict and
-                   default_refusal (without the rule), and need (needed,
-                   not-needed, stricter, refuses, no-help)
-  advice           what to mend: kind, host, text; kind is one-record,
-                   unusable-record, mx-without-dane, insecure-mx,
-                   partial-lookup, failing-host, certificate-ends,
-                   anchor-dates, weak-signature, signature-ends
-  What does not apply is null.";
-
 /// One domain.
 #[derive(Debug, Serialize)]
 pub(super) struct DomainReport {
@@ -219,7 +182,7 @@ impl DomainReport {
             mx: mx(check),
             passed_over: passed_over(check),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
-            rule: ruled.map(|(rule, default)| RuleReport::of(rule, (check, default), context)),
+            rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
             advice: advice(check, context.digests, context.now),
             outcome: (verdict, CheckStatus::of(check)),
         }
@@ -324,7 +287,7 @@ impl ExchangeReport {
                 .recorded
                 .tlsa
                 .iter()
-                .map(|(owner, found)| TlsaReport::of(owner, found, (exchange, context)))
+                .map(|(owner, found)| TlsaReport::of(owner, found, exchange, context))
                 .collect(),
             policy: policy.map(TlsPolicy::label),
             no_dane: match policy {
@@ -351,7 +314,8 @@ impl TlsaReport {
     fn of(
         owner: &Name,
         found: &Result<Lookup<RawTlsa>, crate::dns::Failure>,
-        (exchange, context): (&ExchangeCheck, &ReportContext<'_>),
+        exchange: &ExchangeCheck,
+        context: &ReportContext<'_>,
     ) -> Self {
         let lookup = match found {
             Ok(lookup) => lookup,
@@ -421,7 +385,7 @@ impl CertificateReport {
 }
 
 impl RuleReport {
-    fn of(rule: &Exception, (with, without): (&DomainCheck, &DomainCheck), context: &ReportContext<'_>) -> Self {
+    fn of(rule: &Exception, with: &DomainCheck, without: &DomainCheck, context: &ReportContext<'_>) -> Self {
         let default = &context.rules.default;
         let verdict = MailVerdict::of(without);
         Self {

@@ -195,7 +195,8 @@ fn session(session: &SessionReport) -> Node {
     if let (Some(version), Some(cipher), Some(group)) = (session.tls_version, &session.cipher, &session.key_exchange) {
         let _ = write!(text, ", {version} {cipher} {group}");
     }
-    let mut below: Vec<_> = session.certificates.iter().enumerate().map(certificate).collect();
+    let mut below: Vec<_> =
+        session.certificates.iter().enumerate().map(|(depth, shown)| certificate(depth, shown)).collect();
     if let (Some(record), Some(depth)) = (&session.tlsa, session.tlsa_depth) {
         below.push(Node::new(styled(GOOD, &format!("certificate {depth} matches {record}"))));
     }
@@ -203,7 +204,7 @@ fn session(session: &SessionReport) -> Node {
     Node::over(text, below)
 }
 
-fn certificate((depth, certificate): (usize, &CertificateReport)) -> Node {
+fn certificate(depth: usize, certificate: &CertificateReport) -> Node {
     let CertificateReport { subject, issuer, names, not_after, days_left, .. } = certificate;
     let names = if names.is_empty() { String::new() } else { format!(", for {}", names.join(" ")) };
     let end = match days_left {

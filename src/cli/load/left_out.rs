@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left() {
+    fn the_rest_of_the_keys() {
         let value = |text: &str| {
             let Ok(value) = text.parse::<Value>();
             value.into_dict().unwrap()

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
-use crate::dane::publish::{self, Source};
+use crate::dane::publish::{self, RecordSource};
 use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
 use crate::hex::Hex;
 use crate::name::Name;
@@ -72,14 +72,14 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<u8, BadInput> {
 /// A bare key is the server's unless the operator says that it is an authority's.
 fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInput> {
     let usage = arguments.usage.unwrap_or(Usage::EndEntity);
-    Ok(Generated { record: record(arguments, usage, Source::Key(key))?, about: about(usage, None) })
+    Ok(Generated { record: record(arguments, usage, RecordSource::Key(key))?, about: about(usage, None) })
 }
 
 fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
     let Some((leaf, others)) = chain.split_first() else { return Ok(Vec::new()) };
     let generated = |usage, certificate: &CertificateDer<'_>| {
         Ok(Generated {
-            record: record(arguments, usage, Source::Certificate(certificate))?,
+            record: record(arguments, usage, RecordSource::Certificate(certificate))?,
             about: about(usage, publish::subject(certificate)),
         })
     };
@@ -98,7 +98,7 @@ fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) ->
     }
 }
 
-fn record(arguments: &GenerateArguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
+fn record(arguments: &GenerateArguments, usage: Usage, source: RecordSource<'_>) -> Result<Tlsa, BadInput> {
     let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
     publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }

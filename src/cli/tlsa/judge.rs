@@ -91,7 +91,7 @@ impl Judgement {
         match &self.verdict {
             TlsaVerdict::Match(Match { record, depth, warning }) => {
                 lines.push(format!("record: {record}"));
-                lines.push(format!("depth: {depth} ({})", whose(*depth)));
+                lines.push(format!("depth: {depth} ({})", owner_of(*depth)));
                 lines.extend(warning.map(|warning| format!("warning: {warning}")));
             }
             TlsaVerdict::Mismatch(label, why) | TlsaVerdict::NoSession(label, why) => {
@@ -136,7 +136,7 @@ impl Judgement {
     }
 }
 
-fn whose(depth: usize) -> &'static str {
+fn owner_of(depth: usize) -> &'static str {
     match depth {
         0 => "the server's own certificate",
         1 => "the authority that issued it",

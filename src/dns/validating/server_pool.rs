@@ -8,7 +8,7 @@ use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query};
 use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
-use hickory_resolver::proto::rr::{Record, RecordType};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use rustls::ClientConfig;
@@ -32,6 +32,32 @@ const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
 const MAX_AUTHORITIES: usize = 256;
 /// The most signatures of answers. An honest answer has those of one set, and of a DNAME above it.
 const MAX_ANSWER_SIGNATURES: usize = 256;
+
+/// A question with its name in the library's form, which is made once for all steps of an answer.
+#[derive(Clone)]
+pub(super) struct Queried {
+    pub(super) question: Question,
+    query: Query,
+}
+
+impl Queried {
+    /// # Errors
+    /// The library cannot hold the name.
+    pub(super) fn new(question: Question) -> Result<Self, FailureReason> {
+        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
+        Ok(Self { question, query })
+    }
+
+    /// The name in the library's form.
+    pub(super) fn name(&self) -> &Name {
+        &self.query.name
+    }
+
+    /// The type in the library's form.
+    pub(super) fn rtype(&self) -> RecordType {
+        self.query.query_type
+    }
+}
 
 /// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
@@ -68,8 +94,8 @@ impl ServerPool {
     ///
     /// # Errors
     /// There is none, or it is an error.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Message, FailureReason> {
-        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
+    pub(super) async fn ask(&self, asked: &Queried) -> Result<Message, FailureReason> {
+        let query = &asked.query;
         let request = request(query.clone(), self.padded)?;
         let began = Instant::now();
         let reply = {
@@ -78,7 +104,7 @@ impl ServerPool {
             self.pool.send(request).first_answer().await
         };
         let message = match reply {
-            Ok(response) => relevant(response.into_message(), &query),
+            Ok(response) => relevant(response.into_message(), query),
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => denial(none),
             Err(error) => return Err(self.failed(&error, began)),
         };

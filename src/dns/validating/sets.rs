@@ -17,7 +17,7 @@ use super::super::cache::Weight;
 use super::super::reply::{DsSupport, Signature};
 use super::convert::{canonical, ds_support};
 
-/// The most signatures of one set that are held against keys, and the most keys with the tag of one signature. Honest
+/// The most signatures of one set that are verified with keys, and the most keys with the tag of one signature. Honest
 /// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
 const MAX_TRIES: usize = 8;
 /// The most signatures beside one set. A set with more is not validated at all. Two algorithms with two keys each, in
@@ -159,7 +159,8 @@ impl ZoneKeys {
     pub(super) fn proven(
         set: &Set<'_>,
         trusted: &Trusted,
-        (now, budget): (u32, &mut Budget),
+        now: u32,
+        budget: &mut Budget,
     ) -> Result<Self, &'static str> {
         trusted.check()?;
         if set.records.len() > MAX_KEYS {
@@ -191,7 +192,7 @@ impl ZoneKeys {
             });
         }
         Self { apex: apex.clone(), keys: first }
-            .verify(set, (now, budget))
+            .verify(set, now, budget)
             .map_err(|_| "its keys are not signed by the one that is trusted")?;
         Ok(Self { apex, keys })
     }
@@ -212,11 +213,16 @@ impl ZoneKeys {
         &self.apex
     }
 
-    /// Holds a set's signatures against these keys.
+    /// Whether a signature names this zone as its signer and fits the set's owner.
+    fn is_signer(&self, set: &Set<'_>, input: &SigInput) -> bool {
+        input.signer_name == self.apex && self.apex.zone_of(set.owner) && input.num_labels <= set.owner.num_labels()
+    }
+
+    /// Verifies a set's signatures with these keys.
     ///
     /// # Errors
     /// None of them is valid now and by one of these keys.
-    pub(super) fn verify(&self, set: &Set<'_>, (now, budget): (u32, &mut Budget)) -> Result<Signature, &'static str> {
+    pub(super) fn verify(&self, set: &Set<'_>, now: u32, budget: &mut Budget) -> Result<Signature, &'static str> {
         let mut why = "no signature of its zone";
         let mut rdata = None;
         let mut tries = 0;
@@ -229,10 +235,7 @@ impl ZoneKeys {
                 return Err(TOO_MANY);
             }
             let input = rrsig.input();
-            if input.signer_name != self.apex
-                || !self.apex.zone_of(set.owner)
-                || input.num_labels > set.owner.num_labels()
-            {
+            if !self.is_signer(set, input) {
                 continue;
             }
             if !is_current(input, now) {
@@ -386,7 +389,7 @@ mod tests {
     }
 
     fn verified_at(records: &[Record], keys: &ZoneKeys, now: u32) -> Result<Signature, &'static str> {
-        keys.verify(&group(records)[0], (now, &mut Budget::lookup()))
+        keys.verify(&group(records)[0], now, &mut Budget::lookup())
     }
 
     fn verified(records: &[Record], keys: &ZoneKeys) -> Result<Signature, &'static str> {
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_are_what_was_signed() {
+    fn wildcards_verify_under_their_expanded_names() {
         let by = signer("z.test.");
         let mut records = signed("*.z.test.", &[address()], &by);
         records.iter_mut().for_each(|record| record.name = name("a.b.z.test."));
@@ -523,11 +526,11 @@ mod tests {
         let good = signed("mx.z.test.", &[address()], &by);
         let records = flood(&good, MAX_SIGNATURES - 1, |input| input.key_tag = TAG);
         let mut budget = Budget::lookup();
-        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err());
+        assert!(keys.verify(&group(&records)[0], NOW, &mut budget).is_err());
         assert_eq!(checks(budget), MAX_TRIES as u32);
         // A second such set uses the lookup's patience up, and then not even a good one is looked at.
-        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err() && budget.is_spent());
-        assert!(keys.verify(&group(&good)[0], (NOW, &mut budget)).is_err());
+        assert!(keys.verify(&group(&records)[0], NOW, &mut budget).is_err() && budget.is_spent());
+        assert!(keys.verify(&group(&good)[0], NOW, &mut budget).is_err());
         assert!(verified(&good, &keys).is_ok());
     }
 
@@ -548,7 +551,7 @@ mod tests {
         ] {
             let (records, mut budget) = (flood(number), Budget::lookup());
             let set = &group(&records)[0];
-            let verified = keys.verify(set, (NOW, &mut budget)).map(|signature| signature.labels);
+            let verified = keys.verify(set, NOW, &mut budget).map(|signature| signature.labels);
             assert_eq!((verified, looks(budget)), (found, cost), "{number}");
             // However many signatures a zone has made, it is one signer.
             let signers = set.signers().map(|signers| signers.len());
@@ -556,7 +559,7 @@ mod tests {
         }
         // And all sets of a lookup together are bounded as well.
         let (records, mut budget) = (flood(MAX_SIGNATURES - 1), Budget::lookup());
-        let verified = (0..100).filter(|_| keys.verify(&group(&records)[0], (NOW, &mut budget)).is_ok()).count();
+        let verified = (0..100).filter(|_| keys.verify(&group(&records)[0], NOW, &mut budget).is_ok()).count();
         assert!(verified == 1_024 / MAX_SIGNATURES && budget.is_spent(), "{verified}");
     }
 
@@ -641,7 +644,7 @@ mod tests {
 
     fn proven(records: &[Record], trusted: Vec<DS>) -> Result<usize, &'static str> {
         let mut budget = Budget::step();
-        let keys = ZoneKeys::proven(&group(records)[0], &Trusted::Ds(trusted), (NOW, &mut budget));
+        let keys = ZoneKeys::proven(&group(records)[0], &Trusted::Ds(trusted), NOW, &mut budget);
         keys.map(|keys| keys.keys.len())
     }
 
@@ -668,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn revoked_keys_and_keys_of_others_sign_nothing() {
+    fn revoked_keys_and_keys_of_others_do_not_count() {
         let by = signer("z.test.");
         for flags in [0x0001, 0x0101 | 0x0080] {
             let key = DNSKEY::with_flags(flags, by.dnskey().public_key().clone());

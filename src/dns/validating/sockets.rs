@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_shortage_is_noted_and_nothing_else_is() {
+    async fn only_a_shortage_is_noted() {
         let (sockets, began) = (DnsSockets::default(), Instant::now());
         let failing = |number| -> Opening<()> { Box::pin(async move { Err(io::Error::from_raw_os_error(number)) }) };
         // ECONNREFUSED, and EMFILE: the numbers are Linux's.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
 use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::super::FailureReason;
 use super::super::answers::DnsResult;
@@ -27,9 +27,9 @@ use super::super::canonical::CanonicalName;
 use super::super::links::{Delegation, Question, delegation};
 use super::super::memory::Memory;
 use super::super::reply::{Proof, Rtype};
-use super::convert::{self, hasher, least_ttl, library_name, unix_time};
+use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
-use super::server_pool::ServerPool;
+use super::server_pool::{Queried, ServerPool};
 use super::sets::{Set, Trusted, ZoneKeys, group};
 use super::workers::Workers;
 
@@ -147,15 +147,15 @@ impl Zones {
         let Some(parent) = parent else {
             return self.keys(place, Trusted::Anchors(Arc::clone(&self.anchors)), ttl).await;
         };
-        let question = Question { name: place.clone(), rtype: Rtype::DS };
-        let message = self.server_pool.ask(&question).await?;
+        let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
+        let message = self.server_pool.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
         let load = load(&message, place.depth(), std::iter::once(&*parent));
         let (delegation, records) = self
             .workers
             .run(load, move || -> Result<_, FailureReason> {
-                let delegation = held_against(&parent, &question, &message)?;
-                Ok((delegation, ds_records(&question.name, &message)?))
+                let delegation = held_against(&parent, &asked.question, &message)?;
+                Ok((delegation, ds_records(asked.name(), &message)))
             })
             .await??;
         match delegation {
@@ -171,14 +171,14 @@ impl Zones {
 
     /// Asks for the keys of a zone whose first keys are known.
     async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
-        let message = self.server_pool.ask(&Question { name: apex.clone(), rtype: Rtype::DNSKEY }).await?;
+        let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
+        let message = self.server_pool.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
-        let owner = library_name(apex)?;
         let proven = self.workers.run(load_of_keys(&message), move || {
             let sets = group(&message.answers);
-            let set = sets.iter().find(|set| *set.owner == owner && set.rtype == RecordType::DNSKEY);
+            let set = sets.iter().find(|set| set.owner == asked.name() && set.rtype == RecordType::DNSKEY);
             let set = set.ok_or("its keys are not there")?;
-            ZoneKeys::proven(set, &trusted, (unix_time(), &mut Budget::step()))
+            ZoneKeys::proven(set, &trusted, unix_time(), &mut Budget::step())
         });
         proven.await?.map(|keys| Begins::Signed(Arc::new(keys))).map_err(|why| bogus(apex, why))
     }
@@ -190,20 +190,19 @@ fn held_against(parent: &ZoneKeys, question: &Question, message: &Message) -> Re
     let reply = convert::reply(message, |_, set: &Set<'_>| match set.signers() {
         Err(why) => Proof::Unproven(why),
         Ok(signers) if !signers.contains(&parent.apex()) => Proof::Insecure,
-        Ok(_) => parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure),
+        Ok(_) => parent.verify(set, now, &mut budget).map_or_else(Proof::Unproven, Proof::Secure),
     })?;
     delegation(&question.name, &reply, &hasher(&Cell::new(budget)))
 }
 
 /// The DS records at a name.
-fn ds_records(name: &CanonicalName, message: &Message) -> Result<Vec<DS>, FailureReason> {
-    let owner = library_name(name)?;
-    let records = message.answers.iter().filter(|record| record.name == owner);
+fn ds_records(owner: &Name, message: &Message) -> Vec<DS> {
+    let records = message.answers.iter().filter(|record| record.name == *owner);
     let records = records.filter_map(|record| match &record.data {
         RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds.clone()),
         _ => None,
     });
-    Ok(records.collect())
+    records.collect()
 }
 
 fn bogus(place: &CanonicalName, why: &str) -> FailureReason {

@@ -71,15 +71,15 @@ impl Mail {
         let text = after_keyword(argument, "FROM:").ok_or(CommandError::NoFrom)?;
         let (path, parameters) = address::split_path(text).map_err(CommandError::ReversePath)?;
         let mut mail = Self::new(ReversePath::Null);
-        for parameter in split_parameters(parameters)? {
-            mail.set(parameter)?;
+        for (keyword, value) in split_parameters(parameters)? {
+            mail.set(keyword, value)?;
         }
         // The parameters come first: they say whether the address may hold UTF-8.
         mail.reverse_path = ReversePath::parse(path, mail.smtp_utf8).map_err(CommandError::ReversePath)?;
         Ok(mail)
     }
 
-    fn set(&mut self, (keyword, value): (&str, Option<&str>)) -> Result<(), CommandError> {
+    fn set(&mut self, keyword: &str, value: Option<&str>) -> Result<(), CommandError> {
         let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
         let bad_value = CommandError::ParameterValue(parameter);
         let is_duplicate = match parameter {

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_reply() {
+    fn replies_as_they_are_read() {
         // K1: text or none, one line or many, a second digit that SMTP has not.
         for (input, shown) in [
             ("250 ok\r\n", "250 ok"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply() {
+    fn lines_that_are_no_replies() {
         // K2, A-61.
         for (input, error) in [
             ("\r\n", ReplyError::NoCode),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_before_mail_either() {
+    fn lines_that_are_no_replies_before_mail_either() {
         for (input, error) in [
             ("999 ok\r\n".to_owned(), ReplyError::NoCode),
             ("250-a\r\n150 ok\r\n".to_owned(), ReplyError::NoCode),
