@@ -17,8 +17,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use danelaw::dns::server::Mode;
-use danelaw::dns::setup::{Memory, Settings};
+use danelaw::dns::server::ResolverMode;
+use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Resolver, Security};
 use danelaw::name::Name;
@@ -31,7 +31,7 @@ const NAMES: u64 = 100_000;
 /// How many lookups are on their way at once.
 const TASKS: u64 = 64;
 /// What the default configuration gives: `dns.cache_entries`, `dns.cache_size`, `dns.cache_max_ttl`, `dns.cache_failures`.
-const DEFAULTS: Memory = Memory {
+const DEFAULTS: MemoryLimits = MemoryLimits {
     entries: 100_000,
     octets: 48 << 20,
     answers: Duration::from_secs(3600),
@@ -55,8 +55,8 @@ fn tree() -> Tree {
     (0..NAMES).fold(tree, |tree, i| tree.tlsa(&format!("mx{i}.bulk.test"), 25, EE))
 }
 
-fn settings(address: SocketAddr, anchors: PathBuf) -> Settings {
-    Settings { servers: vec![address.into()], trust_anchor: Some(anchors), ..Settings::default() }
+fn settings(address: SocketAddr, anchors: PathBuf) -> ResolverSettings {
+    ResolverSettings { servers: vec![address.into()], trust_anchor: Some(anchors), ..ResolverSettings::default() }
 }
 
 /// Looks up so many names, beginning with this one, in many tasks at once.
@@ -78,15 +78,18 @@ async fn look_up(stub: &Stub, first: u64, count: u64) {
 fn bench(criterion: &mut Criterion, lab: &DnsLab, runtime: &Runtime) {
     let _inside = runtime.enter();
     let with = |mode, memory| {
-        let stub = Stub::new(&Settings { mode, memory, ..settings(lab.addr, lab.anchor_file.clone()) }).unwrap();
+        let stub =
+            Stub::new(&ResolverSettings { mode, memory, ..settings(lab.addr, lab.anchor_file.clone()) }).unwrap();
         runtime.block_on(stub.self_test());
         stub
     };
     let mut group = criterion.benchmark_group("dns");
     group.throughput(Throughput::Elements(1)).sample_size(20);
     let mut next = 0;
-    for (name, mode) in [("cold, validated", Mode::Validate), ("cold, on another's word", Mode::TrustAd)] {
-        let stub = with(mode, Memory::NONE);
+    for (name, mode) in
+        [("cold, validated", ResolverMode::Validate), ("cold, on another's word", ResolverMode::TrustAd)]
+    {
+        let stub = with(mode, MemoryLimits::NONE);
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| {
                 let begin = Instant::now();
@@ -96,7 +99,7 @@ fn bench(criterion: &mut Criterion, lab: &DnsLab, runtime: &Runtime) {
             });
         });
     }
-    let stub = with(Mode::Validate, DEFAULTS);
+    let stub = with(ResolverMode::Validate, DEFAULTS);
     runtime.block_on(look_up(&stub, 0, 1000));
     group.bench_function("remembered", |bencher| {
         bencher.iter_custom(|count| {
@@ -134,7 +137,7 @@ fn measure(runtime: &Runtime) {
     let (address, anchors) = line.trim().split_once(' ').unwrap();
     let _inside = runtime.enter();
     let settings = settings(address.parse().unwrap(), anchors.into());
-    let stub = Stub::new(&Settings { memory: DEFAULTS, ..settings }).unwrap();
+    let stub = Stub::new(&ResolverSettings { memory: DEFAULTS, ..settings }).unwrap();
     runtime.block_on(look_up(&stub, 0, 1000));
     assert_eq!(OWNERS.len() as u64, NAMES);
     println!("{} with 1,000 names", resident());

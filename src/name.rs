@@ -1,9 +1,9 @@
 //! A DNS name as everything else in danelaw may rely on it: absolute, lower case, A-labels only.
 //!
-//! `smtp` reads names out of addresses, `dns` out of answers; both make a [`Name`] here, at the edge, and nobody
-//! further in looks at the text again. What may be in a name is narrower than what DNS allows (RFC 2181 §11):
-//! letters, digits, hyphens and underscores. Names end up in SNI, in log lines and in reply texts, and an octet
-//! outside that set in an MX target is an attempt at injection, never a mail host.
+//! `smtp` reads names out of addresses, `dns` out of answers; both make a [`Name`] here, at the edge, and no code
+//! further in reads the text again. The rules for a name are narrower than those of DNS (RFC 2181 §11): letters,
+//! digits, hyphens and underscores. Names end up in SNI, in log lines and in reply texts, and an octet outside that set
+//! in an MX target is an attempt at injection, never a mail host.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Name(Arc<str>);
 /// Why a text is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing between two dots, or nothing at all.
+    /// An empty text, or two dots in a row.
     #[error("it has an empty label")]
     EmptyLabel,
     /// A label of more than 63 octets (RFC 1035 §2.3.4).
@@ -48,7 +48,7 @@ pub enum NameError {
 }
 
 impl Name {
-    /// The root of the DNS: what a null MX names (RFC 7505 §3).
+    /// The root of the DNS: the exchange of a null MX (RFC 7505 §3).
     pub fn root() -> Self {
         Self("".into())
     }
@@ -57,7 +57,7 @@ impl Name {
     /// one final dot is allowed. An IP address is refused: `MX 10 192.0.2.1.` names no host.
     ///
     /// # Errors
-    /// Whatever keeps the text from being a host name.
+    /// The text is no host name, for this reason.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let mapped = if text.is_ascii() {
             // A-labels are taken as they are: DNS answers are full of labels that IDNA would find odd.
@@ -178,7 +178,7 @@ mod tests {
             ("MX.Example.COM", "mx.example.com"),
             ("mx.example.com.", "mx.example.com"),
             ("_25._tcp.mx.example", "_25._tcp.mx.example"),
-            // M7, D9: what is asked in DNS is the A-label.
+            // M7, D9: DNS is asked for the A-label.
             ("bücher.example", "xn--bcher-kva.example"),
             ("BÜCHER.example", "xn--bcher-kva.example"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn texts_that_are_no_names() {
         let long = "a".repeat(64);
         let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
         assert!(Name::parse(&longest).is_ok());
@@ -201,7 +201,7 @@ mod tests {
             ("a..", NameError::EmptyLabel),
             (long.as_str(), NameError::LabelTooLong),
             (&format!("{longest}x"), NameError::TooLong),
-            // what an attacker's MX target may try to write into an SMTP dialogue.
+            // texts by which an attacker's MX target may try to write into an SMTP dialogue.
             ("a\r\nRCPT TO:<x>", NameError::ForbiddenCharacter),
             ("a b.example", NameError::ForbiddenCharacter),
             ("*.example", NameError::ForbiddenCharacter),

@@ -471,7 +471,7 @@ mod tests {
                 Some("certificate-not-trusted"),
             ),
             (
-                tls(TlsFailure::Mismatch(Mismatch::Name { found: vec![], wanted: vec![] })),
+                tls(TlsFailure::Mismatch(Mismatch::Name { found: std::iter::empty().collect(), wanted: vec![] })),
                 "451 4.7.5",
                 "name-mismatch",
                 Some("certificate-host-mismatch"),

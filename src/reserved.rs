@@ -2,7 +2,7 @@
 //!
 //! An MX record is written by strangers. One that points at loopback, at a private network or at a cloud's metadata
 //! service would turn us into a probe inside our own network. Addresses that carry an IPv4 address inside (mapped,
-//! NAT64, 6to4) are judged by what is inside.
+//! NAT64, 6to4) are judged by that address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -64,12 +64,12 @@ fn is_reserved_v4(v4: Ipv4Addr) -> bool {
 
 fn is_reserved_v6(v6: Ipv6Addr) -> bool {
     match v6.segments() {
-        // Mapped and NAT64: what is inside decides.
+        // Mapped and NAT64: the IPv4 address inside decides.
         [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => false,
         // Teredo and the other IETF assignments, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => true,
-        // RFC 4291 §2.4: IANA has given out global unicast addresses from 2000::/3 alone. What is elsewhere is loopback,
-        // link-local, unique local, multicast, or free, and overlay networks help themselves to what is free.
+        // RFC 4291 §2.4: IANA has given out global unicast addresses from 2000::/3 alone. The other addresses are
+        // loopback, link-local, unique local, multicast, or free, and overlay networks use free ones.
         [0x2000..=0x3fff, ..] => false,
         _ => true,
     }

@@ -92,7 +92,7 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
     }
 }
 
-impl From<&Config> for setup::Settings {
+impl From<&Config> for setup::ResolverSettings {
     fn from(config: &Config) -> Self {
         let dns = &config.dns;
         Self {
@@ -104,7 +104,7 @@ impl From<&Config> for setup::Settings {
             timeout: dns.timeout,
             attempts: dns.attempts,
             deadline: dns.deadline,
-            memory: setup::Memory {
+            memory: setup::MemoryLimits {
                 entries: dns.cache_entries,
                 octets: usize::try_from(dns.cache_size.as_u64()).unwrap_or(usize::MAX),
                 answers: dns.cache_max_ttl,

@@ -1,17 +1,19 @@
-//! TLS with a remote server: the handshake, and what it has proven (RFC 8446, RFC 5246, RFC 7672 §8).
+//! TLS with a remote server: the handshake, and the proof that it gives (RFC 8446, RFC 5246, RFC 7672 §8).
 //!
-//! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three things must hold
-//! before anybody may say "verified", and each has its own way to go missing:
+//! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three conditions must
+//! hold before a server is "verified", and each can be lost in its own way:
 //!
-//! 1. The chain matches a TLSA record. [`crate::dane::verify`] says so, in the middle of the handshake, when nothing is proven yet.
+//! 1. The chain matches a TLSA record. [`crate::dane::verify`] decides this in the middle of the handshake, when the
+//!    server has not yet proven that it holds the key.
 //! 2. The handshake is signed by the key that matched. rustls' own signature check first reads the whole certificate
-//!    and so refuses what DANE-EE must accept (RFC 7671 §5.1); a check that says yes to everything would let whoever has
-//!    a copy of the certificate pass. Here the signature is checked with the very octets that were matched.
+//!    and so refuses certificates that DANE-EE must accept (RFC 7671 §5.1); a check that always succeeds would let a
+//!    server with a mere copy of the certificate pass. Here the signature is checked with the very octets that were
+//!    matched.
 //! 3. The handshake was a full one, and is complete. In a resumed session no certificate is shown and no verifier is
 //!    asked, so there is no resumption, and no early data (RFC 7671 §3 would have the match checked again).
 //!
-//! [`Protection`] is the evidence. Only [`Tls::handshake`] makes one, from what the verifier has noted down. The time
-//! limit is the caller's, and so is flushing.
+//! [`Protection`] is the evidence. Only [`Tls::handshake`] makes one, from the verifier's notes. The time limit is the
+//! caller's, and so is flushing.
 
 mod p521;
 mod verifier;
@@ -42,18 +44,18 @@ use crate::refusal::TlsFailure;
 /// sent to a server that asks for it.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// All but the verifier, in whose place is one that nobody passes.
+    /// All but the verifier; the placeholder in its place refuses every server.
     base: Arc<ClientConfig>,
     shown: Option<Shown>,
 }
 
-/// The certificates that the last server showed, its own first, whatever became of the handshake: for people to look at.
-/// Nothing is decided by them.
+/// The certificates that the last server showed, its own first, even if the handshake failed: for people to look at. No
+/// decision rests on them.
 #[derive(Debug, Clone, Default)]
-pub struct Shown(Arc<Mutex<Noted>>);
+pub struct Shown(Arc<Mutex<ShownNotes>>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct ShownNotes {
     chain: Chain,
     lines: Vec<String>,
 }
@@ -74,7 +76,7 @@ impl Shown {
 
     fn note(&self, chain: &[CertificateDer<'_>], lines: Vec<String>) {
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        let noted = Noted { chain: Arc::new(chain), lines };
+        let noted = ShownNotes { chain: Arc::new(chain), lines };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
     }
 }
@@ -88,7 +90,7 @@ pub enum PostQuantum {
     Omit,
 }
 
-/// The TLS library does not offer what is needed.
+/// The TLS library lacks a feature that is needed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("TLS cannot be set up: {0}")]
 pub struct SetupError(String);
@@ -98,11 +100,11 @@ pub struct SetupError(String);
 pub struct Secured<S> {
     /// The stream inside TLS.
     pub stream: TlsStream<S>,
-    /// What the handshake has proven.
+    /// The proof of the handshake.
     pub protection: Protection,
 }
 
-/// What a completed handshake has proven. It cannot be made in any other way than by one.
+/// The proof of a completed handshake. Only a completed handshake can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
     version: &'static str,
@@ -111,14 +113,14 @@ pub struct Protection {
     authentication: Authentication,
 }
 
-/// Who the server was shown to be.
+/// The identity that the server has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// The host was authenticated, and is known to serve the domain.
     Verified(Match),
     /// The host was authenticated; that it serves the domain rests on an insecure MX record.
     HostVerified(Match),
-    /// Nobody was, for this reason.
+    /// None, for this reason.
     Unverified(NoDane),
 }
 
@@ -138,7 +140,7 @@ impl Protection {
         &self.key_exchange
     }
 
-    /// Who the server was shown to be.
+    /// The identity that the server has proven.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
     }
@@ -191,7 +193,8 @@ impl Tls {
         Ok(Self { base: Arc::new(base), shown: None })
     }
 
-    /// The same TLS, and where to see what a server shows. For one handshake at a time. Who watches already sees the same.
+    /// The same TLS, and a view of the certificates that a server shows. For one handshake at a time. A `Tls` that is
+    /// watched already gives the same view.
     pub fn watched(&self) -> (Self, Shown) {
         let shown = self.shown.clone().unwrap_or_default();
         (Self { base: Arc::clone(&self.base), shown: Some(shown.clone()) }, shown)
@@ -205,7 +208,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // A verifier for each connection: what it notes down can only be about this one.
+        // A verifier for each connection: its notes can only be about this one.
         let verifier = Arc::new(Verifier::new(self, policy.expectation().cloned()));
         let mut config = ClientConfig::clone(&self.base);
         config.dangerous().set_certificate_verifier(Arc::<Verifier>::clone(&verifier));
@@ -216,13 +219,13 @@ impl Tls {
                 let protection = verifier.take_findings().protection(stream.get_ref().1, policy)?;
                 Ok(Secured { stream, protection })
             }
-            // What rustls reports of a verifier's refusal is an alert code; the reason itself was noted down.
+            // rustls reports a verifier's refusal as an alert code; the reason itself is in the verifier's notes.
             Err(error) => Err(verifier.take_findings().failure.unwrap_or_else(|| classify(&error))),
         }
     }
 }
 
-/// The SNI (RFC 7672 §8.1). For a name that rustls would not send an address stands in, and nothing is sent: our
+/// The SNI (RFC 7672 §8.1). For a name that rustls would not send an address stands in, and no SNI is sent: our
 /// verifier goes by its own names and never by this one.
 fn sni(name: &Name) -> ServerName<'static> {
     ServerName::try_from(name.as_str())
@@ -236,7 +239,7 @@ pub fn failure_of(error: &io::Error) -> Option<TlsFailure> {
     error.get_ref().is_some_and(|inner| inner.is::<Error>()).then(|| classify(error))
 }
 
-/// Reads a failed handshake. Alerts before the handshake is complete come from anybody.
+/// Reads a failed handshake. Alerts before the handshake is complete can be forged.
 fn classify(error: &io::Error) -> TlsFailure {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return TlsFailure::Closed(error.to_string());
@@ -253,7 +256,7 @@ fn classify(error: &io::Error) -> TlsFailure {
         }
         Error::AlertReceived(alert) => TlsFailure::Alert(format!("{alert:?}")),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFailure::Injected,
-        // Certificates, in all likelihood: nothing else is large.
+        // Certificates, in all likelihood: no other message is large.
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
             TlsFailure::Broken("the server sent a handshake message of more than 64 KB".into())
         }

@@ -1,4 +1,4 @@
-//! What was built, out of what, and by which compiler: the facts that `build.rs` found.
+//! The version, the commit and the compiler of this build: the facts that `build.rs` found.
 
 /// The version of danelaw.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

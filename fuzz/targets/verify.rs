@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use danelaw::dane::agility::Digests;
-use danelaw::dane::publish::{self, Source};
-use danelaw::dane::tlsa::{self, Associations, Form, Matching, Selector, Tlsa, Usage};
+use danelaw::dane::publish::{self, RecordSource};
+use danelaw::dane::tlsa::{self, Associations, TlsaForm, Matching, Selector, Tlsa, Usage};
 use danelaw::dane::verify::{Expectation, Match, References, verify};
 use danelaw::dns::RawTlsa;
 use danelaw::name::Name;
@@ -104,7 +104,7 @@ fn record(certificates: &[Vec<u8>; 3], extra: &[u8], which: u8, form: u8) -> Opt
 }
 
 fn own(certificate: &[u8], form: u8) -> Option<RawTlsa> {
-    let form = Form {
+    let form = TlsaForm {
         usage: if form & 1 == 0 { Usage::TrustAnchor } else { Usage::EndEntity },
         selector: if form & 2 == 0 { Selector::Certificate } else { Selector::PublicKey },
         matching: match form >> 2 & 3 {
@@ -113,6 +113,6 @@ fn own(certificate: &[u8], form: u8) -> Option<RawTlsa> {
             _ => Matching::Sha256,
         },
     };
-    let record = publish::record(form, Source::Certificate(certificate)).ok()?;
+    let record = publish::record(form, RecordSource::Certificate(certificate)).ok()?;
     Some(RawTlsa([&form.numbers()[..], record.data()].concat()))
 }

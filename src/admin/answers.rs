@@ -1,4 +1,4 @@
-//! What the admin port says.
+//! The answers of the admin port.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::dns::selftest::{Health, State as Fitness};
+use crate::dns::selftest::{Health, ServerState};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::Reporter;
@@ -23,7 +23,7 @@ use crate::version;
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID\n";
 
-/// What cannot be said often enough.
+/// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
 
 /// How far a danelaw is.
@@ -33,15 +33,15 @@ pub enum Phase {
     Starting,
     /// They are.
     Serving,
-    /// No new mail is taken, and what is under way may end.
+    /// No new mail is taken, and transactions under way may end.
     Draining,
 }
 
-/// What there is to tell about.
-pub struct State {
+/// The facts that the admin port reports.
+pub struct AdminState {
     /// How far this danelaw is.
     pub phase: watch::Receiver<Phase>,
-    /// What sessions share.
+    /// The parts that sessions share.
     pub shared: watch::Receiver<Arc<Shared<Stub>>>,
     /// The sessions that are open.
     pub open_sessions: Arc<OpenSessions>,
@@ -58,7 +58,7 @@ struct Readiness {
 }
 
 /// The answer to one request.
-pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
+pub(super) fn answer<B>(request: &Request<B>, state: &AdminState) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -81,14 +81,14 @@ pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<By
     }
 }
 
-fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
+fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     let (shared, today) = (state.shared(), OffsetDateTime::now_utc().date());
     let health = shared.connector.dns.health();
     let moment = Moment {
         sessions: state.open_sessions.count(),
         max_sessions: shared.max_sessions,
         waiting: shared.connector.dialer.pool.waiting(),
-        resolvers: health.borrow().servers.iter().map(|server| server.state == Fitness::Good).collect(),
+        resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
         memory: shared.connector.dns.questions(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
@@ -102,7 +102,7 @@ fn metrics(state: &State, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
-fn explain(state: &State, id: &str) -> Response<Full<Bytes>> {
+fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
     match state.shared().reporter.explain(id) {
         Some(told) => text(StatusCode::OK, told),
         None => text(
@@ -121,7 +121,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-impl State {
+impl AdminState {
     /// Where admin's own troubles are told.
     pub(super) fn reporter(&self) -> Arc<Reporter> {
         Arc::clone(&self.shared.borrow().reporter)
@@ -162,13 +162,13 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
     };
     for server in &health.servers {
         let how = match &server.state {
-            Fitness::Untested => "not tested yet".to_owned(),
-            Fitness::Good => "passes the self-test".to_owned(),
-            Fitness::Ailing(why) => format!("fails the self-test: {why}"),
+            ServerState::Untested => "not tested yet".to_owned(),
+            ServerState::Good => "passes the self-test".to_owned(),
+            ServerState::Failed(why) => format!("fails the self-test: {why}"),
         };
         lines.push(format!("resolver {}: {how}", server.server));
     }
-    let resolves = health.servers.iter().any(|server| server.state == Fitness::Good);
+    let resolves = health.servers.iter().any(|server| server.state == ServerState::Good);
     if !resolves {
         lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
     }
@@ -184,19 +184,19 @@ mod tests {
     use std::iter;
 
     use super::*;
-    use crate::dns::selftest::{Ailment, ServerHealth};
+    use crate::dns::selftest::{SelfTestFailure, ServerHealth};
     use crate::policy::Level;
 
     #[test]
-    fn ready_is_who_can_deliver() {
-        let health = |states: &[Fitness]| Health {
+    fn ready_means_able_to_deliver() {
+        let health = |states: &[ServerState]| Health {
             servers: states
                 .iter()
                 .zip(["192.0.2.1", "192.0.2.2"])
                 .map(|(state, server)| ServerHealth { server: server.parse().unwrap(), state: state.clone() })
                 .collect(),
         };
-        let (good, ailing) = (Fitness::Good, Fitness::Ailing(Ailment::StripsDnssec));
+        let (good, ailing) = (ServerState::Good, ServerState::Failed(SelfTestFailure::StripsDnssec));
         for (phase, states, ready, says) in [
             (Phase::Serving, vec![good.clone()], true, "resolver 192.0.2.1:53: passes the self-test"),
             // One that passes is enough; the other is named.
@@ -207,7 +207,7 @@ mod tests {
                 "resolver 192.0.2.1:53: fails the self-test: strips DNSSEC records",
             ),
             (Phase::Serving, vec![ailing], false, "no resolver passes the self-test: all mail is deferred"),
-            (Phase::Serving, vec![Fitness::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
+            (Phase::Serving, vec![ServerState::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
             (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
         ] {
@@ -217,11 +217,12 @@ mod tests {
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
             assert!(!readiness.text.contains(OBSERVING));
         }
-        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[Fitness::Good]), &mut iter::empty());
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), &mut iter::empty());
         assert!(observing.ready && observing.text.contains(OBSERVING));
         let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);
         let ended = Rule { domains, level, next_hop: None, reason: None, until: None };
-        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[Fitness::Good]), &mut iter::once(&ended));
+        let readiness =
+            readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), &mut iter::once(&ended));
         assert!(readiness.ready && readiness.text.ends_with("\nrule for a.test: has ended, and is left out\n"));
     }
 }

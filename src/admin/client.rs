@@ -23,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens there, or the socket is not ours to use.
+    /// No server listens there, or we may not use the socket.
     #[error("no danelaw answers at {0}: {1}")]
     Unreachable(Address, io::Error),
-    /// Whoever listens there does not speak as danelaw does.
+    /// The server that listens there does not speak as danelaw does.
     #[error("{0} gives no sensible answer: {1}")]
     Senseless(Address, String),
     /// There is no answer in time.
@@ -54,7 +54,7 @@ async fn ask_patiently(address: &Address, path: &str) -> Result<(StatusCode, Str
     answered.map_err(|why| AskError::Senseless(address.clone(), why))
 }
 
-/// Who listens on all addresses is asked on loopback.
+/// A port that listens on all addresses is asked on loopback.
 fn dialled(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! The admin port: health, metrics and explanations over HTTP, for whoever runs danelaw.
+//! The admin port: health, metrics and explanations over HTTP, for operators.
 //!
 //! It has bounds of its own, so that a slow or silent client does not keep others from sending mail: so many connections
 //! at a time, one request each, and a few seconds for it. At the bound a new connection replaces the oldest one that has
@@ -25,7 +25,7 @@ use crate::config::{self, Address, Permissions};
 use crate::scarce::Scarcity;
 use crate::server::unix::{self, SocketFile};
 
-pub use answers::{Phase, State};
+pub use answers::{AdminState, Phase};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -38,29 +38,29 @@ const OUT_OF_FILES: Duration = Duration::from_millis(500);
 
 /// The open admin port.
 #[derive(Debug)]
-pub struct Port {
-    listener: Listener,
+pub struct AdminPort {
+    listener: AdminListener,
     settings: config::Admin,
 }
 
 #[derive(Debug)]
-enum Listener {
+enum AdminListener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
-impl Port {
+impl AdminPort {
     /// Opens the port, if there is to be one.
     ///
     /// # Errors
-    /// What the system says, mostly that the port is taken.
+    /// The system's error, mostly that the port is taken.
     pub async fn open(settings: &config::Admin) -> io::Result<Option<Self>> {
         let listener = match &settings.address {
             None => return Ok(None),
-            Some(Address::Tcp(address)) => Listener::Tcp(TcpListener::bind(address).await?),
+            Some(Address::Tcp(address)) => AdminListener::Tcp(TcpListener::bind(address).await?),
             Some(Address::Unix(path)) => {
                 let (listener, file) = unix::open(path, Permissions::GROUP, None)?;
-                Listener::Unix(listener, file)
+                AdminListener::Unix(listener, file)
             }
         };
         Ok(Some(Self { listener, settings: settings.clone() }))
@@ -69,28 +69,30 @@ impl Port {
     /// Where the port is; its number is the system's choice where the configuration says 0.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn address(&self) -> io::Result<Address> {
         match &self.listener {
-            Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Listener::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
+            AdminListener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            AdminListener::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
     /// Answers until it is dropped.
-    pub async fn serve(self, state: Arc<State>) {
+    pub async fn serve(self, state: Arc<AdminState>) {
         let mut guests = Guests::default();
         loop {
             let accepted = match &self.listener {
-                Listener::Tcp(listener) => match listener.accept().await {
+                AdminListener::Tcp(listener) => match listener.accept().await {
                     Ok((_, client)) if !self.settings.allows(client.ip()) => {
                         tracing::warn!(client = %client.ip(), "turned away from the admin port: not in admin.allow");
                         continue;
                     }
-                    Ok((stream, _)) => Ok(Stream::Tcp(stream)),
+                    Ok((stream, _)) => Ok(AdminStream::Tcp(stream)),
                     Err(error) => Err(error),
                 },
-                Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+                AdminListener::Unix(listener, _) => {
+                    listener.accept().await.map(|(stream, _)| AdminStream::Unix(stream))
+                }
             };
             match accepted {
                 Ok(stream) => {
@@ -98,8 +100,8 @@ impl Port {
                     let guest = Arc::clone(&asked);
                     let conversation = tokio::spawn(async move {
                         match stream {
-                            Stream::Tcp(stream) => converse(stream, state, guest).await,
-                            Stream::Unix(stream) => converse(stream, state, guest).await,
+                            AdminStream::Tcp(stream) => converse(stream, state, guest).await,
+                            AdminStream::Unix(stream) => converse(stream, state, guest).await,
                         }
                     });
                     guests.admit(Guest { conversation: conversation.abort_handle(), asked });
@@ -147,7 +149,7 @@ impl Drop for Guests {
     }
 }
 
-enum Stream {
+enum AdminStream {
     Tcp(tokio::net::TcpStream),
     Unix(tokio::net::UnixStream),
 }
@@ -155,7 +157,7 @@ enum Stream {
 /// One request and its answer.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    state: Arc<State>,
+    state: Arc<AdminState>,
     asked: Arc<AtomicBool>,
 ) {
     let answer = service_fn(move |request| {
@@ -170,6 +172,6 @@ async fn converse(
         .max_headers(32)
         .max_buf_size(8192)
         .serve_connection(TokioIo::new(stream), answer);
-    // A client that breaks off has what it wanted, or will ask again.
+    // A client that breaks off has read enough, or will ask again.
     let _ = tokio::time::timeout(IN_ALL, conversation).await;
 }

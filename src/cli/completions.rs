@@ -1,4 +1,4 @@
-//! `danelaw completions`: what a shell needs to complete danelaw's commands, options and reasons.
+//! `danelaw completions`: the script with which a shell completes danelaw's commands, options and reasons.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,13 +10,13 @@ use super::EX_OSERR;
 
 /// For which shell.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CompletionsArguments {
     /// The shell.
     shell: Shell,
 }
 
 /// Prints the script.
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &CompletionsArguments) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "danelaw", &mut script);
     match io::stdout().lock().write_all(&script) {

@@ -1,16 +1,16 @@
-//! `danelaw config`: whether a configuration is good, and what it amounts to.
+//! `danelaw config`: checks a configuration, or shows its values.
 
 use std::process::ExitCode;
 
 use super::load::{self, LoadError, Loaded, SYSTEM_FILE};
 use super::run::{self, Failed};
-use super::{EX_CONFIG, Settings, log};
+use super::{ConfigFlags, EX_CONFIG, log};
 use crate::config::Config;
 
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Arguments {
-    /// Say all that is wrong with the configuration, or that nothing is (exit status 78, or 0).
+pub(super) enum ConfigCommand {
+    /// Show every error of the configuration, or that there is none (exit status 78, or 0).
     Check {
         /// Judge as a start and a reload do: a rule that has ended is reported, and is no fault.
         #[arg(long)]
@@ -21,11 +21,11 @@ pub(super) enum Arguments {
 }
 
 /// Does it.
-pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
+pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode {
     let done = match arguments {
-        Arguments::Check { allow_ended_rules: true } => check(settings, Ended::Told),
-        Arguments::Check { allow_ended_rules: false } => check(settings, Ended::Fault),
-        Arguments::Show => show(settings),
+        ConfigCommand::Check { allow_ended_rules: true } => check(settings, EndedRules::Told),
+        ConfigCommand::Check { allow_ended_rules: false } => check(settings, EndedRules::Fault),
+        ConfigCommand::Show => show(settings),
     };
     match done {
         Ok(text) => {
@@ -39,29 +39,29 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
     }
 }
 
-/// What a key has to be good for beside its form.
+/// A check of a key's value beyond its form.
 type Check = fn(&Config) -> Result<(), String>;
-/// What is looked at besides, and what the keys that it depends on begin with.
+/// The further checks, each with the beginning of the keys that it depends on.
 const FURTHER: [(&str, Check); 3] = [("hostname", hostname), ("log.filter", filter), ("dns.", resolver)];
 
 /// How a rule that has ended is judged.
-enum Ended {
+enum EndedRules {
     Told,
     Fault,
 }
 
-fn check(settings: &Settings, judged: Ended) -> Result<String, String> {
+fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
     let (config, mut wrong, ended, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
         Ok(Loaded { config, keys: _, file, ended }) => (config, Vec::new(), ended, file),
         Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, None),
         Err(error) => return Err(error.to_string()),
     };
     match judged {
-        Ended::Fault => wrong.extend(ended),
-        Ended::Told => ended.iter().for_each(|line| log::caution(line)),
+        EndedRules::Fault => wrong.extend(ended),
+        EndedRules::Told => ended.iter().for_each(|line| log::caution(line)),
     }
     for (keys, check) in FURTHER {
-        // What stands in the place of a key that is wrong says nothing of what was meant.
+        // A default in the place of a wrong key does not tell the intended value.
         if !wrong.iter().any(|line| line.starts_with(keys)) {
             wrong.extend(check(&config).err());
         }
@@ -83,7 +83,7 @@ fn filter(config: &Config) -> Result<(), String> {
     log::filter(&config.log.filter).map(drop)
 }
 
-/// The files that it names are read, and nobody is asked.
+/// The files that it names are read; no server is asked.
 fn resolver(config: &Config) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
@@ -91,7 +91,7 @@ fn resolver(config: &Config) -> Result<(), String> {
     run::resolver(config).map(drop).map_err(|Failed { why, .. }| why)
 }
 
-fn show(settings: &Settings) -> Result<String, String> {
+fn show(settings: &ConfigFlags) -> Result<String, String> {
     let loaded = load::loaded(settings.config.as_deref(), &settings.set);
     let Loaded { config: _, keys, file: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
     let lines: Vec<(String, String)> =

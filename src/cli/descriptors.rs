@@ -1,10 +1,10 @@
-//! Open files: what the sessions of the configuration need, and what the system allows.
+//! Open files: the number that the sessions of the configuration need, and the system's limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What is open beside sessions: listeners, name servers, the store, the admin port.
+/// Open files beside sessions: listeners, name servers, the store, the admin port.
 const OTHERS: u64 = 500;
 
 /// Raises the limit of this process as far as the system lets it, and says so where that is too little.

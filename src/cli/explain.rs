@@ -1,4 +1,4 @@
-//! `danelaw explain`: what the danelaw that runs has seen of one attempt.
+//! `danelaw explain`: the record that the running danelaw has of one attempt.
 
 use std::process::ExitCode;
 
@@ -17,13 +17,13 @@ Exit status:
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
-pub(super) struct Arguments {
+pub(super) struct ExplainArguments {
     /// The id at the end of a refusal, in its log event, or in the Received line.
     #[arg(value_parser = id)]
     id: String,
 }
 
-/// Nothing but an id may become part of a path.
+/// Only an id may become part of a path.
 fn id(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
         true => Ok(text.to_owned()),
@@ -33,11 +33,11 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
-/// The id is remembered by nobody.
+/// The running danelaw does not know the id.
 const UNKNOWN: u8 = 1;
 
 /// Asks and prints.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(config: &Config, arguments: &ExplainArguments) -> ExitCode {
     let fail = |code: u8, why: String| {
         log::complain(&why);
         ExitCode::from(code)

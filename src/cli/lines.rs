@@ -23,23 +23,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     dropped: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Vec<u8>>,
     octets: usize,
     /// Lines that were dropped and that the log has not told of.
     untold: u64,
     told: Option<Instant>,
-    phase: Phase,
+    phase: QueuePhase,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Phase {
+enum QueuePhase {
     #[default]
     Open,
     /// The waiting lines are written, and no more after them.
@@ -49,7 +49,7 @@ enum Phase {
 
 /// Which lines are dropped where there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum LineKind {
     /// An event like any other.
     Event,
     /// A line that is never dropped: the account of dropped lines, or a panic.
@@ -62,9 +62,9 @@ pub(super) struct AtEnd(Arc<Lines>);
 impl Drop for AtEnd {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.phase = Phase::Ending;
+        state.phase = QueuePhase::Ending;
         self.0.changed.notify_all();
-        let open = |state: &mut State| state.phase != Phase::Ended;
+        let open = |state: &mut QueueState| state.phase != QueuePhase::Ended;
         drop(self.0.changed.wait_timeout_while(state, LAST_LINES, open));
     }
 }
@@ -92,9 +92,9 @@ impl Lines {
     }
 
     /// Puts a line behind those that wait.
-    pub(super) fn push(&self, line: Vec<u8>, kind: Line) {
+    pub(super) fn push(&self, line: Vec<u8>, kind: LineKind) {
         let mut state = self.state();
-        if kind == Line::Event && state.octets + line.len() > MOST {
+        if kind == LineKind::Event && state.octets + line.len() > MOST {
             state.untold += 1;
             self.dropped.fetch_add(1, Relaxed);
             return;
@@ -116,12 +116,12 @@ impl Lines {
                 Err(_) => self.lost(),
             }
         }
-        self.state().phase = Phase::Ended;
+        self.state().phase = QueuePhase::Ended;
         self.changed.notify_all();
     }
 
     fn next(&self) -> Option<Vec<u8>> {
-        let nothing = |state: &mut State| state.waiting.is_empty() && state.phase == Phase::Open;
+        let nothing = |state: &mut QueueState| state.waiting.is_empty() && state.phase == QueuePhase::Open;
         let waited = self.changed.wait_while(self.state(), nothing);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let line = state.waiting.pop_front()?;
@@ -147,7 +147,7 @@ impl Lines {
         Some(std::mem::take(&mut state.untold))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         // No code of others runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,7 +201,7 @@ mod tests {
     fn lines_come_in_order_and_the_end_waits_for_them() {
         let (sink, permit, taken) = slow();
         let lines = Lines::start(sink, |_| unreachable!()).unwrap();
-        (0..100).for_each(|number| lines.push(format!("{number}").into_bytes(), Line::Event));
+        (0..100).for_each(|number| lines.push(format!("{number}").into_bytes(), LineKind::Event));
         (0..100).for_each(|_| permit.send(()).unwrap());
         drop(lines.at_end());
         assert_eq!(*taken.lock().unwrap(), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_sink_holds_nobody_and_what_is_dropped_is_told() {
+    fn a_stuck_sink_delays_no_caller_and_dropped_lines_are_counted() {
         static TOLD: AtomicU64 = AtomicU64::new(0);
         let (sink, permit, taken) = slow();
         let lines = Lines::start(sink, |dropped| {
@@ -219,11 +219,11 @@ mod tests {
         let kilobyte = vec![b'x'; 1024];
         // One is in the sink's hands, perhaps.
         let pushed = MOST / 1024 + 100;
-        (0..pushed).for_each(|_| lines.push(kilobyte.clone(), Line::Event));
+        (0..pushed).for_each(|_| lines.push(kilobyte.clone(), LineKind::Event));
         let dropped = lines.dropped().load(Relaxed);
         assert!((99..=100).contains(&dropped), "{dropped}");
         // The account finds room.
-        lines.push(b"account".to_vec(), Line::Account);
+        lines.push(b"account".to_vec(), LineKind::Account);
         (0..pushed).for_each(|_| permit.send(()).unwrap());
         drop(lines.at_end());
         assert_eq!(TOLD.load(Relaxed), dropped);
@@ -236,14 +236,14 @@ mod tests {
     fn the_end_does_not_wait_for_ever() {
         let (sink, _permit, _) = slow();
         let lines = Lines::start(sink, |_| unreachable!()).unwrap();
-        lines.push(b"x".to_vec(), Line::Event);
+        lines.push(b"x".to_vec(), LineKind::Event);
         let began = Instant::now();
         drop(lines.at_end());
         assert!(began.elapsed() >= LAST_LINES && began.elapsed() < LAST_LINES * 5);
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted() {
+    fn lines_that_cannot_be_written_are_counted() {
         struct Broken;
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -254,7 +254,7 @@ mod tests {
             }
         }
         let lines = Lines::start(Broken, |_| unreachable!()).unwrap();
-        (0..7).for_each(|_| lines.push(b"x".to_vec(), Line::Event));
+        (0..7).for_each(|_| lines.push(b"x".to_vec(), LineKind::Event));
         drop(lines.at_end());
         assert_eq!(lines.dropped().load(Relaxed), 7);
     }

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use crate::config::{Config, Fault, Unsound};
 
 pub(super) use layers::{Flag, SYSTEM_FILE};
-use layers::{Key, Layers};
+use layers::{Layers, ShownKey};
 use left_out::LeftOut;
 
 /// Why there is no configuration.
@@ -26,7 +26,7 @@ pub(super) enum LoadError {
         lines: Vec<String>,
         /// One for each rule that has ended, which is no fault.
         ended: Vec<String>,
-        /// What there is without the keys that are wrong, as far as it could be looked at.
+        /// The configuration without the keys that are wrong, as far as it could be checked.
         rest: Option<Box<Config>>,
     },
 }
@@ -49,7 +49,7 @@ pub(super) fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Config, LoadEr
 /// The configuration that is in force, and where each key of it comes from.
 pub(super) struct Loaded {
     pub(super) config: Config,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<ShownKey>,
     /// The file that was read, if one was.
     pub(super) file: Option<String>,
     /// A line for each rule that has ended: it is left out, and its author should know.
@@ -58,8 +58,8 @@ pub(super) struct Loaded {
 
 /// The configuration that is in force, with the place of each key.
 ///
-/// Whatever is wrong is told at once, and not one thing after the other: a key that is wrong is left out, and the rest is
-/// looked at again.
+/// All errors are reported at once, and not one after the other: a key that is wrong is left out, and the rest is
+/// checked again.
 pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, LoadError> {
     let layers = Layers::read(file, flags)?;
     let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
@@ -75,7 +75,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
             if path.is_empty() || !without.contains(&path) {
                 wrong.push(wrong::line(&error, &path, &place_of(&layers, error.metadata.as_ref(), &path)));
             }
-            // What is wrong without the key too is so without the rest of its entry, or cannot be got out of the way.
+            // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
             let is_new = !path.is_empty()
                 && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
             if !is_new {
@@ -128,7 +128,7 @@ mod tests {
             assert!(error.lines().any(|line| line.starts_with(&format!("{key}: "))), "{key} in {error}");
         }
         assert_eq!(error.lines().count(), flags.len(), "{error}");
-        // What is wrong together with a default cannot be got out of the way.
+        // An error in combination with a default cannot be got out of the way.
         let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.starts_with("dns.deadline: ") && error.lines().count() == 1, "{error}");
     }
@@ -165,7 +165,7 @@ mod tests {
                 "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 2027-01-31\n",
                 &["rule.until: rule 1: without quotes it does not do; write the day as in \"2027-01-31\" (in F:5)"][..],
             ),
-            // Every entry, and every key of it; what is wrong in other ways in the other entries, too.
+            // Every entry, and every key of it; other errors in the other entries, too.
             (
                 "[[listener]]\naddress = \"x\"\n[[listener]]\naddress = \"192.0.2.1:25\"\n[[listener]]\n\
                  kind = \"lmtp\"\n[[rule]]\ndomain = \"a b\"\nlevel = \"none\"\n[[rule]]\ndomain = \"b.example\"\n\
@@ -226,7 +226,7 @@ mod tests {
             ("tls.level = dane", &["\"tls.level = dane\" is no TOML at column 13: invalid string, expected"]),
             ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
             ("limits.message_size = 100\n", &["limits.message_size: 100 B is not between 1kB and 1TiB"]),
-            // What would be used in the place of a wrong key says nothing.
+            // A default in the place of a wrong key does not tell the intended value.
             ("[dns]\ntimeout = \"1m\"\ndeadline = \"2\"\n", &["dns.deadline: \"2\" does not do; it must be a number"]),
         ] {
             let told = told(text);
@@ -317,7 +317,7 @@ mod tests {
                 "listener.address: listener 1: \"localhost:10025\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
                  unix:/path (in --set listener)",
             ),
-            // What is well-formed and wrong has a place too.
+            // A value that is well-formed and wrong has a place too.
             ("limits.sessions=0", "limits.sessions: 0 would stop all mail (in --set limits.sessions)"),
             ("listener=[]", "listener: there is none; give at least one address to listen on (in --set listener)"),
             (

@@ -22,7 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
-use super::lines::{AtEnd, Line, Lines};
+use super::lines::{AtEnd, LineKind, Lines};
 use super::run::Failed;
 use crate::config::{Log, LogFormat};
 use crate::dns::stub::QUIET;
@@ -99,11 +99,12 @@ fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
     if tracing::enabled!(Level::ERROR) {
         tracing::error!(why, place, thread = thread::current().name(), backtrace, "danelaw panicked; please report it");
     } else {
-        lines.push(format!("danelaw panicked at {place:?}: {why:?}\n").into_bytes(), Line::Event);
+        lines.push(format!("danelaw panicked at {place:?}: {why:?}\n").into_bytes(), LineKind::Event);
     }
 }
 
-/// What to log. A word that is no level would be taken for the name of a module, and nothing else would be logged.
+/// The filter of log events. A word that is no level would be taken for the name of a module, and no other event would
+/// be logged.
 pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     if let Some(word) = text.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word)) {
@@ -128,7 +129,7 @@ pub(super) fn complain_in_time(why: String) {
     }
 }
 
-/// Writes to standard error why the program ends: an error like any other.
+/// Reports why the program ends: an error like any other, to the reader of standard error.
 pub(super) fn complain(why: &str) {
     say(Level::ERROR, why);
 }
@@ -145,7 +146,7 @@ fn say(level: Level, text: &str) {
     }
 }
 
-/// Who reads standard error.
+/// The reader of standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Destination {
     /// A person, or a program that takes each line as it is.
@@ -182,26 +183,26 @@ struct Queue {
 }
 
 /// The place of the next event in the queue, with the prefix of its line.
-struct Next<'a> {
+struct QueuedLine<'a> {
     lines: &'a Lines,
     prefix: &'static str,
-    kind: Line,
+    kind: LineKind,
 }
 
 impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Next<'a>;
+    type Writer = QueuedLine<'a>;
 
-    fn make_writer(&'a self) -> Next<'a> {
-        Next { lines: &self.lines, prefix: "", kind: Line::Event }
+    fn make_writer(&'a self) -> QueuedLine<'a> {
+        QueuedLine { lines: &self.lines, prefix: "", kind: LineKind::Event }
     }
 
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Next<'a> {
-        let kind = if event.target() == ACCOUNT { Line::Account } else { Line::Event };
-        Next { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind }
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> QueuedLine<'a> {
+        let kind = if event.target() == ACCOUNT { LineKind::Account } else { LineKind::Event };
+        QueuedLine { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind }
     }
 }
 
-impl Write for Next<'_> {
+impl Write for QueuedLine<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.write_all(event)?;
         Ok(event.len())

@@ -12,22 +12,22 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::EX_OSERR;
 use super::reference::{self, Piece};
-use super::refusals::{self, Entry};
+use super::refusals::{self, RefusalEntry};
 use crate::config::DEFAULTS;
 
-/// What each page says at its foot that it is about.
+/// The program that each page names at its foot.
 const SOURCE: &str = concat!("danelaw ", env!("CARGO_PKG_VERSION"));
 
 /// Where to write the pages.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ManArguments {
     /// The directory to write all pages to, as in /usr/local/share/man; it is made if need be, with man1, man5 and man7 in
     /// it. Without it danelaw(1) is printed.
     directory: Option<PathBuf>,
 }
 
 /// Writes all pages, or prints the first.
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &ManArguments) -> ExitCode {
     let written = pages().and_then(|pages| match &arguments.directory {
         Some(directory) => pages.iter().try_for_each(|page| page.write(directory)),
         None => {
@@ -94,7 +94,7 @@ fn of_command(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     Ok(())
 }
 
-/// What stands behind the options in `--help`: blocks of lines under a title that ends with a colon. Their columns stay.
+/// The text behind the options in `--help`: blocks of lines under a title that ends with a colon. Their columns stay.
 fn sections(help: &str) -> Roff {
     let mut roff = Roff::new();
     for block in help.split("\n\n") {
@@ -172,7 +172,7 @@ fn refusals_page() -> io::Result<Page> {
          here, in the field \"reason\". The words of each reply are an example. A reply that begins with 4 leaves the mail \
          with the client, which tries again.",
     )]);
-    for Entry { label, reply, cause, remedy, reported } in refusals::entries().map_err(io::Error::other)? {
+    for RefusalEntry { label, reply, cause, remedy, reported } in refusals::entries().map_err(io::Error::other)? {
         roff.control("SS", [label.as_str()]);
         verbatim(&mut roff, &reply);
         roff.control("PP", []).text([roman(cause)]);

@@ -34,7 +34,7 @@ const EX_CONFIG: u8 = 78;
 const EX_USAGE: u8 = 64;
 /// sysexits: a service is not there.
 const EX_UNAVAILABLE: u8 = 69;
-/// sysexits: the system refuses something, such as a port.
+/// sysexits: the system refuses a request, such as for a port.
 const EX_OSERR: u8 = 71;
 
 /// Where settings are explained.
@@ -51,13 +51,13 @@ Settings:
 #[command(version = version::VERSION, long_version = version::LONG, after_help = SETTINGS)]
 struct Arguments {
     #[command(flatten)]
-    settings: Settings,
+    settings: ConfigFlags,
     #[command(subcommand)]
     command: Option<Subcommands>,
 }
 
 impl Arguments {
-    /// Ends the program as clap does for what it finds wrong itself with a subcommand.
+    /// Ends the program as clap does for its own errors with a subcommand.
     fn usage_error(subcommand: &str, kind: ErrorKind, message: &str) -> ! {
         let mut command = Self::command();
         command.build();
@@ -71,7 +71,7 @@ impl Arguments {
 
 /// Where settings come from, beside the defaults and the environment.
 #[derive(Debug, Clone, clap::Args)]
-struct Settings {
+struct ConfigFlags {
     /// Read this configuration file instead of /etc/danelaw/danelaw.toml.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -80,12 +80,12 @@ struct Settings {
     set: Vec<load::Flag>,
 }
 
-impl Settings {
+impl ConfigFlags {
     fn load(&self) -> Result<Config, load::LoadError> {
         load::load(self.config.as_deref(), &self.set)
     }
 
-    /// Does what needs the configuration, or says what is wrong with it.
+    /// Runs a command that needs the configuration, or reports the errors in that.
     fn with(&self, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
         match self.load() {
             Ok(config) => command(config),
@@ -103,35 +103,35 @@ enum Subcommands {
     /// Pass mail on (the default).
     #[command(after_help = run::STATUS)]
     Run,
-    /// Say what would become of mail to a domain, step by step, without sending any.
+    /// Show step by step how mail to a domain would be delivered, without sending any.
     ///
-    /// Walks the road of a message: the MX records, each host's addresses and TLSA records with their security, a session
-    /// with each address up to the second EHLO, and the verdict at the level that holds for the domain. It uses the
-    /// configuration of the proxy; --set tls.level=dane-only shows what another level would do, --set ehlo_name=.. greets
-    /// under the name of your mail server. No mail is sent.
-    Check(check::Arguments),
-    /// Say what the DNS has for a name, and how sure that is.
-    Resolve(resolve::Arguments),
+    /// Follows the delivery path of a message: the MX records, each host's addresses and TLSA records with their
+    /// security, a session with each address up to the second EHLO, and the verdict at the level that holds for the
+    /// domain. It uses the configuration of the proxy; --set tls.level=dane-only shows the effect of another level,
+    /// --set ehlo_name=.. greets under the name of your mail server. No mail is sent.
+    Check(check::CheckArguments),
+    /// Show the DNS records of a name, and how sure they are.
+    Resolve(resolve::ResolveArguments),
     /// List the rules of the configuration, with their reasons and how long they last.
-    Rules(rules::Arguments),
-    /// Check the configuration, or show what it amounts to.
+    Rules(rules::RulesArguments),
+    /// Check the configuration, or show its values.
     Config {
         #[command(subcommand)]
-        what: config::Arguments,
+        what: config::ConfigCommand,
     },
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///
     /// Asks the danelaw that runs, at admin.address, which is empty by default. It remembers the last admin.remember such
     /// attempts, until it is restarted.
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Make TLSA records, or judge a server by them.
-    Tlsa(tlsa::Arguments),
+    Tlsa(tlsa::TlsaArguments),
     /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
-    Refusals(refusals::Arguments),
+    Refusals(refusals::RefusalsArguments),
     /// Write the manual pages.
-    Man(man::Arguments),
+    Man(man::ManArguments),
     /// Print completions for a shell, as in: danelaw completions bash > /etc/bash_completion.d/danelaw
-    Completions(completions::Arguments),
+    Completions(completions::CompletionsArguments),
 }
 
 /// Runs the program.
@@ -150,7 +150,7 @@ pub fn main() -> ExitCode {
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
-        // What works on files alone works without a configuration.
+        // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
         Subcommands::Refusals(refusals) => refusals::run(&refusals),
         Subcommands::Man(man) => man::run(&man),
@@ -158,9 +158,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the program with what clap has to say: why the command line is wrong, or the help that was asked for.
+/// Ends the program with clap's text: why the command line is wrong, or the help that was asked for.
 fn misused(error: &clap::Error) -> ! {
-    // A closed pipe is nothing to complain of.
+    // A closed pipe is no reason to complain.
     let _ = error.print();
     std::process::exit(if error.use_stderr() { i32::from(EX_USAGE) } else { 0 })
 }

@@ -1,4 +1,4 @@
-//! The ports and sockets that danelaw opens at its start, and what an operator is told where that fails.
+//! The ports and sockets that danelaw opens at its start, and the advice to an operator if that fails.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use tokio::task::AbortHandle;
 
 use super::run::Failed;
 use super::systemd::Sockets;
-use crate::admin::{Port, State};
+use crate::admin::{AdminPort, AdminState};
 use crate::config::{Address, Config};
 use crate::server::OpenListener;
 
-/// Opens the admin port, if there is to be one, before anything else: who asks sees how the start goes.
-pub(super) async fn open_admin(config: &Config, state: State) -> Result<AbortHandle, Failed> {
+/// Opens the admin port, if there is to be one, before all others, so that it shows the progress of the start.
+pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<AbortHandle, Failed> {
     let port = match &config.admin.address {
         Some(address) => {
-            Port::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
+            AdminPort::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
         }
         None => None,
     };
@@ -48,9 +48,9 @@ fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> Failed {
     Failed::system(format!("{key}: cannot listen on {address}: {error}{what_to_do}"))
 }
 
-/// What to do about it, where the system says no more than what is wrong.
+/// The advice on an error, where the system's text gives none.
 fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
-    // What we have put into words ourselves says enough.
+    // Our own texts say enough.
     error.raw_os_error()?;
     match (error.kind(), address) {
         (ErrorKind::AddrInUse, Address::Tcp(_)) => Some(
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_do_where_a_port_cannot_be_opened() {
+    fn advice_where_a_port_cannot_be_opened() {
         let (tcp, unix) = ("127.0.0.1:25", "unix:/run/danelaw/lmtp.sock");
         // The numbers are Linux's.
         for (address, number, said) in [

@@ -1,9 +1,9 @@
-//! Reads the commented defaults as what they are: a reference of every key.
+//! Reads the commented defaults as a reference of every key.
 //!
 //! A paragraph of comment lines belongs to the key below it, or stands for itself; one whose lines are all indented is an
 //! example; behind an example one tells of its keys, which have no default: a word, a colon and a text each.
 
-/// What the file is made of, in its order.
+/// A part of the file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
     /// `[dns]`, or `[[listener]]`.
@@ -12,7 +12,7 @@ pub(super) enum Piece {
     Text(String),
     /// Lines that keep their form.
     Example(String),
-    /// A key, its default if it has one, and what there is to say about it.
+    /// A key, its default if it has one, and its description.
     Key { name: String, default: Option<String>, text: String },
 }
 

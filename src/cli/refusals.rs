@@ -14,7 +14,7 @@ use crate::refusal::{Label, Silent};
 
 /// Which ones to show.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RefusalsArguments {
     /// The reason, as in the log's field `reason`; all of them if none is given.
     #[arg(value_name = "REASON", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(Label::ALL.iter().map(|label| label.as_str())))]
@@ -22,8 +22,8 @@ pub(super) struct Arguments {
 }
 
 /// Prints Markdown.
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let wanted = |entry: &Entry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label.as_str());
+pub(super) fn run(arguments: &RefusalsArguments) -> ExitCode {
+    let wanted = |entry: &RefusalEntry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label.as_str());
     let written = entries().map_err(io::Error::other).and_then(|entries| {
         let out = &mut io::stdout().lock();
         entries.iter().filter(|entry| wanted(entry)).try_for_each(|entry| entry.write(out))
@@ -38,27 +38,27 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// One reason, in words.
-pub(super) struct Entry {
+pub(super) struct RefusalEntry {
     /// The name in the log, in metrics, and in `danelaw check`.
     pub(super) label: Label,
     /// A reply as the client may see it, without the remedy; or that it gets none.
     pub(super) reply: String,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
-    /// Its result type of RFC 8460 §4.3.
+    /// Its result type by RFC 8460 §4.3.
     pub(super) reported: Option<&'static str>,
 }
 
 /// All of them, in the order of a delivery.
-pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
-    let entry = |Example { view, text }| Entry {
+pub(super) fn entries() -> Result<Vec<RefusalEntry>, NameError> {
+    let entry = |Example { view, text }| RefusalEntry {
         label: view.label,
         reply: format!("{} {} {text}", view.code, view.enhanced),
         cause: view.cause,
         remedy: view.remedy,
         reported: view.result_type,
     };
-    let silent = |&Silent { label, cause, remedy }: &Silent| Entry {
+    let silent = |&Silent { label, cause, remedy }: &Silent| RefusalEntry {
         label,
         reply: "(no reply of this attempt)".to_owned(),
         cause,
@@ -68,7 +68,7 @@ pub(super) fn entries() -> Result<Vec<Entry>, NameError> {
     Ok(examples()?.into_iter().map(entry).chain(SILENT.iter().map(silent)).collect())
 }
 
-impl Entry {
+impl RefusalEntry {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { label, reply, cause, remedy, reported } = self;
         writeln!(out, "## {label}\n\n    {reply}\n\n{cause}\n\nTo do: {remedy}.\n")?;

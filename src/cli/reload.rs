@@ -1,9 +1,10 @@
 //! Reading everything again while mail goes on: configuration, trust anchors, certificates, resolvers.
 //!
-//! All of it is made ready first; if any of it is of no use, nothing changes. What is ready is taken up by each session
-//! between two transactions, so that one ends as it began. What sessions do not share (the open ports, the form of the
-//! log) cannot change: a configuration that wants it to is refused, and says so, rather than half obeyed. Connections to
-//! remotes are counted anew: those of transactions that are under way stand beside the new bounds until they end.
+//! All of it is made ready first; if any of it is of no use, the old configuration stays. Each session takes up the new
+//! one between two transactions, so that a transaction ends as it began. The parts that sessions do not share (the open
+//! ports, the form of the log) cannot change: a configuration that wants it to is refused, and says so, rather than
+//! half obeyed. Connections to remotes are counted anew: those of transactions that are under way stand beside the new
+//! bounds until they end.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::load::LoadError;
 use super::run::{self, FIRST_TEST, Failed};
-use super::{Settings, log, systemd};
+use super::{ConfigFlags, log, systemd};
 use crate::config::Config;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
@@ -26,40 +27,40 @@ use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts};
 
-/// A danelaw that runs, and what it was made from.
+/// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
-    settings: Settings,
+    settings: ConfigFlags,
     config: Config,
-    dns: Dns,
+    dns: TestedResolver,
     reporter: Arc<Reporter>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
 
-/// A resolver that is tested from time to time, and what it was made from.
-struct Dns {
+/// A resolver that is tested from time to time, and its sources.
+struct TestedResolver {
     stub: Stub,
     sources: Sources,
     tests: AbortHandle,
 }
 
-/// What a resolver is made from: where these are the same, it is, and keeps what it remembers.
+/// The sources of a resolver: where these are the same, the resolver stays, with the answers that it keeps.
 #[derive(PartialEq, Eq)]
 struct Sources {
-    settings: setup::Settings,
+    settings: setup::ResolverSettings,
     files: Vec<Option<Vec<u8>>>,
 }
 
 impl Sources {
     fn of(config: &Config) -> Self {
-        let settings = setup::Settings::from(config);
+        let settings = setup::ResolverSettings::from(config);
         let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
         let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca)];
         Self { settings, files }
     }
 }
 
-impl Dns {
+impl TestedResolver {
     fn start(config: &Config) -> Result<Self, Failed> {
         let (sources, stub) = (Sources::of(config), run::resolver(config)?);
         Ok(Self { tests: keep_testing(&stub, config), stub, sources })
@@ -72,7 +73,7 @@ impl Dns {
     }
 }
 
-impl Drop for Dns {
+impl Drop for TestedResolver {
     fn drop(&mut self) {
         self.tests.abort();
     }
@@ -83,17 +84,17 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 }
 
 impl Running {
-    /// Makes ready what sessions share.
-    pub(super) async fn start(config: Config, settings: Settings, log: log::Logging) -> Result<Self, Failed> {
+    /// Makes ready the parts that sessions share.
+    pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, Failed> {
         let (journal, outcomes) = Journal::open((&config).into()).await.map_err(unusable)?;
         tracing::debug!(outcomes, "the store is open");
-        let dns = Dns::start(&config)?;
+        let dns = TestedResolver::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
         let news = watch::Sender::new(share(&config, &dns.stub, journal, &reporter)?);
         Ok(Self { settings, config, dns, reporter, news, log })
     }
 
-    /// What sessions share, now and later.
+    /// The parts that sessions share, now and later.
     pub(super) fn shared(&self) -> watch::Receiver<Arc<Shared<Stub>>> {
         self.news.subscribe()
     }
@@ -130,7 +131,7 @@ impl Running {
         let filter = log::filter(&config.log.filter).map_err(Failed::config)?;
         let dns = match Sources::of(&config) == self.dns.sources {
             true => None,
-            false => Some(Dns::start(&config)?),
+            false => Some(TestedResolver::start(&config)?),
         };
         // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
         let journal = self.news.borrow().journal.clone();
@@ -176,7 +177,7 @@ fn unusable(error: OpenError) -> Failed {
     Failed::system(format!("store.path: {error}"))
 }
 
-/// What needs a new start, if it has changed.
+/// A setting that needs a new start, if it has changed.
 fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
     let changed = [
         ("listener", now.listener != new.listener),

@@ -1,4 +1,4 @@
-//! `danelaw resolve`: what the DNS port says about a name, as deliveries are decided by it.
+//! `danelaw resolve`: the answer of the DNS port about a name, by which deliveries are decided.
 //!
 //! One question from the command line, or many from standard input: a few of them are put at a time, and the answers
 //! come out in the order of the questions.
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::run::{self, Failed};
 use crate::config::{Config, Server};
-use crate::dns::server::Mode;
+use crate::dns::server::ResolverMode;
 use crate::dns::stub::Stub;
 use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
 use crate::name::{Name, NameError};
@@ -40,10 +40,10 @@ JSON fields:
   records     at the end of the chain, as in a master file
   reason      why the lookup failed, or null";
 
-/// What to ask, and whom.
+/// The question, and the servers to ask.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, after_long_help = format!("{EXIT_CODES}\n\n{FIELDS}"))]
-pub(super) struct Arguments {
+pub(super) struct ResolveArguments {
     /// The name, internationalised or not; "-" reads questions from standard input, one NAME TYPE a line.
     name: String,
     /// The record type, such as MX, A, AAAA, TLSA, CNAME, DS or DNSKEY. For TLSA the name is that of the record, as in
@@ -58,14 +58,14 @@ pub(super) struct Arguments {
     server: Vec<Server>,
     /// Go by "validate" or "trust-ad" instead of dns.mode.
     #[arg(long)]
-    mode: Option<Mode>,
+    mode: Option<ResolverMode>,
     /// Trust the DNSKEY lines of this file instead of dns.trust_anchor.
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
 }
 
-impl Arguments {
-    /// What is said here counts more than the configuration.
+impl ResolveArguments {
+    /// Flags count more than the configuration.
     fn apply(&self, mut config: Config) -> Config {
         if !self.server.is_empty() {
             config.dns.servers.clone_from(&self.server);
@@ -91,10 +91,10 @@ impl Arguments {
 }
 
 /// Asks and answers.
-pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &ResolveArguments) -> ExitCode {
     let questions = arguments.questions();
     let config = arguments.apply(config);
-    let write = if arguments.json { Report::write_json } else { Report::write_text };
+    let write = if arguments.json { LookupOutput::write_json } else { LookupOutput::write_text };
     let asked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -113,17 +113,17 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
 async fn ask(
     config: &Config,
     questions: impl Iterator<Item = io::Result<String>>,
-    write: fn(&Report, &mut dyn Write) -> io::Result<()>,
-) -> Result<Outcome, Failed> {
+    write: fn(&LookupOutput, &mut dyn Write) -> io::Result<()>,
+) -> Result<LookupStatus, Failed> {
     config.check().map_err(Failed::config)?;
     let dns = run::resolver(config)?;
-    if config.dns.mode == Mode::TrustAd {
+    if config.dns.mode == ResolverMode::TrustAd {
         // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
         dns.self_test().await;
     }
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
-    let (mut worst, mut out) = (Outcome::Secure, io::stdout().lock());
+    let (mut worst, mut out) = (LookupStatus::Secure, io::stdout().lock());
     while let Some(report) = reports.next().await {
         let report = report.map_err(|error: io::Error| Failed::system(format!("standard input: {error}")))?;
         worst = worst.max(report.security);
@@ -133,19 +133,19 @@ async fn ask(
 }
 
 /// Answers one line, `NAME TYPE`.
-async fn answer(dns: &Stub, line: &str) -> Report {
+async fn answer(dns: &Stub, line: &str) -> LookupOutput {
     let mut words = line.split_whitespace();
     let (name, rtype) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if words.next().is_some() {
-        return Report::failed(name, rtype, "the line has more than NAME TYPE".to_owned());
+        return LookupOutput::failed(name, rtype, "the line has more than NAME TYPE".to_owned());
     }
     match (parse(name), rtype.parse::<Rtype>()) {
         (Ok(name), Ok(rtype)) => match dns.lookup(&name, rtype).await {
-            Ok(found) => Report::found(found, rtype),
-            Err(failure) => Report::failed(&name.to_string(), &rtype.to_string(), failure.reason.to_string()),
+            Ok(found) => LookupOutput::found(found, rtype),
+            Err(failure) => LookupOutput::failed(&name.to_string(), &rtype.to_string(), failure.reason.to_string()),
         },
-        (Err(why), _) => Report::failed(name, rtype, format!("{name:?} is no name that can be asked for: {why}")),
-        (Ok(_), Err(why)) => Report::failed(name, rtype, why.to_string()),
+        (Err(why), _) => LookupOutput::failed(name, rtype, format!("{name:?} is no name that can be asked for: {why}")),
+        (Ok(_), Err(why)) => LookupOutput::failed(name, rtype, why.to_string()),
     }
 }
 
@@ -165,13 +165,13 @@ fn parse(name: &str) -> Result<Name, NameError> {
 /// How sure the answer is, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+enum LookupStatus {
     Secure,
     Insecure,
     Failed,
 }
 
-impl Outcome {
+impl LookupStatus {
     fn exit_code(self) -> u8 {
         match self {
             Self::Secure => 0,
@@ -181,7 +181,7 @@ impl Outcome {
     }
 }
 
-impl From<Security> for Outcome {
+impl From<Security> for LookupStatus {
     fn from(security: Security) -> Self {
         match security {
             Security::Secure => Self::Secure,
@@ -192,14 +192,14 @@ impl From<Security> for Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum AnswerKind {
     Answer,
     NoData,
     NxDomain,
     Failure,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AnswerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Answer => "records",
@@ -212,42 +212,42 @@ impl fmt::Display for Kind {
 
 /// One alias that was followed.
 #[derive(Debug, Serialize)]
-struct Hop {
+struct AliasLine {
     owner: String,
     target: String,
-    security: Outcome,
+    security: LookupStatus,
 }
 
 /// How one lookup ended.
 #[derive(Debug, Serialize)]
-struct Report {
+struct LookupOutput {
     name: String,
     #[serde(rename = "type")]
     rtype: String,
     /// Of the whole chain: the least of its links.
-    security: Outcome,
-    kind: Kind,
-    hops: Vec<Hop>,
+    security: LookupStatus,
+    kind: AnswerKind,
+    hops: Vec<AliasLine>,
     /// At the end of the chain, as in a master file.
     records: Vec<String>,
     /// Why the lookup failed.
     reason: Option<String>,
     /// Of the end of the chain by itself.
     #[serde(skip)]
-    end: Outcome,
+    end: LookupStatus,
 }
 
-impl Report {
+impl LookupOutput {
     fn found(found: Lookup<String>, rtype: Rtype) -> Self {
-        let hop = |alias: &Alias| Hop {
+        let hop = |alias: &Alias| AliasLine {
             owner: alias.owner.to_string(),
             target: alias.target.to_string(),
             security: alias.security.into(),
         };
         let (kind, records) = match &found.answer {
-            Answer::Records(records) => (Kind::Answer, records.clone()),
-            Answer::NoData => (Kind::NoData, Vec::new()),
-            Answer::NxDomain => (Kind::NxDomain, Vec::new()),
+            Answer::Records(records) => (AnswerKind::Answer, records.clone()),
+            Answer::NoData => (AnswerKind::NoData, Vec::new()),
+            Answer::NxDomain => (AnswerKind::NxDomain, Vec::new()),
         };
         Self {
             name: found.asked.to_string(),
@@ -265,12 +265,12 @@ impl Report {
         Self {
             name: name.to_owned(),
             rtype: rtype.to_owned(),
-            security: Outcome::Failed,
-            kind: Kind::Failure,
+            security: LookupStatus::Failed,
+            kind: AnswerKind::Failure,
             hops: Vec::new(),
             records: Vec::new(),
             reason: Some(reason),
-            end: Outcome::Failed,
+            end: LookupStatus::Failed,
         }
     }
 
@@ -282,9 +282,9 @@ impl Report {
     /// `mx.example A: secure`, then one indented line for each alias, each record, the denial or the reason.
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let word = |outcome| match outcome {
-            Outcome::Secure => "secure",
-            Outcome::Insecure => "insecure",
-            Outcome::Failed => "failed",
+            LookupStatus::Secure => "secure",
+            LookupStatus::Insecure => "insecure",
+            LookupStatus::Failed => "failed",
         };
         writeln!(out, "{} {}: {}", self.name.escape_debug(), self.rtype.escape_debug(), word(self.security))?;
         for hop in &self.hops {
@@ -295,7 +295,7 @@ impl Report {
         }
         match (&self.reason, self.kind) {
             (Some(reason), _) => writeln!(out, "  {reason}"),
-            (None, Kind::Answer) => Ok(()),
+            (None, AnswerKind::Answer) => Ok(()),
             (None, denial) => writeln!(out, "  {denial} ({})", word(self.end)),
         }
     }
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn one_object_has_every_field() {
-        let failed = Report::failed("mx.example", "A", "no answer".to_owned());
+        let failed = LookupOutput::failed("mx.example", "A", "no answer".to_owned());
         let text = serde_json::to_string(&failed).unwrap();
         let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","hops":[],"records":[],"reason":"no answer"}"#;
         assert_eq!(text, expected);

@@ -33,7 +33,7 @@ Exit status:
 /// How to list the rules.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
-pub(super) struct Arguments {
+pub(super) struct RulesArguments {
     /// Write one JSON object a rule.
     #[arg(long)]
     json: bool,
@@ -57,7 +57,7 @@ struct Row {
 }
 
 /// Lists the rules in the order in which they are looked at.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(Failed::config).and_then(|rules| {
         let rows: Vec<_> = rules.entries.iter().map(|rule| Row::of(rule, today)).collect();

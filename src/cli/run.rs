@@ -1,4 +1,4 @@
-//! `danelaw run`: open the ports, say what is served, serve, leave quietly.
+//! `danelaw run`: opens the ports, announces them, serves, and leaves quietly.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{EX_CONFIG, EX_OSERR, Settings, descriptors, log, ports, rules};
-use crate::admin::{Phase, State};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, ports, rules};
+use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
-use crate::dns::setup::SetupError;
+use crate::dns::setup::ResolverSetupError;
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Mode;
@@ -21,7 +21,7 @@ use crate::server::{Drained, OpenListener, OpenSessions, Server};
 use crate::session::Shared;
 use crate::version;
 
-/// What the exit status says.
+/// The meanings of the exit status.
 pub(super) const STATUS: &str = "\
 Exit status:
   0   stopped by SIGTERM or SIGINT
@@ -52,7 +52,7 @@ impl Failed {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT.
-pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
+pub(super) fn run(config: Config, settings: ConfigFlags) -> ExitCode {
     match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, why }) => {
@@ -62,7 +62,7 @@ pub(super) fn run(config: Config, settings: Settings) -> ExitCode {
     }
 }
 
-fn start(config: Config, settings: Settings) -> Result<(), Failed> {
+fn start(config: Config, settings: ConfigFlags) -> Result<(), Failed> {
     // Before the log has a thread of its own: this edits the environment.
     let sockets = Sockets::inherited()?;
     let log = log::init(&config.log)?;
@@ -72,7 +72,7 @@ fn start(config: Config, settings: Settings) -> Result<(), Failed> {
     runtime.block_on(serve(config, settings, log, sockets))
 }
 
-async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
+async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
@@ -82,8 +82,12 @@ async fn serve(config: Config, settings: Settings, log: log::Logging, sockets: S
     let shared = running.shared();
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let open_sessions = Arc::<OpenSessions>::default();
-    let state =
-        State { phase: phase_seen, shared: shared.clone(), open_sessions: Arc::clone(&open_sessions), log_dropped };
+    let state = AdminState {
+        phase: phase_seen,
+        shared: shared.clone(),
+        open_sessions: Arc::clone(&open_sessions),
+        log_dropped,
+    };
     let admin = ports::open_admin(&config, state).await?;
     let listeners = ports::open(&config, sockets)?;
     running.tested().await;
@@ -125,23 +129,28 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     let dns = &config.dns;
     Stub::new(&config.into()).map_err(|error| {
         let key = match &error {
-            SetupError::Library(_) => return Failed::system(error),
-            SetupError::DsAnchors(_) | SetupError::BadAnchors { .. } | SetupError::NoAnchors(_) => "dns.trust_anchor",
-            SetupError::BadCertificates { .. } => "dns.tls_ca",
-            SetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
-            SetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => "dns.trust_anchor",
-            SetupError::Unreadable { .. }
-            | SetupError::NoServers
-            | SetupError::BadServer { .. }
-            | SetupError::ScopedServer { .. }
-            | SetupError::WithinReach(_) => "dns.servers",
+            ResolverSetupError::Library(_) => return Failed::system(error),
+            ResolverSetupError::DsAnchors(_)
+            | ResolverSetupError::BadAnchors { .. }
+            | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
+            ResolverSetupError::BadCertificates { .. } => "dns.tls_ca",
+            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
+            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => {
+                "dns.trust_anchor"
+            }
+            ResolverSetupError::Unreadable { .. }
+            | ResolverSetupError::NoServers
+            | ResolverSetupError::BadServer { .. }
+            | ResolverSetupError::ScopedServer { .. }
+            | ResolverSetupError::WithinReach(_) => "dns.servers",
         };
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };
         Failed::config(format!("{key}: {error}{empty}"))
     })
 }
 
-/// One line that says what is open, for whom, and on whose word the mail will go. Returns what is open.
+/// Logs one line: the open ports, their clients, and the evidence by which mail will be verified. Returns the open
+/// ports.
 fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
     let addresses: Vec<String> =
         listeners.iter().filter_map(|listener| listener.address().ok()).map(|address| address.to_string()).collect();

@@ -1,6 +1,6 @@
-//! What systemd hands us and hears from us: sockets that it opened (sd_listen_fds(3)) and states (sd_notify(3)).
+//! The interface to systemd: sockets that it opened (sd_listen_fds(3)) and states that it is told (sd_notify(3)).
 //!
-//! Where danelaw runs without systemd, nothing is handed over and nobody listens, and all of this does nothing.
+//! Where danelaw runs without systemd, no socket is handed over, no state is read, and these functions have no effect.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::dns::stub::Stub;
 use crate::server::Socket;
 use crate::session::Shared;
 
-/// What systemd grants us beyond `timeouts.grace` before it kills what is left.
+/// The time that systemd grants beyond `timeouts.grace` before it kills the rest.
 const LEAVE: Duration = Duration::from_secs(10);
 
 /// Sockets that systemd opened for us (`danelaw.socket`), until a listener of the configuration takes them.
@@ -25,7 +25,8 @@ const LEAVE: Duration = Duration::from_secs(10);
 pub(super) struct Sockets(Vec<(Address, Socket)>);
 
 impl Sockets {
-    /// What was handed over. It is taken out of the environment too, so call this before there is a second thread.
+    /// The sockets that were handed over. They are taken out of the environment too, so call this before there is a
+    /// second thread.
     pub(super) fn inherited() -> Result<Self, Failed> {
         let mut handed = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -42,7 +43,7 @@ impl Sockets {
         Some(self.0.swap_remove(number).1)
     }
 
-    /// A socket that nobody accepts from would leave clients hanging.
+    /// A socket that no listener accepts from would leave clients hanging.
     pub(super) fn none_left(&self) -> Result<(), Failed> {
         match self.0.first() {
             None => Ok(()),
@@ -57,7 +58,7 @@ impl Sockets {
 /// One of the sockets, with the name that a listener has for it.
 fn take(handed: &mut ListenFd, number: usize) -> io::Result<(Address, Socket)> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, "it is missing");
-    // What is no port is refused without being taken.
+    // A socket that is no port is refused without being taken.
     let (socket, listens) = match handed.take_tcp_listener(number) {
         Ok(port) => {
             let port = port.ok_or_else(missing)?;

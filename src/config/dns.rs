@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::check::{Faults, STOPS_ALL, more_than_none, short};
 use super::{Server, optional};
-use crate::dns::server::Mode;
+use crate::dns::server::ResolverMode;
 
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub struct Dns {
     /// The proof that an answer is secure: "validate" (signatures, checked here, with any resolver) or "trust-ad" (the
     /// AD bit in the replies of a validating resolver on loopback or over TLS).
     #[serde(with = "super::word::DnsMode")]
-    pub mode: Mode,
+    pub mode: ResolverMode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
     /// /etc/resolv.conf, which is followed when it changes.
@@ -81,7 +81,7 @@ impl Dns {
             short(faults, key, value);
         }
         // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
-        let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (Mode::TrustAd, false);
+        let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (ResolverMode::TrustAd, false);
         for Server(server) in self.servers.iter().filter(|server| needs_safe_servers && !server.0.is_out_of_reach()) {
             let problem = format!(
                 "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \

@@ -25,7 +25,7 @@ pub struct Network(pub IpNet);
 
 /// A resolver in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server(pub server::Server);
+pub struct Server(pub server::NameServer);
 
 /// A host name in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

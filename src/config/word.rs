@@ -22,7 +22,7 @@ pub(super) enum InsecureMx {
 }
 
 #[derive(Deserialize)]
-#[serde(remote = "server::Mode", rename_all = "kebab-case")]
+#[serde(remote = "server::ResolverMode", rename_all = "kebab-case")]
 pub(super) enum DnsMode {
     Validate,
     TrustAd,

@@ -1,8 +1,8 @@
 //! Digest agility: of several digests of one thing only the strongest counts (RFC 7671 §9), so that a digest which has
 //! been broken can be left in the zone for old clients without being of use against new ones.
 //!
-//! Which digests count at all, and which is the stronger, is the operator's to say. SHA2-256 is always among them: every
-//! implementation has it, so most domains publish nothing else (RFC 6698 §6).
+//! The operator decides which digests count at all, and which is the stronger. SHA2-256 is always among them: every
+//! implementation has it, so most domains publish no other (RFC 6698 §6).
 
 use super::tlsa::{Matching, Selector, Tlsa, Unusable, Usage};
 

@@ -8,7 +8,7 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 
 use super::dates::Validity;
 use super::der::{self, Der, Element, Fields};
-use super::extensions::Extensions;
+use super::extensions::CertificateExtensions;
 use super::names::DistinguishedName;
 
 /// 1.2.840.113549.1.1.4, 1.2.840.113549.1.1.5 and 1.2.840.10045.4.1.
@@ -28,7 +28,7 @@ pub(super) struct Certificate<'a> {
     pub(super) validity: Validity,
     /// With its outer SEQUENCE.
     pub(super) spki: &'a [u8],
-    pub(super) extensions: Extensions<'a>,
+    pub(super) extensions: CertificateExtensions<'a>,
     pub(super) serial: &'a [u8],
     signed: &'a [u8],
     algorithm: &'a [u8],
@@ -48,9 +48,9 @@ pub(super) enum Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// What came of checking a certificate's signature with a key.
+/// The result of checking a certificate's signature with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signature {
+pub(super) enum SignatureCheck {
     Good,
     Bad,
     /// SHA-1, MD5, or an algorithm that is not implemented.
@@ -73,7 +73,7 @@ impl<'a> Certificate<'a> {
             subject: DistinguishedName::read(fields.subject.whole).ok_or(Malformed("subject"))?,
             validity: Validity::read(fields.validity.whole).ok_or(Malformed("validity"))?,
             spki: fields.spki.whole,
-            extensions: Extensions::read(fields.rest)?,
+            extensions: CertificateExtensions::read(fields.rest)?,
             serial: fields.serial.body,
             signed: tbs.whole,
             algorithm: algorithm.body,
@@ -93,8 +93,8 @@ impl<'a> Certificate<'a> {
         self.subject == self.issuer
     }
 
-    /// Whether a certificate may be that of this one's issuer, going by its name, by what the authority key identifier
-    /// says (RFC 5280 §4.2.1.1) and by the kind of its key. OpenSSL takes no other either.
+    /// Whether a certificate may be that of this one's issuer, by its name, by the authority key identifier (RFC 5280
+    /// §4.2.1.1) and by the kind of its key. OpenSSL takes no other either.
     pub(super) fn points_to(&self, issuer: &Certificate<'_>) -> bool {
         self.issuer == issuer.subject && self.extensions.point_to(issuer) && der::key_suits(issuer.spki, self.algorithm)
     }
@@ -107,20 +107,20 @@ impl<'a> Certificate<'a> {
     }
 
     /// Checks the certificate's signature with a key (a SubjectPublicKeyInfo).
-    pub(super) fn signed_by(&self, spki: &[u8]) -> Signature {
+    pub(super) fn signed_by(&self, spki: &[u8]) -> SignatureCheck {
         let key = SubjectPublicKeyInfoDer::from(spki);
-        let Ok(key) = webpki::RawPublicKeyEntity::try_from(&key) else { return Signature::Bad };
+        let Ok(key) = webpki::RawPublicKeyEntity::try_from(&key) else { return SignatureCheck::Bad };
         // RFC 5280 §4.1.1.2.
         if self.inner_algorithm != self.algorithm {
-            return Signature::Bad;
+            return SignatureCheck::Bad;
         }
-        let mut verdict = Signature::Algorithm;
+        let mut verdict = SignatureCheck::Algorithm;
         for algorithm in webpki::ALL_VERIFICATION_ALGS.iter().filter(|a| *a.signature_alg_id() == *self.algorithm) {
             verdict = match key.verify_signature(*algorithm, self.signed, self.signature) {
-                Ok(()) => return Signature::Good,
+                Ok(()) => return SignatureCheck::Good,
                 // One signature algorithm goes with several kinds of key: this was not the one.
                 Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => verdict,
-                Err(_) => Signature::Bad,
+                Err(_) => SignatureCheck::Bad,
             };
         }
         verdict

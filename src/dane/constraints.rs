@@ -1,8 +1,8 @@
-//! Name constraints: whom an authority may vouch for (RFC 5280 §4.2.1.10, §6.1.3 (b) and (c)).
+//! Name constraints: the names that an authority may issue certificates for (RFC 5280 §4.2.1.10, §6.1.3 (b) and (c)).
 //!
 //! dNSName and directoryName are compared. A constraint of another form (iPAddress, rfc822Name and the like) is not
-//! understood, and RFC 5280 §4.2.1.10 says what to do then: a certificate with a name of that form is refused, whether
-//! or not the name would have been permitted.
+//! supported, and RFC 5280 §4.2.1.10 has a rule for that: a certificate with a name of that form is refused, whether or
+//! not the name would have been permitted.
 
 use super::certificate::Certificate;
 use super::der::{self, Der};
@@ -18,14 +18,14 @@ pub(super) struct Constraints<'a> {
     excluded: Vec<GeneralName<'a>>,
 }
 
-/// What a subtree says of a name.
+/// The result of comparing a name with a subtree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum SubtreeMatch {
     Within,
     Outside,
-    /// The subtree is of another form, and says nothing.
+    /// The subtree is of another form, and does not limit this name.
     OtherForm,
-    /// The subtree is of the same form, and nobody here understands that form.
+    /// The subtree is of the same form, and that form is not supported.
     Unhandled,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Constraints<'a> {
         position: Position,
         left: &mut Comparisons,
     ) -> Result<(), Violation> {
-        let names = held(certificate, position);
+        let names = constrained_names(certificate, position);
         if !left.spend(names.len(), self.permitted.len() + self.excluded.len()) {
             return Err(Violation::TooMany);
         }
@@ -61,17 +61,17 @@ impl<'a> Constraints<'a> {
         }
     }
 
-    fn forbid(&self, name: Held<'_>) -> bool {
+    fn forbid(&self, name: ConstrainedName<'_>) -> bool {
         let excluded = self.excluded.iter().any(|subtree| match excludes(subtree, name) {
-            Verdict::Within | Verdict::Unhandled => true,
-            Verdict::Outside | Verdict::OtherForm => false,
+            SubtreeMatch::Within | SubtreeMatch::Unhandled => true,
+            SubtreeMatch::Outside | SubtreeMatch::OtherForm => false,
         });
         // Subtrees of other forms do not constrain this name; among those of its own form, one has to hold it.
         let mut constrained = false;
         let permitted = self.permitted.iter().any(|subtree| {
             let verdict = permits(subtree, name);
-            constrained |= verdict != Verdict::OtherForm;
-            verdict == Verdict::Within
+            constrained |= verdict != SubtreeMatch::OtherForm;
+            verdict == SubtreeMatch::Within
         });
         excluded || (constrained && !permitted)
     }
@@ -107,37 +107,37 @@ impl Comparisons {
     }
 }
 
-/// A name that is held against subtrees.
+/// A name that is compared with subtrees.
 #[derive(Debug, Clone, Copy)]
-enum Held<'c> {
+enum ConstrainedName<'c> {
     Dns(&'c [u8]),
     Directory(&'c DistinguishedName),
     Other(u8),
 }
 
 /// The names of a certificate that constraints are about.
-fn held<'c>(certificate: &'c Certificate<'_>, position: Position) -> Vec<Held<'c>> {
+fn constrained_names<'c>(certificate: &'c Certificate<'_>, position: Position) -> Vec<ConstrainedName<'c>> {
     let subject = &certificate.subject;
     let alternatives = certificate.extensions.alternative_names.iter().flatten();
-    let mut held: Vec<Held<'c>> = alternatives.map(Held::from).collect();
+    let mut names: Vec<ConstrainedName<'c>> = alternatives.map(ConstrainedName::from).collect();
     if !subject.is_empty() {
-        held.push(Held::Directory(subject));
+        names.push(ConstrainedName::Directory(subject));
     }
     match subject.email() {
-        Presence::Present => held.push(Held::Other(RFC822_NAME)),
+        Presence::Present => names.push(ConstrainedName::Other(RFC822_NAME)),
         Presence::Absent => {}
     }
     match position {
         Position::Authority => {}
         Position::Server => {
             let common = names::common_names_as_dns_names(certificate).iter().map(String::as_bytes);
-            held.extend(common.filter(|name| is_dns(name)).map(Held::Dns));
+            names.extend(common.filter(|name| is_dns(name)).map(ConstrainedName::Dns));
         }
     }
-    held
+    names
 }
 
-impl<'c> From<&'c GeneralName<'_>> for Held<'c> {
+impl<'c> From<&'c GeneralName<'_>> for ConstrainedName<'c> {
     fn from(name: &'c GeneralName<'_>) -> Self {
         match name {
             GeneralName::Dns(name) => Self::Dns(name),
@@ -171,7 +171,7 @@ fn read_subtrees(list: &[u8]) -> Option<Vec<GeneralName<'_>>> {
     Some(subtrees)
 }
 
-/// `example.com`, `.example.com`, or nothing, which is every name.
+/// `example.com`, `.example.com`, or the empty text, which is every name.
 fn is_base(base: &[u8]) -> bool {
     base.is_empty() || is_dns(base.strip_prefix(b".").unwrap_or(base))
 }
@@ -183,12 +183,12 @@ fn is_dns(name: &[u8]) -> bool {
     })
 }
 
-fn permits(subtree: &GeneralName<'_>, name: Held<'_>) -> Verdict {
+fn permits(subtree: &GeneralName<'_>, name: ConstrainedName<'_>) -> SubtreeMatch {
     judge(subtree, name, dns_within)
 }
 
 /// A wildcard is excluded as soon as one of the names it stands for could be.
-fn excludes(subtree: &GeneralName<'_>, name: Held<'_>) -> Verdict {
+fn excludes(subtree: &GeneralName<'_>, name: ConstrainedName<'_>) -> SubtreeMatch {
     judge(subtree, name, |name, base| {
         dns_within(name, base)
             || name
@@ -197,13 +197,13 @@ fn excludes(subtree: &GeneralName<'_>, name: Held<'_>) -> Verdict {
     })
 }
 
-fn judge(subtree: &GeneralName<'_>, name: Held<'_>, within: impl Fn(&[u8], &[u8]) -> bool) -> Verdict {
-    let verdict = |within| if within { Verdict::Within } else { Verdict::Outside };
+fn judge(subtree: &GeneralName<'_>, name: ConstrainedName<'_>, within: impl Fn(&[u8], &[u8]) -> bool) -> SubtreeMatch {
+    let verdict = |within| if within { SubtreeMatch::Within } else { SubtreeMatch::Outside };
     match (subtree, name) {
-        (GeneralName::Dns(base), Held::Dns(name)) => verdict(within(name, base)),
-        (GeneralName::Directory(base), Held::Directory(name)) => verdict(name.is_within(base)),
-        (GeneralName::Other(base), Held::Other(name)) if *base == name => Verdict::Unhandled,
-        (GeneralName::Dns(_) | GeneralName::Directory(_) | GeneralName::Other(_), _) => Verdict::OtherForm,
+        (GeneralName::Dns(base), ConstrainedName::Dns(name)) => verdict(within(name, base)),
+        (GeneralName::Directory(base), ConstrainedName::Directory(name)) => verdict(name.is_within(base)),
+        (GeneralName::Other(base), ConstrainedName::Other(name)) if *base == name => SubtreeMatch::Unhandled,
+        (GeneralName::Dns(_) | GeneralName::Directory(_) | GeneralName::Other(_), _) => SubtreeMatch::OtherForm,
     }
 }
 
@@ -215,11 +215,11 @@ fn dns_within(name: &[u8], base: &[u8]) -> bool {
         && (left.is_empty() || base.is_empty() || base.starts_with(b".") || left.ends_with(b"."))
 }
 
-fn describe(name: Held<'_>) -> String {
+fn describe(name: ConstrainedName<'_>) -> String {
     match name {
-        Held::Dns(name) => names::shown(name),
-        Held::Directory(name) => format!("the subject \"{name}\""),
-        Held::Other(form) => format!("a name of the form [{form}]"),
+        ConstrainedName::Dns(name) => names::shown(name),
+        ConstrainedName::Directory(name) => format!("the subject \"{name}\""),
+        ConstrainedName::Other(form) => format!("a name of the form [{form}]"),
     }
 }
 

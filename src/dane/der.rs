@@ -1,7 +1,7 @@
 //! As much DER as a certificate needs (X.690 §8, §10): elements in order, lengths in their one correct form.
 //!
-//! Everything DANE reads out of a certificate is cut by this one reader, the SubjectPublicKeyInfo above all: the octets
-//! that are held against a TLSA record must be the octets whose key the server proves to hold. Two parsers with
+//! This one reader cuts every part that DANE reads out of a certificate, the SubjectPublicKeyInfo above all: the octets
+//! that are compared with a TLSA record must be the octets whose key the server proves to hold. Two parsers with
 //! different leniency could disagree on where a damaged certificate keeps its key.
 
 /// INTEGER.
@@ -31,7 +31,7 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// ansi-X9-62 signatures, 1.2.840.10045.4: above the ECDSA signature algorithms (RFC 5758 §3.2).
 const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
 
-/// One element: its tag, what is in it, and all of it.
+/// One element: its tag, its content, and all of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'a> {
     pub(super) tag: u8,
@@ -39,7 +39,7 @@ pub(super) struct Element<'a> {
     pub(super) whole: &'a [u8],
 }
 
-/// What is left to read.
+/// The octets still to be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
@@ -62,7 +62,7 @@ impl<'a> Der<'a> {
         self.next().filter(|element| element.tag == tag)
     }
 
-    /// The next element if it has this tag; nothing is consumed otherwise.
+    /// The next element if it has this tag; otherwise the reader stays where it is.
     pub(super) fn optional(&mut self, tag: u8) -> Option<Element<'a>> {
         let mut ahead = *self;
         let element = ahead.take(tag)?;
@@ -70,7 +70,7 @@ impl<'a> Der<'a> {
         Some(element)
     }
 
-    /// Whether nothing is left.
+    /// Whether all octets have been read.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -104,7 +104,7 @@ pub(super) struct Fields<'a> {
     pub(super) validity: Element<'a>,
     pub(super) subject: Element<'a>,
     pub(super) spki: Element<'a>,
-    /// What follows the key: unique identifiers and extensions.
+    /// The fields after the key: unique identifiers and extensions.
     pub(super) rest: Der<'a>,
 }
 
@@ -126,8 +126,8 @@ impl<'a> Fields<'a> {
 }
 
 /// The SubjectPublicKeyInfo of a certificate with its outer SEQUENCE, as a TLSA record with selector SPKI(1) means it
-/// (RFC 6698 §2.1.2). Nothing else in the certificate needs to make sense: under DANE-EE nothing else counts
-/// (RFC 7671 §5.1).
+/// (RFC 6698 §2.1.2). The rest of the certificate need not be well-formed: under DANE-EE only the key counts (RFC 7671
+/// §5.1).
 pub fn spki(certificate: &[u8]) -> Option<&[u8]> {
     let tbs = Der(Der::only(certificate, SEQUENCE)?.body).take(SEQUENCE)?;
     Some(Fields::read(tbs.body)?.spki.whole)

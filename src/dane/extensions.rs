@@ -27,7 +27,7 @@ const NETSCAPE_TYPE: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x86, 0xf8, 0x42, 0x01, 0
 
 /// The extensions that path validation acts on (RFC 5280 §4.2.1).
 #[derive(Debug, Default)]
-pub(super) struct Extensions<'a> {
+pub(super) struct CertificateExtensions<'a> {
     pub(super) basic_constraints: Option<BasicConstraints>,
     pub(super) key_usage: Option<KeyUsage>,
     pub(super) extended_key_usage: Option<Purposes>,
@@ -108,9 +108,9 @@ fn boolean(der: &mut Der<'_>) -> Option<bool> {
     }
 }
 
-impl<'a> Extensions<'a> {
-    /// Reads what follows the key: two unique identifiers, which have no use, and the extensions. RFC 5280 §4.1.2.9 has them
-    /// in v3; those of an older certificate hold all the same, as with Postfix.
+impl<'a> CertificateExtensions<'a> {
+    /// Reads the fields after the key: two unique identifiers, which have no use, and the extensions. RFC 5280 §4.1.2.9
+    /// has them in v3; those of an older certificate hold all the same, as with Postfix.
     pub(super) fn read(mut rest: Der<'a>) -> Result<Self, Malformed> {
         let malformed = Malformed("extensions");
         rest.optional(0x81);
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_long_identifier_is_not_kept() {
         for (octets, shown) in [(1, "1.2"), (58_000, "with an identifier of 58000 octets")] {
-            let mut extensions = Extensions::default();
+            let mut extensions = CertificateExtensions::default();
             extensions.refuse(&vec![0x2a; octets]);
             assert_eq!(extensions.unhandled_critical.as_deref(), Some(shown));
         }

@@ -1,4 +1,4 @@
-//! What a certificate says, for people: whose it is, for which names, until when. Nothing is decided by it; under DANE-EE
+//! The content of a certificate, for people: its subject, its names, its dates. No decision rests on it; under DANE-EE
 //! none of it counts (RFC 7671 §5.1).
 
 use std::fmt;
@@ -12,12 +12,12 @@ use super::verify::Presented;
 /// The most names that one line shows.
 const MAX_NAMES: usize = 8;
 
-/// What stands in a certificate. Its texts are the peer's, cut and without anything that is not printable ASCII.
+/// The content of a certificate. Its texts are the peer's, cut to a length and freed of all but printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Whose it is: the last common name.
+    /// The subject: its last common name.
     pub subject: String,
-    /// Who issued it.
+    /// The issuer.
     pub issuer: String,
     /// The DNS names it is for (RFC 7672 §3.2.3).
     pub names: Vec<String>,
@@ -29,10 +29,10 @@ pub struct Facts {
     pub signature: Digesting,
 }
 
-/// What a certificate's signature is worth by the digest under it.
+/// The strength of a certificate's signature by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digesting {
-    /// SHA-1 or MD5: whoever must build a path over it does not take it (RFC 9155, RFC 9325 §4.1).
+    /// SHA-1 or MD5: a client that must build a path over it does not take it (RFC 9155, RFC 9325 §4.1).
     Weak,
     /// Anything else.
     Sound,
@@ -88,14 +88,14 @@ mod tests {
     use crate::hex::Hex;
 
     #[test]
-    fn what_a_certificate_says() {
+    fn facts_of_a_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(vec!["mx.example".into(), "*.example".into()]).unwrap();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "odd \u{1b}[2J name");
         parameters.not_after = rcgen::date_time_ymd(2031, 2, 3);
         let certificate = parameters.self_signed(&key).unwrap();
         let facts = read(certificate.der()).unwrap();
-        // a stranger's text says nothing to the terminal.
+        // a remote's text cannot steer the terminal.
         assert_eq!((facts.subject.as_str(), &facts.issuer), ("odd ?[2J name", &facts.subject));
         assert_eq!(facts.names, ["mx.example", "*.example"]);
         assert_eq!((facts.not_after, facts.signature), (1_927_843_200, Digesting::Sound));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_is_worth_nothing() {
+    fn a_signature_that_is_weak() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["mx.example".into()]).unwrap().self_signed(&key).unwrap();
         let mut der = certificate.der().to_vec();

@@ -1,8 +1,8 @@
 //! Why a certificate chain does not meet the TLSA records, in words that an operator on either side can act on.
 //!
-//! The commonest cause by far is a key that was changed while its TLSA record was not ("stale TLSA"), so what was found
-//! is shown beside what the records say. Texts from certificates are the peer's: whatever is not printable ASCII was
-//! replaced before it got here.
+//! The commonest cause by far is a key that was changed while its TLSA record was not ("stale TLSA"), so a message
+//! shows the server's digests beside the records. Texts from certificates are the peer's: an octet that is no printable
+//! ASCII was replaced before it got here.
 
 use std::fmt;
 
@@ -41,11 +41,11 @@ pub enum Mismatch {
     /// The chain does not lead to the trust anchor that the records name (DANE-TA only).
     #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
     Path(Holder, Defect),
-    /// The chain verifies, and is for somebody else (DANE-TA only).
-    #[error("the certificate is for {} and not for {}", listed(found), listed(wanted))]
+    /// The chain verifies, and is for another name (DANE-TA only).
+    #[error("the certificate is for {found} and not for {}", wanted.iter().map(Name::to_string).collect::<Listed>())]
     Name {
-        /// The names in the certificate: as many as a message lists, and the number of the others.
-        found: Vec<String>,
+        /// The names in the certificate.
+        found: Listed,
         /// The reference identifiers (RFC 7672 §3.2.2).
         wanted: Vec<Name>,
     },
@@ -67,26 +67,21 @@ impl Mismatch {
     }
 }
 
-/// No record matches: what the server has, and what the records say.
+/// No record matches: the server's digests, and the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRecord {
     /// The SHA2-256 digest of the server's certificate, in upper-case hexadecimal.
     pub certificate: String,
     /// That of its key, if one can be read.
     pub key: Option<String>,
-    /// The records, as a message lists them.
-    pub records: Vec<String>,
+    /// The records.
+    pub records: Listed,
 }
 
 impl NoRecord {
     /// As it is kept: of a few records, and of each no more than a message shows.
     pub fn new(certificate: String, key: Option<String>, records: &[Tlsa]) -> Self {
-        let mut listed: Vec<String> = records.iter().take(MAX_LISTED).map(brief).collect();
-        match records.len().saturating_sub(MAX_LISTED) {
-            0 => {}
-            more => listed.push(format!("{more} more")),
-        }
-        Self { certificate, key, records: listed }
+        Self { certificate, key, records: records.iter().map(brief).collect() }
     }
 }
 
@@ -97,7 +92,7 @@ impl fmt::Display for NoRecord {
             Some(key) => write!(f, "key is 3 1 1 {key}, its certificate 3 0 1 {}", self.certificate)?,
             None => write!(f, "certificate is 3 0 1 {} and has no readable key", self.certificate)?,
         }
-        write!(f, ", the records are {} (stale TLSA?)", listed(&self.records))
+        write!(f, ", the records are {} (stale TLSA?)", self.records)
     }
 }
 
@@ -112,26 +107,33 @@ fn brief(record: &Tlsa) -> String {
 
 /// As many items as a message lists, and the number of the others: a certificate has room for 20,000 names, and a
 /// [`Mismatch`] is kept.
-pub(super) fn cut(items: impl Iterator<Item = String>) -> Vec<String> {
-    let mut items = items.fuse();
-    let mut list: Vec<String> = items.by_ref().take(MAX_LISTED).collect();
-    match items.count() {
-        0 => {}
-        more => list.push(format!("{more} more")),
-    }
-    list
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    items: Vec<String>,
+    others: usize,
 }
 
-fn listed<T: fmt::Display>(items: &[T]) -> String {
-    match items {
-        [] => "no name at all".to_owned(),
-        // One more than the limit is a list that was cut before.
-        items if items.len() <= MAX_LISTED + 1 => items.iter().map(T::to_string).collect::<Vec<_>>().join(", "),
-        items => cut(items.iter().map(T::to_string)).join(", "),
+impl FromIterator<String> for Listed {
+    fn from_iter<T: IntoIterator<Item = String>>(items: T) -> Self {
+        let mut items = items.into_iter().fuse();
+        Self { items: items.by_ref().take(MAX_LISTED).collect(), others: items.count() }
     }
 }
 
-/// Whose certificate is at fault.
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.items.is_empty() {
+            return f.write_str("no name at all");
+        }
+        f.write_str(&self.items.join(", "))?;
+        match self.others {
+            0 => Ok(()),
+            others => write!(f, ", {others} more"),
+        }
+    }
+}
+
+/// The certificate that is at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// The server's own.
@@ -152,10 +154,10 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What is wrong with a certificate on the path (RFC 5280 §6.1). Each completes a sentence.
+/// The fault of a certificate on the path (RFC 5280 §6.1). Each completes a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// Nothing at hand issued it.
+    /// No certificate at hand issued it.
     #[error("was issued by nothing in the chain")]
     NoIssuer,
     /// The records bring more keys than are tried on it.
@@ -207,7 +209,7 @@ mod tests {
     fn of_many_records_a_few_are_kept() {
         let record: Tlsa = format!("3 1 2 {}", "AB".repeat(64)).parse().unwrap();
         let none = NoRecord::new("1F".repeat(32), None, &vec![record; 20]);
-        assert_eq!(none.records.len(), MAX_LISTED + 1);
+        assert_eq!((none.records.items.len(), none.records.others), (MAX_LISTED, 15));
         assert!(none.to_string().ends_with("AB, 15 more (stale TLSA?)"), "{none}");
     }
 }

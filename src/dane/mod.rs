@@ -4,7 +4,7 @@
 //! `path` builds the certification path that a DANE-TA record needs: `certificate`, `extensions` and `dates` read the
 //! certificates with the help of `der`, and `names` and `constraints` limit the path. All of it is plain functions from
 //! values to a verdict: the time is an argument, and no file here knows of connections. [`publish`] is the way back: the
-//! records that a server's operator should have. [`facts`] tells an operator what a certificate says, and decides nothing.
+//! records that a server's operator should have. [`facts`] shows an operator the content of a certificate, and makes no decision.
 
 pub mod agility;
 mod certificate;

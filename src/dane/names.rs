@@ -1,7 +1,8 @@
-//! Names in certificates: is the server one of the names it was reached by (RFC 7672 §3.2.3, RFC 9525 §6), and are two
-//! distinguished names the same name, in whatever string type and case they are written (RFC 5280 §7.1)?
+//! Names in certificates: does the certificate hold one of the server's reference identifiers (RFC 7672 §3.2.3, RFC
+//! 9525 §6), and are two distinguished names the same name, in any string type and case (RFC 5280 §7.1)?
 //!
-//! What a certificate says is the peer's text. It is compared; it is never mended into something that could match.
+//! The names in a certificate are the peer's text. They are compared; they are never mended into names that could
+//! match.
 
 use std::fmt;
 
@@ -36,11 +37,11 @@ pub(super) enum Presence {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Attribute {
     kind: Vec<u8>,
-    value: Value,
+    value: AttributeValue,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Value {
+enum AttributeValue {
     /// Lower case, outer blanks cut off, inner ones collapsed.
     Text(String),
     /// No text: compared octet by octet with its tag.
@@ -65,7 +66,10 @@ impl DistinguishedName {
                     (EMAIL_ADDRESS, _) => names.email = Presence::Present,
                     _ => {}
                 }
-                let value = text.map_or_else(|| Value::Other(value.whole.to_vec()), |text| Value::Text(folded(&text)));
+                let value = text.map_or_else(
+                    || AttributeValue::Other(value.whole.to_vec()),
+                    |text| AttributeValue::Text(folded(&text)),
+                );
                 rdn.push(Attribute { kind: kind.to_vec(), value });
             }
             rdn.sort();
@@ -109,12 +113,13 @@ impl PartialEq for DistinguishedName {
     }
 }
 
-/// The text of a directory string; `None` for what is no text (X.520; the types of RFC 5280 §4.1.2.4 and IA5String).
+/// The text of a directory string; `None` for a value that is no text (X.520; the types of RFC 5280 §4.1.2.4 and
+/// IA5String).
 fn text(tag: u8, body: &[u8]) -> Option<String> {
     match tag {
         // UTF8String.
         0x0c => String::from_utf8(body.to_vec()).ok(),
-        // PrintableString, T61String (read as Latin-1, as everybody does), IA5String, VisibleString.
+        // PrintableString, T61String (read as Latin-1, as other implementations do), IA5String, VisibleString.
         0x13 | 0x14 | 0x16 | 0x1a => Some(body.iter().copied().map(char::from).collect()),
         // UniversalString.
         0x1c => {
@@ -136,10 +141,10 @@ fn folded(text: &str) -> String {
     text.split_ascii_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase()
 }
 
-/// A GeneralName (RFC 5280 §4.2.1.6), read as far as anybody here asks.
+/// A GeneralName (RFC 5280 §4.2.1.6), read as far as this module needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum GeneralName<'a> {
-    /// dNSName, whatever its octets are.
+    /// dNSName, of any octets.
     Dns(&'a [u8]),
     /// directoryName.
     Directory(DistinguishedName),
@@ -188,7 +193,7 @@ pub(super) fn common_names_as_dns_names<'c>(certificate: &'c Certificate<'_>) ->
     }
 }
 
-/// RFC 9525 §6.2: an iPAddress is never held against a DNS name.
+/// RFC 9525 §6.2: an iPAddress is never compared with a DNS name.
 fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
     certificate.extensions.alternative_names.iter().flatten().filter_map(|name| match name {
         GeneralName::Dns(name) => Some(*name),
@@ -204,8 +209,8 @@ pub(super) fn is_for(presented: &[u8], reference: &Name) -> bool {
     let Some(wildcard) = presented.strip_prefix(b"*.") else {
         return presented.eq_ignore_ascii_case(reference);
     };
-    // RFC 9525 §7.1: a wildcard directly below a top-level domain is for nobody, nor is one for names that no host has,
-    // such as those with an underscore; OpenSSL has the same rules.
+    // RFC 9525 §7.1: a wildcard directly below a top-level domain matches no name, and a wildcard matches no name that
+    // a host cannot have, such as one with an underscore; OpenSSL has the same rules.
     let of_a_host = reference.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'));
     let parent = reference.iter().position(|&octet| octet == b'.').and_then(|dot| reference.get(dot + 1..));
     of_a_host && wildcard.contains(&b'.') && parent.is_some_and(|parent| wildcard.eq_ignore_ascii_case(parent))

@@ -2,18 +2,18 @@
 //! names (RFC 7671 §5.2, RFC 5280 §6.1).
 //!
 //! The records name the anchor; the server sends it, or a `2 x 0` record brings it along. The path goes up from a
-//! certificate to its issuer, in whatever order the server sent them, and ends at the first authority that a record
-//! matches: nothing above it is looked at (RFC 6698 §8). The anchor is held to its own constraints as well (RFC 7671
-//! §5.2.1), which libraries that take anchors as bare keys do not do. The server's own certificate is never an anchor,
-//! whatever it matches.
+//! certificate to its issuer, in any order that the server sent them, and ends at the first authority that a record
+//! matches: the certificates above it are ignored (RFC 6698 §8). The anchor is held to its own constraints as well (RFC
+//! 7671 §5.2.1), which libraries that take anchors as bare keys do not do. The server's own certificate is never an
+//! anchor, even if a record matches it.
 //!
-//! There is one way up: where several certificates may be the issuer's, the first that is valid now is taken and the
-//! others are not tried. RFC 5280 §6 leaves the choice open, this is how OpenSSL makes it, and so Postfix (decision 15).
-//! It also bounds the work: one signature a certificate, whatever the peer sends.
+//! There is one path: where several certificates may be the issuer's, the first that is valid now is taken and the
+//! others are not tried. RFC 5280 §6 leaves the choice open, this is how OpenSSL makes it, and so Postfix (decision
+//! 15). It also bounds the work: one signature a certificate, no matter how many the peer sends.
 
 use rustls_pki_types::UnixTime;
 
-use super::certificate::{Certificate, Malformed, Signature, Version};
+use super::certificate::{Certificate, Malformed, SignatureCheck, Version};
 use super::constraints::{Comparisons, Position, Violation};
 use super::extensions::{BasicConstraints, NetscapeType, Purposes};
 use super::mismatch::{Defect, Holder, Mismatch};
@@ -26,14 +26,14 @@ const MAX_DEPTH: usize = 8;
 /// that the order of the records does not matter.
 const MAX_BARE_KEYS: usize = 20;
 
-/// What there is to build a path with.
+/// The certificates and keys that a path can be built from.
 pub(super) struct Materials<'a> {
     leaf: &'a Certificate<'a>,
-    /// What may stand above the leaf: no doubles, and not the leaf.
+    /// The certificates that may stand above the leaf: no doubles, and not the leaf.
     authorities: Vec<Authority<'a>>,
     /// Keys that records bring in full: one may have signed the topmost certificate.
     bare_keys: Vec<&'a Tlsa>,
-    /// An anchor that cannot be read, and what of it.
+    /// An anchor that cannot be read, and the part that is malformed.
     unreadable: Option<Malformed>,
 }
 
@@ -55,12 +55,13 @@ impl<'a> Materials<'a> {
     /// of records that have them in full.
     pub(super) fn new(
         leaf: &'a Certificate<'a>,
-        (brought, others): (&'a [Presented<'a>], &'a [Presented<'a>]),
+        brought: &'a [Presented<'a>],
+        others: &'a [Presented<'a>],
         records: &'a [Tlsa],
     ) -> Self {
         let anchors = || records.iter().filter(|record| record.usage() == Usage::TrustAnchor);
         let mut materials = Self { leaf, authorities: Vec::new(), bare_keys: Vec::new(), unreadable: None };
-        // In OpenSSL's order: what the DNS brings stands before what the server sent.
+        // In OpenSSL's order: the certificates from DNS stand before those that the server sent.
         for presented in brought.iter().chain(others) {
             materials.add(presented, anchors().find(|record| presented.is(record)));
         }
@@ -83,7 +84,7 @@ impl<'a> Materials<'a> {
         match (&presented.certificate, anchor) {
             (Ok(certificate), anchor) => self.authorities.push(Authority { certificate, anchor }),
             (Err(what), Some(_)) => self.unreadable = Some(*what),
-            // What cannot be read has issued nothing: the other certificates decide.
+            // A certificate that cannot be read has issued no other: the readable certificates decide.
             (Err(Malformed(_)), None) => {}
         }
     }
@@ -112,7 +113,7 @@ impl<'a> Materials<'a> {
 struct WayUp<'m, 'a> {
     materials: &'m Materials<'a>,
     now: UnixTime,
-    /// How many names may still be held against name constraints.
+    /// How many names may still be compared with name constraints.
     comparisons: Comparisons,
     /// The authorities so far, each the issuer of the one before; the first issued the leaf.
     path: Vec<&'m Authority<'a>>,
@@ -132,8 +133,8 @@ impl<'m, 'a> WayUp<'m, 'a> {
         self.bare_key()
     }
 
-    /// The issuer of the top of the path, going by what the certificates say: the first that is valid now, or else the
-    /// one that was valid last.
+    /// The issuer of the top of the path, by the certificates' own fields: the first that is valid now, or else the one
+    /// that was valid last.
     fn issuer(&self) -> Option<&'m Authority<'a>> {
         let top = self.top();
         // As in OpenSSL, a self-signed certificate is the end of its chain.
@@ -163,7 +164,7 @@ impl<'m, 'a> WayUp<'m, 'a> {
         self.signature(certificate.spki)?;
         let below: Vec<&Certificate<'_>> = self.path.iter().map(|authority| authority.certificate).collect();
         may_issue(authority, below.iter().filter(|below| !below.self_issued()).count())
-            .and_then(|()| may_issue_to(certificate, (self.materials.leaf, &below), &mut self.comparisons))
+            .and_then(|()| may_issue_to(certificate, self.materials.leaf, &below, &mut self.comparisons))
             .map_err(|defect| Mismatch::Path(holder(certificate), defect))?;
         match (validity(certificate, self.now, holder(certificate)), authority.anchor) {
             (Ok(()), _) => Ok(None),
@@ -197,9 +198,9 @@ impl<'m, 'a> WayUp<'m, 'a> {
     /// Checks the signature on the top of the path.
     fn signature(&self, spki: &[u8]) -> Result<(), Mismatch> {
         match self.top().signed_by(spki) {
-            Signature::Good => Ok(()),
-            Signature::Bad => Err(self.fault(Defect::Signature)),
-            Signature::Algorithm => Err(self.fault(Defect::SignatureAlgorithm)),
+            SignatureCheck::Good => Ok(()),
+            SignatureCheck::Bad => Err(self.fault(Defect::Signature)),
+            SignatureCheck::Algorithm => Err(self.fault(Defect::SignatureAlgorithm)),
         }
     }
 
@@ -248,7 +249,7 @@ fn may_issue(Authority { certificate, anchor }: &Authority<'_>, between: usize) 
         }
         // RFC 5280 §6.1.4 (k): a v1 certificate cannot say that it is an authority. As a root it is taken for one.
         (None, Version::V1) if certificate.self_signed() => {}
-        // As in OpenSSL: keyCertSign, which is asked for below, says the same of what DNS names as an anchor.
+        // As in OpenSSL: keyCertSign, which is asked for below, has the same meaning for an anchor that DNS names.
         (None, _) if anchor.is_some() && extensions.key_usage.is_some() => {}
         (Some(BasicConstraints::EndEntity) | None, Version::V1 | Version::V2 | Version::V3) => {
             return Err(Defect::NoAuthority);
@@ -263,10 +264,11 @@ fn may_issue(Authority { certificate, anchor }: &Authority<'_>, between: usize) 
     Ok(())
 }
 
-/// Whether a certificate's name constraints let it issue what is below it (RFC 5280 §6.1.3 (b) and (c)).
+/// Whether a certificate's name constraints let it issue the certificates below it (RFC 5280 §6.1.3 (b) and (c)).
 fn may_issue_to(
     certificate: &Certificate<'_>,
-    (leaf, below): (&Certificate<'_>, &[&Certificate<'_>]),
+    leaf: &Certificate<'_>,
+    below: &[&Certificate<'_>],
     left: &mut Comparisons,
 ) -> Result<(), Defect> {
     let Some(constraints) = &certificate.extensions.name_constraints else { return Ok(()) };

@@ -2,17 +2,17 @@
 //!
 //! A record is made of a certificate or of a bare key. `3 1 1` of the server's own key outlives every renewal that
 //! keeps the key. `2 1 1` of the authority that issued the certificate outlives every change of the server's key, and
-//! means something only if the server sends that authority's certificate along (RFC 7671 §5.2.2).
+//! matches only if the server sends that authority's certificate along (RFC 7671 §5.2.2).
 
 use rustls_pki_types::CertificateDer;
 
-use super::certificate::{Certificate, Signature};
+use super::certificate::{Certificate, SignatureCheck};
 use super::der;
-use super::tlsa::{Form, Selector, Tlsa, Unusable};
+use super::tlsa::{Selector, Tlsa, TlsaForm, Unusable};
 
-/// What a record is made of.
+/// The certificate or key that a record is made of.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
+pub enum RecordSource<'a> {
     /// A certificate.
     Certificate(&'a [u8]),
     /// A SubjectPublicKeyInfo.
@@ -28,7 +28,7 @@ pub enum Unpublishable {
     /// There is no key in it.
     #[error("no public key can be read out of it")]
     NoKey,
-    /// A record that nobody could use.
+    /// A record that no client could use.
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -36,31 +36,31 @@ pub enum Unpublishable {
 /// The record of this form for a source.
 ///
 /// # Errors
-/// If the source has not what the form asks for.
-pub fn record(form: Form, source: Source<'_>) -> Result<Tlsa, Unpublishable> {
+/// The source does not have the part that the form asks for.
+pub fn record(form: TlsaForm, source: RecordSource<'_>) -> Result<Tlsa, Unpublishable> {
     let octets = match (form.selector, source) {
-        (Selector::Certificate, Source::Certificate(certificate)) => certificate,
-        (Selector::Certificate, Source::Key(_)) => return Err(Unpublishable::NoCertificate),
-        (Selector::PublicKey, Source::Certificate(certificate)) => {
+        (Selector::Certificate, RecordSource::Certificate(certificate)) => certificate,
+        (Selector::Certificate, RecordSource::Key(_)) => return Err(Unpublishable::NoCertificate),
+        (Selector::PublicKey, RecordSource::Certificate(certificate)) => {
             der::spki(certificate).ok_or(Unpublishable::NoKey)?
         }
-        (Selector::PublicKey, Source::Key(key)) if der::is_spki(key) => key,
-        (Selector::PublicKey, Source::Key(_)) => return Err(Unpublishable::NoKey),
+        (Selector::PublicKey, RecordSource::Key(key)) if der::is_spki(key) => key,
+        (Selector::PublicKey, RecordSource::Key(_)) => return Err(Unpublishable::NoKey),
     };
     Ok(Tlsa::of(form, octets)?)
 }
 
 /// The certificate among these whose key signed `leaf`: the authority that a `2 x x` record should be about. A
-/// self-signed certificate has none: nobody, Postfix included, takes a server for its own trust anchor.
+/// self-signed certificate has none: no client, Postfix included, takes a server for its own trust anchor.
 pub fn issuer<'c>(leaf: &[u8], others: &'c [CertificateDer<'c>]) -> Option<&'c CertificateDer<'c>> {
     let leaf = Certificate::read(leaf).ok()?;
     others.iter().filter(|other| other.as_ref() != leaf.der).find(|other| {
         let issuer = Certificate::read(other);
-        issuer.is_ok_and(|issuer| leaf.points_to(&issuer) && leaf.signed_by(issuer.spki) == Signature::Good)
+        issuer.is_ok_and(|issuer| leaf.points_to(&issuer) && leaf.signed_by(issuer.spki) == SignatureCheck::Good)
     })
 }
 
-/// Whom a certificate is for, for a comment: its subject's last common name.
+/// The last common name of a certificate's subject, for a comment.
 pub fn subject(certificate: &[u8]) -> Option<String> {
     Certificate::read(certificate).ok().map(|certificate| certificate.subject.to_string())
 }

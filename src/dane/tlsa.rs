@@ -1,10 +1,10 @@
 //! TLSA records: which of them a mail server may be authenticated by (RFC 6698 §2, RFC 7671 §4 and §9, RFC 7672 §3.1).
 //!
 //! A record says "the server's key (or the whole certificate, or the authority that signed it) is this". Three steps
-//! lead from what DNS gave to what counts. A record that cannot be understood, or that relies on a public certificate
-//! authority, is *unusable* and set aside. Of the rest, a SHA2-256 digest gives way to a SHA2-512 digest of the same
-//! kind: *digest agility*. What is left binds. If there were records and none is left, TLS stays mandatory, but there
-//! is nothing to authenticate the server by (RFC 7672 §2.2; it overrides RFC 6698 §4.1 in that).
+//! lead from the records in DNS to those that count. A record that cannot be understood, or that relies on a public
+//! certificate authority, is *unusable* and set aside. Of the rest, a SHA2-256 digest gives way to a SHA2-512 digest of
+//! the same kind: *digest agility*. The records that are left bind. If there were records and none is left, TLS stays
+//! mandatory, but the server cannot be authenticated (RFC 7672 §2.2; it overrides RFC 6698 §4.1 in that).
 //!
 //! The set-aside goes first on purpose: a malformed SHA2-512 record must not displace a good SHA2-256 one.
 
@@ -19,7 +19,7 @@ use crate::dns::{Host, RawTlsa, Security};
 use crate::hex::Hex;
 use crate::name::Name;
 
-/// The certificate usages that mean something on port 25 (RFC 7672 §3.1). PKIX-TA(0) and PKIX-EE(1) do not.
+/// The certificate usages that have a meaning on port 25 (RFC 7672 §3.1). PKIX-TA(0) and PKIX-EE(1) do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {
     /// DANE-TA(2): a trust anchor in the chain.
@@ -28,7 +28,7 @@ pub enum Usage {
     EndEntity,
 }
 
-/// What of a certificate a record speaks of (RFC 6698 §2.1.2).
+/// The part of a certificate that a record is about (RFC 6698 §2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
     /// Cert(0): the whole certificate.
@@ -37,7 +37,7 @@ pub enum Selector {
     PublicKey,
 }
 
-/// How the record's data stands for what the selector picks (RFC 6698 §2.1.3).
+/// The relation of the record's data to the selected part (RFC 6698 §2.1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Matching {
     /// Full(0): the very bytes.
@@ -59,7 +59,7 @@ pub struct Tlsa {
 
 /// The three numbers of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct TlsaForm {
     /// DANE-TA or DANE-EE.
     pub usage: Usage,
     /// Certificate or public key.
@@ -92,9 +92,9 @@ pub enum Unusable {
     /// The data is no digest of that kind.
     #[error("the digest has {found} octets instead of {expected}")]
     DigestLength {
-        /// What the matching type makes.
+        /// The length by the matching type.
         expected: usize,
-        /// What the record has.
+        /// The length in the record.
         found: usize,
     },
     /// Full(0) data that is no certificate.
@@ -109,7 +109,7 @@ impl Tlsa {
     /// Reads a record's RDATA (RFC 6698 §2.1).
     ///
     /// # Errors
-    /// What makes the record unusable.
+    /// The fault that makes the record unusable.
     pub fn read(raw: &RawTlsa) -> Result<Self, Unusable> {
         let (usage, selector, matching, data) = match raw.0.as_slice() {
             [usage, selector, matching, data @ ..] if !data.is_empty() => (*usage, *selector, *matching, data),
@@ -139,11 +139,11 @@ impl Tlsa {
         Ok(record)
     }
 
-    /// The record of this form over what it speaks of: a certificate, or a key with its outer SEQUENCE.
+    /// The record of this form over its subject: a certificate, or a key with its outer SEQUENCE.
     ///
     /// # Errors
-    /// If the octets are not what the selector says.
-    pub(super) fn of(form: Form, octets: &[u8]) -> Result<Self, Unusable> {
+    /// The octets do not fit the selector.
+    pub(super) fn of(form: TlsaForm, octets: &[u8]) -> Result<Self, Unusable> {
         let data = match form.matching {
             Matching::Full => octets.to_vec(),
             Matching::Sha256 => Sha256::digest(octets).to_vec(),
@@ -154,7 +154,7 @@ impl Tlsa {
         Ok(record)
     }
 
-    /// RFC 6698 §4.1: a record whose data cannot be what its matching type says is unusable.
+    /// RFC 6698 §4.1: a record whose data cannot be of its matching type is unusable.
     fn check_data(&self) -> Result<(), Unusable> {
         let digest = |expected| match self.data.len() {
             found if found == expected => Ok(()),
@@ -166,9 +166,9 @@ impl Tlsa {
             (Matching::Full, Selector::PublicKey, _) => {
                 der::is_spki(&self.data).then_some(()).ok_or(Unusable::NoPublicKey)
             }
-            // Nothing but the key needs to be readable. Under DANE-EE nothing else counts (RFC 7671 §5.1), and an
-            // authority that cannot be read is a reason against the server; to call its record unusable would be
-            // one for whoever comes instead.
+            // Only the key needs to be readable. Under DANE-EE the rest does not count (RFC 7671 §5.1), and an
+            // authority that cannot be read is a reason against the server; an unusable record would be a reason to
+            // accept any server in its place.
             (Matching::Full, Selector::Certificate, Usage::EndEntity | Usage::TrustAnchor) => {
                 der::spki(&self.data).map(|_| ()).ok_or(Unusable::NoCertificate)
             }
@@ -191,8 +191,8 @@ impl Tlsa {
     }
 
     /// The three numbers.
-    pub fn form(&self) -> Form {
-        Form { usage: self.usage, selector: self.selector, matching: self.matching }
+    pub fn form(&self) -> TlsaForm {
+        TlsaForm { usage: self.usage, selector: self.selector, matching: self.matching }
     }
 
     /// The certificate association data.
@@ -201,14 +201,14 @@ impl Tlsa {
     }
 }
 
-/// The presentation form of RFC 6698 §2.2 with no blank inside the data: what `dig` prints, and what goes into logs.
+/// The presentation form of RFC 6698 §2.2 with no blank inside the data: the form of `dig`, and of the log.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.form(), Hex(&self.data))
     }
 }
 
-impl Form {
+impl TlsaForm {
     /// Usage, selector and matching type as numbers (RFC 6698 §2.1, the registry of RFC 7218).
     pub fn numbers(self) -> [u8; 3] {
         let usage = match self.usage {
@@ -229,7 +229,7 @@ impl Form {
 }
 
 /// `3 1 1`.
-impl fmt::Display for Form {
+impl fmt::Display for TlsaForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [usage, selector, matching] = self.numbers();
         write!(f, "{usage} {selector} {matching}")
@@ -244,7 +244,7 @@ pub enum ParseTlsaError {
         "a TLSA record is three numbers and its data in hexadecimal, in full (the dots of \"3 1 1 8CB0..\" stand for the rest)"
     )]
     Syntax,
-    /// A record, but one that authenticates nobody.
+    /// A record, but one that cannot authenticate a server.
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -310,7 +310,7 @@ impl Usable {
     }
 }
 
-/// What the lookups for one host amount to.
+/// The result of the lookups for one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Associations {
     /// The host must be authenticated by these.
@@ -356,13 +356,13 @@ pub enum NoDane {
     NotAsked,
 }
 
-/// Each record by itself: what it says, or why it is unusable, by the settings too.
+/// Each record by itself: its value, or why it is unusable, by the settings too.
 pub fn readings(records: &[RawTlsa], digests: &Digests) -> Vec<Result<Tlsa, Unusable>> {
     let read = |raw| Tlsa::read(raw).and_then(|record| digests.admit(&record).map(|()| record));
     records.iter().map(read).collect()
 }
 
-/// What a secure TLSA answer at a base domain amounts to. Only *secure* records may be handed in here.
+/// Reads a secure TLSA answer at a base domain. Only *secure* records may be handed in here.
 pub fn associations(base_domain: Name, records: &[RawTlsa], digests: &Digests) -> Associations {
     if records.is_empty() {
         return Associations::None(NoDane::NoTlsa);
@@ -389,7 +389,7 @@ pub fn base_domains(host: &Host) -> Vec<Name> {
         (None, Security::Insecure) => Vec::new(),
         // RFC 7672 §2.2.3: the fully expanded name first, then the name as it was asked.
         (Some(_), Security::Secure) => vec![host.expanded().clone(), host.name.clone()],
-        // RFC 7672 §2.2.2: what the aliases lead to is insecure, but the alias itself may stand in a secure zone.
+        // RFC 7672 §2.2.2: the target of the aliases is insecure, but the alias itself may stand in a secure zone.
         (Some(first), Security::Insecure) => match first.security {
             Security::Secure => vec![host.name.clone()],
             Security::Insecure => Vec::new(),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_a_record_unusable() {
+    fn unusable_records_and_why() {
         for (record, why) in [
             // E1
             (RawTlsa(vec![]), Unusable::TooShort(0)),
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn full_data_must_be_what_the_selector_says() {
+    fn full_data_must_fit_the_selector() {
         let (certificate, key) = certificate();
         let mut parameters = rcgen::CertificateParams::new(vec!["ca.example".into()]).unwrap();
         let constraints = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0xff]);
@@ -515,7 +515,7 @@ mod tests {
         associations(name("mx.example"), records, &Digests::default())
     }
 
-    /// E7, A-29: what is left of a record set.
+    /// E7, A-29: the rest of a record set.
     #[test]
     fn agility_comes_after_usability() {
         for (records, left) in [
@@ -541,7 +541,7 @@ mod tests {
 
     /// E12, B2, B3: no record and no usable record are different answers.
     #[test]
-    fn nothing_to_authenticate_by() {
+    fn no_record_to_authenticate_by() {
         assert_eq!(decided(&[]), Associations::None(NoDane::NoTlsa));
         assert_eq!(
             decided(&[raw(0, 0, 1, 32), raw(3, 1, 1, 0)]),
@@ -609,7 +609,7 @@ mod tests {
     }
 
     proptest! {
-        /// What reads can be written, and reads back as the same.
+        /// A record that can be read can be written, and reads back as the same.
         #[test]
         fn presentation_is_lossless(
             numbers in (0u8..5, 0u8..3, 0u8..4),

@@ -1,9 +1,9 @@
 //! Whether a server is the one that the TLSA records mean (RFC 7671 §5, RFC 7672 §3).
 //!
-//! A DANE-EE record speaks of the server's own certificate or key. If one matches, that is all: names, dates, issuers
-//! and extensions are not looked at (RFC 7671 §5.1), since the record is under the name, lives as long as its TTL, and
-//! was signed by the domain itself. A DANE-TA record speaks of an authority above the server. Then everything counts
-//! that counts in the Web PKI, save for who may be an authority: the path, the dates, and the names (RFC 7671 §5.2).
+//! A DANE-EE record is about the server's own certificate or key. If one matches, that is all: names, dates, issuers
+//! and extensions are ignored (RFC 7671 §5.1), since the record is under the name, lives as long as its TTL, and was
+//! signed by the domain itself. A DANE-TA record is about an authority above the server. Then all checks of the Web PKI
+//! apply, except for the list of authorities: the path, the dates, and the names (RFC 7671 §5.2).
 //!
 //! A verdict here is half of the truth. That the server *holds* the key is shown by its handshake signature, which must
 //! be checked with the very key that matched: [`spki`] gives both sides the same octets.
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::certificate::{Certificate, Malformed};
 pub use super::der::spki;
 pub use super::mismatch::Mismatch;
-use super::mismatch::{self, Defect, Holder, NoRecord};
+use super::mismatch::{Defect, Holder, NoRecord};
 use super::path::{self, Materials};
 use super::tlsa::{Matching, Selector, Tlsa, Usable, Usage};
 use super::{der, facts, names};
@@ -35,7 +35,8 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct References(Vec<Name>);
 
-/// What a server has to prove: to match one of the records, and, under a trust anchor, to be one of the names.
+/// The proof that is asked of a server: its chain matches one of the records, and, under a trust anchor, it has one of
+/// the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
     /// The records.
@@ -51,11 +52,11 @@ pub struct Match {
     pub record: Tlsa,
     /// 0 for the server's own certificate, 1 for its issuer, and so on.
     pub depth: usize,
-    /// What the log should say beside.
+    /// A fault that the log should report beside the match.
     pub warning: Option<Warning>,
 }
 
-/// Something about a match that its publisher should mend.
+/// A fault in a match that its publisher should mend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// The trust anchor is an intermediate authority outside its dates. Postfix takes it, and so do we (decision 15).
@@ -156,7 +157,7 @@ fn trust_anchor(
     let certificate = certificate.map_err(|Malformed(what)| Mismatch::Path(Holder::Server, Defect::Malformed(what)))?;
     let brought: Vec<Presented<'_>> =
         path::in_full(records, Selector::Certificate).map(|record| Presented::new(record.data())).collect();
-    let materials = Materials::new(certificate, (&brought, others), records);
+    let materials = Materials::new(certificate, &brought, others, records);
     if !materials.has_anchor() {
         return Err(leaf.no_record(records));
     }
@@ -167,7 +168,7 @@ fn trust_anchor(
     if names::presented(certificate).any(|name| references.iter().any(|reference| names::is_for(name, reference))) {
         return Ok(found);
     }
-    let found = mismatch::cut(names::presented(certificate).map(names::shown));
+    let found = names::presented(certificate).map(names::shown).collect();
     Err(Mismatch::Name { found, wanted: references.to_vec() })
 }
 
@@ -182,18 +183,18 @@ pub fn key_size(spki: &[u8]) -> Result<(), usize> {
     }
 }
 
-/// A certificate as records are held against it.
+/// A certificate as records are compared with it.
 pub(super) struct Presented<'a> {
     pub(super) octets: &'a [u8],
     pub(super) key: Option<&'a [u8]>,
     /// Its content, which counts under a trust anchor only.
     pub(super) certificate: Result<Certificate<'a>, Malformed>,
-    digests: [Digests; 2],
+    digests: [LazyDigests; 2],
 }
 
 /// Digests, made when they are first asked for: a record set may be long.
 #[derive(Default)]
-struct Digests {
+struct LazyDigests {
     sha256: OnceCell<[u8; 32]>,
     sha512: OnceCell<[u8; 64]>,
 }
@@ -207,7 +208,7 @@ impl<'a> Presented<'a> {
     /// The SHA-256 of the certificate, and that of its key, in upper-case hexadecimal.
     pub(super) fn sha256(&self) -> (String, Option<String>) {
         let [of_certificate, of_key] = &self.digests;
-        let text = |digests: &Digests, octets: &[u8]| {
+        let text = |digests: &LazyDigests, octets: &[u8]| {
             Hex(digests.sha256.get_or_init(|| Sha256::digest(octets).into())).to_string()
         };
         (text(of_certificate, self.octets), self.key.map(|key| text(of_key, key)))
@@ -228,7 +229,7 @@ impl<'a> Presented<'a> {
         }
     }
 
-    /// A certificate whose key cannot be read matches nothing in the end: no handshake signature could be checked.
+    /// A certificate whose key cannot be read matches no record in the end: no handshake signature could be checked.
     fn key_size(&self) -> Result<(), Mismatch> {
         let key = self.key.ok_or(Mismatch::Path(Holder::Server, Defect::Malformed("public key")))?;
         key_size(key).map_err(|bits| Mismatch::KeySize(Holder::Server, bits))

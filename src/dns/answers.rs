@@ -1,7 +1,8 @@
-//! From a finished lookup to what was asked for: MX records, TLSA records, a host with its addresses.
+//! Turns a finished lookup into the answer that the caller needs: MX records, TLSA records, or a host with its
+//! addresses.
 //!
-//! Here are the bounds that no honest zone exceeds. Above one of them a lookup has failed: fewer records than
-//! there are would be an answer that nobody gave.
+//! Here are the bounds that no honest zone exceeds. A lookup above one of them has failed: a shortened record
+//! set would be an answer that no zone gave.
 
 use std::net::IpAddr;
 
@@ -19,55 +20,59 @@ const MAX_TLSA: usize = 100;
 /// More records of a type that mail does not need.
 const MAX_OTHERS: usize = 200;
 
-/// How finding something out ends.
-pub(super) type Found<T> = Result<T, FailureReason>;
+/// The result of a lookup or of a step of one.
+pub(super) type DnsResult<T> = Result<T, FailureReason>;
 
 /// Reads MX records.
-pub(super) fn mx(domain: &Name, found: &Found<Lookup<Data>>) -> Result<Lookup<Mx>, Failure> {
-    typed((domain, Rtype::MX), found, MAX_MX, |data| match data {
+pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<Mx>, Failure> {
+    typed(found, &fail(domain, Rtype::MX), MAX_MX, |data| match data {
         Data::Mx(mx) => Some(mx.clone()),
         _ => None,
     })
 }
 
 /// Reads TLSA records.
-pub(super) fn tlsa(owner: &Name, found: &Found<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
-    typed((owner, Rtype::TLSA), found, MAX_TLSA, |data| match data {
+pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
+    typed(found, &fail(owner, Rtype::TLSA), MAX_TLSA, |data| match data {
         Data::Tlsa(tlsa) => Some(tlsa.clone()),
         _ => None,
     })
 }
 
 /// Reads the addresses of one family.
-pub(super) fn addresses(asked: (&Name, Rtype), found: &Found<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
-    typed(asked, found, MAX_ADDRESSES, |data| match data {
+pub(super) fn addresses(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
+    typed(found, &fail(name, rtype), MAX_ADDRESSES, |data| match data {
         Data::Address(address) => Some(*address),
         _ => None,
     })
 }
 
 /// Reads records of any type as in a master file, under the bounds of those that mail needs.
-pub(super) fn presented(asked: (&Name, Rtype), found: &Found<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
-    let (limit, must_be_read) = match asked.1 {
+pub(super) fn presented(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
+    let (limit, must_be_read) = match rtype {
         Rtype::MX => (MAX_MX, true),
         Rtype::A | Rtype::AAAA => (MAX_ADDRESSES, true),
         Rtype::TLSA => (MAX_TLSA, true),
         _ => (MAX_OTHERS, false),
     };
-    typed(asked, found, limit, |data| match data {
+    typed(found, &fail(name, rtype), limit, |data| match data {
         Data::Other(_) if must_be_read => None,
         data => Some(data.to_string()),
     })
 }
 
-/// Reads the records of a lookup as what they must be.
+/// Makes the failure of a lookup of this name and type.
+fn fail(name: &Name, rtype: Rtype) -> impl Fn(FailureReason) -> Failure {
+    move |reason| Failure { name: name.clone(), rtype: rtype, reason }
+}
+
+/// Reads the records of a lookup as records of the asked type.
 fn typed<T>(
-    (name, rtype): (&Name, Rtype),
-    found: &Found<Lookup<Data>>,
+    found: &DnsResult<Lookup<Data>>,
+    fail: &impl Fn(FailureReason) -> Failure,
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {
-    let fail = |reason| Failure { name: name.clone(), rtype, reason };
     let Lookup { asked, aliases, end, answer } = found.as_ref().map_err(|reason| fail(reason.clone()))?;
     let answer = match answer {
         Answer::NoData => Answer::NoData,
@@ -81,8 +86,8 @@ fn typed<T>(
     Ok(Lookup { asked: asked.clone(), aliases: aliases.clone(), end: *end, answer })
 }
 
-/// What two lookups say about a host. A family that fails does no harm while the other has addresses; a family that is
-/// merely absent cannot stand in for one that failed.
+/// Combines the lookups of both families into one answer about the host. A family that fails does no harm while the
+/// other has addresses; a family that is merely absent cannot stand in for one that failed.
 pub(super) fn either_family(
     v4: Result<Lookup<IpAddr>, Failure>,
     v6: Result<Lookup<IpAddr>, Failure>,

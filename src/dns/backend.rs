@@ -1,16 +1,16 @@
-//! The seam between what is common to all lookups ([`stub`](super::stub)) and on whose word an answer is secure: one
-//! question about one name, answered with the security of that answer alone.
+//! The two ways to decide whether an answer is secure, behind one interface for [`stub`](super::stub): one question
+//! about one name, answered with the security of that answer alone.
 
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 
 use super::budget::Budget;
-use super::cache::Lasting;
-use super::exchange::Line;
-use super::hops::{Hop, Question};
-use super::server::{Mode, Server};
-use super::setup::{Settings, SetupError};
+use super::cache::WithTtl;
+use super::links::{Link, Question};
+use super::query::QueryClient;
+use super::server::{NameServer, ResolverMode};
+use super::setup::{ResolverSettings, ResolverSetupError};
 use super::trust_ad::TrustAd;
 use super::validating::{Anchors, Validating};
 use super::{FailureReason, Security};
@@ -22,52 +22,53 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    /// What is true of one name, and for how long. `budget` is what its lookup may still cost.
+    /// Answers one question about one name, with the time for which the answer holds. `budget` limits the cost of the
+    /// rest of the lookup.
     ///
     /// # Errors
-    /// Nothing that may be relied on is known.
-    pub(super) async fn hop(
+    /// There is no answer that may be relied on.
+    pub(super) async fn link(
         &self,
         question: &Question,
         budget: &mut Budget,
-    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         match self {
-            Self::Validating(validating) => validating.hop(question, budget).await,
+            Self::Validating(validating) => validating.link(question, budget).await,
             // On the heap: with TCP and TLS in it, it is many times as large as the other.
-            Self::TrustAd(trust_ad) => Box::pin(trust_ad.hop(question)).await,
+            Self::TrustAd(trust_ad) => Box::pin(trust_ad.link(question)).await,
         }
     }
 }
 
 /// Where backends are made: one for the servers in use, and one for each server under test.
-pub(super) struct Workshop {
-    pub(super) settings: Settings,
+pub(super) struct BackendFactory {
+    pub(super) settings: ResolverSettings,
     tls: Arc<ClientConfig>,
     anchors: Anchors,
 }
 
-impl Workshop {
-    /// Reads what the settings name.
+impl BackendFactory {
+    /// Reads the files that the settings name.
     ///
     /// # Errors
-    /// What an operator has to change.
-    pub(super) fn new(settings: Settings) -> Result<Self, SetupError> {
+    /// A setting that the operator has to change.
+    pub(super) fn new(settings: ResolverSettings) -> Result<Self, ResolverSetupError> {
         let anchors = Anchors::read(settings.trust_anchor.as_deref())?;
         Ok(Self { tls: settings.tls_client()?, anchors, settings })
     }
 
     /// A backend that asks these servers. Must be called inside of a tokio runtime.
-    pub(super) fn backend(&self, servers: &[Server]) -> Backend {
+    pub(super) fn backend(&self, servers: &[NameServer]) -> Backend {
         match self.settings.mode {
-            Mode::Validate => {
-                Backend::Validating(Box::new(Validating::new(servers, &self.settings, (&self.anchors, &self.tls))))
+            ResolverMode::Validate => {
+                Backend::Validating(Box::new(Validating::new(servers, &self.settings, &self.anchors, &self.tls)))
             }
-            Mode::TrustAd => Backend::TrustAd(TrustAd::new(servers, &self.settings, &self.tls)),
+            ResolverMode::TrustAd => Backend::TrustAd(TrustAd::new(servers, &self.settings, &self.tls)),
         }
     }
 
-    /// A line to one server, for what is not a lookup.
-    pub(super) fn line(&self, server: &Server) -> Line {
-        Line::new(server.clone(), self.settings.timeout, Arc::clone(&self.tls))
+    /// A client of one server, for queries outside of lookups.
+    pub(super) fn client(&self, server: &NameServer) -> QueryClient {
+        QueryClient::new(server.clone(), self.settings.timeout, Arc::clone(&self.tls))
     }
 }

@@ -1,4 +1,4 @@
-//! What one lookup may cost.
+//! The limit on the cost of one lookup.
 //!
 //! A zone can be made so that its validation burns a processor for minutes: hundreds of keys that share a tag with as
 //! many signatures, each of which might be by any of them (CVE-2023-50387, A-47); thousands of signatures by no key at all,
@@ -6,12 +6,13 @@
 //! (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds; above one of them the lookup
 //! fails. An unchecked signature never counts as checked.
 
-/// What is left to spend. Once something has run out it stays so, or what comes later would be judged by less.
+/// The rest of a budget. An item that has run out stays at zero; otherwise later signatures would be checked within a
+/// smaller budget than earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
     /// Signatures looked at, whether or not any key has their tag.
     looks: u32,
-    /// Signatures held against a key.
+    /// Signatures verified with a key.
     signatures: u32,
     /// Those of them that do not verify. An honest zone has next to none.
     mismatches: u32,
@@ -23,13 +24,13 @@ pub(super) struct Budget {
 
 impl Budget {
     /// For one question with all its aliases. Sixteen links, each in a zone of its own, each made from a wildcard, cost
-    /// about a hundred signatures; a denial with 150 iterations, the most that RFC 9276 §3.2 tells anybody to bear,
-    /// about 2,000 rounds.
+    /// about a hundred signatures; a denial with 150 iterations, the most that RFC 9276 §3.2 asks a validator to
+    /// accept, about 2,000 rounds.
     pub(super) const fn lookup() -> Self {
         Self { looks: 1_024, signatures: 256, mismatches: 16, rounds: 100_000, steps: 64 }
     }
 
-    /// For what begins at one name on the way to a zone: its delegation and its keys.
+    /// For one name on the path to a zone: its delegation, and the keys of a zone that begins there.
     pub(super) const fn step() -> Self {
         Self { looks: 128, signatures: 32, mismatches: 8, rounds: 20_000, steps: 0 }
     }
@@ -39,7 +40,7 @@ impl Budget {
         spend(&mut self.looks, 1)
     }
 
-    /// Whether one more signature may be held against one more key.
+    /// Whether one more signature may be verified with one more key.
     pub(super) fn spend_signature(&mut self) -> bool {
         self.mismatches > 0 && spend(&mut self.signatures, 1)
     }
@@ -59,13 +60,13 @@ impl Budget {
         spend(&mut self.steps, 1)
     }
 
-    /// Whether validation has run out of something.
+    /// Whether validation has run out of signatures or of hashing.
     pub(super) fn is_spent(&self) -> bool {
         self.looks == 0 || self.signatures == 0 || self.mismatches == 0 || self.rounds == 0
     }
 }
 
-/// Takes a price out of what is left, or what is left where that is less.
+/// Takes a price out of the rest, or takes all of the rest where the price is higher.
 fn spend(left: &mut u32, price: u32) -> bool {
     let enough = *left >= price;
     *left = left.saturating_sub(price);
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_run_out_stays_so() {
+    fn an_item_that_has_run_out_stays_so() {
         let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
         assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
         assert!(budget.spend_step() && !budget.spend_step());

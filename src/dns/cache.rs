@@ -1,12 +1,12 @@
 //! A memory of values, bounded in number, in octets and in time.
 //!
-//! The clock is the caller's. Nothing outlives the least TTL of the records that it rests on (RFC 6698 §8.2), by whichever
-//! clock that is earlier: while a machine sleeps, or is moved, its steady clock stands still, and signatures end all the
-//! same (RFC 4035 §5.3.1).
+//! The clock is the caller's. A value is dropped at the least TTL of the records that it rests on (RFC 6698 §8.2), by
+//! the clock that reaches it first: while a machine sleeps, or is moved, its steady clock stands still, and signatures
+//! expire all the same (RFC 4035 §5.3.1).
 //!
-//! What is full has to forget something. A hand goes round over the values: one that was asked for since the hand last
-//! came by is passed over once, the first other one goes (the CLOCK algorithm). So what is asked all day stays, and a
-//! flood of names that are asked once pushes out little but itself.
+//! A full cache drops values by the CLOCK algorithm. A hand goes round over the values: a value that was read since the
+//! last pass of the hand is skipped once, and the first other one is dropped. So names that are asked all day stay, and
+//! a flood of names that are asked once displaces little but itself.
 //!
 //! The memory is in shards, each with a lock of its own that is held for a look-up and no longer: askers on different
 //! threads seldom meet.
@@ -23,19 +23,20 @@ const LEAST_SHARD: usize = 16;
 
 /// A value, and for how long it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lasting<V> {
+pub(super) struct WithTtl<V> {
     pub(super) value: V,
     pub(super) ttl: Duration,
 }
 
-/// A moment by two clocks: one that nobody sets, and one that nothing stops.
+/// The time by two clocks: the steady one, which cannot be set, and the wall clock, which does not stop while the
+/// machine sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct ClockReading {
     pub(super) steady: Instant,
     pub(super) wall: SystemTime,
 }
 
-impl Moment {
+impl ClockReading {
     fn after(self, time: Duration) -> Option<Self> {
         Some(Self { steady: self.steady.checked_add(time)?, wall: self.wall.checked_add(time)? })
     }
@@ -46,7 +47,7 @@ impl Moment {
     }
 }
 
-/// What knows its size.
+/// A value that knows its size.
 pub(super) trait Weight {
     /// How much memory it takes, in octets, roughly.
     fn octets(&self) -> usize;
@@ -54,7 +55,7 @@ pub(super) trait Weight {
 
 /// How much is remembered at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(super) struct CacheBounds {
     pub(super) entries: usize,
     pub(super) octets: usize,
 }
@@ -67,23 +68,23 @@ pub(super) struct Cache<K, V> {
 
 impl<K: Eq + Hash, V: Weight> Cache<K, V> {
     /// An empty memory.
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: CacheBounds) -> Self {
         let shards = (bounds.entries / LEAST_SHARD).clamp(1, SHARDS);
-        let share = Bounds { entries: bounds.entries / shards, octets: bounds.octets / shards };
+        let share = CacheBounds { entries: bounds.entries / shards, octets: bounds.octets / shards };
         Self { shards: (0..shards).map(|_| Mutex::new(Shard::new(share))).collect(), hasher: RandomState::new() }
     }
 
     /// The value, if its time has not passed.
-    pub(super) fn get(&self, key: &K, now: Moment) -> Option<Arc<V>> {
+    pub(super) fn get(&self, key: &K, now: ClockReading) -> Option<Arc<V>> {
         self.shard(key)?.get(key, now)
     }
 
     /// Remembers a value, if its time is any and it fits at all.
-    pub(super) fn put(&self, key: K, lasting: Lasting<Arc<V>>, now: Moment) {
+    pub(super) fn put(&self, key: K, lasting: WithTtl<Arc<V>>, now: ClockReading) {
         let Some(until) = now.after(lasting.ttl).filter(|until| now.is_before(*until)) else { return };
         let Some(mut shard) = self.shard(&key) else { return };
-        let octets = lasting.value.octets() + size_of::<Slot<K, V>>();
-        shard.put(Slot { key: Arc::new(key), value: lasting.value, until, octets, asked: false }, now);
+        let octets = lasting.value.octets() + size_of::<CacheEntry<K, V>>();
+        shard.put(CacheEntry { key: Arc::new(key), value: lasting.value, until, octets, asked: false }, now);
     }
 
     /// Forgets a value.
@@ -103,36 +104,36 @@ impl<K: Eq + Hash, V: Weight> Cache<K, V> {
     }
 }
 
-struct Slot<K, V> {
+struct CacheEntry<K, V> {
     key: Arc<K>,
     value: Arc<V>,
-    until: Moment,
+    until: ClockReading,
     octets: usize,
     /// Since the hand last came by.
     asked: bool,
 }
 
 struct Shard<K, V> {
-    bounds: Bounds,
+    bounds: CacheBounds,
     octets: usize,
-    slots: Vec<Slot<K, V>>,
+    slots: Vec<CacheEntry<K, V>>,
     /// Where in `slots` a key is.
     places: HashMap<Arc<K>, usize>,
     hand: usize,
 }
 
 impl<K: Eq + Hash, V> Shard<K, V> {
-    fn new(bounds: Bounds) -> Self {
+    fn new(bounds: CacheBounds) -> Self {
         Self { bounds, octets: 0, slots: Vec::new(), places: HashMap::new(), hand: 0 }
     }
 
-    fn get(&mut self, key: &K, now: Moment) -> Option<Arc<V>> {
+    fn get(&mut self, key: &K, now: ClockReading) -> Option<Arc<V>> {
         let slot = self.slots.get_mut(*self.places.get(key)?)?;
         slot.asked = true;
         now.is_before(slot.until).then(|| Arc::clone(&slot.value))
     }
 
-    fn put(&mut self, slot: Slot<K, V>, now: Moment) {
+    fn put(&mut self, slot: CacheEntry<K, V>, now: ClockReading) {
         if let Some(place) = self.places.get(&slot.key) {
             self.remove(*place);
         }
@@ -148,7 +149,7 @@ impl<K: Eq + Hash, V> Shard<K, V> {
     }
 
     /// Takes out the next value that has passed or was not asked for. There is one: the hand clears as it goes.
-    fn forget_one(&mut self, now: Moment) {
+    fn forget_one(&mut self, now: ClockReading) {
         loop {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
@@ -188,20 +189,20 @@ mod tests {
         }
     }
 
-    fn now() -> Moment {
-        Moment { steady: Instant::now(), wall: SystemTime::now() }
+    fn now() -> ClockReading {
+        ClockReading { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    fn later(now: Moment, seconds: u64) -> Moment {
+    fn later(now: ClockReading, seconds: u64) -> ClockReading {
         now.after(Duration::from_secs(seconds)).unwrap()
     }
 
-    fn lasting(value: u8, seconds: u64) -> Lasting<Arc<u8>> {
-        Lasting { value: Arc::new(value), ttl: Duration::from_secs(seconds) }
+    fn lasting(value: u8, seconds: u64) -> WithTtl<Arc<u8>> {
+        WithTtl { value: Arc::new(value), ttl: Duration::from_secs(seconds) }
     }
 
     fn cache<K: Eq + Hash>(entries: usize) -> Cache<K, u8> {
-        Cache::new(Bounds { entries, octets: usize::MAX / 2 })
+        Cache::new(CacheBounds { entries, octets: usize::MAX / 2 })
     }
 
     #[test]
@@ -226,13 +227,13 @@ mod tests {
         let get = |moment| cache.get(&"a", moment).is_some();
         let night = later(now, 8 * 3600);
         assert!(get(later(now, 9)) && !get(night));
-        assert!(!get(Moment { wall: night.wall, ..now }), "the steady clock stood still");
+        assert!(!get(ClockReading { wall: night.wall, ..now }), "the steady clock stood still");
         // Nor one that was set back.
-        assert!(!get(Moment { steady: night.steady, ..now }), "the wall clock was set back");
+        assert!(!get(ClockReading { steady: night.steady, ..now }), "the wall clock was set back");
     }
 
     #[test]
-    fn a_full_memory_keeps_what_is_asked_for() {
+    fn a_full_cache_keeps_values_in_use() {
         let (cache, now) = (cache(4), now());
         for key in 0..4 {
             cache.put(key, lasting(1, 60), now);
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_passed_goes_first() {
+    fn expired_values_go_first() {
         let (cache, now) = (cache(2), now());
         cache.put("short", lasting(1, 10), now);
         cache.put("long", lasting(2, 20), now);
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn no_room_at_all() {
         let now = now();
-        for bounds in [Bounds { entries: 0, octets: 1000 }, Bounds { entries: 10, octets: 0 }] {
+        for bounds in [CacheBounds { entries: 0, octets: 1000 }, CacheBounds { entries: 10, octets: 0 }] {
             let cache = Cache::new(bounds);
             cache.put("a", lasting(1, 10), now);
             assert!(cache.get(&"a", now).is_none());
@@ -267,19 +268,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, neither bound is exceeded, the books are right, and no value is one that was not put.
+        /// After any sequence of calls neither bound is exceeded, the counts are right, and each value is one that was
+        /// put.
         #[test]
         fn bounds_hold(steps in prop::collection::vec((0_u16..200, any::<u8>(), 0_u64..4), 1..400)) {
-            let bounds = Bounds { entries: 8, octets: 8 * size_of::<Slot<u16, u8>>() + 300 };
+            let bounds = CacheBounds { entries: 8, octets: 8 * size_of::<CacheEntry<u16, u8>>() + 300 };
             let (mut shard, mut now) = (Shard::new(bounds), now());
             let mut last = HashMap::new();
             for (key, value, seconds) in steps {
                 now = later(now, seconds / 2);
                 let found = shard.get(&key, now).map(|value| *value);
                 prop_assert!(found.is_none() || found == last.get(&key).copied());
-                let octets = usize::from(value) + size_of::<Slot<u16, u8>>();
+                let octets = usize::from(value) + size_of::<CacheEntry<u16, u8>>();
                 let until = later(now, seconds);
-                shard.put(Slot { key: Arc::new(key), value: Arc::new(value), until, octets, asked: false }, now);
+                shard.put(CacheEntry { key: Arc::new(key), value: Arc::new(value), until, octets, asked: false }, now);
                 last.insert(key, value);
                 prop_assert!(shard.slots.len() <= bounds.entries && shard.octets <= bounds.octets);
                 prop_assert_eq!(shard.octets, shard.slots.iter().map(|slot| slot.octets).sum::<usize>());

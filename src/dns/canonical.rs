@@ -1,9 +1,9 @@
 //! Names as DNSSEC sees them: any octets, lower case, in canonical order (RFC 4034 §6.1).
 //!
-//! [`Name`] is what a mail host may be called. The owners of NSEC records, the names they point at and the targets of
-//! aliases may be anything that fits on the wire, and proofs of non-existence are comparisons of such names. Here the
-//! labels are kept from the root downwards, which makes the canonical order the order of the lists, and "at or below"
-//! a common beginning.
+//! [`Name`] holds the names that a mail host may have. The owners of NSEC records, the names they point at and the
+//! targets of aliases may be anything that fits on the wire, and proofs of non-existence are comparisons of such names.
+//! Here the labels are kept from the root downwards, which makes the canonical order the order of the lists, and "at or
+//! below" a common beginning.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl CanonicalName {
         self.ancestor(self.0.iter().zip(&other.0).take_while(|(ours, theirs)| ours == theirs).count())
     }
 
-    /// What a DNAME from `owner` to `target` makes of this name (RFC 6672 §2.2).
+    /// Replaces `owner` at the end of this name by `target`, as a DNAME does (RFC 6672 §2.2).
     ///
     /// # Errors
     /// The result is longer than a name may be, which is a failed lookup (RFC 6672 §2.2, YXDOMAIN).
@@ -84,7 +84,7 @@ impl CanonicalName {
     /// The name as a host or a domain, if it can be one.
     ///
     /// # Errors
-    /// What keeps it from being one; a lookup that ends up here has failed (A-53).
+    /// The name cannot be a host name; a lookup that ends here has failed (A-53).
     pub(super) fn to_name(&self) -> Result<Name, FailureReason> {
         if self.0.is_empty() {
             return Ok(Name::root());

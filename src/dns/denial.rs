@@ -1,10 +1,10 @@
-//! What signed NSEC and NSEC3 records prove: that a name or a type does not exist, that no closer name than a wildcard
-//! does, that a delegation is unsigned (RFC 4035 §5.4, RFC 5155 §8, RFC 6840 §4).
+//! The facts that signed NSEC and NSEC3 records prove: a name or a type does not exist, no closer name than a wildcard
+//! exists, a delegation is unsigned (RFC 4035 §5.4, RFC 5155 §8, RFC 6840 §4).
 //!
-//! This is where a downgrade would begin: whoever can make a validator believe "there is no TLSA record" or "this zone
-//! is unsigned" has switched DANE off. So the rules are applied here alone, on records whose signatures were
-//! verified; nothing else decides what they prove. Records of one zone are evidence about names of that zone only: the zone
-//! is the *signer*, never a name that the sender of the reply can choose.
+//! This is where a downgrade would begin: an attacker who makes a validator believe "there is no TLSA record" or "this
+//! zone is unsigned" has switched DANE off. So the rules are applied here alone, on records whose signatures were
+//! verified; no other module decides about these proofs. Records of one zone are evidence about names of that zone
+//! only: the zone is the *signer*, never a name that the sender of the reply can choose.
 
 use super::Security;
 use super::canonical::CanonicalName;
@@ -14,7 +14,7 @@ use super::reply::{Data, Nsec, Nsec3, Nsec3Hash, Nsec3Parameters, Proof, RrSet, 
 /// other choice, "insecure", would let a zone's own parameters switch DANE off.
 pub(super) const MAX_ITERATIONS: u16 = 500;
 
-/// How something is missing.
+/// The kind of a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The name exists and has no record of the type.
@@ -40,7 +40,7 @@ impl<'a> Evidence<'a> {
         Self::of_zone(closest, sets, hash)
     }
 
-    /// The records that `zone` signed; nothing where NSEC and NSEC3 are mixed (RFC 5155 §7.1) or parameters differ.
+    /// The records that `zone` signed; `None` where NSEC and NSEC3 are mixed (RFC 5155 §7.1) or parameters differ.
     pub(super) fn of_zone(zone: &CanonicalName, sets: &'a [RrSet], hash: Nsec3Hash<'a>) -> Option<Self> {
         let ours = || sets.iter().filter(|set| denial_signer(set) == Some(zone));
         let nsec: Vec<_> = ours().filter_map(|set| nsec_record(set, zone)).collect();
@@ -59,8 +59,8 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// What is proven missing, if the type at this name is. Insecure where an opt-out span is all there is: it leaves
-    /// open whether an unsigned delegation of that name exists (RFC 5155 §9.2).
+    /// The denial that is proven for the type at this name, if one is. It is insecure if it rests on an opt-out span:
+    /// such a span leaves open whether an unsigned delegation of that name exists (RFC 5155 §9.2).
     pub(super) fn denial(&self, name: &CanonicalName, rtype: Rtype) -> Option<(Denied, Security)> {
         match self {
             Self::Nsec(chain) => chain.denial(name, rtype).map(|denied| (denied, Security::Secure)),
@@ -87,7 +87,7 @@ impl<'a> Evidence<'a> {
             Self::Nsec3(chain) => match chain.at(name) {
                 Some(record) => record.types.is_unsigned_delegation(),
                 // RFC 5155 §6: an opt-out span stands for unsigned delegations right below the closest encloser. It
-                // says nothing of deeper names, which may lie in a signed zone that is delegated from here.
+                // does not cover deeper names, which may lie in a signed zone that is delegated from here.
                 None => chain
                     .closest_encloser(name)
                     .is_some_and(|(encloser, cover)| cover.opt_out && encloser.depth() + 1 == name.depth()),
@@ -120,7 +120,7 @@ fn nsec3_record<'a>(set: &'a RrSet, zone: &CanonicalName) -> Option<(Vec<u8>, &'
     }
 }
 
-/// RFC 4035 §5.4: only an NSEC whose owner was not made from a wildcard proves that its owner exists.
+/// RFC 4035 §5.4: an NSEC proves that its owner exists only if the owner was not made from a wildcard.
 fn is_unexpanded(set: &RrSet) -> bool {
     let stars = usize::from(set.owner.leftmost() == Some(b"*"));
     match &set.proof {
@@ -147,7 +147,7 @@ impl NsecChain<'_> {
     /// The record in whose gap the name falls, and its owner.
     fn covering(&self, name: &CanonicalName) -> Option<(&CanonicalName, &Nsec)> {
         self.records.iter().copied().find(|(owner, record)| {
-            // RFC 6840 §4.1: nothing is proven about names below a cut or a DNAME by the record at it.
+            // RFC 6840 §4.1: the record at a cut or a DNAME cannot prove facts about names below it.
             let beyond = record.types.ends_the_zone() && name.is_below(owner);
             // RFC 4034 §4.1.1: the last record of a zone points back to the apex.
             let before_next = name < &record.next || record.next == self.zone;
@@ -155,8 +155,9 @@ impl NsecChain<'_> {
         })
     }
 
-    /// The deepest existing ancestor of a name that does not exist (RFC 4592 §3.3.1), told by the neighbours in the
-    /// gap: they exist, and so does whatever they share with the name. `None` for an empty non-terminal, which exists.
+    /// The deepest existing ancestor of a name that does not exist (RFC 4592 §3.3.1), derived from the neighbours in
+    /// the gap: they exist, and so does each ancestor that they share with the name. `None` for an empty non-terminal,
+    /// which exists.
     fn closest_encloser(&self, name: &CanonicalName) -> Option<CanonicalName> {
         let (owner, record) = self.covering(name)?;
         if record.next.is_below(name) {
@@ -216,7 +217,7 @@ impl Nsec3Chain<'_> {
         for depth in (self.zone.depth()..name.depth()).rev() {
             let ancestor = name.ancestor(depth);
             if let Some(record) = self.at(&ancestor) {
-                // RFC 5155 §8.3, RFC 6840 §4.1: below a cut or a DNAME this zone has nothing to say.
+                // RFC 5155 §8.3, RFC 6840 §4.1: this zone has no authority below a cut or a DNAME.
                 if record.types.ends_the_zone() {
                     return None;
                 }
@@ -262,7 +263,7 @@ fn base32hex(label: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::model::{Zone, base32hex_of, name, toy_hash};
+    use super::super::reference_model::{Zone, base32hex_of, name, toy_hash};
     use super::super::reply::Types;
     use super::*;
 
@@ -304,7 +305,7 @@ mod tests {
                 // A wildcard that has the type, and one that lacks it.
                 ("q.w.z", Rtype::TLSA, None),
                 ("q.w.z", Rtype::A, Some(NoData)),
-                // RFC 6840 §4.1: the parent's records speak of DS at a cut, and of nothing below it.
+                // RFC 6840 §4.1: the parent's records speak of DS at a cut, and not of names below it.
                 ("cut.z", Rtype::DS, Some(NoData)),
                 ("cut.z", Rtype::MX, None),
                 ("mx.cut.z", Rtype::A, None),
@@ -339,7 +340,7 @@ mod tests {
                 ("y.z", false),
                 ("z", false),
                 ("nothing.z", opt_out),
-                // Hash ranges of a parent's chain hold every deeper name; that says nothing of them.
+                // Hash ranges of a parent's chain hold every deeper name; that proves no fact about them.
                 ("t.signed.z", false),
                 ("t.u.signed.z", false),
                 ("t.a.z", opt_out),
@@ -399,7 +400,7 @@ mod tests {
         prop::sample::select(vec![Rtype::A, Rtype::TLSA, Rtype::CNAME, Rtype::DNAME, Rtype::NS, Rtype::DS])
     }
 
-    /// Any zone that could exist: nothing is listed below its cuts, and no wildcard is one (RFC 4592 §4.2).
+    /// Any zone that could exist: no names are listed below its cuts, and no wildcard is a cut (RFC 4592 §4.2).
     fn any_zone() -> impl Strategy<Value = Zone> {
         let types = prop::collection::btree_set(any_type().prop_map(|rtype| rtype.0), 1..3);
         prop::collection::btree_map(any_name(), types, 0..7).prop_map(|names| {
@@ -417,9 +418,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// Whatever selection of a zone's own records a reply holds, nothing is proven that is not so.
+        /// From any selection of a zone's own records only true facts are proven.
         #[test]
-        fn nothing_is_proven_that_is_not_so(
+        fn only_true_facts_are_proven(
             zone in any_zone(),
             asked in any_name(),
             rtype in any_type(),
@@ -436,7 +437,7 @@ mod tests {
             let Some(evidence) = Evidence::of_zone(&zone.apex, &sets, &toy_hash) else { return Ok(()) };
             match evidence.denial(&asked, rtype) {
                 Some((denied, Security::Secure)) => prop_assert_eq!(Some(denied), zone.truth(&asked, rtype)),
-                // Nothing that the zone signed may be denied by an opt-out span either.
+                // A name that the zone signed cannot be denied by an opt-out span either.
                 Some((_, Security::Insecure)) => {
                     prop_assert!(zone.truth(&asked, rtype).is_some() || zone.is_below_unsigned(&asked));
                 }
@@ -449,7 +450,7 @@ mod tests {
                 }
             }
             if evidence.unsigned_delegation(&asked) {
-                // RFC 5155 §6: in an opt-out span there are unsigned delegations or nothing.
+                // RFC 5155 §6: an opt-out span holds unsigned delegations only.
                 let opted_out = zone.names.iter().filter(|(owner, _)| owner.is_at_or_below(&asked))
                     .all(|(_, types)| Types(types.clone()).is_unsigned_delegation());
                 prop_assert!(zone.types(&asked).is_unsigned_delegation() || chain == 2 && opted_out);
@@ -457,9 +458,9 @@ mod tests {
             }
         }
 
-        /// With the whole chain at hand, what is so is proven.
+        /// With the whole chain at hand, each true fact is proven.
         #[test]
-        fn what_is_so_is_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
+        fn true_facts_are_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
             let sets = if hashed { zone.nsec3(false) } else { zone.nsec() };
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));

@@ -1,9 +1,9 @@
-//! What was found out, and what is being found out: lookups, and the ways to the zones that they lie in.
+//! The results of lookups, finished and in flight: of names, and of the zones that they lie in.
 //!
-//! A mail run asks for the same hosts from many sessions in the same moment. The first one to ask sets a lookup off; it
-//! runs in a task of its own, so that whoever asked may go away without harm to the others, and everybody who asks
-//! before it ends gets what it finds. Then it is remembered for as long as its records allow (RFC 6698 §8.2), and a
-//! failure for a short time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
+//! A mail run asks for the same hosts from many sessions in the same moment. The first session starts the lookup in a
+//! task of its own, so that a session that ends does not end the lookup. Each session that asks before the end gets the
+//! same result. Then the result is kept for as long as its records allow (RFC 6698 §8.2), and a failure for a short
+//! time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,23 +13,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::answers::Found;
-use super::cache::{Bounds, Cache, Lasting, Moment, Weight};
+use super::answers::DnsResult;
+use super::cache::{Cache, CacheBounds, ClockReading, Weight, WithTtl};
 use super::reply::Data;
 use super::{Alias, FailureReason, Lookup, MxTarget};
 
-/// What becomes of it, once it is known.
-type Arrival<T> = watch::Receiver<Option<Arc<Found<T>>>>;
+/// The result of a lookup in flight, once it is known.
+type Pending<T> = watch::Receiver<Option<Arc<DnsResult<T>>>>;
 
-/// Remembers what was found, and brings those together that ask the same. Clones share everything.
+/// Keeps results, and lets callers with the same question share one lookup. Clones share everything.
 pub(super) struct Memory<K, T> {
-    inner: Arc<Inner<K, T>>,
+    inner: Arc<MemoryInner<K, T>>,
 }
 
-struct Inner<K, T> {
+struct MemoryInner<K, T> {
     counts: Counts,
-    finished: Cache<K, Found<T>>,
-    under_way: Mutex<HashMap<K, Arrival<T>>>,
+    finished: Cache<K, DnsResult<T>>,
+    in_flight: Mutex<HashMap<K, Pending<T>>>,
 }
 
 /// How often each thing happened since the start.
@@ -52,39 +52,40 @@ where
     T: Weight + Send + Sync + 'static,
 {
     /// An empty memory.
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: CacheBounds) -> Self {
         let counts = Counts::default();
-        Self { inner: Arc::new(Inner { counts, finished: Cache::new(bounds), under_way: Mutex::default() }) }
+        Self { inner: Arc::new(MemoryInner { counts, finished: Cache::new(bounds), in_flight: Mutex::default() }) }
     }
 
-    /// How often something was remembered, joined while it was under way, and asked for.
+    /// The counts of questions that were answered from memory, joined a lookup in flight, and were asked.
     pub(super) fn counts(&self) -> [u64; 3] {
         let Counts { remembered, joined, asked } = &self.inner.counts;
         [remembered, joined, asked].map(|count| count.load(Relaxed))
     }
 
-    /// What is remembered, if anything is.
-    pub(super) fn recall(&self, key: &K) -> Option<Arc<Found<T>>> {
+    /// The result that is kept, if there is one.
+    pub(super) fn recall(&self, key: &K) -> Option<Arc<DnsResult<T>>> {
         self.inner.finished.get(key, now())
     }
 
-    /// Forgets what is remembered.
+    /// Drops the result.
     pub(super) fn forget(&self, key: &K) {
         self.inner.finished.remove(key);
     }
 
-    /// What is remembered; else what the lookup that is under way finds; else what `make` does, with how long it holds.
-    pub(super) async fn find<M, F>(&self, key: K, make: M) -> Arc<Found<T>>
+    /// The result that is kept; else that of the lookup in flight; else that of `make`, which also says how long it
+    /// holds.
+    pub(super) async fn find<M, F>(&self, key: K, make: M) -> Arc<DnsResult<T>>
     where
         M: FnOnce(K) -> F,
-        F: Future<Output = (Found<T>, Duration)> + Send + 'static,
+        F: Future<Output = (DnsResult<T>, Duration)> + Send + 'static,
     {
         if let Some(found) = self.recall(&key) {
             self.inner.counts.remembered.fetch_add(1, Relaxed);
             return found;
         }
-        let mut arrival = self.join(key, make);
-        match arrival.wait_for(Option::is_some).await.as_deref() {
+        let mut pending = self.join(key, make);
+        match pending.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(found)) => Arc::clone(found),
             // The task has ended without a result: it panicked, or the program ends.
             Ok(None) | Err(_) => Arc::new(Err(FailureReason::Network("the lookup was given up".to_owned()))),
@@ -92,65 +93,65 @@ where
     }
 
     /// The lookup that is under way, or a new one.
-    fn join<M, F>(&self, key: K, make: M) -> Arrival<T>
+    fn join<M, F>(&self, key: K, make: M) -> Pending<T>
     where
         M: FnOnce(K) -> F,
-        F: Future<Output = (Found<T>, Duration)> + Send + 'static,
+        F: Future<Output = (DnsResult<T>, Duration)> + Send + 'static,
     {
-        let mut under_way = self.inner.under_way();
-        if let Some(arrival) = under_way.get(&key) {
+        let mut in_flight = self.inner.in_flight();
+        if let Some(pending) = in_flight.get(&key) {
             self.inner.counts.joined.fetch_add(1, Relaxed);
-            return arrival.clone();
+            return pending.clone();
         }
-        let (sender, arrival) = watch::channel(None);
-        // It may have arrived between the look at what is finished and the look at what is under way.
+        let (sender, pending) = watch::channel(None);
+        // The lookup may have ended between the look at the finished ones and the look at those in flight.
         if let Some(found) = self.recall(&key) {
             sender.send_replace(Some(found));
-            return arrival;
+            return pending;
         }
         self.inner.counts.asked.fetch_add(1, Relaxed);
-        under_way.insert(key.clone(), arrival.clone());
+        in_flight.insert(key.clone(), pending.clone());
         let lookup = make(key.clone());
-        let landing = Landing { inner: Arc::clone(&self.inner), key };
-        drop(under_way);
+        let guard = InFlightGuard { inner: Arc::clone(&self.inner), key };
+        drop(in_flight);
         tokio::spawn(async move {
             let (found, ttl) = lookup.await;
             // RFC 9520 §2 is about failures of name servers. That there was no socket to ask them is none.
             let ttl = if matches!(found, Err(FailureReason::Scarce(_))) { Duration::ZERO } else { ttl };
             let found = Arc::new(found);
-            let lasting = Lasting { value: Arc::clone(&found), ttl };
-            landing.inner.finished.put(landing.key.clone(), lasting, now());
-            drop(landing);
+            let lasting = WithTtl { value: Arc::clone(&found), ttl };
+            guard.inner.finished.put(guard.key.clone(), lasting, now());
+            drop(guard);
             sender.send_replace(Some(found));
         });
-        arrival
+        pending
     }
 }
 
-impl<K, T> Inner<K, T> {
-    fn under_way(&self) -> MutexGuard<'_, HashMap<K, Arrival<T>>> {
+impl<K, T> MemoryInner<K, T> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<K, Pending<T>>> {
         // Entries are put in and taken out whole.
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn now() -> Moment {
-    Moment { steady: Instant::now(), wall: SystemTime::now() }
+fn now() -> ClockReading {
+    ClockReading { steady: Instant::now(), wall: SystemTime::now() }
 }
 
 /// Takes a lookup off the list of those that are under way, however it ends.
-struct Landing<K: Eq + Hash, T> {
-    inner: Arc<Inner<K, T>>,
+struct InFlightGuard<K: Eq + Hash, T> {
+    inner: Arc<MemoryInner<K, T>>,
     key: K,
 }
 
-impl<K: Eq + Hash, T> Drop for Landing<K, T> {
+impl<K: Eq + Hash, T> Drop for InFlightGuard<K, T> {
     fn drop(&mut self) {
-        self.inner.under_way().remove(&self.key);
+        self.inner.in_flight().remove(&self.key);
     }
 }
 
-impl<T: Weight> Weight for Found<T> {
+impl<T: Weight> Weight for DnsResult<T> {
     fn octets(&self) -> usize {
         let inside = match self {
             Ok(value) => value.octets(),
@@ -178,7 +179,7 @@ impl Weight for Lookup<Data> {
 }
 
 impl Data {
-    /// What it holds outside of itself. Denials and delegations are never remembered here.
+    /// The octets that it holds outside of itself. Denials and delegations are never kept here.
     fn octets(&self) -> usize {
         match self {
             Self::Mx(mx) => match &mx.target {
@@ -205,20 +206,20 @@ mod tests {
     use crate::name::Name;
     use crate::scarce::Scarcity;
 
-    type Key = (Name, Rtype);
-    type Lookups = Memory<Key, Lookup<Data>>;
+    type TestKey = (Name, Rtype);
+    type Lookups = Memory<TestKey, Lookup<Data>>;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn memory() -> Lookups {
-        Memory::new(Bounds { entries: 100, octets: 100_000 })
+        Memory::new(CacheBounds { entries: 100, octets: 100_000 })
     }
 
-    fn key() -> Key {
+    fn key() -> TestKey {
         (Name::parse("mx.test").unwrap(), Rtype::A)
     }
 
-    fn nothing() -> Found<Lookup<Data>> {
+    fn no_data() -> DnsResult<Lookup<Data>> {
         Ok(Lookup { asked: key().0, aliases: vec![], end: Security::Secure, answer: Answer::NoData })
     }
 
@@ -231,7 +232,7 @@ mod tests {
                 let make = move |_| async move {
                     made.fetch_add(1, Ordering::SeqCst);
                     go.notified().await;
-                    (nothing(), Duration::ZERO)
+                    (no_data(), Duration::ZERO)
                 };
                 tokio::spawn(async move { memory.find(key(), make).await })
             })
@@ -239,19 +240,19 @@ mod tests {
         tokio::task::yield_now().await;
         go.notify_one();
         for asked in asking {
-            assert_eq!(*asked.await.unwrap(), nothing());
+            assert_eq!(*asked.await.unwrap(), no_data());
         }
         assert_eq!(made.load(Ordering::SeqCst), 1);
-        assert!(memory.inner.under_way().is_empty());
+        assert!(memory.inner.in_flight().is_empty());
     }
 
     #[tokio::test]
-    async fn who_asked_first_may_go_away() {
+    async fn the_first_caller_may_go_away() {
         let (memory, go) = (memory(), Arc::new(Notify::new()));
         let make = |go: Arc<Notify>| {
             move |_| async move {
                 go.notified().await;
-                (nothing(), MINUTE)
+                (no_data(), MINUTE)
             }
         };
         let first = tokio::spawn({
@@ -268,7 +269,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         go.notify_one();
-        assert_eq!(*second.await.unwrap(), nothing());
+        assert_eq!(*second.await.unwrap(), no_data());
     }
 
     #[tokio::test]
@@ -277,28 +278,28 @@ mod tests {
         let breaks = |_| async { panic!("as a bug would") };
         assert!(matches!(*memory.find(key(), breaks).await, Err(FailureReason::Network(_))));
         // The next one is made afresh.
-        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
+        assert_eq!(*memory.find(key(), |_| async { (no_data(), MINUTE) }).await, no_data());
         let never = |_| async { unreachable!("it is remembered") };
-        assert_eq!(*memory.find(key(), never).await, nothing());
+        assert_eq!(*memory.find(key(), never).await, no_data());
     }
 
     #[tokio::test]
     async fn a19_a_failure_is_remembered_as_one() {
         // A19.
         let memory = memory();
-        let timeout: Found<_> = Err(FailureReason::Timeout);
+        let timeout: DnsResult<_> = Err(FailureReason::Timeout);
         memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
         let never = |_| async { unreachable!("it is remembered") };
         assert_eq!(*memory.find(key(), never).await, timeout);
     }
 
     #[tokio::test]
-    async fn what_is_a_fault_of_this_host_is_not_remembered() {
+    async fn a_fault_of_this_host_is_not_kept() {
         let memory = memory();
         let scarce = FailureReason::Scarce(Scarcity::OwnDescriptors);
         let failed =
             memory.find(key(), |_| async move { (Err(FailureReason::Scarce(Scarcity::OwnDescriptors)), MINUTE) });
         assert_eq!(*failed.await, Err(scarce));
-        assert_eq!(*memory.find(key(), |_| async { (nothing(), MINUTE) }).await, nothing());
+        assert_eq!(*memory.find(key(), |_| async { (no_data(), MINUTE) }).await, no_data());
     }
 }

@@ -1,17 +1,17 @@
-//! What danelaw may know from the DNS, and how sure it is of it.
+//! The answers of the DNS, each with the proof that it is secure or insecure.
 //!
-//! Everything that RFC 7672 decides starts from one question: is this answer *secure* (proven by a chain of
-//! signatures from the root), *insecure* (proven to come from below an unsigned delegation), or neither? "Neither"
-//! (bogus, indeterminate, time-out, SERVFAIL, an answer that does not fit the question) is a [`Failure`]. It is made
-//! in the adapters below this module and nowhere else, so that nobody further in can mistake it for "insecure" or for
-//! "no such record" (RFC 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
+//! Everything that RFC 7672 decides starts from one question: is this answer *secure* (proven by a chain of signatures
+//! from the root), *insecure* (proven to come from below an unsigned delegation), or neither? "Neither" (bogus,
+//! indeterminate, time-out, SERVFAIL, an answer that does not fit the question) is a [`Failure`]. The adapters below
+//! this module alone make it, so that no module further in can mistake it for "insecure" or for "no such record" (RFC
+//! 7672 §2.1.1, §2.1.2; RFC 4035 §4.3).
 //!
 //! This module holds the answer types and the port, [`Resolver`]. [`stub`] implements the port: it follows aliases one
-//! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply, within
-//! a `budget`; what the reply says is then decided by `hops`, what signed records prove to be absent by `denial`, both
-//! plain functions of plain values (`reply`, `canonical`). `trust_ad` takes the word of a validating resolver on
-//! loopback. `memory` keeps what was found, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to
-//! be asked.
+//! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply,
+//! within a `budget`; `links` then decides what the reply says, and `denial` which absences signed records prove, both
+//! plain functions of plain values (`reply`, `canonical`). `trust_ad` relies on the AD bit of a validating resolver on
+//! loopback. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be
+//! asked.
 
 mod answers;
 mod backend;
@@ -19,13 +19,13 @@ mod budget;
 mod cache;
 mod canonical;
 mod denial;
-mod exchange;
-mod hops;
+mod query;
+mod links;
 #[cfg(any(test, fuzzing))]
-pub mod law;
+pub mod invariant;
 mod memory;
 #[cfg(any(test, fuzzing))]
-mod model;
+mod reference_model;
 mod reply;
 pub mod selftest;
 pub mod server;
@@ -38,12 +38,12 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 
-pub use self::reply::{Rtype, UnknownRtype, Validity};
+pub use self::reply::{Rtype, SignatureValidity, UnknownRtype};
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;
 
-/// What a chain of signatures says about an answer (RFC 4035 §4.3). There is no third value on purpose: bogus and
+/// The security of an answer by its chain of signatures (RFC 4035 §4.3). There is no third value on purpose: bogus and
 /// indeterminate are a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Security {
@@ -94,8 +94,8 @@ impl<T> Answer<T> {
     }
 }
 
-/// A completed lookup: the aliases on the way and what stands at the end. A denial is an answer, not an error
-/// (RFC 7672 §2.1.1).
+/// A completed lookup: the aliases that were followed and the answer at the end of the chain. A denial is an answer,
+/// not an error (RFC 7672 §2.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup<T> {
     /// The name that was asked.
@@ -104,7 +104,7 @@ pub struct Lookup<T> {
     pub aliases: Vec<Alias>,
     /// The security of the record set or denial at the end of the chain, taken by itself.
     pub end: Security,
-    /// What stands at the end of the chain.
+    /// The answer at the end of the chain.
     pub answer: Answer<T>,
 }
 
@@ -120,14 +120,14 @@ impl<T> Lookup<T> {
     }
 }
 
-/// What an MX record names as its exchange.
+/// The exchange of an MX record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MxTarget {
     /// `.`: by itself a null MX (RFC 7505 §3).
     Root,
     /// A host name.
     Host(Name),
-    /// Something that is no host name: an IP address, or octets no host name has. Kept, escaped, for the log.
+    /// Not a host name: an IP address, or octets that no host name has. Kept, escaped, for the log.
     Invalid(String),
 }
 
@@ -140,11 +140,11 @@ pub struct Mx {
     pub target: MxTarget,
 }
 
-/// The RDATA of a TLSA record as it came, unread: usage, selector, matching type and data, or something shorter.
+/// The RDATA of a TLSA record, not yet read: usage, selector, matching type and data, or fewer octets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawTlsa(pub Vec<u8>);
 
-/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for what is too short for it.
+/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for RDATA that is too short for it.
 impl fmt::Display for RawTlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = match self.0.as_slice() {
@@ -188,12 +188,12 @@ impl Host {
     }
 }
 
-/// What asking for a host's addresses may find.
+/// The answer to a lookup of a host's addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostLookup {
     /// There are addresses.
     Found(Host),
-    /// Neither A nor AAAA exist, and both denials are answers: the host is unreachable, for now and for everybody.
+    /// Neither A nor AAAA exist, and both denials are answers: the host is unreachable for now.
     NoAddress,
 }
 
@@ -203,13 +203,13 @@ pub enum HostLookup {
 pub struct Failure {
     /// The name that was asked.
     pub name: Name,
-    /// The type that was asked.
+    /// The type that was asked: `MX`, `A`, `AAAA`, `TLSA`.
     pub rtype: Rtype,
-    /// What went wrong, at whichever hop.
+    /// The reason, at any link of the chain.
     pub reason: FailureReason,
 }
 
-/// What went wrong in a lookup.
+/// The reason why a lookup failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FailureReason {
     /// Signatures or denials do not prove the answer (RFC 4035 §4.3 "bogus" and "indeterminate" alike).

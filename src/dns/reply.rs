@@ -1,7 +1,8 @@
 //! One reply of a name server, reduced to plain data: which record sets it holds and whether each is signed.
 //!
-//! The adapter makes these values out of its library's messages and checks signatures on the way; what the records
-//! *mean* is decided by [`hops`](super::hops) and [`denial`](super::denial), which know nothing of that library.
+//! The adapter makes these values out of its library's messages and checks signatures on the way;
+//! [`links`](super::links) and [`denial`](super::denial), which do not know that library, decide about the *meaning* of
+//! the records.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,10 +37,10 @@ impl Rtype {
     pub(super) const NSEC: Self = Self(47);
     pub(super) const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
-    /// What a TLS server's certificate or key has to be (RFC 6698).
+    /// The certificate or key that a TLS server must have (RFC 6698).
     pub const TLSA: Self = Self(52);
 
-    /// The types that can be asked for by name. Denials cannot: what they prove is said of other types.
+    /// The types that can be asked for by name. Denials cannot: they prove facts about other types.
     const NAMES: [(Self, &'static str); 17] = [
         (Self::A, "A"),
         (Self::AAAA, "AAAA"),
@@ -91,13 +92,13 @@ pub(super) struct Signature {
     pub(super) labels: usize,
 }
 
-/// What is known of one record set.
+/// The proof for one record set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Signed, and the key is reached from a trust anchor.
     Secure(Signature),
     /// It is not signed by any zone that it may lie in, or that zone is unsigned. A claim, until the unsigned delegation
-    /// above it is shown: see [`hops::Status`](super::hops::Status).
+    /// above it is shown: see [`links::LinkStatus`](super::links::LinkStatus).
     Insecure,
     /// Bogus, indeterminate, or not looked at; and why.
     Unproven(&'static str),
@@ -129,7 +130,7 @@ pub(super) enum Data {
 }
 
 impl fmt::Display for Data {
-    /// As in a master file. The types that nobody can ask for have no text.
+    /// As in a master file. The types that cannot be asked for have no text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mx(Mx { preference, target: MxTarget::Root }) => write!(f, "{preference} ."),
@@ -155,7 +156,7 @@ fn tlsa(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
 }
 
-/// Data as in a master file, for people. Nothing is decided by it.
+/// Data as in a master file, for people. No decision rests on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Presentation(Box<str>);
 
@@ -165,14 +166,14 @@ impl Presentation {
         self.0.len()
     }
 
-    /// Keeps a text on its line, whatever octets a stranger's zone has.
+    /// Keeps a text on its line, even if a remote zone has control characters in it.
     pub(super) fn new(text: &str) -> Self {
         let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
         Self(text.chars().map(visible).collect())
     }
 }
 
-/// Whether this validator can follow a DS record at all (RFC 4035 §5.2: algorithms nobody here knows do not bind).
+/// Whether this validator can follow a DS record at all (RFC 4035 §5.2: unsupported algorithms do not bind).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum DsSupport {
     Supported,
@@ -193,7 +194,7 @@ impl Types {
         self.has(Rtype::NS) && !self.has(Rtype::SOA)
     }
 
-    /// Names below the owner are somebody else's business: it is a cut or has a DNAME (RFC 6840 §4.1).
+    /// Names below the owner belong to another zone: it is a cut or has a DNAME (RFC 6840 §4.1).
     pub(super) fn ends_the_zone(&self) -> bool {
         self.is_cut() || self.has(Rtype::DNAME)
     }
@@ -234,7 +235,7 @@ pub(super) struct Nsec3Parameters {
     pub(super) salt: Vec<u8>,
 }
 
-/// The hash function of RFC 5155 §5, which the adapter lends; `None` above what the lookup may cost, and ever after.
+/// The hash function of RFC 5155 §5, which the adapter lends; `None` once the budget of the lookup is used up.
 pub(super) type Nsec3Hash<'a> = &'a dyn Fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>>;
 
 /// The two response codes that are answers; every other one is a failure before it gets here.
@@ -244,36 +245,36 @@ pub(super) enum Rcode {
     NxDomain,
 }
 
-/// One reply. Additional records are not in it: nothing is ever decided by them.
+/// One reply. Additional records are not in it: no decision rests on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct DnsReply {
     pub(super) rcode: Rcode,
     pub(super) answers: Vec<RrSet>,
     pub(super) authorities: Vec<RrSet>,
-    /// The least TTL of all these records, for a denial also that of RFC 2308 §5; nothing where there are none.
+    /// The least TTL of all these records, for a denial also that of RFC 2308 §5; zero where there are no records.
     pub(super) ttl: Duration,
 }
 
 /// When a signature holds, in seconds since 1970 modulo 2^32 (RFC 4034 §3.1.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
+pub struct SignatureValidity {
     /// From when.
     pub inception: u32,
     /// Until when.
     pub expiration: u32,
 }
 
-impl Validity {
+impl SignatureValidity {
     /// Seconds until the end, seen from such a time; the difference is one of serial numbers, and negative after the end.
     pub fn left(self, now: u32) -> i32 {
         self.expiration.wrapping_sub(now).cast_signed()
     }
 }
 
-/// What of DNSSEC a reply holds, true or not.
+/// The DNSSEC records of a reply, verified or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Traces {
-    pub(super) signatures: Vec<Validity>,
+    pub(super) signatures: Vec<SignatureValidity>,
     /// Whether it has NSEC or NSEC3 records.
     pub(super) denials: bool,
 }

@@ -1,15 +1,15 @@
 //! Whether a name server is good enough to ask, and if not, why: said once, with the server's name, in an operator's
 //! words.
 //!
-//! RFC 7672 §2.1.1 forbids a resolver that cannot tell secure from insecure. So each server has to prove itself, at
-//! the start and every few minutes, by the one zone that everybody has, the root:
+//! RFC 7672 §2.1.1 forbids a resolver that cannot tell secure from insecure. So each server has to prove itself, at the
+//! start and every few minutes, by the one zone that every resolver knows, the root:
 //!
 //! 1. its keys are secure, from the trust anchor;
 //! 2. its SOA record, a signed name that is always there, is secure;
 //! 3. a TLSA record below a top-level domain that does not exist is securely denied. The domain is another one each
-//!    time, so that nobody on the way has the answer ready.
+//!    time, so that no cache has the answer ready.
 //!
-//! Where a step fails, the bare reply is looked at once more. Nothing is decided by what it holds; it is only told.
+//! Where a probe fails, the bare reply is read once more. It is only reported; no decision rests on it.
 
 use std::fmt;
 use std::slice;
@@ -17,46 +17,46 @@ use std::time::Duration;
 
 use super::FailureReason;
 use super::Security;
-use super::backend::{Backend, Workshop};
+use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
 use super::canonical::CanonicalName;
 use super::denial::Denied;
-use super::hops::{Hop, Question};
-use super::reply::{Rtype, Traces, Validity};
-use super::server::{Mode, Server};
+use super::links::{Link, Question};
+use super::reply::{Rtype, SignatureValidity, Traces};
+use super::server::{NameServer, ResolverMode};
 use super::validating::convert;
 use crate::scarce::Scarcity;
 
-/// What the self-test says of all servers.
+/// The result of the self-test for all servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// Each server, in the order of the configuration.
     pub servers: Vec<ServerHealth>,
 }
 
-/// What the self-test says of one server.
+/// The result of the self-test for one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerHealth {
     /// Which.
-    pub server: Server,
+    pub server: NameServer,
     /// How it is.
-    pub state: State,
+    pub state: ServerState,
 }
 
 /// How a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum ServerState {
     /// Not known yet.
     Untested,
     /// It passed.
     Good,
     /// It failed.
-    Ailing(Ailment),
+    Failed(SelfTestFailure),
 }
 
 /// Why a server fails the self-test.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Ailment {
+pub enum SelfTestFailure {
     /// There is no reply.
     #[error("times out")]
     TimesOut,
@@ -81,7 +81,7 @@ pub enum Ailment {
     /// It was not asked: this host has no socket left.
     #[error("cannot be asked: {0}")]
     NotAsked(Scarcity),
-    /// Something else about its replies.
+    /// Its replies fail validation in another way.
     #[error("proves nothing: {0}")]
     Unproven(FailureReason),
 }
@@ -112,37 +112,38 @@ impl fmt::Display for Clock {
 }
 
 impl Health {
-    /// Nothing is known of these servers yet.
-    pub(super) fn untested(servers: Vec<Server>) -> Self {
-        let untested = |server| ServerHealth { server, state: State::Untested };
+    /// These servers have not been tested yet.
+    pub(super) fn untested(servers: Vec<NameServer>) -> Self {
+        let untested = |server| ServerHealth { server, state: ServerState::Untested };
         Self { servers: servers.into_iter().map(untested).collect() }
     }
 
     /// The state of one server.
-    pub fn state_of(&self, server: &Server) -> Option<&State> {
+    pub fn state_of(&self, server: &NameServer) -> Option<&ServerState> {
         self.servers.iter().find(|known| known.server == *server).map(|known| &known.state)
     }
 
     /// Whether every server has been tested.
     pub fn is_tested(&self) -> bool {
-        self.servers.iter().all(|server| server.state != State::Untested)
+        self.servers.iter().all(|server| server.state != ServerState::Untested)
     }
 
     /// Whether every server passed.
     pub fn all_good(&self) -> bool {
-        self.servers.iter().all(|server| server.state == State::Good)
+        self.servers.iter().all(|server| server.state == ServerState::Good)
     }
 
     /// Whether no server has passed yet, and some may still.
     pub fn is_open(&self) -> bool {
-        let any = |state: &State| self.servers.iter().any(|server| server.state == *state);
-        any(&State::Untested) && !any(&State::Good)
+        let any = |state: &ServerState| self.servers.iter().any(|server| server.state == *state);
+        any(&ServerState::Untested) && !any(&ServerState::Good)
     }
 
     /// The same, where a server that could not be asked is as it was found before.
     pub(super) fn or_as_before(mut self, before: &Self) -> Self {
         for server in &mut self.servers {
-            if let (State::Ailing(Ailment::NotAsked(_)), Some(known)) = (&server.state, before.state_of(&server.server))
+            if let (ServerState::Failed(SelfTestFailure::NotAsked(_)), Some(known)) =
+                (&server.state, before.state_of(&server.server))
             {
                 server.state = known.clone();
             }
@@ -153,135 +154,140 @@ impl Health {
     /// Whether every server failed, so that no lookup can succeed.
     pub fn is_bad(&self) -> bool {
         self.servers.iter().all(|server| match server.state {
-            State::Ailing(_) => true,
-            State::Good | State::Untested => false,
+            ServerState::Failed(_) => true,
+            ServerState::Good | ServerState::Untested => false,
         })
     }
 }
 
 /// Tests these servers, all at the same time.
-pub(super) async fn examine_all(workshop: &Workshop, servers: Vec<Server>) -> Health {
+pub(super) async fn examine_all(factory: &BackendFactory, servers: Vec<NameServer>) -> Health {
     let examined = servers.into_iter().map(|server| async move {
-        let state = examine(workshop, &server).await.map_or_else(State::Ailing, |()| State::Good);
+        let state = examine(factory, &server).await.map_or_else(ServerState::Failed, |()| ServerState::Good);
         ServerHealth { server, state }
     });
     Health { servers: futures_util::future::join_all(examined).await }
 }
 
 /// One thing to prove.
-struct Step {
+struct Probe {
     question: Question,
-    proven: fn(&Hop<Security>) -> Option<Security>,
+    proven: fn(&Link<Security>) -> Option<Security>,
 }
 
-async fn examine(workshop: &Workshop, server: &Server) -> Result<(), Ailment> {
-    // One of its own: no memory of what another server said is in it.
-    let backend = workshop.backend(slice::from_ref(server));
-    for step in steps() {
-        let proven = prove(workshop, &backend, &step).await;
+async fn examine(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
+    // One of its own, without the results of other servers.
+    let backend = factory.backend(slice::from_ref(server));
+    for probe in probes() {
+        let proven = prove(factory, &backend, &probe).await;
         match proven {
             Ok(Security::Secure) => {}
-            Ok(Security::Insecure) => return Err(not_secure(workshop, server, &step).await),
-            Err(reason) => return Err(diagnose((workshop, server), &step, reason).await),
+            Ok(Security::Insecure) => return Err(not_secure(factory, server, &probe).await),
+            Err(reason) => return Err(diagnose(factory, server, &probe, reason).await),
         }
     }
     Ok(())
 }
 
-fn steps() -> [Step; 3] {
+fn probes() -> [Probe; 3] {
     let root = || CanonicalName::from_labels(std::iter::empty());
-    let records = |hop: &Hop<Security>| match hop {
-        Hop::Records(_, security) => Some(*security),
-        Hop::Alias(..) | Hop::Denied(..) => None,
+    let records = |link: &Link<Security>| match link {
+        Link::Records(_, security) => Some(*security),
+        Link::Alias(..) | Link::Denied(..) => None,
     };
-    let no_name = |hop: &Hop<Security>| match hop {
-        Hop::Denied(Denied::NxDomain, security) => Some(*security),
-        Hop::Denied(Denied::NoData, _) | Hop::Records(..) | Hop::Alias(..) => None,
+    let no_name = |link: &Link<Security>| match link {
+        Link::Denied(Denied::NxDomain, security) => Some(*security),
+        Link::Denied(Denied::NoData, _) | Link::Records(..) | Link::Alias(..) => None,
     };
     let domain: String = std::iter::repeat_with(fastrand::lowercase).take(20).collect();
     let nowhere = CanonicalName::from_labels([&b"_25"[..], b"_tcp", domain.as_bytes()].into_iter());
     [
-        Step { question: Question { name: root(), rtype: Rtype::DNSKEY }, proven: records },
-        Step { question: Question { name: root(), rtype: Rtype::SOA }, proven: records },
-        Step { question: Question { name: nowhere, rtype: Rtype::TLSA }, proven: no_name },
+        Probe { question: Question { name: root(), rtype: Rtype::DNSKEY }, proven: records },
+        Probe { question: Question { name: root(), rtype: Rtype::SOA }, proven: records },
+        Probe { question: Question { name: nowhere, rtype: Rtype::TLSA }, proven: no_name },
     ]
 }
 
-async fn prove(workshop: &Workshop, backend: &Backend, step: &Step) -> Result<Security, FailureReason> {
+async fn prove(factory: &BackendFactory, backend: &Backend, probe: &Probe) -> Result<Security, FailureReason> {
     let mut budget = Budget::lookup();
-    let hop = tokio::time::timeout(workshop.settings.deadline, backend.hop(&step.question, &mut budget)).await;
-    let hop = hop.unwrap_or(Err(FailureReason::Timeout))?;
-    (step.proven)(&hop.value).ok_or_else(|| {
-        let label = step.question.rtype.label();
-        FailureReason::Malformed(format!("the {label} question for {} has another answer", step.question.name))
+    let link = tokio::time::timeout(factory.settings.deadline, backend.link(&probe.question, &mut budget)).await;
+    let link = link.unwrap_or(Err(FailureReason::Timeout))?;
+    (probe.proven)(&link.value).ok_or_else(|| {
+        let label = probe.question.rtype.label();
+        FailureReason::Malformed(format!("the {label} question for {} has another answer", probe.question.name))
     })
 }
 
 /// A root that is insecure.
-async fn not_secure(workshop: &Workshop, server: &Server, step: &Step) -> Ailment {
-    match workshop.settings.mode {
-        Mode::TrustAd => Ailment::DoesNotValidate,
+async fn not_secure(factory: &BackendFactory, server: &NameServer, probe: &Probe) -> SelfTestFailure {
+    match factory.settings.mode {
+        ResolverMode::TrustAd => SelfTestFailure::DoesNotValidate,
         // Above the root there is no delegation: this is not reached unless the rules change.
-        Mode::Validate => {
+        ResolverMode::Validate => {
             let reason = FailureReason::Bogus("the root is not signed".to_owned());
-            diagnose((workshop, server), step, reason).await
+            diagnose(factory, server, probe, reason).await
         }
     }
 }
 
-/// What lies behind a failure.
-async fn diagnose((workshop, server): (&Workshop, &Server), step: &Step, reason: FailureReason) -> Ailment {
-    let line = workshop.line(server);
+/// Finds the cause of a failure.
+async fn diagnose(
+    factory: &BackendFactory,
+    server: &NameServer,
+    probe: &Probe,
+    reason: FailureReason,
+) -> SelfTestFailure {
+    let client = factory.client(server);
     let traces = |octets: Vec<u8>| convert::traces(&octets);
     if let FailureReason::Scarce(scarcity) = reason {
-        return Ailment::NotAsked(scarcity);
+        return SelfTestFailure::NotAsked(scarcity);
     }
-    let bare = line.ask(&step.question).await.and_then(traces);
-    if step.question.rtype == Rtype::TLSA
+    let bare = client.ask(&probe.question).await.and_then(traces);
+    if probe.question.rtype == Rtype::TLSA
         && let Err(failure) = &bare
         && !matches!(failure, FailureReason::Scarce(_))
     {
         // The same name with another type: whether it is the type that is not answered.
-        let addresses = Question { name: step.question.name.clone(), rtype: Rtype::A };
-        if line.ask(&addresses).await.and_then(traces).is_ok() {
-            return Ailment::NoTlsa(failure.to_string());
+        let addresses = Question { name: probe.question.name.clone(), rtype: Rtype::A };
+        if client.ask(&addresses).await.and_then(traces).is_ok() {
+            return SelfTestFailure::NoTlsa(failure.to_string());
         }
     }
     match bare {
-        Ok(traces) => traced(&traces, step.question.rtype, reason),
+        Ok(traces) => traced(&traces, probe.question.rtype, reason),
         Err(failure) => unanswered(failure),
     }
 }
 
-/// There is a reply: what it lacks.
-fn traced(traces: &Traces, rtype: Rtype, reason: FailureReason) -> Ailment {
+/// There is a reply: finds the part that it lacks.
+fn traced(traces: &Traces, rtype: Rtype, reason: FailureReason) -> SelfTestFailure {
     if traces.signatures.is_empty() || rtype == Rtype::TLSA && !traces.denials {
-        return Ailment::StripsDnssec;
+        return SelfTestFailure::StripsDnssec;
     }
     match clock(&traces.signatures, convert::unix_time()) {
-        Some(clock) => Ailment::ClockOff(clock),
-        None => Ailment::Unproven(reason),
+        Some(clock) => SelfTestFailure::ClockOff(clock),
+        None => SelfTestFailure::Unproven(reason),
     }
 }
 
 /// There is no reply, or one that is an error.
-fn unanswered(failure: FailureReason) -> Ailment {
+fn unanswered(failure: FailureReason) -> SelfTestFailure {
     match failure {
-        FailureReason::Timeout => Ailment::TimesOut,
-        FailureReason::Network(why) => Ailment::Unreachable(why),
-        FailureReason::Refused(code) => Ailment::Answers(code),
-        FailureReason::Scarce(scarcity) => Ailment::NotAsked(scarcity),
+        FailureReason::Timeout => SelfTestFailure::TimesOut,
+        FailureReason::Network(why) => SelfTestFailure::Unreachable(why),
+        FailureReason::Refused(code) => SelfTestFailure::Answers(code),
+        FailureReason::Scarce(scarcity) => SelfTestFailure::NotAsked(scarcity),
         reason @ (FailureReason::Bogus(_)
         | FailureReason::Malformed(_)
         | FailureReason::TooManyAliases(_)
         | FailureReason::TooManyRecords(_)
-        | FailureReason::NameTooLong) => Ailment::Unproven(reason),
+        | FailureReason::NameTooLong) => SelfTestFailure::Unproven(reason),
     }
 }
 
-/// How far the clock is off, if no signature is valid now. The difference of two times is one of serial numbers (RFC
-/// 4034 §3.1.5, RFC 1982): what is less than 68 years ahead is in the future.
-fn clock(signatures: &[Validity], now: u32) -> Option<Clock> {
+/// The error of the clock, if no signature is valid now. The difference of two times is one of serial numbers (RFC 4034
+/// §3.1.5, RFC 1982): a time less than 68 years ahead is in the future.
+fn clock(signatures: &[SignatureValidity], now: u32) -> Option<Clock> {
     let after = |one: u32, other: u32| i32::try_from(one.wrapping_sub(other)).ok().filter(|by| *by > 0);
     let off =
         signatures.iter().map(|signature| match (after(signature.inception, now), after(now, signature.expiration)) {
@@ -300,32 +306,32 @@ mod tests {
 
     const DAY: u32 = 86_400;
 
-    fn from_to(inception: u32, expiration: u32) -> Validity {
-        Validity { inception, expiration }
+    fn from_to(inception: u32, expiration: u32) -> SignatureValidity {
+        SignatureValidity { inception, expiration }
     }
 
     #[test]
     fn a_server_that_could_not_be_asked_is_as_it_was() {
-        let health = |states: [State; 2]| Health {
+        let health = |states: [ServerState; 2]| Health {
             servers: ["192.0.2.1", "192.0.2.2"]
                 .into_iter()
                 .zip(states)
                 .map(|(server, state)| ServerHealth { server: server.parse().unwrap(), state })
                 .collect(),
         };
-        let not_asked = || State::Ailing(Ailment::NotAsked(Scarcity::OwnDescriptors));
-        let before = health([State::Good, State::Ailing(Ailment::TimesOut)]);
+        let not_asked = || ServerState::Failed(SelfTestFailure::NotAsked(Scarcity::OwnDescriptors));
+        let before = health([ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut)]);
         assert_eq!(health([not_asked(), not_asked()]).or_as_before(&before), before);
-        let changed = health([State::Ailing(Ailment::TimesOut), State::Good]);
+        let changed = health([ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Good]);
         assert_eq!(changed.clone().or_as_before(&before), changed);
         // A server that was never asked has no other state.
         assert_eq!(
-            health([not_asked(), State::Good]).or_as_before(&Health { servers: vec![] }).servers[0].state,
+            health([not_asked(), ServerState::Good]).or_as_before(&Health { servers: vec![] }).servers[0].state,
             not_asked()
         );
         assert_eq!(
             unanswered(FailureReason::Scarce(Scarcity::OwnDescriptors)),
-            Ailment::NotAsked(Scarcity::OwnDescriptors)
+            SelfTestFailure::NotAsked(Scarcity::OwnDescriptors)
         );
     }
 
@@ -347,19 +353,19 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_reads() {
+    fn failures_in_an_operators_words() {
         let seconds = Duration::from_secs;
         for (ailment, text) in [
-            (Ailment::StripsDnssec, "strips DNSSEC records"),
-            (Ailment::TimesOut, "times out"),
-            (Ailment::Answers("Query Refused".to_owned()), "answers Query Refused"),
-            (Ailment::NoTlsa("it".to_owned()), "does not answer TLSA (it)"),
+            (SelfTestFailure::StripsDnssec, "strips DNSSEC records"),
+            (SelfTestFailure::TimesOut, "times out"),
+            (SelfTestFailure::Answers("Query Refused".to_owned()), "answers Query Refused"),
+            (SelfTestFailure::NoTlsa("it".to_owned()), "does not answer TLSA (it)"),
             (
-                Ailment::ClockOff(Clock::Behind(seconds(259_200))),
+                SelfTestFailure::ClockOff(Clock::Behind(seconds(259_200))),
                 "clock is off by at least 3 days: by this machine's clock the root's signatures are not valid yet",
             ),
             (
-                Ailment::ClockOff(Clock::Ahead(seconds(90))),
+                SelfTestFailure::ClockOff(Clock::Ahead(seconds(90))),
                 "clock is off by at least 90 s: by this machine's clock the root's signatures have expired",
             ),
         ] {

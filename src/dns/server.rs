@@ -1,4 +1,4 @@
-//! A name server as an operator writes it: where it is, and what protects the way to it.
+//! A name server as an operator writes it: its address, and the protection of its replies.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,16 +11,16 @@ const DNS_PORT: u16 = 53;
 /// The port of DNS over TLS (RFC 7858 §3.1).
 const TLS_PORT: u16 = 853;
 
-/// On whose word an answer is secure.
+/// The evidence by which an answer is secure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ResolverMode {
     /// On that of signatures, checked here.
     Validate,
     /// On that of a validating resolver, by its AD bit (RFC 6840 §5.8).
     TrustAd,
 }
 
-impl FromStr for Mode {
+impl FromStr for ResolverMode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -31,7 +31,7 @@ impl FromStr for Mode {
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for ResolverMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Validate => "validate",
@@ -42,7 +42,7 @@ impl fmt::Display for Mode {
 
 /// A recursive resolver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct NameServer {
     /// Address and port.
     pub address: SocketAddr,
     /// How it is spoken to.
@@ -52,15 +52,15 @@ pub struct Server {
 /// How a name server is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// UDP, and TCP for what UDP cannot carry.
+    /// UDP, and TCP for replies that UDP cannot carry.
     Plain,
     /// DNS over TLS (RFC 7858), with a certificate for this name (RFC 8310 §8.1).
     Tls(Name),
 }
 
-impl Server {
-    /// Whether nobody on the way can change what the server says: what an AD bit needs to mean anything (RFC 4035
-    /// §4.9.3, RFC 7672 §2.1.1).
+impl NameServer {
+    /// Whether the server's replies are protected from change on the network: without that an AD bit means no more than
+    /// the network does (RFC 4035 §4.9.3, RFC 7672 §2.1.1).
     pub fn is_out_of_reach(&self) -> bool {
         match &self.transport {
             Transport::Plain => self.address.ip().to_canonical().is_loopback(),
@@ -69,14 +69,14 @@ impl Server {
     }
 }
 
-impl From<SocketAddr> for Server {
+impl From<SocketAddr> for NameServer {
     /// A server that is asked over UDP and TCP.
     fn from(address: SocketAddr) -> Self {
         Self { address, transport: Transport::Plain }
     }
 }
 
-impl FromStr for Server {
+impl FromStr for NameServer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -89,7 +89,7 @@ impl FromStr for Server {
         let Some(over_tls) = text.strip_prefix("tls://") else {
             return address(text, DNS_PORT).map(Self::from).ok_or_else(wrong);
         };
-        // RFC 8310 §8.1: without a name there is no telling who answers, and the encryption is worth nothing.
+        // RFC 8310 §8.1: without a name the server cannot be authenticated, and the encryption is worthless.
         let (place, name) = over_tls.split_once('#').ok_or_else(|| {
             format!("{text:?} lacks the name in its certificate: write it behind, as in tls://9.9.9.9#dns.quad9.net")
         })?;
@@ -105,7 +105,7 @@ fn address(text: &str, port: u16) -> Option<SocketAddr> {
     bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)).or_else(|_| text.parse()).ok()
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for NameServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.transport {
             Transport::Plain => self.address.fmt(f),
@@ -118,7 +118,7 @@ impl fmt::Display for Server {
 mod tests {
     use super::*;
 
-    fn server(text: &str) -> Result<Server, String> {
+    fn server(text: &str) -> Result<NameServer, String> {
         text.parse()
     }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_says_what_would_be() {
+    fn an_error_shows_the_form_of_a_server() {
         for (text, why) in [
             ("dns.example", "no name server such as"),
             ("tls://9.9.9.9", "lacks the name"),
@@ -153,8 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a3_whose_word_can_be_changed_on_the_way() {
-        // A3.
+    fn a3_servers_within_reach_of_an_attacker() {
         for (text, out_of_reach) in [
             ("127.0.0.1", true),
             ("127.0.0.53", true),

@@ -1,4 +1,4 @@
-//! What the resolver is made from, and what to tell an operator when that will not do.
+//! The settings of the resolver, and the errors that tell an operator which of them to change.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::server::{Mode, Server};
+use super::server::{NameServer, ResolverMode};
 
 /// Where the system's resolvers are listed.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// What the operator decides about DNS.
+/// The operator's settings for DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// On whose word an answer is secure.
-    pub mode: Mode,
-    /// Recursive resolvers. To [`Mode::Validate`], they need only pass DNSSEC records on; in [`Mode::TrustAd`] they
+pub struct ResolverSettings {
+    /// The evidence by which an answer is secure.
+    pub mode: ResolverMode,
+    /// Recursive resolvers. To [`ResolverMode::Validate`], they need only pass DNSSEC records on; in [`ResolverMode::TrustAd`] they
     /// validate for us. Empty: those of `system`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<NameServer>,
     /// The list of the system's resolvers, which is followed when it changes.
     pub system: PathBuf,
-    /// Whether an AD bit is believed that anybody on the way may have set.
+    /// Whether an AD bit is believed that could have been changed on the network.
     pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY records of the root, in master-file form. `None`: IANA's keys, which are built in.
     pub trust_anchor: Option<PathBuf>,
-    /// A file of certificates (PEM) of those who may vouch for servers of DNS over TLS. `None`: the public ones.
+    /// A file of certificates (PEM) of the authorities for servers of DNS over TLS. `None`: the public ones.
     pub tls_ca: Option<PathBuf>,
     /// How long to wait for one reply of a server.
     pub timeout: Duration,
@@ -36,14 +36,14 @@ pub struct Settings {
     pub attempts: usize,
     /// How long one lookup may take in all, with every alias and every key on the way.
     pub deadline: Duration,
-    /// What is remembered.
-    pub memory: Memory,
+    /// The limits of the memory of finished lookups.
+    pub memory: MemoryLimits,
 }
 
-impl Default for Settings {
+impl Default for ResolverSettings {
     fn default() -> Self {
         Self {
-            mode: Mode::Validate,
+            mode: ResolverMode::Validate,
             servers: Vec::new(),
             system: PathBuf::from(RESOLV_CONF),
             trust_ad_unsafe_remote: false,
@@ -52,45 +52,45 @@ impl Default for Settings {
             timeout: Duration::from_secs(3),
             attempts: 3,
             deadline: Duration::from_secs(20),
-            memory: Memory::NONE,
+            memory: MemoryLimits::NONE,
         }
     }
 }
 
 /// The bounds of the memory of finished lookups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryLimits {
     /// How many lookups at most.
     pub entries: usize,
     /// How many octets at most, as far as they are counted.
     pub octets: usize,
-    /// How long an answer is remembered at most, whatever its TTL.
+    /// The longest time for which an answer is kept, even if its TTL is longer.
     pub answers: Duration,
     /// How long a failure is remembered (RFC 9520 §3.2: a second at least, five minutes at most).
     pub failures: Duration,
 }
 
-impl Memory {
-    /// Nothing is remembered.
+impl MemoryLimits {
+    /// No lookup is kept.
     pub const NONE: Self = Self { entries: 0, octets: 0, answers: Duration::ZERO, failures: Duration::ZERO };
 }
 
-impl Settings {
+impl ResolverSettings {
     /// The servers to ask now: those that are named, else those that the system lists at this moment.
     ///
     /// # Errors
     /// There are none, or one is not to be trusted with an AD bit.
-    pub(super) fn current_servers(&self) -> Result<Vec<Server>, SetupError> {
+    pub(super) fn current_servers(&self) -> Result<Vec<NameServer>, ResolverSetupError> {
         let servers = match self.servers.as_slice() {
-            [] => system_servers(&self.system)?.into_iter().map(Server::from).collect(),
+            [] => system_servers(&self.system)?.into_iter().map(NameServer::from).collect(),
             named => named.to_vec(),
         };
         match (self.mode, servers.iter().find(|server| !server.is_out_of_reach())) {
-            // RFC 7672 §2.1.1, RFC 4035 §4.9.3: an AD bit is worth what the way it came is worth.
-            (Mode::TrustAd, Some(server)) if !self.trust_ad_unsafe_remote => {
-                Err(SetupError::WithinReach(server.clone()))
+            // RFC 7672 §2.1.1, RFC 4035 §4.9.3: an AD bit is no safer than the network that it came over.
+            (ResolverMode::TrustAd, Some(server)) if !self.trust_ad_unsafe_remote => {
+                Err(ResolverSetupError::WithinReach(server.clone()))
             }
-            (Mode::TrustAd | Mode::Validate, _) => Ok(servers),
+            (ResolverMode::TrustAd | ResolverMode::Validate, _) => Ok(servers),
         }
     }
 
@@ -98,14 +98,14 @@ impl Settings {
     ///
     /// # Errors
     /// The file of certificates is of no use.
-    pub(super) fn tls_client(&self) -> Result<Arc<ClientConfig>, SetupError> {
+    pub(super) fn tls_client(&self) -> Result<Arc<ClientConfig>, ResolverSetupError> {
         let mut roots = RootCertStore::empty();
         match &self.tls_ca {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(path) => {
-                let bad = |why: String| SetupError::BadCertificates { path: path.clone(), why };
-                let text =
-                    std::fs::read(path).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
+                let bad = |why: String| ResolverSetupError::BadCertificates { path: path.clone(), why };
+                let text = std::fs::read(path)
+                    .map_err(|source| ResolverSetupError::Unreadable { path: path.clone(), source })?;
                 for certificate in CertificateDer::pem_slice_iter(&text) {
                     let certificate = certificate.map_err(|error| bad(error.to_string()))?;
                     roots.add(certificate).map_err(|error| bad(error.to_string()))?;
@@ -118,15 +118,15 @@ impl Settings {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| SetupError::Library(error.to_string()))?;
+            .map_err(|error| ResolverSetupError::Library(error.to_string()))?;
         Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
 }
 
-/// Why there is no resolver. Each says what to change.
+/// Why there is no resolver. Each says which setting to change.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// There is nobody to ask.
+pub enum ResolverSetupError {
+    /// No name server is configured.
     #[error("no name server is configured: set at least one recursive resolver that passes DNSSEC records on")]
     NoServers,
     /// The trust anchor file, that of certificates or the list of system resolvers cannot be read.
@@ -153,7 +153,7 @@ pub enum SetupError {
     BadAnchors {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         why: String,
     },
     /// Without a key of the root everything would be bogus.
@@ -164,7 +164,7 @@ pub enum SetupError {
     BadServer {
         /// The file.
         path: PathBuf,
-        /// What stands in the line.
+        /// The address in the line.
         server: String,
     },
     /// A link-local server needs an interface, which the DNS library cannot be told.
@@ -176,16 +176,16 @@ pub enum SetupError {
     ScopedServer {
         /// The file.
         path: PathBuf,
-        /// What stands in the line.
+        /// The address in the line.
         server: String,
     },
-    /// An AD bit that anybody on the way can set or clear.
+    /// An AD bit that could be set or cleared on the network.
     #[error(
         "name server {0} is neither on loopback nor spoken to over TLS, so that its AD bit may be anybody's: in mode \
          \"trust-ad\" a server is like 127.0.0.1 or tls://{ip}#its.name, or trust_ad_unsafe_remote is true",
         ip = .0.address.ip()
     )]
-    WithinReach(Server),
+    WithinReach(NameServer),
     /// The file of certificates is not in PEM form, or has none.
     #[error(
         "{} is no list of certificates in PEM form: {why}; each must stand between BEGIN CERTIFICATE and END CERTIFICATE, or \
@@ -195,7 +195,7 @@ pub enum SetupError {
     BadCertificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// The DNS library cannot be started.
@@ -203,14 +203,14 @@ pub enum SetupError {
     Library(String),
 }
 
-/// The name servers of a `resolv.conf`, at port 53, in the order of the file. Nothing else in it is used: names are
-/// always asked as they are, without a search list (RFC 5321 §5.1).
+/// The name servers of a `resolv.conf`, at port 53, in the order of the file. The rest of the file is ignored: names
+/// are always asked as they are, without a search list (RFC 5321 §5.1).
 ///
 /// # Errors
 /// The file cannot be read, names no server, or names one that cannot be used.
-pub fn system_servers(path: &Path) -> Result<Vec<SocketAddr>, SetupError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| SetupError::Unreadable { path: path.to_owned(), source })?;
+pub fn system_servers(path: &Path) -> Result<Vec<SocketAddr>, ResolverSetupError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
     let servers = text
         .lines()
         .filter_map(|line| {
@@ -219,16 +219,16 @@ pub fn system_servers(path: &Path) -> Result<Vec<SocketAddr>, SetupError> {
         })
         .map(|server| system_server(path, server))
         .collect::<Result<Vec<_>, _>>()?;
-    if servers.is_empty() { Err(SetupError::NoServers) } else { Ok(servers) }
+    if servers.is_empty() { Err(ResolverSetupError::NoServers) } else { Ok(servers) }
 }
 
-fn system_server(path: &Path, server: &str) -> Result<SocketAddr, SetupError> {
+fn system_server(path: &Path, server: &str) -> Result<SocketAddr, ResolverSetupError> {
     if server.contains('%') {
-        return Err(SetupError::ScopedServer { path: path.to_owned(), server: server.to_owned() });
+        return Err(ResolverSetupError::ScopedServer { path: path.to_owned(), server: server.to_owned() });
     }
     match server.parse::<IpAddr>() {
         Ok(address) => Ok(SocketAddr::new(address, 53)),
-        Err(_) => Err(SetupError::BadServer { path: path.to_owned(), server: server.to_owned() }),
+        Err(_) => Err(ResolverSetupError::BadServer { path: path.to_owned(), server: server.to_owned() }),
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    fn servers(text: &str) -> Result<Vec<SocketAddr>, SetupError> {
+    fn servers(text: &str) -> Result<Vec<SocketAddr>, ResolverSetupError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         system_servers(file.path())
@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn a_resolv_conf_that_will_not_do() {
-        assert!(matches!(servers("search example\n"), Err(SetupError::NoServers)));
-        assert!(matches!(servers("nameserver fe80::1%eth0\n"), Err(SetupError::ScopedServer { .. })));
-        assert!(matches!(servers("nameserver dns.example\n"), Err(SetupError::BadServer { .. })));
-        assert!(matches!(servers("nameserver\n"), Err(SetupError::BadServer { .. })));
-        assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(SetupError::Unreadable { .. })));
+        assert!(matches!(servers("search example\n"), Err(ResolverSetupError::NoServers)));
+        assert!(matches!(servers("nameserver fe80::1%eth0\n"), Err(ResolverSetupError::ScopedServer { .. })));
+        assert!(matches!(servers("nameserver dns.example\n"), Err(ResolverSetupError::BadServer { .. })));
+        assert!(matches!(servers("nameserver\n"), Err(ResolverSetupError::BadServer { .. })));
+        assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
     }
 }

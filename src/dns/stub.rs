@@ -1,14 +1,14 @@
 //! The resolver that danelaw uses: a security-aware stub (RFC 4033 §2), validating or not as its settings say.
 //!
-//! A lookup asks one name at a time and follows aliases to the end, within one deadline; the [`backend`](super::backend)
-//! answers for each name with the security of that answer alone, and whatever it cannot answer is a failure of the whole
-//! (RFC 7672 §2.1.3). Finished lookups are remembered, and one that is on its way is waited for instead of being made
-//! twice ([`memory`](super::memory)).
+//! A lookup asks one name at a time and follows aliases to the end, within one deadline; the
+//! [`backend`](super::backend) answers for each name with the security of that answer alone, and one name without an
+//! answer fails the whole lookup (RFC 7672 §2.1.3). Finished lookups are kept, and callers with the same question wait
+//! for the one lookup in flight ([`memory`](super::memory)).
 //!
-//! Which servers are asked is decided by the self-test ([`selftest`](super::selftest)): while one passes, those that
-//! fail are not asked. If none passes, a validating stub goes on with all of them, since signatures tell right from
-//! wrong and a server that recovers is of use at once. One that trusts the AD bit asks nobody: a server that does not
-//! validate would call all the world insecure, and switch DANE off without a word.
+//! The self-test ([`selftest`](super::selftest)) decides which servers are asked: while one passes, those that fail are
+//! not asked. If none passes, a validating stub goes on with all of them, since signatures tell right from wrong and a
+//! server that recovers is of use at once. A stub that trusts the AD bit then asks none: a server that does not
+//! validate would call every zone insecure, and switch DANE off without notice.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,17 +16,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::answers::{self, Found};
-use super::backend::{Backend, Workshop};
+use super::answers::{self, DnsResult};
+use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
-use super::cache::Bounds;
+use super::cache::CacheBounds;
 use super::denial::Denied;
-use super::hops::{Chain, Hop, Question};
+use super::links::{AliasChain, Link, Question};
 use super::memory::Memory;
-use super::reply::{Data, Rtype, Validity};
-use super::selftest::{Health, State, examine_all};
-use super::server::{Mode, Server};
-use super::setup::{Settings, SetupError};
+use super::reply::{Data, Rtype, SignatureValidity};
+use super::selftest::{Health, ServerState, examine_all};
+use super::server::{NameServer, ResolverMode};
+use super::setup::{ResolverSettings, ResolverSetupError};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{Answer, Failure, FailureReason, HostLookup, Lookup, Mx, RawTlsa, Resolver};
@@ -37,36 +37,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that fails is tested again.
 const RETEST_AFTER: Duration = Duration::from_secs(15);
 
-/// What a lookup is for.
-type Key = (Name, Rtype);
+/// The question of a lookup.
+type LookupKey = (Name, Rtype);
 
 /// A security-aware stub resolver. Clones share everything.
 #[derive(Clone)]
 pub struct Stub {
-    inner: Arc<Inner>,
+    inner: Arc<StubInner>,
 }
 
-struct Inner {
-    workshop: Workshop,
+struct StubInner {
+    factory: BackendFactory,
     backend: RwLock<Arc<Backend>>,
-    memory: Memory<Key, Lookup<Data>>,
+    memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
 }
 
 impl Stub {
     /// Prepares the resolver; nothing is asked yet. Must be called inside of a tokio runtime.
     ///
-    /// In [`Mode::TrustAd`] every lookup fails until the first [`self_test`](Self::self_test) has found a server whose
-    /// word may be taken.
+    /// In [`ResolverMode::TrustAd`] every lookup fails until the first [`self_test`](Self::self_test) has found a
+    /// server whose AD bit may be trusted.
     ///
     /// # Errors
-    /// What an operator has to change.
-    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let workshop = Workshop::new(settings.clone())?;
-        let health = Health::untested(workshop.settings.current_servers()?);
-        let backend = RwLock::new(Arc::new(workshop.backend(&in_use(settings.mode, &health))));
-        let memory = Memory::new(Bounds { entries: settings.memory.entries, octets: settings.memory.octets });
-        Ok(Self { inner: Arc::new(Inner { workshop, backend, memory, health: watch::Sender::new(health) }) })
+    /// A setting that the operator has to change.
+    pub fn new(settings: &ResolverSettings) -> Result<Self, ResolverSetupError> {
+        let factory = BackendFactory::new(settings.clone())?;
+        let health = Health::untested(factory.settings.current_servers()?);
+        let backend = RwLock::new(Arc::new(factory.backend(&in_use(settings.mode, &health))));
+        let memory = Memory::new(CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets });
+        Ok(Self { inner: Arc::new(StubInner { factory, backend, memory, health: watch::Sender::new(health) }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
@@ -81,18 +81,18 @@ impl Stub {
 
     /// Tests every server once and takes into use those that pass.
     pub async fn self_test(&self) {
-        let servers = self.inner.workshop.settings.current_servers().unwrap_or_else(|_| {
-            // What was right before is better than nothing: the file may be about to be written.
+        let servers = self.inner.factory.settings.current_servers().unwrap_or_else(|_| {
+            // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
-        let health = examine_all(&self.inner.workshop, servers).await;
+        let health = examine_all(&self.inner.factory, servers).await;
         let health = health.or_as_before(&self.inner.health.borrow());
         self.inner.take_up(health);
     }
 
     /// Tests every server now and from time to time, and follows the list of the system's resolvers. Never ends.
     pub async fn keep_testing(self, every: Duration) {
-        let settings = &self.inner.workshop.settings;
+        let settings = &self.inner.factory.settings;
         let listed = || settings.current_servers().map_err(|error| error.to_string());
         let mut last = listed();
         loop {
@@ -112,48 +112,48 @@ impl Stub {
         }
     }
 
-    /// The records of any type as in a master file: what the three questions of [`Resolver`] rest on, for people.
+    /// The records of any type as in a master file: the records behind the three questions of [`Resolver`], for people.
     ///
     /// # Errors
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
     pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
-        answers::presented((name, rtype), &*self.find(name, rtype).await)
+        answers::presented(name, rtype, &*self.find(name, rtype).await)
     }
 
-    /// The signature that ends first among those a name server sends with the records of one type. Nothing is validated:
-    /// it tells how long what [`Resolver`] has found will hold. None if no signature is there to be seen.
-    pub async fn first_to_end(&self, name: &Name, rtype: Rtype) -> Option<Validity> {
-        let workshop = &self.inner.workshop;
-        let servers = in_use(workshop.settings.mode, &self.inner.health.borrow());
+    /// The signature that ends first among those a name server sends with the records of one type. Signatures are not
+    /// validated here: this tells how long the result of [`Resolver`] will hold. None if the reply shows no signature.
+    pub async fn first_to_end(&self, name: &Name, rtype: Rtype) -> Option<SignatureValidity> {
+        let factory = &self.inner.factory;
+        let servers = in_use(factory.settings.mode, &self.inner.health.borrow());
         let question = Question { name: name.into(), rtype };
-        let octets = workshop.line(servers.first()?).ask(&question).await.ok()?;
+        let octets = factory.client(servers.first()?).ask(&question).await.ok()?;
         convert::first_to_end(&octets).ok()?
     }
 
     /// Asks for one type, following aliases, within the deadline; or remembers.
-    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<Found<Lookup<Data>>> {
+    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<DnsResult<Lookup<Data>>> {
         let inner = Arc::clone(&self.inner);
-        let make = move |key: Key| async move { inner.look_up(&key).await };
+        let make = move |key: LookupKey| async move { inner.look_up(&key).await };
         self.inner.memory.find((name.clone(), rtype), make).await
     }
 }
 
-impl Inner {
+impl StubInner {
     /// Acts on a finished self-test, and then makes it known. The servers in use change only if the test says so.
     fn take_up(&self, health: Health) {
-        let mode = self.workshop.settings.mode;
+        let mode = self.factory.settings.mode;
         let servers = in_use(mode, &health);
         let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
-            let backend = Arc::new(self.workshop.backend(&servers));
+            let backend = Arc::new(self.factory.backend(&servers));
             *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
         }
         report(&before, &health);
         self.health.send_replace(health);
     }
 
-    async fn look_up(&self, key: &Key) -> (Found<Lookup<Data>>, Duration) {
-        let settings = &self.workshop.settings;
+    async fn look_up(&self, key: &LookupKey) -> (DnsResult<Lookup<Data>>, Duration) {
+        let settings = &self.factory.settings;
         let mut ttl = settings.memory.answers;
         let found = tokio::time::timeout(settings.deadline, self.follow(key, &mut ttl)).await;
         let found = found.unwrap_or(Err(FailureReason::Timeout));
@@ -162,21 +162,21 @@ impl Inner {
     }
 
     /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
-    async fn follow(&self, (asked, rtype): &Key, ttl: &mut Duration) -> Found<Lookup<Data>> {
+    async fn follow(&self, (asked, rtype): &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
         // A chain is followed through one set of servers.
         let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
-        let (mut chain, mut budget) = (Chain::new(asked.into()), Budget::lookup());
+        let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
-            let hop = backend.hop(&Question { name: chain.next.clone(), rtype: *rtype }, &mut budget).await?;
-            *ttl = hop.ttl.min(*ttl);
-            let (answer, end) = match hop.value {
-                Hop::Alias(target, security) => {
+            let link = backend.link(&chain.question, &mut budget).await?;
+            *ttl = link.ttl.min(*ttl);
+            let (answer, end) = match link.value {
+                Link::Alias(target, security) => {
                     chain.follow(target, security)?;
                     continue;
                 }
-                Hop::Records(records, security) => (Answer::Records(records), security),
-                Hop::Denied(Denied::NoData, security) => (Answer::NoData, security),
-                Hop::Denied(Denied::NxDomain, security) => (Answer::NxDomain, security),
+                Link::Records(records, security) => (Answer::Records(records), security),
+                Link::Denied(Denied::NoData, security) => (Answer::NoData, security),
+                Link::Denied(Denied::NxDomain, security) => (Answer::NxDomain, security),
             };
             return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer });
         }
@@ -190,7 +190,7 @@ impl Resolver for Stub {
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
         let (v4, v6) = tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA));
-        let (v4, v6) = (answers::addresses((name, Rtype::A), &v4), answers::addresses((name, Rtype::AAAA), &v6));
+        let (v4, v6) = (answers::addresses(name, Rtype::A, &v4), answers::addresses(name, Rtype::AAAA, &v6));
         answers::either_family(v4, v6)
     }
 
@@ -200,28 +200,28 @@ impl Resolver for Stub {
 }
 
 /// The servers to ask.
-fn in_use(mode: Mode, health: &Health) -> Vec<Server> {
-    let of = |wanted: fn(&State) -> bool| -> Vec<Server> {
+fn in_use(mode: ResolverMode, health: &Health) -> Vec<NameServer> {
+    let of = |wanted: fn(&ServerState) -> bool| -> Vec<NameServer> {
         health.servers.iter().filter(|server| wanted(&server.state)).map(|server| server.server.clone()).collect()
     };
-    let good = of(|state| *state == State::Good);
+    let good = of(|state| *state == ServerState::Good);
     match mode {
-        Mode::Validate if good.is_empty() => of(|_| true),
+        ResolverMode::Validate if good.is_empty() => of(|_| true),
         // RFC 7672 §2.1.1: a resolver that cannot tell secure from insecure must not be used.
-        Mode::Validate | Mode::TrustAd => good,
+        ResolverMode::Validate | ResolverMode::TrustAd => good,
     }
 }
 
-/// Says what has changed: of each server, and of all of them together.
+/// Logs each change: of each server, and of all of them together.
 fn report(before: &Health, now: &Health) {
     for server in &now.servers {
         if before.state_of(&server.server) == Some(&server.state) {
             continue;
         }
         match &server.state {
-            State::Untested => {}
-            State::Good => tracing::info!(server = %server.server, "the name server passes the self-test"),
-            State::Ailing(why) => {
+            ServerState::Untested => {}
+            ServerState::Good => tracing::info!(server = %server.server, "the name server passes the self-test"),
+            ServerState::Failed(why) => {
                 tracing::error!(server = %server.server, %why, "the name server fails the self-test");
             }
         }

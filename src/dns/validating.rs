@@ -1,24 +1,24 @@
-//! The resolver that validates in this process, whatever the configured name servers say about validity.
+//! The resolver that validates in this process, and does not rely on the configured name servers for it.
 //!
-//! A reply is taken apart into record sets ([`sets`]); each that matters is held against the keys of the zone that
-//! signed it, which are proven from the root's keys down ([`zones`]). What the record sets prove is decided by
-//! [`hops`](super::hops), one question and one reply at a time. The DNS library moves the messages, reads them and does
-//! the cryptography; no verdict is its own. Only this file and its submodules know it.
+//! A reply is taken apart into record sets ([`sets`]); each that matters is verified with the keys of the zone that
+//! signed it, which are proven from the root's keys down ([`zones`]). [`links`](super::links) decides what the record
+//! sets prove, one question and one reply at a time. The DNS library moves the messages, reads them and does the
+//! cryptography; it makes no verdict. Only this file and its submodules know it.
 //!
 //! | the record sets that answer are | it is |
 //! |---|---|
 //! | signed by their zone, or a denial by such sets | secure |
 //! | not signed, and a signed parent says that the zone of the name is not | insecure |
-//! | anything else: bogus, an error, an unknown error, nothing in time | a failure |
+//! | anything else: bogus, an error, an unknown error, no reply in time | a failure |
 //!
-//! So "insecure" never rests on what is missing from a reply: a name is in an unsigned zone if signed records of a
-//! parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
+//! So "insecure" never rests on records that are missing from a reply: a name is in an unsigned zone if signed records
+//! of a parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
 
 pub(super) mod convert;
 mod load;
 mod sets;
 mod sockets;
-mod upstream;
+mod server_pool;
 mod workers;
 mod zones;
 
@@ -34,24 +34,25 @@ use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
 use rustls::ClientConfig;
 
-use self::convert::{canonical, hasher, library_name, unix_time};
+use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
+use self::server_pool::{Queried, ServerPool};
 use self::sets::{Section, Set, ZoneKeys, group};
-use self::upstream::Upstream;
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
-use super::cache::Lasting;
-use super::hops::{Hop, Question, Status, judge};
+use super::cache::WithTtl;
+use super::links::{Link, LinkStatus, Question, judge};
 use super::reply::Proof;
-use super::server::Server;
-use super::setup::{Settings, SetupError};
+use super::server::NameServer;
+use super::setup::{ResolverSettings, ResolverSetupError};
 use super::{FailureReason, Security};
 
-/// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a
-/// stranger's zone could fill the log. What matters of it is in our own events.
+/// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a remote
+/// zone could fill the log. Our own events report the facts that matter.
 pub const QUIET: &str = "hickory_net=off,hickory_proto=off,hickory_resolver=off";
 
-/// How many zones may have signed what one reply holds: the name's own, those of a DNAME or a wildcard above it.
+/// The most zones that may have signed the records of one reply: the name's own, those of a DNAME or a wildcard above
+/// it.
 const MAX_SIGNERS: usize = 4;
 /// How many record sets of one reply are validated. A denial has a SOA and at most three others.
 const MAX_SETS: usize = 32;
@@ -62,18 +63,18 @@ pub(super) struct Anchors(Arc<TrustAnchors>);
 
 impl Anchors {
     /// Those of the file, else IANA's.
-    pub(super) fn read(path: Option<&Path>) -> Result<Self, SetupError> {
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, ResolverSetupError> {
         let anchors = path.map_or_else(|| Ok(TrustAnchors::default()), read_anchors)?;
         Ok(Self(Arc::new(anchors)))
     }
 }
 
-/// Trusts nothing but signatures.
+/// Trusts signatures only.
 pub(super) struct Validating {
     zones: Zones,
 }
 
-/// Who signed what a reply holds.
+/// The zones that signed the records of a reply.
 #[derive(Default)]
 struct Signers {
     known: Vec<(Name, Trust)>,
@@ -91,26 +92,33 @@ impl Signers {
 }
 
 impl Validating {
-    /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
-    pub(super) fn new(servers: &[Server], settings: &Settings, (anchors, tls): (&Anchors, &ClientConfig)) -> Self {
-        let (upstream, anchors) = (Upstream::new(servers, settings, tls), Arc::clone(&anchors.0));
-        Self { zones: Zones::new(upstream, anchors, settings.memory.failures) }
+    /// Prepares to ask these servers; no question is sent yet. Must be called inside of a tokio runtime.
+    pub(super) fn new(
+        servers: &[NameServer],
+        settings: &ResolverSettings,
+        anchors: &Anchors,
+        tls: &ClientConfig,
+    ) -> Self {
+        let (server_pool, anchors) = (ServerPool::new(servers, settings, tls), Arc::clone(&anchors.0));
+        Self { zones: Zones::new(server_pool, anchors, settings.memory.failures) }
     }
 
-    /// What is true of one name, and for how long: the reply judged, and its claims settled.
+    /// Answers one question about one name, with the time for which the answer holds: the reply is judged, and its
+    /// claims are settled.
     ///
     /// # Errors
-    /// Nothing is proven.
-    pub(super) async fn hop(
+    /// The answer is not proven.
+    pub(super) async fn link(
         &self,
         question: &Question,
         budget: &mut Budget,
-    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
-        let message = Arc::new(self.zones.upstream.ask(question).await?);
-        match self.proven(question, &message, budget).await {
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        let asked = Queried::new(question.clone())?;
+        let message = Arc::new(self.zones.server_pool.ask(&asked).await?);
+        match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
                 // On the heap: hardly ever is a reply looked at twice.
-                Box::pin(self.proven(question, &message, budget)).await
+                Box::pin(self.proven(&asked, &message, budget)).await
             }
             proven => proven,
         }
@@ -118,23 +126,23 @@ impl Validating {
 
     async fn proven(
         &self,
-        question: &Question,
+        asked: &Queried,
         message: &Arc<Message>,
         budget: &mut Budget,
-    ) -> Result<Lasting<Hop<Security>>, FailureReason> {
-        let mut signers = self.signers(question, message, budget).await?;
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        let mut signers = self.signers(asked, message, budget).await?;
         let unknown = signers.unknown.take();
-        let judged = match load(message, question.name.depth(), signers.keys()) {
-            Load::Light => judged(question, message, (&signers, &mut *budget)),
+        let judged = match load(message, asked.question.name.depth(), signers.keys()) {
+            Load::Light => judged(asked, message, &signers, budget),
             load @ (Load::Ordinary | Load::Heavy) => {
-                let (work, mut spent) = ((question.clone(), Arc::clone(message)), *budget);
-                let judging = move || (judged(&work.0, &work.1, (&signers, &mut spent)), spent);
+                let (work, mut spent) = ((asked.clone(), Arc::clone(message)), *budget);
+                let judging = move || (judged(&work.0, &work.1, &signers, &mut spent), spent);
                 let (judged, spent) = self.zones.workers.run(load, judging).await?;
                 *budget = spent;
                 judged
             }
         };
-        let Lasting { value, mut ttl } = judged.map_err(|reason| match reason {
+        let WithTtl { value, mut ttl } = judged.map_err(|reason| match reason {
             FailureReason::Bogus(_) if budget.is_spent() => {
                 FailureReason::Bogus("it costs too much to check".to_owned())
             }
@@ -143,25 +151,20 @@ impl Validating {
         })?;
         // RFC 7672 §2.1.3: each link of a chain has a status of its own.
         let value = match value {
-            Hop::Records(records, status) => Hop::Records(records, self.settle(status, &mut ttl, budget).await?),
-            Hop::Alias(target, status) => Hop::Alias(target, self.settle(status, &mut ttl, budget).await?),
-            Hop::Denied(denied, status) => Hop::Denied(denied, self.settle(status, &mut ttl, budget).await?),
+            Link::Records(records, status) => Link::Records(records, self.settle(status, &mut ttl, budget).await?),
+            Link::Alias(target, status) => Link::Alias(target, self.settle(status, &mut ttl, budget).await?),
+            Link::Denied(denied, status) => Link::Denied(denied, self.settle(status, &mut ttl, budget).await?),
         };
-        Ok(Lasting { value, ttl })
+        Ok(WithTtl { value, ttl })
     }
 
-    /// What is known of the zones that signed what matters in the reply.
-    async fn signers(
-        &self,
-        question: &Question,
-        message: &Message,
-        budget: &mut Budget,
-    ) -> Result<Signers, FailureReason> {
+    /// Finds the keys of the zones that signed the relevant records of the reply.
+    async fn signers(&self, asked: &Queried, message: &Message, budget: &mut Budget) -> Result<Signers, FailureReason> {
         let mut found = Signers::default();
-        for signer in signers(question, message)? {
+        for signer in signers(asked, message)? {
             match self.zones.trust(&canonical(&signer), budget).await {
                 Ok(trust) => found.known.push((signer, trust)),
-                // It may be no zone at all: what is signed in its name is not proven, which is no reason to give up.
+                // It may be no zone at all. Records signed in its name are not proven; the other records may still be.
                 Err(reason @ FailureReason::Bogus(_)) => found.unknown = Some(reason),
                 Err(reason) => return Err(reason),
             }
@@ -171,10 +174,15 @@ impl Validating {
 
     /// Turns a claim of insecurity into knowledge: finds the ancestor, top down, that a signed parent delegates
     /// unsigned (RFC 4035 §4.3, §5.2).
-    async fn settle(&self, status: Status, ttl: &mut Duration, budget: &mut Budget) -> Result<Security, FailureReason> {
+    async fn settle(
+        &self,
+        status: LinkStatus,
+        ttl: &mut Duration,
+        budget: &mut Budget,
+    ) -> Result<Security, FailureReason> {
         let claimed = match status {
-            Status::Proven(security) => return Ok(security),
-            Status::Claimed(name) => name,
+            LinkStatus::Proven(security) => return Ok(security),
+            LinkStatus::Claimed(name) => name,
         };
         match self.zones.trust(&claimed, budget).await? {
             Trust::Unsigned(until) => {
@@ -189,14 +197,13 @@ impl Validating {
 }
 
 /// The zones whose keys are needed.
-fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureReason> {
-    let asked = library_name(&question.name)?;
+fn signers(asked: &Queried, message: &Message) -> Result<Vec<Name>, FailureReason> {
     let mut signers: Vec<Name> = Vec::new();
     for (section, records) in [(Section::Answer, &message.answers), (Section::Authority, &message.authorities)] {
-        for set in group(records).iter().filter(|set| matters(question, section, set)) {
+        for set in group(records).iter().filter(|set| matters(asked, section, set)) {
             // Records of a zone are evidence about names of that zone only.
             // A set with too many signatures is not looked at: `proof` refuses it.
-            for signer in set.signers().into_iter().flatten().filter(|signer| signer.zone_of(&asked)) {
+            for signer in set.signers().into_iter().flatten().filter(|signer| signer.zone_of(asked.name())) {
                 if signers.len() < MAX_SIGNERS && !signers.contains(signer) {
                     signers.push(signer.clone());
                 }
@@ -207,43 +214,37 @@ fn signers(question: &Question, message: &Message) -> Result<Vec<Name>, FailureR
 }
 
 /// Whether anything may be decided by a set.
-fn matters(question: &Question, section: Section, set: &Set<'_>) -> bool {
+fn matters(asked: &Queried, section: Section, set: &Set<'_>) -> bool {
     match (section, set.rtype) {
         (Section::Authority, rtype) => matches!(rtype, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3),
-        (Section::Answer, RecordType::DNAME) => question.name.is_at_or_below(&canonical(set.owner)),
-        (Section::Answer, rtype) => {
-            let asked = rtype == RecordType::CNAME || u16::from(rtype) == question.rtype.0;
-            asked && question.name == canonical(set.owner)
-        }
+        (Section::Answer, RecordType::DNAME) => set.owner.zone_of(asked.name()),
+        (Section::Answer, rtype) => (rtype == RecordType::CNAME || rtype == asked.rtype()) && set.owner == asked.name(),
     }
 }
 
 /// The reply, validated and judged.
 fn judged(
-    question: &Question,
+    asked: &Queried,
     message: &Message,
-    (signers, budget): (&Signers, &mut Budget),
-) -> Result<Lasting<Hop>, FailureReason> {
+    signers: &Signers,
+    budget: &mut Budget,
+) -> Result<WithTtl<Link>, FailureReason> {
     let (now, mut sets) = (unix_time(), 0);
     let reply = convert::reply(message, |section, set| {
-        if !matters(question, section, set) {
+        if !matters(asked, section, set) {
             return Proof::Unproven("not looked at");
         }
         sets += 1;
-        if sets > MAX_SETS {
-            Proof::Unproven("one of too many")
-        } else {
-            proof(set, &signers.known, (now, &mut *budget))
-        }
+        if sets > MAX_SETS { Proof::Unproven("one of too many") } else { proof(set, &signers.known, now, budget) }
     })?;
     let left = Cell::new(*budget);
-    let hop = judge(question, &reply, &hasher(&left));
+    let link = judge(&asked.question, &reply, &hasher(&left));
     *budget = left.get();
-    Ok(Lasting { value: hop?, ttl: reply.ttl })
+    Ok(WithTtl { value: link?, ttl: reply.ttl })
 }
 
-/// What is known of a set, by the keys of whoever signed it.
-fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Budget)) -> Proof {
+/// The proof for a set, by the keys of its signers.
+fn proof(set: &Set<'_>, signers: &[(Name, Trust)], now: u32, budget: &mut Budget) -> Proof {
     let mut why = None;
     let mut unsigned = false;
     let names = match set.signers() {
@@ -252,7 +253,7 @@ fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Bud
     };
     for signer in names {
         match signers.iter().find(|(name, _)| name == signer) {
-            Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, (now, &mut *budget)) {
+            Some((_, Trust::Keys(keys))) if keys.apex() == signer => match keys.verify(set, now, budget) {
                 Ok(signature) => return Proof::Secure(signature),
                 Err(reason) => why = Some(reason),
             },
@@ -269,12 +270,12 @@ fn proof(set: &Set<'_>, signers: &[(Name, Trust)], (now, budget): (u32, &mut Bud
 }
 
 /// Reads DNSKEY records; a key that may not sign zones or is revoked is no anchor (RFC 4034 §2.1.1, RFC 5011 §2.1).
-fn read_anchors(path: &Path) -> Result<TrustAnchors, SetupError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| SetupError::Unreadable { path: path.to_owned(), source })?;
-    let bad = |why: String| SetupError::BadAnchors { path: path.to_owned(), why };
+fn read_anchors(path: &Path) -> Result<TrustAnchors, ResolverSetupError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
+    let bad = |why: String| ResolverSetupError::BadAnchors { path: path.to_owned(), why };
     let entries = Parser::new(text).parse().map_err(|error| match error {
-        ParseError::UnsupportedRecordType(RecordType::DS) => SetupError::DsAnchors(path.to_owned()),
+        ParseError::UnsupportedRecordType(RecordType::DS) => ResolverSetupError::DsAnchors(path.to_owned()),
         other => bad(other.to_string()),
     })?;
     let mut anchors = TrustAnchors::empty();
@@ -288,5 +289,5 @@ fn read_anchors(path: &Path) -> Result<TrustAnchors, SetupError> {
         let key = PublicKeyBuf::new(key.public_bytes().to_vec(), dnskey.algorithm());
         anchors.insert_with_name(&key, LowerName::from(record.name()));
     }
-    if anchors.is_empty() { Err(SetupError::NoAnchors(path.to_owned())) } else { Ok(anchors) }
+    if anchors.is_empty() { Err(ResolverSetupError::NoAnchors(path.to_owned())) } else { Ok(anchors) }
 }

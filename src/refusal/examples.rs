@@ -141,7 +141,7 @@ fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
     let hex = |pair: &str| pair.repeat(32);
     let records: Vec<Tlsa> = format!("3 1 1 {}", hex("8C")).parse().into_iter().collect();
     let stale = NoRecord::new(hex("1F"), Some(hex("A7")), &records);
-    let name = Mismatch::Name { found: vec!["www.example.com".into()], wanted: vec![domain.clone()] };
+    let name = Mismatch::Name { found: ["www.example.com".into()].into_iter().collect(), wanted: vec![domain.clone()] };
     [
         Mismatch::NoCertificate.into(),
         Mismatch::ChainTooLarge { certificates: 40, octets: 90_000 }.into(),

@@ -1,13 +1,14 @@
-//! Paths: who a mail is from and for, as MAIL and RCPT write it (RFC 5321 §4.1.2).
+//! Paths: the sender and the recipients of a mail, as MAIL and RCPT write them (RFC 5321 §4.1.2).
 //!
-//! The domain of a path decides where a mail goes, so the one that danelaw routes by must be the one the remote reads.
-//! There is one parser, what it does not understand it refuses, and what goes on to the remote is written from the
-//! parsed value: the local part octet for octet (§2.4: only the final host may interpret it), the domain as the
-//! [`Name`] that is looked up in DNS, in lower-case A-labels. Source routes are dropped, as §3.6.1 and Appendix C ask.
+//! The domain of a path decides where a mail goes, so the domain that danelaw routes by must be the one that the remote
+//! reads. There is one parser, and it refuses a path that it does not understand. The path that goes on to the remote
+//! is written from the parsed value: the local part octet for octet (§2.4: only the final host may interpret it), the
+//! domain as the [`Name`] that is looked up in DNS, in lower-case A-labels. Source routes are dropped, as §3.6.1 and
+//! Appendix C ask.
 //!
 //! More lenient than the grammar in two places, because such addresses exist and only the remote can judge them: dots
 //! may stand anywhere in a local part (`a..b@example`, mobile carriers hand those out), and a local part may be longer
-//! than the 64 octets of §4.5.3.1.1, which says what everybody has to accept, not where to stop.
+//! than the 64 octets of §4.5.3.1.1, which is the length that a server must accept at least, not a limit.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,16 +28,16 @@ pub enum SmtpUtf8 {
     Requested,
 }
 
-/// Whom to tell when a mail cannot be delivered (RFC 5321 §4.1.2 `Reverse-path`).
+/// The address for reports that a mail cannot be delivered (RFC 5321 §4.1.2 `Reverse-path`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReversePath {
-    /// `<>`: nobody. Bounces have it (§4.5.5).
+    /// `<>`: no address. Bounces have it (§4.5.5).
     Null,
     /// `<local@domain>`.
     Mailbox(Mailbox),
 }
 
-/// Whom a mail is for (RFC 5321 §4.1.2 `Forward-path`).
+/// The recipient of a mail (RFC 5321 §4.1.2 `Forward-path`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ForwardPath {
     /// `<Postmaster>`: the postmaster of the server itself (§4.1.1.3). It names no domain to route by.
@@ -45,7 +46,7 @@ pub enum ForwardPath {
     Mailbox(Mailbox),
 }
 
-/// A local part and the domain that knows what it means (RFC 5321 §4.1.2 `Mailbox`).
+/// A local part and the domain that can interpret it (RFC 5321 §4.1.2 `Mailbox`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mailbox {
     /// As the client wrote it, quotes included: atoms and dots, or one quoted string.
@@ -53,10 +54,10 @@ pub struct Mailbox {
     domain: RecipientDomain,
 }
 
-/// What stands behind the `@`, and what a mail is routed by.
+/// The part behind the `@`, by which a mail is routed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecipientDomain {
-    /// A domain name, whose MX hosts are looked up.
+    /// A domain name; its MX hosts are looked up.
     Name(Name),
     /// An address literal, `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3).
     Literal(IpAddr),
@@ -68,7 +69,7 @@ pub enum AddressError {
     /// No `<` where the path should start, or no `>` that ends it.
     #[error("the address is not in angle brackets")]
     NotBracketed,
-    /// Something behind the `>`.
+    /// More text behind the `>`.
     #[error("there is something behind the address")]
     Leftover,
     /// More octets than a command line has room for.
@@ -80,7 +81,7 @@ pub enum AddressError {
     /// A source route that is no `@domain,@domain:` (RFC 5321 §4.1.2 `A-d-l`).
     #[error("the source route is malformed")]
     SourceRoute,
-    /// Nothing before the `@`, or what is no dot-string and no quoted string.
+    /// No text before the `@`, or text that is neither a dot-string nor a quoted string.
     #[error("the local part is malformed")]
     LocalPart,
     /// No `@`.
@@ -101,7 +102,7 @@ impl ReversePath {
     /// Reads a whole reverse-path, brackets included.
     ///
     /// # Errors
-    /// Whatever keeps the text from being one.
+    /// The text is no reverse-path, for this reason.
     pub fn parse(text: &str, smtp_utf8: SmtpUtf8) -> Result<Self, AddressError> {
         match unbracket(text)? {
             "" => Ok(Self::Null),
@@ -122,7 +123,7 @@ impl ForwardPath {
     /// Reads a whole forward-path, brackets included.
     ///
     /// # Errors
-    /// Whatever keeps the text from being one.
+    /// The text is no forward-path, for this reason.
     pub fn parse(text: &str, smtp_utf8: SmtpUtf8) -> Result<Self, AddressError> {
         match unbracket(text)? {
             "" => Err(AddressError::NoRecipient),
@@ -222,7 +223,7 @@ fn unbracket(text: &str) -> Result<&str, AddressError> {
     Ok(&path[1..path.len() - 1])
 }
 
-/// What is left behind a source route, which RFC 5321 §4.1.2 tells us to accept and to ignore.
+/// The text behind a source route, which RFC 5321 §4.1.2 tells us to accept and to ignore.
 fn skip_source_route(path: &str) -> Result<&str, AddressError> {
     if !path.starts_with('@') {
         return Ok(path);
@@ -323,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_path_names() {
+    fn paths_and_their_mailboxes() {
         for (written, local_part, domain) in [
             ("<a@b.example>", "a", "b.example"),
-            // I2, RFC 5321 §2.4: case of the local part is kept, that of the domain means nothing.
+            // I2, RFC 5321 §2.4: case of the local part is kept, that of the domain is without meaning.
             ("<John.Doe+Tag@B.Example>", "John.Doe+Tag", "b.example"),
             ("<user@example.com.>", "user", "example.com"),
             ("<o'neil/x=y#1!{}|~@b.example>", "o'neil/x=y#1!{}|~", "b.example"),
-            // the percent hack means nothing to us.
+            // the percent hack has no meaning here.
             ("<a%evil.example@b.example>", "a%evil.example", "b.example"),
             // Dots that the grammar has not, but mobile carriers have.
             ("<a..b.@b.example>", "a..b.", "b.example"),
@@ -349,14 +350,14 @@ mod tests {
             ("<u@[ipv6:2001:DB8::1]>", "u", "[IPv6:2001:db8::1]"),
         ] {
             let path = forward(written).expect(written);
-            // What the remote reads is what was routed by.
+            // The remote reads the same path that was routed by.
             assert_eq!(forward(&path.to_string()), Ok(path.clone()), "{written}");
             assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()), "{written}");
         }
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn texts_that_are_no_paths() {
         use AddressError::{Leftover, Literal, LocalPart, NeedsSmtpUtf8, NoDomain, NotBracketed, SourceRoute};
         for (written, why) in [
             ("", NotBracketed),
@@ -435,7 +436,7 @@ mod tests {
             assert_eq!(ForwardPath::parse(&path.to_string(), SmtpUtf8::Requested), Ok(path.clone()));
             assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()));
         }
-        // What fits in U-labels need not fit in A-labels.
+        // A name that fits in U-labels need not fit in A-labels.
         let long = format!("<{}@{}example>", "l".repeat(400), "ü.".repeat(30));
         assert!(long.len() <= MAX_PATH_OCTETS);
         assert_eq!(ForwardPath::parse(&long, SmtpUtf8::Requested), Err(AddressError::TooLong));

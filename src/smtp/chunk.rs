@@ -1,9 +1,9 @@
 //! Chunks: a message in pieces of so many octets each, BDAT (RFC 3030 §2).
 //!
-//! Where DATA has a line of one dot, BDAT has counts, so nothing in a chunk can end it. The lines of a message are the
-//! same lines either way: [`DataScanner::counted`](super::data::DataScanner::counted) passes them on dot-stuffed, as from
-//! DATA, and an [`Unstuffer`] makes them chunks again for a remote that takes those. So bare CRs and LFs meet the same
-//! rules, and each remote gets the same message, whatever was spoken on either side.
+//! Where DATA has a line of one dot, BDAT has counts, so no text in a chunk can end it. The lines of a message are the
+//! same lines either way: [`DataScanner::counted`](super::data::DataScanner::counted) passes them on dot-stuffed, as
+//! from DATA, and an [`Unstuffer`] makes them chunks again for a remote that takes those. So bare CRs and LFs meet the
+//! same rules, and each remote gets the same message, with DATA or BDAT on either side.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub enum Framing {
     Bdat,
 }
 
-/// One BDAT command: what it says of the octets behind it.
+/// One BDAT command: the size of the chunk behind it, and whether it is the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     /// How many follow the CRLF of the command.
@@ -32,8 +32,8 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Reads what stands behind `BDAT`. `None` if that is not a number, with `LAST` behind it or nothing: nobody can
-    /// tell then which octets are the chunk's and which are the next command.
+    /// Reads the argument of `BDAT`. `None` if it is not a number, alone or with `LAST` behind it: then it is unknown
+    /// which octets are the chunk's and which are the next command.
     pub fn parse(argument: &[u8]) -> Option<Self> {
         let mut words = argument.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
         let digits = words.next().filter(|word| word.iter().all(u8::is_ascii_digit))?;
@@ -46,8 +46,8 @@ impl Chunk {
         words.next().is_none().then_some(Self { octets, last })
     }
 
-    /// What the client is told about a chunk that is not the last: we have read it. That says nothing of the message,
-    /// whose fate is the answer to the last one.
+    /// The reply to a chunk that is not the last: we have read it. It promises no delivery; the reply to the last chunk
+    /// decides about the message.
     pub fn taken(&self) -> Reply {
         Reply::new(Code::OK, EnhancedCode::success(0, 0), format!("{} octets", self.octets))
     }
@@ -59,20 +59,20 @@ impl fmt::Display for Chunk {
     }
 }
 
-/// What a command means between two chunks of a message.
+/// The meaning of a command between two chunks of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Between {
     /// The message goes on.
     Chunk(Chunk),
-    /// It has nothing to do with the message.
+    /// It does not touch the message.
     Aside(Command),
     /// The message is off, and the command is carried out as if there had been none (RFC 3030 §2 on RSET).
     Over(Command),
-    /// It may not come now: 503 for DATA after BDAT (RFC 3030 §2), and for what belongs before the message.
+    /// It may not come now: 503 for DATA after BDAT (RFC 3030 §2), and for commands that belong before the message.
     OutOfOrder(Reply),
 }
 
-/// What a command means between two chunks of a message.
+/// The meaning of a command between two chunks of a message.
 pub fn between(command: Command) -> Between {
     match command {
         Command::Bdat(chunk) => Between::Chunk(chunk),
@@ -91,34 +91,34 @@ pub fn between(command: Command) -> Between {
 /// into pieces. It knows CRLF only, as they do.
 #[derive(Debug, Clone)]
 pub struct Unstuffer {
-    place: Place,
+    place: StuffingPosition,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum StuffingPosition {
     LineStart,
     Text,
 }
 
 impl Default for Unstuffer {
     fn default() -> Self {
-        Self { place: Place::LineStart }
+        Self { place: StuffingPosition::LineStart }
     }
 }
 
 impl Unstuffer {
-    /// Appends what `lines` mean to `content`.
+    /// Appends the octets that `lines` stand for to `content`.
     pub fn unstuff(&mut self, lines: &[u8], content: &mut BytesMut) {
         let mut rest = lines;
         while let Some(first) = rest.first() {
-            if (self.place, first) == (Place::LineStart, &b'.') {
+            if (self.place, first) == (StuffingPosition::LineStart, &b'.') {
                 rest = &rest[1..];
-                self.place = Place::Text;
+                self.place = StuffingPosition::Text;
                 continue;
             }
             let (end, place) = match memchr(b'\n', rest) {
-                Some(at) => (at + 1, Place::LineStart),
-                None => (rest.len(), Place::Text),
+                Some(at) => (at + 1, StuffingPosition::LineStart),
+                None => (rest.len(), StuffingPosition::Text),
             };
             content.extend_from_slice(&rest[..end]);
             self.place = place;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_come_between_chunks() {
+    fn commands_between_chunks() {
         // M12, L13.
         for (line, expected) in [
             ("BDAT 3", "chunk"),
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    /// What is passed on of chunks, dot-stuffed, and what was found at their end.
+    /// The dot-stuffed output for chunks, and the verdict at their end.
     fn counted(bare_newlines: BareNewlines, chunks: &[&[u8]]) -> (Vec<u8>, Scan, u64) {
         let (mut scanner, mut output) = (DataScanner::counted(bare_newlines), BytesMut::new());
         for chunk in chunks {
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// What `chunks` mean, in plain words: CRLF lines, and the last one has its CRLF.
+    /// The content of `chunks`, in plain words: CRLF lines, and the last one has its CRLF.
     fn meaning(content: &[u8]) -> Vec<u8> {
         let mut lines = Vec::new();
         for (index, octet) in content.iter().enumerate() {
@@ -265,7 +265,7 @@ mod tests {
         lines
     }
 
-    /// Content made of what matters to somebody.
+    /// Content made of octets that have a meaning to some reader.
     fn content() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
             &b"\r"[..],
@@ -304,7 +304,7 @@ mod tests {
             }
         }
 
-        /// A-83, M13: in by BDAT and out by DATA, a receiver reads the content and nothing behind it.
+        /// A-83, M13: in by BDAT and out by DATA, a receiver reads the content and no more.
         #[test]
         fn one_message_comes_out(content in content(), cuts in prop::collection::vec(0usize..64, 0..8)) {
             let (lines, found, octets) = counted(BareNewlines::Normalize, &[&content]);

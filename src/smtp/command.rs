@@ -1,8 +1,8 @@
 //! Commands: one line of a client, read into a value that can be written to a remote (RFC 5321 §4.1.1).
 //!
 //! A command that goes on to a remote is never the client's text, it is written from the value ([`fmt::Display`]), and
-//! reading that text gives the same value again. So a remote sees nothing that was not understood here: no control
-//! characters, no parameter nobody asked about, no second command behind a line end.
+//! reading that text gives the same value again. So a remote sees only text that was understood here: no control
+//! characters, no unknown parameter, no second command behind a line end.
 //!
 //! Whether a command may come now is for [`super::dialogue`].
 
@@ -18,7 +18,7 @@ use crate::name::Name;
 
 mod mail;
 
-pub use mail::{Body, Mail, Parameter, Prdr};
+pub use mail::{BodyType, Mail, Parameter, Prdr};
 
 /// A command of SMTP or LMTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,19 +39,20 @@ pub enum Command {
     Bdat(Chunk),
     /// RSET: the transaction is off.
     Rset,
-    /// NOOP, whatever its argument.
+    /// NOOP, with any argument.
     Noop,
     /// QUIT: the session is over.
     Quit,
-    /// VRFY, whatever its argument.
+    /// VRFY, with any argument.
     Vrfy,
-    /// EXPN, whatever its argument.
+    /// EXPN, with any argument.
     Expn,
-    /// HELP, whatever its argument.
+    /// HELP, with any argument.
     Help,
 }
 
-/// What a client calls itself: printable ASCII without blanks, and nothing that means something in a header field.
+/// The name that a client gives itself: printable ASCII without blanks and without characters that have a meaning in a
+/// header field.
 ///
 /// RFC 5321 §4.1.1.1 asks for a domain or an address literal. Machines send single labels and underscores too, and no
 /// mail depends on it (§4.1.4 forbids to refuse one over this), so other characters are replaced by `?`.
@@ -79,7 +80,7 @@ pub enum CommandError {
     /// A verb of an extension that we do not offer.
     #[error("command not implemented")]
     NotImplemented,
-    /// Something behind a command that takes nothing.
+    /// An argument to a command that takes none.
     #[error("no argument allowed")]
     UnexpectedArgument,
     /// EHLO, HELO or LHLO without a name, or with more than 255 octets of it.
@@ -88,7 +89,7 @@ pub enum CommandError {
     /// MAIL without `FROM:`.
     #[error("syntax: MAIL FROM:<address>")]
     NoFrom,
-    /// BDAT without the number of its octets, so that nobody knows where the next command is.
+    /// BDAT without the number of its octets, so that the start of the next command is unknown.
     #[error("syntax: BDAT octets [LAST]")]
     Chunk,
     /// RCPT without `TO:`.
@@ -115,7 +116,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// What the client is told.
+    /// The reply to the client.
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
             // RFC 3463 §3.6: X.5.1 invalid command, X.5.2 syntax error, X.5.4 invalid arguments.
@@ -148,14 +149,14 @@ impl CommandError {
 }
 
 impl Command {
-    /// Reads what a [`super::line::LineDecoder`] found.
+    /// Reads a line that a [`super::line::LineDecoder`] found.
     ///
     /// # Errors
-    /// Whatever keeps the line from being a command; the client is told, and the session goes on.
+    /// The line is no command, for this reason; the client gets a reply, and the session goes on.
     pub fn read(line: &Line) -> Result<Self, CommandError> {
         match line {
             Line::Complete(line) => Self::parse(line),
-            // RFC 3030 §2: whatever is wrong with a BDAT, what follows is no command.
+            // RFC 3030 §2: the octets behind any faulty BDAT are no command.
             Line::TooLong(start) | Line::BareLineFeed(start) if is_bdat(start) => Err(CommandError::Chunk),
             Line::TooLong(_) => Err(CommandError::LineTooLong),
             Line::BareLineFeed(_) => Err(CommandError::BareLineFeed),
@@ -166,7 +167,7 @@ impl Command {
     /// ignored (§4.1.1).
     ///
     /// # Errors
-    /// Whatever keeps the line from being a command.
+    /// The line is no command, for this reason.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
         let line = trim_blanks_end(line);
         let end = line.iter().position(|octet| octet.is_ascii_whitespace()).unwrap_or(line.len());
@@ -269,7 +270,7 @@ impl From<IpAddr> for Hello {
     }
 }
 
-/// RCPT takes no parameters: DSN, whose they are, is not offered (RFC 3461 §4).
+/// RCPT takes no parameters: those of DSN, which is not offered (RFC 3461 §4), are refused.
 fn parse_rcpt(argument: &str) -> Result<ForwardPath, CommandError> {
     let text = after_keyword(argument, "TO:").ok_or(CommandError::NoTo)?;
     let (path, parameters) = address::split_path(text).map_err(CommandError::ForwardPath)?;
@@ -279,7 +280,7 @@ fn parse_rcpt(argument: &str) -> Result<ForwardPath, CommandError> {
     ForwardPath::parse(path, SmtpUtf8::Requested).map_err(CommandError::ForwardPath)
 }
 
-/// What stands behind `FROM:` or `TO:`. Blanks there are against RFC 5321 §3.3, but some clients write one.
+/// The text behind `FROM:` or `TO:`. Blanks there are against RFC 5321 §3.3, but some clients write one.
 fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (word, rest) = argument.split_at_checked(keyword.len())?;
     word.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_to_a_remote() {
+    fn commands_as_a_remote_gets_them() {
         for (written, sent) in [
             // I2.
             ("mAiL fRoM:<A@B.Example>", "MAIL FROM:<A@b.example>"),
@@ -344,7 +345,7 @@ mod tests {
             ("EHLO [IPv6:::1]", "EHLO [IPv6:::1]"),
             ("HELO WIN-1", "HELO WIN-1"),
             ("LHLO localhost", "LHLO localhost"),
-            // Nothing that could mean something in a Received field.
+            // No characters that could have a meaning in a Received field.
             ("EHLO a;b (c) \"d\\", "EHLO a?b??c???d?"),
             // M8.
             ("EHLO bü", "EHLO b??"),
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_and_how() {
+    fn refused_commands_and_their_replies() {
         for (written, reply) in [
             // I9.
             ("", "500 5.5.1 command not recognised"),
@@ -407,7 +408,7 @@ mod tests {
             // I23.
             ("MAIL FROM:<> FOO=BAR", "555 5.5.4 parameter not recognised"),
             ("MAIL FROM:<> AUTH=<>", "555 5.5.4 parameter not recognised"),
-            // M17, M18: DSN is not offered, so nothing of it gets to a remote.
+            // M17, M18: DSN is not offered, so none of it gets to a remote.
             ("MAIL FROM:<> RET=HDRS", "555 5.5.4 parameter not recognised"),
             ("MAIL FROM:<> ENVID=x", "555 5.5.4 parameter not recognised"),
             ("RCPT TO:<a@b.example> ORCPT=rfc822;a@b.example", "555 5.5.4 parameter not recognised"),
@@ -468,7 +469,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// A-90: what a remote is sent means what was understood, and is one line of printable text.
+        /// A-90: a command that is sent to a remote has the meaning that was understood, and is one line of printable
+        /// text.
         #[test]
         fn writing_and_reading_are_inverse(
             verb in prop::sample::select(vec!["MAIL FROM:<", "RCPT TO:<", "EHLO ", "mail from: <", ""]),

@@ -2,14 +2,14 @@
 //!
 //! After DATA the client sends lines; a line of one dot ends them, and the client puts a dot before every line that
 //! starts with one. *Smuggling* is making two servers disagree about which line that was: one of them lets a bare LF or
-//! a bare CR end a line, the other does not, and what one takes for text is a command to the other. The
-//! [`DataScanner`] stands between two such servers and leaves no room for a second opinion:
+//! a bare CR end a line, the other does not, and a text to the one is a command to the other. The [`DataScanner`]
+//! stands between two such servers and leaves no room for a second opinion:
 //!
-//! * The end of data is CRLF.CRLF and nothing else (RFC 5321 §2.3.8); the start of the data counts as behind a CRLF.
+//! * The end of data is CRLF.CRLF alone (RFC 5321 §2.3.8); the start of the data counts as behind a CRLF.
 //! * Data whose octets are counted (BDAT, see [`super::chunk`]) have neither dots nor an end, and are stuffed all the same.
 //! * A bare CR or LF never gets through: [`BareNewlines`] says whether it is mended or the message refused.
-//! * What comes out is stuffed afresh: a line that starts with a dot starts with two, and no line starts with NUL. So
-//!   a reader that takes a bare LF, a dot with blanks behind it or a NUL-padded dot for the end finds none of these.
+//! * The output is stuffed afresh: a line that starts with a dot starts with two, and no line starts with NUL. So a
+//!   reader that takes a bare LF, a dot with blanks behind it or a NUL-padded dot for the end finds none of these.
 //!
 //! In one equation, which the tests and the fuzz target hold: `output == stuff(normalise(unstuff(input)))`, however
 //! the input is cut into pieces.
@@ -30,14 +30,14 @@ pub enum BareNewlines {
     Reject,
 }
 
-/// What [`DataScanner::scan`] found at the end of its input.
+/// The state of a message at the end of the input to [`DataScanner::scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
     /// The message goes on.
     More,
-    /// The message has ended; what is left in the input are the client's next commands.
+    /// The message has ended; the rest of the input are the client's next commands.
     End,
-    /// The message has ended and must not be delivered; what is left in the input are the client's next commands.
+    /// The message has ended and must not be delivered; the rest of the input are the client's next commands.
     Rejected(Offence),
 }
 
@@ -56,7 +56,7 @@ pub enum Offence {
 }
 
 impl Offence {
-    /// What the client is told at the end of its data.
+    /// The reply to the client at the end of its data.
     pub fn reply(self) -> Reply {
         let enhanced = match self {
             Self::CarriageReturn | Self::LineFeed => EnhancedCode::permanent(5, 2),
@@ -70,9 +70,9 @@ impl Offence {
 #[derive(Debug, Clone)]
 pub struct DataScanner {
     bare_newlines: BareNewlines,
-    place: Place,
+    place: LinePosition,
     /// The place behind a CRLF.
-    line_start: Place,
+    line_start: LinePosition,
     offence: Option<Offence>,
     header: HeaderSection,
     /// Octets that were passed on, stuffing and all.
@@ -81,12 +81,13 @@ pub struct DataScanner {
     stuffing: u64,
 }
 
-/// What has been read of the line at hand. The octets that the variants name are consumed, but not yet passed on.
+/// The part of the current line that has been read. The octets that the variants name are consumed, but not yet passed
+/// on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LinePosition {
     /// Behind a CRLF, or at the start of the data: a dot is the client's stuffing or the end.
     LineStart,
-    /// Behind a bare LF, or in counted data behind a CRLF too: the line starts for those who read our output, but a dot
+    /// Behind a bare LF, or in counted data behind a CRLF too: the line starts for readers of our output, but a dot
     /// here is text of the message.
     TextLineStart,
     /// Within a line.
@@ -104,16 +105,16 @@ enum Place {
 impl DataScanner {
     /// A scanner for one message, to be fed from the octet behind the CRLF of the DATA command.
     pub fn new(bare_newlines: BareNewlines) -> Self {
-        Self::starting(bare_newlines, Place::LineStart)
+        Self::starting(bare_newlines, LinePosition::LineStart)
     }
 
     /// A scanner for one message whose octets are counted (RFC 3030 §2): every dot is text, and the message goes on until
     /// [`DataScanner::end`]. To be fed with the chunks, one behind the other.
     pub fn counted(bare_newlines: BareNewlines) -> Self {
-        Self::starting(bare_newlines, Place::TextLineStart)
+        Self::starting(bare_newlines, LinePosition::TextLineStart)
     }
 
-    fn starting(bare_newlines: BareNewlines, line_start: Place) -> Self {
+    fn starting(bare_newlines: BareNewlines, line_start: LinePosition) -> Self {
         let (offence, header) = (None, HeaderSection::default());
         Self { bare_newlines, place: line_start, line_start, offence, header, passed_on: 0, stuffing: 0 }
     }
@@ -123,9 +124,9 @@ impl DataScanner {
     ///
     /// A message that is being rejected yields no further output.
     ///
-    /// What passes as it is and finds `output` empty is handed over and not copied.
+    /// Text that passes unchanged and finds `output` empty is handed over and not copied.
     pub fn scan(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Scan {
-        while self.place != Place::End && !input.is_empty() {
+        while self.place != LinePosition::End && !input.is_empty() {
             let taken = self.step(input, output);
             input.advance(taken);
         }
@@ -136,21 +137,21 @@ impl DataScanner {
     /// message by DATA could not have it otherwise (RFC 5321 §4.1.1.4), and no signature minds (RFC 6376 §3.4.3).
     pub fn end(&mut self, output: &mut BytesMut) -> Scan {
         match self.place {
-            Place::LineStart | Place::TextLineStart | Place::End => {}
-            Place::Cr | Place::DotCr => {
+            LinePosition::LineStart | LinePosition::TextLineStart | LinePosition::End => {}
+            LinePosition::Cr | LinePosition::DotCr => {
                 self.mend_cr(output);
-                self.end_line(Place::End, output);
+                self.end_line(LinePosition::End, output);
             }
-            Place::Text | Place::Dot => _ = self.end_line(Place::End, output),
+            LinePosition::Text | LinePosition::Dot => _ = self.end_line(LinePosition::End, output),
         }
-        self.place = Place::End;
+        self.place = LinePosition::End;
         self.found()
     }
 
     fn found(&self) -> Scan {
         match (self.place, self.offence) {
-            (Place::End, None) => Scan::End,
-            (Place::End, Some(offence)) => Scan::Rejected(offence),
+            (LinePosition::End, None) => Scan::End,
+            (LinePosition::End, Some(offence)) => Scan::Rejected(offence),
             _ => Scan::More,
         }
     }
@@ -178,44 +179,49 @@ impl DataScanner {
     /// Moves on by one run of text or one octet that matters, and tells how many octets of `input` are read with that.
     fn step(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         match (self.place, input[0]) {
-            (Place::LineStart, b'.') => self.go(Place::Dot),
-            (Place::Dot, b'\r') => self.go(Place::DotCr),
-            (Place::DotCr, b'\n') => self.go(Place::End),
-            (Place::Cr, b'\n') => self.end_line(self.line_start, output),
-            (Place::Cr | Place::DotCr, _) => {
+            (LinePosition::LineStart, b'.') => self.go(LinePosition::Dot),
+            (LinePosition::Dot, b'\r') => self.go(LinePosition::DotCr),
+            (LinePosition::DotCr, b'\n') => self.go(LinePosition::End),
+            (LinePosition::Cr, b'\n') => self.end_line(self.line_start, output),
+            (LinePosition::Cr | LinePosition::DotCr, _) => {
                 self.mend_cr(output);
                 // This octet is still to be read, now as one within a line.
                 0
             }
-            (_, b'\r') => self.go(Place::Cr),
+            (_, b'\r') => self.go(LinePosition::Cr),
             (_, b'\n') => {
                 self.object(Offence::LineFeed);
-                self.end_line(Place::TextLineStart, output)
+                self.end_line(LinePosition::TextLineStart, output)
             }
-            (Place::TextLineStart | Place::Dot, b'.') => self.stuffed_dot(output),
-            (Place::LineStart | Place::TextLineStart | Place::Dot, 0) => {
+            (LinePosition::TextLineStart | LinePosition::Dot, b'.') => self.stuffed_dot(output),
+            (LinePosition::LineStart | LinePosition::TextLineStart | LinePosition::Dot, 0) => {
                 // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL
                 // (RFC 5322 §2.2, RFC 2045 §2.8); only one that starts a line is in the way.
                 self.object(Offence::Nul);
                 self.emit_text(b" ", output);
-                self.go(Place::Text)
+                self.go(LinePosition::Text)
             }
-            (Place::Text, 0) if self.bare_newlines == BareNewlines::Reject => {
+            (LinePosition::Text, 0) if self.bare_newlines == BareNewlines::Reject => {
                 self.object(Offence::Nul);
-                self.go(Place::Text)
+                self.go(LinePosition::Text)
             }
-            (Place::LineStart | Place::TextLineStart | Place::Dot | Place::Text | Place::End, _) => {
-                self.text(input, output)
-            }
+            (
+                LinePosition::LineStart
+                | LinePosition::TextLineStart
+                | LinePosition::Dot
+                | LinePosition::Text
+                | LinePosition::End,
+                _,
+            ) => self.text(input, output),
         }
     }
 
-    fn go(&mut self, place: Place) -> usize {
+    fn go(&mut self, place: LinePosition) -> usize {
         self.place = place;
         1
     }
 
-    fn end_line(&mut self, place: Place, output: &mut BytesMut) -> usize {
+    fn end_line(&mut self, place: LinePosition, output: &mut BytesMut) -> usize {
         self.emit(b"\r\n", output);
         self.header.end_line();
         self.go(place)
@@ -225,7 +231,7 @@ impl DataScanner {
     fn mend_cr(&mut self, output: &mut BytesMut) {
         self.object(Offence::CarriageReturn);
         self.emit_text(b" ", output);
-        self.place = Place::Text;
+        self.place = LinePosition::Text;
     }
 
     fn object(&mut self, offence: Offence) {
@@ -239,7 +245,7 @@ impl DataScanner {
     fn stuffed_dot(&mut self, output: &mut BytesMut) -> usize {
         self.emit_text(b"..", output);
         self.count_stuffing();
-        self.go(Place::Text)
+        self.go(LinePosition::Text)
     }
 
     /// A dot that is passed on and is no octet of the message.
@@ -249,8 +255,8 @@ impl DataScanner {
         }
     }
 
-    /// Octets that pass as they are: the rest of a line, and the lines behind it up to one that does not. What was handed
-    /// over is read already: 0 then.
+    /// Octets that pass unchanged: the rest of a line, and the lines behind it up to one that does not. Octets that
+    /// were handed over are already read: 0 then.
     fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         let end = self.run(input);
         if !output.is_empty() || self.offence.is_some() {
@@ -278,14 +284,14 @@ impl DataScanner {
             self.header.read(&line[..text]);
             end += text;
             let [b'\r', b'\n', behind @ ..] = &line[text..] else {
-                self.place = Place::Text;
+                self.place = LinePosition::Text;
                 return end;
             };
             self.header.end_line();
             end += 2;
             match (self.line_start, behind) {
                 // Stuffing that is taken off and put on again.
-                (Place::LineStart, [b'.', b'.', ..]) => self.count_stuffing(),
+                (LinePosition::LineStart, [b'.', b'.', ..]) => self.count_stuffing(),
                 (_, [b'.' | 0, ..] | []) => {
                     self.place = self.line_start;
                     return end;
@@ -312,7 +318,7 @@ impl DataScanner {
 /// that begins with a dot. Octets that may be another case are left to a closer look, and so is the CR that ends them, if
 /// one does.
 ///
-/// Looks at each octet and the one behind it, whatever they are, for that is what compilers make vector instructions of.
+/// Looks at each octet and the one behind it without branches, for compilers make vector instructions of that.
 fn ordinary(octets: &[u8]) -> usize {
     const AT_ONCE: usize = 64;
     let [first, behind @ ..] = octets else { return 0 };
@@ -428,10 +434,10 @@ mod tests {
 
     use super::*;
 
-    /// What came of a message: its output, the verdict and what was left of the input.
+    /// The result of scanning a message: its output, the verdict and the rest of the input.
     type Came = (Vec<u8>, Scan, Vec<u8>);
 
-    /// What came of a message that was fed in pieces.
+    /// The result for a message that was fed in pieces.
     fn scan(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> Came {
         let (_, came) = scan_counting(bare_newlines, pieces);
         came
@@ -452,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_as_it_is_is_not_copied() {
+    fn unchanged_text_is_not_copied() {
         let message = b"Subject: a\r\n\r\nb\r\n..\r\n...c\r\n\r\nd";
         let (mut input, mut output) = (BytesMut::from(&message[..]), BytesMut::new());
         let there = input.as_ptr();
@@ -536,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_stays_what_it_is() {
+    fn a_message_stays_the_same() {
         for (input, output) in [
             // I14: the empty message, and no line end added or lost.
             (&b".\r\n"[..], &b""[..]),
@@ -562,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_crlf_dot_crlf_ends_the_data() {
+    fn only_crlf_dot_crlf_ends_the_data() {
         // I11, A-80, A-81: each before a smuggled command, then the real end.
         for (smuggled, output) in [
             (&b"a\n.\nb"[..], &b"a\r\n..\r\nb"[..]),
@@ -655,7 +661,7 @@ mod tests {
     }
 
     /// Message data made of the pieces that matter, always with an end: a few, or behind an empty header so many that
-    /// there is something to look at in large steps.
+    /// they are scanned in large steps.
     fn data() -> impl Strategy<Value = Vec<u8>> {
         let pieces = vec![&b"\r"[..], b"\n", b"\r\n", b".", b"\0", b" ", b"a", b"\r\n.\r\n"];
         let few = prop::collection::vec(prop::sample::select(pieces.clone()), 0..24);
@@ -691,7 +697,7 @@ mod tests {
 
         /// Promise 5: with the final dot behind it the output is one message to every server, however careless.
         #[test]
-        fn nobody_sees_a_second_end_of_data(input in data()) {
+        fn no_reader_sees_a_second_end_of_data(input in data()) {
             let (output, _, _) = normalized(&input);
             let sent = [output.as_slice(), b".\r\n"].concat();
             let (message, rest) = unstuff(&sent).unwrap();

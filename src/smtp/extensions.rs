@@ -1,12 +1,12 @@
-//! Service extensions: what the remote says it can do, and what we say we can (RFC 5321 §2.2, §4.1.1.1).
+//! Service extensions: those that the remote offers, and those that we offer (RFC 5321 §2.2, §4.1.1.1).
 //!
-//! What a remote offers is believed only from its EHLO reply inside TLS (RFC 3207 §4.2); to see to that is for those
-//! who call [`Extensions::parse`]. What we offer is a promise made before any remote is known, so it holds only what
-//! we can keep whichever remote it will be.
+//! The offer of a remote is believed only from its EHLO reply inside TLS (RFC 3207 §4.2); the callers of
+//! [`Extensions::parse`] see to that. Our own offer is a promise made before any remote is known, so it holds only
+//! extensions that we can support with every remote.
 
 use super::reply::{Code, Reply};
 
-/// What an EHLO reply offers. Keywords that mean nothing to us are left out.
+/// The offer in an EHLO reply. Unknown keywords are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
     /// STARTTLS (RFC 3207).
@@ -36,7 +36,7 @@ pub enum Content {
     International,
 }
 
-/// What a server says about the biggest message it takes (RFC 1870 §4).
+/// A server's limit for the size of a message (RFC 1870 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SizeLimit {
     /// It does not offer SIZE, or with a number that is none. MAIL must not carry SIZE then.
@@ -80,7 +80,7 @@ impl Extensions {
     }
 }
 
-/// RFC 9422 §3: a number from 1 to 999999; what is none means nothing.
+/// RFC 9422 §3: a number from 1 to 999999; any other value is ignored.
 fn most_mails(limit: &str) -> Option<u64> {
     let (name, number) = limit.split_once('=')?;
     name.eq_ignore_ascii_case("MAILMAX").then_some(number)?.parse().ok().filter(|most| *most > 0)
@@ -114,7 +114,7 @@ pub enum DomainsPerTransaction {
     Any,
 }
 
-/// What we offer a client.
+/// Our offer to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
     /// The biggest message we take, in octets (RFC 1870 §3).
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_remote_offers() {
+    fn offers_of_a_remote() {
         assert_eq!(parse(&[]), Extensions::default());
         assert_eq!(
             parse(&["StartTls", "PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "X-NEW", "SIZE 10"]),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_remote_takes() {
+    fn limits_of_a_remote() {
         for (offered, content) in [
             (&[][..], Content::Ascii),
             (&["SMTPUTF8"], Content::Ascii),
@@ -223,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn what_we_offer() {
-        // I22, M5, M23: this and nothing else.
+    fn our_offer() {
+        // I22, M5, M23: these and no more.
         // Decision 9.
         let mut written = bytes::BytesMut::new();
         Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);

@@ -1,23 +1,23 @@
 //! Lines: the octets up to a CRLF, and how many of them danelaw is willing to hold.
 //!
-//! Commands and replies are lines, and a line ends with CRLF and nothing else (RFC 5321 §2.3.8). Two things go
-//! wrong with lines. Some never end, so a [`LineDecoder`] holds at most its limit and throws the rest away until the
-//! CRLF comes (§4.5.3.1.4, §4.5.3.1.5). And some end with a bare LF, where two readers may disagree about what
-//! follows: the decoder says so and leaves the verdict to its caller, commands being refused one by one
-//! ([`super::command`]) and replies all at once ([`super::reply`]).
+//! Commands and replies are lines, and only a CRLF ends a line (RFC 5321 §2.3.8). Two faults occur in lines. Some never
+//! end, so a [`LineDecoder`] holds at most its limit and drops the rest until the CRLF comes (§4.5.3.1.4, §4.5.3.1.5).
+//! And some end with a bare LF, where two readers may disagree about the octets after it: the decoder reports this and
+//! leaves the verdict to its caller. Commands are refused one by one ([`super::command`]) and replies all at once
+//! ([`super::reply`]).
 //!
-//! What a line says is none of its business; a bare CR inside a line is passed on for the caller to refuse.
+//! The content of a line does not matter here; a bare CR inside a line is passed on for the caller to refuse.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memmem};
 
-/// What [`LineDecoder::decode`] took off the front of the buffer.
+/// A line that [`LineDecoder::decode`] took off the front of the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// A line within the limit, without its CRLF.
     Complete(Bytes),
-    /// A line beyond the limit. It is gone, its CRLF too: what follows in the buffer is the next line. Here are its first
-    /// four octets, the length of the verbs that change what follows.
+    /// A line beyond the limit. It is gone, its CRLF too: the buffer goes on with the next line. Here are its first
+    /// four octets, the length of the verbs that change the meaning of the octets after them.
     TooLong(Bytes),
     /// A line that ended with a LF alone. It is off the buffer, its LF too, and here without them.
     BareLineFeed(Bytes),
@@ -30,7 +30,7 @@ pub struct LineDecoder {
     limit: usize,
     /// Octets at the front of the buffer that are known to hold no LF, so that slow input is not searched again.
     searched: usize,
-    state: State,
+    state: LineState,
     /// How the line that is skipped began.
     start: Bytes,
 }
@@ -39,7 +39,7 @@ pub struct LineDecoder {
 const START: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LineState {
     Collecting,
     Skipping,
 }
@@ -47,7 +47,7 @@ enum State {
 impl LineDecoder {
     /// A decoder for lines of at most `limit` octets, their CRLF included.
     pub fn new(limit: usize) -> Self {
-        Self { limit, searched: 0, state: State::Collecting, start: Bytes::new() }
+        Self { limit, searched: 0, state: LineState::Collecting, start: Bytes::new() }
     }
 
     /// Takes one line off the front of `buffer`; `None` asks for more input.
@@ -55,8 +55,8 @@ impl LineDecoder {
     /// Between a `None` and the next call the caller only appends to the buffer.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Option<Line> {
         match self.state {
-            State::Collecting => self.collect(buffer),
-            State::Skipping => self.skip(buffer),
+            LineState::Collecting => self.collect(buffer),
+            LineState::Skipping => self.skip(buffer),
         }
     }
 
@@ -64,7 +64,7 @@ impl LineDecoder {
     ///
     /// For a reader that will not wait for the CRLF of a line that it can only refuse.
     pub fn is_skipping(&self) -> bool {
-        self.state == State::Skipping
+        self.state == LineState::Skipping
     }
 
     fn collect(&mut self, buffer: &mut BytesMut) -> Option<Line> {
@@ -76,7 +76,7 @@ impl LineDecoder {
                 return None;
             }
             self.searched = 0;
-            self.state = State::Skipping;
+            self.state = LineState::Skipping;
             self.start = Bytes::copy_from_slice(&buffer[..buffer.len().min(START)]);
             return self.skip(buffer);
         };
@@ -90,12 +90,12 @@ impl LineDecoder {
         Some(Line::Complete(line))
     }
 
-    /// Drops the rest of a line that is too long. A bare LF does not end it: whoever wrote the line did not mean the
-    /// octets behind that LF to be a command.
+    /// Drops the rest of a line that is too long. A bare LF does not end it: the client did not mean the octets behind
+    /// that LF to be a command.
     fn skip(&mut self, buffer: &mut BytesMut) -> Option<Line> {
         if let Some(found) = memmem::find(buffer, b"\r\n") {
             buffer.advance(found + 2);
-            self.state = State::Collecting;
+            self.state = LineState::Collecting;
             return Some(Line::TooLong(std::mem::take(&mut self.start)));
         }
         // The LF to a CR at the very end may be the next octet to come.
@@ -137,7 +137,7 @@ mod tests {
         for (input, lines) in [
             (&b"a\r\nb\r\n"[..], vec![complete("a"), complete("b")]),
             (b"\r\n", vec![complete("")]),
-            // A bare CR ends nothing; whoever reads the line refuses it.
+            // A bare CR does not end a line; the reader of the line refuses it.
             (b"a\rb\r\n", vec![complete("a\rb")]),
             (b"a\r\r\n", vec![complete("a\r")]),
             // I11, A-61: a bare LF is not passed over in silence.

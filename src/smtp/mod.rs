@@ -1,6 +1,6 @@
 //! SMTP and LMTP as values: lines, addresses, commands, replies, message data (RFC 5321, RFC 2033).
 //!
-//! Everything here is a plain function or a plain state machine over bytes; nobody knows what a socket is.
+//! Each module here is a plain function or a plain state machine over bytes; none of them knows sockets.
 
 pub mod address;
 pub mod chunk;

@@ -1,10 +1,10 @@
-//! Replies: what we tell the client, and what the remote tells us (RFC 5321 §4.2, RFC 2034).
+//! Replies: ours to the client, and the remote's to us (RFC 5321 §4.2, RFC 2034).
 //!
-//! A [`Reply`] is a basic code, perhaps an enhanced one that agrees with it, and lines of printable ASCII. Nothing
-//! else can be in it, whoever wrote the text, so that a reply can be written to the client without a second look: no
-//! text of a remote can end a line, forge a second reply or steer a terminal that shows a log.
+//! A [`Reply`] is a basic code, perhaps an enhanced one that agrees with it, and lines of printable ASCII. The type
+//! admits no other text, from any source, so that a reply can be written to the client without a second look: no text
+//! of a remote can end a line, forge a second reply or steer a terminal that shows a log.
 //!
-//! [`ReplyDecoder`] reads the replies of remotes, and [`Reply::relayed`] makes out of one what the client is told.
+//! [`ReplyDecoder`] reads the replies of remotes, and [`Reply::relayed`] turns one into the reply to the client.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const MAX_LINE_OCTETS: usize = 512;
 /// The most lines of a reply of our own that lists several outcomes: a long list does not fit into a client's log.
 pub const MAX_REPLY_LINES: usize = 8;
 
-/// An SMTP reply. Clones share the text: what a remote has said goes to the client, the log and what is remembered.
+/// An SMTP reply. Clones share the text: a remote's reply goes to the client, the log and the history of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     code: Code,
@@ -33,7 +33,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of one line with an enhanced code, whose class is made to agree with `code` (RFC 2034 §4).
+    /// A reply of one line with an enhanced code, its class made to agree with `code` (RFC 2034 §4).
     ///
     /// Octets that are no printable ASCII become `?` here and in the other constructors.
     pub fn new(code: Code, enhanced: EnhancedCode, text: impl AsRef<str>) -> Self {
@@ -52,7 +52,7 @@ impl Reply {
         enhanced: Option<EnhancedCode>,
         lines: impl IntoIterator<Item = T>,
     ) -> Self {
-        let mut text = Text::default();
+        let mut text = ReplyText::default();
         lines.into_iter().for_each(|line| text.line(line.as_ref()));
         text.into_reply(code, enhanced)
     }
@@ -62,7 +62,7 @@ impl Reply {
         self.code
     }
 
-    /// The class of the basic code, which is what to act on (RFC 5321 §4.2).
+    /// The class of the basic code, which decides the next action (RFC 5321 §4.2).
     pub fn class(&self) -> Class {
         self.code.class()
     }
@@ -83,7 +83,7 @@ impl Reply {
         while let Some(text) = lines.next() {
             let start = out.len();
             let separator = if lines.peek().is_some() { '-' } else { ' ' };
-            // There is room for whatever is written to a buffer of this kind.
+            // A buffer of this kind has room for any reply.
             let _ = match self.enhanced {
                 // RFC 2034 §4: on every line.
                 Some(enhanced) => write!(out, "{}{separator}{enhanced} {text}", self.code),
@@ -94,8 +94,8 @@ impl Reply {
         }
     }
 
-    /// What the answer to a recipient behind accepted ones says: 552 was RFC 821's word for too many recipients, and means
-    /// 452 (RFC 5321 §4.5.3.1.10), unless its enhanced code speaks of something else, as a full mailbox.
+    /// The reply to a recipient after accepted ones: 552 was RFC 821's word for too many recipients, and means 452 (RFC
+    /// 5321 §4.5.3.1.10), unless its enhanced code has another meaning, as a full mailbox.
     #[must_use]
     pub fn behind_accepted_recipients(self) -> Self {
         let of_something_else = |enhanced: EnhancedCode| (enhanced.subject(), enhanced.detail()) != (5, 3);
@@ -125,7 +125,7 @@ impl Reply {
     /// The same with this at its very end, as `.. (id 0123456789AB)`. A last line that would be too long with it loses as
     /// much of its text (RFC 5321 §4.5.3.1.5).
     pub fn with_id(self, id: &str) -> Self {
-        let mut tail = Text::default();
+        let mut tail = ReplyText::default();
         tail.line(format_args!(" (id {id})"));
         let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
         let last = self.text.rfind('\n').map_or(0, |end| end + 1);
@@ -136,19 +136,19 @@ impl Reply {
         Self { text: text.into(), ..self }
     }
 
-    /// What the client is told when a remote has answered this: the same, except for what would act on the session
-    /// between the client and us (see [`relayed_code`]). `from` names the remote and goes before each line, as
-    /// `mx.example[192.0.2.1]: `; a code that was changed is told in the text.
+    /// The reply to the client when a remote has given this one: the same, except for codes that would act on the
+    /// session between the client and us (see [`relayed_code`]). `from` names the remote and goes before each line, as
+    /// `mx.example[192.0.2.1]: `; the text shows a code that was changed.
     pub fn relayed(&self, from: impl fmt::Display) -> Self {
         let code = relayed_code(self.code);
         let enhanced = match self.enhanced {
-            // RFC 3463 §3.6: X.5.0, something was wrong with the protocol.
+            // RFC 3463 §3.6: X.5.0, a fault of the protocol.
             _ if code.class() != self.code.class() => EnhancedCode::transient(5, 0),
             Some(enhanced) => enhanced,
             // RFC 2034 §4: every line has one, and all we know is the class.
             None => EnhancedCode::transient(0, 0),
         };
-        let mut text = Text::default();
+        let mut text = ReplyText::default();
         for line in self.lines() {
             match code == self.code {
                 true => text.line(format_args!("{from}: {line}")),
@@ -161,13 +161,14 @@ impl Reply {
 
 /// The text of a reply as it is put together.
 #[derive(Debug, Clone, Default)]
-struct Text {
+struct ReplyText {
     lines: String,
     count: usize,
 }
 
-impl Text {
-    /// Adds a line. A TAB becomes a blank, and what else is no printable ASCII (RFC 5321 §4.2 `textstring`) `?`.
+impl ReplyText {
+    /// Adds a line. A TAB becomes a blank, and any other octet that is no printable ASCII (RFC 5321 §4.2 `textstring`)
+    /// `?`.
     fn line(&mut self, text: impl fmt::Display) {
         if self.count > 0 {
             self.lines.push('\n');
@@ -238,7 +239,7 @@ impl fmt::Write for Printable<'_> {
 /// | the remote's | the client's | why |
 /// |---|---|---|
 /// | 220, 221 | 451 | the greeting, QUIT (RFC 5321 §4.2.2): no answer to these commands, so no yes |
-/// | 3yz | 451 | go on with what? Only DATA has one, and that 354 is ours to give (RFC 5321 §4.2.1) |
+/// | 3yz | 451 | it asks for more input. Only DATA has one, and that 354 is ours to give (RFC 5321 §4.2.1) |
 /// | 421 | 451 | would close the client's session (RFC 5321 §3.8), but only the remote's ends |
 /// | 454 | 451 | no TLS for now (RFC 3207 §4): the client would look to its own session |
 /// | 23z, 43z, 53z | 451, 451, 554 | AUTH and STARTTLS (RFC 4954 §6, RFC 3207 §4): not the client's to do |
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_stands_at_the_end_whatever_comes_before() {
+    fn an_id_stands_at_the_end_of_any_text() {
         let short = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["a", "b"]);
         assert_eq!(written(&short.with_id("0123456789AB")), "451-4.7.4 a\r\n451 4.7.4 b (id 0123456789AB)\r\n");
         for enhanced in [None, Some(EnhancedCode::transient(7, 123))] {
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_is_told() {
+    fn replies_relayed_to_the_client() {
         for (remote, client) in [
             ("250 2.1.5 ok\r\n", "250 2.1.5 mx: ok\r\n"),
             ("250 ok\r\n", "250 2.0.0 mx: ok\r\n"),
@@ -343,7 +344,7 @@ mod tests {
             ("550-2.1.1 a\r\n550 b\r\n", "550-5.0.0 mx: 2.1.1 a\r\n550 5.0.0 mx: b\r\n"),
             // L9: an enhanced code that lies loses its place, not its text.
             ("250 5.1.1 x\r\n", "250 2.0.0 mx: 5.1.1 x\r\n"),
-            // L8: what would act on the client's own session.
+            // L8: codes that would act on the client's own session.
             ("421 4.3.2 bye\r\n", "451 4.3.2 mx: 421 bye\r\n"),
             ("421 bye\r\n", "451 4.0.0 mx: 421 bye\r\n"),
             ("521 5.3.2 never\r\n", "554 5.3.2 mx: 521 never\r\n"),
@@ -351,7 +352,7 @@ mod tests {
             ("535 5.7.8 who?\r\n", "554 5.7.8 mx: 535 who?\r\n"),
             ("538 5.7.11 encrypt\r\n", "554 5.7.11 mx: 538 encrypt\r\n"),
             ("454 4.7.0 no TLS\r\n", "451 4.7.0 mx: 454 no TLS\r\n"),
-            // L1: nothing that is no yes becomes one.
+            // L1: no reply becomes a success that was none.
             ("220 hello\r\n", "451 4.5.0 mx: 220 hello\r\n"),
             ("221 2.0.0 bye\r\n", "451 4.5.0 mx: 221 bye\r\n"),
             ("235 2.7.0 in\r\n", "451 4.5.0 mx: 235 in\r\n"),
@@ -379,7 +380,7 @@ mod tests {
     }
 
     proptest! {
-        /// I3, L9, N2: whatever a remote says, the client is sent one reply that cannot act on its session.
+        /// I3, L9, N2: for any reply of a remote the client is sent one reply that cannot act on its session.
         #[test]
         fn the_client_gets_one_clean_reply(
             number in 200u16..600, text in prop::collection::vec(any::<u8>(), 0..600), from in "\\PC{0,20}",

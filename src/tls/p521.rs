@@ -12,7 +12,7 @@ use rustls::{Error, NamedGroup, PeerMisbehaved};
 pub(super) struct P521;
 
 /// One exchange on its way.
-struct Exchange {
+struct P521KeyExchange {
     ours: PrivateKey,
     shown: PublicKey,
 }
@@ -21,7 +21,7 @@ impl SupportedKxGroup for P521 {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
         let ours = PrivateKey::generate(&ECDH_P521).map_err(|_| GetRandomFailed)?;
         let shown = ours.compute_public_key().map_err(|_| GetRandomFailed)?;
-        Ok(Box::new(Exchange { ours, shown }))
+        Ok(Box::new(P521KeyExchange { ours, shown }))
     }
 
     fn name(&self) -> NamedGroup {
@@ -29,7 +29,7 @@ impl SupportedKxGroup for P521 {
     }
 }
 
-impl ActiveKeyExchange for Exchange {
+impl ActiveKeyExchange for P521KeyExchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         // RFC 8446 §4.2.8.2, RFC 8422 §5.4.1: only an uncompressed point; the library would read others.
         if peer.first() != Some(&4) {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_point_of_the_curve() {
+    fn points_off_the_curve() {
         let shown = P521.start().unwrap().pub_key().to_vec();
         let mut off = shown.clone();
         off[132] ^= 1;

@@ -1,8 +1,9 @@
-//! What rustls asks in the middle of a handshake: is this the right certificate, and is the handshake signed by its key?
+//! The questions of rustls in the middle of a handshake: is this the right certificate, and is the handshake signed by
+//! its key?
 //!
 //! The answers are noted down beside rustls, since rustls itself hands back no more than an alert code, and a note is
-//! worth nothing before the handshake has completed: the certificate is judged before the server has shown that it
-//! holds the key.
+//! worthless before the handshake has completed: the certificate is judged before the server has shown that it holds
+//! the key.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,10 +30,10 @@ pub(super) struct Verifier {
     shown: Option<Shown>,
 }
 
-/// What the verifier has seen so far. It is believed only when the handshake has completed.
+/// The verifier's notes so far. They count only when the handshake has completed.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// The SubjectPublicKeyInfo in the server's certificate: what was matched, and what must have signed.
+    /// The SubjectPublicKeyInfo in the server's certificate: the key that was matched, and that must have signed.
     key: Option<Vec<u8>>,
     matched: Option<Match>,
     possession: Possession,
@@ -49,7 +50,7 @@ enum Possession {
 }
 
 impl Findings {
-    /// The evidence, after the handshake has completed. What rustls guarantees is asked for again here, because a
+    /// The evidence, after the handshake has completed. The guarantees of rustls are checked again here, because a
     /// session that slipped through would be believed.
     pub(super) fn protection(
         self,
@@ -96,7 +97,7 @@ impl Verifier {
         Self { provider, expectation, findings: Mutex::default(), shown }
     }
 
-    /// What was noted down, once the handshake is over.
+    /// The notes, once the handshake is over.
     pub(super) fn take_findings(&self) -> Findings {
         std::mem::take(&mut *self.findings())
     }
@@ -105,7 +106,7 @@ impl Verifier {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a refusal, and says to rustls what the alert to the server is made of.
+    /// Notes a refusal, and gives rustls the error that the alert to the server is made of.
     fn refuse(&self, failure: TlsFailure) -> Error {
         let error = Error::InvalidCertificate(match &failure {
             TlsFailure::Mismatch(mismatch) => match mismatch {
@@ -192,7 +193,8 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        // This one refuses what TLS 1.3 does: PKCS #1 v1.5, SHA-1, and a curve other than the scheme's (RFC 8446 §4.2.3).
+        // This one refuses the same as TLS 1.3: PKCS #1 v1.5, SHA-1, and a curve other than the scheme's (RFC 8446
+        // §4.2.3).
         self.possession(|key| match verify_tls13_signature_with_raw_key(message, key, signed, algorithms) {
             Ok(_) => Ok(()),
             Err(Error::InvalidCertificate(CertificateError::BadSignature)) => Err(TlsFailure::WrongKey),

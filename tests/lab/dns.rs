@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::ResolverSettings;
 use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG};
 use hickory_resolver::proto::dnssec::{Algorithm, DigestType, DnssecSigner, Nsec3HashAlgorithm, SigningKey};
@@ -270,14 +270,14 @@ pub(crate) struct DnsLab {
 
 impl DnsLab {
     /// A resolver that validates by the tree's own root, asks once, and soon gives up.
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
+    pub(crate) fn settings(&self) -> ResolverSettings {
+        ResolverSettings {
             servers: vec![self.addr.into()],
             trust_anchor: Some(self.anchor_file.clone()),
             timeout: Duration::from_millis(250),
             attempts: 1,
             deadline: Duration::from_secs(5),
-            ..Settings::default()
+            ..ResolverSettings::default()
         }
     }
 

@@ -19,9 +19,9 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use danelaw::admin::{Phase, Port, State};
+use danelaw::admin::{AdminPort, AdminState, Phase};
 use danelaw::config::{Address, Config, DEFAULTS};
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
 use danelaw::journal::Journal;
@@ -169,10 +169,10 @@ impl Scenario {
         }
         let changes = self.config;
         let config = config(self.port, changes.clone());
-        let stub = Stub::new(&Settings {
+        let stub = Stub::new(&ResolverSettings {
             servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
-            ..Settings::from(&config)
+            ..ResolverSettings::from(&config)
         })
         .unwrap();
         let reporter = Arc::new(Reporter::new(config.admin.remember));
@@ -294,10 +294,10 @@ impl Lab {
     /// Opens the admin port there.
     pub(crate) async fn admin_at(&self, address: &str) -> Address {
         let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
-        let port = Port::open(&settings).await.unwrap().unwrap();
+        let port = AdminPort::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
-        tokio::spawn(port.serve(Arc::new(State {
+        tokio::spawn(port.serve(Arc::new(AdminState {
             phase,
             shared,
             open_sessions: Arc::clone(&self.open_sessions),

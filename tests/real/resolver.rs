@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use danelaw::dns::selftest::{Ailment, State};
-use danelaw::dns::server::{Mode, Server, Transport};
-use danelaw::dns::setup::Settings;
+use danelaw::dns::selftest::{SelfTestFailure, ServerState};
+use danelaw::dns::server::{NameServer, ResolverMode, Transport};
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, HostLookup, Resolver, Security};
 use danelaw::name::Name;
@@ -49,14 +49,14 @@ impl Servers {
         Self { _resolvers: resolvers, _authority: authority, tree, ca, _directory: directory, net }
     }
 
-    fn settings(&self, mode: Mode, server: Server) -> Settings {
-        Settings {
+    fn settings(&self, mode: ResolverMode, server: NameServer) -> ResolverSettings {
+        ResolverSettings {
             mode,
             servers: vec![server],
             trust_anchor: Some(self.tree.trust_anchor.clone()),
             tls_ca: Some(self.ca.clone()),
             timeout: Duration::from_secs(3),
-            ..Settings::default()
+            ..ResolverSettings::default()
         }
     }
 }
@@ -74,12 +74,12 @@ fn zones() -> Vec<Zone> {
     vec![zone("secure.test.", true, secure), zone("plain.test.", false, plain), zone("test.", true, vec![])]
 }
 
-fn over_tls(address: SocketAddr, name: &str) -> Server {
+fn over_tls(address: SocketAddr, name: &str) -> NameServer {
     let name = Name::parse(name).expect("a name");
-    Server { address: (address.ip(), 853).into(), transport: Transport::Tls(name) }
+    NameServer { address: (address.ip(), 853).into(), transport: Transport::Tls(name) }
 }
 
-async fn state(stub: &Stub) -> State {
+async fn state(stub: &Stub) -> ServerState {
     stub.self_test().await;
     stub.health().borrow().servers[0].state.clone()
 }
@@ -96,7 +96,7 @@ async fn tlsa(stub: &Stub, owner: &str) -> Result<(Security, &'static str), Fail
 
 /// What is true of the lab's names, whoever says it and over whatever.
 async fn assert_true(stub: &Stub, over: &str) {
-    assert_eq!(state(stub).await, State::Good, "{over}");
+    assert_eq!(state(stub).await, ServerState::Good, "{over}");
     for (owner, expected) in [
         ("_25._tcp.mx.secure.test", (Secure, "records")),
         ("_26._tcp.mx.secure.test", (Secure, "no name")),
@@ -122,11 +122,11 @@ async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());
     for (mode, server) in [
-        (Mode::Validate, passing.into()),
-        (Mode::Validate, validating.into()),
-        (Mode::Validate, over_tls(passing, RESOLVER)),
-        (Mode::TrustAd, validating.into()),
-        (Mode::TrustAd, over_tls(validating, RESOLVER)),
+        (ResolverMode::Validate, passing.into()),
+        (ResolverMode::Validate, validating.into()),
+        (ResolverMode::Validate, over_tls(passing, RESOLVER)),
+        (ResolverMode::TrustAd, validating.into()),
+        (ResolverMode::TrustAd, over_tls(validating, RESOLVER)),
     ] {
         let over = format!("in mode {mode:?} over {server}");
         let stub = Stub::new(&servers.settings(mode, server)).expect("sound settings");
@@ -140,21 +140,22 @@ async fn a2_a3_whom_not_to_believe() {
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());
     // RFC 8310 §8.1: a certificate of another name, and one of a CA that nobody named.
-    let misnamed = servers.settings(Mode::TrustAd, over_tls(validating, "other.test"));
-    let unknown = Settings { tls_ca: None, ..servers.settings(Mode::TrustAd, over_tls(validating, RESOLVER)) };
+    let misnamed = servers.settings(ResolverMode::TrustAd, over_tls(validating, "other.test"));
+    let unknown =
+        ResolverSettings { tls_ca: None, ..servers.settings(ResolverMode::TrustAd, over_tls(validating, RESOLVER)) };
     for settings in [misnamed, unknown] {
-        for mode in [Mode::TrustAd, Mode::Validate] {
-            let stub = Stub::new(&Settings { mode, ..settings.clone() }).expect("sound settings");
+        for mode in [ResolverMode::TrustAd, ResolverMode::Validate] {
+            let stub = Stub::new(&ResolverSettings { mode, ..settings.clone() }).expect("sound settings");
             let state = state(&stub).await;
             assert!(
-                matches!(&state, State::Ailing(Ailment::Unreachable(why)) if why.contains("certificate")),
+                matches!(&state, ServerState::Failed(SelfTestFailure::Unreachable(why)) if why.contains("certificate")),
                 "{state:?}"
             );
             assert!(tlsa(&stub, "_25._tcp.mx.plain.test").await.is_err());
         }
     }
     // A resolver that does not validate leaves AD clear: to believe that would be to call everything insecure.
-    let stub = Stub::new(&servers.settings(Mode::TrustAd, passing.into())).expect("sound settings");
-    assert_eq!(state(&stub).await, State::Ailing(Ailment::DoesNotValidate));
+    let stub = Stub::new(&servers.settings(ResolverMode::TrustAd, passing.into())).expect("sound settings");
+    assert_eq!(state(&stub).await, ServerState::Failed(SelfTestFailure::DoesNotValidate));
     assert!(tlsa(&stub, "_25._tcp.mx.secure.test").await.is_err());
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
 use crate::lab::free_port;
-use danelaw::dns::selftest::State;
-use danelaw::dns::setup::{Memory, Settings, SetupError};
+use danelaw::dns::selftest::ServerState;
+use danelaw::dns::setup::{MemoryLimits, ResolverSettings, ResolverSetupError};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{
     Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Rtype, Security,
@@ -35,12 +35,12 @@ fn name(text: &str) -> Name {
 
 /// What remembers, and how long a failure.
 fn remembering(lab: &DnsLab, failures: Duration) -> Stub {
-    let memory = Memory { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
-    Stub::new(&Settings { memory, ..lab.settings() }).unwrap()
+    let memory = MemoryLimits { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
+    Stub::new(&ResolverSettings { memory, ..lab.settings() }).unwrap()
 }
 
 /// What the self-test says of the first server.
-async fn tested(settings: &Settings) -> State {
+async fn tested(settings: &ResolverSettings) -> ServerState {
     let stub = Stub::new(settings).unwrap();
     stub.self_test().await;
     stub.health().borrow().servers[0].state.clone()
@@ -100,7 +100,7 @@ fn tree() -> Tree {
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
     // A1.
     let lab = tree().fault("_25._tcp.mx.hashed.test", "TLSA", Fault::BogusSignature).start().await;
-    assert_eq!(tested(&lab.settings()).await, State::Good);
+    assert_eq!(tested(&lab.settings()).await, ServerState::Good);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.plain.test").await, Ok((Insecure, "records")));
     assert!(matches!(tlsa_end(&lab, "_25._tcp.mx.hashed.test").await, Err(FailureReason::Bogus(_))));
@@ -683,7 +683,8 @@ async fn odd_octets_in_names_stay_in_the_dns() {
 async fn a_lookup_ends_at_its_deadline() {
     //
     let lab = tree().fault(OWNER, "TLSA", Fault::Drop).start().await;
-    let patient = Settings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
+    let patient =
+        ResolverSettings { timeout: Duration::from_secs(30), deadline: Duration::from_millis(300), ..lab.settings() };
     let begin = Instant::now();
     let failure = Stub::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Timeout);
@@ -744,7 +745,8 @@ async fn a19_keys_that_were_changed_in_haste_are_seen_after_half_a_minute() {
         anchors.write_all(&std::fs::read(&lab.anchor_file).unwrap()).unwrap();
     }
     let trust_anchor = Some(anchors.path().to_owned());
-    let dns = Stub::new(&Settings { servers: vec![address.into()], trust_anchor, ..before.settings() }).unwrap();
+    let dns =
+        Stub::new(&ResolverSettings { servers: vec![address.into()], trust_anchor, ..before.settings() }).unwrap();
     let owner = name(OWNER);
     assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
     // Every zone has other keys now, the root among them, and those that were proven would hold for minutes yet.
@@ -811,21 +813,21 @@ async fn a_setup_that_will_not_do_says_why() {
     let with = |anchors: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(anchors.as_bytes()).unwrap();
-        Stub::new(&Settings { trust_anchor: Some(file.path().to_owned()), ..lab.settings() }).err()
+        Stub::new(&ResolverSettings { trust_anchor: Some(file.path().to_owned()), ..lab.settings() }).err()
     };
     let anchor = std::fs::read_to_string(&lab.anchor_file).unwrap();
     assert!(with(&anchor).is_none());
-    assert!(matches!(with(""), Some(SetupError::NoAnchors(_))));
-    assert!(matches!(with("; nothing\n"), Some(SetupError::NoAnchors(_))));
-    assert!(matches!(with(&anchor.replace(". 3600", "test. 3600")), Some(SetupError::NoAnchors(_))));
+    assert!(matches!(with(""), Some(ResolverSetupError::NoAnchors(_))));
+    assert!(matches!(with("; nothing\n"), Some(ResolverSetupError::NoAnchors(_))));
+    assert!(matches!(with(&anchor.replace(". 3600", "test. 3600")), Some(ResolverSetupError::NoAnchors(_))));
     // RFC 5011 §2.1: a revoked key is no anchor, and a key without the zone flag never was.
-    assert!(matches!(with(&anchor.replace(" 257 ", " 385 ")), Some(SetupError::NoAnchors(_))));
-    assert!(matches!(with(&anchor.replace(" 257 ", " 1 ")), Some(SetupError::NoAnchors(_))));
+    assert!(matches!(with(&anchor.replace(" 257 ", " 385 ")), Some(ResolverSetupError::NoAnchors(_))));
+    assert!(matches!(with(&anchor.replace(" 257 ", " 1 ")), Some(ResolverSetupError::NoAnchors(_))));
     let ds = ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n";
-    assert!(matches!(with(ds), Some(SetupError::DsAnchors(_))));
-    assert!(matches!(with("what is this\n"), Some(SetupError::BadAnchors { .. })));
-    let missing = Settings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..lab.settings() };
-    assert!(matches!(Stub::new(&missing), Err(SetupError::Unreadable { .. })));
-    let nobody = Settings { servers: vec![], system: PathBuf::from("/dev/null"), ..lab.settings() };
-    assert!(matches!(Stub::new(&nobody), Err(SetupError::NoServers)));
+    assert!(matches!(with(ds), Some(ResolverSetupError::DsAnchors(_))));
+    assert!(matches!(with("what is this\n"), Some(ResolverSetupError::BadAnchors { .. })));
+    let missing = ResolverSettings { trust_anchor: Some(PathBuf::from("/nonexistent/root.key")), ..lab.settings() };
+    assert!(matches!(Stub::new(&missing), Err(ResolverSetupError::Unreadable { .. })));
+    let nobody = ResolverSettings { servers: vec![], system: PathBuf::from("/dev/null"), ..lab.settings() };
+    assert!(matches!(Stub::new(&nobody), Err(ResolverSetupError::NoServers)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
 use crate::process::is_alone;
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, FailureReason, Lookup, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
@@ -126,7 +126,7 @@ async fn lab() -> DnsLab {
 
 fn resolver(lab: &DnsLab) -> Stub {
     let patience = Duration::from_secs(60);
-    Stub::new(&Settings { timeout: patience, deadline: patience, ..lab.settings() }).unwrap()
+    Stub::new(&ResolverSettings { timeout: patience, deadline: patience, ..lab.settings() }).unwrap()
 }
 
 /// What this process has spent on processors.

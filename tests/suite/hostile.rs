@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
-use danelaw::dns::setup::Settings;
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Security};
 use danelaw::name::Name;
@@ -364,7 +364,7 @@ async fn verdicts(case: &Case) -> (String, String) {
 }
 
 async fn danelaw(lab: &DnsLab, (name, rtype): (&str, &str), patience: Duration) -> String {
-    let dns = Stub::new(&Settings { timeout: patience / 5, deadline: patience, ..lab.settings() });
+    let dns = Stub::new(&ResolverSettings { timeout: patience / 5, deadline: patience, ..lab.settings() });
     match dns.unwrap().lookup(&Name::parse(name).unwrap(), rtype.parse().unwrap()).await {
         Err(_) => "failed".to_owned(),
         Ok(found) => {

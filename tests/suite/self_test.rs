@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::lab::dns::{Fault, Tree};
-use danelaw::dns::selftest::{Ailment, Clock, State};
-use danelaw::dns::server::Server;
-use danelaw::dns::setup::Settings;
+use danelaw::dns::selftest::{Clock, SelfTestFailure, ServerState};
+use danelaw::dns::server::NameServer;
+use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{FailureReason, Resolver};
 use danelaw::name::Name;
@@ -16,24 +16,24 @@ use hickory_resolver::proto::rr::{RData, SerialNumber};
 
 /// A stub that follows this list, whose servers nobody is.
 fn following(list: &Path) -> Stub {
-    let settings = Settings {
+    let settings = ResolverSettings {
         system: list.to_owned(),
         timeout: Duration::from_millis(50),
         deadline: Duration::from_millis(200),
         attempts: 1,
-        ..Settings::default()
+        ..ResolverSettings::default()
     };
     Stub::new(&settings).unwrap()
 }
 
-async fn states(settings: &Settings) -> Vec<State> {
+async fn states(settings: &ResolverSettings) -> Vec<ServerState> {
     let stub = Stub::new(settings).unwrap();
     stub.self_test().await;
     let health = stub.health();
     health.borrow().servers.iter().map(|server| server.state.clone()).collect()
 }
 
-async fn state(tree: Tree) -> State {
+async fn state(tree: Tree) -> ServerState {
     let lab = tree.start().await;
     states(&lab.settings()).await.remove(0)
 }
@@ -52,34 +52,38 @@ fn shift(reply: &mut Message, days: i64) {
 /// A2.
 #[tokio::test]
 async fn a2_what_a_server_lacks_is_named() {
-    assert_eq!(state(Tree::new()).await, State::Good);
-    let strips = State::Ailing(Ailment::StripsDnssec);
+    assert_eq!(state(Tree::new()).await, ServerState::Good);
+    let strips = ServerState::Failed(SelfTestFailure::StripsDnssec);
     for (rtype, fault, expected) in [
         ("SOA", Fault::Stripped, strips.clone()),
         ("DNSKEY", Fault::Stripped, strips.clone()),
         ("DNSKEY", Fault::Empty, strips),
-        ("DNSKEY", Fault::Drop, State::Ailing(Ailment::TimesOut)),
-        ("SOA", Fault::Rcode(ResponseCode::Refused), State::Ailing(Ailment::Answers("Query Refused".to_owned()))),
+        ("DNSKEY", Fault::Drop, ServerState::Failed(SelfTestFailure::TimesOut)),
+        (
+            "SOA",
+            Fault::Rcode(ResponseCode::Refused),
+            ServerState::Failed(SelfTestFailure::Answers("Query Refused".to_owned())),
+        ),
         (
             "SOA",
             Fault::Rcode(ResponseCode::ServFail),
-            State::Ailing(Ailment::Answers(ResponseCode::ServFail.to_string())),
+            ServerState::Failed(SelfTestFailure::Answers(ResponseCode::ServFail.to_string())),
         ),
     ] {
         assert_eq!(state(Tree::new().fault(".", rtype, fault)).await, expected, "{rtype}");
     }
     let forged = state(Tree::new().fault(".", "SOA", Fault::BogusSignature)).await;
-    assert!(matches!(forged, State::Ailing(Ailment::Unproven(FailureReason::Bogus(_)))), "{forged:?}");
+    assert!(matches!(forged, ServerState::Failed(SelfTestFailure::Unproven(FailureReason::Bogus(_)))), "{forged:?}");
 }
 
 #[tokio::test]
 async fn a56_a_clock_that_is_off_is_named() {
     //
     let future = state(Tree::new().fault(".", "DNSKEY", Fault::Tamper(|reply| shift(reply, 40)))).await;
-    let State::Ailing(Ailment::ClockOff(Clock::Behind(by))) = future else { panic!("{future:?}") };
+    let ServerState::Failed(SelfTestFailure::ClockOff(Clock::Behind(by))) = future else { panic!("{future:?}") };
     assert_eq!(by.as_secs().div_ceil(86_400), 40);
     let past = state(Tree::new().fault(".", "DNSKEY", Fault::Tamper(|reply| shift(reply, -3)))).await;
-    let State::Ailing(Ailment::ClockOff(Clock::Ahead(by))) = past else { panic!("{past:?}") };
+    let ServerState::Failed(SelfTestFailure::ClockOff(Clock::Ahead(by))) = past else { panic!("{past:?}") };
     assert_eq!(by.as_secs() / 86_400, 2);
 }
 
@@ -88,29 +92,32 @@ async fn a40_a_server_that_does_not_answer_tlsa_is_named() {
     //
     for fault in [Fault::Drop, Fault::Rcode(ResponseCode::NotImp)] {
         let state = state(Tree::new().every("TLSA", fault)).await;
-        assert!(matches!(state, State::Ailing(Ailment::NoTlsa(_))), "{state:?}");
+        assert!(matches!(state, ServerState::Failed(SelfTestFailure::NoTlsa(_))), "{state:?}");
     }
-    assert_eq!(state(Tree::new().every("TLSA", Fault::Stripped)).await, State::Ailing(Ailment::StripsDnssec));
+    assert_eq!(
+        state(Tree::new().every("TLSA", Fault::Stripped)).await,
+        ServerState::Failed(SelfTestFailure::StripsDnssec)
+    );
 }
 
 #[tokio::test]
 async fn a_root_of_somebody_else_proves_nothing() {
     let (lab, other) = (Tree::new().start().await, Tree::new().start().await);
     for trust_anchor in [Some(other.anchor_file.clone()), None] {
-        let states = states(&Settings { trust_anchor, ..lab.settings() }).await;
-        assert!(matches!(states[0], State::Ailing(Ailment::Unproven(_))), "{states:?}");
+        let states = states(&ResolverSettings { trust_anchor, ..lab.settings() }).await;
+        assert!(matches!(states[0], ServerState::Failed(SelfTestFailure::Unproven(_))), "{states:?}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_fails_is_not_asked_while_another_passes() {
     let (good, bad) = (Tree::new().start().await, Tree::new().fault(".", "SOA", Fault::Stripped).start().await);
-    let servers: Vec<Server> = vec![bad.addr.into(), good.addr.into()];
-    let stub = Stub::new(&Settings { servers, ..good.settings() }).unwrap();
+    let servers: Vec<NameServer> = vec![bad.addr.into(), good.addr.into()];
+    let stub = Stub::new(&ResolverSettings { servers, ..good.settings() }).unwrap();
     stub.self_test().await;
     let health = stub.health().borrow().clone();
-    assert!(matches!(health.servers[0].state, State::Ailing(_)));
-    assert_eq!(health.servers[1].state, State::Good);
+    assert!(matches!(health.servers[0].state, ServerState::Failed(_)));
+    assert_eq!(health.servers[1].state, ServerState::Good);
     let before = bad.asked().len();
     for i in 0..20 {
         stub.tlsa(&Name::parse(&format!("h{i}.test")).unwrap()).await.unwrap();
@@ -163,7 +170,7 @@ async fn the_list_of_the_system_is_looked_at_again_and_again() {
     let testing = tokio::spawn(stub.keep_testing(Duration::from_secs(3600)));
     health.wait_for(|health| health.is_tested()).await.unwrap();
     std::fs::write(list.path(), "nameserver 127.0.0.2\n").unwrap();
-    let second: Server = "127.0.0.2".parse().unwrap();
+    let second: NameServer = "127.0.0.2".parse().unwrap();
     let seen = health.wait_for(|health| health.state_of(&second).is_some());
     tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap().unwrap();
     testing.abort();

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
-use danelaw::dns::selftest::{Ailment, State};
-use danelaw::dns::server::{Mode, Server};
-use danelaw::dns::setup::{Memory, Settings, SetupError};
+use danelaw::dns::selftest::{SelfTestFailure, ServerState};
+use danelaw::dns::server::{NameServer, ResolverMode};
+use danelaw::dns::setup::{MemoryLimits, ResolverSettings, ResolverSetupError};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Alias, Answer, FailureReason, HostLookup, Lookup, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
@@ -24,8 +24,8 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn settings(lab: &DnsLab) -> Settings {
-    Settings { mode: Mode::TrustAd, ..lab.settings() }
+fn settings(lab: &DnsLab) -> ResolverSettings {
+    ResolverSettings { mode: ResolverMode::TrustAd, ..lab.settings() }
 }
 
 /// A resolver whose server has passed the self-test.
@@ -214,26 +214,35 @@ async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
         assert!(matches!(failure.reason, FailureReason::Network(_)), "{failure}");
         stub.self_test().await;
     }
-    assert_eq!(stub.health().borrow().servers[0].state, State::Ailing(Ailment::DoesNotValidate));
+    assert_eq!(stub.health().borrow().servers[0].state, ServerState::Failed(SelfTestFailure::DoesNotValidate));
     assert!(!lab.was_asked(OWNER, "TLSA"));
 }
 
 /// A3, A-44.
 #[tokio::test]
 async fn a3_an_ad_bit_from_afar_is_not_believed() {
-    let remote = |more: Settings| {
-        let settings = Settings { mode: Mode::TrustAd, servers: vec!["192.0.2.1".parse().unwrap()], ..more };
+    let remote = |more: ResolverSettings| {
+        let settings =
+            ResolverSettings { mode: ResolverMode::TrustAd, servers: vec!["192.0.2.1".parse().unwrap()], ..more };
         Stub::new(&settings).map(drop)
     };
-    assert!(matches!(remote(Settings::default()), Err(SetupError::WithinReach(_))));
-    assert!(remote(Settings { trust_ad_unsafe_remote: true, ..Settings::default() }).is_ok());
-    let over_tls: Server = "tls://192.0.2.1#dns.example".parse().unwrap();
-    assert!(Stub::new(&Settings { mode: Mode::TrustAd, servers: vec![over_tls], ..Settings::default() }).is_ok());
+    assert!(matches!(remote(ResolverSettings::default()), Err(ResolverSetupError::WithinReach(_))));
+    assert!(remote(ResolverSettings { trust_ad_unsafe_remote: true, ..ResolverSettings::default() }).is_ok());
+    let over_tls: NameServer = "tls://192.0.2.1#dns.example".parse().unwrap();
+    assert!(
+        Stub::new(&ResolverSettings {
+            mode: ResolverMode::TrustAd,
+            servers: vec![over_tls],
+            ..ResolverSettings::default()
+        })
+        .is_ok()
+    );
     // Those of the system are no better.
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "nameserver 192.0.2.1\n").unwrap();
-    let system = Settings { mode: Mode::TrustAd, system: list.path().to_owned(), ..Settings::default() };
-    assert!(matches!(Stub::new(&system), Err(SetupError::WithinReach(_))));
+    let system =
+        ResolverSettings { mode: ResolverMode::TrustAd, system: list.path().to_owned(), ..ResolverSettings::default() };
+    assert!(matches!(Stub::new(&system), Err(ResolverSetupError::WithinReach(_))));
 }
 
 /// Signatures that end in two seconds.
@@ -253,8 +262,8 @@ async fn a18_records_do_not_outlive_their_signature() {
     // A18.
     let lab = tree().fault(OWNER, "TLSA", Fault::Tamper(ends_soon)).start().await;
     let (answers, failures) = (Duration::from_secs(60), Duration::from_secs(1));
-    let memory = Memory { entries: 100, octets: 100_000, answers, failures };
-    let stub = Stub::new(&Settings { memory, ..settings(&lab) }).unwrap();
+    let memory = MemoryLimits { entries: 100, octets: 100_000, answers, failures };
+    let stub = Stub::new(&ResolverSettings { memory, ..settings(&lab) }).unwrap();
     stub.self_test().await;
     let times_asked = || lab.asked().iter().filter(|asked| asked.starts_with(OWNER)).count();
     for _ in 0..3 {

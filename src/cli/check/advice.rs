@@ -1,4 +1,4 @@
-//! What works today and is about to break, or protects less than its operator may think.
+//! Advice on setups that work today and are about to break, or protect less than their operator may think.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::walk::{Fate, Session, Visit, Walk};
-use super::witness::Seen;
+use super::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::recording::RecordedAnswers;
 use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
 use crate::dane::verify::Match;
-use crate::dns::{HostLookup, Rtype, Validity};
+use crate::dns::{HostLookup, Rtype, SignatureValidity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
@@ -44,16 +44,16 @@ impl Advice {
     }
 }
 
-/// All there is to say about a walk.
-pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
-    let mut all = signatures(None, &walk.seen, now);
-    for visit in &walk.visits {
-        all.extend(signatures(Some(&visit.exchange), &visit.seen, now));
-        all.extend(records(visit, digests));
-        all.extend(protection(visit, &walk.visits));
-        all.extend(addresses(visit));
-        for (_, session) in &visit.sessions {
-            for advice in certificates(&visit.exchange, session, now) {
+/// All advice on a domain.
+pub(super) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
+    let mut all = signatures(None, &check.recorded, now);
+    for exchange in &check.exchanges {
+        all.extend(signatures(Some(&exchange.name), &exchange.recorded, now));
+        all.extend(records(exchange, digests));
+        all.extend(protection(exchange, &check.exchanges));
+        all.extend(addresses(exchange));
+        for (_, session) in &exchange.sessions {
+            for advice in certificates(&exchange.name, session, now) {
                 // Hosts show the same certificate at each of their addresses.
                 if !all.contains(&advice) {
                     all.push(advice);
@@ -61,15 +61,15 @@ pub(super) fn advice(walk: &Walk, digests: &Digests, now: OffsetDateTime) -> Vec
             }
         }
     }
-    all.extend(failing(walk));
+    all.extend(failing(check));
     all
 }
 
 /// Signatures in the DNS that should have been renewed by now.
-fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advice> {
+fn signatures(host: Option<&Name>, recorded: &RecordedAnswers, now: OffsetDateTime) -> Vec<Advice> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
     let now = now.unix_timestamp() as u32;
-    let advice = |(name, rtype, validity): &(Name, Rtype, Validity)| {
+    let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {
         let left = i64::from(validity.left(now));
         let whole = i64::from(validity.expiration.wrapping_sub(validity.inception));
         (left * LAST_PART < whole).then(|| Advice {
@@ -81,20 +81,21 @@ fn signatures(host: Option<&Name>, seen: &Seen, now: OffsetDateTime) -> Vec<Advi
             ),
         })
     };
-    seen.signatures.iter().filter_map(advice).collect()
+    recorded.signatures.iter().filter_map(advice).collect()
 }
 
 /// Records that protect less than they could, or not at all.
-fn records(visit: &Visit, digests: &Digests) -> Vec<Advice> {
-    let about = |kind, text| Advice::about(&visit.exchange, kind, text);
-    let answers = visit.seen.tlsa.iter().filter_map(|(_, found)| found.as_ref().ok());
+fn records(exchange: &ExchangeCheck, digests: &Digests) -> Vec<Advice> {
+    let about = |kind, text| Advice::about(&exchange.name, kind, text);
+    let answers = exchange.recorded.tlsa.iter().filter_map(|(_, found)| found.as_ref().ok());
     let raw: Vec<_> = answers.flat_map(|found| found.answer.records()).cloned().collect();
     let read = tlsa::readings(&raw, digests);
     let unusable = raw.iter().zip(&read).filter_map(|(record, read)| Some((record, read.as_ref().err()?)));
     let mut all: Vec<_> = unusable
         .map(|(record, why)| about("unusable-record", format!("the TLSA record {record} is unusable: {why}")))
         .collect();
-    if let Some(TlsPolicy::Dane(expected) | TlsPolicy::HalfDane(expected)) = visit.plan.as_ref().ok().map(|p| &p.policy)
+    if let Some(TlsPolicy::Dane(expected) | TlsPolicy::HalfDane(expected)) =
+        exchange.plan.as_ref().ok().map(|p| &p.policy)
         && let [record] = expected.usable.records()
     {
         let text = format!(
@@ -110,23 +111,26 @@ fn records(visit: &Visit, digests: &Digests) -> Vec<Advice> {
     all
 }
 
-/// Hosts whose mail is protected less than that of others of the domain.
-fn protection(visit: &Visit, all: &[Visit]) -> Option<Advice> {
-    let about = |kind, text: &str| Some(Advice::about(&visit.exchange, kind, text));
-    let verifies = |other: &&Visit| {
+/// Hosts that protect mail less than other hosts of the domain do.
+fn protection(exchange: &ExchangeCheck, all: &[ExchangeCheck]) -> Option<Advice> {
+    let about = |kind, text: &str| Some(Advice::about(&exchange.name, kind, text));
+    let verifies = |other: &&ExchangeCheck| {
         matches!(other.plan.as_ref().map(|plan| &plan.policy), Ok(TlsPolicy::Dane(_) | TlsPolicy::HalfDane(_)))
     };
-    match &visit.plan.as_ref().ok()?.policy {
+    match &exchange.plan.as_ref().ok()?.policy {
         TlsPolicy::HalfDane(_) => about(
             "insecure-mx",
-            "the host is secure and has TLSA records, and the MX record that names it is not signed: who forges that sends \
-             mail elsewhere",
+            "the host is secure and has TLSA records, and the MX record that names it is not signed: an attacker who forges \
+             that record sends mail elsewhere",
         ),
         TlsPolicy::Encrypt(_, why @ (NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::UnusableTlsa(_))) => {
             let other = all.iter().find(verifies)?;
             about(
                 "mx-without-dane",
-                &format!("{why}, while {} has: who makes that one unreachable has mail sent here", other.exchange),
+                &format!(
+                    "{why}, while {} has: an attacker who makes that one unreachable has mail sent here",
+                    other.name
+                ),
             )
         }
         TlsPolicy::Encrypt(..) | TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
@@ -134,18 +138,18 @@ fn protection(visit: &Visit, all: &[Visit]) -> Option<Advice> {
 }
 
 /// A family of addresses that is not known.
-fn addresses(visit: &Visit) -> Option<Advice> {
-    match &visit.seen.host {
+fn addresses(exchange: &ExchangeCheck) -> Option<Advice> {
+    match &exchange.recorded.host {
         Some(Ok(HostLookup::Found(host))) => {
             let failure = host.unknown.as_ref()?;
-            Some(Advice::about(&visit.exchange, "partial-lookup", format!("{failure}; its other addresses are used")))
+            Some(Advice::about(&exchange.name, "partial-lookup", format!("{failure}; its other addresses are used")))
         }
         Some(Ok(HostLookup::NoAddress) | Err(_)) | None => None,
     }
 }
 
-/// Certificates whose dates or signatures count, or may soon.
-fn certificates(exchange: &Name, session: &Session, now: OffsetDateTime) -> Vec<Advice> {
+/// Certificates that count, or may soon, and have a bad date or signature.
+fn certificates(exchange: &Name, session: &SessionCheck, now: OffsetDateTime) -> Vec<Advice> {
     let about = |kind, text| Advice::about(exchange, kind, text);
     let Some(matched) = matched(session) else { return Vec::new() };
     let mut all: Vec<_> =
@@ -165,7 +169,7 @@ fn certificates(exchange: &Name, session: &Session, now: OffsetDateTime) -> Vec<
             all.push(about(
                 "weak-signature",
                 format!(
-                    "the certificate of \"{subject}\" is signed with SHA-1 or MD5, which nobody takes under usage 2"
+                    "the certificate of \"{subject}\" is signed with SHA-1 or MD5, which clients refuse under usage 2"
                 ),
             ));
         }
@@ -173,7 +177,7 @@ fn certificates(exchange: &Name, session: &Session, now: OffsetDateTime) -> Vec<
     all
 }
 
-fn matched(session: &Session) -> Option<&Match> {
+fn matched(session: &SessionCheck) -> Option<&Match> {
     match session.outcome.as_ref().ok()? {
         Channel::Secured(protection) => match protection.authentication() {
             Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
@@ -183,18 +187,18 @@ fn matched(session: &Session) -> Option<&Match> {
     }
 }
 
-/// What fails while mail still goes out over something else.
-fn failing(walk: &Walk) -> Vec<Advice> {
-    if let Fate::Refused = walk.fate() {
+/// Hosts that fail while mail still goes out over others.
+fn failing(check: &DomainCheck) -> Vec<Advice> {
+    if let Forecast::Refused = check.forecast() {
         return Vec::new();
     }
     let theirs = |reason: &Reason| match reason {
-        // No way to an address of its family from here, which says nothing about the host.
+        // No route to an address of its family from here: that is no fault of the host.
         Reason::Connect(error) => error.kind() != ErrorKind::NetworkUnreachable,
         Reason::NotTried(_) => false,
         _ => true,
     };
-    let obstacles = walk.obstacles().into_iter().filter(|(_, reason)| theirs(reason));
+    let obstacles = check.obstacles().into_iter().filter(|(_, reason)| theirs(reason));
     let said =
         |(at, reason)| Advice { kind: "failing-host", host: None, text: format!("{at}{reason}; mail goes elsewhere") };
     obstacles.map(said).collect()

@@ -1,4 +1,4 @@
-//! `danelaw check`: what would become of mail to a domain, shown step by step, without sending any.
+//! `danelaw check`: shows step by step how mail to a domain would be delivered, without sending any.
 
 mod advice;
 mod progress;
@@ -6,8 +6,9 @@ mod report;
 mod summary;
 mod tree;
 mod verdict;
-mod walk;
-mod witness;
+mod checker;
+mod fields;
+mod recording;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,31 +24,32 @@ use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
+use self::checker::{Checker, Connections, SessionChecks};
+use self::fields::FIELDS;
 use self::progress::Progress;
-use self::report::{FIELDS, Report, Terms};
+use self::report::{DomainReport, ReportContext};
 use self::summary::Summary;
-use self::verdict::{STATUS, Status};
-use self::walk::{Dialling, Road, Sessions};
+use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, Failed};
 use crate::config::Config;
-use crate::dns::selftest::State;
-use crate::dns::server::Mode;
+use crate::dns::selftest::ServerState;
+use crate::dns::server::ResolverMode;
 use crate::name::{Name, NameError};
 use crate::rules::Rules;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
-/// What to check, and how.
+/// The domains to check, and how.
 #[derive(Debug, Args)]
 #[command(after_help = STATUS, after_long_help = format!("{STATUS}\n\n{FIELDS}"))]
-pub(super) struct Arguments {
-    /// Domains, or addresses whose domain is meant; "-" reads them from standard input, one a line.
+pub(super) struct CheckArguments {
+    /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
     #[arg(value_name = "DOMAIN", required_unless_present = "file")]
     domains: Vec<String>,
     /// Read domains from this file, one a line, "#" before comments.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Ask the DNS alone and connect to nobody. The verdict is then the policy that a session would have to meet.
+    /// Ask the DNS alone and open no connection. The verdict is then the policy that a session would have to meet.
     #[arg(long)]
     no_connect: bool,
     /// Write one JSON object a domain; the summary goes to standard error.
@@ -63,22 +65,22 @@ pub(super) struct Arguments {
 
 /// How reports are written.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum ReportForm {
     Tree,
     Line,
     Json,
 }
 
-impl Arguments {
+impl CheckArguments {
     fn reads_standard_input(&self) -> bool {
         self.domains.iter().any(|domain| domain == "-")
     }
 
-    fn form(&self) -> Form {
+    fn form(&self) -> ReportForm {
         match (self.json, self.file.is_some() || self.reads_standard_input()) {
-            (true, _) => Form::Json,
-            (false, true) if !self.tree => Form::Line,
-            (false, _) => Form::Tree,
+            (true, _) => ReportForm::Json,
+            (false, true) if !self.tree => ReportForm::Line,
+            (false, _) => ReportForm::Tree,
         }
     }
 
@@ -129,7 +131,7 @@ fn domain(text: &str) -> Result<Name, NameError> {
 }
 
 /// Checks and reports.
-pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
     let domains = match arguments.domains() {
         Ok(domains) => domains,
         Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
@@ -148,16 +150,16 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Checks every domain, and says what is worst.
-async fn check(config: Config, domains: Vec<Name>, arguments: &Arguments) -> Result<Status, Failed> {
+/// Checks every domain, and returns the worst status.
+async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, Failed> {
     let rules = config.rules().map_err(Failed::config)?;
     let progress = Arc::new(Progress::new(domains.len()));
-    let road = road(config, arguments, &progress)?;
-    if road.config.dns.mode == Mode::TrustAd {
+    let checker = checker(config, arguments, &progress)?;
+    if checker.config.dns.mode == ResolverMode::TrustAd {
         // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
-        road.dns.self_test().await;
+        checker.dns.self_test().await;
     }
-    let reports = stream::iter(&domains).map(|domain| async { judge(&road, &rules, domain).await });
+    let reports = stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain).await });
     let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
     let (summary, worst) = tokio::select! {
         printed = print => printed.map_err(|error| Failed::system(format!("standard output: {error}")))?,
@@ -165,68 +167,68 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &Arguments) -> Res
     };
     if summary.domains() > 1 {
         let written = match arguments.form() {
-            Form::Json => summary.write(&mut io::stderr()),
-            Form::Tree | Form::Line => summary.write(&mut io::stdout()),
+            ReportForm::Json => summary.write(&mut io::stderr()),
+            ReportForm::Tree | ReportForm::Line => summary.write(&mut io::stdout()),
         };
         written.map_err(Failed::system)?;
     }
-    if worst == Status::LookupFailed {
-        blame(&road).await;
+    if worst == CheckStatus::LookupFailed {
+        blame(&checker).await;
     }
     Ok(worst)
 }
 
-fn road(config: Config, arguments: &Arguments, progress: &Arc<Progress>) -> Result<Road, Failed> {
+fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, Failed> {
     let hostname = run::hostname(&config)?;
     let hello: Hello = hostname.as_str().parse().map_err(|error| Failed::config(format!("hostname: {error}")))?;
-    Ok(Road {
+    Ok(Checker {
         hello,
         dns: run::resolver(&config)?,
         tls: Tls::new((&config).into()).map_err(Failed::system)?,
-        dialling: if arguments.no_connect { Dialling::DnsOnly } else { Dialling::Connect },
+        connections: if arguments.no_connect { Connections::DnsOnly } else { Connections::Connect },
         progress: Arc::clone(progress),
-        sessions: Sessions::default(),
+        sessions: SessionChecks::default(),
         hostname,
         config,
     })
 }
 
 /// One domain at its level, and, where a rule sets that, at the default level too.
-async fn judge(road: &Road, rules: &Rules, domain: &Name) -> Report {
+async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport {
     let now = OffsetDateTime::now_utc();
-    let terms = Terms { digests: &road.config.tls.digests, rules, now };
+    let context = ReportContext { digests: &checker.config.tls.digests, rules, now };
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-    let walk = road.walk(domain, level, next_hop).await;
+    let check = checker.check(domain, level, next_hop).await;
     let report = match rule {
-        None => Report::of(&walk, None, &terms),
+        None => DomainReport::of(&check, None, &context),
         Some(rule) => {
-            let default = road.walk(domain, &rules.default, next_hop).await;
-            Report::of(&walk, Some((rule, &default)), &terms)
+            let default = checker.check(domain, &rules.default, next_hop).await;
+            DomainReport::of(&check, Some((rule, &default)), &context)
         }
     };
-    road.progress.done();
+    checker.progress.done();
     report
 }
 
 /// Prints reports as they come.
 async fn print(
-    reports: impl stream::Stream<Item = Report>,
-    form: Form,
+    reports: impl stream::Stream<Item = DomainReport>,
+    form: ReportForm,
     progress: &Progress,
-) -> io::Result<(Summary, Status)> {
-    let (mut summary, mut worst) = (Summary::default(), Status::Delivered);
+) -> io::Result<(Summary, CheckStatus)> {
+    let (mut summary, mut worst) = (Summary::default(), CheckStatus::Delivered);
     let mut reports = std::pin::pin!(reports);
     while let Some(report) = reports.next().await {
         summary.add(&report);
         worst = worst.max(report.outcome.1);
         progress.clear();
-        // Colours, if somebody sees them and NO_COLOR is not set.
+        // Colours, if the output is a terminal and NO_COLOR is not set.
         let mut out = AutoStream::auto(io::stdout().lock());
         match form {
-            Form::Tree => tree::write(&report, &mut out)?,
-            Form::Line => tree::write_line(&report, &mut out)?,
-            Form::Json => {
+            ReportForm::Tree => tree::write(&report, &mut out)?,
+            ReportForm::Line => tree::write_line(&report, &mut out)?,
+            ReportForm::Json => {
                 serde_json::to_writer(&mut out, &report)?;
                 writeln!(out)?;
             }
@@ -238,10 +240,10 @@ async fn print(
 }
 
 /// Where a lookup failed, the resolver may be at fault: says so if it is.
-async fn blame(road: &Road) {
-    road.dns.self_test().await;
-    for server in &road.dns.health().borrow().servers {
-        if let State::Ailing(why) = &server.state {
+async fn blame(checker: &Checker) {
+    checker.dns.self_test().await;
+    for server in &checker.dns.health().borrow().servers {
+        if let ServerState::Failed(why) = &server.state {
             eprintln!("danelaw: a lookup failed, and the name server {} fails the self-test: {why}", server.server);
         }
     }

@@ -1,4 +1,4 @@
-//! A line on standard error that says what is being waited for, if a person is there to read it.
+//! A line on standard error that shows how far the check is, if standard error is a terminal.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
-/// To the start of the line, and nothing behind it.
+/// To the start of the line, and clear it.
 const CLEAR: &str = "\r\x1b[K";
 
 /// How far the work is.
@@ -20,7 +20,7 @@ pub(super) struct Progress {
 }
 
 /// Counts one session while it lives.
-pub(super) struct Dialling<'a>(&'a Progress);
+pub(super) struct OpenSession<'a>(&'a Progress);
 
 impl Progress {
     pub(super) fn new(total: usize) -> Self {
@@ -28,9 +28,9 @@ impl Progress {
     }
 
     /// A session has begun.
-    pub(super) fn dialling(&self) -> Dialling<'_> {
+    pub(super) fn session(&self) -> OpenSession<'_> {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        Dialling(self)
+        OpenSession(self)
     }
 
     /// A domain is done.
@@ -38,7 +38,7 @@ impl Progress {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes room for what is printed.
+    /// Clears the line before other output.
     pub(super) fn clear(&self) {
         if self.shown {
             let _ = write!(io::stderr(), "{CLEAR}");
@@ -55,13 +55,13 @@ impl Progress {
             ticks.tick().await;
             let (done, sessions) = (self.done.load(Ordering::Relaxed), self.sessions.load(Ordering::Relaxed));
             let line = format!("{CLEAR}checking: {done} of {} domains done, {sessions} sessions open", self.total);
-            // Whoever cannot be told can do without.
+            // A progress line that cannot be written is not needed.
             let _ = io::stderr().write_all(line.as_bytes());
         }
     }
 }
 
-impl Drop for Dialling<'_> {
+impl Drop for OpenSession<'_> {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,12 +1,12 @@
-//! What was found about one domain, in words: the JSON object, and what the tree is drawn from. The field names are part
-//! of the interface; the manual lists them.
+//! The result for one domain, in words: the JSON object, and the source of the tree. The field names are part of the
+//! interface; the manual lists them.
 
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
 
 use super::advice::{Advice, advice};
-use super::verdict::{Need, Status, Verdict, no_dane};
-use super::walk::{Dialling, Fate, Session, Visit, Walk};
+use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
 use crate::dane::facts;
 use crate::dane::tlsa;
@@ -19,46 +19,9 @@ use crate::rules::{Rule, Rules};
 use crate::tls::{Authentication, Protection};
 use crate::upstream::ready::Channel;
 
-/// The fields, for `--help` and the manual.
-pub(super) const FIELDS: &str = "\
-JSON fields:
-  domain, level    as asked, and the level that holds for it
-  connected        false with --no-connect
-  verdict          verified, host-verified, encrypted, cleartext, deferred,
-                   rejected; with --no-connect dane, half-dane, fingerprint,
-                   encrypt, may (the policy a session would have to meet),
-                   deferred, rejected
-  exchange         the host that mail would go to, with its address
-  no_dane          why that host is not verified
-  refusal          why mail would be refused: code, reason, text, remedy
-  mx               the MX lookup: name, security (secure, insecure, failed),
-                   aliases (owner, target, security), kind (records, nodata,
-                   nxdomain, failure), reason
-  passed_over      MX records that name no host to send to, and why
-  exchanges        in the order they would be tried:
-    name, preference, addresses, policy, no_dane, refusal
-    lookup         that of the addresses, with the fields of mx
-    tlsa           each question: lookup, and records (record, standing,
-                   why); standing is binding, set-aside (a stronger digest
-                   says the same), unusable, or not-secure
-    sessions       each address: address, protection (verified,
-                   host-verified, encrypted, cleartext, none), tls_version,
-                   cipher, key_exchange, tlsa and tlsa_depth (the record
-                   that matched), refusal, certificates (subject, issuer,
-                   names, not_before, not_after, days_left)
-  rule             the rule that set the level: domain, reason, until,
-                   days_left, default_level, default_verdict and
-                   default_refusal (without the rule), and need (needed,
-                   not-needed, stricter, refuses, no-help)
-  advice           what to mend: kind, host, text; kind is one-record,
-                   unusable-record, mx-without-dane, insecure-mx,
-                   partial-lookup, failing-host, certificate-ends,
-                   anchor-dates, weak-signature, signature-ends
-  What does not apply is null.";
-
 /// One domain.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct DomainReport {
     pub(super) domain: String,
     pub(super) level: String,
     /// Whether mail servers were connected to.
@@ -70,20 +33,20 @@ pub(super) struct Report {
     /// Why that host is not verified.
     pub(super) no_dane: Option<String>,
     /// Why mail would be refused, as in the reply to the client.
-    pub(super) refusal: Option<No>,
-    pub(super) mx: Found,
+    pub(super) refusal: Option<RefusalReport>,
+    pub(super) mx: LookupReport,
     /// MX records that name no host that mail would go to, and why.
     pub(super) passed_over: Vec<String>,
-    pub(super) exchanges: Vec<Exchange>,
+    pub(super) exchanges: Vec<ExchangeReport>,
     pub(super) rule: Option<RuleReport>,
     pub(super) advice: Vec<Advice>,
     #[serde(skip)]
-    pub(super) outcome: (Verdict, Status),
+    pub(super) outcome: (MailVerdict, CheckStatus),
 }
 
 /// A refusal.
 #[derive(Debug, Serialize)]
-pub(super) struct No {
+pub(super) struct RefusalReport {
     /// The codes of the reply, as in `451 4.7.5`.
     pub(super) code: String,
     pub(super) reason: &'static str,
@@ -93,11 +56,11 @@ pub(super) struct No {
 
 /// One lookup.
 #[derive(Debug, Serialize)]
-pub(super) struct Found {
+pub(super) struct LookupReport {
     pub(super) name: String,
     /// `secure`, `insecure` or `failed`, of the whole chain.
     pub(super) security: String,
-    pub(super) aliases: Vec<Hop>,
+    pub(super) aliases: Vec<AliasReport>,
     /// `records`, `nodata`, `nxdomain` or `failure`.
     pub(super) kind: &'static str,
     /// Why the lookup failed.
@@ -106,7 +69,7 @@ pub(super) struct Found {
 
 /// An alias that was followed.
 #[derive(Debug, Serialize)]
-pub(super) struct Hop {
+pub(super) struct AliasReport {
     pub(super) owner: String,
     pub(super) target: String,
     pub(super) security: String,
@@ -114,31 +77,31 @@ pub(super) struct Hop {
 
 /// One mail exchanger.
 #[derive(Debug, Serialize)]
-pub(super) struct Exchange {
+pub(super) struct ExchangeReport {
     pub(super) name: String,
     /// `null` for a domain that is its own exchange.
     pub(super) preference: Option<u16>,
-    pub(super) lookup: Found,
+    pub(super) lookup: LookupReport,
     pub(super) addresses: Vec<String>,
     /// The TLSA questions, in the order they were asked.
-    pub(super) tlsa: Vec<Tlsa>,
+    pub(super) tlsa: Vec<TlsaReport>,
     pub(super) policy: Option<&'static str>,
     pub(super) no_dane: Option<String>,
-    /// Why nobody is dialled.
-    pub(super) refusal: Option<No>,
-    pub(super) sessions: Vec<Talk>,
+    /// Why no address is connected to.
+    pub(super) refusal: Option<RefusalReport>,
+    pub(super) sessions: Vec<SessionReport>,
 }
 
 /// One TLSA question.
 #[derive(Debug, Serialize)]
-pub(super) struct Tlsa {
-    pub(super) lookup: Found,
-    pub(super) records: Vec<Record>,
+pub(super) struct TlsaReport {
+    pub(super) lookup: LookupReport,
+    pub(super) records: Vec<RecordReport>,
 }
 
 /// One TLSA record.
 #[derive(Debug, Serialize)]
-pub(super) struct Record {
+pub(super) struct RecordReport {
     pub(super) record: String,
     /// `binding`, `set-aside` (a stronger digest says the same), `unusable`, or `not-secure`.
     pub(super) standing: &'static str,
@@ -147,7 +110,7 @@ pub(super) struct Record {
 
 /// A session with one address.
 #[derive(Debug, Serialize)]
-pub(super) struct Talk {
+pub(super) struct SessionReport {
     pub(super) address: String,
     /// As in the log: `verified`, `host-verified`, `encrypted`, `cleartext`; `none` if there was no session.
     pub(super) protection: &'static str,
@@ -156,13 +119,13 @@ pub(super) struct Talk {
     pub(super) key_exchange: Option<String>,
     pub(super) tlsa: Option<String>,
     pub(super) tlsa_depth: Option<usize>,
-    pub(super) certificates: Vec<Certificate>,
-    pub(super) refusal: Option<No>,
+    pub(super) certificates: Vec<CertificateReport>,
+    pub(super) refusal: Option<RefusalReport>,
 }
 
 /// One certificate as the server showed it.
 #[derive(Debug, Serialize)]
-pub(super) struct Certificate {
+pub(super) struct CertificateReport {
     pub(super) subject: String,
     pub(super) issuer: String,
     pub(super) names: Vec<String>,
@@ -180,57 +143,57 @@ pub(super) struct RuleReport {
     pub(super) until: Option<String>,
     pub(super) days_left: Option<i32>,
     pub(super) need: Need,
-    /// What would become of mail by `tls.level`.
+    /// The outcome for mail by `tls.level`.
     pub(super) default_level: String,
     pub(super) default_verdict: &'static str,
-    pub(super) default_refusal: Option<No>,
+    pub(super) default_refusal: Option<RefusalReport>,
 }
 
-/// What a report is written under.
-pub(super) struct Terms<'a> {
+/// The settings and the time that a report depends on.
+pub(super) struct ReportContext<'a> {
     pub(super) digests: &'a Digests,
     pub(super) rules: &'a Rules,
     pub(super) now: OffsetDateTime,
 }
 
-impl Report {
-    /// Of a walk; where a rule set its level, `default` is the walk at the default level.
-    pub(super) fn of(walk: &Walk, ruled: Option<(&Rule, &Walk)>, terms: &Terms<'_>) -> Self {
-        let verdict = Verdict::of(walk);
-        let (exchange, address) = match walk.fate() {
-            Fate::Taken(visit, session) => {
-                (Some(visit.exchange.to_string()), session.map(|(address, _)| address.to_string()))
+impl DomainReport {
+    /// The report of a check; where a rule set its level, `default` is the check at the default level.
+    pub(super) fn of(check: &DomainCheck, ruled: Option<(&Rule, &DomainCheck)>, context: &ReportContext<'_>) -> Self {
+        let verdict = MailVerdict::of(check);
+        let (exchange, address) = match check.forecast() {
+            Forecast::Delivered(exchange, session) => {
+                (Some(exchange.name.to_string()), session.map(|(address, _)| address.to_string()))
             }
-            Fate::Refused => (None, None),
+            Forecast::Refused => (None, None),
         };
         Self {
-            domain: walk.domain.to_string(),
-            level: walk.level.to_string(),
-            connected: walk.dialling == Dialling::Connect,
+            domain: check.domain.to_string(),
+            level: check.level.to_string(),
+            connected: check.connections == Connections::Connect,
             verdict: verdict.label(),
             exchange,
             address,
-            no_dane: no_dane(walk).map(ToString::to_string),
-            refusal: refusal(walk),
-            mx: mx(walk),
-            passed_over: passed_over(walk),
-            exchanges: walk.visits.iter().map(|visit| Exchange::of(visit, walk, terms)).collect(),
-            rule: ruled.map(|(rule, default)| RuleReport::of(rule, (walk, default), terms)),
-            advice: advice(walk, terms.digests, terms.now),
-            outcome: (verdict, Status::of(walk)),
+            no_dane: no_dane(check).map(ToString::to_string),
+            refusal: refusal(check),
+            mx: mx(check),
+            passed_over: passed_over(check),
+            exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
+            rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
+            advice: advice(check, context.digests, context.now),
+            outcome: (verdict, CheckStatus::of(check)),
         }
     }
 }
 
 /// Why mail would be refused, if it would.
-fn refusal(walk: &Walk) -> Option<No> {
-    match walk.fate() {
-        Fate::Taken(..) => None,
-        Fate::Refused => walk.main_obstacle().map(|(at, reason)| No::of(&at, reason)),
+fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
+    match check.forecast() {
+        Forecast::Delivered(..) => None,
+        Forecast::Refused => check.main_obstacle().map(|(at, reason)| RefusalReport::of(&at, reason)),
     }
 }
 
-impl No {
+impl RefusalReport {
     fn of(at: &Place, reason: &Reason) -> Self {
         let view = reason.view();
         let code = format!("{} {}", view.code, view.enhanced);
@@ -238,22 +201,22 @@ impl No {
     }
 }
 
-fn mx(walk: &Walk) -> Found {
-    match &walk.seen.mx {
-        Some(Ok(lookup)) => Found::of(lookup),
-        Some(Err(failure)) => Found::failed(&walk.domain, failure.reason.to_string()),
-        None => Found::failed(&walk.domain, "it was not asked".to_owned()),
+fn mx(check: &DomainCheck) -> LookupReport {
+    match &check.recorded.mx {
+        Some(Ok(lookup)) => LookupReport::of(lookup),
+        Some(Err(failure)) => LookupReport::failed(&check.domain, failure.reason.to_string()),
+        None => LookupReport::failed(&check.domain, "it was not asked".to_owned()),
     }
 }
 
-/// RFC 7505 §3 and RFC 5321 §5.1: what no mail is sent to.
-fn passed_over(walk: &Walk) -> Vec<String> {
-    let records = walk.seen.mx.as_ref().and_then(|mx| mx.as_ref().ok()).map_or(&[][..], |mx| mx.answer.records());
+/// RFC 7505 §3 and RFC 5321 §5.1: MX records that mail is not sent to.
+fn passed_over(check: &DomainCheck) -> Vec<String> {
+    let records = check.recorded.mx.as_ref().and_then(|mx| mx.as_ref().ok()).map_or(&[][..], |mx| mx.answer.records());
     let said = |record: &Mx| {
         let why = match &record.target {
             MxTarget::Root => ".: it names no host".to_owned(),
             MxTarget::Invalid(text) => format!("{text}: it is no host name"),
-            MxTarget::Host(name) if walk.visits.iter().any(|visit| visit.exchange == *name) => return None,
+            MxTarget::Host(name) if check.exchanges.iter().any(|exchange| exchange.name == *name) => return None,
             MxTarget::Host(name) => format!("{name}: it is not better than this host itself, or beyond the limit"),
         };
         Some(format!("{} {why}", record.preference))
@@ -265,7 +228,7 @@ fn security(security: Security) -> String {
     security.to_string()
 }
 
-impl Found {
+impl LookupReport {
     fn of<T>(lookup: &Lookup<T>) -> Self {
         let kind = match &lookup.answer {
             Answer::Records(_) => "records",
@@ -280,12 +243,12 @@ impl Found {
     }
 
     fn with(name: &Name, of_all: Security, aliases: &[Alias], kind: &'static str) -> Self {
-        let hop = |alias: &Alias| Hop {
+        let report = |alias: &Alias| AliasReport {
             owner: alias.owner.to_string(),
             target: alias.target.to_string(),
             security: security(alias.security),
         };
-        let aliases = aliases.iter().map(hop).collect();
+        let aliases = aliases.iter().map(report).collect();
         Self { name: name.to_string(), security: security(of_all), aliases, kind, reason: None }
     }
 
@@ -295,76 +258,87 @@ impl Found {
     }
 }
 
-impl Exchange {
-    fn of(visit: &Visit, walk: &Walk, terms: &Terms<'_>) -> Self {
-        let name = &visit.exchange;
-        let (lookup, addresses) = match &visit.seen.host {
+impl ExchangeReport {
+    fn of(exchange: &ExchangeCheck, check: &DomainCheck, context: &ReportContext<'_>) -> Self {
+        let name = &exchange.name;
+        let (lookup, addresses) = match &exchange.recorded.host {
             Some(Ok(HostLookup::Found(host))) => {
-                (Found::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
+                (LookupReport::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
             }
-            Some(Ok(HostLookup::NoAddress)) => {
-                (Found { kind: "nodata", ..Found::failed(name, "it has no address".to_owned()) }, Vec::new())
-            }
-            Some(Err(failure)) => (Found::failed(name, failure.to_string()), Vec::new()),
-            None => (Found::failed(name, "it was not asked".to_owned()), Vec::new()),
+            Some(Ok(HostLookup::NoAddress)) => (
+                LookupReport { kind: "nodata", ..LookupReport::failed(name, "it has no address".to_owned()) },
+                Vec::new(),
+            ),
+            Some(Err(failure)) => (LookupReport::failed(name, failure.to_string()), Vec::new()),
+            None => (LookupReport::failed(name, "it was not asked".to_owned()), Vec::new()),
         };
-        let policy = visit.plan.as_ref().ok().map(|plan| &plan.policy);
-        let refusal = visit.plan.as_ref().err().map(|reason| No::of(&Place::Host(name.clone()), reason));
+        let policy = exchange.plan.as_ref().ok().map(|plan| &plan.policy);
+        let refusal = exchange.plan.as_ref().err().map(|reason| RefusalReport::of(&Place::Host(name.clone()), reason));
         Self {
             name: name.to_string(),
-            preference: preference(walk, name),
+            preference: preference(check, name),
             lookup,
             addresses,
-            tlsa: visit.seen.tlsa.iter().map(|(owner, found)| Tlsa::of(owner, found, (visit, terms))).collect(),
+            tlsa: exchange
+                .recorded
+                .tlsa
+                .iter()
+                .map(|(owner, found)| TlsaReport::of(owner, found, exchange, context))
+                .collect(),
             policy: policy.map(TlsPolicy::label),
             no_dane: match policy {
                 Some(TlsPolicy::Encrypt(_, why)) => Some(why.to_string()),
                 Some(_) | None => None,
             },
             refusal,
-            sessions: visit.sessions.iter().map(|(address, session)| Talk::of(*address, session, terms)).collect(),
+            sessions: exchange
+                .sessions
+                .iter()
+                .map(|(address, session)| SessionReport::of(*address, session, context))
+                .collect(),
         }
     }
 }
 
-fn preference(walk: &Walk, exchange: &Name) -> Option<u16> {
-    let records = walk.seen.mx.as_ref()?.as_ref().ok()?.answer.records();
+fn preference(check: &DomainCheck, exchange: &Name) -> Option<u16> {
+    let records = check.recorded.mx.as_ref()?.as_ref().ok()?.answer.records();
     let named = records.iter().filter(|record| record.target == MxTarget::Host(exchange.clone()));
     named.map(|record| record.preference).min()
 }
 
-impl Tlsa {
+impl TlsaReport {
     fn of(
         owner: &Name,
         found: &Result<Lookup<RawTlsa>, crate::dns::Failure>,
-        (visit, terms): (&Visit, &Terms<'_>),
+        exchange: &ExchangeCheck,
+        context: &ReportContext<'_>,
     ) -> Self {
         let lookup = match found {
             Ok(lookup) => lookup,
             Err(failure) => {
-                return Self { lookup: Found::failed(owner, failure.reason.to_string()), records: Vec::new() };
+                return Self { lookup: LookupReport::failed(owner, failure.reason.to_string()), records: Vec::new() };
             }
         };
         let raw = lookup.answer.records();
-        let expectation = visit.plan.as_ref().ok().and_then(|plan| plan.policy.expectation());
+        let expectation = exchange.plan.as_ref().ok().and_then(|plan| plan.policy.expectation());
         let binds = |record: &tlsa::Tlsa| expectation.is_some_and(|held| held.usable.records().contains(record));
         let record = |(raw, read): (&RawTlsa, Result<tlsa::Tlsa, tlsa::Unusable>)| {
             let (standing, why) = match (read, lookup.security()) {
-                // RFC 7672 §2.2: what is not secure is as if it were not there.
+                // RFC 7672 §2.2: records that are not secure are ignored.
                 (_, Security::Insecure) => ("not-secure", None),
                 (Err(why), Security::Secure) => ("unusable", Some(why.to_string())),
                 (Ok(record), Security::Secure) if binds(&record) => ("binding", None),
                 (Ok(_), Security::Secure) => ("set-aside", None),
             };
-            Record { record: raw.to_string(), standing, why }
+            RecordReport { record: raw.to_string(), standing, why }
         };
-        let read = tlsa::readings(raw, terms.digests);
-        Self { lookup: Found::of(lookup), records: raw.iter().zip(read).map(record).collect() }
+        let read = tlsa::readings(raw, context.digests);
+        Self { lookup: LookupReport::of(lookup), records: raw.iter().zip(read).map(record).collect() }
     }
 }
 
-impl Talk {
-    fn of(address: std::net::IpAddr, session: &Session, terms: &Terms<'_>) -> Self {
+impl SessionReport {
+    fn of(address: std::net::IpAddr, session: &SessionCheck, context: &ReportContext<'_>) -> Self {
         let protection = match &session.outcome {
             Ok(Channel::Secured(protection)) => Some(protection),
             Ok(Channel::Cleartext(_)) | Err(_) => None,
@@ -385,13 +359,13 @@ impl Talk {
             key_exchange: protection.map(|protection| protection.key_exchange().to_owned()),
             tlsa: matched.map(|matched| matched.record.to_string()),
             tlsa_depth: matched.map(|matched| matched.depth),
-            certificates: session.chain.iter().filter_map(|der| Certificate::of(der, terms.now)).collect(),
-            refusal: session.outcome.as_ref().err().map(|reason| No::of(&Place::Domain, reason)),
+            certificates: session.chain.iter().filter_map(|der| CertificateReport::of(der, context.now)).collect(),
+            refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason)),
         }
     }
 }
 
-impl Certificate {
+impl CertificateReport {
     fn of(der: &[u8], now: OffsetDateTime) -> Option<Self> {
         let facts = facts::read(der)?;
         let day = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_or(Date::MAX, OffsetDateTime::date);
@@ -407,15 +381,15 @@ impl Certificate {
 }
 
 impl RuleReport {
-    fn of(rule: &Rule, (with, without): (&Walk, &Walk), terms: &Terms<'_>) -> Self {
-        let default = &terms.rules.default;
-        let verdict = Verdict::of(without);
+    fn of(rule: &Rule, with: &DomainCheck, without: &DomainCheck, context: &ReportContext<'_>) -> Self {
+        let default = &context.rules.default;
+        let verdict = MailVerdict::of(without);
         Self {
             domain: rule.domains.to_string(),
             reason: rule.reason.clone(),
             until: rule.until.map(|until| until.to_string()),
-            days_left: rule.days_left(terms.now.date()),
-            need: Need::of(&rule.level, default, Verdict::of(with), verdict),
+            days_left: rule.days_left(context.now.date()),
+            need: Need::of(&rule.level, default, MailVerdict::of(with), verdict),
             default_level: default.to_string(),
             default_verdict: verdict.label(),
             default_refusal: refusal(without),

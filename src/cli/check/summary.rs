@@ -1,10 +1,10 @@
-//! The forecast: what would become of mail to many domains, and why.
+//! The forecast for mail to many domains: the counts of each outcome, with the reasons.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::report::Report;
-use super::verdict::Verdict;
+use super::report::DomainReport;
+use super::verdict::MailVerdict;
 
 /// The most domains that are named for one reason.
 const MAX_NAMED: usize = 5;
@@ -12,7 +12,7 @@ const MAX_NAMED: usize = 5;
 /// Counts, of all that was checked.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
-    verdicts: BTreeMap<Verdict, usize>,
+    verdicts: BTreeMap<MailVerdict, usize>,
     refusals: BTreeMap<&'static str, Vec<String>>,
     no_dane: BTreeMap<String, usize>,
     advice: BTreeMap<&'static str, Vec<String>>,
@@ -21,7 +21,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, report: &Report) {
+    pub(super) fn add(&mut self, report: &DomainReport) {
         *self.verdicts.entry(report.outcome.0).or_default() += 1;
         if let Some(no) = &report.refusal {
             self.refusals.entry(no.reason).or_default().push(report.domain.clone());
@@ -47,7 +47,7 @@ impl Summary {
         self.verdicts.values().sum()
     }
 
-    fn count(&self, which: impl Fn(Verdict) -> bool) -> usize {
+    fn count(&self, which: impl Fn(MailVerdict) -> bool) -> usize {
         self.verdicts.iter().filter(|(verdict, _)| which(**verdict)).map(|(_, count)| count).sum()
     }
 
@@ -102,18 +102,18 @@ fn named(domains: &[String]) -> String {
     }
 }
 
-fn said(verdict: Verdict) -> &'static str {
+fn said(verdict: MailVerdict) -> &'static str {
     match verdict {
-        Verdict::Verified => "verified by DANE, or by the records of a rule",
-        Verdict::HostVerified => "host verified by DANE, over an insecure MX record",
-        Verdict::Encrypted => "encrypted, and not verified",
-        Verdict::Cleartext => "in cleartext, by a rule",
-        Verdict::Deferred => "deferred: refused for now",
-        Verdict::Rejected => "rejected: refused for good",
-        Verdict::Dane => "would have to be verified by DANE; nobody was asked",
-        Verdict::HalfDane => "would have to be verified by DANE under the host's name; nobody was asked",
-        Verdict::Fingerprint => "would have to match the records of a rule; nobody was asked",
-        Verdict::Encrypt => "would have to be encrypted; nobody was asked",
-        Verdict::May => "may go in cleartext by a rule; nobody was asked",
+        MailVerdict::Verified => "verified by DANE, or by the records of a rule",
+        MailVerdict::HostVerified => "host verified by DANE, over an insecure MX record",
+        MailVerdict::Encrypted => "encrypted, and not verified",
+        MailVerdict::Cleartext => "in cleartext, by a rule",
+        MailVerdict::Deferred => "deferred: refused for now",
+        MailVerdict::Rejected => "rejected: refused for good",
+        MailVerdict::Dane => "would have to be verified by DANE; not connected",
+        MailVerdict::HalfDane => "would have to be verified by DANE under the host's name; not connected",
+        MailVerdict::Fingerprint => "would have to match the records of a rule; not connected",
+        MailVerdict::Encrypt => "would have to be encrypted; not connected",
+        MailVerdict::May => "may go in cleartext by a rule; not connected",
     }
 }

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{Certificate, Exchange, Found, No, Record, Report, RuleReport, Talk, Tlsa};
+use super::report::{
+    CertificateReport, DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport,
+    SessionReport, TlsaReport,
+};
 use super::verdict::Need;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -14,7 +17,7 @@ const DOUBT: Style = AnsiColor::Yellow.on_default();
 const PLAIN: Style = Style::new();
 const STRONG: Style = Style::new().bold();
 
-/// One line and what hangs below it.
+/// One line and the lines below it.
 struct Node {
     text: String,
     below: Vec<Node>,
@@ -40,7 +43,7 @@ impl Node {
     }
 }
 
-/// Text in a style. A-110: what a stranger wrote says nothing to the terminal.
+/// Text in a style. A-110: a remote's text cannot steer the terminal.
 fn styled(style: Style, text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     format!("{style}{text}{style:#}")
@@ -51,7 +54,7 @@ fn plain(text: &str) -> Node {
 }
 
 /// The tree, its verdict last, where the eye is when it has been printed.
-pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()> {
     let mut below = vec![lookup("MX", &report.mx)];
     below.extend(report.passed_over.iter().map(|text| Node::new(styled(DOUBT, &format!("passed over: {text}")))));
     below.extend(report.exchanges.iter().map(exchange));
@@ -66,7 +69,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// One line, for lists.
-pub(super) fn write_line(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_line(report: &DomainReport, out: &mut dyn Write) -> io::Result<()> {
     let (verdict, _) = report.outcome;
     let style = if !verdict.is_delivery() {
         BAD
@@ -90,7 +93,7 @@ pub(super) fn write_line(report: &Report, out: &mut dyn Write) -> io::Result<()>
     writeln!(out, "{} {} {}{advice}", report.domain, styled(style, report.verdict), styled(PLAIN, &why))
 }
 
-fn verdict(report: &Report) -> Node {
+fn verdict(report: &DomainReport) -> Node {
     let (verdict, _) = report.outcome;
     let host = match (&report.exchange, &report.address) {
         (Some(exchange), Some(address)) => format!("{exchange}[{address}]"),
@@ -120,7 +123,7 @@ fn colour(security: &str) -> Style {
     }
 }
 
-fn lookup(what: &str, found: &Found) -> Node {
+fn lookup(what: &str, found: &LookupReport) -> Node {
     let mut text = format!("{what} {}: {}", found.name, styled(colour(&found.security), &found.security));
     match found.kind {
         "nodata" => text.push_str(", no such records"),
@@ -130,18 +133,18 @@ fn lookup(what: &str, found: &Found) -> Node {
     if let Some(reason) = &found.reason {
         let _ = write!(text, " ({})", styled(PLAIN, reason));
     }
-    Node::over(text, hops(found))
+    Node::over(text, aliases(found))
 }
 
-fn hops(found: &Found) -> Vec<Node> {
-    let hop = |hop: &super::report::Hop| {
-        let security = styled(colour(&hop.security), &hop.security);
-        Node::new(format!("{} is an alias of {}: {security}", hop.owner, hop.target))
+fn aliases(found: &LookupReport) -> Vec<Node> {
+    let alias = |alias: &super::report::AliasReport| {
+        let security = styled(colour(&alias.security), &alias.security);
+        Node::new(format!("{} is an alias of {}: {security}", alias.owner, alias.target))
     };
-    found.aliases.iter().map(hop).collect()
+    found.aliases.iter().map(alias).collect()
 }
 
-fn exchange(exchange: &Exchange) -> Node {
+fn exchange(exchange: &ExchangeReport) -> Node {
     let preference = exchange.preference.map_or("itself".to_owned(), |preference| preference.to_string());
     let mut below = vec![addresses(exchange)];
     below.extend(exchange.tlsa.iter().map(tlsa));
@@ -150,11 +153,11 @@ fn exchange(exchange: &Exchange) -> Node {
         let why = exchange.no_dane.as_ref().map_or(String::new(), |why| format!(" ({why})"));
         plain(&format!("policy {policy}{why}"))
     }));
-    below.extend(exchange.sessions.iter().map(talk));
+    below.extend(exchange.sessions.iter().map(session));
     Node::over(format!("{preference} {}", styled(STRONG, &exchange.name)), below)
 }
 
-fn addresses(exchange: &Exchange) -> Node {
+fn addresses(exchange: &ExchangeReport) -> Node {
     let found = &exchange.lookup;
     let what = match exchange.addresses.is_empty() {
         true => found.reason.clone().unwrap_or_default(),
@@ -162,17 +165,17 @@ fn addresses(exchange: &Exchange) -> Node {
     };
     Node::over(
         format!("address {}: {}", styled(PLAIN, &what), styled(colour(&found.security), &found.security)),
-        hops(found),
+        aliases(found),
     )
 }
 
-fn tlsa(question: &Tlsa) -> Node {
+fn tlsa(question: &TlsaReport) -> Node {
     let mut node = lookup("TLSA", &question.lookup);
     node.below.extend(question.records.iter().map(record));
     node
 }
 
-fn record(record: &Record) -> Node {
+fn record(record: &RecordReport) -> Node {
     let why = record.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
     let style = match record.standing {
         "binding" => GOOD,
@@ -182,26 +185,27 @@ fn record(record: &Record) -> Node {
     Node::new(format!("{}: {}", styled(PLAIN, &record.record), styled(style, &format!("{}{why}", record.standing))))
 }
 
-fn talk(talk: &Talk) -> Node {
-    let style = match talk.protection {
+fn session(session: &SessionReport) -> Node {
+    let style = match session.protection {
         "verified" | "host-verified" => GOOD,
         "none" => BAD,
         _ => DOUBT,
     };
-    let mut text = format!("{}: {}", talk.address, styled(style, talk.protection));
-    if let (Some(version), Some(cipher), Some(group)) = (talk.tls_version, &talk.cipher, &talk.key_exchange) {
+    let mut text = format!("{}: {}", session.address, styled(style, session.protection));
+    if let (Some(version), Some(cipher), Some(group)) = (session.tls_version, &session.cipher, &session.key_exchange) {
         let _ = write!(text, ", {version} {cipher} {group}");
     }
-    let mut below: Vec<_> = talk.certificates.iter().enumerate().map(certificate).collect();
-    if let (Some(record), Some(depth)) = (&talk.tlsa, talk.tlsa_depth) {
+    let mut below: Vec<_> =
+        session.certificates.iter().enumerate().map(|(depth, shown)| certificate(depth, shown)).collect();
+    if let (Some(record), Some(depth)) = (&session.tlsa, session.tlsa_depth) {
         below.push(Node::new(styled(GOOD, &format!("certificate {depth} matches {record}"))));
     }
-    below.extend(talk.refusal.as_ref().map(no));
+    below.extend(session.refusal.as_ref().map(no));
     Node::over(text, below)
 }
 
-fn certificate((depth, certificate): (usize, &Certificate)) -> Node {
-    let Certificate { subject, issuer, names, not_after, days_left, .. } = certificate;
+fn certificate(depth: usize, certificate: &CertificateReport) -> Node {
+    let CertificateReport { subject, issuer, names, not_after, days_left, .. } = certificate;
     let names = if names.is_empty() { String::new() } else { format!(", for {}", names.join(" ")) };
     let end = match days_left {
         ..0 => format!("ended {not_after}"),
@@ -210,7 +214,7 @@ fn certificate((depth, certificate): (usize, &Certificate)) -> Node {
     plain(&format!("certificate {depth}: \"{subject}\"{names}, by \"{issuer}\", {end}"))
 }
 
-fn no(no: &No) -> Node {
+fn no(no: &RefusalReport) -> Node {
     Node::new(styled(BAD, &format!("{}: {}", no.reason, no.text)))
 }
 

@@ -1,23 +1,23 @@
-//! What a walk amounts to: the words for it, and the exit status.
+//! The verdict on one domain: its words, and the exit status.
 
 use serde::Serialize;
 
-use super::walk::{Fate, Walk};
+use super::checker::{DomainCheck, Forecast};
 use crate::dane::tlsa::NoDane;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::Reason;
 use crate::tls::Authentication;
 use crate::upstream::ready::Channel;
 
-/// What would become of mail to a domain now. The words are those of the log's `protection` and `verdict`; where nobody
-/// was asked, those of its `policy`.
+/// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
+/// connections, those of its `policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(super) enum MailVerdict {
     /// Delivered to a host that was verified by DANE or by the records of a rule.
     Verified,
     /// Delivered to a host that was verified; that it serves the domain rests on an insecure MX record.
     HostVerified,
-    /// Delivered under TLS, to whoever holds the address.
+    /// Delivered under TLS, to any host that holds the address.
     Encrypted,
     /// Delivered in the open, as a rule allows.
     Cleartext,
@@ -25,21 +25,21 @@ pub(super) enum Verdict {
     Deferred,
     /// Refused for good.
     Rejected,
-    /// Nobody was asked: a session would have to be verified by DANE.
+    /// Not connected: a session would have to be verified by DANE.
     Dane,
     /// The same under the host's name alone.
     HalfDane,
     /// The same by the records of a rule.
     Fingerprint,
-    /// Nobody was asked: TLS would have to be there.
+    /// Not connected: a session would need TLS.
     Encrypt,
-    /// Nobody was asked: anything would do.
+    /// Not connected: any session would do.
     May,
 }
 
-/// What the exit status says, the worst last.
+/// The meanings of the exit status, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Status {
+pub(super) enum CheckStatus {
     /// Mail would be delivered.
     Delivered,
     /// The domain takes no mail.
@@ -48,7 +48,7 @@ pub(super) enum Status {
     Unreachable,
     /// A lookup failed.
     LookupFailed,
-    /// A host was reached, and did not prove what it must.
+    /// A host was reached, and did not prove the identity that its policy demands.
     Refused,
 }
 
@@ -67,10 +67,10 @@ Exit status:
   78  the configuration is wrong
   Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
 
-impl Verdict {
-    pub(super) fn of(walk: &Walk) -> Self {
-        match walk.fate() {
-            Fate::Taken(_, Some((_, channel))) => match channel {
+impl MailVerdict {
+    pub(super) fn of(check: &DomainCheck) -> Self {
+        match check.forecast() {
+            Forecast::Delivered(_, Some((_, channel))) => match channel {
                 Channel::Cleartext(_) => Self::Cleartext,
                 Channel::Secured(protection) => match protection.authentication() {
                     Authentication::Verified(_) => Self::Verified,
@@ -78,16 +78,16 @@ impl Verdict {
                     Authentication::Unverified(_) => Self::Encrypted,
                 },
             },
-            Fate::Taken(visit, None) => match visit.plan.as_ref().map(|plan| &plan.policy) {
+            Forecast::Delivered(exchange, None) => match exchange.plan.as_ref().map(|plan| &plan.policy) {
                 Ok(TlsPolicy::Dane(_)) => Self::Dane,
                 Ok(TlsPolicy::HalfDane(_)) => Self::HalfDane,
                 Ok(TlsPolicy::Fingerprint(_)) => Self::Fingerprint,
                 Ok(TlsPolicy::Encrypt(..)) => Self::Encrypt,
                 Ok(TlsPolicy::May(..)) => Self::May,
-                // A visit without a plan takes nothing.
+                // An exchange without a plan takes no mail.
                 Err(_) => Self::Deferred,
             },
-            Fate::Refused => match walk.main_obstacle() {
+            Forecast::Refused => match check.main_obstacle() {
                 Some((_, reason)) if reason.view().code.is_permanent() => Self::Rejected,
                 Some(_) | None => Self::Deferred,
             },
@@ -136,7 +136,7 @@ impl Verdict {
     }
 }
 
-impl Status {
+impl CheckStatus {
     pub(super) fn exit_code(self) -> u8 {
         match self {
             Self::Delivered => 0,
@@ -147,10 +147,10 @@ impl Status {
         }
     }
 
-    pub(super) fn of(walk: &Walk) -> Self {
-        match walk.fate() {
-            Fate::Taken(..) => Self::Delivered,
-            Fate::Refused => walk.main_obstacle().map_or(Self::Unreachable, |(_, reason)| Self::of_reason(reason)),
+    pub(super) fn of(check: &DomainCheck) -> Self {
+        match check.forecast() {
+            Forecast::Delivered(..) => Self::Delivered,
+            Forecast::Refused => check.main_obstacle().map_or(Self::Unreachable, |(_, reason)| Self::of_reason(reason)),
         }
     }
 
@@ -167,17 +167,17 @@ impl Status {
 }
 
 /// Why a session is not verified, if it is not.
-pub(super) fn no_dane(walk: &Walk) -> Option<&NoDane> {
-    match walk.fate() {
-        Fate::Taken(_, Some((_, Channel::Secured(protection)))) => match protection.authentication() {
+pub(super) fn no_dane(check: &DomainCheck) -> Option<&NoDane> {
+    match check.forecast() {
+        Forecast::Delivered(_, Some((_, Channel::Secured(protection)))) => match protection.authentication() {
             Authentication::Unverified(why) => Some(why),
             Authentication::Verified(_) | Authentication::HostVerified(_) => None,
         },
-        Fate::Taken(visit, None) => match visit.plan.as_ref().map(|plan| &plan.policy) {
+        Forecast::Delivered(exchange, None) => match exchange.plan.as_ref().map(|plan| &plan.policy) {
             Ok(TlsPolicy::Encrypt(_, why)) => Some(why),
             Ok(_) | Err(_) => None,
         },
-        Fate::Taken(_, Some((_, Channel::Cleartext(_)))) | Fate::Refused => None,
+        Forecast::Delivered(_, Some((_, Channel::Cleartext(_)))) | Forecast::Refused => None,
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) enum Need {
     Needed,
     /// Without it the mail would go out just as well.
     NotNeeded,
-    /// It asks for more than the default: it is there to refuse what the default would let pass.
+    /// It asks for more than the default: it is there to refuse mail that the default would let pass.
     Stricter,
     /// The mail is refused because of it.
     Refuses,
@@ -198,8 +198,8 @@ pub(super) enum Need {
 }
 
 impl Need {
-    /// Of a rule, by what becomes of mail with it and by default.
-    pub(super) fn of(rule: &Level, default: &Level, with: Verdict, without: Verdict) -> Self {
+    /// Compares the outcome for mail under a rule with that by default.
+    pub(super) fn of(rule: &Level, default: &Level, with: MailVerdict, without: MailVerdict) -> Self {
         match (with.is_delivery(), without.is_delivery()) {
             (false, false) => Self::NoHelp,
             (false, true) => Self::Refuses,
@@ -235,17 +235,17 @@ mod tests {
         let dane = Level::Dane(InsecureMx::Dane);
         let pins = Level::Fingerprint(Vec::new());
         for (rule, with, without, need) in [
-            (&may, Verdict::Cleartext, Verdict::Deferred, Need::Needed),
-            (&may, Verdict::Encrypted, Verdict::Encrypted, Need::NotNeeded),
-            (&may, Verdict::Encrypted, Verdict::Verified, Need::NotNeeded),
-            (&Level::Encrypt, Verdict::Encrypted, Verdict::Verified, Need::NotNeeded),
-            (&Level::Encrypt, Verdict::Encrypted, Verdict::Deferred, Need::Needed),
-            (&Level::Encrypt, Verdict::Deferred, Verdict::Deferred, Need::NoHelp),
-            (&Level::DaneOnly, Verdict::Verified, Verdict::Verified, Need::Stricter),
-            (&Level::DaneOnly, Verdict::Deferred, Verdict::Encrypted, Need::Refuses),
-            (&pins, Verdict::Verified, Verdict::Encrypted, Need::Stricter),
-            (&pins, Verdict::Verified, Verdict::Deferred, Need::Needed),
-            (&may, Verdict::May, Verdict::Dane, Need::NotNeeded),
+            (&may, MailVerdict::Cleartext, MailVerdict::Deferred, Need::Needed),
+            (&may, MailVerdict::Encrypted, MailVerdict::Encrypted, Need::NotNeeded),
+            (&may, MailVerdict::Encrypted, MailVerdict::Verified, Need::NotNeeded),
+            (&Level::Encrypt, MailVerdict::Encrypted, MailVerdict::Verified, Need::NotNeeded),
+            (&Level::Encrypt, MailVerdict::Encrypted, MailVerdict::Deferred, Need::Needed),
+            (&Level::Encrypt, MailVerdict::Deferred, MailVerdict::Deferred, Need::NoHelp),
+            (&Level::DaneOnly, MailVerdict::Verified, MailVerdict::Verified, Need::Stricter),
+            (&Level::DaneOnly, MailVerdict::Deferred, MailVerdict::Encrypted, Need::Refuses),
+            (&pins, MailVerdict::Verified, MailVerdict::Encrypted, Need::Stricter),
+            (&pins, MailVerdict::Verified, MailVerdict::Deferred, Need::Needed),
+            (&may, MailVerdict::May, MailVerdict::Dane, Need::NotNeeded),
         ] {
             assert_eq!(Need::of(rule, &dane, with, without), need, "{rule} {with:?} {without:?}");
         }
@@ -253,8 +253,14 @@ mod tests {
 
     #[test]
     fn the_worst_status_counts() {
-        let mut all = [Status::Rejected, Status::Refused, Status::Delivered, Status::LookupFailed, Status::Unreachable];
+        let mut all = [
+            CheckStatus::Rejected,
+            CheckStatus::Refused,
+            CheckStatus::Delivered,
+            CheckStatus::LookupFailed,
+            CheckStatus::Unreachable,
+        ];
         all.sort();
-        assert_eq!(all.map(Status::exit_code), [0, 5, 4, 3, 1]);
+        assert_eq!(all.map(CheckStatus::exit_code), [0, 5, 4, 3, 1]);
     }
 }

@@ -13,22 +13,22 @@ use crate::config::DEFAULTS;
 
 /// The file that is read if none is named, and may be absent.
 pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
-/// What environment variables begin with that are settings.
+/// The prefix of environment variables that are settings.
 pub(super) const PREFIX: &str = "DANELAW_";
 /// The name of the lowest layer.
 const BUILT_IN: &str = "the built-in defaults";
 
 /// All layers; each one overrides those before it.
 pub(super) struct Layers {
-    defaults: Text,
-    file: Option<Text>,
+    defaults: TomlText,
+    file: Option<TomlText>,
     environment: Env,
     flags: Vec<Flag>,
 }
 
-/// One key: what it is, as it would stand in a file, and which place has set it.
+/// One key: its value, as it would stand in a file, and the layer that has set it.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct ShownKey {
     pub(crate) name: String,
     pub(crate) value: String,
     pub(crate) source: String,
@@ -38,7 +38,7 @@ impl Layers {
     /// Reads the file.
     pub(super) fn read(file: Option<&Path>, flags: &[Flag]) -> Result<Self, LoadError> {
         Ok(Self {
-            defaults: Text { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
+            defaults: TomlText { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
             file: read(file)?,
             environment: Env::prefixed(PREFIX).split("__"),
             flags: flags.to_vec(),
@@ -62,7 +62,7 @@ impl Layers {
     }
 
     /// Each key that is in force, in the order of the alphabet.
-    pub(super) fn keys(&self, figment: &Figment) -> Vec<Key> {
+    pub(super) fn keys(&self, figment: &Figment) -> Vec<ShownKey> {
         let data = figment.data().unwrap_or_default();
         let mut keys = Vec::new();
         for dict in data.values() {
@@ -70,7 +70,7 @@ impl Layers {
                 let place = figment.get_metadata(value.tag()).map(|data| data.name.to_string()).unwrap_or_default();
                 let path: Vec<String> = name.split('.').map(str::to_owned).collect();
                 let source = if place == BUILT_IN { "default".to_owned() } else { self.place(&place, &path) };
-                keys.push(Key { source, value: shown(value), name });
+                keys.push(ShownKey { source, value: shown(value), name });
             });
         }
         keys
@@ -93,10 +93,10 @@ impl Layers {
     }
 }
 
-fn read(file: Option<&Path>) -> Result<Option<Text>, LoadError> {
+fn read(file: Option<&Path>) -> Result<Option<TomlText>, LoadError> {
     let path = file.unwrap_or(Path::new(SYSTEM_FILE));
     match std::fs::read_to_string(path) {
-        Ok(toml) => Ok(Some(Text { name: path.display().to_string(), toml })),
+        Ok(toml) => Ok(Some(TomlText { name: path.display().to_string(), toml })),
         Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(LoadError::Unreadable { path: path.to_owned(), error }),
     }
@@ -153,12 +153,12 @@ impl Provider for Without<'_> {
 }
 
 /// A TOML text with the name that errors give it.
-struct Text {
+struct TomlText {
     name: String,
     toml: String,
 }
 
-impl Provider for Text {
+impl Provider for TomlText {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
@@ -175,7 +175,7 @@ pub(crate) struct Flag {
     value: Value,
 }
 
-/// A flag that sets nothing.
+/// A flag that sets no key.
 #[derive(Debug, thiserror::Error)]
 #[error("write it as KEY=VALUE, as in --set dns.timeout=2s")]
 pub(crate) struct NoFlag;

@@ -5,7 +5,7 @@ use figment::value::{Dict, Value};
 /// The lists whose entries are tables.
 const TABLES: [&str; 2] = ["listener", "rule"];
 
-/// Keys, by their path. Places in a list are those that the operator counts, whatever is left out before them.
+/// Keys, by their path. Places in a list are those that the operator counts, entries that were left out included.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut(Vec<Vec<String>>);
 
@@ -23,8 +23,8 @@ impl LeftOut {
         is_new
     }
 
-    /// Leaves out all of each listener and rule of which a key is left out: without that it is not what was meant. False
-    /// if there is none but those that are left out.
+    /// Leaves out all of each listener and rule of which a key is left out: without that key it has another meaning.
+    /// False if there is none but those that are left out.
     pub(super) fn whole_entries(&mut self) -> bool {
         let before = self.0.len();
         for path in self.0.clone() {
@@ -35,7 +35,7 @@ impl LeftOut {
         self.0.len() > before
     }
 
-    /// The path as the operator counts, of one in what is left.
+    /// The path as the operator counts, of a path in the rest.
     pub(super) fn original(&self, path: &[String]) -> Vec<String> {
         let mut original: Vec<String> = Vec::new();
         for part in path {
@@ -48,7 +48,7 @@ impl LeftOut {
         original
     }
 
-    /// Takes them out of what a layer says.
+    /// Takes them out of a layer.
     pub(super) fn take_out_of(&self, dict: &mut Dict) {
         self.take_out_below(dict, &[]);
     }
@@ -70,7 +70,7 @@ impl LeftOut {
                     let place = places.next().unwrap_or_default();
                     self.stays(item, [&path[..], &[place.to_string()]].concat())
                 });
-                // A list of which nothing is left would be wrong in another way.
+                // A list that becomes empty would be wrong in another way.
                 !items.is_empty()
             }
             Value::Array(..)
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left() {
+    fn the_rest_of_the_keys() {
         let value = |text: &str| {
             let Ok(value) = text.parse::<Value>();
             value.into_dict().unwrap()

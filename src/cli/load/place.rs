@@ -1,6 +1,6 @@
 //! Where a key was set, as an operator finds it.
 
-/// The line of a file that a key stands on, or what it is in, as far as the file is written in the usual way.
+/// The line of a file that holds a key, or the table that it is in, as far as the file is written in the usual way.
 pub(super) fn line(toml: &str, path: &[String]) -> Option<usize> {
     let mut entries: Vec<String> = Vec::new();
     let mut table: Vec<String> = Vec::new();
@@ -34,7 +34,8 @@ fn parts(key: &str) -> Vec<String> {
     key.split('.').map(|part| part.trim().trim_matches(['"', '\'']).to_owned()).collect()
 }
 
-/// The environment variables, among those of these names, that set a key or something in it; else those that it is in.
+/// The environment variables, among those of these names, that set a key or a part of it; else those of the tables that
+/// it is in.
 pub(super) fn variables(names: &[String], prefix: &str, path: &[String]) -> Option<String> {
     (1..=path.len()).rev().find_map(|most| {
         let wanted = format!("{prefix}{}", path[..most].join("__").to_uppercase());
@@ -62,7 +63,7 @@ mod tests {
             ("tls.level", Some(4)),
             ("rule", Some(6)),
             ("rule.0.domain", Some(7)),
-            // What an entry lacks is found at its beginning.
+            // A missing key is reported at the beginning of its entry.
             ("rule.0.until", Some(6)),
             ("rule.1.domain", Some(9)),
             ("rule.1.until", Some(10)),

@@ -1,4 +1,5 @@
-//! What is wrong with a key, in an operator's words: the key, what was found, what would do, and what to do.
+//! The error of a key, in an operator's words: the key, the value that was found, the values that would do, and how to
+//! mend it.
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
@@ -13,7 +14,7 @@ use crate::config::DEFAULTS;
 pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
     match &error.kind {
         Kind::UnknownField(field, _) => {
-            // A key, whatever it looks like, and no place in a list.
+            // Any key, and no place in a list.
             let above = error.path.strip_suffix(std::slice::from_ref(field)).unwrap_or(&error.path);
             [without.original(above), vec![field.clone()]].concat()
         }
@@ -64,7 +65,7 @@ fn renamed(path: &[String], place: &str) -> Option<String> {
     is_old.then(|| format!("the section ledger is called store now; write {new}"))
 }
 
-/// What else there is to say of a key that there is not.
+/// Further advice on a key that does not exist.
 fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
     let Some(key) = path.last().map(|key| key.to_lowercase()) else { return String::new() };
     if path.len() > 1 || !place.to_uppercase().starts_with(PREFIX) {
@@ -86,7 +87,7 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
     }
 }
 
-/// Where there is a key of this name: in TOML a key belongs to the table whose header stands above it.
+/// The tables that have a key of this name: in TOML a key belongs to the table of the header above it.
 fn elsewhere(key: &str) -> String {
     let defaults = Toml::string(DEFAULTS).data().ok().and_then(|mut data| data.remove(&Profile::Default));
     let defaults = defaults.unwrap_or_default();
@@ -102,7 +103,7 @@ fn elsewhere(key: &str) -> String {
     if found.is_empty() { String::new() } else { format!("; there is {}", found.join(" and ")) }
 }
 
-/// What a file that is no TOML is told: the line, and what is wrong with it.
+/// The error of a file that is not TOML: the line, and the fault in it.
 fn no_toml(message: &str) -> Option<(usize, String)> {
     let mut lines = message.lines();
     let (line, column) = lines.next()?.strip_prefix("TOML parse error at line ")?.split_once(", column ")?;
@@ -116,7 +117,7 @@ fn no_toml(message: &str) -> Option<(usize, String)> {
     Some((line.parse().ok()?, format!("{text:?} is no TOML at column {column}: {what}{hint}")))
 }
 
-/// What was found, as it is written.
+/// The value that was found, as it is written.
 fn shown(found: &Actual) -> String {
     match found {
         Actual::Bool(truth) => truth.to_string(),
@@ -131,7 +132,7 @@ fn shown(found: &Actual) -> String {
     }
 }
 
-/// What the types' own errors call expected, as an operator writes it.
+/// The expectation in the types' own errors, as an operator writes it.
 fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
     let tables = |name: &str, keys: &str| {
         format!(

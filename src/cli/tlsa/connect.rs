@@ -6,8 +6,8 @@ use std::str::FromStr;
 use tokio::time::Instant;
 
 use super::BadInput;
-use super::judge::{Judgement, Records, Verdict};
-use crate::cli::{Settings, run};
+use super::judge::{Judgement, Records, TlsaVerdict};
+use crate::cli::{ConfigFlags, run};
 use crate::config::Config;
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{Expectation, References};
@@ -24,12 +24,12 @@ use crate::upstream::tcp::{Source, Tcp};
 /// A host and a port.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    host: Host,
+    host: TargetHost,
     port: u16,
 }
 
 #[derive(Debug, Clone)]
-enum Host {
+enum TargetHost {
     Name(Name),
     Address(IpAddr),
 }
@@ -38,8 +38,8 @@ impl Target {
     /// The host's name, if it has one here.
     pub(super) fn name(&self) -> Option<&Name> {
         match &self.host {
-            Host::Name(name) => Some(name),
-            Host::Address(_) => None,
+            TargetHost::Name(name) => Some(name),
+            TargetHost::Address(_) => None,
         }
     }
 }
@@ -49,10 +49,10 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self { host: Host::Address(address.ip()), port: address.port() });
+            return Ok(Self { host: TargetHost::Address(address.ip()), port: address.port() });
         }
         if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse() {
-            return Ok(Self { host: Host::Address(address), port: 25 });
+            return Ok(Self { host: TargetHost::Address(address), port: 25 });
         }
         let (host, port) = match text.rsplit_once(':') {
             None => (text, 25),
@@ -60,7 +60,7 @@ impl FromStr for Target {
         };
         let name =
             Name::parse(host).map_err(|error| format!("expected HOST:PORT, and {host:?} is no host: {error}"))?;
-        Ok(Self { host: Host::Name(name), port })
+        Ok(Self { host: TargetHost::Name(name), port })
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn judge(
     target: &Target,
     records: Records,
     names: References,
-    settings: &Settings,
+    settings: &ConfigFlags,
 ) -> Result<Judgement, BadInput> {
     let bad = |error: &dyn std::fmt::Display| BadInput(error.to_string());
     let config = settings.load().map_err(|error| bad(&error))?;
@@ -86,8 +86,10 @@ pub(super) fn judge(
             session.push(("tls_version", protection.version().into()));
             session.push(("cipher", protection.cipher_suite().into()));
             match protection.authentication() {
-                Authentication::Verified(found) | Authentication::HostVerified(found) => Verdict::Match(found.clone()),
-                Authentication::Unverified(_) => Verdict::Unusable,
+                Authentication::Verified(found) | Authentication::HostVerified(found) => {
+                    TlsaVerdict::Match(found.clone())
+                }
+                Authentication::Unverified(_) => TlsaVerdict::Unusable,
             }
         }
         Err(reason) => refused(&reason),
@@ -96,29 +98,29 @@ pub(super) fn judge(
 }
 
 /// Whether a failure says that this is the wrong server, or only that there was no session.
-fn refused(reason: &Reason) -> Verdict {
+fn refused(reason: &Reason) -> TlsaVerdict {
     let (label, text) = (reason.view().label.as_str(), reason.to_string());
-    let Reason::Tls(failure) = reason else { return Verdict::NoSession(label, text) };
+    let Reason::Tls(failure) = reason else { return TlsaVerdict::NoSession(label, text) };
     match failure {
         TlsFailure::Mismatch(_) | TlsFailure::WrongKey | TlsFailure::SmallKey(_) | TlsFailure::UnsupportedKey => {
-            Verdict::Mismatch(label, text)
+            TlsaVerdict::Mismatch(label, text)
         }
         TlsFailure::NoSharedParameters(_)
         | TlsFailure::Injected
         | TlsFailure::Alert(_)
         | TlsFailure::Closed(_)
-        | TlsFailure::Broken(_) => Verdict::NoSession(label, text),
+        | TlsFailure::Broken(_) => TlsaVerdict::NoSession(label, text),
     }
 }
 
-/// What the last address that was tried has shown.
-struct Asked {
+/// The result at the last address that was tried.
+struct SessionResult {
     server: Option<SocketAddr>,
     outcome: Result<Protection, Reason>,
 }
 
-/// Dials the addresses in turn until one takes the connection: what that one shows is the verdict.
-async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Asked, BadInput> {
+/// Dials the addresses in turn until one takes the connection: the session with that one gives the verdict.
+async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<SessionResult, BadInput> {
     let tls = Tls::new(PostQuantum::Offer).map_err(|error| BadInput(error.to_string()))?;
     let hostname = match &config.ehlo_name {
         Some(name) => name.clone(),
@@ -128,10 +130,10 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     let source = Source::from(config);
     let until = Instant::now() + config.timeouts.route;
     let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
-    let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
+    let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
-        Err(reason) => return Ok(Asked { server: None, outcome: Err(reason) }),
+        Err(reason) => return Ok(SessionResult { server: None, outcome: Err(reason) }),
     };
     for address in addresses {
         let exchange = target.name().unwrap_or(policy.server_name()).clone();
@@ -144,7 +146,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
         };
         let outcome = outcome.await;
         let unreachable = matches!(outcome, Err(Reason::Connect(_) | Reason::Timeout { stage: Stage::Connect, .. }));
-        asked = Asked { server: Some(server), outcome };
+        asked = SessionResult { server: Some(server), outcome };
         if !unreachable {
             break;
         }
@@ -152,13 +154,13 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     Ok(asked)
 }
 
-/// What the session has proven; it ends here.
+/// The proof of the session; the session ends here.
 async fn proven(ready: Ready) -> Result<Protection, Reason> {
     let proven = match &ready.terms().channel {
         Channel::Secured(protection) => Ok(protection.clone()),
         Channel::Cleartext(_) => Err(Reason::StartTlsMissing),
     };
-    // Whether the server answers QUIT changes nothing; but it is to hear it.
+    // The server's answer to QUIT does not matter; but the server is to get the command.
     let _ = ready.quit().await;
     proven
 }
@@ -166,8 +168,8 @@ async fn proven(ready: Ready) -> Result<Protection, Reason> {
 /// The addresses to dial: out of validated DNS answers, as for mail.
 async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr>, Reason>, BadInput> {
     let name = match &target.host {
-        Host::Address(address) => return Ok(Ok(vec![*address])),
-        Host::Name(name) => name,
+        TargetHost::Address(address) => return Ok(Ok(vec![*address])),
+        TargetHost::Name(name) => name,
     };
     let dns = run::resolver(config).map_err(|failed| BadInput(failed.to_string()))?;
     Ok(match dns.host(name).await {

@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
-use crate::dane::publish::{self, Source};
-use crate::dane::tlsa::{Form, Matching, Selector, Tlsa, Usage};
+use crate::dane::publish::{self, RecordSource};
+use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
 use crate::hex::Hex;
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct GenerateArguments {
     /// PEM file: the server's certificate, its chain with the server's own first, or its public key.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -37,13 +37,13 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// A record, and what it is about.
+/// A record, and its subject.
 struct Generated {
     record: Tlsa,
     about: String,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<u8, BadInput> {
+pub(super) fn run(arguments: &GenerateArguments) -> Result<u8, BadInput> {
     let owner = match &arguments.host {
         None => None,
         Some(host) => Some(
@@ -70,16 +70,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, BadInput> {
 }
 
 /// A bare key is the server's unless the operator says that it is an authority's.
-fn of_key(arguments: &Arguments, key: &[u8]) -> Result<Generated, BadInput> {
+fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInput> {
     let usage = arguments.usage.unwrap_or(Usage::EndEntity);
-    Ok(Generated { record: record(arguments, usage, Source::Key(key))?, about: about(usage, None) })
+    Ok(Generated { record: record(arguments, usage, RecordSource::Key(key))?, about: about(usage, None) })
 }
 
-fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
+fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
     let Some((leaf, others)) = chain.split_first() else { return Ok(Vec::new()) };
     let generated = |usage, certificate: &CertificateDer<'_>| {
         Ok(Generated {
-            record: record(arguments, usage, Source::Certificate(certificate))?,
+            record: record(arguments, usage, RecordSource::Certificate(certificate))?,
             about: about(usage, publish::subject(certificate)),
         })
     };
@@ -87,7 +87,7 @@ fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<
     match (arguments.usage, issuer, others) {
         (Some(Usage::EndEntity), _, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
         (Some(Usage::TrustAnchor), Some(issuer), _) => Ok(vec![generated(Usage::TrustAnchor, issuer)?]),
-        // Whoever asks for 2 and gives a single certificate means that one.
+        // An operator who asks for 2 and gives a single certificate means that one.
         (Some(Usage::TrustAnchor), None, []) => Ok(vec![generated(Usage::TrustAnchor, leaf)?]),
         (Some(Usage::TrustAnchor), None, _) => Err(BadInput(format!(
             "{}: --usage 2 is about the authority that issued the first certificate, and none of the others did",
@@ -98,8 +98,8 @@ fn of_chain(arguments: &Arguments, chain: &[CertificateDer<'static>]) -> Result<
     }
 }
 
-fn record(arguments: &Arguments, usage: Usage, source: Source<'_>) -> Result<Tlsa, BadInput> {
-    let form = Form { usage, selector: arguments.selector, matching: arguments.matching };
+fn record(arguments: &GenerateArguments, usage: Usage, source: RecordSource<'_>) -> Result<Tlsa, BadInput> {
+    let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
     publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }
 

@@ -1,4 +1,4 @@
-//! What was judged, what came of it, and how that is said.
+//! The judged chain, the verdict, and its words.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,13 @@ use crate::dane::tlsa::{ParseTlsaError, Tlsa, Unusable, Usable, Usage};
 use crate::dane::verify::Match;
 use crate::name::Name;
 
-/// The records of the command line, sorted by what they are good for.
+/// The records of the command line, sorted by their use.
 pub(super) struct Records {
     /// Those that bind.
     pub(super) usable: Option<Usable>,
     /// Set aside by digest agility (RFC 7671 §9).
     weaker: Vec<Tlsa>,
-    /// As they were written, and what is wrong with them.
+    /// As they were written, and the fault of each.
     unusable: Vec<(String, Unusable)>,
 }
 
@@ -45,13 +45,13 @@ impl Records {
     }
 }
 
-/// What came of it.
-pub(super) enum Verdict {
+/// The verdict.
+pub(super) enum TlsaVerdict {
     /// A record matches.
     Match(Match),
     /// The server is not the one that the records mean: the name of the reason, and its text.
     Mismatch(&'static str, String),
-    /// Nobody can be verified by these records.
+    /// These records cannot verify any server.
     Unusable,
     /// No session came about: the name of the reason, and its text.
     NoSession(&'static str, String),
@@ -60,8 +60,8 @@ pub(super) enum Verdict {
 /// Everything that is printed.
 pub(super) struct Judgement {
     pub(super) records: Records,
-    pub(super) verdict: Verdict,
-    /// Who was asked, and how the session is protected.
+    pub(super) verdict: TlsaVerdict,
+    /// The server that was asked, and the protection of the session.
     pub(super) session: Vec<(&'static str, String)>,
 }
 
@@ -69,19 +69,19 @@ impl Judgement {
     /// The exit status.
     pub(super) fn status(&self) -> u8 {
         match self.verdict {
-            Verdict::Match(_) => MATCH,
-            Verdict::Mismatch(..) => MISMATCH,
-            Verdict::Unusable => UNUSABLE,
-            Verdict::NoSession(..) => NO_SESSION,
+            TlsaVerdict::Match(_) => MATCH,
+            TlsaVerdict::Mismatch(..) => MISMATCH,
+            TlsaVerdict::Unusable => UNUSABLE,
+            TlsaVerdict::NoSession(..) => NO_SESSION,
         }
     }
 
     fn word(&self) -> &'static str {
         match self.verdict {
-            Verdict::Match(_) => "match",
-            Verdict::Mismatch(..) => "mismatch",
-            Verdict::Unusable => "unusable",
-            Verdict::NoSession(..) => "no-session",
+            TlsaVerdict::Match(_) => "match",
+            TlsaVerdict::Mismatch(..) => "mismatch",
+            TlsaVerdict::Unusable => "unusable",
+            TlsaVerdict::NoSession(..) => "no-session",
         }
     }
 
@@ -89,16 +89,16 @@ impl Judgement {
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("verdict: {}", self.word())];
         match &self.verdict {
-            Verdict::Match(Match { record, depth, warning }) => {
+            TlsaVerdict::Match(Match { record, depth, warning }) => {
                 lines.push(format!("record: {record}"));
-                lines.push(format!("depth: {depth} ({})", whose(*depth)));
+                lines.push(format!("depth: {depth} ({})", owner_of(*depth)));
                 lines.extend(warning.map(|warning| format!("warning: {warning}")));
             }
-            Verdict::Mismatch(label, why) | Verdict::NoSession(label, why) => {
+            TlsaVerdict::Mismatch(label, why) | TlsaVerdict::NoSession(label, why) => {
                 lines.push(format!("reason: {label}"));
                 lines.push(format!("text: {why}"));
             }
-            Verdict::Unusable => lines.push("text: none of the records is usable".into()),
+            TlsaVerdict::Unusable => lines.push("text: none of the records is usable".into()),
         }
         lines.extend(self.session.iter().map(|(key, value)| format!("{key}: {value}")));
         lines.extend(self.records.unusable.iter().map(|(record, why)| format!("unusable: {record} ({why})")));
@@ -107,24 +107,24 @@ impl Judgement {
         lines.join("\n")
     }
 
-    /// The same facts for programs. What does not apply is absent.
+    /// The same facts for programs. Facts that do not apply are absent.
     pub(super) fn json(&self) -> Value {
         let mut fields = serde_json::Map::new();
         let mut field = |key: &str, value: Value| drop(fields.insert(key.into(), value));
         field("verdict", self.word().into());
         match &self.verdict {
-            Verdict::Match(Match { record, depth, warning }) => {
+            TlsaVerdict::Match(Match { record, depth, warning }) => {
                 field("record", record.to_string().into());
                 field("depth", (*depth).into());
                 if let Some(warning) = warning {
                     field("warning", warning.to_string().into());
                 }
             }
-            Verdict::Mismatch(label, why) | Verdict::NoSession(label, why) => {
+            TlsaVerdict::Mismatch(label, why) | TlsaVerdict::NoSession(label, why) => {
                 field("reason", (*label).into());
                 field("text", why.as_str().into());
             }
-            Verdict::Unusable => {}
+            TlsaVerdict::Unusable => {}
         }
         for (key, value) in &self.session {
             field(key, value.as_str().into());
@@ -136,7 +136,7 @@ impl Judgement {
     }
 }
 
-fn whose(depth: usize) -> &'static str {
+fn owner_of(depth: usize) -> &'static str {
     match depth {
         0 => "the server's own certificate",
         1 => "the authority that issued it",

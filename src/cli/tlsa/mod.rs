@@ -10,21 +10,21 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::Settings;
+use super::ConfigFlags;
 use crate::dane::tlsa::{Matching, Selector, Usage};
 
 /// A record matches; or the records were printed.
 const MATCH: u8 = 0;
 /// The server is not the one that the records mean.
 const MISMATCH: u8 = 1;
-/// Wrong arguments or files; clap ends with the same for what it finds.
+/// Wrong arguments or files; clap ends with the same for its own errors.
 const BAD_INPUT: u8 = super::EX_USAGE;
 /// There are records, and none of them is usable.
 const UNUSABLE: u8 = 3;
 /// The server could not be asked.
 const NO_SESSION: u8 = 4;
 
-/// What the exit status of `verify` says, for its `--help`.
+/// The meanings of the exit status of `verify`, for its `--help`.
 const STATUS: &str = "\
 Exit status:
   0   a record matches
@@ -33,42 +33,42 @@ Exit status:
   4   no TLS session with the server came about (--connect only)
   64  bad input: an argument, a file or a record cannot be read";
 
-/// What the exit status of `generate` says.
+/// The meanings of the exit status of `generate`.
 const GENERATED: &str = "\
 Exit status:
   0   the records are printed
   64  bad input: an argument or a file cannot be read";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct TlsaArguments {
     #[command(subcommand)]
-    command: Command,
+    command: TlsaCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TlsaCommand {
     /// Print the TLSA records for a certificate, a chain or a public key.
     ///
     /// From a chain, by default: "3 1 1" of the server's own key (the first certificate), and "2 1 1" of the authority
     /// that issued it, if its certificate is in the file. Publish one or both; with "2 1 1" the server must send the
     /// authority's certificate too.
     #[command(after_help = GENERATED)]
-    Generate(generate::Arguments),
+    Generate(generate::GenerateArguments),
     /// Judge a chain, or a live server, by TLSA records, as danelaw does before it sends mail.
     #[command(after_help = STATUS)]
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
 }
 
-/// What was asked for cannot be done as it was asked, and why.
+/// The request cannot be carried out as it was made, for this reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadInput(String);
 
 /// Runs the subcommand.
-pub(super) fn run(arguments: &Arguments, settings: &Settings) -> ExitCode {
+pub(super) fn run(arguments: &TlsaArguments, settings: &ConfigFlags) -> ExitCode {
     let done = match &arguments.command {
-        Command::Generate(arguments) => generate::run(arguments),
-        Command::Verify(arguments) => verify::run(arguments, settings),
+        TlsaCommand::Generate(arguments) => generate::run(arguments),
+        TlsaCommand::Verify(arguments) => verify::run(arguments, settings),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 
 use super::BadInput;
 
-/// What a file holds.
+/// The content of a file.
 pub(super) enum Contents {
     /// At least one certificate.
     Chain(Vec<CertificateDer<'static>>),
@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, BadInput> {
     match (chain.is_empty(), key) {
         (false, _) => Ok(Contents::Chain(chain)),
         (true, Some(key)) => Ok(Contents::Key(key)),
-        (true, None) => Err(bad(nothing(&text, &others))),
+        (true, None) => Err(bad(no_pem(&text, &others))),
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadInpu
     }
 }
 
-fn nothing(text: &[u8], others: &[&str]) -> String {
+fn no_pem(text: &[u8], others: &[&str]) -> String {
     let expected = "expected a certificate or a public key in PEM form (BEGIN CERTIFICATE or BEGIN PUBLIC KEY)";
     match (others.first(), text.first()) {
         (Some(other), _) => format!("{expected}, and found only {other}"),

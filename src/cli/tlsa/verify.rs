@@ -7,14 +7,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connect::{self, Target};
-use super::judge::{Judgement, Records, Verdict};
+use super::judge::{Judgement, Records, TlsaVerdict};
 use super::{BadInput, pem};
-use crate::cli::Settings;
+use crate::cli::ConfigFlags;
 use crate::dane::verify::{Expectation, References, verify};
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct VerifyArguments {
     /// PEM file: the certificates as the server sends them, its own first.
     #[arg(long, value_name = "FILE", required_unless_present = "connect", conflicts_with = "connect")]
     chain: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<u8, BadInput> {
+pub(super) fn run(arguments: &VerifyArguments, settings: &ConfigFlags) -> Result<u8, BadInput> {
     let names = names(arguments)?;
     let records = Records::read(&names.names()[0], &arguments.records)?;
     let judgement = match (&arguments.connect, &arguments.chain) {
@@ -44,12 +44,12 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<u8, BadI
         (None, Some(path)) => {
             let chain = pem::chain(path)?;
             let verdict = match records.usable.clone() {
-                None => Verdict::Unusable,
+                None => TlsaVerdict::Unusable,
                 Some(usable) => {
                     let now = arguments.at.unwrap_or_else(UnixTime::now);
                     match verify(&chain, &Expectation { usable, references: names }, now) {
-                        Ok(found) => Verdict::Match(found),
-                        Err(why) => Verdict::Mismatch(why.label(), why.to_string()),
+                        Ok(found) => TlsaVerdict::Match(found),
+                        Err(why) => TlsaVerdict::Mismatch(why.label(), why.to_string()),
                     }
                 }
             };
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<u8, BadI
 }
 
 /// The reference identifiers. DANE-EE does not look at them, so the root stands in where none is needed.
-fn names(arguments: &Arguments) -> Result<References, BadInput> {
+fn names(arguments: &VerifyArguments) -> Result<References, BadInput> {
     let host = arguments.connect.as_ref().and_then(Target::name);
     let mut names = arguments.names.iter().chain(host).cloned();
     match names.next() {

@@ -1,6 +1,6 @@
 //! Between the DNS library's values and ours.
 //!
-//! Whatever the library may add in a later version ends in a failure here: every match on its types has an arm for the
+//! A value that a later version of the library adds ends in a failure here: every match on its types has an arm for the
 //! unknown, and none of those arms is an answer.
 
 use std::cell::Cell;
@@ -17,20 +17,20 @@ use hickory_resolver::proto::serialize::binary::BinEncodable;
 use super::super::budget::Budget;
 use super::super::canonical::CanonicalName;
 use super::super::reply::{
-    Data, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, Reply, RrSet, Rtype, Traces, Types,
-    Validity,
+    Data, DnsReply, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, RrSet, Rtype,
+    SignatureValidity, Traces, Types,
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
 use super::sets::{self, Section, Set, signature_data};
 
-/// A reply, as far as anything is decided by it. What is known of each record set is asked of `prove`.
+/// The parts of a reply that matter for a verdict. `prove` gives the proof for each record set.
 ///
 /// # Errors
 /// A response code that is no answer, a truncated message, or records that cannot be read.
 pub(super) fn reply(
     message: &Message,
     mut prove: impl FnMut(Section, &Set<'_>) -> Proof,
-) -> Result<Reply, FailureReason> {
+) -> Result<DnsReply, FailureReason> {
     // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
     if message.metadata.truncation {
         return Err(malformed("truncated"));
@@ -53,7 +53,7 @@ pub(super) fn reply(
     };
     let answers = read(Section::Answer, &message.answers)?;
     let authorities = read(Section::Authority, &message.authorities)?;
-    Ok(Reply { rcode, answers, authorities, ttl: least_ttl(message) })
+    Ok(DnsReply { rcode, answers, authorities, ttl: least_ttl(message) })
 }
 
 /// The records of a set, each once: a record that comes twice is one (RFC 2181 §5).
@@ -68,7 +68,7 @@ fn distinct(all: impl Iterator<Item = Result<Data, FailureReason>>) -> Result<Ve
     Ok(records)
 }
 
-/// What is known of a set that is not to be validated.
+/// The proof for a set that is not to be validated.
 fn unvalidated(_: Section, _: &Set<'_>) -> Proof {
     Proof::Unproven("not validated here")
 }
@@ -77,12 +77,12 @@ fn malformed(why: &str) -> FailureReason {
     FailureReason::Malformed(why.to_owned())
 }
 
-/// A reply of a resolver that validates for us, and what its AD bit says of it: that every record in it is secure, or
-/// else that one at least is not (RFC 4035 §3.2.3, RFC 6840 §5.8).
+/// A reply of a resolver that validates for us, and the security by its AD bit: every record in it is secure, or else
+/// one at least is not (RFC 4035 §3.2.3, RFC 6840 §5.8).
 ///
 /// # Errors
-/// As [`reply`]; and whatever shows that the bit does not mean what it should.
-pub(in super::super) fn vouched(octets: &[u8]) -> Result<(Reply, Security), FailureReason> {
+/// As [`reply`]; or another bit shows that the AD bit does not have its meaning here.
+pub(in super::super) fn vouched(octets: &[u8]) -> Result<(DnsReply, Security), FailureReason> {
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
     let reply = reply(&message, unvalidated)?;
     if !message.metadata.recursion_available {
@@ -95,7 +95,7 @@ pub(in super::super) fn vouched(octets: &[u8]) -> Result<(Reply, Security), Fail
     Ok((reply, if message.metadata.authentic_data { Security::Secure } else { Security::Insecure }))
 }
 
-/// What of DNSSEC an unvalidated reply holds, for whoever wants to know why it proves nothing.
+/// The DNSSEC records of an unvalidated reply, for the report of why it proves no answer.
 ///
 /// # Errors
 /// The reply cannot be read, or is an error by itself.
@@ -113,22 +113,22 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
 ///
 /// # Errors
 /// The reply cannot be read, or is an error by itself.
-pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<Validity>, FailureReason> {
+pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<SignatureValidity>, FailureReason> {
     let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
     reply(&message, unvalidated)?;
     let now = unix_time();
-    let left = |validity: &Validity| validity.left(now);
+    let left = |validity: &SignatureValidity| validity.left(now);
     let sets = sets::group(&message.answers).into_iter();
     Ok(sets.filter_map(|set| set.signatures.into_iter().map(validity).max_by_key(left)).min_by_key(left))
 }
 
-fn validity(rrsig: &RRSIG) -> Validity {
+fn validity(rrsig: &RRSIG) -> SignatureValidity {
     let input = rrsig.input();
-    Validity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
+    SignatureValidity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
 }
 
 /// How long the reply holds: the least TTL of its records, none of which outlives the end of a signature that came with
-/// them or what it says of their TTL (RFC 4035 §5.3.3). A resolver that validates for us may not have cut them.
+/// them or the signature's own TTL (RFC 4035 §5.3.3). A resolver that validates for us may not have cut them.
 pub(super) fn least_ttl(message: &Message) -> Duration {
     let now = unix_time();
     let ttl = |record: &Record| match &record.data {
@@ -136,7 +136,8 @@ pub(super) fn least_ttl(message: &Message) -> Duration {
         RData::SOA(soa) => record.ttl.min(soa.minimum),
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => {
             let input = rrsig.input();
-            // RFC 4034 §3.1.5: the difference is one of serial numbers. One that is over is not what verified the set.
+            // RFC 4034 §3.1.5: the difference is one of serial numbers. An expired signature is not the one that
+            // verified the set.
             let rest = input.sig_expiration.get().wrapping_sub(now);
             let rest = if i32::try_from(rest).is_ok() { rest } else { record.ttl };
             record.ttl.min(input.original_ttl).min(rest)
@@ -239,7 +240,7 @@ pub(super) fn library_name(name: &CanonicalName) -> Result<Name, FailureReason> 
     Ok(name)
 }
 
-/// The hash of RFC 5155 §5, as long as there is something left to pay for it.
+/// The hash of RFC 5155 §5, for as long as the budget pays for it.
 pub(super) fn hasher(left: &Cell<Budget>) -> impl Fn(&CanonicalName, &Nsec3Parameters) -> Option<Vec<u8>> {
     |name, parameters| {
         let mut budget = left.get();

@@ -25,7 +25,7 @@ pub(super) enum Load {
 }
 
 /// The most that a reply of a class may have.
-struct Limits {
+struct LoadLimits {
     records: usize,
     signatures: usize,
     keys: usize,
@@ -36,9 +36,9 @@ struct Limits {
 }
 
 /// An answer has one signature, a denial by NSEC those of its SOA and of two others.
-const LIGHT: Limits = Limits { records: 32, signatures: 4, keys: 16, key: 260, rounds: 0 };
+const LIGHT: LoadLimits = LoadLimits { records: 32, signatures: 4, keys: 16, key: 260, rounds: 0 };
 /// RSA of 4,096 bits, and a denial with the 150 iterations that RFC 9276 §3.2 still has a validator bear.
-const ORDINARY: Limits = Limits { records: 64, signatures: 16, keys: 16, key: 520, rounds: 2_500 };
+const ORDINARY: LoadLimits = LoadLimits { records: 64, signatures: 16, keys: 16, key: 520, rounds: 2_500 };
 
 /// The class of a reply about a name of so many labels, judged by these keys.
 pub(super) fn load<'a>(message: &Message, depth: usize, keys: impl Iterator<Item = &'a ZoneKeys>) -> Load {
@@ -72,7 +72,7 @@ fn class(message: &Message, depth: usize, keys: &Sizes) -> Load {
     let records = || message.answers.iter().chain(&message.authorities);
     let signatures = records().filter(|record| record.record_type() == RecordType::RRSIG).count();
     let rounds = records().map(|record| rounds(record, depth)).max().unwrap_or(0);
-    let within = |limits: &Limits| {
+    let within = |limits: &LoadLimits| {
         records().count() <= limits.records
             && signatures <= limits.signatures
             && keys.most <= limits.keys

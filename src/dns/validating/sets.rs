@@ -1,6 +1,6 @@
 //! The record sets of a message and the signatures over them (RFC 4035 §5.3).
 //!
-//! Nothing is fetched here, and nothing is remembered: a set, the keys of a zone, the time and a [`Budget`] go in, a
+//! These functions fetch no records and keep no results: a set, the keys of a zone, the time and a [`Budget`] go in, a
 //! verdict comes out. The cryptography is the library's.
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use super::super::cache::Weight;
 use super::super::reply::{DsSupport, Signature};
 use super::convert::{canonical, ds_support};
 
-/// The most signatures of one set that are held against keys, and the most keys with the tag of one signature. Honest
+/// The most signatures of one set that are verified with keys, and the most keys with the tag of one signature. Honest
 /// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
 const MAX_TRIES: usize = 8;
 /// The most signatures beside one set. A set with more is not validated at all. Two algorithms with two keys each, in
@@ -36,7 +36,7 @@ pub(super) enum Section {
     Authority,
 }
 
-/// The records of one type at one owner, with what claims to sign them.
+/// The records of one type at one owner, with the signatures that claim to be over them.
 pub(super) struct Set<'a> {
     pub(super) owner: &'a Name,
     pub(super) rtype: RecordType,
@@ -97,7 +97,7 @@ impl Set<'_> {
     }
 }
 
-/// What the first keys of a zone are known by.
+/// The evidence for the first keys of a zone.
 #[derive(Clone)]
 pub(super) enum Trusted {
     /// By themselves.
@@ -159,7 +159,8 @@ impl ZoneKeys {
     pub(super) fn proven(
         set: &Set<'_>,
         trusted: &Trusted,
-        (now, budget): (u32, &mut Budget),
+        now: u32,
+        budget: &mut Budget,
     ) -> Result<Self, &'static str> {
         trusted.check()?;
         if set.records.len() > MAX_KEYS {
@@ -191,7 +192,7 @@ impl ZoneKeys {
             });
         }
         Self { apex: apex.clone(), keys: first }
-            .verify(set, (now, budget))
+            .verify(set, now, budget)
             .map_err(|_| "its keys are not signed by the one that is trusted")?;
         Ok(Self { apex, keys })
     }
@@ -212,11 +213,16 @@ impl ZoneKeys {
         &self.apex
     }
 
-    /// Holds a set's signatures against these keys.
+    /// Whether a signature names this zone as its signer and fits the set's owner.
+    fn is_signer(&self, set: &Set<'_>, input: &SigInput) -> bool {
+        input.signer_name == self.apex && self.apex.zone_of(set.owner) && input.num_labels <= set.owner.num_labels()
+    }
+
+    /// Verifies a set's signatures with these keys.
     ///
     /// # Errors
     /// None of them is valid now and by one of these keys.
-    pub(super) fn verify(&self, set: &Set<'_>, (now, budget): (u32, &mut Budget)) -> Result<Signature, &'static str> {
+    pub(super) fn verify(&self, set: &Set<'_>, now: u32, budget: &mut Budget) -> Result<Signature, &'static str> {
         let mut why = "no signature of its zone";
         let mut rdata = None;
         let mut tries = 0;
@@ -229,10 +235,7 @@ impl ZoneKeys {
                 return Err(TOO_MANY);
             }
             let input = rrsig.input();
-            if input.signer_name != self.apex
-                || !self.apex.zone_of(set.owner)
-                || input.num_labels > set.owner.num_labels()
-            {
+            if !self.is_signer(set, input) {
                 continue;
             }
             if !is_current(input, now) {
@@ -292,7 +295,7 @@ fn canonical_rdata(set: &Set<'_>) -> Result<Vec<Vec<u8>>, ProtoError> {
     Ok(all)
 }
 
-/// What was signed: the signature's own fields and the records as they stand in the zone (RFC 4035 §5.3.2).
+/// The octets that were signed: the signature's own fields and the records as they stand in the zone (RFC 4035 §5.3.2).
 fn signed_data(
     set: &Set<'_>,
     input: &SigInput,
@@ -386,7 +389,7 @@ mod tests {
     }
 
     fn verified_at(records: &[Record], keys: &ZoneKeys, now: u32) -> Result<Signature, &'static str> {
-        keys.verify(&group(records)[0], (now, &mut Budget::lookup()))
+        keys.verify(&group(records)[0], now, &mut Budget::lookup())
     }
 
     fn verified(records: &[Record], keys: &ZoneKeys) -> Result<Signature, &'static str> {
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_are_what_was_signed() {
+    fn wildcards_verify_under_their_expanded_names() {
         let by = signer("z.test.");
         let mut records = signed("*.z.test.", &[address()], &by);
         records.iter_mut().for_each(|record| record.name = name("a.b.z.test."));
@@ -456,7 +459,7 @@ mod tests {
         let keys = zone_keys("z.test.", vec![by.dnskey().clone()]);
         let mx = |target: &str| RData::MX(MX::new(10, name(target)));
         let mut records = signed("z.test.", &[mx("a.z.test."), mx("b.z.test."), mx("c.z.test.")], &by);
-        // Case, TTL and order are not what was signed, and a record that comes twice is one (§6.2, §6.3).
+        // A signature does not cover case, TTL and order, and a record that comes twice is one (§6.2, §6.3).
         records[1].data = mx("B.Z.test.");
         records[2].data = mx("C.z.TEST.");
         records[0].ttl = 7;
@@ -487,7 +490,7 @@ mod tests {
         }
     }
 
-    /// What a budget has been charged, told by what it still pays for.
+    /// The cost charged to a budget, found by spending the rest of it.
     fn checks(budget: Budget) -> u32 {
         let left = |mut budget: Budget| (0..).take_while(|_| budget.spend_signature()).count() as u32;
         left(Budget::lookup()) - left(budget)
@@ -524,11 +527,11 @@ mod tests {
         let good = signed("mx.z.test.", &[address()], &by);
         let records = flood(&good, MAX_SIGNATURES - 1, |input| input.key_tag = TAG);
         let mut budget = Budget::lookup();
-        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err());
+        assert!(keys.verify(&group(&records)[0], NOW, &mut budget).is_err());
         assert_eq!(checks(budget), MAX_TRIES as u32);
         // A second such set uses the lookup's patience up, and then not even a good one is looked at.
-        assert!(keys.verify(&group(&records)[0], (NOW, &mut budget)).is_err() && budget.is_spent());
-        assert!(keys.verify(&group(&good)[0], (NOW, &mut budget)).is_err());
+        assert!(keys.verify(&group(&records)[0], NOW, &mut budget).is_err() && budget.is_spent());
+        assert!(keys.verify(&group(&good)[0], NOW, &mut budget).is_err());
         assert!(verified(&good, &keys).is_ok());
     }
 
@@ -550,7 +553,7 @@ mod tests {
         ] {
             let (records, mut budget) = (flood(number), Budget::lookup());
             let set = &group(&records)[0];
-            let verified = keys.verify(set, (NOW, &mut budget)).map(|signature| signature.labels);
+            let verified = keys.verify(set, NOW, &mut budget).map(|signature| signature.labels);
             assert_eq!((verified, looks(budget)), (found, cost), "{number}");
             // However many signatures a zone has made, it is one signer.
             let signers = set.signers().map(|signers| signers.len());
@@ -558,7 +561,7 @@ mod tests {
         }
         // And all sets of a lookup together are bounded as well.
         let (records, mut budget) = (flood(MAX_SIGNATURES - 1), Budget::lookup());
-        let verified = (0..100).filter(|_| keys.verify(&group(&records)[0], (NOW, &mut budget)).is_ok()).count();
+        let verified = (0..100).filter(|_| keys.verify(&group(&records)[0], NOW, &mut budget).is_ok()).count();
         assert!(verified == 1_024 / MAX_SIGNATURES && budget.is_spent(), "{verified}");
     }
 
@@ -645,7 +648,7 @@ mod tests {
 
     fn proven(records: &[Record], trusted: Vec<DS>) -> Result<usize, &'static str> {
         let mut budget = Budget::step();
-        let keys = ZoneKeys::proven(&group(records)[0], &Trusted::Ds(trusted), (NOW, &mut budget));
+        let keys = ZoneKeys::proven(&group(records)[0], &Trusted::Ds(trusted), NOW, &mut budget);
         keys.map(|keys| keys.keys.len())
     }
 
@@ -672,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn revoked_keys_and_keys_of_others_sign_nothing() {
+    fn revoked_keys_and_keys_of_others_do_not_count() {
         let by = signer("z.test.");
         for flags in [0x0001, 0x0101 | 0x0080] {
             let key = DNSKEY::with_flags(flags, by.dnskey().public_key().clone());

@@ -14,7 +14,7 @@ type Opening<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
 
 /// Opens sockets as the library does, and notes a resource that has run out. Clones share everything.
 #[derive(Clone, Default)]
-pub(super) struct Sockets {
+pub(super) struct DnsSockets {
     runtime: TokioRuntimeProvider,
     shortage: Arc<Mutex<Option<Shortage>>>,
 }
@@ -26,7 +26,7 @@ struct Shortage {
     seen: Instant,
 }
 
-impl Sockets {
+impl DnsSockets {
     /// The resource that has run out since then, if a socket was refused.
     pub(super) fn shortage_since(&self, then: Instant) -> Option<Scarcity> {
         let shortage = *self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Sockets {
     }
 }
 
-impl RuntimeProvider for Sockets {
+impl RuntimeProvider for DnsSockets {
     type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
     type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
     type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
@@ -69,8 +69,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_shortage_is_noted_and_nothing_else_is() {
-        let (sockets, began) = (Sockets::default(), Instant::now());
+    async fn only_a_shortage_is_noted() {
+        let (sockets, began) = (DnsSockets::default(), Instant::now());
         let failing = |number| -> Opening<()> { Box::pin(async move { Err(io::Error::from_raw_os_error(number)) }) };
         // ECONNREFUSED, and EMFILE: the numbers are Linux's.
         assert!(sockets.noting(failing(111)).await.is_err());

@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use super::super::FailureReason;
 use super::load::Load;
 
-/// Runs what keeps a processor busy. Clones share their places.
+/// Runs work that keeps a processor busy. Clones share their places.
 #[derive(Clone)]
 pub(super) struct Workers {
     places: Arc<Semaphore>,
@@ -37,7 +37,7 @@ impl Workers {
         Self { places: Arc::new(Semaphore::new(places)), heavy: Arc::new(Semaphore::new((places / 2).max(1))) }
     }
 
-    /// Does `work`, when its turn comes. Whoever asked may go away; what has begun comes to its end.
+    /// Does `work` when its turn comes. Work that has begun is finished even if the caller is gone.
     ///
     /// # Errors
     /// It broke down, or the program ends.

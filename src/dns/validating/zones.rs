@@ -1,14 +1,14 @@
 //! The keys of a zone, proven from the root down.
 //!
-//! The way to a zone begins at the trust anchor and goes down one label at a time (RFC 4035 §5). At each name the parent
-//! is asked for DS records, and its answer is held against the parent's keys and no others: either a signed zone begins
-//! there, whose keys the DS records name, or an unsigned one, and the way ends; or nothing does. What was found is
-//! remembered for as long as its records and their signatures allow, so that a lookup mostly costs the signature of its
-//! own answer. Nothing is remembered that was not proven.
+//! The path to a zone begins at the trust anchor and goes down one label at a time (RFC 4035 §5). At each name the
+//! parent is asked for DS records, and its answer is verified with the parent's keys and no others. Either a signed
+//! zone begins there, whose keys the DS records name; or an unsigned one begins, and the path ends; or no zone begins.
+//! The result is kept for as long as its records and their signatures allow, so that a lookup mostly costs the
+//! signature of its own answer. Only proven results are kept.
 //!
-//! A step is made once, however many lookups wait for it, and has a budget of its own: a zone with keys that burn costs
-//! everybody below it one fire and not one each. One that has failed is remembered like a lookup that has, and not for
-//! as long as its records say (RFC 9520 §3.2).
+//! A step is made once, even if many lookups wait for it, and has a budget of its own: a zone with keys that are costly
+//! to check costs all lookups below it one such check together and not one each. A step that has failed is kept like a
+//! lookup that has, and not for as long as its records say (RFC 9520 §3.2).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use std::time::{Duration, Instant};
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
 use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::super::FailureReason;
-use super::super::answers::Found;
+use super::super::answers::DnsResult;
 use super::super::budget::Budget;
-use super::super::cache::{Bounds, Weight};
+use super::super::cache::{CacheBounds, Weight};
 use super::super::canonical::CanonicalName;
-use super::super::hops::{Delegation, Question, delegation};
+use super::super::links::{Delegation, Question, delegation};
 use super::super::memory::Memory;
 use super::super::reply::{Proof, Rtype};
-use super::convert::{self, hasher, least_ttl, library_name, unix_time};
+use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
+use super::server_pool::{Queried, ServerPool};
 use super::sets::{Set, Trusted, ZoneKeys, group};
-use super::upstream::Upstream;
 use super::workers::Workers;
 
 /// How much is remembered: some hundred octets for an unsigned zone, a thousand for a signed one.
-const MEMORY: Bounds = Bounds { entries: 32_768, octets: 16 << 20 };
-/// How long at most, whatever the TTL.
+const MEMORY: CacheBounds = CacheBounds { entries: 32_768, octets: 16 << 20 };
+/// The longest time, even if the TTL is longer.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// What is older than this is looked at afresh before a lookup fails by it (A19): a zone may have changed its keys with
-/// more haste than RFC 6781 §4.1 has.
+/// An older step is made again before a lookup fails by it (A19): a zone may have changed its keys with more haste than
+/// RFC 6781 §4.1 has.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
 
-/// What is known of the zone that a name is said to lie in.
+/// The proven state of the zone that a name is said to lie in.
 #[derive(Clone)]
 pub(super) enum Trust {
     /// Signed, by these keys.
@@ -53,37 +53,37 @@ pub(super) enum Trust {
 /// Knows the way to zones. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Zones {
-    pub(super) upstream: Upstream,
+    pub(super) server_pool: ServerPool,
     pub(super) workers: Workers,
     anchors: Arc<TrustAnchors>,
-    steps: Memory<CanonicalName, Step>,
+    steps: Memory<CanonicalName, ZoneStep>,
     /// How long one that has failed is remembered.
     failures: Duration,
 }
 
-/// What was found at one name on the way.
-struct Step {
+/// The result for one name on the path.
+struct ZoneStep {
     begins: Begins,
     since: tokio::time::Instant,
     until: Instant,
 }
 
-/// What begins at a name.
+/// The zone that begins at a name.
 #[derive(Clone)]
 enum Begins {
     Signed(Arc<ZoneKeys>),
     Unsigned,
-    /// No zone, or none that anybody proves.
+    /// No zone, or none that is proven.
     Nothing,
 }
 
 impl Zones {
-    /// Knows the trust anchor, and nothing else yet.
-    pub(super) fn new(upstream: Upstream, anchors: Arc<TrustAnchors>, failures: Duration) -> Self {
-        Self { upstream, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
+    /// Knows only the trust anchor yet.
+    pub(super) fn new(server_pool: ServerPool, anchors: Arc<TrustAnchors>, failures: Duration) -> Self {
+        Self { server_pool, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
     }
 
-    /// What is known of the deepest zone at or above `name`.
+    /// The proven state of the deepest zone at or above `name`.
     ///
     /// # Errors
     /// Somewhere on the way there is neither a proof nor a denial.
@@ -101,7 +101,7 @@ impl Zones {
         keys.map(Trust::Keys).ok_or_else(|| bogus(name, "the root has no keys"))
     }
 
-    /// Forgets what is not quite new of all that the status of `name` rests on; whether there was any.
+    /// Drops the results for `name` and its ancestors that are not quite new; tells whether there were any.
     pub(super) fn renew(&self, name: &CanonicalName) -> bool {
         let mut any = false;
         for place in (0..=name.depth()).map(|depth| name.ancestor(depth)) {
@@ -114,7 +114,12 @@ impl Zones {
         any
     }
 
-    async fn step(&self, place: CanonicalName, parent: Option<Arc<ZoneKeys>>, budget: &mut Budget) -> Arc<Found<Step>> {
+    async fn step(
+        &self,
+        place: CanonicalName,
+        parent: Option<Arc<ZoneKeys>>,
+        budget: &mut Budget,
+    ) -> Arc<DnsResult<ZoneStep>> {
         if let Some(known) = self.steps.recall(&place) {
             return known;
         }
@@ -127,12 +132,12 @@ impl Zones {
             let begins = zones.look(&place, parent, &mut ttl).await;
             let ttl = if begins.is_ok() { ttl } else { zones.failures };
             let (since, until) = (tokio::time::Instant::now(), Instant::now() + ttl);
-            (begins.map(|begins| Step { begins, since, until }), ttl)
+            (begins.map(|begins| ZoneStep { begins, since, until }), ttl)
         };
         self.steps.find(place, make).await
     }
 
-    /// Finds out what begins at a name. `ttl` becomes the least TTL on the way, nothing where nothing is proven.
+    /// Finds out which zone begins at a name. `ttl` becomes the least TTL on the path, zero if there is no proof.
     async fn look(
         &self,
         place: &CanonicalName,
@@ -142,15 +147,15 @@ impl Zones {
         let Some(parent) = parent else {
             return self.keys(place, Trusted::Anchors(Arc::clone(&self.anchors)), ttl).await;
         };
-        let question = Question { name: place.clone(), rtype: Rtype::DS };
-        let message = self.upstream.ask(&question).await?;
+        let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
+        let message = self.server_pool.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
         let load = load(&message, place.depth(), std::iter::once(&*parent));
         let (delegation, records) = self
             .workers
             .run(load, move || -> Result<_, FailureReason> {
-                let delegation = held_against(&parent, &question, &message)?;
-                Ok((delegation, ds_records(&question.name, &message)?))
+                let delegation = held_against(&parent, &asked.question, &message)?;
+                Ok((delegation, ds_records(asked.name(), &message)))
             })
             .await??;
         match delegation {
@@ -166,46 +171,45 @@ impl Zones {
 
     /// Asks for the keys of a zone whose first keys are known.
     async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
-        let message = self.upstream.ask(&Question { name: apex.clone(), rtype: Rtype::DNSKEY }).await?;
+        let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
+        let message = self.server_pool.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
-        let owner = library_name(apex)?;
         let proven = self.workers.run(load_of_keys(&message), move || {
             let sets = group(&message.answers);
-            let set = sets.iter().find(|set| *set.owner == owner && set.rtype == RecordType::DNSKEY);
+            let set = sets.iter().find(|set| set.owner == asked.name() && set.rtype == RecordType::DNSKEY);
             let set = set.ok_or("its keys are not there")?;
-            ZoneKeys::proven(set, &trusted, (unix_time(), &mut Budget::step()))
+            ZoneKeys::proven(set, &trusted, unix_time(), &mut Budget::step())
         });
         proven.await?.map(|keys| Begins::Signed(Arc::new(keys))).map_err(|why| bogus(apex, why))
     }
 }
 
-/// What a reply to a DS question says, by the keys of the parent alone.
+/// Reads a reply to a DS question, by the keys of the parent alone.
 fn held_against(parent: &ZoneKeys, question: &Question, message: &Message) -> Result<Delegation, FailureReason> {
     let (now, mut budget) = (unix_time(), Budget::step());
     let reply = convert::reply(message, |_, set: &Set<'_>| match set.signers() {
         Err(why) => Proof::Unproven(why),
         Ok(signers) if !signers.contains(&parent.apex()) => Proof::Insecure,
-        Ok(_) => parent.verify(set, (now, &mut budget)).map_or_else(Proof::Unproven, Proof::Secure),
+        Ok(_) => parent.verify(set, now, &mut budget).map_or_else(Proof::Unproven, Proof::Secure),
     })?;
     delegation(&question.name, &reply, &hasher(&Cell::new(budget)))
 }
 
 /// The DS records at a name.
-fn ds_records(name: &CanonicalName, message: &Message) -> Result<Vec<DS>, FailureReason> {
-    let owner = library_name(name)?;
-    let records = message.answers.iter().filter(|record| record.name == owner);
+fn ds_records(owner: &Name, message: &Message) -> Vec<DS> {
+    let records = message.answers.iter().filter(|record| record.name == *owner);
     let records = records.filter_map(|record| match &record.data {
         RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds.clone()),
         _ => None,
     });
-    Ok(records.collect())
+    records.collect()
 }
 
 fn bogus(place: &CanonicalName, why: &str) -> FailureReason {
     FailureReason::Bogus(format!("zone {place}: {why}"))
 }
 
-impl Weight for Step {
+impl Weight for ZoneStep {
     fn octets(&self) -> usize {
         // The key of the memory, a name, is of the same order.
         const NAME: usize = 128;

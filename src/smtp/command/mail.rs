@@ -9,12 +9,12 @@ use crate::smtp::extensions::Content;
 /// The argument of MAIL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// Whom to tell of a failure.
+    /// The address for reports of a failure.
     pub reverse_path: ReversePath,
-    /// The size the client declares (RFC 1870 §5). Numbers beyond 64 bits are [`u64::MAX`]: too big for anybody.
+    /// The size the client declares (RFC 1870 §5). Numbers beyond 64 bits are [`u64::MAX`]: too big for any server.
     pub size: Option<u64>,
-    /// What the client declares the message to be.
-    pub body: Option<Body>,
+    /// The type of body that the client declares.
+    pub body: Option<BodyType>,
     /// Whether the transaction is an internationalised one.
     pub smtp_utf8: SmtpUtf8,
     /// Whether each recipient is to have an answer of its own to the message.
@@ -32,7 +32,7 @@ pub enum Prdr {
 
 /// The value of BODY (RFC 6152 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
+pub enum BodyType {
     /// `7BIT`: ASCII only.
     SevenBit,
     /// `8BITMIME`: octets above 127 may occur.
@@ -53,7 +53,7 @@ pub enum Parameter {
 }
 
 impl Mail {
-    /// A transaction of `reverse_path` that declares nothing.
+    /// A transaction of `reverse_path` without parameters.
     pub fn new(reverse_path: ReversePath) -> Self {
         Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent, prdr: Prdr::Absent }
     }
@@ -62,8 +62,8 @@ impl Mail {
     pub fn declares(&self) -> Content {
         match (self.smtp_utf8, self.body) {
             (SmtpUtf8::Requested, _) => Content::International,
-            (SmtpUtf8::Absent, Some(Body::EightBitMime)) => Content::EightBit,
-            (SmtpUtf8::Absent, Some(Body::SevenBit) | None) => Content::Ascii,
+            (SmtpUtf8::Absent, Some(BodyType::EightBitMime)) => Content::EightBit,
+            (SmtpUtf8::Absent, Some(BodyType::SevenBit) | None) => Content::Ascii,
         }
     }
 
@@ -71,20 +71,20 @@ impl Mail {
         let text = after_keyword(argument, "FROM:").ok_or(CommandError::NoFrom)?;
         let (path, parameters) = address::split_path(text).map_err(CommandError::ReversePath)?;
         let mut mail = Self::new(ReversePath::Null);
-        for parameter in split_parameters(parameters)? {
-            mail.set(parameter)?;
+        for (keyword, value) in split_parameters(parameters)? {
+            mail.set(keyword, value)?;
         }
         // The parameters come first: they say whether the address may hold UTF-8.
         mail.reverse_path = ReversePath::parse(path, mail.smtp_utf8).map_err(CommandError::ReversePath)?;
         Ok(mail)
     }
 
-    fn set(&mut self, (keyword, value): (&str, Option<&str>)) -> Result<(), CommandError> {
+    fn set(&mut self, keyword: &str, value: Option<&str>) -> Result<(), CommandError> {
         let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
         let bad_value = CommandError::ParameterValue(parameter);
         let is_duplicate = match parameter {
             Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
-            Parameter::Body => self.body.replace(value.and_then(Body::parse).ok_or(bad_value)?).is_some(),
+            Parameter::Body => self.body.replace(value.and_then(BodyType::parse).ok_or(bad_value)?).is_some(),
             // RFC 6531 §3.4: it has no value.
             Parameter::SmtpUtf8 | Parameter::Prdr if value.is_some() => return Err(bad_value),
             Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
@@ -111,7 +111,7 @@ impl Parameter {
     }
 }
 
-impl Body {
+impl BodyType {
     const ALL: [Self; 2] = [Self::SevenBit, Self::EightBitMime];
 
     fn parse(value: &str) -> Option<Self> {

@@ -89,7 +89,7 @@ impl Code {
         if number / 100 >= 2 && number / 100 <= 5 && number / 10 % 10 <= 5 { Some(Self(number)) } else { None }
     }
 
-    /// Reads the code of a remote. The first digit is what a client has to act on (RFC 5321 §4.2, §4.3.2), so a second
+    /// Reads the code of a remote. The first digit decides a client's next action (RFC 5321 §4.2, §4.3.2), so a second
     /// digit that SMTP does not have makes it the plainest code of its class, not an error: `299` is read as 250.
     pub(super) fn read(number: u16) -> Option<Self> {
         let class = Class::from_digit(number / 100)?;

@@ -1,15 +1,16 @@
 //! Reading the replies of a remote, which may be hostile (RFC 5321 §4.2, §4.2.1, §4.5.3.1.5).
 //!
-//! Before MAIL no mail depends on a reply, and real servers are read as Postfix reads them: the code of a reply is
-//! that of its last line, a bare LF ends a line, and lines without a code are skipped, a few of them. From MAIL on a reply
-//! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command. Only in front of the
-//! first of these replies empty lines are skipped: they belong behind the answer to EHLO, and shift nothing.
+//! Before MAIL no mail depends on a reply, and real servers are read as Postfix reads them: the code of a reply is that
+//! of its last line, a bare LF ends a line, and lines without a code are skipped, a few of them. From MAIL on a reply
+//! that breaks the protocol ends the session: a reply that is read as two would answer the wrong command. Only in front
+//! of the first of these replies empty lines are skipped: they belong to the answer to EHLO, and do not shift the
+//! replies.
 
 use std::mem;
 
 use bytes::BytesMut;
 
-use super::{Code, EnhancedCode, Reply, Text};
+use super::{Code, EnhancedCode, Reply, ReplyText};
 use crate::smtp::line::{Line, LineDecoder};
 
 /// Longest line of a reply. RFC 5321 §4.5.3.1.5 has 512 octets; some servers write novels.
@@ -29,16 +30,16 @@ const KEPT_LINE_OCTETS: usize = 512;
 /// Most octets of a reply before MAIL, of any but a 250 to EHLO, that are kept in front of its last line. It is told on one line, among others.
 const KEPT_BEFORE_MAIL: usize = 512;
 
-/// Why what a remote sent is no reply. The session with it is lost: nobody knows where the next reply starts.
+/// The reason why a remote's octets are no reply. The session with it is lost: the start of the next reply is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// No three digits that SMTP has, or something else than SP, `-` or CRLF behind them.
+    /// No three digits that SMTP has, or an octet other than SP, `-` or CRLF behind them.
     #[error("the reply has no reply code")]
     NoCode,
     /// Lines of one reply with different codes (RFC 5321 §4.2.1 asks for the same on every line).
     #[error("the reply has several codes")]
     SeveralCodes,
-    /// A line that ends with a bare LF: who reads those can be shown other replies than who does not.
+    /// A line that ends with a bare LF: readers that accept it could be shown other replies than readers that do not.
     #[error("the reply has a line end without CR")]
     BareLineFeed,
     /// A line without an end.
@@ -70,12 +71,12 @@ enum Manner {
     TolerantOfExtensions,
 }
 
-/// The lines of a reply whose last line is still to come.
+/// The lines of a reply so far; its last line is still to come.
 #[derive(Debug, Clone, Default)]
 struct Partial {
     /// The three digits of the first line as the remote sent them.
     digits: Option<u16>,
-    text: Text,
+    text: ReplyText,
     lines: usize,
     octets: usize,
     stray: Stray,
@@ -127,7 +128,7 @@ impl ReplyDecoder {
         Self { lines: LineDecoder::new(MAX_LINE_OCTETS), manner, partial: Partial::default() }
     }
 
-    /// Takes one reply off the front of `buffer`; `None` asks for more input. What is behind the reply stays.
+    /// Takes one reply off the front of `buffer`; `None` asks for more input. The octets behind the reply stay.
     ///
     /// # Errors
     /// When the remote breaks the protocol. There is no going on after that.
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_reply() {
+    fn replies_as_they_are_read() {
         // K1: text or none, one line or many, a second digit that SMTP has not.
         for (input, shown) in [
             ("250 ok\r\n", "250 ok"),
@@ -285,7 +286,7 @@ mod tests {
             ("550-no\r\n550 5.7.1 blocked\r\n", "550 5.7.1 no / blocked"),
             // L9, A-63: an enhanced code that lies is text.
             ("250 5.1.1 x\r\n", "250 5.1.1 x"),
-            // nothing that steers a terminal or ends a line.
+            // no octet that steers a terminal or ends a line.
             ("250 a\x1b[2J\x07\r250 b\0\tc\u{fc}\r\n", "250 a?[2J??250 b? c??"),
         ] {
             let (replies, error) = decode(&[input.as_bytes()]);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply() {
+    fn lines_that_are_no_replies() {
         // K2, A-61.
         for (input, error) in [
             ("\r\n", ReplyError::NoCode),
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_before_mail_either() {
+    fn lines_that_are_no_replies_before_mail_either() {
         for (input, error) in [
             ("999 ok\r\n".to_owned(), ReplyError::NoCode),
             ("250-a\r\n150 ok\r\n".to_owned(), ReplyError::NoCode),
@@ -375,7 +376,7 @@ mod tests {
 
     #[test]
     fn empty_lines_before_the_answer_to_the_first_mail() {
-        // They are left of EHLO. Nothing else is borne, and nothing behind the first line of the reply.
+        // They are left of EHLO. Other lines are an error, and so are lines behind the first line of the reply.
         let endless = "\r\n".repeat(MAX_STRAY_LINES + 1);
         let most = "\r\n".repeat(MAX_STRAY_LINES) + "250 ok\r\n";
         for (input, read) in [
@@ -418,7 +419,7 @@ mod tests {
             (0..100).map(|number| format!("250-X{number}\r\n")).chain(["250 LAST\r\n".to_owned()]).collect();
         let (replies, _) = decode_by(ReplyDecoder::to_ehlo(), &[ehlo.as_bytes()]);
         assert_eq!(replies[0].lines().count(), 101);
-        // To EHLO alone, and of a 250 alone: a greeting and an answer to STARTTLS are cut whatever their code.
+        // To EHLO alone, and of a 250 alone: a greeting and an answer to STARTTLS are cut for every code.
         for (decoder, code) in [
             (ReplyDecoder::before_mail(), "250"),
             (ReplyDecoder::before_mail(), "220"),
@@ -447,7 +448,7 @@ mod tests {
 
     #[test]
     fn one_reply_at_a_time() {
-        // K8, A-62: what is behind a reply is left for the next one, or for the caller to object to.
+        // K8, A-62: the octets behind a reply are left for the next one, or for the caller to object to.
         let (mut decoder, mut buffer) = (ReplyDecoder::new(), BytesMut::from(&b"250 a\r\n550-b\r\n55"[..]));
         assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap().to_string(), "250 a");
         assert_eq!(decoder.decode(&mut buffer), Ok(None));

@@ -1,5 +1,5 @@
-//! A model of a signed zone, for the tests and laws of [`denial`](super::denial) and [`hops`](super::hops): what it has,
-//! the denials it would sign, and what is true of a name.
+//! A reference model of a signed zone, for the tests and invariants of [`denial`](super::denial) and
+//! [`links`](super::links): its records, the denials it would sign, and the true answer for a name.
 
 #![allow(clippy::unwrap_used, reason = "a model that cannot be built is a test that fails")]
 
@@ -13,7 +13,7 @@ pub(super) fn name(text: &str) -> CanonicalName {
     CanonicalName::from_labels(text.split('.').filter(|label| !label.is_empty()).map(str::as_bytes))
 }
 
-/// Stands in for SHA-1: what matters is that names are put in an order that has nothing to do with theirs.
+/// Stands in for SHA-1: the names need an order that is unrelated to their own.
 pub(super) fn toy_hash(name: &CanonicalName, parameters: &Nsec3Parameters) -> Option<Vec<u8>> {
     let seed = 0xcbf2_9ce4_8422_2325 ^ u64::from(parameters.iterations);
     let hash = name
@@ -108,7 +108,7 @@ impl Zone {
         Types(self.names.get(name).cloned().unwrap_or_default())
     }
 
-    /// What the zone has to say, by RFC 4592 §3.3.1 and RFC 6840 §4.1: the truth that proofs are held against.
+    /// The true answer of the zone, by RFC 4592 §3.3.1 and RFC 6840 §4.1: proofs are compared with it.
     pub(super) fn truth(&self, name: &CanonicalName, rtype: Rtype) -> Option<Denied> {
         if self.is_beyond(name) {
             return None;

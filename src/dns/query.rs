@@ -1,10 +1,10 @@
 //! One question to one name server, and the octets of its reply: over UDP, over TCP where UDP cut the reply short
 //! (RFC 7766 §5), or over TLS (RFC 7858).
 //!
-//! The library's own pool of servers is made for answers and loses what is said beside them: above all the AD bit of a
-//! denial. Here nothing is lost, because nothing is read but what tells whether this is a reply to this question: the
-//! ID, the direction and the question itself (RFC 5452 §9.1). What does not fit is ignored over UDP, where anybody can
-//! send it, and is an error on a connection.
+//! The library's own pool of servers is made for answers and loses the rest of a reply: above all the AD bit of a
+//! denial. This module keeps all octets, and reads only those that tell whether this is a reply to this question: the
+//! ID, the direction and the question itself (RFC 5452 §9.1). A message that does not fit is ignored over UDP, where
+//! any host can send one, and is an error on a connection.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::FailureReason;
-use super::hops::Question;
-use super::server::{Server, Transport};
+use super::links::Question;
+use super::server::{NameServer, Transport};
 use crate::name::Name;
 use crate::scarce::Scarcity;
 
@@ -28,51 +28,52 @@ use crate::scarce::Scarcity;
 const IN_FLIGHT: usize = 200;
 /// How many TLS connections are kept for the next question.
 const IDLE_CONNECTIONS: usize = 8;
-/// For how long. Servers close connections that are idle (RFC 7858 §3.4), and some say nothing of it.
+/// For how long. Servers close connections that are idle (RFC 7858 §3.4), some without notice.
 const IDLE_FOR: Duration = Duration::from_secs(5);
-/// What is asked for over UDP at most (RFC 9715 §3.1).
+/// The largest UDP reply that is asked for (RFC 9715 §3.1).
 const PAYLOAD: u16 = 1232;
-/// Room for what comes over UDP. More is cut off, and cannot be read then.
+/// The buffer for one UDP reply. A longer one is cut off, and cannot be read then.
 const DATAGRAM: usize = 4096;
-/// The EDNS option that makes questions alike in size for whoever sees them pass (RFC 7830 §3).
+/// The EDNS option that makes all questions the same size, so that an observer cannot tell them apart by it (RFC 7830
+/// §3).
 pub(super) const PADDING: u16 = 12;
 /// Questions over TLS are multiples of this (RFC 8467 §4.1).
 const BLOCK: usize = 128;
-/// Octets of an option before what it holds (RFC 6891 §6.1.2).
+/// Octets of an option before its data (RFC 6891 §6.1.2).
 const OPTION: u16 = 4;
 /// Octets of a message before its question (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
-/// Flags: recursion desired and AD, by which we say that we know what it means (RFC 6840 §5.7). CD stays clear: with it
+/// Flags: recursion desired and AD, by which we say that we understand the bit (RFC 6840 §5.7). CD stays clear: with it
 /// the server would not validate (RFC 6840 §5.9).
 const FLAGS: [u8; 2] = [0x01, 0x20];
 
 /// The way to one name server.
-pub(super) struct Line {
-    server: Server,
+pub(super) struct QueryClient {
+    server: NameServer,
     timeout: Duration,
     tls: Arc<ClientConfig>,
     idle: Mutex<Vec<(Instant, TlsStream<TcpStream>)>>,
     permits: Semaphore,
 }
 
-impl Line {
+impl QueryClient {
     /// A line to `server`; a reply has to come within `timeout`.
-    pub(super) fn new(server: Server, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
+    pub(super) fn new(server: NameServer, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
         Self { server, timeout, tls, idle: Mutex::default(), permits: Semaphore::new(IN_FLIGHT) }
     }
 
-    /// Puts one question; the reply is whole and is one to this question, and nothing else is known of it.
+    /// Puts one question. The reply is whole and is one to this question; no more is known of it.
     ///
     /// # Errors
     /// There is no such reply in time. A reply that is truncated over UDP and does not come over TCP is among them.
     pub(super) async fn ask(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
         // The semaphore is never closed; should that change, the lookup fails.
         let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
-        let request = Request::new(question, &self.server.transport)?;
+        let request = QueryMessage::new(question, &self.server.transport)?;
         match &self.server.transport {
             Transport::Plain => {
                 let reply = self.in_time(self.over_udp(&request)).await?;
-                // RFC 2181 §9: what a truncated reply holds is of no use.
+                // RFC 2181 §9: a truncated reply is of no use.
                 if is_truncated(&reply) { self.in_time(self.over_tcp(&request)).await } else { Ok(reply) }
             }
             Transport::Tls(name) => self.in_time(self.over_tls(&request, name)).await,
@@ -83,7 +84,7 @@ impl Line {
         tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }
 
-    async fn over_udp(&self, request: &Request) -> Result<Vec<u8>, FailureReason> {
+    async fn over_udp(&self, request: &QueryMessage) -> Result<Vec<u8>, FailureReason> {
         let any: SocketAddr = match self.server.address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -100,14 +101,14 @@ impl Line {
         }
     }
 
-    async fn over_tcp(&self, request: &Request) -> Result<Vec<u8>, FailureReason> {
+    async fn over_tcp(&self, request: &QueryMessage) -> Result<Vec<u8>, FailureReason> {
         let mut stream = TcpStream::connect(self.server.address).await.map_err(network)?;
         request.put(&mut stream).await
     }
 
-    /// On a connection that was used before if there is one. It may have been closed meanwhile: only what fails on a
-    /// fresh one has failed.
-    async fn over_tls(&self, request: &Request, name: &Name) -> Result<Vec<u8>, FailureReason> {
+    /// Uses an idle connection if there is one. The server may have closed it meanwhile, so a failure on it is not
+    /// reported: the question goes out again on a fresh connection.
+    async fn over_tls(&self, request: &QueryMessage, name: &Name) -> Result<Vec<u8>, FailureReason> {
         if let Some(mut stream) = self.take_idle()
             && let Ok(reply) = request.put(&mut stream).await
         {
@@ -138,14 +139,14 @@ impl Line {
     }
 }
 
-/// A query message, and what a reply to it must repeat.
-struct Request {
+/// A query message, and the part of it that a reply must repeat.
+struct QueryMessage {
     octets: Vec<u8>,
     /// Where the question ends.
     end: usize,
 }
 
-impl Request {
+impl QueryMessage {
     fn new(question: &Question, transport: &Transport) -> Result<Self, FailureReason> {
         let mut octets = random_id()?.to_vec();
         octets.extend(FLAGS);
@@ -216,7 +217,7 @@ fn is_truncated(reply: &[u8]) -> bool {
     reply.get(2).is_none_or(|flags| flags & 0x02 != 0)
 }
 
-/// An ID that nobody can guess (RFC 5452 §9.2).
+/// An ID that an attacker cannot guess (RFC 5452 §9.2).
 fn random_id() -> Result<[u8; 2], FailureReason> {
     let mut id = [0; 2];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
@@ -237,13 +238,13 @@ mod tests {
     use super::super::reply::Rtype;
     use super::*;
 
-    fn request() -> Request {
+    fn request() -> QueryMessage {
         to(&Transport::Plain)
     }
 
-    fn to(transport: &Transport) -> Request {
+    fn to(transport: &Transport) -> QueryMessage {
         let name = CanonicalName::from_labels([&b"_25"[..], b"_tcp", b"mx", b"test"].into_iter());
-        Request::new(&Question { name, rtype: Rtype::TLSA }, transport).unwrap()
+        QueryMessage::new(&Question { name, rtype: Rtype::TLSA }, transport).unwrap()
     }
 
     #[test]
@@ -279,7 +280,7 @@ mod tests {
             reply[at] ^= bits;
             reply
         };
-        // RFC 4343 §4: case does not matter. What it would make of digits and underscores is another name.
+        // RFC 4343 §4: case does not matter. The same bit flipped in a digit or an underscore gives another name.
         assert!(request.is_answered_by(&changed(HEADER + 11, 0x20)));
         for (at, bits) in
             [(0, 1), (1, 1), (2, 0x08), (5, 1), (HEADER + 11, 1), (request.end - 3, 1), (request.end - 1, 2)]

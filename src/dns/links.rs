@@ -1,8 +1,8 @@
-//! What one reply to one question says: records, an alias, a denial, or nothing that may be believed.
+//! The verdict on one reply to one question: records, an alias, a denial, or a failure.
 //!
 //! RFC 7672 needs the security of *every* link of a chain of aliases (§2.1.3, §2.2.2), so each name is asked for by
-//! itself and each reply is judged by itself, from nothing but the record set at the name that was asked. Whatever a
-//! resolver adds about further names is ignored; they are asked for in their turn.
+//! itself and each reply is judged by itself, by the record set at the asked name alone. Records of further names that
+//! a resolver adds are ignored; those names are asked for in their turn.
 //!
 //! The rules, in the order in which they are applied:
 //!
@@ -14,18 +14,19 @@
 //! 4. An empty reply is a denial, and only if it is proven: by signed records that deny this very name and type, or by
 //!    an unsigned zone that this name lies in.
 //!
-//! An unsigned zone is a [`Status::Claimed`] here: it becomes [`Security::Insecure`] when the delegation is found that
+//! An unsigned zone is a [`LinkStatus::Claimed`] here: it becomes [`Security::Insecure`] when the delegation is found that
 //! a signed parent left unsigned ([`delegation`]).
 
 use super::canonical::CanonicalName;
 use super::denial::{Denied, Evidence};
-use super::reply::{Data, DsSupport, Nsec3Hash, Proof, Rcode, Reply, RrSet, Rtype};
+use super::reply::{Data, DnsReply, DsSupport, Nsec3Hash, Proof, Rcode, RrSet, Rtype};
 use super::{Alias, FailureReason, Security};
+use crate::name::Name;
 
 /// The most links of a chain of aliases that are followed (RFC 7672 §2.1.3 asks for a bound).
 pub(super) const MAX_ALIASES: usize = 16;
 
-/// What was asked.
+/// A name and a type to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) name: CanonicalName,
@@ -34,17 +35,17 @@ pub(super) struct Question {
 
 /// How sure the answer to one question is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum LinkStatus {
     /// Proven secure, or proven to lie in an opt-out span and thus insecure.
     Proven(Security),
     /// Said to be insecure, because this name lies below an unsigned delegation. Which one is still to be shown.
     Claimed(CanonicalName),
 }
 
-/// What one reply says about the question: with a [`Status`] as long as a claim in it is still to be settled, with a
-/// [`Security`] once it is.
+/// The verdict on one reply: with a [`LinkStatus`] as long as a claim in it is still to be settled, with a [`Security`]
+/// once it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hop<S = Status> {
+pub(super) enum Link<S = LinkStatus> {
     /// The records of the asked type.
     Records(Vec<Data>, S),
     /// The name is an alias.
@@ -56,8 +57,8 @@ pub(super) enum Hop<S = Status> {
 /// Judges one reply.
 ///
 /// # Errors
-/// The reply proves nothing, or does not fit the question.
-pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<Hop, FailureReason> {
+/// The reply does not prove its answer, or does not fit the question.
+pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<Link, FailureReason> {
     let at_name = |rtype| reply.answers.iter().find(|set| set.owner == question.name && set.rtype == rtype);
     if let Some(set) = at_name(question.rtype) {
         // RFC 2308 §2.1: a name error denies the name at the end of the chain, which here is the name itself.
@@ -65,7 +66,7 @@ pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> 
             return Err(malformed("the name is said not to exist, and has records"));
         }
         if question.rtype != Rtype::CNAME || is_secure(set) || signed_dname(&question.name, reply).is_none() {
-            return Ok(Hop::Records(set.records.clone(), positive_status(set, reply, hash)?));
+            return Ok(Link::Records(set.records.clone(), positive_status(set, reply, hash)?));
         }
     }
     let cname = at_name(Rtype::CNAME);
@@ -73,39 +74,39 @@ pub(super) fn judge(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> 
         let target = question.name.substituted(&dname.owner, sole_target(dname)?)?;
         let status = positive_status(dname, reply, hash)?;
         return Ok(match question.rtype {
-            Rtype::CNAME => Hop::Records(vec![Data::Alias(target)], status),
-            _ => Hop::Alias(target, status),
+            Rtype::CNAME => Link::Records(vec![Data::Alias(target)], status),
+            _ => Link::Alias(target, status),
         });
     }
     if let Some(set) = cname {
-        return Ok(Hop::Alias(sole_target(set)?.clone(), positive_status(set, reply, hash)?));
+        return Ok(Link::Alias(sole_target(set)?.clone(), positive_status(set, reply, hash)?));
     }
     if !reply.answers.is_empty() {
         return Err(malformed("it answers another question"));
     }
-    denial(question, reply, hash).map(|(denied, status)| Hop::Denied(denied, status))
+    denial(question, reply, hash).map(|(denied, status)| Link::Denied(denied, status))
 }
 
-/// What a signed parent says about a zone that may begin at a name, in its reply to a DS question.
+/// The kind of delegation at a name, by the signed parent's reply to a DS question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delegation {
     /// It does, and is signed by keys that the DS records name.
     Signed,
-    /// It does, and is not signed, or by nothing that is understood (RFC 4035 §5.2).
+    /// A zone begins here and is not signed, or only by algorithms that are not supported (RFC 4035 §5.2).
     Unsigned,
     /// It does not, or opt-out leaves open whether it does.
     None,
-    /// The reply proves nothing. In itself that says nothing either: the name may be an alias.
+    /// The reply is no proof. That alone is no failure: the name may be an alias.
     Unproven,
 }
 
-/// Reads a reply to a DS question that the parent's keys alone have been held against.
+/// Reads a reply to a DS question that was verified with the parent's keys alone.
 ///
 /// # Errors
 /// There are DS records, and they are not secure.
 pub(super) fn delegation(
     name: &CanonicalName,
-    reply: &Reply,
+    reply: &DnsReply,
     hash: Nsec3Hash<'_>,
 ) -> Result<Delegation, FailureReason> {
     let Some(set) = reply.answers.iter().find(|set| set.owner == *name && set.rtype == Rtype::DS) else {
@@ -117,23 +118,24 @@ pub(super) fn delegation(
         });
     };
     match &set.proof {
-        // RFC 4035 §5.2: a delegation signed by nothing that is understood counts as unsigned. It is the parent's word.
+        // RFC 4035 §5.2: a delegation signed only by unsupported algorithms counts as unsigned. It is the parent's
+        // word.
         Proof::Secure(signature) if signature.labels == name.depth() && name.is_below(&signature.signer) => {
             let unsupported = |data: &Data| matches!(data, Data::Ds(DsSupport::Unsupported, _));
             Ok(if set.records.iter().all(unsupported) { Delegation::Unsigned } else { Delegation::Signed })
         }
         Proof::Secure(_) => Err(bogus("a DS record that is not the parent's own")),
-        // Above the first unsigned delegation there is nothing that may be insecure.
+        // Above the first unsigned delegation no record may be insecure.
         Proof::Insecure => Err(bogus("an unsigned DS record")),
         Proof::Unproven(why) => Err(bogus(why)),
     }
 }
 
 /// The status of a record set at or above the asked name.
-fn positive_status(set: &RrSet, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<Status, FailureReason> {
+fn positive_status(set: &RrSet, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<LinkStatus, FailureReason> {
     let signature = match &set.proof {
         Proof::Unproven(why) => return Err(bogus(why)),
-        Proof::Insecure => return Ok(Status::Claimed(set.owner.clone())),
+        Proof::Insecure => return Ok(LinkStatus::Claimed(set.owner.clone())),
         Proof::Secure(signature) => signature,
     };
     // RFC 4035 §5.3.1: the signer is the zone of the owner, and a wildcard is in that zone.
@@ -143,20 +145,20 @@ fn positive_status(set: &RrSet, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<St
         return Err(bogus("a signature that is not of this zone"));
     }
     if signature.labels == set.owner.depth() {
-        return Ok(Status::Proven(Security::Secure));
+        return Ok(LinkStatus::Proven(Security::Secure));
     }
     // RFC 6672 §2.3: a DNAME is not taken from a wildcard.
     if set.rtype == Rtype::DNAME {
         return Err(bogus("a DNAME record made from a wildcard"));
     }
-    // RFC 4035 §5.3.4: records made from a wildcard count only where nothing closer exists.
+    // RFC 4035 §5.3.4: records made from a wildcard count only where no closer name exists.
     Evidence::of_zone(&signature.signer, &reply.authorities, hash)
         .and_then(|evidence| evidence.expansion(&set.owner, signature.labels))
-        .map(Status::Proven)
+        .map(LinkStatus::Proven)
         .ok_or_else(|| bogus("records made from a wildcard, and no proof that nothing closer exists"))
 }
 
-fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<(Denied, Status), FailureReason> {
+fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<(Denied, LinkStatus), FailureReason> {
     let denied = match reply.rcode {
         Rcode::NoError => Denied::NoData,
         Rcode::NxDomain => Denied::NxDomain,
@@ -169,7 +171,7 @@ fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<(De
         }
         return match evidence.denial(&question.name, question.rtype) {
             // The response code is not signed: it must be the one that the records prove.
-            Some((proven, security)) if proven == denied => Ok((denied, Status::Proven(security))),
+            Some((proven, security)) if proven == denied => Ok((denied, LinkStatus::Proven(security))),
             Some(_) | None => Err(bogus("signed records do not deny this name and type")),
         };
     }
@@ -180,13 +182,13 @@ fn denial(question: &Question, reply: &Reply, hash: Nsec3Hash<'_>) -> Result<(De
     // A forwarder may leave the authority section out. The name is still looked up in the unsigned zone that it must
     // lie in.
     if reply.authorities.is_empty() || reply.authorities.iter().any(of_ancestor) {
-        return Ok((denied, Status::Claimed(question.name.clone())));
+        return Ok((denied, LinkStatus::Claimed(question.name.clone())));
     }
     Err(bogus("an unsigned denial that is not of an ancestor zone"))
 }
 
 /// The DNAME that covers the name, if the zone signed it (RFC 6672 §2.2). An unsigned one comes with its CNAME.
-fn signed_dname<'a>(name: &CanonicalName, reply: &'a Reply) -> Option<&'a RrSet> {
+fn signed_dname<'a>(name: &CanonicalName, reply: &'a DnsReply) -> Option<&'a RrSet> {
     let covers = |set: &&RrSet| set.rtype == Rtype::DNAME && name.is_below(&set.owner) && is_secure(set);
     reply.answers.iter().filter(covers).max_by_key(|set| set.owner.depth())
 }
@@ -216,17 +218,19 @@ fn malformed(why: &str) -> FailureReason {
 
 /// The links that were followed so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chain {
-    /// The name to ask next.
-    pub(super) next: CanonicalName,
+pub(super) struct AliasChain {
+    /// The question about the name at the end of the links so far.
+    pub(super) question: Question,
+    /// The same name as a host or a domain.
+    host: Name,
     /// The links, in order.
     pub(super) aliases: Vec<Alias>,
 }
 
-impl Chain {
+impl AliasChain {
     /// A chain that begins, and mostly ends, at `name`.
-    pub(super) fn new(name: CanonicalName) -> Self {
-        Self { next: name, aliases: Vec::new() }
+    pub(super) fn new(name: &Name, rtype: Rtype) -> Self {
+        Self { question: Question { name: name.into(), rtype }, host: name.clone(), aliases: Vec::new() }
     }
 
     /// Follows one link.
@@ -234,13 +238,14 @@ impl Chain {
     /// # Errors
     /// The chain is too long or loops, or the target is no host name (RFC 7672 §2.1.3).
     pub(super) fn follow(&mut self, target: CanonicalName, security: Security) -> Result<(), FailureReason> {
-        let alias = Alias { owner: self.next.to_name()?, target: target.to_name()?, security };
+        let alias = Alias { owner: self.host.clone(), target: target.to_name()?, security };
         let loops = alias.target == alias.owner || self.aliases.iter().any(|link| link.owner == alias.target);
         if loops || self.aliases.len() == MAX_ALIASES {
             return Err(FailureReason::TooManyAliases(MAX_ALIASES));
         }
+        self.host = alias.target.clone();
+        self.question.name = target;
         self.aliases.push(alias);
-        self.next = target;
         Ok(())
     }
 }
@@ -251,7 +256,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::model::{Zone, name, toy_hash};
+    use super::super::reference_model::{Zone, name, toy_hash};
     use super::super::reply::{Presentation, Signature};
     use super::super::{Answer, Lookup, RawTlsa};
     use super::*;
@@ -291,34 +296,34 @@ mod tests {
         Data::Alias(name(target))
     }
 
-    fn answer(answers: Vec<RrSet>) -> Reply {
-        Reply { authorities: vec![], answers, ..denied(Rcode::NoError, vec![]) }
+    fn answer(answers: Vec<RrSet>) -> DnsReply {
+        DnsReply { authorities: vec![], answers, ..denied(Rcode::NoError, vec![]) }
     }
 
-    fn denied(rcode: Rcode, authorities: Vec<RrSet>) -> Reply {
-        Reply { rcode, answers: vec![], authorities, ttl: Duration::ZERO }
+    fn denied(rcode: Rcode, authorities: Vec<RrSet>) -> DnsReply {
+        DnsReply { rcode, answers: vec![], authorities, ttl: Duration::ZERO }
     }
 
-    fn judged(reply: &Reply) -> Result<Hop, FailureReason> {
+    fn judged(reply: &DnsReply) -> Result<Link, FailureReason> {
         judge(&question(), reply, &toy_hash)
     }
 
-    fn claimed(at: &str) -> Status {
-        Status::Claimed(name(at))
+    fn claimed(at: &str) -> LinkStatus {
+        LinkStatus::Claimed(name(at))
     }
 
-    const SECURE: Status = Status::Proven(Security::Secure);
+    const SECURE: LinkStatus = LinkStatus::Proven(Security::Secure);
 
     #[test]
     fn records_at_the_name_are_the_answer() {
         let records = vec![tlsa(1)];
         let reply = answer(vec![secure(OWNER, Rtype::TLSA, tlsa(1))]);
-        assert_eq!(judged(&reply), Ok(Hop::Records(records.clone(), SECURE)));
+        assert_eq!(judged(&reply), Ok(Link::Records(records.clone(), SECURE)));
         let reply = answer(vec![insecure(OWNER, Rtype::TLSA, tlsa(1))]);
-        assert_eq!(judged(&reply), Ok(Hop::Records(records, claimed(OWNER))));
-        // Records beat what stands beside them, such as a forged alias.
+        assert_eq!(judged(&reply), Ok(Link::Records(records, claimed(OWNER))));
+        // Records come before other sets beside them, such as a forged alias.
         let reply = answer(vec![insecure(OWNER, Rtype::CNAME, alias("x")), secure(OWNER, Rtype::TLSA, tlsa(1))]);
-        assert_eq!(judged(&reply), Ok(Hop::Records(vec![tlsa(1)], SECURE)));
+        assert_eq!(judged(&reply), Ok(Link::Records(vec![tlsa(1)], SECURE)));
     }
 
     #[test]
@@ -327,18 +332,18 @@ mod tests {
         let dname = secure("mx.z", Rtype::DNAME, alias("new.y"));
         let made = insecure(OWNER, Rtype::CNAME, alias("evil"));
         for (answers, expected) in [
-            (vec![cname.clone()], Hop::Alias(name("t.z"), SECURE)),
-            (vec![insecure(OWNER, Rtype::CNAME, alias("t.z"))], Hop::Alias(name("t.z"), claimed(OWNER))),
-            // What a resolver adds about further names is ignored, whatever it is.
-            (vec![cname.clone(), bogus_set("t.z", Rtype::TLSA, tlsa(9))], Hop::Alias(name("t.z"), SECURE)),
-            (vec![cname, dname.clone()], Hop::Alias(name("t.z"), SECURE)),
+            (vec![cname.clone()], Link::Alias(name("t.z"), SECURE)),
+            (vec![insecure(OWNER, Rtype::CNAME, alias("t.z"))], Link::Alias(name("t.z"), claimed(OWNER))),
+            // Records of further names that a resolver adds are ignored, genuine or not.
+            (vec![cname.clone(), bogus_set("t.z", Rtype::TLSA, tlsa(9))], Link::Alias(name("t.z"), SECURE)),
+            (vec![cname, dname.clone()], Link::Alias(name("t.z"), SECURE)),
             // RFC 6672 §5.3.1: the alias is made here.
-            (vec![made, dname.clone()], Hop::Alias(name("_25._tcp.new.y"), SECURE)),
-            (vec![bogus_set(OWNER, Rtype::CNAME, alias("evil")), dname], Hop::Alias(name("_25._tcp.new.y"), SECURE)),
+            (vec![made, dname.clone()], Link::Alias(name("_25._tcp.new.y"), SECURE)),
+            (vec![bogus_set(OWNER, Rtype::CNAME, alias("evil")), dname], Link::Alias(name("_25._tcp.new.y"), SECURE)),
             // An unsigned DNAME comes with its CNAME.
             (
                 vec![insecure("mx.z", Rtype::DNAME, alias("y")), insecure(OWNER, Rtype::CNAME, alias("_25._tcp.y"))],
-                Hop::Alias(name("_25._tcp.y"), claimed(OWNER)),
+                Link::Alias(name("_25._tcp.y"), claimed(OWNER)),
             ),
         ] {
             assert_eq!(judged(&answer(answers)), Ok(expected));
@@ -353,11 +358,11 @@ mod tests {
         let dname = secure("mx.z", Rtype::DNAME, alias("new.y"));
         let records = |target| vec![alias(target)];
         let cname = secure(OWNER, Rtype::CNAME, alias("t.z"));
-        assert_eq!(judged(vec![cname.clone()]), Ok(Hop::Records(records("t.z"), SECURE)));
-        assert_eq!(judged(vec![made.clone()]), Ok(Hop::Records(records("_25._tcp.new.y"), claimed(OWNER))));
+        assert_eq!(judged(vec![cname.clone()]), Ok(Link::Records(records("t.z"), SECURE)));
+        assert_eq!(judged(vec![made.clone()]), Ok(Link::Records(records("_25._tcp.new.y"), claimed(OWNER))));
         // RFC 6672 §5.3.1: the CNAME that comes with a DNAME is never signed.
-        assert_eq!(judged(vec![made, dname.clone()]), Ok(Hop::Records(records("_25._tcp.new.y"), SECURE)));
-        assert_eq!(judged(vec![cname, dname]), Ok(Hop::Records(records("t.z"), SECURE)));
+        assert_eq!(judged(vec![made, dname.clone()]), Ok(Link::Records(records("_25._tcp.new.y"), SECURE)));
+        assert_eq!(judged(vec![cname, dname]), Ok(Link::Records(records("t.z"), SECURE)));
     }
 
     #[test]
@@ -389,8 +394,8 @@ mod tests {
             assert!(judged(&answer(answers.clone())).is_err(), "{answers:?}");
             // Nor does a genuine denial turn them into one.
             let zone = Zone::new("z", &[]);
-            let with_denial = Reply { authorities: zone.nsec(), ..answer(answers.clone()) };
-            let expands = matches!(judged(&with_denial), Ok(Hop::Records(..)));
+            let with_denial = DnsReply { authorities: zone.nsec(), ..answer(answers.clone()) };
+            let expands = matches!(judged(&with_denial), Ok(Link::Records(..)));
             assert!(judged(&with_denial).is_err() || expands, "{answers:?}");
         }
         let mut reply = answer(vec![secure(OWNER, Rtype::TLSA, tlsa(1))]);
@@ -408,14 +413,14 @@ mod tests {
             (zone.nsec(), Some(SECURE)),
             (zone.nsec3(false), Some(SECURE)),
             // RFC 5155 §9.2.
-            (zone.nsec3(true), Some(Status::Proven(Security::Insecure))),
+            (zone.nsec3(true), Some(LinkStatus::Proven(Security::Insecure))),
             (closer.nsec(), None),
             (closer.nsec3(false), None),
             (other.nsec(), None),
             (vec![insecure("plain", Rtype::SOA, Data::Other(Presentation::default()))], None),
         ] {
-            let found = judged(&Reply { authorities, ..wildcard() }).ok();
-            assert_eq!(found, status.map(|status| Hop::Records(vec![tlsa(1)], status)));
+            let found = judged(&DnsReply { authorities, ..wildcard() }).ok();
+            assert_eq!(found, status.map(|status| Link::Records(vec![tlsa(1)], status)));
         }
     }
 
@@ -451,8 +456,8 @@ mod tests {
         ] {
             let reply = denied(rcode, authorities);
             let status = match judged(&reply) {
-                Ok(Hop::Denied(_, status)) => Some(status),
-                Ok(Hop::Records(..) | Hop::Alias(..)) => panic!("{reply:?}"),
+                Ok(Link::Denied(_, status)) => Some(status),
+                Ok(Link::Records(..) | Link::Alias(..)) => panic!("{reply:?}"),
                 Err(_) => None,
             };
             assert_eq!(status, expected, "{reply:?}");
@@ -465,12 +470,12 @@ mod tests {
         let ds =
             |proof, support| answer(vec![set("z", Rtype::DS, proof, vec![Data::Ds(support, Presentation::default())])]);
         let soa = || vec![insecure("", Rtype::SOA, Data::Other(Presentation::default()))];
-        let asked = |reply: &Reply| delegation(&name("z"), reply, &toy_hash).ok();
+        let asked = |reply: &DnsReply| delegation(&name("z"), reply, &toy_hash).ok();
         assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS]))), Some(Delegation::Unsigned));
         // RFC 6840 §4.4: without NS it is no delegation.
         assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::A]))), Some(Delegation::None));
         assert_eq!(asked(&denied(Rcode::NoError, cut(&[Rtype::NS, Rtype::DS]))), Some(Delegation::Unproven));
-        // The zone's own records say nothing of its delegation.
+        // The zone's own records do not prove its delegation.
         let own = Zone::new("z", &[]);
         assert_eq!(asked(&denied(Rcode::NoError, own.nsec())), Some(Delegation::Unproven));
         assert_eq!(asked(&denied(Rcode::NoError, soa())), Some(Delegation::Unproven));
@@ -491,13 +496,13 @@ mod tests {
 
     #[test]
     fn chains_are_bounded() {
-        let mut chain = Chain::new(name("h0"));
+        let mut chain = AliasChain::new(&Name::parse("h0").unwrap(), Rtype::TLSA);
         for i in 1..=MAX_ALIASES {
             chain.follow(name(&format!("h{i}")), Security::Secure).unwrap();
         }
         let too_many = Err(FailureReason::TooManyAliases(MAX_ALIASES));
         assert_eq!(chain.follow(name("h17"), Security::Secure), too_many);
-        let mut chain = Chain::new(name("a"));
+        let mut chain = AliasChain::new(&Name::parse("a").unwrap(), Rtype::TLSA);
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
         chain.follow(name("b"), Security::Secure).unwrap();
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
@@ -551,22 +556,22 @@ mod tests {
         })
     }
 
-    fn any_reply() -> impl Strategy<Value = Reply> {
+    fn any_reply() -> impl Strategy<Value = DnsReply> {
         let rcode = prop::sample::select(vec![Rcode::NoError, Rcode::NxDomain]);
         let answers = prop::collection::vec(any_set(), 0..3);
         let authorities = (prop::collection::vec(any_set(), 0..2), prop::option::of(any_denial()))
             .prop_map(|(sets, denial)| [sets, denial.unwrap_or_default()].concat());
         (rcode, answers, authorities)
-            .prop_map(|(rcode, answers, authorities)| Reply { answers, ..denied(rcode, authorities) })
+            .prop_map(|(rcode, answers, authorities)| DnsReply { answers, ..denied(rcode, authorities) })
     }
 
-    fn is_claim_or_proof(status: &Status, set: &RrSet) -> bool {
+    fn is_claim_or_proof(status: &LinkStatus, set: &RrSet) -> bool {
         match (status, &set.proof) {
-            (Status::Proven(_), Proof::Secure(_)) => true,
-            (Status::Claimed(at), Proof::Insecure) => *at == set.owner,
-            (Status::Proven(_), Proof::Insecure) | (Status::Claimed(_), Proof::Secure(_)) | (_, Proof::Unproven(_)) => {
-                false
-            }
+            (LinkStatus::Proven(_), Proof::Secure(_)) => true,
+            (LinkStatus::Claimed(at), Proof::Insecure) => *at == set.owner,
+            (LinkStatus::Proven(_), Proof::Insecure)
+            | (LinkStatus::Claimed(_), Proof::Secure(_))
+            | (_, Proof::Unproven(_)) => false,
         }
     }
 
@@ -575,18 +580,18 @@ mod tests {
 
         /// Never records or a link without a set that bears them, never a denial without a record that does.
         #[test]
-        fn nothing_comes_from_nothing(reply in any_reply()) {
+        fn each_verdict_rests_on_a_record(reply in any_reply()) {
             let asked = question();
             let evidence = || Evidence::about(&asked.name, &reply.authorities, &toy_hash);
             match judged(&reply) {
-                Ok(Hop::Records(records, status)) => {
+                Ok(Link::Records(records, status)) => {
                     let bears = |set: &RrSet| {
                         set.owner == asked.name && set.rtype == asked.rtype && set.records == records
                             && is_claim_or_proof(&status, set)
                     };
                     prop_assert!(reply.answers.iter().any(bears));
                 }
-                Ok(Hop::Alias(_, status)) => {
+                Ok(Link::Alias(_, status)) => {
                     let bears = |set: &RrSet| is_claim_or_proof(&status, set) && match set.rtype {
                         Rtype::CNAME => set.owner == asked.name,
                         Rtype::DNAME => asked.name.is_below(&set.owner) && status == SECURE,
@@ -594,12 +599,12 @@ mod tests {
                     };
                     prop_assert!(reply.answers.iter().any(bears));
                 }
-                Ok(Hop::Denied(denied, Status::Proven(security))) => {
+                Ok(Link::Denied(denied, LinkStatus::Proven(security))) => {
                     prop_assert!(reply.answers.is_empty());
                     let proven = evidence().and_then(|evidence| evidence.denial(&asked.name, asked.rtype));
                     prop_assert_eq!(proven, Some((denied, security)));
                 }
-                Ok(Hop::Denied(_, Status::Claimed(at))) => {
+                Ok(Link::Denied(_, LinkStatus::Claimed(at))) => {
                     let of_ancestor = |set: &RrSet| {
                         set.rtype == Rtype::SOA && set.proof == Proof::Insecure && at.is_at_or_below(&set.owner)
                     };
@@ -615,7 +620,7 @@ mod tests {
         #[test]
         fn a_chain_is_as_secure_as_its_weakest_link(links in prop::collection::vec(any::<bool>(), 1..=MAX_ALIASES + 1)) {
             let security = |secure: bool| if secure { Security::Secure } else { Security::Insecure };
-            let mut chain = Chain::new(name("h"));
+            let mut chain = AliasChain::new(&Name::parse("h").unwrap(), Rtype::TLSA);
             for (i, secure) in links[1..].iter().enumerate() {
                 chain.follow(name(&format!("h{i}")), security(*secure)).unwrap();
             }
@@ -623,7 +628,7 @@ mod tests {
             let end = security(links[0]);
             let lookup: Lookup<()> = Lookup { asked, aliases: chain.aliases, end, answer: Answer::NoData };
             prop_assert_eq!(lookup.security(), security(links.iter().all(|secure| *secure)));
-            prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.next);
+            prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.question.name);
         }
     }
 }

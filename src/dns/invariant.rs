@@ -1,21 +1,21 @@
-//! The law of the hop layer, for its fuzz target and for a property test: whatever replies come, made of genuine records
-//! in any selection and place and of forged ones, nothing is called secure that the zones do not say, and nothing
-//! insecure that they have signed.
+//! The invariant of the link layer, for its fuzz target and for a property test. The replies hold genuine records in
+//! any selection and place, and forged ones. No name is called secure without the zones' word, and no name insecure
+//! that they have signed.
 //!
 //! The world is small and fixed: the root, `t` with every kind of record, `s.t` signed and `u.t` unsigned below it. The
-//! attacker writes every reply. What he cannot do is what signatures keep him from: [`Proof::Secure`] stands on genuine
-//! record sets alone, at their own owner or as a wildcard makes them. He does have [`Proof::Insecure`] on anything he
-//! likes, which is more than he gets.
+//! attacker writes every reply. Signatures limit him: [`Proof::Secure`] stands on genuine record sets alone, at their
+//! own owner or as a wildcard makes them. He may put [`Proof::Insecure`] on any set, which is more than a real attacker
+//! can do.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a broken law is a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a broken invariant is a panic")]
 
 use std::time::Duration;
 
 use super::canonical::CanonicalName;
 use super::denial::Denied;
-use super::hops::{Chain, Delegation, Hop, Question, Status, delegation, judge};
-use super::model::{Zone, name, toy_hash};
-use super::reply::{Data, DsSupport, Presentation, Proof, Rcode, Reply, RrSet, Rtype, Signature};
+use super::links::{AliasChain, Delegation, Link, LinkStatus, Question, delegation, judge};
+use super::reference_model::{Zone, name, toy_hash};
+use super::reply::{Data, DnsReply, DsSupport, Presentation, Proof, Rcode, RrSet, Rtype, Signature};
 use super::{FailureReason, RawTlsa, Security};
 
 /// Names that questions, forged records and renamed ones are about.
@@ -47,14 +47,14 @@ const TYPES: [Rtype; 9] =
 /// Reads a world, a question and the attacker's replies out of `octets`, and follows the question to its end.
 ///
 /// # Panics
-/// The law is broken.
-pub fn hops(octets: &[u8]) {
+/// The invariant is broken.
+pub fn links(octets: &[u8]) {
     let mut attack = Attack { octets: octets.iter(), world: World::new(octets.first().copied().unwrap_or_default()) };
     attack.next();
     let rtype = [Rtype::TLSA, Rtype::A, Rtype::MX][usize::from(attack.next()) % 3];
-    let mut chain = Chain::new(attack.name());
+    let mut chain = AliasChain::new(&attack.name().to_name().unwrap(), rtype);
     // An end, a failure, or no more octets: then every reply is empty, which denies or fails.
-    while let Ok(Some(target)) = attack.hop(&chain.next, rtype) {
+    while let Ok(Some(target)) = attack.link(&chain.question) {
         let (target, security) = target;
         if chain.follow(target, security).is_err() {
             break;
@@ -122,32 +122,32 @@ impl World {
         zones.max_by_key(|(zone, _)| zone.apex.depth()).unwrap_or(&self.zones[0])
     }
 
-    /// Whether a name may be called insecure: it lies in the unsigned zone, or where opt-out leaves open whether there
-    /// is one, and nothing is signed there.
+    /// Whether a name may be called insecure: it lies in the unsigned zone, or in an opt-out span that leaves this
+    /// open, and no signed record stands at it.
     fn may_be_insecure(&self, name: &CanonicalName) -> bool {
         let (zone, denies) = self.zone(name, Rtype::A);
         zone.is_below_unsigned(name) || *denies == Denies::OptOut && !zone.exists(name) && !zone.is_beyond(name)
     }
 
-    fn uphold(&self, question: &Question, hop: &Hop, security: Security) {
+    fn uphold(&self, question: &Question, link: &Link, security: Security) {
         let (zone, _) = self.zone(&question.name, question.rtype);
-        let lawful = match (security, hop) {
+        let lawful = match (security, link) {
             (Security::Insecure, _) => self.may_be_insecure(&question.name),
-            (Security::Secure, Hop::Denied(denied, _)) => zone.truth(&question.name, question.rtype) == Some(*denied),
-            (Security::Secure, Hop::Records(records, _)) => {
+            (Security::Secure, Link::Denied(denied, _)) => zone.truth(&question.name, question.rtype) == Some(*denied),
+            (Security::Secure, Link::Records(records, _)) => {
                 let source = source(zone, &question.name);
                 !zone.is_beyond(&source)
                     && zone.types(&source).has(question.rtype)
                     && *records == [data(&source, question.rtype)]
             }
-            (Security::Secure, Hop::Alias(target, _)) => {
+            (Security::Secure, Link::Alias(target, _)) => {
                 let source = source(zone, &question.name);
                 let cname =
                     zone.types(&source).has(Rtype::CNAME) && Data::Alias(target.clone()) == data(&source, Rtype::CNAME);
                 cname || is_redirected(zone, &question.name, target)
             }
         };
-        assert!(lawful, "{question:?} in {zone:?}: {hop:?}, {security}");
+        assert!(lawful, "{question:?} in {zone:?}: {link:?}, {security}");
     }
 }
 
@@ -208,27 +208,27 @@ impl Attack<'_> {
         name(NAMES[usize::from(self.next()) % NAMES.len()])
     }
 
-    /// One question, its reply and what comes of it; the target and its security where it is an alias.
-    fn hop(&mut self, at: &CanonicalName, rtype: Rtype) -> Result<Option<(CanonicalName, Security)>, FailureReason> {
-        let question = Question { name: at.clone(), rtype };
-        let reply = self.reply(at);
-        let hop = judge(&question, &reply, &toy_hash)?;
-        let status = match &hop {
-            Hop::Records(_, status) | Hop::Alias(_, status) | Hop::Denied(_, status) => status.clone(),
+    /// Asks one question, judges its reply, and checks the verdict; returns the target and its security where it is an
+    /// alias.
+    fn link(&mut self, question: &Question) -> Result<Option<(CanonicalName, Security)>, FailureReason> {
+        let reply = self.reply(&question.name);
+        let link = judge(question, &reply, &toy_hash)?;
+        let status = match &link {
+            Link::Records(_, status) | Link::Alias(_, status) | Link::Denied(_, status) => status.clone(),
         };
         let security = self.settle(status)?;
-        self.world.uphold(&question, &hop, security);
-        match hop {
-            Hop::Alias(target, _) => Ok(Some((target, security))),
-            Hop::Records(..) | Hop::Denied(Denied::NoData | Denied::NxDomain, _) => Ok(None),
+        self.world.uphold(question, &link, security);
+        match link {
+            Link::Alias(target, _) => Ok(Some((target, security))),
+            Link::Records(..) | Link::Denied(Denied::NoData | Denied::NxDomain, _) => Ok(None),
         }
     }
 
     /// As the resolver settles a claim: by DS questions from the top down.
-    fn settle(&mut self, status: Status) -> Result<Security, FailureReason> {
+    fn settle(&mut self, status: LinkStatus) -> Result<Security, FailureReason> {
         let claimed = match status {
-            Status::Proven(security) => return Ok(security),
-            Status::Claimed(name) => name,
+            LinkStatus::Proven(security) => return Ok(security),
+            LinkStatus::Claimed(name) => name,
         };
         for depth in 1..=claimed.depth() {
             let cut = claimed.ancestor(depth);
@@ -241,12 +241,12 @@ impl Attack<'_> {
         Err(FailureReason::Timeout)
     }
 
-    fn reply(&mut self, asked: &CanonicalName) -> Reply {
+    fn reply(&mut self, asked: &CanonicalName) -> DnsReply {
         let flags = self.next();
         let (answers, authorities) = (usize::from(flags >> 2 & 3), usize::from(flags >> 4 & 7));
         // Often all that a zone has to deny with, which chance would seldom put together.
         let chain = if flags & 0x80 == 0 { Vec::new() } else { self.chain() };
-        Reply {
+        DnsReply {
             rcode: if flags & 1 == 0 { Rcode::NoError } else { Rcode::NxDomain },
             answers: (0..answers).map(|_| self.set(asked)).collect(),
             authorities: (0..authorities).map(|_| self.set(asked)).chain(chain).collect(),
@@ -300,8 +300,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn the_law_holds(octets in prop::collection::vec(any::<u8>(), 0..120)) {
-            hops(&octets);
+        fn the_invariant_holds(octets in prop::collection::vec(any::<u8>(), 0..120)) {
+            links(&octets);
         }
     }
 }

@@ -1,57 +1,57 @@
-//! A resolver that remembers what it was asked and what it said: what the decisions of one exchange rest on.
+//! A resolver that records its questions and answers: the evidence for the decisions about one exchange.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::stub::Stub;
-use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, Resolver, Rtype, Security, Validity};
+use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, Resolver, Rtype, Security, SignatureValidity};
 use crate::name::Name;
 
-/// What the DNS was asked on the way to a decision.
+/// The answers of the DNS on which a decision rests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(super) struct RecordedAnswers {
     pub(super) mx: Option<Result<Lookup<Mx>, Failure>>,
     pub(super) host: Option<Result<HostLookup, Failure>>,
     /// The owner names in the order they were asked.
     pub(super) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
     /// Of the secure ones, the signature that ends first.
-    pub(super) signatures: Vec<(Name, Rtype, Validity)>,
+    pub(super) signatures: Vec<(Name, Rtype, SignatureValidity)>,
 }
 
 /// The resolver of a delivery, watched.
 #[derive(Clone)]
-pub(super) struct Witness {
+pub(super) struct RecordingResolver {
     dns: Stub,
-    seen: Arc<Mutex<Seen>>,
+    recorded: Arc<Mutex<RecordedAnswers>>,
 }
 
-impl Witness {
+impl RecordingResolver {
     pub(super) fn new(dns: &Stub) -> Self {
-        Self { dns: dns.clone(), seen: Arc::default() }
+        Self { dns: dns.clone(), recorded: Arc::default() }
     }
 
-    /// What was seen so far.
-    pub(super) fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The answers so far.
+    pub(super) fn recorded(&self) -> RecordedAnswers {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn signature(&self, name: &Name, rtype: Rtype) {
         if let Some(validity) = self.dns.first_to_end(name, rtype).await {
-            self.note(|seen| seen.signatures.push((name.clone(), rtype, validity)));
+            self.note(|recorded| recorded.signatures.push((name.clone(), rtype, validity)));
         }
     }
 
-    fn note(&self, note: impl FnOnce(&mut Seen)) {
-        note(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    fn note(&self, note: impl FnOnce(&mut RecordedAnswers)) {
+        note(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Resolver for Witness {
+impl Resolver for RecordingResolver {
     async fn mx(&self, domain: &Name) -> Result<Lookup<Mx>, Failure> {
         let found = self.dns.mx(domain).await;
         if found.as_ref().is_ok_and(|found| found.security() == Security::Secure) {
             self.signature(domain, Rtype::MX).await;
         }
-        self.note(|seen| seen.mx = Some(found.clone()));
+        self.note(|recorded| recorded.mx = Some(found.clone()));
         found
     }
 
@@ -63,7 +63,7 @@ impl Resolver for Witness {
             self.signature(name, Rtype::A).await;
             self.signature(name, Rtype::AAAA).await;
         }
-        self.note(|seen| seen.host = Some(found.clone()));
+        self.note(|recorded| recorded.host = Some(found.clone()));
         found
     }
 
@@ -72,7 +72,7 @@ impl Resolver for Witness {
         if found.as_ref().is_ok_and(|found| found.security() == Security::Secure) {
             self.signature(owner, Rtype::TLSA).await;
         }
-        self.note(|seen| seen.tlsa.push((owner.clone(), found.clone())));
+        self.note(|recorded| recorded.tlsa.push((owner.clone(), found.clone())));
         found
     }
 }

@@ -1,4 +1,4 @@
-//! The way to the name servers below the validator: bounded, and without what is never used.
+//! The name servers below the validator: a bounded pool that drops the unused parts of replies.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,47 +8,74 @@ use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query};
 use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
-use hickory_resolver::proto::rr::{Record, RecordType};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::super::FailureReason;
-use super::super::exchange::{PADDING, padding};
-use super::super::hops::Question;
-use super::super::server::{Server, Transport};
-use super::super::setup::Settings;
+use super::super::links::Question;
+use super::super::query::{PADDING, padding};
+use super::super::server::{NameServer, Transport};
+use super::super::setup::ResolverSettings;
 use super::convert::{failure, library_name};
 use super::sets::signature_data;
-use super::sockets::Sockets;
+use super::sockets::DnsSockets;
 
 /// How many questions may be on their way at once.
 const IN_FLIGHT: usize = 200;
-/// What the pool allows on one connection. The library spins while a connection is at its limit, so it never is.
+/// The pool's limit for one connection. The library spins while a connection is at its limit, so this one is never
+/// reached.
 const MAX_ACTIVE_REQUESTS: usize = IN_FLIGHT + 56;
 /// The most records in an authority section. An honest denial with 16 wildcards on the way needs some 100.
 const MAX_AUTHORITIES: usize = 256;
 /// The most signatures of answers. An honest answer has those of one set, and of a DNAME above it.
 const MAX_ANSWER_SIGNATURES: usize = 256;
 
-/// Asks the configured servers. Clones share everything.
+/// A question with its name in the library's form, which is made once for all steps of an answer.
 #[derive(Clone)]
-pub(super) struct Upstream {
-    pool: RetryDnsHandle<NameServerPool<Sockets>>,
-    permits: Arc<Semaphore>,
-    padded: bool,
-    /// Whose last clone goes takes the library's background tasks along.
-    sockets: Sockets,
+pub(super) struct Queried {
+    pub(super) question: Question,
+    query: Query,
 }
 
-impl Upstream {
-    /// Prepares to ask these servers; nothing is asked yet. Must be called inside of a tokio runtime.
-    pub(super) fn new(servers: &[Server], settings: &Settings, tls: &ClientConfig) -> Self {
+impl Queried {
+    /// # Errors
+    /// The library cannot hold the name.
+    pub(super) fn new(question: Question) -> Result<Self, FailureReason> {
+        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
+        Ok(Self { question, query })
+    }
+
+    /// The name in the library's form.
+    pub(super) fn name(&self) -> &Name {
+        &self.query.name
+    }
+
+    /// The type in the library's form.
+    pub(super) fn rtype(&self) -> RecordType {
+        self.query.query_type
+    }
+}
+
+/// Asks the configured servers. Clones share everything.
+#[derive(Clone)]
+pub(super) struct ServerPool {
+    pool: RetryDnsHandle<NameServerPool<DnsSockets>>,
+    permits: Arc<Semaphore>,
+    padded: bool,
+    /// Dropping the last clone ends the library's background tasks.
+    sockets: DnsSockets,
+}
+
+impl ServerPool {
+    /// Prepares to ask these servers; no question is sent yet. Must be called inside of a tokio runtime.
+    pub(super) fn new(servers: &[NameServer], settings: &ResolverSettings, tls: &ClientConfig) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = settings.timeout;
         options.max_active_requests = MAX_ACTIVE_REQUESTS;
-        let sockets = Sockets::default();
+        let sockets = DnsSockets::default();
         let context = PoolContext::new(options, TlsConfig { config: tls.clone() });
         let named = servers.iter().map(name_server);
         let pool = NameServerPool::from_config(named, Arc::new(context), sockets.clone());
@@ -56,18 +83,19 @@ impl Upstream {
             // The library counts retries, not attempts.
             pool: RetryDnsHandle::new(pool, settings.attempts.saturating_sub(1)),
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
-            // The pool chooses the server after the message is made: it is padded where nobody would see it unpadded.
+            // The pool chooses the server after the message is made, so the message is padded only if all servers are
+            // asked over TLS.
             padded: servers.iter().all(|server| matches!(server.transport, Transport::Tls(_))),
             sockets,
         }
     }
 
-    /// One question, one reply, of which nothing has been validated.
+    /// One question, one reply, not validated.
     ///
     /// # Errors
     /// There is none, or it is an error.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Message, FailureReason> {
-        let query = Query::query(library_name(&question.name)?, RecordType::from(question.rtype.0));
+    pub(super) async fn ask(&self, asked: &Queried) -> Result<Message, FailureReason> {
+        let query = &asked.query;
         let request = request(query.clone(), self.padded)?;
         let began = Instant::now();
         let reply = {
@@ -76,7 +104,7 @@ impl Upstream {
             self.pool.send(request).first_answer().await
         };
         let message = match reply {
-            Ok(response) => relevant(response.into_message(), &query),
+            Ok(response) => relevant(response.into_message(), query),
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => denial(none),
             Err(error) => return Err(self.failed(&error, began)),
         };
@@ -101,7 +129,7 @@ impl Upstream {
     }
 }
 
-fn name_server(server: &Server) -> NameServerConfig {
+fn name_server(server: &NameServer) -> NameServerConfig {
     let mut connections = match &server.transport {
         Transport::Plain => vec![ConnectionConfig::udp(), ConnectionConfig::tcp()],
         Transport::Tls(name) => vec![ConnectionConfig::tls(name.as_str().into())],
@@ -130,9 +158,9 @@ fn request(query: Query, padded: bool) -> Result<DnsRequest, FailureReason> {
     Ok(request)
 }
 
-/// Leaves out what is never used: additional records, authority records that deny nothing, and answers about names
-/// further down a chain of aliases, which are asked for afresh. Of answers that are all about something else one stays:
-/// the reply must not look empty.
+/// Drops the unused parts: additional records, authority records that are no part of a denial, and answers about names
+/// further down a chain of aliases, which are asked for afresh. If all answers are about another name, one stays: the
+/// reply must not look empty.
 fn relevant(mut message: Message, query: &Query) -> Message {
     message.additionals.clear();
     if message.answers.iter().any(|record| record.record_type() != RecordType::RRSIG && answers(record, query)) {
@@ -161,8 +189,8 @@ fn denies(record: &Record) -> bool {
     matches!(covers, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3)
 }
 
-/// The reply that the library makes an error of: one without answers. What else it had stays, or a referral would look
-/// like a denial.
+/// The reply that the library turns into an error: one without answers. Its other records stay, or a referral would
+/// look like a denial.
 fn denial(none: NoRecords) -> Message {
     let mut message = Message::query().into_response();
     message.metadata.response_code = none.response_code;

@@ -1,5 +1,5 @@
-//! The road of a message, walked without one: the same steps as before every mail ([`Connector`]), and then QUIT. Where a
-//! message stops at the first host that will do, this goes on to all of them.
+//! The delivery path of a message, checked without one: the same steps as before every mail ([`Connector`]), and then
+//! QUIT. Delivery stops at the first host that takes the message; the check goes on to all of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::progress::Progress;
-use super::witness::{Seen, Witness};
+use super::recording::{RecordedAnswers, RecordingResolver};
 use crate::config::Config;
 use crate::dane::tlsa::Usage;
 use crate::dane::verify::Expectation;
@@ -27,50 +27,50 @@ use crate::trace::Trace;
 use crate::upstream::ready::Channel;
 use crate::upstream::{Connector, Plan, Request};
 
-/// The most sessions at a time, whatever the number of domains.
+/// The most sessions at a time, for any number of domains.
 const MAX_SESSIONS: usize = 64;
 
 /// Whether mail servers are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialling {
+pub(super) enum Connections {
     /// They are, up to the second EHLO.
     Connect,
     /// The DNS alone is asked.
     DnsOnly,
 }
 
-/// What every walk needs.
-pub(super) struct Road {
+/// The settings and clients that every check needs.
+pub(super) struct Checker {
     pub(super) config: Config,
     pub(super) hostname: Name,
     pub(super) hello: Hello,
     pub(super) dns: Stub,
     pub(super) tls: Tls,
-    pub(super) dialling: Dialling,
+    pub(super) connections: Connections,
     pub(super) progress: Arc<Progress>,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: SessionChecks,
 }
 
-/// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session is good
-/// for another domain if the same was asked of it ([`is_same`]).
-pub(super) struct Sessions {
+/// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
+/// for another domain if it had to meet the same policy ([`is_same`]).
+pub(super) struct SessionChecks {
     permits: Semaphore,
-    held: Mutex<HashMap<(Name, IpAddr), Vec<Held>>>,
+    by_peer: Mutex<HashMap<(Name, IpAddr), Vec<SharedSession>>>,
 }
 
-type Held = (TlsPolicy, Arc<OnceCell<Arc<Session>>>);
+type SharedSession = (TlsPolicy, Arc<OnceCell<Arc<SessionCheck>>>);
 
-impl Default for Sessions {
+impl Default for SessionChecks {
     fn default() -> Self {
-        Self { permits: Semaphore::new(MAX_SESSIONS), held: Mutex::default() }
+        Self { permits: Semaphore::new(MAX_SESSIONS), by_peer: Mutex::default() }
     }
 }
 
-impl Sessions {
-    /// The one session with this peer under this policy, held or yet to be.
-    fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<Session>>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_peer = held.entry((peer.exchange.clone(), peer.address)).or_default();
+impl SessionChecks {
+    /// The one session with this peer under this policy, kept or yet to begin.
+    fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<SessionCheck>>> {
+        let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_peer = by_peer.entry((peer.exchange.clone(), peer.address)).or_default();
         if let Some((_, session)) = with_peer.iter().find(|(asked, _)| is_same(asked, policy)) {
             return Arc::clone(session);
         }
@@ -94,135 +94,139 @@ fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
     }
 }
 
-/// One domain's road at one level.
-pub(super) struct Walk {
+/// The check of one domain at one level.
+pub(super) struct DomainCheck {
     pub(super) domain: Name,
     pub(super) level: Level,
-    pub(super) dialling: Dialling,
-    /// What the DNS said of the domain itself.
-    pub(super) seen: Seen,
+    pub(super) connections: Connections,
+    /// The answers of the DNS about the domain itself.
+    pub(super) recorded: RecordedAnswers,
     pub(super) route: Result<Route, Refusal>,
     /// The exchanges, in the order mail would try them; none without a route.
-    pub(super) visits: Vec<Visit>,
+    pub(super) exchanges: Vec<ExchangeCheck>,
     /// That there are more exchanges than are ever tried, if there are.
     not_tried: Option<Reason>,
 }
 
-/// One exchange.
-pub(super) struct Visit {
-    pub(super) exchange: Name,
-    pub(super) seen: Seen,
+/// The check of one exchange.
+pub(super) struct ExchangeCheck {
+    pub(super) name: Name,
+    pub(super) recorded: RecordedAnswers,
     pub(super) plan: Result<Plan, Reason>,
-    /// In the order of the plan's addresses; none if nobody is dialled.
-    pub(super) sessions: Vec<(IpAddr, Arc<Session>)>,
+    /// In the order of the plan's addresses; none if no connection is made.
+    pub(super) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,
 }
 
 /// A session with one address.
-pub(super) struct Session {
-    /// What was proven.
+pub(super) struct SessionCheck {
+    /// The proof of the session.
     pub(super) outcome: Result<Channel, Reason>,
-    /// What the server showed, whatever came of it.
+    /// The certificates that the server showed, even if the session failed.
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
-/// What would become of a message.
-pub(super) enum Fate<'w> {
+/// The forecast for a message.
+pub(super) enum Forecast<'w> {
     /// It would go to this host and address; over this, if there was a session.
-    Taken(&'w Visit, Option<(IpAddr, &'w Channel)>),
+    Delivered(&'w ExchangeCheck, Option<(IpAddr, &'w Channel)>),
     /// It would be refused for these reasons.
     Refused,
 }
 
-impl Road {
-    /// Walks the road of one domain, by way of a host that a rule may name.
-    pub(super) async fn walk(&self, domain: &Name, level: &Level, next_hop: Option<&Name>) -> Walk {
-        let witness = Witness::new(&self.dns);
-        let connector = self.connector(&witness, self.tls.clone());
+impl Checker {
+    /// Checks the delivery path of one domain, by way of a host that a rule may name.
+    pub(super) async fn check(&self, domain: &Name, level: &Level, next_hop: Option<&Name>) -> DomainCheck {
+        let resolver = RecordingResolver::new(&self.dns);
+        let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
         let request = Request { domain, next_hop, hello: &self.hello, level, until, dialled: None, trace: &trace };
         let route = connector.route(&request).await;
-        let visits = match &route {
-            Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, &request))).await,
+        let exchanges = match &route {
+            Ok(route) => {
+                join_all(route.exchanges().iter().map(|exchange| self.check_exchange(route, exchange, &request))).await
+            }
             Err(_) => Vec::new(),
         };
         let untried = route.as_ref().map_or(0, Route::untried);
-        Walk {
+        DomainCheck {
             domain: domain.clone(),
             level: level.clone(),
-            dialling: self.dialling,
-            seen: witness.seen(),
+            connections: self.connections,
+            recorded: resolver.recorded(),
             route,
-            visits,
+            exchanges,
             not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
         }
     }
 
-    async fn visit(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Visit {
-        let witness = Witness::new(&self.dns);
-        let connector = self.connector(&witness, self.tls.clone());
+    async fn check_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> ExchangeCheck {
+        let resolver = RecordingResolver::new(&self.dns);
+        let connector = self.connector(&resolver, self.tls.clone());
         let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
-        let sessions = match (&plan, self.dialling) {
-            (Ok(plan), Dialling::Connect) => {
+        let sessions = match (&plan, self.connections) {
+            (Ok(plan), Connections::Connect) => {
                 let session = |&address| async move {
                     let peer = Peer { exchange: exchange.clone(), address };
                     (address, self.session(&peer, &plan.policy).await)
                 };
                 join_all(plan.addresses.iter().map(session)).await
             }
-            (Ok(_), Dialling::DnsOnly) | (Err(_), _) => Vec::new(),
+            (Ok(_), Connections::DnsOnly) | (Err(_), _) => Vec::new(),
         };
-        Visit { exchange: exchange.clone(), seen: witness.seen(), plan, sessions }
+        ExchangeCheck { name: exchange.clone(), recorded: resolver.recorded(), plan, sessions }
     }
 
-    async fn session(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<Session> {
+    async fn session(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<SessionCheck> {
         let session = self.sessions.of(peer, policy);
         Arc::clone(session.get_or_init(|| async { Arc::new(self.dial(peer, policy).await) }).await)
     }
 
-    async fn dial(&self, peer: &Peer, policy: &TlsPolicy) -> Session {
+    async fn dial(&self, peer: &Peer, policy: &TlsPolicy) -> SessionCheck {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
-        let _shown = self.progress.dialling();
+        let _shown = self.progress.session();
         let (tls, shown) = self.tls.watched();
-        let connector = self.connector(&Witness::new(&self.dns), tls);
+        let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
         let trace = Trace::default();
         let dial = connector.dial(&self.hello, &trace);
         let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &dial)).await;
         let outcome = match asked {
             Ok(Ok(ready)) => {
                 let channel = ready.terms().channel.clone();
-                // Whether the server answers QUIT changes nothing; but it is to hear it.
+                // The server's answer to QUIT does not matter; but the server is to get the command.
                 let _ = ready.quit().await;
                 Ok(channel)
             }
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::OutOfTime),
         };
-        Session { outcome, chain: shown.chain().to_vec() }
+        SessionCheck { outcome, chain: shown.chain().to_vec() }
     }
 
-    fn connector(&self, witness: &Witness, tls: Tls) -> Connector<Witness> {
-        settings::connector(&self.config, self.hostname.clone(), witness.clone(), tls)
+    fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
+        settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls)
     }
 }
 
-impl Walk {
-    /// What would become of a message now.
-    pub(super) fn fate(&self) -> Fate<'_> {
-        let taken = self.visits.iter().find_map(|visit| match self.dialling {
-            Dialling::Connect => visit.taken().map(|(address, channel)| Fate::Taken(visit, Some((address, channel)))),
-            Dialling::DnsOnly => visit.plan.is_ok().then_some(Fate::Taken(visit, None)),
+impl DomainCheck {
+    /// The forecast for a message now.
+    pub(super) fn forecast(&self) -> Forecast<'_> {
+        let taken = self.exchanges.iter().find_map(|exchange| match self.connections {
+            Connections::Connect => {
+                exchange.taken().map(|(address, channel)| Forecast::Delivered(exchange, Some((address, channel))))
+            }
+            Connections::DnsOnly => exchange.plan.is_ok().then_some(Forecast::Delivered(exchange, None)),
         });
-        taken.unwrap_or(Fate::Refused)
+        taken.unwrap_or(Forecast::Refused)
     }
 
     /// Everything that stands in the way, in the order mail would meet it; if the mail is refused, that is why.
     pub(super) fn obstacles(&self) -> Vec<(Place, &Reason)> {
         let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
         let beyond = self.not_tried.as_ref().map(|reason| (Place::Domain, reason));
-        domain.into_iter().chain(self.visits.iter().flat_map(Visit::obstacles)).chain(beyond).collect()
+        domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
     }
 
     /// The reason that speaks for all, as in the reply to a client.
@@ -231,18 +235,18 @@ impl Walk {
     }
 }
 
-impl Visit {
+impl ExchangeCheck {
     /// The first address at which a session met the policy.
     fn taken(&self) -> Option<(IpAddr, &Channel)> {
         self.sessions.iter().find_map(|(address, session)| Some((*address, session.outcome.as_ref().ok()?)))
     }
 
-    /// What stands in the way at this exchange.
+    /// The reasons against delivery at this exchange.
     pub(super) fn obstacles(&self) -> Vec<(Place, &Reason)> {
         if let Err(reason) = &self.plan {
-            return vec![(Place::Host(self.exchange.clone()), reason)];
+            return vec![(Place::Host(self.name.clone()), reason)];
         }
-        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: self.exchange.clone(), address: *address });
+        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: self.name.clone(), address: *address });
         let failed =
             self.sessions.iter().filter_map(|(address, session)| Some((address, session.outcome.as_ref().err()?)));
         failed.map(|(address, reason)| (peer(address), reason)).collect()

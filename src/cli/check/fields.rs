@@ -1,0 +1,38 @@
+//! The JSON fields of a [report](super::report), in the text of `--help` and of the manual.
+
+/// The fields, for `--help` and the manual.
+pub(super) const FIELDS: &str = "\
+JSON fields:
+  domain, level    as asked, and the level that holds for it
+  connected        false with --no-connect
+  verdict          verified, host-verified, encrypted, cleartext, deferred,
+                   rejected; with --no-connect dane, half-dane, fingerprint,
+                   encrypt, may (the policy a session would have to meet),
+                   deferred, rejected
+  exchange         the host that mail would go to, with its address
+  no_dane          why that host is not verified
+  refusal          why mail would be refused: code, reason, text, remedy
+  mx               the MX lookup: name, security (secure, insecure, failed),
+                   aliases (owner, target, security), kind (records, nodata,
+                   nxdomain, failure), reason
+  passed_over      MX records that name no host to send to, and why
+  exchanges        in the order they would be tried:
+    name, preference, addresses, policy, no_dane, refusal
+    lookup         that of the addresses, with the fields of mx
+    tlsa           each question: lookup, and records (record, standing,
+                   why); standing is binding, set-aside (a stronger digest
+                   says the same), unusable, or not-secure
+    sessions       each address: address, protection (Verified, Host
+                   verified, Encrypted, Cleartext, none), tls_version,
+                   cipher, key_exchange, tlsa and tlsa_depth (the record
+                   that matched), refusal, certificates (subject, issuer,
+                   names, not_before, not_after, days_left)
+  rule             the rule that set the level: domain, reason, until,
+                   days_left, default_level, default_verdict and
+                   default_refusal (without the rule), and need (needed,
+                   not-needed, stricter, refuses, no-help)
+  advice           what to mend: kind, host, text; kind is one-record,
+                   unusable-record, mx-without-dane, insecure-mx,
+                   partial-lookup, failing-host, certificate-ends,
+                   anchor-dates, weak-signature, signature-ends
+  What does not apply is null.";
