@@ -9,7 +9,7 @@ pub(crate) enum Holder {
     Inter,
     /// The authority that signs the intermediate one.
     Root,
-    /// An authority that has nothing to do with the others.
+    /// An authority outside the chain.
     Stranger,
     /// The holder of one of the additional certificates of a scenario.
     Extra(usize),

@@ -52,7 +52,7 @@ mod tls;
 // The record of outcomes.
 mod journal;
 
-// The program: its commands, its files, its manual pages, and what watches it.
+// The program: its commands, files, manual pages, alerts and dashboard.
 mod check;
 mod manual;
 mod reload;

@@ -6,8 +6,8 @@ use std::process::Command;
 /// Set in a process that was started for one test.
 const ALONE: &str = "DANELAW_TEST_ALONE";
 
-/// Whether this process runs the calling test alone, as a process of nextest does. If it does not, the test is run in a
-/// new process and has to pass there: the caller has nothing left to do.
+/// Whether this process runs the calling test alone, as a process of nextest does. If other tests run in it, the test is
+/// run in a new process, has to pass there, and the caller returns.
 ///
 /// `module` is the caller's `module_path!()`, `test` the name of its function.
 pub(crate) fn is_alone(module: &str, test: &str) -> bool {
