@@ -22,6 +22,7 @@
 //! did not get is told.
 
 use std::fmt;
+use std::sync::Arc;
 
 use time::Date;
 
@@ -106,11 +107,11 @@ impl fmt::Display for Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsPolicy {
     /// The host must be authenticated, and is known to serve the domain.
-    Dane(Expectation),
+    Dane(Arc<Expectation>),
     /// The host must be authenticated under its own name; that it serves the domain rests on an insecure MX record.
-    HalfDane(Expectation),
+    HalfDane(Arc<Expectation>),
     /// The host must match the pins of the configuration.
-    Fingerprint(Expectation),
+    Fingerprint(Arc<Expectation>),
     /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
     Encrypt(Name, NoDane),
     /// TLS if it can be had, else cleartext; the name is sent as SNI.
@@ -129,7 +130,7 @@ impl TlsPolicy {
     }
 
     /// What the server's chain is held against, if anything.
-    pub fn expectation(&self) -> Option<&Expectation> {
+    pub fn expectation(&self) -> Option<&Arc<Expectation>> {
         match self {
             Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => Some(expected),
             Self::Encrypt(..) | Self::May(..) => None,
@@ -187,7 +188,7 @@ pub fn decide(
         (Level::Dane(_), Associations::Usable(usable)) => {
             // RFC 7672 §2.2.1: over an insecure MX only the host's own name is known.
             let references = References::new(usable.base_domain().clone(), []);
-            Ok(TlsPolicy::HalfDane(Expectation { references, usable }))
+            Ok(TlsPolicy::HalfDane(Arc::new(Expectation { references, usable })))
         }
         (Level::DaneOnly, Associations::Usable(_)) => Err(DaneRequired(NoDane::InsecureMx)),
         (Level::Dane(_), Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
@@ -196,17 +197,17 @@ pub fn decide(
 }
 
 /// RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
-fn over_secure_mx(route: &Route, usable: Usable) -> Expectation {
+fn over_secure_mx(route: &Route, usable: Usable) -> Arc<Expectation> {
     let names = [route.next_hop.clone(), route.expanded.clone()];
-    Expectation { references: References::new(usable.base_domain().clone(), names), usable }
+    Arc::new(Expectation { references: References::new(usable.base_domain().clone(), names), usable })
 }
 
 /// A pinned authority may have issued certificates to anybody, so an insecure MX record must not choose the name: only
 /// the domain the mail is for counts then (the reasoning of RFC 7672 §3.2.2, the other way round).
-fn pinned(route: &Route, usable: Usable) -> Expectation {
+fn pinned(route: &Route, usable: Usable) -> Arc<Expectation> {
     match route.security {
         Security::Secure => over_secure_mx(route, usable),
-        Security::Insecure => Expectation { references: References::new(route.next_hop.clone(), []), usable },
+        Security::Insecure => Arc::new(Expectation { references: References::new(route.next_hop.clone(), []), usable }),
     }
 }
 

@@ -84,10 +84,13 @@ fn encrypt() -> TlsPolicy {
 
 fn dane(identity: &Identity) -> TlsPolicy {
     let name = Name::parse("mx.example.com").unwrap();
-    TlsPolicy::Dane(Expectation {
-        usable: Usable::new(name.clone(), vec![identity.record("3 1 1").parse().unwrap()]).unwrap(),
-        references: References::new(name, []),
-    })
+    TlsPolicy::Dane(
+        Expectation {
+            usable: Usable::new(name.clone(), vec![identity.record("3 1 1").parse().unwrap()]).unwrap(),
+            references: References::new(name, []),
+        }
+        .into(),
+    )
 }
 
 fn label(outcome: Result<Ready, Reason>) -> &'static str {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -74,7 +75,7 @@ pub(super) fn judge(
     let bad = |error: &dyn std::fmt::Display| BadInput(error.to_string());
     let config = settings.load().map_err(|error| bad(&error))?;
     let policy = match records.usable.clone() {
-        Some(usable) => TlsPolicy::Dane(Expectation { usable, references: names.clone() }),
+        Some(usable) => TlsPolicy::Dane(Arc::new(Expectation { usable, references: names.clone() })),
         // RFC 7672 §2.2: TLS is mandatory all the same.
         None => TlsPolicy::Encrypt(names.names()[0].clone(), NoDane::UnusableTlsa(records.reasons())),
     };
