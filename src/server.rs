@@ -29,10 +29,11 @@ use crate::smtp::dialogue::Us;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
-use crate::upstream::caps::{Caps, Most};
-use crate::upstream::dialer::Dialer;
-use crate::upstream::failed::FailedHosts;
-use crate::upstream::pool::{Bounds, Pool};
+use crate::upstream::bounded_memory::{EightBitDomains, WithoutBdat};
+use crate::upstream::connect::Dialer;
+use crate::upstream::host_status::HostStatusCache;
+use crate::upstream::limits::{ConnectionLimits, MaxConnections};
+use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
 
 use door::Visitor;
@@ -167,25 +168,26 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
             head_start: remote.head_start,
             limit: config.timeouts.connect,
             source: Source { v4: remote.source_ipv4, v6: remote.source_ipv6 },
-            caps: Caps::new(Most {
+            limits: ConnectionLimits::new(MaxConnections {
                 per_host: remote.connections_per_host,
                 per_domain: remote.connections_per_domain,
                 in_all: remote.connections,
             }),
-            pool: Pool::new(Bounds {
+            pool: Pool::new(IdleLimits {
                 in_all: remote.idle_connections,
                 per_host: remote.idle_connections_per_host,
                 idle: remote.idle_for,
                 age: remote.connection_age,
-                mails: remote.mails_per_connection,
+                uses: remote.mails_per_connection,
             }),
         },
         tls,
         mode: config.mode,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
-        failed: FailedHosts::new(remote.failed_hosts_for),
-        eight_bit: Arc::default(),
+        host_status: HostStatusCache::new(remote.failed_hosts_for),
+        without_bdat: Arc::new(WithoutBdat::of_addresses()),
+        eight_bit: Arc::new(EightBitDomains::of_domains()),
         max_exchanges: remote.exchanges,
         max_addresses: remote.addresses,
         own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),

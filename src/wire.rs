@@ -143,8 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, read).await
     }
 
-    /// Reads the next reply of a remote, all lines of it, and sends the output meanwhile: a remote may read the rest of a group
-    /// of commands only after the client has read the replies to the first ones (RFC 2920 §3.1).
+    /// Reads the next reply of a remote, all lines of it, and sends the output meanwhile: a remote may read the rest of a
+    /// group of commands only after the client has read the replies to the first ones (RFC 2920 §3.1).
     ///
     /// # Errors
     /// As [`Wire::fill`], with a limit for the whole reply; [`WireError::Protocol`] if it is no reply.

@@ -21,8 +21,8 @@ use crate::scarce::Scarcity;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::Authentication;
 use crate::trace::Trace;
-use crate::upstream::dialled::{Dialled, Standing};
-use crate::upstream::ready::Channel;
+use crate::upstream::original_destination::{OriginalDestination, Relation};
+use crate::upstream::verified::Channel;
 
 use metrics::Metrics;
 use ring::Ring;
@@ -64,7 +64,7 @@ pub struct Outcome {
     /// The exception that set the level, if one did.
     pub rule: Option<String>,
     /// What the client had dialled, if it was intercepted.
-    pub dialled: Option<Dialled>,
+    pub dialled: Option<OriginalDestination>,
     /// What was tried before, in vain: one sentence each.
     pub skipped: Vec<String>,
     /// Each step on the way.
@@ -240,8 +240,8 @@ impl Outcome {
             }),
             rule = self.rule.as_deref().map(printable),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
-            dialled_is = self.dialled.map(|dialled| dialled.is.label()),
-            warning = self.dialled.filter(|dialled| dialled.is == Standing::Stranger).map(|dialled| {
+            dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
+            warning = self.dialled.filter(|dialled| dialled.relation == Relation::Other).map(|dialled| {
                 format!("the client dialled {}, which is no MX of {}", dialled.address, self.domain)
             }),
             verdict = %self.verdict,

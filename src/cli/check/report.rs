@@ -17,7 +17,7 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Place, Reason};
 use crate::rules::{Exception, Rules};
 use crate::tls::{Authentication, Protection};
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 
 /// The fields, for `--help` and the manual.
 pub(super) const FIELDS: &str = "\

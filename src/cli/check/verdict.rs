@@ -7,7 +7,7 @@ use crate::dane::tlsa::NoDane;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::Reason;
 use crate::tls::Authentication;
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 
 /// What would become of mail to a domain now. The words are those of the log's `protection` and `verdict`; where nobody
 /// was asked, those of its `policy`.

@@ -24,7 +24,7 @@ use crate::server;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::trace::Trace;
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 use crate::upstream::{Connector, Plan, Request};
 
 /// The most sessions at a time, whatever the number of domains.
@@ -140,7 +140,8 @@ impl Road {
         let connector = self.connector(&witness, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
-        let request = Request { domain, next_hop, hello: &self.hello, level, until, dialled: None, trace: &trace };
+        let request =
+            Request { domain, next_hop, hello: &self.hello, level, until, original_destination: None, trace: &trace };
         let route = connector.route(&request).await;
         let visits = match &route {
             Ok(route) => join_all(route.exchanges().iter().map(|exchange| self.visit(route, exchange, &request))).await,
@@ -188,8 +189,8 @@ impl Road {
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&Witness::new(&self.dns), tls);
         let trace = Trace::default();
-        let dial = connector.dial(&self.hello, &trace);
-        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &dial)).await;
+        let options = connector.session_options(&self.hello, &trace);
+        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &options)).await;
         let outcome = match asked {
             Ok(Ok(ready)) => {
                 let channel = ready.terms().channel.clone();

@@ -18,9 +18,9 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::tls::{Authentication, PostQuantum, Protection, Tls, TlsFailure};
 use crate::trace::Trace;
-use crate::upstream::open::{Dial, Greeted};
-use crate::upstream::ready::{Channel, Ready};
+use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
+use crate::upstream::verified::{Channel, Ready};
 
 /// A host and a port.
 #[derive(Debug, Clone)]
@@ -128,7 +128,8 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
     let trace = Trace::default();
     let source = Source { v4: config.remote.source_ipv4, v6: config.remote.source_ipv6 };
     let until = Instant::now() + config.timeouts.route;
-    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
+    let options =
+        SessionOptions { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
     let mut asked = Asked { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
@@ -140,8 +141,8 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ask
         let server = SocketAddr::new(address, target.port);
         let outcome = async {
             let tcp = Tcp::connect(server, source, config.timeouts.connect).await?;
-            let greeted = Greeted::greet(tcp, &peer, policy, &dial).await?;
-            proven(greeted.secure(policy.clone(), &tls, &dial).await?).await
+            let greeted = Greeted::greet(tcp, &peer, policy, &options).await?;
+            proven(greeted.secure(policy.clone(), &tls, &options).await?).await
         };
         let outcome = outcome.await;
         let unreachable = matches!(outcome, Err(Reason::Connect(_) | Reason::Timeout { stage: Stage::Connect, .. }));
