@@ -12,7 +12,7 @@
 //!
 //! bytes → [`Command`](smtp::command::Command) → [`RecipientDomain`](smtp::address::RecipientDomain) →
 //! [`Route`](mx::Route) → [`Host`](dns::Host) → [`Associations`](dane::tlsa::Associations) →
-//! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::ready::Ready) → [`Reply`](smtp::reply::Reply) →
+//! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::verified::Ready) → [`Reply`](smtp::reply::Reply) →
 //! [`Outcome`](report::Outcome)
 //!
 //! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it, in SMTP or LMTP. A
@@ -20,12 +20,12 @@
 //!    legal now. MAIL is answered at once and remembered.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent a
 //!    byte of the message. A transaction has one such leg, or with LMTP and PRDR one for each domain, side by side. A
-//!    [`upstream::Walk`] asks the [`dns`] for the domain's MX records and [`mx`] orders them. For each exchange in turn:
+//!    [`upstream::MxIteration`] asks the [`dns`] for the domain's MX records and [`mx`] orders them. For each exchange in turn:
 //!    its addresses; the TLSA records, where the address is secure; which of them are usable ([`dane::tlsa`]); and by the
 //!    one table in [`policy`], what a session must prove at the level that [`rules`] give the domain.
-//! 3. [`upstream::dialer`] connects to one of the host's addresses, [`upstream::open`] greets and says STARTTLS; [`tls`]
+//! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS; [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
-//!    [`upstream::ready::Ready`], and only on that can MAIL be said. Whatever fails is a [`refusal`]: [`upstream::next`]
+//!    [`upstream::verified::Ready`], and only on that can MAIL be said. Whatever fails is a [`refusal`]: [`upstream::failover`]
 //!    says who is asked next, and if nobody is left, the client is told 451 and why, host by host.
 //! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them, and its answers come back with its name
 //!    in front. At DATA a remote's 354 comes first, then ours; the message streams through [`smtp::data`], which lets no

@@ -1,4 +1,4 @@
-//! Who takes a domain's mail, and in which order (RFC 5321 §5.1, RFC 7505, RFC 7672 §2.2.1).
+//! The hosts that take a domain's mail, and their order (RFC 5321 §5.1, RFC 7505, RFC 7672 §2.2.1).
 //!
 //! [`route`] reads the answer to an MX question; the answer itself, with its security, comes from `dns`. The order is
 //! the publisher's: a host with DANE never jumps ahead of one without (RFC 7672 §2.2.1).
@@ -32,7 +32,7 @@ impl Route {
         &self.exchanges
     }
 
-    /// How many further exchanges there are that will not be tried: what they would have said is not known.
+    /// How many further exchanges will not be tried. Their answers stay unknown.
     pub fn untried(&self) -> usize {
         self.untried
     }
@@ -55,10 +55,10 @@ pub enum NoRoute {
     Loop(Name, Name),
 }
 
-/// What the route needs from outside.
+/// The inputs of a route that are not in the DNS.
 #[derive(Debug, Clone, Copy)]
 pub struct Here<'a> {
-    /// Names under which this proxy, or the server it works for, is an exchange itself.
+    /// Names of this proxy, or of the server it works for, in MX records.
     pub names: &'a [Name],
     /// The most exchanges of one domain that are ever tried: a client that waits four minutes could not be served from
     /// very many, and a set of very many is no honest one.
@@ -67,12 +67,12 @@ pub struct Here<'a> {
     pub seed: u64,
 }
 
-/// The addresses under which this proxy, or the server it works for, is an exchange itself.
+/// The addresses at which this proxy, or the server it works for, is an exchange itself.
 #[derive(Debug, Clone, Default)]
 pub struct OwnAddresses(Vec<IpNet>);
 
 impl OwnAddresses {
-    /// What the configuration names, and those of `listeners` that an exchange's `port` would reach.
+    /// The addresses in the configuration, and those of the `listeners` on the `port` to which mail for an exchange goes.
     pub fn new(
         named: impl IntoIterator<Item = IpNet>,
         listeners: impl IntoIterator<Item = SocketAddr>,
@@ -119,8 +119,8 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     Ok(Route { next_hop, expanded, security, exchanges, untried })
 }
 
-/// The route by way of a host that the operator has named for a domain, instead of the publisher: a destination without
-/// MX records (RFC 7672 §2.2.2), and as sure as the configuration is.
+/// The route through a host that the operator, and not the publisher, names for a domain: a destination without MX records
+/// (RFC 7672 §2.2.2), as trustworthy as the configuration.
 ///
 /// # Errors
 /// [`NoRoute::Loop`] if the host is ourselves.
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_domain_itself_only_where_there_is_no_mx() {
-        // C5: an empty answer, and nothing else, makes the domain its own exchange.
+        // C5: only an empty answer makes the domain its own exchange.
         let found = route(&lookup(Answer::NoData), Here { names: &[], most: MOST, seed: 0 }).unwrap();
         assert_eq!(found.exchanges(), [name("example")]);
         // C3.
@@ -280,10 +280,10 @@ mod tests {
             OwnAddresses::new(["192.0.2.0/28".parse().unwrap()], [listener.parse().unwrap()], port)
         };
         for (listener, port, address, own) in [
-            // By the configuration, whatever the port.
+            // By the configuration, with any port.
             ("127.0.0.1:10025", 25, "192.0.2.7", true),
             ("127.0.0.1:10025", 25, "192.0.2.77", false),
-            // Where we listen, if that is where an exchange is dialled.
+            // A listener's address, if mail for an exchange goes to its port.
             ("127.0.0.1:25", 25, "127.0.0.1", true),
             ("127.0.0.1:25", 25, "127.0.0.2", false),
             ("127.0.0.1:10025", 25, "127.0.0.1", false),

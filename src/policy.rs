@@ -22,6 +22,7 @@
 //! missing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use time::Date;
 
@@ -104,11 +105,11 @@ impl fmt::Display for Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsPolicy {
     /// The host must be authenticated, and is known to serve the domain.
-    Dane(Expectation),
+    Dane(Arc<Expectation>),
     /// The host must be authenticated under its own name; that it serves the domain rests on an insecure MX record.
-    HalfDane(Expectation),
+    HalfDane(Arc<Expectation>),
     /// The host must match the pins of the configuration.
-    Fingerprint(Expectation),
+    Fingerprint(Arc<Expectation>),
     /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
     Encrypt(Name, NoDane),
     /// TLS if the host offers it, else cleartext; the name is sent as SNI.
@@ -127,7 +128,7 @@ impl TlsPolicy {
     }
 
     /// The expectation that the server's chain must match, if there is one.
-    pub fn expectation(&self) -> Option<&Expectation> {
+    pub fn expectation(&self) -> Option<&Arc<Expectation>> {
         match self {
             Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => Some(expected),
             Self::Encrypt(..) | Self::May(..) => None,
@@ -185,7 +186,7 @@ pub fn decide(
         (Level::Dane(_), Associations::Usable(usable)) => {
             // RFC 7672 §2.2.1: over an insecure MX only the host's own name is known.
             let references = References::new(usable.base_domain().clone(), []);
-            Ok(TlsPolicy::HalfDane(Expectation { references, usable }))
+            Ok(TlsPolicy::HalfDane(Arc::new(Expectation { references, usable })))
         }
         (Level::DaneOnly, Associations::Usable(_)) => Err(DaneRequired(NoDane::InsecureMx)),
         (Level::Dane(_), Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
@@ -194,17 +195,17 @@ pub fn decide(
 }
 
 /// RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
-fn over_secure_mx(route: &Route, usable: Usable) -> Expectation {
+fn over_secure_mx(route: &Route, usable: Usable) -> Arc<Expectation> {
     let names = [route.next_hop.clone(), route.expanded.clone()];
-    Expectation { references: References::new(usable.base_domain().clone(), names), usable }
+    Arc::new(Expectation { references: References::new(usable.base_domain().clone(), names), usable })
 }
 
 /// A pinned authority may have issued certificates for other hosts too, so an insecure MX record must not choose the name: only
 /// the domain the mail is for counts then (the reasoning of RFC 7672 §3.2.2, the other way round).
-fn pinned(route: &Route, usable: Usable) -> Expectation {
+fn pinned(route: &Route, usable: Usable) -> Arc<Expectation> {
     match route.security {
         Security::Secure => over_secure_mx(route, usable),
-        Security::Insecure => Expectation { references: References::new(route.next_hop.clone(), []), usable },
+        Security::Insecure => Arc::new(Expectation { references: References::new(route.next_hop.clone(), []), usable }),
     }
 }
 

@@ -13,10 +13,11 @@ use crate::session::{Received, Shared};
 use crate::smtp::dialogue::Us;
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::upstream::Connector;
-use crate::upstream::caps::{Caps, Most};
-use crate::upstream::dialer::Dialer;
-use crate::upstream::failed::FailedHosts;
-use crate::upstream::pool::{Bounds, Pool};
+use crate::upstream::bounded_memory::{EightBitDomains, WithoutBdat};
+use crate::upstream::connect::Dialer;
+use crate::upstream::host_status::HostStatusCache;
+use crate::upstream::limits::{ConnectionLimits, MaxConnections};
+use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
 
 /// Why sessions cannot start under a configuration.
@@ -73,15 +74,16 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
             head_start: remote.head_start,
             limit: config.timeouts.connect,
             source: config.into(),
-            caps: Caps::new(config.into()),
+            limits: ConnectionLimits::new(config.into()),
             pool: Pool::new(config.into()),
         },
         tls,
         mode: config.mode,
         digests: config.tls.digests.clone(),
         dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
-        failed: FailedHosts::new(remote.failed_hosts_for),
-        eight_bit: Arc::default(),
+        host_status: HostStatusCache::new(remote.failed_hosts_for),
+        without_bdat: Arc::new(WithoutBdat::of_addresses()),
+        eight_bit: Arc::new(EightBitDomains::of_domains()),
         max_exchanges: remote.exchanges,
         max_addresses: remote.addresses,
         own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),
@@ -134,7 +136,7 @@ impl From<&Config> for Source {
     }
 }
 
-impl From<&Config> for Most {
+impl From<&Config> for MaxConnections {
     fn from(config: &Config) -> Self {
         let remote = &config.remote;
         Self {
@@ -145,7 +147,7 @@ impl From<&Config> for Most {
     }
 }
 
-impl From<&Config> for Bounds {
+impl From<&Config> for IdleLimits {
     fn from(config: &Config) -> Self {
         let remote = &config.remote;
         Self {
@@ -153,7 +155,7 @@ impl From<&Config> for Bounds {
             per_host: remote.idle_connections_per_host,
             idle: remote.idle_for,
             age: remote.connection_age,
-            mails: remote.mails_per_connection,
+            uses: remote.mails_per_connection,
         }
     }
 }

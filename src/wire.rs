@@ -1,9 +1,8 @@
-//! One framed connection: what was read and not yet used, what was written and not yet sent.
+//! One framed connection: the input that was read and not yet used, the output that was written and not yet sent.
 //!
-//! Reading never goes past a time limit, writing happens only at an explicit [`Wire::flush`] (a turn of the dialogue is
-//! one packet, and a TLS stream that is not flushed deadlocks its peer), and the one moment where leftovers decide
-//! about security has its own method: [`Wire::into_stream`] gives the stream back only if nothing is left over
-//! (RFC 3207 §4.2; A-05 of the attacks).
+//! Each read has a time limit. Output is sent only by an explicit [`Wire::flush`] or while a reply is awaited: a turn of
+//! the dialogue is one packet, and a TLS stream that is not flushed deadlocks its peer. Input that is left over before TLS
+//! decides about security, so [`Wire::into_stream`] returns the stream only if no input is left (RFC 3207 §4.2; A-05).
 
 use std::future::Future;
 use std::io;
@@ -19,32 +18,33 @@ use tokio::time::Instant;
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Reply, ReplyDecoder, ReplyError};
 
-/// How much is read at a time, unless more is asked for; input and output of a session stay within a small multiple of it.
+/// The most octets of one read, unless the caller asks for more. The buffers of a session stay within a small multiple of
+/// it.
 pub const BLOCK: usize = 16 * 1024;
 
-/// Where large reads begin in their memory. A TLS record is copied to five octets behind the start of a page, and AMD's
-/// processors copy twenty times slower to a few octets behind where they read, as seen from the start of their pages
-/// (measured on Zen, with glibc's `rep movsb`: 1.4 GB/s, and 28 GB/s from here).
+/// The offset of large reads in their memory. A TLS record is copied to the fifth octet of a page. AMD's processors copy
+/// twenty times slower if the target's offset in its page is a few octets above that of the source (measured on Zen, with
+/// glibc's `rep movsb`: 1.4 GB/s, and 28 GB/s with this offset).
 const GAP: usize = 64;
 
-/// How much is read at a time where a reply is due.
+/// The most octets of one read where a reply is due.
 const REPLY: usize = 1024;
 
-/// How long a reply before MAIL may go without a code, once words without one have come. Some hosts greet with a banner of text
-/// and let clients wait before the 220.
+/// The time for a reply before MAIL to show a code, once a line without a code has come. Some hosts greet with a banner of
+/// text and let clients wait before the 220.
 const STRAY: Duration = Duration::from_secs(30);
 
 /// One connection, to a client or to a remote.
 #[derive(Debug)]
 pub struct Wire<S> {
     stream: S,
-    /// Read and not yet used.
+    /// Octets that were read and not yet used.
     pub input: BytesMut,
-    /// Written and not yet sent.
+    /// Octets that were written and not yet sent.
     pub output: BytesMut,
 }
 
-/// Why nothing more came.
+/// Why no more input came.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The limit passed.
@@ -53,27 +53,36 @@ pub enum WireError {
     /// The connection is broken or was closed by the peer.
     #[error("{0}")]
     Lost(#[from] io::Error),
-    /// What came is no reply.
+    /// The input is no reply.
     #[error("{0}")]
     Protocol(#[from] ReplyError),
+}
+
+/// Whether the output is sent while a reply is awaited.
+#[derive(Debug, Clone, Copy)]
+enum Output {
+    /// It is sent.
+    Sent,
+    /// No octet may reach the peer any more.
+    Held,
 }
 
 /// How [`Wire::flush_watching`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
-    /// Everything is on its way.
+    /// The kernel has taken all octets.
     Sent,
     /// The peer spoke first.
     Interrupted,
 }
 
-/// Bytes came where none may be: right behind the answer to STARTTLS.
+/// Octets came where none may be: right behind the answer to STARTTLS.
 #[derive(Debug, thiserror::Error)]
 #[error("bytes are left over before TLS")]
 pub struct Leftover;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// A connection on which nothing was read or written yet.
+    /// A connection before its first octet.
     pub fn new(stream: S) -> Self {
         Self { stream, input: BytesMut::new(), output: BytesMut::new() }
     }
@@ -88,15 +97,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &mut self.stream
     }
 
-    /// Reads what is there, at least one byte.
+    /// Reads the octets that have arrived; waits for the first one.
     ///
     /// # Errors
-    /// [`WireError::Timeout`] after `limit`, [`WireError::Lost`] at the end of the stream too.
+    /// [`WireError::Timeout`] after `limit`; [`WireError::Lost`], at the end of the stream too.
     pub async fn fill(&mut self, limit: Duration) -> Result<(), WireError> {
         self.fill_up_to(BLOCK, limit).await
     }
 
-    /// Reads what is there, at least one byte and no more than so many. While nothing is there no memory is held for it.
+    /// The same, and no more than `most` octets. It holds no memory while it waits for the first one.
     ///
     /// # Errors
     /// As [`Wire::fill`].
@@ -113,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Holds no more memory for input than what is there needs.
+    /// Reduces the memory for input to the octets that it holds.
     pub fn release(&mut self) {
         release(&mut self.input);
     }
@@ -134,53 +143,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, read).await
     }
 
-    /// The next reply of a remote, whole. What was written and not yet sent goes out meanwhile: a remote may want its
-    /// replies to a group of commands taken before it reads the rest of the group (RFC 2920 §3.1).
+    /// Reads the next reply of a remote, all lines of it, and sends the output meanwhile: a remote may read the rest of a
+    /// group of commands only after the client has read the replies to the first ones (RFC 2920 §3.1).
     ///
     /// # Errors
     /// As [`Wire::fill`], with a limit for the whole reply; [`WireError::Protocol`] if it is no reply.
     pub async fn reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.strictly(ReplyDecoder::new(), limit).await
+        self.decoded(ReplyDecoder::new(), limit, Output::Sent).await
     }
 
-    /// The same for the reply to a session's first MAIL, in front of which empty lines may be left of the reply to EHLO.
+    /// Reads the reply to a session's first MAIL. Empty lines that follow the reply to EHLO are skipped in front of it.
     ///
     /// # Errors
     /// As [`Wire::reply`].
     pub async fn reply_to_first_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.strictly(ReplyDecoder::to_first_mail(), limit).await
+        self.decoded(ReplyDecoder::to_first_mail(), limit, Output::Sent).await
     }
 
-    async fn strictly(&mut self, mut decoder: ReplyDecoder, limit: Duration) -> Result<Reply, WireError> {
-        let read = async {
-            loop {
-                if let Some(reply) = decoder.decode(&mut self.input)? {
-                    return Ok::<_, WireError>(reply);
-                }
-                self.fill_sending().await?;
-            }
-        };
-        within(limit, read).await
-    }
-
-    /// The next reply of a remote that has not heard of a mail, read as tolerantly as Postfix reads it. A peer that has
-    /// said words without a code and then no more is no mail server, and is not waited for as long as one.
+    /// Reads a reply before MAIL, as tolerantly as Postfix does. A peer that sends lines without a code and then no more is
+    /// no mail server, so the wait for it is short.
     ///
     /// # Errors
     /// As [`Wire::reply`].
     pub async fn reply_before_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.tolerantly(ReplyDecoder::before_mail(), limit).await
+        self.decoded(ReplyDecoder::before_mail(), limit, Output::Sent).await
     }
 
-    /// The same for the reply to EHLO, which is kept whole.
+    /// Reads the reply to EHLO in the same way, and keeps all lines of it.
     ///
     /// # Errors
     /// As [`Wire::reply_before_mail`].
     pub async fn reply_to_ehlo(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.tolerantly(ReplyDecoder::to_ehlo(), limit).await
+        self.decoded(ReplyDecoder::to_ehlo(), limit, Output::Sent).await
     }
 
-    async fn tolerantly(&mut self, mut decoder: ReplyDecoder, limit: Duration) -> Result<Reply, WireError> {
+    /// Reads the reply that a remote has begun or is to begin, while no more octets may reach the remote: unsent output is
+    /// dropped, and octets that TLS still holds stay there. The connection is of no further use then.
+    ///
+    /// # Errors
+    /// As [`Wire::reply`].
+    pub async fn last_reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        self.output = BytesMut::new();
+        self.decoded(ReplyDecoder::new(), limit, Output::Held).await
+    }
+
+    /// Reads one reply within the limit. Only the tolerant decoders accept lines without a code.
+    async fn decoded(
+        &mut self,
+        mut decoder: ReplyDecoder,
+        limit: Duration,
+        output: Output,
+    ) -> Result<Reply, WireError> {
         let began = Instant::now();
         let mut since_strays = None;
         loop {
@@ -191,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if decoder.has_only_strays() {
                 until = until.min(*since_strays.get_or_insert_with(Instant::now) + STRAY);
             }
-            match tokio::time::timeout_at(until, self.fill_sending()).await {
+            match tokio::time::timeout_at(until, self.fill_while(output)).await {
                 Ok(Ok(())) => {}
                 _ if decoder.has_only_strays() => return Err(ReplyError::NoCode.into()),
                 Ok(Err(error)) => return Err(error.into()),
@@ -200,33 +213,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// The reply that a remote has begun or is to begin, while no more octets may reach it: unsent ones are dropped, and
-    /// those that TLS still holds stay there. The connection is of no further use then.
-    ///
-    /// # Errors
-    /// As [`Wire::reply`].
-    pub async fn last_reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.output = BytesMut::new();
-        let mut decoder = ReplyDecoder::new();
-        let read = async {
-            loop {
-                if let Some(reply) = decoder.decode(&mut self.input)? {
-                    return Ok::<_, WireError>(reply);
-                }
-                let Self { stream, input, .. } = self;
-                std::future::poll_fn(|cx| poll_input::<REPLY, _>(stream, input, cx)).await?;
-            }
-        };
-        within(limit, read).await
-    }
-
-    /// Reads what is there, at least one byte, and sends what can be sent until then.
-    async fn fill_sending(&mut self) -> io::Result<()> {
-        let Self { stream, input, output } = self;
+    /// Reads the octets that have arrived, and sends the output until then if it may be sent.
+    async fn fill_while(&mut self, output: Output) -> io::Result<()> {
+        let Self { stream, input, output: unsent } = self;
         std::future::poll_fn(|cx| {
-            let sent = poll_output(stream, output, cx);
+            let sent = match output {
+                Output::Sent => poll_output(stream, unsent, cx),
+                Output::Held => Poll::Pending,
+            };
             match (poll_input::<REPLY, _>(stream, input, cx), sent) {
-                // A remote that takes nothing more may have said why.
+                // A remote that takes no more output may have said why.
                 (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
                 (read, _) => read,
             }
@@ -234,10 +230,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Sends all that was written.
+    /// Sends the output.
     ///
     /// # Errors
-    /// [`WireError::Timeout`] if the peer does not take it within `limit`, [`WireError::Lost`] if it cannot be sent.
+    /// [`WireError::Timeout`] if the peer does not take it within `limit`, [`WireError::Lost`] if the connection is broken.
     pub async fn flush(&mut self, limit: Duration) -> Result<(), WireError> {
         if self.output.is_empty() {
             return Ok(());
@@ -249,9 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, write).await
     }
 
-    /// Sends all that was written and `more` behind it, unless the peer speaks first: a remote that has made up its mind in
-    /// mid-message may stop reading, and its answer would never be seen. What it said is in `input` then, and what
-    /// was not sent in `output` and `more`.
+    /// Sends the output and `more` behind it, unless the peer speaks first: a remote that refuses a message before its end
+    /// may stop reading, and without this its answer would never be seen. The answer is in `input` then, and the
+    /// unsent octets are in `output` and `more`.
     ///
     /// # Errors
     /// As [`Wire::flush`].
@@ -265,10 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(limit, write).await
     }
 
-    /// Takes in what has already arrived, without waiting.
+    /// Reads the octets that have arrived, without waiting.
     ///
     /// # Errors
-    /// If the connection is broken or closed and nothing is there to read.
+    /// If the connection is broken or closed and no octet is there to read.
     pub async fn fill_ready(&mut self) -> io::Result<()> {
         let Self { stream, input, .. } = self;
         std::future::poll_fn(|cx| match poll_input::<REPLY, _>(stream, input, cx) {
@@ -278,15 +274,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Closes the writing side; under TLS that says close_notify first (RFC 8446 §6.1).
+    /// Closes the writing side; TLS sends close_notify first (RFC 8446 §6.1).
     ///
     /// # Errors
-    /// If the peer is gone already, or does not take it within `limit`.
+    /// If the peer is gone already, or the close takes longer than `limit`.
     pub async fn close(&mut self, limit: Duration) -> io::Result<()> {
         tokio::time::timeout(limit, self.stream.shutdown()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The same connection with its stream in another type; what was read and written stays.
+    /// The same connection with its stream in another type. Input and output stay.
     pub fn wrapped<T>(self, wrap: impl FnOnce(S) -> T) -> Wire<T> {
         Wire { stream: wrap(self.stream), input: self.input, output: self.output }
     }
@@ -294,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The stream itself, for a layer of TLS on top of it.
     ///
     /// # Errors
-    /// [`Leftover`] if anything was read that nobody has used: it must never be taken for something said under TLS.
+    /// [`Leftover`] if input or output is left: octets that came in the clear must never count as sent under TLS.
     pub fn into_stream(self) -> Result<S, Leftover> {
         if self.input.is_empty() && self.output.is_empty() { Ok(self.stream) } else { Err(Leftover) }
     }
@@ -316,7 +312,7 @@ where
     Pin::new(stream).poll_flush(cx)
 }
 
-/// Reads at most `N` octets, by way of the stack: whoever waits holds no memory for what may come.
+/// Reads at most `N` octets through the stack, so that a connection that waits holds no memory for input.
 fn poll_input<const N: usize, S>(stream: &mut S, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
@@ -330,7 +326,7 @@ where
     })
 }
 
-/// Reads fewer than so many octets to where they stay. Holds memory for them only while it tries.
+/// Reads fewer than `most` octets into the input itself. Memory for them is held only during the attempt.
 fn poll_large_input<S>(stream: &mut S, input: &mut BytesMut, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
@@ -372,7 +368,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn words_without_a_code_are_waited_behind_for_a_while() {
-        // A text banner with a greet delay behind it; more words give no more time, and the limit of the step holds.
+        // A text banner with a greet delay behind it. More lines give no more time, and the limit of the step holds.
         let second = Duration::from_secs(1);
         for (pauses, limit, read) in [
             (&[(1, "Welcome\r\n"), (25, "220 mx\r\n")][..], 300, Ok("220 mx")),

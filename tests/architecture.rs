@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
     "dns/cache",
     "dns/server",
     "dns/answers",
-    "upstream/next",
+    "upstream/failover",
     "upstream/order",
     "dns/budget",
     "store/key",
@@ -58,6 +58,11 @@ const SOLE: &[(&str, &str)] = &[
     ("sqlx::", "store/sqlite"),
     ("prometheus_client", "report/metrics"),
     ("hyper", "admin"),
+];
+/// Modules, and the words for parts of the program that they must not know.
+const APART: &[(&str, &[&str])] = &[
+    ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),
+    ("upstream/verified", &["pool", "limits", "reuse", "Permit<"]),
 ];
 
 /// Every source file with its module path and its text up to the tests, without comments.
@@ -119,6 +124,19 @@ fn each_library_has_one_home() {
 }
 
 #[test]
+fn the_pool_knows_no_protocol_and_the_session_no_pool() {
+    for (module, code) in sources() {
+        for (apart, words) in APART {
+            if module == *apart || module.starts_with(&format!("{apart}/")) {
+                for word in *words {
+                    assert!(!code.contains(word), "src/{module}.rs must not name {word:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn files_have_one_responsibility() {
     for (module, code) in sources() {
         let lines = code.lines().count();
@@ -141,9 +159,10 @@ fn decisions_cite_their_rule() {
         "dane/verify",
         "dane/tlsa",
         "upstream",
-        "upstream/next",
-        "upstream/open",
-        "upstream/walk",
+        "upstream/plan",
+        "upstream/failover",
+        "upstream/starttls",
+        "upstream/mx_iteration",
         "smtp/dialogue",
         "smtp/dialogue/transaction",
     ] {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Outcome, Remote, printable};
-use crate::upstream::dialled::Dialled;
+use crate::upstream::original_destination::OriginalDestination;
 
 /// Every step of the attempt. Each line is printable ASCII, also where a remote wrote it.
 pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
@@ -66,8 +66,8 @@ fn protection(Remote { channel, earlier_mails, .. }: &Remote) -> String {
     }
 }
 
-fn intercepted(Dialled { address, is }: Dialled) -> String {
-    format!("had dialled {address} ({})", is.label())
+fn intercepted(OriginalDestination { address, relation }: OriginalDestination) -> String {
+    format!("had dialled {address} ({})", relation.label())
 }
 
 fn millis(time: Duration) -> String {

@@ -139,7 +139,7 @@ impl Metrics {
             self.observed.count([would.reason.as_str()]);
         }
         if let Some(dialled) = outcome.dialled {
-            self.dialled.count([dialled.is.label()]);
+            self.dialled.count([dialled.relation.label()]);
         }
         if outcome.rule.is_some() {
             self.ruled.fetch_add(1, Relaxed);

@@ -24,8 +24,8 @@ use crate::refusal::Label;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::{Authentication, Protection};
 use crate::trace::Trace;
-use crate::upstream::dialled::{Dialled, Standing};
-use crate::upstream::ready::Channel;
+use crate::upstream::original_destination::{OriginalDestination, Relation};
+use crate::upstream::verified::Channel;
 
 use metrics::Metrics;
 use ring::Ring;
@@ -67,7 +67,7 @@ pub struct Outcome {
     /// The rule that set the level, if there is one.
     pub rule: Option<String>,
     /// The address that the client had dialled, if it was intercepted.
-    pub dialled: Option<Dialled>,
+    pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
     pub skipped: Vec<String>,
     /// The steps of the attempt.
@@ -237,7 +237,7 @@ impl Outcome {
             no_dane = no_dane.map(ToString::to_string),
             rule = self.rule.as_deref().map(printable),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
-            dialled_is = self.dialled.map(|dialled| dialled.is.label()),
+            dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()),
@@ -255,8 +255,8 @@ impl Outcome {
 
     /// The warning that an intercepted client dialled an address that is no MX of the domain.
     fn warning(&self) -> Option<String> {
-        let stranger = self.dialled.filter(|dialled| dialled.is == Standing::Stranger)?;
-        Some(format!("the client dialled {}, which is no MX of {}", stranger.address, self.domain))
+        let other = self.dialled.filter(|dialled| dialled.relation == Relation::Other)?;
+        Some(format!("the client dialled {}, which is no MX of {}", other.address, self.domain))
     }
 
     /// Each sentence was cut by itself, so that a host with much to say hides no other; here the list of them is cut.

@@ -13,8 +13,8 @@ use crate::rules::Rule;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::{self, Trace, What};
-use crate::upstream::dialled::Dialled;
-use crate::upstream::ready::Ready;
+use crate::upstream::original_destination::OriginalDestination;
+use crate::upstream::verified::Ready;
 use crate::wire::WireError;
 
 /// How many octets of answers to recipients are told in full.
@@ -160,7 +160,7 @@ impl Attempt {
     }
 
     /// Where the client had meant to go, if it was intercepted.
-    pub(super) fn dialled(&mut self, dialled: Option<Dialled>) {
+    pub(super) fn dialled(&mut self, dialled: Option<OriginalDestination>) {
         self.outcome.dialled = dialled;
     }
 

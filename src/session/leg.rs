@@ -28,8 +28,8 @@ use crate::smtp::dialogue::{Client, Leg, Way};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
-use crate::upstream::ready::{MailCommand, Ready};
-use crate::upstream::{Request, remaining};
+use crate::upstream::verified::{MailCommand, Ready};
+use crate::upstream::{Request, ehlo_name, remaining};
 
 /// An open transaction with a remote, and the account of it.
 #[derive(Debug)]
@@ -192,11 +192,11 @@ impl<R: Resolver> Errand<'_, R> {
         let until = Instant::now() + self.shared.timeouts.route;
         let (hello, dialled) = (&self.client.hello, self.dialled);
         let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
-        let request = Request { domain, next_hop, hello, level, until, dialled, trace: &trace };
-        let mut search = Search::new(connector.walk(&request), self.mail, connector.eight_bit.undeclared(domain));
-        let (found, dialled) = match request.dialled {
+        let request = Request { domain, next_hop, hello, level, until, original_destination: dialled, trace: &trace };
+        let mut search = Search::new(connector.iterate(&request), self.mail, connector.eight_bit.undeclared(domain));
+        let (found, dialled) = match request.original_destination {
             Some(address) => {
-                let both = async { tokio::join!(search.next(), connector.dialled(address, &request)) };
+                let both = async { tokio::join!(search.next(), connector.original_destination(address, &request)) };
                 let (found, dialled) = Box::pin(both).await;
                 (found, Some(dialled))
             }
@@ -318,16 +318,9 @@ impl<R: Resolver> Errand<'_, R> {
         }
     }
 
-    /// A remote's answer, with the name that was given in EHLO where that is the cause: Postfix waits with such a
-    /// refusal until RCPT.
+    /// A remote's answer, with the name that was given in EHLO if the answer blames it.
     fn with_name(&self, answer: Reply) -> Reply {
-        let is_cause = |line: &str| [" helo ", " ehlo ", "helo command"].iter().any(|word| line.contains(word));
-        if !answer.code().is_refusal() || !answer.lines().any(|line| is_cause(&line.to_ascii_lowercase())) {
-            return answer;
-        }
-        let name = self.shared.connector.ehlo(&self.client.hello);
-        let added = format!("the name given in EHLO was {name}; see ehlo_name, and the name of your mail server");
-        Reply::multiline(answer.code(), answer.enhanced(), answer.lines().chain([added.as_str()]))
+        ehlo_name::explained(answer, self.shared.connector.ehlo(&self.client.hello))
     }
 
     fn explained(&self, declined: Declined) -> Declined {

@@ -19,13 +19,13 @@ use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::upstream::eight_bit::EightBitDomains;
-use crate::upstream::ready::Ready;
-use crate::upstream::{Held, Walk};
+use crate::upstream::bounded_memory::EightBitDomains;
+use crate::upstream::verified::Ready;
+use crate::upstream::{MxIteration, PolicyMet};
 
 /// One transaction's search.
 pub(super) struct Search<'a, R> {
-    walk: Walk<'a, R>,
+    walk: MxIteration<'a, R>,
     mail: &'a Mail,
     /// The content that a remote should take.
     wanted: Content,
@@ -40,7 +40,7 @@ struct Lesser {
     peer: Peer,
     policy: TlsPolicy,
     takes: Content,
-    held: Held,
+    held: PolicyMet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +74,20 @@ impl Unmet {
 
 impl<'a, R: Resolver> Search<'a, R> {
     /// For a remote for this mail. `undeclared` is a need that earlier mail to the domain had and did not declare.
-    pub(super) fn new(walk: Walk<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
+    pub(super) fn new(walk: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
         let wanted = mail.declares().max(undeclared);
         Self { walk, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
     }
 
     /// The way it goes.
-    pub(super) fn walk(&self) -> &Walk<'a, R> {
+    pub(super) fn walk(&self) -> &MxIteration<'a, R> {
         &self.walk
     }
 
     /// The next remote that has met its policy.
     ///
     /// # Errors
-    /// As of [`Walk::next`].
+    /// As of [`MxIteration::next`].
     pub(super) async fn next(&mut self) -> Result<Ready, Refusals> {
         match self.walk.next().await {
             Err(refusals) if self.lap == Lap::First && !self.lesser.is_empty() => {
@@ -101,21 +101,21 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// No better exchange was found: once more along those that take the most. In mode `observe` those that have met their
     /// policy come before the others, for enforcing would have gone to them.
     fn again(&mut self, refusals: Refusals) {
-        let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(Held::No);
+        let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(PolicyMet::No);
         let of_these = || self.lesser.iter().filter(|lesser| lesser.held == held);
         let most = of_these().map(|lesser| lesser.takes).max().unwrap_or(Content::Ascii);
         let these = of_these().filter(|lesser| lesser.takes == most);
         self.unmet = Some(Unmet { refusals, undeclared: None });
         self.lap = Lap::Second(most);
-        self.walk.again(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+        self.walk.second_pass(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
     /// A remote was reached: the account has the way to it.
     pub(super) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
         attempt.reached(ready, before.chain(self.walk.skipped().iter()));
-        let held = self.lesser.iter().filter(|lesser| lesser.held == Held::Yes);
-        if let Some(refusals) = self.walk.would() {
+        let held = self.lesser.iter().filter(|lesser| lesser.held == PolicyMet::Yes);
+        if let Some(refusals) = self.walk.would_have_refused() {
             // Where an exchange has met its policy, enforcing refuses the mail only if that takes too little.
             attempt.observed(refusals, held.map(|lesser| lesser.takes).max());
         }
@@ -151,7 +151,7 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// Writes down an address that takes less than it should; whether it is better than those before.
     fn is_best(&mut self, ready: &Ready, takes: Content) -> bool {
-        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.walk.held());
+        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.walk.policy_met());
         // It may come twice, over a new session in the place of one that waited.
         self.lesser.retain(|lesser| lesser.peer != peer || lesser.held > held);
         // RFC 5321 §5.1: of equal exchanges the first gets the mail. No address of an exchange is preferred to another.
@@ -180,7 +180,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         self.lap == Lap::First && self.lesser.iter().any(|lesser| lesser.peer != *peer)
     }
 
-    /// As [`Walk::turned_away`].
+    /// As [`MxIteration::fail_over`].
     pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
         let reason = if self.is_detour(peer) { for_now(reason) } else { reason };
         if self.lap == Lap::First
@@ -190,7 +190,7 @@ impl<'a, R: Resolver> Search<'a, R> {
             unmet.refusals.forget_lacking(peer);
             self.walk.put_back(unmet.refusals);
         }
-        self.walk.turned_away(peer, reason)
+        self.walk.fail_over(peer, reason)
     }
 
     /// The verdict for mail that needs more than the remote takes, if there is such mail.

@@ -26,7 +26,7 @@ use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::upstream::ready::{Body, Started, Stop};
+use crate::upstream::verified::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
 
 /// The most of a message that is read at a time, while it comes faster than it goes.

@@ -25,7 +25,7 @@ const MAX_NOTED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
-    expectation: Option<Expectation>,
+    expectation: Option<Arc<Expectation>>,
     findings: Mutex<Findings>,
     shown: Option<Shown>,
 }
@@ -92,7 +92,7 @@ impl Findings {
 }
 
 impl Verifier {
-    pub(super) fn new(tls: &Tls, expectation: Option<Expectation>) -> Self {
+    pub(super) fn new(tls: &Tls, expectation: Option<Arc<Expectation>>) -> Self {
         let (provider, shown) = (Arc::clone(tls.base.crypto_provider()), tls.shown.clone());
         Self { provider, expectation, findings: Mutex::default(), shown }
     }

@@ -1,4 +1,4 @@
-//! In which order addresses are dialled, and how much of the time each may use (RFC 8305 §4, RFC 5321 §5.1).
+//! The order of connection attempts, and the share of the time for each (RFC 8305 §4, RFC 5321 §5.1).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,13 +19,13 @@ pub(super) fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// How much of the time that is left one of several may use: the same for each, so that none that only waits takes the
-/// others' time, and what one leaves over is for those behind it (K7).
+/// The part of the time that one of several may use: the same for each. So an address that does not answer takes no time of
+/// the others, and the time that one leaves over is for those behind it (K7).
 pub(super) fn share(left: Duration, untried: usize) -> Duration {
     left / u32::try_from(untried).unwrap_or(u32::MAX).max(1)
 }
 
-/// A limit, cut down to what is left, in numbers that can be read in a log.
+/// A limit, cut down to the time that is left, in numbers that are easy to read in a log.
 pub(super) fn within(limit: Duration, left: Duration) -> Duration {
     let seconds = Duration::from_secs(left.as_secs());
     limit.min(if seconds.is_zero() { Duration::from_millis(u64::from(left.subsec_millis())) } else { seconds })
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_uses_the_time_of_the_others() {
+    fn none_uses_the_time_of_the_others() {
         // K7, A-71: each of ten that only wait gets a tenth of the four minutes; two get half each; the last one all.
         let mut left = Duration::from_secs(240);
         for untried in (1..=10).rev() {
@@ -61,13 +61,13 @@ mod tests {
         }
         assert_eq!(left, Duration::ZERO);
         assert_eq!(share(Duration::from_secs(240), 2), Duration::from_secs(120));
-        // What the first leaves over is the second's.
+        // The second uses the time that the first leaves over.
         assert_eq!(share(Duration::from_secs(230), 1), Duration::from_secs(230));
         assert_eq!(share(Duration::from_secs(1), 0), Duration::from_secs(1));
     }
 
     #[test]
-    fn no_longer_than_there_is_time() {
+    fn no_longer_than_the_time_left() {
         let limit = Duration::from_secs(30);
         assert_eq!(within(limit, Duration::from_secs(240)), limit);
         assert_eq!(within(limit, Duration::from_micros(23_999_999)), Duration::from_secs(23));

@@ -1,211 +1,215 @@
-//! Verified sessions that wait for their next mail.
+//! Idle connections that wait for their next use.
 //!
-//! A session may serve another transaction only if that one asks for the very same thing: the same [`Identity`]. Who is
-//! asked and what must be proven is found out anew for each transaction, from the DNS as it is now, before a session is
-//! looked for here; so a new TLSA record, another policy or another MX record is seen at once, and what was proven by the
-//! old ones serves nobody any more (RFC 6698 §8.2, RFC 7672 §2.2; L14, A-106).
+//! The pool knows no protocol: a connection is anything that is [`Idle`]. A connection serves a user only if that user asks
+//! for an equal [`Idle::Identity`], which the user computes anew each time. So a change of any part of it is seen at once,
+//! and a connection that was opened under an old identity serves no user any more.
 //!
-//! Only sessions that are in step with us come here ([`Ready::release`]). They keep their permits, for they are
-//! connections, and hold no memory for mail.
+//! Only a connection that is in step with its other end comes back here. A user that waits for room for a
+//! connection is served before the connection waits.
+
+pub(super) mod waiters;
 
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::ready::Ready;
 use super::shards::Shards;
-use super::tcp::Source;
-use super::wishes::{WantedBy, Wishes};
-use crate::policy::TlsPolicy;
-use crate::refusal::{Cap, Peer};
+use crate::refusal::Cap;
+use waiters::{Demand, Waiters};
 
-/// How often somebody looks after those that wait.
+/// The time between two rounds, in which the connections that may not stay are removed.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How many sessions may wait, how long, and how much each may do.
+/// A connection that can wait in a pool.
+pub trait Idle: fmt::Debug + Send + Sized + 'static {
+    /// The properties of a connection that must equal those that its user asks for.
+    type Identity: Clone + Eq + fmt::Debug + Send + Sync + 'static;
+
+    /// The address of the other end.
+    fn address(identity: &Self::Identity) -> IpAddr;
+
+    /// Whether the other end has sent no octet and has not closed the connection since the last use.
+    fn is_quiet(&mut self) -> bool;
+
+    /// Whether one more use is allowed, where `most` is the most of them.
+    fn has_more(&self, most: u64) -> bool;
+
+    /// Ends the connection politely, in a task of its own.
+    fn end(self) -> JoinHandle<()>;
+}
+
+/// How many connections may wait, how long, and how often one is used.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// In all.
+pub struct IdleLimits {
+    /// The most that wait in all.
     pub in_all: usize,
-    /// With one address.
+    /// The most that wait with one address.
     pub per_host: usize,
-    /// How long one may wait.
+    /// The longest wait of one.
     pub idle: Duration,
-    /// How long after it was verified one may start another transaction.
+    /// The age at which a connection is used no more.
     pub age: Duration,
-    /// How many transactions one may have.
-    pub mails: u64,
+    /// The most uses of one.
+    pub uses: u64,
 }
 
-/// What a session is to a transaction, apart from the mail: all of it must be equal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The exchange and its address.
-    pub peer: Peer,
-    /// The port.
-    pub port: u16,
-    /// What must be proven: the level's demand as the DNS fills it in, with the security of the MX records, the TLSA base
-    /// domain (which is the SNI), the set of TLSA records and the reference identifiers.
-    pub policy: TlsPolicy,
-    /// The name that was given in EHLO.
-    pub ehlo: String,
-    /// The address to connect from, if one is set.
-    pub source: Option<IpAddr>,
-}
-
-impl Identity {
-    /// The same at another address, where connections to it come from its source.
-    pub(super) fn at(&self, address: IpAddr, source: Source) -> Self {
-        let peer = Peer { exchange: self.peer.exchange.clone(), address };
-        Self { peer, source: source.towards(address), ..self.clone() }
-    }
-}
-
-/// Where a session came from and may wait.
+/// The right of a connection to wait in a pool, under its identity.
 #[derive(Debug)]
-pub(super) struct Lease {
-    pool: Weak<Pool>,
-    identity: Identity,
-    /// When it was verified.
+pub(super) struct Lease<T: Idle> {
+    pool: Weak<Pool<T>>,
+    identity: T::Identity,
+    /// When the connection was opened.
     since: Instant,
 }
 
-/// Sessions that wait.
+/// A connection with its lease.
 #[derive(Debug)]
-pub struct Pool {
-    bounds: Bounds,
-    waiting: Shards<IpAddr, Vec<Waiting>>,
+pub(super) struct Pooled<T: Idle> {
+    pub(super) connection: T,
+    pub(super) lease: Lease<T>,
+}
+
+/// The connections that wait.
+#[derive(Debug)]
+pub struct Pool<T: Idle> {
+    limits: IdleLimits,
+    waiting: Shards<IpAddr, Vec<Waiting<T>>>,
     count: AtomicUsize,
-    /// Who wants room for a connection.
-    wishes: Wishes,
-    /// Somebody makes the rounds.
-    tended: AtomicBool,
+    /// The users that wait for room for a connection.
+    waiters: Waiters<T>,
+    /// Whether the task that makes the rounds runs.
+    has_rounds: AtomicBool,
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    ready: Ready,
+struct Waiting<T: Idle> {
+    pooled: Pooled<T>,
     since: Instant,
 }
 
-impl Pool {
-    /// Nobody waits yet.
-    pub fn new(bounds: Bounds) -> Arc<Self> {
+/// Whether a connection stays in the pool.
+enum Keep {
+    Yes,
+    /// It has to be ended.
+    No,
+    /// The other end has left: there is no one to end it with.
+    Gone,
+}
+
+impl<T: Idle> Pool<T> {
+    /// An empty pool.
+    pub fn new(limits: IdleLimits) -> Arc<Self> {
         Arc::new(Self {
-            bounds,
+            limits,
             waiting: Shards::new(),
             count: AtomicUsize::new(0),
-            wishes: Wishes::new(),
-            tended: AtomicBool::new(false),
+            waiters: Waiters::new(),
+            has_rounds: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
     }
 
-    /// How many wait.
+    /// The number of connections that wait.
     pub fn waiting(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A new session may come back here, under this name; unless nobody ever waits.
-    pub(super) fn lease(self: &Arc<Self>, identity: Identity) -> Option<Lease> {
-        let anybody = self.bounds.in_all > 0 && self.bounds.per_host > 0;
-        anybody.then(|| Lease { pool: Arc::downgrade(self), identity, since: Instant::now() })
+    /// The right of a new connection to wait here; none, if the limits let no connection wait.
+    pub(super) fn lease(self: &Arc<Self>, identity: T::Identity) -> Option<Lease<T>> {
+        let is_used = self.limits.in_all > 0 && self.limits.per_host > 0;
+        is_used.then(|| Lease { pool: Arc::downgrade(self), identity, since: Instant::now() })
     }
 
-    /// A session for a transaction, if one waits that is the same to it and still stands: the one that waited least,
-    /// which the remote has the least reason to end.
-    pub(super) fn take(&self, identity: &Identity) -> Option<Ready> {
+    /// Takes a quiet connection of this identity: of several the one that has waited least, because its other end has the
+    /// least reason to close it.
+    pub(super) fn take(&self, identity: &T::Identity) -> Option<Pooled<T>> {
         let now = Instant::now();
         let (mut found, mut stale) = (None, Vec::new());
-        self.change(identity.peer.address, |waiting| {
-            let is_for = |waiting: &Waiting| waiting.ready.lease().is_some_and(|lease| lease.identity == *identity);
-            while let Some(place) = waiting.iter().rposition(is_for) {
+        self.change(T::address(identity), |waiting| {
+            while let Some(place) = waiting.iter().rposition(|one| one.pooled.lease.identity == *identity) {
                 let mut candidate = waiting.remove(place);
-                match self.still_lasts(&candidate, now) {
-                    true if candidate.ready.is_quiet() => {
-                        found = Some(candidate.ready);
+                match self.keep(&mut candidate, now) {
+                    Keep::Yes => {
+                        found = Some(candidate.pooled);
                         return;
                     }
-                    // RFC 5321 §3.8: it has said 421, or hung up. There is nobody to say goodbye to.
-                    true => {}
-                    false => stale.push(candidate.ready),
+                    Keep::No => stale.push(candidate.pooled),
+                    Keep::Gone => {}
                 }
             }
         });
-        stale.into_iter().for_each(|ready| drop(ready.quit()));
+        stale.into_iter().for_each(Pooled::end);
         found
     }
 
-    /// Lets a session wait, or hands it to who waits for one; gives it back if there is no room for it.
-    pub(super) fn put(self: &Arc<Self>, mut ready: Ready) -> Option<Ready> {
+    /// Hands the connection to the user that waits for it, or lets it wait. It is returned where it may not wait.
+    fn put(self: &Arc<Self>, mut pooled: Pooled<T>) -> Option<Pooled<T>> {
         let now = Instant::now();
-        let address = ready.peer().address;
-        if self.closed.load(Ordering::SeqCst) || !self.lasts(&ready, now) {
-            return Some(ready);
+        if self.closed.load(Ordering::SeqCst) || !self.may_serve(&pooled, now) {
+            return Some(pooled);
         }
-        while let Some(lease) = ready.lease() {
-            match self.wishes.by(address, &lease.identity) {
-                WantedBy::Nobody => break,
-                WantedBy::Somebody => return Some(ready),
-                WantedBy::Heir(heir) => match heir.send(ready) {
+        loop {
+            match self.waiters.demand(&pooled.lease.identity) {
+                Demand::None => break,
+                Demand::Room => return Some(pooled),
+                Demand::HandOff(waiter) => match waiter.send(pooled) {
                     Ok(()) => return None,
-                    // It has gone away.
-                    Err(back) => ready = back,
+                    // That waiter has gone away.
+                    Err(back) => pooled = back,
                 },
             }
         }
-        let mut waiting = Some(Waiting { ready, since: now });
+        let address = pooled.address();
+        let mut entering = Some(Waiting { pooled, since: now });
         self.change(address, |others| {
-            let room = others.len() < self.bounds.per_host && self.waiting() < self.bounds.in_all;
+            let room = others.len() < self.limits.per_host && self.waiting() < self.limits.in_all;
             if room && !self.closed.load(Ordering::SeqCst) {
-                others.extend(waiting.take());
+                others.extend(entering.take());
             }
         });
-        if waiting.is_none() {
-            self.tend();
+        if entering.is_none() {
+            self.start_rounds();
         }
-        waiting.map(|waiting| waiting.ready)
+        entering.map(|waiting| waiting.pooled)
     }
 
-    /// Who wants room.
-    pub(super) fn wishes(&self) -> &Wishes {
-        &self.wishes
-    }
-
-    /// Ends a session, so that there is room for another connection: to this address, or any.
-    pub(super) fn make_room(&self, cap: Cap, address: IpAddr) {
-        let mut parting = None;
-        match cap {
-            Cap::Host(_) => self.change(address, |waiting| parting = (!waiting.is_empty()).then(|| waiting.remove(0))),
+    /// Ends one connection, to make room for another one to this address, or to any address.
+    fn make_room(&self, cap: Cap, address: IpAddr) {
+        let ended = match cap {
+            Cap::Host(_) => self.remove_oldest(address),
             Cap::All(_) => {
                 let addresses: Vec<_> = self.waiting.each().flat_map(|shard| shard.keys().copied().next()).collect();
-                for address in addresses {
-                    if parting.is_none() {
-                        self.change(address, |waiting| parting = (!waiting.is_empty()).then(|| waiting.remove(0)));
-                    }
-                }
+                addresses.into_iter().find_map(|address| self.remove_oldest(address))
             }
-            // Who waits here serves no domain.
-            Cap::Domain(_) => {}
-        }
-        parting.into_iter().for_each(|waiting| drop(waiting.ready.quit()));
+            // A connection that waits serves no domain.
+            Cap::Domain(_) => None,
+        };
+        ended.into_iter().for_each(Pooled::end);
     }
 
-    /// Says goodbye to all that wait, and lets nobody wait any more. Ends when they have answered, or had their time.
+    fn remove_oldest(&self, address: IpAddr) -> Option<Pooled<T>> {
+        let mut removed = None;
+        self.change(address, |waiting| removed = (!waiting.is_empty()).then(|| waiting.remove(0)));
+        removed.map(|waiting| waiting.pooled)
+    }
+
+    /// Ends all connections that wait, and lets no more wait. Returns when each has ended.
     pub async fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        let parting = self.part_with(|_| Keep::No);
-        join_all(parting.into_iter().map(Ready::quit)).await;
+        let ended = self.remove_unless(|_| Keep::No);
+        join_all(ended.into_iter().map(|pooled| pooled.connection.end())).await;
     }
 
-    /// Changes what waits at one address.
-    fn change(&self, address: IpAddr, change: impl FnOnce(&mut Vec<Waiting>)) {
+    /// Changes the list of one address, and the count with it.
+    fn change(&self, address: IpAddr, change: impl FnOnce(&mut Vec<Waiting<T>>)) {
         let mut shard = self.waiting.of(&address);
         let mut entry = match shard.entry(address) {
             Entry::Occupied(entry) => entry,
@@ -221,18 +225,22 @@ impl Pool {
         }
     }
 
-    fn lasts(&self, ready: &Ready, now: Instant) -> bool {
-        let young = ready.lease().is_some_and(|lease| now.duration_since(lease.since) < self.bounds.age);
-        young && ready.has_more(self.bounds.mails)
+    fn may_serve(&self, pooled: &Pooled<T>, now: Instant) -> bool {
+        now.duration_since(pooled.lease.since) < self.limits.age && pooled.connection.has_more(self.limits.uses)
     }
 
-    fn still_lasts(&self, Waiting { ready, since }: &Waiting, now: Instant) -> bool {
-        now.duration_since(*since) < self.bounds.idle && self.lasts(ready, now)
+    fn keep(&self, waiting: &mut Waiting<T>, now: Instant) -> Keep {
+        let is_due = now.duration_since(waiting.since) >= self.limits.idle || !self.may_serve(&waiting.pooled, now);
+        match is_due {
+            true => Keep::No,
+            false if waiting.pooled.connection.is_quiet() => Keep::Yes,
+            false => Keep::Gone,
+        }
     }
 
-    /// Sees to it that somebody makes the rounds while anybody waits.
-    fn tend(self: &Arc<Self>) {
-        if self.tended.swap(true, Ordering::SeqCst) {
+    /// Starts the task that makes the rounds. It ends when no connection waits any more.
+    fn start_rounds(self: &Arc<Self>) {
+        if self.has_rounds.swap(true, Ordering::SeqCst) {
             return;
         }
         let pool = Arc::downgrade(self);
@@ -242,9 +250,9 @@ impl Pool {
                 let Some(pool) = pool.upgrade() else { return };
                 pool.make_round();
                 if pool.waiting() == 0 {
-                    pool.tended.store(false, Ordering::SeqCst);
-                    // Somebody may have come in between.
-                    if pool.waiting() == 0 || pool.tended.swap(true, Ordering::SeqCst) {
+                    pool.has_rounds.store(false, Ordering::SeqCst);
+                    // A connection may have come in between.
+                    if pool.waiting() == 0 || pool.has_rounds.swap(true, Ordering::SeqCst) {
                         return;
                     }
                 }
@@ -252,27 +260,22 @@ impl Pool {
         });
     }
 
-    /// Lets go those whose time is over, and those that were left by their remotes.
+    /// Ends the connections whose time is over, and drops those that their other ends have left.
     fn make_round(&self) {
         let now = Instant::now();
-        let parting = self.part_with(|waiting| match self.still_lasts(waiting, now) {
-            true if waiting.ready.is_quiet() => Keep::Yes,
-            true => Keep::Gone,
-            false => Keep::No,
-        });
-        parting.into_iter().for_each(|ready| drop(ready.quit()));
+        self.remove_unless(|waiting| self.keep(waiting, now)).into_iter().for_each(Pooled::end);
     }
 
-    /// Takes out those that are not to be kept; those that are not gone already are handed back.
-    fn part_with(&self, keep: impl Fn(&mut Waiting) -> Keep) -> Vec<Ready> {
-        let mut parting = Vec::new();
+    /// Removes the connections that are not kept, and returns those that have to be ended.
+    fn remove_unless(&self, keep: impl Fn(&mut Waiting<T>) -> Keep) -> Vec<Pooled<T>> {
+        let mut removed = Vec::new();
         for mut shard in self.waiting.each() {
             shard.retain(|_, waiting| {
                 let (before, all) = (waiting.len(), std::mem::take(waiting));
                 for mut candidate in all {
                     match keep(&mut candidate) {
                         Keep::Yes => waiting.push(candidate),
-                        Keep::No => parting.push(candidate.ready),
+                        Keep::No => removed.push(candidate.pooled),
                         Keep::Gone => {}
                     }
                 }
@@ -280,22 +283,33 @@ impl Pool {
                 !waiting.is_empty()
             });
         }
-        parting
+        removed
     }
 }
 
-/// What becomes of one that waits.
-enum Keep {
-    Yes,
-    /// It is to hear QUIT.
-    No,
-    /// There is nobody to hear it.
-    Gone,
-}
+impl<T: Idle> Pooled<T> {
+    fn address(&self) -> IpAddr {
+        T::address(&self.lease.identity)
+    }
 
-impl Lease {
-    /// Where to wait, if it is still there.
-    pub(super) fn pool(&self) -> Option<Arc<Pool>> {
-        self.pool.upgrade()
+    /// Itself, if it is quiet. If not, the other end has left, or is about to: there is no one to end it with.
+    fn if_quiet(mut self) -> Option<Self> {
+        self.connection.is_quiet().then_some(self)
+    }
+
+    /// Lets the connection wait for its next use, and ends it where it may not wait.
+    pub(super) fn give_back(self) {
+        let refused = match self.lease.pool.upgrade() {
+            Some(pool) => pool.put(self),
+            None => Some(self),
+        };
+        refused.into_iter().for_each(Self::end);
+    }
+
+    fn end(self) {
+        drop(self.connection.end());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
-//! A map in many parts, each under a lock of its own: no lock is on the way of all messages.
+//! A map in many parts, each under a lock of its own, so that messages seldom wait for one another.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many parts there are.
+/// The number of parts.
 pub(super) const SHARDS: usize = 16;
 
 /// The map.
@@ -16,7 +16,7 @@ pub(super) struct Shards<K, V> {
 }
 
 impl<K: Eq + Hash, V> Shards<K, V> {
-    /// Nothing in it.
+    /// An empty map.
     pub(super) fn new() -> Self {
         Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
     }
@@ -34,7 +34,7 @@ impl<K: Eq + Hash, V> Shards<K, V> {
     }
 }
 
-/// No code of others runs under these locks: a panic elsewhere cannot leave half of a change behind.
+/// Only code of this folder runs under these locks: a panic elsewhere cannot leave half of a change behind.
 fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::caps::{DomainPermit, Permits};
+use super::limits::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
 use crate::scarce::Scarcity;
 use acknowledged::Account;
@@ -23,17 +23,17 @@ use acknowledged::Account;
 /// The connection.
 #[derive(Debug)]
 pub struct Tcp {
-    // Closed before the permits are given back.
+    // Dropped first, so that the socket is closed when the permits are given back.
     stream: TcpStream,
     permits: Option<Permits>,
-    dialled: Instant,
+    began: Instant,
     /// Octets that the kernel has taken.
     written: u64,
-    /// How many of them have arrived, where the kernel says that.
+    /// The count of acknowledged octets, where the kernel keeps one.
     account: Option<Account>,
 }
 
-/// The addresses to connect from; where there is none, the system chooses.
+/// The addresses to connect from. Without one the kernel chooses.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Source {
     /// To IPv4 addresses.
@@ -43,7 +43,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The address to connect from, to reach this one.
+    /// The address to connect from, for a connection to this one.
     pub(super) fn towards(self, address: IpAddr) -> Option<IpAddr> {
         match address {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -58,7 +58,7 @@ impl Tcp {
     /// # Errors
     /// [`Reason::Bind`], [`Reason::Connect`], [`Reason::Scarce`], or [`Reason::Timeout`].
     pub async fn connect(address: SocketAddr, source: Source, limit: Duration) -> Result<Self, Reason> {
-        let dialled = Instant::now();
+        let began = Instant::now();
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -76,22 +76,22 @@ impl Tcp {
         };
         stream.set_nodelay(true).map_err(not_connected)?;
         let account = Account::open(&stream);
-        Ok(Self { stream, permits: None, dialled, written: 0, account })
+        Ok(Self { stream, permits: None, began, written: 0, account })
     }
 
-    /// How many octets were written so far.
+    /// The number of octets that the kernel has taken so far.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// How many of the first `octets` that were written the remote's TCP has not acknowledged; none, where the kernel does
-    /// not say that.
+    /// How many of the first `octets` that were written the remote's TCP has not acknowledged; 0 where the kernel does not
+    /// tell.
     pub(super) fn unacknowledged(&self, octets: u64) -> u64 {
         let acknowledged = self.account.and_then(|account| account.acknowledged(&self.stream));
         acknowledged.map_or(0, |acknowledged| octets.saturating_sub(acknowledged))
     }
 
-    /// Counts the octets that the kernel has taken.
+    /// Adds the octets of a write.
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(octets)) = &written {
             self.written += *octets as u64;
@@ -99,32 +99,32 @@ impl Tcp {
         written
     }
 
-    /// When it was dialled.
-    pub(super) fn dialled(&self) -> Instant {
-        self.dialled
+    /// When the connection attempt began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
-    /// Whether nothing has come that was not read, the end of the stream among it. The kernel is asked, not the runtime,
-    /// which hears of it a moment later.
+    /// Whether all that has come was read, the end of the stream included. The kernel is asked, because the runtime
+    /// learns of input a moment later.
     pub(super) fn is_quiet(&self) -> bool {
         let seen = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
         seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// The connection serves this transaction, or none.
+    /// Counts the connection for the domain of this transaction, or for none.
     pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
         if let Some(permits) = &mut self.permits {
             permits.serve(domain);
         }
     }
 
-    /// The same connection, which gives these back when it is closed.
+    /// The same connection, which gives these permits back when it is closed.
     pub(super) fn holding(self, permits: Permits) -> Self {
         Self { permits: Some(permits), ..self }
     }
 }
 
-/// The reason for an error of the system: a fault of this host, or of the way to the remote.
+/// The reason for an error of the kernel: this host is short of a resource, or the remote is not reachable.
 fn not_connected(error: io::Error) -> Reason {
     match Scarcity::of(&error) {
         Some(scarcity) => Reason::Scarce(scarcity),
@@ -132,20 +132,20 @@ fn not_connected(error: io::Error) -> Reason {
     }
 }
 
-/// Whether an address is one of this very host: what the kernel would take as the source of a packet to it is the
-/// address itself then (RFC 5321 §5.1; A-52). Nothing is sent.
+/// Whether an address belongs to this host: then the kernel takes the address itself as the source of a packet to it
+/// (RFC 5321 §5.1; A-52). No packet is sent.
 ///
-/// Loopback is of every host, and is for [`crate::reserved`] and for the listeners to judge.
+/// Every host has loopback; [`crate::reserved`] and the listeners judge it.
 ///
 /// # Errors
-/// The kernel cannot be asked, because there is no socket left.
+/// If the kernel cannot be asked, because there is no socket left.
 pub(super) fn is_of_this_host(address: IpAddr) -> Result<bool, Scarcity> {
     if address.is_loopback() {
         return Ok(false);
     }
     match kernel_source(address) {
         Ok(source) => Ok(source == Some(address)),
-        // Where there is no route, the address is none of ours.
+        // An address without a route to it is not ours.
         Err(error) => Scarcity::of(&error).map_or(Ok(false), Err),
     }
 }
@@ -153,7 +153,7 @@ pub(super) fn is_of_this_host(address: IpAddr) -> Result<bool, Scarcity> {
 fn kernel_source(address: IpAddr) -> io::Result<Option<IpAddr>> {
     let target = SocketAddr::new(address, 9);
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
-    // A datagram socket that is connected has sent nothing.
+    // To connect a datagram socket sends no packet.
     socket.connect(&target.into())?;
     Ok(socket.local_addr()?.as_socket().map(|source| source.ip()))
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_its_own_addresses() {
-        // Every host has this one, and 127.0.0.2 is reached from it.
+        // Every host has 127.0.0.1, and it is the source for 127.0.0.2.
         let loopback = IpAddr::from([127, 0, 0, 1]);
         assert_eq!(kernel_source(loopback).unwrap(), Some(loopback));
         assert_eq!(kernel_source([127, 0, 0, 2].into()).unwrap(), Some(loopback));

@@ -1,5 +1,5 @@
 //! Along the exchanges of a domain: which failures lead on to the next one, how long each may take, who is remembered,
-//! and how many connections there may be. The tables themselves are tested in `upstream::next` and `upstream::order`.
+//! and how many connections there may be. The tables themselves are tested in `upstream::failover` and `upstream::order`.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use danelaw::refusal::{Cap, Lacking, Reason, Refusals, Stage};
 use danelaw::smtp::command::Hello;
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use danelaw::trace::Trace;
-use danelaw::upstream::ready::Ready;
-use danelaw::upstream::{Connector, Request, Walk};
+use danelaw::upstream::verified::Ready;
+use danelaw::upstream::{Connector, MxIteration, Request};
 use tokio::time::Instant;
 
 /// What is different about an exchange.
@@ -40,15 +40,15 @@ impl Errand {
         }
     }
 
-    fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> Walk<'a, R> {
+    fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> MxIteration<'a, R> {
         let Self { domain, hello, level, time, trace } = self;
-        connector.walk(&Request {
+        connector.iterate(&Request {
             domain,
             next_hop: None,
             hello,
             level,
             until: Instant::now() + *time,
-            dialled: None,
+            original_destination: None,
             trace,
         })
     }
@@ -137,7 +137,7 @@ async fn what_is_said_to_mail() {
         for exchange in ["mx0.example.test", "mx1.example.test"] {
             let ready = walk.next().await.unwrap();
             assert_eq!(ready.peer().exchange.as_str(), exchange);
-            let went_on = walk.turned_away(ready.peer(), reason());
+            let went_on = walk.fail_over(ready.peer(), reason());
             assert_eq!(went_on.is_ok(), on, "{:?}", reason());
             ready.quit();
             if !on {

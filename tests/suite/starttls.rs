@@ -15,9 +15,9 @@ use danelaw::policy::TlsPolicy;
 use danelaw::refusal::{Peer, Reason};
 use danelaw::tls::{PostQuantum, Tls};
 use danelaw::trace::Trace;
-use danelaw::upstream::open::{Dial, Greeted};
-use danelaw::upstream::ready::Ready;
+use danelaw::upstream::starttls::{Greeted, SessionOptions};
 use danelaw::upstream::tcp::{Source, Tcp};
+use danelaw::upstream::verified::Ready;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -48,7 +48,7 @@ where
     let peer = Peer { exchange: Name::parse("mx.example.com").unwrap(), address: Ipv4Addr::LOCALHOST.into() };
     let client = async {
         let trace = Trace::default();
-        let dial = Dial {
+        let options = SessionOptions {
             ehlo: "client.example",
             timeouts: &timeouts,
             until: Instant::now() + timeouts.route,
@@ -57,8 +57,8 @@ where
         };
         let server = SocketAddr::new(peer.address, port);
         let tcp = Tcp::connect(server, Source::default(), timeouts.connect).await?;
-        let greeted = Greeted::greet(tcp, &peer, &policy, &dial).await?;
-        greeted.secure(policy, &Tls::new(PostQuantum::Offer).unwrap(), &dial).await
+        let greeted = Greeted::greet(tcp, &peer, &policy, &options).await?;
+        greeted.secure(policy, &Tls::new(PostQuantum::Offer).unwrap(), &options).await
     };
     let (stream, outcome) = {
         let mut client = Box::pin(client);
@@ -79,10 +79,13 @@ fn encrypt() -> TlsPolicy {
 
 fn dane(identity: &Identity) -> TlsPolicy {
     let name = Name::parse("mx.example.com").unwrap();
-    TlsPolicy::Dane(Expectation {
-        usable: Usable::new(name.clone(), vec![identity.record("3 1 1").parse().unwrap()]).unwrap(),
-        references: References::new(name, []),
-    })
+    TlsPolicy::Dane(
+        Expectation {
+            usable: Usable::new(name.clone(), vec![identity.record("3 1 1").parse().unwrap()]).unwrap(),
+            references: References::new(name, []),
+        }
+        .into(),
+    )
 }
 
 fn label(outcome: Result<Ready, Reason>) -> &'static str {

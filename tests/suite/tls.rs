@@ -31,7 +31,7 @@ fn name(text: &str) -> Name {
 
 /// The policy of a host with these TLSA records, under `mx.example.com`.
 fn dane(records: &[String]) -> TlsPolicy {
-    TlsPolicy::Dane(expectation(records))
+    TlsPolicy::Dane(expectation(records).into())
 }
 
 fn expectation(records: &[String]) -> Expectation {
@@ -180,7 +180,7 @@ async fn a_copied_certificate_is_refused() {
     let records = ["3 1 1", "3 0 1"].map(|numbers| tlsa(numbers, &chain[0], &own.subject_public_key_info()));
     let anchor = tlsa("2 1 1", &chain[2], &root.subject_public_key_info());
     let expected = expectation(std::slice::from_ref(&anchor));
-    let policies = [dane(&records), dane(&[anchor]), TlsPolicy::HalfDane(expected), encrypt()];
+    let policies = [dane(&records), dane(&[anchor]), TlsPolicy::HalfDane(expected.into()), encrypt()];
     for version in BOTH {
         for policy in &policies {
             let thief = server(version, &chain, &key());
@@ -250,7 +250,7 @@ async fn encryption_alone_and_the_words_for_it() {
     let certificate = Spec { issuer: certificates::cn("Own"), subject: certificates::cn("Own"), ..Spec::default() };
     let certificate = certificate.issue(&own, &own);
     let record = tlsa("3 1 1", &certificate, &own.subject_public_key_info());
-    let half = TlsPolicy::HalfDane(expectation(&[record]));
+    let half = TlsPolicy::HalfDane(expectation(&[record]).into());
     for version in BOTH {
         let chain = [certificate.clone()];
         let protection = shake(server(version, &chain, &own), &encrypt()).await.unwrap();
@@ -436,10 +436,13 @@ async fn the_client_hello() {
         let own = key();
         let chain = [Spec::default().issue(&own, &key())];
         let record = tlsa("3 1 1", &chain[0], &own.subject_public_key_info()).parse().unwrap();
-        let policy = TlsPolicy::Dane(Expectation {
-            usable: Usable::new(name(host), vec![record]).unwrap(),
-            references: References::new(name(host), []),
-        });
+        let policy = TlsPolicy::Dane(
+            Expectation {
+                usable: Usable::new(name(host), vec![record]).unwrap(),
+                references: References::new(name(host), []),
+            }
+            .into(),
+        );
         let config = Arc::new(server(&TLS13, &chain, &own));
         let (ours, theirs) = duplex(64 * 1024);
         let server = tokio::spawn(async move {

@@ -16,7 +16,7 @@ use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::trace::{Trace, What};
-use danelaw::upstream::dialled::{Dialled, Standing};
+use danelaw::upstream::original_destination::{OriginalDestination, Relation};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing_subscriber::Layer;
@@ -100,7 +100,7 @@ fn attempt() -> Outcome {
         octets: 1,
         elapsed: Duration::ZERO,
         rule: None,
-        dialled: Some(Dialled { address: [192, 0, 2, 1].into(), is: Standing::Exchange }),
+        dialled: Some(OriginalDestination { address: [192, 0, 2, 1].into(), relation: Relation::Exchange }),
         skipped: Vec::new(),
         seen,
     }

@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
 use crate::tls::Authentication;
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
 const MIN_DAYS_LEFT: i64 = 14;

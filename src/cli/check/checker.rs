@@ -24,7 +24,7 @@ use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::trace::Trace;
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 use crate::upstream::{Connector, Plan, Request};
 
 /// The most sessions at a time, for any number of domains.
@@ -140,7 +140,8 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
-        let request = Request { domain, next_hop, hello: &self.hello, level, until, dialled: None, trace: &trace };
+        let request =
+            Request { domain, next_hop, hello: &self.hello, level, until, original_destination: None, trace: &trace };
         let route = connector.route(&request).await;
         let exchanges = match &route {
             Ok(route) => {
@@ -190,8 +191,8 @@ impl Checker {
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
         let trace = Trace::default();
-        let dial = connector.dial(&self.hello, &trace);
-        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &dial)).await;
+        let options = connector.session_options(&self.hello, &trace);
+        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &options)).await;
         let outcome = match asked {
             Ok(Ok(ready)) => {
                 let channel = ready.terms().channel.clone();

@@ -17,7 +17,7 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Place, Reason};
 use crate::rules::{Rule, Rules};
 use crate::tls::{Authentication, Protection};
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 
 /// One domain.
 #[derive(Debug, Serialize)]

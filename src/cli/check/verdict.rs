@@ -7,7 +7,7 @@ use crate::dane::tlsa::NoDane;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::Reason;
 use crate::tls::Authentication;
-use crate::upstream::ready::Channel;
+use crate::upstream::verified::Channel;
 
 /// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
 /// connections, those of its `policy`.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -17,9 +18,9 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
 use crate::tls::{Authentication, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
-use crate::upstream::open::{Dial, Greeted};
-use crate::upstream::ready::{Channel, Ready};
+use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
+use crate::upstream::verified::{Channel, Ready};
 
 /// A host and a port.
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ pub(super) fn judge(
     let bad = |error: &dyn std::fmt::Display| BadInput(error.to_string());
     let config = settings.load().map_err(|error| bad(&error))?;
     let policy = match records.usable.clone() {
-        Some(usable) => TlsPolicy::Dane(Expectation { usable, references: names.clone() }),
+        Some(usable) => TlsPolicy::Dane(Arc::new(Expectation { usable, references: names.clone() })),
         // RFC 7672 §2.2: TLS is mandatory all the same.
         None => TlsPolicy::Encrypt(names.names()[0].clone(), NoDane::UnusableTlsa(records.reasons())),
     };
@@ -129,7 +130,8 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
     let trace = Trace::default();
     let source = Source::from(config);
     let until = Instant::now() + config.timeouts.route;
-    let dial = Dial { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
+    let options =
+        SessionOptions { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
     let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
@@ -141,8 +143,8 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
         let server = SocketAddr::new(address, target.port);
         let outcome = async {
             let tcp = Tcp::connect(server, source, config.timeouts.connect).await?;
-            let greeted = Greeted::greet(tcp, &peer, policy, &dial).await?;
-            proven(greeted.secure(policy.clone(), &tls, &dial).await?).await
+            let greeted = Greeted::greet(tcp, &peer, policy, &options).await?;
+            proven(greeted.secure(policy.clone(), &tls, &options).await?).await
         };
         let outcome = outcome.await;
         let unreachable = matches!(outcome, Err(Reason::Connect(_) | Reason::Timeout { stage: Stage::Connect, .. }));

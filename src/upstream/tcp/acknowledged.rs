@@ -1,14 +1,14 @@
-//! How many octets the other end's TCP has acknowledged, by the kernel's account (RFC 4898,
-//! tcpEStatsAppHCThruOctetsAcked). The account outlives a reset of the connection, unlike that of `sock_diag`.
+//! The number of octets that the other end's TCP has acknowledged, from the kernel (RFC 4898,
+//! tcpEStatsAppHCThruOctetsAcked). It outlives a reset of the connection, unlike that of `sock_diag`.
 
 use std::os::fd::AsFd;
 use std::sync::LazyLock;
 
-// The macros name each other and `libc` as if they were here.
+// The macros name each other and `libc` without a path.
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, libc, sockopt_impl};
 
-/// Where `tcpi_bytes_acked` ends in the kernel's `struct tcp_info`. The kernel fills as much as it is asked for.
+/// The end of `tcpi_bytes_acked` in the kernel's `struct tcp_info`. The kernel fills as many octets as it is asked for.
 const END: usize = 128;
 
 // Octets and no struct: any value is a valid one.
@@ -25,7 +25,7 @@ fn is_counted(release: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (4, 1))
 }
 
-/// A connection's account.
+/// The count of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
     /// The count before the first write: the SYN.
@@ -33,13 +33,13 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Of a connection without a write so far; none, if the kernel keeps no account.
+    /// The count of a connection without a write so far; none, if the kernel keeps no count.
     pub(super) fn open(connection: &impl AsFd) -> Option<Self> {
         // A kernel that counts has counted the SYN. Some that imitate Linux fill this with zeros.
         acknowledged(connection).filter(|before| *before > 0).map(|before| Self { before })
     }
 
-    /// How many of the octets that were written were acknowledged.
+    /// The number of written octets that were acknowledged.
     pub(super) fn acknowledged(self, connection: &impl AsFd) -> Option<u64> {
         acknowledged(connection).map(|octets| octets.saturating_sub(self.before))
     }

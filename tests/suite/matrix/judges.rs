@@ -83,10 +83,13 @@ impl Server {
     /// danelaw's verdict: the depth of the match, or the reason against it.
     pub(crate) fn danelaw(&self, name: &str, records: &[String]) -> Result<usize, TlsFailure> {
         let name = Name::parse(name).unwrap();
-        let policy = TlsPolicy::Dane(Expectation {
-            usable: Usable::new(name.clone(), records.iter().filter_map(|r| r.parse().ok()).collect()).unwrap(),
-            references: References::new(name, []),
-        });
+        let policy = TlsPolicy::Dane(
+            Expectation {
+                usable: Usable::new(name.clone(), records.iter().filter_map(|r| r.parse().ok()).collect()).unwrap(),
+                references: References::new(name, []),
+            }
+            .into(),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();

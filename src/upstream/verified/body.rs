@@ -1,29 +1,29 @@
-//! The message itself, on its way to a remote.
+//! The transfer of a message to a remote.
 //!
 //! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
 
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::super::open::lost;
+use super::super::command::broken;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::Flushed;
 
-/// A message on its way.
+/// A message in transfer.
 #[derive(Debug)]
 pub struct Body {
     pub(super) ready: Ready,
     pub(super) form: Form,
-    /// When the answer to all of it must be there, once the client has sent its end.
+    /// The end of the time for the final answer, once the client has sent the end of the message.
     until: Option<Instant>,
-    /// How far it has come.
+    /// The stage of the transfer.
     stage: Stage,
 }
 
-/// How the message goes to this remote.
+/// The form in which the message goes to this remote.
 #[derive(Debug)]
 pub(super) enum Form {
     /// As lines, dot-stuffed.
@@ -32,7 +32,7 @@ pub(super) enum Form {
     Chunks(Chunks),
 }
 
-/// Why a message cannot be sent to its end.
+/// The reason for which a message cannot be sent to its end.
 #[derive(Debug)]
 pub enum Stop {
     /// The remote has refused it in the middle.
@@ -43,22 +43,22 @@ pub enum Stop {
 
 impl Body {
     pub(super) fn new(mut ready: Ready, form: Form) -> Result<Self, Reason> {
-        // For good, until QUIT is said: between two messages there is nothing that a reset could take away.
+        // It stays so until QUIT: between two messages there are no octets that a reset could lose.
         ready.on_drop(OnDrop::Reset)?;
         Ok(Self { ready, form, until: None, stage: Stage::Message })
     }
 
-    /// Who takes it.
+    /// The remote that takes it.
     pub fn peer(&self) -> &Peer {
         &self.ready.peer
     }
 
-    /// On which terms the session stands.
+    /// The terms of the session.
     pub fn terms(&self) -> &Terms {
         &self.ready.terms
     }
 
-    /// Takes the next bytes of the message, to go with those behind them: dot-stuffed, cut anywhere.
+    /// Takes the next octets of the message, dot-stuffed and cut anywhere, to send them with those behind them.
     pub fn load(&mut self, lines: &[u8]) {
         match &mut self.form {
             Form::Lines => self.ready.wire.output.extend_from_slice(lines),
@@ -66,14 +66,14 @@ impl Body {
         }
     }
 
-    /// The client has sent the end of the message, and waits from now on (RFC 5321 §4.5.3.2.6): all that is left to be done
-    /// has one limit together.
+    /// Starts the time for the final answer: the client has sent the end of the message and waits from now on
+    /// (RFC 5321 §4.5.3.2.6). All further steps have one limit together.
     pub fn ends(&mut self) {
         self.until = Some(Instant::now() + self.ready.timeouts.r#final);
     }
 
-    /// Sends what was loaded, and the next bytes of the message, dot-stuffed and cut anywhere; chunks, when there is enough
-    /// for one.
+    /// Sends the loaded octets, and the next ones of the message, dot-stuffed and cut anywhere; in the form of chunks, when
+    /// there are enough octets for one.
     ///
     /// # Errors
     /// [`Stop`]: the message cannot be sent to its end.
@@ -94,13 +94,13 @@ impl Body {
         let limit = self.ready.timeouts.block;
         loop {
             match self.ready.wire.flush_watching(&mut unsent, limit).await {
-                Ok(Flushed::Sent) => return self.heed().await,
+                Ok(Flushed::Sent) => return self.read_answers().await,
                 Ok(Flushed::Interrupted) => {}
                 Err(error) => {
                     // RFC 5321 §3.8: a remote that closes in mid-message may have said why.
                     let _ = self.ready.wire.fill_ready().await;
                     if self.ready.wire.input.is_empty() {
-                        return Err(Stop::Failed(lost(Stage::Message, error)));
+                        return Err(Stop::Failed(broken(Stage::Message, error)));
                     }
                 }
             }
@@ -108,11 +108,11 @@ impl Body {
         }
     }
 
-    /// Sends what was loaded and the end of data, in one piece, and waits for the remote's answer, the one that decides who
-    /// has the message.
+    /// Sends the loaded octets and the end of the message in one piece, and waits for the remote's answer, which decides
+    /// whether the remote has the message.
     ///
     /// # Errors
-    /// [`Stop`]: nobody knows whether the remote has the message, unless it answered before the end.
+    /// [`Stop`]: it is unknown whether the remote has the message, unless the remote answered before the end.
     pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
         let limit = self.ready.timeouts.r#final;
         let until = self.until.unwrap_or_else(|| Instant::now() + limit);
@@ -122,39 +122,58 @@ impl Body {
         Ok((reply, self.ready))
     }
 
-    /// The end of the message, and the answer to it.
+    /// Sends the end of the message and reads the answer to it.
     async fn end(&mut self) -> Result<Reply, Stop> {
         if let Form::Chunks(_) = self.form {
-            // On the heap: who waits for the final answer, for ten minutes perhaps, has no room for these.
+            // On the heap: the wait for the final answer may last ten minutes, and has no room for these.
             Box::pin(self.send(&[])).await?;
             Box::pin(self.all_answered()).await?;
             Box::pin(self.is_in_step()).await?;
         }
-        let spoke = self.ready.wire.fill_ready().await;
-        if !self.ready.wire.input.is_empty() {
-            // an answer that is there before the end of data is no answer to the message.
-            return Err(self.early().await);
-        }
-        spoke.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))?;
-        let failed = |error| Stop::Failed(lost(Stage::EndOfMessage, error));
+        self.has_no_answer_yet().await?;
         self.stage = Stage::EndOfMessage;
         match &mut self.form {
             Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
-        let mut nothing_more: &[u8] = &[];
-        match self.ready.wire.flush_watching(&mut nothing_more, self.ready.timeouts.block).await {
-            // It may take ten minutes to answer, and needs no memory for that.
-            Ok(Flushed::Sent) => self.ready.wire.output = BytesMut::new(),
-            // Not all of it is on its way, so that the remote cannot have seen the end.
-            Ok(Flushed::Interrupted) => return Err(self.early().await),
+        self.flush_end().await?;
+        let written = self.ready.tcp().written();
+        let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await;
+        self.concluded(written, reply.map_err(|error| Stop::Failed(broken(Stage::EndOfMessage, error)))?)
+    }
+
+    /// Checks that no answer is there before the end of the message: it would be no answer to the message.
+    async fn has_no_answer_yet(&mut self) -> Result<(), Stop> {
+        let read = self.ready.wire.fill_ready().await;
+        if !self.ready.wire.input.is_empty() {
+            return Err(self.early().await);
+        }
+        read.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))
+    }
+
+    /// Sends the output, with the end of the message behind it.
+    async fn flush_end(&mut self) -> Result<(), Stop> {
+        let mut no_more: &[u8] = &[];
+        match self.ready.wire.flush_watching(&mut no_more, self.ready.timeouts.block).await {
+            Ok(Flushed::Sent) => {
+                // The remote may take ten minutes to answer, and the wait needs no memory.
+                self.ready.wire.output = BytesMut::new();
+                Ok(())
+            }
+            // Some octets were not sent, so the remote cannot have seen the end.
+            Ok(Flushed::Interrupted) => Err(self.early().await),
             Err(error) => {
                 let _ = self.ready.wire.fill_ready().await;
-                return Err(if self.ready.wire.input.is_empty() { failed(error) } else { self.early().await });
+                if self.ready.wire.input.is_empty() {
+                    return Err(Stop::Failed(broken(Stage::EndOfMessage, error)));
+                }
+                Err(self.early().await)
             }
         }
-        let written = self.ready.tcp().written();
-        let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await.map_err(failed)?;
+    }
+
+    /// The answer to the message, if the reply to its end is one. `written` octets were sent with that end.
+    fn concluded(&mut self, written: u64, reply: Reply) -> Result<Reply, Stop> {
         if reply.code().is_success() {
             self.is_about_the_message(&reply)?;
             self.has_arrived(written, &reply)?;
@@ -164,7 +183,7 @@ impl Body {
             return Err(stop);
         }
         self.ready.accepted = 0;
-        // A remote that refuses the end of data may keep the transaction, as Postfix does under
+        // A remote that refuses the end of the message may keep the transaction, as Postfix does under
         // smtpd_end_of_data_restrictions, and has to hear RSET.
         if reply.code().is_success() {
             self.ready.transaction = OpenTransaction::No;
@@ -175,8 +194,8 @@ impl Body {
         Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
     }
 
-    /// Whether the yes to the last chunk can be one to the message. A 2.1.x speaks of an address (RFC 3463 §3.2): it is the answer
-    /// to RCPT, and that to the message, a no perhaps, is still to come.
+    /// Checks that the 250 to the last chunk can be about the message. A 2.1.x is about an address (RFC 3463 §3.2): it
+    /// answers RCPT, and the answer to the message, a refusal perhaps, is still to come.
     fn is_about_the_message(&self, reply: &Reply) -> Result<(), Stop> {
         match &self.form {
             Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
@@ -186,9 +205,9 @@ impl Body {
         }
     }
 
-    /// Whether the remote can have read the end before it said yes. An answer brings the acknowledgement of all that had
-    /// arrived when it was sent (RFC 9293 §3.10.7.4, §3.4), and the kernel has taken that in before it hands out the answer: none
-    /// has to be waited for.
+    /// Checks that the remote can have read the end before it accepted the message. An answer brings the acknowledgement of
+    /// all octets that had arrived when it was sent (RFC 9293 §3.10.7.4, §3.4), and the kernel has processed that before it
+    /// hands out the answer, so no wait is needed.
     fn has_arrived(&self, written: u64, reply: &Reply) -> Result<(), Stop> {
         match self.ready.tcp().unacknowledged(written) {
             0 => Ok(()),
@@ -196,22 +215,22 @@ impl Body {
         }
     }
 
-    /// The remote's answer before the end of data. No more octets go to it meanwhile: the rest of a message that it has
-    /// refused might reach it whole, and it would have a message that the client sends again.
+    /// Reads the remote's answer before the end of the message. No more octets go to it meanwhile: the rest of a message
+    /// that it has refused might reach it whole, and it would have a message that the client sends again.
     pub(super) async fn early(&mut self) -> Stop {
         let limit = self.ready.timeouts.greeting;
         match self.ready.wire.last_reply(limit).await {
             Ok(reply) if reply.code().is_refusal() => self.refused(reply),
             Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
-            Err(error) => Stop::Failed(lost(Stage::Message, error)),
+            Err(error) => Stop::Failed(broken(Stage::Message, error)),
         }
     }
 
-    /// The remote has said no: to the message, or only to the way it came.
+    /// The remote refuses: the message, or only its form.
     pub(super) fn refused(&self, reply: Reply) -> Stop {
         match &self.form {
-            // RFC 3030 §4.2 knows these codes for a server without CHUNKING. The chunk may have been read as commands, and
-            // the message is not here any more: the client, which has it, is asked to send it again.
+            // RFC 3030 §4.2: these codes are those of a server without CHUNKING. The chunk may have been read as
+            // commands, and the message is not here any more: the client, which has it, is asked to send it again.
             Form::Chunks(_) if reply.code().is_about_the_command() => {
                 self.ready.note_without_bdat();
                 Stop::Failed(Reason::BdatRefused(reply))

@@ -1,7 +1,7 @@
 //! From the addresses of an exchange to one TCP connection: the first that answers (RFC 8305 §5).
 //!
-//! Only connecting is a race. What comes after it, greeting and TLS, is said to one address at a time: a remote that is
-//! slow to greet is no reason to open sessions with all its neighbours.
+//! Only connection attempts run side by side. Greeting and TLS happen with one address at a time: a remote that is slow to
+//! greet is no reason to open sessions with all its neighbours.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -11,82 +11,83 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tokio::time::Instant;
 
-use super::caps::{Caps, DomainPermit, Permits};
+use super::limits::{ConnectionLimits, DomainPermit, Permits};
 use super::order::within;
-use super::pool::{Identity, Pool};
-use super::ready::Ready;
+use super::pool::waiters::Waiter;
+use super::pool::{Pool, Pooled};
+use super::reuse::Identity;
 use super::tcp::{Source, Tcp};
-use super::wishes::Wish;
+use super::verified::Ready;
 use crate::refusal::Reason;
 use crate::trace::{Trace, What};
 
-/// How to connect, wherever to.
+/// How to connect to any remote.
 #[derive(Debug)]
 pub struct Dialer {
     /// The port.
     pub port: u16,
-    /// How long an address has before the next one is dialled beside it.
+    /// The time before the attempt for the next address starts beside this one (RFC 8305 §5).
     pub head_start: Duration,
-    /// How long one address has in all.
+    /// The limit of one attempt.
     pub limit: Duration,
-    /// Where to connect from.
+    /// The addresses to connect from.
     pub source: Source,
-    /// How many connections there may be.
-    pub caps: Caps,
-    /// Those that wait for the next mail.
-    pub pool: Arc<Pool>,
+    /// The limits on connections.
+    pub limits: ConnectionLimits,
+    /// The sessions that wait for the next mail.
+    pub pool: Arc<Pool<Ready>>,
 }
 
-/// For whom to connect, and until when.
+/// How to connect for one transaction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Errand<'a> {
+pub(super) struct ConnectOptions<'a> {
     pub(super) domain: Option<&'a DomainPermit>,
-    /// What a session has to be that will do as well, but for its address.
+    /// The identity of a session that can take the place of a connection, at one of the addresses.
     pub(super) identity: Option<&'a Identity>,
     pub(super) until: Instant,
     pub(super) trace: &'a Trace,
 }
 
-/// How a race ended. Addresses that were neither first nor failed may be dialled again.
+/// The end of a race. Addresses that are not in it may be tried again.
 #[derive(Debug, Default)]
 pub(super) struct Race {
-    /// These failed, in that order.
+    /// The addresses that failed, in the order of their failures.
     pub(super) failed: Vec<(IpAddr, Reason)>,
-    /// This one answered.
+    /// The address that answered.
     pub(super) first: Option<(IpAddr, Won)>,
 }
 
-/// What a race was won by.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) enum Won {
     /// A new connection.
     Connection(Tcp),
-    /// A session that came free while others had all the connections there may be.
-    Session(Box<Ready>),
+    /// A session that came free while there was no room for a connection.
+    Session(Box<Pooled<Ready>>),
 }
 
 impl Dialer {
-    /// Dials the addresses one after the other, each with its head start, and takes out of the list those that are
-    /// settled. The other connections are closed.
-    pub(super) async fn race(&self, addresses: &mut VecDeque<IpAddr>, errand: Errand<'_>) -> Race {
+    /// Starts an attempt for one address after the other, each with its head start, and removes from the list the addresses
+    /// that won or failed. The other connections are closed.
+    pub(super) async fn race(&self, addresses: &mut VecDeque<IpAddr>, options: ConnectOptions<'_>) -> Race {
         let mut race = Race::default();
         let mut waiting = addresses.iter().copied();
-        let mut under_way = Vec::new();
+        let mut attempts = Vec::new();
         while race.first.is_none() {
             let next = waiting.next();
-            under_way
-                .extend(next.map(|address| Box::pin(async move { (address, self.compete(address, errand).await) })));
-            if under_way.is_empty() {
+            attempts
+                .extend(next.map(|address| Box::pin(async move { (address, self.attempt(address, options).await) })));
+            if attempts.is_empty() {
                 break;
             }
-            // Without a next one there is nobody to give a head start to.
+            // The last address needs no head start.
             let head_start = if waiting.len() > 0 { self.head_start } else { Duration::MAX };
-            let ended = tokio::time::timeout(head_start, select_all(under_way.iter_mut())).await;
+            let ended = tokio::time::timeout(head_start, select_all(attempts.iter_mut())).await;
             let Ok((ended, place)) = ended.map(|(ended, place, _)| (ended, place)) else { continue };
-            drop(under_way.swap_remove(place));
+            drop(attempts.swap_remove(place));
             match ended {
                 (address, Ok(won)) => race.first = Some((address, won)),
-                // RFC 8305 §5: at once, if this one has failed.
+                // RFC 8305 §5: the next attempt starts at once if this one has failed.
                 (address, Err(reason)) => race.failed.push((address, reason)),
             }
         }
@@ -94,65 +95,67 @@ impl Dialer {
         race
     }
 
-    /// Dials one address. A failure is noted here; how a connection goes on is for whoever greets.
-    pub(super) async fn dial(&self, address: IpAddr, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        noted(address, errand, async {
-            let wish = self.caps.full(address).map(|cap| Wish::new(&self.pool, cap, address, None));
-            wish.iter().for_each(Wish::make_room);
-            let permits = self.permits(address, errand).await?;
-            drop(wish);
-            self.connect(address, permits, errand).await
+    /// Connects to one address. A failure is noted here; the caller notes the rest of a session.
+    pub(super) async fn connect(&self, address: IpAddr, options: ConnectOptions<'_>) -> Result<Tcp, Reason> {
+        noted(address, options, async {
+            let waiter = self.limits.full(address).map(|cap| Waiter::new(&self.pool, cap, address, None));
+            waiter.iter().for_each(Waiter::make_room);
+            let permits = self.permits(address, options).await?;
+            drop(waiter);
+            self.open(address, permits, options).await
         })
         .await
     }
 
-    /// Dials one address as soon as there is room, unless a session comes free before.
-    async fn compete(&self, address: IpAddr, errand: Errand<'_>) -> Result<Won, Reason> {
-        noted(address, errand, async {
-            let Some(cap) = self.caps.full(address) else {
-                let permits = self.permits(address, errand).await?;
-                return self.connect(address, permits, errand).await.map(Won::Connection);
+    /// Connects to one address as soon as there is room, unless a session comes free before.
+    async fn attempt(&self, address: IpAddr, options: ConnectOptions<'_>) -> Result<Won, Reason> {
+        noted(address, options, async {
+            let Some(cap) = self.limits.full(address) else {
+                let permits = self.permits(address, options).await?;
+                return self.open(address, permits, options).await.map(Won::Connection);
             };
-            let identity = errand.identity.map(|identity| identity.at(address, self.source));
-            let mut wish = Wish::new(&self.pool, cap, address, identity.clone());
-            // One may have come to wait in between.
-            if let Some(ready) = identity.and_then(|identity| self.pool.take(&identity)) {
-                return Ok(Won::Session(Box::new(ready)));
+            let identity = options.identity.map(|identity| identity.at(address, self.source));
+            let mut waiter = Waiter::new(&self.pool, cap, address, identity.clone());
+            // A session may have come to the pool in between.
+            if let Some(session) = identity.and_then(|identity| self.pool.take(&identity)) {
+                return Ok(Won::Session(Box::new(session)));
             }
-            wish.make_room();
+            waiter.make_room();
             tokio::select! {
                 biased;
-                ready = wish.inherited() => Ok(Won::Session(Box::new(ready))),
-                permits = self.permits(address, errand) => {
-                    drop(wish);
-                    self.connect(address, permits?, errand).await.map(Won::Connection)
+                session = waiter.handed_off() => Ok(Won::Session(Box::new(session))),
+                permits = self.permits(address, options) => {
+                    drop(waiter);
+                    self.open(address, permits?, options).await.map(Won::Connection)
                 }
             }
         })
         .await
     }
 
-    async fn permits(&self, address: IpAddr, errand: Errand<'_>) -> Result<Permits, Reason> {
-        self.caps.connection(address, errand.domain, errand.until).await.map_err(Reason::Busy)
+    async fn permits(&self, address: IpAddr, options: ConnectOptions<'_>) -> Result<Permits, Reason> {
+        self.limits.connection(address, options.domain, options.until).await.map_err(Reason::Busy)
     }
 
-    async fn connect(&self, address: IpAddr, permits: Permits, errand: Errand<'_>) -> Result<Tcp, Reason> {
-        let limit = within(self.limit, errand.until.saturating_duration_since(Instant::now()));
+    async fn open(&self, address: IpAddr, permits: Permits, options: ConnectOptions<'_>) -> Result<Tcp, Reason> {
+        let limit = within(self.limit, options.until.saturating_duration_since(Instant::now()));
         let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
         Ok(tcp.holding(permits))
     }
 }
 
-/// Connects, and notes a failure.
+/// Notes a failure to connect.
 async fn noted<T>(
     address: IpAddr,
-    errand: Errand<'_>,
+    options: ConnectOptions<'_>,
     connecting: impl Future<Output = Result<T, Reason>>,
 ) -> Result<T, Reason> {
     let began = Instant::now();
     let connected = connecting.await;
     if let Err(reason) = &connected {
-        errand.trace.since(began, (What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}")));
+        options
+            .trace
+            .since(began, (What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}")));
     }
     connected
 }
@@ -177,8 +180,8 @@ mod tests {
     use super::*;
     use crate::name::Name;
     use crate::refusal::Stage;
-    use crate::upstream::caps::Most;
-    use crate::upstream::pool::Bounds;
+    use crate::upstream::limits::MaxConnections;
+    use crate::upstream::pool::IdleLimits;
 
     const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -186,13 +189,13 @@ mod tests {
     struct Port(u16);
 
     impl Port {
-        /// Opens it on the first address, where something listens then.
+        /// Opens it on the first address, and listens there.
         async fn open() -> (Self, TcpListener) {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             (Self(listener.local_addr().unwrap().port()), listener)
         }
 
-        /// An address that does not answer: nobody accepts, and no connection more fits into its queue.
+        /// An address that does not answer: its queue of connections is full, and none is accepted.
         fn silent(&self, last: u8) -> (IpAddr, Vec<Socket>) {
             let address = SocketAddr::from(([127, 0, 0, last], self.0));
             let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -214,19 +217,19 @@ mod tests {
                 head_start: HEAD_START,
                 limit: Duration::from_secs(30),
                 source: Source::default(),
-                caps: Caps::new(Most { per_host: 9, per_domain: 9, in_all: 9 }),
-                pool: Pool::new(Bounds { in_all: 0, per_host: 0, idle: HEAD_START, age: HEAD_START, mails: 1 }),
+                limits: ConnectionLimits::new(MaxConnections { per_host: 9, per_domain: 9, in_all: 9 }),
+                pool: Pool::new(IdleLimits { in_all: 0, per_host: 0, idle: HEAD_START, age: HEAD_START, uses: 1 }),
             }
         }
     }
 
     async fn race(dialer: &Dialer, addresses: &[IpAddr], time: Duration) -> (Race, Vec<IpAddr>, Duration) {
-        let domain = dialer.caps.domain(&Name::parse("example").unwrap()).await.unwrap();
+        let domain = dialer.limits.domain(&Name::parse("example").unwrap()).await.unwrap();
         let mut list: VecDeque<_> = addresses.iter().copied().collect();
         let began = Instant::now();
         let trace = Trace::default();
-        let errand = Errand { domain: Some(&domain), identity: None, until: began + time, trace: &trace };
-        let race = dialer.race(&mut list, errand).await;
+        let options = ConnectOptions { domain: Some(&domain), identity: None, until: began + time, trace: &trace };
+        let race = dialer.race(&mut list, options).await;
         (race, list.into(), began.elapsed())
     }
 
@@ -239,14 +242,14 @@ mod tests {
         let refusing = IpAddr::from([127, 0, 0, 77]);
         let (silent, _queue) = port.silent(2);
         let dialer = port.dialer();
-        // At once, and nobody else is bothered.
+        // At once, and without an attempt for another address.
         let (race1, left, took) = race(&dialer, &[open, refusing], LONG).await;
         assert_eq!((race1.first.unwrap().0, race1.failed.len(), left, took), (open, 0, vec![refusing], Duration::ZERO));
-        // A silent one has its head start, and is left to be dialled again.
+        // A silent one has its head start, and may be tried again.
         let (race2, left, took) = race(&dialer, &[silent, open], LONG).await;
         assert_eq!((race2.first.unwrap().0, race2.failed.len(), left), (open, 0, vec![silent]));
         assert!(took >= HEAD_START && took < HEAD_START * 2, "{took:?}");
-        // One that refuses has none.
+        // One that refuses has no head start.
         let (race3, left, took) = race(&dialer, &[refusing, open], LONG).await;
         assert_eq!((race3.first.unwrap().0, race3.failed.len(), left), (open, 1, vec![]));
         assert!(matches!(race3.failed[0], (address, Reason::Connect(_)) if address == refusing));
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_answers() {
+    async fn no_address_answers() {
         let (port, _listener) = Port::open().await;
         let ((one, _queue1), (two, _queue2)) = (port.silent(2), port.silent(3));
         let dialer = port.dialer();
@@ -265,7 +268,7 @@ mod tests {
         let timeout = |reason: &Reason| matches!(reason, Reason::Timeout { stage: Stage::Connect, .. });
         assert!(race1.failed.iter().all(|(_, reason)| timeout(reason)));
         assert!(took >= dialer.limit + HEAD_START && took < dialer.limit + HEAD_START * 2, "{took:?}");
-        // And not longer than there is time.
+        // And not longer than the time left.
         let (_, _, took) = race(&dialer, &[one, two], Duration::from_secs(3)).await;
         assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(4), "{took:?}");
     }
@@ -275,8 +278,8 @@ mod tests {
         let (port, _listener) = Port::open().await;
         let open = IpAddr::from([127, 0, 0, 1]);
         let (silent, _queue) = port.silent(2);
-        let caps = Caps::new(Most { per_host: 1, per_domain: 9, in_all: 2 });
-        let dialer = Dialer { caps, ..port.dialer() };
+        let limits = ConnectionLimits::new(MaxConnections { per_host: 1, per_domain: 9, in_all: 2 });
+        let dialer = Dialer { limits, ..port.dialer() };
         for _ in 0..3 {
             let (won, ..) = race(&dialer, &[silent, open], LONG).await;
             assert_eq!(won.first.unwrap().0, open);

@@ -1,18 +1,18 @@
 //! A message in chunks, to a remote that takes them (RFC 3030 §2).
 //!
-//! There is no 354 to wait for, and a chunk is answered while the next one is on its way, if the remote pipelines. The
-//! last one is not sent before all others have been taken: to a remote that had refused one of them, it might be a
-//! message of its own.
+//! There is no 354 to wait for. A remote that pipelines answers a chunk while the next one is on its way. The last chunk is
+//! sent when all others have been accepted: a remote that had refused one of them might take it for a message of its own.
 //!
-//! A 354 also proves that replies and commands are in step, and BDAT has no such proof: one stray 250 behind EHLO, and the
-//! answer to RCPT is taken for that to the message. Two signs are seen: a reply that is there before the first octet of the
-//! first chunk, and a yes whose enhanced code speaks of an address. The shift cannot be seen where the answer to RCPT comes
-//! behind the first chunk and has no enhanced code, or one of another subject; or where chunks before the last one are answered
-//! by a 250 of these kinds. The session ends then without another mail: the pool drops a session in which a reply is left over.
+//! A 354 also proves that replies and commands are in step, and BDAT has no such proof: after one stray 250 behind EHLO,
+//! the answer to RCPT is taken for the answer to the message. Two signs of such a shift are seen: a reply that is there
+//! before the first octet of the first chunk, and a 250 whose enhanced code is about an address. The shift cannot be seen
+//! where the answer to RCPT comes behind the first chunk and has no enhanced code, or one of another subject; or where
+//! chunks before the last one are answered by such a 250. Then a reply is left over, and the session ends without another
+//! mail.
 
 use bytes::BytesMut;
 
-use super::super::open::{lost, unsolicited};
+use super::super::command::{broken, unsolicited};
 use super::body::{Body, Form, Stop};
 use super::{Ready, Started};
 use crate::refusal::{Reason, Stage};
@@ -20,13 +20,13 @@ use crate::smtp::chunk::{Chunk, Framing, Unstuffer};
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::BLOCK;
 
-/// What is to come out of a [`Body`] as chunks.
+/// The chunks of a [`Body`].
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     unstuffer: Unstuffer,
-    /// Content that no chunk was made of yet.
+    /// The content of the next chunk.
     content: BytesMut,
-    /// Chunks that were not answered yet.
+    /// The number of chunks without an answer yet.
     unanswered: usize,
     /// Whether an octet of a chunk was written.
     begun: bool,
@@ -36,7 +36,7 @@ pub(super) struct Chunks {
 const RECIPIENT_VALID: EnhancedCode = EnhancedCode::success(1, 5);
 
 impl Ready {
-    /// Whether a message that comes in this framing has to be asked for, by DATA.
+    /// Whether a message in this framing needs DATA.
     pub fn needs_asking(&self, framing: Framing) -> bool {
         match framing {
             Framing::Data => true,
@@ -44,8 +44,8 @@ impl Ready {
         }
     }
 
-    /// Asks to send a message that has come in this framing. Chunks need no asking, where the remote takes them; else they
-    /// go as DATA does, and so does what came by DATA, which had to be asked for anyway.
+    /// Starts a message that comes in this framing. It goes in chunks if the client sends it by BDAT and the remote takes
+    /// chunks, and by DATA if not.
     ///
     /// # Errors
     /// As [`Ready::data`].
@@ -53,12 +53,12 @@ impl Ready {
         if self.answer_to_data.is_some() || self.needs_asking(framing) {
             return self.data().await;
         }
-        self.unasked().await?;
+        self.has_no_reply().await?;
         Ok(Started::Body(Box::new(Body::new(self, Form::Chunks(Chunks::default()))?)))
     }
 
-    /// a reply that is there already would shift all that follow.
-    async fn unasked(&mut self) -> Result<(), Reason> {
+    /// Checks that no reply is there already: it would shift all that follow.
+    async fn has_no_reply(&mut self) -> Result<(), Reason> {
         let stage = Stage::Message;
         self.wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
         if self.wire.input.is_empty() { Ok(()) } else { Err(unsolicited(&mut self.wire.input, stage)) }
@@ -66,17 +66,17 @@ impl Ready {
 }
 
 impl Chunks {
-    /// The next lines of the message.
+    /// Takes the next lines of the message.
     pub(super) fn load(&mut self, lines: &[u8]) {
         self.unstuffer.unstuff(lines, &mut self.content);
     }
 
-    /// Whether there is enough for a chunk.
+    /// Whether there is enough content for a chunk.
     pub(super) fn is_due(&self) -> bool {
         self.content.len() >= BLOCK
     }
 
-    /// Makes a chunk of what is there, if that is worth a command.
+    /// Makes a chunk of the content, if there is enough of it.
     pub(super) fn write(&mut self, output: &mut BytesMut) {
         if self.is_due() {
             self.frame(Chunk { octets: self.content.len() as u64, last: false }, output);
@@ -84,7 +84,7 @@ impl Chunks {
         }
     }
 
-    /// Makes the last chunk of what is left.
+    /// Makes the last chunk, of the rest of the content.
     pub(super) fn end(&mut self, output: &mut BytesMut) {
         self.frame(Chunk { octets: self.content.len() as u64, last: true }, output);
     }
@@ -106,35 +106,35 @@ impl Body {
         }
     }
 
-    /// Looks for a reply that is there before the first octet of the first chunk: it answers no chunk, and would shift all
+    /// Checks that no reply is there before the first octet of the first chunk: it would answer no chunk, and shift all
     /// replies that follow (RFC 2920 §3.1, A-62).
     ///
     /// # Errors
     /// [`Stop::Failed`], where there is one.
     pub(super) async fn is_in_step(&mut self) -> Result<(), Stop> {
         match &self.form {
-            Form::Chunks(chunks) if !chunks.begun => self.ready.unasked().await.map_err(Stop::Failed),
+            Form::Chunks(chunks) if !chunks.begun => self.ready.has_no_reply().await.map_err(Stop::Failed),
             Form::Chunks(_) | Form::Lines => Ok(()),
         }
     }
 
-    /// The yes to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
+    /// The 250 to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
     /// remote with a stray reply from one with odd enhanced codes.
     pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> Stop {
         self.ready.note_without_bdat();
         Stop::Failed(Reason::WrongAnswer { stage, reply })
     }
 
-    /// Takes the answers to chunks that have come, and of a remote that does not pipeline those that have not.
+    /// Reads the answers to chunks that have come; a remote that does not pipeline has to answer all of them now.
     ///
     /// # Errors
     /// [`Stop`], where an answer is not the 250 that is due.
-    pub(super) async fn heed(&mut self) -> Result<(), Stop> {
+    pub(super) async fn read_answers(&mut self) -> Result<(), Stop> {
         if !self.ready.terms.extensions.pipelining {
             return self.all_answered().await;
         }
         while self.awaits() {
-            // A connection that is broken is found so by whoever writes next.
+            // The next write reports a broken connection.
             let _ = self.ready.wire.fill_ready().await;
             if self.ready.wire.input.is_empty() {
                 return Ok(());
@@ -147,7 +147,7 @@ impl Body {
     /// Waits until every chunk was answered.
     ///
     /// # Errors
-    /// As [`Body::heed`].
+    /// As [`Body::read_answers`].
     pub(super) async fn all_answered(&mut self) -> Result<(), Stop> {
         while self.awaits() {
             self.interrupted().await?;
@@ -155,10 +155,10 @@ impl Body {
         Ok(())
     }
 
-    /// The remote has spoken, or is to speak, before the end of the message.
+    /// Reads an answer of the remote before the end of the message.
     ///
     /// # Errors
-    /// [`Stop`], unless that was a 250 to a chunk.
+    /// [`Stop`], unless it is a 250 to a chunk.
     pub(super) async fn interrupted(&mut self) -> Result<(), Stop> {
         let chunks = match &mut self.form {
             Form::Chunks(chunks) if chunks.unanswered > 0 => chunks,
@@ -174,7 +174,7 @@ impl Body {
             }
             Ok(reply) if reply.code().is_refusal() => Err(self.refused(reply)),
             Ok(reply) => Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::Message, reply })),
-            Err(error) => Err(Stop::Failed(lost(Stage::Message, error))),
+            Err(error) => Err(Stop::Failed(broken(Stage::Message, error))),
         }
     }
 }

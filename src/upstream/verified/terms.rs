@@ -1,4 +1,4 @@
-//! On which terms a session stands.
+//! The terms of a session: its policy, its protection and the extensions of the remote.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use crate::policy::{Permit, TlsPolicy};
 use crate::smtp::extensions::Extensions;
 use crate::tls::Protection;
 
-/// What was asked of the session, what it proved, and what the remote can do.
+/// The terms of a session.
 #[derive(Debug)]
 pub struct Terms {
-    /// What was asked.
+    /// The policy that the session had to meet.
     pub policy: TlsPolicy,
-    /// What came of it.
+    /// The protection that it has.
     pub channel: Channel,
-    /// The extensions the remote offers under TLS.
+    /// The extensions that the remote offers under TLS.
     pub extensions: Extensions,
 }
 
-/// How the mail travels.
+/// The protection of the mail on its way.
 #[derive(Debug, Clone)]
 pub enum Channel {
     /// Under TLS that has met the policy.
     Secured(Protection),
-    /// In the open, on the word of a rule.
+    /// No TLS, by the permit of a rule or of the mode.
     Cleartext(Permit),
 }
 
-/// For people: what the session proved when it was opened.
+/// For people: the protection as it was proven when the session was opened.
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

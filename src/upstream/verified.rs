@@ -1,18 +1,22 @@
-//! A remote that has met its policy, and the mail commands that may be sent on it.
+//! The verified session: a remote that has met its policy, and the mail commands that may be sent on it.
 //!
 //! Commands go in groups ([`Ready::group`]): to a remote that offers PIPELINING all at once, so that a whole transaction
-//! costs one round trip up to the message and one for it, to others one by one. Replies are counted and never matched by
-//! what they say (RFC 2920 §3.1).
+//! costs one round trip up to the message and one for it, to others one by one. Replies belong to commands by their order
+//! alone, and never by their text (RFC 2920 §3.1).
 //!
-//! The message itself is a type of its own: a [`Body`] that is dropped, because the client went away, a task was
-//! cancelled or something panicked, resets the connection. Only [`Body::finish`] sends the end of data, so that a
-//! remote never takes half a message for a whole one (RFC 5321 §4.1.1.4).
+//! The message has a type of its own: a [`Body`] that is dropped, because the client went away, a task was cancelled or
+//! panicked, resets the connection. Only [`Body::finish`] sends the end of the message, so that a remote never takes half a
+//! message for a whole one (RFC 5321 §4.1.1.4).
+//!
+//! A session that has no transaction goes back to its owner, if it has one. It does not know the owner's use for it.
 
 mod body;
 mod chunks;
 mod terms;
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,11 +26,10 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::caps::DomainPermit;
-use super::open::{Dial, exchange, farewell, lost, unsolicited};
-use super::pool::Lease;
+use super::bounded_memory::WithoutBdat;
+use super::command::{broken, exchange, quit, unsolicited};
+use super::starttls::SessionOptions;
 use super::tcp::Tcp;
-use super::without_bdat::WithoutBdat;
 use crate::config::Timeouts;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
@@ -38,31 +41,36 @@ use body::Form;
 pub use body::{Body, Stop};
 pub use terms::{Channel, Terms};
 
-/// How long a remote that is being left has for each answer.
+/// The time for each answer of a remote at the end of its use.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// A remote to which mail may be sent. It goes from hand to hand, so that what is large is on the heap.
+/// The owner of sessions: it takes back a session that is in step with the remote and has no transaction.
+pub(super) trait Owner: fmt::Debug + Send + Sync {
+    fn take_back(self: Box<Self>, session: Ready);
+}
+
+/// A session with a remote to which mail may be sent. It is moved often, so its large parts are on the heap.
 #[derive(Debug)]
 pub struct Ready {
     wire: Box<Wire<Stream>>,
     peer: Peer,
     terms: Box<Terms>,
     timeouts: Box<Timeouts>,
-    /// What was sent and not answered yet, in order.
+    /// The commands without an answer yet, in order.
     awaited: VecDeque<Stage>,
     /// Recipients that the remote did not refuse.
     accepted: usize,
-    /// The answer to DATA, from when it was read to when the message starts.
+    /// The answer to DATA, until the message starts.
     answer_to_data: Option<Reply>,
-    /// How often MAIL was said.
+    /// The number of MAIL commands so far.
     mails: u64,
     /// Whether a transaction may be open.
     transaction: OpenTransaction,
-    /// Where to wait for the next mail.
-    lease: Option<Box<Lease>>,
-    /// Where to note that it offers CHUNKING and does not take BDAT.
-    without_bdat: Option<WithoutBdat>,
-    /// As the kernel was told last.
+    /// The owner that takes it back after the transaction.
+    owner: Option<Box<dyn Owner>>,
+    /// The memory of remotes that offer CHUNKING and refuse BDAT.
+    without_bdat: Option<Arc<WithoutBdat>>,
+    /// The last setting of the socket.
     on_drop: OnDrop,
 }
 
@@ -70,8 +78,8 @@ pub struct Ready {
 enum OpenTransaction {
     /// RSET is needed before the next one.
     Maybe,
-    /// The remote has taken the message. After a no, Postfix still has the transaction (`smtpd_end_of_data_restrictions`),
-    /// and would answer the next MAIL with 503.
+    /// The remote has taken the message. After a refusal, Postfix still has the transaction
+    /// (`smtpd_end_of_data_restrictions`), and would answer the next MAIL with 503.
     No,
 }
 
@@ -101,97 +109,87 @@ pub(super) type Stream = Either<TlsStream<Tcp>, Tcp>;
 pub enum Started {
     /// 354: send the message.
     Body(Box<Body>),
-    /// No, and the session can go on.
+    /// A refusal, after which the session can go on.
     Refused(Box<Ready>, Reply),
 }
 
 impl Ready {
-    pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, dial: &Dial<'_>) -> Self {
+    pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, options: &SessionOptions<'_>) -> Self {
         Self {
             wire: Box::new(wire),
             peer,
             terms: Box::new(terms),
-            timeouts: Box::new(dial.timeouts.clone()),
+            timeouts: Box::new(options.timeouts.clone()),
             awaited: VecDeque::new(),
             accepted: 0,
             answer_to_data: None,
             mails: 0,
             transaction: OpenTransaction::Maybe,
-            lease: None,
+            owner: None,
             without_bdat: None,
             on_drop: OnDrop::Close,
         }
     }
 
-    /// The same session, which may serve again under this.
-    pub(super) fn leased(self, lease: Option<Lease>) -> Self {
-        Self { lease: lease.map(Box::new), ..self }
+    /// The same session, which goes back to this owner after its transaction.
+    pub(super) fn owned_by(self, owner: Option<Box<dyn Owner>>) -> Self {
+        Self { owner, ..self }
     }
 
-    /// The same session, which sends no chunks where its host has refused BDAT before, and notes it where it does so now.
-    pub(super) fn heeding(mut self, without_bdat: &WithoutBdat) -> Self {
-        if without_bdat.knows(self.peer.address) {
+    /// The same session, which sends no chunks if its host has refused BDAT before, and notes a refusal of BDAT.
+    pub(super) fn heeding(mut self, without_bdat: &Arc<WithoutBdat>) -> Self {
+        if without_bdat.knows(&self.peer.address) {
             self.terms.extensions.chunking = false;
         }
-        self.without_bdat = Some(without_bdat.clone());
+        self.without_bdat = Some(Arc::clone(without_bdat));
         self
     }
 
     /// The remote offers CHUNKING and has refused BDAT.
     fn note_without_bdat(&self) {
-        self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(self.peer.address));
+        self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(&self.peer.address));
     }
 
-    /// Under what it may serve again.
-    pub(super) fn lease(&self) -> Option<&Lease> {
-        self.lease.as_deref()
-    }
-
-    /// Whether it may have one more transaction, of so many or of as many as the remote takes (RFC 9422 §4.1).
+    /// Whether it may have one more transaction: `most` in all, or as many as the remote allows (RFC 9422 §4.1).
     pub(super) fn has_more(&self, most: u64) -> bool {
         self.mails < self.terms.extensions.most_mails.unwrap_or(most).min(most)
     }
 
-    /// How often MAIL was said.
+    /// The number of MAIL commands so far.
     pub(crate) fn mails(&self) -> u64 {
         self.mails
     }
 
-    /// Whether the remote has neither said anything nor hung up since its last answer.
+    /// Whether the remote has sent no octet and has not closed the connection since its last answer.
     pub(super) fn is_quiet(&mut self) -> bool {
         let heard = self.wire.fill_ready().now_or_never();
         heard.is_some_and(|heard| heard.is_ok()) && self.wire.input.is_empty() && self.tcp().is_quiet()
     }
 
-    /// Itself, if it is quiet. If not, it has said 421, or hung up: there is nobody to say goodbye to.
-    pub(super) fn if_quiet(mut self) -> Option<Self> {
-        self.is_quiet().then_some(self)
-    }
-
-    /// It serves this transaction, or none.
-    pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
+    /// The connection below.
+    pub(super) fn tcp_mut(&mut self) -> &mut Tcp {
         match self.wire.stream_mut() {
-            Either::Left(tls) => tls.get_mut().0.serve(domain),
-            Either::Right(tcp) => tcp.serve(domain),
+            Either::Left(tls) => tls.get_mut().0,
+            Either::Right(tcp) => tcp,
         }
     }
 
-    /// Who this is.
+    /// The remote.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// On which terms the session stands.
+    /// The terms of the session.
     pub fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// Sends commands of one transaction, with DATA the last of them if at all (RFC 2920 §3.1).
+    /// Commands of one transaction; DATA can only be the last of them (RFC 2920 §3.1).
     pub fn group(&mut self, commands: impl IntoIterator<Item = MailCommand>) -> Group<'_> {
         Group { unsent: commands.into_iter().collect(), ready: self }
     }
 
-    /// Asks to send the message, unless DATA went with the last group: then its answer is there already.
+    /// Sends DATA, unless it went with the last group: then its answer is there already.
     ///
     /// # Errors
     /// If the session is lost; a 2xx is an error too (RFC 5321 §4.1.1.4 knows 354 and refusals only).
@@ -210,11 +208,11 @@ impl Ready {
         Err(Reason::WrongAnswer { stage: Stage::Data, reply })
     }
 
-    /// Done with it for this transaction: it waits for the next one, if both ends are in step and there is room, and else
-    /// it ends. Nobody has to wait for that.
+    /// Ends the use by this transaction, without a wait. The session goes back to its owner if both ends are in step, and
+    /// ends if not.
     pub fn release(mut self) {
         if self.transaction == OpenTransaction::No {
-            self.wait();
+            self.go_back();
             return;
         }
         let limit = self.timeouts.command.min(PARTING);
@@ -222,32 +220,30 @@ impl Ready {
             if !self.settle(limit).await {
                 return;
             }
-            if self.lease.is_some() && self.reset(limit).await {
-                self.wait();
+            if self.owner.is_some() && self.reset(limit).await {
+                self.go_back();
             } else {
                 self.leave(limit).await;
             }
         });
     }
 
-    /// Waits for the next transaction, without any memory that this one needed.
-    pub(super) fn wait(mut self) {
+    /// Goes back to the owner, without the memory that this transaction needed; ends, if there is none.
+    fn go_back(mut self) {
         if !self.wire.input.is_empty() {
-            // RFC 5321 §3.8: 421, mostly. What was not asked for is no beginning for the next mail.
+            // RFC 5321 §3.8: a 421 mostly. A reply without a command must not come before the next mail.
             return;
         }
-        self.serve(None);
+        self.tcp_mut().serve(None);
         self.wire.input = BytesMut::new();
         self.wire.output = BytesMut::new();
-        let refused = match self.lease().and_then(Lease::pool) {
-            Some(pool) => pool.put(self),
-            None => Some(self),
-        };
-        refused.into_iter().for_each(|ready| drop(ready.quit()));
+        match self.owner.take() {
+            Some(owner) => owner.take_back(self),
+            None => drop(self.quit()),
+        }
     }
 
-    /// Ends the session politely, without anybody having to wait for it. Answers that are outstanding are waited for
-    /// first, a moment each.
+    /// Ends the session with QUIT, in a task of its own. It first waits a moment for each answer that is outstanding.
     pub fn quit(mut self) -> JoinHandle<()> {
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
@@ -257,16 +253,16 @@ impl Ready {
         })
     }
 
-    /// QUIT, with nothing outstanding.
+    /// Sends QUIT. No answer may be outstanding.
     async fn leave(mut self, limit: Duration) {
-        // What is said now is to arrive.
+        // QUIT has to arrive.
         let _ = self.on_drop(OnDrop::Close);
-        let _ = farewell(*self.wire, limit).await;
+        let _ = quit(*self.wire, limit).await;
     }
 
-    /// Reads the answers that are outstanding, and ends a message that is for nobody; whether both ends are in step then.
+    /// Reads the outstanding answers, and ends a message without a recipient; whether both ends are in step then.
     async fn settle(&mut self, limit: Duration) -> bool {
-        // Each has its time, and all of them together have no more than a few: a thousand may be owed.
+        // Each answer has its limit, and all of them together have twice that: a thousand may be outstanding.
         let until = Instant::now() + 2 * limit;
         while !self.awaited.is_empty() {
             if Instant::now() >= until || self.next_answer(limit).await.is_err() {
@@ -279,14 +275,14 @@ impl Ready {
                 let _ = self.on_drop(OnDrop::Reset);
                 return false;
             }
-            // RFC 2920 §3.1: a message for nobody ends at once. Whatever is said to it, nobody has got anything.
+            // RFC 2920 §3.1: a message without a recipient ends at once. With any answer, it went to no recipient.
             self.wire.output.extend_from_slice(b".\r\n");
             return self.wire.flush(limit).await.is_ok() && self.wire.reply(limit).await.is_ok();
         }
         true
     }
 
-    /// RFC 5321 §4.1.1.5: whatever transaction there was, there is none.
+    /// Sends RSET, which ends any transaction (RFC 5321 §4.1.1.5).
     async fn reset(&mut self, limit: Duration) -> bool {
         let reply = exchange(&mut self.wire, Stage::Mail, "RSET", limit).await;
         self.accepted = 0;
@@ -300,15 +296,16 @@ impl Ready {
         }
     }
 
-    /// The answer to the oldest command that has none.
+    /// Reads the answer to the oldest command without one.
     async fn next_answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
-        // With nothing outstanding an answer is one to nothing.
+        // Without an outstanding command the answer belongs to none.
         let stage = self.awaited.front().copied().unwrap_or(Stage::Data);
-        let reply = match (stage, self.mails) {
-            (Stage::Mail, 1) => self.wire.reply_to_first_mail(limit).await,
-            _ => self.wire.reply(limit).await,
+        let reply = if stage == Stage::Mail && self.mails == 1 {
+            self.wire.reply_to_first_mail(limit).await
+        } else {
+            self.wire.reply(limit).await
         };
-        let reply = reply.map_err(|error| lost(stage, error))?;
+        let reply = reply.map_err(|error| broken(stage, error))?;
         self.awaited.pop_front();
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
             return Err(Reason::Closing(reply));
@@ -316,15 +313,16 @@ impl Ready {
         if matches!(stage, Stage::Mail | Stage::Rcpt) && !reply.code().answers_an_envelope() {
             return Err(Reason::WrongAnswer { stage, reply });
         }
-        match stage {
-            Stage::Rcpt if !reply.code().is_refusal() => self.accepted += 1,
-            Stage::Data => self.answer_to_data = Some(reply.clone()),
-            _ => {}
+        if stage == Stage::Rcpt && !reply.code().is_refusal() {
+            self.accepted += 1;
+        }
+        if stage == Stage::Data {
+            self.answer_to_data = Some(reply.clone());
         }
         Ok(reply)
     }
 
-    /// What the kernel does with the connection when it is dropped.
+    /// Sets what the kernel does with the connection when it is dropped.
     fn on_drop(&mut self, on_drop: OnDrop) -> Result<(), Reason> {
         if self.on_drop == on_drop {
             return Ok(());
@@ -342,11 +340,11 @@ impl Ready {
 }
 
 impl Group<'_> {
-    /// The answer to the first command that has none yet, sent now if it was not sent before. After the last command
-    /// there is nothing to ask for.
+    /// The answer to the first command without one; the command is sent now if it was not sent before. There is one call
+    /// for each command.
     ///
     /// # Errors
-    /// If the session is lost, the remote's 421 among it; the answer itself may be a refusal.
+    /// If the session is lost, by the remote's 421 too; the answer itself may be a refusal.
     pub async fn answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
         if self.ready.awaited.is_empty() {
             self.send().await?;
@@ -354,13 +352,13 @@ impl Group<'_> {
         self.ready.next_answer(limit).await
     }
 
-    /// All that is left, or to a remote that does not pipeline the next one.
+    /// Sends all commands that are left; to a remote that does not pipeline, only the next one.
     async fn send(&mut self) -> Result<(), Reason> {
         let Ready { wire, terms, awaited, mails, transaction, .. } = &mut *self.ready;
         let stage = self.unsent.front().map_or(Stage::Data, MailCommand::stage);
         // RFC 2920 §3.1 in reverse: a reply that is there before its command would shift all that follow.
         wire.fill_ready().await.map_err(|error| Reason::Lost { stage, error })?;
-        // An empty line behind the answer to EHLO is no answer to anything, and is skipped in front of the one to MAIL.
+        // An empty line behind the answer to EHLO answers no command, and is skipped in front of the answer to MAIL.
         let tolerates = *mails == 0 && is_blank(&wire.input);
         if !wire.input.is_empty() && !tolerates {
             return Err(unsolicited(&mut wire.input, stage));
@@ -398,10 +396,11 @@ impl From<MailCommand> for Command {
     }
 }
 
+/// What the kernel sends when the connection is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OnDrop {
-    /// RST, and what was not sent yet is never sent.
+    /// RST. Octets that were not sent yet are never sent.
     Reset,
-    /// FIN behind all that was written.
+    /// FIN, behind all octets that were written.
     Close,
 }

@@ -1,6 +1,6 @@
-//! How many connections there may be: to one address, for one domain, and in all.
+//! The limits on connections: to one address, for one domain, and in all.
 //!
-//! A connection holds its [`Permits`] from before it is dialled until its socket is closed, the farewell included.
+//! A connection holds its [`Permits`] from before the connection attempt until its socket is closed, QUIT included.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -14,12 +14,12 @@ use super::shards::Shards;
 use crate::name::Name;
 use crate::refusal::Cap;
 
-/// How long a transaction waits for a permit before it is told that there is none.
+/// The time that a transaction waits for a permit before it is refused.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most connections at a time.
 #[derive(Debug, Clone, Copy)]
-pub struct Most {
+pub struct MaxConnections {
     /// To one address.
     pub per_host: usize,
     /// For mail to one domain.
@@ -28,10 +28,10 @@ pub struct Most {
     pub in_all: usize,
 }
 
-/// Counts connections.
+/// The connections that are open, counted against the limits.
 #[derive(Debug)]
-pub struct Caps {
-    most: Most,
+pub struct ConnectionLimits {
+    most: MaxConnections,
     hosts: Counter<IpAddr>,
     domains: Counter<Name>,
     all: Arc<Semaphore>,
@@ -49,15 +49,15 @@ pub struct Permits {
 pub type DomainPermit = Arc<Permit<Name>>;
 
 impl Permits {
-    /// The connection serves this transaction, or none.
+    /// Counts the connection for the domain of this transaction, or for none.
     pub(super) fn serve(&mut self, domain: Option<DomainPermit>) {
         self.domain = domain;
     }
 }
 
-impl Caps {
-    /// Nothing is connected yet.
-    pub fn new(most: Most) -> Self {
+impl ConnectionLimits {
+    /// Limits without a connection yet.
+    pub fn new(most: MaxConnections) -> Self {
         Self {
             most,
             hosts: Counter::new(most.per_host),
@@ -66,13 +66,13 @@ impl Caps {
         }
     }
 
-    /// Lets a transaction in, as soon as there is room for the domain.
+    /// Admits a transaction, as soon as there is room for the domain.
     pub(super) async fn domain(&self, domain: &Name) -> Result<DomainPermit, Cap> {
         let until = Instant::now() + PATIENCE;
         self.domains.permit(domain, until).await.map(Arc::new).ok_or(Cap::Domain(self.most.per_domain))
     }
 
-    /// Whether a connection would have to wait, and for what.
+    /// The limit for which a connection would have to wait, if there is one.
     pub(super) fn full(&self, address: IpAddr) -> Option<Cap> {
         if self.hosts.is_full(&address) {
             return Some(Cap::Host(self.most.per_host));
@@ -80,7 +80,7 @@ impl Caps {
         (self.all.available_permits() == 0).then_some(Cap::All(self.most.in_all))
     }
 
-    /// Lets a connection in, as soon as there is room for the host and in all.
+    /// Admits a connection, as soon as there is room for the host and in all.
     pub(super) async fn connection(
         &self,
         address: IpAddr,
@@ -94,7 +94,7 @@ impl Caps {
     }
 }
 
-/// Counts by key. A key that nobody holds or waits for takes no room.
+/// Counts by key. A key without a holder and without a waiter takes no memory.
 #[derive(Debug)]
 struct Counter<K> {
     most: usize,
@@ -104,7 +104,7 @@ struct Counter<K> {
 /// One of a key's permits.
 #[derive(Debug)]
 pub struct Permit<K: Eq + Hash> {
-    // Given back before the place is looked at.
+    // Dropped before the place, so that it is given back when the place is looked at.
     _permit: OwnedSemaphorePermit,
     _place: Place<K>,
 }
@@ -137,7 +137,7 @@ impl<K: Eq + Hash + Clone> Counter<K> {
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut counted = self.counted.of(&self.key);
-        // The map's and ours: whoever wants one more must take the lock first.
+        // The map's and ours. A task that wants one more must take the lock first.
         if Arc::strong_count(&self.semaphore) == 2 {
             counted.remove(&self.key);
         }
@@ -149,7 +149,7 @@ fn semaphore(most: usize) -> Arc<Semaphore> {
 }
 
 async fn permit(semaphore: &Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
-    // Never closed, so that only time can be in the way.
+    // It is never closed, so that only the time can run out.
     tokio::time::timeout_at(until, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
 }
 
@@ -162,36 +162,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_than_so_many_and_nothing_left_behind() {
+    async fn no_more_than_the_limits_and_no_key_left_behind() {
         //
-        let caps = Caps::new(Most { per_host: 2, per_domain: 3, in_all: 3 });
+        let limits = ConnectionLimits::new(MaxConnections { per_host: 2, per_domain: 3, in_all: 3 });
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let domain = caps.domain(&name("example")).await.unwrap();
+        let domain = limits.domain(&name("example")).await.unwrap();
         let far = Instant::now() + Duration::from_secs(1000);
-        let first = caps.connection(one, Some(&domain), far).await.unwrap();
-        let second = caps.connection(one, Some(&domain), far).await.unwrap();
+        let first = limits.connection(one, Some(&domain), far).await.unwrap();
+        let second = limits.connection(one, Some(&domain), far).await.unwrap();
         let began = Instant::now();
-        assert_eq!(caps.connection(one, Some(&domain), far).await.unwrap_err(), Cap::Host(2));
+        assert_eq!(limits.connection(one, Some(&domain), far).await.unwrap_err(), Cap::Host(2));
         assert_eq!(began.elapsed(), PATIENCE);
-        // Not longer than there is time.
+        // The wait ends with the time.
         let soon = Instant::now() + Duration::from_secs(1);
-        assert_eq!(caps.connection(one, Some(&domain), soon).await.unwrap_err(), Cap::Host(2));
-        // Another address is another matter, until there are too many in all.
-        let third = caps.connection(other, Some(&domain), far).await.unwrap();
-        assert_eq!(caps.connection(other, Some(&domain), far).await.unwrap_err(), Cap::All(3));
-        // Whoever waits gets what is given back.
-        let waiting = caps.connection(one, Some(&domain), far);
+        assert_eq!(limits.connection(one, Some(&domain), soon).await.unwrap_err(), Cap::Host(2));
+        // Another address has room, until there are too many in all.
+        let third = limits.connection(other, Some(&domain), far).await.unwrap();
+        assert_eq!(limits.connection(other, Some(&domain), far).await.unwrap_err(), Cap::All(3));
+        // A waiter gets the permit that is given back.
+        let waiting = limits.connection(one, Some(&domain), far);
         let (waited, ()) = tokio::join!(waiting, async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             drop(first);
         });
         drop((waited.unwrap(), second, third));
-        // One permit for the transaction, whatever it has open.
-        let domains = [caps.domain(&name("example")).await.unwrap(), caps.domain(&name("example")).await.unwrap()];
-        assert_eq!(caps.domain(&name("example")).await.unwrap_err(), Cap::Domain(3));
-        assert!(caps.domain(&name("example.org")).await.is_ok());
+        // One permit for the transaction, however many connections it has.
+        let domains = [limits.domain(&name("example")).await.unwrap(), limits.domain(&name("example")).await.unwrap()];
+        assert_eq!(limits.domain(&name("example")).await.unwrap_err(), Cap::Domain(3));
+        assert!(limits.domain(&name("example.org")).await.is_ok());
         drop((domains, domain));
-        assert!(caps.hosts.counted.each().all(|shard| shard.is_empty()));
-        assert!(caps.domains.counted.each().all(|shard| shard.is_empty()));
+        assert!(limits.hosts.counted.each().all(|shard| shard.is_empty()));
+        assert!(limits.domains.counted.each().all(|shard| shard.is_empty()));
     }
 }

@@ -1,10 +1,11 @@
-//! What a failure means for the walk: who is asked next, and what is remembered of the address (RFC 5321 §5.1, §4.5.4.1).
+//! The failover rules: the next host for the mail after a failure, and the status of the address that failed
+//! (RFC 5321 §5.1, §4.5.4.1).
 //!
-//! | what happened | who is asked next | the address is |
+//! | the failure | mail goes to | the address is |
 //! |---|---|---|
-//! | the MX lookup failed; the domain has no route; too many connections to the domain or in all | nobody | - |
-//! | this host is out of file descriptors or of memory for sockets, for a lookup or for a connection | nobody | as it was |
-//! | an exchange turns out to be this host | nobody behind it | - |
+//! | the MX lookup failed; the domain has no route; too many connections to the domain or in all | no other host | - |
+//! | this host is out of file descriptors or of memory for sockets, for a lookup or for a connection | no other host | as it was |
+//! | an exchange turns out to be this host | no exchange behind it | - |
 //! | its address or TLSA lookup failed, it has no address or only reserved ones, `dane-only` is not met, its share of the time is over | the next exchange | - |
 //! | the source address cannot be bound; too many connections to this address | the next address | as it was |
 //! | no connection | the next address | tried last |
@@ -17,11 +18,11 @@
 //! | over a session that had mails before: MAIL is answered with 4yz or 503 | the same address, over a new session | as it was |
 //! | MAIL is answered with 4yz | the next exchange | as it was |
 //! | the address lacks an extension that the client has declared, or room for the message | the next address | as it was |
-//! | MAIL is answered with 5yz; anything from DATA on | nobody | as it was |
+//! | MAIL is answered with 5yz; a failure at DATA or behind it | no other host | as it was |
 //!
-//! "The next address" is the next exchange where the exchange has no more. An answer to RCPT is never part of this: it
-//! is relayed, and from then on the remote is settled. Nothing that is about TLS changes the order (RFC 7672 §2.2.1: the
-//! order is the publisher's), and nothing that a remote says about mail is remembered (RFC 5321 §4.5.4.1).
+//! "The next address" is the next exchange where the exchange has no more. These rules never apply to an answer to RCPT: it
+//! is relayed, and from then on the remote is settled. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
+//! publisher's), and an answer about mail is never remembered (RFC 5321 §4.5.4.1).
 
 use std::time::Duration;
 
@@ -29,108 +30,119 @@ use crate::config::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::refusal::{Cap, Reason, Stage, TlsFailure};
-use crate::smtp::reply::Class;
+use crate::smtp::reply::{Class, Reply};
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct After {
-    /// Who is asked next.
+pub struct Rule {
+    /// Where the mail goes next.
     pub next: Next,
-    /// What is remembered of the address.
-    pub address: Standing,
+    /// The new status of the address.
+    pub status: StatusChange,
 }
 
-/// Who is asked next.
+/// Where the mail goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The next address of this exchange; without one, the next exchange.
+    /// To the next address of this exchange; without one, to the next exchange.
     Address,
-    /// The next exchange.
+    /// To the next exchange.
     Exchange,
-    /// Nobody further down the list: this is the answer.
-    Nobody,
+    /// To no other host: the failure is the answer.
+    Stop,
 }
 
-/// How an address stands.
+/// The new status of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// As before.
+pub enum StatusChange {
+    /// Its status stays as it was.
     Unchanged,
-    /// It has failed: others have their turn first.
+    /// It has failed: others are tried first.
     Failed,
-    /// It let us wait in vain: waiting for it again, for each mail of a retry storm, would hold up all others.
-    Silent,
+    /// It did not answer in full time. In a storm of retries each mail would wait for it again.
+    Unresponsive,
 }
 
-/// The table. `limits` says what full time is.
-pub fn after(reason: &Reason, limits: &Timeouts) -> After {
-    let row = |next, address| After { next, address };
-    let exchange = row(Next::Exchange, Standing::Unchanged);
-    let address = row(Next::Address, Standing::Unchanged);
-    let failed = row(Next::Address, Standing::Failed);
-    let nobody = row(Next::Nobody, Standing::Unchanged);
+const STOP: Rule = Rule { next: Next::Stop, status: StatusChange::Unchanged };
+const NEXT_EXCHANGE: Rule = Rule { next: Next::Exchange, status: StatusChange::Unchanged };
+const NEXT_ADDRESS: Rule = Rule { next: Next::Address, status: StatusChange::Unchanged };
+const FAILED: Rule = Rule { next: Next::Address, status: StatusChange::Failed };
+const UNRESPONSIVE: Rule = Rule { next: Next::Address, status: StatusChange::Unresponsive };
+
+/// The rule for a failure. `limits` has the full time of each stage.
+pub fn rule(reason: &Reason, limits: &Timeouts) -> Rule {
+    if reason.scarcity().is_some() {
+        // The next host would need lookups and sockets too.
+        return STOP;
+    }
     match reason {
-        // The next host would have to be looked up and dialled too.
-        reason if reason.scarcity().is_some() => nobody,
-        Reason::Dns(Failure { rtype: Rtype::MX, .. }) => nobody,
-        Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => nobody,
-        Reason::Dns(_) | Reason::NoAddress | Reason::ReservedAddress(_) | Reason::DaneRequired(_) => exchange,
-        Reason::Busy(cap) => match cap {
-            Cap::Domain(_) | Cap::All(_) => nobody,
-            Cap::Host(_) => address,
-        },
-        Reason::Scarce(_) => nobody,
-        Reason::Bind { .. } | Reason::JustFailed { .. } => address,
-        Reason::Connect(_)
-        | Reason::Greeting(_)
-        | Reason::Ehlo(_)
-        | Reason::EhloInDoubt { .. }
-        | Reason::EhloName { .. }
-        | Reason::EhloUnderTls(_) => failed,
-        Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => address,
-        Reason::Tls(TlsFailure::Closed(_)) => failed,
-        Reason::Tls(
-            TlsFailure::Mismatch(_)
-            | TlsFailure::NoSharedParameters(_)
-            | TlsFailure::WrongKey
-            | TlsFailure::SmallKey(_)
-            | TlsFailure::UnsupportedKey
-            | TlsFailure::Injected
-            | TlsFailure::Alert(_)
-            | TlsFailure::Broken(_),
-        ) => address,
-        Reason::Timeout { stage, limit } => match moment(*stage) {
-            Moment::BeforeMail if *limit < full(*stage, limits) => failed,
-            Moment::BeforeMail => row(Next::Address, Standing::Silent),
-            Moment::Envelope => address,
-            Moment::Message => nobody,
-        },
-        Reason::Lost { stage, .. }
-        | Reason::Protocol { stage, .. }
-        | Reason::Unsolicited(stage)
-        | Reason::WrongAnswer { stage, .. } => match moment(*stage) {
-            Moment::BeforeMail => failed,
-            Moment::Envelope => address,
-            Moment::Message => nobody,
-        },
-        // RFC 5321 §3.8: the session is over, whoever had the message to say.
-        Reason::Closing(_) => address,
-        Reason::AnsweredUnread { .. } => nobody,
-        // RFC 5321 §4.5.4.1: 4yz is for now and for this host; 5yz is for the mail.
-        Reason::Mail(reply) if reply.class() == Class::Permanent => nobody,
-        Reason::Mail(_) => exchange,
-        // RFC 5321 §2.2.3: another host may have it, and the addresses of an exchange may be hosts of their own. If none
-        // has it, the mail goes without, or back.
-        Reason::Lacking(_) => address,
-        // It is not here any more.
-        Reason::BdatRefused(_) => nobody,
-        Reason::OutOfTime | Reason::NotTried(_) | Reason::NotAsked(_) => exchange,
+        Reason::Dns(Failure { rtype: Rtype::MX, .. }) | Reason::Scarce(_) => STOP,
+        Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => STOP,
+        Reason::Dns(_) | Reason::NoAddress | Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
+        Reason::Busy(Cap::Domain(_) | Cap::All(_)) => STOP,
+        Reason::Busy(Cap::Host(_)) | Reason::Bind { .. } | Reason::JustFailed { .. } => NEXT_ADDRESS,
+        Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => FAILED,
+        Reason::EhloName { .. } | Reason::EhloUnderTls(_) => FAILED,
+        Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => NEXT_ADDRESS,
+        Reason::Tls(failure) => after_tls(failure),
+        Reason::Timeout { stage, limit } => after_timeout(*stage, *limit, limits),
+        Reason::Lost { stage, .. } | Reason::Protocol { stage, .. } => after_break(*stage),
+        Reason::Unsolicited(stage) | Reason::WrongAnswer { stage, .. } => after_break(*stage),
+        // RFC 5321 §3.8: only the session is over.
+        Reason::Closing(_) => NEXT_ADDRESS,
+        Reason::Mail(reply) => after_mail(reply),
+        // RFC 5321 §2.2.3: another host may have the extension, and the addresses of an exchange may be hosts of their own.
+        // If none has it, the mail goes without it, or back.
+        Reason::Lacking(_) => NEXT_ADDRESS,
+        // The message is not here any more.
+        Reason::BdatRefused(_) | Reason::AnsweredUnread { .. } => STOP,
+        Reason::OutOfTime | Reason::NotTried(_) | Reason::NotAsked(_) => NEXT_EXCHANGE,
     }
 }
 
-/// When in a session something happens.
-enum Moment {
-    /// Nothing of the mail was said.
+fn after_tls(failure: &TlsFailure) -> Rule {
+    match failure {
+        TlsFailure::Closed(_) => FAILED,
+        TlsFailure::Mismatch(_)
+        | TlsFailure::NoSharedParameters(_)
+        | TlsFailure::WrongKey
+        | TlsFailure::SmallKey(_)
+        | TlsFailure::UnsupportedKey
+        | TlsFailure::Injected
+        | TlsFailure::Alert(_)
+        | TlsFailure::Broken(_) => NEXT_ADDRESS,
+    }
+}
+
+fn after_timeout(stage: Stage, limit: Duration, limits: &Timeouts) -> Rule {
+    match phase(stage) {
+        Phase::BeforeMail if limit < full(stage, limits) => FAILED,
+        Phase::BeforeMail => UNRESPONSIVE,
+        Phase::Envelope => NEXT_ADDRESS,
+        Phase::Message => STOP,
+    }
+}
+
+/// After the end of the connection, or a breach of the protocol.
+fn after_break(stage: Stage) -> Rule {
+    match phase(stage) {
+        Phase::BeforeMail => FAILED,
+        Phase::Envelope => NEXT_ADDRESS,
+        Phase::Message => STOP,
+    }
+}
+
+/// RFC 5321 §4.5.4.1: 4yz is about this host and this time, 5yz is about the mail.
+fn after_mail(reply: &Reply) -> Rule {
+    match reply.class() {
+        Class::Permanent => STOP,
+        Class::Success | Class::Intermediate | Class::Transient => NEXT_EXCHANGE,
+    }
+}
+
+/// The part of a session in which a failure happens.
+enum Phase {
+    /// No command of the mail was sent.
     BeforeMail,
     /// MAIL and RCPT: no answer to a recipient was relayed yet.
     Envelope,
@@ -138,15 +150,17 @@ enum Moment {
     Message,
 }
 
-fn moment(stage: Stage) -> Moment {
+fn phase(stage: Stage) -> Phase {
     match stage {
-        stage if stage.precedes_mail() => Moment::BeforeMail,
-        Stage::Mail | Stage::Rcpt => Moment::Envelope,
-        _ => Moment::Message,
+        Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
+            Phase::BeforeMail
+        }
+        Stage::Mail | Stage::Rcpt => Phase::Envelope,
+        Stage::Data | Stage::Message | Stage::EndOfMessage => Phase::Message,
     }
 }
 
-/// How long a stage before MAIL may take where time is not short.
+/// The full time of a stage before MAIL, where enough time is left.
 fn full(stage: Stage, limits: &Timeouts) -> Duration {
     match stage {
         Stage::Connect => limits.connect,
@@ -174,7 +188,7 @@ mod tests {
     use crate::policy::DaneRequired;
     use crate::refusal::Lacking;
     use crate::scarce::Scarcity;
-    use crate::smtp::reply::{Code, Reply};
+    use crate::smtp::reply::Code;
 
     fn reply(number: u16) -> Reply {
         Reply::plain(Code::new(number).unwrap(), "so")
@@ -196,25 +210,25 @@ mod tests {
 
     #[test]
     fn the_table() {
-        use Next::{Address, Exchange, Nobody};
-        use Standing::{Failed, Silent, Unchanged};
+        use Next::{Address, Exchange, Stop};
+        use StatusChange::{Failed, Unchanged, Unresponsive};
         // K4, K12, K15, K16, K17, M22, A-105.
         let limits: Timeouts = DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap().timeouts;
         let name = || Name::parse("x").unwrap();
         let waited = |stage, limit| Reason::Timeout { stage, limit };
         let little = Duration::from_secs(1);
         let mut rows = vec![
-            (failure("MX"), Nobody, Unchanged),
-            (NoRoute::NoDomain(name()).into(), Nobody, Unchanged),
-            (NoRoute::NullMx(name()).into(), Nobody, Unchanged),
-            (NoRoute::NoHost(name()).into(), Nobody, Unchanged),
-            (Reason::Busy(Cap::Domain(1)), Nobody, Unchanged),
-            (Reason::Busy(Cap::All(1)), Nobody, Unchanged),
-            (NoRoute::Loop(name(), name()).into(), Nobody, Unchanged),
-            (Scarcity::OwnDescriptors.into(), Nobody, Unchanged),
-            (Scarcity::Memory.into(), Nobody, Unchanged),
-            (unasked("A"), Nobody, Unchanged),
-            (unasked("TLSA"), Nobody, Unchanged),
+            (failure("MX"), Stop, Unchanged),
+            (NoRoute::NoDomain(name()).into(), Stop, Unchanged),
+            (NoRoute::NullMx(name()).into(), Stop, Unchanged),
+            (NoRoute::NoHost(name()).into(), Stop, Unchanged),
+            (Reason::Busy(Cap::Domain(1)), Stop, Unchanged),
+            (Reason::Busy(Cap::All(1)), Stop, Unchanged),
+            (NoRoute::Loop(name(), name()).into(), Stop, Unchanged),
+            (Scarcity::OwnDescriptors.into(), Stop, Unchanged),
+            (Scarcity::Memory.into(), Stop, Unchanged),
+            (unasked("A"), Stop, Unchanged),
+            (unasked("TLSA"), Stop, Unchanged),
             (failure("A"), Exchange, Unchanged),
             (failure("TLSA"), Exchange, Unchanged),
             (Reason::NoAddress, Exchange, Unchanged),
@@ -241,10 +255,10 @@ mod tests {
             (TlsFailure::Alert("so".into()).into(), Address, Unchanged),
             (TlsFailure::Closed("so".into()).into(), Address, Failed),
             (Reason::Closing(reply(421)), Address, Unchanged),
-            (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Nobody, Unchanged),
+            (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Stop, Unchanged),
             (Reason::Mail(reply(450)), Exchange, Unchanged),
-            (Reason::Mail(reply(550)), Nobody, Unchanged),
-            (Reason::BdatRefused(reply(502)), Nobody, Unchanged),
+            (Reason::Mail(reply(550)), Stop, Unchanged),
+            (Reason::BdatRefused(reply(502)), Stop, Unchanged),
             (Reason::Lacking(Lacking::EightBitMime), Address, Unchanged),
             (Reason::Lacking(Lacking::SmtpUtf8), Address, Unchanged),
             (Reason::Lacking(Lacking::Size(9)), Address, Unchanged),
@@ -261,7 +275,7 @@ mod tests {
             (Stage::EhloUnderTls, limits.greeting),
         ] {
             rows.extend([
-                (waited(stage, limit), Address, Silent),
+                (waited(stage, limit), Address, Unresponsive),
                 (waited(stage, limit - little), Address, Failed),
                 (Reason::Lost { stage, error: broken() }, Address, Failed),
                 (Reason::Unsolicited(stage), Address, Failed),
@@ -277,13 +291,13 @@ mod tests {
         }
         for stage in [Stage::Data, Stage::Message, Stage::EndOfMessage] {
             rows.extend([
-                (waited(stage, limits.data), Nobody, Unchanged),
-                (Reason::Lost { stage, error: broken() }, Nobody, Unchanged),
-                (Reason::WrongAnswer { stage, reply: reply(250) }, Nobody, Unchanged),
+                (waited(stage, limits.data), Stop, Unchanged),
+                (Reason::Lost { stage, error: broken() }, Stop, Unchanged),
+                (Reason::WrongAnswer { stage, reply: reply(250) }, Stop, Unchanged),
             ]);
         }
-        for (reason, next, address) in rows {
-            assert_eq!(after(&reason, &limits), After { next, address }, "{reason:?}");
+        for (reason, next, status) in rows {
+            assert_eq!(rule(&reason, &limits), Rule { next, status }, "{reason:?}");
         }
     }
 }

@@ -1,0 +1,125 @@
+//! Keys that were seen not long ago, in memory that has a bound: when it is full, the oldest key makes room.
+//!
+//! Two facts are remembered here, because a client's next try needs them and the message itself is gone:
+//!
+//! * An address that offers CHUNKING has refused BDAT as a command (RFC 3030 §4.2: a host with CHUNKING knows BDAT). A
+//!   message in chunks is not here any more when its first chunk is refused, and a server that does not know BDAT may have
+//!   read the chunk as commands. So the client hears 451, and its next try goes over another connection, as DATA.
+//! * A client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME. The need shows only in the message,
+//!   when the remote is settled. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::name::Name;
+use crate::smtp::extensions::Content;
+
+/// Addresses that have refused BDAT.
+pub type WithoutBdat = BoundedMemory<IpAddr>;
+/// Domains with 8-bit mail that clients did not declare.
+pub type EightBitDomains = BoundedMemory<Name>;
+
+/// The memory.
+#[derive(Debug)]
+pub struct BoundedMemory<K> {
+    keep: Duration,
+    most: usize,
+    seen: RwLock<HashMap<K, Instant>>,
+}
+
+impl<K: Eq + Hash + Clone> BoundedMemory<K> {
+    fn new(keep: Duration, most: usize) -> Self {
+        Self { keep, most, seen: RwLock::default() }
+    }
+
+    /// Remembers the key from now on.
+    pub fn note(&self, key: &K) {
+        let now = Instant::now();
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= self.most && !seen.contains_key(key) {
+            let oldest = seen.iter().min_by_key(|(_, since)| **since).map(|(oldest, _)| oldest.clone());
+            if let Some(oldest) = oldest {
+                seen.remove(&oldest);
+            }
+        }
+        seen.insert(key.clone(), now);
+    }
+
+    /// Whether the key was noted not too long ago.
+    pub fn knows(&self, key: &K) -> bool {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.get(key).is_some_and(|since| since.elapsed() < self.keep)
+    }
+}
+
+impl WithoutBdat {
+    /// For a day: most clients try again sooner, and servers are repaired.
+    pub fn of_addresses() -> Self {
+        Self::new(Duration::from_secs(24 * 60 * 60), 4096)
+    }
+}
+
+impl EightBitDomains {
+    /// For as long as clients keep trying (RFC 5321 §4.5.4.1). Most domains are never noted here.
+    pub fn of_domains() -> Self {
+        Self::new(Duration::from_secs(5 * 24 * 60 * 60), 1024)
+    }
+
+    /// The content that mail to this domain may hold although the client has not declared it.
+    pub fn undeclared(&self, domain: &Name) -> Content {
+        if self.knows(domain) { Content::EightBit } else { Content::Ascii }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_is_remembered_for_a_while() {
+        let domains = EightBitDomains::of_domains();
+        domains.note(&name("a.example"));
+        assert_eq!(domains.undeclared(&name("a.example")), Content::EightBit);
+        assert_eq!(domains.undeclared(&name("b.example")), Content::Ascii);
+        tokio::time::advance(domains.keep).await;
+        assert_eq!(domains.undeclared(&name("a.example")), Content::Ascii);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_makes_room() {
+        let domains = EightBitDomains::of_domains();
+        for index in 0..=domains.most {
+            domains.note(&name(&format!("d{index}.example")));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(domains.undeclared(&name("d0.example")), Content::Ascii);
+        assert_eq!(domains.undeclared(&name("d1.example")), Content::EightBit);
+        assert_eq!(domains.undeclared(&name(&format!("d{}.example", domains.most))), Content::EightBit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_is_remembered_for_a_day_within_the_bound() {
+        let memory = WithoutBdat::of_addresses();
+        let address = IpAddr::from([192, 0, 2, 1]);
+        assert!(!memory.knows(&address));
+        memory.note(&address);
+        assert!(memory.knows(&address));
+        tokio::time::advance(memory.keep).await;
+        assert!(!memory.knows(&address));
+        for number in 0..2 * u32::try_from(memory.most).unwrap() {
+            memory.note(&std::net::Ipv4Addr::from(number).into());
+        }
+        assert!(memory.seen.read().unwrap().len() <= memory.most);
+        memory.note(&address);
+        assert!(memory.knows(&address));
+    }
+}

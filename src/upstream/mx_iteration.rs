@@ -1,0 +1,233 @@
+//! The iteration over a domain's exchanges, one address after the other, until one takes the mail (RFC 5321 §5.1).
+//!
+//! [`MxIteration::next`] returns the next remote that has met its policy. If that remote does not take the transaction, and
+//! no answer was relayed to the client yet, [`MxIteration::fail_over`] says whether the mail may go to another one. The
+//! rules are in [`super::failover`]; the iteration applies them.
+//!
+//! In mode `observe` an iteration that ends in a refusal for want of TLS or of a proof starts again, at the level of an
+//! ordinary opportunistic server (RFC 7435 §3).
+
+mod candidate;
+mod second_pass;
+mod sessions;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::failover::{Next, rule};
+use super::limits::DomainPermit;
+use super::order::share;
+use super::verified::Ready;
+use super::{Connector, Request};
+use crate::dns::Resolver;
+use crate::mx::Route;
+use crate::name::Name;
+use crate::policy::{Level, Mode, Permit};
+use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
+use crate::smtp::reply::{Class, Code};
+use candidate::{Candidate, Sessions};
+
+pub use second_pass::PolicyMet;
+
+/// One transaction's search for a remote.
+#[derive(Debug)]
+pub struct MxIteration<'a, R> {
+    connector: &'a Connector<R>,
+    request: Request<'a>,
+    /// The level that the request asked for, before any change by mode `observe`.
+    level: &'a Level,
+    resolved: Option<Resolved>,
+    /// Exchanges that have not had their turn, in order.
+    untried: VecDeque<Name>,
+    /// Exchanges of which each address has failed a moment ago: behind all others, in order.
+    last: VecDeque<Candidate>,
+    /// The exchange that is tried now.
+    candidate: Option<Candidate>,
+    /// The address of the remote that was found last, if its session had served other mail before.
+    reused: Option<IpAddr>,
+    refusals: Refusals,
+    observation: Observation,
+}
+
+/// The effect of mode `observe` on an iteration.
+#[derive(Debug)]
+enum Observation {
+    /// There is none: the policy is enforced.
+    None,
+    /// The policy is enforced. If that ends in a refusal, a second iteration has until then.
+    Until(Instant),
+    /// Enforcing would have refused the mail for these reasons, and the mail goes on at a lower level.
+    Overrides(Refusals),
+}
+
+/// The level of the second iteration in mode `observe`.
+static OBSERVED: Level = Level::May(Permit::Observe);
+
+/// The route of the domain, and the permit to use it.
+#[derive(Debug)]
+struct Resolved {
+    route: Route,
+    permit: DomainPermit,
+}
+
+impl<'a, R: Resolver> MxIteration<'a, R> {
+    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>) -> Self {
+        let observation = match connector.mode {
+            Mode::Enforce => Observation::None,
+            Mode::Observe => {
+                let until = request.until;
+                // Half of the time, so that a server that stalls in its handshake leaves some for the second iteration.
+                request.until = share_until(until, 2);
+                Observation::Until(until)
+            }
+        };
+        Self {
+            connector,
+            level: request.level,
+            request,
+            resolved: None,
+            untried: VecDeque::new(),
+            last: VecDeque::new(),
+            candidate: None,
+            reused: None,
+            refusals: Refusals::default(),
+            observation,
+        }
+    }
+
+    /// The next remote that has met its policy.
+    ///
+    /// # Errors
+    /// The reason of each exchange and address, if no other is left (RFC 7672 §2.1.2: defer, unless the DNS says it is
+    /// final).
+    pub async fn next(&mut self) -> Result<Ready, Refusals> {
+        match (self.search().await, &self.observation) {
+            (Err(refusals), Observation::Until(until)) if refusals.iter().any(is_waived) => {
+                let answer = refusals.verdict();
+                self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on, to observe"));
+                self.request = Request { until: *until, level: &OBSERVED, ..self.request };
+                self.observation = Observation::Overrides(refusals);
+                let route = self.resolved.as_ref().map(|resolved| &resolved.route);
+                self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
+                self.search().await
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// The reasons for which enforcing would have refused the mail, if the mode is `observe` and it would have.
+    pub fn would_have_refused(&self) -> Option<&Refusals> {
+        match &self.observation {
+            Observation::Overrides(refusals) => Some(refusals),
+            Observation::None | Observation::Until(_) => None,
+        }
+    }
+
+    async fn search(&mut self) -> Result<Ready, Refusals> {
+        let Resolved { route, permit } = match self.resolved.take() {
+            Some(resolved) => resolved,
+            None => self.resolve().await?,
+        };
+        let found = self.found(&route, &permit).await;
+        if found.is_none() && route.untried() > 0 {
+            self.refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
+        }
+        self.resolved = Some(Resolved { route, permit });
+        found.ok_or_else(|| std::mem::take(&mut self.refusals))
+    }
+
+    /// The remote that was found last does not take the transaction, for this reason, and no answer was relayed to the
+    /// client yet: the next call of [`MxIteration::next`] returns another one.
+    ///
+    /// # Errors
+    /// The reason itself, where it is the answer: another remote would give the same.
+    pub fn fail_over(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
+        match (rule(&reason, &self.connector.timeouts).next, self.reused.take()) {
+            // RFC 5321 §3.8: a session that waited may end at any moment, and the remote may allow no more mails over it.
+            // That is no failure of the host, which is tried again.
+            (next, Some(address)) if may_be_of_the_session(next, &reason) => {
+                if let Some(candidate) = &mut self.candidate {
+                    candidate.addresses.push_front(address);
+                    candidate.sessions = Sessions::New;
+                }
+                return Ok(());
+            }
+            (Next::Stop, _) => return Err(reason),
+            (Next::Exchange, _) => self.candidate = None,
+            (Next::Address, _) => {}
+        }
+        if let Reason::Lacking(_) = reason {
+            let not_dialled = self.take_not_dialled();
+            self.refusals.extend(not_dialled);
+        }
+        self.refusals.push(Refusal::peer(peer, reason));
+        Ok(())
+    }
+
+    /// The time by which the remote that was found last should have answered MAIL and the first recipient: while others are
+    /// left, it may not use up their time (K7).
+    pub fn answer_by(&self) -> Instant {
+        self.until(if self.reused.is_some() || self.others() > 0 { 2 } else { 1 })
+    }
+
+    async fn resolve(&mut self) -> Result<Resolved, Refusal> {
+        let permit = self.connector.dialer.limits.domain(self.request.domain).await.map_err(Refusal::domain)?;
+        let route = self.connector.route(&self.request).await?;
+        self.untried = route.exchanges().iter().cloned().collect();
+        Ok(Resolved { route, permit })
+    }
+
+    async fn found(&mut self, route: &Route, permit: &DomainPermit) -> Option<Ready> {
+        while let Some(mut candidate) = self.candidate(route).await {
+            let found = self.reach(&mut candidate, permit).await;
+            if found.is_some() {
+                self.candidate = Some(candidate);
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Records a failure here and in the host status; where the mail goes next.
+    fn refuse(&mut self, refusal: Refusal) -> Next {
+        let rule = rule(&refusal.reason, &self.connector.timeouts);
+        // In mode `observe` a TLS failure does not mark the address as failed: mail goes there without TLS.
+        let enforced = self.connector.mode == Mode::Enforce || !is_waived(&refusal);
+        if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
+            self.connector.host_status.note(peer.address, rule.status, &refusal.reason);
+        }
+        if rule.next == Next::Stop {
+            // An exchange in `last` was before this one in the order, so it stays.
+            self.untried.clear();
+        }
+        self.refusals.push(refusal);
+        rule.next
+    }
+
+    /// The end of the time for one of so many.
+    fn until(&self, untried: usize) -> Instant {
+        share_until(self.request.until, untried)
+    }
+}
+
+/// Whether an ordinary opportunistic server would have gone on.
+fn is_waived(refusal: &Refusal) -> bool {
+    refusal.reason.is_waived_by_observing()
+}
+
+fn share_until(until: Instant, untried: usize) -> Instant {
+    let now = Instant::now();
+    now + share(until.saturating_duration_since(now), untried)
+}
+
+/// Whether the reason may be about the session and not about the host or the mail: it has ended, it has had too many mails,
+/// or the remote still expects another command.
+fn may_be_of_the_session(next: Next, reason: &Reason) -> bool {
+    if let Reason::Mail(reply) = reason {
+        return reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE;
+    }
+    // The host offers the same extensions in a new session.
+    next == Next::Address && !matches!(reason, Reason::Lacking(_))
+}

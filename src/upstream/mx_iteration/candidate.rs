@@ -1,0 +1,98 @@
+//! The exchange that is tried now.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::super::Plan;
+use super::super::host_status::HostStatus;
+use super::MxIteration;
+use crate::dns::Resolver;
+use crate::mx::Route;
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Refusal};
+
+/// One exchange: its addresses, and the policy that a session with it must meet.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) exchange: Name,
+    /// The addresses that were not tried yet, in order.
+    pub(super) addresses: VecDeque<IpAddr>,
+    pub(super) policy: TlsPolicy,
+    pub(super) sessions: Sessions,
+    /// The reasons for which it may have addresses that are never dialled, until they are reported.
+    pub(super) not_dialled: Vec<Reason>,
+}
+
+/// The sessions that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sessions {
+    /// One that waits, or a new one.
+    Any,
+    /// A new one.
+    New,
+}
+
+impl Candidate {
+    pub(super) fn peer(&self, address: IpAddr) -> Peer {
+        Peer { exchange: self.exchange.clone(), address }
+    }
+}
+
+impl<R: Resolver> MxIteration<'_, R> {
+    /// The next exchange to try, with at least one address that was not tried.
+    pub(super) async fn candidate(&mut self, route: &Route) -> Option<Candidate> {
+        if let Some(candidate) = self.candidate.take().filter(|candidate| !candidate.addresses.is_empty()) {
+            return Some(candidate);
+        }
+        while let Some(exchange) = self.untried.pop_front() {
+            let until = self.until(1 + self.untried.len() + self.last.len());
+            if until <= Instant::now() {
+                self.untried.clear();
+                self.last.clear();
+                self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
+                return None;
+            }
+            let plan = self.connector.plan(route, &exchange, &self.request);
+            match tokio::time::timeout_at(until, plan).await {
+                Ok(Ok(plan)) => {
+                    if let Some(candidate) = self.by_status(exchange, plan) {
+                        return Some(candidate);
+                    }
+                }
+                Ok(Err(reason)) => drop(self.refuse(Refusal::host(&exchange, reason))),
+                Err(_) => drop(self.refuse(Refusal::host(&exchange, Reason::OutOfTime))),
+            }
+        }
+        self.last.pop_front()
+    }
+
+    /// Puts the addresses that failed a moment ago behind the others (RFC 5321 §4.5.4.1), and the exchange behind the
+    /// others if all its addresses failed. An address that did not answer a moment ago is not tried again: in a storm of
+    /// retries each mail would wait for it.
+    fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
+        let Plan { addresses, policy, not_dialled } = plan;
+        let sessions = Sessions::Any;
+        let mut candidate = Candidate { exchange, addresses: VecDeque::new(), policy, sessions, not_dialled };
+        let mut failed = VecDeque::new();
+        for address in addresses {
+            match self.connector.host_status.status(address) {
+                HostStatus::Good => candidate.addresses.push_back(address),
+                HostStatus::Failed => failed.push_back(address),
+                HostStatus::Unresponsive(reason) => {
+                    self.refusals.push(Refusal::peer(&candidate.peer(address), reason));
+                }
+            }
+        }
+        let any_good = !candidate.addresses.is_empty();
+        candidate.addresses.append(&mut failed);
+        match (any_good, candidate.addresses.is_empty()) {
+            (true, _) => return Some(candidate),
+            (false, false) => self.last.push_back(candidate),
+            (false, true) => {}
+        }
+        None
+    }
+}

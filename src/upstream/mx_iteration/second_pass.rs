@@ -1,0 +1,112 @@
+//! The second pass of an iteration: over addresses that were reached once and did not get the mail then.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::candidate::{Candidate, Sessions};
+use super::{Connector, MxIteration, Observation, is_waived};
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Refusal, Refusals};
+
+/// The time that a second pass has at least. Its hosts have just answered.
+const LITTLE: Duration = Duration::from_secs(15);
+
+/// Whether a remote has met the policy itself, or only the weaker level of mode `observe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyMet {
+    /// It has not: enforcing would have passed it over.
+    No,
+    /// It has.
+    Yes,
+}
+
+impl<'a, R: Resolver> MxIteration<'a, R> {
+    /// Whether the remote that was found last has met the policy.
+    pub fn policy_met(&self) -> PolicyMet {
+        match self.observation {
+            Observation::Overrides(_) => PolicyMet::No,
+            Observation::None | Observation::Until(_) => PolicyMet::Yes,
+        }
+    }
+
+    /// Starts again, over these addresses alone, each with its policy.
+    pub fn second_pass(&mut self, met: PolicyMet, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
+        if met == PolicyMet::Yes {
+            (self.request.level, self.observation) = (self.level, Observation::None);
+        }
+        self.request.until = self.request.until.max(Instant::now() + LITTLE);
+        (self.candidate, self.reused) = (None, None);
+        self.untried.clear();
+        let candidate = |(Peer { exchange, address }, policy)| Candidate {
+            exchange,
+            addresses: [address].into(),
+            policy,
+            sessions: Sessions::Any,
+            not_dialled: Vec::new(),
+        };
+        self.last = peers.map(candidate).collect();
+    }
+
+    /// The number of addresses of the current exchange and of further exchanges that were not tried yet.
+    pub(super) fn others(&self) -> usize {
+        let addresses = self.candidate.as_ref().map_or(0, |candidate| candidate.addresses.len());
+        addresses + self.untried.len() + self.last.len()
+    }
+
+    /// The addresses and exchanges that may have an extension and were not asked, those beyond the configured bounds
+    /// included. The iteration forgets the addresses that it never dials.
+    pub fn take_unasked(&mut self) -> Refusals {
+        let untried = self.resolved.as_ref().map_or(0, |resolved| resolved.route.untried());
+        let mut unasked = self.take_not_dialled();
+        if self.others() + untried > 0 {
+            unasked.push(Refusal::domain(Reason::NotAsked(self.others() + untried)));
+        }
+        unasked
+    }
+
+    /// The reasons for which the current exchange may have addresses that are never dialled. The iteration forgets them.
+    pub(super) fn take_not_dialled(&mut self) -> Refusals {
+        let mut refusals = Refusals::default();
+        if let Some(candidate) = &mut self.candidate {
+            for reason in candidate.not_dialled.drain(..) {
+                refusals.push(Refusal::host(&candidate.exchange, reason));
+            }
+        }
+        refusals
+    }
+
+    /// Whether the remote that was found last is the last one.
+    pub fn is_last(&self) -> bool {
+        let goes_on = matches!(self.observation, Observation::Until(_)) && self.refusals.iter().any(is_waived);
+        self.others() == 0 && !goes_on
+    }
+
+    /// The refusals so far, in order.
+    pub fn skipped(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The refusals so far; the iteration forgets them.
+    pub fn take_skipped(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Puts earlier refusals in front of those that the iteration knows.
+    pub fn put_back(&mut self, mut before: Refusals) {
+        before.extend(self.take_skipped());
+        self.refusals = before;
+    }
+
+    /// The domain that it is for.
+    pub fn domain(&self) -> &'a Name {
+        self.request.domain
+    }
+
+    /// Its connector.
+    pub fn connector(&self) -> &'a Connector<R> {
+        self.connector
+    }
+}

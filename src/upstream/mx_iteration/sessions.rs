@@ -1,0 +1,145 @@
+//! A session with the exchange that is tried now: one that waits in the pool, or a new one.
+
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::super::Connector;
+use super::super::connect::{ConnectOptions, Dialer, Won};
+use super::super::failover::Next;
+use super::super::limits::DomainPermit;
+use super::super::reuse::Identity;
+use super::super::starttls::SessionOptions;
+use super::super::tcp::{Tcp, is_of_this_host};
+use super::super::verified::Ready;
+use super::candidate::{Candidate, Sessions};
+use super::{MxIteration, share_until};
+use crate::dns::Resolver;
+use crate::mx::NoRoute;
+use crate::refusal::{Peer, Reason, Refusal};
+
+impl<R: Resolver> MxIteration<'_, R> {
+    /// A session with the first address of the exchange that gives one.
+    pub(super) async fn reach(&mut self, candidate: &mut Candidate, permit: &DomainPermit) -> Option<Ready> {
+        match self.waiting(candidate) {
+            Some(ready) => Some(self.for_reuse(ready, permit)),
+            // On the heap: most transactions do without it.
+            None => Box::pin(self.open(candidate, permit)).await,
+        }
+    }
+
+    /// A new session with one of the addresses of the exchange.
+    async fn open(&mut self, candidate: &mut Candidate, permit: &DomainPermit) -> Option<Ready> {
+        // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
+        if let Some(reason) = candidate.addresses.iter().find_map(|address| self.is_us(candidate, *address)) {
+            self.refuse(Refusal::host(&candidate.exchange, reason));
+            return None;
+        }
+        let exchange_until = self.until(1 + self.untried.len() + self.last.len());
+        while !candidate.addresses.is_empty() {
+            if exchange_until <= Instant::now() {
+                self.refuse(Refusal::host(&candidate.exchange, Reason::OutOfTime));
+                return None;
+            }
+            let until = share_until(exchange_until, candidate.addresses.len());
+            match self.attempt(candidate, permit, until).await {
+                Ok(ready) => return Some(ready),
+                Err(Next::Address) => {}
+                Err(Next::Exchange | Next::Stop) => return None,
+            }
+        }
+        None
+    }
+
+    /// A session with the address that answers first. Addresses that fail are recorded.
+    async fn attempt(
+        &mut self,
+        candidate: &mut Candidate,
+        permit: &DomainPermit,
+        until: Instant,
+    ) -> Result<Ready, Next> {
+        let Connector { dialer, timeouts, .. } = self.connector;
+        let ehlo = self.connector.ehlo(self.request.hello);
+        let options = SessionOptions { ehlo, timeouts, until, domain: Some(permit), trace: self.request.trace };
+        let identity = candidate.addresses.front().map(|address| self.identity(candidate, *address));
+        let identity = identity.filter(|_| candidate.sessions == Sessions::Any);
+        let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect() };
+        let race = dialer.race(&mut candidate.addresses, connect).await;
+        let mut next = Next::Address;
+        for (address, reason) in race.failed {
+            next = self.refuse(Refusal::peer(&candidate.peer(address), reason));
+        }
+        match race.first {
+            Some((address, Won::Session(pooled))) => {
+                self.reused = Some(address);
+                Ok(self.for_reuse(pooled.session(), permit))
+            }
+            Some((address, Won::Connection(tcp))) => {
+                let peer = candidate.peer(address);
+                self.verify(tcp, &peer, candidate, &options).await
+            }
+            None => Err(next),
+        }
+    }
+
+    /// A session over a new connection, if it meets the policy.
+    async fn verify(
+        &mut self,
+        tcp: Tcp,
+        peer: &Peer,
+        candidate: &Candidate,
+        options: &SessionOptions<'_>,
+    ) -> Result<Ready, Next> {
+        match self.connector.session(tcp, peer, &candidate.policy, options).await {
+            Ok(ready) => {
+                self.connector.host_status.forget(peer.address);
+                let lease = self.connector.dialer.pool.lease(self.identity(candidate, peer.address));
+                Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
+            }
+            Err(reason) => Err(self.refuse(Refusal::peer(peer, reason))),
+        }
+    }
+
+    /// The reason for which mail to this address would come back to this host (RFC 5321 §6.3), or for which that is not
+    /// known.
+    fn is_us(&self, candidate: &Candidate, address: IpAddr) -> Option<Reason> {
+        match is_of_this_host(address) {
+            Ok(false) => None,
+            Ok(true) => Some(NoRoute::Loop(self.request.domain.clone(), candidate.exchange.clone()).into()),
+            Err(scarcity) => Some(scarcity.into()),
+        }
+    }
+
+    /// A session that served another transaction before, for this one.
+    fn for_reuse(&self, ready: Ready, permit: &DomainPermit) -> Ready {
+        let mut ready = ready.heeding(&self.connector.without_bdat);
+        ready.tcp_mut().serve(Some(DomainPermit::clone(permit)));
+        let (peer, proven) = (ready.peer(), &ready.terms().channel);
+        self.request.trace.reused(format_args!("{peer}: took a session that waited; when it was opened: {proven}"));
+        ready
+    }
+
+    /// A session that waits at one of the addresses.
+    fn waiting(&mut self, candidate: &mut Candidate) -> Option<Ready> {
+        let pool = &self.connector.dialer.pool;
+        if candidate.sessions == Sessions::New || pool.waiting() == 0 {
+            return None;
+        }
+        let addresses = candidate.addresses.iter().enumerate();
+        let mut found = addresses.map(|(place, &address)| (place, pool.take(&self.identity(candidate, address))));
+        let (place, pooled) = found.find_map(|(place, pooled)| Some((place, pooled?)))?;
+        self.reused = candidate.addresses.remove(place);
+        Some(pooled.session())
+    }
+
+    fn identity(&self, candidate: &Candidate, address: IpAddr) -> Identity {
+        let Dialer { port, source, .. } = self.connector.dialer;
+        Identity {
+            peer: candidate.peer(address),
+            port,
+            policy: candidate.policy.clone(),
+            ehlo: self.connector.ehlo(self.request.hello).to_owned(),
+            source: source.towards(address),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The exchanges of a domain, and for each of them the addresses to try and the policy to meet. No address is connected to
+//! here.
+
+use std::net::IpAddr;
+
+use super::{Connector, Request, order, original_destination};
+use crate::dane::tlsa::{self, Associations, NoDane};
+use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Rtype, Security};
+use crate::mx::{self, Here, NoRoute, Route};
+use crate::name::Name;
+use crate::policy::{self, TlsPolicy};
+use crate::refusal::{Reason, Refusal};
+use crate::smtp::command::Hello;
+use crate::trace::Trace;
+
+/// The addresses of one exchange, and the policy that a session with it must meet.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order of the attempts.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The policy for each of them.
+    pub(crate) policy: TlsPolicy,
+    /// The reasons for which the exchange may have addresses that are never dialled.
+    pub(crate) not_dialled: Vec<Reason>,
+}
+
+impl<R: Resolver> Connector<R> {
+    /// The exchanges to try, in order.
+    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+        let seed = fastrand::u64(..);
+        let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
+        if let Some(next_hop) = request.next_hop {
+            return mx::by_way_of(next_hop, request.domain, here).map_err(Refusal::domain);
+        }
+        let lookup = self.dns.mx(request.domain);
+        let lookup = request.trace.lookup((request.domain, "MX"), lookup).await.map_err(Refusal::domain)?;
+        mx::route(&lookup, here).map_err(Refusal::domain)
+    }
+
+    /// The plan for one exchange, from the DNS and the level.
+    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Plan, Reason> {
+        let Request { level, original_destination, trace, .. } = *request;
+        let host = self.host(exchange, trace).await?;
+        if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
+            // RFC 5321 §5.1, A-52: under any name.
+            return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
+        }
+        let mut addresses = self.dialable(&host, original_destination)?;
+        let mut not_dialled: Vec<Reason> = host.unknown.iter().cloned().map(Reason::from).collect();
+        if addresses.len() > self.max_addresses {
+            not_dialled.push(Reason::NotAsked(addresses.len() - self.max_addresses));
+            addresses.truncate(self.max_addresses);
+        }
+        let associations = self.associations(route, &host, request).await?;
+        trace.fact(format_args!("{exchange}: {associations}"));
+        let policy = policy::decide(route, &host, associations, level)?;
+        trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
+        Ok(Plan { addresses, policy, not_dialled })
+    }
+
+    async fn host(&self, exchange: &Name, trace: &Trace) -> Result<Host, Reason> {
+        match trace.lookup((exchange, "A/AAAA"), self.dns.host(exchange)).await? {
+            HostLookup::Found(host) => Ok(host),
+            HostLookup::NoAddress => Err(Reason::NoAddress),
+        }
+    }
+
+    /// The addresses of a host to which connections are allowed, in the order of the attempts.
+    fn dialable(&self, host: &Host, original: Option<IpAddr>) -> Result<Vec<IpAddr>, Reason> {
+        let mut allowed = order::interleaved(&host.addresses);
+        allowed.retain(|&address| self.dialable.allows(address));
+        match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
+            (false, ..) => Ok(original_destination::first(allowed, original)),
+            // RFC 7672 §2.1.2: the failed lookup may hide an address, so the refusal is not permanent.
+            (true, Some(failure), _) => Err(failure.clone().into()),
+            (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
+            (true, None, None) => Err(Reason::NoAddress),
+        }
+    }
+
+    /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
+    async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<Associations, Failure> {
+        if let Some(why) = policy::tlsa_not_asked(route, request.level) {
+            return Ok(Associations::None(why));
+        }
+        let base_domains = tlsa::base_domains(host);
+        if base_domains.is_empty() {
+            // RFC 7672 §2.2.2: never ask below an insecure address; such servers are known to drop the question.
+            return Ok(Associations::None(NoDane::InsecureAddress));
+        }
+        for base_domain in base_domains {
+            let owner = base_domain.tlsa_owner(self.dialer.port).map_err(|_| Failure {
+                name: base_domain.clone(),
+                rtype: Rtype::TLSA,
+                reason: FailureReason::NameTooLong,
+            })?;
+            // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
+            let lookup = request.trace.lookup((&owner, "TLSA"), self.dns.tlsa(&owner)).await?;
+            if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
+                return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
+            }
+        }
+        Ok(Associations::None(NoDane::NoTlsa))
+    }
+
+    /// Names under which the mail would come back to this host: ours, and the client's.
+    fn names_here(&self, hello: &Hello) -> Vec<Name> {
+        self.own_names
+            .iter()
+            .chain([&self.hostname])
+            .chain(&self.ehlo_name)
+            .cloned()
+            .chain(Name::parse(hello.as_str()).ok())
+            .collect()
+    }
+}
