@@ -16,7 +16,7 @@
 //! [`Outcome`](report::Outcome)
 //!
 //! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it, in SMTP or LMTP. A
-//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`smtp::dialogue`] says which are
+//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which are
 //!    legal now. MAIL is answered at once and remembered.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent a
 //!    byte of the message. A transaction has one such leg, or with LMTP and PRDR one for each domain, side by side. A
@@ -59,7 +59,7 @@ pub mod tls;
 pub mod wire;
 pub mod upstream;
 pub mod ledger;
-pub mod fanout;
+pub mod transaction;
 pub mod session;
 pub mod report;
 pub mod server;

@@ -35,14 +35,36 @@ const PURE: &[&str] = &[
     "dns/budget",
     "ledger/key",
     "ledger/index",
-    "fanout",
+    "transaction",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "version", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved", "config", "trace",
-    "tls", "refusal", "wire", "upstream", "report", "ledger", "fanout", "session", "server", "admin", "cli",
+    "version",
+    "hex",
+    "name",
+    "scarce",
+    "smtp",
+    "dns",
+    "mx",
+    "dane",
+    "policy",
+    "rules",
+    "reserved",
+    "config",
+    "trace",
+    "tls",
+    "refusal",
+    "wire",
+    "upstream",
+    "report",
+    "ledger",
+    "transaction",
+    "session",
+    "server",
+    "admin",
+    "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[
@@ -138,8 +160,8 @@ fn decisions_cite_their_rule() {
         "upstream/next",
         "upstream/open",
         "upstream/walk",
-        "smtp/dialogue",
-        "smtp/dialogue/transaction",
+        "transaction/dialogue",
+        "transaction",
     ] {
         let text = text(module);
         let body = text.split("#[cfg(test)]").next().unwrap_or_default();

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use danelaw::session::{Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use lab::client::Client;
 use lab::mx::{Act, Mx, say};

@@ -16,7 +16,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use danelaw::session::{Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use lab::mx::say;
 use lab::{Lab, Scenario, wait_for};
 use proptest::prelude::*;

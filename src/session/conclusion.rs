@@ -1,6 +1,6 @@
 //! The ends of data, and the answers to the client: one for all recipients, or one for each.
 //!
-//! [`crate::fanout`] decides the one answer, and [`crate::ledger`] explains the record of a message.
+//! [`crate::transaction::reply`] decides the one answer, and [`crate::ledger`] explains the record of a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use super::leg::{Declined, Incoming};
 use super::transfer::{Course, Ended, finish};
 use super::turn::InOrder;
 use crate::dns::Resolver;
-use crate::fanout::{self, Conclusion, Disposition, EndOfData, Part, Recorded};
 use crate::ledger::{Message, MessageKey, Pair};
 use crate::smtp::command::Mail;
-use crate::smtp::dialogue::{Accepted, Answers, worst};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::transaction::reply::{self as fanout, Conclusion, Disposition, EndOfData, Part, Recorded};
+use crate::transaction::{Accepted, Answers, worst};
 use crate::wire::WireError;
 
 /// A recipient whose RCPT was answered with yes.

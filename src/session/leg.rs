@@ -24,10 +24,11 @@ use crate::refusal::{Lacking, Reason, Refusals};
 use crate::smtp::address::Mailbox;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Mail;
-use crate::smtp::dialogue::{Client, Leg, Way};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
+use crate::transaction::dialogue::Client;
+use crate::transaction::{Leg, Way};
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
 

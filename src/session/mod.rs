@@ -36,9 +36,10 @@ use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::BareNewlines;
-use crate::smtp::dialogue::{Answers, Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::transaction::Answers;
+use crate::transaction::dialogue::{Dialogue, Service, Step, Us};
 use crate::upstream::Connector;
 use crate::wire::{BLOCK, Wire, WireError};
 

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use super::Origin;
-use crate::smtp::dialogue::Client;
+use crate::transaction::dialogue::Client;
 
 /// What the line says of the session it stands for.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::name::Name;
     use crate::smtp::command::Hello;
-    use crate::smtp::dialogue::Protocol;
+    use crate::transaction::dialogue::Protocol;
 
     #[test]
     fn one_field_folded_with_a_date_and_an_offset() {

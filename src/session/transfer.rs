@@ -23,9 +23,10 @@ use crate::ledger::{ContentDigest, ContentHasher};
 use crate::refusal::{Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::dialogue::{Answers, Client, Leg, Transaction, Way};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::transaction::dialogue::Client;
+use crate::transaction::{Answers, Leg, Transaction, Way};
 use crate::upstream::ready::{Body, Started, Stop};
 use crate::wire::{BLOCK, WireError};
 

@@ -10,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Session;
 use super::leg::{Asks, Errand, Incoming, Message};
 use crate::dns::Resolver;
-use crate::fanout::{self, AtRcpt};
 use crate::smtp::address::Mailbox;
-use crate::smtp::dialogue::{Accepted, Answers, Asked, Transaction};
 use crate::smtp::reply::Reply;
+use crate::transaction::reply::{self as fanout, AtRcpt};
+use crate::transaction::{Accepted, Answers, Asked, Transaction};
 use crate::wire::WireError;
 
 /// How long answers that are known may wait for those of the remotes, to be told in one piece.

@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 
 use attempt::{Attempt, By, How, attempt};
 use danelaw::session::{self, Caller, Origin};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use lab::certs::Identity;
 use lab::mx::{Mx, Seen, say};
 use lab::{Lab, SOON, Scenario, long};

@@ -15,9 +15,10 @@ use crate::session::conclusion::{Party, instead_of_message};
 use crate::smtp::chunk::{Between, Chunk, Framing, between};
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::DataScanner;
-use crate::smtp::dialogue::{Answers, Step, Transaction};
 use crate::smtp::line::LineDecoder;
 use crate::smtp::reply::Reply;
+use crate::transaction::dialogue::Step;
+use crate::transaction::{Answers, Transaction};
 use crate::wire::{BLOCK, WireError};
 
 /// What the client is to be given behind a message in chunks.

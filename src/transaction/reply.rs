@@ -18,8 +18,6 @@
 
 use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
 
-pub use crate::config::Recipients;
-
 /// The outcome of a message for one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {

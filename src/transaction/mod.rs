@@ -1,12 +1,15 @@
 //! One transaction: its recipients, the domains they are at, and how far each has come.
 
+pub mod dialogue;
+pub mod reply;
+
 use std::collections::BTreeSet;
 
-use super::{Client, Service, enhanced};
 use crate::name::Name;
 use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::{Code, Reply};
+use dialogue::{Client, Service, enhanced};
 
 /// The most domains of one transaction: each has a connection of its own. Postfix sends to fifty recipients at a time.
 const MAX_DOMAINS: usize = 50;

@@ -8,18 +8,14 @@
 //! Recipients may be pipelined (RFC 2920), so they are collected and asked for together: [`Step::Later`] says that a
 //! command is one of those, and [`Step::Wait`] that it cannot be carried out before they are answered.
 
-mod transaction;
-
 use std::fmt;
 
-use super::address::ForwardPath;
-use super::chunk::Chunk;
-use super::command::{Command, Hello, Mail, Prdr};
-use super::extensions::{DomainsPerTransaction, Offer};
-use super::reply::{Code, EnhancedCode, Reply};
-use transaction::Admitted;
-
-pub use transaction::{Accepted, Answers, Asked, Leg, Transaction, Way, worst};
+use super::{Admitted, Transaction};
+use crate::smtp::address::ForwardPath;
+use crate::smtp::chunk::Chunk;
+use crate::smtp::command::{Command, Hello, Mail, Prdr};
+use crate::smtp::extensions::{DomainsPerTransaction, Offer};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
 /// The conversation with one client. `U` is an open upstream of the transaction.
 #[derive(Debug)]
@@ -349,12 +345,13 @@ impl fmt::Display for Protocol {
 }
 
 /// A reply whose enhanced code takes the class of its code (RFC 2034 §4).
-fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
+pub(super) fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
     Reply::new(code, EnhancedCode::success(subject, detail), text)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Accepted, Asked, Way, worst};
     use super::*;
     use crate::name::Name;
 
