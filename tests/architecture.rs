@@ -61,6 +61,7 @@ const ORDER: &[&str] = &[
     "report",
     "ledger",
     "transaction",
+    "delivery",
     "session",
     "server",
     "admin",

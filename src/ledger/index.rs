@@ -6,7 +6,7 @@ use super::key::Pair;
 
 /// The number of a record in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId(pub(super) i64);
+pub struct RecordId(pub(crate) i64);
 
 /// Both directions, so that a record goes out as fast as it came in. Recipients are kept as the first octets of their
 /// digest: two that share these octets may get transactions of their own without need, and no other harm comes of it.

@@ -1,270 +1,238 @@
-//! One transaction: its recipients, the domains they are at, and how far each has come.
+//! One mail transaction with a client, from MAIL to the last reply (RFC 5321 §3.3, RFC 2033 §4).
+//!
+//! Everything here turns values into values: no socket, no clock, no task. A session reads commands and remotes' replies
+//! and carries out the decisions.
+//!
+//! 1. [`dialogue`] decides which command is legal. MAIL makes a [`Transaction`].
+//! 2. RCPT adds a [`Recipient`] and, for a new domain, a [`Destination`]. Recipients that the client has pipelined are
+//!    asked for together ([`Transaction::requests`]). The replies of all remotes come back as [`Event`]s, and go to the
+//!    client in the order of its commands (RFC 2920 §3.2).
+//! 3. At DATA or BDAT each destination that has an accepted recipient is sent the message, unless a reply to the client is
+//!    due without it ([`Transaction::reply_to_data`]).
+//! 4. [`Event::Read`] says that the whole message was read. In a fan-out transaction the record of the message is asked
+//!    first: a recipient that has a final outcome in it gets no second copy.
+//! 5. Each destination's final reply is the outcome of its recipients ([`Event::Finished`]), and the client gets one reply
+//!    for all recipients ([`reply::conclude`]) or one for each.
+//!
+//! The kinds of transaction differ in these points only ([`Replies`]):
+//!
+//! | | destinations | a remote's no to RCPT | replies to the message |
+//! |---|---|---|---|
+//! | SMTP | one | is the reply to RCPT | one (RFC 5321 §4.1.1.4) |
+//! | fan-out | several | is held back until the end of the data | one |
+//! | LMTP | several | is the reply to RCPT | one for each recipient (RFC 2033 §4.2) |
+//! | PRDR | several | is the reply to RCPT | 353, one for each recipient, and one for all (draft-hall-prdr) |
 
+pub mod destination;
 pub mod dialogue;
+mod naming;
+mod owed;
+pub mod recipient;
 pub mod reply;
+mod step;
+#[cfg(test)]
+mod invariants;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::ledger::Pair;
 use crate::name::Name;
-use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
+use crate::smtp::address::Mailbox;
 use crate::smtp::command::{Mail, Prdr};
-use crate::smtp::reply::{Code, Reply};
-use dialogue::{Client, Service, enhanced};
+use crate::smtp::reply::Reply;
+use destination::{Destination, DestinationId, DestinationState, Destinations};
+use dialogue::{Client, Service};
+use naming::{Admitted, Named};
+use owed::Owed;
+use recipient::{Recipient, RecipientId, RecipientState, Recipients};
+use reply::{AtRcpt, Disposition, at_rcpt, before_data, worst};
 
-/// The most domains of one transaction: each has a connection of its own. Postfix sends to fifty recipients at a time.
-const MAX_DOMAINS: usize = 50;
-/// The most legs: a domain whose recipients are in several groups has one for each. Beyond that a recipient joins another
-/// group of its domain.
-const MAX_LEGS: usize = 4 * MAX_DOMAINS;
-/// The most recipients that are asked for in one turn, whatever the client has pipelined.
-const MAX_ASKED: usize = 1000;
+pub use step::{Conflict, Effect, Event, FinalReply, Message, Record};
 
-/// What the client has said since MAIL, and what came of it. `U` is an open upstream.
+/// Everything since MAIL: the recipients, their destinations, and the replies that the client waits for.
 #[derive(Debug)]
-pub struct Transaction<U> {
-    /// Who said it.
-    pub client: Client,
-    /// The sender and the parameters of MAIL.
-    pub mail: Mail,
-    /// How the message will be answered.
-    pub answers: Answers,
-    /// A leg for each recipient domain and group, in the order in which they were named.
-    pub legs: Vec<Leg<U>>,
-    /// Each recipient whose RCPT was answered with yes, in the client's order.
-    pub accepted: Vec<Accepted>,
-    /// What waits to be answered, in the client's order.
-    asked: Vec<Asked>,
-    /// Recipients named so far, accepted or not.
-    named: usize,
+pub struct Transaction {
+    /// The client and its MAIL.
+    pub envelope: Arc<Envelope>,
+    /// The replies that the client gets.
+    pub replies: Replies,
+    recipients: Recipients,
+    destinations: Destinations,
+    /// Replies that the client waits for, in order.
+    owed: Owed,
+    /// The final outcomes by the record of the message; none for a message that has no record.
+    recorded: Option<BTreeMap<Pair, Reply>>,
 }
 
-/// How the message is answered at its end.
+/// The client and its MAIL.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The client, as it introduced itself.
+    pub client: Client,
+    /// The sender and the parameters.
+    pub mail: Mail,
+}
+
+/// The replies that the client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
-    /// Once, for all recipients, who must be at one domain therefore (RFC 5321 §4.1.1.4).
+pub enum Replies {
+    /// One for all recipients, which are at one domain therefore (RFC 5321 §4.1.1.4).
     Once,
-    /// Once, for recipients at any domains.
+    /// One for recipients at any domains.
     FanOut,
-    /// For each accepted recipient (RFC 2033 §4.2).
+    /// One for each accepted recipient (RFC 2033 §4.2).
     PerRecipient,
-    /// For each accepted recipient, between an announcement and a last word (draft-hall-prdr).
+    /// One for each accepted recipient, between an announcement and a last reply (draft-hall-prdr).
     Prdr,
 }
 
-/// The recipients at one domain, and the way to them.
+/// The recipients that a destination is asked for in one turn of the client.
 #[derive(Debug)]
-pub struct Leg<U> {
-    /// The domain they are routed by.
+pub struct Request {
+    /// The destination.
+    pub destination: DestinationId,
+    /// Its domain.
     pub domain: Name,
-    /// Which of those at the domain: recipients that have got the same messages before are one group (see
-    /// [`crate::ledger`]). Group 0 is that of nearly all.
-    pub group: usize,
-    /// The way to them.
-    pub way: Way<U>,
-    /// How many the remote has accepted.
-    pub accepted: usize,
+    /// The recipients to ask for, in the client's order.
+    pub recipients: Vec<Addressee>,
 }
 
-/// The way to the recipients at one domain.
-#[derive(Debug)]
-pub enum Way<U> {
-    /// It is still to be found.
-    Unknown,
-    /// A remote has taken MAIL.
-    Open(U),
-    /// There is none, or there is none any more: recipients get this answer, and those accepted before get it in the
-    /// place of the message's.
-    Closed(Reply),
-}
-
-/// One thing the client asked for.
-#[derive(Debug)]
-pub enum Asked {
-    /// A recipient at the domain of this leg.
-    Recipient(usize, Mailbox),
-    /// Something whose answer is known, and waits for those before it.
-    Answered(Reply),
-}
-
-/// A recipient whose RCPT was answered with yes.
-#[derive(Debug)]
-pub struct Accepted {
-    /// Its leg.
-    pub leg: usize,
-    /// The recipient.
+/// A recipient in a [`Request`].
+#[derive(Debug, Clone)]
+pub struct Addressee {
+    /// Its id, for the answer.
+    pub id: RecipientId,
+    /// Its address.
     pub mailbox: Mailbox,
-    /// Its real answer, if that was held back: the message does not go to it on this leg.
-    pub held: Option<Reply>,
 }
 
-/// What becomes of a RCPT.
-pub(super) enum Admitted {
-    /// It is to be asked for.
-    Asked,
-    /// It depends on what those say who were asked before.
-    Depends,
-    /// It is answered.
-    Answered(Reply),
-}
-
-impl<U> Transaction<U> {
-    pub(super) fn new(client: Client, mail: Mail, service: Service) -> Self {
-        let answers = match (service, mail.prdr) {
-            (Service::Lmtp, _) => Answers::PerRecipient,
-            (Service::Smtp | Service::FanOut, Prdr::Requested) => Answers::Prdr,
-            (Service::FanOut, Prdr::Absent) => Answers::FanOut,
-            (Service::Smtp, Prdr::Absent) => Answers::Once,
-        };
-        let (legs, accepted, asked) = (Vec::new(), Vec::new(), Vec::new());
-        Self { client, mail, answers, legs, accepted, asked, named: 0 }
-    }
-
-    /// What waits to be answered; to be told by [`Transaction::answered`] when it is.
-    pub fn take_asked(&mut self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked)
-    }
-
-    /// What the client was answered to a recipient; in its order.
-    pub fn answered(&mut self, recipient: Accepted, answer: &Reply) {
-        if let (true, Some(leg)) = (answer.code().is_success(), self.legs.get_mut(recipient.leg)) {
-            leg.accepted += usize::from(recipient.held.is_none());
-            self.accepted.push(recipient);
+impl Replies {
+    fn new(service: Service, prdr: Prdr) -> Self {
+        match (service, prdr) {
+            (Service::Lmtp, _) => Self::PerRecipient,
+            (Service::Smtp | Service::FanOut, Prdr::Requested) => Self::Prdr,
+            (Service::FanOut, Prdr::Absent) => Self::FanOut,
+            (Service::Smtp, Prdr::Absent) => Self::Once,
         }
     }
 
-    /// The one answer to all accepted recipients of a transaction that no leg can carry on. With fan-out each recipient has
-    /// an answer of its own, and the end of the data tells it.
-    pub fn refusal(&self) -> Option<Reply> {
-        if self.answers == Answers::FanOut {
+    /// The client's reply to RCPT.
+    fn at_rcpt(self, reply: Reply) -> AtRcpt {
+        match self {
+            Self::FanOut => at_rcpt(reply),
+            Self::Once | Self::PerRecipient | Self::Prdr => AtRcpt::Told(reply),
+        }
+    }
+}
+
+impl Transaction {
+    fn new(envelope: Envelope, service: Service) -> Self {
+        let replies = Replies::new(service, envelope.mail.prdr);
+        let envelope = Arc::new(envelope);
+        let (recipients, destinations) = (Recipients::default(), Destinations::default());
+        Self { envelope, replies, recipients, destinations, owed: Owed::default(), recorded: None }
+    }
+
+    /// The sender and a recipient, as records know them.
+    pub fn pair(&self, mailbox: &Mailbox) -> Pair {
+        Pair::new(&self.envelope.mail.reverse_path, mailbox)
+    }
+
+    /// All recipients that have a destination, in the client's order.
+    pub fn recipients(&self) -> &[Recipient] {
+        self.recipients.all()
+    }
+
+    /// The recipients whose RCPT was answered with 2xx, in the client's order.
+    pub fn expected(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.all().iter().filter(|recipient| recipient.is_expected())
+    }
+
+    /// All destinations, in the order in which the client has named them.
+    pub fn destinations(&self) -> &[Destination] {
+        self.destinations.all()
+    }
+
+    /// One destination.
+    pub fn destination(&self, id: DestinationId) -> &Destination {
+        self.destinations.get(id)
+    }
+
+    /// Whether a destination has a recipient that the message is to go to.
+    pub fn has_accepted(&self, id: DestinationId) -> bool {
+        self.recipients.all().iter().any(|recipient| recipient.destination == id && recipient.is_accepted())
+    }
+
+    /// The requests of this turn: recipients that wait to be asked for, by destination. A destination without any is
+    /// listed too, since its remote may have to hear DATA.
+    pub fn requests(&self) -> Vec<Request> {
+        let mut named: BTreeMap<DestinationId, Vec<Addressee>> = BTreeMap::new();
+        for recipient in self.recipients.all().iter().filter(|recipient| recipient.is_named()) {
+            let addressee = Addressee { id: recipient.id, mailbox: recipient.mailbox.clone() };
+            named.entry(recipient.destination).or_default().push(addressee);
+        }
+        let request = |destination: &Destination| Request {
+            destination: destination.id,
+            domain: destination.domain.clone(),
+            recipients: named.remove(&destination.id).unwrap_or_default(),
+        };
+        self.destinations.all().iter().map(request).collect()
+    }
+
+    /// The one reply to all accepted recipients of a transaction whose destinations have all failed. With fan-out each
+    /// recipient has a reply of its own, and the end of the data tells it.
+    fn refusal(&self) -> Option<Reply> {
+        if self.replies == Replies::FanOut {
             return None;
         }
-        let closed = |leg: &Leg<U>| match &leg.way {
-            Way::Closed(answer) => Some(answer.clone()),
-            Way::Unknown | Way::Open(_) => None,
+        let accepted = self.destinations.all().iter().filter(|destination| self.has_accepted(destination.id));
+        let replies = accepted.map(|destination| destination.reply().cloned());
+        replies.collect::<Option<Vec<Reply>>>().and_then(worst)
+    }
+
+    /// The reply to DATA, if no message can change it.
+    pub fn reply_to_data(&self) -> Option<Reply> {
+        let known = |recipient: &Recipient| match &recipient.state {
+            RecipientState::Held(reply) | RecipientState::Concluded(reply) => Some(reply.clone()),
+            RecipientState::Accepted | RecipientState::Named | RecipientState::Rejected => {
+                self.destinations.get(recipient.destination).reply().cloned()
+            }
         };
-        let answers: Option<Vec<Reply>> = self.legs.iter().filter(|leg| leg.accepted > 0).map(closed).collect();
-        answers.and_then(worst)
-    }
-
-    /// The open upstreams.
-    pub fn into_upstreams(self) -> Vec<U> {
-        let open = |leg: Leg<U>| match leg.way {
-            Way::Open(upstream) => Some(upstream),
-            Way::Unknown | Way::Closed(_) => None,
-        };
-        self.legs.into_iter().filter_map(open).collect()
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.asked.len() >= MAX_ASKED
-    }
-
-    /// An answer that is known, in its turn.
-    pub(super) fn answer_in_turn(&mut self, answer: Reply) {
-        self.asked.push(Asked::Answered(answer));
-    }
-
-    /// One more recipient.
-    pub(super) fn name(&mut self, path: &ForwardPath, group: usize, max_recipients: usize) -> Admitted {
-        let (mailbox, domain) = match self.route(path) {
-            Ok(found) => found,
-            Err(no) => return Admitted::Answered(no),
-        };
-        if self.named >= max_recipients {
-            // RFC 5321 §4.5.3.1.10.
-            return Admitted::Answered(later("too many recipients in one transaction"));
+        let known: Vec<Option<Reply>> = self.expected().map(known).collect();
+        match self.replies {
+            // A recipient that is refused now may have the message from an earlier attempt.
+            Replies::FanOut if self.expected().any(|recipient| !recipient.records.is_empty()) => None,
+            Replies::Once | Replies::FanOut => before_data(known.iter().map(Option::as_ref)),
+            Replies::PerRecipient | Replies::Prdr => known.into_iter().collect::<Option<Vec<Reply>>>().and_then(worst),
         }
-        if let Some(instead) = self.taken(&domain) {
-            return instead;
-        }
-        let Some(leg) = self.leg(domain, group) else {
-            return Admitted::Answered(later("too many destinations in one transaction, try again"));
-        };
-        self.named += 1;
-        self.asked.push(Asked::Recipient(leg, mailbox));
-        Admitted::Asked
     }
 
-    /// What stands in the way of a recipient at this domain: another one, in a transaction that may have one.
-    fn taken(&self, domain: &Name) -> Option<Admitted> {
-        match self.answers {
-            Answers::Once => {}
-            Answers::FanOut | Answers::PerRecipient | Answers::Prdr => return None,
+    /// The reply to a chunk, if no message can change it. RFC 2033 §4.3: LMTP has its replies counted, one for each
+    /// recipient at the last chunk.
+    pub fn reply_to_chunk(&self) -> Option<Reply> {
+        match self.replies {
+            Replies::PerRecipient => None,
+            Replies::Once | Replies::FanOut | Replies::Prdr => self.reply_to_data(),
         }
-        let mut others = self.legs.iter().enumerate().filter(|(_, leg)| leg.domain != *domain);
-        let (index, holder) = others.find(|(index, leg)| self.holds(*index, leg))?;
-        if holder.accepted == 0 && self.is_asked(index) {
-            // Whether that domain takes a recipient at all is about to be seen.
-            return Some(Admitted::Depends);
-        }
-        // RFC 5321 §4.1.1.4: one answer for all after DATA, so one remote for all. The client sends the others again in a
-        // transaction of their own.
-        let text = format!("one destination per transaction: this one is for {}, try again", holder.domain);
-        Some(Admitted::Answered(later(&text)))
     }
 
-    /// The leg of this group of a domain, if there is room for one.
-    fn leg(&mut self, domain: Name, group: usize) -> Option<usize> {
-        let known = self.legs.iter().position(|leg| leg.domain == domain && leg.group == group);
-        let other_group = || self.legs.iter().position(|leg| leg.domain == domain);
-        if known.is_some() || (self.legs.len() >= MAX_LEGS && other_group().is_some()) {
-            return known.or_else(other_group);
+    /// Whether the message may have a record: its recipients get one reply and may have several outcomes.
+    pub fn may_have_record(&self) -> bool {
+        match self.replies {
+            Replies::FanOut => self.expected().count() > 1,
+            Replies::Once | Replies::PerRecipient | Replies::Prdr => false,
         }
-        // A domain without a way, and without an accepted recipient, needs no connection.
-        let needs_one = |leg: &&Leg<U>| leg.accepted > 0 || !matches!(leg.way, Way::Closed(_));
-        let domains: BTreeSet<&Name> = self.legs.iter().filter(needs_one).map(|leg| &leg.domain).collect();
-        if domains.len() >= MAX_DOMAINS && !domains.contains(&domain) {
-            return None;
-        }
-        self.legs.push(Leg { domain, group, way: Way::Unknown, accepted: 0 });
-        Some(self.legs.len() - 1)
     }
 
-    /// Whether a transaction that may have one domain has this one: it has an accepted recipient there, or is about to ask
-    /// for one. A domain that has refused all its recipients leaves room for another.
-    fn holds(&self, index: usize, leg: &Leg<U>) -> bool {
-        leg.accepted > 0 || self.is_asked(index)
+    /// Whether a destination has still to answer the end of the data.
+    pub fn is_undecided(&self) -> bool {
+        self.destinations.all().iter().any(|destination| destination.state == DestinationState::Sending)
     }
 
-    fn is_asked(&self, leg: usize) -> bool {
-        self.asked.iter().any(|asked| matches!(asked, Asked::Recipient(asked, _) if *asked == leg))
+    /// How many recipients have the message.
+    pub fn delivered(&self) -> usize {
+        let outcomes = self.recipients.all().iter().filter_map(Recipient::outcome);
+        outcomes.filter(|outcome| Disposition::of(outcome) == Disposition::Delivered).count()
     }
-
-    /// The mailbox and the domain, if there is a way to such; or what to say about it.
-    fn route(&self, path: &ForwardPath) -> Result<(Mailbox, Name), Reply> {
-        let refused = |code, subject, detail, text| Err(enhanced(code, subject, detail, text));
-        let ForwardPath::Mailbox(mailbox) = path else {
-            return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, "there is no postmaster here: give the address a domain");
-        };
-        let RecipientDomain::Name(domain) = mailbox.domain() else {
-            return refused(
-                Code::MAILBOX_UNAVAILABLE,
-                1,
-                2,
-                "address literals are not delivered to: DANE needs a domain",
-            );
-        };
-        if mailbox.needs_smtp_utf8() && self.mail.smtp_utf8 == SmtpUtf8::Absent {
-            // RFC 6531 §3.5.
-            let text = "the address is not ASCII, and MAIL did not say SMTPUTF8";
-            return refused(Code::MAILBOX_NAME_NOT_ALLOWED, 6, 7, text);
-        }
-        Ok((mailbox.clone(), domain.clone()))
-    }
-}
-
-/// The answer that holds for several recipients of whom none was delivered to: a no for good only if it is one for each.
-pub fn worst(answers: impl IntoIterator<Item = Reply>) -> Option<Reply> {
-    answers.into_iter().reduce(|first, next| match (first.code().is_permanent(), next.code().is_permanent()) {
-        (true, false) => next,
-        (false, _) | (true, true) => first,
-    })
-}
-
-fn later(text: &str) -> Reply {
-    enhanced(Code::INSUFFICIENT_STORAGE, 5, 3, text)
 }

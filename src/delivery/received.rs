@@ -1,27 +1,27 @@
-//! Our one trace line (RFC 5321 §4.4): it is what stops a mail that goes round in circles.
+//! Our one trace line (RFC 5321 §4.4). It stops a mail that goes round in circles.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::Origin;
+use super::shared::Origin;
 use crate::transaction::dialogue::Client;
 
-/// What the line says of the session it stands for.
+/// The session that the line stands for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trace<'a> {
+pub(crate) struct Trace<'a> {
     /// The client, as it introduced itself.
-    pub(super) client: &'a Client,
+    pub(crate) client: &'a Client,
     /// Where the client comes from.
-    pub(super) origin: Origin,
+    pub(crate) origin: Origin,
     /// Our host name.
-    pub(super) hostname: &'a str,
+    pub(crate) hostname: &'a str,
     /// Our id for the transaction.
-    pub(super) id: &'a str,
+    pub(crate) id: &'a str,
 }
 
 impl Trace<'_> {
     /// The line, CRLF and all. It names no recipient: a blind copy must stay blind (RFC 5321 §7.2).
-    pub(super) fn line(&self, now: OffsetDateTime) -> String {
+    pub(crate) fn line(&self, now: OffsetDateTime) -> String {
         let date = now.format(&Rfc2822).unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 +0000".to_owned());
         let Self { origin, hostname, id, client: Client { hello, protocol } } = self;
         format!(

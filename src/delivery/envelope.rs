@@ -1,119 +1,88 @@
-//! The recipients of one domain: the way to a remote, and what it says to each of them.
+//! The envelope at one destination: a remote is found, and it is asked for MAIL and each RCPT.
 //!
-//! What a leg is asked in one turn of the client, MAIL to DATA at most, is a value ([`Asks`]), and goes to the remote as
-//! one group (RFC 2920 §3.1). Nothing of a leg is waited for by another one.
+//! All that a destination is asked in one turn of the client, MAIL to DATA at most, is a value ([`Commands`]), and goes to
+//! the remote as one group (RFC 2920 §3.1). No destination waits for another one.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-pub(super) use super::declined::Declined;
-use super::declined::Whose;
+use super::declined::{Declined, Whose};
+use super::incoming::Incoming;
 use super::received::Trace;
 use super::search::Search;
-use super::{Origin, Received, Shared};
+use super::shared::{Origin, Received, Shared};
+use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Reason, Refusals};
-use crate::smtp::address::Mailbox;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Mail;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
-use crate::transaction::dialogue::Client;
-use crate::transaction::{Leg, Way};
+use crate::transaction::recipient::RecipientId;
+use crate::transaction::{Addressee, Envelope, Event, Request as Asks};
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
 
-/// An open transaction with a remote, and the account of it.
+/// The commands to one remote in one turn. They can be sent to another remote, as long as no RCPT was answered.
 #[derive(Debug)]
-pub(super) struct Upstream {
-    pub(super) ready: Ready,
-    pub(super) attempt: Attempt,
-}
-
-/// What a leg is asked in one turn. It can be asked again at another remote, as long as nothing was answered.
-#[derive(Debug, Default)]
-pub(super) struct Asks {
+struct Commands {
     /// The start of the transaction, where the remote has not heard of it.
     mail: Option<Mail>,
-    /// Recipients, each with its place among the client's commands.
-    pub(super) recipients: Vec<(usize, Mailbox)>,
+    /// The recipients to ask for.
+    recipients: Vec<Addressee>,
 }
 
 /// Whether the client has said DATA or BDAT behind its recipients, so that a remote may hear of it with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// It has not, or not yet.
     NotYet,
     /// It has.
     Follows(Framing),
 }
 
-/// What all legs of a transaction are asked by.
-pub(super) struct Errand<'a, R> {
-    pub(super) shared: &'a Shared<R>,
-    pub(super) client: &'a Client,
-    /// Where the client comes from.
-    pub(super) origin: Origin,
-    pub(super) mail: &'a Mail,
+/// The delivery agent of one transaction in one turn: it asks any of the destinations.
+pub(crate) struct Agent<'a, R> {
+    pub(crate) shared: &'a Shared<R>,
+    pub(crate) envelope: &'a Envelope,
+    /// The address of the client.
+    pub(crate) origin: Origin,
     /// The address that the client dialled, if it was intercepted.
-    pub(super) dialled: Option<IpAddr>,
-    pub(super) message: Message,
-    /// Where the answer to a recipient is told, with its place among the client's commands.
-    pub(super) incoming: &'a Incoming<(usize, Reply)>,
+    pub(crate) dialled: Option<IpAddr>,
+    pub(crate) message: Message,
+    /// The replies to recipients, and the end of each destination's turn.
+    pub(crate) incoming: &'a Incoming<Event>,
 }
 
-/// What legs have told and nobody has looked at yet. There is a lock because a session goes from thread to thread; nobody
-/// else ever wants it.
-///
-/// Legs work side by side in a `join_all`, and this is how one is heard before the others are done. A `FuturesUnordered`
-/// would wake the session once more each time all that are left in it wait, for nothing.
-#[derive(Debug)]
-pub(super) struct Incoming<T>(Mutex<Vec<T>>);
+/// A remote's reply to RCPT, or ours in its place.
+struct Answer {
+    recipient: RecipientId,
+    reply: Reply,
+}
 
-impl<T> Incoming<T> {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
+/// How the turn of a destination has ended.
+enum Path {
+    /// The remote has the transaction.
+    Open(Upstream),
+    /// The remote has accepted no recipient and was left.
+    Left,
+    /// No remote takes the transaction. Recipients that have no reply yet get this one.
+    Failed(Reply),
+}
 
-    pub(super) fn put(&self, told: T) {
-        self.told().push(told);
-    }
-
-    /// What is there.
-    pub(super) fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.told())
-    }
-
-    /// What is there, when there is any. Nobody is woken for it: legs work and are listened to in one task, the listening
-    /// behind the work.
-    pub(super) async fn any(&self) -> Vec<T> {
-        poll_fn(|_| match self.take() {
-            none if none.is_empty() => Poll::Pending,
-            some => Poll::Ready(some),
-        })
-        .await
-    }
-
-    fn told(&self) -> MutexGuard<'_, Vec<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The result of a search, and the account of the attempt.
+struct Found {
+    remote: Result<Ready, Refusals>,
+    attempt: Attempt,
 }
 
 impl Upstream {
-    /// Leaves the remote without a message. Its account is told as it stands.
-    pub(super) fn release(self) {
-        self.ready.release();
-    }
-
     /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
     fn part(self, reason: &Reason) -> Attempt {
         if matches!(reason, Reason::Mail(_) | Reason::Lacking(_)) {
@@ -123,36 +92,32 @@ impl Upstream {
     }
 }
 
-/// The end of an attempt, and what its recipients are told.
-fn closed(attempt: Attempt, declined: Declined) -> Way<Upstream> {
+/// The end of an attempt, with the reply to its recipients.
+fn closed(attempt: Attempt, declined: Declined) -> Path {
     let Declined { reason, answer, .. } = declined.with_id(attempt.id());
     attempt.answered(reason, &answer);
-    Way::Closed(answer)
+    Path::Failed(answer)
 }
 
-/// Asking a remote has ended before all was answered.
+/// A remote was lost, or has refused MAIL.
 struct Failed {
-    /// So many recipients were answered before.
+    /// The number of recipients that were answered before.
     told: usize,
     reason: Reason,
 }
 
-impl Asks {
-    fn commands(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
+impl Commands {
+    fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
         let mail = self.mail.iter().cloned().map(MailCommand::Mail);
-        let recipients = self.recipients.iter().map(|(_, mailbox)| MailCommand::Rcpt(mailbox.clone()));
+        let recipients = self.recipients.iter().map(|recipient| MailCommand::Rcpt(recipient.mailbox.clone()));
         mail.chain(recipients).chain(data).collect()
     }
 }
 
-impl<R: Resolver> Errand<'_, R> {
-    /// Whether there is anything to ask this leg.
-    pub(super) fn concerns(&self, leg: &Leg<Upstream>, asks: &Asks) -> bool {
-        let hears_of_data = match &leg.way {
-            Way::Open(upstream) => leg.accepted > 0 && self.data(&upstream.ready).is_some(),
-            Way::Unknown | Way::Closed(_) => false,
-        };
-        !asks.recipients.is_empty() || hears_of_data
+impl<R: Resolver> Agent<'_, R> {
+    /// Whether a remote that has accepted a recipient is to hear of DATA now.
+    pub(crate) fn asks_for_data(&self, upstream: &Upstream) -> bool {
+        upstream.attempt.accepted() > 0 && self.data(&upstream.ready).is_some()
     }
 
     /// DATA, if this remote is to hear of it now. For chunks there is nothing to ask where they are taken.
@@ -164,25 +129,26 @@ impl<R: Resolver> Errand<'_, R> {
         asks.then_some(MailCommand::Data)
     }
 
-    /// Asks a leg, and tells each recipient's answer as it comes.
-    pub(super) async fn ask(&self, leg: &mut Leg<Upstream>, mut asks: Asks) {
-        // Cut in the middle of a group, a session with a remote is of no further use.
-        let (way, told) = match std::mem::replace(&mut leg.way, Way::Unknown) {
-            Way::Open(upstream) => self.carry(upstream, &mut asks).await,
-            Way::Unknown => self.seek(&leg.domain, &mut asks).await,
-            Way::Closed(answer) => (Way::Closed(answer), 0),
+    /// Asks a destination, and tells each reply as it comes. The remote that has the transaction is handed on.
+    pub(crate) async fn ask(&self, asks: Asks, upstream: Option<Upstream>) -> Option<UpstreamOf> {
+        let Asks { destination, domain, recipients } = asks;
+        let commands = Commands { mail: None, recipients };
+        let path = match upstream {
+            Some(upstream) => self.carry(upstream, commands).await,
+            None => self.seek(&domain, commands).await,
         };
-        if let Way::Closed(answer) = &way {
-            for (place, _) in asks.recipients.iter().skip(told) {
-                self.incoming.put((*place, answer.clone()));
-            }
-        }
-        leg.way = way;
+        let (event, upstream) = match path {
+            Path::Open(upstream) => (Event::Opened(destination), Some(UpstreamOf { destination, upstream })),
+            Path::Left => (Event::Left(destination), None),
+            Path::Failed(reply) => (Event::Failed(destination, reply), None),
+        };
+        self.incoming.put(event);
+        upstream
     }
 
     /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
-    /// better (RFC 5321 §5.1); what the way is worth then, and how many recipients were answered.
-    async fn seek(&self, domain: &Name, asks: &mut Asks) -> (Way<Upstream>, usize) {
+    /// better (RFC 5321 §5.1).
+    async fn seek(&self, domain: &Name, commands: Commands) -> Path {
         let Shared { connector, reporter, .. } = self.shared;
         let mut attempt = Attempt::start(domain, connector.mode, reporter);
         let trace = attempt.trace().clone();
@@ -191,95 +157,92 @@ impl<R: Resolver> Errand<'_, R> {
             attempt.ruled(exception);
         }
         let until = Instant::now() + self.shared.timeouts.route;
-        let (hello, dialled) = (&self.client.hello, self.dialled);
+        let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = exception.and_then(|exception| exception.next_hop.as_ref());
         let request = Request { domain, next_hop, hello, level, until, dialled, trace: &trace };
-        let mut search = Search::new(connector.walk(&request), self.mail, connector.eight_bit.undeclared(domain));
-        let (found, dialled) = match request.dialled {
+        let mut search =
+            Search::new(connector.walk(&request), &self.envelope.mail, connector.eight_bit.undeclared(domain));
+        let (remote, dialled) = match request.dialled {
             Some(address) => {
                 let both = async { tokio::join!(search.next(), connector.dialled(address, &request)) };
-                let (found, dialled) = Box::pin(both).await;
-                (found, Some(dialled))
+                let (remote, dialled) = Box::pin(both).await;
+                (remote, Some(dialled))
             }
             None => (search.next().await, None),
         };
         attempt.dialled(dialled);
-        self.settle(search, (found, attempt), asks).await
+        self.try_each(search, Found { remote, attempt }, commands).await
     }
 
     /// The same from the first remote on.
-    async fn settle(
-        &self,
-        mut search: Search<'_, R>,
-        (mut found, mut attempt): (Result<Ready, Refusals>, Attempt),
-        asks: &mut Asks,
-    ) -> (Way<Upstream>, usize) {
+    async fn try_each(&self, mut search: Search<'_, R>, found: Found, mut commands: Commands) -> Path {
+        let Found { mut remote, mut attempt } = found;
         loop {
-            let ready = match found {
+            let ready = match remote {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     attempt.skipped(refusals.iter());
-                    return (closed(attempt, self.explained(Declined::by_all(&refusals))), 0);
+                    return closed(attempt, self.explained(Declined::by_all(&refusals)));
                 }
             };
             search.reached(&mut attempt, &ready);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let Failed { told, reason } = match self.first_group(&mut upstream, asks, &mut search).await {
+            let Failed { told, reason } = match self.first_group(&mut upstream, &mut commands, &mut search).await {
                 Ok(()) => {
-                    upstream.attempt.serves(self.mail.declares(), search.into_unmet());
-                    return self.asked(upstream, asks);
+                    upstream.attempt.serves(self.envelope.mail.declares(), search.into_unmet());
+                    return self.asked(upstream);
                 }
                 Err(failed) => failed,
             };
             attempt = upstream.part(&reason);
-            // L11: what was relayed of this remote binds the transaction to it.
+            // L11: a reply of this remote that the client has binds the transaction to it.
             let decided = if told == 0 { search.turned_away(&peer, reason).err() } else { Some(reason) };
             if let Some(reason) = decided {
-                return (closed(attempt, self.explained(Declined::broke(&peer, &reason))), told);
+                return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
             }
-            found = search.next().await;
+            remote = search.next().await;
         }
     }
 
-    /// MAIL as this remote takes it, with what else is asked.
+    /// MAIL as this remote takes it, with the recipients.
     async fn first_group(
         &self,
         upstream: &mut Upstream,
-        asks: &mut Asks,
+        commands: &mut Commands,
         search: &mut Search<'_, R>,
     ) -> Result<(), Failed> {
         let added = self.added(upstream.attempt.id());
         let mail = search
-            .fit(&upstream.ready, &asks.recipients, added)
+            .fit(&upstream.ready, &commands.recipients, added)
             .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
-        asks.mail = Some(mail);
+        commands.mail = Some(mail);
         if let Some(unmet) = search.unmet() {
-            self.refuse_international(upstream, asks, |_| unmet.declined(Lacking::SmtpUtf8));
+            self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
         }
         let until = search.walk().answer_by();
         if !search.is_detour(upstream.ready.peer()) {
-            return self.group(upstream, asks, until, self.incoming).await;
+            return self.group(upstream, commands, until, |answer| self.tell(answer)).await;
         }
         // The client hears the answers if a recipient is accepted. Otherwise the transaction goes elsewhere.
         let heard = Incoming::new();
-        let asked = self.group(upstream, asks, until, &heard).await;
+        let asked = self.group(upstream, commands, until, |answer| heard.put(answer)).await;
         let answers = heard.take();
         if upstream.attempt.accepted() == 0 {
-            let no = answers.into_iter().next_back().map(|(_, answer)| Reason::Mail(answer));
+            let no = answers.into_iter().next_back().map(|answer| Reason::Mail(answer.reply));
             return Err(Failed {
                 told: 0,
                 reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
             });
         }
-        answers.into_iter().for_each(|answer| self.incoming.put(answer));
+        answers.into_iter().for_each(|answer| self.tell(answer));
         asked
     }
 
     /// The octets of our Received line (RFC 1870 §6.1). Its date has the same length at any time.
     fn added(&self, id: &str) -> u64 {
         let line = || {
-            let (client, hostname) = (self.client, &self.shared.us.hostname);
+            let (client, hostname) = (&self.envelope.client, &self.shared.us.hostname);
             Trace { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
         };
         match self.shared.received {
@@ -292,30 +255,30 @@ impl<R: Resolver> Errand<'_, R> {
     fn refuse_international(
         &self,
         upstream: &mut Upstream,
-        asks: &mut Asks,
+        commands: &mut Commands,
         declined: impl FnOnce(&mut Attempt) -> Declined,
     ) {
         let Upstream { ready, attempt } = upstream;
-        let needs = |(_, mailbox): &(usize, Mailbox)| mailbox.needs_smtp_utf8();
-        if ready.terms().extensions.smtp_utf8 || !asks.recipients.iter().any(needs) {
+        let needs = |recipient: &Addressee| recipient.mailbox.needs_smtp_utf8();
+        if ready.terms().extensions.smtp_utf8 || !commands.recipients.iter().any(needs) {
             return;
         }
         attempt.shows(Content::International);
         let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
-        for (place, _) in asks.recipients.extract_if(.., |asked| needs(asked)) {
+        for Addressee { id: recipient, .. } in commands.recipients.extract_if(.., |recipient| needs(recipient)) {
             attempt.recipient(&answer);
-            self.incoming.put((place, answer.clone()));
+            self.tell(Answer { recipient, reply: answer.clone() });
         }
     }
 
     /// Asks the remote that has the transaction.
-    async fn carry(&self, mut upstream: Upstream, asks: &mut Asks) -> (Way<Upstream>, usize) {
+    async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> Path {
         let until = Instant::now() + self.shared.timeouts.command;
         let peer = upstream.ready.peer().clone();
-        self.refuse_international(&mut upstream, asks, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
-        match self.group(&mut upstream, asks, until, self.incoming).await {
-            Ok(()) => self.asked(upstream, asks),
-            Err(Failed { told, reason }) => (closed(upstream.part(&reason), Declined::broke(&peer, &reason)), told),
+        self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
+        match self.group(&mut upstream, &commands, until, |answer| self.tell(answer)).await {
+            Ok(()) => self.asked(upstream),
+            Err(Failed { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
         }
     }
 
@@ -326,7 +289,7 @@ impl<R: Resolver> Errand<'_, R> {
         if !answer.code().is_refusal() || !answer.lines().any(|line| is_cause(&line.to_ascii_lowercase())) {
             return answer;
         }
-        let name = self.shared.connector.ehlo(&self.client.hello);
+        let name = self.shared.connector.ehlo(&self.envelope.client.hello);
         let added = format!("the name given in EHLO was {name}; see ehlo_name, and the name of your mail server");
         Reply::multiline(answer.code(), answer.enhanced(), answer.lines().chain([added.as_str()]))
     }
@@ -339,23 +302,26 @@ impl<R: Resolver> Errand<'_, R> {
     }
 
     /// Everything was answered.
-    fn asked(&self, upstream: Upstream, asks: &Asks) -> (Way<Upstream>, usize) {
-        let all = asks.recipients.len();
+    fn asked(&self, upstream: Upstream) -> Path {
         if self.data(&upstream.ready).is_some() && upstream.attempt.accepted() == 0 {
-            // RFC 2920 §3.1: the remote may have heard DATA, and nobody is there to get the message.
+            // RFC 2920 §3.1: the remote may have heard DATA, and no recipient is there to get the message.
             upstream.release();
-            return (Way::Unknown, all);
+            return Path::Left;
         }
-        (Way::Open(upstream), all)
+        Path::Open(upstream)
+    }
+
+    fn tell(&self, answer: Answer) {
+        self.incoming.put(Event::Answered(answer.recipient, answer.reply));
     }
 
     /// One group of commands (RFC 2920 §3.1), every answer looked at.
     async fn group(
         &self,
         upstream: &mut Upstream,
-        asks: &Asks,
+        commands: &Commands,
         mut until: Instant,
-        incoming: &Incoming<(usize, Reply)>,
+        hear: impl Fn(Answer),
     ) -> Result<(), Failed> {
         let Upstream { ready, attempt } = upstream;
         let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
@@ -363,8 +329,8 @@ impl<R: Resolver> Errand<'_, R> {
         let trace = attempt.trace().clone();
         let data = self.data(ready);
         let hears_of_data = data.is_some();
-        let mut group = ready.group(asks.commands(data));
-        if asks.mail.is_some() {
+        let mut group = ready.group(commands.all(data));
+        if commands.mail.is_some() {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
             trace.since(began, (What::Mail, Said(&said)));
@@ -373,7 +339,7 @@ impl<R: Resolver> Errand<'_, R> {
                 return Err(Failed { told: 0, reason: Reason::Mail(reply) });
             }
         }
-        for (index, (place, _)) in asks.recipients.iter().enumerate() {
+        for (index, recipient) in commands.recipients.iter().enumerate() {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
             trace.since(began, (What::Rcpt, Said(&said)));
@@ -381,21 +347,21 @@ impl<R: Resolver> Errand<'_, R> {
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();
             }
-            let answer = attempt.bounded(self.with_name(reply.relayed(&peer)));
-            attempt.recipient(&answer);
-            incoming.put((*place, answer));
+            let reply = attempt.bounded(self.with_name(reply.relayed(&peer)));
+            attempt.recipient(&reply);
+            hear(Answer { recipient: recipient.id, reply });
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }
         if hears_of_data && attempt.accepted() > 0 {
             let answered = group.answer(self.shared.timeouts.data).await;
-            answered.map_err(broke(asks.recipients.len()))?;
+            answered.map_err(broke(commands.recipients.len()))?;
         }
         Ok(())
     }
 }
 
-/// What is noted of a remote's answer.
+/// The note of a remote's reply.
 struct Said<'a>(&'a Result<Reply, Reason>);
 
 impl fmt::Display for Said<'_> {
