@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use super::declined::{Declined, Whose};
 use super::incoming::Incoming;
-use super::received::Trace;
+use super::received::ReceivedLine;
 use super::search::Search;
 use super::shared::{Origin, Received, Shared};
 use super::{Upstream, UpstreamOf};
@@ -25,7 +25,7 @@ use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
 use crate::transaction::recipient::RecipientId;
-use crate::transaction::{Addressee, Envelope, Event, Request as Asks};
+use crate::transaction::{Addressee, Envelope, Event, Turn};
 use crate::upstream::ready::{MailCommand, Ready};
 use crate::upstream::{Request, remaining};
 
@@ -38,13 +38,13 @@ struct Commands {
     recipients: Vec<Addressee>,
 }
 
-/// Whether the client has said DATA or BDAT behind its recipients, so that a remote may hear of it with them.
+/// The command of the client behind its recipients: a remote may hear of DATA with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Message {
-    /// It has not, or not yet.
-    NotYet,
-    /// It has.
-    Follows(Framing),
+pub(crate) enum NextCommand {
+    /// The client has sent none yet, or another one.
+    Unknown,
+    /// It starts the message: DATA or BDAT.
+    Message(Framing),
 }
 
 /// The delivery agent of one transaction in one turn: it asks any of the destinations.
@@ -55,7 +55,7 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) origin: Origin,
     /// The address that the client dialled, if it was intercepted.
     pub(crate) dialled: Option<IpAddr>,
-    pub(crate) message: Message,
+    pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
 }
@@ -122,16 +122,16 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// DATA, if this remote is to hear of it now. For chunks there is nothing to ask where they are taken.
     fn data(&self, ready: &Ready) -> Option<MailCommand> {
-        let asks = match self.message {
-            Message::NotYet => false,
-            Message::Follows(framing) => ready.needs_asking(framing),
+        let asks = match self.next {
+            NextCommand::Unknown => false,
+            NextCommand::Message(framing) => ready.needs_asking(framing),
         };
         asks.then_some(MailCommand::Data)
     }
 
     /// Asks a destination, and tells each reply as it comes. The remote that has the transaction is handed on.
-    pub(crate) async fn ask(&self, asks: Asks, upstream: Option<Upstream>) -> Option<UpstreamOf> {
-        let Asks { destination, domain, recipients } = asks;
+    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) -> Option<UpstreamOf> {
+        let Turn { destination, domain, recipients } = turn;
         let commands = Commands { mail: None, recipients };
         let path = match upstream {
             Some(upstream) => self.carry(upstream, commands).await,
@@ -243,7 +243,7 @@ impl<R: Resolver> Agent<'_, R> {
     fn added(&self, id: &str) -> u64 {
         let line = || {
             let (client, hostname) = (&self.envelope.client, &self.shared.us.hostname);
-            Trace { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
+            ReceivedLine { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
         };
         match self.shared.received {
             Received::Add => line().len() as u64,

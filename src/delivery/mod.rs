@@ -20,6 +20,7 @@ pub mod shared;
 use std::collections::BTreeMap;
 
 use crate::transaction::destination::DestinationId;
+use crate::transaction::{Event, Transaction};
 use crate::upstream::ready::Ready;
 use attempt::Attempt;
 
@@ -61,8 +62,19 @@ impl Upstreams {
         self.0.remove(&destination)
     }
 
+    /// Those of destinations that have an accepted recipient. The others are left without a message.
+    pub(crate) fn accepting(&mut self, transaction: &mut Transaction) -> Vec<UpstreamOf> {
+        let (accepting, others): (Vec<_>, Vec<_>) =
+            self.take_all().partition(|open| transaction.has_accepted(open.destination));
+        for UpstreamOf { destination, upstream } in others {
+            transaction.step(Event::Left(destination));
+            upstream.release();
+        }
+        accepting
+    }
+
     /// All of them, in the order of the destinations.
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = UpstreamOf> + use<> {
+    fn take_all(&mut self) -> impl Iterator<Item = UpstreamOf> + use<> {
         let all = std::mem::take(&mut self.0).into_iter();
         all.map(|(destination, upstream)| UpstreamOf { destination, upstream })
     }

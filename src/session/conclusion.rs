@@ -21,7 +21,7 @@ use crate::transaction::{Conflict, Effect, Event, Record, Transaction};
 use crate::wire::WireError;
 
 /// A message at the end of its data.
-struct Conclusion {
+struct Ending {
     transaction: Transaction,
     /// Deliveries that have their reply, or wait for the end of the data.
     deliveries: Deliveries,
@@ -35,7 +35,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and the replies to them.
     pub(super) async fn conclude(&mut self, passage: Passage) -> Result<(), WireError> {
         let Ended { transaction, deliveries, message } = passage.ended();
-        let mut end = Conclusion { transaction, deliveries, finishing: Vec::new(), message: None };
+        let mut end = Ending { transaction, deliveries, finishing: Vec::new(), message: None };
         self.perform(Event::Read(message), &mut end).await;
         let ended = Incoming::new();
         let finishing = std::mem::take(&mut end.finishing);
@@ -68,7 +68,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Carries out all that follows from an event.
-    async fn perform(&mut self, event: Event, end: &mut Conclusion) {
+    async fn perform(&mut self, event: Event, end: &mut Ending) {
         let mut effects = VecDeque::from(end.transaction.step(event));
         while let Some(effect) = effects.pop_front() {
             let then = match effect {
@@ -109,7 +109,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Locks a message that may have a record, and reads it.
-    async fn recall(&self, content: ContentDigest, end: &mut Conclusion) -> Record {
+    async fn recall(&self, content: ContentDigest, end: &mut Ending) -> Record {
         let pairs: Vec<Pair> = end.transaction.expected().map(|recipient| recipient.pair).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
         match self.shared.ledger.message(key, &pairs).await {
@@ -123,7 +123,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 }
 
-impl Conclusion {
+impl Ending {
     /// Writes final outcomes to the record.
     async fn record(&mut self, outcomes: Vec<(Pair, Reply)>) -> Recorded {
         let Some(message) = &mut self.message else { return Recorded::NoMessageId };

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Upstreams;
-use crate::delivery::envelope::Message;
+use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Framing;
@@ -121,7 +121,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Some(line) => line,
                 None => {
                     // RFC 2920 §3.2: no command is left to read, so no reply may be kept back.
-                    self.settle(Message::NotYet).await?;
+                    self.settle(NextCommand::Unknown).await?;
                     self.client.flush(limit).await?;
                     let idle = self.dialogue.is_idle();
                     tokio::select! {
@@ -164,7 +164,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         match Command::read(&line) {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
-                self.settle(Message::NotYet).await?;
+                self.settle(NextCommand::Unknown).await?;
                 self.say(&error.reply());
                 // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
                 Ok(if error == CommandError::Chunk { Next::Close } else { Next::Command })
@@ -191,12 +191,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    let message = match &then {
-                        Command::Data => Message::Follows(Framing::Data),
-                        Command::Bdat(_) => Message::Follows(Framing::Bdat),
-                        _ => Message::NotYet,
+                    let next = match &then {
+                        Command::Data => NextCommand::Message(Framing::Data),
+                        Command::Bdat(_) => NextCommand::Message(Framing::Bdat),
+                        _ => NextCommand::Unknown,
                     };
-                    self.settle(message).await?;
+                    self.settle(next).await?;
                     command = then;
                     continue;
                 }

@@ -12,16 +12,15 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Received, Session};
-use crate::delivery::UpstreamOf;
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
-use crate::delivery::received::Trace;
+use crate::delivery::received::ReceivedLine;
 use crate::dns::Resolver;
 use crate::ledger::ContentHasher;
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::transaction::{Event, FinalReply, Message, Transaction};
+use crate::transaction::{Event, FinalReply, ReadMessage, Transaction};
 use crate::wire::{BLOCK, WireError};
 
 /// The most of a message that is read at a time, while it comes faster than it goes.
@@ -36,6 +35,8 @@ const MAX_HOPS: usize = 100;
 pub(super) struct Passage {
     transaction: Transaction,
     deliveries: Deliveries,
+    /// The most octets that we take.
+    most: u64,
     scanner: DataScanner,
     /// None for a message that cannot have a record.
     hasher: Option<ContentHasher>,
@@ -48,7 +49,7 @@ pub(super) struct Passage {
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or replies with the reason why it is not wanted.
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
-        let open = self.accepting(&mut transaction);
+        let open = self.upstreams.accepting(&mut transaction);
         let deliveries = self.meanwhile(Deliveries::start(open, Framing::Data)).await?;
         deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
         if let Some(answer) = transaction.reply_to_data() {
@@ -56,8 +57,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.timeouts.client).await?;
-        let mut passage = Passage::new(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
-        self.trace(&mut passage);
+        let mut passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
         let carried = self.carry(&mut passage).await;
         passage.count();
         match carried {
@@ -67,20 +67,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Err(gone)
             }
         }
-    }
-
-    /// The connections to destinations that have an accepted recipient. The others are released.
-    fn accepting(&mut self, transaction: &mut Transaction) -> Vec<UpstreamOf> {
-        let mut accepting = Vec::new();
-        for open in self.upstreams.take_all() {
-            if transaction.has_accepted(open.destination) {
-                accepting.push(open);
-            } else {
-                note(transaction, Event::Left(open.destination));
-                open.upstream.release();
-            }
-        }
-        accepting
     }
 
     /// No message is wanted: the one answer to DATA.
@@ -93,17 +79,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         told
     }
 
-    /// Each remote's message begins with our trace of it.
-    fn trace(&self, passage: &mut Passage) {
-        if self.shared.received == Received::Omit {
-            return;
+    /// The message on its way to these deliveries. Each remote's message begins with our Received line.
+    fn passage(&self, transaction: Transaction, mut deliveries: Deliveries, scanner: DataScanner) -> Passage {
+        let (client, hostname) = (&transaction.envelope.client, &self.shared.us.hostname);
+        match self.shared.received {
+            Received::Add => deliveries.all().iter_mut().for_each(|delivery| {
+                let line = ReceivedLine { client, origin: self.origin, hostname, id: delivery.id() };
+                delivery.load(line.line(OffsetDateTime::now_utc()).as_bytes());
+            }),
+            Received::Omit => {}
         }
-        let (client, hostname) = (&passage.transaction.envelope.client, &self.shared.us.hostname);
-        for delivery in passage.deliveries.all() {
-            let line =
-                Trace { client, origin: self.origin, hostname, id: delivery.id() }.line(OffsetDateTime::now_utc());
-            delivery.load(line.as_bytes());
-        }
+        let hasher = transaction.may_have_record().then(ContentHasher::default);
+        let most = self.shared.us.size;
+        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new() }
     }
 
     /// From the first byte of the message to the last. Deliveries that have not stopped then have all of it but its end.
@@ -114,12 +102,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             // A remote may take its time, and the block that is on its way to it is all that is held then.
             self.client.release();
             if scan != Scan::More {
-                self.load(&scan, passage);
+                passage.load(&scan);
                 return Ok(());
             }
             // Our trace alone is no reason to send something.
             if !passage.block.is_empty() {
-                self.send(passage).await;
+                passage.send().await;
             }
             // With no destination left the rest is read all the same, so that the next command is read as a command.
             self.client.fill_up_to(most, self.shared.timeouts.client).await?;
@@ -127,26 +115,29 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             most = self.client.input.len().saturating_mul(2).clamp(BLOCK, FLOWING);
         }
     }
+}
 
+impl Passage {
     /// Sends the lines that were scanned last to all destinations.
-    async fn send(&self, passage: &mut Passage) {
-        let block = self.checked(&Scan::More, passage);
-        passage.deliveries.send(&block).await;
+    async fn send(&mut self) {
+        let block = self.checked(&Scan::More);
+        self.deliveries.send(&block).await;
     }
 
     /// The message has ended: the lines that were scanned last are to go with its end.
-    fn load(&self, scan: &Scan, passage: &mut Passage) {
-        let block = self.checked(scan, passage);
-        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.load_last(&block));
+    fn load(&mut self, scan: &Scan) {
+        let block = self.checked(scan);
+        self.deliveries.all().iter_mut().for_each(|delivery| delivery.load_last(&block));
     }
 
     /// Takes the lines that were scanned last out of the passage, and stops the deliveries that must not have them.
-    fn checked(&self, scan: &Scan, passage: &mut Passage) -> BytesMut {
-        let Passage { deliveries, scanner, hasher, refused, block, .. } = passage;
+    fn checked(&mut self, scan: &Scan) -> BytesMut {
+        let declined = self.refuse(scan);
+        let Self { deliveries, scanner, hasher, refused, block, .. } = self;
         if let Some(hasher) = hasher {
             hasher.update(block);
         }
-        if let Some(declined) = self.refuse(scanner, scan) {
+        if let Some(declined) = declined {
             deliveries.all().iter_mut().for_each(|delivery| delivery.stop(declined.clone()));
             refused.get_or_insert(declined.answer);
         }
@@ -157,12 +148,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Why a message that has come so far cannot be passed on.
-    fn refuse(&self, scanner: &DataScanner, scan: &Scan) -> Option<Declined> {
-        let most = self.shared.us.size;
+    fn refuse(&self, scan: &Scan) -> Option<Declined> {
+        let Self { most, scanner, .. } = self;
         if let Scan::Rejected(offence) = scan {
             return Some(Declined::by_us(offence.label(), offence.reply()));
         }
-        if scanner.octets() > most {
+        if scanner.octets() > *most {
             let text = format!("the message is larger than {most} octets");
             let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
             return Some(Declined::by_us("too-large", answer));
@@ -173,13 +164,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             return Some(Declined::by_us("mail-loop", answer));
         }
         None
-    }
-}
-
-impl Passage {
-    fn new(transaction: Transaction, deliveries: Deliveries, scanner: DataScanner) -> Self {
-        let hasher = transaction.may_have_record().then(ContentHasher::default);
-        Self { transaction, deliveries, scanner, hasher, refused: None, block: BytesMut::new() }
     }
 
     /// Each attempt has the number of octets that were read.
@@ -200,9 +184,9 @@ impl Passage {
         self.hear();
         let content = self.hasher.filter(|_| self.scanner.has_message_id()).map(ContentHasher::finish);
         let message = match (self.refused, content) {
-            (Some(refused), _) => Message::Refused(refused),
-            (None, Some(content)) => Message::Identified(content),
-            (None, None) => Message::Unidentified,
+            (Some(refused), _) => ReadMessage::Refused(refused),
+            (None, Some(content)) => ReadMessage::Identified(content),
+            (None, None) => ReadMessage::Unidentified,
         };
         Ended { transaction: self.transaction, deliveries: self.deliveries, message }
     }
@@ -212,7 +196,7 @@ impl Passage {
 pub(super) struct Ended {
     pub(super) transaction: Transaction,
     pub(super) deliveries: Deliveries,
-    pub(super) message: Message,
+    pub(super) message: ReadMessage,
 }
 
 /// An event before the end of the message, which the client hears nothing of.

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use crate::delivery::envelope::{Agent, Message};
+use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
 use crate::dns::Resolver;
 use crate::transaction::{Effect, Event};
@@ -21,7 +21,7 @@ const PROMPT: Duration = Duration::from_millis(100);
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
-    pub(super) async fn settle(&mut self, message: Message) -> Result<(), WireError> {
+    pub(super) async fn settle(&mut self, next: NextCommand) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
         let (envelope, incoming) = (Arc::clone(&transaction.envelope), Incoming::new());
@@ -30,20 +30,20 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             envelope: &envelope,
             origin: self.origin,
             dialled: self.dialled,
-            message,
+            next,
             incoming: &incoming,
         };
         let mut asked = Vec::new();
-        for request in transaction.requests() {
-            let id = request.destination;
+        for turn in transaction.turns() {
+            let id = turn.destination;
             let hears_of_data = self.upstreams.get(id).is_some_and(|upstream| agent.asks_for_data(upstream));
-            if request.recipients.is_empty() && !hears_of_data {
+            if turn.recipients.is_empty() && !hears_of_data {
                 continue;
             }
             match transaction.destination(id).reply() {
                 Some(reply) => incoming.put(Event::Failed(id, reply.clone())),
                 // Cut in the middle of a group, a session with a remote is of no further use.
-                None => asked.push(agent.ask(request, self.upstreams.take(id))),
+                None => asked.push(agent.ask(turn, self.upstreams.take(id))),
             }
         }
         let mut asked = join_all(asked);

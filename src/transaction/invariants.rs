@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::dialogue::{Dialogue, Service, Step, Us};
 use super::reply::{Disposition, held};
-use super::{DestinationState, Effect, Event, RecipientId, Replies, Request, Transaction};
+use super::{DestinationState, Effect, Event, RecipientId, Replies, Transaction, Turn};
 use crate::ledger::{Pair, RecordId};
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Command;
@@ -300,8 +300,7 @@ impl World {
     fn settle(&mut self, talk: &mut Talk, then: Then) {
         let Talk { dialogue, heard, answers, .. } = talk;
         let Some(transaction) = dialogue.waiting() else { return };
-        let requests = transaction.requests();
-        let turns = requests.into_iter().map(|request| self.turn(transaction, request, then));
+        let turns = transaction.turns().into_iter().map(|turn| self.turn(transaction, turn, then));
         let mut turns: Vec<VecDeque<Event>> = turns.filter(|turn| !turn.is_empty()).collect();
         while !turns.is_empty() {
             let place = self.random.usize(..turns.len());
@@ -330,8 +329,8 @@ impl World {
     }
 
     /// The events of one destination in one turn.
-    fn turn(&mut self, transaction: &Transaction, request: Request, then: Then) -> VecDeque<Event> {
-        let Request { destination, domain, recipients } = request;
+    fn turn(&mut self, transaction: &Transaction, turn: Turn, then: Then) -> VecDeque<Event> {
+        let Turn { destination, domain, recipients } = turn;
         let mut accepted = transaction.has_accepted(destination);
         let mut events = VecDeque::new();
         let state = &transaction.destination(destination).state;

@@ -5,7 +5,7 @@
 //!
 //! 1. [`dialogue`] decides which command is legal. MAIL makes a [`Transaction`].
 //! 2. RCPT adds a [`Recipient`] and, for a new domain, a [`Destination`]. Recipients that the client has pipelined are
-//!    asked for together ([`Transaction::requests`]). The replies of all remotes come back as [`Event`]s, and go to the
+//!    asked for together ([`Transaction::turns`]). The replies of all remotes come back as [`Event`]s, and go to the
 //!    client in the order of its commands (RFC 2920 §3.2).
 //! 3. At DATA or BDAT each destination that has an accepted recipient is sent the message, unless a reply to the client is
 //!    due without it ([`Transaction::reply_to_data`]).
@@ -41,14 +41,16 @@ use crate::name::Name;
 use crate::smtp::address::Mailbox;
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::Reply;
+use End::{OneReply, ReplyForEach, ReplyForEachAndAll};
+use Refused::{AtOnce, AtTheEnd};
 use destination::{Destination, DestinationId, DestinationState, Destinations};
 use dialogue::{Client, Service};
 use naming::{Admitted, Named};
 use owed::Owed;
 use recipient::{Recipient, RecipientId, RecipientState, Recipients};
-use reply::{AtRcpt, Disposition, at_rcpt, before_data, worst};
+use reply::{Disposition, before_data, worst};
 
-pub use step::{Conflict, Effect, Event, FinalReply, Message, Record};
+pub use step::{Conflict, Effect, Event, FinalReply, ReadMessage, Record};
 
 /// Everything since MAIL: the recipients, their destinations, and the replies that the client waits for.
 #[derive(Debug)]
@@ -87,9 +89,9 @@ pub enum Replies {
     Prdr,
 }
 
-/// The recipients that a destination is asked for in one turn of the client.
+/// One turn of a destination: it is asked for these recipients together.
 #[derive(Debug)]
-pub struct Request {
+pub struct Turn {
     /// The destination.
     pub destination: DestinationId,
     /// Its domain.
@@ -98,7 +100,7 @@ pub struct Request {
     pub recipients: Vec<Addressee>,
 }
 
-/// A recipient in a [`Request`].
+/// A recipient in a [`Turn`].
 #[derive(Debug, Clone)]
 pub struct Addressee {
     /// Its id, for the answer.
@@ -117,13 +119,45 @@ impl Replies {
         }
     }
 
-    /// The client's reply to RCPT.
-    fn at_rcpt(self, reply: Reply) -> AtRcpt {
+    /// The row of this kind in the table at the head of this module.
+    fn row(self) -> Row {
         match self {
-            Self::FanOut => at_rcpt(reply),
-            Self::Once | Self::PerRecipient | Self::Prdr => AtRcpt::Told(reply),
+            Self::Once => Row { domains: Domains::One, refused: AtOnce, end: OneReply },
+            Self::FanOut => Row { domains: Domains::Several, refused: AtTheEnd, end: OneReply },
+            Self::PerRecipient => Row { domains: Domains::Several, refused: AtOnce, end: ReplyForEach },
+            Self::Prdr => Row { domains: Domains::Several, refused: AtOnce, end: ReplyForEachAndAll },
         }
     }
+}
+
+/// The differences between the kinds of transaction.
+struct Row {
+    domains: Domains,
+    refused: Refused,
+    end: End,
+}
+
+/// The domains of the recipients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Domains {
+    One,
+    Several,
+}
+
+/// The time at which the client hears that a remote has refused or deferred a RCPT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    AtOnce,
+    AtTheEnd,
+}
+
+/// The replies to the end of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    OneReply,
+    ReplyForEach,
+    /// 353 before them, and a reply for all behind them.
+    ReplyForEachAndAll,
 }
 
 impl Transaction {
@@ -164,26 +198,26 @@ impl Transaction {
         self.recipients.all().iter().any(|recipient| recipient.destination == id && recipient.is_accepted())
     }
 
-    /// The requests of this turn: recipients that wait to be asked for, by destination. A destination without any is
-    /// listed too, since its remote may have to hear DATA.
-    pub fn requests(&self) -> Vec<Request> {
+    /// The recipients that wait to be asked for, by destination. A destination without any is listed too, since its remote
+    /// may have to hear DATA.
+    pub fn turns(&self) -> Vec<Turn> {
         let mut named: BTreeMap<DestinationId, Vec<Addressee>> = BTreeMap::new();
         for recipient in self.recipients.all().iter().filter(|recipient| recipient.is_named()) {
             let addressee = Addressee { id: recipient.id, mailbox: recipient.mailbox.clone() };
             named.entry(recipient.destination).or_default().push(addressee);
         }
-        let request = |destination: &Destination| Request {
+        let turn = |destination: &Destination| Turn {
             destination: destination.id,
             domain: destination.domain.clone(),
             recipients: named.remove(&destination.id).unwrap_or_default(),
         };
-        self.destinations.all().iter().map(request).collect()
+        self.destinations.all().iter().map(turn).collect()
     }
 
     /// The one reply to all accepted recipients of a transaction whose destinations have all failed. With fan-out each
     /// recipient has a reply of its own, and the end of the data tells it.
     fn refusal(&self) -> Option<Reply> {
-        if self.replies == Replies::FanOut {
+        if self.replies.row().refused == AtTheEnd {
             return None;
         }
         let accepted = self.destinations.all().iter().filter(|destination| self.has_accepted(destination.id));
@@ -200,28 +234,28 @@ impl Transaction {
             }
         };
         let known: Vec<Option<Reply>> = self.expected().map(known).collect();
-        match self.replies {
-            // A recipient that is refused now may have the message from an earlier attempt.
-            Replies::FanOut if self.expected().any(|recipient| !recipient.records.is_empty()) => None,
-            Replies::Once | Replies::FanOut => before_data(known.iter().map(Option::as_ref)),
-            Replies::PerRecipient | Replies::Prdr => known.into_iter().collect::<Option<Vec<Reply>>>().and_then(worst),
+        match self.replies.row().end {
+            // A recipient that is refused now may have the message from an earlier attempt. Only fan-out has records.
+            OneReply if self.expected().any(|recipient| !recipient.records.is_empty()) => None,
+            OneReply => before_data(known.iter().map(Option::as_ref)),
+            ReplyForEach | ReplyForEachAndAll => known.into_iter().collect::<Option<Vec<Reply>>>().and_then(worst),
         }
     }
 
     /// The reply to a chunk, if no message can change it. RFC 2033 §4.3: LMTP has its replies counted, one for each
     /// recipient at the last chunk.
     pub fn reply_to_chunk(&self) -> Option<Reply> {
-        match self.replies {
-            Replies::PerRecipient => None,
-            Replies::Once | Replies::FanOut | Replies::Prdr => self.reply_to_data(),
+        match self.replies.row().end {
+            ReplyForEach => None,
+            OneReply | ReplyForEachAndAll => self.reply_to_data(),
         }
     }
 
     /// Whether the message may have a record: its recipients get one reply and may have several outcomes.
     pub fn may_have_record(&self) -> bool {
-        match self.replies {
-            Replies::FanOut => self.expected().count() > 1,
-            Replies::Once | Replies::PerRecipient | Replies::Prdr => false,
+        match self.replies.row().refused {
+            AtTheEnd => self.expected().count() > 1,
+            AtOnce => false,
         }
     }
 

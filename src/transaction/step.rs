@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::reply::{
-    AtRcpt, Conclusion, Disposition, EndOfData, Part, Recorded, again, conclude, end_of_data, held, worst,
+    AtRcpt, Conclusion, Disposition, EndOfData, Part, Recorded, again, at_rcpt, conclude, end_of_data, held, worst,
 };
-use super::{DestinationId, DestinationState, Recipient, RecipientId, RecipientState, Replies, Transaction};
+use super::{DestinationId, DestinationState, End, Recipient, RecipientId, RecipientState, Refused, Transaction};
 use crate::ledger::{ContentDigest, Pair};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
@@ -23,7 +23,7 @@ pub enum Event {
     /// A remote waits for the message.
     Started(DestinationId),
     /// The client has sent the message to its end.
-    Read(Message),
+    Read(ReadMessage),
     /// The record of the message was looked up.
     Recalled(Record),
     /// These destinations have answered the end of the data, or have failed.
@@ -34,7 +34,7 @@ pub enum Event {
 
 /// A message that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum ReadMessage {
     /// It is refused for all recipients; the replies of their remotes do not count.
     Refused(Reply),
     /// It has a Message-ID, and may have a record.
@@ -138,7 +138,11 @@ impl Transaction {
 
     /// The reply to RCPT.
     fn answered(&mut self, id: RecipientId, reply: Reply) {
-        let (state, told) = match self.replies.at_rcpt(reply) {
+        let reply = match self.replies.row().refused {
+            Refused::AtOnce => AtRcpt::Told(reply),
+            Refused::AtTheEnd => at_rcpt(reply),
+        };
+        let (state, told) = match reply {
             AtRcpt::Told(reply) if reply.code().is_success() => (RecipientState::Accepted, reply),
             AtRcpt::Told(reply) => (RecipientState::Rejected, reply),
             AtRcpt::Held(reply) => (RecipientState::Held(reply), held()),
@@ -168,28 +172,29 @@ impl Transaction {
     }
 
     /// The end of the message: the record is asked, or each remote gets the end of the data.
-    fn read(&mut self, message: Message) -> Vec<Effect> {
-        match self.replies {
-            Replies::Once | Replies::FanOut => {}
-            Replies::PerRecipient | Replies::Prdr => {
+    fn read(&mut self, message: ReadMessage) -> Vec<Effect> {
+        let end = self.replies.row().end;
+        match end {
+            End::OneReply => {}
+            End::ReplyForEach | End::ReplyForEachAndAll => {
                 let expected = self.recipients.all().iter().filter(|recipient| recipient.is_expected());
                 expected.for_each(|recipient| self.owed.owe(recipient.id));
             }
         }
-        let announced = match self.replies {
-            Replies::Prdr => {
+        let announced = match end {
+            End::ReplyForEachAndAll => {
                 let text = "the message is there; each recipient's answer follows";
                 Some(Effect::Say(Reply::plain(Code::ANSWERS_FOLLOW, text)))
             }
-            Replies::Once | Replies::FanOut | Replies::PerRecipient => None,
+            End::OneReply | End::ReplyForEach => None,
         };
         let then = match message {
-            Message::Refused(reply) => {
+            ReadMessage::Refused(reply) => {
                 self.refuse(&reply);
                 Vec::new()
             }
-            Message::Identified(content) if self.may_have_record() => vec![Effect::Recall(content)],
-            Message::Identified(_) | Message::Unidentified => {
+            ReadMessage::Identified(content) if self.may_have_record() => vec![Effect::Recall(content)],
+            ReadMessage::Identified(_) | ReadMessage::Unidentified => {
                 self.conclude_held();
                 self.sending().into_iter().map(Effect::Finish).collect()
             }
@@ -274,16 +279,15 @@ impl Transaction {
             };
         }
         self.learn();
-        match (self.replies, self.is_undecided()) {
-            (Replies::Once | Replies::FanOut, false) => self.conclude(),
-            (Replies::Once, true) => Vec::new(),
-            (Replies::FanOut, true) => self.record_early(),
-            (Replies::PerRecipient | Replies::Prdr, is_undecided) => {
+        match (self.replies.row().end, self.is_undecided()) {
+            (End::OneReply, false) => self.conclude(),
+            (End::OneReply, true) => self.record_early(),
+            (end @ (End::ReplyForEach | End::ReplyForEachAndAll), is_undecided) => {
                 for recipient in self.recipients.all() {
                     recipient.outcome().into_iter().for_each(|outcome| self.owed.put(recipient.id, outcome));
                 }
                 let mut effects = self.due();
-                if (self.replies, is_undecided) == (Replies::Prdr, false) {
+                if (end, is_undecided) == (End::ReplyForEachAndAll, false) {
                     effects.push(Effect::Say(self.last_word()));
                 }
                 effects

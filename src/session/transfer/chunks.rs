@@ -47,11 +47,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         first: Chunk,
     ) -> Result<After, WireError> {
         self.client.flush(self.shared.timeouts.client).await?;
-        let open = self.accepting(&mut transaction);
+        let open = self.upstreams.accepting(&mut transaction);
         let deliveries = Deliveries::start(open, Framing::Bdat).await;
         deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
-        let mut passage = Passage::new(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
-        self.trace(&mut passage);
+        let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
         let carried = self.carry_chunks(first, &mut passage).await;
         passage.count();
         match carried {
@@ -113,16 +112,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if left == 0 {
                 break;
             }
-            self.send(passage).await;
+            passage.send().await;
             // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
             self.client.flush(self.shared.timeouts.client).await?;
             self.client.fill(self.shared.timeouts.client).await?;
         }
         if chunk.last {
             let scan = passage.scanner.end(&mut passage.block);
-            self.load(&scan, passage);
+            passage.load(&scan);
         } else {
-            self.send(passage).await;
+            passage.send().await;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::smtp::reply::Reply;
 use crate::transaction::recipient::Recipient;
 use crate::transaction::reply::{Disposition, Recorded};
 use crate::transaction::{
-    DestinationId, DestinationState, Effect, Event, FinalReply, Message, Record, Replies, Transaction,
+    DestinationId, DestinationState, Effect, Event, FinalReply, ReadMessage, Record, Replies, Transaction,
 };
 
 /// A message at the end of its data.
@@ -63,9 +63,9 @@ impl World {
             }
         }
         let message = match refused {
-            Some(reply) => Message::Refused(reply),
-            None if self.has_message_id => Message::Identified(ContentHasher::default().finish()),
-            None => Message::Unidentified,
+            Some(reply) => ReadMessage::Refused(reply),
+            None if self.has_message_id => ReadMessage::Identified(ContentHasher::default().finish()),
+            None => ReadMessage::Unidentified,
         };
         if !self.has_message_id && transaction.replies == Replies::FanOut {
             talk.excuse = Some("no Message-ID");
@@ -77,7 +77,7 @@ impl World {
         })
     }
 
-    fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: Message) -> Result<(), Cut> {
+    fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: ReadMessage) -> Result<(), Cut> {
         let key = transaction.expected().map(|recipient| recipient.pair).collect();
         let mut end = End { transaction, key, finishing: Vec::new(), known: Vec::new() };
         self.perform(talk, &mut end, Event::Read(message))?;
