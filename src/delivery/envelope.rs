@@ -20,7 +20,7 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Reason, Refusals};
 use crate::smtp::chunk::Framing;
-use crate::smtp::command::Mail;
+use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::What;
@@ -45,6 +45,21 @@ pub(crate) enum NextCommand {
     Unknown,
     /// It starts the message: DATA or BDAT.
     Message(Framing),
+}
+
+impl NextCommand {
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Data => Self::Message(Framing::Data),
+            Command::Bdat(_) => Self::Message(Framing::Bdat),
+            Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) | Command::Mail(_) | Command::Rcpt(_) => {
+                Self::Unknown
+            }
+            Command::Rset | Command::Noop | Command::Vrfy | Command::Expn | Command::Help | Command::Quit => {
+                Self::Unknown
+            }
+        }
+    }
 }
 
 /// The delivery agent of one transaction in one turn: it asks any of the destinations.

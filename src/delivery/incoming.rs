@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 /// Results of deliveries that the session has not looked at yet. There is a lock because a session goes from thread to
-/// thread; nothing else ever takes it.
+/// thread. No other task takes it.
 ///
 /// Deliveries work side by side in a `join_all`, and this is how one is heard before the others are done. A
-/// `FuturesUnordered` would wake the session once more each time all that are left in it wait, for nothing.
+/// `FuturesUnordered` would wake the session without need each time all that are left in it wait.
 #[derive(Debug)]
 pub(crate) struct Incoming<T>(Mutex<Vec<T>>);
 

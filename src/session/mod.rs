@@ -25,7 +25,6 @@ use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::smtp::address::ForwardPath;
-use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -191,12 +190,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    let next = match &then {
-                        Command::Data => NextCommand::Message(Framing::Data),
-                        Command::Bdat(_) => NextCommand::Message(Framing::Bdat),
-                        _ => NextCommand::Unknown,
-                    };
-                    self.settle(next).await?;
+                    self.settle(NextCommand::of(&then)).await?;
                     command = then;
                     continue;
                 }

@@ -105,7 +105,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 passage.load(&scan);
                 return Ok(());
             }
-            // Our trace alone is no reason to send something.
+            // Our Received line alone is no reason to send a block.
             if !passage.block.is_empty() {
                 passage.send().await;
             }
@@ -199,7 +199,7 @@ pub(super) struct Ended {
     pub(super) message: ReadMessage,
 }
 
-/// An event before the end of the message, which the client hears nothing of.
+/// An event before the end of the message. It has no effect yet.
 fn note(transaction: &mut Transaction, event: Event) {
     let effects = transaction.step(event);
     debug_assert!(effects.is_empty(), "{effects:?}");

@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Session;
 use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
+use crate::delivery::{UpstreamOf, Upstreams};
 use crate::dns::Resolver;
-use crate::transaction::{Effect, Event};
+use crate::transaction::{Effect, Event, Transaction};
 use crate::wire::WireError;
 
 /// How long replies that are known may wait for those of other remotes, to be sent in one piece.
@@ -33,43 +34,54 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             next,
             incoming: &incoming,
         };
-        let mut asked = Vec::new();
-        for turn in transaction.turns() {
-            let id = turn.destination;
-            let hears_of_data = self.upstreams.get(id).is_some_and(|upstream| agent.asks_for_data(upstream));
-            if turn.recipients.is_empty() && !hears_of_data {
-                continue;
-            }
-            match transaction.destination(id).reply() {
-                Some(reply) => incoming.put(Event::Failed(id, reply.clone())),
-                // Cut in the middle of a group, a session with a remote is of no further use.
-                None => asked.push(agent.ask(turn, self.upstreams.take(id))),
-            }
-        }
-        let mut asked = join_all(asked);
+        let mut asked = join_all(asks(&agent, transaction, &mut self.upstreams));
         let mut late = pin!(tokio::time::sleep(PROMPT));
-        let mut hear = |events: Vec<Event>, output: &mut BytesMut| {
-            for effect in events.into_iter().flat_map(|event| transaction.step(event)) {
-                if let Effect::Say(reply) = effect {
-                    reply.write(output);
-                }
-            }
-        };
         let open = loop {
             tokio::select! {
                 biased;
                 // First, so that replies that are known together are sent together, with the next one of the session.
                 open = &mut asked => break open,
                 events = incoming.any() => {
-                    hear(events, &mut self.client.output);
+                    hear(transaction, events, &mut self.client.output);
                     self.client.flush(patience).await?;
                 }
                 () = &mut late, if !self.client.output.is_empty() => self.client.flush(patience).await?,
             }
         };
         drop(asked);
-        hear(incoming.take(), &mut self.client.output);
+        hear(transaction, incoming.take(), &mut self.client.output);
         open.into_iter().flatten().for_each(|open| self.upstreams.put(open));
         Ok(())
+    }
+}
+
+/// The deliveries that have a recipient or DATA to ask for in this turn.
+fn asks<'a, R: Resolver>(
+    agent: &'a Agent<'a, R>,
+    transaction: &Transaction,
+    upstreams: &mut Upstreams,
+) -> Vec<impl Future<Output = Option<UpstreamOf>> + use<'a, R>> {
+    let mut asks = Vec::new();
+    for turn in transaction.turns() {
+        let id = turn.destination;
+        let hears_of_data = upstreams.get(id).is_some_and(|upstream| agent.asks_for_data(upstream));
+        if turn.recipients.is_empty() && !hears_of_data {
+            continue;
+        }
+        match transaction.destination(id).reply() {
+            Some(reply) => agent.incoming.put(Event::Failed(id, reply.clone())),
+            // Cut in the middle of a group, a session with a remote is of no further use.
+            None => asks.push(agent.ask(turn, upstreams.take(id))),
+        }
+    }
+    asks
+}
+
+/// The client gets the replies that are due after these events.
+fn hear(transaction: &mut Transaction, events: Vec<Event>, output: &mut BytesMut) {
+    for effect in events.into_iter().flat_map(|event| transaction.step(event)) {
+        if let Effect::Say(reply) = effect {
+            reply.write(output);
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Destinations {
         id
     }
 
-    /// The destination of an id. [`Destinations::add`] has made the id, and nothing is ever removed.
+    /// The destination of an id. [`Destinations::add`] has made the id, and no destination is ever removed.
     pub(super) fn get(&self, id: DestinationId) -> &Destination {
         &self.0[id.0]
     }

@@ -22,7 +22,7 @@ const MAX_OWED: usize = 1000;
 pub(super) enum Admitted {
     /// Its destination is asked for it.
     Named,
-    /// It depends on recipients before it, whose replies are not known.
+    /// It depends on recipients before it that have no reply yet.
     Depends,
     /// This is the reply.
     Answered(Reply),

@@ -36,7 +36,7 @@ impl Owed {
         }
     }
 
-    /// The replies whose turn has come.
+    /// The replies that are due: all before them were taken.
     pub(super) fn take(&mut self) -> Vec<Reply> {
         let mut due = Vec::new();
         while let Some(One::Known(_)) = self.0.front() {
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn answers_keep_their_order() {
-        // I18, J8: a reply that is known early waits for the replies before it only.
+        // I18, J8: a reply that is known early waits for those before it only.
         let mut recipients = Recipients::default();
         let destination = Destinations::default().add(Name::parse("test").unwrap(), Vec::new());
         let ForwardPath::Mailbox(mailbox) = ForwardPath::parse("<a@test>", SmtpUtf8::Absent).unwrap() else { panic!() };

@@ -84,7 +84,7 @@ impl Recipients {
         id
     }
 
-    /// The recipient of an id. [`Recipients::add`] has made the id, and nothing is ever removed.
+    /// The recipient of an id. [`Recipients::add`] has made the id, and no recipient is ever removed.
     pub(super) fn get_mut(&mut self, id: RecipientId) -> &mut Recipient {
         &mut self.0[id.0]
     }

@@ -131,7 +131,7 @@ impl Transaction {
         self.due()
     }
 
-    /// The replies whose turn has come.
+    /// The replies that are due.
     fn due(&mut self) -> Vec<Effect> {
         self.owed.take().into_iter().map(Effect::Say).collect()
     }

@@ -1,6 +1,6 @@
 //! BDAT: the message comes in chunks, with commands between them (RFC 3030 §2).
 //!
-//! A chunk that is not the last is answered by us, as soon as we have read it: it promises nothing, since only the answer
+//! A chunk that is not the last is answered by us, as soon as we have read it. The reply is no promise, since only the answer
 //! to the last one speaks of the message. No remote hears of a message before the client's first BDAT.
 
 use bytes::BytesMut;
