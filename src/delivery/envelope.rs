@@ -81,7 +81,8 @@ struct Answer {
     reply: Reply,
 }
 
-/// How the turn of a destination has ended.
+/// The end of a destination's turn.
+#[expect(clippy::large_enum_variant, reason = "it is made and taken apart once in a turn, and never kept")]
 enum Path {
     /// The remote has the transaction.
     Open(Upstream),
