@@ -16,12 +16,13 @@
 //! [`Outcome`](report::Outcome)
 //!
 //! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it, in SMTP or LMTP. A
-//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`smtp::dialogue`] says which are
-//!    legal now. MAIL is answered at once and remembered.
+//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which are
+//!    legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent a
-//!    byte of the message. A transaction has one such leg, or with LMTP and PRDR one for each domain, side by side. A
-//!    [`upstream::MxIteration`] asks the [`dns`] for the domain's MX records and [`mx`] orders them. For each exchange in turn:
-//!    its addresses; the TLSA records, where the address is secure; which of them are usable ([`dane::tlsa`]); and by the
+//!    byte of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
+//!    each with a [`delivery`] of its own, side by side. A [`upstream::MxIteration`] asks the [`dns`] for the domain's MX
+//!    records and [`mx`] orders them. For each exchange in turn: its addresses; the TLSA records, where the address is secure;
+//!    which of them are usable ([`dane::tlsa`]); and by the
 //!    one table in [`policy`], what a session must prove at the level that [`rules`] give the domain.
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS; [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
@@ -29,7 +30,7 @@
 //!    says who is asked next, and if nobody is left, the client is told 451 and why, host by host.
 //! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them, and its answers come back with its name
 //!    in front. At DATA a remote's 354 comes first, then ours; the message streams through [`smtp::data`], which lets no
-//!    second end of data through, to every leg. BDAT is the same message in counted pieces ([`smtp::chunk`]).
+//!    second end of data through, to every destination. BDAT is the same message in counted pieces ([`smtp::chunk`]).
 //! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
 //!    than never. If the client is lost, the remote sees a reset, never an end of data and never a last chunk.
 //! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was
@@ -61,7 +62,8 @@ pub mod wire;
 pub mod upstream;
 mod store;
 pub mod journal;
-pub mod fanout;
+pub mod transaction;
+pub mod delivery;
 pub mod session;
 pub mod report;
 pub mod settings;

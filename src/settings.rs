@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use crate::config::{Address, Config, Unsound};
+use crate::delivery::shared::{Received, Shared};
 use crate::dns::{Resolver, setup};
 use crate::journal::{self, Journal};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
-use crate::session::{Received, Shared};
-use crate::smtp::dialogue::Us;
 use crate::tls::{PostQuantum, SetupError, Tls};
+use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
 use crate::upstream::bounded_memory::{EightBitDomains, WithoutBdat};
 use crate::upstream::connect::Dialer;

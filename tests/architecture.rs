@@ -40,15 +40,40 @@ const PURE: &[&str] = &[
     "dns/budget",
     "store/key",
     "journal/index",
-    "fanout",
+    "transaction",
 ];
 /// What has no place in them.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
-    "version", "excerpt", "hex", "name", "scarce", "smtp", "dns", "mx", "dane", "policy", "rules", "reserved",
-    "refusal", "config", "trace", "tls", "wire", "upstream", "report", "store", "journal", "fanout", "session",
-    "settings", "server", "admin", "cli",
+    "version",
+    "excerpt",
+    "hex",
+    "name",
+    "scarce",
+    "smtp",
+    "dns",
+    "mx",
+    "dane",
+    "policy",
+    "rules",
+    "reserved",
+    "refusal",
+    "config",
+    "trace",
+    "tls",
+    "wire",
+    "upstream",
+    "report",
+    "store",
+    "journal",
+    "transaction",
+    "delivery",
+    "session",
+    "settings",
+    "server",
+    "admin",
+    "cli",
 ];
 /// What only one place may name.
 const SOLE: &[(&str, &str)] = &[
@@ -163,8 +188,8 @@ fn decisions_cite_their_rule() {
         "upstream/failover",
         "upstream/starttls",
         "upstream/mx_iteration",
-        "smtp/dialogue",
-        "smtp/dialogue/transaction",
+        "transaction/dialogue",
+        "transaction",
     ] {
         let text = text(module);
         let body = text.split("#[cfg(test)]").next().unwrap_or_default();

@@ -14,7 +14,7 @@ use super::intercepted;
 use super::unix::{self, SocketFile};
 use crate::config::{self, Address, Kind, Listener, Recipients};
 use crate::session::Origin;
-use crate::smtp::dialogue::Service;
+use crate::transaction::dialogue::Service;
 
 /// Connections the kernel may hold for us: a burst must not be lost before it is counted.
 pub(super) const BACKLOG: i32 = 4096;

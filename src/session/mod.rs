@@ -1,22 +1,16 @@
-//! One client: read a command, ask the dialogue, do what it says, answer.
+//! One client: the session reads commands and the message, and carries out the decisions of the
+//! [`transaction`](crate::transaction).
 //!
-//! Everything a client may be told is decided elsewhere; here the decisions are carried out, in a straight line.
-//! Recipients that the client has pipelined are asked for together ([`turn`]), each domain's on a [`leg`] of its own, side
-//! by side; [`transfer`] hands the message to all legs. Replies are collected and sent in the client's order when the
-//! client has nothing more to say (RFC 2920 §3.2), when something turns out to be slow, or when a block of them is full.
+//! Recipients that the client has pipelined are asked for together ([`turn`]), those of each destination by a
+//! [`delivery`](crate::delivery) of its own, side by side. [`transfer`] hands the message to all deliveries, and
+//! [`conclusion`] ends it. Replies are collected, and are sent in the client's order when the client has sent no further
+//! command (RFC 2920 §3.2), when a remote is slow, or when a block of them is full.
 
-mod attempt;
 mod conclusion;
-mod declined;
-mod groups;
-mod leg;
-mod received;
-mod search;
 mod transfer;
 mod turn;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,24 +21,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Timeouts;
+use crate::delivery::Upstreams;
+use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
-use crate::journal::{Journal, Pair};
-use crate::report::Reporter;
-use crate::rules::Rules;
 use crate::smtp::address::ForwardPath;
-use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, CommandError};
-use crate::smtp::data::BareNewlines;
-use crate::smtp::dialogue::{Answers, Dialogue, Service, Step, Us};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::upstream::Connector;
+use crate::transaction::Replies;
+use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
-use groups::Groups;
-use leg::{Message, Upstream};
 use transfer::After;
+
+pub use crate::delivery::shared::{Origin, Received, Shared};
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
@@ -52,79 +42,27 @@ const MAX_COMMAND_OCTETS: usize = 4096;
 /// How long a client has to read the 421 when its session is cut, and to see that we have closed.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
-/// What all sessions share.
-#[derive(Debug)]
-pub struct Shared<R> {
-    /// The way to remotes.
-    pub connector: Connector<R>,
-    /// What a session must prove, by domain.
-    pub rules: Rules,
-    /// What we say of ourselves.
-    pub us: Us,
-    /// Whether to add a Received line.
-    pub received: Received,
-    /// What to do with bare CR and LF.
-    pub bare_newlines: BareNewlines,
-    /// How long anything may take.
-    pub timeouts: Timeouts,
-    /// The outcomes of fan-out messages that clients have to send again.
-    pub journal: Journal,
-    /// Client sessions at a time.
-    pub max_sessions: usize,
-    /// Who hears what became of each attempt.
-    pub reporter: Arc<Reporter>,
-}
-
-/// Whether our Received line is added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
-    /// It is.
-    Add,
-    /// The message stays as it is, byte for byte.
-    Omit,
-}
-
-/// Who has come in, and what is spoken with it.
+/// A client that has connected.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
-    /// Where it comes from.
+    /// Its address.
     pub origin: Origin,
-    /// What is spoken.
+    /// The protocol.
     pub service: Service,
     /// The address that it dialled, if it was intercepted.
     pub dialled: Option<IpAddr>,
 }
 
-/// Where a client comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Another socket's address.
-    Address(IpAddr),
-    /// This machine, by a socket in the file system.
-    UnixSocket,
-}
-
-impl fmt::Display for Origin {
-    /// As a comment of the Received line has it (RFC 5321 §4.4), whatever is in it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(IpAddr::V4(v4)) => write!(f, "[{v4}]"),
-            Self::Address(IpAddr::V6(v6)) => write!(f, "[IPv6:{v6}]"),
-            Self::UnixSocket => f.write_str("unix socket"),
-        }
-    }
-}
-
 struct Session<R, S> {
     shared: Arc<Shared<R>>,
-    /// What sessions share from now on; taken up between transactions, so that one ends as it began.
+    /// The newest settings. They are taken up between transactions, so that one ends as it began.
     news: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<S>,
     origin: Origin,
     dialled: Option<IpAddr>,
-    dialogue: Dialogue<Upstream>,
-    /// Which recipients of the open transaction may share a connection.
-    groups: Groups,
+    dialogue: Dialogue,
+    /// The connections of the open transaction.
+    upstreams: Upstreams,
 }
 
 /// When the conversation has to end, though the client would go on.
@@ -152,8 +90,8 @@ where
     let Caller { origin, service, dialled } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service);
-    let (client, groups) = (Wire::new(stream), Groups::default());
-    let mut session = Session { shared, news, client, origin, dialled, dialogue, groups };
+    let (client, upstreams) = (Wire::new(stream), Upstreams::default());
+    let mut session = Session { shared, news, client, origin, dialled, dialogue, upstreams };
     let run = tokio::select! {
         biased;
         ended = session.run(stop.when_idle) => Some(ended),
@@ -169,7 +107,7 @@ where
     if let Err(error) = ended {
         tracing::debug!(client = %origin, %error, "the client went away");
     }
-    session.dialogue.abandon().into_iter().for_each(Upstream::release);
+    session.upstreams.release();
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -181,8 +119,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let line = match self.pipelined(&mut lines).await {
                 Some(line) => line,
                 None => {
-                    // RFC 2920 §3.2: nothing is left to read, so nothing may be kept back.
-                    self.settle(Message::NotYet).await?;
+                    // RFC 2920 §3.2: no command is left to read, so no reply may be kept back.
+                    self.settle(NextCommand::Unknown).await?;
                     self.client.flush(limit).await?;
                     let idle = self.dialogue.is_idle();
                     tokio::select! {
@@ -215,8 +153,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if line.is_some() || self.dialogue.waiting().is_none() {
             return line;
         }
-        // What belongs together is known in whole before anything is asked for. The end of the stream is seen again by
-        // whoever waits for more.
+        // All recipients that were pipelined are read before any is asked for. The end of the stream is seen again by the
+        // next read.
         let _ = self.client.fill_ready().await;
         lines.decode(&mut self.client.input)
     }
@@ -225,9 +163,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         match Command::read(&line) {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
-                self.settle(Message::NotYet).await?;
+                self.settle(NextCommand::Unknown).await?;
                 self.say(&error.reply());
-                // RFC 3030 §2: what follows a BDAT that makes no sense is a message, and must not be read as commands.
+                // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
                 Ok(if error == CommandError::Chunk { Next::Close } else { Next::Command })
             }
         }
@@ -241,23 +179,18 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             };
             match step {
                 Step::Reply(reply) => self.say(&reply),
-                Step::Abandon(upstreams, reply) => {
-                    self.abandon(upstreams);
+                Step::Abandon(reply) => {
+                    self.upstreams.release();
                     self.say(&reply);
                 }
-                Step::Quit(upstreams, reply) => {
-                    self.abandon(upstreams);
+                Step::Quit(reply) => {
+                    self.upstreams.release();
                     self.say(&reply);
                     return Ok(Next::Close);
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    let message = match &then {
-                        Command::Data => Message::Follows(Framing::Data),
-                        Command::Bdat(_) => Message::Follows(Framing::Bdat),
-                        _ => Message::NotYet,
-                    };
-                    self.settle(message).await?;
+                    self.settle(NextCommand::of(&then)).await?;
                     command = then;
                     continue;
                 }
@@ -270,35 +203,31 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     }
                     After::Close => return Ok(Next::Close),
                 },
-                Step::Discard { octets, upstreams, reply } => {
-                    upstreams.into_iter().for_each(Upstream::release);
-                    self.discard(octets).await?;
-                    reply.iter().for_each(|reply| self.say(reply));
+                Step::Discard(chunk, reply) => {
+                    self.discard(chunk.octets).await?;
+                    self.say(&reply);
+                }
+                Step::DiscardLast(chunk) => {
+                    self.upstreams.release();
+                    self.discard(chunk.octets).await?;
                 }
             }
             return Ok(Next::Command);
         }
     }
 
-    /// Asks for a recipient, in the group that its records call for.
-    fn rcpt(&mut self, path: ForwardPath) -> Step<Upstream> {
-        let group = match (self.dialogue.transaction(), &path) {
-            (Some(transaction), ForwardPath::Mailbox(mailbox)) if transaction.answers == Answers::FanOut => {
-                let recipient = Pair::new(&transaction.mail.reverse_path, mailbox);
-                self.groups.group(self.shared.journal.served(recipient))
+    /// The step for RCPT, with the records that the recipient of a fan-out transaction is in.
+    fn rcpt(&mut self, path: ForwardPath) -> Step {
+        let records = match (self.dialogue.transaction(), &path) {
+            (Some(transaction), ForwardPath::Mailbox(mailbox)) if transaction.replies == Replies::FanOut => {
+                self.shared.journal.served(transaction.pair(mailbox))
             }
-            _ => 0,
+            (None | Some(_), ForwardPath::Mailbox(_) | ForwardPath::Postmaster) => Vec::new(),
         };
-        self.dialogue.rcpt(path, group)
+        self.dialogue.rcpt(path, records)
     }
 
-    /// The transaction has ended without a message.
-    fn abandon(&mut self, upstreams: Vec<Upstream>) {
-        self.groups = Groups::default();
-        upstreams.into_iter().for_each(Upstream::release);
-    }
-
-    /// Does something, and has the client told what is known if that has to be waited for.
+    /// Does something, and sends the replies that are known if it takes time.
     async fn meanwhile<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, WireError> {
         let mut doing = pin!(doing);
         if let Some(done) = (&mut doing).now_or_never() {
@@ -315,7 +244,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session is cut in the middle of a transaction. A reply that is on its way goes out to its end, and 421 behind it. The
     /// 421 makes no claim about the message: a client that waits for its answer keeps the mail.
     async fn last_word(mut self) {
-        drop(self.dialogue.abandon());
+        self.dialogue.abandon();
+        drop(std::mem::take(&mut self.upstreams));
         let _ = tokio::time::timeout(LAST_WORD, self.leave()).await;
     }
 

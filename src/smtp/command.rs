@@ -4,7 +4,7 @@
 //! reading that text gives the same value again. So a remote sees only text that was understood here: no control
 //! characters, no unknown parameter, no second command behind a line end.
 //!
-//! Whether a command may come now is for [`super::dialogue`].
+//! Whether a command may come now is for [`crate::transaction::dialogue`].
 
 use std::fmt;
 use std::net::IpAddr;

@@ -6,7 +6,6 @@ pub mod address;
 pub mod chunk;
 pub mod command;
 pub mod data;
-pub mod dialogue;
 pub mod extensions;
 pub mod line;
 pub mod reply;

@@ -7,7 +7,7 @@ use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario, wait_for};
 use danelaw::session::{Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

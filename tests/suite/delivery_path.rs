@@ -17,7 +17,7 @@ use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolve
 use danelaw::name::Name;
 use danelaw::server::Drained;
 use danelaw::session::{Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -12,7 +12,7 @@ use crate::lab::mx::say;
 use crate::lab::{self, Lab, Scenario, wait_for};
 use crate::sequences::SEQUENCES;
 use danelaw::session::{Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};

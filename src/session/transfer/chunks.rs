@@ -1,32 +1,31 @@
 //! BDAT: the message comes in chunks, with commands between them (RFC 3030 §2).
 //!
-//! A chunk that is not the last is answered by us, as soon as we have read it: it promises nothing, since only the answer
-//! to the last one says what became of the message. No remote hears of a message before the client's first BDAT.
+//! A chunk that is not the last is answered by us, as soon as we have read it. The reply is no promise, since only the answer
+//! to the last one speaks of the message. No remote hears of a message before the client's first BDAT.
 
 use bytes::BytesMut;
-use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::{MAX_COMMAND_OCTETS, Session, Upstream};
-use super::{Course, Passage, hasher, start};
+use super::super::{MAX_COMMAND_OCTETS, Session};
+use super::{Passage, note};
+use crate::delivery::body::Deliveries;
 use crate::dns::Resolver;
-use crate::session::Received;
-use crate::session::conclusion::{Party, instead_of_message};
 use crate::smtp::chunk::{Between, Chunk, Framing, between};
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::DataScanner;
-use crate::smtp::dialogue::{Answers, Step, Transaction};
 use crate::smtp::line::LineDecoder;
 use crate::smtp::reply::Reply;
+use crate::transaction::Transaction;
+use crate::transaction::dialogue::Step;
 use crate::wire::{BLOCK, WireError};
 
-/// What the client is to be given behind a message in chunks.
+/// The end of the conversation about a message in chunks.
 pub(in crate::session) enum After {
-    /// Nothing more.
+    /// The client has its reply.
     Nothing,
-    /// What this command asks for, which has ended the message before its last chunk.
+    /// This command has ended the message before its last chunk, and is to be carried out.
     Carry(Command),
-    /// The end of the connection: nobody knows where the next command starts.
+    /// The end of the connection: where the next command starts is not known.
     Close,
 }
 
@@ -34,52 +33,39 @@ pub(in crate::session) enum After {
 enum End {
     /// With the last one.
     Last,
-    /// With one that nobody wants; this is its answer.
+    /// With one that no destination takes; this is its answer.
     Refused(Reply),
     /// Before the last one.
     Early(After),
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
-    /// Carries one message over, chunk by chunk, or says why not.
+    /// Carries one message over, chunk by chunk, or replies with the reason why it is not wanted.
     pub(in crate::session) async fn chunks(
         &mut self,
-        transaction: Transaction<Upstream>,
+        mut transaction: Transaction,
         first: Chunk,
     ) -> Result<After, WireError> {
-        let Transaction { client, mail, answers, legs, accepted, .. } = transaction;
-        let groups = std::mem::take(&mut self.groups);
-        let parties = Party::all(&mail, accepted);
         self.client.flush(self.shared.timeouts.client).await?;
-        let mut courses = join_all(legs.into_iter().map(|leg| start(leg, Framing::Bdat))).await;
-        if self.shared.received == Received::Add {
-            self.trace(&client, &mut courses);
-        }
-        let mut passage = Passage::new(DataScanner::counted(self.shared.bare_newlines), hasher(answers, &parties));
-        // RFC 2033 §4.3: LMTP has its answers counted, for each recipient at the last chunk.
-        let instead = |courses: &[Course]| match answers {
-            Answers::PerRecipient => None,
-            Answers::Once | Answers::FanOut | Answers::Prdr => {
-                instead_of_message((answers, &groups), &parties, courses)
-            }
-        };
-        let carried = self.carry_chunks(first, instead, (&mut passage, &mut courses)).await;
-        for course in &mut courses {
-            course.octets(passage.scanner.octets());
-        }
+        let open = self.upstreams.accepting(&mut transaction);
+        let deliveries = Deliveries::start(open, Framing::Bdat).await;
+        deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
+        let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
+        let carried = self.carry_chunks(first, &mut passage).await;
+        passage.count();
         match carried {
-            Ok(End::Last) => self.conclude(answers, parties, courses, passage.ended()).await.map(|()| After::Nothing),
-            Ok(End::Refused(answer)) => self.refuse_all(&answer, courses).await.map(|()| After::Nothing),
-            // L2, L13: with the courses go their bodies, and the remotes see a reset.
+            Ok(End::Last) => self.conclude(passage).await.map(|()| After::Nothing),
+            Ok(End::Refused(answer)) => self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing),
+            // L2, L13: with the deliveries go their bodies, and the remotes see a reset.
             Ok(End::Early(after)) => Ok(after),
             Err(gone) => {
-                courses.into_iter().for_each(|course| course.client_lost(&gone));
+                passage.deliveries.client_lost(&gone);
                 Err(gone)
             }
         }
     }
 
-    /// Reads octets that are for nobody, so that the next command is read as a command.
+    /// Reads octets that have no recipient, so that the next command is read as a command.
     pub(in crate::session) async fn discard(&mut self, octets: u64) -> Result<(), WireError> {
         let mut left = octets;
         while left > 0 {
@@ -93,19 +79,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(())
     }
 
-    /// All chunks, each answered once it was read; `instead` knows if no message is wanted any more.
-    async fn carry_chunks(
-        &mut self,
-        first: Chunk,
-        instead: impl Fn(&[Course]) -> Option<Reply>,
-        (passage, courses): (&mut Passage, &mut [Course]),
-    ) -> Result<End, WireError> {
+    /// All chunks, each answered once it was read.
+    async fn carry_chunks(&mut self, first: Chunk, passage: &mut Passage) -> Result<End, WireError> {
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
-        let (mut chunk, mut refused) = (first, instead(courses));
+        let (mut chunk, mut refused) = (first, passage.transaction.reply_to_chunk());
         loop {
-            self.carry_chunk(chunk, passage, courses).await?;
+            self.carry_chunk(chunk, passage).await?;
             if !chunk.last && refused.is_none() {
-                refused = instead(courses);
+                passage.hear();
+                refused = passage.transaction.reply_to_chunk();
             }
             match (refused, chunk.last) {
                 (Some(answer), _) => return Ok(End::Refused(answer)),
@@ -120,13 +102,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
     }
 
-    /// From the first octet of a chunk to its last, whatever becomes of them.
-    async fn carry_chunk(
-        &mut self,
-        chunk: Chunk,
-        passage: &mut Passage,
-        courses: &mut [Course],
-    ) -> Result<(), WireError> {
+    /// From the first octet of a chunk to its last.
+    async fn carry_chunk(&mut self, chunk: Chunk, passage: &mut Passage) -> Result<(), WireError> {
         let mut left = chunk.octets;
         loop {
             let mut piece = self.piece(left);
@@ -135,28 +112,28 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if left == 0 {
                 break;
             }
-            self.send(passage, courses).await;
+            passage.send().await;
             // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
             self.client.flush(self.shared.timeouts.client).await?;
             self.client.fill(self.shared.timeouts.client).await?;
         }
         if chunk.last {
             let scan = passage.scanner.end(&mut passage.block);
-            self.load(&scan, passage, courses);
+            passage.load(&scan);
         } else {
-            self.send(passage, courses).await;
+            passage.send().await;
         }
         Ok(())
     }
 
-    /// What is there of so many octets.
+    /// The octets that were read, at most so many.
     fn piece(&mut self, most: u64) -> BytesMut {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let there = self.client.input.len().min(most);
         self.client.input.split_to(there)
     }
 
-    /// The next chunk, with what the client says before it; or what ends the message without one.
+    /// The next chunk, once other commands before it are answered; or the end of the message without one.
     async fn next_chunk(&mut self, lines: &mut LineDecoder) -> Result<Result<Chunk, After>, WireError> {
         let limit = self.shared.timeouts.client;
         loop {

@@ -23,7 +23,7 @@ use crate::lab::mx::{Mx, Seen, say};
 use crate::lab::{Lab, SOON, Scenario, long};
 use attempt::{Attempt, By, How, attempt};
 use danelaw::session::{self, Caller, Origin};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::session::{self, Caller, Origin, Stop};
-use danelaw::smtp::dialogue::Service;
+use danelaw::transaction::dialogue::Service;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};

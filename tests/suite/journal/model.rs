@@ -3,13 +3,15 @@
 //! for good, and the client hears of each refused recipient.
 //!
 //! The session is a model, as straight as it can be: the steps at the head of `src/journal/mod.rs`, with the real journal
-//! and the real decisions of `src/fanout.rs`.
+//! and the real decisions of `src/transaction/reply.rs`.
 
 use std::collections::BTreeMap;
 
-use danelaw::fanout::{AtRcpt, Conclusion, Disposition, EndOfData, Part, at_rcpt, before_data, conclude, end_of_data};
 use danelaw::journal::{Journal, Message, MessageKey, RecordId, Settings};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
+use danelaw::transaction::reply::{
+    AtRcpt, Conclusion, Disposition, EndOfData, Part, at_rcpt, before_data, conclude, end_of_data,
+};
 
 use super::{content, pair};
 

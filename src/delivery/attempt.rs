@@ -1,9 +1,9 @@
-//! The account of one attempt to deliver, kept while it goes on and told exactly once, whatever ends it.
+//! The account of one attempt to deliver. It is kept while the attempt goes on, and reported exactly once at its end.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::leg::Declined;
+use super::declined::Declined;
 use super::search::Unmet;
 use crate::name::Name;
 use crate::policy::Mode;
@@ -24,10 +24,10 @@ const IN_SHORT: usize = 200;
 /// How many characters of a refusal are noted: a line of a reply.
 const MAX_SKIPPED: usize = 512;
 
-/// An attempt that goes on. Dropped without an end, because the client ended the transaction or went away or the task
-/// was cut, it is told as aborted; or as refused, if the remote had refused every recipient.
+/// An attempt that goes on. If it is dropped without an end, because the client has ended the transaction or has gone or
+/// the task was cut, it is reported as aborted; if the remote had refused every recipient, as refused.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     // It goes from hand to hand, and every future on the way has room for it.
     outcome: Box<Outcome>,
     reporter: Arc<Reporter>,
@@ -55,7 +55,7 @@ enum Told {
 
 impl Attempt {
     /// Starts the clock.
-    pub(super) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
+    pub(crate) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
         let outcome = Box::new(Outcome {
             id: format!("{:012X}", fastrand::u64(..) >> 16),
             domain: domain.clone(),
@@ -90,17 +90,17 @@ impl Attempt {
     }
 
     /// Our id for the attempt.
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.outcome.id
     }
 
-    /// Where to note what is seen.
-    pub(super) fn trace(&self) -> &Trace {
+    /// Takes notes of the attempt.
+    pub(crate) fn trace(&self) -> &Trace {
         &self.outcome.seen
     }
 
     /// A remote was reached and secured.
-    pub(super) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
+    pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
         let terms = ready.terms();
         self.outcome.remote = Some(Remote {
             exchange: ready.peer().exchange.clone(),
@@ -114,7 +114,7 @@ impl Attempt {
 
     /// Enforcing would have refused the mail for these; if there is an exchange that it would have gone to, only mail that
     /// needs more than that one takes.
-    pub(super) fn observed(&mut self, refusals: &Refusals, takes: Option<Content>) {
+    pub(crate) fn observed(&mut self, refusals: &Refusals, takes: Option<Content>) {
         let main = refusals.main();
         let would = main.map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
         (self.outcome.would, self.would) = match takes {
@@ -125,29 +125,29 @@ impl Attempt {
 
     /// The remote takes the transaction. The client has declared so much, and this is the answer to mail that needs more
     /// than the remote takes.
-    pub(super) fn serves(&mut self, declared: Content, unmet: Option<Unmet>) {
+    pub(crate) fn serves(&mut self, declared: Content, unmet: Option<Unmet>) {
         (self.declared, self.unmet) = (declared, unmet.map(Box::new));
     }
 
     /// The content that the client has declared.
-    pub(super) fn declared(&self) -> Content {
+    pub(crate) fn declared(&self) -> Content {
         self.declared
     }
 
     /// Whether it matters if the message is ASCII, wherever it goes.
-    pub(super) fn has_condition(&self) -> bool {
+    pub(crate) fn has_condition(&self) -> bool {
         self.would.is_some()
     }
 
     /// The mail holds this.
-    pub(super) fn shows(&mut self, content: Content) {
+    pub(crate) fn shows(&mut self, content: Content) {
         if let Some(would) = self.would.take_if(|would| content > would.0) {
             self.outcome.would = Some(would.1);
         }
     }
 
     /// The answer to mail that needs an extension which the remote lacks.
-    pub(super) fn lacking(&mut self, lacking: Lacking, peer: &Peer) -> Declined {
+    pub(crate) fn lacking(&mut self, lacking: Lacking, peer: &Peer) -> Declined {
         match &mut self.unmet {
             Some(unmet) => unmet.declined(lacking),
             None => Declined::broke(peer, &lacking.into()),
@@ -155,23 +155,23 @@ impl Attempt {
     }
 
     /// A rule has set the level.
-    pub(super) fn ruled(&mut self, rule: &Rule) {
+    pub(crate) fn ruled(&mut self, rule: &Rule) {
         self.outcome.rule = Some(rule.to_string());
     }
 
     /// Where the client had meant to go, if it was intercepted.
-    pub(super) fn dialled(&mut self, dialled: Option<OriginalDestination>) {
+    pub(crate) fn dialled(&mut self, dialled: Option<OriginalDestination>) {
         self.outcome.dialled = dialled;
     }
 
     /// These were tried in vain.
-    pub(super) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
+    pub(crate) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
         self.outcome.skipped = refusals.map(|refusal| trace::cut(refusal, MAX_SKIPPED)).collect();
     }
 
     /// A remote's answer to a recipient, as long as the client is to be told it: the answers of a whole turn are held until
     /// those before them are known, and a remote with much to say to each of a thousand would fill the memory.
-    pub(super) fn bounded(&mut self, answer: Reply) -> Reply {
+    pub(crate) fn bounded(&mut self, answer: Reply) -> Reply {
         match self.room.checked_sub(answer.octets()) {
             Some(room) => {
                 self.room = room;
@@ -181,8 +181,8 @@ impl Attempt {
         }
     }
 
-    /// What the remote said to a recipient.
-    pub(super) fn recipient(&mut self, reply: &Reply) {
+    /// The remote's reply to a recipient.
+    pub(crate) fn recipient(&mut self, reply: &Reply) {
         if reply.code().is_success() {
             self.outcome.recipients += 1;
         } else {
@@ -191,31 +191,31 @@ impl Attempt {
     }
 
     /// Recipients the remote has accepted.
-    pub(super) fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.outcome.recipients
     }
 
     /// The remote has said 354, or takes chunks without being asked.
-    pub(super) fn message_begins(&mut self) {
+    pub(crate) fn message_begins(&mut self) {
         self.message = Some(tokio::time::Instant::now());
     }
 
     /// How much of the message was read from the client.
-    pub(super) fn octets(&mut self, octets: u64) {
+    pub(crate) fn octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
     }
 
-    /// The remote has the whole message and has not answered yet. Ended now, by a shutdown say, nobody knows who has the
-    /// mail (RFC 1047); the client, which has heard nothing, sends it again.
-    pub(super) fn undecided(&mut self) {
+    /// The remote has the whole message and has not answered yet. If the attempt ends now, by a shutdown say, it is not
+    /// known whether the remote has the mail (RFC 1047). The client has no reply and sends it again.
+    pub(crate) fn undecided(&mut self) {
         self.outcome.verdict = Verdict::Deferred;
         self.outcome.reason = Some(Label::FinalReplyLost);
         self.outcome.text = "cut while the remote was about to answer the end of the message".to_owned();
     }
 
-    /// The remote has answered the end of the message. That is what is told, even if the session is cut before the client
-    /// has heard it.
-    pub(super) fn decided(&mut self, answer: &Reply) {
+    /// The remote has answered the end of the message. The report has this reply even if the session is cut before the
+    /// client has it.
+    pub(crate) fn decided(&mut self, answer: &Reply) {
         match answer.code().is_success() {
             true => self.becomes(Verdict::Delivered, None, answer),
             false => self.becomes(Verdict::of_refusal(answer.code()), Some(Label::MessageRefused), answer),
@@ -223,18 +223,18 @@ impl Attempt {
     }
 
     /// The remote's answer, or ours, as the client was told it: the end of the attempt.
-    pub(super) fn answered(self, reason: Label, answer: &Reply) {
+    pub(crate) fn answered(self, reason: Label, answer: &Reply) {
         let verdict = Verdict::of_refusal(answer.code());
         self.end(verdict, Some(reason), answer);
     }
 
     /// The remote has the message: the end of the attempt.
-    pub(super) fn delivered(self, answer: &Reply) {
+    pub(crate) fn delivered(self, answer: &Reply) {
         self.end(Verdict::Delivered, None, answer);
     }
 
     /// The recipients have a final outcome of an earlier attempt, and the remote gets no end of data: the end of the attempt.
-    pub(super) fn withheld(mut self) {
+    pub(crate) fn withheld(mut self) {
         self.outcome.reason = Some(Label::AnsweredBefore);
         self.outcome.text =
             "the recipients have their outcome from an earlier attempt; the message was not sent again".to_owned();
@@ -242,7 +242,7 @@ impl Attempt {
     }
 
     /// The client went away in the middle of the message: the end of the attempt.
-    pub(super) fn client_lost(mut self, error: &WireError) {
+    pub(crate) fn client_lost(mut self, error: &WireError) {
         self.outcome.reason = Some(Label::ClientLost);
         self.outcome.text = format!("the client went away in the middle of the message ({error})");
         self.tell();
@@ -263,7 +263,7 @@ impl Attempt {
         self.outcome.text = answer.to_string();
     }
 
-    /// The transaction ended without a message. If nobody was accepted, that was the remote's doing.
+    /// The transaction ended without a message. If no recipient was accepted, the remote has caused that.
     fn abandon(&mut self) {
         if let (0, Some(reply)) = (self.outcome.recipients, self.refused.take()) {
             self.becomes(Verdict::of_refusal(reply.code()), Some(Label::RecipientRefused), &reply);

@@ -1,27 +1,27 @@
-//! Our one trace line (RFC 5321 §4.4): it is what stops a mail that goes round in circles.
+//! Our one trace line (RFC 5321 §4.4). It stops a mail that goes round in circles.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::Origin;
-use crate::smtp::dialogue::Client;
+use super::shared::Origin;
+use crate::transaction::dialogue::Client;
 
-/// What the line says of the session it stands for.
+/// The session that the line stands for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trace<'a> {
+pub(crate) struct ReceivedLine<'a> {
     /// The client, as it introduced itself.
-    pub(super) client: &'a Client,
+    pub(crate) client: &'a Client,
     /// Where the client comes from.
-    pub(super) origin: Origin,
+    pub(crate) origin: Origin,
     /// Our host name.
-    pub(super) hostname: &'a str,
+    pub(crate) hostname: &'a str,
     /// Our id for the transaction.
-    pub(super) id: &'a str,
+    pub(crate) id: &'a str,
 }
 
-impl Trace<'_> {
+impl ReceivedLine<'_> {
     /// The line, CRLF and all. It names no recipient: a blind copy must stay blind (RFC 5321 §7.2).
-    pub(super) fn line(&self, now: OffsetDateTime) -> String {
+    pub(crate) fn line(&self, now: OffsetDateTime) -> String {
         let date = now.format(&Rfc2822).unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 +0000".to_owned());
         let Self { origin, hostname, id, client: Client { hello, protocol } } = self;
         format!(
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::name::Name;
     use crate::smtp::command::Hello;
-    use crate::smtp::dialogue::Protocol;
+    use crate::transaction::dialogue::Protocol;
 
     #[test]
     fn one_field_folded_with_a_date_and_an_offset() {
@@ -47,9 +47,9 @@ mod tests {
             (Origin::UnixSocket, Protocol::Lmtp, "(unix socket)"),
         ] {
             let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol };
-            let trace = Trace { client: &client, origin, hostname: "danelaw.example", id: "A1B2" };
+            let line = ReceivedLine { client: &client, origin, hostname: "danelaw.example", id: "A1B2" };
             assert_eq!(
-                trace.line(OffsetDateTime::UNIX_EPOCH),
+                line.line(OffsetDateTime::UNIX_EPOCH),
                 format!(
                     "Received: from mail.example {from}\r\n\tby danelaw.example (danelaw) with {protocol} id A1B2;\r\n\
                      \tThu, 01 Jan 1970 00:00:00 +0000\r\n"
@@ -61,9 +61,10 @@ mod tests {
     fn the_length_is_known_before_the_date() {
         // RFC 1870 §6.1: MAIL tells the size of the message with the line, which is written later.
         let client = Client { hello: Hello::from(&Name::parse("mail.example").unwrap()), protocol: Protocol::Esmtp };
-        let trace = Trace { client: &client, origin: Origin::UnixSocket, hostname: "danelaw.example", id: "A1B2" };
+        let line =
+            ReceivedLine { client: &client, origin: Origin::UnixSocket, hostname: "danelaw.example", id: "A1B2" };
         let lengths = [0, 1_000_000_000, 1_792_000_000, 4_102_444_799, 253_402_300_799]
-            .map(|seconds| trace.line(OffsetDateTime::from_unix_timestamp(seconds).unwrap()).len());
+            .map(|seconds| line.line(OffsetDateTime::from_unix_timestamp(seconds).unwrap()).len());
         assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
     }
 }

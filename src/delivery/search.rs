@@ -1,6 +1,6 @@
 //! The search for a remote that takes all that the client has declared; without one, for the remote that takes the most.
 //!
-//! Many clients declare 8BITMIME and SMTPUTF8 whatever they send, so a missing extension alone is no reason to refuse. A
+//! Many clients declare 8BITMIME and SMTPUTF8 for any mail, so a missing extension alone is no reason to refuse. A
 //! host that has the extensions is preferred (RFC 5321 §2.2.3): another address of the exchange, or another exchange. If
 //! none can be had, the mail goes to one without them, and MAIL leaves the parameters out. A later recipient or the message
 //! itself may still turn out to need more than this remote takes. The answer is that of the search then ([`Unmet`]): for
@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::leg::Declined;
+use super::declined::Declined;
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -19,12 +19,13 @@ use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::transaction::Addressee;
 use crate::upstream::bounded_memory::EightBitDomains;
 use crate::upstream::verified::Ready;
 use crate::upstream::{MxIteration, PolicyMet};
 
 /// One transaction's search.
-pub(super) struct Search<'a, R> {
+pub(crate) struct Search<'a, R> {
     walk: MxIteration<'a, R>,
     mail: &'a Mail,
     /// The content that a remote should take.
@@ -53,8 +54,8 @@ enum Lap {
 
 /// The verdict of the search for mail that turns out to need more than the remote takes.
 #[derive(Debug)]
-pub(super) struct Unmet {
-    /// What was found of each exchange and address.
+pub(crate) struct Unmet {
+    /// The refusal of each exchange and address.
     refusals: Refusals,
     /// Where the next try is told of a need that the client had not declared.
     undeclared: Option<(Arc<EightBitDomains>, Name)>,
@@ -62,7 +63,7 @@ pub(super) struct Unmet {
 
 impl Unmet {
     /// The answer to such mail.
-    pub(super) fn declined(&mut self, lacking: Lacking) -> Declined {
+    pub(crate) fn declined(&mut self, lacking: Lacking) -> Declined {
         self.refusals.lack(lacking);
         let declined = Declined::by_all(&self.refusals);
         if let (Some((domains, domain)), false) = (&self.undeclared, declined.answer.code().is_permanent()) {
@@ -74,13 +75,13 @@ impl Unmet {
 
 impl<'a, R: Resolver> Search<'a, R> {
     /// For a remote for this mail. `undeclared` is a need that earlier mail to the domain had and did not declare.
-    pub(super) fn new(walk: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
+    pub(crate) fn new(walk: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
         let wanted = mail.declares().max(undeclared);
         Self { walk, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
     }
 
     /// The way it goes.
-    pub(super) fn walk(&self) -> &MxIteration<'a, R> {
+    pub(crate) fn walk(&self) -> &MxIteration<'a, R> {
         &self.walk
     }
 
@@ -88,7 +89,7 @@ impl<'a, R: Resolver> Search<'a, R> {
     ///
     /// # Errors
     /// As of [`MxIteration::next`].
-    pub(super) async fn next(&mut self) -> Result<Ready, Refusals> {
+    pub(crate) async fn next(&mut self) -> Result<Ready, Refusals> {
         match self.walk.next().await {
             Err(refusals) if self.lap == Lap::First && !self.lesser.is_empty() => {
                 self.again(refusals);
@@ -111,7 +112,7 @@ impl<'a, R: Resolver> Search<'a, R> {
     }
 
     /// A remote was reached: the account has the way to it.
-    pub(super) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
+    pub(crate) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
         attempt.reached(ready, before.chain(self.walk.skipped().iter()));
         let held = self.lesser.iter().filter(|lesser| lesser.held == PolicyMet::Yes);
@@ -124,11 +125,11 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// MAIL as this remote takes it.
     ///
     /// # Errors
-    /// Without what the remote lacks it cannot have this mail, or another host should be asked first.
-    pub(super) fn fit(&mut self, ready: &Ready, recipients: &[(usize, Mailbox)], added: u64) -> Result<Mail, Lacking> {
+    /// The extension that the remote lacks for this mail, or that another host should be asked for first.
+    pub(crate) fn fit(&mut self, ready: &Ready, recipients: &[Addressee], added: u64) -> Result<Mail, Lacking> {
         let offered = &ready.terms().extensions;
         let mail = fit(self.mail, offered, added)?;
-        if lacks_utf8(self.mail, offered, recipients) {
+        if lacks_utf8(self.mail, offered, recipients.iter().map(|recipient| &recipient.mailbox)) {
             return Err(Lacking::SmtpUtf8);
         }
         let takes = offered.takes();
@@ -176,12 +177,12 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// Whether the mail goes to this remote for an extension that it may not need, past others that take it without. The
     /// others come first in the order of RFC 5321 §5.1, so a refusal by this one leads back to them.
-    pub(super) fn is_detour(&self, peer: &Peer) -> bool {
+    pub(crate) fn is_detour(&self, peer: &Peer) -> bool {
         self.lap == Lap::First && self.lesser.iter().any(|lesser| lesser.peer != *peer)
     }
 
     /// As [`MxIteration::fail_over`].
-    pub(super) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
+    pub(crate) fn turned_away(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
         let reason = if self.is_detour(peer) { for_now(reason) } else { reason };
         if self.lap == Lap::First
             && let Some(mut unmet) = self.unmet.take()
@@ -194,12 +195,12 @@ impl<'a, R: Resolver> Search<'a, R> {
     }
 
     /// The verdict for mail that needs more than the remote takes, if there is such mail.
-    pub(super) fn unmet(&mut self) -> Option<&mut Unmet> {
+    pub(crate) fn unmet(&mut self) -> Option<&mut Unmet> {
         self.unmet.as_mut()
     }
 
     /// The same, for good.
-    pub(super) fn into_unmet(self) -> Option<Unmet> {
+    pub(crate) fn into_unmet(self) -> Option<Unmet> {
         self.unmet
     }
 }
@@ -215,8 +216,8 @@ fn for_now(reason: Reason) -> Reason {
     }
 }
 
-/// What a remote with these extensions lacks for such content.
-pub(super) fn lacking(content: Content, offered: &Extensions) -> Lacking {
+/// The extension that a remote lacks for such content.
+pub(crate) fn lacking(content: Content, offered: &Extensions) -> Lacking {
     match content {
         Content::International if !offered.smtp_utf8 => Lacking::SmtpUtf8,
         Content::Ascii | Content::EightBit | Content::International => Lacking::EightBitMime,
@@ -224,9 +225,9 @@ pub(super) fn lacking(content: Content, offered: &Extensions) -> Lacking {
 }
 
 /// Whether none of these recipients can be named without SMTPUTF8, or the sender cannot (RFC 6531 §3.5).
-fn lacks_utf8(mail: &Mail, offered: &Extensions, recipients: &[(usize, Mailbox)]) -> bool {
-    let needs = |(_, mailbox): &(usize, Mailbox)| mailbox.needs_smtp_utf8();
-    !offered.smtp_utf8 && (mail.reverse_path.needs_smtp_utf8() || recipients.iter().all(needs))
+fn lacks_utf8<'a>(mail: &Mail, offered: &Extensions, recipients: impl IntoIterator<Item = &'a Mailbox>) -> bool {
+    let all_need_it = || recipients.into_iter().all(Mailbox::needs_smtp_utf8);
+    !offered.smtp_utf8 && (mail.reverse_path.needs_smtp_utf8() || all_need_it())
 }
 
 /// MAIL with the parameters that this remote knows (RFC 5321 §2.2.1), and SIZE with the octets that we add to the message.
@@ -298,7 +299,7 @@ mod tests {
     fn addresses_that_need_smtputf8() {
         // M4.
         let mailbox = |text: &str| match ForwardPath::parse(text, SmtpUtf8::Requested) {
-            Ok(ForwardPath::Mailbox(mailbox)) => (0, mailbox),
+            Ok(ForwardPath::Mailbox(mailbox)) => mailbox,
             other => panic!("{other:?}"),
         };
         let (ascii, utf8) = (mailbox("<a@b.example>"), mailbox("<\u{fc}@b.example>"));

@@ -5,30 +5,30 @@ use crate::smtp::reply::Reply;
 
 /// The message does not get to a remote, or not past it: the reason, and the answer to the client.
 #[derive(Debug, Clone)]
-pub(super) struct Declined {
-    pub(super) reason: Label,
-    pub(super) answer: Reply,
-    pub(super) whose: Whose,
+pub(crate) struct Declined {
+    pub(crate) reason: Label,
+    pub(crate) answer: Reply,
+    pub(crate) whose: Whose,
 }
 
 /// The side that refused.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose {
+pub(crate) enum Whose {
     Ours,
     TheRemotes,
 }
 
 impl Declined {
-    pub(super) fn by_us(reason: Label, answer: Reply) -> Self {
+    pub(crate) fn by_us(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::Ours }
     }
 
-    pub(super) fn by_remote(reason: Label, answer: Reply) -> Self {
+    pub(crate) fn by_remote(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::TheRemotes }
     }
 
     /// The exchange with one remote has failed.
-    pub(super) fn broke(peer: &Peer, reason: &Reason) -> Self {
+    pub(crate) fn broke(peer: &Peer, reason: &Reason) -> Self {
         let view = reason.view();
         match reason {
             Reason::Mail(reply) => Self::by_remote(view.label, reply.relayed(peer)),
@@ -37,7 +37,7 @@ impl Declined {
     }
 
     /// No remote is left to ask.
-    pub(super) fn by_all(refusals: &Refusals) -> Self {
+    pub(crate) fn by_all(refusals: &Refusals) -> Self {
         let label = refusals.main().map_or(Label::NoExchange, |refusal| refusal.reason.view().label);
         match refusals.only_answer() {
             Some(answer) => Self::by_remote(label, answer),
@@ -46,7 +46,7 @@ impl Declined {
     }
 
     /// With the id of the attempt at the end of our own words, for `danelaw explain`. A remote's words stay as they are.
-    pub(super) fn with_id(self, id: &str) -> Self {
+    pub(crate) fn with_id(self, id: &str) -> Self {
         match self.whose {
             Whose::Ours => Self { answer: self.answer.with_id(id), ..self },
             Whose::TheRemotes => self,

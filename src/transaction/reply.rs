@@ -18,8 +18,6 @@
 
 use crate::smtp::reply::{Class, Code, EnhancedCode, MAX_REPLY_LINES, Reply};
 
-pub use crate::config::Recipients;
-
 /// The outcome of a message for one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -66,7 +64,7 @@ pub fn at_rcpt(reply: Reply) -> AtRcpt {
 }
 
 /// The client's reply to a RCPT with an outcome that is held back.
-pub fn yes() -> Reply {
+pub fn held() -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(1, 5), "the answer comes at the end of the message")
 }
 
@@ -144,6 +142,14 @@ pub fn conclude(parts: &[Part]) -> Conclusion {
             "no valid recipients",
         )),
     }
+}
+
+/// The reply that holds for several recipients of which none was delivered to: 5xx only if all have 5xx.
+pub fn worst(answers: impl IntoIterator<Item = Reply>) -> Option<Reply> {
+    answers.into_iter().reduce(|first, next| match (first.code().is_permanent(), next.code().is_permanent()) {
+        (true, false) => next,
+        (false, _) | (true, true) => first,
+    })
 }
 
 /// Whether the final outcomes of a message are on the disk.
@@ -235,7 +241,7 @@ mod tests {
         for number in [354, 421, 450, 550] {
             assert_eq!(at_rcpt(reply(number)), AtRcpt::Held(reply(number)));
         }
-        assert!(yes().code().is_success());
+        assert!(held().code().is_success());
     }
 
     #[test]

@@ -1,46 +1,42 @@
 //! Which command is legal when, towards the client (RFC 5321 §4.1.4, RFC 2033 §4).
 //!
-//! [`Dialogue`] holds what the client has said so far and answers each command with a [`Step`]: a reply that needs
-//! nobody else, or work for the session to do. `U` is an open upstream. Upstreams exist in one state only, an open
-//! [`Transaction`], on the leg of a domain that was reached, so that no code can reach for an upstream that is not there,
-//! and none is left over after RSET, a second EHLO or QUIT.
+//! [`Dialogue`] knows how far the client has come and answers each command with a [`Step`]: a reply, or work for the
+//! session. [`Step::Abandon`], [`Step::Quit`] and [`Step::DiscardLast`] end a transaction without a message: all its
+//! connections are to be released, so that none is left over after RSET, a second EHLO or QUIT.
 //!
 //! Recipients may be pipelined (RFC 2920), so they are collected and asked for together: [`Step::Later`] says that a
 //! command is one of those, and [`Step::Wait`] that it cannot be carried out before they are answered.
 
-mod transaction;
-
 use std::fmt;
 
-use super::address::ForwardPath;
-use super::chunk::Chunk;
-use super::command::{Command, Hello, Mail, Prdr};
-use super::extensions::{DomainsPerTransaction, Offer};
-use super::reply::{Code, EnhancedCode, Reply};
-use transaction::Admitted;
+use super::{Admitted, Envelope, Named, Transaction};
+use crate::journal::RecordId;
+use crate::smtp::address::ForwardPath;
+use crate::smtp::chunk::Chunk;
+use crate::smtp::command::{Command, Hello, Mail, Prdr};
+use crate::smtp::extensions::{DomainsPerTransaction, Offer};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
-pub use transaction::{Accepted, Answers, Asked, Leg, Transaction, Way, worst};
-
-/// The conversation with one client. `U` is an open upstream of the transaction.
+/// The conversation with one client.
 #[derive(Debug)]
-pub struct Dialogue<U> {
-    state: State<U>,
+pub struct Dialogue {
+    state: State,
     us: Us,
     service: Service,
 }
 
-/// What is spoken with the client.
+/// The protocol and the kind of replies on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// SMTP: one answer to the message (RFC 5321 §4.1.1.4), unless the client asks for more.
+    /// SMTP: one reply to the message (RFC 5321 §4.1.1.4), unless the client asks for PRDR.
     Smtp,
-    /// SMTP whose one answer may be for recipients in several domains.
+    /// SMTP with one reply to the message, for recipients at several domains.
     FanOut,
-    /// LMTP: one answer to the message for each recipient (RFC 2033 §4.2).
+    /// LMTP: one reply to the message for each recipient (RFC 2033 §4.2).
     Lmtp,
 }
 
-/// What the dialogue says of ourselves.
+/// Our own name and limits, as the dialogue tells them.
 #[derive(Debug, Clone)]
 pub struct Us {
     /// Our host name.
@@ -52,13 +48,13 @@ pub struct Us {
 }
 
 #[derive(Debug)]
-enum State<U> {
+enum State {
     /// No EHLO yet.
     Connected,
     /// EHLO, and no transaction.
     Greeted(Client),
     /// MAIL.
-    Open(Transaction<U>),
+    Open(Transaction),
 }
 
 /// How the client introduced itself.
@@ -81,35 +77,30 @@ pub enum Protocol {
     Lmtp,
 }
 
-/// What a command asks for.
+/// The work that a command asks for.
 #[derive(Debug)]
-pub enum Step<U> {
-    /// Nothing but this answer.
+pub enum Step {
+    /// This reply alone.
     Reply(Reply),
-    /// The transaction is over: close its upstreams without a message, then answer.
-    Abandon(Vec<U>, Reply),
-    /// As [`Step::Abandon`], and then the connection closes.
-    Quit(Vec<U>, Reply),
-    /// The answer comes with those of the recipients before it; see [`Dialogue::waiting`].
+    /// A transaction that was open is over: release its connections without a message, then reply.
+    Abandon(Reply),
+    /// As [`Step::Abandon`], and then the connection to the client closes.
+    Quit(Reply),
+    /// The reply comes with those to the recipients before it; see [`Dialogue::waiting`].
     Later,
-    /// Have what is [`Dialogue::waiting`] answered first, and then ask again.
+    /// Ask for the recipients that are [`Dialogue::waiting`] first, and then step again.
     Wait(Command),
-    /// Send the message to each leg with an accepted recipient; the transaction is over, whatever comes of it.
-    Data(Transaction<U>),
+    /// Send the message to each destination with an accepted recipient. The dialogue forgets the transaction.
+    Data(Transaction),
     /// As [`Step::Data`], in chunks, of which this is the first.
-    Bdat(Transaction<U>, Chunk),
-    /// Close the upstreams, read so many octets that are for nobody, and then answer, if an answer is owed.
-    Discard {
-        /// How many.
-        octets: u64,
-        /// Without a message.
-        upstreams: Vec<U>,
-        /// The answer.
-        reply: Option<Reply>,
-    },
+    Bdat(Transaction, Chunk),
+    /// Read the octets of a chunk that has no recipient, then reply.
+    Discard(Chunk, Reply),
+    /// The transaction is over: release its connections, and read the octets of its last chunk. No reply is owed.
+    DiscardLast(Chunk),
 }
 
-impl<U> Dialogue<U> {
+impl Dialogue {
     /// A client that has just connected.
     pub fn new(us: Us, service: Service) -> Self {
         Self { state: State::Connected, us, service }
@@ -130,7 +121,7 @@ impl<U> Dialogue<U> {
         Reply::plain(Code::READY, format!("{} {protocol} danelaw", self.us.hostname))
     }
 
-    /// Whether nothing is under way that a shutdown should wait for.
+    /// Whether a shutdown need not wait: no transaction is open.
     pub fn is_idle(&self) -> bool {
         match &self.state {
             State::Connected | State::Greeted(_) => true,
@@ -138,9 +129,9 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// The transaction whose recipients wait to be asked for, if there are any: to be done when the client has no more
-    /// to say for now.
-    pub fn waiting(&mut self) -> Option<&mut Transaction<U>> {
+    /// The transaction, if it has recipients to ask for. They are asked for when the client has sent no further
+    /// command.
+    pub fn waiting(&mut self) -> Option<&mut Transaction> {
         match &mut self.state {
             State::Open(transaction) if transaction.is_waiting() => Some(transaction),
             State::Open(_) | State::Connected | State::Greeted(_) => None,
@@ -148,17 +139,17 @@ impl<U> Dialogue<U> {
     }
 
     /// The transaction that is open, if one is.
-    pub fn transaction(&self) -> Option<&Transaction<U>> {
+    pub fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
             State::Open(transaction) => Some(transaction),
             State::Connected | State::Greeted(_) => None,
         }
     }
 
-    /// What a command asks for. RCPT may ask for more than that: see [`Dialogue::rcpt`].
-    pub fn step(&mut self, command: Command) -> Step<U> {
+    /// The step for a command. [`Dialogue::rcpt`] is that of a recipient that may be in records.
+    pub fn step(&mut self, command: Command) -> Step {
         match command {
-            Command::Rcpt(path) => self.rcpt(path, 0),
+            Command::Rcpt(path) => self.rcpt(path, Vec::new()),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
@@ -176,31 +167,31 @@ impl<U> Dialogue<U> {
             Command::Help => {
                 Step::Reply(enhanced(Code::HELP, 0, 0, "danelaw passes mail on to hosts that DANE verifies"))
             }
-            Command::Quit => Step::Quit(self.abandon(), enhanced(Code::CLOSING, 0, 0, "Bye")),
+            Command::Quit => {
+                self.abandon();
+                Step::Quit(enhanced(Code::CLOSING, 0, 0, "Bye"))
+            }
         }
     }
 
-    /// The end of the conversation: what is left of an open transaction.
-    pub fn abandon(&mut self) -> Vec<U> {
-        match self.take() {
-            State::Open(transaction) => transaction.into_upstreams(),
-            State::Connected | State::Greeted(_) => Vec::new(),
-        }
+    /// The end of the conversation, and of an open transaction.
+    pub fn abandon(&mut self) {
+        self.state = State::Connected;
     }
 
     fn mail(&mut self, mail: Mail) -> Reply {
         if mail.size.is_some_and(|size| size > self.us.size) {
-            // RFC 1870 §6.1: before anybody is bothered with it.
+            // RFC 1870 §6.1: before a remote is asked.
             let text = format!("the message is larger than {} octets", self.us.size);
             return enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text);
         }
         if (self.service, mail.prdr) == (Service::Lmtp, Prdr::Requested) {
-            // RFC 5321 §4.1.1.11: LHLO does not offer what LMTP does anyway.
+            // RFC 5321 §4.1.1.11: LHLO does not offer PRDR, since LMTP replies for each recipient anyway.
             return enhanced(Code::PARAMETERS_NOT_RECOGNISED, 5, 4, "parameter not recognised");
         }
         match self.take() {
             State::Greeted(client) => {
-                self.state = State::Open(Transaction::new(client, mail, self.service));
+                self.state = State::Open(Transaction::new(Envelope { client, mail }, self.service));
                 enhanced(Code::OK, 1, 0, "Ok")
             }
             State::Connected => {
@@ -217,28 +208,28 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// The step for RCPT, if the recipient belongs to this [group](Leg::group) of its domain.
-    pub fn rcpt(&mut self, path: ForwardPath, group: usize) -> Step<U> {
+    /// The step for RCPT, if the recipient has a final outcome in these records.
+    pub fn rcpt(&mut self, path: ForwardPath, records: Vec<RecordId>) -> Step {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
         };
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
-        match transaction.name(&path, group, self.us.max_recipients) {
-            Admitted::Asked => Step::Later,
+        match transaction.name(Named { path: &path, records }, self.us.max_recipients) {
+            Admitted::Named => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
             Admitted::Answered(answer) if transaction.is_waiting() => {
-                transaction.answer_in_turn(answer);
+                transaction.reply_in_turn(answer);
                 Step::Later
             }
             Admitted::Answered(answer) => Step::Reply(answer),
         }
     }
 
-    fn data(&mut self) -> Step<U> {
+    fn data(&mut self) -> Step {
         match self.take() {
-            State::Open(transaction) if transaction.accepted.is_empty() => {
+            State::Open(transaction) if transaction.expected().next().is_none() => {
                 // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
                 self.state = State::Open(transaction);
                 let code = match self.service {
@@ -249,9 +240,9 @@ impl<U> Dialogue<U> {
                 Step::Reply(enhanced(code, 5, 1, "no valid recipients"))
             }
             State::Open(transaction) => {
-                self.state = State::Greeted(transaction.client.clone());
+                self.state = State::Greeted(transaction.envelope.client.clone());
                 match transaction.refusal() {
-                    Some(answer) => Step::Abandon(transaction.into_upstreams(), answer),
+                    Some(answer) => Step::Abandon(answer),
                     None => Step::Data(transaction),
                 }
             }
@@ -262,18 +253,18 @@ impl<U> Dialogue<U> {
         }
     }
 
-    /// RFC 3030 §2: the octets of a chunk are read before it is answered, wanted or not. A transaction that no leg can
-    /// carry on is no exception, since the answers owed are counted by LAST and not by the first chunk.
-    fn bdat(&mut self, chunk: Chunk) -> Step<U> {
-        let (upstreams, reply) = match self.take() {
-            State::Open(transaction) if !transaction.accepted.is_empty() => {
-                self.state = State::Greeted(transaction.client.clone());
-                return Step::Bdat(transaction, chunk);
+    /// RFC 3030 §2: the octets of a chunk are read before it is answered, wanted or not. A transaction whose destinations
+    /// have all failed is no exception, since the replies owed are counted by LAST and not by the first chunk.
+    fn bdat(&mut self, chunk: Chunk) -> Step {
+        match self.take() {
+            State::Open(transaction) if transaction.expected().next().is_some() => {
+                self.state = State::Greeted(transaction.envelope.client.clone());
+                Step::Bdat(transaction, chunk)
             }
             // RFC 2033 §4.3: an answer for each accepted recipient, and there is none.
             State::Open(transaction) if self.service == Service::Lmtp && chunk.last => {
-                self.state = State::Greeted(transaction.client.clone());
-                (transaction.into_upstreams(), None)
+                self.state = State::Greeted(transaction.envelope.client.clone());
+                Step::DiscardLast(chunk)
             }
             state => {
                 let text = match &state {
@@ -281,14 +272,13 @@ impl<U> Dialogue<U> {
                     State::Connected | State::Greeted(_) => "say MAIL and RCPT first",
                 };
                 self.state = state;
-                (Vec::new(), Some(enhanced(Code::BAD_SEQUENCE, 5, 1, text)))
+                Step::Discard(chunk, enhanced(Code::BAD_SEQUENCE, 5, 1, text))
             }
-        };
-        Step::Discard { octets: chunk.octets, upstreams, reply }
+        }
     }
 
     /// RFC 5321 §4.1.1.5: back to where EHLO left us.
-    fn rset(&mut self) -> Step<U> {
+    fn rset(&mut self) -> Step {
         let ok = enhanced(Code::OK, 0, 0, "Ok");
         match self.take() {
             State::Connected => Step::Reply(ok),
@@ -297,14 +287,14 @@ impl<U> Dialogue<U> {
                 Step::Reply(ok)
             }
             State::Open(transaction) => {
-                self.state = State::Greeted(transaction.client.clone());
-                Step::Abandon(transaction.into_upstreams(), ok)
+                self.state = State::Greeted(transaction.envelope.client.clone());
+                Step::Abandon(ok)
             }
         }
     }
 
     /// RFC 5321 §4.1.4: a new EHLO ends a transaction as RSET does.
-    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step<U> {
+    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step {
         let hostname = &self.us.hostname;
         let reply = match (self.service, protocol) {
             (Service::Smtp | Service::FanOut, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
@@ -319,9 +309,8 @@ impl<U> Dialogue<U> {
                 return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is LMTP, not SMTP: say LHLO"));
             }
         };
-        let abandoned = self.abandon();
         self.state = State::Greeted(Client { hello, protocol });
-        Step::Abandon(abandoned, reply)
+        Step::Abandon(reply)
     }
 
     fn offer(&self) -> Offer {
@@ -333,7 +322,7 @@ impl<U> Dialogue<U> {
         Offer { size: self.us.size, domains }
     }
 
-    fn take(&mut self) -> State<U> {
+    fn take(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Connected)
     }
 }
@@ -349,14 +338,16 @@ impl fmt::Display for Protocol {
 }
 
 /// A reply whose enhanced code takes the class of its code (RFC 2034 §4).
-fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
+pub(super) fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Reply {
     Reply::new(code, EnhancedCode::success(subject, detail), text)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::destination::{Destination, DestinationState};
+    use super::super::reply::worst;
+    use super::super::{Effect, Event};
     use super::*;
-    use crate::name::Name;
 
     fn us() -> Us {
         Us { hostname: "us.example".into(), size: 1000, max_recipients: 3 }
@@ -364,7 +355,7 @@ mod tests {
 
     /// Plays a conversation, one command a line; lines of one text are pipelined. Domains that start with `down` cannot be
     /// reached, recipients at `no@` are refused by the remote, at `cut@` the remote is lost, everything else is accepted.
-    /// Returns the codes, which domains were looked for, which upstreams were closed without a message, and where the
+    /// Returns the codes, which domains were looked for, which connections were released without a message, and where the
     /// message goes.
     fn play(service: Service, texts: &[&str]) -> Vec<String> {
         let mut dialogue = Dialogue::new(us(), service);
@@ -378,11 +369,15 @@ mod tests {
         said
     }
 
-    fn turn(dialogue: &mut Dialogue<Name>, command: Command, said: &mut Vec<String>) {
+    fn turn(dialogue: &mut Dialogue, command: Command, said: &mut Vec<String>) {
+        let open = |one: &&Destination| one.state == DestinationState::Open;
+        let open =
+            dialogue.transaction().into_iter().flat_map(|transaction| transaction.destinations().iter().filter(open));
+        let open: Vec<String> = open.map(|destination| format!("abandoned {}", destination.domain)).collect();
         match dialogue.step(command) {
             Step::Reply(reply) => said.push(reply.code().to_string()),
-            Step::Abandon(upstreams, reply) | Step::Quit(upstreams, reply) => {
-                said.extend(upstreams.iter().map(|upstream| format!("abandoned {upstream}")));
+            Step::Abandon(reply) | Step::Quit(reply) => {
+                said.extend(open);
                 said.push(reply.code().to_string());
             }
             Step::Later => {}
@@ -391,63 +386,73 @@ mod tests {
                 turn(dialogue, command, said);
             }
             Step::Data(transaction) => {
-                let open = |leg: usize| matches!(transaction.legs[leg].way, Way::Open(_));
-                let to = transaction.accepted.iter().map(|one| one.leg).filter(|leg| open(*leg));
-                let to: Vec<_> = to.map(|leg| transaction.legs[leg].domain.as_str()).collect();
-                said.push(format!("{:?} to {}", transaction.answers, to.join(" ")));
+                let to = transaction.expected().map(|recipient| transaction.destination(recipient.destination));
+                let to = to.filter(|destination| destination.state == DestinationState::Open);
+                let to: Vec<_> = to.map(|destination| destination.domain.as_str()).collect();
+                said.push(format!("{:?} to {}", transaction.replies, to.join(" ")));
             }
-            Step::Bdat(transaction, chunk) => said.push(format!("{:?} by {chunk}", transaction.answers)),
-            Step::Discard { octets, upstreams, reply } => {
-                said.extend(upstreams.iter().map(|upstream| format!("abandoned {upstream}")));
-                let reply = reply.map_or("nothing".to_owned(), |reply| reply.code().to_string());
-                said.push(format!("{octets} octets, {reply}"));
+            Step::Bdat(transaction, chunk) => said.push(format!("{:?} by {chunk}", transaction.replies)),
+            Step::Discard(chunk, reply) => said.push(format!("{} octets, {}", chunk.octets, reply.code())),
+            Step::DiscardLast(chunk) => {
+                said.extend(open);
+                said.push(format!("{} octets, nothing", chunk.octets));
             }
         }
     }
 
-    /// What a session does with those who wait, without the waiting.
-    fn settle(dialogue: &mut Dialogue<Name>, said: &mut Vec<String>) {
+    /// As a session asks for recipients: the replies of all remotes are there at once.
+    fn settle(dialogue: &mut Dialogue, said: &mut Vec<String>) {
         let Some(transaction) = dialogue.waiting() else { return };
-        for asked in transaction.take_asked() {
-            let (at, mailbox) = match asked {
-                Asked::Answered(reply) => {
-                    said.push(reply.code().to_string());
-                    continue;
+        let mut asked = Vec::new();
+        for place in 0..transaction.recipients().len() {
+            let recipient = &transaction.recipients()[place];
+            if !recipient.is_named() {
+                continue;
+            }
+            let (id, local_part) = (recipient.id, recipient.mailbox.local_part().to_owned());
+            let Destination { id: at, domain, state, .. } = transaction.destination(recipient.destination);
+            let (at, is_new) = (*at, *state == DestinationState::Unresolved && !asked.contains(at));
+            if is_new {
+                said.push(format!("asked {domain}"));
+                asked.push(at);
+            }
+            let event = match (state, local_part.as_str()) {
+                (DestinationState::Failed(answer), _) => Event::Failed(at, answer.clone()),
+                _ if domain.as_str().starts_with("down") => {
+                    Event::Failed(at, enhanced(Code::LOCAL_ERROR, 4, 1, "unreachable"))
                 }
-                Asked::Recipient(at, mailbox) => (at, mailbox),
+                (_, "cut") => Event::Failed(at, enhanced(Code::LOCAL_ERROR, 4, 2, "lost")),
+                (_, "no") => Event::Answered(id, enhanced(Code::MAILBOX_UNAVAILABLE, 1, 1, "no such user")),
+                _ => Event::Answered(id, enhanced(Code::OK, 1, 5, "Ok")),
             };
-            let leg = &mut transaction.legs[at];
-            if matches!(leg.way, Way::Unknown) {
-                said.push(format!("asked {}", leg.domain));
-                leg.way = match leg.domain.as_str().starts_with("down") {
-                    true => Way::Closed(enhanced(Code::LOCAL_ERROR, 4, 1, "unreachable")),
-                    false => Way::Open(leg.domain.clone()),
-                };
+            said.extend(transaction.step(event).iter().map(code));
+        }
+        for destination in asked {
+            if transaction.destination(destination).reply().is_none() {
+                said.extend(transaction.step(Event::Opened(destination)).iter().map(code));
             }
-            if mailbox.local_part() == "cut" {
-                leg.way = Way::Closed(enhanced(Code::LOCAL_ERROR, 4, 2, "lost"));
-            }
-            let answer = match (&leg.way, mailbox.local_part()) {
-                (Way::Closed(answer), _) => answer.clone(),
-                (_, "no") => enhanced(Code::MAILBOX_UNAVAILABLE, 1, 1, "no such user"),
-                _ => enhanced(Code::OK, 1, 5, "Ok"),
-            };
-            said.push(answer.code().to_string());
-            transaction.answered(Accepted { leg: at, mailbox, held: None }, &answer);
         }
     }
 
-    /// The reply to RCPT for a recipient of this group, where it is known at once.
-    fn admitted(dialogue: &mut Dialogue<Name>, (recipient, group): (&str, usize)) -> Option<String> {
+    /// The code of the reply that the client gets.
+    fn code(effect: &Effect) -> String {
+        match effect {
+            Effect::Say(reply) => reply.code().to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The reply to RCPT for a recipient in this record, if it is in one, where the reply is known at once.
+    fn admitted(dialogue: &mut Dialogue, recipient: &str, record: Option<i64>) -> Option<String> {
         let Ok(Command::Rcpt(path)) = Command::parse(format!("RCPT TO:<{recipient}>").as_bytes()) else { panic!() };
-        match dialogue.rcpt(path, group) {
+        match dialogue.rcpt(path, record.map(RecordId).into_iter().collect()) {
             Step::Later => None,
             Step::Reply(reply) => Some(reply.code().to_string()),
             other => panic!("{other:?}"),
         }
     }
 
-    fn opened(service: Service) -> Dialogue<Name> {
+    fn opened(service: Service) -> Dialogue {
         let us = Us { max_recipients: 1000, ..us() };
         let mut dialogue = Dialogue::new(us, service);
         let hello = if service == Service::Lmtp { "LHLO c" } else { "EHLO c" };
@@ -462,16 +467,15 @@ mod tests {
         // A record never changes the reply to another message, nor joins recipients that it keeps apart.
         let mut dialogue = opened(Service::FanOut);
         for number in 0..50 {
-            for group in 0..2 {
-                assert_eq!(admitted(&mut dialogue, (&format!("a@d{number}"), group)), None, "{number} {group}");
+            for record in [None, Some(1)] {
+                assert_eq!(admitted(&mut dialogue, &format!("a@d{number}"), record), None, "{number} {record:?}");
             }
         }
-        let legs = &dialogue.transaction().unwrap().legs;
-        assert_eq!(legs.len(), 100);
+        assert_eq!(dialogue.transaction().unwrap().destinations().len(), 100);
         settle(&mut dialogue, &mut Vec::new());
-        assert_eq!(admitted(&mut dialogue, ("a@d50", 0)).as_deref(), Some("452"));
-        assert_eq!(admitted(&mut dialogue, ("b@d49", 2)), None);
-        assert_eq!(dialogue.transaction().unwrap().legs.len(), 101);
+        assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
+        assert_eq!(admitted(&mut dialogue, "b@d49", Some(2)), None);
+        assert_eq!(dialogue.transaction().unwrap().destinations().len(), 101);
     }
 
     #[test]
@@ -479,14 +483,14 @@ mod tests {
         // L3, A-92.
         let mut dialogue = opened(Service::Lmtp);
         for number in 0..50 {
-            assert_eq!(admitted(&mut dialogue, (&format!("a@down{number}"), 0)), None);
+            assert_eq!(admitted(&mut dialogue, &format!("a@down{number}"), None), None);
         }
         settle(&mut dialogue, &mut Vec::new());
         for number in 0..50 {
-            assert_eq!(admitted(&mut dialogue, (&format!("a@d{number}"), 0)), None);
+            assert_eq!(admitted(&mut dialogue, &format!("a@d{number}"), None), None);
         }
         settle(&mut dialogue, &mut Vec::new());
-        assert_eq!(admitted(&mut dialogue, ("a@d50", 0)).as_deref(), Some("452"));
+        assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
     }
 
     #[test]
@@ -659,7 +663,7 @@ mod tests {
                 vec!["LHLO c", "MAIL FROM:<>", "DATA", "RCPT TO:<no@x>", "DATA"],
                 vec!["250", "250", "503", "asked x", "550", "503"],
             ),
-            // J5: no answer is owed to a last chunk for nobody, and then the transaction is over.
+            // J5: no reply is owed to a last chunk without a recipient, and then the transaction is over.
             (
                 "J5",
                 vec![
@@ -688,7 +692,7 @@ mod tests {
                 vec!["LHLO c", "MAIL FROM:<>\nRCPT TO:<a@x>\nRCPT TO:<a@x>\nRCPT TO:<a@y>\nDATA"],
                 vec!["250", "250", "asked x", "250", "250", "asked y", "250", "PerRecipient to x x y"],
             ),
-            // L4: a domain that fails takes nobody with it, not even one whose recipient was accepted before.
+            // L4: a domain that fails takes no other domain with it.
             (
                 "L4",
                 vec!["LHLO c", "MAIL FROM:<>", "RCPT TO:<b@x>\nRCPT TO:<c@y>\nRCPT TO:<cut@y>\nDATA"],
@@ -708,7 +712,7 @@ mod tests {
 
     #[test]
     fn one_answer_for_all() {
-        // A no for good is one only if it is one for everybody.
+        // 5xx only if all recipients have 5xx.
         let no = |code| enhanced(code, 0, 0, "no");
         let (later, never) = (Code::LOCAL_ERROR, Code::TRANSACTION_FAILED);
         for (answers, expected) in [
@@ -727,9 +731,9 @@ mod tests {
         let commands =
             ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
         for command in commands {
-            let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
+            let mut dialogue = Dialogue::new(us(), Service::Smtp);
             match dialogue.step(Command::parse(command.as_bytes()).unwrap()) {
-                Step::Reply(reply) | Step::Abandon(_, reply) | Step::Quit(_, reply) => {
+                Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
                     assert_eq!(enhanced.class(), reply.code().class(), "{command}");
                 }
@@ -741,8 +745,8 @@ mod tests {
     #[test]
     fn ehlo_offers_what_is_there_and_no_more() {
         // M23, I22: the exact set.
-        let mut dialogue = Dialogue::<Name>::new(us(), Service::Smtp);
-        let Step::Abandon(_, reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
+        let mut dialogue = Dialogue::new(us(), Service::Smtp);
+        let Step::Abandon(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
         assert_eq!(
             reply.lines().collect::<Vec<_>>(),
             [

@@ -1,0 +1,384 @@
+//! The envelope at one destination: a remote is found, and it is asked for MAIL and each RCPT.
+//!
+//! All that a destination is asked in one turn of the client, MAIL to DATA at most, is a value ([`Commands`]), and goes to
+//! the remote as one group (RFC 2920 §3.1). No destination waits for another one.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::declined::{Declined, Whose};
+use super::incoming::Incoming;
+use super::received::ReceivedLine;
+use super::search::Search;
+use super::shared::{Origin, Received, Shared};
+use super::{Upstream, UpstreamOf};
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::refusal::{Lacking, Reason, Refusals};
+use crate::smtp::chunk::Framing;
+use crate::smtp::command::{Command, Mail};
+use crate::smtp::extensions::Content;
+use crate::smtp::reply::Reply;
+use crate::trace::What;
+use crate::transaction::recipient::RecipientId;
+use crate::transaction::{Addressee, Envelope, Event, Turn};
+use crate::upstream::verified::{MailCommand, Ready};
+use crate::upstream::{Request, ehlo_name, remaining};
+
+/// The commands to one remote in one turn. They can be sent to another remote, as long as no RCPT was answered.
+#[derive(Debug)]
+struct Commands {
+    /// The start of the transaction, where the remote has not heard of it.
+    mail: Option<Mail>,
+    /// The recipients to ask for.
+    recipients: Vec<Addressee>,
+}
+
+/// The command of the client behind its recipients: a remote may hear of DATA with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextCommand {
+    /// The client has sent none yet, or another one.
+    Unknown,
+    /// It starts the message: DATA or BDAT.
+    Message(Framing),
+}
+
+impl NextCommand {
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Data => Self::Message(Framing::Data),
+            Command::Bdat(_) => Self::Message(Framing::Bdat),
+            Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) | Command::Mail(_) | Command::Rcpt(_) => {
+                Self::Unknown
+            }
+            Command::Rset | Command::Noop | Command::Vrfy | Command::Expn | Command::Help | Command::Quit => {
+                Self::Unknown
+            }
+        }
+    }
+}
+
+/// The delivery agent of one transaction in one turn: it asks any of the destinations.
+pub(crate) struct Agent<'a, R> {
+    pub(crate) shared: &'a Shared<R>,
+    pub(crate) envelope: &'a Envelope,
+    /// The address of the client.
+    pub(crate) origin: Origin,
+    /// The address that the client dialled, if it was intercepted.
+    pub(crate) dialled: Option<IpAddr>,
+    pub(crate) next: NextCommand,
+    /// The replies to recipients, and the end of each destination's turn.
+    pub(crate) incoming: &'a Incoming<Event>,
+}
+
+/// A remote's reply to RCPT, or ours in its place.
+struct Answer {
+    recipient: RecipientId,
+    reply: Reply,
+}
+
+/// The end of a destination's turn.
+#[expect(clippy::large_enum_variant, reason = "it is made and taken apart once in a turn, and never kept")]
+enum Path {
+    /// The remote has the transaction.
+    Open(Upstream),
+    /// The remote has accepted no recipient and was left.
+    Left,
+    /// No remote takes the transaction. Recipients that have no reply yet get this one.
+    Failed(Reply),
+}
+
+/// The result of a search, and the account of the attempt.
+struct Found {
+    remote: Result<Ready, Refusals>,
+    attempt: Attempt,
+}
+
+impl Upstream {
+    /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
+    fn part(self, reason: &Reason) -> Attempt {
+        if matches!(reason, Reason::Mail(_) | Reason::Lacking(_)) {
+            self.ready.release();
+        }
+        self.attempt
+    }
+}
+
+/// The end of an attempt, with the reply to its recipients.
+fn closed(attempt: Attempt, declined: Declined) -> Path {
+    let Declined { reason, answer, .. } = declined.with_id(attempt.id());
+    attempt.answered(reason, &answer);
+    Path::Failed(answer)
+}
+
+/// A remote was lost, or has refused MAIL.
+struct Failed {
+    /// The number of recipients that were answered before.
+    told: usize,
+    reason: Reason,
+}
+
+impl Commands {
+    fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
+        let mail = self.mail.iter().cloned().map(MailCommand::Mail);
+        let recipients = self.recipients.iter().map(|recipient| MailCommand::Rcpt(recipient.mailbox.clone()));
+        mail.chain(recipients).chain(data).collect()
+    }
+}
+
+impl<R: Resolver> Agent<'_, R> {
+    /// Whether a remote that has accepted a recipient is to hear of DATA now.
+    pub(crate) fn asks_for_data(&self, upstream: &Upstream) -> bool {
+        upstream.attempt.accepted() > 0 && self.data(&upstream.ready).is_some()
+    }
+
+    /// DATA, if this remote is to hear of it now. For chunks there is nothing to ask where they are taken.
+    fn data(&self, ready: &Ready) -> Option<MailCommand> {
+        let asks = match self.next {
+            NextCommand::Unknown => false,
+            NextCommand::Message(framing) => ready.needs_asking(framing),
+        };
+        asks.then_some(MailCommand::Data)
+    }
+
+    /// Asks a destination, and tells each reply as it comes. The remote that has the transaction is handed on.
+    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) -> Option<UpstreamOf> {
+        let Turn { destination, domain, recipients } = turn;
+        let commands = Commands { mail: None, recipients };
+        let path = match upstream {
+            Some(upstream) => self.carry(upstream, commands).await,
+            None => self.seek(&domain, commands).await,
+        };
+        let (event, upstream) = match path {
+            Path::Open(upstream) => (Event::Opened(destination), Some(UpstreamOf { destination, upstream })),
+            Path::Left => (Event::Left(destination), None),
+            Path::Failed(reply) => (Event::Failed(destination, reply), None),
+        };
+        self.incoming.put(event);
+        upstream
+    }
+
+    /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
+    /// better (RFC 5321 §5.1).
+    async fn seek(&self, domain: &Name, commands: Commands) -> Path {
+        let Shared { connector, reporter, .. } = self.shared;
+        let mut attempt = Attempt::start(domain, connector.mode, reporter);
+        let trace = attempt.trace().clone();
+        let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
+        if let Some(rule) = rule {
+            attempt.ruled(rule);
+        }
+        let until = Instant::now() + self.shared.timeouts.route;
+        let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
+        let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
+        let request = Request { domain, next_hop, hello, level, until, original_destination: dialled, trace: &trace };
+        let mut search =
+            Search::new(connector.iterate(&request), &self.envelope.mail, connector.eight_bit.undeclared(domain));
+        let (remote, dialled) = match request.original_destination {
+            Some(address) => {
+                let both = async { tokio::join!(search.next(), connector.original_destination(address, &request)) };
+                let (remote, dialled) = Box::pin(both).await;
+                (remote, Some(dialled))
+            }
+            None => (search.next().await, None),
+        };
+        attempt.dialled(dialled);
+        self.try_each(search, Found { remote, attempt }, commands).await
+    }
+
+    /// The same from the first remote on.
+    async fn try_each(&self, mut search: Search<'_, R>, found: Found, mut commands: Commands) -> Path {
+        let Found { mut remote, mut attempt } = found;
+        loop {
+            let ready = match remote {
+                Ok(ready) => ready,
+                Err(refusals) => {
+                    attempt.skipped(refusals.iter());
+                    return closed(attempt, self.explained(Declined::by_all(&refusals)));
+                }
+            };
+            search.reached(&mut attempt, &ready);
+            let peer = ready.peer().clone();
+            let mut upstream = Upstream { ready, attempt };
+            let Failed { told, reason } = match self.first_group(&mut upstream, &mut commands, &mut search).await {
+                Ok(()) => {
+                    upstream.attempt.serves(self.envelope.mail.declares(), search.into_unmet());
+                    return self.asked(upstream);
+                }
+                Err(failed) => failed,
+            };
+            attempt = upstream.part(&reason);
+            // L11: a reply of this remote that the client has binds the transaction to it.
+            let decided = if told == 0 { search.turned_away(&peer, reason).err() } else { Some(reason) };
+            if let Some(reason) = decided {
+                return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
+            }
+            remote = search.next().await;
+        }
+    }
+
+    /// MAIL as this remote takes it, with the recipients.
+    async fn first_group(
+        &self,
+        upstream: &mut Upstream,
+        commands: &mut Commands,
+        search: &mut Search<'_, R>,
+    ) -> Result<(), Failed> {
+        let added = self.added(upstream.attempt.id());
+        let mail = search
+            .fit(&upstream.ready, &commands.recipients, added)
+            .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
+        commands.mail = Some(mail);
+        if let Some(unmet) = search.unmet() {
+            self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
+        }
+        let until = search.walk().answer_by();
+        if !search.is_detour(upstream.ready.peer()) {
+            return self.group(upstream, commands, until, |answer| self.tell(answer)).await;
+        }
+        // The client hears the answers if a recipient is accepted. Otherwise the transaction goes elsewhere.
+        let heard = Incoming::new();
+        let asked = self.group(upstream, commands, until, |answer| heard.put(answer)).await;
+        let answers = heard.take();
+        if upstream.attempt.accepted() == 0 {
+            let no = answers.into_iter().next_back().map(|answer| Reason::Mail(answer.reply));
+            return Err(Failed {
+                told: 0,
+                reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
+            });
+        }
+        answers.into_iter().for_each(|answer| self.tell(answer));
+        asked
+    }
+
+    /// The octets of our Received line (RFC 1870 §6.1). Its date has the same length at any time.
+    fn added(&self, id: &str) -> u64 {
+        let line = || {
+            let (client, hostname) = (&self.envelope.client, &self.shared.us.hostname);
+            ReceivedLine { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
+        };
+        match self.shared.received {
+            Received::Add => line().len() as u64,
+            Received::Omit => 0,
+        }
+    }
+
+    /// Answers the recipients that cannot be named to this remote (RFC 6531 §3.5). It is asked for the others.
+    fn refuse_international(
+        &self,
+        upstream: &mut Upstream,
+        commands: &mut Commands,
+        declined: impl FnOnce(&mut Attempt) -> Declined,
+    ) {
+        let Upstream { ready, attempt } = upstream;
+        let needs = |recipient: &Addressee| recipient.mailbox.needs_smtp_utf8();
+        if ready.terms().extensions.smtp_utf8 || !commands.recipients.iter().any(needs) {
+            return;
+        }
+        attempt.shows(Content::International);
+        let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
+        for Addressee { id: recipient, .. } in commands.recipients.extract_if(.., |recipient| needs(recipient)) {
+            attempt.recipient(&answer);
+            self.tell(Answer { recipient, reply: answer.clone() });
+        }
+    }
+
+    /// Asks the remote that has the transaction.
+    async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> Path {
+        let until = Instant::now() + self.shared.timeouts.command;
+        let peer = upstream.ready.peer().clone();
+        self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
+        match self.group(&mut upstream, &commands, until, |answer| self.tell(answer)).await {
+            Ok(()) => self.asked(upstream),
+            Err(Failed { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
+        }
+    }
+
+    /// A remote's answer, with the name that was given in EHLO where that is the cause: Postfix waits with such a
+    /// refusal until RCPT.
+    fn with_name(&self, answer: Reply) -> Reply {
+        ehlo_name::explained(answer, self.shared.connector.ehlo(&self.envelope.client.hello))
+    }
+
+    fn explained(&self, declined: Declined) -> Declined {
+        match declined.whose {
+            Whose::TheRemotes => Declined { answer: self.with_name(declined.answer), ..declined },
+            Whose::Ours => declined,
+        }
+    }
+
+    /// Everything was answered.
+    fn asked(&self, upstream: Upstream) -> Path {
+        if self.data(&upstream.ready).is_some() && upstream.attempt.accepted() == 0 {
+            // RFC 2920 §3.1: the remote may have heard DATA, and no recipient is there to get the message.
+            upstream.release();
+            return Path::Left;
+        }
+        Path::Open(upstream)
+    }
+
+    fn tell(&self, answer: Answer) {
+        self.incoming.put(Event::Answered(answer.recipient, answer.reply));
+    }
+
+    /// One group of commands (RFC 2920 §3.1), every answer looked at.
+    async fn group(
+        &self,
+        upstream: &mut Upstream,
+        commands: &Commands,
+        mut until: Instant,
+        hear: impl Fn(Answer),
+    ) -> Result<(), Failed> {
+        let Upstream { ready, attempt } = upstream;
+        let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
+        let broke = |told| move |reason| Failed { told, reason };
+        let trace = attempt.trace().clone();
+        let data = self.data(ready);
+        let hears_of_data = data.is_some();
+        let mut group = ready.group(commands.all(data));
+        if commands.mail.is_some() {
+            let began = Instant::now();
+            let said = group.answer(remaining(until, patience)).await;
+            trace.since(began, (What::Mail, Said(&said)));
+            let reply = said.map_err(broke(0))?;
+            if !reply.code().is_success() {
+                return Err(Failed { told: 0, reason: Reason::Mail(reply) });
+            }
+        }
+        for (index, recipient) in commands.recipients.iter().enumerate() {
+            let began = Instant::now();
+            let said = group.answer(remaining(until, patience)).await;
+            trace.since(began, (What::Rcpt, Said(&said)));
+            let mut reply = said.map_err(broke(index))?;
+            if attempt.accepted() > 0 {
+                reply = reply.behind_accepted_recipients();
+            }
+            let reply = attempt.bounded(self.with_name(reply.relayed(&peer)));
+            attempt.recipient(&reply);
+            hear(Answer { recipient: recipient.id, reply });
+            // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+            until = Instant::now() + patience;
+        }
+        if hears_of_data && attempt.accepted() > 0 {
+            let answered = group.answer(self.shared.timeouts.data).await;
+            answered.map_err(broke(commands.recipients.len()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The note of a remote's reply.
+struct Said<'a>(&'a Result<Reply, Reason>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(reply) => write!(f, "the remote said {reply}"),
+            Err(reason) => write!(f, "the remote: {reason}"),
+        }
+    }
+}

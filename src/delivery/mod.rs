@@ -1,0 +1,86 @@
+//! The delivery to one destination: a remote is found, takes the envelope and the message, and answers.
+//!
+//! 1. [`search`] finds a remote that meets its policy, by the MX iteration of [`crate::upstream`].
+//! 2. [`envelope`] asks it for MAIL and each RCPT, and tries the next remote as long as no recipient was answered.
+//! 3. [`body`] sends the message and its end.
+//!
+//! Each attempt leaves exactly one [`Outcome`](crate::report::Outcome): see [`attempt`]. Deliveries go on side by side, and
+//! none waits for another one. The [`transaction`](crate::transaction) decides, and knows a destination
+//! by its id; the connections are here ([`Upstreams`]).
+
+pub(crate) mod attempt;
+pub(crate) mod body;
+pub(crate) mod declined;
+pub(crate) mod envelope;
+pub(crate) mod incoming;
+pub(crate) mod received;
+mod search;
+pub mod shared;
+
+use std::collections::BTreeMap;
+
+use crate::transaction::destination::DestinationId;
+use crate::transaction::{Event, Transaction};
+use crate::upstream::verified::Ready;
+use attempt::Attempt;
+
+/// A remote that has the transaction, and the account of the attempt.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    ready: Ready,
+    attempt: Attempt,
+}
+
+impl Upstream {
+    /// Leaves the remote without a message. The attempt is reported as it stands.
+    pub(crate) fn release(self) {
+        self.ready.release();
+    }
+}
+
+/// The remote that has the transaction of a destination.
+#[derive(Debug)]
+pub(crate) struct UpstreamOf {
+    pub(crate) destination: DestinationId,
+    pub(crate) upstream: Upstream,
+}
+
+/// The remotes that have the open transaction, by destination.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams(BTreeMap<DestinationId, Upstream>);
+
+impl Upstreams {
+    pub(crate) fn put(&mut self, open: UpstreamOf) {
+        self.0.insert(open.destination, open.upstream);
+    }
+
+    pub(crate) fn get(&self, destination: DestinationId) -> Option<&Upstream> {
+        self.0.get(&destination)
+    }
+
+    pub(crate) fn take(&mut self, destination: DestinationId) -> Option<Upstream> {
+        self.0.remove(&destination)
+    }
+
+    /// Those of destinations that have an accepted recipient. The others are left without a message.
+    pub(crate) fn accepting(&mut self, transaction: &mut Transaction) -> Vec<UpstreamOf> {
+        let (accepting, others): (Vec<_>, Vec<_>) =
+            self.take_all().partition(|open| transaction.has_accepted(open.destination));
+        for UpstreamOf { destination, upstream } in others {
+            transaction.step(Event::Left(destination));
+            upstream.release();
+        }
+        accepting
+    }
+
+    /// All of them, in the order of the destinations.
+    fn take_all(&mut self) -> impl Iterator<Item = UpstreamOf> + use<> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        all.map(|(destination, upstream)| UpstreamOf { destination, upstream })
+    }
+
+    /// Leaves all remotes without a message.
+    pub(crate) fn release(&mut self) {
+        self.take_all().for_each(|open| open.upstream.release());
+    }
+}

@@ -1,0 +1,188 @@
+//! The message and its end, as a session of the model carries them out.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Cut, Talk, World, reply};
+use crate::journal::{ContentHasher, Pair};
+use crate::smtp::chunk::Framing;
+use crate::smtp::reply::Reply;
+use crate::transaction::recipient::Recipient;
+use crate::transaction::reply::{Disposition, Recorded};
+use crate::transaction::{
+    DestinationId, DestinationState, Effect, Event, FinalReply, ReadMessage, Record, Replies, Transaction,
+};
+
+/// A message at the end of its data.
+struct End<'a> {
+    transaction: &'a mut Transaction,
+    key: BTreeSet<Pair>,
+    /// Destinations that get the end of the data.
+    finishing: Vec<DestinationId>,
+    known: Vec<FinalReply>,
+}
+
+impl World {
+    /// The message, from DATA to the last reply. Returns the kind of replies, if there is one for each recipient.
+    pub(super) fn message(
+        &mut self,
+        talk: &mut Talk,
+        mut transaction: Transaction,
+        framing: Framing,
+    ) -> Result<Option<Replies>, Cut> {
+        let all: Vec<DestinationId> = transaction.destinations().iter().map(|destination| destination.id).collect();
+        for id in &all {
+            let failed = reply(451, format!("{id:?} refuses DATA"));
+            let event = match (transaction.destination(*id).state == DestinationState::Open, self.chance(5)) {
+                (false, _) => continue,
+                (true, _) if !transaction.has_accepted(*id) => Event::Left(*id),
+                (true, true) => Event::Failed(*id, failed),
+                (true, false) => Event::Started(*id),
+            };
+            assert_eq!(transaction.step(event), []);
+        }
+        let instead = match framing {
+            Framing::Bdat => transaction.reply_to_chunk(),
+            Framing::Data => transaction.reply_to_data(),
+        };
+        if let Some(reply) = instead {
+            // 1.
+            assert!(reply.code().is_refusal(), "{reply}\n{}", self.log());
+            talk.heard.push(reply);
+            return Ok(None);
+        }
+        self.cut(4)?;
+        let refused = self.chance(4).then(|| reply(554, "a bare newline".into()));
+        if refused.is_some() {
+            let expected: Vec<String> = transaction.expected().map(|one| one.mailbox.to_string()).collect();
+            expected.iter().for_each(|mailbox| self.truth(mailbox).refused = true);
+        }
+        for id in &all {
+            if transaction.destination(*id).state == DestinationState::Sending && (refused.is_some() || self.chance(4))
+            {
+                assert_eq!(transaction.step(Event::Failed(*id, reply(451, format!("{id:?} is lost")))), []);
+            }
+        }
+        let message = match refused {
+            Some(reply) => ReadMessage::Refused(reply),
+            None if self.has_message_id => ReadMessage::Identified(ContentHasher::default().finish()),
+            None => ReadMessage::Unidentified,
+        };
+        if !self.has_message_id && transaction.replies == Replies::FanOut {
+            talk.excuse = Some("no Message-ID");
+        }
+        self.conclude(talk, &mut transaction, message)?;
+        Ok(match transaction.replies {
+            Replies::Once | Replies::FanOut => None,
+            each @ (Replies::PerRecipient | Replies::Prdr) => Some(each),
+        })
+    }
+
+    fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: ReadMessage) -> Result<(), Cut> {
+        let key = transaction.expected().map(|recipient| recipient.pair).collect();
+        let mut end = End { transaction, key, finishing: Vec::new(), known: Vec::new() };
+        self.perform(talk, &mut end, Event::Read(message))?;
+        loop {
+            let known = std::mem::take(&mut end.known);
+            self.perform(talk, &mut end, Event::Finished(known))?;
+            if !end.transaction.is_undecided() {
+                break;
+            }
+            // Some destinations answer together.
+            while end.known.is_empty() || (!end.finishing.is_empty() && self.random.bool()) {
+                assert!(!end.finishing.is_empty(), "a destination gets no end of data\n{}", self.log());
+                let id = end.finishing.swap_remove(self.random.usize(..end.finishing.len()));
+                self.finish(talk, &mut end, id);
+            }
+        }
+        self.check_outcomes(talk, end.transaction);
+        Ok(())
+    }
+
+    fn perform(&mut self, talk: &mut Talk, end: &mut End<'_>, event: Event) -> Result<(), Cut> {
+        let mut effects = VecDeque::from(end.transaction.step(event));
+        while let Some(effect) = effects.pop_front() {
+            self.log.push(format!("    {effect:?}"));
+            self.cut(1)?;
+            let then = match effect {
+                Effect::Say(reply) | Effect::SayAgain(reply) => {
+                    talk.heard.push(reply);
+                    None
+                }
+                Effect::Recall(_) if self.chance(4) => Some(Event::Recalled(Record::Busy)),
+                Effect::Recall(_) => {
+                    let outcomes = self.records.get(&end.key).cloned().unwrap_or_default();
+                    Some(Event::Recalled(Record::Outcomes(outcomes)))
+                }
+                Effect::Record(_) if self.chance(5) => {
+                    talk.excuse = Some("the record failed");
+                    Some(Event::Recorded(Recorded::Failed))
+                }
+                Effect::Record(outcomes) => {
+                    self.records.entry(end.key.clone()).or_default().extend(outcomes);
+                    Some(Event::Recorded(Recorded::Yes))
+                }
+                Effect::Forget => {
+                    self.records.remove(&end.key);
+                    let is_delivered = |reply: &Reply| Disposition::of(reply) == Disposition::Delivered;
+                    let delivered = end.transaction.expected().filter(|one| one.outcome().is_some_and(is_delivered));
+                    talk.delivered.extend(delivered.map(|one| one.mailbox.to_string()));
+                    None
+                }
+                Effect::Finish(id) => {
+                    end.finishing.push(id);
+                    None
+                }
+                Effect::Withhold(_) => None,
+                Effect::Stop(destination, conflict) => {
+                    end.known.push(FinalReply { destination, reply: conflict.reply() });
+                    None
+                }
+            };
+            effects.extend(then.into_iter().flat_map(|event| end.transaction.step(event)));
+        }
+        Ok(())
+    }
+
+    /// A remote gets the end of the data, and answers.
+    fn finish(&mut self, talk: &mut Talk, end: &mut End<'_>, destination: DestinationId) {
+        let (answer, is_lost) = (self.answer(format!("{destination:?} has the message")), self.chance(4));
+        let of_it = |one: &&Recipient| one.destination == destination && one.is_accepted();
+        let recipients =
+            end.transaction.recipients().iter().filter(of_it).map(|one| (one.pair, one.mailbox.to_string()));
+        for (pair, mailbox) in recipients.collect::<BTreeSet<_>>() {
+            // 4.
+            let recorded = self.records.get(&end.key).and_then(|record| record.get(&pair));
+            assert!(recorded.is_none(), "{mailbox} has {recorded:?}\n{}", self.log());
+            match Disposition::of(&answer) {
+                Disposition::Delivered => {
+                    self.truth(&mailbox).copies += 1;
+                    talk.delivered.insert(mailbox);
+                }
+                Disposition::Refused => self.truth(&mailbox).refused = true,
+                Disposition::Deferred => {}
+            }
+        }
+        let reply = if is_lost { reply(451, format!("{destination:?} was lost")) } else { answer };
+        if is_lost {
+            talk.excuse = Some("a remote's reply was lost");
+        }
+        end.known.push(FinalReply { destination, reply });
+    }
+
+    fn check_outcomes(&self, talk: &Talk, transaction: &Transaction) {
+        let outcomes: Option<Vec<Reply>> = transaction.expected().map(|one| one.outcome().cloned()).collect();
+        // 3.
+        let outcomes = outcomes.unwrap_or_else(|| panic!("a recipient has no outcome\n{}", self.log()));
+        let any = |disposition| outcomes.iter().any(|outcome| Disposition::of(outcome) == disposition);
+        match (transaction.replies, talk.heard.last()) {
+            // 5.
+            (Replies::Once | Replies::FanOut, Some(last)) => match Disposition::of(last) {
+                Disposition::Delivered => assert!(!any(Disposition::Deferred) && !any(Disposition::Refused)),
+                Disposition::Refused => assert!(!any(Disposition::Deferred) && any(Disposition::Refused)),
+                Disposition::Deferred => assert!(any(Disposition::Deferred)),
+            },
+            (Replies::PerRecipient | Replies::Prdr, Some(_)) => {}
+            (_, None) => panic!("no reply\n{}", self.log()),
+        }
+    }
+}
