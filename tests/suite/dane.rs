@@ -677,7 +677,7 @@ fn constraints_that_cost_too_much() {
     defect("one pair", &Defect::TooManyConstraints, &scenario(2_000, 1_000));
     let pairs = alone("OpenSSL has a bound for each pair of certificates, and none for all", scenario(1_000, 600));
     defect("two pairs", &Defect::TooManyConstraints, &pairs);
-    // The authority of a `2 0 0` record, whose certificate is in the DNS.
+    // The authority of a `2 0 0` record, with its certificate in the DNS.
     let brought = Scenario { sent: vec![Leaf], records: vec![("2 0 0", Inter)], ..scenario(2_000, 1_000) };
     defect("an anchor from the DNS", &Defect::TooManyConstraints, &brought);
     // Each key in full that the records bring costs one signature.

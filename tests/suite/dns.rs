@@ -623,7 +623,7 @@ async fn records_that_come_twice_are_one() {
     for alias in ["alias.sec.test", "alias.plain.test"] {
         assert_eq!(addresses(dns.host(&name(alias)).await.unwrap()), addresses(once.clone()), "{alias}");
     }
-    // 120 records on the wire, and a cap of 100.
+    // 120 records on the wire, and a limit of 100.
     assert_eq!(dns.tlsa(&name("_25._tcp.many.sec.test")).await.unwrap().answer.records().len(), 60);
     let found = dns.tlsa(&name("_25._tcp.mx.sec.test")).await.unwrap();
     assert_eq!((found.security(), found.answer.records().len()), (Secure, 1));

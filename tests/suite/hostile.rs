@@ -443,7 +443,7 @@ remote-control:
                 }
             }
         };
-        // A domain without an answer by then has no mail delivered.
+        // Without an answer in time the mail is deferred, so it counts as a failure.
         tokio::time::timeout(patience, answered).await.unwrap_or("failed".to_owned())
     }
 
