@@ -69,7 +69,7 @@ async fn chunks_for_who_takes_them_and_lines_for_others() {
         assert!(answer.starts_with("250 2.0.0 ") && answer.ends_with("queued as 42"), "{answer}");
         assert_eq!(lab.mx().messages(), [b".a\r\n.\r\n.\r\nb\r\n"]);
         assert_eq!(heard(&lab), commands);
-        // The next message on the same connection is separate, and is sent the other way.
+        // The next message on the same connection is separate, and is sent in the other form.
         let answers = client.send(&["b@example.test"], b".\r\n").await;
         assert!(answers.last().starts_with("250 2.0.0 "));
         assert_eq!(lab.mx().messages()[1], b".\r\n");
@@ -232,7 +232,7 @@ async fn bare_newlines() {
 
 #[tokio::test]
 async fn nothing_in_a_chunk_ends_a_message() {
-    // A-80, A-83: one message for the remote, whichever way it goes.
+    // A-80, A-83: one message for the remote, in chunks and as DATA.
     let content = b"a\r\n.\r\nMAIL FROM:<evil@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nb\n.\nc\r\n\0.\r\n\
         BDAT 3 LAST\r\nxyz\r\n.\r\n";
     let stored = b"a\r\n.\r\nMAIL FROM:<evil@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nb\r\n.\r\nc\r\n .\r\n\
@@ -500,7 +500,7 @@ async fn an_answer_to_another_command_is_no_yes() {
         }
         client.write(&message).await;
         let answers = client.codes(if message.len() > BLOCK { 2 } else { 1 }).await;
-        // A chunk may be answered before the remote's first reply about it.
+        // danelaw may answer a chunk before the remote's first reply about it.
         assert_eq!(answers.iter().find(|answer| !answer.starts_with("250")).unwrap(), expected, "{rcpt:?}");
         wait_for(|| lab.mx().open() == 0).await;
         assert!(!heard(&lab).iter().any(|line| line == "QUIT"), "{rcpt:?}");

@@ -1,6 +1,6 @@
 //! Declared is not needed: clients declare 8BITMIME and SMTPUTF8 for all their mail, and mail that needs neither goes
-//! to remotes without them. Mail that needs one goes to an exchange that has it, waits for one, or is refused (RFC 6152
-//! §3, RFC 6531 §3.4, §3.5).
+//! to remotes without them. Mail that needs one goes to an exchange that has it, waits for one, or is refused
+//! (RFC 6152 §3, RFC 6531 §3.4, §3.5).
 
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;

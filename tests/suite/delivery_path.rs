@@ -21,7 +21,7 @@ use danelaw::smtp::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The client keeps the mail, `reply` is its first refusal, and no exchange saw a mail command.
+/// The client keeps the mail, its last reply starts with `reply`, and no exchange saw a mail command.
 async fn refused(scenario: Scenario, reply: &str) -> Lab {
     let lab = scenario.start().await;
     let answers = lab.send().await;
@@ -289,7 +289,7 @@ async fn cleartext_only_by_a_rule() {
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));
         assert!(in_clear(&lab) && lab.mx().messages().len() == 1);
         assert_eq!(lab.mx().connections(), connections);
-        // The rule is for that domain; for the others nothing has changed.
+        // The rule is for that domain; it changes no other domain.
         let other = "rule = [{ domain = '.example.test', level = 'may', reason = 'a test', until = '9999-12-31' }]";
         refused(Scenario::new().mx(change).set(other), "451 4.7.").await;
         // K4: a host that does not answer at all is no reason to go without TLS.
@@ -340,7 +340,7 @@ async fn what_the_dns_says_for_good() {
     // The implicit MX is an exchange like any other.
     let implicit = Scenario::with_domain(|tree, _| tree.secure("client.test").a("client.test", "127.0.0.9"));
     assert!(send(implicit, "b@client.test").await.starts_with("554 5.4.6 "));
-    // reserved addresses are not dialled, and the text says how to allow them.
+    // danelaw does not connect to reserved addresses, and the text says how to allow them.
     let reserved = Scenario::new().set("remote.allow_reserved = []");
     let answer = send(reserved, "b@example.test").await;
     assert!(answer.starts_with("550 5.4.4 ") && answer.contains("remote.allow_reserved"), "{answer}");
@@ -348,7 +348,7 @@ async fn what_the_dns_says_for_good() {
 
 #[tokio::test]
 async fn half_an_answer_says_nothing_for_good() {
-    // N1, C12: one family has only addresses that are not dialled, and the other cannot be known.
+    // N1, C12: one family has only reserved addresses, and the other cannot be known.
     for (answers, fails) in [("AAAA", "A"), ("A", "AAAA")] {
         let scenario = Scenario::with_domain(|tree, _| {
             let tree = tree.mx("example.test", 10, "mx1.example.test");

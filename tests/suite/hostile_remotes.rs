@@ -154,7 +154,7 @@ async fn every_code_at_every_step() {
     }
 }
 
-/// the remote sends a reply before any command; no later command is answered by it.
+/// the remote sends a reply that no command asked for; no later command is answered by it.
 #[tokio::test]
 async fn unsolicited_replies() {
     let later = Duration::from_millis(100);
