@@ -349,7 +349,7 @@ async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
     ours(Scenario::new().mx(|mx| mx.end = Act::Close)).await;
     let (lab, admin, first) = ours(Scenario::new().set("limits.message_size = '64KiB'")).await;
     assert!(first.starts_with("552 5.3.4 "), "{first}");
-    // One delivery is remembered: the last.
+    // One attempt is remembered: the last.
     let second = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&first))).await.0, 404);
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&second))).await.0, 200);

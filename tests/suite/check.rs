@@ -233,7 +233,7 @@ async fn what_is_about_to_break() {
     assert!(texts[5].starts_with("mx3.example.test[127.0.0.3]: the greeting was 554 no"), "{texts:?}");
 }
 
-/// A chain whose server's certificate has this many days left.
+/// A chain with a server certificate that has this many days left.
 fn ending(days: i64, name: &str) -> Identity {
     let [ca_key, key] = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
     let mut ca = CertificateParams::new(vec!["lab.ca".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! danelaw as a process, killed by SIGKILL while several clients are in the middle of something.
+//! danelaw as a process, killed by SIGKILL while several clients are in the middle of their sessions.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

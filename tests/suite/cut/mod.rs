@@ -41,7 +41,7 @@ enum Framing {
     Data,
     /// In chunks to one that takes lines.
     BdatToData,
-    /// In chunks all the way.
+    /// In chunks to a remote that takes chunks.
     Bdat,
     /// The same, and so large that danelaw has to send more than one chunk.
     BigBdat,

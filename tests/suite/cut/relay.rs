@@ -1,4 +1,4 @@
-//! A relay between danelaw and the remote that stops at any octet, either way.
+//! A relay between danelaw and the remote that stops at any octet, in either direction.
 
 use std::io;
 use std::net::SocketAddr;

@@ -252,8 +252,8 @@ async fn largest_file(danelaw: &Child, octets: &str) {
     assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
 }
 
-/// A record that cannot be deleted counts as deleted: the client hears the answer, and the same message is delivered
-/// once more.
+/// A record that cannot be deleted counts as deleted: the client hears the answer, and the same message, sent
+/// once more, is delivered.
 #[tokio::test]
 async fn the_disk_fails_when_a_record_is_taken() {
     let town = Town::new(3, Act::Say("451 4.3.0 not now\r\n".to_owned())).await;

@@ -1,4 +1,5 @@
-//! Clients with a queue and one fate for each message: their behaviour after one reply for several recipients.
+//! Clients with a queue and one disposition for all recipients of a message: their behaviour after one reply for
+//! several recipients.
 
 use danelaw::config::Address;
 
