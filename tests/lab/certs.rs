@@ -1,4 +1,4 @@
-//! Certificates made for the occasion.
+//! Certificates that a test makes for itself.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};

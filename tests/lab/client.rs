@@ -19,23 +19,23 @@ use super::SOON;
 /// A connection to danelaw whose greeting was read.
 pub(crate) struct Client {
     stream: BufReader<Either<TcpStream, UnixStream>>,
-    /// How long it waits for an answer.
+    /// The longest wait for an answer.
     pub(crate) patience: Duration,
 }
 
-/// What danelaw said to one message.
+/// The replies of danelaw to one message.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// To each RCPT.
+    /// The reply to each RCPT.
     pub(crate) rcpt: Vec<String>,
-    /// To DATA, if any recipient was accepted.
+    /// The reply to DATA, if any recipient was accepted.
     pub(crate) data: Option<String>,
-    /// To the end of data, if it came so far.
+    /// The reply to the end of data, if the client sent it.
     pub(crate) end: Option<String>,
 }
 
 impl Answers {
-    /// The last word.
+    /// The last reply.
     pub(crate) fn last(&self) -> &str {
         self.end.as_ref().or(self.data.as_ref()).or(self.rcpt.last()).unwrap()
     }
@@ -93,17 +93,17 @@ impl Client {
         codes
     }
 
-    /// Says that no more will come, and goes on reading.
+    /// Closes the sending half of the connection, and goes on reading.
     pub(crate) async fn half_close(&mut self) {
         self.stream.get_mut().shutdown().await.unwrap();
     }
 
-    /// Whether nothing comes for a while.
+    /// Whether no octet arrives for this time.
     pub(crate) async fn is_silent(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.stream.fill_buf()).await.is_err()
     }
 
-    /// Waits for the end of the connection and returns what came before it.
+    /// Waits for the end of the connection and returns the octets that came before it.
     pub(crate) async fn rest(mut self) -> String {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(SOON, self.stream.read_to_end(&mut rest)).await.expect("an end in time");
@@ -111,12 +111,12 @@ impl Client {
         String::from_utf8_lossy(&rest).into_owned()
     }
 
-    /// Goes away: what was not read yet makes it a reset.
+    /// Closes the connection: octets that were not read yet make it a reset.
     pub(crate) fn vanish(self) {
         drop(self);
     }
 
-    /// Goes away with a reset.
+    /// Closes the connection with a reset.
     pub(crate) fn reset(self) {
         match self.stream.into_inner() {
             Either::Left(stream) => stream.set_zero_linger().unwrap(),
@@ -124,7 +124,7 @@ impl Client {
         }
     }
 
-    /// MAIL and RCPTs; then, if anybody was accepted, the message, dot-stuffed here.
+    /// Sends MAIL and RCPTs; then, if any recipient was accepted, the message, dot-stuffed here.
     pub(crate) async fn send(&mut self, to: &[&str], message: &[u8]) -> Answers {
         let mut answers = Answers::default();
         let reply = self.command("MAIL FROM:<a@client.test>").await;

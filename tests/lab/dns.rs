@@ -1,4 +1,4 @@
-//! A DNS of one's own: a tree of signed and unsigned zones, served on a loopback port of the test process.
+//! A DNS for one test: a tree of signed and unsigned zones, served on a loopback port of the test process.
 //!
 //! [`Tree`] describes the zones; [`Tree::start`] makes fresh keys, signs, and serves the tree over UDP and TCP the way a
 //! resolver does that passes DNSSEC records on without validating: it answers for every zone of the tree, follows
@@ -17,7 +17,7 @@
 //!     .await;
 //! ```
 
-// Each test binary uses its own part of the lab. A panic is how a lab that cannot be built says so.
+// Each test binary uses its own part of the lab. A lab that cannot be built panics.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,11 +39,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
-/// The TTL in the zones. What is sent may be less, as with any resolver.
+/// The TTL in the zones. The server may send a lower one, as any resolver does.
 const TTL: u32 = 300;
 const SALT: &[u8] = &[0xab, 0xcd];
 
-/// What goes wrong with the reply to one question.
+/// The fault of the reply to one question.
 #[derive(Clone)]
 pub(crate) enum Fault {
     /// An error such as SERVFAIL instead of an answer.
@@ -72,7 +72,7 @@ pub(crate) enum Fault {
     FirstLinkPlus(Vec<(&'static str, &'static str, &'static str)>),
     /// The response code alone is changed; it is not signed.
     Relabelled(ResponseCode),
-    /// Unsigned SOA of this zone added to the authority section, and nothing else left there.
+    /// Unsigned SOA of this zone added to the authority section, and all other records there removed.
     AuthorityOnly(&'static str),
     /// Without the SOA in the authority section.
     WithoutSoa,
@@ -100,7 +100,7 @@ enum Signing {
     Island,
     /// Not signed.
     Insecure,
-    /// Signed, and the parent's DS record is of an algorithm that nobody knows.
+    /// Signed, and the parent's DS record has an unknown algorithm.
     UnknownAlgorithm,
 }
 
@@ -167,7 +167,7 @@ impl Tree {
         self.zone(apex, Signing::UnknownAlgorithm)
     }
 
-    /// Signatures hold so long, and were made an hour ago.
+    /// Signatures are valid for this long, and were made an hour ago.
     pub(crate) fn lasting(self, lasting: Duration) -> Self {
         Self { lasting, ..self }
     }
@@ -597,8 +597,8 @@ impl Zone {
         reply.authorities.extend(self.signed(owner, owner, rtype));
     }
 
-    /// Every NSEC or NSEC3 record that says something about a name: at it, at or around each of its ancestors and
-    /// their wildcards.
+    /// Every NSEC or NSEC3 record about a name: the records at it, and at or around each of its ancestors and their
+    /// wildcards.
     fn deny(&self, apex: &Name, reply: &mut Message, name: &Name) {
         let encloser = self.ancestors(apex, name).find(|name| self.exists(name)).unwrap_or(apex.clone());
         let next_closer =
@@ -633,7 +633,7 @@ impl Zone {
         let listed = self.listed();
         let mut denials = BTreeMap::new();
         for name in names {
-            // The last owner at or before the name; the apex is before everything.
+            // The last owner at or before the name; the apex is before every other name.
             let Some((owner, types)) = listed.range(..=name.clone()).next_back() else { continue };
             let next = listed.range((std::ops::Bound::Excluded(owner), std::ops::Bound::Unbounded)).next();
             let next = next.map_or(apex, |(next, _)| next);
@@ -694,7 +694,7 @@ fn signer(apex: &Name, lasting: Duration) -> DnssecSigner {
     DnssecSigner::new(dnskey, Box::new(key), apex.clone(), lasting)
 }
 
-/// What the parent has of a zone.
+/// The records that the parent has for a zone.
 fn delegation(apex: &Name, signing: Signing, zone: &Zone) -> Vec<RData> {
     let mut delegation = vec![RData::NS(NS(child(apex, "ns")))];
     let ds = |algorithm| {

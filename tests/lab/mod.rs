@@ -2,7 +2,7 @@
 //!
 //! A [`Scenario`] is the happy path: `example.test` is signed, its one exchange `mx1.example.test` speaks STARTTLS with
 //! a certificate that its `3 1 1` record matches, and takes every mail. A test changes one thing, sends a message and
-//! looks at what the client was told and what the exchanges saw.
+//! looks at the replies to the client and at the commands and messages that the exchanges saw.
 
 // Each test binary uses a part of the lab.
 #![allow(dead_code)]
@@ -41,10 +41,10 @@ use dns::{DnsLab, Tree};
 use exchange::Exchange;
 use mx::{Mx, Seen};
 
-/// The message that is sent where a test does not care.
+/// The message for tests that need no particular one.
 pub(crate) const MESSAGE: &[u8] = b"From: <a@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
 
-/// What is set up before anything runs.
+/// The setup of the lab before any part of it runs.
 pub(crate) struct Scenario {
     tree: Tree,
     hosts: Vec<Host>,
@@ -52,22 +52,22 @@ pub(crate) struct Scenario {
     config: toml::Table,
 }
 
-/// One scripted exchange and the name and address it has.
+/// One scripted exchange with its name and address.
 struct Host {
     name: String,
     address: Ipv4Addr,
     mx: Mx,
 }
 
-/// The road of `Scenario`, open to traffic.
+/// The delivery path of a `Scenario`, running.
 pub(crate) struct Lab<R = Stub> {
     pub(crate) dns: DnsLab,
-    /// What each exchange saw, in the order they were added.
+    /// The record of each exchange, in the order in which they were added.
     pub(crate) seen: Vec<Arc<Seen>>,
     pub(crate) address: Address,
-    /// What its sessions share, for one that is served by hand.
+    /// The shared state of its sessions, for a session that a test serves by hand.
     pub(crate) shared: watch::Receiver<Arc<Shared<R>>>,
-    /// To change that.
+    /// Changes that shared state.
     pub(crate) news: watch::Sender<Arc<Shared<R>>>,
     port: u16,
     changes: toml::Table,
@@ -88,9 +88,10 @@ impl Scenario {
         exchanges.into_iter().fold(Self::with_domain(|tree, _| tree), Self::exchange)
     }
 
-    /// The secure domain alone, with what `records` adds; the port is the one exchanges listen on.
+    /// The secure domain alone, with the additions of `records`; the port is the one on which exchanges listen.
     pub(crate) fn with_domain(records: impl FnOnce(Tree, u16) -> Tree) -> Self {
-        // Every exchange of a scenario listens on one port, each on an address of its own: danelaw dials one port.
+        // All exchanges of a scenario listen on one port, each on its own address, because danelaw connects to one
+        // port.
         let port = free_port();
         let tree = records(Tree::new().secure("example.test"), port);
         Self { tree, hosts: Vec::new(), port, config: toml::Table::new() }
@@ -115,7 +116,7 @@ impl Scenario {
         self
     }
 
-    /// One more secure domain, with an exchange of its own that is all right but for what `change` does to it.
+    /// One more secure domain, with its own exchange: the happy path except for `change`.
     pub(crate) fn and_domain(self, domain: &str, change: impl FnOnce(&mut Mx)) -> Self {
         self.exchange(Exchange::new(domain, &format!("mx.{domain}")).script(change))
     }
@@ -137,7 +138,7 @@ impl Scenario {
         self
     }
 
-    /// What was looked up once is not asked again.
+    /// Keeps the cache on: a question that was answered once is not asked again.
     pub(crate) fn remember(self) -> Self {
         self.set("dns.cache_entries = 1000")
     }
@@ -155,12 +156,12 @@ impl Scenario {
         self
     }
 
-    /// Opens the road.
+    /// Starts the delivery path.
     pub(crate) async fn start(self) -> Lab {
         self.start_with(|stub| stub).await
     }
 
-    /// Opens the road, with something between danelaw and the DNS.
+    /// Starts the delivery path, with a layer between danelaw and the DNS.
     pub(crate) async fn start_with<R: Resolver>(self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
         let dns = self.tree.start().await;
         let mut seen = Vec::new();
@@ -218,12 +219,12 @@ impl<R: Resolver> Lab<R> {
         client
     }
 
-    /// What its sessions share now.
+    /// The shared state of its sessions now.
     pub(crate) fn now(&self) -> Arc<Shared<R>> {
         Arc::clone(&self.shared.borrow())
     }
 
-    /// Where danelaw listens, for what is no client of the lab.
+    /// The address of danelaw's listener, for connections other than the lab's clients.
     pub(crate) fn port(&self) -> SocketAddr {
         match self.address {
             Address::Tcp(address) => address,
@@ -236,8 +237,8 @@ impl<R: Resolver> Lab<R> {
         self.client().await.send(&["b@example.test"], MESSAGE).await
     }
 
-    /// Looks all of these domains up and stops the clock: the DNS is real, and would be found silent by a clock that
-    /// jumps. For scenarios that [`Scenario::remember`].
+    /// Looks all of these domains up and stops the clock. The DNS is real: with a clock that jumps, danelaw would take
+    /// it for silent. For scenarios that [`Scenario::remember`].
     pub(crate) async fn stop_the_clock(&self, domains: &[&str]) {
         let shared = self.now();
         let dns = &shared.connector.dns;
@@ -251,7 +252,7 @@ impl<R: Resolver> Lab<R> {
         tokio::time::pause();
     }
 
-    /// What the first exchange saw.
+    /// The record of the first exchange.
     pub(crate) fn mx(&self) -> &Seen {
         &self.seen[0]
     }
@@ -286,12 +287,12 @@ impl Lab {
         server::replace(&self.news, settings::share(&config, parts).unwrap());
     }
 
-    /// Opens the admin port and returns where it is.
+    /// Opens the admin port and returns its address.
     pub(crate) async fn admin(&self) -> Address {
         self.admin_at("127.0.0.1:0").await
     }
 
-    /// Opens the admin port there.
+    /// Opens the admin port at this address.
     pub(crate) async fn admin_at(&self, address: &str) -> Address {
         let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
         let port = AdminPort::open(&settings).await.unwrap().unwrap();
@@ -307,7 +308,7 @@ impl Lab {
     }
 }
 
-/// The defaults with what a lab needs and what the test asked for.
+/// The default configuration, with the changes of the lab and of the test.
 fn config(port: u16, changes: toml::Table) -> Config {
     let mut table: toml::Table = DEFAULTS.parse().unwrap();
     let lab = format!(
@@ -350,18 +351,18 @@ pub(crate) fn long() -> bool {
     std::env::var("LONG_TESTS").is_ok_and(|which| which == "yes")
 }
 
-/// Waits until somebody listens there.
+/// Waits until a program listens at this address.
 pub(crate) async fn listens(address: SocketAddr) {
     let up = async {
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(SOON, up).await.expect("somebody listens in time");
+    tokio::time::timeout(SOON, up).await.expect("a program listens in time");
 }
 
 /// A free port below the range from which the system gives ports to connections. A process gets each port once before
-/// the first one comes again, so that the tests of one process do not meet; those of several start at random places.
+/// the first one comes again, so that the tests of one process do not share a port. Processes start at random ports.
 pub(crate) fn free_port() -> u16 {
     const PORTS: Range<u16> = 20_000..32_000;
     static NEXT: LazyLock<Mutex<Cycle<Range<u16>>>> = LazyLock::new(|| {
@@ -373,5 +374,5 @@ pub(crate) fn free_port() -> u16 {
     ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("some port is free")
 }
 
-/// Long enough for anything that should happen at all.
+/// Long enough for any event that should happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! A scripted mail exchanger: the happy path by default, with every turn of it open to change.
+//! A scripted mail exchanger: the happy path by default, and a test can change each turn.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,28 +18,28 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certs::Identity;
 
-/// What an exchange does at one turn.
+/// The action of an exchange at one turn.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// Says this, byte for byte.
+    /// Sends this, byte for byte.
     Say(String),
-    /// Says nothing any more, and keeps the connection open.
+    /// Sends no further octet, and keeps the connection open.
     Hang,
     /// Closes the connection.
     Close,
-    /// Says this, then closes the connection.
+    /// Sends this, then closes the connection.
     SayAndClose(String),
-    /// Says this, then cuts the connection without a close_notify, as an attacker on the way would.
+    /// Sends this, then cuts the connection without a close_notify, as an attacker in the path would.
     SayAndCut(String),
-    /// Says this, then resets the connection.
+    /// Sends this, then resets the connection.
     SayAndReset(String),
-    /// Closes TLS, then says this in the clear on the same connection.
+    /// Closes TLS, then sends this in the clear on the same connection.
     CloseAndSayInClear(String),
-    /// Says this over and over, as long as somebody takes it.
+    /// Sends this over and over, as long as the peer takes it.
     SayForEver(String),
-    /// Says this octet by octet, with so much time before each.
+    /// Sends this octet by octet, and waits for this time before each.
     Drip(String, Duration),
-    /// Says the one, and after a while the other.
+    /// Sends the first text, and the second after this time.
     SayAndAdd(String, Duration, String),
     /// Does this after a while, and does not read meanwhile.
     Late(Duration, Box<Act>),
@@ -47,7 +47,7 @@ pub(crate) enum Act {
     HalfClose,
 }
 
-/// Says one line.
+/// The reply of this one line.
 pub(crate) fn say(line: &str) -> Act {
     Act::Say(format!("{line}\r\n"))
 }
@@ -56,38 +56,38 @@ pub(crate) fn say(line: &str) -> Act {
 #[derive(Clone)]
 pub(crate) struct Mx {
     pub(crate) greeting: Act,
-    /// To EHLO in the clear.
+    /// The answer to EHLO in the clear.
     pub(crate) ehlo: Act,
-    /// To HELO in the clear.
+    /// The answer to HELO in the clear.
     pub(crate) helo: Act,
     pub(crate) starttls: Act,
-    /// What is written in the clear where the TLS handshake should start; the handshake itself if `None`.
+    /// The octets in the clear at the place of the TLS handshake; the handshake itself if `None`.
     pub(crate) instead_of_tls: Option<Act>,
     pub(crate) identity: Identity,
     pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
-    /// To EHLO under TLS.
+    /// The answer to EHLO under TLS.
     pub(crate) ehlo_under_tls: Act,
     pub(crate) mail: Act,
-    /// To MAIL on a connection that has taken a message, if that is another answer.
+    /// The answer to MAIL on a connection that has taken a message, if that is a different one.
     pub(crate) mail_again: Option<Act>,
-    /// To each RCPT in turn; the last one answers all that follow.
+    /// The answers to each RCPT in turn; the last one answers all that follow.
     pub(crate) rcpt: Vec<Act>,
     pub(crate) data: Act,
-    /// To each chunk but the last, in turn; the last of these answers all that follow.
+    /// The answers to each chunk but the last, in turn; the last of these answers all that follow.
     pub(crate) chunk: Vec<Act>,
-    /// What is done in the middle of the message, after its first bytes.
+    /// The action in the middle of the message, after its first bytes.
     pub(crate) amid_message: Option<Act>,
-    /// To the ends of data of the first messages, one each.
+    /// The answers to the ends of data of the first messages, one each.
     pub(crate) first_ends: Arc<Mutex<VecDeque<Act>>>,
-    /// To the end of data.
+    /// The answer to the end of data.
     pub(crate) end: Act,
-    /// What is done after that, without being asked.
+    /// The unasked action after that answer.
     pub(crate) after: Option<Act>,
     pub(crate) rset: Act,
     pub(crate) quit: Act,
 }
 
-/// What an exchange saw.
+/// The connections, commands and messages that an exchange saw.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<Record>);
 
@@ -106,17 +106,17 @@ struct Record {
 }
 
 impl Seen {
-    /// How often somebody connected.
+    /// The number of connections.
     pub(crate) fn connections(&self) -> usize {
         self.peers().len()
     }
 
-    /// From which addresses.
+    /// The addresses from which the connections came.
     pub(crate) fn peers(&self) -> Vec<IpAddr> {
         self.0.lock().unwrap().peers.clone()
     }
 
-    /// The connections that it is not done with.
+    /// The number of connections that it still serves.
     pub(crate) fn open(&self) -> usize {
         self.0.lock().unwrap().open
     }
@@ -146,7 +146,7 @@ impl Seen {
         std::mem::take(&mut self.0.lock().unwrap().messages)
     }
 
-    /// Every octet that came under TLS since this was asked last.
+    /// Every octet that came under TLS since the last call.
     pub(crate) fn take_octets(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap().octets)
     }
@@ -219,7 +219,8 @@ impl Mx {
         tokio::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
-                // A packet that waits for the one before it to be acknowledged keeps every test waiting.
+                // With Nagle's algorithm a packet waits until the one before it is acknowledged, which would delay
+                // every test.
                 stream.set_nodelay(true).unwrap();
                 {
                     let mut record = record.0.lock().unwrap();
@@ -241,7 +242,7 @@ impl Mx {
     fn tls(&self, seen: &Arc<Seen>) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = provider.key_provider.load_private_key(self.identity.private_key()).unwrap();
-        // Built by hand: a pair that does not belong together must be possible.
+        // Built by hand: a key and a certificate that do not belong together must be possible.
         let certified = Arc::new(CertifiedKey::new(self.identity.chain.clone(), key));
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
@@ -252,7 +253,7 @@ impl Mx {
     }
 }
 
-/// Presents one certificate, whatever name is asked for, and remembers the name.
+/// Presents one certificate for every requested name, and remembers the name.
 #[derive(Debug)]
 struct Presents {
     certified: Arc<CertifiedKey>,
@@ -304,11 +305,11 @@ struct Session {
     chunks: Mutex<Vec<Vec<u8>>>,
 }
 
-/// The connection is over, and what happens below TLS then.
+/// The end of the connection, by the last octets below TLS.
 enum Over {
     /// close_notify.
     Closed,
-    /// Nothing.
+    /// No close_notify.
     Cut,
     /// RST in place of FIN.
     Reset,
@@ -339,7 +340,8 @@ impl Session {
                     act(stream, &self.mx.starttls).await?;
                     if let Some(instead) = &self.mx.instead_of_tls {
                         act(stream, instead).await?;
-                        // Whatever the client makes of it, what it says is read, so that its bytes do not reset us.
+                        // The octets of the client are read in every case, so that unread ones do not make the close a
+                        // reset.
                         let mut sink = [0; 1024];
                         while stream.read(&mut sink).await.map_err(|_| Over::Closed)? > 0 {}
                         return Err(Over::Closed);
@@ -448,7 +450,7 @@ impl Session {
             }
             if let (Some(amid), false) = (&self.mx.amid_message, stored.is_empty()) {
                 act(stream, amid).await?;
-                // Said once; the rest of the message is read all the same.
+                // The reply is sent once; the rest of the message is read all the same.
                 let mut sink = vec![0; 65536];
                 while stream.read(&mut sink).await.map_err(|_| Over::Closed)? > 0 {}
                 return Err(Over::Closed);
@@ -528,7 +530,7 @@ async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Over> {
     Ok(String::from_utf8_lossy(&line_bytes(stream).await?).into_owned())
 }
 
-/// A line without its CRLF, read byte by byte: what follows it may be a TLS handshake.
+/// A line without its CRLF, read byte by byte: a TLS handshake may follow it.
 async fn line_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Over> {
     let mut line = Vec::new();
     loop {

@@ -1,6 +1,6 @@
-//! What has been taken for an end of data, somewhere and some time.
+//! The sequences of octets that some mail server has taken for an end of data.
 
-/// The lists of A-80 and A-81, and what smtpsmug and the scanner of SEC Consult send.
+/// The lists of A-80 and A-81, and the sequences that smtpsmug and the scanner of SEC Consult send.
 pub(crate) const SEQUENCES: [&[u8]; 20] = [
     b"\n.\n",
     b"\n.\r",

@@ -1,4 +1,4 @@
-//! Health and metrics, as whoever runs danelaw sees them.
+//! Health and metrics, as the operator of danelaw sees them.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -33,7 +33,7 @@ async fn self_test(lab: &Lab) {
     dns.self_test().await;
 }
 
-/// Says these octets, and returns all that comes back.
+/// Sends these octets, and returns all that comes back.
 async fn said(address: &Address, octets: &str) -> String {
     let Address::Tcp(address) = address else { panic!("{address}") };
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -66,7 +66,7 @@ async fn health_is_told_in_words() {
     let (status, why) = get(&admin, "/readyz").await;
     assert_eq!(status, 503);
     assert!(why.contains("danelaw is stopping"), "{why}");
-    // A danelaw that stops is not one that has to be restarted.
+    // A danelaw that is stopping must not be restarted for it.
     assert_eq!(get(&admin, "/livez").await.0, 200);
 }
 
@@ -207,7 +207,7 @@ async fn who_never_ends_a_sentence_keeps_nobody_waiting_for_long() {
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
         silent.push(stream);
     }
-    // Mail is none of their business.
+    // The admin port takes no part in the delivery of mail.
     assert!(lab.send().await.last().starts_with("250 2.0.0 "));
     for (index, stream) in silent.iter_mut().take(16).enumerate() {
         let mut rest = Vec::new();
@@ -230,7 +230,7 @@ async fn who_asks_is_answered_while_others_hold_the_port() {
         let answer = tokio::time::timeout(Duration::from_secs(2), ask(&admin, path)).await;
         assert!(answer.is_ok_and(|answer| answer.is_ok()), "{path} is not answered in time");
     }
-    // Those that have been silent the longest made room, and the others have the time they are given.
+    // The connections that have been silent the longest made room, and the others have their full time.
     let mut octet = [0];
     let gone = tokio::time::timeout(Duration::from_secs(1), silent[0].read(&mut octet)).await;
     assert!(matches!(gone, Ok(Ok(0) | Err(_))), "{gone:?}");
@@ -247,11 +247,11 @@ async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
     let admin = lab.admin_at(&address).await;
     assert_eq!(get(&admin, "/livez").await.0, 200);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-    // One that answers is somebody's.
+    // A socket that answers belongs to a running program.
     let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
     let taken = danelaw::admin::AdminPort::open(&settings).await.unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
-    // A file that is no socket is not ours to remove.
+    // A file that is no socket is not danelaw's to remove.
     std::fs::write(folder.path().join("file"), "x").unwrap();
     let file = format!("unix:{}", folder.path().join("file").display()).parse().unwrap();
     assert!(
@@ -267,7 +267,7 @@ fn id_of(answer: &str) -> String {
     id.to_owned()
 }
 
-/// `danelaw explain`, asking there: its exit status and what it says.
+/// `danelaw explain` with this admin port: its exit status and its output.
 async fn explained(admin: &Address, id: &str) -> (i32, String) {
     let address = admin.to_string();
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
@@ -317,11 +317,11 @@ async fn a_refusal_can_be_explained() {
     }
     //
     assert!(told.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{told}");
-    // The id in lower case, as somebody may type it.
+    // The id in lower case, as an operator may type it.
     assert_eq!(explained(&admin, &id.to_lowercase()).await.0, 0);
     let (status, why) = explained(&admin, "0123456789AB").await;
     assert!(status == 1 && why.contains("admin.remember"), "{status} {why}");
-    // What is no id is a wrong command line, and is asked of nobody.
+    // An argument that is no id is a wrong command line, and no admin port is asked.
     for wrong in ["../metrics", "", "(id 0123456789AB)", "zz"] {
         let (status, why) = explained(&admin, wrong).await;
         assert!(status == 64 && why.contains("an id is like 5F0C63B1A7D2"), "{wrong}: {status} {why}");
@@ -341,7 +341,7 @@ async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
         assert_eq!(status, 200, "{told}");
         (lab, admin, answer)
     };
-    // Before the remote, at it, and in the middle of the message.
+    // Refusals before the connection to the remote, at it, and in the middle of the message.
     ours(Scenario::new().mx(|mx| mx.ehlo = say("250 mx"))).await;
     ours(Scenario::new().mx(|mx| mx.mail = Act::Close)).await;
     ours(Scenario::new().mx(|mx| mx.rcpt = vec![Act::Close])).await;
@@ -349,7 +349,7 @@ async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
     ours(Scenario::new().mx(|mx| mx.end = Act::Close)).await;
     let (lab, admin, first) = ours(Scenario::new().set("limits.message_size = '64KiB'")).await;
     assert!(first.starts_with("552 5.3.4 "), "{first}");
-    // One is remembered: the last.
+    // One attempt is remembered: the last.
     let second = lab.client().await.send(&["b@example.test"], &large).await.last().to_owned();
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&first))).await.0, 404);
     assert_eq!(get(&admin, &format!("/explain/{}", id_of(&second))).await.0, 200);

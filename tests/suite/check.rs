@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What the program did.
+/// The result of the program.
 struct Said {
     status: i32,
     out: String,
@@ -29,7 +29,7 @@ impl Said {
     }
 }
 
-/// Runs `danelaw check` with the lab's configuration and what the test adds to it.
+/// Runs `danelaw check` with the lab's configuration and the keys that the test adds to it.
 async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let [dns, anchor] = [lab.dns.addr.to_string(), lab.dns.anchor_file.display().to_string()];
@@ -50,7 +50,7 @@ async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that does not read what it was given may be gone already.
+    // A program that does not read its standard input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
     let output = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -95,7 +95,7 @@ async fn a_domain_that_is_verified() {
     assert_eq!(lab.mx().clear(), ["EHLO check.test", "STARTTLS"]);
     assert_eq!(lab.mx().tls(), ["EHLO check.test", "QUIT"]);
     assert_eq!(lab.mx().closed(), 1);
-    // The same for people, without colours where nobody sees them, and without progress.
+    // The same as text for people, without colours and progress, because the output is no terminal.
     let said = check(&lab, "", &["example.test"], "").await;
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     for line in [
@@ -119,7 +119,7 @@ async fn servers_that_do_not_prove_what_they_must() {
     );
     assert!(found["refusal"]["text"].as_str().unwrap().starts_with("mx1.example.test[127.0.0.1]: "));
     assert!(found["refusal"]["remedy"].as_str().unwrap().contains("publish a TLSA record"));
-    // What the server showed stands there all the same.
+    // The output shows the server's session all the same.
     let session = &found["exchanges"][0]["sessions"][0];
     assert_eq!((&session["protection"], &session["tlsa"]), (&"none".into(), &Value::Null));
     assert_eq!(session["certificates"][0]["names"][0], "mx1.example.test");
@@ -151,7 +151,7 @@ async fn domains_without_dane() {
     assert_eq!(found["exchanges"][0]["lookup"]["security"], "insecure");
     assert!(found["exchanges"][0]["tlsa"].as_array().unwrap().is_empty());
     assert!(!lab.dns.was_asked(&format!("_{}._tcp.mx.plain.test", lab.now().connector.dialer.port), "TLSA"));
-    // C16: the host is verified, and that it serves the domain is not.
+    // C16: the host is verified; its right to serve the domain is not.
     let half = Scenario::new().tree(|tree, _| tree.insecure("plain.test").mx("plain.test", 10, "mx1.example.test"));
     let lab = half.start().await;
     let said = check(&lab, "", &["plain.test", "--json"], "").await;
@@ -233,7 +233,7 @@ async fn what_is_about_to_break() {
     assert!(texts[5].starts_with("mx3.example.test[127.0.0.3]: the greeting was 554 no"), "{texts:?}");
 }
 
-/// A chain whose server's certificate has this many days left.
+/// A chain with a server certificate that has this many days left.
 fn ending(days: i64, name: &str) -> Identity {
     let [ca_key, key] = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
     let mut ca = CertificateParams::new(vec!["lab.ca".to_owned()]).unwrap();
@@ -308,7 +308,7 @@ async fn a_forecast_for_many() {
     let said = check(&lab, "", &["-", "--parallel", "3"], input).await;
     assert_eq!(said.status, 5);
     let lines: Vec<_> = said.out.lines().collect();
-    // In their order, each once.
+    // The verdicts come in the order of the domains, each once.
     for (line, start) in lines.iter().zip([
         "a.example.test verified mx1.example.test [1 to mend]",
         "b.example.test encrypted plain.example.test (the host has no TLSA records in a secure zone)",
@@ -330,9 +330,10 @@ async fn a_forecast_for_many() {
     assert_eq!(lines.len(), 14, "{}", said.out);
     let left_out = "danelaw: standard input, line 6: \"no domain\" is no domain and left out: ";
     assert!(said.err.starts_with(left_out) && said.err.lines().count() == 1, "{}", said.err);
-    // No host is asked the same twice; under usage 3 the domain makes no difference (RFC 7671 §5.1).
+    // No host is asked the same question twice; under usage 3 the domain makes no difference (RFC 7671 §5.1).
     assert_eq!(lab.mx().connections(), 1);
-    // Of several, what a host did not prove counts more than a domain that takes no mail, and a lookup that failed too.
+    // Of several verdicts, a host that failed verification counts more than a domain that takes no mail, and more than
+    // a failed lookup.
     lab.dns.set_fault("b.example.test", "MX", Fault::Drop);
     assert_eq!(check(&lab, "", &["null.example.test", "b.example.test"], "").await.status, 3);
     let strict = "tls.level = 'dane-only'";

@@ -11,17 +11,17 @@ use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// What makes a remote another one.
+/// A change to a remote's script.
 type Change = fn(&mut Mx);
 
 const ENVELOPE: &[&str] = &["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>"];
 
-/// What a remote offers that takes chunks.
+/// The EHLO answer of a remote that takes chunks.
 fn offers_chunks(mx: &mut Mx) {
     mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
 }
 
-/// danelaw that leaves messages as they are, so that tests can compare octets.
+/// A scenario in which danelaw leaves messages as they are, so that tests can compare octets.
 fn plain(change: impl FnOnce(&mut Mx)) -> Scenario {
     Scenario::new().mx(change).set("received = false")
 }
@@ -47,7 +47,7 @@ fn heard(lab: &Lab) -> Vec<String> {
 
 #[tokio::test]
 async fn chunks_for_who_takes_them_and_lines_for_others() {
-    // M11, M12, M13, A-08: what the remote offers in the clear does not count.
+    // M11, M12, M13, A-08: an offer in the clear does not count.
     let clear_only = |mx: &mut Mx| mx.ehlo = say("250-mx\r\n250-CHUNKING\r\n250 STARTTLS");
     let no_pipelining = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250 CHUNKING");
     let rows: [(Change, &[&str]); 4] = [
@@ -69,7 +69,7 @@ async fn chunks_for_who_takes_them_and_lines_for_others() {
         assert!(answer.starts_with("250 2.0.0 ") && answer.ends_with("queued as 42"), "{answer}");
         assert_eq!(lab.mx().messages(), [b".a\r\n.\r\n.\r\nb\r\n"]);
         assert_eq!(heard(&lab), commands);
-        // And the next message on the same connection is one of its own, sent the other way.
+        // The next message on the same connection is separate, and is sent in the other form.
         let answers = client.send(&["b@example.test"], b".\r\n").await;
         assert!(answers.last().starts_with("250 2.0.0 "));
         assert_eq!(lab.mx().messages()[1], b".\r\n");
@@ -78,7 +78,7 @@ async fn chunks_for_who_takes_them_and_lines_for_others() {
 
 #[tokio::test]
 async fn a_transaction_in_one_piece() {
-    // I20, M12, as Exim sends it; A-84: what follows the last octet is a command.
+    // I20, M12, as Exim sends it; A-84: the octets behind the last one of the chunk are a command.
     for last in ["", " LAST"] {
         let lab = plain(offers_chunks).start().await;
         let mut client = lab.client().await;
@@ -129,7 +129,7 @@ async fn what_may_not_come_is_read_and_refused() {
         assert_eq!(client.codes(3).await, [no, no, "250 2.0.0"]);
     }
     assert!(client.command(ENVELOPE[1]).await.starts_with("250 "));
-    // What belongs before the message, in the middle of it.
+    // Commands that belong before the message, in the middle of it.
     client.write(&bdat(b"one", "")).await;
     client.write(b"DATA\r\nMAIL FROM:<>\r\nRCPT TO:<c@example.test>\r\nFOO\r\nVRFY x\r\n").await;
     assert_eq!(client.codes(6).await, ["250 2.0.0", no, no, no, "500 5.5.1", "252 2.0.0"]);
@@ -181,7 +181,7 @@ async fn a_client_that_goes_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_count_that_is_none() {
-    // M12: nobody knows where the next command is, so there is none.
+    // M12: the place of the next command is unknown, so no command is read.
     let long = " ".repeat(5000) + "5";
     for count in ["18446744073709551616", "-1", "many", "", "5 FIRST", "5\0", "5\n", &long] {
         let lab = plain(offers_chunks).start().await;
@@ -232,7 +232,7 @@ async fn bare_newlines() {
 
 #[tokio::test]
 async fn nothing_in_a_chunk_ends_a_message() {
-    // A-80, A-83: one message for the remote, whichever way it goes.
+    // A-80, A-83: one message for the remote, in chunks and as DATA.
     let content = b"a\r\n.\r\nMAIL FROM:<evil@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nb\n.\nc\r\n\0.\r\n\
         BDAT 3 LAST\r\nxyz\r\n.\r\n";
     let stored = b"a\r\n.\r\nMAIL FROM:<evil@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nb\r\n.\r\nc\r\n .\r\n\
@@ -283,7 +283,7 @@ async fn answers_to_chunks_do_not_pile_up() {
         let sent = async {
             let envelope = format!("EHLO x\r\n{}\r\nBDAT 1\r\n", ENVELOPE.join("\r\n"));
             commands.write_all(envelope.as_bytes()).await.unwrap();
-            // All that was sent so far is read.
+            // All octets that were sent so far are read.
             tokio::time::sleep(Duration::from_millis(300)).await;
             commands.write_all("xBDAT 1\r\n".repeat(5000).as_bytes()).await.unwrap();
             commands.write_all(b"xBDAT 0 LAST\r\nQUIT\r\n").await.unwrap();
@@ -296,7 +296,7 @@ async fn answers_to_chunks_do_not_pile_up() {
     }
 }
 
-/// What a client with a message of several chunks is told, at the end or before it, by how the remote answers.
+/// The replies to a client with a message of several chunks, at the end or before it, by the remote's answers.
 async fn answers_to(change: impl FnOnce(&mut Mx)) -> (Lab, Vec<String>) {
     let lab = plain(|mx| {
         offers_chunks(mx);
@@ -348,8 +348,8 @@ async fn a_remote_that_refuses_the_chunk_before_the_last() {
 
 #[tokio::test]
 async fn a_remote_that_offers_chunking_and_does_not_know_bdat() {
-    // RFC 3030 §4.2: an answer about the command is none about the mail. The message is gone, so the client keeps it, and
-    // the next try goes as DATA over another connection.
+    // RFC 3030 §4.2: an answer about the command says no word about the mail. The message is gone, so the client keeps
+    // it, and the next try goes as DATA over another connection.
     for refusal in ["500 5.5.1 what?", "502 5.5.1 not implemented", "503 5.5.1 bad sequence"] {
         for size in [10, 100_000] {
             let lab = plain(|mx| {
@@ -383,7 +383,7 @@ async fn a_remote_that_offers_chunking_and_does_not_know_bdat() {
 
 #[tokio::test]
 async fn a_remote_that_cannot_count() {
-    // A-62, A-64: an answer more than there were chunks, and answers that are none. Nobody knows what is meant, so the
+    // A-62, A-64: one answer more than there were chunks, and answers that are none. Their meaning is unknown, so the
     // client keeps its mail.
     for odd in ["250 2.0.0 taken\r\n250 2.0.0 queued", "354 go", "421 4.3.2 bye", "hello"] {
         let (lab, codes) = answers_to(|mx| mx.chunk = vec![say(odd)]).await;
@@ -427,12 +427,12 @@ async fn each_recipient_is_answered_at_the_last_chunk() {
     for seen in &lab.seen[..2] {
         assert_eq!(seen.messages(), [b".one\r\ntwo\r\n"]);
     }
-    // With nobody accepted no answer is owed for the last chunk, and one for any other.
+    // If no recipient is accepted, no answer is due for the last chunk, and one for any other.
     client
         .write(&[b"MAIL FROM:<>\r\n".to_vec(), bdat(b"one", ""), bdat(b"two", " LAST"), b"NOOP\r\n".to_vec()].concat())
         .await;
     assert_eq!(client.codes(3).await, ["250 2.1.0", "503 5.5.1", "250 2.0.0"]);
-    // A message that no leg can carry has its answers counted all the same.
+    // The answers are counted as well for a message that no destination can take.
     client.command("MAIL FROM:<a@client.test>").await;
     for recipient in ["b@third.test", "c@third.test"] {
         assert!(client.command(&format!("RCPT TO:<{recipient}>")).await.starts_with("250 "));
@@ -457,13 +457,13 @@ async fn prdr_with_chunks() {
 
 #[tokio::test]
 async fn binary_mail_is_not_taken() {
-    // M14, M15: BINARYMIME is not offered, so no remote is ever sent any.
+    // M14, M15: BINARYMIME is not offered, so no remote ever gets a message with it.
     let lab = plain(offers_chunks).start().await;
     let mut client = lab.client().await;
     let offered = client.command("EHLO client.test").await;
     assert!(offered.contains("CHUNKING") && !offered.contains("BINARYMIME"), "{offered}");
     assert!(client.command("MAIL FROM:<a@client.test> BODY=BINARYMIME").await.starts_with("501 5.5.4 "));
-    // RFC 6152 §3: and none of eight bits to a remote that takes seven.
+    // RFC 6152 §3: and a remote that takes seven bits gets no eight-bit message.
     let lab = plain(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 CHUNKING")).start().await;
     let mut client = accepted(&lab).await;
     client.write(&bdat(b"\xff\r\n", " LAST")).await;
@@ -471,8 +471,8 @@ async fn binary_mail_is_not_taken() {
     assert_eq!(lab.mx().messages(), [b""; 0]);
 }
 
-/// A stray reply behind EHLO shifts all others by one, and chunks have no 354 that would show it: the answer to RCPT is no yes
-/// to the message, whose own answer is a no (RFC 3463 §3.2).
+/// A stray reply behind EHLO shifts all others by one, and chunks have no 354 that would show it. So the answer to RCPT
+/// is never a yes to the message, whose own answer is a no (RFC 3463 §3.2).
 #[tokio::test]
 async fn an_answer_to_another_command_is_no_yes() {
     let stray = |mx: &mut Mx| {
@@ -486,9 +486,9 @@ async fn an_answer_to_another_command_is_no_yes() {
         // It is there before the first chunk.
         (vec![say("250 2.1.5 ok")], bdat(b"a", " LAST"), "451 4.5.0"),
         (vec![say("250 ok")], chunks.clone(), "451 4.5.0"),
-        // A refusal of one recipient is none of the message.
+        // A refusal of one recipient is no refusal of the message.
         (vec![say("550 5.1.1 no")], bdat(b"a", " LAST"), "451 4.5.0"),
-        // It comes behind it.
+        // The stray reply comes behind the first chunk.
         (late("250 2.1.5"), bdat(b"a", " LAST"), "451 4.4.2"),
         (late("251 2.1.0"), bdat(b"a", " LAST"), "451 4.4.2"),
         (late("250 2.1.5"), chunks.clone(), "451 4.5.0"),
@@ -500,15 +500,15 @@ async fn an_answer_to_another_command_is_no_yes() {
         }
         client.write(&message).await;
         let answers = client.codes(if message.len() > BLOCK { 2 } else { 1 }).await;
-        // A chunk may be answered before the remote's first words about it.
+        // danelaw may answer a chunk before the remote's first reply about it.
         assert_eq!(answers.iter().find(|answer| !answer.starts_with("250")).unwrap(), expected, "{rcpt:?}");
         wait_for(|| lab.mx().open() == 0).await;
         assert!(!heard(&lab).iter().any(|line| line == "QUIT"), "{rcpt:?}");
     }
 }
 
-/// Servers with odd enhanced codes get their mail: those that say 2.1.0 to chunks at once, and those that speak of an address
-/// at the end with the next try, which has a 354.
+/// Servers with odd enhanced codes get their mail: servers that answer 2.1.0 to chunks get it at once, and servers with
+/// a code about an address at the end get it with the next try, which has a 354.
 #[tokio::test]
 async fn honest_answers_that_speak_of_an_address() {
     let lab = plain(|mx| (offers_chunks(mx), mx.chunk = vec![say("250 2.1.0 chunk accepted")]).1).start().await;

@@ -1,5 +1,5 @@
-//! What DANE-TA asks of a chain (RFC 7671 §5.2, RFC 7672 §3.2), certificate by certificate. The verdicts are those of
-//! Postfix, that is OpenSSL at security level 1, except for RSA keys below 2048 bits (decision 15).
+//! The demands of DANE-TA on a chain (RFC 7671 §5.2, RFC 7672 §3.2), certificate by certificate. The verdicts are those
+//! of Postfix, that is OpenSSL at security level 1, except for RSA keys below 2048 bits (decision 15).
 //!
 //! With `DANELAW_TEST_OPENSSL=1` each scenario is also shown to `openssl s_client` (3.0 or later), which has to agree;
 //! where it does not, the scenario says why ([`Scenario::alone`]).
@@ -131,7 +131,7 @@ fn defect(what: &str, expected: &Defect, scenario: &Scenario) {
     }
 }
 
-/// OpenSSL accepts this one, and we do not.
+/// OpenSSL accepts this one, and danelaw does not.
 fn alone(why: &'static str, scenario: Scenario) -> Scenario {
     Scenario { alone: Some(why), ..scenario }
 }
@@ -187,7 +187,7 @@ fn a_weaker_digest_does_not_help() {
     }
 }
 
-/// F12, F13, F14, A-25: what the server sends, and in which order.
+/// F12, F13, F14, A-25: the certificates that the server sends, and their order.
 #[test]
 fn the_order_does_not_matter_but_the_anchor_must_be_there() {
     for sent in
@@ -210,7 +210,8 @@ fn the_order_does_not_matter_but_the_anchor_must_be_there() {
         &Defect::NoIssuer,
         &Scenario { sent: vec![Leaf, Root], records: vec![("2 0 1", Root)], ..Scenario::default() },
     );
-    // F14: the bare key's certificate may have expired for all we know; the one it signed must not have.
+    // F14: the bare key's certificate may have expired, which the key does not show; the certificate that it signed
+    // must not have.
     let expired = Spec { not_after: PAST, ..Spec::authority("Inter", "Root") };
     refused(
         "expired below a bare key",
@@ -219,7 +220,7 @@ fn the_order_does_not_matter_but_the_anchor_must_be_there() {
     );
 }
 
-/// F18: the certificate at depth 0 is never an anchor, sent twice or published in full though it be.
+/// F18: the certificate at depth 0 is never an anchor, even if it is sent twice or published in full.
 #[test]
 fn the_server_is_no_anchor_of_its_own() {
     let own = Spec { issuer: cn("Own"), subject: cn("Own"), ..Spec::default() };
@@ -231,14 +232,14 @@ fn the_server_is_no_anchor_of_its_own() {
                 let scenario = Scenario { records: vec![(numbers, Leaf)], ..scenario.clone() };
                 refused(numbers, "tlsa-mismatch", &scenario);
             }
-            // A bare key that signed the certificate is another matter, and Postfix takes it (RFC 7671 §5.2.3).
+            // A bare key that signed the certificate is another case, and Postfix takes it (RFC 7671 §5.2.3).
             accepted("2 1 0", &Scenario { records: vec![("2 1 0", Leaf)], ..scenario });
         }
     }
     refused("leaf in a chain", "tlsa-mismatch", &Scenario { records: vec![("2 1 1", Leaf)], ..Scenario::default() });
 }
 
-/// F16: a certificate that matches a record, and signed nothing.
+/// F16: a certificate that matches a record, and signed no other.
 #[test]
 fn an_anchor_must_have_signed() {
     let beside =
@@ -252,11 +253,11 @@ fn an_anchor_must_have_signed() {
     defect("two algorithms", &Defect::Signature, &two);
     let two = Spec { inner_algorithm: Some(sha1.clone()), ..Spec::authority("Root", "Root") };
     accepted("two algorithms at the root", &root(two));
-    // The root's own signature proves nothing, so its algorithm does not matter.
+    // The root's own signature proves no trust, so its algorithm does not matter.
     accepted("SHA-1 at the root", &root(Spec { algorithm: sha1, ..Spec::authority("Root", "Root") }));
 }
 
-/// F16: the server's own certificate is held to everything that DANE-EE ignores.
+/// F16: the server's own certificate has to meet every rule that DANE-EE ignores.
 #[test]
 fn the_server_certificate_under_an_anchor() {
     let with =
@@ -287,7 +288,7 @@ fn the_server_certificate_under_an_anchor() {
     accepted("extensions in v1", &leaf(Spec { version: vec![], ..Spec::default() }));
     let v1 = with(purposes(&[CLIENT_AUTH])).leaf;
     defect("extensions in v1", &Defect::ExtendedKeyUsage, &leaf(Spec { version: vec![], ..v1 }));
-    // If the chain has no anchor, that is what is said, and not that the certificate has expired.
+    // If the chain has no anchor, the error says so, and does not say that the certificate has expired.
     let expired = leaf(Spec { not_after: PAST, ..Spec::default() });
     refused("expired, unknown", "tlsa-mismatch", &Scenario { records: vec![("2 1 1", Stranger)], ..expired });
 }
@@ -324,7 +325,7 @@ fn intermediate_authorities() {
     }
     let v1 = Spec { version: vec![], extensions: vec![], ..Spec::authority("Inter", "Root") };
     defect("v1", &Defect::NoAuthority, &Scenario { inter: v1, ..Scenario::default() });
-    // BER has any octet but 0 for TRUE; nothing is taken for less than it says.
+    // BER has any octet but 0 for TRUE; no such value is read as FALSE.
     let ber = |octet| plain(19, &seq(0x30, &[der(0x01, &[octet])]));
     accepted("TRUE in BER", &inter(vec![ber(1)]));
     defect("FALSE in BER", &Defect::NoAuthority, &inter(vec![ber(0)]));
@@ -336,7 +337,7 @@ fn a_bare_key_and_its_certificate() {
     let bare = |scenario| Scenario { records: vec![("2 1 0", Root)], ..scenario };
     // It is not the issuer by its name: the key is, as if the certificate had not been sent.
     accepted("of another name", &bare(root(Spec::authority("Anonymous", "Anonymous"))));
-    // It might have been, and what it forbids is not known.
+    // It might have been the issuer, and its restrictions are not known.
     for extensions in [vec![authority(), plain(30, &[0xff])], vec![authority(), authority()]] {
         let scenario = bare(root(Spec { extensions, ..Spec::authority("Root", "Root") }));
         let scenario = Scenario { alone: Some("OpenSSL passes over some extensions it cannot read"), ..scenario };
@@ -345,7 +346,7 @@ fn a_bare_key_and_its_certificate() {
     }
 }
 
-/// F15, F17: the anchor's own certificate binds it; what is above the anchor binds nobody.
+/// F15, F17: the anchor's own certificate restricts the chain; the certificates above the anchor restrict no other.
 #[test]
 fn the_anchor_is_held_to_its_own_word() {
     let with = |extensions| Spec { extensions, ..Spec::authority("Root", "Root") };
@@ -376,7 +377,7 @@ fn the_anchor_is_held_to_its_own_word() {
     accepted("above the anchor", &Scenario { records: vec![("2 1 1", Inter)], ..expired });
 }
 
-/// F6 to F11, R4 to R9, A-27: whom the certificate is for.
+/// F6 to F11, R4 to R9, A-27: the names in the certificate.
 #[test]
 fn names() {
     for (presented, reference, verdict) in [
@@ -416,7 +417,7 @@ fn names() {
             refused(&presented.join(" "), "name-mismatch", &scenario);
         }
     }
-    // as many as a handshake has room for, all but the right ones.
+    // as many names as a handshake has room for, and the right one is not among them.
     let mut many: Vec<String> = (0..2000).map(|index| format!("*.host{index}.example.com")).collect();
     let with = |names: &[String]| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -484,14 +485,14 @@ fn constrained_authorities() {
         for scenario in [at_root, inter(extensions)] {
             match forbidden {
                 None => drop(accepted(what, &scenario)),
-                // Seen from the root, the intermediate authority's subject comes into it as well.
+                // Seen from the root, the intermediate authority's subject counts as well.
                 Some(name) => defect(what, &Defect::NameConstraints(name.into()), &scenario),
             }
         }
     }
 }
 
-/// RFC 5280 §4.2.1.10: what is not understood is refused.
+/// RFC 5280 §4.2.1.10: a constraint that the verifier does not understand is a refusal.
 #[test]
 fn constraints_that_fail_closed() {
     let network = der(0x87, &[192, 0, 2, 0, 255, 255, 255, 0]);
@@ -513,11 +514,11 @@ fn constraints_that_fail_closed() {
     let form = Defect::NameConstraints("a name of the form [1]".into());
     let email = constrained(&[der(0x81, b"example.com")], &[], email);
     defect("email in the subject", &form, &alone("only DNS and directory names are compared", email));
-    // A wildcard that reaches into what is excluded, and a common name that is used as a DNS name.
+    // A wildcard that covers an excluded name, and a common name that is used as a DNS name.
     let wildcard = Spec { extensions: vec![dns_names(&["*.example.com"])], ..Spec::default() };
     let name = Defect::NameConstraints("*.example.com".into());
     let reaching = constrained(&[], &[dns_name("mx.example.com")], wildcard.clone());
-    defect("wildcard", &name, &alone("the name is excluded, whatever the wildcard", reaching));
+    defect("wildcard", &name, &alone("the wildcard covers an excluded name", reaching));
     accepted("wildcard", &constrained(&[dns_name("example.com")], &[], wildcard));
     let common = Spec { subject: cn("mx.example.com"), extensions: vec![], ..Spec::default() };
     let name = Defect::NameConstraints("mx.example.com".into());
@@ -569,10 +570,11 @@ fn self_issued_authorities() {
     defect("taken for a root", &Defect::NoIssuer, &rollover(vec![]));
 }
 
-/// Decision 15: what Postfix heeds beside RFC 5280's rules for a path, or asks of an extension that it does not use.
+/// Decision 15: rules of Postfix beside RFC 5280's rules for a path, and its demands on extensions that it does not
+/// use.
 #[test]
 fn what_postfix_heeds() {
-    // Which of an issuer's certificates is meant (RFC 5280 §4.2.1.1).
+    // The extension that selects one of an issuer's certificates (RFC 5280 §4.2.1.1).
     let identified = |key: Vec<u8>| Scenario {
         inter: Spec { extensions: vec![authority(), subject_key(1)], ..Spec::authority("Inter", "Root") },
         leaf: Spec { issuer: cn("Inter"), extensions: vec![dns_names(&["mx.example.com"]), key], ..Spec::default() },
@@ -653,7 +655,7 @@ fn forms_that_der_does_not_have() {
 fn constraints_that_cost_too_much() {
     let names = |number: usize| -> Vec<Vec<u8>> {
         let mut names: Vec<Vec<u8>> = (1..number).map(|number| dns_name(&format!("h{number}.example.com"))).collect();
-        // The name that counts is the last one.
+        // The name that matches is the last one.
         names.push(dns_name("mx.example.com"));
         names
     };
@@ -661,7 +663,7 @@ fn constraints_that_cost_too_much() {
         |number: usize| -> Vec<Vec<u8>> { (0..number).map(|number| dns_name(&format!("n{number}.test"))).collect() };
     let scenario = |sans: usize, excluded: usize| {
         let constraints = vec![authority(), name_constraints(&[], &subtrees(excluded))];
-        // Both authorities have them, and both are asked about the server.
+        // Both authorities have constraints, and both are applied to the server.
         Scenario {
             leaf: Spec { issuer: cn("Inter"), extensions: vec![alternative_names(&names(sans))], ..Spec::default() },
             inter: Spec { extensions: constraints.clone(), ..Spec::authority("Inter", "Root") },
@@ -675,7 +677,7 @@ fn constraints_that_cost_too_much() {
     defect("one pair", &Defect::TooManyConstraints, &scenario(2_000, 1_000));
     let pairs = alone("OpenSSL has a bound for each pair of certificates, and none for all", scenario(1_000, 600));
     defect("two pairs", &Defect::TooManyConstraints, &pairs);
-    // The authority of a `2 0 0` record that the DNS brings along.
+    // The authority of a `2 0 0` record, with its certificate in the DNS.
     let brought = Scenario { sent: vec![Leaf], records: vec![("2 0 0", Inter)], ..scenario(2_000, 1_000) };
     defect("an anchor from the DNS", &Defect::TooManyConstraints, &brought);
     // Each key in full that the records bring costs one signature.
@@ -688,7 +690,7 @@ fn constraints_that_cost_too_much() {
     };
     assert_eq!(keys(20).map(|found| found.depth), Ok(2));
     assert!(matches!(keys(21), Err(Mismatch::Path(_, Defect::TooManyKeys))));
-    // Extensions are held against each other, so there are only so many.
+    // Extensions are compared with each other, so their number is bounded.
     let many = |number: u8| {
         let mut extensions = vec![dns_names(&["mx.example.com"])];
         extensions.extend(
@@ -723,7 +725,7 @@ fn small_rsa_keys() {
     }
 }
 
-/// what the peer sends is bounded, and so is the work it makes.
+/// the size of the peer's chain is bounded, and so is the work that it causes.
 #[test]
 fn hostile_chains() {
     let good = Scenario::default();
@@ -742,8 +744,8 @@ fn hostile_chains() {
     assert_eq!(verdict(&[all[0].clone(), junk.clone(), all[1].clone(), junk.clone(), all[2].clone()]), Ok(()));
     assert_eq!(verdict(&[junk]), Err("chain-not-verified"));
 
-    // Authorities of two names and one key, each of the one the issuer of each of the other, and an anchor that none of
-    // them leads to: some million ways up, of which one is tried.
+    // Two names and one key: each authority of one name is an issuer of each of the other, and none of them leads to
+    // the anchor. There are some million paths up, of which one is tried.
     let shared = key();
     let mut mesh = vec![Spec { issuer: cn("Warp"), ..Spec::default() }.issue(&KEYS[0], &shared)];
     for serial in 0..7 {
@@ -755,7 +757,7 @@ fn hostile_chains() {
     mesh.push(all[2].clone());
     assert_eq!(verdict(&mesh), Err("chain-not-verified"));
 
-    // A chain that is longer than any.
+    // A chain that is longer than any honest one.
     let keys: Vec<KeyPair> = (0..12).map(|_| key()).collect();
     let mut ladder = vec![Spec { issuer: cn("Rung 0"), ..Spec::default() }.issue(&KEYS[0], &keys[0])];
     for rung in 0..11 {
@@ -769,7 +771,7 @@ fn hostile_chains() {
     }
 }
 
-/// B12: what an operator reads.
+/// B12: the errors that an operator reads.
 #[test]
 fn messages_say_what_was_found() {
     let why = refused("key", "tlsa-mismatch", &Scenario { records: vec![("3 1 1", Stranger)], ..Scenario::default() });

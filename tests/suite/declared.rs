@@ -1,6 +1,6 @@
-//! Declared is not needed: clients declare 8BITMIME and SMTPUTF8 for all their mail, and mail that needs neither goes to
-//! remotes without them. Mail that needs one goes to an exchange that has it, waits for one, or is refused (RFC 6152 §3,
-//! RFC 6531 §3.4, §3.5).
+//! Declared is not needed: clients declare 8BITMIME and SMTPUTF8 for all their mail, and mail that needs neither goes
+//! to remotes without them. Mail that needs one goes to an exchange that has it, waits for one, or is refused
+//! (RFC 6152 §3, RFC 6531 §3.4, §3.5).
 
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
@@ -253,7 +253,7 @@ async fn an_address_that_has_it_is_preferred() {
             }
         }
     }
-    // A session that waited tells all that a new one would tell.
+    // A session that waited reports the same missing extensions as a new one.
     let lab = addresses(&[NOTHING, ALL]).set("remote.idle_connections = 10").start().await;
     for _ in 0..2 {
         starts(&sent(&lab, &[DECLARED, TO], HEADER).await, &["250 ", "250 ", "250 "]);
@@ -284,7 +284,7 @@ async fn mail_is_refused_for_good_if_each_address_lacks_it() {
     let lab = addresses(&["250-mx\r\n250 SIZE 1000", "250-mx\r\n250 SIZE 900"]).start().await;
     let large = ["MAIL FROM:<a@client.test> SIZE=1001", TO];
     starts(&sent(&lab, &large, ASCII).await[1..2], &["552-5.3.4 mx0.example.test[127.0.0.1]: the remote takes"]);
-    // A need that was not declared, first with one that was not asked.
+    // An undeclared need, first with an exchange that was not asked.
     let undeclared = ["MAIL FROM:<a@client.test>", TO];
     let lab = addresses(&[NOTHING, NOTHING]).start().await;
     let said = sent(&lab, &undeclared, BODY).await;
@@ -407,7 +407,8 @@ async fn a_destination_that_stops_stops_alone() {
 
 #[tokio::test]
 async fn an_exchange_that_has_it_and_refuses_the_mail_has_not_the_last_word() {
-    // The first exchange takes mail that does not need what it lacks, whatever one behind it says.
+    // The first exchange takes mail that does not need the extension that it lacks, with any answer of the one behind
+    // it.
     for (mail, rcpt) in [
         ("250 2.1.0 ok", "554 5.7.1 relay access denied"),
         ("250 2.1.0 ok", "451 4.7.1 greylisted"),

@@ -1,7 +1,7 @@
 //! The delivery path in one process: each test is the happy path with one thing changed.
 //!
-//! What a lying peer does, and what the client is told about it. Row ids are those of the requirements (A1, H3) and of
-//! the attacks (A-05).
+//! The tests cover the lies of a peer and the replies to the client. Row ids are those of the requirements (A1, H3) and
+//! of the attacks (A-05).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The client keeps the mail, is told `reply` first of all, and no exchange saw a mail command.
+/// The client keeps the mail, its last reply starts with `reply`, and no exchange saw a mail command.
 async fn refused(scenario: Scenario, reply: &str) -> Lab {
     let lab = scenario.start().await;
     let answers = lab.send().await;
     assert!(answers.last().starts_with(reply), "{reply:?} expected, got {:?}", answers.last());
-    assert_eq!(answers.data, None, "nothing was accepted, so DATA was never said");
+    assert_eq!(answers.data, None, "no recipient was accepted, so DATA was never said");
     for seen in &lab.seen {
         assert!(!seen.saw_mail(), "{seen:?}");
         assert!(seen.messages().is_empty());
@@ -64,13 +64,14 @@ async fn happy_path() {
     let (ours, rest) = stored.split_once("From: ").unwrap();
     assert!(ours.starts_with("Received: from client.test ([127.0.0.1])\r\n\tby danelaw.test (danelaw) with ESMTP id "));
     assert_eq!(format!("From: {rest}").as_bytes(), MESSAGE);
-    // G1, G2: SNI is the TLSA base domain, and the server need not look at it: this one has one certificate for all; H6: EHLO first under TLS, with the client's own name.
+    // G1, G2: SNI is the TLSA base domain, and the server need not look at it: this one has one certificate for all;
+    // H6: EHLO first under TLS, with the client's own name.
     assert_eq!(lab.mx().server_names(), [Some("mx1.example.test".to_owned())]);
     assert_eq!(
         lab.mx().tls()[..4],
         ["EHLO client.test", "MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"]
     );
-    // D1, D8: addresses before TLSA, and TLSA for the port that is dialled.
+    // D1, D8: addresses before TLSA, and TLSA for the port of the connection.
     let asked = lab.dns.asked();
     let first = |rtype: &str| asked.iter().position(|question| question.ends_with(rtype)).unwrap();
     assert!(first(" A") < first(" TLSA"), "{asked:?}");
@@ -88,7 +89,7 @@ async fn every_kind_of_record_that_matches() {
 
 #[tokio::test]
 async fn digests_by_setting() {
-    // E4, E7, E8, A-28: the weaker digest is right and the stronger is wrong; which is which is a setting.
+    // E4, E7, E8, A-28: the weaker digest is right and the stronger is wrong; a setting says which one is the stronger.
     let scenario = || {
         let wrong = Identity::for_name("other").record("3 1 2");
         Scenario::new().tree(|tree, port| tree.tlsa("mx1.example.test", port, &wrong))
@@ -98,7 +99,7 @@ async fn digests_by_setting() {
     for digests in ["['sha256', 'sha512']", "['sha256']"] {
         delivered(scenario().set(&format!("tls.digests = {digests}")), 0).await;
     }
-    // E4, B2: with nothing but a disabled digest TLS is mandatory, and nobody is verified.
+    // E4, B2: with only a disabled digest TLS is mandatory, and no host is verified.
     let disabled = |ehlo: &'static str| {
         let wrong = Identity::for_name("other").record("3 1 2");
         Scenario::of([mx1().tlsa([wrong]).script(|mx| mx.ehlo = say(ehlo))]).set("tls.digests = ['sha256']")
@@ -132,9 +133,9 @@ async fn starttls_is_not_offered_or_refused() {
     assert!(!lab.mx().clear().iter().any(|line| line == "STARTTLS"));
     // B1: with another exchange that is all right, delivered there.
     delivered(stripped(with_second()), 1).await;
-    // Decision 1: the same for a domain that publishes nothing.
+    // Decision 1: the same for a domain that publishes no TLSA records.
     refused(stripped(Scenario::of([mx1().tlsa([])])), "451 4.7.4 ").await;
-    // A-02, A-03, H3, H11: anything but 220 is no go-ahead.
+    // A-02, A-03, H3, H11: any code but 220 is no go-ahead.
     for code in ["200", "221", "250", "354", "421", "454", "500", "501", "502", "530", "550"] {
         let scenario = Scenario::new().mx(|mx| mx.starttls = say(&format!("{code} no")));
         refused(scenario, "451 4.7.4 mx1.example.test[127.0.0.1]: TLS is required, but STARTTLS was answered").await;
@@ -156,10 +157,10 @@ async fn plaintext_around_the_handshake() {
         let scenario = Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Say(text.into())));
         refused(scenario, "451 4.7.5 ").await;
     }
-    // A-14: nothing at all; the handshake has a limit.
+    // A-14: the remote sends no octet; the handshake has a limit.
     let scenario = Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang));
     refused(scenario.set("timeouts.handshake = '300ms'"), "451 4.7.5 ").await;
-    // Closed: an outage by the look of it, and no more cleartext for that.
+    // Closed: it looks like an outage, and even so the mail does not go in the clear.
     let scenario = Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Close));
     refused(scenario, "451 4.").await;
 }
@@ -288,10 +289,10 @@ async fn cleartext_only_by_a_rule() {
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));
         assert!(in_clear(&lab) && lab.mx().messages().len() == 1);
         assert_eq!(lab.mx().connections(), connections);
-        // The rule is for that domain; for the others nothing has changed.
+        // The rule is for that domain; it changes no other domain.
         let other = "rule = [{ domain = '.example.test', level = 'may', reason = 'a test', until = '9999-12-31' }]";
         refused(Scenario::new().mx(change).set(other), "451 4.7.").await;
-        // K4: a host that does not answer at all is no reason.
+        // K4: a host that does not answer at all is no reason to go without TLS.
         refused(Scenario::new().mx(change).mx(|mx| mx.greeting = say("554 no")).set(&rule("may")), "451 4.4.1 ").await;
     }
 }
@@ -339,7 +340,7 @@ async fn what_the_dns_says_for_good() {
     // The implicit MX is an exchange like any other.
     let implicit = Scenario::with_domain(|tree, _| tree.secure("client.test").a("client.test", "127.0.0.9"));
     assert!(send(implicit, "b@client.test").await.starts_with("554 5.4.6 "));
-    // A-51: reserved addresses are not dialled, and the text says how to allow them.
+    // A-51: danelaw does not connect to reserved addresses, and the text says how to allow them.
     let reserved = Scenario::new().set("remote.allow_reserved = []");
     let answer = send(reserved, "b@example.test").await;
     assert!(answer.starts_with("550 5.4.4 ") && answer.contains("remote.allow_reserved"), "{answer}");
@@ -347,7 +348,7 @@ async fn what_the_dns_says_for_good() {
 
 #[tokio::test]
 async fn half_an_answer_says_nothing_for_good() {
-    // N1, C12: one family has only addresses that are not dialled, and the other cannot be known.
+    // N1, C12: one family has only reserved addresses, and the other cannot be known.
     for (answers, fails) in [("AAAA", "A"), ("A", "AAAA")] {
         let scenario = Scenario::with_domain(|tree, _| {
             let tree = tree.mx("example.test", 10, "mx1.example.test");
@@ -379,7 +380,7 @@ async fn greeting_is_no_answer_to_the_mail() {
         refused(greets(Scenario::new()), "451 4.").await;
         delivered(greets(with_second()), 1).await;
     }
-    // A-11: none at all.
+    // A-11: no greeting at all.
     for greeting in [Act::Hang, Act::Close] {
         let greets =
             |scenario: Scenario| scenario.mx(|mx| mx.greeting = greeting.clone()).set("timeouts.greeting = '300ms'");
@@ -408,14 +409,14 @@ async fn nobody_listens() {
 async fn ehlo_under_tls() {
     // A-09, H14: refused, the host fails.
     refused(Scenario::new().mx(|mx| mx.ehlo_under_tls = say("500 what?")), "451 4.4.1 ").await;
-    // A-08, H4: what was offered in the clear (SIZE 99) is forgotten; what is offered under TLS counts.
+    // A-08, H4: the offer in the clear (SIZE 99) is forgotten; the offer under TLS counts.
     let scenario = Scenario::new().mx(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 SIZE 2000"));
     let lab = scenario.start().await;
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test> SIZE=900").await;
     assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
     client.command("RSET").await;
-    // I21, L15: with our line it would be more than the remote takes, and without one octet of it not.
+    // I21, L15: with danelaw's trace line it would be more than the remote takes, and without one octet of it not.
     let line = lab.mx().tls().iter().find_map(|line| line.split_once("SIZE=").map(|(_, size)| size.to_owned()));
     let added = line.unwrap().parse::<u64>().unwrap() - 900;
     for (size, answer) in [(2000 - added, "250 "), (2001 - added, "552 5.3.4 ")] {
@@ -477,7 +478,7 @@ async fn recipients_are_answered_one_by_one() {
     assert_eq!(codes, ["250 2.1.5", "550 5.1.1", "251 2.1.5", "450 4.2.1", "452 4.5.3"]);
     assert!(answers.last().starts_with("250 "));
     assert_eq!(lab.mx().messages().len(), 1);
-    // K13: those the remote has no more room for are asked for again, and alone it is a no.
+    // K13: the recipients for which the remote has no room are asked for again, and alone it is a no.
     let turns = vec![say("250 2.1.5 ok"), say("552 too many recipients")];
     let lab = Scenario::new().mx(|mx| mx.rcpt = turns).start().await;
     let answers = lab.client().await.send(&["a@example.test", "b@example.test"], MESSAGE).await;
@@ -539,10 +540,10 @@ async fn the_answer_is_cut_off() {
             }
         }
     }
-    // A-33: what comes in the clear behind the close_notify is nobody's answer.
+    // A-33: octets in the clear behind the close_notify are no answer.
     let lab = Scenario::new().mx(|mx| mx.end = Act::CloseAndSayInClear("250 2.0.0 ok\r\n".into())).start().await;
     assert!(lab.send().await.last().starts_with("451 4.4.2 "));
-    // G8, RFC 8446 §6.1: our own sessions end with one.
+    // G8, RFC 8446 §6.1: danelaw's own sessions end with one.
     let lab = Scenario::new().start().await;
     let mut client = lab.client().await;
     client.send(&["b@example.test"], MESSAGE).await;
@@ -552,10 +553,10 @@ async fn the_answer_is_cut_off() {
 
 #[tokio::test]
 async fn starttls_under_tls() {
-    // A-10, H7: an offer that nobody takes up.
+    // A-10, H7: an offer of STARTTLS under TLS, which danelaw does not take up.
     let lab = delivered(Scenario::new().mx(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 STARTTLS")), 0).await;
     assert!(!lab.mx().tls().iter().any(|line| line.starts_with("STARTTLS")), "{:?}", lab.mx().tls());
-    // A-07, H13: nor do we offer any to the client.
+    // A-07, H13: danelaw offers no STARTTLS to the client either.
     let mut client = lab.client().await;
     assert!(!client.command("EHLO client.test").await.contains("STARTTLS"));
     assert!(client.command("STARTTLS").await.starts_with('5'));
@@ -566,7 +567,7 @@ async fn answers_before_their_time() {
     // A-62: two replies to one command.
     let lab = Scenario::new().mx(|mx| mx.mail = say("250 2.1.0 ok\r\n250 2.1.5 ok")).start().await;
     assert!(lab.send().await.last().starts_with("451 4.5.0 "));
-    // More than the kernel holds for the two of them: the remote must have spoken before the end is sent.
+    // More than the kernel's buffers on both sides hold: the remote must have spoken before the end is sent.
     let big: Vec<u8> = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n".repeat(200_000);
     for (said, answer) in [
         // A-64: a yes before the end of data is no answer to the message.
@@ -586,7 +587,7 @@ async fn answers_before_their_time() {
 
 #[tokio::test]
 async fn the_client_goes_away() {
-    // L2, A-103, A-86: in the middle of the message; the exchange stores nothing, wherever the cut is.
+    // L2, A-103, A-86: in the middle of the message; the exchange stores no message, at any place of the cut.
     for sent in ["", "F", "From: x\r\n", "From: x\r\n\r\nbody\r\n", "body\r\n.", "body\r\n.\r"] {
         let lab = Scenario::new().start().await;
         let mut client = lab.client().await;
@@ -609,7 +610,7 @@ async fn the_client_goes_away() {
 
 #[tokio::test]
 async fn one_message_stays_one_message() {
-    // A-80, A-81, I11, I12: nothing but CRLF.CRLF ends it, here or at the remote.
+    // A-80, A-81, I11, I12: only CRLF.CRLF ends the message, here and at the remote.
     for smuggled in [
         "\n.\n",
         "\n.\r",
@@ -657,7 +658,7 @@ async fn messages_of_every_size() {
         assert!(answers.last().starts_with("250 "), "{answers:?}");
         assert!(lab.mx().messages() == [message]);
     }
-    // I21: more than we take, said or not.
+    // I21: more than danelaw takes, with the size declared or not.
     let lab = Scenario::new().set("limits.message_size = '64KiB'").start().await;
     let mut client = lab.client().await;
     assert!(client.command("MAIL FROM:<a@client.test> SIZE=70000").await.starts_with("552 5.3.4 "));
@@ -695,7 +696,7 @@ async fn pipelined() {
 
 #[tokio::test]
 async fn an_answer_does_not_wait_for_the_next() {
-    // I18, K7: the client's patience is for each recipient, so it hears of the first while the second takes its time.
+    // I18, K7: the client's timeout is for each recipient, so it hears of the first while the second takes its time.
     let scenario = Scenario::new().mx(|mx| mx.rcpt = vec![say("250 2.1.5 ok"), Act::Hang]);
     let lab = scenario.set("timeouts.command = '10m'").start().await;
     let mut client = lab.client().await;
@@ -710,7 +711,7 @@ async fn an_answer_does_not_wait_for_the_next() {
 
 #[tokio::test]
 async fn answers_do_not_pile_up() {
-    // A-92: each command is a few octets, each answer may be many; what is kept is bounded all the same.
+    // A-92: each command is a few octets, each answer may be many; the memory for answers is bounded all the same.
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
@@ -763,7 +764,7 @@ async fn first_line(address: std::net::SocketAddr) -> String {
 
 #[tokio::test]
 async fn stopping() {
-    // I10: an idle client hears 421, an open transaction finishes, then everything is gone.
+    // I10: an idle client hears 421, an open transaction finishes, then every session is closed.
     let mut lab = Scenario::new().start().await;
     let idle = lab.client().await;
     let mut busy = lab.client().await;
@@ -782,7 +783,7 @@ async fn stopping() {
 
 #[tokio::test]
 async fn stopping_a_client_that_does_not_finish() {
-    // L2: when the grace period is over the message is cut, and the remote stores nothing.
+    // L2: when the grace period is over the message is cut, and the remote stores no message.
     let mut lab = Scenario::new().set("timeouts.grace = '300ms'").start().await;
     let mut busy = lab.client().await;
     for command in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {
@@ -802,7 +803,7 @@ async fn a_silent_client() {
     let mut client: Client = lab.client().await;
     client.command("MAIL FROM:<a@client.test>").await;
     assert!(client.rest().await.starts_with("421 4.4.2 "));
-    // A-91: for one that never comes to a recipient no remote is troubled.
+    // A-91: danelaw connects to no remote for a client that never sends a recipient.
     assert_eq!(lab.mx().connections(), 0);
     // In the middle of a message too, and the remote sees it cut.
     let mut client = lab.client().await;
@@ -817,7 +818,7 @@ async fn a_silent_client() {
 
 #[tokio::test]
 async fn tarpits_end_within_the_clients_patience() {
-    // K7, A-71: ten exchanges that greet nobody; one budget for all.
+    // K7, A-71: ten exchanges that never greet; one time limit for all.
     let scenario = Scenario::of((0..10).map(|index| {
         let exchange = Exchange::new("example.test", &format!("mx{index}.example.test")).preference(index);
         exchange.tlsa([]).script(|mx| mx.greeting = Act::Hang)
@@ -847,13 +848,13 @@ impl Resolver for Broken {
 
 #[tokio::test]
 async fn a_panic_ends_one_session() {
-    // A-117: it takes no other session with it, nor its own place among them.
+    // A-117: the panic ends no other session, and frees the session's own place among them.
     let mut lab = Scenario::new().set("limits.sessions = 2").start_with(Broken).await;
     let mut bystander = lab.client().await;
     for _ in 0..3 {
         let mut client = lab.client().await;
         client.write(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@bug.test>\r\n").await;
-        // Nobody is told that anything was accepted but the sender.
+        // The client is not told of any acceptance but that of the sender.
         assert!(!client.rest().await.contains("2.1.5"));
     }
     let answers = bystander.send(&["b@example.test"], MESSAGE).await;

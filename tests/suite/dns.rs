@@ -1,7 +1,7 @@
-//! The DNS port against a signed tree of its own: what is secure, insecure, absent, and above all what is a failure.
+//! The DNS port against a signed tree of its own: secure, insecure and absent records, and above all failures.
 //!
 //! Row ids (A4, D10, ...) are those of the requirements, S1 and S2 the two shapes of replies that must not be read as
-//! "no records". Whatever is no answer has to come out as an error: "no TLSA record" and "insecure" switch DANE off.
+//! "no records". A reply that is no answer has to be an error: "no TLSA record" and "insecure" switch DANE off.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,13 +33,13 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// What remembers, and how long a failure.
+/// A resolver with a cache, which keeps a failure for this time.
 fn remembering(lab: &DnsLab, failures: Duration) -> Stub {
     let memory = MemoryLimits { entries: 1000, octets: 1_000_000, answers: Duration::from_secs(3600), failures };
     Stub::new(&ResolverSettings { memory, ..lab.settings() }).unwrap()
 }
 
-/// What the self-test says of the first server.
+/// The result of the self-test for the first server.
 async fn tested(settings: &ResolverSettings) -> ServerState {
     let stub = Stub::new(settings).unwrap();
     stub.self_test().await;
@@ -94,7 +94,7 @@ fn tree() -> Tree {
         .tlsa("mx.plain.test", 25, EE)
 }
 
-// --- what is an answer -----------------------------------------------------------------------------------------------
+// --- replies that are an answer --------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {
@@ -296,7 +296,7 @@ async fn a15_d5_d6_each_link_has_its_own_security() {
     // A16, D5: the first alias is secure although the address is not.
     let half = host(&lab, "half.sec.test").await;
     assert_eq!((links(&half.aliases), half.end), (vec![("mx.plain.test", Secure)], Insecure));
-    // D5: and here it is not.
+    // D5: and here the first alias is not secure.
     let plain = host(&lab, "alias.plain.test").await;
     assert_eq!((links(&plain.aliases), plain.end), (vec![("mx.sec.test", Insecure)], Secure));
     // D6.
@@ -365,7 +365,7 @@ async fn a12_the_unsigned_cname_beside_a_dname_is_not_followed() {
     assert_eq!(host(&lab, "mx.old.sec.test").await.expanded().as_str(), "mx.new.sec.test");
 }
 
-// --- what is no answer -----------------------------------------------------------------------------------------------
+// --- replies that are no answer --------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a7_every_kind_of_failure_is_a_failure() {
@@ -384,7 +384,7 @@ async fn a7_every_kind_of_failure_is_a_failure() {
     assert_eq!((failure.name, failure.rtype), (name(OWNER), Rtype::TLSA));
 }
 
-/// Replies that an attacker between us and the resolver may send instead of a signed TLSA record set.
+/// Replies that an attacker between danelaw and the resolver may send instead of a signed TLSA record set.
 fn forgeries() -> Vec<(&'static str, Fault)> {
     let (none, no_name) = (ResponseCode::NoError, ResponseCode::NXDomain);
     let other = ("_25._tcp.evil.test", "TLSA", EE);
@@ -459,7 +459,7 @@ async fn s2_an_alias_without_records_at_its_end_is_not_none() {
     let lab = alias.start().await;
     let found = tlsa(&lab, owner).await.unwrap();
     assert_eq!((found.security(), found.answer.records()[0].0[3]), (Secure, 0x01));
-    // ... or nothing is.
+    // ... or the lookup fails.
     lab.set_fault(OWNER, "TLSA", Fault::Answer(vec![(owner, "CNAME", OWNER)]));
     assert!(tlsa_end(&lab, owner).await.is_err());
 }
@@ -476,7 +476,7 @@ async fn a41_an_unsigned_delegation_must_be_proven_at_its_own_name() {
             ("an unsigned denial", Fault::Denial(none, "test")),
             ("a denial of an unsigned zone", Fault::Denial(none, "plain.test")),
             ("nothing", Fault::Empty),
-            // RFC 5155 §8.9: opt-out records speak of delegations right below the closest encloser, of nothing deeper.
+            // RFC 5155 §8.9: opt-out records cover delegations right below the closest encloser, and no deeper name.
             ("an opt-out record of the parent", Fault::DeniedBy("test")),
             ("the denial of an unsigned sibling", Fault::ReplyTo("plain.test", "DS")),
             ("the denial of a name that does not exist", Fault::ReplyTo("nothing.test", "DS")),
@@ -510,7 +510,7 @@ async fn a41_an_unsigned_address_in_a_signed_zone_is_a_failure() {
 
 #[tokio::test]
 async fn wildcard_records_are_not_denied_by_a_gap_alone() {
-    // RFC 4035 §5.4: the gap after `a` holds the name; that `*.wild.test` does not exist, it does not say.
+    // RFC 4035 §5.4: the gap after `a` covers the name; it does not prove that `*.wild.test` does not exist.
     let gap = |reply: &mut Message| {
         reply.authorities.retain(|record| record.name.to_string() == "a.wild.test.");
     };
@@ -601,7 +601,7 @@ async fn records_that_cannot_be_read_are_a_failure() {
     assert!(tlsa_end(&lab, "_25._tcp.a.sec.test").await.is_err());
 }
 
-/// RFC 2181 §5: a record that comes twice is one, also where there may be one only.
+/// RFC 2181 §5: a record that comes twice is one record, also where only one is allowed.
 #[tokio::test]
 async fn records_that_come_twice_are_one() {
     fn double(reply: &mut Message) {
@@ -623,7 +623,7 @@ async fn records_that_come_twice_are_one() {
     for alias in ["alias.sec.test", "alias.plain.test"] {
         assert_eq!(addresses(dns.host(&name(alias)).await.unwrap()), addresses(once.clone()), "{alias}");
     }
-    // 120 records on the wire, and a cap of 100.
+    // 120 records on the wire, and a limit of 100.
     assert_eq!(dns.tlsa(&name("_25._tcp.many.sec.test")).await.unwrap().answer.records().len(), 60);
     let found = dns.tlsa(&name("_25._tcp.mx.sec.test")).await.unwrap();
     assert_eq!((found.security(), found.answer.records().len()), (Secure, 1));
@@ -649,7 +649,7 @@ async fn c12_one_address_family_may_fail_if_the_other_has_addresses() {
     // C12.
     let lab = tree().fault("mx.sec.test", "AAAA", Fault::Rcode(ResponseCode::ServFail)).start().await;
     assert_eq!(host(&lab, "mx.sec.test").await.security(), Secure);
-    // The other family is merely absent: that is no answer about this host.
+    // The other family is absent, which alone is no answer about this host.
     lab.clear_fault("mx.sec.test", "AAAA");
     lab.set_fault("mx.sec.test", "A", Fault::Rcode(ResponseCode::ServFail));
     assert_eq!(resolver(&lab).host(&name("mx.sec.test")).await.unwrap_err().rtype, Rtype::A);
@@ -749,7 +749,7 @@ async fn a19_keys_that_were_changed_in_haste_are_seen_after_half_a_minute() {
         Stub::new(&ResolverSettings { servers: vec![address.into()], trust_anchor, ..before.settings() }).unwrap();
     let owner = name(OWNER);
     assert_eq!(dns.tlsa(&owner).await.unwrap().security(), Secure);
-    // Every zone has other keys now, the root among them, and those that were proven would hold for minutes yet.
+    // Every zone has other keys now, the root among them, and the proven ones would stay valid for minutes yet.
     switch.store(true, Ordering::SeqCst);
     assert!(dns.tlsa(&owner).await.is_err());
     assert!(!after.was_asked("sec.test", "DNSKEY"));
@@ -766,7 +766,7 @@ async fn keys_are_asked_for_once() {
     for owner in [OWNER, "_26._tcp.mx.sec.test", "_25._tcp.other.sec.test"] {
         dns.tlsa(&name(owner)).await.unwrap();
     }
-    // A5: the same goes for what is unsigned.
+    // A5: the same holds for unsigned zones.
     for owner in ["mx.plain.test", "nothing.plain.test", "deep.er.plain.test"] {
         dns.host(&name(owner)).await.unwrap();
     }

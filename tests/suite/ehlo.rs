@@ -1,11 +1,11 @@
-//! The name that is given in EHLO: the client's, or ours where a strict host would refuse that; and which
-//! name is blamed if a host refuses it all the same (RFC 5321 §2.3.5, §4.1.1.1).
+//! The name in EHLO: the client's, or danelaw's own where a strict host would refuse the client's; and the name
+//! that the reply blames if a host refuses it all the same (RFC 5321 §2.3.5, §4.1.1.1).
 
 use crate::lab::client::Client;
 use crate::lab::mx::{Mx, say};
 use crate::lab::{Lab, MESSAGE, Scenario};
 
-/// The final reply to a client that introduces itself so.
+/// The final reply to a client that introduces itself with this name.
 async fn sent_as(lab: &Lab, hello: &str) -> String {
     let mut client = Client::connect(&lab.address).await;
     assert!(client.command(&format!("EHLO {hello}")).await.starts_with("250"));
@@ -53,7 +53,7 @@ async fn sessions_are_shared_under_the_name_that_was_given() {
 async fn a_refused_name_is_named() {
     type Change = fn(&mut Mx);
     let cases: [(Change, &str); 6] = [
-        // Before TLS the words may be those of somebody on the way who takes STARTTLS out (RFC 3207 §6).
+        // Before TLS the reply may come from an attacker in the path that removes STARTTLS (RFC 3207 §6).
         (
             |mx| mx.ehlo = say(NO),
             "451 4.7.4 mx1.example.test[127.0.0.1]: EHLO was refused with 504 5.5.2 <mail.client.test>: Helo",

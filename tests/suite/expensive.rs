@@ -1,5 +1,5 @@
-//! Zones that are made to cost a validator as much as can be: while some lookups burn,
-//! the others stay fast, and what burns ends in time.
+//! Zones that are made to cost a validator as much as possible: while some lookups are expensive, the
+//! others stay fast, and the expensive ones end in time.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ const SIGNATURES: usize = 30;
 /// compares each with each, once for each signature, makes 1,600 million comparisons for one record set.
 const UNKNOWN: u32 = 900;
 const TINY_KEYS: u16 = 2_000;
-/// What all fires together may cost, in the time that this whole process spends on processors: other processes do not
-/// count. It is a debug build, and the lab's own signing and hashing are in it.
+/// The limit for all expensive lookups together, in the time that this whole process spends on processors: other
+/// processes do not count. It is a debug build, and the lab's own signing and hashing are in it.
 const ALL: Duration = Duration::from_secs(6);
-/// And what an innocent question may have to wait for.
+/// The limit for the wait of an ordinary question.
 const FAIR: Duration = Duration::from_secs(2);
-/// How many questions of each kind burn at once.
+/// The number of expensive questions of each kind at once.
 const FIRES: usize = 20;
 
 fn name(text: &str) -> Name {
@@ -55,7 +55,7 @@ fn colliding_key() -> DNSKEY {
     }
 }
 
-/// In the place of each signature many that are wrong, by a key of the shared tag.
+/// Replaces each signature by many wrong ones, by a key of the shared tag.
 fn multiply(reply: &mut Message) {
     let genuine = reply.answers.iter().find_map(|record| match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some((record.name.clone(), rrsig.clone())),
@@ -129,7 +129,7 @@ fn resolver(lab: &DnsLab) -> Stub {
     Stub::new(&ResolverSettings { timeout: patience, deadline: patience, ..lab.settings() }).unwrap()
 }
 
-/// What this process has spent on processors.
+/// The time that this process has spent on processors.
 fn spent() -> Duration {
     let status = std::fs::read_to_string("/proc/self/stat").unwrap();
     let ticks = status.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
@@ -137,10 +137,10 @@ fn spent() -> Duration {
     Duration::from_millis(10 * ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
 }
 
-/// Puts these questions all at once, and asks for innocent names one after the other meanwhile, each an NSEC3 denial that is
-/// not known yet: how those ended, and the most that was spent while an innocent question was on its way.
+/// Asks these questions all at once, and meanwhile ordinary names one after the other, each an NSEC3 denial that is not
+/// known yet. Returns the results of the questions, and the most processor time during one ordinary question.
 async fn beside(dns: &Stub, owners: Vec<String>) -> (Vec<Result<Lookup<RawTlsa>, Failure>>, Duration) {
-    // The way to the innocent zone is known, as it is while mail flows.
+    // The delegations to the ordinary zone are known, as they are while mail flows.
     dns.tlsa(&name("_25._tcp.mx.calm.test")).await.unwrap();
     let burn = owners.into_iter().map(|owner| {
         let dns = dns.clone();
@@ -171,12 +171,12 @@ async fn a47_a48_what_burns_burns_alone() {
     let begin = spent();
     let (ended, most) = beside(&dns, keys.chain(hashes).collect()).await;
     let all = spent() - begin;
-    assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} beside an innocent question");
-    // Colliding keys and as many signatures: above the bounds nothing is believed.
+    assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} during an ordinary question");
+    // Colliding keys and as many signatures: above the bounds no signature is believed.
     assert!(ended[..FIRES].iter().all(Result::is_err));
     // Deep names and many iterations: denied, or failed.
     assert!(ended[FIRES..].iter().flatten().all(|lookup| lookup.answer.records().is_empty()));
-    // The zone without its fire is a zone like any other, keys and all.
+    // Without its expensive records the zone is a zone like any other, keys and all.
     lab.clear_fault("_25._tcp.mx0.burn.test", "TLSA");
     let found = dns.tlsa(&name("_25._tcp.mx0.burn.test")).await.unwrap();
     assert_eq!(found.security(), Security::Secure);
@@ -196,7 +196,7 @@ async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
     let begin = spent();
     let (ended, most) = beside(&dns, (0..FIRES).map(|i| format!("_25._tcp.mx{i}.flood.test")).collect()).await;
     let all = spent() - begin;
-    assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} beside an innocent question");
+    assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} during an ordinary question");
     assert!(
         ended.iter().all(|ended| matches!(ended, Err(Failure { reason: FailureReason::Bogus(_), .. }))),
         "{ended:?}"

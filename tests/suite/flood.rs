@@ -1,4 +1,4 @@
-//! What a server may send for ever after the handshake: bounded, and never a session that spins (A-31, G12).
+//! Endless data of a server after the handshake: bounded, and never a session that spins (A-31, G12).
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -25,7 +25,7 @@ fn policy() -> TlsPolicy {
     TlsPolicy::Encrypt(Name::parse("mx.example.com").unwrap(), NoDane::NoTlsa)
 }
 
-/// How long a reply may take here, and how long a test may take that waits for what is due.
+/// The longest time for a reply, and for a test that waits for data that is due.
 const LIMIT: Duration = Duration::from_millis(500);
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -42,7 +42,7 @@ async fn session(
         .with_single_cert(chain, PrivatePkcs8KeyDer::from(own.serialize_der()).into())
         .unwrap();
     change(&mut config);
-    // Room for all that a test sends before anybody reads.
+    // Room for all that a test sends before the other side reads.
     let (ours, theirs) = duplex(4 << 20);
     let (tls, policy, acceptor) =
         (Tls::new(PostQuantum::Offer).unwrap(), policy(), TlsAcceptor::from(Arc::new(config)));
@@ -53,7 +53,7 @@ async fn session(
 #[tokio::test]
 async fn tickets() {
     // A-31, G12.
-    // A hundred are taken in and thrown away; with thousands the session ends.
+    // A hundred are read and dropped; with thousands the session ends.
     for (tickets, expected) in [(100, Ok("250 still here".to_owned())), (5000, Err(()))] {
         let (mut wire, mut theirs) = session(|config| {
             config.send_tls13_tickets = tickets;
@@ -72,7 +72,7 @@ async fn tickets() {
 async fn key_updates_that_want_an_answer() {
     // A-31, G12.
     let (mut wire, mut theirs) = session(|_| {}).await;
-    // A few are honest.
+    // A few key updates are allowed.
     for _ in 0..3 {
         theirs.get_mut().1.refresh_traffic_keys().unwrap();
         theirs.write_all(b"250 still here\r\n").await.unwrap();
@@ -82,7 +82,7 @@ async fn key_updates_that_want_an_answer() {
         wire.flush(BOUND).await.unwrap();
         theirs.read_exact(&mut [0; 6]).await.unwrap();
     }
-    // A thousand are not.
+    // A thousand are too many.
     for _ in 0..1000 {
         theirs.get_mut().1.refresh_traffic_keys().unwrap();
         theirs.flush().await.unwrap();
@@ -93,7 +93,7 @@ async fn key_updates_that_want_an_answer() {
     assert!(began.elapsed() < BOUND);
 }
 
-/// Empty records, one after the other: no reply is in them, and the session ends.
+/// Empty records, one after the other: they hold no reply, and the session ends.
 #[tokio::test]
 async fn empty_records() {
     //
@@ -133,7 +133,7 @@ async fn empty_records() {
     flood.await.unwrap();
 }
 
-/// `openssl s_server`, which takes orders on its standard input.
+/// `openssl s_server`, which takes commands on its standard input.
 struct OpenSsl {
     process: Child,
     orders: ChildStdin,
@@ -167,7 +167,7 @@ impl OpenSsl {
         Self { process, orders, address: line["ACCEPT ".len()..].trim().to_owned(), _files: files }
     }
 
-    /// One order at a time: it takes what it reads at once for one.
+    /// Sends one command at a time, because openssl takes all octets of one read for one command.
     fn order(&mut self, order: &str) {
         let _ = self.orders.write_all(order.as_bytes()).and_then(|()| self.orders.flush());
         std::thread::sleep(Duration::from_millis(2));
@@ -193,7 +193,7 @@ async fn key_updates_that_want_none() {
     let mut wire = connect(&server).await;
     let server = tokio::task::spawn_blocking(move || {
         (0..20).for_each(|_| server.order("k\n"));
-        // Text that it reads with an order is lost.
+        // Text that it reads together with a command is lost.
         std::thread::sleep(Duration::from_millis(200));
         server.order("250 still here\n");
         server
@@ -212,7 +212,7 @@ async fn key_updates_that_want_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renegotiation() {
     //
-    // G6: TLS 1.2 servers may ask for another handshake. They get none, and may not go on asking.
+    // G6: TLS 1.2 servers may ask for another handshake. danelaw refuses, and ends the session if they go on asking.
     let mut server = OpenSsl::start("-tls1_2");
     let mut wire = connect(&server).await;
     let flood = std::thread::spawn(move || (0..100).for_each(|_| server.order("r\n")));

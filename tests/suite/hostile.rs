@@ -1,9 +1,9 @@
-//! An attacker sits between danelaw and the zones.
+//! An attacker between danelaw and the zones.
 //!
-//! The tampering resolver of the lab spoils some replies, in a way that is the same for two who ask: danelaw, and a real
-//! unbound that validates. danelaw must come to the verdict of unbound, or to none, which defers the mail. In three cases
-//! it finds the genuine records where unbound finds nothing ([`Ends::Genuine`]): it looks at the signed set at the asked
-//! name alone, and rubbish beside it changes nothing.
+//! The tampering resolver of the lab changes some replies, in the same way for two resolvers that ask: danelaw, and a
+//! real unbound that validates. danelaw must reach the verdict of unbound, or none, which defers the mail. In three
+//! cases it finds the genuine records where unbound fails ([`Ends::Genuine`]): it uses the signed set at the asked name
+//! alone, and forged records beside it make no difference.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
@@ -30,27 +30,27 @@ const OWNER: &str = "_25._tcp.mx.sec.test";
 const HASHED: &str = "_25._tcp.mx.hashed.test";
 const NONE: ResponseCode = ResponseCode::NoError;
 const NO_NAME: ResponseCode = ResponseCode::NXDomain;
-/// How long we wait for a verdict that is not to come.
+/// The wait for a verdict that should not come.
 const IMPATIENCE: Duration = Duration::from_secs(4);
-/// And for one that is: long enough for a loaded machine.
+/// The wait for a verdict that should: long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a case ends.
+/// The end of a case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Ends {
-    /// Neither danelaw nor unbound believes anything.
+    /// Neither danelaw nor unbound believes a record.
     Failed,
-    /// Both say this.
+    /// Both have this verdict.
     Both(&'static str),
-    /// unbound says this, and danelaw defers.
+    /// unbound has this verdict, and danelaw defers.
     Deferred(&'static str),
-    /// danelaw finds what the zone itself would say, and is right to; unbound fails, for this reason.
+    /// danelaw finds the true answer of the zone, and is right to; unbound fails, for this reason.
     Genuine(&'static str, &'static str),
 }
 
 use Ends::{Both, Deferred, Failed, Genuine};
 
-/// Replies that are spoiled, and what becomes of one question.
+/// Changed replies, and the result of one question.
 struct Case {
     what: &'static str,
     question: (&'static str, &'static str),
@@ -66,7 +66,7 @@ fn at(question: (&'static str, &'static str), what: &'static str, fault: Fault, 
     Case { what, question, faults: vec![(question.0, question.1, fault)], ends }
 }
 
-/// The question is answered as if its zone were unsigned, and these replies are to prove that it is.
+/// The question is answered as if its zone were unsigned, and these replies are meant to prove that it is.
 fn downgrade(what: &'static str, cut: &'static str, ds: Fault) -> Case {
     let unsigned = Forged(vec![(OWNER, "TLSA", FAKE)]);
     let ns = Forged(vec![(cut, "NS", "ns.evil.test")]);
@@ -74,7 +74,7 @@ fn downgrade(what: &'static str, cut: &'static str, ds: Fault) -> Case {
     Case { what, question: (OWNER, "TLSA"), faults, ends: Failed }
 }
 
-/// What is needed to check an answer is spoiled, and the answer is not.
+/// A reply that is needed to check an answer is changed, and the answer is not.
 fn chain(what: &'static str, owner: &'static str, rtype: &'static str, fault: Fault) -> Case {
     Case { what, question: (OWNER, "TLSA"), faults: vec![(owner, rtype, fault)], ends: Failed }
 }
@@ -127,11 +127,11 @@ fn both(first: Fault, second: Fault) -> Fault {
     Fault::All(vec![first, second])
 }
 
-/// Rows A7, A8, A13, A20, A22, A23, A-40, A-41, A-45, A-46, A-49 and A-53 on the way to TLSA records.
+/// Rows A7, A8, A13, A20, A22, A23, A-40, A-41, A-45, A-46, A-49 and A-53 for the lookup of TLSA records.
 fn cases() -> Vec<Case> {
     let secure = Both("secure answer");
     vec![
-        // --- nothing, said by somebody who cannot know
+        // --- empty replies from a source that cannot know
         case("empty", Empty, Failed),
         case("no data, unsigned, of its own zone", Denial(NONE, "sec.test"), Failed),
         case("no name, unsigned, of its own zone", Denial(NO_NAME, "sec.test"), Failed),
@@ -153,7 +153,7 @@ fn cases() -> Vec<Case> {
         at((HASHED, "TLSA"), "NSEC3: by itself", DeniedBy("hashed.test"), Failed),
         at((HASHED, "TLSA"), "NSEC3: of a sibling name", ReplyTo("_26._tcp.mx.hashed.test", "TLSA"), Failed),
         at((HASHED, "TLSA"), "NSEC3: of an unsigned zone", Denial(NO_NAME, "plain.test"), Failed),
-        // --- a true denial, spoiled
+        // --- a true denial, changed
         at(("_26._tcp.mx.sec.test", "TLSA"), "a true denial without its proof", Stripped, Failed),
         at(("_26._tcp.mx.sec.test", "TLSA"), "a true denial of the other kind", Relabelled(NONE), Failed),
         at(("_26._tcp.mx.hashed.test", "TLSA"), "NSEC3: a true denial without its proof", Stripped, Failed),
@@ -242,7 +242,7 @@ fn cases() -> Vec<Case> {
             both(Empty, tampered(|reply| reply.metadata.truncation = true)),
             Failed,
         ),
-        // A20: what a resolver adds about errors explains, and decides nothing.
+        // A20: the extended errors of a resolver explain, and decide no verdict.
         case("an extended error beside the records", tampered(extended_error), secure),
         case("an extended error beside nothing", both(Denial(NONE, "sec.test"), tampered(extended_error)), Failed),
         case("dropped", Dropped, Failed),
@@ -347,7 +347,7 @@ async fn nothing_fails_open_on_a_hostile_path() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What danelaw and unbound say, as in `secure answer`, or `failed`.
+/// The verdicts of danelaw and unbound, as in `secure answer`, or `failed`.
 async fn verdicts(case: &Case) -> (String, String) {
     let spoiled =
         case.faults.iter().fold(tree(), |tree, (owner, rtype, fault)| tree.fault(owner, rtype, fault.clone()));
@@ -443,7 +443,7 @@ remote-control:
                 }
             }
         };
-        // Whoever has no answer by then has no mail to send.
+        // Without an answer in time the mail is deferred, so it counts as a failure.
         tokio::time::timeout(patience, answered).await.unwrap_or("failed".to_owned())
     }
 

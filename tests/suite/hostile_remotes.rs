@@ -1,7 +1,7 @@
-//! Remotes that do whatever they like once they have met their policy (A-60 to A-71): each ends in the
-//! right code within its limit, in bounded memory, and the client's session goes on.
+//! Remotes that misbehave once they have met their policy (A-60 to A-71): each ends in the right code within its limit,
+//! in bounded memory, and the client's session goes on.
 //!
-//! What a remote can do before TLS is in `starttls.rs`, what it can do within TLS in `flood.rs`.
+//! Attacks of a remote before TLS are in `starttls.rs`, attacks within TLS in `flood.rs`.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ enum Turn {
 impl Turn {
     const ALL: [Self; 8] =
         [Self::Greeting, Self::Ehlo, Self::StartTls, Self::EhloUnderTls, Self::Mail, Self::Rcpt, Self::Data, Self::End];
-    /// Those whose answer is the client's business.
+    /// The steps at which the remote's answer is passed on to the client.
     const RELAYED: [Self; 4] = [Self::Mail, Self::Rcpt, Self::Data, Self::End];
 
     fn set(self, mx: &mut Mx, act: Act) {
@@ -45,7 +45,7 @@ impl Turn {
         }
     }
 
-    /// What belongs there.
+    /// The regular reply at this step.
     fn good(self) -> &'static str {
         match self {
             Self::Greeting | Self::StartTls => "220",
@@ -63,8 +63,8 @@ fn scenario() -> Scenario {
 const IMPATIENT: &str = "timeouts = { greeting = '500ms', handshake = '2s', command = '500ms', data = '500ms', \
                          block = '500ms', final = '500ms' }\nremote.failed_hosts_for = '0s'";
 
-/// One message to the bad remote; what the client was told, and that it can go on: the next mail on the same connection
-/// is delivered.
+/// One message to the bad remote; returns the reply to the client, and proves that it can go on: the next mail on the
+/// same connection is delivered.
 async fn one_then_another(lab: &Lab, message: &[u8]) -> String {
     let mut client = lab.client().await;
     let started = Instant::now();
@@ -91,7 +91,7 @@ async fn endless_replies() {
             Act::SayForEver(format!("{code}-and so on\r\n")),
             Act::SayForEver("x".repeat(1000)),
             Act::SayForEver(format!("{code}-{}\r\n", "y".repeat(3000))),
-            // Something comes all the time, and the limit is for the whole reply.
+            // Octets arrive all the time, and the limit is for the whole reply.
             Act::Drip(format!("{code} {}\r\n", "z".repeat(500)), Duration::from_millis(50)),
         ];
         for act in acts {
@@ -103,7 +103,7 @@ async fn endless_replies() {
     }
 }
 
-/// A-61, K1, K2, L1, L8: whatever code is said where, the client hears a yes only where the remote said one, and never a
+/// A-61, K1, K2, L1, L8: with any code at any step, the client hears a yes only where the remote said one, and never a
 /// code that would act on its own session.
 #[tokio::test]
 async fn every_code_at_every_step() {
@@ -154,7 +154,7 @@ async fn every_code_at_every_step() {
     }
 }
 
-/// A-62, A-64: something is said while nothing was asked; nothing that is asked then is answered by it.
+/// A-62, A-64: the remote sends a reply that no command asked for; no later command is answered by it.
 #[tokio::test]
 async fn unsolicited_replies() {
     let later = Duration::from_millis(100);
@@ -180,13 +180,13 @@ async fn unsolicited_replies() {
         } else {
             answer
         };
-        // Said before the first recipient was answered it may have cost the remote its turn; it never helps it.
+        // A reply before the first recipient was answered may cost the remote its place; it never helps it.
         let fine = ["451 4.5.0", "451 4.3.2", "451 4.4.2", "503 5.5.1", "554 5.5.1"];
         assert!(fine.iter().any(|code| end.starts_with(code)), "{turn:?} {said}: {end}");
         assert!(lab.mx().messages().is_empty(), "{turn:?} {said}");
         assert_usable(&lab, &mut client).await;
     }
-    // Behind the 354, while the message comes.
+    // The reply comes behind the 354, while the message is sent.
     for (said, expected) in
         [("250 2.0.0 queued", "451 4.5.0"), ("354 go on", "451 4.5.0"), ("554 5.7.1 no", "554 5.7.1")]
     {
@@ -205,13 +205,14 @@ async fn unsolicited_replies() {
     }
 }
 
-/// A-67, L10, A-93: a remote that reads nothing of the message. The client is held back meanwhile, and then told.
+/// A-67, L10, A-93: a remote that does not read the message. The client is held back meanwhile, and then gets its
+/// reply.
 #[tokio::test]
 async fn windows_that_stay_shut() {
     let big = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n".repeat(300_000);
     let amid = scenario().mx(|mx| mx.amid_message = Some(Act::Hang)).set(IMPATIENT).start().await;
     assert!(one_then_another(&amid, &big).await.starts_with("451 4.4.2 "));
-    // It says that it wants the message and is never heard of again: a short one is on its way to nowhere.
+    // The remote asks for the message and is then silent: even a short message gets no answer.
     let never = Act::SayAndAdd("354 go\r\n".into(), Duration::from_secs(3600), String::new());
     let lab = scenario().mx(|mx| mx.data = never.clone()).set(IMPATIENT).start().await;
     assert!(one_then_another(&lab, &big).await.starts_with("451 4.4.2 "));
@@ -219,7 +220,7 @@ async fn windows_that_stay_shut() {
     assert!(lab.mx().messages().is_empty() && amid.mx().messages().is_empty());
 }
 
-/// K8, A-68: it says that it takes commands in groups, and then loses some, or answers in an order of its own.
+/// K8, A-68: the remote announces PIPELINING, and then loses some commands, or answers in its own order.
 #[tokio::test]
 async fn lies_about_pipelining() {
     const GROUP: &str = "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\nDATA\r\n";
@@ -227,7 +228,7 @@ async fn lies_about_pipelining() {
     let slow = |line: &str| Act::Drip(format!("{line}\r\n"), Duration::from_millis(10));
     type Change<'a> = Box<dyn Fn(&mut Mx) + 'a>;
     let cases: [(Change<'_>, [&str; 4]); 6] = [
-        // Fewer answers than commands: what is not answered is not known.
+        // Fewer answers than commands: the result of an unanswered command is unknown.
         (Box::new(|mx| mx.mail = nothing()), ["250 2.1.0", "250 2.1.5", "451 4.5.0", "451 4.5.0"]),
         (Box::new(|mx| mx.rcpt = vec![nothing()]), ["250 2.1.0", "451 4.5.0", "451 4.5.0", "554 5.5.1"]),
         (Box::new(|mx| mx.data = nothing()), ["250 2.1.0", "250 2.1.5", "250 2.1.5", "451 4.4.2"]),
@@ -235,7 +236,7 @@ async fn lies_about_pipelining() {
             Box::new(|mx| (mx.mail, mx.rcpt, mx.data) = (nothing(), vec![nothing()], nothing())),
             ["250 2.1.0", "451 4.4.2", "451 4.4.2", "554 5.5.1"],
         ),
-        // All of them at the end, in an order of its own: they are counted, not read.
+        // All of them at the end, in its own order: danelaw counts them, and does not read them.
         (
             Box::new(|mx| {
                 (mx.mail, mx.rcpt) = (nothing(), vec![nothing()]);
@@ -243,7 +244,7 @@ async fn lies_about_pipelining() {
             }),
             ["250 2.1.0", "550 5.1.1", "550 5.1.1", "554 5.5.1"],
         ),
-        // One by one and slowly: nothing is wrong with that.
+        // One by one and slowly: such answers are correct.
         (
             Box::new(|mx| {
                 (mx.mail, mx.rcpt) = (slow("250 2.1.0 ok"), vec![slow("250 2.1.5 ok")]);
@@ -266,7 +267,7 @@ async fn lies_about_pipelining() {
     }
 }
 
-/// A-68, M9, M10, I21: what it says of SIZE, PIPELINING and the rest is not worth more than it says.
+/// A-68, M9, M10, I21: a remote's SIZE, PIPELINING and other announcements are not trusted beyond their meaning.
 #[tokio::test]
 async fn lies_about_size() {
     let many = (0..400).map(|number| format!("250-X-KEYWORD-{number} {}\r\n", "x".repeat(90))).collect::<String>();
@@ -279,7 +280,7 @@ async fn lies_about_size() {
         ("250-mx\r\n250 SIZE many".to_owned(), "250 2.0.0"),
         ("250-mx\r\n250-SIZE 10000\r\n250-SIZE 20000\r\n250-PIPELINING\r\n250 PIPELINING".to_owned(), "250 2.0.0"),
         (format!("{many}250 SIZE"), "250 2.0.0"),
-        // More than any honest server has to say.
+        // More than any honest server announces.
         (format!("{many}{many}250 SIZE"), "451 4.5.0"),
         ("250-mx\r\n250 SIZE 10".to_owned(), "552 5.3.4"),
     ] {
@@ -295,7 +296,7 @@ async fn lies_about_size() {
         assert!(answer.starts_with(expected), "{:?}: {answer}", &ehlo[..ehlo.len().min(80)]);
         assert_usable(&lab, &mut client).await;
     }
-    // It takes less than it says, and says so at the end: that is its answer.
+    // It takes less than it announces, and says so at the end: that is its answer.
     let lab = scenario().mx(|mx| mx.end = say("552 5.3.4 too much after all")).set(IMPATIENT).start().await;
     assert!(one_then_another(&lab, MESSAGE).await.starts_with("552 5.3.4 "));
 }
@@ -314,7 +315,8 @@ async fn half_closes() {
     assert!(one_then_another(&lab, &big).await.starts_with("451 4.4.2 "));
 }
 
-/// A-70, K14, L5: the client's answers do not wait for a remote's goodbye, nor for anything else behind its answer.
+/// A-70, K14, L5: the client's answers do not wait for a remote's answer to QUIT, nor for other octets behind its
+/// answer.
 #[tokio::test]
 async fn a_goodbye_that_never_comes() {
     let lab = scenario().mx(|mx| mx.quit = Act::Hang).start().await;
@@ -327,8 +329,8 @@ async fn a_goodbye_that_never_comes() {
     assert_eq!(lab.mx().tls().last().unwrap(), "QUIT");
 }
 
-/// A-71: a remote that refuses a transaction, and then takes its time with each answer that is still owed, keeps its
-/// connection no longer than one that says nothing.
+/// A-71: a remote that refuses a transaction, and then takes its time with each answer that is still due, keeps its
+/// connection no longer than a silent one.
 #[tokio::test]
 async fn a_goodbye_that_takes_its_time() {
     let drip = Act::Drip("250 2.1.5 ok\r\n".to_owned(), Duration::from_millis(100));
@@ -346,13 +348,14 @@ async fn a_goodbye_that_takes_its_time() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
-/// K6, L7, A-66: the limits of RFC 5321 §4.5.3.2 as they are by default, and that of the whole way, which is shorter than
-/// the client's patience.
+/// K6, L7, A-66: the limits of RFC 5321 §4.5.3.2 by default, and that of the whole delivery path, which is shorter than
+/// the client's own timeout.
 #[tokio::test]
 async fn each_step_has_its_limit() {
     let defaults: toml::Table = danelaw::config::DEFAULTS.parse().unwrap();
     let set = toml::Table::from_iter([("timeouts".to_owned(), defaults["timeouts"].clone())]).to_string();
-    // Just below what Postfix and Exim wait for ours, so that they hear of it: 2 and 10 minutes (L7).
+    // Just below the time that Postfix and Exim wait for danelaw's answers, so that they hear them: 2 and 10 minutes
+    // (L7).
     let (way, data, last) = (Duration::from_secs(240), Duration::from_secs(110), Duration::from_secs(570));
     for (turn, limit) in [(Turn::Mail, way), (Turn::Rcpt, way), (Turn::Data, data), (Turn::End, last)] {
         let lab = scenario().mx(|mx| turn.set(mx, Act::Hang)).set(&set).remember().start().await;
@@ -364,22 +367,22 @@ async fn each_step_has_its_limit() {
         let took = started.elapsed();
         assert!(answer.starts_with("451 4.4.2 "), "{turn:?}: {answer}");
         assert!(took <= limit + Duration::from_secs(5), "{turn:?} took {took:?}");
-        // The mail before the message shares its time with others that may be asked in its place.
+        // The commands before the message share their time with other hosts that may be asked in their place.
         let least = if matches!(turn, Turn::Mail | Turn::Rcpt) { Duration::from_secs(30) } else { limit };
         assert!(took >= least, "{turn:?} took {took:?}");
         tokio::time::resume();
     }
 }
 
-/// What this process has in memory.
+/// The memory of this process.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     // proc(5): the second number, in pages.
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Item 10, L10: what a session costs while its remote does its worst. The remote's own end, its TLS included, is in
-/// the number.
+/// Item 10, L10: the memory of a session while its remote misbehaves. The remote's own end, its TLS included, is in the
+/// number.
 #[tokio::test]
 async fn memory_of_sessions_with_hostile_remotes() {
     if !is_alone(module_path!(), "memory_of_sessions_with_hostile_remotes") {
@@ -399,7 +402,7 @@ async fn memory_of_sessions_with_hostile_remotes() {
     ];
     for (what, blocks, change) in worst {
         let lab = scenario().mx(change).set(limits).remember().start().await;
-        // What is there once is no session's own.
+        // Memory that exists once is not counted for a session.
         lab.client().await.send(&["b@second.test"], MESSAGE).await;
         let before = resident();
         let mut clients = Vec::new();
@@ -415,7 +418,7 @@ async fn memory_of_sessions_with_hostile_remotes() {
         for mut client in clients {
             let block = block.clone();
             sent.push(tokio::spawn(async move {
-                // Far more than any buffer; who is held back is cut off in the end.
+                // Far more than any buffer; a client that is held back is cut off in the end.
                 let all = async {
                     for _ in 0..blocks {
                         client.write(&block).await;
@@ -447,7 +450,7 @@ impl Write for Log {
     }
 }
 
-/// A-118: no word of a message is in any log, whatever is logged and however the attempt ends.
+/// A-118: no word of a message is in any log, at every log level and with every end of the attempt.
 #[tokio::test]
 async fn messages_are_in_no_log() {
     let log = Log::default();

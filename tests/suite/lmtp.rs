@@ -32,7 +32,7 @@ async fn pipeline(client: &mut Client, mail: &str, to: &[&str]) {
 const BOTH: [&str; 3] = ["b@example.test", "c@second.example.test", "d@example.test"];
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nbody\r\n.\r\n";
 
-/// Each domain's whole messages, without what danelaw has put before them.
+/// Each domain's whole messages, without the fields that danelaw has put before them.
 fn bodies(lab: &Lab) -> Vec<Vec<String>> {
     let body = |message: &Vec<u8>| {
         let text = String::from_utf8(message.clone()).unwrap();
@@ -53,14 +53,15 @@ async fn lhlo_and_nothing_else() {
     for other in ["EHLO client.test", "HELO client.test"] {
         assert!(client.command(other).await.starts_with("500 5.5.1 "));
     }
-    // J6: what RFC 2033 §5 asks for; LIMITS and PRDR are for those who are answered once.
+    // J6: the extensions that RFC 2033 §5 asks for; LIMITS and PRDR are for clients that get one answer for all
+    // recipients.
     let offered = client.command("LHLO client.test").await;
     let offered: Vec<_> = offered.lines().skip(1).map(|line| &line[4..]).collect();
     assert_eq!(offered, ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"]);
     // J2.
     client.command("MAIL FROM:<a@client.test>").await;
     assert!(client.command("DATA").await.starts_with("503 5.5.1 "));
-    // And SMTP is no LMTP.
+    // An SMTP listener speaks no LMTP.
     let lab = Scenario::new().start().await;
     assert!(lab.client().await.command("LHLO client.test").await.starts_with("500 5.5.1 "));
 }
@@ -75,7 +76,7 @@ async fn a_unix_socket() {
     let setting =
         format!("listener = [{{ kind = 'lmtp', address = 'unix:{at}', mode = '0640', owner = '{user}:{group}' }}]");
     let mut lab = Scenario::new().set(&setting).start().await;
-    // who may relay is a matter of the file's mode and owner.
+    // the file's mode and owner decide which programs may relay.
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     let mut client = lab.lmtp_client().await;
     let answers = client.send(&["b@example.test"], lab::MESSAGE).await;
@@ -83,12 +84,12 @@ async fn a_unix_socket() {
     let stored = String::from_utf8(lab.mx().messages().remove(0)).unwrap();
     let trace = "Received: from client.test (unix socket)\r\n\tby danelaw.test (danelaw) with LMTP id ";
     assert!(stored.starts_with(trace), "{stored}");
-    // Somebody listens: nobody else can take the place.
+    // A program listens here, so no other can take its place.
     assert!(open(&path).unwrap_err().to_string().contains("another program listens"));
     lab.stop();
     assert_eq!(lab.stopped().await, Drained::Clean);
     assert!(!path.exists(), "removed at the end");
-    // What a dead predecessor left is replaced, what is no socket is not.
+    // The socket of a process that has died is replaced; a file that is no socket is not.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     drop(open(&path).unwrap());
     std::fs::write(&path, "mine").unwrap();
@@ -105,7 +106,7 @@ fn open(path: &Path) -> std::io::Result<OpenListener> {
 
 #[tokio::test]
 async fn an_answer_for_each_recipient() {
-    // J3, J4, L4: in the client's order, duplicates included, each that of its own domain.
+    // J3, J4, L4: in the client's order, duplicates included, each reply that of its own domain.
     let lab = two(|mx| mx.end = say("451 4.3.0 later")).start().await;
     let mut client = lab.lmtp_client().await;
     // Decision 13.
@@ -122,7 +123,7 @@ async fn an_answer_for_each_recipient() {
             "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42",
         ]
     );
-    // The domain that was asked twice has heard of both in one transaction.
+    // The domain with two of the recipients has heard of both in one transaction.
     let rcpt = |seen: &lab::mx::Seen| seen.tls().iter().filter(|line| line.starts_with("RCPT")).count();
     assert_eq!(lab.seen.iter().map(|seen| rcpt(seen)).collect::<Vec<_>>(), [2, 1]);
     // The session goes on.
@@ -132,7 +133,7 @@ async fn an_answer_for_each_recipient() {
 
 #[tokio::test]
 async fn as_many_domains_as_there_may_be() {
-    // J4: each has its own outcome, and nobody waits for somebody behind him.
+    // J4: each recipient has its own outcome, and none waits for a recipient behind it.
     const DOMAINS: usize = 50;
     let mut scenario = Scenario::with_domain(|tree, _| tree).set(&lmtp()).set("timeouts.final = '1s'");
     let end = |number| match number % 5 {
@@ -176,7 +177,7 @@ async fn one_by_one_is_the_same() {
 
 #[tokio::test]
 async fn each_answer_as_soon_as_it_is_known() {
-    // J8: the second remote takes its time with the end of data; what comes before it is not held back.
+    // J8: the second remote takes its time with the end of data; the replies before it are not held back.
     let lab = two(|mx| mx.end = Act::Hang).set("timeouts.final = '1s'").start().await;
     let mut client = lab.lmtp_client().await;
     pipeline(&mut client, "", &BOTH).await;
@@ -229,7 +230,7 @@ async fn domains_are_dialled_side_by_side() {
 
 #[tokio::test]
 async fn a_domain_that_fails_takes_nobody_with_it() {
-    // L4: at every step; the others get the message whole, the one that failed never an end of data.
+    // L4: at every step; the others get the message whole, the failed one never an end of data.
     type Change = fn(&mut Mx);
     let cases: [(Change, &str, &str); 9] = [
         (|mx| mx.ehlo = say("250 mx"), "451 4.7.4", ""),
@@ -239,9 +240,9 @@ async fn a_domain_that_fails_takes_nobody_with_it() {
         (|mx| mx.data = Act::Close, "250 2.1.5", "451 4.4.2"),
         (|mx| mx.amid_message = Some(say("552 5.3.4 too much")), "250 2.1.5", "552 5.3.4"),
         (|mx| mx.amid_message = Some(Act::Close), "250 2.1.5", "451 4.4.2"),
-        // M1, I21: what this remote alone does not take.
+        // M1, I21: an extension that this remote alone lacks.
         (|mx| mx.ehlo_under_tls = say("250-mx\r\n250 PIPELINING"), "250 2.1.5", "554 5.6.3"),
-        // The only one that has heard all of it.
+        // The only remote that has read the whole message.
         (|mx| mx.end = say("554 5.7.1 spam"), "250 2.1.5", "554 5.7.1"),
     ];
     // Many blocks.
@@ -263,7 +264,7 @@ async fn a_domain_that_fails_takes_nobody_with_it() {
 
 #[tokio::test]
 async fn when_all_fail() {
-    // One no in the place of 354, for good only if it is one for everybody.
+    // One refusal in the place of 354, for good only if it is for good for every recipient.
     for (data, expected) in [("554 5.7.1 no", "554 5.7.1"), ("451 4.3.0 later", "451 4.3.0")] {
         let lab = two(|mx| mx.data = say(data)).mx(|mx| mx.data = say("550 5.7.1 no")).start().await;
         let mut client = lab.lmtp_client().await;
@@ -273,7 +274,7 @@ async fn when_all_fail() {
         assert_eq!(codes[4], first);
         assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
     }
-    // In the middle of the message: its rest is read, and everybody has an answer.
+    // In the middle of the message: its rest is read, and every recipient has an answer.
     let refuses = |mx: &mut Mx| mx.amid_message = Some(say("552 5.3.4 too much"));
     let lab = two(refuses).mx(refuses).start().await;
     let mut client = lab.lmtp_client().await;
@@ -287,7 +288,7 @@ async fn when_all_fail() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_message_itself() {
-    // I12, I16: everybody's answer, and no remote gets an end of data.
+    // I12, I16: every recipient has an answer, and no remote gets an end of data.
     let lab = two(|_| {}).set("limits.bare_newlines = 'reject'").start().await;
     let mut client = lab.lmtp_client().await;
     pipeline(&mut client, "", &BOTH).await;
@@ -325,7 +326,7 @@ async fn prdr() {
     // A-104, L3: where MAIL asks for it, SMTP answers each recipient too.
     for (change, at_end, last) in [
         ((|_| {}) as fn(&mut Mx), ["250 2.0.0", "250 2.0.0"], "250 2.0.0"),
-        // A no at the end would make Exim send the message again to those who have it.
+        // With a refusal at the end Exim would send the message again to the recipients that have it.
         (|mx| mx.end = say("554 5.7.1 spam"), ["250 2.0.0", "554 5.7.1"], "250 2.0.0"),
         (|mx| mx.end = say("451 4.3.0 later"), ["250 2.0.0", "451 4.3.0"], "250 2.0.0"),
     ] {
@@ -337,10 +338,10 @@ async fn prdr() {
         let codes = client.codes(4).await;
         assert_eq!((codes[0].as_str(), codes[3].as_str()), ("353", last));
         assert_eq!(codes[1..3], at_end);
-        // What is between the client and us is not for the remote.
+        // Extensions between the client and danelaw are not passed on to the remote.
         assert!(lab.seen.iter().all(|seen| seen.tls()[1] == "MAIL FROM:<a@client.test>"));
     }
-    // Nobody has it: a no for good only if it is one for everybody.
+    // No recipient has the message: the refusal is for good only if it is for good for every recipient.
     for (end, last) in [("550 5.7.1 no", "554 5.7.1"), ("451 4.3.0 later", "451 4.3.0")] {
         let lab = two(|mx| mx.end = say(end)).mx(|mx| mx.end = say("554 5.7.1 spam")).set(smtp).start().await;
         let mut client = lab.client().await;

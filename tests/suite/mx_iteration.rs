@@ -1,5 +1,6 @@
-//! Along the exchanges of a domain: which failures lead on to the next one, how long each may take, who is remembered,
-//! and how many connections there may be. The tables themselves are tested in `upstream::failover` and `upstream::order`.
+//! Along the exchanges of a domain: the failures that lead on to the next one, the time for each, the hosts that are
+//! remembered, and the limits of connections. The tables themselves are tested in `upstream::failover` and
+//! `upstream::order`.
 
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ use danelaw::upstream::verified::Ready;
 use danelaw::upstream::{Connector, MxIteration, Request};
 use tokio::time::Instant;
 
-/// What is different about an exchange.
+/// A change to an exchange's script.
 type Change = fn(&mut Mx);
 
-/// What a walk is for.
+/// The request of an MX iteration.
 struct Errand {
     domain: Name,
     hello: Hello,
@@ -54,17 +55,17 @@ impl Errand {
     }
 }
 
-/// The first remote of a walk to `example.test`.
+/// The first remote of an MX iteration for `example.test`.
 async fn first(lab: &Lab) -> Result<Ready, Refusals> {
     Errand::to("example.test").walk(&lab.now().connector).next().await
 }
 
-/// What the client would be told.
+/// The reply that the client would get.
 async fn refused(lab: &Lab) -> Reply {
     first(lab).await.unwrap_err().verdict()
 }
 
-/// What was tried in vain.
+/// The failed attempts.
 async fn tried(lab: &Lab) -> Vec<String> {
     first(lab).await.unwrap_err().iter().map(ToString::to_string).collect()
 }
@@ -111,14 +112,14 @@ async fn what_leads_on_to_the_next_exchange() {
         assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
         let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label.as_str()).collect();
         assert_eq!(skipped, [label]);
-        // Nothing of the mail was said to the other.
+        // The exchange that failed got no command of the mail.
         assert!(!lab.seen[0].saw_mail(), "{label}");
     }
 }
 
 #[tokio::test]
 async fn what_is_said_to_mail() {
-    // K15, K16, M22, L11: while nothing was relayed, a remote that is not the one can be passed over.
+    // K15, K16, M22, L11: until a reply of the remote was passed on, the mail may go to another remote.
     let goes_on = |reason: fn() -> Reason| (true, reason);
     let decides = |reason: fn() -> Reason| (false, reason);
     for (on, reason) in [
@@ -146,7 +147,7 @@ async fn what_is_said_to_mail() {
         }
         if on {
             let verdict = walk.next().await.unwrap_err().verdict();
-            // The row's own code, once nobody is left.
+            // The reason's own code, once no exchange is left.
             assert_eq!(verdict.code(), reason().view().code, "{verdict:?}");
             assert_eq!(verdict.lines().count(), 2);
         }
@@ -172,7 +173,7 @@ async fn every_address_of_an_exchange() {
     assert_eq!(skipped.len(), 4, "{skipped:?}");
     // IPv6 first.
     assert!(skipped[0].starts_with("mx0.example.test[::1]: cannot connect"), "{skipped:?}");
-    // The cap is for each exchange.
+    // The limit is for each exchange.
     let lab = exchanges(1)
         .tree(|tree, _| {
             (60..70).fold(tree, |tree, last| tree.a("mx9.example.test", &format!("127.0.0.{last}"))).mx(
@@ -190,7 +191,7 @@ async fn every_address_of_an_exchange() {
 
 #[tokio::test]
 async fn how_many_exchanges() {
-    // A-49: not more than so many, and never final then.
+    // A-49: the number of exchanges is limited, and at the limit no refusal is final.
     let lab = Scenario::with_domain(|tree, _| {
         (0..5).fold(tree, |tree, index| tree.mx("example.test", index, &format!("none{index}.example.test")))
     });
@@ -237,7 +238,7 @@ async fn ten_tarpits() {
     assert!(lab.seen.iter().all(|seen| seen.connections() == 1));
     assert!(refusals.iter().all(|refusal| refusal.reason.view().label.as_str() == "remote-timeout"), "{refusals:?}");
     tokio::time::resume();
-    // A healthy one behind nine of them has its turn.
+    // A healthy exchange behind nine of them has its turn.
     let lab = tarpits().change(9, |mx| mx.greeting = say("220 mx")).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
     assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx9.example.test");
@@ -245,7 +246,7 @@ async fn ten_tarpits() {
 
 #[tokio::test]
 async fn a_storm_of_retries_does_not_wait_for_the_silent() {
-    // A-105: the first mail waits its full time, the others do not, until the time of the memory is over.
+    // A-105: the first mail waits its full time, the others do not, until the memory of the failure expires.
     let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
     assert_eq!(tried(&lab).await, ["mx1.example.test[127.0.0.1]: no answer to the greeting within 2s"]);
@@ -261,7 +262,7 @@ async fn a_storm_of_retries_does_not_wait_for_the_silent() {
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(lab.mx().connections(), 1);
-    // It is not remembered longer because it was asked for.
+    // Further mails do not extend the memory of the failure.
     tokio::time::advance(Duration::from_secs(40)).await;
     assert!(refused(&lab).await.lines().next().unwrap().contains("within 2s"));
     assert_eq!(lab.mx().connections(), 2);
@@ -269,7 +270,7 @@ async fn a_storm_of_retries_does_not_wait_for_the_silent() {
 
 #[tokio::test]
 async fn little_time_is_no_proof_of_silence() {
-    // What was given less than its full time is tried again by the next mail.
+    // A host that was given less than its full time is tried again by the next mail.
     let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
     let errand = Errand { time: Duration::from_secs(1), ..Errand::to("example.test") };
@@ -286,14 +287,14 @@ async fn who_has_failed_is_tried_last() {
         assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx1.example.test");
         assert_eq!(lab.seen[0].connections(), connections);
     }
-    // Last, and not never.
+    // A failed host is tried last, and still tried.
     let lab =
         exchanges(2).mx(|mx| mx.greeting = say("421 busy")).change(1, |mx| mx.greeting = say("421 busy")).start().await;
     for connections in 1..4 {
         assert_eq!(refused(&lab).await.lines().count(), 2);
         assert!(lab.seen.iter().all(|seen| seen.connections() == connections));
     }
-    // Nothing about TLS changes the order (C20), nothing about mail is remembered (K17).
+    // A TLS failure does not change the order (C20), and a refusal of mail is not remembered (K17).
     let lab = exchanges(2).mx(|mx| mx.starttls = say("454 no")).start().await;
     for connections in 1..3 {
         first(&lab).await.unwrap();
@@ -305,7 +306,7 @@ async fn who_has_failed_is_tried_last() {
         assert!(answer.starts_with("550 5.7.1 "), "{answer}");
         assert_eq!(lab.mx().tls().iter().filter(|line| line.starts_with("MAIL")).count(), mails);
     }
-    // By setting, nothing is.
+    // With this setting no failure is remembered.
     let forgetful = "remote.failed_hosts_for = '0s'";
     let lab = exchanges(2).mx(|mx| mx.greeting = say("421 busy")).set(forgetful).start().await;
     for connections in 1..3 {
@@ -316,7 +317,8 @@ async fn who_has_failed_is_tried_last() {
 
 #[tokio::test]
 async fn a_tarpit_cannot_hold_everything() {
-    // A-71: so many connections to one address, so many transactions for one domain; the others are told which bound.
+    // A-71: a limit of connections for one address, a limit of transactions for one domain; the other mails are told
+    // which limit.
     for (caps, found) in [
         ("connections_per_host = 2", format!("mx1.example.test[127.0.0.1]: {}", Cap::Host(2))),
         ("connections_per_domain = 2", Cap::Domain(2).to_string()),
@@ -368,7 +370,7 @@ async fn a_goodbye_takes_room_too() {
 
 #[tokio::test]
 async fn exchanges_that_are_this_host() {
-    // A-52: by address, whatever the name. Alone it is a loop, and final.
+    // A-52: by address, under any name. Alone it is a loop, and final.
     let ours = "remote.own_addresses = ['127.0.0.2']";
     let aliased =
         |tree: Tree| tree.mx("example.test", 5, "innocent.example.test").a("innocent.example.test", "127.0.0.2");
@@ -379,12 +381,12 @@ async fn exchanges_that_are_this_host() {
         "innocent.example.test: mail for example.test loops back to this host: innocent.example.test is its \
          best MX"
     );
-    // What is better is tried, and what is not better is not.
+    // Better exchanges are tried, and the others are not.
     let lab = exchanges(3).set(ours).mx(|mx| mx.greeting = say("421 busy")).start().await;
     let reply = refused(&lab).await;
     assert_eq!((reply.code(), reply.lines().count()), (Code::LOCAL_ERROR, 2));
     assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [1, 0, 0]);
-    // One that failed a moment ago is still better.
+    // A better exchange that failed a moment ago is still tried.
     refused(&lab).await;
     assert_eq!(lab.seen.iter().map(|seen| seen.connections()).collect::<Vec<_>>(), [2, 0, 0]);
 }
@@ -406,7 +408,7 @@ async fn where_connections_come_from() {
 
 #[tokio::test]
 async fn lookups_that_fail_lead_on() {
-    // A9, K16: what is not known of one exchange says nothing about the next.
+    // A9, K16: a failed lookup for one exchange does not affect the next.
     let servfail = || Fault::Rcode(hickory_resolver::proto::op::ResponseCode::ServFail);
     let lab = exchanges(2)
         .tree(|tree, port| tree.fault(&format!("_{port}._tcp.mx0.example.test"), "TLSA", servfail()))
@@ -416,7 +418,7 @@ async fn lookups_that_fail_lead_on() {
     assert_eq!(lab.seen[0].connections(), 0);
 }
 
-/// A client's transaction goes along the exchanges as long as nothing of the first was relayed.
+/// A client's transaction goes along the exchanges as long as no reply of the first was passed on.
 #[tokio::test]
 async fn a_transaction_goes_along() {
     // K15, K16, L11, M22.
@@ -442,7 +444,7 @@ async fn a_transaction_goes_along() {
         assert!(answer.starts_with('4') && answer.contains(said), "{answer}");
         assert!(answer.contains("mx1.example.test[127.0.0.2]: the greeting was 554 no"), "{answer}");
     }
-    // What decides: 5yz to MAIL, any answer to RCPT, and the loss of the connection once one was relayed.
+    // Final answers: 5yz to MAIL, any answer to RCPT, and the loss of the connection once one was passed on.
     let decides: [(Change, &str); 5] = [
         (|mx| mx.mail = say("550 5.7.1 not you"), "550 5.7.1 mx0.example.test[127.0.0.1]: not you"),
         (|mx| mx.rcpt = vec![say("450 4.2.1 full")], "450 4.2.1 mx0.example.test[127.0.0.1]: full"),

@@ -1,4 +1,5 @@
-//! Mode `observe`: nothing is refused that an ordinary server would send, and what enforcing would have said is told (B9).
+//! Mode `observe`: mail that an ordinary server would send is never refused, and the log and metrics tell the refusals
+//! that enforcing would have made (B9).
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
@@ -46,7 +47,7 @@ async fn b9_what_enforcing_would_refuse_is_told_and_goes() {
     observed(starttls_refused, "starttls-refused", "cleartext").await;
     let lab =
         observed(Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)), "handshake-timeout", "cleartext").await;
-    // The next mail too: that it let one wait for TLS is no reason to pass it over.
+    // The next mail too: the exchange is not tried later because one mail waited there for TLS.
     assert!(lab.send().await.last().starts_with("250 2.0.0 "));
     let no_ehlo = |mx: &mut lab::mx::Mx| (mx.ehlo, mx.helo) = (say("502 5.5.1 what"), say("250 mx"));
     observed(Scenario::new().mx(no_ehlo), "ehlo-refused", "cleartext").await;
@@ -78,7 +79,7 @@ async fn b9_what_nobody_could_send_is_refused_as_ever() {
         let lab = scenario.set("mode = 'observe'").start().await;
         let answers = lab.send().await;
         assert!(answers.last().starts_with(answer), "{answers:?}");
-        assert!(lab.mx().connections() <= 1, "there is nothing to gain from a second connection");
+        assert!(lab.mx().connections() <= 1, "a second connection would not help");
         assert!(!metrics(&lab).await.contains("danelaw_observed_total{"));
     }
 }

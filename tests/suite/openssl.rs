@@ -21,8 +21,8 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-/// Whether OpenSSL, set up as Postfix does it, accepts this chain under this name at this time; `None` if nobody asked
-/// for its opinion.
+/// Whether OpenSSL, set up as Postfix does it, accepts this chain under this name at this time; `None` if the run did
+/// not ask for its opinion.
 pub(crate) fn accepts(
     chain: &[CertificateDer<'static>],
     key: &KeyPair,

@@ -1,4 +1,5 @@
-//! Pipelining on both sides (RFC 2920): what a client sends together goes on together, and every answer finds its command.
+//! Pipelining on both sides (RFC 2920): commands that a client sends together are passed on together, and every answer
+//! finds its command.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ async fn a_transaction_costs_one_round_trip_and_its_message_one_more() {
 
 #[tokio::test]
 async fn a_transaction_in_chunks_costs_no_more() {
-    // K8, M11: lines have to be asked for, chunks are sent.
+    // K8, M11: lines wait for the remote's 354, chunks are sent at once.
     let commands = TRANSACTION.replace("DATA\r\n", "BDAT 5 LAST\r\none\r\nQUIT\r\n");
     for (chunking, expected) in [
         ("", &["EHLO", "MAIL RCPT RCPT DATA", "QUIT"][..]),
@@ -51,7 +52,7 @@ async fn a_transaction_in_chunks_costs_no_more() {
         assert_eq!(client.codes(5).await, ["250 2.1.0", "250 2.1.5", "250 2.1.5", "250 2.0.0", "221 2.0.0"]);
         wait_for(|| lab.mx().closed() == 1).await;
         assert_eq!(turns(&lab), expected);
-        // K10: nor for nobody.
+        // K10: and no message is sent without an accepted recipient.
         let nobody = |mx: &mut Mx| {
             mx.ehlo_under_tls = offered.clone();
             mx.rcpt = vec![say("550 5.1.1 no")];
@@ -81,7 +82,7 @@ async fn a_client_that_waits_is_not_overtaken() {
 
 #[tokio::test]
 async fn a_remote_that_does_not_pipeline() {
-    // K8: what it offers in the clear does not count; every command waits for the answer before it.
+    // K8: an offer in the clear does not count; every command waits for the answer before it.
     let (lab, mut client) = pipelined(|mx| {
         mx.ehlo = say("250-mx\r\n250-PIPELINING\r\n250 STARTTLS");
         mx.ehlo_under_tls = say("250-mx\r\n250 8BITMIME");
@@ -91,7 +92,7 @@ async fn a_remote_that_does_not_pipeline() {
     client.write(b"one\r\n.\r\n").await;
     assert_eq!(client.codes(1).await, ["250 2.0.0"]);
     assert_eq!(turns(&lab)[..5], ["EHLO", "MAIL", "RCPT", "RCPT", "DATA"]);
-    // K10: and DATA is not said for nobody.
+    // K10: and DATA is not sent without an accepted recipient.
     let (lab, mut client) = pipelined(|mx| {
         mx.ehlo_under_tls = say("250 mx");
         mx.rcpt = vec![say("550 5.1.1 no")];
@@ -104,7 +105,8 @@ async fn a_remote_that_does_not_pipeline() {
 
 #[tokio::test]
 async fn a_message_for_nobody() {
-    // K10, I19: whatever the remote says to a pipelined DATA and to the dot, the client hears that nobody is there.
+    // K10, I19: with any answer of the remote to a pipelined DATA and to the end of data, the client hears that no
+    // recipient is valid.
     for (data, end) in [
         (say("354 go"), say("250 2.0.0 queued as 42")),
         (say("354 go"), say("554 5.5.1 no valid recipients")),
@@ -121,10 +123,10 @@ async fn a_message_for_nobody() {
         })
         .await;
         assert_eq!(client.codes(4).await, ["250 2.1.0", "550 5.1.1", "450 4.2.0", "554 5.5.1"], "{data:?}");
-        // RFC 2920 §3.1: a lone dot, and nothing in front of it.
+        // RFC 2920 §3.1: a lone dot, and no octet before it.
         wait_for(|| lab.mx().messages().len() == usize::from(go)).await;
         assert!(lab.mx().messages().iter().all(Vec::is_empty));
-        // I4: the transaction is still open, and may go on with a remote of its own.
+        // I4: the transaction is still open, and may go on with another recipient.
         assert_eq!(client.command("RCPT TO:<d@example.test>").await[..3], *"550");
         assert!(client.command("RSET").await.starts_with("250 "));
     }
@@ -149,7 +151,7 @@ async fn data_with_somebody_accepted() {
 
 #[tokio::test]
 async fn the_remote_goes_in_the_middle_of_a_group() {
-    // A-69, K15, L11: those it has not answered are deferred, and the one it had accepted too.
+    // A-69, K15, L11: the recipients without an answer are deferred, and the accepted one too.
     for (turn, code) in [
         (Act::SayAndClose("421 4.3.2 bye\r\n".into()), "451 4.3.2"),
         (Act::Close, "451 4.4.2"),
@@ -166,13 +168,13 @@ async fn the_remote_goes_in_the_middle_of_a_group() {
         assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 2.1.5"));
         assert!(lab.mx().messages().is_empty());
     }
-    // MAIL refused: the answers to what was pipelined behind it are nobody's.
+    // MAIL refused: the answers to the pipelined commands behind it have no effect.
     let no = say("503 5.5.1 MAIL first");
     let (lab, mut client) =
         pipelined(|mx| (mx.mail, mx.rcpt, mx.data) = (say("550 5.7.1 not you"), vec![no.clone()], no)).await;
     assert_eq!(client.codes(4).await, ["250 2.1.0", "550 5.7.1", "550 5.7.1", "554 5.5.1"]);
     wait_for(|| lab.mx().closed() == 1).await;
-    // A remote that takes recipients all the same and wants the message: a dot would be a message for them.
+    // A remote that takes recipients all the same and asks for the message: an end of data would be a message for them.
     let (lab, mut client) = pipelined(|mx| mx.mail = say("550 5.7.1 not you")).await;
     assert_eq!(client.codes(4).await, ["250 2.1.0", "550 5.7.1", "550 5.7.1", "554 5.5.1"]);
     wait_for(|| lab.mx().cut() == 1).await;
@@ -181,7 +183,7 @@ async fn the_remote_goes_in_the_middle_of_a_group() {
 
 #[tokio::test]
 async fn one_answer_too_many() {
-    // answers are counted, so they are one off from there; nothing comes of that transaction.
+    // answers are counted, so they are one off from there; no mail is delivered by that transaction.
     for act in [
         |mx: &mut Mx| mx.mail = say("250 2.1.0 ok\r\n250 2.1.5 ok"),
         |mx: &mut Mx| mx.rcpt = vec![say("250 2.1.5 ok\r\n250 2.1.5 ok"), say("550 5.1.1 no")],
@@ -238,7 +240,7 @@ async fn a_client_that_closes_its_half() {
     client.half_close().await;
     wait_for(|| lab.mx().cut() == 1).await;
     assert!(lab.mx().messages().is_empty());
-    // Behind its recipients: what it asked for is answered.
+    // Behind its recipients: the outstanding commands are answered.
     let lab = Scenario::new().start().await;
     let mut client = lab.client().await;
     client.write(TRANSACTION.replace("DATA\r\n", "").as_bytes()).await;
@@ -248,7 +250,7 @@ async fn a_client_that_closes_its_half() {
 
 #[tokio::test]
 async fn a_thousand_recipients() {
-    // K9, I7, I18: in one piece, with a remote that has much to say to each.
+    // K9, I7, I18: in one piece, with a remote that gives a long reply to each.
     let wordy = "250-2.1.5 yes, and much more could be said about it\r\n".repeat(20) + "250 2.1.5 ok";
     let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say(&wordy)]).start().await;
     let mut client = lab.client().await;
@@ -289,7 +291,8 @@ async fn windows_that_hold_next_to_nothing() {
 
 #[tokio::test]
 async fn answers_that_are_known_are_not_kept() {
-    // I20, K7: the second recipient takes long; everything before it was said already, a refusal of ours among it.
+    // I20, K7: the second recipient takes long; the replies before it were sent already, a refusal of danelaw's own
+    // among them.
     let scenario = Scenario::new().mx(|mx| mx.rcpt = vec![say("250 2.1.5 ok"), Act::Hang]);
     let lab = scenario.set("timeouts.command = '1s'").start().await;
     let mut client = lab.client().await;

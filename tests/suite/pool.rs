@@ -1,4 +1,4 @@
-//! Sessions that wait for the next mail: which mail they serve, and what happens where they no longer do (L14, A-106).
+//! Sessions that wait for the next mail: the mail that they serve, and their end (L14, A-106).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver, Security};
 use danelaw::name::Name;
 
-/// What is different about an exchange.
+/// A change to an exchange's script.
 type Change = fn(&mut Mx);
 
 /// The happy path, with sessions that wait.
@@ -23,12 +23,12 @@ fn pooled() -> Scenario {
 
 const POOL: &str = "remote.idle_connections = 100";
 
-/// How often MAIL, RSET and the like was said.
+/// The number of these commands, such as MAIL or RSET.
 fn said(seen: &Seen, verb: &str) -> usize {
     seen.tls().iter().filter(|line| line.starts_with(verb)).count()
 }
 
-/// Waits until what goes on beside the client has come so far.
+/// Waits until the work beside the client has come to this point.
 async fn until(condition: impl Fn() -> bool) {
     let waited = async {
         while !condition() {
@@ -78,7 +78,7 @@ async fn a_session_that_waited_is_told_as_one() {
     for _ in 0..3 {
         delivered(&lab, "b@example.test").await;
     }
-    // Nothing is counted that did not happen for these mails.
+    // The metrics count no event that did not happen for these mails.
     let (_, metrics) = danelaw::admin::client::ask(&admin, "/metrics").await.unwrap();
     for series in [
         "connections_total{result=\"ok\"} 1",
@@ -88,7 +88,7 @@ async fn a_session_that_waited_is_told_as_one() {
     ] {
         assert!(metrics.contains(&format!("danelaw_{series}\n")), "{series} in {metrics}");
     }
-    // And nothing is told of them.
+    // And `explain` tells no such event of them.
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test>").await;
     client.command("RCPT TO:<b@example.test>").await;
@@ -132,7 +132,8 @@ async fn another_name_in_ehlo_is_another_session() {
     assert_eq!(lab.mx().connections(), 2);
 }
 
-/// `example.test` and `other.test` with the same exchange, which has a record for its own key, or for nobody's.
+/// `example.test` and `other.test` with the same exchange, which has a record for its own key, or for a key that no
+/// server has.
 fn shared_exchange(record: fn(&Identity) -> String) -> Scenario {
     Scenario::with_domain(|tree, _| {
         tree.secure("other.test").mx("example.test", 10, "mx.example.test").mx("other.test", 10, "mx.example.test")
@@ -146,7 +147,7 @@ fn shared_exchange(record: fn(&Identity) -> String) -> Scenario {
 
 #[tokio::test]
 async fn domains_share_sessions_where_the_policy_is_equal_and_nowhere_else() {
-    // No DANE: what must be proven is the same for both.
+    // No DANE: the same proof is enough for both domains.
     let lab = shared_exchange(|_| String::new()).start().await;
     delivered(&lab, "b@example.test").await;
     delivered(&lab, "b@other.test").await;
@@ -157,7 +158,7 @@ async fn domains_share_sessions_where_the_policy_is_equal_and_nowhere_else() {
     delivered(&lab, "b@other.test").await;
     delivered(&lab, "b@example.test").await;
     assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 2));
-    // what was opened without verification does not serve a domain that wants it.
+    // a session that was opened without verification does not serve a domain that requires it.
     let wrong = |_: &Identity| Identity::for_name("other").record("3 1 1");
     for level in ["encrypt", "may"] {
         let rule =
@@ -215,7 +216,8 @@ fn raw(record: &str) -> RawTlsa {
 
 #[tokio::test]
 async fn what_the_dns_says_now_decides() {
-    // L14, promise 6: the records are asked for before a session is taken, whatever was proven by others.
+    // L14, promise 6: the records are asked for before a session is taken, whichever proof the session has for other
+    // domains.
     let identity = Identity::for_name("mx1.example.test");
     let (right, wrong) = (raw(&identity.record("3 1 1")), raw(&Identity::for_name("other").record("3 1 1")));
     let now = Arc::new(Mutex::new(Now::default()));
@@ -234,7 +236,7 @@ async fn what_the_dns_says_now_decides() {
     now.lock().unwrap().tlsa = Some(vec![right.clone(), wrong.clone()]);
     delivered(&lab, "b@example.test").await;
     assert_eq!(lab.mx().connections(), 3);
-    // The same in another order is the same.
+    // The same set in another order is the same.
     now.lock().unwrap().tlsa = Some(vec![wrong, right]);
     delivered(&lab, "b@example.test").await;
     assert_eq!(lab.mx().connections(), 3);
@@ -249,8 +251,8 @@ async fn what_the_dns_says_now_decides() {
 
 #[tokio::test]
 async fn remotes_that_do_not_wait() {
-    // K15: what was said or done while it waited is found before anything is lost; what comes at the very moment costs
-    // another connection, and the client sees nothing of either.
+    // K15: a close or reply during the wait is found before any mail is lost; one at the very moment of the next
+    // command costs another connection, and the client sees neither.
     let ends: [(Change, &str); 9] = [
         (|mx| mx.after = Some(Act::Close), "closed"),
         (|mx| mx.after = Some(Act::SayAndClose("421 4.4.2 idle for too long\r\n".into())), "said 421"),
@@ -269,7 +271,7 @@ async fn remotes_that_do_not_wait() {
             assert_eq!((lab.mx().messages().len(), lab.mx().connections()), (mails, mails), "{what}");
         }
     }
-    // Even if it is the only thing that it does: no mail goes round for ever.
+    // Even if the remote closes at every MAIL: no mail is tried for ever.
     let lab = pooled().mx(|mx| mx.mail = Act::Close).start().await;
     assert!(lab.send().await.last().starts_with("451 4.4.2 mx1.example.test"));
     assert_eq!(lab.mx().connections(), 1);
@@ -281,7 +283,7 @@ async fn what_was_answered_is_not_asked_again() {
     for data in [Act::Close, Act::SayAndClose("421 4.3.2 restarting\r\n".into())] {
         let lab = pooled().mx(|mx| mx.data = data.clone()).start().await;
         let mut client = lab.client().await;
-        // So that there is a session that waits.
+        // This leaves a session that waits.
         client.command("MAIL FROM:<a@client.test>").await;
         assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
         client.command("RSET").await;
@@ -303,7 +305,7 @@ async fn what_was_answered_is_not_asked_again() {
 
 #[tokio::test]
 async fn only_sessions_in_step_wait() {
-    // A transaction that was given up is reset first.
+    // A transaction that was aborted is reset first.
     let lab = pooled().start().await;
     let mut client = lab.client().await;
     client.command("MAIL FROM:<a@client.test>").await;
@@ -328,7 +330,7 @@ async fn only_sessions_in_step_wait() {
         }
         assert_eq!((lab.mx().connections(), said(lab.mx(), "RSET")), (1, 2));
     }
-    // A remote that does not take RSET hears QUIT.
+    // A remote that does not take RSET gets QUIT.
     let lab = pooled().mx(|mx| mx.rset = say("500 5.5.1 what?")).mx(|mx| mx.mail = say("550 5.7.1 no")).start().await;
     lab.send().await;
     until(|| lab.mx().closed() == 1).await;
@@ -347,7 +349,7 @@ async fn only_sessions_in_step_wait() {
 
 #[tokio::test]
 async fn how_much_one_session_does() {
-    // K19, and the bound of our own.
+    // K19, and danelaw's own limit.
     let announced = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2");
     for scenario in [pooled().mx(announced), pooled().set("remote.mails_per_connection = 2")] {
         let lab = scenario.start().await;
@@ -355,7 +357,7 @@ async fn how_much_one_session_does() {
             delivered(&lab, "b@example.test").await;
             assert_eq!(lab.mx().connections(), connections);
         }
-        // What has done its share does not wait.
+        // A session at its limit does not wait.
         until(|| lab.mx().closed() == 2).await;
         assert_eq!(waiting(&lab), 1);
     }
@@ -366,7 +368,7 @@ async fn how_much_one_session_does() {
     }
 }
 
-/// So many sessions at once, which all wait then.
+/// Opens this number of sessions at once, which then all wait.
 async fn many<R: Resolver>(lab: &Lab<R>, count: usize) {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -385,7 +387,7 @@ async fn how_many_wait() {
     for bounds in ["remote.idle_connections = 2", "remote.idle_connections_per_host = 2"] {
         let lab = pooled().set(bounds).start().await;
         many(&lab, 4).await;
-        // The others hear QUIT.
+        // The others get QUIT.
         until(|| lab.mx().closed() == 2).await;
         assert_eq!((lab.mx().connections(), waiting(&lab)), (4, 2));
     }
@@ -424,7 +426,7 @@ async fn at_the_end_all_hear_goodbye() {
 
 #[tokio::test]
 async fn those_who_wait_make_room() {
-    // what waits counts as a connection, and is in nobody's way.
+    // a session that waits counts as a connection, and makes room for other mail.
     let other = |tree: Tree| tree.secure("other.test");
     for caps in ["remote.connections = 1", "remote.connections_per_host = 1"] {
         let lab = pooled()
@@ -453,20 +455,21 @@ async fn those_who_wait_make_room() {
 
 #[tokio::test]
 async fn nobody_comes_to_wait_where_others_want_room() {
-    // a storm of mails to one host ends as fast as the host goes.
+    // many mails to one host at once end as fast as the host takes them.
     let lab = pooled().set("remote.connections_per_host = 1").start().await;
     let storm = (0..10).map(|_| delivered(&lab, "b@example.test"));
     tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
         .await
-        .expect("no patience runs out");
+        .expect("no timeout expires");
     assert_eq!(lab.mx().messages().len(), 10);
-    // What comes free is what the next one wants, so that it goes from hand to hand.
+    // The session that one mail leaves is right for the next one, which takes it over.
     assert_eq!(lab.mx().connections(), 1);
 }
 
 #[tokio::test]
 async fn a_session_goes_to_nobody_who_wants_another_one() {
-    // whoever would say another EHLO has waited longest, or not; each has its turn, with a session of its own.
+    // a mail with another EHLO may have waited longest, or not; each has its turn, with a session of its
+    // own.
     let lab = pooled().set("remote.connections_per_host = 1").start().await;
     let storm = (0..10).map(|number| {
         let lab = &lab;
@@ -478,7 +481,7 @@ async fn a_session_goes_to_nobody_who_wants_another_one() {
     });
     tokio::time::timeout(Duration::from_secs(8), futures_util::future::join_all(storm))
         .await
-        .expect("no patience runs out");
+        .expect("no timeout expires");
     assert_eq!(lab.mx().messages().len(), 10);
     assert!((0..2).all(|number| said(lab.mx(), &format!("EHLO client{number}.test")) >= 1));
 }

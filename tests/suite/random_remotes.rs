@@ -1,6 +1,6 @@
 //! Random remotes: each reply of each remote is drawn at random, and so is the message of the client. In every case a
-//! client that hears 2xx has its message at one remote, once and whole, and one that hears anything else has it
-//! at none that meant to keep it, but for a remote that spoke before it was asked.
+//! client that hears 2xx has its message at one remote, once and whole. A client with any other reply has it at no
+//! remote that meant to keep it, except for a remote that spoke before it was asked.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use fastrand::Rng;
 
 const EXCHANGES: usize = 3;
 
-/// One of these, or mostly `usual`.
+/// One of `others`, or mostly `usual`.
 fn drawn(random: &mut Rng, usual: &Act, others: &[Act]) -> Act {
     if random.u8(0..100) < 88 { usual.clone() } else { random.choice(others).unwrap().clone() }
 }
 
-/// What anybody may say anywhere instead of what is expected.
+/// The wrong answers that a remote may give at any step.
 fn rude() -> Vec<Act> {
     vec![
         Act::Close,
@@ -39,7 +39,8 @@ fn rude() -> Vec<Act> {
     ]
 }
 
-/// What an exchange says to the end of a message, and whether it keeps it: it has said so whole.
+/// The answers of an exchange to the end of a message, and whether it keeps the message, which it has then said in
+/// full.
 fn ends() -> Vec<(Act, bool)> {
     let drip = |text: &str| Act::Drip(text.to_owned(), Duration::from_millis(1));
     vec![
@@ -79,7 +80,7 @@ fn script(mx: &mut Mx, random: &mut Rng, end: Act, hasty: bool) {
     mx.rcpt = (0..3).map(|_| drawn(random, &mx.rcpt[0], &rude)).collect();
     mx.data = drawn(random, &mx.data, &rude);
     if hasty {
-        // words that nobody has asked for yet, one of which would pass for the answer to the message.
+        // replies before their commands, one of which would pass for the answer to the message.
         let words = ["354 go\r\n250 2.0.0 kept", "354 go\r\n354 go", "354 go\r\n250-2.0.0 kept", "354 go\r\n554 never"];
         mx.data = random.choice(words.map(say)).unwrap();
     }
@@ -89,12 +90,12 @@ fn script(mx: &mut Mx, random: &mut Rng, end: Act, hasty: bool) {
     mx.end = end;
 }
 
-/// Reads the replies that are due, and tells their codes.
+/// Reads the replies that are due, and returns their codes.
 async fn codes(client: &mut Client, due: usize) -> Vec<u16> {
     client.codes(due).await.iter().map(|code| code[..3].parse().unwrap()).collect()
 }
 
-/// What the client heard of MAIL and each recipient, and of DATA, a chunk or the message, whichever came last.
+/// The replies to MAIL and each recipient, and the reply to DATA, a chunk or the message: the last of these.
 async fn send(lab: &Lab, random: &mut Rng, message: &[u8]) -> (Vec<u16>, Option<u16>) {
     let mut client = lab.client().await;
     let recipients = random.usize(1..4);
@@ -162,10 +163,11 @@ async fn one(seed: u64) -> usize {
         let found = format!("seed {seed}, message {number}: {recipients:?}, {told:?}, {come:?}");
         let kept = come.iter().filter(|(_, keeps)| *keeps).count();
         let success = told.is_some_and(|code| code / 100 == 2);
-        // Who has spoken too early is not believed any more, whatever it has kept: better twice than never.
+        // A remote that has spoken too early is not believed any more, even if it has kept a message: better twice than
+        // never.
         assert!(kept == usize::from(success) || hasty && !success && kept == 1, "{found}");
         assert!(come.len() <= 1 && come.iter().all(|(come, _)| come == message.as_bytes()), "{found}");
-        // Whatever the remote does, danelaw answers with a reply that SMTP allows there.
+        // With any behaviour of the remote, danelaw answers with a reply that SMTP allows there.
         let mut words = recipients.iter().chain(&told);
         assert!(words.all(|code| matches!(code / 100, 2 | 4 | 5)), "{found}");
         assert!(lab.seen.iter().all(|seen| seen.clear().iter().all(|line| !line.starts_with("MAIL"))), "{found}");

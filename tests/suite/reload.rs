@@ -1,5 +1,5 @@
-//! The program as a whole: another configuration while mail goes on, and the fate of mail where the system refuses danelaw
-//! a resource.
+//! The program as a whole: another configuration while mail goes on, and the replies to mail where the system refuses
+//! danelaw a resource.
 
 use std::fs;
 use std::io::{PipeWriter, Read};
@@ -87,7 +87,7 @@ struct Program {
 }
 
 impl Program {
-    /// What every configuration of a test has.
+    /// The part that every configuration of a test has.
     fn configure(folder: &Path, anchor: &Path, dns: &DnsLab, rest: &str) {
         let text = format!(
             "hostname = \"danelaw.test\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"unix:{}\"\n\
@@ -100,7 +100,7 @@ impl Program {
     }
 
     async fn start(folder: tempfile::TempDir) -> Self {
-        // The usual limit is no more than that of who starts it.
+        // The usual limit is no more than that of the process that starts it.
         Self::limited(folder, "ulimit -Sn 300").await
     }
 
@@ -140,7 +140,7 @@ impl Program {
         Address::Unix(self.folder.path().join("admin.sock"))
     }
 
-    /// Waits until what stands at this path is so.
+    /// Waits until the text at this path meets a condition.
     async fn becomes(&self, path: &str, so: impl Fn(&str) -> bool) {
         let asked = async {
             loop {
@@ -200,7 +200,7 @@ async fn a_signal_reads_everything_again() {
     configure("[tls]\nlevel = \"dane-only\"\n[log]\nfilter = \"danelaw=debug\"\n");
     program.reload();
     program.reloaded("in-force", 1).await;
-    // A file of no use leaves everything as it was, and says why, line by line.
+    // A file with errors leaves the configuration as it was, and the log gives the reason, line by line.
     configure("[tls]\nlevle = \"dane\"\n[limits]\nsessions = 0\n");
     program.reload();
     program.reloaded("refused", 1).await;
@@ -209,7 +209,7 @@ async fn a_signal_reads_everything_again() {
     }
     program.becomes("/metrics", |text| text.contains("danelaw_config_last_reload_successful 0\n")).await;
     program.becomes("/readyz", |text| text.starts_with("ready\n")).await;
-    // What cannot change is refused as a whole.
+    // A configuration with a change that needs a restart is refused as a whole.
     configure("[limits]\nsessions = 7\n");
     let file = program.folder.path().join("danelaw.toml");
     let moved = fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", "127.0.0.2:0");
@@ -276,7 +276,7 @@ async fn a_rule_that_has_ended_stops_neither_start_nor_reload() {
     assert_eq!(log.lines().filter(warning).count(), 1, "{log}");
 }
 
-/// A filter that is none, and long: a reload says so in one line.
+/// An invalid and long log filter: a reload says so in one line.
 fn long_complaint() -> String {
     format!("[log]\nfilter = \"{}\"\n", "k".repeat(500_000))
 }
@@ -459,11 +459,7 @@ fn exit_statuses_are_those_of_sysexits() {
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_danelaw")).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
-        assert_eq!(
-            output.stdout.is_empty(),
-            status != 0,
-            "what is asked for goes to standard output, and nothing else"
-        );
+        assert_eq!(output.stdout.is_empty(), status != 0, "standard output has the requested text alone");
     }
 }
 
@@ -502,7 +498,7 @@ fn a_configuration_is_checked_without_touching_anything() {
     let (status, wrong) = config("check", "[tls]\nlevel = \"x\"\n[dns]\ntimeout = 3\n");
     assert_eq!(status, Some(78));
     assert!(wrong.contains("danelaw: tls.level: ") && wrong.contains("danelaw: dns.timeout: "), "{wrong}");
-    // What the types cannot know is looked at too.
+    // Errors that the types of the keys cannot find are found too.
     let (status, wrong) =
         config("check", &format!("{servers}trust_anchor = \"/nonexistent\"\n[log]\nfilter = \"verbose\"\n"));
     assert_eq!(status, Some(78));

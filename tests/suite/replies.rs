@@ -143,7 +143,7 @@ async fn a_refusal_that_comes_in_pieces_ends_the_message() {
         }
         lab.mx().take_octets();
         client.write(&b"0123456789\r\n".repeat(1 + size / 12)).await;
-        // The remote has begun, and danelaw has had the time to hear it.
+        // The remote has begun, and danelaw has had the time to read it.
         lab::wait_for(|| !lab.mx().take_octets().is_empty()).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         client.write(b".\r\n").await;

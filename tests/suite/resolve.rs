@@ -1,4 +1,4 @@
-//! `danelaw resolve` as a program: what it prints and how it exits.
+//! `danelaw resolve` as a program: its output and its exit status.
 
 use std::process::Stdio;
 
@@ -26,7 +26,7 @@ fn tree() -> Tree {
         .fault("silent.sec.test", "A", Fault::Drop)
 }
 
-/// The exit status and what was printed.
+/// The exit status and the output.
 async fn resolve(lab: &DnsLab, arguments: &[&str], input: &str) -> (i32, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
         .args(["resolve", "--server", &lab.addr.to_string(), "--trust-anchor"])
@@ -68,14 +68,14 @@ async fn each_outcome_has_its_text_and_its_status() {
     }
     let (status, text) = resolve(&lab, &["broken.sec.test", "A"], "").await;
     assert!(status == 3 && text.starts_with("broken.sec.test A: failed\n  DNSSEC validation failed"), "{text}");
-    // what a stranger's zone holds stays on its line, and away from the terminal.
+    // the data of an attacker's zone stays on its line, and sends no control characters to the terminal.
     let (status, text) = resolve(&lab, &["sec.test", "TXT"], "").await;
     assert!(status == 0 && text.contains("odd\\u{1b}[2J"), "{text:?}");
 }
 
 #[tokio::test]
 async fn an_ad_bit_of_a_resolver_that_does_not_validate() {
-    // A2, A3: the tree's resolver passes records on and validates nothing; nobody takes its word.
+    // A2, A3: the tree's resolver passes records on and validates none; danelaw does not trust it.
     let lab = tree().start().await;
     let (status, text) = resolve(&lab, &["mx.sec.test", "A", "--mode", "trust-ad"], "").await;
     assert!(status == 3 && text.starts_with("mx.sec.test A: failed\n"), "{status} {text}");
@@ -110,7 +110,7 @@ async fn many_questions_are_answered_in_their_order() {
     });
     assert_eq!(answers[2], alias);
     assert_eq!(answers[0]["reason"], "no answer within the time limit");
-    // The worst of them is the status.
+    // The exit status is that of the worst answer.
     assert_eq!(resolve(&lab, &["-"], "sec.test MX\nmx.plain.test A\n").await.0, 1);
     assert_eq!(resolve(&lab, &["-"], "sec.test MX\n").await.0, 0);
 }

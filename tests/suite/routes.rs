@@ -1,5 +1,6 @@
 //! From a recipient's domain to the host, the base domain and the records that decide: rows C1 to C21 and D1 to D16 of
-//! the requirements, each along the whole road, as far as `road.rs` and the tests of the modules do not show them.
+//! the requirements, each along the whole delivery path, as far as `delivery_path.rs` and the tests of the modules do
+//! not show them.
 //!
 //! C15 has no test: senders are not checked.
 
@@ -13,7 +14,7 @@ use hickory_resolver::proto::op::ResponseCode;
 
 const SERVFAIL: Fault = Fault::Rcode(ResponseCode::ServFail);
 
-/// One message to `b@example.test`; what the client was told.
+/// Sends one message to `b@example.test`; returns the client's reply.
 async fn sent(scenario: Scenario) -> (Lab, String) {
     sent_to(scenario, "b@example.test").await
 }
@@ -34,7 +35,7 @@ fn assert_delivered((lab, answer): &(Lab, String), index: usize, server_name: &s
     assert_eq!(lab.seen[index].server_names().last(), Some(&Some(server_name.to_owned())));
 }
 
-/// The client keeps the mail, and nobody was even connected to.
+/// The client keeps the mail, and danelaw did not even connect to an exchange.
 #[track_caller]
 fn assert_skipped((lab, answer): &(Lab, String), reply: &str) {
     assert!(answer.starts_with(reply), "{reply:?} expected, got {answer:?}");
@@ -66,7 +67,7 @@ fn aliased(identity: Identity, records: impl FnOnce(Tree, u16, &dyn Fn(&str) -> 
     })
 }
 
-/// A record that matches nobody here.
+/// A record that matches no key here.
 fn wrong() -> String {
     Identity::for_name("other").record("3 1 1")
 }
@@ -116,7 +117,7 @@ async fn c7_c19_c20_the_publishers_order_and_each_hosts_own_policy() {
     let found = sent(two("wrong.example.test", "dane.example.test")).await;
     assert_delivered(&found, 1, "dane.example.test");
     assert_eq!(found.0.seen[0].connections(), 1);
-    // C19: what one host is asked for, the other is not.
+    // C19: a requirement on one host is no requirement on the other.
     assert_delivered(&sent(two("wrong.example.test", "free.example.test")).await, 1, "free.example.test");
     let unencrypted = two("free.example.test", "wrong.example.test").mx(|mx| mx.greeting = say("421 no"));
     let (lab, answer) = sent(unencrypted).await;
@@ -167,7 +168,7 @@ async fn a9_c12_d3_hosts_without_an_address() {
     // C12, decision 5: one family fails, the other has an address.
     let half = Scenario::new().tree(|tree, _| tree.fault("mx1.example.test", "AAAA", SERVFAIL));
     assert_delivered(&sent(half).await, 0, "mx1.example.test");
-    // And where the only family there is fails, there is nobody to connect to.
+    // And if the only family with records fails, there is no address to connect to.
     let none = Scenario::new().tree(|tree, _| tree.fault("mx1.example.test", "A", SERVFAIL));
     assert_skipped(&sent(none).await, "451 4.4.3 mx1.example.test: A lookup");
 }
@@ -188,12 +189,12 @@ async fn c11_d6_d13_the_expanded_name_then_the_original_and_none_between() {
     assert_eq!(tlsa_questions(&found.0), ["end.other.test", "start.example.test"]);
     let start = aliased(identity(), |tree, port, _| tree.tlsa("start.example.test", port, &wrong()));
     assert!(sent(start).await.1.starts_with("451 4.7.5 "));
-    // In the middle: nobody asks, so that a record that matches nobody does no harm.
+    // In the middle: no query goes there, so that a record that matches no key does no harm.
     let middle = aliased(identity(), |tree, port, _| tree.tlsa("middle.example.test", port, &wrong()));
     let found = sent(middle).await;
     assert!(found.1.starts_with("250 "), "{}", found.1);
     assert_eq!(tlsa_questions(&found.0), ["end.other.test", "start.example.test"]);
-    // D7: the first that has records decides, whatever the second has.
+    // D7: the first name with records decides, with any records at the second.
     let both = aliased(identity(), |tree, port, record| {
         tree.tlsa("end.other.test", port, &wrong()).tlsa("start.example.test", port, &record("3 1 1"))
     });
@@ -214,7 +215,7 @@ async fn d7_an_error_at_the_first_name_does_not_move_on_to_the_second() {
         assert_skipped(&found, "451 4.7.5 start.example.test: TLSA lookup");
         assert!(!tlsa_questions(&found.0).contains(&"start.example.test".to_owned()));
     }
-    // Insecure records there are as good as none (D7): the second name has its turn.
+    // Insecure records there count as none (D7): the second name has its turn.
     let scenario = aliased(Identity::for_name("end.other.test"), |tree, port, record| {
         tree.cname(&format!("_{port}._tcp.end.other.test"), "_dane.plain.test")
             .record("_dane.plain.test", "TLSA", &wrong())
@@ -268,7 +269,7 @@ async fn d10_d11_records_behind_an_alias() {
             },
         )
     };
-    // D10: the names of the certificate are still held against the host's own.
+    // D10: the names of the certificate are still compared with the host's own.
     let identity = Identity::under_ca("mx1.example.test");
     let record = identity.record("2 1 1");
     assert_delivered(&sent(behind("_dane.other.test", identity, record)).await, 0, "mx1.example.test");
@@ -279,7 +280,7 @@ async fn d10_d11_records_behind_an_alias() {
     let identity = Identity::for_name("mx1.example.test");
     let (lab, answer) = sent(behind("_dane.plain.test", identity.clone(), wrong())).await;
     assert!(answer.starts_with("250 ") && lab.mx().messages().len() == 1, "{answer}");
-    // And that it is none must be known.
+    // And the absence must be proven.
     let failing =
         behind("_dane.plain.test", identity, wrong()).tree(|tree, _| tree.fault("_dane.plain.test", "TLSA", SERVFAIL));
     assert_skipped(&sent(failing).await, "451 4.7.5 ");
@@ -292,7 +293,7 @@ async fn d12_the_expanded_name_is_what_certificates_are_held_against() {
         aliased(Identity::under_ca(name), |tree, port, record| tree.tlsa("end.other.test", port, &record("2 1 1")))
     };
     assert_delivered(&sent(under_ca("end.other.test")).await, 0, "end.other.test");
-    // R2: a name between is no reference identifier.
+    // R2: a name in the middle is no reference identifier.
     for other in ["middle.example.test", "elsewhere.test"] {
         let answer = sent(under_ca(other)).await.1;
         assert!(answer.starts_with("451 4.7.5 "), "{other}: {answer}");
@@ -334,7 +335,7 @@ async fn d1_d15_every_question_goes_to_the_same_resolver() {
     assert!(at(" MX") < at(" A") && at(" A") < at(" TLSA") && at(" AAAA") < at(" TLSA"), "{asked:?}");
 }
 
-/// A host that a rule names is a destination without MX records: nobody is asked for any, its CNAMEs are followed by the
+/// A host that a rule names is a destination without MX records: no MX query is made, its CNAMEs are followed by the
 /// rules for hosts, and its own names are the reference identifiers (RFC 7672 §2.2.2, §3.2.2).
 #[tokio::test]
 async fn d16_a_next_hop_that_a_rule_names() {
@@ -363,7 +364,7 @@ async fn d16_a_next_hop_that_a_rule_names() {
     // The recipient's domain is no name of the host.
     let (lab, answer) = sent(by_way(Identity::under_ca("example.test"), "2 1 1")).await;
     assert!(answer.starts_with("451") && lab.mx().messages().is_empty(), "{answer}");
-    // Ourselves.
+    // This host itself.
     let loops = Scenario::new().set(&rule("'danelaw.test'"));
     assert_skipped(&sent(loops).await, "554 5.4.6 ");
 }

@@ -1,4 +1,4 @@
-//! The self-test of name servers: what it finds, in which words, and who is asked afterwards.
+//! The self-test of name servers: its results, their wording, and the servers that are asked afterwards.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{RData, SerialNumber};
 
-/// A stub that follows this list, whose servers nobody is.
+/// A stub that follows this list of servers, none of which exists.
 fn following(list: &Path) -> Stub {
     let settings = ResolverSettings {
         system: list.to_owned(),
@@ -133,7 +133,7 @@ async fn a55_a_server_that_recovers_is_of_use_at_once() {
     let mut health = stub.health();
     stub.self_test().await;
     assert!(health.borrow_and_update().is_bad());
-    // Signatures tell right from wrong: a validating resolver goes on with what it has.
+    // Signatures tell right from wrong: a validating resolver keeps its servers.
     assert!(stub.tlsa(&Name::parse("h.test").unwrap()).await.is_ok());
     lab.clear_fault(".", "SOA");
     stub.self_test().await;
@@ -155,7 +155,7 @@ async fn the_list_of_the_system_is_followed() {
     write("nameserver 127.0.0.2\nnameserver ::1\n");
     stub.self_test().await;
     assert_eq!(servers(), ["127.0.0.2:53", "[::1]:53"]);
-    // What is of no use leaves things as they were.
+    // A list without a valid server leaves the old servers in use.
     write("nameserver nonsense\n");
     stub.self_test().await;
     assert_eq!(servers(), ["127.0.0.2:53", "[::1]:53"]);

@@ -1,9 +1,10 @@
-//! One message stays one message, whoever reads it (A-80 to A-83, I11, I12, M13).
+//! One message stays one message for every server that reads it (A-80 to A-83, I11, I12, M13).
 //!
-//! A client sends what it likes as message data, cut into writes as it likes, or in chunks, cut as it likes too. What
-//! danelaw puts on the wire to the remote, as lines or as chunks, is then read by models of servers: the strict one of RFC 5321, and all that have been found to take something else for
-//! an end of data or for an end of a line (SEC Consult's smuggling of 2023, CVE-2023-51764 to 51766, and after). Each
-//! of them has to find one message or none, and no command behind it.
+//! A client sends any octets as message data, cut into writes at any place, or in chunks, cut at any place too. The
+//! octets that danelaw sends to the remote, as lines or as chunks, are then read by models of servers: the strict one
+//! of RFC 5321, and all those that are known to take another sequence for an end of data or for an end of a line (SEC
+//! Consult's smuggling of 2023, CVE-2023-51764 to 51766, and after). Each of them has to find one message or none, and
+//! no command behind it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,20 +21,20 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 /// A server that finds the end of data in its own way.
 #[derive(Debug, Clone, Copy)]
 enum Receiver {
-    /// It reads lines, which end with any of these, the longest that fits; and of a line it sees what is left by the
-    /// function.
+    /// It reads lines, which end with the longest of these that fits; the function removes the octets of a line that
+    /// the server ignores.
     Lines(&'static [&'static [u8]], Sight),
     /// It looks for CRLF.CRLF, and takes this for the same.
     Sequence(&'static [u8]),
 }
 
-/// What a server sees of a line.
+/// The part of a line that a server sees.
 #[derive(Debug, Clone, Copy)]
 enum Sight {
     Everything,
     /// No NULs.
     NoNuls,
-    /// Nothing from the first NUL on, as C has it.
+    /// Only the octets before the first NUL, as C has it.
     UpToNul,
     /// No blanks at the end.
     NoBlanks,
@@ -41,22 +42,22 @@ enum Sight {
     NeitherNulsNorBlanks,
 }
 
-/// What a server makes of the octets behind its 354.
+/// The result of a server's reading of the octets behind its 354.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     messages: usize,
-    /// What stands behind the end of data, empty lines aside.
+    /// The octets behind the end of data, empty lines aside.
     commands: Vec<Vec<u8>>,
 }
 
 const NEWLINES: [&[&[u8]]; 5] = [
-    // RFC 5321 §2.3.8, and nobody else.
+    // RFC 5321 §2.3.8, and no other known server.
     &[b"\r\n"],
     // Postfix, Sendmail and Exim before 2024, aiosmtpd (CVE-2024-27305), and many more.
     &[b"\r\n", b"\n"],
     &[b"\r\n", b"\r"],
     &[b"\r\n", b"\n", b"\r"],
-    // Who drops every CR before a CRLF.
+    // Servers that drop every CR before a CRLF.
     &[b"\r\r\r\n", b"\r\r\n", b"\r\n"],
 ];
 const SIGHTS: [Sight; 5] =
@@ -104,7 +105,7 @@ fn find(octets: &[u8], wanted: &[u8]) -> Option<usize> {
     octets.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// The lines, what is behind the last end of one included.
+/// The lines, and the octets behind the last end of a line.
 fn lines<'a>(mut octets: &'a [u8], ends: &[&[u8]]) -> Vec<&'a [u8]> {
     let mut lines = Vec::new();
     let mut at = 0;
@@ -136,7 +137,7 @@ enum Remote {
     TakesChunks,
 }
 
-/// What a client writes, and how many answers that has.
+/// The octets that a client writes, and the number of answers to them.
 struct Speech {
     opening: &'static str,
     octets: Vec<u8>,
@@ -158,8 +159,8 @@ impl Speech {
     }
 }
 
-/// What becomes of a message that is written in pieces with these ends: danelaw's last answer, and what the remote was
-/// sent, as a server reads it behind its 354.
+/// Writes a message in pieces with these ends; returns danelaw's last answer, and the octets that the remote got, as a
+/// server reads them behind its 354.
 async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -181,7 +182,7 @@ async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
         assert!(taken.starts_with("250 2.0.0 "), "{taken}");
     }
     let answer = reply(&mut client).await;
-    // Nothing of the message was taken for a command here either: there is one answer, and then that to QUIT.
+    // danelaw took no part of the message for a command either: there is one answer, and then that to QUIT.
     client.write_all(b"QUIT\r\n").await.unwrap();
     assert!(reply(&mut client).await.starts_with("221 "));
     served.await.unwrap();
@@ -192,13 +193,14 @@ async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
 
 const RCPT: &str = "RCPT TO:<b@example.test>\r\n";
 
-/// What a remote was sent behind the recipient, as one that takes lines would see it: it passes chunks on as such.
+/// The octets that a remote got behind the recipient, as one that takes lines would see them: a remote passes chunks on
+/// as such.
 fn behind_354(octets: &[u8]) -> Vec<u8> {
     let start = find(octets, RCPT.as_bytes()).unwrap() + RCPT.len();
     let octets = &octets[start..];
     if let Some(data) = octets.strip_prefix(b"DATA\r\n") {
         let data = [b"\r\n", data].concat();
-        // A session that has served long enough ends: behind the end of data that is danelaw's own word.
+        // A session that has served its limit of mails ends: the QUIT behind the end of data is then danelaw's own.
         let data = data.strip_suffix(b"\r\n.\r\nQUIT\r\n").map_or(data.clone(), |data| [data, b"\r\n.\r\n"].concat());
         return data[2..].to_vec();
     }
@@ -218,7 +220,7 @@ fn behind_354(octets: &[u8]) -> Vec<u8> {
     stuffed(&content)
 }
 
-/// A line starts behind a CRLF, and nowhere else.
+/// A line starts behind a CRLF, and at no other place.
 fn stuffed(content: &[u8]) -> Vec<u8> {
     let starts_line = |at: usize| at == 0 || content[..at].ends_with(b"\r\n");
     let stuffed = content.iter().enumerate().map(|(at, octet)| (*octet, *octet == b'.' && starts_line(at)));
@@ -262,7 +264,7 @@ impl fmt::Debug for Octets {
     }
 }
 
-/// What a client may take for a message.
+/// The octets that a client may send as a message.
 fn content() -> impl Strategy<Value = Octets> {
     let mut fragments: Vec<&[u8]> = vec![
         b"\r",
@@ -289,14 +291,14 @@ fn content() -> impl Strategy<Value = Octets> {
     prop::collection::vec(fragment, 0..24).prop_map(|fragments| Octets(fragments.concat()))
 }
 
-/// Up to its end, the first one that RFC 5321 knows.
+/// The data up to its end, the first one that RFC 5321 knows.
 fn data(content: &[u8]) -> Vec<u8> {
     let data = [b"\r\n", content, b"\r\n.\r\n"].concat();
     let end = find(&data, b"\r\n.\r\n").unwrap() + 5;
     data[2..end].to_vec()
 }
 
-/// What content means that is counted: CRLF lines, each with its end, and no NUL at a start.
+/// The intended message of counted content: CRLF lines, each with its end, and no NUL at a start.
 fn meant(content: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
     for (at, octet) in content.iter().enumerate() {
@@ -335,7 +337,7 @@ fn scenario(bare_newlines: &str, remote: Remote) -> Scenario {
 /// A-82, A-83.
 fn whatever_is_sent(by: By, remote: Remote, bare_newlines: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Without our trace before it, the data starts where the client has it start.
+    // Without danelaw's trace field before it, the data starts where the client's data starts.
     let lab = runtime.block_on(scenario(bare_newlines, remote).set("received = false").start());
     let cases = if lab::long() { 5_000 } else { 200 };
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
@@ -426,7 +428,7 @@ async fn every_such_sequence_in_chunks() {
     every_sequence(By::Bdat, Remote::TakesChunks).await;
 }
 
-/// The models find what they are there to find.
+/// The models find the smuggled messages that they are there to find.
 #[test]
 fn careless_servers_are_careless() {
     for sequence in SEQUENCES {

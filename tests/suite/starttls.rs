@@ -1,5 +1,5 @@
-//! The way to TLS, octet by octet: a server that reads and writes raw, and tries whatever could end in cleartext or in
-//! plaintext taken for something said under TLS (RFC 3207; rows H1 to H14 and ).
+//! The steps up to TLS, octet by octet: a raw server that tries each attack that could end in cleartext, or in
+//! plaintext taken for a reply under TLS (RFC 3207; rows H1 to H14 and ).
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-/// Long enough for something to arrive on loopback, if it is on its way.
+/// Long enough for octets on their way to arrive on loopback.
 const A_MOMENT: Duration = Duration::from_millis(30);
 
 fn timeouts() -> Timeouts {
@@ -33,7 +33,7 @@ fn timeouts() -> Timeouts {
     timeouts
 }
 
-/// What comes of a session with a server of this script.
+/// The result of a session with a server of this script.
 async fn session<F>(
     script: impl FnOnce(Raw) -> F,
     policy: TlsPolicy,
@@ -97,7 +97,7 @@ struct Raw(TcpStream);
 
 impl Raw {
     async fn say(&mut self, text: &str) {
-        // A client that has had enough is no fault of the script.
+        // A client that has closed the connection is no fault of the script.
         let _ = self.0.write_all(text.as_bytes()).await;
         let _ = self.0.flush().await;
     }
@@ -113,7 +113,7 @@ impl Raw {
         String::from_utf8(line).unwrap()
     }
 
-    /// What is there by now.
+    /// The octets that have arrived by now.
     async fn arrived(&mut self) -> Vec<u8> {
         let mut octets = vec![0; 4096];
         match tokio::time::timeout(A_MOMENT, self.0.read(&mut octets)).await {
@@ -123,7 +123,7 @@ impl Raw {
         octets
     }
 
-    /// Everything up to the end of the connection, or to a QUIT, for whose answer it would wait.
+    /// Everything up to the end of the connection, or to a QUIT, because the client would wait for its answer.
     async fn rest(&mut self) -> Vec<u8> {
         let mut octets = Vec::new();
         let read = async {
@@ -133,7 +133,7 @@ impl Raw {
         octets
     }
 
-    /// Greets, and is asked for STARTTLS.
+    /// Sends the greeting, and reads up to STARTTLS.
     async fn until_starttls(&mut self) {
         self.say("220 mx.example.com\r\n").await;
         assert_eq!(self.line().await, "EHLO client.example\r\n");
@@ -142,7 +142,7 @@ impl Raw {
     }
 }
 
-/// Nothing in it could be read as a command.
+/// No part of it could be read as a command.
 #[track_caller]
 fn no_command(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets).to_ascii_uppercase();
@@ -151,13 +151,14 @@ fn no_command(octets: &[u8]) {
     }
 }
 
-/// H1, H2, A-12: nothing before the greeting, STARTTLS alone, nothing before the 220, and the ClientHello right behind it.
+/// H1, H2, A-12: no octet before the greeting, STARTTLS alone, no octet before the 220, and the ClientHello right
+/// behind it.
 #[tokio::test]
 async fn one_thing_at_a_time() {
     let script = |mut raw: Raw| async move {
         assert_eq!(raw.arrived().await, b"", "the server speaks first");
         raw.until_starttls().await;
-        assert_eq!(raw.arrived().await, b"", "nothing is pipelined behind STARTTLS");
+        assert_eq!(raw.arrived().await, b"", "no command is pipelined behind STARTTLS");
         raw.say("220 go\r\n").await;
         let mut record = [0; 6];
         raw.0.read_exact(&mut record).await.unwrap();
@@ -179,7 +180,7 @@ async fn every_answer_to_starttls() {
         };
         let (outcome, rest) = session(script, encrypt(), timeouts_of(code)).await;
         let expected: &[&str] = match code {
-            // The handshake it asks for never comes.
+            // The server asks for the handshake, and never answers it.
             220 => &["handshake-timeout"],
             200..=599 => &["starttls-refused", "protocol-error"],
             _ => &["protocol-error"],
@@ -227,7 +228,7 @@ async fn every_greeting_and_every_answer_to_ehlo() {
 }
 
 /// H5: an injected answer, cut into two segments at every octet, in front of a server that goes on with the
-/// right certificate. Whatever arrives when, the session ends.
+/// right certificate. The session ends with every order of arrival.
 #[tokio::test]
 async fn every_split_of_an_injection() {
     let identity = Identity::for_name("mx.example.com");
@@ -240,7 +241,7 @@ async fn every_split_of_an_injection() {
             raw.say(first).await;
             tokio::time::sleep(A_MOMENT).await;
             raw.say(second).await;
-            // What is behind it is a real server.
+            // Behind the injected text there is a real server.
             if let Ok(mut tls) = acceptor.accept(raw.0).await {
                 let mut said = Vec::new();
                 let _ = tls.read_to_end(&mut said).await;
@@ -249,7 +250,8 @@ async fn every_split_of_an_injection() {
         };
         let (outcome, ()) = session(script, dane(&identity), timeouts()).await;
         let label = label(outcome);
-        // Right behind the 220 it comes when the handshake has begun; anywhere else some of it is there with the 220.
+        // Right behind the 220 it arrives when the handshake has begun; with any other split some of it arrives with
+        // the 220.
         let expected = if split == "220 go\r\n".len() { "plaintext-injected" } else { "starttls-injected" };
         assert_eq!(label, expected, "{split}");
     }
@@ -283,7 +285,7 @@ async fn handshakes_that_go_nowhere() {
         ("250 mx.example.com\r\n", "plaintext-injected"),
         ("454 4.7.0 no TLS after all\r\n", "plaintext-injected"),
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "plaintext-injected"),
-        // A fatal alert, which anybody can send.
+        // A fatal alert, which any attacker in the path can send.
         ("\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{28}", "no-shared-tls-parameters"),
     ] {
         let script = |mut raw: Raw| async move {
@@ -316,8 +318,9 @@ async fn handshakes_that_go_nowhere() {
     no_command(&rest);
 }
 
-/// A server that wants a certificate of ours. Under TLS 1.3 the handshake is over for us before it can say so (RFC 8446
-/// §4.4.2.4): its alert is a failure of TLS all the same, and not a connection that was lost at EHLO.
+/// A server that asks for a certificate of danelaw's own. Under TLS 1.3 the handshake is over for the client before the
+/// server can say so (RFC 8446 §4.4.2.4): its alert is a failure of TLS all the same, and not a connection that was
+/// lost at EHLO.
 #[tokio::test]
 async fn a_server_that_requires_a_client_certificate() {
     let identity = Identity::for_name("mx.example.com");
@@ -355,8 +358,8 @@ async fn a_server_that_requires_a_client_certificate() {
     }
 }
 
-/// H9, F19: the server that is not the right one hears an alert that says why, and not a word of mail. (RFC 3207 §4.1
-/// suggests QUIT under TLS; the handshake is refused before there is any.)
+/// H9, F19: the wrong server gets an alert that gives the reason, and no word of mail. (RFC 3207 §4.1 suggests QUIT
+/// under TLS; the handshake is refused before there is any.)
 #[tokio::test]
 async fn the_wrong_server_is_told() {
     let (right, wrong) = (Identity::for_name("mx.example.com"), Identity::for_name("mx.example.com"));

@@ -1,4 +1,4 @@
-//! Live handshakes: what a server must prove, over TLS 1.2 and TLS 1.3, before anybody says "verified".
+//! Live handshakes: the proof that a server must give, over TLS 1.2 and TLS 1.3, before danelaw says "verified".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn encrypt() -> TlsPolicy {
     TlsPolicy::Encrypt(name("mx.example.com"), NoDane::NoTlsa)
 }
 
-/// Shows any chain with any key, as a server that lies would.
+/// Shows any chain with any key, as a lying server would.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -79,7 +79,7 @@ fn server_by(
         .with_cert_resolver(Arc::new(Shows(Arc::new(CertifiedKey::new(chain.to_vec(), key)))))
 }
 
-/// A handshake, and an octet each way if it succeeds.
+/// A handshake, and an octet in each direction if it succeeds.
 async fn shake(server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, TlsFailure> {
     let (ours, theirs) = duplex(64 * 1024);
     let server = tokio::spawn(async move {
@@ -96,7 +96,7 @@ async fn shake(server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, T
     Ok(secured.protection)
 }
 
-/// E6, F1, F2, F3: a record for the server's own certificate or key is all it takes, whatever the certificate says.
+/// E6, F1, F2, F3: a record for the server's own certificate or key is enough, with any content of the certificate.
 #[tokio::test]
 async fn dane_ee_looks_at_nothing_but_the_key() {
     let (own, ca) = (key(), key());
@@ -173,7 +173,7 @@ async fn dane_ta_looks_at_path_dates_and_names() {
     }
 }
 
-/// G10, A-22: the right certificate in the hands of somebody who has not its key. The verifier has said "match" by then.
+/// G10, A-22: the right certificate at a server that does not have its key. The verifier has said "match" by then.
 #[tokio::test]
 async fn a_copied_certificate_is_refused() {
     let (chain, [own, _, root]) = chain(Spec::default());
@@ -185,7 +185,7 @@ async fn a_copied_certificate_is_refused() {
         for policy in &policies {
             let thief = server(version, &chain, &key());
             assert_eq!(shake(thief, policy).await, Err(TlsFailure::WrongKey), "{version:?} {}", policy.label());
-            // A key of another kind altogether.
+            // A key of another kind.
             for kind in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256] {
                 let thief = server(version, &chain, &KeyPair::generate_for(kind).unwrap());
                 let why = shake(thief, policy).await.unwrap_err();
@@ -199,7 +199,7 @@ async fn a_copied_certificate_is_refused() {
     }
 }
 
-/// B1, B10, A-13, A-20: a server whose key no record names.
+/// B1, B10, A-13, A-20: a server with a key that no record names.
 #[tokio::test]
 async fn another_key_is_a_mismatch() {
     let (chain, [own, ..]) = chain(Spec::default());
@@ -243,7 +243,7 @@ async fn small_rsa_keys() {
     }
 }
 
-/// B2: without an expectation any certificate will do, and the words for it claim no more.
+/// B2: without an expectation any certificate will do, and the name of the result claims no more.
 #[tokio::test]
 async fn encryption_alone_and_the_words_for_it() {
     let own = key();
@@ -263,7 +263,7 @@ async fn encryption_alone_and_the_words_for_it() {
     }
 }
 
-/// G6: version, suite and group by the names that everybody uses.
+/// G6: version, suite and group by their usual names.
 #[tokio::test]
 async fn what_was_negotiated() {
     let own = key();
@@ -285,7 +285,8 @@ async fn what_was_negotiated() {
     assert_eq!(protection.key_exchange(), "X25519MLKEM768");
 }
 
-/// F21, A-23: no session is ever resumed, whatever the server offers and however often the same client comes.
+/// F21, A-23: no session is ever resumed, with any offer of the server and any number of connections of the same
+/// client.
 #[tokio::test]
 async fn nothing_is_resumed() {
     let own = key();
@@ -311,7 +312,7 @@ async fn nothing_is_resumed() {
             assert_eq!(secured.stream.read_u8().await.unwrap(), 7);
             assert_eq!(server.await.unwrap(), Some(rustls::HandshakeKind::Full));
         }
-        // A-23, F21: a TLSA roll is seen by the very next session, whatever the one before has proven.
+        // A-23, F21: a TLSA roll is seen by the very next session, in spite of the proof of the session before.
         let rolled = dane(&[tlsa("3 1 1", &chain[0], &key().subject_public_key_info())]);
         let (ours, theirs) = duplex(64 * 1024);
         let acceptor = TlsAcceptor::from(Arc::clone(&config));
@@ -320,7 +321,7 @@ async fn nothing_is_resumed() {
     }
 }
 
-/// A server that does not speak TLS at all: what it sends, and then it closes.
+/// A server that does not speak TLS at all: it sends these octets, and then closes.
 async fn scripted(sends: &'static [u8], policy: &TlsPolicy) -> TlsFailure {
     let (ours, mut theirs) = duplex(64 * 1024);
     tokio::spawn(async move {
@@ -331,7 +332,7 @@ async fn scripted(sends: &'static [u8], policy: &TlsPolicy) -> TlsFailure {
     Tls::new(PostQuantum::Offer).unwrap().handshake(ours, policy).await.unwrap_err()
 }
 
-/// G5, G9: what is no handshake is told apart, and is never a word about the certificate.
+/// G5, G9: octets that are no handshake are told apart, and are never a verdict on the certificate.
 #[tokio::test]
 async fn broken_handshakes() {
     let policy = dane(&[tlsa("3 1 1", b"", b"")]);
@@ -348,7 +349,7 @@ async fn broken_handshakes() {
         (&[21, 3, 3, 0, 2, 2, 71], "no-shared-tls-parameters"),
         (&[21, 3, 3, 0, 2, 2, 80], "tls-alert"),
         (&[21, 3, 3, 0, 2, 2, 49], "tls-alert"),
-        // A warning (close_notify) says nothing, and then the connection ends.
+        // A warning (close_notify) gives no reason, and then the connection ends.
         (&[21, 3, 3, 0, 2, 1, 0], "tls-closed"),
         (&[23, 3, 3, 0, 1, 0], "tls-broken"),
     ] {
@@ -422,7 +423,8 @@ async fn nothing_in_common() {
     assert_eq!(why.label(), "no-shared-tls-parameters", "{why}");
 }
 
-/// G1, G4, G5, G13, A-24: what the server is told. Names that are no SNI are not sent, and do not stop the handshake.
+/// G1, G4, G5, G13, A-24: the content of the ClientHello. Names that are no SNI are not sent, and do not stop the
+/// handshake.
 #[tokio::test]
 async fn the_client_hello() {
     for (host, sni) in [
@@ -465,7 +467,8 @@ async fn the_client_hello() {
     }
 }
 
-/// A-24, F5, G4, G5, G6, G13: the octets of the ClientHello, for what rustls' own reading of it does not show.
+/// A-24, F5, G4, G5, G6, G13: the octets of the ClientHello, for the parts that rustls' own reading of it does not
+/// show.
 #[tokio::test]
 async fn the_client_hello_octet_by_octet() {
     let (ours, mut theirs) = duplex(64 * 1024);
@@ -515,7 +518,7 @@ async fn the_client_hello_octet_by_octet() {
     assert!(suites.iter().all(|&suite| modern.contains(&u16::from_be_bytes(suite))), "{suites:?}");
 }
 
-/// H9: the server is told why by an alert of the right name.
+/// H9: the server gets an alert that names the reason.
 #[tokio::test]
 async fn honest_alerts() {
     let named = Spec { extensions: vec![certificates::dns_names(&["evil.example"])], ..Spec::default() };
@@ -539,7 +542,7 @@ async fn honest_alerts() {
     }
 }
 
-/// G11: a server that asks for a client certificate gets none, and that is that.
+/// G11: a server that asks for a client certificate gets none, and the session goes on without.
 #[tokio::test]
 async fn a_certificate_request_is_answered_with_none() {
     let (chain, [own, ..]) = chain(Spec::default());

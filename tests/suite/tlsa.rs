@@ -1,5 +1,5 @@
-//! `danelaw tlsa`: records equal to those of other tools, verdicts with their exit status, and errors that say what was
-//! expected.
+//! `danelaw tlsa`: records equal to those of other tools, verdicts with their exit status, and errors that name the
+//! expected input.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,7 +34,7 @@ impl Files {
     }
 }
 
-/// What a program printed; it has to succeed.
+/// The output of a program, which has to succeed.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -68,7 +68,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What openssl makes of it, step by step.
+/// The TLSA data that openssl makes of the certificate, step by step.
 fn by_openssl(form: [&str; 3], certificate: &Path, files: &Files) -> String {
     let der = files.0.path().join("selected.der");
     let (certificate, out) = (text(certificate), text(&der));
@@ -154,7 +154,7 @@ fn a_chain_gives_the_servers_key_and_its_issuers() {
     let (chain, [own, inter, _]) = chain();
     let server = tlsa("3 1 1", &chain[0], &own.subject_public_key_info());
     let issuer = tlsa("2 1 1", &chain[1], &inter.subject_public_key_info());
-    // In whatever order the authorities stand in the file.
+    // The authorities may stand in the file in any order.
     let shuffled = [chain[0].clone(), chain[2].clone(), chain[1].clone()];
     for certificates in [&chain[..], &chain[..2], &shuffled] {
         let path = files.chain("chain.pem", certificates);
@@ -290,7 +290,7 @@ fn verdicts_on_a_chain() {
     }
     let (printed, _) = verdict(&["--chain", chain_file, "--record", server, "--record", strong]);
     assert_eq!(printed["set_aside"][0], server.as_str());
-    // What is unusable is listed with its reason, and decides nothing.
+    // Unusable records are listed with their reason, and decide no verdict.
     let pkix = &server.replacen('3', "1", 1);
     let short = "3 1 1 ABCD";
     let (printed, status) = verdict(&["--chain", chain_file, "--record", pkix, "--record", short]);

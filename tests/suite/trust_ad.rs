@@ -1,6 +1,6 @@
-//! The DNS port on another resolver's word: its AD bit, hop by hop, for what is there and for what is not.
+//! The DNS port with trust in another resolver's AD bit: alias link by alias link, for records and for denials.
 //!
-//! The lab's server plays the validating resolver. Row ids are those of the requirements.
+//! The lab's server takes the role of the validating resolver. Row ids are those of the requirements.
 
 use std::time::Duration;
 
@@ -205,7 +205,7 @@ async fn a22_long_answers_come_over_tcp() {
 #[tokio::test]
 async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
     // A2, A-44.
-    // Everything would be insecure, and DANE off.
+    // Every record would be insecure, and DANE off.
     let lab = Tree::new().secure("sec.test").tlsa("mx.sec.test", 25, EE).start().await;
     let stub = Stub::new(&settings(&lab)).unwrap();
     for _ in 0..2 {
@@ -237,7 +237,7 @@ async fn a3_an_ad_bit_from_afar_is_not_believed() {
         })
         .is_ok()
     );
-    // Those of the system are no better.
+    // The servers of the system are no better.
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "nameserver 192.0.2.1\n").unwrap();
     let system =

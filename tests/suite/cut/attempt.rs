@@ -1,4 +1,4 @@
-//! A client that tries to send one message, and may go away at any octet of it.
+//! A client that tries to send one message, and may disconnect at any octet of it.
 
 use std::net::SocketAddr;
 
@@ -18,14 +18,14 @@ pub(crate) enum How {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     Data,
-    /// In three chunks, cut within lines, with so much text before what all messages have.
+    /// In three chunks, cut within lines, with this number of octets before the text that all messages have.
     Bdat(usize),
 }
 
-/// What the client heard last.
+/// The last reply that the client heard.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// Whether it has said all when it heard that.
+    /// Whether the client had sent all its octets by then.
     at_end: bool,
     reply: Option<String>,
 }
@@ -45,7 +45,7 @@ fn content(by: By, id: &str) -> String {
     format!("Subject: {id}\r\n\r\n{more}.dot\r\n{id}\r\n")
 }
 
-/// What it says, one turn after the other: each waits for as many replies as the number says.
+/// The octets of the client, one turn after the other: after each it waits for this number of replies.
 fn turns(by: By, id: &str) -> Vec<(String, usize)> {
     let content = content(by, id);
     let mut turns = vec![
@@ -59,7 +59,7 @@ fn turns(by: By, id: &str) -> Vec<(String, usize)> {
             turns.push((format!("{}.\r\n", content.replace("\r\n.", "\r\n..")), 1));
         }
         By::Bdat(_) => {
-            // The first ends behind a CR, the second behind the dot that starts a line.
+            // The first chunk ends behind a CR, the second behind the dot that starts a line.
             let second = content.find('\n').unwrap();
             let last = content.find(".dot").unwrap() + 1;
             for (chunk, end) in [(&content[..second], ""), (&content[second..last], ""), (&content[last..], " LAST")] {
@@ -70,7 +70,7 @@ fn turns(by: By, id: &str) -> Vec<(String, usize)> {
     turns
 }
 
-/// The octets of all that it says.
+/// The number of octets that the client sends in all.
 pub(crate) fn octets(by: By, id: &str) -> usize {
     turns(by, id).iter().map(|(said, _)| said.len()).sum()
 }
@@ -78,7 +78,7 @@ pub(crate) fn octets(by: By, id: &str) -> usize {
 /// Sends the message `id`, up to an octet.
 pub(crate) async fn attempt(address: SocketAddr, (by, id): (By, &str), cut: Option<(usize, How)>) -> Attempt {
     let mut heard = Attempt { at_end: false, reply: None };
-    // A danelaw that was killed first has said nothing.
+    // If danelaw was killed first, the client gets no reply.
     let Ok(stream) = TcpStream::connect(address).await else { return heard };
     let mut stream = BufReader::new(stream);
     stream.get_ref().set_nodelay(true).unwrap();
@@ -98,7 +98,7 @@ pub(crate) async fn attempt(address: SocketAddr, (by, id): (By, &str), cut: Opti
                     stream.get_ref().set_zero_linger().unwrap();
                     return heard;
                 }
-                // It listens on.
+                // The client still reads.
                 How::Fin => drop(stream.get_mut().shutdown().await),
             }
         }
@@ -131,7 +131,7 @@ async fn reply(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Holds a message as the remote has it against the one that was sent.
+/// Compares a message as the remote has it with the one that was sent.
 pub(crate) fn assert_whole(message: &[u8], (by, id): (By, &str), what: &str) {
     let message = std::str::from_utf8(message).unwrap();
     let is_whole = message.starts_with("Received: ") && message.ends_with(&content(by, id));

@@ -1,4 +1,4 @@
-//! danelaw as a process, killed by SIGKILL while several clients are in the middle of something.
+//! danelaw as a process, killed by SIGKILL while several clients are in the middle of their sessions.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,7 +34,7 @@ async fn danelaw(dns: &DnsLab, listen: SocketAddr, port: u16) -> Child {
     child
 }
 
-/// L1, A-102: whatever the clients were told before the kill is true, and what they were not told they may send again.
+/// L1, A-102: every reply to a client before the kill is true, and a client without a reply may send again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn danelaw_is_killed() {
     let identity = Identity::for_name("mx1.example.test");
@@ -77,7 +77,7 @@ async fn danelaw_is_killed() {
         for (client, heard) in heard.iter().enumerate() {
             let copies = copies.get(&format!("{round}.{client}.")).copied().unwrap_or(0);
             assert!(copies <= 1, "{copies} copies of one try");
-            assert!(!heard.delivered() || copies == 1, "{heard:?}, and the remote has nothing");
+            assert!(!heard.delivered() || copies == 1, "{heard:?}, and the remote has no copy");
             untold += usize::from(!heard.delivered());
         }
     }

@@ -1,9 +1,9 @@
-//! No queue, no lie: the client, danelaw and the remote are cut at every step and at every octet of a small message,
-//! danelaw is killed, and each time the same has to hold (rows L1, L2, L6, L12, L13, J9, A-100 to A-103):
+//! No queue and no false reply: the client, danelaw and the remote are cut at every step and at every octet of a small
+//! message, danelaw is killed, and each time these rules hold (rows L1, L2, L6, L12, L13, J9, A-100 to A-103):
 //!
 //! * the client hears 2xx only if the remote has said 2xx, so that the message is there;
-//! * what is at the remote is whole;
-//! * there is one copy for each try that came to its end, and no try brings two.
+//! * each message at the remote is whole;
+//! * there is one copy for each try that came to its end, and no try makes two.
 //!
 //! `LONG_TESTS=yes` tries every octet both ways, and kills more often: over 10,000 runs in all.
 
@@ -27,27 +27,27 @@ use danelaw::transaction::dialogue::Service;
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
 
-/// Where danelaw finds the exchange: the relay that cuts.
+/// The address at which danelaw finds the exchange: the relay that cuts.
 const EXCHANGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
 
-/// Whether every octet is tried, or one in so many.
+/// A step of one tries every octet; the short form of the tests takes this larger step.
 fn stride(short: usize) -> usize {
     if long() { 1 } else { short }
 }
 
-/// How a message goes: from the client, and to a remote.
+/// The form of a message: from the client, and to a remote.
 #[derive(Clone, Copy, Debug)]
 enum Framing {
     Data,
     /// In chunks to one that takes lines.
     BdatToData,
-    /// In chunks all the way.
+    /// In chunks to a remote that takes chunks.
     Bdat,
-    /// The same, and it is so large that danelaw has to send more than one.
+    /// The same, and so large that danelaw has to send more than one chunk.
     BigBdat,
 }
 
-/// The road with a relay before the exchange, and what may be cut.
+/// The delivery path with a relay before the exchange, and the points where it may be cut.
 struct Road {
     by: By,
     lab: Lab,
@@ -56,11 +56,11 @@ struct Road {
     runs: AtomicUsize,
 }
 
-/// What happens to danelaw's own task.
+/// The end of danelaw's own task.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Lives,
-    /// It is dropped once it has been polled so often.
+    /// It is dropped after this number of polls.
     Dropped(usize),
 }
 
@@ -79,7 +79,7 @@ impl Road {
             let tree = tree.mx("example.test", 10, "mx1.example.test").a("mx1.example.test", &EXCHANGE.to_string());
             tree.tlsa("mx1.example.test", at, &record)
         });
-        // What the cuts do to one mail says nothing about the next.
+        // The failures of one mail must not affect the next.
         let lab = scenario.set("remote.failed_hosts_for = '0s'").start().await;
         let behind = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 78), port));
         let mut mx = Mx::new(identity);
@@ -94,7 +94,7 @@ impl Road {
         Self { by, lab, relay, remote, runs: AtomicUsize::new(0) }
     }
 
-    /// One try of the client's, cut as asked; and whether danelaw was done before its own cut.
+    /// One try of the client, cut as asked; and whether danelaw was done before its own cut.
     async fn attempt(&self, id: &str, cut: Option<(usize, How)>, fate: Fate) -> (Attempt, bool) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -115,7 +115,7 @@ impl Road {
         (heard, done)
     }
 
-    /// A message whose first try is cut somewhere. Returns whether it really was.
+    /// A message whose first try is cut at this place. Returns whether the cut came before the end.
     async fn run(&self, what: &str, cut: Option<(usize, How)>, fate: Fate) -> bool {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let id = format!("{run}");
@@ -124,9 +124,9 @@ impl Road {
         self.settle().await;
         let stored = self.stored(what, &id);
         assert!(stored <= 1, "{what}: {stored} copies after one try");
-        assert!(!first.delivered() || stored == 1, "{what}: the client heard {first:?}, and the remote has nothing");
+        assert!(!first.delivered() || stored == 1, "{what}: the client heard {first:?}, and the remote has no copy");
         if !was_cut {
-            assert!(first.delivered(), "{what}: nothing was cut, and the client heard {first:?}");
+            assert!(first.delivered(), "{what}: there was no cut, and the client heard {first:?}");
         }
         if !first.delivered() {
             let (second, _) = self.attempt(&id, None, Fate::Lives).await;
@@ -158,7 +158,7 @@ impl Road {
     }
 }
 
-/// A future that is dropped after so many polls; whether it came to its end before.
+/// A future that is dropped after this number of polls; it records whether it came to its end before.
 struct Polled<F> {
     future: Pin<Box<F>>,
     polls: usize,
@@ -176,7 +176,7 @@ impl<F: Future> Future for Polled<F> {
     }
 }
 
-/// L2, L13, A-86, A-103: the client goes away, politely or not, at every octet of what it has to say.
+/// L2, L13, A-86, A-103: the client disconnects, by FIN or by RST, at every octet that it has to send.
 async fn the_client_is_cut(framing: Framing, short: usize) {
     let road = Road::open(framing).await;
     for how in [How::Fin, How::Reset] {
@@ -198,7 +198,7 @@ async fn the_client_goes_away_amid_chunks() {
     the_client_is_cut(Framing::Bdat, 5).await;
 }
 
-/// L6, L12, A-66, A-100: the way to the remote is cut at every octet, TLS handshake and all.
+/// L6, L12, A-66, A-100: the connection to the remote is cut at every octet, the TLS handshake included.
 async fn the_remote_is_cut(framing: Framing, way: Way, short: usize) {
     let road = Road::open(framing).await;
     for how in [How::Fin, How::Reset] {
@@ -234,12 +234,12 @@ async fn the_way_back_is_cut_amid_chunks() {
     the_remote_is_cut(Framing::Bdat, Way::Back, 17).await;
 }
 
-/// L2: of a message that goes in several chunks the remote may have seen all but the last.
+/// L2: the remote may have seen all but the last chunk of a message in several chunks.
 #[tokio::test]
 async fn a_big_message_in_chunks_is_cut() {
     let road = Road::open(Framing::BigBdat).await;
     let all = attempt::octets(road.by, "0000");
-    // The last turn is short, and so is all before the message.
+    // The last turn is short, and so are all turns before the message.
     let places = (0..all).step_by(if long() { 101 } else { 1009 }).chain((all - 60..=all).step_by(stride(6)));
     for (number, octet) in places.enumerate() {
         let how = if number % 2 == 0 { How::Fin } else { How::Reset };
@@ -274,7 +274,7 @@ async fn danelaw_is_cut_amid_chunks() {
     danelaw_is_dropped(Framing::BigBdat, 1).await;
 }
 
-/// All of it at once, at random; what was tried is in the message of a failure.
+/// All cuts together, at random; the message of a failure names the cuts.
 #[tokio::test]
 async fn anybody_is_cut() {
     for framing in [Framing::Data, Framing::BdatToData, Framing::Bdat] {

@@ -1,4 +1,4 @@
-//! A relay between danelaw and the remote that stops at any octet, either way.
+//! A relay between danelaw and the remote that stops at any octet, in either direction.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::attempt::How;
 
-/// Which way octets go.
+/// The direction of the octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// To the remote.
@@ -23,14 +23,14 @@ pub(crate) struct Relay(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     open: usize,
-    /// The cut that is to come: which way, after how many more octets.
+    /// The cut that is due: the direction, and the number of octets until it.
     due: Option<(Way, usize, How)>,
-    /// What has been cut: everything, until it is mended.
+    /// The cut that has happened: all octets stop until it is healed.
     cut: Option<How>,
 }
 
 impl State {
-    /// How many octets may pass.
+    /// The number of octets that may pass.
     fn pass(&mut self, way: Way, octets: usize) -> usize {
         if self.cut.is_some() {
             return 0;
@@ -69,12 +69,12 @@ impl Relay {
         Self(state)
     }
 
-    /// Cuts whatever there is after so many more octets one way.
+    /// Cuts every connection after this number of octets in one direction.
     pub(crate) fn cut(&self, way: Way, octets: usize, how: How) {
         self.0.lock().unwrap().due = Some((way, octets, how));
     }
 
-    /// No cut any more; and whether there was one.
+    /// Removes the cut; returns whether there was one.
     pub(crate) fn heal(&self) -> bool {
         let mut state = self.0.lock().unwrap();
         state.due = None;

@@ -23,14 +23,14 @@ use crate::lab::{SOON, Scenario, free_port, listens, wait_for};
 
 const TO: [&str; 2] = ["b@example.test", "c@last.example.test"];
 
-/// Long enough for what was answered to be on the disk.
+/// Long enough for the recorded answers to be on the disk.
 const RECORDED: Duration = Duration::from_millis(500);
 
 fn queue(kind: Kind) -> Queue {
     Queue::new(kind, &TO.map(str::to_owned))
 }
 
-/// The message up to its end; nothing is waited for after that.
+/// Sends the message up to its end; the client waits for no reply after that.
 async fn half(address: &Address) -> Client {
     let mut client = Client::connect(address).await;
     client.command("EHLO client.test").await;
@@ -72,12 +72,13 @@ async fn the_task_is_dropped() {
             queue.attempt(&lab.address).await;
         }
         assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-        // Nobody will ever know whether the second one had taken it.
+        // It cannot be known whether the second one had taken it.
         assert_eq!(copies(&lab), [1, 2], "{queue:?}");
     }
 }
 
-/// The session is dropped at every point where it waits: nobody goes without, and whose answer was there has one copy.
+/// The session is dropped at every point where it waits: every recipient gets the message, and a recipient whose answer
+/// had come gets one copy.
 #[tokio::test]
 async fn the_task_is_dropped_anywhere() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,11 +117,11 @@ async fn the_task_is_dropped_anywhere() {
     }
 }
 
-/// The log says what the remote has said, even if the session is dropped before the client has been told.
+/// The log has the remote's reply, even if the session is dropped before the client has heard it.
 #[tokio::test]
 async fn the_account_of_a_cut_session_is_true() {
     let lab = Scenario::new().start().await;
-    // No answer fits into it.
+    // No reply fits into this buffer.
     let (client, ours) = tokio::io::duplex(16);
     let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
     let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, Stop::default()));
@@ -152,7 +153,7 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), store: &Path) 
         "timeouts.grace=\"1s\"".to_owned(),
         "hostname=\"danelaw.test\"".to_owned(),
     ];
-    // A file that would grow too large is an error, and not the end.
+    // A file that would grow too large causes an error, and does not end the process.
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_danelaw")])
         .args(settings.iter().flat_map(|setting| ["--set", setting]))
@@ -174,7 +175,7 @@ struct Town {
 }
 
 impl Town {
-    /// With what the second one does at the end of its first message.
+    /// With this action of the second one at the end of its first message.
     async fn new(network: u8, end: Act) -> Self {
         let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
         let (port, listen) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
@@ -245,13 +246,14 @@ async fn the_grace_period_ends() {
     assert_eq!(town.copies(), (1, 2));
 }
 
-/// Lets the process write no file beyond so many octets.
+/// Limits the files that the process writes to this number of octets.
 async fn largest_file(danelaw: &Child, octets: &str) {
     let limit = ["--pid", &danelaw.id().unwrap().to_string(), &format!("--fsize={octets}:")].map(str::to_owned);
     assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
 }
 
-/// A record that cannot be deleted counts as deleted: the answer is told, and the same message once more is delivered.
+/// A record that cannot be deleted counts as deleted: the client hears the answer, and the same message, sent
+/// once more, is delivered.
 #[tokio::test]
 async fn the_disk_fails_when_a_record_is_taken() {
     let town = Town::new(3, Act::Say("451 4.3.0 not now\r\n".to_owned())).await;
@@ -270,8 +272,8 @@ async fn the_disk_fails_when_a_record_is_taken() {
     assert_eq!(town.copies(), (2, 3));
 }
 
-/// The disk is full when the last outcome comes, and has room again before the client goes on: what was on it is still
-/// remembered.
+/// The disk is full when the last outcome comes, and has room again before the client goes on: the earlier outcomes on
+/// the disk are still known.
 #[tokio::test]
 async fn the_disk_is_full_for_a_moment() {
     let town = Town::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;

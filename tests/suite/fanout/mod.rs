@@ -1,5 +1,5 @@
-//! One transaction, several domains, one reply: with any answers of the remotes, and after any cut, clients that try until
-//! they are done deliver one copy to each recipient, and hear which recipients a remote has refused.
+//! One transaction, several domains, one reply: with any answers of the remotes, and after any cut, clients that try
+//! until they are done deliver one copy to each recipient, and hear which recipients a remote has refused.
 
 mod cut;
 mod queue;
@@ -16,11 +16,11 @@ use queue::{Kind, Queue};
 /// A message that may have a record.
 const MESSAGE: &[u8] = b"From: <a@client.test>\r\nMessage-ID: <1@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
 
-/// What is wrong with the last of the domains.
+/// The fault of the last of the domains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     None,
-    /// No certificate matches; mended in the end.
+    /// No certificate matches; repaired at the end.
     Dane,
     NullMx,
     RefusedAtRcpt,
@@ -37,7 +37,7 @@ const TROUBLES: [Trouble; 6] = [
     Trouble::RefusedAfterDot,
 ];
 
-/// The settings of a fan-out listener whose memory is there.
+/// The settings of a fan-out listener with a journal.
 fn fan_out(store: &Path) -> String {
     format!(
         "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out' }}]\nstore.path = '{}'\n\
@@ -69,7 +69,7 @@ fn scenario(domains: usize, trouble: Trouble, store: &Path) -> Scenario {
     }
 }
 
-/// Those who get the message of a scenario.
+/// The recipients of a scenario's message.
 fn recipients(domains: usize, first: Order) -> Vec<String> {
     let mut to = vec!["one@example.test".to_owned(), "two@example.test".to_owned()];
     to.extend((2..domains).map(|number| format!("b@d{number}.example.test")));
@@ -120,7 +120,7 @@ async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
     assert!(queue.is_empty(), "{what}: {queue:?}");
     let mut expected = vec![1; copies.len()];
     match trouble {
-        // Taken twice, and once with a yes.
+        // Taken twice, and one of these with a yes.
         Trouble::DeferredAfterDot => *expected.last_mut().unwrap() = 2,
         Trouble::RefusedAtRcpt => *expected.last_mut().unwrap() = 0,
         Trouble::None | Trouble::Dane | Trouble::NullMx | Trouble::RefusedAfterDot => {}
@@ -134,7 +134,7 @@ async fn play(kind: Kind, domains: usize, trouble: Trouble, order: Order) {
     let bounced = match (refused, kind) {
         (false, _) => Vec::new(),
         (true, Kind::Dma) => vec!["last@last.example.test".to_owned()],
-        // One fate for the message, and the reply says that all others have it.
+        // The client returns the whole message, and the reply says that all other recipients have it.
         (true, Kind::Nullmailer | Kind::Msmtp | Kind::Chunks) => recipients(domains, order),
     };
     assert_eq!(queue.bounced, bounced, "{what}: {queue:?}");
@@ -187,12 +187,12 @@ async fn replies_of_a_transaction_with_a_refused_recipient() {
         "550-5.1.1 <no@last.example.test>: 550 5.1.1 mx.last.example.test[127.0.0.2]: no such user\n\
          550 5.1.1 all other recipients have the message"
     );
-    // That was the end of it: the same message is a new one, without the refused recipient and with it.
+    // The record ends there: the same message is a new one, without the refused recipient and with it.
     let heard = client.send(&[ok], MESSAGE).await;
     assert_eq!(heard.last(), "250 2.0.0 mx1.example.test[127.0.0.1]: queued as 42");
     assert!(client.send(&[no, ok], MESSAGE).await.last().starts_with("550-5.1.1 <no@last.example.test>: "));
     assert_eq!((lab.mx().messages().len(), lab.mx().cut()), (3, 0));
-    // All refused: no message is asked for.
+    // All recipients are refused: no message is asked for.
     let heard = client.send(&[no], b"another one\r\n").await;
     assert!(heard.rcpt[0].starts_with("250 "), "{heard:?}");
     assert_eq!(heard.data.as_deref(), Some("550 5.1.1 mx.last.example.test[127.0.0.2]: no such user"));

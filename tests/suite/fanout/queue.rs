@@ -1,11 +1,12 @@
-//! Clients with a queue and one fate for a message, as they behave towards one reply for several recipients.
+//! Clients with a queue and one disposition for all recipients of a message: their behaviour after one reply for
+//! several recipients.
 
 use danelaw::config::Address;
 
 use super::MESSAGE;
 use crate::lab::client::Client;
 
-/// How a client behaves.
+/// The behaviour of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// It hangs up on a refused recipient.
@@ -18,7 +19,7 @@ pub(crate) enum Kind {
     Dma,
 }
 
-/// One message, and those it is still for.
+/// One message, and its remaining recipients.
 #[derive(Debug)]
 pub(crate) struct Queue {
     kind: Kind,
@@ -37,7 +38,7 @@ impl Queue {
         self.pending.is_empty()
     }
 
-    /// Tries once what is left.
+    /// Tries the remaining recipients once.
     pub(crate) async fn attempt(&mut self, address: &Address) {
         self.attempts += 1;
         let pending = std::mem::take(&mut self.pending);
@@ -61,7 +62,7 @@ impl Queue {
         self.pending.sort_by_key(|recipient| order.iter().position(|other| other == recipient));
     }
 
-    /// The last word to each recipient.
+    /// The last reply for each recipient.
     async fn transaction(&self, address: &Address, to: &[String]) -> Vec<(String, String)> {
         let mut client = Client::connect(address).await;
         client.command("EHLO client.test").await;

@@ -1,4 +1,4 @@
-//! What is on the disk, and what the file may be.
+//! The records on the disk, and the files that the journal opens or refuses.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -116,7 +116,7 @@ async fn an_old_record_is_deleted() {
     let brief = Settings { expiry: Duration::from_secs(1), ..at(&path) };
     let (journal, found) = Journal::open(brief.clone()).await.unwrap();
     assert_eq!(found, 1);
-    // The one test here that needs the clock on the wall: the file has times of it.
+    // The one test here that needs real time: the file holds times of day.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(message(&journal, "x", &both).await.outcome(both[0]), None);
     drop(journal);
@@ -195,7 +195,7 @@ async fn a_file_that_does_not_do_is_an_error_that_says_so() {
     assert!(matches!(damaged, OpenError::NotAStore { .. }), "{damaged:?}");
 }
 
-/// Not a test of its own: what `nothing_recorded_is_lost_to_sigkill` kills.
+/// Not a test of its own: the process that `nothing_recorded_is_lost_to_sigkill` kills.
 #[tokio::test]
 #[ignore = "run by another test"]
 async fn records_until_it_is_killed() {

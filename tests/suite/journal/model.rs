@@ -1,8 +1,8 @@
-//! Clients with one fate for a message that try until they are done, remotes that answer as they like, connections and
-//! processes that end at any step: no recipient gets a copy too many, none goes without unless a remote has refused it
-//! for good, and the client hears of each refused recipient.
+//! Clients with one disposition for all recipients of a message, which try until they are done, remotes that answer at
+//! random, connections and processes that end at any step: no recipient gets a copy too many, each gets one unless a
+//! remote has refused it for good, and the client hears of each refused recipient.
 //!
-//! The session is a model, as straight as it can be: the steps at the head of `src/journal/mod.rs`, with the real journal
+//! The session is a model, as simple as possible: the steps at the head of `src/journal/mod.rs`, with the real journal
 //! and the real decisions of `src/transaction/reply.rs`.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ struct World {
     journal: Journal,
     random: fastrand::Rng,
     truth: BTreeMap<(&'static str, usize), Truth>,
-    /// Whether anything goes wrong.
+    /// Whether faults happen.
     troubled: bool,
     log: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! The pages beside README: their links lead somewhere, and they agree with the program about keys, commands, reasons and
-//! tables.
+//! The pages beside README: the targets of their links exist, and they agree with the program about keys, commands,
+//! reasons and tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

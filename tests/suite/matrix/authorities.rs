@@ -22,7 +22,7 @@ fn with(extensions: Vec<Vec<u8>>) -> Spec {
     Spec { extensions, ..Spec::default() }
 }
 
-/// With this beside the right name.
+/// With this extension beside the right name.
 fn leaf(what: &str, extension: Vec<u8>) -> Row {
     ta(what, with(vec![dns_names(&["mx.example.com"]), extension]))
 }
@@ -35,7 +35,7 @@ fn root(what: &str, extensions: Vec<Vec<u8>>) -> Row {
     Row { root: Spec { extensions, ..Spec::authority("Root", "Root") }, ..good(&format!("root with {what}")) }
 }
 
-/// Which authority, by which record, in which order and among what.
+/// The choice of the authority, by record, order and number of certificates.
 pub(crate) fn chains() -> Vec<Row> {
     let mut rows = Vec::new();
     for numbers in ["2 0 0", "2 0 1", "2 0 2", "2 1 0", "2 1 1", "2 1 2"] {
@@ -55,7 +55,7 @@ pub(crate) fn chains() -> Vec<Row> {
         let own = Row { leaf_signer: Leaf, ..ta(&format!("{numbers} of itself"), own) };
         let own = own.sent(&[Leaf]).records(&[(numbers, Leaf)]);
         rows.push(match numbers {
-            // A bare key that signed the certificate is another matter (RFC 7671 §5.2.3).
+            // A bare key that signed the certificate is another case (RFC 7671 §5.2.3).
             "2 1 0" => own.depth(1),
             // posttls-finger takes a certificate's key along with the certificate.
             "2 0 0" => Row { postfix: Postfix::NotAsked("it makes 2 1 0 of it"), ..own }.refused("tlsa-mismatch"),
@@ -82,8 +82,8 @@ pub(crate) fn chains() -> Vec<Row> {
     rows
 }
 
-/// One authority with several certificates: the first that is valid, and that fits what is below it by name, key
-/// identifier and kind of key, is the issuer, and there is no other way up.
+/// One authority with several certificates: the issuer is the first that is valid, and that fits the certificate below
+/// it by name, key identifier and kind of key. No other path up is tried.
 fn crossed() -> Vec<Row> {
     let crossed = |what: &str, other: Spec| Row {
         extra: vec![(Spec { issuer: cn("Stranger"), ..other }, Inter, Stranger)],
@@ -202,7 +202,7 @@ pub(crate) fn dates() -> Vec<Row> {
     rows
 }
 
-/// What a certificate says that it may be used for.
+/// The uses that a certificate states.
 pub(crate) fn uses() -> Vec<Row> {
     let v1 = |spec| Spec { version: vec![], extensions: vec![], ..spec };
     let point = seq(0x30, &[seq(0xa0, &[seq(0xa0, &[der(0x86, b"http://crl.example/")])])]);
@@ -282,7 +282,7 @@ fn key_usage_of_none() -> Vec<u8> {
     critical(15, &der(3, &[0]))
 }
 
-/// Netscape's certificate type, key identifiers, and other things that OpenSSL looks at.
+/// Netscape's certificate type, key identifiers, and other extensions that OpenSSL looks at.
 pub(crate) fn leftovers() -> Vec<Row> {
     let identified = |what: &str, of_leaf: u8| {
         let leaf = with(vec![dns_names(&["mx.example.com"]), authority_key(of_leaf)]);
@@ -359,7 +359,7 @@ pub(crate) fn leftovers() -> Vec<Row> {
     ]
 }
 
-/// Whom the certificate is for.
+/// The names that the certificate is for.
 pub(crate) fn names() -> Vec<Row> {
     let named = |what: &str, names: &[&str]| ta(&format!("name {what}"), with(vec![dns_names(names)]));
     let common = |what: &str, name: &str, extensions| {

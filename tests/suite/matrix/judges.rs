@@ -1,4 +1,4 @@
-//! The server, which is `openssl s_server`, and those who judge it: danelaw, `openssl s_client` and `posttls-finger`.
+//! The server, which is `openssl s_server`, and its judges: danelaw, `openssl s_client` and `posttls-finger`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ impl Server {
                 break address.parse().unwrap();
             }
         };
-        // What it says from here on is read, so that it never waits for us.
+        // Its further output is read, so that it never waits for the test.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         let mut errors = process.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
@@ -165,7 +165,7 @@ impl Server {
     }
 }
 
-/// The line that says why, out of all that was said.
+/// The line of the output that gives the reason.
 fn why(said: &str) -> String {
     let line = said.lines().find(|line| line.contains("num=") || line.contains("alert"));
     line.unwrap_or(said).to_owned()

@@ -1,9 +1,9 @@
 //! The live certificate matrix: odd certificates and chains, each served by `openssl s_server` over TLS 1.2 and TLS 1.3 and
 //! judged by danelaw's TLS code, by OpenSSL's own DANE and, where it can be asked without DNS, by Postfix.
 //!
-//! A row says the verdict once. Where danelaw differs it refuses what OpenSSL accepts; the row then names the reason, the
-//! words of the error, and whether the TLS library or a decision forces it. It never accepts what OpenSSL refuses. The rows
-//! are the whole list of differences; `differences` prints it.
+//! A row states the verdict once. Where danelaw differs it refuses a certificate that OpenSSL accepts; the row then
+//! names the reason, the words of the error, and whether the TLS library or a decision forces it. It never accepts a
+//! certificate that OpenSSL refuses. The rows are the whole list of differences; `differences` prints it.
 
 mod authorities;
 mod judges;
@@ -71,8 +71,8 @@ matrix! {
     signatures: authorities::signatures;
 }
 
-/// G4, G5, G6, G7, A-30: a server of another age, with the right key. Whatever keeps us apart is no word on its
-/// certificate; and what is shared is enough.
+/// G4, G5, G6, G7, A-30: an outdated server with the right key. A failure to agree on TLS parameters is no verdict on
+/// its certificate; and shared parameters are enough.
 #[test]
 fn parameters() {
     const ALL: &str = "ALL:@SECLEVEL=0";

@@ -1,4 +1,4 @@
-//! A row of the matrix: a server's chain and its records, the verdict, and where the judges differ.
+//! A row of the matrix: a server's chain and its records, the verdict, and the differences between the judges.
 
 use std::sync::Arc;
 
@@ -11,57 +11,57 @@ use crate::certificates::{self, Spec, cn};
 
 pub(crate) use crate::chain::Holder::{self, Extra, Inter, Leaf, Root, Stranger};
 
-/// Why danelaw refuses what OpenSSL accepts.
+/// The cause of a refusal by danelaw where OpenSSL accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cause {
     /// The TLS library cannot do it.
     Rustls(&'static str),
-    /// It was decided so.
+    /// A decision of the project.
     Decision(&'static str),
 }
 
-/// What posttls-finger makes of a row.
+/// The verdict of posttls-finger on a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Postfix {
-    /// The same as OpenSSL, on which it stands.
+    /// The same as OpenSSL, which it uses.
     Same,
     /// It is stricter than OpenSSL, and agrees with danelaw.
     AsDanelaw,
-    /// It cannot be asked, and why.
+    /// It cannot be asked, for this reason.
     NotAsked(#[allow(dead_code)] &'static str),
 }
 
-/// danelaw refuses, in these versions, what OpenSSL accepts.
+/// danelaw refuses, in these versions, a server that OpenSSL accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct Difference {
     versions: &'static [Version],
     label: &'static str,
-    /// What the error says, so that an operator can see the cause.
+    /// The words of the error that show the cause to an operator.
     says: &'static str,
     cause: Cause,
 }
 
-/// A server and what is to be said of it. The default is a good one: root, intermediate authority and server, all sent,
-/// and the server's key in the record.
+/// A server and the verdict on it. The default is a good one: root, intermediate authority and server, all sent, and
+/// the server's key in the record.
 #[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) leaf: Spec,
     pub(crate) inter: Spec,
     pub(crate) root: Spec,
-    /// Of leaf, inter, root and stranger.
+    /// The keys of leaf, inter, root and stranger.
     pub(crate) keys: [Id; 4],
-    /// What inter signs the leaf with, root inter, and root itself.
+    /// The signature schemes: of inter for the leaf, of root for inter, and of root for itself.
     pub(crate) schemes: [Scheme; 3],
     pub(crate) leaf_signer: Holder,
-    /// More certificates: whose key, and who signs.
+    /// More certificates: the holder of the key, and the signer.
     pub(crate) extra: Vec<(Spec, Holder, Holder)>,
     pub(crate) sent: Vec<Holder>,
     pub(crate) records: Vec<(&'static str, Holder)>,
-    /// Records as they stand, beside the others.
+    /// Records in literal form, beside the others.
     pub(crate) raw_records: Vec<&'static str>,
     pub(crate) name: &'static str,
-    /// The depth of the match, or the name of the reason against it.
+    /// The depth of the match, or the name of the reason for the refusal.
     pub(crate) verdict: Result<usize, &'static str>,
     pub(crate) difference: Option<Difference>,
     /// The versions that openssl can serve this in.
@@ -72,7 +72,7 @@ pub(crate) struct Row {
 pub(crate) const BOTH: &[Version] = &[Version::Tls12, Version::Tls13];
 pub(crate) const ONLY_13: &[Version] = &[Version::Tls13];
 
-/// DANE-EE: whatever the certificate is, its key is in the record.
+/// DANE-EE: the server's key is in the record, with any certificate.
 pub(crate) fn ee(what: &str, leaf: Spec) -> Row {
     Row {
         what: format!("EE {what}"),
@@ -148,7 +148,7 @@ impl Row {
         self
     }
 
-    /// Shows the server to everybody, and returns what is wrong with the row.
+    /// Shows the server to every judge, and returns the faults of the row.
     pub(crate) fn judge(&self, home: &std::path::Path) -> Vec<String> {
         let chain: Vec<_> = self.certificates();
         let sent: Vec<_> = self.sent.iter().map(|&who| self.pick(&chain, who)).collect();
@@ -172,7 +172,7 @@ impl Row {
         wrong.into_iter().map(|wrong| format!("{}: {wrong}", self.what)).collect()
     }
 
-    /// Holds what was said against what was expected.
+    /// Compares the verdicts of the judges with the expected ones.
     fn held(
         &self,
         version: Version,
