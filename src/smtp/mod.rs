@@ -10,3 +10,4 @@ pub mod dialogue;
 pub mod extensions;
 pub mod line;
 pub mod reply;
+pub mod stuffing;
