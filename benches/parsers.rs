@@ -7,6 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use danelaw::smtp::command::Command;
 use danelaw::smtp::data::{BareNewlines, DataScanner};
 use danelaw::smtp::reply::ReplyDecoder;
+use danelaw::smtp::stuffing::DotStuffer;
 
 /// As much as one read of a socket may bring.
 const READ: usize = 16 * 1024;
@@ -46,10 +47,11 @@ fn data(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             let (mut input, mut output) = (BytesMut::with_capacity(READ), BytesMut::with_capacity(2 * READ));
             bencher.iter(|| {
-                let mut scanner = DataScanner::new(BareNewlines::Normalize);
+                let (mut scanner, mut stuffer) = (DataScanner::new(BareNewlines::Normalize), DotStuffer::default());
                 for read in mail.chunks(READ) {
                     input.extend_from_slice(read);
                     black_box(scanner.scan(&mut input, &mut output));
+                    black_box(stuffer.stuff(&output));
                     output.clear();
                 }
             });

@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use danelaw::smtp::data::{BareNewlines, DataScanner, Scan};
+use danelaw::smtp::stuffing::DotStuffer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -36,12 +37,13 @@ impl Scanned {
     fn new(octets: &[u8], bare_newlines: BareNewlines, piece: usize) -> Self {
         let mut scanner = DataScanner::new(bare_newlines);
         let (mut input, mut passed, mut found) = (BytesMut::new(), Vec::new(), Scan::More);
+        let mut stuffer = DotStuffer::default();
         for piece in octets.chunks(piece.max(1)) {
             // Taken away after each piece, as a session does: what finds it empty may be handed over uncopied.
             let mut output = BytesMut::new();
             input.extend_from_slice(piece);
             found = scanner.scan(&mut input, &mut output);
-            passed.extend_from_slice(&output);
+            passed.extend_from_slice(&stuffer.stuff(&output));
         }
         Self {
             found,

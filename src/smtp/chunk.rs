@@ -1,14 +1,10 @@
 //! Chunks: a message in pieces of so many octets each, BDAT (RFC 3030 §2).
 //!
 //! Where DATA has a line of one dot, BDAT has counts, so no text in a chunk can end it. The lines of a message are the
-//! same lines either way: [`DataScanner::counted`](super::data::DataScanner::counted) passes them on dot-stuffed, as
-//! from DATA, and an [`Unstuffer`] makes them chunks again for a remote that takes those. So bare CRs and LFs meet the
-//! same rules, and each remote gets the same message, with DATA or BDAT on either side.
+//! same lines either way: [`DataScanner::counted`](super::data::DataScanner::counted) passes them on as it does after DATA.
+//! So bare CRs and LFs meet the same rules, and each remote gets the same message, with DATA or BDAT on either side.
 
 use std::fmt;
-
-use bytes::BytesMut;
-use memchr::memchr;
 
 use super::command::Command;
 use super::reply::{Code, EnhancedCode, Reply};
@@ -87,51 +83,13 @@ pub fn between(command: Command) -> Between {
     }
 }
 
-/// Takes the stuffing off lines that a [`DataScanner`](super::data::DataScanner) has passed on, however they are cut
-/// into pieces. It knows CRLF only, as they do.
-#[derive(Debug, Clone)]
-pub struct Unstuffer {
-    place: StuffingPosition,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StuffingPosition {
-    LineStart,
-    Text,
-}
-
-impl Default for Unstuffer {
-    fn default() -> Self {
-        Self { place: StuffingPosition::LineStart }
-    }
-}
-
-impl Unstuffer {
-    /// Appends the octets that `lines` stand for to `content`.
-    pub fn unstuff(&mut self, lines: &[u8], content: &mut BytesMut) {
-        let mut rest = lines;
-        while let Some(first) = rest.first() {
-            if (self.place, first) == (StuffingPosition::LineStart, &b'.') {
-                rest = &rest[1..];
-                self.place = StuffingPosition::Text;
-                continue;
-            }
-            let (end, place) = match memchr(b'\n', rest) {
-                Some(at) => (at + 1, StuffingPosition::LineStart),
-                None => (rest.len(), StuffingPosition::Text),
-            };
-            content.extend_from_slice(&rest[..end]);
-            self.place = place;
-            rest = &rest[end..];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::super::data::{BareNewlines, DataScanner, Offence, Scan};
+    use super::super::stuffing::DotStuffer;
     use super::*;
 
     #[test]
@@ -210,10 +168,8 @@ mod tests {
         (output.to_vec(), found, scanner.octets())
     }
 
-    fn unstuff(pieces: &[&[u8]]) -> Vec<u8> {
-        let (mut unstuffer, mut content) = (Unstuffer::default(), BytesMut::new());
-        pieces.iter().for_each(|piece| unstuffer.unstuff(piece, &mut content));
-        content.to_vec()
+    fn stuffed(content: &[u8]) -> Vec<u8> {
+        DotStuffer::default().stuff(content).into_owned()
     }
 
     #[test]
@@ -234,8 +190,8 @@ mod tests {
             (&[b"\0.\r\n"], b" .\r\n"),
         ] {
             let (output, found, octets) = counted(BareNewlines::Normalize, chunks);
-            assert_eq!((output.as_slice(), found), (lines, Scan::End), "{chunks:?}");
-            assert_eq!(unstuff(&[lines]).len() as u64, octets);
+            assert_eq!((stuffed(&output).as_slice(), found), (lines, Scan::End), "{chunks:?}");
+            assert_eq!(output.len() as u64, octets);
         }
         for (chunks, found) in [
             (&[&b"a\r"[..], b"\nb"][..], Scan::End),
@@ -306,17 +262,16 @@ mod tests {
 
         /// A-83, M13: in by BDAT and out by DATA, a receiver reads the content and no more.
         #[test]
-        fn one_message_comes_out(content in content(), cuts in prop::collection::vec(0usize..64, 0..8)) {
-            let (lines, found, octets) = counted(BareNewlines::Normalize, &[&content]);
+        fn one_message_comes_out(content in content()) {
+            let (message, found, octets) = counted(BareNewlines::Normalize, &[&content]);
             prop_assert_eq!(found, Scan::End);
             // A receiver of DATA; its output shows that it mends no octet.
-            let mut sent = BytesMut::from([lines.as_slice(), b".\r\nNEXT"].concat().as_slice());
+            let mut sent = BytesMut::from([stuffed(&message).as_slice(), b".\r\nNEXT"].concat().as_slice());
             let (mut receiver, mut received) = (DataScanner::new(BareNewlines::Normalize), BytesMut::new());
             prop_assert_eq!(receiver.scan(&mut sent, &mut received), Scan::End);
             prop_assert_eq!(&sent[..], b"NEXT");
-            prop_assert_eq!(&received[..], lines.as_slice());
+            prop_assert_eq!(&received[..], message.as_slice());
             // A receiver of BDAT.
-            let message = unstuff(&cut(&lines, &cuts));
             prop_assert_eq!(&message, &meaning(&content));
             prop_assert_eq!(message.len() as u64, octets);
         }
@@ -328,7 +283,7 @@ mod tests {
             for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
                 let (lines, found, _) = counted(bare_newlines, &[&content]);
                 let whole = counted(BareNewlines::Normalize, &[&content]).0;
-                let mut sent = BytesMut::from([whole.as_slice(), b".\r\n"].concat().as_slice());
+                let mut sent = BytesMut::from([stuffed(&whole).as_slice(), b".\r\n"].concat().as_slice());
                 let mut output = BytesMut::new();
                 prop_assert_eq!(DataScanner::new(bare_newlines).scan(&mut sent, &mut output), found);
                 prop_assert_eq!(&output[..], lines.as_slice());

@@ -6,13 +6,14 @@
 //! stands between two such servers and leaves no room for a second opinion:
 //!
 //! * The end of data is CRLF.CRLF alone (RFC 5321 §2.3.8); the start of the data counts as behind a CRLF.
-//! * Data whose octets are counted (BDAT, see [`super::chunk`]) have neither dots nor an end, and are stuffed all the same.
+//! * Data whose octets are counted (BDAT, see [`super::chunk`]) have neither stuffing nor an end: every dot is text.
 //! * A bare CR or LF never gets through: [`BareNewlines`] says whether it is mended or the message refused.
-//! * The output is stuffed afresh: a line that starts with a dot starts with two, and no line starts with NUL. So a
-//!   reader that takes a bare LF, a dot with blanks behind it or a NUL-padded dot for the end finds none of these.
+//! * The client's stuffing is taken off, and a remote that gets DATA has it put on again ([`super::stuffing`]). No line of
+//!   the output starts with NUL. So a reader that takes a bare LF, a dot with blanks behind it or a NUL-padded dot for the
+//!   end finds none of these.
 //!
-//! In one equation, which the tests and the fuzz target hold: `output == stuff(normalise(unstuff(input)))`, however
-//! the input is cut into pieces.
+//! In one equation, which the tests and the fuzz target hold: `output == normalise(unstuff(input))`, however the input is
+//! cut into pieces.
 
 use bytes::{Buf, BytesMut};
 use memchr::{memchr2, memchr3};
@@ -75,10 +76,8 @@ pub struct DataScanner {
     line_start: LinePosition,
     offence: Option<Offence>,
     header: HeaderSection,
-    /// Octets that were passed on, stuffing and all.
+    /// Octets that were passed on.
     passed_on: u64,
-    /// Dots among them that are no octets of the message.
-    stuffing: u64,
 }
 
 /// The part of the current line that has been read. The octets that the variants name are consumed, but not yet passed
@@ -116,11 +115,11 @@ impl DataScanner {
 
     fn starting(bare_newlines: BareNewlines, line_start: LinePosition) -> Self {
         let (offence, header) = (None, HeaderSection::default());
-        Self { bare_newlines, place: line_start, line_start, offence, header, passed_on: 0, stuffing: 0 }
+        Self { bare_newlines, place: line_start, line_start, offence, header, passed_on: 0 }
     }
 
-    /// Consumes `input` up to the end of data and appends the message to `output`: CRLF line ends, dot-stuffed,
-    /// without the final `.CRLF`. That is for the caller to write, once it knows that the message may be delivered.
+    /// Consumes `input` up to the end of data and appends the message to `output`: CRLF line ends, without stuffing and
+    /// without the final `.CRLF`. The writer of DATA adds both, the end once the message may be delivered.
     ///
     /// A message that is being rejected yields no further output.
     ///
@@ -173,7 +172,7 @@ impl DataScanner {
 
     /// The octets of the message so far as SIZE counts them: CRLFs yes, stuffing dots and final dot no (RFC 1870 §3).
     pub fn octets(&self) -> u64 {
-        self.passed_on - self.stuffing
+        self.passed_on
     }
 
     /// Moves on by one run of text or one octet that matters, and tells how many octets of `input` are read with that.
@@ -193,7 +192,6 @@ impl DataScanner {
                 self.object(Offence::LineFeed);
                 self.end_line(LinePosition::TextLineStart, output)
             }
-            (LinePosition::TextLineStart | LinePosition::Dot, b'.') => self.stuffed_dot(output),
             (LinePosition::LineStart | LinePosition::TextLineStart | LinePosition::Dot, 0) => {
                 // Some servers drop NULs, and to them CRLF NUL . CRLF is an end of data. No message may hold NUL
                 // (RFC 5322 §2.2, RFC 2045 §2.8); only one that starts a line is in the way.
@@ -241,20 +239,6 @@ impl DataScanner {
         }
     }
 
-    /// A dot that starts a line of the message, the client's stuffing taken off: stuffed afresh.
-    fn stuffed_dot(&mut self, output: &mut BytesMut) -> usize {
-        self.emit_text(b"..", output);
-        self.count_stuffing();
-        self.go(LinePosition::Text)
-    }
-
-    /// A dot that is passed on and is no octet of the message.
-    fn count_stuffing(&mut self) {
-        if self.offence.is_none() {
-            self.stuffing += 1;
-        }
-    }
-
     /// Octets that pass unchanged: the rest of a line, and the lines behind it up to one that does not. Octets that
     /// were handed over are already read: 0 then.
     fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
@@ -289,14 +273,10 @@ impl DataScanner {
             };
             self.header.end_line();
             end += 2;
-            match (self.line_start, behind) {
-                // Stuffing that is taken off and put on again.
-                (LinePosition::LineStart, [b'.', b'.', ..]) => self.count_stuffing(),
-                (_, [b'.' | 0, ..] | []) => {
-                    self.place = self.line_start;
-                    return end;
-                }
-                _ => {}
+            // Behind CRLF a dot is stuffing or the end, if octets are not counted, and a NUL becomes a space.
+            if matches!((self.line_start, behind), (LinePosition::LineStart, [b'.', ..]) | (_, [0, ..] | [])) {
+                self.place = self.line_start;
+                return end;
             }
         }
     }
@@ -432,9 +412,10 @@ impl HeaderSection {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::stuffing::DotStuffer;
     use super::*;
 
-    /// The result of scanning a message: its output, the verdict and the rest of the input.
+    /// The result of scanning a message: its output as DATA sends it, the verdict and the rest of the input.
     type Came = (Vec<u8>, Scan, Vec<u8>);
 
     /// The result for a message that was fed in pieces.
@@ -446,20 +427,22 @@ mod tests {
     /// The same behind the octets and the Received fields that were counted.
     fn scan_counting(bare_newlines: BareNewlines, pieces: &[&[u8]]) -> ((u64, usize), Came) {
         let (mut scanner, mut input, mut passed_on) = (DataScanner::new(bare_newlines), BytesMut::new(), Vec::new());
-        let mut found = Scan::More;
+        let (mut found, mut stuffer, mut octets) = (Scan::More, DotStuffer::default(), 0);
         for piece in pieces {
             input.extend_from_slice(piece);
             let mut output = BytesMut::new();
             found = scanner.scan(&mut input, &mut output);
             assert!(found != Scan::More || input.is_empty());
-            passed_on.extend_from_slice(&output);
+            octets += output.len() as u64;
+            passed_on.extend_from_slice(&stuffer.stuff(&output));
         }
-        ((scanner.octets(), scanner.received_headers()), (passed_on, found, input.to_vec()))
+        assert_eq!(scanner.octets(), octets);
+        ((octets, scanner.received_headers()), (passed_on, found, input.to_vec()))
     }
 
     #[test]
     fn unchanged_text_is_not_copied() {
-        let message = b"Subject: a\r\n\r\nb\r\n..\r\n...c\r\n\r\nd";
+        let message = b"Subject: a\r\n\r\nb\r\nc.d\r\n\r\ne";
         let (mut input, mut output) = (BytesMut::from(&message[..]), BytesMut::new());
         let there = input.as_ptr();
         assert_eq!(DataScanner::new(BareNewlines::Reject).scan(&mut input, &mut output), Scan::More);

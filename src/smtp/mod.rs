@@ -9,3 +9,4 @@ pub mod data;
 pub mod extensions;
 pub mod line;
 pub mod reply;
+pub mod stuffing;

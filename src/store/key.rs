@@ -18,7 +18,7 @@ use crate::smtp::address::{Mailbox, ReversePath};
 pub struct Pair([u8; LENGTH]);
 
 /// The octets of a message: from behind the 354 to before the final dot, as the client sent them and
-/// [`DataScanner`](crate::smtp::data::DataScanner) passed them on (CRLF line ends, dot-stuffed), and before our own
+/// [`DataScanner`](crate::smtp::data::DataScanner) passed them on (CRLF line ends, no stuffing), and before our own
 /// Received line.
 ///
 /// Every octet counts, Date, Message-ID and Received fields included. A queue sends the same octets again: nullmailer

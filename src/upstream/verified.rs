@@ -35,6 +35,7 @@ use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::reply::{Code, Reply, is_blank};
+use crate::smtp::stuffing::DotStuffer;
 use crate::wire::Wire;
 use body::Form;
 
@@ -200,7 +201,7 @@ impl Ready {
         }
         let Some(reply) = self.answer_to_data.take() else { return Err(Reason::Unsolicited(Stage::Data)) };
         if reply.code() == Code::START_MAIL_INPUT {
-            return Ok(Started::Body(Box::new(Body::new(self, Form::Lines)?)));
+            return Ok(Started::Body(Box::new(Body::new(self, Form::Lines(DotStuffer::default()))?)));
         }
         if reply.code().is_refusal() {
             return Ok(Started::Refused(Box::new(self), reply));

@@ -2,6 +2,8 @@
 //!
 //! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -10,6 +12,7 @@ use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::smtp::stuffing::DotStuffer;
 use crate::wire::Flushed;
 
 /// A message in transfer.
@@ -26,8 +29,8 @@ pub struct Body {
 /// The form in which the message goes to this remote.
 #[derive(Debug)]
 pub(super) enum Form {
-    /// As lines, dot-stuffed.
-    Lines,
+    /// As lines, dot-stuffed here.
+    Lines(DotStuffer),
     /// As chunks.
     Chunks(Chunks),
 }
@@ -58,10 +61,10 @@ impl Body {
         &self.ready.terms
     }
 
-    /// Takes the next octets of the message, dot-stuffed and cut anywhere, to send them with those behind them.
+    /// Takes the next octets of the message, cut anywhere, to send them with those behind them.
     pub fn load(&mut self, lines: &[u8]) {
         match &mut self.form {
-            Form::Lines => self.ready.wire.output.extend_from_slice(lines),
+            Form::Lines(stuffer) => self.ready.wire.output.extend_from_slice(&stuffer.stuff(lines)),
             Form::Chunks(chunks) => chunks.load(lines),
         }
     }
@@ -72,8 +75,8 @@ impl Body {
         self.until = Some(Instant::now() + self.ready.timeouts.r#final);
     }
 
-    /// Sends the loaded octets, and the next ones of the message, dot-stuffed and cut anywhere; in the form of chunks, when
-    /// there are enough octets for one.
+    /// Sends the loaded octets, and the next ones of the message, cut anywhere; in the form of chunks, when there are enough
+    /// octets for one.
     ///
     /// # Errors
     /// [`Stop`]: the message cannot be sent to its end.
@@ -84,13 +87,14 @@ impl Body {
                 self.is_in_step().await?;
             }
         }
-        let mut unsent = match &mut self.form {
-            Form::Lines => lines,
+        let lines = match &mut self.form {
+            Form::Lines(stuffer) => stuffer.stuff(lines),
             Form::Chunks(chunks) => {
                 chunks.write(&mut self.ready.wire.output);
-                &[]
+                Cow::Borrowed(&[][..])
             }
         };
+        let mut unsent = &*lines;
         let limit = self.ready.timeouts.block;
         loop {
             match self.ready.wire.flush_watching(&mut unsent, limit).await {
@@ -133,7 +137,7 @@ impl Body {
         self.has_no_answer_yet().await?;
         self.stage = Stage::EndOfMessage;
         match &mut self.form {
-            Form::Lines => self.ready.wire.output.extend_from_slice(b".\r\n"),
+            Form::Lines(_) => self.ready.wire.output.extend_from_slice(b".\r\n"),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
         self.flush_end().await?;
@@ -201,7 +205,7 @@ impl Body {
             Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
                 Err(self.shifted(Stage::EndOfMessage, reply.clone()))
             }
-            Form::Chunks(_) | Form::Lines => Ok(()),
+            Form::Chunks(_) | Form::Lines(_) => Ok(()),
         }
     }
 
@@ -235,7 +239,7 @@ impl Body {
                 self.ready.note_without_bdat();
                 Stop::Failed(Reason::BdatRefused(reply))
             }
-            Form::Chunks(_) | Form::Lines => Stop::Answered(reply),
+            Form::Chunks(_) | Form::Lines(_) => Stop::Answered(reply),
         }
     }
 }

@@ -16,14 +16,13 @@ use super::super::command::{broken, unsolicited};
 use super::body::{Body, Form, Stop};
 use super::{Ready, Started};
 use crate::refusal::{Reason, Stage};
-use crate::smtp::chunk::{Chunk, Framing, Unstuffer};
+use crate::smtp::chunk::{Chunk, Framing};
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::wire::BLOCK;
 
 /// The chunks of a [`Body`].
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    unstuffer: Unstuffer,
     /// The content of the next chunk.
     content: BytesMut,
     /// The number of chunks without an answer yet.
@@ -68,7 +67,7 @@ impl Ready {
 impl Chunks {
     /// Takes the next lines of the message.
     pub(super) fn load(&mut self, lines: &[u8]) {
-        self.unstuffer.unstuff(lines, &mut self.content);
+        self.content.extend_from_slice(lines);
     }
 
     /// Whether there is enough content for a chunk.
@@ -101,7 +100,7 @@ impl Body {
     /// Whether a chunk is still to be answered.
     fn awaits(&self) -> bool {
         match &self.form {
-            Form::Lines => false,
+            Form::Lines(_) => false,
             Form::Chunks(chunks) => chunks.unanswered > 0,
         }
     }
@@ -114,7 +113,7 @@ impl Body {
     pub(super) async fn is_in_step(&mut self) -> Result<(), Stop> {
         match &self.form {
             Form::Chunks(chunks) if !chunks.begun => self.ready.has_no_reply().await.map_err(Stop::Failed),
-            Form::Chunks(_) | Form::Lines => Ok(()),
+            Form::Chunks(_) | Form::Lines(_) => Ok(()),
         }
     }
 
@@ -162,7 +161,7 @@ impl Body {
     pub(super) async fn interrupted(&mut self) -> Result<(), Stop> {
         let chunks = match &mut self.form {
             Form::Chunks(chunks) if chunks.unanswered > 0 => chunks,
-            Form::Chunks(_) | Form::Lines => return Err(self.early().await),
+            Form::Chunks(_) | Form::Lines(_) => return Err(self.early().await),
         };
         let limit = self.ready.timeouts.block;
         match self.ready.wire.reply(limit).await {

@@ -1,0 +1,91 @@
+//! Dot-stuffing (RFC 5321 §4.5.2): after DATA, a line of the message that starts with a dot is sent with one dot more.
+//!
+//! A message is kept as its lines are. Only the writer of DATA stuffs them, so a message that comes or goes in chunks (BDAT)
+//! has no stuffing anywhere. A reader that takes a bare LF, a dot with blanks behind it or a dot behind NULs for the end of
+//! data finds none of these: [`DataScanner`](super::data::DataScanner) passes on CRLF lines that do not start with NUL.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+/// Stuffs the lines of one message.
+#[derive(Debug, Clone)]
+pub struct DotStuffer {
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    LineStart,
+    Text,
+}
+
+impl Default for DotStuffer {
+    fn default() -> Self {
+        Self { place: Place::LineStart }
+    }
+}
+
+impl DotStuffer {
+    /// The next octets of the message, cut anywhere, as DATA sends them. Octets without a dot at the start of a line are not
+    /// copied.
+    pub fn stuff<'a>(&mut self, block: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(last) = block.last() else { return Cow::Borrowed(block) };
+        let first = (self.place == Place::LineStart && block.starts_with(b".")).then_some(0);
+        self.place = if *last == b'\n' { Place::LineStart } else { Place::Text };
+        let mut dots = first.into_iter().chain(memmem::find_iter(block, b"\n.").map(|at| at + 1)).peekable();
+        if dots.peek().is_none() {
+            return Cow::Borrowed(block);
+        }
+        let (mut stuffed, mut done) = (Vec::with_capacity(block.len() + block.len() / 8), 0);
+        for dot in dots {
+            stuffed.extend_from_slice(&block[done..dot]);
+            stuffed.push(b'.');
+            done = dot;
+        }
+        stuffed.extend_from_slice(&block[done..]);
+        Cow::Owned(stuffed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stuff(blocks: &[&[u8]]) -> Vec<u8> {
+        let mut stuffer = DotStuffer::default();
+        blocks.iter().flat_map(|block| stuffer.stuff(block).into_owned()).collect()
+    }
+
+    #[test]
+    fn lines_that_start_with_a_dot_get_another_one() {
+        // I13.
+        for (blocks, stuffed) in [
+            (&[&b""[..]][..], &b""[..]),
+            (&[b"."], b".."),
+            (&[b".\r\n"], b"..\r\n"),
+            (&[b"a.b\r\n"], b"a.b\r\n"),
+            (&[b"a\r\n", b".b"], b"a\r\n..b"),
+            (&[b"a\r\n", b"", b".b"], b"a\r\n..b"),
+            (&[b"a", b".b\r\n.\r\n..\r\nc"], b"a.b\r\n..\r\n...\r\nc"),
+        ] {
+            assert_eq!(stuff(blocks), stuffed, "{blocks:?}");
+        }
+    }
+
+    #[test]
+    fn other_text_is_not_copied() {
+        assert!(matches!(DotStuffer::default().stuff(b"Subject: a\r\n\r\na.b\r\n"), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        ///
+        #[test]
+        fn the_cuts_make_no_difference(octets in "[a.\r\n]{0,40}", size in 1_usize..8) {
+            let blocks: Vec<&[u8]> = octets.as_bytes().chunks(size).collect();
+            prop_assert_eq!(stuff(&blocks), stuff(&[octets.as_bytes()]));
+        }
+    }
+}
