@@ -133,17 +133,17 @@ impl Trace {
 
     /// Notes a fact that took no time.
     pub fn fact(&self, text: impl fmt::Display) {
-        self.note((What::Fact, Duration::ZERO), text);
+        self.note(What::Fact, Duration::ZERO, text);
     }
 
     /// Notes that a session was taken which had waited.
     pub fn reused(&self, text: impl fmt::Display) {
-        self.note((What::Reused, Duration::ZERO), text);
+        self.note(What::Reused, Duration::ZERO, text);
     }
 
     /// Notes a step that began then and is over now.
-    pub fn since(&self, began: Instant, (what, text): (What, impl fmt::Display)) {
-        self.note((what, began.elapsed()), text);
+    pub fn since(&self, began: Instant, what: What, text: impl fmt::Display) {
+        self.note(what, began.elapsed(), text);
     }
 
     /// Makes a lookup and notes its result.
@@ -152,7 +152,8 @@ impl Trace {
     /// That of the lookup.
     pub async fn lookup<T: Found>(
         &self,
-        (name, rtype): (&Name, &'static str),
+        name: &Name,
+        rtype: &'static str,
         lookup: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let began = Instant::now();
@@ -165,17 +166,17 @@ impl Trace {
                     None => "absent",
                 };
                 let text = format_args!("{name} {rtype}: {result}: {}", Told(found));
-                self.since(began, (What::Lookup(rtype, result), text));
+                self.since(began, What::Lookup(rtype, result), text);
             }
             Err(failure) => {
                 let text = format_args!("{name} {rtype}: {}", failure.reason);
-                self.since(began, (What::Lookup(rtype, "failed"), text));
+                self.since(began, What::Lookup(rtype, "failed"), text);
             }
         }
         found
     }
 
-    fn note(&self, (what, took): (What, Duration), text: impl fmt::Display) {
+    fn note(&self, what: What, took: Duration, text: impl fmt::Display) {
         let at = self.inner.started.elapsed();
         let mut seen = self.seen();
         let Seen { steps, text: all } = &mut *seen;
@@ -312,7 +313,7 @@ mod tests {
 
     async fn told<T: Found>(found: Result<T, Failure>) -> Step {
         let trace = Trace::default();
-        let _ = trace.lookup((&name("example"), "MX"), async { found }).await;
+        let _ = trace.lookup(&name("example"), "MX", async { found }).await;
         trace.steps().remove(0)
     }
 

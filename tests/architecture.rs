@@ -7,6 +7,8 @@
 mod dependencies;
 #[path = "architecture/requirements.rs"]
 mod requirements;
+#[path = "architecture/signatures.rs"]
+mod signatures;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -250,7 +250,7 @@ impl Attempt {
 
     fn end(mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
         if let Some(began) = self.message {
-            self.trace().since(began, (What::Message, format_args!("the end of the message: {answer}")));
+            self.trace().since(began, What::Message, format_args!("the end of the message: {answer}"));
         }
         self.becomes(verdict, reason, answer);
         self.tell();

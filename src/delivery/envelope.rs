@@ -343,7 +343,7 @@ impl<R: Resolver> Agent<'_, R> {
         if commands.mail.is_some() {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
-            trace.since(began, (What::Mail, Said(&said)));
+            trace.since(began, What::Mail, Said(&said));
             let reply = said.map_err(broke(0))?;
             if !reply.code().is_success() {
                 return Err(Failed { told: 0, reason: Reason::Mail(reply) });
@@ -352,7 +352,7 @@ impl<R: Resolver> Agent<'_, R> {
         for (index, recipient) in commands.recipients.iter().enumerate() {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
-            trace.since(began, (What::Rcpt, Said(&said)));
+            trace.since(began, What::Rcpt, Said(&said));
             let mut reply = said.map_err(broke(index))?;
             if attempt.accepted() > 0 {
                 reply = reply.behind_accepted_recipients();

@@ -63,7 +63,7 @@ pub(super) fn presented(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data
 
 /// Makes the failure of a lookup of this name and type.
 fn fail(name: &Name, rtype: Rtype) -> impl Fn(FailureReason) -> Failure {
-    move |reason| Failure { name: name.clone(), rtype: rtype, reason }
+    move |reason| Failure { name: name.clone(), rtype, reason }
 }
 
 /// Reads the records of a lookup as records of the asked type.

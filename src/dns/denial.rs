@@ -294,7 +294,7 @@ mod tests {
     fn denials_of_a_small_zone() {
         use Denied::{NoData, NxDomain};
         let zone = small_zone();
-        for sets in [zone.nsec(), zone.nsec3(false)] {
+        for sets in [zone.nsec(), zone.nsec3()] {
             for (asked, rtype, expected) in [
                 ("a.z", Rtype::TLSA, Some(NoData)),
                 ("a.z", Rtype::A, None),
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn unsigned_delegations_of_a_small_zone() {
         let zone = small_zone();
-        for (sets, opt_out) in [(zone.nsec(), false), (zone.nsec3(false), false), (zone.nsec3(true), true)] {
+        for (sets, opt_out) in [(zone.nsec(), false), (zone.nsec3(), false), (zone.nsec3_with_opt_out(), true)] {
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             for (asked, expected) in [
                 ("cut.z", true),
@@ -355,7 +355,7 @@ mod tests {
     fn records_that_are_no_evidence() {
         let zone = small_zone();
         let broken = |change: fn(&mut RrSet)| {
-            let mut sets = zone.nsec3(false);
+            let mut sets = zone.nsec3();
             sets.iter_mut().for_each(change);
             Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none()
         };
@@ -381,13 +381,13 @@ mod tests {
             let Data::Nsec3(nsec3) = &mut set.records[0] else { return };
             nsec3.parameters.iterations = iterations;
         };
-        let mut sets = zone.nsec3(false);
+        let mut sets = zone.nsec3();
         iterate(&mut sets[0], 2);
         assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
         sets.iter_mut().for_each(|set| iterate(set, 501));
         assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
         // RFC 5155 §7.1.
-        let mixed = [zone.nsec(), zone.nsec3(false)].concat();
+        let mixed = [zone.nsec(), zone.nsec3()].concat();
         assert!(Evidence::of_zone(&zone.apex, &mixed, &toy_hash).is_none());
     }
 
@@ -429,8 +429,8 @@ mod tests {
         ) {
             let mut sets = match chain {
                 0 => zone.nsec(),
-                1 => zone.nsec3(false),
-                _ => zone.nsec3(true),
+                1 => zone.nsec3(),
+                _ => zone.nsec3_with_opt_out(),
             };
             let mut keep = kept.iter().cycle();
             sets.retain(|_| *keep.next().unwrap());
@@ -461,7 +461,7 @@ mod tests {
         /// With the whole chain at hand, each true fact is proven.
         #[test]
         fn true_facts_are_proven(zone in any_zone(), asked in any_name(), rtype in any_type(), hashed in any::<bool>()) {
-            let sets = if hashed { zone.nsec3(false) } else { zone.nsec() };
+            let sets = if hashed { zone.nsec3() } else { zone.nsec() };
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));
         }

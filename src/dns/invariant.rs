@@ -181,8 +181,8 @@ fn data(owner: &CanonicalName, rtype: Rtype) -> Data {
 fn signed(zone: &Zone, denies: Denies) -> Vec<RrSet> {
     let mut sets = match denies {
         Denies::Nsec => zone.nsec(),
-        Denies::Nsec3 => zone.nsec3(false),
-        Denies::OptOut => zone.nsec3(true),
+        Denies::Nsec3 => zone.nsec3(),
+        Denies::OptOut => zone.nsec3_with_opt_out(),
     };
     for (owner, types) in &zone.names {
         let cut = *owner != zone.apex && types.contains(&Rtype::NS.0);

@@ -411,11 +411,11 @@ mod tests {
         let other = Zone::new("", &[("y", &[Rtype::NS])]);
         for (authorities, status) in [
             (zone.nsec(), Some(SECURE)),
-            (zone.nsec3(false), Some(SECURE)),
+            (zone.nsec3(), Some(SECURE)),
             // RFC 5155 §9.2.
-            (zone.nsec3(true), Some(LinkStatus::Proven(Security::Insecure))),
+            (zone.nsec3_with_opt_out(), Some(LinkStatus::Proven(Security::Insecure))),
             (closer.nsec(), None),
-            (closer.nsec3(false), None),
+            (closer.nsec3(), None),
             (other.nsec(), None),
             (vec![insecure("plain", Rtype::SOA, Data::Other(Presentation::default()))], None),
         ] {
@@ -434,7 +434,7 @@ mod tests {
         let bogus_soa = vec![bogus_set("z", Rtype::SOA, Data::Other(Presentation::default()))];
         for (rcode, authorities, expected) in [
             (Rcode::NxDomain, zone.nsec(), Some(SECURE)),
-            (Rcode::NxDomain, zone.nsec3(false), Some(SECURE)),
+            (Rcode::NxDomain, zone.nsec3(), Some(SECURE)),
             (Rcode::NoError, deep.nsec(), Some(SECURE)),
             // The code that is not signed must be the one that is proven.
             (Rcode::NoError, zone.nsec(), None),
@@ -545,8 +545,8 @@ mod tests {
         ];
         let sets = (prop::sample::select(zones), 0..3).prop_map(|(zone, kind)| match kind {
             0 => zone.nsec(),
-            1 => zone.nsec3(false),
-            _ => zone.nsec3(true),
+            1 => zone.nsec3(),
+            _ => zone.nsec3_with_opt_out(),
         });
         (sets, prop::collection::vec(prop::option::weighted(0.3, any_proof()), 8)).prop_map(|(mut sets, proofs)| {
             for (set, proof) in sets.iter_mut().zip(proofs) {

@@ -30,6 +30,12 @@ pub(super) struct Zone {
     pub(super) names: BTreeMap<CanonicalName, BTreeSet<u16>>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OptOut {
+    Yes,
+    No,
+}
+
 impl Zone {
     pub(super) fn new(apex: &str, names: &[(&str, &[Rtype])]) -> Self {
         let apex = name(apex);
@@ -59,7 +65,17 @@ impl Zone {
             .collect()
     }
 
-    pub(super) fn nsec3(&self, opt_out: bool) -> Vec<RrSet> {
+    pub(super) fn nsec3(&self) -> Vec<RrSet> {
+        self.nsec3_chain(OptOut::No)
+    }
+
+    /// The chain that leaves unsigned delegations out (RFC 5155 §6).
+    pub(super) fn nsec3_with_opt_out(&self) -> Vec<RrSet> {
+        self.nsec3_chain(OptOut::Yes)
+    }
+
+    fn nsec3_chain(&self, opt_out: OptOut) -> Vec<RrSet> {
+        let opt_out = opt_out == OptOut::Yes;
         let parameters = Nsec3Parameters { iterations: 1, salt: vec![] };
         let mut hashes: BTreeMap<Vec<u8>, BTreeSet<u16>> = BTreeMap::new();
         for (owner, types) in &self.names {

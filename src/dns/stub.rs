@@ -162,7 +162,8 @@ impl StubInner {
     }
 
     /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
-    async fn follow(&self, (asked, rtype): &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
+    async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
+        let (asked, rtype) = key;
         // A chain is followed through one set of servers.
         let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
         let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());

@@ -153,9 +153,7 @@ async fn noted<T>(
     let began = Instant::now();
     let connected = connecting.await;
     if let Err(reason) = &connected {
-        options
-            .trace
-            .since(began, (What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}")));
+        options.trace.since(began, What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}"));
     }
     connected
 }

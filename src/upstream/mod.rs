@@ -155,7 +155,7 @@ impl<R: Resolver> Connector<R> {
             options.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
-        options.trace.since(began, (What::Tls(label(&proven)), account(peer, &proven)));
+        options.trace.since(began, What::Tls(label(&proven)), account(peer, &proven));
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
@@ -186,7 +186,7 @@ impl<R: Resolver> Connector<R> {
 async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, options: &SessionOptions<'_>) -> Result<Greeted, Reason> {
     let began = tcp.began();
     let greeted = Greeted::greet(tcp, peer, policy, options).await;
-    options.trace.since(began, (What::Connect(label(&greeted)), account(peer, &greeted)));
+    options.trace.since(began, What::Connect(label(&greeted)), account(peer, &greeted));
     greeted
 }
 

@@ -33,7 +33,7 @@ impl<R: Resolver> Connector<R> {
             return mx::by_way_of(next_hop, request.domain, here).map_err(Refusal::domain);
         }
         let lookup = self.dns.mx(request.domain);
-        let lookup = request.trace.lookup((request.domain, "MX"), lookup).await.map_err(Refusal::domain)?;
+        let lookup = request.trace.lookup(request.domain, "MX", lookup).await.map_err(Refusal::domain)?;
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
@@ -59,7 +59,7 @@ impl<R: Resolver> Connector<R> {
     }
 
     async fn host(&self, exchange: &Name, trace: &Trace) -> Result<Host, Reason> {
-        match trace.lookup((exchange, "A/AAAA"), self.dns.host(exchange)).await? {
+        match trace.lookup(exchange, "A/AAAA", self.dns.host(exchange)).await? {
             HostLookup::Found(host) => Ok(host),
             HostLookup::NoAddress => Err(Reason::NoAddress),
         }
@@ -95,7 +95,7 @@ impl<R: Resolver> Connector<R> {
                 reason: FailureReason::NameTooLong,
             })?;
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
-            let lookup = request.trace.lookup((&owner, "TLSA"), self.dns.tlsa(&owner)).await?;
+            let lookup = request.trace.lookup(&owner, "TLSA", self.dns.tlsa(&owner)).await?;
             if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
                 return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
             }

@@ -152,8 +152,8 @@ fn a111_no_stranger_makes_a_series() {
     let tell = || {
         let (domain, seen) = (Name::parse(&format!("{}.test", random())).unwrap(), Trace::default());
         seen.fact(random());
-        seen.since(tokio::time::Instant::now(), (What::Lookup("MX", "insecure"), random()));
-        seen.since(tokio::time::Instant::now(), (What::Connect("greeting-refused"), random()));
+        seen.since(tokio::time::Instant::now(), What::Lookup("MX", "insecure"), random());
+        seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), random());
         reporter.tell(&Outcome {
             id: random(),
             domain,

@@ -59,12 +59,20 @@ impl Queried {
     }
 }
 
+/// The padding of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Padding {
+    /// To a multiple of the block of RFC 8467 §4.1.
+    Blocks,
+    None,
+}
+
 /// Asks the configured servers. Clones share everything.
 #[derive(Clone)]
 pub(super) struct ServerPool {
     pool: RetryDnsHandle<NameServerPool<DnsSockets>>,
     permits: Arc<Semaphore>,
-    padded: bool,
+    padding: Padding,
     /// Dropping the last clone ends the library's background tasks.
     sockets: DnsSockets,
 }
@@ -85,7 +93,10 @@ impl ServerPool {
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
             // The pool chooses the server after the message is made, so the message is padded only if all servers are
             // asked over TLS.
-            padded: servers.iter().all(|server| matches!(server.transport, Transport::Tls(_))),
+            padding: match servers.iter().all(|server| matches!(server.transport, Transport::Tls(_))) {
+                true => Padding::Blocks,
+                false => Padding::None,
+            },
             sockets,
         }
     }
@@ -96,7 +107,7 @@ impl ServerPool {
     /// There is none, or it is an error.
     pub(super) async fn ask(&self, asked: &Queried) -> Result<Message, FailureReason> {
         let query = &asked.query;
-        let request = request(query.clone(), self.padded)?;
+        let request = request(query.clone(), self.padding)?;
         let began = Instant::now();
         let reply = {
             // The semaphore is never closed; should that change, the lookup fails.
@@ -141,7 +152,7 @@ fn name_server(server: &NameServer) -> NameServerConfig {
 }
 
 /// RFC 4035 §3.2.1: with DO, with AD (RFC 6840 §5.7), and never with CD (RFC 6840 §5.9).
-fn request(query: Query, padded: bool) -> Result<DnsRequest, FailureReason> {
+fn request(query: Query, padded: Padding) -> Result<DnsRequest, FailureReason> {
     let mut options = DnsRequestOptions::default();
     options.use_edns = true;
     options.edns_set_dnssec_ok = true;
@@ -149,7 +160,7 @@ fn request(query: Query, padded: bool) -> Result<DnsRequest, FailureReason> {
     let mut request = DnsRequest::from_query(query, options);
     request.metadata.authentic_data = true;
     request.metadata.checking_disabled = false;
-    if padded {
+    if padded == Padding::Blocks {
         let octets = request.to_bytes().map_err(|error| FailureReason::Malformed(error.to_string()))?.len();
         if let Some(edns) = &mut request.edns {
             edns.options_mut().insert(EdnsOption::Unknown(PADDING, vec![0; padding(octets)]));
@@ -211,8 +222,8 @@ mod tests {
                 [&b"mx"[..]].into_iter().cycle().take(labels).collect::<Vec<_>>().into_iter(),
             );
             let query = Query::query(library_name(&name).unwrap(), RecordType::TLSA);
-            let padded = request(query.clone(), true).unwrap().to_bytes().unwrap().len();
-            let bare = request(query, false).unwrap().to_bytes().unwrap().len();
+            let padded = request(query.clone(), Padding::Blocks).unwrap().to_bytes().unwrap().len();
+            let bare = request(query, Padding::None).unwrap().to_bytes().unwrap().len();
             assert!(padded.is_multiple_of(128) && bare < padded && padded < bare + 4 + 128, "{bare} {padded}");
         }
     }
