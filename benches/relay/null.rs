@@ -104,13 +104,13 @@ impl Null {
         if self.fresh {
             tokio::spawn(quit(upstream));
         } else {
-            self.idle.lock().expect("nobody panicked").entry(domain).or_default().push(upstream);
+            self.idle.lock().expect("no thread panicked").entry(domain).or_default().push(upstream);
         }
         Ok(())
     }
 
     async fn upstream(&self, domain: &str) -> io::Result<Upstream> {
-        if let Some(upstream) = self.idle.lock().expect("nobody panicked").get_mut(domain).and_then(Vec::pop) {
+        if let Some(upstream) = self.idle.lock().expect("no thread panicked").get_mut(domain).and_then(Vec::pop) {
             return Ok(upstream);
         }
         let host = Domain::parse(domain).ok_or(io::ErrorKind::HostUnreachable)?;

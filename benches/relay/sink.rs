@@ -173,7 +173,7 @@ pub(crate) async fn run(options: Options) {
     println!("ready");
     let control = tokio::task::spawn_blocking(move || {
         for question in io::stdin().lock().lines().map_while(Result::ok) {
-            let answer = asked.tally.lock().expect("nobody panicked").answer(&question);
+            let answer = asked.tally.lock().expect("no thread panicked").answer(&question);
             let mut stdout = io::stdout().lock();
             serde_json::to_writer(&mut stdout, &answer).expect("our reader reads");
             stdout.write_all(b"\n").and_then(|()| stdout.flush()).expect("our reader reads");
@@ -198,7 +198,7 @@ pub(crate) async fn run(options: Options) {
 
 impl Sink {
     fn note(&self, note: impl FnOnce(&mut Tally)) {
-        note(&mut self.tally.lock().expect("nobody panicked"));
+        note(&mut self.tally.lock().expect("no thread panicked"));
     }
 
     async fn serve(&self, stream: TcpStream) -> io::Result<()> {

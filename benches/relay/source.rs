@@ -153,7 +153,7 @@ pub(crate) async fn run(options: Options) -> Report {
         session.await.expect("a session does not panic");
     }
     let Account { mut report, latency, greeting } =
-        Arc::into_inner(source).expect("all sessions have ended").account.into_inner().expect("nobody panicked");
+        Arc::into_inner(source).expect("all sessions have ended").account.into_inner().expect("no thread panicked");
     report.started = started;
     report.begun = report.begun.max(report.refused.len() as u64);
     report.latency = Percentiles::of(&latency);
@@ -179,7 +179,7 @@ async fn session(source: Arc<Source>) {
 
 impl Source {
     fn note(&self, note: impl FnOnce(&mut Account)) {
-        note(&mut self.account.lock().expect("nobody panicked"));
+        note(&mut self.account.lock().expect("no thread panicked"));
     }
 
     /// Whether the load has more messages to begin.

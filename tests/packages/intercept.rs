@@ -173,7 +173,7 @@ impl Network {
     fn mail(&self, recipient: &str) -> String {
         self.debian.shell(&format!("printf 'Subject: x\\n\\nbody\\n' | sendmail -i -f alice@client.test {recipient}"));
         let wanted = format!("to=<{recipient}>");
-        eventually(&format!("the fate of {recipient}"), || {
+        eventually(&format!("the outcome of {recipient}"), || {
             self.postfix_log().lines().find(|line| line.contains(&wanted)).map(str::to_owned)
         })
     }

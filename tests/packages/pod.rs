@@ -80,7 +80,7 @@ impl Pod {
     /// The line about a recipient in the mail server's log. Waits until the log has it.
     fn fate(&self, recipient: &str) -> String {
         let wanted = format!("to=<{recipient}>");
-        eventually(&format!("the fate of {recipient}"), || {
+        eventually(&format!("the outcome of {recipient}"), || {
             self.log("postfix").lines().find(|line| line.contains(&wanted)).map(str::to_owned)
         })
     }

@@ -347,7 +347,7 @@ impl ClientRun {
         self.lab.policy().release(&odd);
         self.lab.restart_danelaw();
         self.shell(afterwards, &[], b"");
-        eventually("everybody's copy", || {
+        eventually("every copy", || {
             if self.files() == before + number {
                 return Some(());
             }

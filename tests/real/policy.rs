@@ -63,14 +63,14 @@ impl Policy {
 
     /// Waits until a message to this recipient has got a temporary error at the end of data.
     pub(crate) fn await_deferred(&self, recipient: &str) {
-        eventually("a message that is refused for now", || {
+        eventually("a temporary error at the end of data", || {
             self.shared.lock().deferred.contains_key(recipient).then_some(())
         });
     }
 
     /// Waits until the answer to the end of data of a message to this recipient is held back.
     pub(crate) fn await_held(&self, recipient: &str) {
-        eventually("an answer that is kept back", || self.shared.lock().held.contains(recipient).then_some(()));
+        eventually("an answer that is held back", || self.shared.lock().held.contains(recipient).then_some(()));
     }
 
     /// The message whose answer is held back gets a temporary error; later messages to the recipient are accepted.

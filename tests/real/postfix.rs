@@ -101,7 +101,7 @@ impl Postfix {
     /// The outcome of the message for the recipient. Waits until the log has it.
     pub(crate) fn fate(&self, queue_id: &str, recipient: &str) -> Fate {
         let wanted = format!("{queue_id}: to=<{recipient}>");
-        eventually(&format!("the fate of {wanted}"), || {
+        eventually(&format!("the outcome of {wanted}"), || {
             self.log().lines().find(|line| line.contains(&wanted)).and_then(Fate::parse)
         })
     }
