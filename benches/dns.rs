@@ -1,5 +1,5 @@
-//! The cost of a lookup: with new validation, with another resolver's AD bit, and from the cache. The lab's server signs
-//! each reply when it is asked, on the same cores.
+//! The cost of a lookup: with new validation, with another resolver's AD bit, and from the cache. The lab's server
+//! signs each reply when it is asked, on the same cores.
 //!
 //! `cargo bench --bench dns -- --resident` prints instead how much memory the process takes with 100,000 names in the
 //! cache; the lab is then a process of its own.
