@@ -1,14 +1,14 @@
-//! What `--version` says of a build: the commit, where it is known without the network, and the compiler.
+//! The build data that `--version` prints: the commit, where it is known without the network, and the compiler.
 
 use std::env;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // Packagers build from an archive, and know the commit all the same. (DANELAW_.. is configuration.)
+    // Packagers build from an archive without git, and set the commit here. (DANELAW_.. is configuration.)
     println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
     let given = env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
-    // Builds for work on the code would be made anew after each commit.
+    // Only a release looks it up: a build during development would be repeated after each commit.
     let of_git = || if env::var("PROFILE").as_deref() == Ok("release") { commit() } else { None };
     let commit = given.or_else(of_git).unwrap_or_else(|| "unknown".to_owned());
     let compiler = env::var("RUSTC").ok().and_then(|rustc| said(&rustc, &["--version"]));
@@ -18,7 +18,7 @@ fn main() {
 }
 
 fn commit() -> Option<String> {
-    // It grows with each commit and each change of branch.
+    // git adds a line to this file at each commit and each change of branch.
     let log = said("git", &["rev-parse", "--git-path", "logs/HEAD"])?;
     println!("cargo:rerun-if-changed={log}");
     said("git", &["rev-parse", "--short=12", "HEAD"])

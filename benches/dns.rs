@@ -1,8 +1,8 @@
-//! What a lookup costs: validated afresh, on another resolver's word, and from memory; in the lab, whose server signs
-//! each reply when it is asked, on the same cores.
+//! The cost of a lookup: with new validation, with another resolver's AD bit, and from the cache. The lab's server
+//! signs each reply when it is asked, on the same cores.
 //!
-//! `cargo bench --bench dns -- --resident` tells instead how much memory the process takes with 100,000 names
-//! remembered; the lab is then a process of its own.
+//! `cargo bench --bench dns -- --resident` prints instead how much memory the process takes with 100,000 names in the
+//! cache; the lab is then a process of its own.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -28,9 +28,9 @@ use tokio::runtime::Runtime;
 const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// How many names the lab has.
 const NAMES: u64 = 100_000;
-/// How many lookups are on their way at once.
+/// How many lookups are in progress at once.
 const TASKS: u64 = 64;
-/// What the default configuration gives: `dns.cache_entries`, `dns.cache_size`, `dns.cache_max_ttl`, `dns.cache_failures`.
+/// The default configuration: `dns.cache_entries`, `dns.cache_size`, `dns.cache_max_ttl`, `dns.cache_failures`.
 const DEFAULTS: MemoryLimits = MemoryLimits {
     entries: 100_000,
     octets: 48 << 20,
@@ -38,11 +38,11 @@ const DEFAULTS: MemoryLimits = MemoryLimits {
     failures: Duration::from_secs(10),
 };
 
-/// Made once: what a mail session has in its hand is a name already.
+/// Parsed once, since a mail session has a parsed name already.
 static OWNERS: LazyLock<Vec<Name>> =
     LazyLock::new(|| (0..NAMES).map(|i| Name::parse(&format!("_25._tcp.mx{i}.bulk.test")).unwrap()).collect());
 
-/// The same as danelaw's.
+/// The same allocator as danelaw's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -104,7 +104,7 @@ fn bench(criterion: &mut Criterion, lab: &DnsLab, runtime: &Runtime) {
     group.bench_function("remembered", |bencher| {
         bencher.iter_custom(|count| {
             let begin = Instant::now();
-            // The same thousand names over and over.
+            // The same thousand names again and again.
             runtime.block_on(async {
                 for done in (0..count).step_by(1000) {
                     look_up(&stub, 0, 1000.min(count - done)).await;
@@ -121,7 +121,7 @@ fn resident() -> String {
     status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
 }
 
-/// Serves the tree until nobody reads any more.
+/// Serves the tree until its standard input ends.
 fn serve(runtime: &Runtime) {
     let lab = runtime.block_on(tree().start());
     println!("{} {}", lab.addr, lab.anchor_file.display());

@@ -1,8 +1,8 @@
-//! The cost of the journal: to open it, to ask it, to write to it.
+//! The cost of the journal: of opening it, of a look-up, and of a write.
 //!
 //! The file lies where the system keeps its temporary files; set `TMPDIR` to measure another disk.
 
-// A benchmark that cannot go on may panic.
+// A benchmark may panic when it cannot continue.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tokio::runtime::Runtime;
 
-/// How many outcomes are kept: the default of `store.entries`, and a few where each bench only runs once.
+/// How many outcomes the journal keeps: the default of `store.entries`, or a few where each bench runs only once.
 fn entries() -> usize {
     if std::env::args().any(|argument| argument == "--bench") { 100_000 } else { 1_000 }
 }

@@ -1,4 +1,4 @@
-//! How fast the parsers that see every octet and every command are.
+//! The speed of the parsers that read every octet and every command.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use danelaw::smtp::data::{BareNewlines, DataScanner};
 use danelaw::smtp::reply::ReplyDecoder;
 use danelaw::smtp::stuffing::DotStuffer;
 
-/// As much as one read of a socket may bring.
+/// The most octets of one read of a socket.
 const READ: usize = 16 * 1024;
 
 /// A mail of so many octets or a few more: a header, then lines of 76 characters.
@@ -29,7 +29,7 @@ fn typical_mail(octets: usize) -> Vec<u8> {
     mail
 }
 
-/// A mail of 1 MB that leaves no run of text to copy: short lines, many of them dots.
+/// A mail of 1 MB that has no long run of text to copy: short lines, many of them dots.
 fn hard_mail() -> Vec<u8> {
     let mut mail = b"\r\n..\r\nab\r\n...\r\n\r\nc\nd\re\r\n".repeat((1 << 20) / 26);
     mail.extend_from_slice(b".\r\n");

@@ -1,5 +1,5 @@
-//! What a verdict costs: a digest for DANE-EE, a signature check for each step up for DANE-TA, and what the worst chain
-//! that a peer can send costs before it is refused.
+//! The cost of a verdict: a digest for DANE-EE, a signature check for each certificate up to the anchor for DANE-TA,
+//! and the refusal of the worst chain that a peer can send.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -25,7 +25,8 @@ fn expectation(record: &str) -> Expectation {
     }
 }
 
-/// Authorities of two names and one key, each of the one the issuer of each of the other: some million ways up.
+/// Authorities of two names and one key. Each of the one name is an issuer of each of the other, so there are millions
+/// of possible paths.
 fn mesh(own: &KeyPair) -> Vec<CertificateDer<'static>> {
     let shared = key();
     let mut chain = vec![Spec { issuer: cn("Warp"), ..Spec::default() }.issue(own, &shared)];

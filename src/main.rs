@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A session moves between threads, and with it what it has allocated; threads that free one another's memory wait for
-/// one another in the C library's allocator.
+/// A session moves between threads, and its allocations move with it. In the C library's allocator, threads that free
+/// one another's memory wait for one another.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

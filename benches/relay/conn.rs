@@ -1,4 +1,4 @@
-//! One SMTP connection of a load source or of the bare pass-through: lines in, lines out, nothing checked.
+//! One SMTP connection of a load source or of the bare pass-through: lines in, lines out, without any check.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 /// How much is read at a time.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
-/// A stream and what was read from it and not yet used.
+/// A stream, and the octets that were read from it and not yet used.
 pub(crate) struct Conn<S> {
     pub(crate) stream: S,
     pub(crate) input: BytesMut,
@@ -20,7 +20,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         Self { stream, input: BytesMut::new() }
     }
 
-    /// Reads some more, at most so much.
+    /// Reads more octets, at most so many.
     pub(crate) async fn fill(&mut self, most: usize) -> io::Result<()> {
         self.input.reserve(most);
         match self.stream.read_buf(&mut self.input).await? {
@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
     }
 
-    /// The next so many replies, as they came.
+    /// The next so many replies, unchanged.
     pub(crate) async fn replies(&mut self, count: usize) -> io::Result<BytesMut> {
         let (mut at, mut left) = (0, count);
         while left > 0 {

@@ -1,4 +1,4 @@
-//! All that is there before a relay is measured: a signed zone, its name server, resolvers, and a key for every MX.
+//! The setup around a measured relay: a signed zone, its name server, resolvers, and a key for every MX.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -22,13 +22,13 @@ use crate::world::{Domain, Manner, ZONE};
 use crate::zones::{Record, SignedZones, Zone};
 use crate::{dns, null, sink};
 
-/// Where each relay listens, one at a time.
+/// The address at which each relay listens, one relay at a time.
 const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10025);
 
-/// How many domains of a manner there are.
+/// The number of domains of each manner.
 pub(crate) type Census = Vec<(Manner, u64)>;
 
-/// What can be measured.
+/// The relays that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     Danelaw,
@@ -57,7 +57,7 @@ impl Kind {
     }
 }
 
-/// What a relay has to be ready for.
+/// The load for which a relay has to be configured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     pub(crate) sessions: usize,
@@ -125,11 +125,11 @@ impl Lab {
         pids.into_iter().flatten().map(proc::cpu).sum()
     }
 
-    /// Forgets what the resolvers remember.
+    /// Empties the caches of the resolvers.
     pub(crate) fn forget(&mut self) {
         let faults = dns::Faults::new();
         let Self { _resolvers: [resolver, validator], .. } = self;
-        // The old one ends before the new one takes its port.
+        // The old resolver ends before the new one takes its port.
         replace(resolver, || dns::resolver(&self.directory, &self.net, &faults));
         replace(validator, || dns::validator(&self.directory, &self.net, &faults, &self.tree.trust_anchor));
     }
@@ -152,7 +152,7 @@ impl Lab {
         self.started += 1;
         let directory = self.directory.join(format!("{}-{}", kind.name(), self.started));
         fs::create_dir_all(&directory).expect("the lab's directory is writable");
-        // Processes of the last one may take their time to go.
+        // Processes of the last relay may take some time to end.
         eventually("a free port for the relay", || TcpListener::bind(RELAY).ok());
         let relay = match kind {
             Kind::Danelaw => Relay::Program(self.danelaw(&directory, needs), RELAY),
@@ -244,7 +244,7 @@ fn myself() -> Command {
     Command::new(std::env::current_exe().expect("a program has a path"))
 }
 
-/// A part of the benchmark in a process of its own, which is spoken to over its standard input and output.
+/// A part of the benchmark in a process of its own, controlled over its standard input and output.
 pub(crate) struct Role {
     child: Child,
     input: Option<ChildStdin>,
@@ -278,7 +278,7 @@ impl Role {
 impl Drop for Role {
     fn drop(&mut self) {
         if self.wrapped {
-            // What the program is wrapped in lives to tell what it has seen.
+            // The wrapper, such as strace, must live on to print its results.
             let _ = Command::new("pkill").args(["-KILL", "-P", &self.pid().to_string()]).status();
         } else {
             let _ = self.child.kill();
@@ -298,7 +298,7 @@ impl Sink {
         self.ask("stats")
     }
 
-    /// The numbers of the messages of a load that have not come.
+    /// The numbers of the messages of a load that have not arrived.
     pub(crate) fn missing(&mut self, run: u32, begun: u64) -> Vec<u64> {
         self.ask(&format!("missing {run} {begun}")).missing
     }
@@ -345,13 +345,13 @@ impl Source {
         self.0.pid()
     }
 
-    /// Waits for the end; the source stays, so that its CPU time can be read.
+    /// Waits for the end of the load; the source keeps running, so that its CPU time can be read.
     pub(crate) fn report(&mut self) -> Report {
         self.0.json()
     }
 }
 
-/// A relay that is running.
+/// A running relay.
 pub(crate) enum Relay {
     Program(Role, SocketAddr),
     Postfix { _running: Box<Postfix>, master: u32 },

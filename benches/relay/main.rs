@@ -1,16 +1,16 @@
-//! danelaw beside what else a user could run: a real Postfix with `smtp_tls_security_level = dane`, and, as the ceiling, a
-//! bare pass-through that checks nothing ("null"). All on this machine, one after the other, in rounds; every message is
-//! compared octet for octet at its end.
+//! danelaw beside the alternatives: a real Postfix with `smtp_tls_security_level = dane`, and, as the ceiling, a bare
+//! pass-through without any check ("null"). All run on this machine, one after the other, in rounds; every message is
+//! compared octet for octet at its destination.
 //!
-//! `cargo bench --bench relay -- --help` lists the options; `--quick` takes a minute or two. It has to be root and
-//! needs what `tests/run` installs: everything runs in a network, mount and process namespace of its own, with port 25
-//! on loopback addresses.
+//! `cargo bench --bench relay -- --help` lists the options; `--quick` takes a minute or two. It needs root and the
+//! programs that `tests/run` installs: it runs in a network, mount and process namespace of its own, with port 25 on
+//! loopback addresses.
 //!
 //! The load source, the sink and the pass-through are this same program under other names ([`source`], [`sink`],
 //! [`null`]), in processes of their own, so that the CPU time of each is known.
 
 #![allow(missing_docs)]
-#![allow(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to say")]
+#![allow(clippy::expect_used, reason = "a benchmark that cannot be set up has no result")]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod conn;
@@ -70,14 +70,14 @@ enum Role {
 #[derive(Parser)]
 #[command(name = "relay", about = "danelaw, Postfix and a bare pass-through side by side")]
 struct Outside {
-    /// Measure nothing: draw the bars of an earlier run, which are in this file, as an SVG.
+    /// Draw the bars of an earlier run, which are in this file, as an SVG, in place of a measurement.
     #[arg(long)]
     plot: Option<PathBuf>,
     #[command(flatten)]
     options: run::Options,
 }
 
-/// The same as danelaw's.
+/// The same allocator as danelaw's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     if matches!(arguments.get(1).map(String::as_str), Some("source" | "sink" | "null" | "inside")) {
         return play(Role::parse_from(arguments));
     }
-    // cargo says --bench where a measurement is wanted; a mere test of this target has to be quick.
+    // cargo passes --bench for a measurement; a test of this target has to be quick.
     if !arguments.iter().any(|argument| argument == "--bench") {
         message::self_check();
         return ExitCode::SUCCESS;
@@ -103,7 +103,7 @@ fn play(role: Role) -> ExitCode {
         Role::Source(options) => block_on(options.threads, async {
             let report = source::run(options).await;
             println!("{}", serde_json::to_string(&report).expect("numbers and text"));
-            // Who reads this reads our CPU time too, before we go.
+            // The process stays until the reader of this line has read the process's CPU time too.
             let _ = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await;
         }),
         Role::Sink(options) => block_on(options.threads, sink::run(options)),
@@ -123,7 +123,7 @@ fn block_on(threads: usize, role: impl Future<Output = ()>) {
     runtime.shutdown_background();
 }
 
-/// Runs this program again where nobody else is, and where a file system in memory lies over the directory.
+/// Runs this program again in namespaces of its own, with a file system in memory mounted over the directory.
 fn isolate(arguments: &[String]) -> ExitCode {
     let directory = tempfile::Builder::new().prefix("danelaw-relay-").tempdir().expect("a writable /tmp");
     // Postfix refuses a queue below a directory that others cannot enter.

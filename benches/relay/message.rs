@@ -1,22 +1,22 @@
-//! The messages: each carries its number, and its body follows from that, so that the sink knows every octet that has to
-//! come and compares them all. Loss and duplication are counted by number.
+//! The messages: each carries its number, and its body follows from that, so that the sink knows every expected octet
+//! and compares them all. Loss and duplication are counted by number.
 //!
-//! Bodies are cut out of one pool of base64-like lines, each from its own place on, some lines starting with a
-//! (stuffed) dot. What is compared is the form on the wire.
+//! Bodies are cut out of one pool of base64-like lines, each from another line on, some lines starting with a (stuffed)
+//! dot. The comparison is of the form on the wire.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
 
-/// Octets of a line, CRLF included, as base64 has them.
+/// Octets of a line, CRLF included, as in base64.
 const LINE: usize = 78;
 /// Lines in the pool: a prime, so that bodies begin all over it.
 const LINES: usize = 4093;
 /// The longest header section that is waited for.
 const MAX_HEADER: usize = 64 * 1024;
 
-/// What all bodies are cut from.
+/// The lines from which all bodies are cut.
 pub(crate) struct Pool(Vec<u8>);
 
 impl Pool {
@@ -48,16 +48,16 @@ impl Pool {
     }
 }
 
-/// What a message says of itself.
+/// The properties that a message's header states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Which load it belongs to.
+    /// The load that it belongs to.
     pub(crate) run: u32,
-    /// Its number in that.
+    /// Its number in that load.
     pub(crate) number: u64,
     /// The lines of its body.
     pub(crate) lines: usize,
-    /// When it was handed in: nanoseconds of the system's clock, which all processes read.
+    /// When it was submitted: nanoseconds of the system's clock, which all processes read.
     pub(crate) sent: u64,
 }
 
@@ -101,12 +101,12 @@ impl Stamp {
     }
 }
 
-/// What a message turned out to be when it had ended.
+/// The result of the comparison at the end of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Octet for octet what was sent.
+    /// Octet for octet the sent message.
     Whole(Stamp),
-    /// Something else.
+    /// Other octets.
     Damaged(Option<Stamp>),
     /// No message at all, but a lone dot.
     Nothing,
@@ -118,12 +118,12 @@ pub(crate) enum Reader {
     #[default]
     Header,
     Body(Stamp, usize),
-    /// It is not what was sent: looks for its end.
+    /// It differs from the sent message; the reader looks for its end.
     Astray(Option<Stamp>),
 }
 
 impl Reader {
-    /// Takes what belongs to the message from the input; the result when it has ended.
+    /// Takes the octets of the message from the input, and returns the result when the message has ended.
     pub(crate) fn read(&mut self, pool: &Pool, input: &mut BytesMut) -> Option<Received> {
         loop {
             match *self {
@@ -144,7 +144,7 @@ impl Reader {
                             input.advance(end + 4);
                             Self::Body(stamp, 0)
                         }
-                        // The empty line stays: it may be what the final dot stands behind.
+                        // The empty line stays in the input: the final dot may come directly after it.
                         None => Self::Astray(None),
                     };
                 }
@@ -184,7 +184,7 @@ impl Reader {
     }
 }
 
-/// What `cargo test` asks of this benchmark: that its judge can tell a message from a damaged one.
+/// The check that `cargo test` runs on this benchmark: the comparison can tell a message from a damaged one.
 pub(crate) fn self_check() {
     let pool = Pool::new();
     for octets in [400, 4096, 700_000] {

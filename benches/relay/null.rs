@@ -1,7 +1,7 @@
-//! The bare pass-through, the ceiling for any relay: SMTP in, SMTP under TLS out, upstream connections used again, what
-//! the client pipelined passed on as it came, replies passed back as they came. It checks nothing: the address follows
-//! from the domain's name, any certificate is good, nothing is parsed that can be left alone, and the end of a message
-//! is looked for only where a block ends (its clients wait there). It needs clients that pipeline.
+//! The bare pass-through, the ceiling for any relay: SMTP in, SMTP under TLS out. It reuses upstream connections,
+//! passes pipelined commands on together, and passes replies back unchanged. It makes no check: the address follows
+//! from the domain's name, any certificate is accepted, only the necessary parts are parsed, and it looks for the end
+//! of a message only at the end of a block (its clients wait there). It needs clients that pipeline.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,12 +19,12 @@ use crate::conn::{BLOCK, Conn};
 use crate::tls::Credulous;
 use crate::world::Domain;
 
-/// Threads, unless the command line says so.
+/// Threads, unless the command line sets another number.
 pub(crate) const DEFAULT_THREADS: usize = 2;
-/// How to pass on.
+/// The options of the pass-through.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where to listen.
+    /// The address to listen at.
     #[arg(long)]
     pub(crate) listen: SocketAddr,
     /// A new upstream connection for each message.
@@ -65,7 +65,7 @@ impl Null {
         stream.set_nodelay(true)?;
         let mut client = Conn::new(stream);
         client.stream.write_all(b"220 null ESMTP\r\n").await?;
-        // What the client has pipelined so far, DATA not among it yet.
+        // The commands that the client has pipelined so far, without DATA.
         let mut group = Group::default();
         loop {
             let Some(end) = memchr(b'\n', &client.input) else {
@@ -104,13 +104,13 @@ impl Null {
         if self.fresh {
             tokio::spawn(quit(upstream));
         } else {
-            self.idle.lock().expect("nobody panicked").entry(domain).or_default().push(upstream);
+            self.idle.lock().expect("no thread panicked").entry(domain).or_default().push(upstream);
         }
         Ok(())
     }
 
     async fn upstream(&self, domain: &str) -> io::Result<Upstream> {
-        if let Some(upstream) = self.idle.lock().expect("nobody panicked").get_mut(domain).and_then(Vec::pop) {
+        if let Some(upstream) = self.idle.lock().expect("no thread panicked").get_mut(domain).and_then(Vec::pop) {
             return Ok(upstream);
         }
         let host = Domain::parse(domain).ok_or(io::ErrorKind::HostUnreachable)?;
@@ -153,7 +153,7 @@ impl Group {
     }
 }
 
-/// The message, to its end.
+/// Passes the message on, to its end.
 async fn pass_on(client: &mut Conn<TcpStream>, upstream: &mut Upstream) -> io::Result<()> {
     let mut tail = *b"\0\0\0\r\n";
     let mut block = BytesMut::new();

@@ -1,4 +1,4 @@
-//! The bars of [`table`](crate::table), drawn: the text of an earlier run becomes an SVG.
+//! Draws the bars of [`table`](crate::table): the text of an earlier run becomes an SVG.
 
 use std::fmt::Write as _;
 use std::fs;

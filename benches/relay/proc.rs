@@ -1,5 +1,5 @@
-//! What processes cost, as the kernel counts it: CPU time and memory of a process and all below it, and what their
-//! sockets hold.
+//! The cost of processes, from the kernel's counters: CPU time and memory of a process and its descendants, and of the
+//! queues of their sockets.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,19 +12,19 @@ const TICKS: f64 = 100.0;
 
 struct Stat {
     parent: u32,
-    /// Its own time and that of children that have ended.
+    /// The CPU time of the process itself and of its ended children.
     ticks: u64,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything.
+    // The fields are behind the name, which may hold any characters.
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat { parent: number(1)?.try_into().ok()?, ticks: number(11)? + number(12)? + number(13)? + number(14)? })
 }
 
-/// The process and all below it.
+/// The process and its descendants.
 fn tree(pid: u32) -> HashMap<u32, Stat> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -51,7 +51,7 @@ fn field(path: &str, name: &str) -> f64 {
     line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse().ok()).unwrap_or_default()
 }
 
-/// The most memory that the process ever had, or for many processes what they have now, shared pages shared out; in kB.
+/// The peak memory of a single process, or the present memory of several, shared pages divided among them; in kB.
 pub(crate) fn peak(pid: u32) -> f64 {
     let members = tree(pid);
     match members.len() {
@@ -60,12 +60,12 @@ pub(crate) fn peak(pid: u32) -> f64 {
     }
 }
 
-/// Memory of the process and all below it, shared pages shared out, in kB.
+/// The memory of the process and its descendants, shared pages divided among them, in kB.
 pub(crate) fn resident(pid: u32) -> f64 {
     tree(pid).keys().map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")).sum()
 }
 
-/// What the sockets of the process and all below it hold in their queues, in kB, and how many there are.
+/// The memory in the queues of the sockets of the process and its descendants, in kB, and the number of sockets.
 pub(crate) fn sockets(pid: u32) -> (f64, f64) {
     let text = output(Command::new("ss").args(["-tmnpHO"])).stdout;
     let text = String::from_utf8_lossy(&text);
@@ -87,7 +87,7 @@ pub(crate) fn sockets(pid: u32) -> (f64, f64) {
     (lines.iter().map(|line| octets(line)).sum::<f64>() / 1024.0, lines.len() as f64)
 }
 
-/// The kernel's own small objects, among them what a socket is made of, in kB.
+/// The memory of the kernel's own small objects, among them the sockets, in kB.
 pub(crate) fn slab() -> f64 {
     field("/proc/meminfo", "Slab:")
 }

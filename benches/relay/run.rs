@@ -1,4 +1,4 @@
-//! The run: rounds of scenarios of relays, each measured with everything started afresh, and a table at the end.
+//! The run: rounds of scenarios of relays, each measured with all processes started anew, and a table at the end.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::source::{self, Report};
 use crate::world::Manner;
 use crate::{proc, table};
 
-/// What to measure.
+/// The options of a measurement.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Scenarios, such as S1,S3; all without it.
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Relays, such as danelaw,null; all that take part in a scenario without it.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<Kind>,
-    /// Rounds, of which the median is told.
+    /// Rounds, of which the median is printed.
     #[arg(long)]
     pub(crate) rounds: Option<u32>,
     /// Seconds for which each load is sent.
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Messages in place of seconds.
     #[arg(long)]
     pub(crate) messages: Option<u64>,
-    /// One round, a second each, and less of what takes long.
+    /// One round of a second for each load, and less of the long scenarios.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Print JSON, every round of it, in place of the table.
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// A setting of danelaw's, as for its own --set; may be given more than once.
     #[arg(long)]
     pub(crate) set: Vec<String>,
-    /// A command that danelaw is started by, such as "strace -c -f -o /work/calls".
+    /// A command that starts danelaw, such as "strace -c -f -o /work/calls".
     #[arg(long)]
     pub(crate) wrap: Option<String>,
     /// danelaw asks the name server itself, without an unbound in between.
@@ -56,10 +56,10 @@ pub(crate) struct Options {
     /// Threads of the source.
     #[arg(long, default_value_t = 2)]
     pub(crate) source_threads: usize,
-    /// How many sessions get stuck in S6, such as 1000,5000.
+    /// Numbers of stuck sessions in S6, such as 1000,5000.
     #[arg(long, value_delimiter = ',')]
     pub(crate) stuck: Vec<usize>,
-    /// Where the lab is; set by the program itself.
+    /// The directory of the lab; the program itself sets it.
     #[arg(long, hide = true, default_value = "/nowhere")]
     directory: PathBuf,
 }
@@ -98,13 +98,13 @@ impl Options {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) scenario: &'static str,
-    /// Which of several loads of the scenario, if there are several.
+    /// The name of the load, if the scenario has several.
     pub(crate) point: String,
     pub(crate) relay: &'static str,
     pub(crate) round: u32,
-    /// By name; the names say the unit.
+    /// By name, which states the unit.
     pub(crate) values: BTreeMap<String, f64>,
-    /// What clients were told instead of 250, and how often.
+    /// The replies in place of 250, and how often clients got them.
     pub(crate) said: BTreeMap<String, u64>,
 }
 
@@ -114,7 +114,7 @@ impl Row {
     }
 }
 
-/// Measures all that was asked for.
+/// Measures each requested scenario.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let scenarios = options.scenarios();
     let mut census: Census = Vec::new();
@@ -134,7 +134,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
     let rows = bench.rows;
     println!("{}", if options.json { table::json(&rows) } else { table::text(&rows) });
-    // A mail that is lost, doubled or damaged is no benchmark result.
+    // A run that has lost, doubled or damaged a mail is no benchmark result.
     let wrong =
         |row: &Row| ["lost", "twice", "damaged"].iter().any(|name| row.values.get(*name).is_some_and(|n| *n > 0.0));
     if rows.iter().any(wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -209,13 +209,13 @@ impl Bench<'_> {
         }
     }
 
-    /// Mail to healthy domains, and what it cost.
+    /// Sends mail to healthy domains and measures the cost.
     fn load(&mut self, kind: Kind, load: &Load, row: &mut Row) {
         let mut sink = self.lab.sink(load.mail_max, load.delay);
         let relay = self.lab.relay(kind, Needs { sessions: load.sessions, fresh: load.mail_max.is_some() });
         if load.warm > 0 {
             let domains = load.warm_domains.unwrap_or(load.domains);
-            // As many as will be measured, so that no handshake is among it; a storm comes unannounced.
+            // As many sessions as are measured, so that no handshake is measured; but a storm has to come unannounced.
             let sessions = if load.once { 50 } else { load.sessions };
             let warm = Load {
                 messages: Some(load.warm),
@@ -260,14 +260,14 @@ impl Bench<'_> {
         }
     }
 
-    /// What the source was promised beside what the sink has seen.
+    /// Compares the replies that the source got with the messages that the sink has seen.
     fn judge(&self, sink: &mut Sink, run: u32, report: &Report, row: &mut Row) {
         let seen = sink.seen();
         let stats = seen.runs.get(&run).cloned().unwrap_or_default();
         let excused: HashSet<u64> = report.refused.iter().chain(&report.unanswered).copied().collect();
         let excused = |number: &&u64| excused.contains(number);
         let missing = sink.missing(run, report.begun);
-        // What was refused or never answered may have come more than once by right; a promise is kept exactly once.
+        // A refused or unanswered message may arrive more than once; one with a 250 must arrive exactly once.
         let twice = stats.twice.iter().filter(|number| !excused(number)).count();
         let seconds = stats.last.saturating_sub(report.started) as f64 / 1e9;
         let megabytes = stats.octets as f64 / 1e6;
@@ -300,10 +300,10 @@ impl Bench<'_> {
         row.said = report.said.clone();
     }
 
-    /// Sessions that hang on a remote, and what they hold.
+    /// Measures the memory of sessions that hang on a remote.
     fn stuck(&mut self, (scenario, kind, round): (Scenario, Kind, u32), manner: Manner, size: usize) {
         for sessions in self.options.stuck() {
-            // A process for each: a hundred are enough to know what one takes, and as many as it has by default.
+            // Postfix has a process for each session. A hundred, its default limit, show the memory of one well enough.
             let sessions = if kind.has_queue() { sessions.min(100) } else { sessions };
             let mut row = self.row((scenario, kind, round), format!("{sessions} sessions"));
             if self.rows.iter().any(|done| {
@@ -330,7 +330,7 @@ impl Bench<'_> {
             let (resident_now, (sockets_now, count), slab_now) =
                 (proc::resident(pid), proc::sockets(pid), proc::slab());
             let each = |kilobytes: f64| kilobytes / (stuck as f64).max(1.0);
-            // The slab is everybody's: ours is the share of our sockets.
+            // The slab belongs to all processes: the relay's part is the share of its sockets.
             let share = count / proc::all_sockets().max(1.0);
             let user = each(resident_now - resident);
             let kernel = each(sockets_now - sockets + (slab_now - slab) * share);
@@ -350,7 +350,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Mail to a healthy domain, alone and beside domains that take all they can get.
+    /// Measures mail to a healthy domain, alone and beside domains that take all the resources that they can get.
     fn under_pressure(&mut self, scenario: Scenario, kind: Kind, round: u32) {
         let mut row = self.row((scenario, kind, round), String::new());
         let mut sink = self.lab.sink(None, 0);
@@ -381,7 +381,7 @@ impl Bench<'_> {
     }
 }
 
-/// Waits until all that was promised has come, which a queue may take its time for.
+/// Waits until all accepted messages have arrived, which may take time in a queue.
 fn drain(sink: &mut Sink, run: u32, report: &Report, kind: Kind) {
     let (mut last, mut since) = (0, Instant::now());
     let patience = Duration::from_secs(if kind.has_queue() { 30 } else { 2 });
@@ -397,7 +397,7 @@ fn drain(sink: &mut Sink, run: u32, report: &Report, kind: Kind) {
     }
 }
 
-/// Waits until so many connections are stuck, or no more get there.
+/// Waits until so many connections are stuck, or their number no longer grows.
 fn await_stuck(sink: &mut Sink, sessions: u64) -> u64 {
     let (mut last, mut since) = (0, Instant::now());
     while since.elapsed() < Duration::from_secs(15) {

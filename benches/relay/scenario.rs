@@ -1,4 +1,4 @@
-//! What is measured: each scenario as a load and the questions about it.
+//! The scenarios: each is a load and the questions about it.
 
 use crate::lab::{Census, Kind};
 use crate::run::Options;
@@ -12,11 +12,11 @@ pub(crate) enum Scenario {
     S1,
     /// 4 kB messages to 200 domains, a new upstream connection for each.
     S2,
-    /// 2,000 domains, each once, nothing of them in any memory.
+    /// 2,000 domains, each once, with empty caches.
     S2c,
     /// 20 MB messages, 4 at once.
     S3,
-    /// One session, 10 messages a second: what a relay adds to the time of a message.
+    /// One session, 10 messages a second: the time that a relay adds to a message.
     S4,
     /// A remote 20 ms away, 200 sessions.
     S5,
@@ -26,7 +26,7 @@ pub(crate) enum Scenario {
     S6d,
     /// The cost of a message by sessions at once, and by domains seen.
     S7,
-    /// Ten silent or tarpitting domains take all the traffic they can; mail to a healthy one.
+    /// Mail to a healthy domain while ten silent or tarpitting domains take all the traffic that they can.
     S8,
     /// 5,000 connections at once.
     S9,
@@ -81,21 +81,21 @@ impl Scenario {
         }
     }
 
-    /// Who takes part.
+    /// Whether the relay takes part.
     pub(crate) fn takes(self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::S4, Kind::Direct) => true,
             (_, Kind::Direct) => false,
             (Self::S7, kind) => !kind.has_queue(),
-            // Where no connection is used twice there is nothing to reuse.
+            // Without a second message for a connection there is no reuse.
             (Self::S2 | Self::S2c | Self::S6 | Self::S6d | Self::S8 | Self::S9, Kind::PostfixReuse) => false,
-            // It takes whatever it gets, and sends it when it can.
+            // Its queue takes all mail at once, and sends it when it can.
             (Self::S8 | Self::S9, Kind::Postfix) => false,
             _ => true,
         }
     }
 
-    /// The domains that it needs.
+    /// The domains that the scenario needs.
     pub(crate) fn census(self, options: &Options) -> Census {
         let stuck = options.stuck().into_iter().max().unwrap_or_default().div_ceil(5).max(20) as u64;
         match self {
@@ -125,9 +125,9 @@ pub(crate) struct Load {
     pub(crate) mail_max: Option<u32>,
     /// Milliseconds that the remote takes for an answer.
     pub(crate) delay: u64,
-    /// Messages beforehand, in which nothing is measured.
+    /// Messages before the measurement.
     pub(crate) warm: u64,
-    /// Domains that those go to; as many as are measured without it.
+    /// The number of domains for the messages before the measurement; without it, as many as are measured.
     pub(crate) warm_domains: Option<u64>,
 }
 
@@ -148,7 +148,7 @@ impl Load {
         }
     }
 
-    /// The loads of a scenario that consists of nothing else, each with the name of its point.
+    /// The loads of a scenario that consists only of loads, each with the name of its point.
     pub(crate) fn of(scenario: Scenario, options: &Options) -> Vec<(String, Self)> {
         let load = Self::new(options);
         let one = |load: Self| vec![(String::new(), load)];

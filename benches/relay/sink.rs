@@ -1,7 +1,7 @@
-//! The sink: every remote there is, on port 25 of all of 127.0.0.0/8, under TLS. It compares each message with what was
-//! sent and counts; how it behaves follows from the address that was dialled.
+//! The sink: it acts as every remote, on port 25 of all of 127.0.0.0/8, under TLS. It compares each message with the
+//! sent one and counts. The address to which the relay connects decides how it behaves.
 //!
-//! It is told `stats` on standard input and answers with a line of JSON; it ends with its input.
+//! It reads `stats` on standard input and answers with a line of JSON; it ends with its input.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
@@ -25,14 +25,14 @@ use crate::source::{Percentiles, histogram};
 use crate::tls;
 use crate::world::Manner;
 
-/// Threads, unless the command line says so.
+/// Threads, unless the command line sets another number.
 pub(crate) const DEFAULT_THREADS: usize = 2;
-/// What a tarpit takes for each reply.
+/// The delay of a tarpit before each reply.
 const TAR: Duration = Duration::from_secs(5);
-/// How long a connection that was closed on our side is listened to.
+/// How long the sink reads from a connection after it has closed its own side.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How the remotes are.
+/// The properties of the remotes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Key and certificate.
@@ -49,35 +49,35 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
 }
 
-/// What the sink has seen of one load.
+/// The messages of one load that the sink has seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Stats {
-    /// Different messages that came whole.
+    /// Different messages that arrived undamaged.
     pub(crate) whole: u64,
-    /// Numbers of messages that came more than once.
+    /// Numbers of messages that arrived more than once.
     pub(crate) twice: Vec<u64>,
-    /// Messages that were not what was sent.
+    /// Messages that differed from the sent one.
     pub(crate) damaged: u64,
-    /// Octets of whole messages.
+    /// Octets of undamaged messages.
     pub(crate) octets: u64,
     /// When the last message was complete.
     pub(crate) last: u64,
-    /// From the moment it was handed in until a message was complete.
+    /// The time from the submission of a message until it was complete.
     pub(crate) arrival: Percentiles,
 }
 
-/// What the sink has seen in all.
+/// All counts of the sink.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// By load.
     pub(crate) runs: HashMap<u32, Stats>,
-    /// Messages that do not even say which one they are.
+    /// Messages without a readable stamp.
     pub(crate) strangers: u64,
     /// Connections so far.
     pub(crate) connections: u64,
     /// Connections on which a message is stuck.
     pub(crate) stuck: u64,
-    /// Numbers of the messages of the load that was asked for that have come, if one was.
+    /// Numbers of the messages that have arrived, of the load that the question names, if it names one.
     pub(crate) missing: Vec<u64>,
 }
 
@@ -113,7 +113,7 @@ impl Tally {
         }
     }
 
-    /// `stats`, or `missing RUN BEGUN`: the numbers below BEGUN that have not come.
+    /// `stats`, or `missing RUN BEGUN`: the numbers below BEGUN that have not arrived.
     fn answer(&self, question: &str) -> Seen {
         let mut words = question.split(' ').skip(1).filter_map(|word| word.parse::<u64>().ok());
         let missing = match (words.next(), words.next()) {
@@ -173,7 +173,7 @@ pub(crate) async fn run(options: Options) {
     println!("ready");
     let control = tokio::task::spawn_blocking(move || {
         for question in io::stdin().lock().lines().map_while(Result::ok) {
-            let answer = asked.tally.lock().expect("nobody panicked").answer(&question);
+            let answer = asked.tally.lock().expect("no thread panicked").answer(&question);
             let mut stdout = io::stdout().lock();
             serde_json::to_writer(&mut stdout, &answer).expect("our reader reads");
             stdout.write_all(b"\n").and_then(|()| stdout.flush()).expect("our reader reads");
@@ -186,7 +186,7 @@ pub(crate) async fn run(options: Options) {
                 continue;
             };
             let sink = Arc::clone(&sink);
-            // A relay may go away at any moment.
+            // A relay may close a connection at any moment.
             tokio::spawn(async move { sink.serve(stream).await.ok() });
         }
     };
@@ -198,7 +198,7 @@ pub(crate) async fn run(options: Options) {
 
 impl Sink {
     fn note(&self, note: impl FnOnce(&mut Tally)) {
-        note(&mut self.tally.lock().expect("nobody panicked"));
+        note(&mut self.tally.lock().expect("no thread panicked"));
     }
 
     async fn serve(&self, stream: TcpStream) -> io::Result<()> {
@@ -235,7 +235,7 @@ struct Session<'a, S> {
     manner: Manner,
     secure: bool,
     messages: u32,
-    /// While a message is being read.
+    /// The reader of the message that is being received.
     reader: Option<Reader>,
     recipients: u32,
 }
@@ -265,7 +265,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         }
     }
 
-    /// Sends what is to be said, in one write, after the delay that is ours.
+    /// Sends the pending replies, in one write, after the remote's delay.
     async fn say(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
@@ -283,7 +283,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         Ok(())
     }
 
-    /// Deals with all that has come.
+    /// Handles all the received input.
     async fn consume(&mut self) -> Option<End> {
         loop {
             if let Some(reader) = &mut self.reader {
@@ -315,7 +315,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                     self.output.extend_from_slice(b"220 2.0.0 go ahead\r\n");
                     return Some(End::StartTls);
                 }
-                // What a relay sends without TLS is refused, and so counts as a refusal and as a loss.
+                // Commands without TLS are refused, so such mail counts as a refusal and as a loss.
                 _ if !self.secure && verb != *b"QUIT" => self.output.extend_from_slice(b"530 5.7.0 STARTTLS first\r\n"),
                 b"MAIL" => self.output.extend_from_slice(b"250 2.1.0 sender\r\n"),
                 b"RCPT" => {
@@ -347,7 +347,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     fn offer(&self) -> String {
         let starttls = if self.secure { "" } else { "250-STARTTLS\r\n" };
-        // RFC 9422: a client that knows it does not try a second message.
+        // RFC 9422: a client that knows LIMITS does not try a second message.
         let limits =
             self.sink.options.mail_max.map(|most| format!("250-LIMITS MAILMAX={most}\r\n")).unwrap_or_default();
         format!(
@@ -355,14 +355,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         )
     }
 
-    /// Does nothing for ever; the connection stays open.
+    /// Waits for ever; the connection stays open.
     async fn stick(&mut self) -> Option<End> {
         self.conn.input = BytesMut::new();
         self.sink.note(|tally| tally.stuck += 1);
         std::future::pending().await
     }
 
-    /// Closes our side and reads what the relay still says, so that nothing it was told is lost to a reset.
+    /// Closes its own side and reads the relay's remaining octets, so that no reset makes the relay lose a reply.
     async fn leave(&mut self) -> io::Result<()> {
         self.conn.stream.shutdown().await?;
         let mut rest = [0; 512];

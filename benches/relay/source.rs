@@ -1,5 +1,5 @@
-//! The load source: a mail server with much to send. Its clients pipeline MAIL, RCPT and DATA (RFC 2920), send their next
-//! message when the last one is answered, and remember what was promised about each.
+//! The load source: a mail server with much to send. Its clients pipeline MAIL, RCPT and DATA (RFC 2920), send their
+//! next message when the last one is answered, and record the reply to each.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,13 +19,13 @@ use crate::message::{Pool, Stamp, now};
 use crate::tls::Credulous;
 use crate::world::{Domain, Manner};
 
-/// What to send, and how.
+/// The options of a load.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where to send it.
+    /// The address to send it to.
     #[arg(long)]
     pub(crate) to: SocketAddr,
-    /// STARTTLS first, and believe anything: for talking to the sink itself.
+    /// STARTTLS first, with any certificate accepted: for connections to the sink itself.
     #[arg(long)]
     pub(crate) tls: bool,
     /// Connections at a time.
@@ -34,10 +34,10 @@ pub(crate) struct Options {
     /// Octets of a message.
     #[arg(long)]
     pub(crate) size: usize,
-    /// How many domains the messages go to, in turn.
+    /// The number of domains to which the messages go, in turn.
     #[arg(long)]
     pub(crate) domains: u64,
-    /// How their hosts behave, as the letter of their names.
+    /// The behaviour of their hosts, as the letter of their names.
     #[arg(long)]
     pub(crate) manner: char,
     /// Messages in all.
@@ -63,16 +63,16 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
 }
 
-/// What came of it.
+/// The results of a load.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Messages begun; they are numbered from 0.
     pub(crate) begun: u64,
-    /// Numbers of those that were refused.
+    /// Numbers of the refused messages.
     pub(crate) refused: Vec<u64>,
-    /// Numbers of those whose answer never came.
+    /// Numbers of the messages without an answer.
     pub(crate) unanswered: Vec<u64>,
-    /// What was said instead of 250, and how often.
+    /// The replies in place of 250, and how often they came.
     pub(crate) said: BTreeMap<String, u64>,
     /// When the first message was begun.
     pub(crate) started: u64,
@@ -82,9 +82,9 @@ pub(crate) struct Report {
     pub(crate) greeting: Percentiles,
     /// Connections that were greeted with 220.
     pub(crate) greeted: u64,
-    /// Connections that were told something else.
+    /// Connections that got another greeting.
     pub(crate) turned_away: u64,
-    /// Connections that were told nothing.
+    /// Connections that got no greeting.
     pub(crate) lost: u64,
 }
 
@@ -136,7 +136,7 @@ enum Answer {
     Refused(String),
 }
 
-/// Sends all of it; the report when everything is answered.
+/// Sends the load, and returns the report when all messages are answered.
 pub(crate) async fn run(options: Options) -> Report {
     let account = Account { report: Report::default(), latency: histogram(), greeting: histogram() };
     let source = Arc::new(Source {
@@ -153,7 +153,7 @@ pub(crate) async fn run(options: Options) -> Report {
         session.await.expect("a session does not panic");
     }
     let Account { mut report, latency, greeting } =
-        Arc::into_inner(source).expect("all sessions have ended").account.into_inner().expect("nobody panicked");
+        Arc::into_inner(source).expect("all sessions have ended").account.into_inner().expect("no thread panicked");
     report.started = started;
     report.begun = report.begun.max(report.refused.len() as u64);
     report.latency = Percentiles::of(&latency);
@@ -166,11 +166,11 @@ async fn session(source: Arc<Source>) {
     while source.is_open() {
         let ended = source.connection(&mut latency).await;
         if source.options.once && source.options.sessions as u64 >= source.options.messages.unwrap_or(u64::MAX) {
-            // One connection is all that this session has to show, whatever became of it.
+            // This session makes one connection only, even if that one fails.
             break;
         }
         if ended.is_err() {
-            // Whatever it was is in the account; a relay that turns clients away is asked again soon.
+            // The account has the error. The session connects again soon, to a relay that turns clients away too.
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -179,10 +179,10 @@ async fn session(source: Arc<Source>) {
 
 impl Source {
     fn note(&self, note: impl FnOnce(&mut Account)) {
-        note(&mut self.account.lock().expect("nobody panicked"));
+        note(&mut self.account.lock().expect("no thread panicked"));
     }
 
-    /// Whether more messages are to be begun.
+    /// Whether the load has more messages to begin.
     fn is_open(&self) -> bool {
         let over = |seconds| self.begin.elapsed().as_secs_f64() >= seconds;
         let all = |messages| self.next.load(Ordering::Relaxed) >= messages;
@@ -269,7 +269,7 @@ impl Source {
                         account.report.refused.push(number);
                         *account.report.said.entry(text).or_default() += 1;
                     });
-                    // Not at once: a refusal costs less than a delivery, and nobody asks twice in a millisecond.
+                    // Not at once: a refusal costs less than a delivery, and no client tries twice in a millisecond.
                     sleep(Duration::from_millis(10)).await;
                     None
                 }
@@ -311,7 +311,7 @@ impl Source {
             return Ok(Answer::Refused(text(no)));
         }
         if let Some(no) = no {
-            // RFC 2920 §3.1: DATA was taken although nobody is left to send to.
+            // RFC 2920 §3.1: the relay has accepted DATA although it has accepted no recipient.
             conn.stream.write_all(b".\r\n").await?;
             conn.stream.flush().await?;
             conn.reply().await?;

@@ -1,4 +1,4 @@
-//! What came out, for people and for programs: medians over the rounds, and ratios to the pass-through of the same run.
+//! The results, for people and for programs: medians over the rounds, and ratios to the pass-through of the same run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::run::Row;
 use crate::scenario::Scenario;
 
-/// A column: the value's name, its heading, and whether its ratio to the pass-through's is told.
+/// A column: the value's name, its heading, and whether its ratio to the pass-through's value is shown.
 type Column = (&'static str, &'static str, bool);
 
 const THROUGHPUT: &[Column] = &[
@@ -103,7 +103,7 @@ fn medians(rows: &[Row]) -> Vec<Median<'_>> {
         medians.iter().find(|median| median.relay == "direct").map(|direct| direct.values.clone());
     for median in medians.iter_mut().filter(|median| median.scenario == "S4") {
         let Some(direct) = &direct else { continue };
-        // A relay with a queue answers before it delivers: what counts is when the message arrives.
+        // A relay with a queue answers before it delivers, so the message's time of arrival counts.
         for (name, from) in [("added_p50_ms", "arrival_p50_ms"), ("added_p99_ms", "arrival_p99_ms")] {
             let added = median.values.get(from).unwrap_or(&0.0) - direct.get(from).unwrap_or(&0.0);
             median.values.insert(name, added);
@@ -112,7 +112,7 @@ fn medians(rows: &[Row]) -> Vec<Median<'_>> {
     medians
 }
 
-/// The pass-through at the same point, or at the only one there is.
+/// The median of the pass-through at the same point.
 fn ceiling<'a>(medians: &'a [Median<'a>], of: &Median<'_>) -> Option<&'a Median<'a>> {
     medians.iter().find(|other| other.relay == "null" && (other.scenario, other.point) == (of.scenario, of.point))
 }
@@ -140,7 +140,7 @@ fn cell(median: &Median<'_>, (name, _, with_ratio): &Column, ceiling: Option<&Me
     }
 }
 
-/// One line of the summary: what danelaw is to be, beside the others.
+/// One line of the summary: the aim for danelaw, relative to the others.
 struct Aim {
     scenario: Scenario,
     value: &'static str,
@@ -149,7 +149,7 @@ struct Aim {
     met: fn(&Beside) -> bool,
 }
 
-/// A value of danelaw's, and the same of the others where they took part.
+/// A value of danelaw's, and the same value of the others where they took part.
 struct Beside {
     own: f64,
     null: Option<f64>,
@@ -165,7 +165,7 @@ impl Beside {
         self.postfix.filter(|postfix| *postfix > 0.0).map(|postfix| self.own / postfix)
     }
 
-    /// At least so much of the pass-through, and so many times Postfix; whoever is absent is outdone.
+    /// At least so much of the pass-through, and so many times Postfix. A relay that took no part counts as surpassed.
     fn at_least(&self, null: f64, postfix: f64) -> bool {
         self.to_null().is_none_or(|ratio| ratio >= null) && self.to_postfix().is_none_or(|ratio| ratio >= postfix)
     }
@@ -268,9 +268,9 @@ fn summary(medians: &[Median<'_>]) -> String {
                 };
                 medians.iter().find(same).and_then(|median| median.values.get(aim.value).copied())
             };
-            // Whichever of its two ways is better for Postfix; it has a number of stuck sessions of its own.
+            // The better one of Postfix's two configurations. Its number of stuck sessions differs from danelaw's.
             let more_is_better = aim.value.ends_with("per_s");
-            // A hundred stuck sessions of Postfix's are not five thousand.
+            // A hundred stuck sessions of Postfix cannot be compared with five thousand.
             let ways =
                 if aim.value == "all_MB" { [None, None] } else { [of("postfix", None), of("postfix-reuse", None)] };
             let postfix = ways
@@ -342,7 +342,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
     text
 }
 
-/// Whatever was not delivered once and whole.
+/// The counts of messages that were not delivered exactly once and undamaged.
 fn trouble(row: &Row) -> String {
     let count = |name: &str| row.values.get(name).copied().unwrap_or_default();
     let kinds = ["lost", "twice", "damaged", "refused", "unanswered"];

@@ -1,4 +1,4 @@
-//! TLS of the benchmark's own parts: what a sink shows, and a client that believes anything.
+//! TLS of the benchmark's own parts: the sink's server, and a client that accepts any certificate.
 
 use std::io;
 use std::path::Path;
@@ -16,13 +16,13 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
-    // One round trip for every client: what it sends a share for is what is taken.
+    // One round trip for every client: the server takes the group for which the client has sent a key share.
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
     Arc::new(provider)
 }
 
-/// A server with the key and certificate in this file. As any real one it sends tickets behind the handshake; without
-/// them a client that leaves Nagle's algorithm on, as Postfix does, waits 40 ms for an acknowledgement of its own Finished.
+/// A server with the key and certificate in this file. Like real servers it sends tickets after the handshake; without
+/// them a client with Nagle's algorithm, such as Postfix, waits 40 ms for an acknowledgement of its own Finished.
 pub(crate) fn acceptor(pem: &Path) -> TlsAcceptor {
     let chain = CertificateDer::pem_file_iter(pem).expect("a PEM file").map(|certificate| certificate.expect("PEM"));
     let key = PrivateKeyDer::from_pem_file(pem).expect("a key");

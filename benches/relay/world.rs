@@ -1,7 +1,7 @@
-//! Whom the mail is for: domains with one MX host each, on loopback addresses that follow from the domain's name.
+//! The recipients' domains, with one MX host each, on loopback addresses that follow from the domain's name.
 //!
-//! `h17.bench.test` has the MX host `mx.h17.bench.test` at 127.2.0.18. The letter says how the host behaves, and the
-//! sink, which answers on all of 127.0.0.0/8, goes by the address that was dialled.
+//! `h17.bench.test` has the MX host `mx.h17.bench.test` at 127.2.0.18. The letter says how the host behaves. The sink,
+//! which answers on all of 127.0.0.0/8, tells the host by the address to which the relay connects.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,15 +11,15 @@ pub(crate) const ZONE: &str = "bench.test.";
 /// How a remote behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// As it should.
+    /// Answers as a good MX.
     Healthy,
-    /// Accepts connections and never says anything.
+    /// Accepts connections and never sends an octet.
     Silent,
-    /// Answers each reply after seconds.
+    /// Sends each reply after seconds.
     Tarpit,
     /// Takes the whole message and never answers.
     Unanswering,
-    /// Says 354 and reads no more.
+    /// Sends 354 and reads no more.
     Deaf,
 }
 

@@ -1,5 +1,6 @@
-//! Laws: whatever is in a client's chunks, where they are cut makes no difference; a remote that takes lines sees one end
-//! of data, however careless it is; and one that takes chunks gets what the client meant, the same message.
+//! Invariants, for any octets in a client's chunks: the positions of the cuts make no difference; a remote that takes
+//! lines sees one end of data, however careless it is; and a remote that takes chunks gets the message that the client
+//! meant.
 
 #![no_main]
 
@@ -36,10 +37,11 @@ impl Scanned {
     fn new(octets: &[u8], bare_newlines: BareNewlines, chunk: usize) -> Self {
         let (mut scanner, mut lines) = (DataScanner::counted(bare_newlines), Vec::new());
         for chunk in octets.chunks(chunk.max(1)) {
-            // Taken away after each chunk, as a session does: what finds it empty may be handed over uncopied.
+            // Each chunk gets a new output, as in a session: the scanner may pass its input on uncopied when it finds
+            // the output empty.
             let (mut input, mut output) = (BytesMut::from(chunk), BytesMut::new());
-            assert_eq!(scanner.scan(&mut input, &mut output), Scan::More, "nothing in a chunk ends the message");
-            assert!(input.is_empty(), "every octet is the message's");
+            assert_eq!(scanner.scan(&mut input, &mut output), Scan::More, "no octets of a chunk end the message");
+            assert!(input.is_empty(), "every octet belongs to the message");
             lines.extend_from_slice(&output);
         }
         let mut output = BytesMut::new();
@@ -54,18 +56,19 @@ fn check_message(scanned: &Scanned, octets: &[u8], piece: usize) {
     scanned.lines.chunks(piece.max(1)).for_each(|lines| sent.extend_from_slice(&stuffer.stuff(lines)));
     sent.extend_from_slice(b".\r\n");
     assert_eq!(lax_ends_of_data(&sent), 1, "one end of data for every receiver");
-    // A scanner that mends changes no octet, and by DATA comes the same message once more.
+    // If the scanner normalises, a second scan changes no octet: by DATA the same message comes again.
     let (mut data, mut input, mut lines) =
         (DataScanner::new(BareNewlines::Normalize), BytesMut::from(sent.as_slice()), BytesMut::new());
     assert_eq!(data.scan(&mut input, &mut lines), Scan::End);
     assert!(input.is_empty());
     assert_eq!(lines, scanned.lines);
 
-    assert_eq!(scanned.lines, meant(octets), "a remote that takes chunks gets what the client meant");
+    assert_eq!(scanned.lines, meant(octets), "a remote that takes chunks gets the message that the client meant");
     assert_eq!(scanned.lines.len() as u64, scanned.octets);
 }
 
-/// CRLF lines, each with its end: a bare LF is CRLF, a bare CR a space, and so is a NUL that starts a line.
+/// The message that the client meant, in CRLF lines: a bare LF becomes CRLF, and a bare CR becomes a space, as does a
+/// NUL that starts a line.
 fn meant(content: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
     for (index, octet) in content.iter().enumerate() {
@@ -83,7 +86,7 @@ fn meant(content: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// A BDAT is read as one or ends the conversation; never is what follows it taken for a command.
+/// A BDAT is read as one or ends the session; the octets after it are never taken for a command.
 fn check_command(argument: &[u8]) {
     match Command::parse(&[b"BDAT ", argument].concat()) {
         Ok(Command::Bdat(chunk)) => {
@@ -95,8 +98,8 @@ fn check_command(argument: &[u8]) {
     }
 }
 
-/// How many ends of data a careless server finds: one that ends a line at CR, at LF or at both, drops NULs and blanks
-/// at the end of a line.
+/// How many ends of data a careless server finds. It ends a line at CR, at LF or at both, and drops NULs, and blanks at
+/// the end of a line.
 fn lax_ends_of_data(octets: &[u8]) -> usize {
     let octets: Vec<u8> = octets.iter().copied().filter(|octet| *octet != 0).collect();
     octets.split(|octet| matches!(octet, b'\r' | b'\n')).filter(|line| line.trim_ascii_end() == b".").count()

@@ -1,5 +1,5 @@
-//! Law: a command that was understood is written as one line of text that means the same again, so a remote never
-//! sees more than was understood; one that was not understood is refused for good.
+//! Invariant: a command that the parser accepts is written as one line of text that parses to the same command, so a
+//! remote never sees more than danelaw has understood. A command that it does not accept gets a permanent error.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ fuzz_target!(|line: &[u8]| {
         Ok(command) => {
             let sent = command.to_string();
             assert!(!sent.chars().any(char::is_control), "{sent:?} has a control character");
-            assert_eq!(Command::parse(sent.as_bytes()), Ok(command), "{sent:?} means something else");
+            assert_eq!(Command::parse(sent.as_bytes()), Ok(command), "{sent:?} means another command");
         }
         Err(error) => assert_eq!(error.reply().class(), Class::Permanent),
     }

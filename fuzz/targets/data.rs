@@ -1,5 +1,6 @@
-//! Laws: whatever a client sends, no receiver sees a second end of data in what is passed on, however careless it is;
-//! a strict receiver gets what the client meant; and where the reads cut the stream makes no difference.
+//! Invariants, for any octets from a client: no receiver, however careless, sees a second end of data in the octets
+//! that danelaw passes on; a strict receiver gets the message that the client meant; and the positions at which reads
+//! cut the stream make no difference.
 
 #![no_main]
 
@@ -39,19 +40,14 @@ impl Scanned {
         let (mut input, mut passed, mut found) = (BytesMut::new(), Vec::new(), Scan::More);
         let mut stuffer = DotStuffer::default();
         for piece in octets.chunks(piece.max(1)) {
-            // Taken away after each piece, as a session does: what finds it empty may be handed over uncopied.
+            // Each piece gets a new output, as in a session: the scanner may pass its input on uncopied when it finds
+            // the output empty.
             let mut output = BytesMut::new();
             input.extend_from_slice(piece);
             found = scanner.scan(&mut input, &mut output);
             passed.extend_from_slice(&stuffer.stuff(&output));
         }
-        Self {
-            found,
-            passed,
-            rest: input.to_vec(),
-            octets: scanner.octets(),
-            received: scanner.received_headers(),
-        }
+        Self { found, passed, rest: input.to_vec(), octets: scanner.octets(), received: scanner.received_headers() }
     }
 }
 
@@ -62,7 +58,7 @@ fn check_message(scanned: &Scanned, (message, rest): (Vec<u8>, &[u8])) {
     let (received, rest) = unstuff(&sent).expect("it has an end");
     assert!(rest.is_empty());
     assert_eq!(received.len() as u64, scanned.octets);
-    assert_eq!(received, normalise(&message), "a strict receiver gets what the client meant");
+    assert_eq!(received, normalise(&message), "a strict receiver gets the message that the client meant");
     for (index, octet) in sent.iter().enumerate() {
         match octet {
             b'\r' => assert_eq!(sent.get(index + 1), Some(&b'\n'), "bare CR"),
@@ -72,7 +68,7 @@ fn check_message(scanned: &Scanned, (message, rest): (Vec<u8>, &[u8])) {
     }
 }
 
-/// The message and what follows it, to a server that knows CRLF only; `None` if the data do not end.
+/// The message and the octets after it, as a server reads them that knows CRLF only; `None` if the data do not end.
 fn unstuff(octets: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (mut message, mut rest) = (Vec::new(), octets);
     loop {
@@ -86,7 +82,7 @@ fn unstuff(octets: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// A bare LF is CRLF, a bare CR a space, and so is a NUL that starts a line.
+/// A bare LF becomes CRLF, and a bare CR becomes a space, as does a NUL that starts a line.
 fn normalise(message: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
     for (index, octet) in message.iter().enumerate() {
@@ -101,8 +97,8 @@ fn normalise(message: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// How many ends of data a careless server finds: one that ends a line at CR, at LF or at both, drops NULs and blanks
-/// at the end of a line.
+/// How many ends of data a careless server finds. It ends a line at CR, at LF or at both, and drops NULs, and blanks at
+/// the end of a line.
 fn lax_ends_of_data(octets: &[u8]) -> usize {
     let octets: Vec<u8> = octets.iter().copied().filter(|octet| *octet != 0).collect();
     octets.split(|octet| matches!(octet, b'\r' | b'\n')).filter(|line| line.trim_ascii_end() == b".").count()

@@ -1,5 +1,6 @@
-//! Invariant: whatever replies an attacker makes of genuine and forged records, nothing is called secure that the zones do not
-//! say, nothing insecure that they have signed, and no denial is believed that does not fit.
+//! Invariants, for any replies that an attacker makes of genuine and forged records: no answer is called secure that
+//! the zones do not give, no answer is called insecure that they have signed, and no denial is believed that does not
+//! fit the question.
 
 #![no_main]
 

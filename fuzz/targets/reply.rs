@@ -1,5 +1,5 @@
-//! Laws: where the reads cut the stream makes no difference; a reply that is written reads the same; and what the
-//! client is told is one clean reply that cannot act on its session, and no yes unless the remote's was one.
+//! Invariants: the positions at which reads cut the stream make no difference; a written reply reads as the same reply;
+//! and the client gets one clean reply, which cannot act on its session, and is positive only if the remote's is.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (replies, error) = decode(octets, octets.len());
     assert_eq!(decode(octets, piece.into()), (replies.clone(), error));
     for reply in &replies {
-        // Written lines have at most 512 octets, so the first writing may cut; the second must not change a thing.
+        // Written lines have at most 512 octets, so the first writing may cut a line; the second must not change it.
         let written = rewritten(reply);
         assert_eq!(written.code(), reply.code());
         assert_eq!(rewritten(&written), written);
@@ -42,8 +42,8 @@ fn rewritten(reply: &Reply) -> Reply {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         assert!(line.len() <= 510 && line.iter().all(|octet| (b' '..=b'~').contains(octet)), "{line:?}");
     }
-    let reply = ReplyDecoder::new().decode(&mut written).expect("what we write is a reply").expect("a whole one");
-    assert!(written.is_empty(), "and no second one");
+    let reply = ReplyDecoder::new().decode(&mut written).expect("danelaw writes a reply").expect("a whole one");
+    assert!(written.is_empty(), "danelaw writes no second reply");
     reply
 }
 

@@ -1,4 +1,4 @@
-//! Law: a TLSA record that was accepted is written as text that reads as the same record.
+//! Invariant: an accepted TLSA record is written as text that reads as the same record.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! A good chain of three, changed, reordered and added to, under records of all kinds.
 //!
-//! Laws: an unusable record more never changes the verdict; what matched would have matched alone; without the record
-//! that matched, the verdict is another one; and the order of the records makes no difference.
+//! Invariants: an additional unusable record never changes the verdict; a record that matches also matches alone;
+//! without the record that matches, the verdict differs; and the order of the records makes no difference.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use danelaw::dane::agility::Digests;
 use danelaw::dane::publish::{self, RecordSource};
-use danelaw::dane::tlsa::{self, Associations, TlsaForm, Matching, Selector, Tlsa, Usage};
+use danelaw::dane::tlsa::{self, Associations, Matching, Selector, Tlsa, TlsaForm, Usage};
 use danelaw::dane::verify::{Expectation, Match, References, verify};
 use danelaw::dns::RawTlsa;
 use danelaw::name::Name;
@@ -19,21 +19,21 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 const CERTIFICATES: [&[u8]; 3] =
     [include_bytes!("../chain/leaf.der"), include_bytes!("../chain/inter.der"), include_bytes!("../chain/root.der")];
 
-/// Which certificate, where in it, and what stands there then.
+/// The number of a certificate, an offset in it, and the new octet at that offset.
 type Edit = (u8, u16, u8);
-/// Of which certificate the record is, and its form, each number a byte.
+/// The number of the certificate that the record is of, and the record's form.
 type Record = (u8, u8);
 
 fuzz_target!(|input: (Vec<Edit>, Vec<u8>, Vec<Record>, &[u8])| {
     let (edits, sent, records, extra) = input;
     let mut certificates = CERTIFICATES.map(<[u8]>::to_vec);
-    // Most changes break a signature, so let there be few of them.
+    // Most changes break a signature, so there are few of them.
     for (which, at, octet) in edits.into_iter().take(4) {
         let certificate = &mut certificates[usize::from(which) % 3];
         let at = usize::from(at) % certificate.len();
         certificate[at] = octet;
     }
-    // The leaf comes first; what else is sent, and in which order, is the input's choice.
+    // The leaf comes first; the input chooses the other certificates and their order.
     let mut chain = vec![CertificateDer::from(certificates[0].clone())];
     chain.extend(sent.iter().take(20).map(|&which| match usize::from(which) {
         which @ 0..=2 => CertificateDer::from(certificates[which].clone()),
@@ -59,10 +59,10 @@ fuzz_target!(|input: (Vec<Edit>, Vec<u8>, Vec<Record>, &[u8])| {
     let Verdict::Match(found) = &verdict else { return };
     let is_found = |raw: &RawTlsa| Tlsa::read(raw).is_ok_and(|record| record == found.record);
     let alone: Vec<_> = raw.iter().filter(|raw| is_found(raw)).cloned().collect();
-    assert!(!alone.is_empty(), "a record that was not there");
-    assert_eq!(judge(&chain, &alone), verdict, "what matched, alone");
+    assert!(!alone.is_empty(), "the match is a record that was not there");
+    assert_eq!(judge(&chain, &alone), verdict, "the record that matches, alone");
     raw.retain(|raw| !is_found(raw));
-    assert_ne!(judge(&chain, &raw), verdict, "without what matched");
+    assert_ne!(judge(&chain, &raw), verdict, "without the record that matches");
 });
 
 #[derive(Debug, PartialEq)]
@@ -80,20 +80,22 @@ impl Verdict {
 
 fn judge(chain: &[CertificateDer<'_>], records: &[RawTlsa]) -> Verdict {
     let name = Name::parse("mx.example.com").expect("a name");
-    let Associations::Usable(usable) = tlsa::associations(name.clone(), records, &Digests::default()) else { return Verdict::NoDane };
+    let Associations::Usable(usable) = tlsa::associations(name.clone(), records, &Digests::default()) else {
+        return Verdict::NoDane;
+    };
     let expected = Expectation { usable, references: References::new(name, []) };
     // 2026-11-21.
     match verify(chain, &expected, UnixTime::since_unix_epoch(Duration::from_secs(1_795_219_200))) {
         Ok(found) => Verdict::Match(found),
         Err(why) => {
-            // The message is made of what the peer sent.
+            // The text may quote octets that the peer sent.
             assert!(why.to_string().bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{why}");
             Verdict::Mismatch(why.label())
         }
     }
 }
 
-/// The record of one of the certificates, or whatever the input brings along.
+/// The record of one of the certificates, or one from the bytes of the input.
 fn record(certificates: &[Vec<u8>; 3], extra: &[u8], which: u8, form: u8) -> Option<RawTlsa> {
     let certificate = match usize::from(which) {
         which @ 0..=2 => &certificates[which],

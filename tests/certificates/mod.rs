@@ -1,4 +1,4 @@
-//! Certificates for tests, written octet by octet: the odd ones are the interesting ones, and no library makes them.
+//! Certificates for tests, written octet by octet: tests need malformed and unusual ones, which no library makes.
 //!
 //! [`Spec::default`] is a good server certificate for `mx.example.com`; a test changes the one thing it is about.
 
@@ -77,7 +77,7 @@ pub(crate) fn critical(id: u8, value: &[u8]) -> Vec<u8> {
     extension(id, &[0x01, 0x01, 0xff], value)
 }
 
-/// 2.5.29.99 means nothing to anybody.
+/// 2.5.29.99 is an extension that no program knows.
 pub(crate) fn unknown_critical() -> Vec<u8> {
     critical(99, &[0x05, 0x00])
 }
@@ -134,7 +134,7 @@ pub(crate) fn authority_key(id: u8) -> Vec<u8> {
     plain(35, &seq(0x30, &[der(0x80, &[id])]))
 }
 
-/// What goes into a certificate.
+/// The parts of a certificate.
 #[derive(Clone)]
 pub(crate) struct Spec {
     /// The explicit version field; empty for X.509 v1.
@@ -146,16 +146,16 @@ pub(crate) struct Spec {
     /// GeneralizedTime.
     pub(crate) not_before: &'static str,
     pub(crate) not_after: &'static str,
-    /// What stands for the two dates, if they are to be something else.
+    /// The DER of the whole validity, in place of the two dates.
     pub(crate) validity: Option<Vec<u8>>,
     /// Unique identifiers and the like, between the key and the extensions.
     pub(crate) before_extensions: Vec<u8>,
     pub(crate) extensions: Vec<Vec<u8>>,
-    /// The signature algorithm's OID, whatever the signature is made with.
+    /// The signature algorithm's OID; the signature itself may be of another algorithm.
     pub(crate) algorithm: Vec<u8>,
-    /// What follows the OID.
+    /// The DER of the parameters, after the OID.
     pub(crate) parameters: Vec<u8>,
-    /// The same inside the signed part, if it is to be another one.
+    /// The algorithm inside the signed part, where it differs from the outer one.
     pub(crate) inner_algorithm: Option<Vec<u8>>,
 }
 
@@ -189,12 +189,12 @@ impl Spec {
         self.issue_for(&key.subject_public_key_info(), signer)
     }
 
-    /// The same for any SubjectPublicKeyInfo.
+    /// The certificate of any SubjectPublicKeyInfo, signed by `signer`.
     pub(crate) fn issue_for(&self, spki: &[u8], signer: &KeyPair) -> CertificateDer<'static> {
         self.issue_by(spki, |tbs| signer.sign(tbs).unwrap())
     }
 
-    /// The same, signed by any means.
+    /// The certificate of any SubjectPublicKeyInfo, signed by any function.
     pub(crate) fn issue_by(&self, spki: &[u8], sign: impl FnOnce(&[u8]) -> Vec<u8>) -> CertificateDer<'static> {
         let algorithm = |oid: &[u8]| seq(0x30, &[der(0x06, oid), self.parameters.clone()]);
         let dates = seq(0x30, &[der(0x18, self.not_before.as_bytes()), der(0x18, self.not_after.as_bytes())]);
@@ -227,7 +227,7 @@ pub(crate) fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-/// An RSA SubjectPublicKeyInfo with a modulus of so many bits, and no private key anywhere.
+/// An RSA SubjectPublicKeyInfo with a modulus of so many bits. No private key for it exists.
 pub(crate) fn rsa_spki(bits: usize) -> Vec<u8> {
     let mut modulus = vec![0xa5; bits.div_ceil(8)];
     modulus[0] = 0xff >> (modulus.len() * 8 - bits);
@@ -254,7 +254,7 @@ pub(crate) fn tlsa(numbers: &str, certificate: &[u8], spki: &[u8]) -> String {
     format!("{numbers} {}", hex(&data))
 }
 
-/// PEM by hand: openssl makes PEM only of what it can read.
+/// PEM by hand: openssl makes PEM only of a certificate that it can read.
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = format!("-----BEGIN {label}-----\n");

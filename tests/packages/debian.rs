@@ -13,7 +13,7 @@ use crate::program::{prepared, repository};
 const CONFIGURATION: &str = "etc/danelaw/danelaw.toml";
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/danelaw.service";
 
-/// A Debian of our own: what is written to it is gone with this value, and the one that was prepared stays as it is.
+/// A Debian for one test: all changes are gone with this value, and the prepared Debian stays unchanged.
 pub(crate) struct Debian {
     directory: TempDir,
 }
@@ -35,7 +35,7 @@ impl Debian {
         self.directory.path().join("root").join(path)
     }
 
-    /// Runs a line of shell in there.
+    /// Runs a line of shell in this Debian.
     #[track_caller]
     pub(crate) fn shell(&self, line: &str) -> String {
         run(Command::new("chroot")
@@ -54,7 +54,7 @@ impl Debian {
         said
     }
 
-    /// All files but those that every package leaves its traces in.
+    /// All files except those that the installation of any package changes.
     fn files(&self) -> BTreeSet<String> {
         let find = "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/etc/*-' ! -path '/proc/*' ! -path '/run/systemd*'";
         self.shell(find).lines().map(str::to_owned).collect()
@@ -73,7 +73,7 @@ fn package() -> PathBuf {
     files.into_iter().find(|path| path.extension().is_some_and(|name| name == "deb")).expect("a package")
 }
 
-/// The same package under a later version, with another configuration file.
+/// The same package with a later version and another configuration file.
 fn upgrade(directory: &Path) -> PathBuf {
     let (tree, package_file) = (directory.join("tree"), directory.join("later.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package()).arg(&tree));
@@ -101,10 +101,10 @@ fn the_package_installs_upgrades_and_leaves_nothing() {
         fs::read_to_string(debian.path(CONFIGURATION)).unwrap(),
         fs::read_to_string(repository("config/danelaw.toml")).unwrap()
     );
-    // Everything that the units name is there.
+    // Every file that the units name exists.
     debian.shell("systemd-analyze verify danelaw.service danelaw.socket");
 
-    // What the administrator has changed stays so: the configuration, and that the unit is not started at boot.
+    // An upgrade keeps the administrator's changes: the configuration, and that the unit does not start at boot.
     let changed =
         fs::read_to_string(debian.path(CONFIGURATION)).unwrap().replace("max_ttl = \"1h\"", "max_ttl = \"2h\"");
     fs::write(debian.path(CONFIGURATION), &changed).unwrap();
@@ -129,7 +129,7 @@ fn the_package_installs_upgrades_and_leaves_nothing() {
 fn the_package_starts_on_its_defaults() {
     let debian = Debian::new();
     debian.install(&package());
-    // In a network of its own, since the default port may be somebody's; as the user and in the directories of the unit.
+    // In a network of its own, since the default port may be in use; as the user and in the directories of the unit.
     let script = r#"
         ip link set lo up
         chroot --userspec=danelaw:danelaw "$0" /usr/bin/danelaw run 2>"$1" &

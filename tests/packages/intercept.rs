@@ -1,5 +1,5 @@
-//! A Postfix that has no relayhost and knows nothing of danelaw, in a network of its own whose outbound SMTP is sent to
-//! danelaw by the rules of `config/nftables`.
+//! A Postfix without a relayhost and without any setting for danelaw, in a network of its own. The rules of
+//! `config/nftables` redirect the network's outbound SMTP to danelaw.
 
 use std::fs::{self, File, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +19,7 @@ use crate::program::{Running, repository};
 
 /// The user that danelaw runs as, whose own connections the rules leave alone.
 const DANELAW: u32 = 65_532;
-/// Where a test has its network: each has another one, so that they run side by side.
+/// The addresses of a test's network. Each test has another network, so that tests run side by side.
 #[derive(Clone, Copy)]
 struct Link(u8);
 
@@ -32,17 +32,17 @@ impl Link {
         Ipv6Addr::new(0xfd00, 0x25, self.0.into(), 0, 0, 0, 0, host.into())
     }
 
-    /// Our ends of the link, where the servers are.
+    /// The addresses of our end of the link, at which the servers listen.
     fn ours(self) -> [IpAddr; 2] {
         [self.v4(1).into(), self.v6(1).into()]
     }
 
-    /// Where the server is that the client does not dial.
+    /// The address of a server to which the client does not connect.
     fn astray(self) -> Ipv4Addr {
         self.v4(3)
     }
 
-    /// Where the client dials, and nobody is.
+    /// An address to which the client connects and at which no server listens.
     fn elsewhere(self) -> Ipv4Addr {
         self.v4(9)
     }
@@ -52,7 +52,7 @@ impl Link {
     }
 }
 
-/// A network with one link to us, and what runs in it.
+/// A network with one link to us, and the programs that run in it.
 struct Network {
     link: Link,
     holder: Running,
@@ -89,7 +89,7 @@ impl Network {
         network
     }
 
-    /// A command that runs in there.
+    /// A command that runs in this network.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.0.id())).arg(program);
@@ -100,7 +100,7 @@ impl Network {
         run(self.command("sh").args(["-ec", line]));
     }
 
-    /// Loads the rules as they are shipped, and the routes that their comments ask for.
+    /// Loads the rules as they are shipped, and sets the routes that their comments ask for.
     fn load(&self, rules: &str) {
         let text = fs::read_to_string(repository("config/nftables").join(rules)).unwrap();
         assert!(text.contains("skuid danelaw"));
@@ -112,10 +112,10 @@ impl Network {
         }
     }
 
-    /// Starts danelaw as a user without privileges but these.
+    /// Starts danelaw as a user that has only these privileges.
     fn start_danelaw(&mut self, dns: &DnsLab, capabilities: &str) {
         let at = |name: &str| self.directory.path().join(name);
-        // Wherever this was built, that user need not be able to look there.
+        // That user may have no access to the directory of the build.
         fs::copy(env!("CARGO_BIN_EXE_danelaw"), at("danelaw")).unwrap();
         fs::copy(&dns.anchor_file, at("root.key")).unwrap();
         fs::set_permissions(at("root.key"), Permissions::from_mode(0o644)).unwrap();
@@ -169,11 +169,11 @@ impl Network {
         fs::read_to_string(self.debian.path("var/log/mail.log")).unwrap_or_default()
     }
 
-    /// Sends a message; what became of it, by the client's log.
+    /// Sends a message and returns its outcome from the client's log.
     fn mail(&self, recipient: &str) -> String {
         self.debian.shell(&format!("printf 'Subject: x\\n\\nbody\\n' | sendmail -i -f alice@client.test {recipient}"));
         let wanted = format!("to=<{recipient}>");
-        eventually(&format!("the fate of {recipient}"), || {
+        eventually(&format!("the outcome of {recipient}"), || {
             self.postfix_log().lines().find(|line| line.contains(&wanted)).map(str::to_owned)
         })
     }
@@ -225,7 +225,7 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
         );
         seen.push(mx.start(SocketAddr::new(address, 25), &host).await);
     }
-    // A domain whose mail the client sends to where the domain has nothing.
+    // A domain for which the client connects to an address that has no server of the domain.
     let host = "mx.astray.test";
     let astray = Mx::new(Identity::for_name(host));
     tree = tree.secure("astray.test").mx("astray.test", 10, host).a(host, &link.astray().to_string()).tlsa(
@@ -247,7 +247,7 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
             assert_eq!((&delivery["dialled_is"], &delivery["protection"]), (&"mx".into(), &"verified".into()));
             assert!(delivery["warning"].is_null(), "{delivery}");
         }
-        // Where the client dialled decides nothing: the mail goes to the domain's own exchange.
+        // The client's original destination does not choose the exchange: the mail goes to the domain's own exchange.
         let fate = network.mail("bob@astray.test");
         assert!(
             fate.contains("status=sent") && fate.contains(&format!("mx.astray.test[{}]: queued", link.astray())),
@@ -260,7 +260,7 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
     })
     .await
     .unwrap();
-    // Each heard from danelaw, once, and never from the client.
+    // Each exchange got one connection from danelaw, and none from the client.
     for seen in seen.iter().chain([&astray]) {
         assert_eq!((seen.connections(), seen.messages().len()), (1, 1), "{:?}", seen.clear());
         assert!(seen.clear().iter().all(|line| line.starts_with("EHLO ") || line == "STARTTLS"), "{:?}", seen.clear());
@@ -277,7 +277,7 @@ async fn tproxy_keeps_the_address_that_was_dialled() {
     intercepted_by("tproxy.nft", "-all,+net_admin", Link(2)).await;
 }
 
-/// Where danelaw cannot take it, mail waits in the client's queue: it never goes out by itself.
+/// Where danelaw cannot take the mail, it waits in the client's queue: the client never sends it directly.
 async fn nothing_gets_past(rules: &'static str, danelaw: Option<&'static str>, link: Link) {
     let mut network = Network::new(link);
     let mx = Mx::new(Identity::for_name("mx.four.test"));

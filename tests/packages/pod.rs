@@ -1,4 +1,4 @@
-//! The image of danelaw, and the pod that it is meant for, in podman: a Postfix of Debian's beside danelaw.
+//! The image of danelaw and the pod of `config/kubernetes`, in podman: Debian's Postfix beside danelaw.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -28,20 +28,20 @@ fn podman() -> Command {
     command
 }
 
-/// The documents of a file of YAML.
+/// The documents of a YAML file.
 fn documents(path: &Path) -> Vec<Value> {
     let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let text = run(Command::new("/usr/bin/python3").args(["-c", script]).arg(path));
     serde_json::from_str(&text).unwrap()
 }
 
-/// A pod that runs, and is gone with this value.
+/// A running pod, which is removed with this value.
 struct Pod;
 
 impl Pod {
     const NAME: &str = "mta";
 
-    /// Starts what a file describes, on a link that ends at us.
+    /// Starts the pod that a file describes, on a link whose other end is ours.
     fn start(file: &Path) -> Self {
         Self::remove();
         run(podman().args(["play", "kube", "--network=none", "--start=false"]).arg(file));
@@ -77,10 +77,10 @@ impl Pod {
         assert!(child.wait().unwrap().success());
     }
 
-    /// The line about a recipient in the mail server's log, once it is there.
+    /// The line about a recipient in the mail server's log. Waits until the log has it.
     fn fate(&self, recipient: &str) -> String {
         let wanted = format!("to=<{recipient}>");
-        eventually(&format!("the fate of {recipient}"), || {
+        eventually(&format!("the outcome of {recipient}"), || {
             self.log("postfix").lines().find(|line| line.contains(&wanted)).map(str::to_owned)
         })
     }
@@ -100,8 +100,9 @@ impl Drop for Pod {
     }
 }
 
-/// The pod as podman 4.3 can run it, which knows neither sidecars, nor ports of a pod that it has not linked, nor probes of a container without a shell: danelaw is
-/// the first of the containers. The rest is as it is in `config/kubernetes`, but for the lab's resolver and addresses.
+/// The pod as podman 4.3 can run it. That version knows no sidecars, no ports of a pod whose link it has not made, and
+/// no probes of a container without a shell, so danelaw is the first of the containers. The rest is as in
+/// `config/kubernetes`, except for the lab's resolver and addresses.
 fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
     let mut documents =
         ["configmap.yaml", "pod.yaml"].map(|file| documents(&repository("config/kubernetes").join(file))).concat();
@@ -115,7 +116,7 @@ fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
         "root.key": std::fs::read_to_string(trust_anchor).unwrap(),
     });
     let spec = documents[1]["spec"].as_object_mut().unwrap();
-    // Services would become variables, and variables settings.
+    // Services would become environment variables, and danelaw would read those as settings.
     assert_eq!(spec["enableServiceLinks"], false);
     let Some(Value::Array(mut containers)) = spec.remove("initContainers") else { panic!("no sidecar") };
     assert_eq!(containers[0]["restartPolicy"], "Always");
@@ -127,7 +128,7 @@ fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
     documents
 }
 
-/// What the kubelet and Prometheus ask the pod for: path and port.
+/// The path and port of each request that the kubelet and Prometheus send to the pod.
 fn probes() -> Vec<(String, u16)> {
     let file = |name: &str| documents(&repository("config/kubernetes").join(name)).swap_remove(0);
     let danelaw = &file("pod.yaml")["spec"]["initContainers"][0];
@@ -155,7 +156,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn the_image_is_small_and_holds_nothing_else() {
     let inspect = |format| run(podman().args(["image", "inspect", "localhost/danelaw:latest", "--format", format]));
     let size: u64 = inspect("{{.Size}}").trim().parse().unwrap();
-    // The release build; the quick build of most runs is larger.
+    // The limit is that of the release build; the quick build of most runs is larger.
     if std::fs::read_to_string(repository("target/packages/profile")).unwrap().trim() == "small" {
         assert!(size < 12_000_000, "{size} octets");
     }
@@ -170,7 +171,7 @@ fn the_image_is_small_and_holds_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones() {
-    // The link comes with the pod, and the pod's configuration needs the resolver's port: addresses first.
+    // The link appears only with the pod, but the pod's configuration needs the resolver's port: addresses first.
     run(Command::new("sh")
         .args(["-ec", &format!("ip address add {OURS}/32 dev lo; ip address add {STRIPPED}/32 dev lo")]));
     let honest = Mx::new(Identity::for_name("mx.example.test"));
@@ -213,7 +214,7 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
         assert!(fate.contains("status=deferred") && fate.contains("TLS is required, but was not offered"), "{fate}");
         let log = pod.log("danelaw");
         assert!(log.contains("\"protection\":\"verified\"") && log.contains("starttls-missing"), "{log}");
-        // What was refused is in the queue, which outlives the pod.
+        // The refused message is in the queue, which outlives the pod.
         assert!(run(podman().args(["exec", "mta-postfix", "postqueue", "-j"])).contains("bob@stripped.test"));
     })
     .await

@@ -1,4 +1,4 @@
-//! Programs in the foreground, and the files that the tests look at.
+//! Programs in the foreground, and the files that the tests examine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// What `tests/packages/prepare` has made.
+/// A file that `tests/packages/prepare` has built.
 pub(crate) fn prepared(name: &str) -> PathBuf {
     let path = repository("target/packages").join(name);
     assert!(path.exists(), "{} is missing: run tests/packages/prepare, as tests/run does", path.display());

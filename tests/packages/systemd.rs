@@ -1,4 +1,4 @@
-//! The units, and danelaw under a service manager: states, signs of life, and sockets that are open already.
+//! The units, and danelaw under a service manager: states, watchdog messages, and sockets that the manager has opened.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use crate::program::{Running, repository};
 
 const DANELAW: &str = env!("CARGO_BIN_EXE_danelaw");
 
-/// A configuration with these listeners and a Unix socket beside it, and no name server: nothing here sends mail.
+/// A configuration with these listeners and a Unix socket beside it, and no name server: these tests send no mail.
 fn configuration(listeners: &[SocketAddr]) -> TempDir {
     let directory = TempDir::new().unwrap();
     let socket = format!("unix:{}", directory.path().join("socket").display());
@@ -31,7 +31,7 @@ fn free_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
-/// The greeting at this address, once somebody gives one.
+/// The greeting at this address. Waits until a server sends one.
 fn greeting(address: SocketAddr) -> String {
     eventually("a greeting", || {
         let stream = TcpStream::connect(address).ok()?;
@@ -44,7 +44,7 @@ fn greeting(address: SocketAddr) -> String {
 
 #[test]
 fn the_unit_exposes_little() {
-    // In tenths, from 0 to 100; what is left is the network, which a mail proxy needs.
+    // In tenths, from 0 to 100; the remaining exposure is the network, which a mail proxy needs.
     let unit = repository("config/systemd/danelaw.service");
     run(Command::new("systemd-analyze").args(["security", "--no-pager", "--offline=true", "--threshold=11"]).arg(unit));
 }
@@ -53,7 +53,7 @@ fn the_unit_exposes_little() {
 fn the_drop_in_for_a_socket_of_another_group_is_right() {
     let units = TempDir::new().unwrap();
     let unit = fs::read_to_string(repository("config/systemd/danelaw.service")).unwrap();
-    // The package is not installed here.
+    // The package is not installed on this machine.
     fs::write(units.path().join("danelaw.service"), unit.replace("/usr/bin/danelaw", "/bin/true")).unwrap();
     let socket = fs::read_to_string(repository("config/systemd/danelaw.socket")).unwrap();
     let lines = ["ListenStream=/", "SocketUser=", "SocketGroup=", "SocketMode="];
@@ -111,12 +111,12 @@ fn systemd_hears_how_danelaw_is() {
             .env("WATCHDOG_USEC", "200000"),
     );
     assert_eq!(hear(), "READY=1\n");
-    // Nobody answers on the port of the name server.
+    // No server answers on the port of the name server.
     hear_of("STATUS=no resolver passes the self-test: all mail is deferred");
     for _ in 0..3 {
         hear_of("WATCHDOG=1");
     }
-    // One message begins the reload and another ends it, whether the configuration is of use or not.
+    // One message begins the reload and another ends it, whether the configuration is valid or not.
     for bad in [false, true] {
         if bad {
             fs::write(directory.path().join("danelaw.toml"), "nonsense").unwrap();
@@ -155,7 +155,7 @@ fn a_port_that_systemd_has_opened_is_taken_over() {
     let mut line = String::new();
     BufReader::new(UnixStream::connect(&socket).unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, greeted);
-    // Whose file it is, its maker removes.
+    // The process that created the socket file removes it.
     danelaw.signal("TERM");
     assert!(danelaw.0.wait().unwrap().success() && socket.exists());
 }

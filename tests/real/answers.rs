@@ -1,5 +1,5 @@
-//! The remote's own answers, as the client gets them, and what becomes of a message when there is
-//! none.
+//! The remote's own answers, as the client gets them, and the outcome of a message that gets no
+//! answer.
 
 use crate::case::{BOB, CAROL, Case, Exchange, MX1, Server};
 use crate::lab::Lab;
@@ -15,7 +15,7 @@ const FULL: &str = "smtpd_recipient_restrictions = \
 const BAD_CONTENT: &str = "smtpd_end_of_data_restrictions = check_client_access static:{ 554 5.6.0 what a message }";
 const NO_TIME: &str = "smtpd_end_of_data_restrictions = check_client_access static:{ 451 4.3.0 come back later }";
 
-/// The fate of a message for Bob at a host with this line of main.cf.
+/// The outcome of a message for Bob at a host with this line of main.cf.
 fn mail(setting: &'static [&'static str]) -> (Lab, Fate) {
     let lab = Lab::start(&Case::of([Exchange { server: Server::Postfix(setting), ..MX1 }]));
     let fate = lab.mail();
@@ -87,7 +87,7 @@ const OF_TWO_DOMAINS: Exchange = Exchange {
 };
 const DORA: &str = "dora@mx1.example.test";
 
-/// Decision 11: one message for two domains, with these lines in the client's main.cf; what the client says of each.
+/// Decision 11: one message for two domains, with these lines in the client's main.cf; the client's status of each.
 #[track_caller]
 fn mail_to_two_domains(client: &'static [&'static str]) -> (Lab, [Fate; 2]) {
     let lab = Lab::start(&Case { client, ..Case::of([OF_TWO_DOMAINS]) });
@@ -129,7 +129,7 @@ fn another_domain_goes_at_once_by_a_second_port() {
     sent_at_once(&["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"]);
 }
 
-/// As config/clients has it.
+/// The setting in config/clients.
 const LMTP: &[&str] =
     &["relayhost =", "default_transport = lmtp:inet:[{danelaw}]:10024", "lmtp_tls_security_level = none"];
 
@@ -139,7 +139,7 @@ fn several_domains_go_at_once_by_lmtp() {
     sent_at_once(LMTP);
 }
 
-/// Rows J4, J9, L4: what becomes of one domain's recipients is nothing to the other's.
+/// Rows J4, J9, L4: the outcome of one domain's recipients does not change that of the other's.
 #[test]
 fn by_lmtp_each_recipient_has_his_own_answer() {
     let server = Server::Postfix(&[
@@ -156,7 +156,7 @@ fn by_lmtp_each_recipient_has_his_own_answer() {
     assert!(Stored::parse(&stored).message == message());
 }
 
-/// The price of a second port: every other no for now is heard twice.
+/// The cost of a second port: the client gets every other temporary reply twice.
 #[test]
 fn a_second_port_is_tried_after_any_temporary_no() {
     let client = &["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"];
@@ -165,7 +165,7 @@ fn a_second_port_is_tried_after_any_temporary_no() {
     assert_eq!(lab.mx(&MX1).refusals(), 2);
 }
 
-/// Rows K4, K15, decision 12: a greeting is no answer to the mail.
+/// Rows K4, K15, decision 12: a greeting with an error code is no reply to the mail.
 #[track_caller]
 fn deferred_greeting(greeting: &'static str) {
     let lab = Lab::start(&Case::of([Exchange { server: Server::greets(greeting), ..MX1 }]));
@@ -184,7 +184,7 @@ fn temporary_no_in_the_greeting() {
     deferred_greeting("421 4.3.2 come back later");
 }
 
-/// Rows I24, L1, L6, L12: nobody knows whether the remote has the message, so the client keeps it.
+/// Rows I24, L1, L6, L12: it is unknown whether the remote has the message, so the client keeps it.
 #[test]
 fn connection_lost_before_the_last_reply() {
     let lab = Lab::start(&Case::of([Exchange { server: Server::Scripted(Script::HangsUpAfterDot), ..MX1 }]));
@@ -194,7 +194,7 @@ fn connection_lost_before_the_last_reply() {
     assert_eq!(ends, 1, "{:?}", lab.peer(&MX1).heard());
 }
 
-/// Rows L2, L13: a message without its end is no message, wherever it breaks off.
+/// Rows L2, L13: a message without its end of data is not delivered, wherever it breaks off.
 #[test]
 fn client_vanishes_in_mid_message() {
     let lab = Lab::start(&Case::default());
@@ -212,7 +212,7 @@ fn client_vanishes_in_mid_message() {
     }
     let mx = lab.mx(&MX1);
     let sessions = mx.await_sessions();
-    // DATA was begun each time, and not once did it come to an end.
+    // Each session began DATA, and none completed it.
     assert!(sessions.len() == 3 && sessions.iter().all(|commands| commands.contains(" data=0/1 ")), "{sessions:?}");
     assert!(mx.stored("bob").is_empty());
     assert_eq!(mx.queue(), "");

@@ -1,4 +1,4 @@
-//! What a test is about: the recipient's domain, its MX hosts, and what DNS says of them.
+//! The setup of a test: the recipient's domain, its MX hosts, and their DNS records.
 //!
 //! The default is the happy path: a signed domain with one MX that has a matching `3 1 1` record. A test changes one
 //! thing in it.
@@ -15,15 +15,15 @@ pub(crate) const DOMAIN: &str = "example.test";
 pub(crate) const BOB: &str = "bob@example.test";
 pub(crate) const CAROL: &str = "carol@example.test";
 
-/// What the domain of the recipient is like.
+/// The domain of the recipient.
 #[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) signed: bool,
-    /// Whether the MX RRset is not what was signed.
+    /// Whether the MX RRset differs from the signed one.
     pub(crate) mx_forged: bool,
     /// The MX hosts, the preferred one first.
     pub(crate) exchanges: Vec<Exchange>,
-    /// Further records of the recipient's domain and below: owner, without the dot at the end, and type with RDATA.
+    /// Further records of the recipient's domain and below: owner, without the final dot, and type with RDATA.
     pub(crate) more: &'static [(&'static str, &'static str)],
     /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
     pub(crate) client: &'static [&'static str],
@@ -63,17 +63,17 @@ impl Case {
     }
 }
 
-/// An MX host and what DNS says of it.
+/// An MX host and its DNS records.
 #[derive(Clone)]
 pub(crate) struct Exchange {
-    /// Without the dot at the end.
+    /// Without the final dot.
     pub(crate) name: &'static str,
     pub(crate) server: Server,
     pub(crate) certificate: Certificate,
     pub(crate) tlsa: Tlsa,
 }
 
-/// The preferred MX: real, honest, with a certificate of its own making that `3 1 1` pins.
+/// The preferred MX: a real server with a self-signed certificate that matches `3 1 1`.
 pub(crate) const MX1: Exchange = Exchange {
     name: "mx1.example.test",
     server: Server::Postfix(&[]),
@@ -81,23 +81,23 @@ pub(crate) const MX1: Exchange = Exchange {
     tlsa: Tlsa::Matching,
 };
 
-/// The second one, just as good.
+/// The second MX, with the same properties.
 pub(crate) const MX2: Exchange = Exchange { name: "mx2.example.test", ..MX1 };
 
 #[derive(Clone)]
 pub(crate) enum Server {
     /// With these lines of main.cf besides the usual ones.
     Postfix(&'static [&'static str]),
-    /// With these lines, and the lab's policy asked about every recipient and message.
+    /// With these lines; it asks the lab's policy about every recipient and message.
     Choosy(&'static [&'static str]),
     Exim,
-    /// Postfix's smtp-sink, which knows no TLS.
+    /// Postfix's smtp-sink, which has no TLS.
     Sink,
     Scripted(Script),
 }
 
 impl Server {
-    /// The server as a man in the middle leaves it, or one that never had TLS.
+    /// A server without TLS: an attacker has stripped STARTTLS, or the server never had it.
     pub(crate) const WITHOUT_STARTTLS: Self = Self::Postfix(&["smtpd_tls_security_level = none"]);
 
     pub(crate) fn greets(line: &'static str) -> Self {
@@ -108,24 +108,24 @@ impl Server {
 #[derive(Clone, Copy)]
 pub(crate) enum Certificate {
     SelfSigned,
-    /// The one that the record is of comes later ([`crate::lab::Lab::mend_certificate`]).
+    /// One that does not match the record; the matching one comes later ([`crate::lab::Lab::mend_certificate`]).
     NotYet,
     /// From a CA that is sent along.
     FromCa,
-    /// The same, for a host of this name.
+    /// From a CA that is sent along, for a host of this name.
     FromCaFor(&'static str),
 }
 
-/// The TLSA record of a host: what it says, or how the lookup goes wrong.
+/// The TLSA record of a host, or the way in which its lookup fails.
 #[derive(Clone, Copy)]
 pub(crate) enum Tlsa {
     /// `3 1 1` for the certificate, `2 1 1` for its CA.
     Matching,
     /// The record of some other certificate.
     Other,
-    /// None, and that is proven where the domain is signed.
+    /// No record; in a signed domain its absence is proven.
     Absent,
-    /// A record that matches, under the signature of another.
+    /// A matching record, with the signature of another record.
     Forged,
     /// The resolver answers REFUSED.
     Refused,
@@ -159,7 +159,7 @@ impl Exchange {
         format!("_25._tcp.{}.", self.name)
     }
 
-    /// What DNS says of the host, TLSA included.
+    /// All DNS records of the host, TLSA included.
     fn records(&self, address: IpAddr, identity: &Identity) -> Vec<Record> {
         let owner = self.tlsa_owner();
         let matching = format!("TLSA {}", identity.tlsa());
@@ -169,7 +169,7 @@ impl Exchange {
             Tlsa::Absent => None,
             Tlsa::Other => Some(Record::new(&owner, other)),
             Tlsa::Forged => Some(Record::forged(&owner, matching, &other)),
-            // A delegation to a name server that is not there.
+            // A delegation to a name server that does not exist.
             Tlsa::ServFail => Some(Record::new(&owner, format!("NS dead.{DOMAIN}."))),
             Tlsa::Matching | Tlsa::Refused | Tlsa::TimesOut => Some(Record::new(&owner, matching)),
         });

@@ -1,4 +1,4 @@
-//! `danelaw check` among real servers: what it says of a domain is what becomes of mail to it, and it sends none.
+//! `danelaw check` among real servers: its verdict on a domain is the outcome of mail to it, and it sends no mail.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::case::{Case, Certificate, DOMAIN, Exchange, MX1, MX2, Server, Tlsa};
 use crate::lab::Lab;
 
-/// What is said of the domain, and the exit status.
+/// The JSON report on the domain, and the exit status.
 #[track_caller]
 fn check(lab: &Lab) -> (Value, Option<i32>) {
     let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
@@ -45,7 +45,7 @@ fn what_is_verified_is_delivered() {
     ]);
 }
 
-/// Rows B10, H2, B11: a mismatch, a STARTTLS that is not there, a record that is forged.
+/// Rows B10, H2, B11: a mismatch, a missing STARTTLS, a forged record.
 #[test]
 fn what_is_refused_is_refused_for_the_same_reason() {
     for (exchange, status) in [

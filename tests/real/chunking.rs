@@ -1,7 +1,7 @@
 //! A message in chunks, with real servers behind danelaw (M11 to M13, A-83, I12).
 //!
-//! Postfix and Exim offer CHUNKING, and are sent chunks where the client has sent some; where the client has said DATA, and
-//! where the server offers no CHUNKING, it is lines. Whichever it is, the MX stores the same octets.
+//! Postfix and Exim offer CHUNKING and get chunks where the client has sent chunks. They get lines where the client has
+//! sent DATA; so does a server that offers no CHUNKING. In every case the MX stores the same octets.
 
 use crate::case::{Case, Exchange, MX1, Server};
 use crate::command::eventually;
@@ -21,7 +21,7 @@ enum By {
 }
 
 const WAYS: [By; 5] = [By::Data, By::Bdat(1), By::Bdat(7), By::Bdat(1000), By::OneBdat];
-/// Postfix as one that knows no chunks.
+/// Postfix without CHUNKING.
 const WITHOUT_CHUNKING: Server = Server::Postfix(&["smtpd_discard_ehlo_keywords = chunking"]);
 const HEADER: &[u8] = b"From: alice@client.test\r\nTo: bob@example.test\r\nSubject: one\r\n\
     Date: Sat, 21 Nov 2026 12:00:00 +0100\r\nMessage-ID: <one@client.test>\r\n\r\n";
@@ -30,7 +30,7 @@ fn with_header(body: &[u8]) -> Vec<u8> {
     [HEADER, body].concat()
 }
 
-/// What is sent, and what the MX has of it.
+/// The messages that the client sends, each with the message that the MX stores.
 fn messages() -> Vec<(Vec<u8>, Vec<u8>)> {
     let whole = [&b".\r\n..\r\n.a\r\n"[..], b"a\r\n.\r\nQUIT\r\n", b"BDAT 3 LAST\r\nxyz\r\n"].map(with_header);
     let large: Vec<u8> = (0..20_000).flat_map(|line| format!(".{line}\r\n").into_bytes()).collect();
@@ -38,10 +38,10 @@ fn messages() -> Vec<(Vec<u8>, Vec<u8>)> {
     whole.map(|message| (message.clone(), message)).collect()
 }
 
-/// What only a count can end, or what is no text, and what `normalize` makes of it.
+/// Messages that only a count of octets can end, or that are no text, each with its form after `normalize`.
 fn odd_messages() -> Vec<(Vec<u8>, Vec<u8>)> {
     [
-        // The last line gets its end.
+        // danelaw adds the missing end of the last line.
         (&b"no end"[..], &b"no end\r\n"[..]),
         (b".", b".\r\n"),
         (b"a\n.\nb\r\n", b"a\r\n.\r\nb\r\n"),
@@ -53,7 +53,7 @@ fn odd_messages() -> Vec<(Vec<u8>, Vec<u8>)> {
     .to_vec()
 }
 
-/// Sends one message; the answer to its end.
+/// Sends one message and returns the reply to its end.
 #[track_caller]
 fn send(lab: &Lab, by: By, content: &[u8]) -> String {
     let mut session = Session::open(lab.danelaw_address()).expect("it listens");
@@ -82,7 +82,7 @@ fn send(lab: &Lab, by: By, content: &[u8]) -> String {
     answer
 }
 
-/// The one message that the MX has got since it had so many, as it came.
+/// The one message that the MX has stored since it had so many, as it arrived.
 #[track_caller]
 fn stored(lab: &Lab, seen: &mut Vec<Vec<u8>>) -> Stored {
     let new = eventually("the message", || {
@@ -95,7 +95,8 @@ fn stored(lab: &Lab, seen: &mut Vec<Vec<u8>>) -> Stored {
     Stored::parse(&new[0])
 }
 
-/// Each of these ways brings each message to this server as it was meant; how many came by DATA, and by BDAT.
+/// Sends each message in each of these ways, and asserts that this server stores the expected one. Returns how many
+/// messages arrived by DATA, and by BDAT.
 #[track_caller]
 fn all_messages_to(server: Server, settings: &'static str) -> (Lab, [usize; 2]) {
     let lab = Lab::start(&Case { danelaw: settings, ..Case::of([Exchange { server, ..MX1 }]) });
@@ -105,7 +106,7 @@ fn all_messages_to(server: Server, settings: &'static str) -> (Lab, [usize; 2]) 
             By::Data => messages(),
             By::Bdat(_) | By::OneBdat => [messages(), odd_messages()].concat(),
         };
-        // Octet by octet the large ones say nothing more.
+        // Octet by octet the large messages would test nothing more.
         let messages = messages.into_iter().filter(|(message, _)| !matches!(by, By::Bdat(..8)) || message.len() < 4000);
         for (message, meant) in messages {
             let answer = send(&lab, by, &message);
@@ -118,10 +119,10 @@ fn all_messages_to(server: Server, settings: &'static str) -> (Lab, [usize; 2]) 
     (lab, sent)
 }
 
-/// A connection for each message: the log of a Postfix says how each one came.
+/// A connection for each message: the log of a Postfix says how each one arrived.
 const EACH_ALONE: &str = "remote.idle_connections = 0";
 
-/// How many messages came to the Postfix by DATA, and by BDAT.
+/// How many messages arrived at the Postfix by DATA, and by BDAT.
 #[track_caller]
 fn came(lab: &Lab) -> [usize; 2] {
     let sessions = lab.mx(&MX1).await_sessions();
@@ -135,14 +136,14 @@ fn to_postfix() {
     assert_eq!(came(&lab), sent);
 }
 
-/// M11, M13: Postfix is told of no chunk, and gets each message stuffed.
+/// M11, M13: Postfix gets no chunk, and each message dot-stuffed.
 #[test]
 fn to_postfix_without_chunking() {
     let (lab, [data, bdat]) = all_messages_to(WITHOUT_CHUNKING, EACH_ALONE);
     assert_eq!(came(&lab), [data + bdat, 0]);
 }
 
-/// M11 to M13: on connections that are kept, one message behind the other.
+/// M11 to M13: several messages on each connection.
 #[test]
 fn to_exim() {
     let (lab, [data, bdat]) = all_messages_to(Server::Exim, "");
@@ -152,10 +153,10 @@ fn to_exim() {
     assert_eq!([lines, chunks], [data, bdat], "{log}");
 }
 
-/// M12: nothing but the end.
+/// M12: a message of no octets.
 #[test]
 fn an_empty_message() {
-    // Postfix would write the fields that are missing.
+    // Postfix would add the missing header fields.
     const AS_IT_IS: &str = "local_header_rewrite_clients =";
     let lines = Server::Postfix(&["smtpd_discard_ehlo_keywords = chunking", AS_IT_IS]);
     for server in [Server::Postfix(&[AS_IT_IS]), lines, Server::Exim] {
@@ -163,14 +164,14 @@ fn an_empty_message() {
         let answer = send(&lab, By::Bdat(1), b"");
         assert!(answer.starts_with("250 2."), "{answer}");
         let file = eventually("the message", || lab.messages(&MX1).pop());
-        // With a line behind the fields that may be the file's last.
+        // The header may end the file, so an empty line is added after it.
         let stored = Stored::parse(&[&file[..], b"\n"].concat());
         assert_eq!(stored.received.len(), 2, "{}", file.escape_ascii());
         assert!(stored.message.iter().all(|octet| b"\r\n".contains(octet)), "{}", file.escape_ascii());
     }
 }
 
-/// I12, M13: the same bare newlines, refused; no server has anything of them.
+/// I12, M13: danelaw refuses the same bare newlines; no server gets any part of them.
 #[test]
 fn bare_newlines_refused() {
     for server in [Server::Postfix(&[]), WITHOUT_CHUNKING, Server::Exim] {
@@ -179,7 +180,7 @@ fn bare_newlines_refused() {
         for by in [By::Bdat(1), By::Bdat(1000), By::OneBdat] {
             for (message, meant) in odd_messages() {
                 let answer = send(&lab, by, &message);
-                // Where only the last end was missing there is nothing to mend.
+                // A message that lacks only the end of its last line is not refused.
                 let is_fine = meant.strip_suffix(b"\r\n") == Some(&message);
                 assert!(answer.starts_with(if is_fine { "250 2." } else { "554 5.5.2 " }), "{by:?}: {answer}");
             }

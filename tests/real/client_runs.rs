@@ -1,22 +1,22 @@
-//! What every client is put through: nobody gets a copy more or less than he should, the message is what was handed in,
-//! whoever is refused bounces, alone if the client can do that, and the client's queue holds what has to wait and nothing
-//! else.
+//! The mails that every client sends. Each recipient gets exactly the copies that are due, and the message is the
+//! submitted one. A refused recipient causes a bounce, for that recipient alone if the client can do so. The client's
+//! queue holds the deferred mail and no other.
 //!
-//! | mail | recipients | what has to become of it |
+//! | mail | recipients | expected outcome |
 //! |---|---|---|
 //! | one, hundred, large | 1, 100, 1 with 25 MB | delivered |
 //! | rejected | two of one domain, one of them unknown | one is delivered, the other bounces |
 //! | domains | two | delivered |
 //! | fine2, fine3 | one in each of two or three domains | delivered |
-//! | dane2, dane3 | the certificate of the last one's host matches no TLSA record | the others are delivered, it waits, and is delivered when that is mended |
-//! | null2, null3 | the last one's domain has a null MX | the others are delivered, it bounces |
+//! | dane2, dane3 | the certificate of the last one's host matches no TLSA record | the others are delivered, the last one waits, and is delivered when the certificate matches |
+//! | null2, null3 | the last one's domain has a null MX | the others are delivered, the last one bounces |
 //! | rcpt2, rcpt3 | the last one is refused at RCPT | the same |
-//! | spam2, spam3 | the last one's copy is refused after the dot | the same |
-//! | later2, later3 | it is refused for now after the dot | the others are delivered, it waits, and is delivered later |
-//! | kill2, kill3 | danelaw is killed while the last one's host is still at its answer | the others have one copy, and it has one in the end |
-//! | utf8, ascii | an address that is not ASCII, at a host that takes such and at one that does not | delivered; bounces |
+//! | spam2, spam3 | the last one's copy is refused after the end of data | the same |
+//! | later2, later3 | the last one's copy gets a temporary error after the end of data | the others are delivered, the last one waits, and is delivered later |
+//! | kill2, kill3 | danelaw is killed before the last one's host has answered | the others have one copy, and so has the last one in the end |
+//! | utf8, ascii | an address that is not ASCII, at a host with SMTPUTF8 and at one without | delivered; bounces |
 //!
-//! Alice's own domain is behind danelaw too, so her bounces come to the same mailbox as all else.
+//! Mail to Alice's own domain goes through danelaw too, so her bounces are in the same mailbox as all other mail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,16 +32,16 @@ use crate::command::{eventually, progressing};
 use crate::lab::Lab;
 use crate::root::Root;
 
-/// What a client does with recipients whose answers differ.
+/// How a client treats recipients whose answers differ.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Recipients {
-    /// Each has his own fate.
+    /// Each recipient has his own outcome.
     Alone,
-    /// The mail has one fate. Who is refused takes the others with him, and the bounce is about all of them.
+    /// The mail has one outcome: if one recipient is refused, the client gives up all, and the bounce names all.
     Together,
 }
 
-/// Where a client comes from.
+/// The origin of a client's program.
 #[derive(Clone, Copy)]
 pub(crate) enum Package {
     /// It cannot be installed beside the others.
@@ -49,8 +49,8 @@ pub(crate) enum Package {
     Installed,
 }
 
-/// Whether danelaw is killed under a client. SMTP and LMTP without fan-out promise nothing then: what a remote has said and
-/// the client has not heard is not on the disk.
+/// Whether danelaw is killed during the run of a client. SMTP and LMTP without fan-out promise no single copy then: no
+/// disk holds a remote's reply that the client has not heard.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kill {
     /// After this, in a shell in its root.
@@ -58,28 +58,28 @@ pub(crate) enum Kill {
     NotTried,
 }
 
-/// One of the clients: how it is set up and driven, in the words of a shell in its root.
+/// One of the clients: the shell commands, run in its root, that set it up and drive it.
 pub(crate) struct Client {
     pub(crate) package: Package,
-    /// Its file in `config/clients`, and where that belongs.
+    /// Its file in `config/clients`, and the file's path in the root.
     pub(crate) settings: (&'static str, &'static str),
-    /// What has to be done before it takes mail.
+    /// Prepares and starts it, so that it takes mail.
     pub(crate) setup: String,
     /// Takes a message on standard input from Alice for the recipients `$@`.
     pub(crate) submit: &'static str,
-    /// Prints what waits, recipients included.
+    /// Prints the queue, with recipients.
     pub(crate) queue: &'static str,
-    /// Has it try again at once.
+    /// Makes it try again at once.
     pub(crate) again: &'static str,
     pub(crate) recipients: Recipients,
-    /// What it is known not to get through.
+    /// Troubles that it is known to handle wrongly; they are not tested.
     pub(crate) spared: &'static [Trouble],
     pub(crate) kill: Kill,
     /// Whether it can send mail with addresses that are not ASCII (RFC 6531).
     pub(crate) smtputf8: bool,
-    /// The longest line that it lets through whole, without its end.
+    /// The longest line that it does not break, without its CRLF.
     pub(crate) longest_line: usize,
-    /// What it logs of danelaw's, to be found in `/tmp/log*`.
+    /// Texts of danelaw that its log in `/tmp/log*` has to hold.
     pub(crate) logs: &'static [&'static str],
 }
 
@@ -88,7 +88,7 @@ struct Mail {
     name: String,
     recipients: Vec<String>,
     text: Vec<u8>,
-    /// Who is refused for good, and in which words.
+    /// The recipient that is rejected permanently, and words of the reply.
     refused: Option<(String, &'static str)>,
 }
 
@@ -99,7 +99,7 @@ const NOBODY: &str = "nobody@example.test";
 const ASCII: Exchange = Exchange { name: "ascii.example.test", ..MX1 };
 const REFUSED: &str = "refused@mx2.example.test";
 
-/// What a mail in several domains may run into, and so its name. The policy of the MX goes by that.
+/// The trouble of a mail to several domains. It is in the mail's name, from which the policy of the MX reads it.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Trouble {
     Fine,
@@ -124,7 +124,7 @@ impl Trouble {
         }
     }
 
-    /// Where it is to be found.
+    /// The domain that has this trouble.
     fn domain(self) -> &'static str {
         match self {
             Self::Dane => MX2.name,
@@ -133,7 +133,7 @@ impl Trouble {
         }
     }
 
-    /// In which words it is told that there is no hope.
+    /// Words of the reply that rejects the recipient permanently.
     fn refused(self) -> Option<&'static str> {
         match self {
             Self::Fine | Self::Dane | Self::Later => None,
@@ -144,7 +144,7 @@ impl Trouble {
     }
 }
 
-/// The one in trouble comes last of two, and first of three.
+/// The recipient in trouble is the last of two, and the first of three.
 fn in_domains(name: &str, number: usize, domain: &str) -> (String, Vec<String>) {
     let odd = format!("{name}@{domain}");
     let mut recipients = vec![format!("{name}.one@example.test")];
@@ -161,7 +161,7 @@ fn strings(recipients: &[&str]) -> Vec<String> {
     recipients.iter().map(|&recipient| recipient.to_owned()).collect()
 }
 
-/// A message with what software likes to change: dots, `From `, blanks at the end, octets above 127, a long line.
+/// A message with the parts that software often changes: dots, `From `, trailing blanks, octets above 127, a long line.
 fn text(name: &str, longest_line: usize) -> Vec<u8> {
     let mut text = format!(
         "From: Alice <{ALICE}>\nTo: All <all@example.test>\nSubject: a subject\n\tin two lines\n\
@@ -175,19 +175,19 @@ fn text(name: &str, longest_line: usize) -> Vec<u8> {
     text
 }
 
-/// What is stored of a mail: whose copy it is, and of which mail; that of a bounce begins with [`BOUNCE`].
+/// The number of stored copies for each recipient and mail name; the name of a bounce begins with [`BOUNCE`].
 type Copies = BTreeMap<(String, String), usize>;
 const BOUNCE: &str = "bounce of ";
 
-/// A client in operation, and all that is behind it.
+/// A running client, and the lab behind it.
 struct ClientRun {
     client: Client,
     root: Root,
     lab: Lab,
     sent: Vec<Mail>,
-    /// The copies there have to be.
+    /// The copies that must exist.
     owed: Copies,
-    /// Recipients whose mail has to wait.
+    /// Recipients whose mail must wait.
     waiting: BTreeSet<String>,
 }
 
@@ -229,7 +229,7 @@ impl ClientRun {
         run
     }
 
-    /// Hands in a mail.
+    /// Submits a mail.
     fn submit(&mut self, name: &str, recipients: &[String]) -> Output {
         self.submit_text(name, recipients, text(name, self.client.longest_line))
     }
@@ -241,14 +241,14 @@ impl ClientRun {
         output
     }
 
-    /// Hands in a mail that the client has to take.
+    /// Submits a mail that the client must take.
     #[track_caller]
     fn take(&mut self, name: &str, recipients: &[String]) {
         let output = self.submit(name, recipients);
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Hands in a mail that everybody has to get.
+    /// Submits a mail that all its recipients must get.
     #[track_caller]
     fn deliver(&mut self, name: &str, recipients: &[String]) {
         self.take(name, recipients);
@@ -261,7 +261,7 @@ impl ClientRun {
         }
     }
 
-    /// Hands in a mail of which one recipient has to be refused and the others get it.
+    /// Submits a mail of which one recipient must be refused, while the others get it.
     #[track_caller]
     fn refuse(&mut self, name: &str, recipients: &[String], refused: (&str, &'static str)) {
         self.take(name, recipients);
@@ -274,7 +274,7 @@ impl ClientRun {
         self.owe(&format!("{BOUNCE}{name}"), &strings(&[ALICE]));
     }
 
-    /// Hands in a mail of which one recipient has to wait and the others get it.
+    /// Submits a mail of which one recipient must wait, while the others get it.
     #[track_caller]
     fn defer(&mut self, name: &str, recipients: &[String], waiting: &str) {
         self.take(name, recipients);
@@ -319,7 +319,7 @@ impl ClientRun {
         }
     }
 
-    /// Whether those who have to wait have been tried.
+    /// Asserts that delivery to the waiting recipients was tried.
     #[track_caller]
     fn assert_tried(&self) {
         for mail in self.sent.iter().filter(|mail| mail.name.starts_with(Trouble::Later.name())) {
@@ -332,7 +332,7 @@ impl ClientRun {
         self.lab.assert_no_mail_command_at(&MX2);
     }
 
-    /// danelaw is killed while one remote has answered, and the other is still at it.
+    /// Kills danelaw when all remotes but one have answered.
     #[track_caller]
     fn kill(&mut self, number: usize, afterwards: &str) {
         let name = format!("kill{number}");
@@ -341,13 +341,13 @@ impl ClientRun {
         self.deliver(&name, &recipients);
         self.lab.policy().await_held(&odd);
         eventually("the others' copies", || (self.files() == before + number - 1).then_some(()));
-        // The outcome is on the disk soon after.
+        // danelaw writes the outcome to the disk soon after the reply.
         sleep(Duration::from_millis(300));
         self.lab.kill_danelaw();
         self.lab.policy().release(&odd);
         self.lab.restart_danelaw();
         self.shell(afterwards, &[], b"");
-        eventually("everybody's copy", || {
+        eventually("every copy", || {
             if self.files() == before + number {
                 return Some(());
             }
@@ -356,7 +356,7 @@ impl ClientRun {
         });
     }
 
-    /// Whoever had to wait may be delivered.
+    /// Ends the troubles, so that the waiting mail can be delivered.
     fn mend(&mut self) {
         self.lab.policy().mend();
         self.lab.mend_certificate(&MX2);
@@ -384,7 +384,7 @@ impl ClientRun {
             .stderr(Stdio::piped())
             .spawn()
             .expect("nsenter is there");
-        // A program that does not read to the end has said why, or says so by its status.
+        // A program that does not read all its input reports that in its output or by its exit status.
         let _ = child.stdin.take().expect("it is piped").write_all(input);
         child.wait_with_output().expect("our own child")
     }
@@ -394,19 +394,19 @@ impl ClientRun {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
-    /// The recipients, of all that have been written to, who are in the queue.
+    /// All recipients of sent mails that are in the queue.
     fn queued(&self) -> BTreeSet<String> {
         let queue = self.queue();
         let recipients = self.sent.iter().flat_map(|mail| &mail.recipients);
         recipients.filter(|recipient| queue.contains(recipient.as_str())).cloned().collect()
     }
 
-    /// How many copies there are.
+    /// How many copies are stored.
     fn files(&self) -> usize {
         [&MX1, &MX2].map(|exchange| self.lab.mx(exchange).files("all").len()).iter().sum()
     }
 
-    /// Whether everything comes to its end, with every copy that is owed, none more, and the rest in the queue.
+    /// Asserts that every copy that is due arrives, no further one does, and the rest is in the queue.
     #[track_caller]
     fn assert_outcome(&self) {
         let owed: usize = self.owed.values().sum();
@@ -416,7 +416,7 @@ impl ClientRun {
             if files == owed && queued == self.waiting {
                 return Ok(());
             }
-            // A client that is told so all the time comes to nothing.
+            // A client that gets this command without a pause never finishes an attempt.
             if tried.elapsed() > Duration::from_secs(1) {
                 self.shell(self.client.again, &[], b"");
                 tried = Instant::now();
@@ -446,7 +446,7 @@ impl ClientRun {
         String::from_utf8_lossy(&self.shell("cat /tmp/log*", &[], b"").stdout).into_owned()
     }
 
-    /// Whose copy of which mail a file is; it has to be what was handed in.
+    /// The recipient and the mail's name of a stored file, which must equal the submitted message.
     #[track_caller]
     fn identify(&self, file: &[u8]) -> (String, String) {
         let (head, body) = halves(file);
@@ -476,10 +476,10 @@ impl ClientRun {
         self.sent.iter().find(|mail| mail.name == name).unwrap_or_else(|| panic!("a mail of the tests: {text}"))
     }
 
-    /// Whether a bounce says who was refused and why, and of the others what is true.
+    /// Asserts that a bounce names the refused recipient and the reason, and tells the truth about the others.
     #[track_caller]
     fn assert_bounce(&self, mail: &Mail, text: &str) {
-        let (refused, words) = mail.refused.as_ref().unwrap_or_else(|| panic!("nobody was refused: {text}"));
+        let (refused, words) = mail.refused.as_ref().unwrap_or_else(|| panic!("no recipient was refused: {text}"));
         assert!(text.contains(refused) && text.contains(words), "{refused}, {words}: {text}");
         let mut others = mail.recipients.iter().filter(|recipient| *recipient != refused).peekable();
         match self.client.recipients {
@@ -490,20 +490,20 @@ impl ClientRun {
     }
 }
 
-/// The header and the body of a message whose lines end as Unix has it.
+/// The header and the body of a message whose lines end with LF.
 fn halves(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.windows(2).position(|pair| pair == b"\n\n").expect("an end of the header");
     (&text[..end], &text[end + 2..])
 }
 
-/// The settings of a client, from its file, with the lab's danelaw in the place of the default one.
+/// The settings of a client, from its file, with the address of the lab's danelaw in place of the default one.
 fn settings(file: &str, danelaw: SocketAddr) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/clients").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.replace("127.0.0.1", &danelaw.ip().to_string())
 }
 
-/// Programs without a queue: their exit status is the whole story, and LMTP leaves no recipient without an answer.
+/// Programs without a queue: their exit status tells the outcome, and by LMTP each recipient gets an answer.
 pub(crate) fn run_without_queue(client: Client) {
     let mut run = ClientRun::start(client);
     run.deliver_the_plain_ones();
@@ -532,7 +532,7 @@ pub(crate) fn run_without_queue(client: Client) {
     run.lab.assert_no_mail_command_at(&MX2);
 }
 
-/// Mail servers with a queue: what they were not told stays, and Alice hears of what cannot be.
+/// Mail servers with a queue: mail without a final reply stays in it, and Alice gets a bounce for rejected mail.
 pub(crate) fn run_with_queue(client: Client) {
     let mut run = ClientRun::start(client);
     run.deliver_the_plain_ones();

@@ -1,19 +1,18 @@
-//! The mail servers and programs that danelaw is for, each with the settings that its file gives for it
-//! (`config/clients`), and each with the same mails and the same troubles ([`crate::client_runs`]). One test is one client with
-//! all its mails.
+//! The mail servers and programs that send through danelaw, each with the settings of its file in `config/clients`, and
+//! each with the same mails and the same troubles ([`crate::client_runs`]). One test is one client with all its mails.
 
 use crate::client_runs::{Client, Kill, Package, Recipients, Trouble, run_with_queue, run_without_queue};
 use crate::postfix::MASTER_CF;
 
-/// What a client hears of fan-out whose outcomes differ.
+/// Words of the reply to a client when the outcomes of fan-out differ.
 const DIFFER: &[&str] = &["send the message again"];
 
-/// Whoever calls msmtp and tries again until it says that the mail has been taken, or cannot be: what a queue would do, out
-/// of its exit status and the server's last words.
+/// A script in place of a queue: it calls msmtp again until msmtp reports that the mail was taken or rejected
+/// permanently, by its exit status and the server's last reply.
 const REPEATER: &str = r#"
 cat >/usr/local/bin/repeat <<'END'
 #!/bin/sh
-# A mail is a directory, and tried by one at a time.
+# A mail is a directory, and only one process at a time tries it.
 try() {
   exec 9<"$1" && flock -n 9 && [ -e "$1/mail" ] || return
   # shellcheck disable=SC2046
@@ -123,7 +122,7 @@ begin retry
 * * F,4d,1s
 ";
 
-/// Exim with the lines of its configuration above and below those of the file.
+/// Exim with the lines of its configuration above and below those of the file in `config/clients`.
 fn exim(edit: &str, logs: &'static [&'static str]) {
     let setup = format!(
         "cd /etc/exim4; {{ printf '%s\\n' '{EXIM}'; {edit} danelaw; }} >exim4.conf; mkdir -p /var/spool/exim4 /var/log/exim4; \
@@ -147,7 +146,7 @@ fn exim(edit: &str, logs: &'static [&'static str]) {
 
 #[test]
 fn exim_with_prdr() {
-    // M12: whoever offers CHUNKING is sent chunks (K).
+    // M12: Exim sends chunks to a server that offers CHUNKING (K in its log).
     exim("cat", &[" PRDR K C=\""]);
 }
 
@@ -161,7 +160,7 @@ fn opensmtpd() {
     run_with_queue(Client {
         package: Package::Unpacked("opensmtpd"),
         settings: ("smtpd.conf", "/etc/smtpd.conf"),
-        // It goes by the number of attempts when it tells senders of a delay.
+        // The number of attempts decides when it tells senders of a delay.
         setup:
             "echo client.test >/etc/mailname; rm -f /etc/aliases; echo 'bounce warn-interval 7d' >>/etc/smtpd.conf; \
             chgrp opensmtpq /usr/sbin/smtpctl && chmod 2555 /usr/sbin/smtpctl; smtpd -F >/tmp/log 2>&1 & \
@@ -171,7 +170,7 @@ fn opensmtpd() {
         queue: "smtpctl show queue",
         again: "smtpctl schedule all",
         recipients: Recipients::Alone,
-        // It may name the same domain first for ever, and while that is deferred after the message the other one waits.
+        // It may name the same domain first each time. While that one is deferred after the message, the other waits.
         spared: &[Trouble::Later],
         kill: Kill::NotTried,
         smtputf8: false,
@@ -180,8 +179,9 @@ fn opensmtpd() {
     });
 }
 
-/// The lines of a machine's sendmail.mc around those of the file. The load that tests make does not stop it. Port 25 belongs to the
-/// lab's exchanges: a sendmail that cannot bind its port ends after some tries, and its queue is not run any more.
+/// The lines of a machine's sendmail.mc around those of the file in `config/clients`. The load that the tests make does
+/// not stop it. Port 25 belongs to the lab's exchanges: a sendmail that cannot bind its port ends after some tries, and
+/// then no process runs its queue.
 const SENDMAIL: &str = "\
 divert(0)dnl
 define(`_CF_DIR_', `/usr/share/sendmail/cf/')dnl
@@ -200,7 +200,7 @@ MAILER(`smtp')dnl
 
 #[test]
 fn sendmail() {
-    // It looks up its own name and its peers' addresses, which no name server here knows.
+    // It looks up its own name and its peers' addresses, which no name server of the lab knows.
     let setup = "cd /etc/mail; echo hosts files >service.switch; echo \"127.0.0.1 client.test $(hostname)\" >/etc/hosts; \
         sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf; m4 all.mc >sendmail.cf && /usr/libexec/sendmail/sendmail -bd -q1s >/tmp/log 2>&1";
     run_with_queue(Client {
@@ -219,7 +219,7 @@ fn sendmail() {
     });
 }
 
-/// What installing Courier's package would have done.
+/// The setup that the installation of Courier's package would have made.
 const COURIER: &str = "\
 cd /etc/courier
 echo client.test | tee me locals defaultdomain >/etc/mailname
@@ -262,7 +262,7 @@ fn dma() {
         queue: "dma -bp",
         again: "dma -q",
         recipients: Recipients::Alone,
-        // It reads a connection that has ended until its five minutes are over; nobody else has a dma in this root.
+        // It reads from an ended connection until its five minutes are over. No other dma runs in this root.
         spared: &[],
         kill: Kill::Survives("for dma in $(pidof dma); do kill $dma; done"),
         smtputf8: false,
@@ -271,7 +271,7 @@ fn dma() {
     });
 }
 
-/// The lines of a machine's main.cf above those of the file.
+/// The lines of a machine's main.cf above those of the file in `config/clients`.
 const POSTFIX: &str = "\
 compatibility_level = 3.6
 maillog_file = /tmp/log

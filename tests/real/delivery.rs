@@ -1,10 +1,10 @@
-//! What is delivered, and what the log may claim of it.
+//! Deliveries, and the claims of the log about them.
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
 use crate::lab::Lab;
 use crate::program::Delivery;
 
-/// The message reaches this host whole, and the log shows this protection; the event for more questions.
+/// Asserts that the message reaches this host whole and that the log shows this protection. Returns the log event.
 #[track_caller]
 fn delivered(case: &Case, exchange: &Exchange, protection: &str) -> (Lab, Delivery) {
     let lab = Lab::start(case);
@@ -39,14 +39,14 @@ fn ta_record_verifies() {
     delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
 }
 
-/// Rows B1, K16: a host that fails DANE is as good as down.
+/// Rows B1, K16: a host that fails DANE is treated like one that is down.
 #[test]
 fn next_host_takes_over_from_one_that_does_not_match() {
     let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Other, ..MX1 }, MX2]), &MX2, "verified");
     lab.assert_no_mail_command_at(&MX1);
 }
 
-/// Rows A10, B11, K16: so is one whose TLSA lookup fails, and nobody connects to it.
+/// Rows A10, B11, K16: so is one whose TLSA lookup fails, and danelaw does not connect to it.
 #[test]
 fn next_host_takes_over_from_one_whose_lookup_fails() {
     let (lab, _) = delivered(&Case::of([Exchange { tlsa: Tlsa::Forged, ..MX1 }, MX2]), &MX2, "verified");
@@ -61,7 +61,7 @@ fn next_host_takes_over_from_one_that_does_not_greet() {
     lab.assert_no_mail_command_at(&MX1);
 }
 
-/// Rows A5, C18, decision 1: nothing to verify by, yet never in cleartext.
+/// Rows A5, C18, decision 1: no records to verify by, yet never cleartext.
 #[test]
 fn unsigned_domain_is_encrypted_but_not_verified() {
     let (_, delivery) = delivered(&Case { signed: false, ..Case::default() }, &MX1, "encrypted");

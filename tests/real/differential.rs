@@ -1,7 +1,7 @@
 //! danelaw against unbound on a tree of every kind of zone.
 //!
-//! `danelaw resolve -` asks an unbound that does not validate, and an unbound that does is asked the same. Wherever
-//! the two differ, the difference is listed here, with its reason, and is on the safe side.
+//! `danelaw resolve -` asks an unbound that does not validate; the test asks the same of an unbound that validates.
+//! This file lists every difference, with its reason; each is on the safe side.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -18,9 +18,9 @@ use crate::dns;
 use crate::net::Subnet;
 use crate::zone_corpus::{ZoneCorpus, questions};
 
-/// Where danelaw says something else than unbound, and why that does no harm.
+/// Names at which danelaw's result differs from unbound's, and why that does no harm.
 struct Difference {
-    /// The names at and below this one ...
+    /// It concerns the names at and below this one ...
     at_or_below: &'static str,
     /// ... for this type; empty for all.
     rtype: &'static str,
@@ -91,7 +91,7 @@ const DIFFERENCES: &[Difference] = &[
         ours: "failed",
         theirs: "insecure",
         why: "A name that exists for unsigned delegations below it has no NSEC3 record in an opt-out zone (RFC 5155 erratum \
-              3441), and nsd denies no wildcard there. Nobody has mail at such a name.",
+              3441), and nsd denies no wildcard there. No mail domain has such a name.",
     },
     Difference {
         at_or_below: "cutplain.optout.test",
@@ -121,7 +121,7 @@ impl Difference {
     fn is(&self, question: &str, ours: &Verdict, theirs: &Verdict) -> bool {
         let (name, rtype) = question.split_once(' ').expect("NAME TYPE");
         let here = name == self.at_or_below || name.ends_with(&format!(".{}", self.at_or_below));
-        // What is not a failure differs in its label alone.
+        // A result that is not a failure may differ in its label alone.
         let label = ours.security == "failed" || (&ours.kind, &ours.records) == (&theirs.kind, &theirs.records);
         let rtype = self.rtype.is_empty() || self.rtype == rtype;
         here && rtype && label && ours.security == self.ours && theirs.security == self.theirs
@@ -159,7 +159,7 @@ fn danelaw_and_unbound_agree() {
                 None => unlisted.push(format!("{question}: danelaw {answer:#}, unbound {theirs:?}")),
             }
         }
-        // A15, A16: every link by itself.
+        // A15, A16: every alias by itself.
         for hop in answer["hops"].as_array().expect("a list") {
             let question = link(hop["owner"].as_str().expect("a name"));
             let theirs = unbound(net.validator(), &question);
@@ -172,12 +172,12 @@ fn danelaw_and_unbound_agree() {
     }
     assert!(unlisted.is_empty(), "{} of {}:\n{}", unlisted.len(), questions.len(), unlisted.join("\n"));
     assert!(links >= 250, "{links}");
-    // What no longer differs is no longer listed.
+    // Every listed difference still exists.
     assert_eq!(met.len(), DIFFERENCES.len(), "{met:?}");
 }
 
-/// The question for the record that makes this name an alias. (A CNAME that a DNAME makes is asked for by the DNAME: to
-/// a question for the CNAME itself unbound 1.17 answers SERVFAIL.)
+/// The question for the record that makes this name an alias. (For a CNAME that a DNAME makes, it is the DNAME: to a
+/// question for the CNAME itself unbound 1.17 answers SERVFAIL.)
 fn link(owner: &str) -> String {
     match owner.find("tree") {
         Some(dname) => format!("{} DNAME", &owner[dname..]),
@@ -185,7 +185,7 @@ fn link(owner: &str) -> String {
     }
 }
 
-/// What danelaw says to each question, in order.
+/// danelaw's result for each question, in order.
 fn danelaw(net: &Subnet, trust_anchor: &Path, questions: &[String]) -> Vec<Value> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
         .args(["resolve", "-", "--json", "--server", &net.resolver().to_string(), "--trust-anchor"])
@@ -203,7 +203,7 @@ fn danelaw(net: &Subnet, trust_anchor: &Path, questions: &[String]) -> Vec<Value
     text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
 }
 
-/// What the validating unbound says.
+/// The result of the validating unbound.
 fn unbound(address: SocketAddr, question: &str) -> Verdict {
     let (name, rtype) = question.split_once(' ').expect("NAME TYPE");
     let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).expect("a name");

@@ -1,6 +1,6 @@
 //! The lab's name servers: nsd is the authority of all zones, unbound resolves.
 //!
-//! danelaw asks an unbound that only passes DNSSEC records on, as a resolver at a provider does; the lab's own
+//! danelaw asks an unbound that passes DNSSEC records on without validation, as a provider's resolver may; the lab's
 //! reference (Postfix with its own DANE) asks a second one that validates. Both fail in the same ways for the names of
 //! [`Fault`]s.
 
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     Silent,
 }
 
-/// Names and what becomes of questions for them.
+/// Names, each with the way in which the resolver fails for it.
 pub(crate) type Faults = Vec<(String, Fault)>;
 
 /// Serves these zones, each from its file.
@@ -60,14 +60,14 @@ pub(crate) fn resolver(directory: &Path, net: &Subnet, faults: &Faults) -> Daemo
     unbound("resolver", directory, net, (net.resolver(), "module-config: \"iterator\""), faults)
 }
 
-/// The resolver that a stub with faith in the AD bit asks.
+/// The resolver for a stub that trusts the AD bit.
 pub(crate) fn validator(directory: &Path, net: &Subnet, faults: &Faults, trust_anchor: &Path) -> Daemon {
     let modules =
         format!("module-config: \"validator iterator\"\n    trust-anchor-file: \"{}\"", trust_anchor.display());
     unbound("validator", directory, net, (net.validator(), &modules), faults)
 }
 
-/// Both again, and each also over TLS at port 853 with this key and chain.
+/// Both resolvers, each also over TLS at port 853 with this key and chain.
 pub(crate) fn resolvers_with_tls(directory: &Path, net: &Subnet, pem: &Path, trust_anchor: &Path) -> [Daemon; 2] {
     let pem = pem.display();
     let validating =
@@ -140,7 +140,7 @@ fn start(name: &str, foreground: &str, directory: &Path, configuration: &str, ad
     daemon
 }
 
-/// Whether the server at `address` knows of `test.`, in a quarter of a second.
+/// Whether the server at `address` answers for `test.` within a quarter of a second.
 fn answers(address: SocketAddr) -> Option<()> {
     // ID 1, recursion desired, one question: test. IN SOA.
     const QUESTION: &[u8] = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04test\x00\x00\x06\x00\x01";

@@ -6,8 +6,8 @@
 //!                                     +-> resolver (unbound) -> authority (nsd: ".", "test.", "example.test.")
 //! ```
 //!
-//! [`Lab::reference`] runs the same [`Case`] with Postfix's own DANE in danelaw's place: the proof that the case is
-//! what it claims to be.
+//! [`Lab::reference`] runs the same [`Case`] with Postfix's own DANE in danelaw's place. It proves that the lab sets
+//! the case up as described.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use crate::process::Daemon;
 use crate::program::Danelaw;
 use crate::zones::SignedZones;
 
-/// An MX host in operation.
+/// A running MX host.
 enum Running {
     Postfix(Postfix),
     Other(OtherMta),
@@ -40,12 +40,13 @@ enum Running {
 struct Host {
     name: &'static str,
     address: SocketAddr,
-    /// That of the record that matches.
+    /// The identity that the TLSA record matches.
     identity: Identity,
     running: Running,
 }
 
-/// What stands whoever delivers. The fields of this and of [`Lab`] are in the order in which they have to end.
+/// The part of the lab that is the same for danelaw and for the reference. The fields of this and of [`Lab`] are in the
+/// order in which they have to end.
 struct Ground {
     hosts: Vec<Host>,
     _authority: Daemon,
@@ -64,7 +65,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// The client knows nothing of DANE and gives everything to danelaw.
+    /// A lab whose client does no DANE and hands all mail to danelaw.
     pub(crate) fn start(case: &Case) -> Self {
         let ground = Ground::lay(case);
         let Ground { net, tree, .. } = &ground;
@@ -81,7 +82,7 @@ impl Lab {
         Self { client, danelaw: Some(danelaw), _resolver: resolver, ground }
     }
 
-    /// There is no danelaw, and the client does DANE by itself.
+    /// A lab without danelaw, whose client does DANE by itself.
     pub(crate) fn reference(case: &Case) -> Self {
         let ground = Ground::lay(case);
         let Ground { net, tree, .. } = &ground;
@@ -97,14 +98,14 @@ impl Lab {
         Self { client, danelaw: None, _resolver: resolver, ground }
     }
 
-    /// Alice's client takes her message to Bob; what becomes of it.
+    /// Submits Alice's message to Bob to the client, and returns its outcome.
     #[track_caller]
     pub(crate) fn mail(&self) -> Fate {
         let [fate] = self.mail_to([BOB]);
         fate
     }
 
-    /// The same for these recipients.
+    /// Submits Alice's message to these recipients to the client, and returns each outcome.
     #[track_caller]
     pub(crate) fn mail_to<const N: usize>(&self, recipients: [&str; N]) -> [Fate; N] {
         let queue_id = self.client.submit(&stuffed(&message()), &recipients);
@@ -124,7 +125,7 @@ impl Lab {
         self.ground.net.danelaw()[0]
     }
 
-    /// The resolver that validates nothing.
+    /// The resolver that does not validate.
     pub(crate) fn resolver_address(&self) -> SocketAddr {
         self.ground.net.resolver()
     }
@@ -134,17 +135,17 @@ impl Lab {
         self.host(exchange).address.ip().to_string()
     }
 
-    /// The RDATA of the TLSA record that matches an MX host.
+    /// The RDATA of the TLSA record that an MX host matches.
     pub(crate) fn tlsa(&self, exchange: &Exchange) -> &str {
         self.host(exchange).identity.tlsa()
     }
 
-    /// What the choosy MX hosts ask.
+    /// The policy service of the choosy MX hosts.
     pub(crate) fn policy(&self) -> &Policy {
         self.ground.policy.as_ref().expect("a choosy host")
     }
 
-    /// Has an MX host show the certificate that its TLSA record matches.
+    /// Makes an MX host show the certificate that its TLSA record matches.
     pub(crate) fn mend_certificate(&self, exchange: &Exchange) {
         let identity = &self.host(exchange).identity;
         fs::write(exchange.pem(self.ground.path()), identity.pem()).expect("the lab's directory is writable");
@@ -156,7 +157,7 @@ impl Lab {
         self.danelaw.take().expect("not in a reference").kill();
     }
 
-    /// danelaw comes back.
+    /// Starts danelaw again.
     pub(crate) fn restart_danelaw(&mut self) {
         self.danelaw = Some(Danelaw::start_again(self.ground.path()));
     }
@@ -169,12 +170,12 @@ impl Lab {
         }
     }
 
-    /// All messages that an MX host has, for whomever.
+    /// All messages that an MX host has stored, for any recipient.
     pub(crate) fn messages(&self, exchange: &Exchange) -> Vec<Vec<u8>> {
         match self.running(exchange) {
             Running::Postfix(postfix) => [postfix.stored("bob"), postfix.stored("carol")].concat(),
             Running::Other(other) => other.messages(),
-            Running::Peer(_) => panic!("{} keeps nothing", exchange.name),
+            Running::Peer(_) => panic!("{} stores no messages", exchange.name),
         }
     }
 
@@ -195,9 +196,8 @@ impl Lab {
         }
     }
 
-    /// Whether Bob finds at this host, as his only mail, the message as Alice sent it, and the client has no more to
-    /// do. What software added on the way is what it should have added: danelaw one `Received` line between those of
-    /// the client and the MX.
+    /// Asserts that Bob has at this host exactly one mail, the message as Alice sent it, and that the client's queue is
+    /// empty. The only fields added are `Received` lines: one of danelaw's between those of the client and the MX.
     #[track_caller]
     pub(crate) fn assert_message_at(&self, exchange: &Exchange) {
         let mx = self.mx(exchange);
@@ -214,7 +214,7 @@ impl Lab {
         self.client.await_empty_queue();
     }
 
-    /// Whether the client still has the message, and nobody else.
+    /// Asserts that the client still has the message, and that no MX host has it.
     #[track_caller]
     pub(crate) fn assert_client_keeps_the_message(&self) {
         self.client.await_one_in_queue();
@@ -225,7 +225,7 @@ impl Lab {
         }
     }
 
-    /// Whether no session at this host got as far as MAIL, in cleartext or otherwise.
+    /// Asserts that no session at this host reached MAIL, in cleartext or under TLS.
     #[track_caller]
     pub(crate) fn assert_no_mail_command_at(&self, exchange: &Exchange) {
         match self.running(exchange) {
@@ -236,7 +236,7 @@ impl Lab {
                 assert!(sessions.iter().all(silent), "{sessions:?}");
             }
             Running::Peer(peer) => assert!(!peer.heard_command("MAIL"), "{:?}", peer.heard()),
-            Running::Other(_) => panic!("{} does not say what it heard", exchange.name),
+            Running::Other(_) => panic!("{} does not log the commands that it heard", exchange.name),
         }
     }
 
@@ -251,7 +251,7 @@ impl Lab {
 
 impl Ground {
     fn lay(case: &Case) -> Self {
-        // Postfix's own user has to pass through.
+        // Postfix's own user must be able to enter it.
         let open = fs::Permissions::from_mode(0o755);
         let directory =
             tempfile::Builder::new().prefix("danelaw-").permissions(open).tempdir().expect("a writable /tmp");
@@ -326,7 +326,7 @@ impl Exchange {
 /// The client Postfix's name, and the domain it takes mail for.
 const CLIENT: &str = "client.test";
 
-/// A command that sees a resolv.conf of its own: the validating resolver at this address, whose word is trusted.
+/// A command with a resolv.conf of its own, which names the validating resolver at this address and trusts its AD bit.
 fn ask(program: &str, directory: &Path, validator: SocketAddr) -> Command {
     let resolv_conf = directory.join("resolv.conf");
     let text = format!("nameserver {}\noptions edns0 trust-ad timeout:1 attempts:1\n", validator.ip());

@@ -1,9 +1,9 @@
-//! danelaw between real servers: a Postfix that knows nothing of DANE hands it mail, real Postfix hosts are the MX, nsd
-//! serves signed zones under a root key of the lab's own, unbound resolves.
+//! danelaw between real servers: a Postfix without DANE hands it mail, real Postfix hosts are the MX, nsd serves signed
+//! zones under a root key of the lab's own, unbound resolves.
 //!
-//! Each test is the happy path with one thing changed ([`case::Case`]) and runs on its own addresses of loopback. It
-//! needs root and the servers: `tests/run` sees to both, and to a network namespace. What a test proves is said in the
-//! rows of the requirements (`B1`).
+//! Each test is the happy path with one change ([`case::Case`]) and runs on its own addresses of loopback. It needs
+//! root and the servers: `tests/run` provides both, and a network namespace. Each test cites the rows of the
+//! requirements (`B1`) that it proves.
 
 #![allow(clippy::expect_used, reason = "a lab that cannot be set up is a test that fails")]
 

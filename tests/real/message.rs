@@ -1,7 +1,7 @@
-//! The message of all tests, and what is found of it in an MX's mailbox.
+//! The message of all tests, and its form in an MX's mailbox.
 
-/// A message with what SMTP software likes to change: dots at the start of lines, bytes above 127, a line as long as
-/// lines may be, blanks at the end of lines, folded and unusual header fields, `From ` at the start of a line.
+/// A message with the parts that SMTP software often changes: dots at the start of lines, bytes above 127, a line of
+/// the greatest length, blanks at the end of lines, folded and unusual header fields, `From ` at the start of a line.
 pub(crate) fn message() -> Vec<u8> {
     let head = "From: Alice <alice@client.test>\r\nTo: Bob <bob@example.test>\r\nSubject: one\r\n\tfolded  subject \r\n\
         Date: Sat, 21 Nov 2026 12:00:00 +0100\r\nMessage-ID: <one@client.test>\r\nX-odd:no blank after the colon\r\n\
@@ -12,17 +12,17 @@ pub(crate) fn message() -> Vec<u8> {
     [head.as_bytes(), body.as_bytes(), longest.as_bytes(), end].concat()
 }
 
-/// The message as it travels: dots at the start of lines are doubled.
+/// The message on the wire: dots at the start of lines are doubled.
 pub(crate) fn stuffed(message: &[u8]) -> Vec<u8> {
     let lines = message.split_inclusive(|&byte| byte == b'\n');
     lines.flat_map(|line| line.iter().take(usize::from(line.starts_with(b"."))).chain(line)).copied().collect()
 }
 
-/// A file of a mailbox: the trace fields that were added on the way, the latest first, and the message below them.
+/// A file of a mailbox: the trace fields that the servers have added, the latest first, and the message below them.
 pub(crate) struct Stored {
     /// The `Received` fields, unfolded.
     pub(crate) received: Vec<String>,
-    /// All that follows, its lines ended as in SMTP.
+    /// The rest of the file, with CRLF at the end of lines.
     pub(crate) message: Vec<u8>,
 }
 
@@ -35,13 +35,13 @@ impl Stored {
             rest = after;
         }
         let lines = rest.split_inclusive(|&byte| byte == b'\n');
-        // The mailbox ends its lines as Unix does.
+        // The lines of the mailbox end with LF.
         let message = lines.flat_map(|line| line.strip_suffix(b"\n").unwrap_or(line).iter().chain(b"\r\n")).copied();
         Self { received, message: message.collect() }
     }
 }
 
-/// The first field of `file`, if it is one that software adds on the way, and what follows it.
+/// The first field of `file`, if it is one that a server adds, and the rest of the file.
 fn trace_field(file: &[u8]) -> Option<(String, &[u8])> {
     const ADDED: [&[u8]; 4] = [b"Return-Path: ", b"X-Original-To: ", b"Delivered-To: ", b"Received: "];
     ADDED.iter().find(|name| file.starts_with(name))?;

@@ -1,4 +1,4 @@
-//! Where a lab's servers listen: a /24 of loopback for each lab, so that labs run side by side in one network
+//! The addresses of a lab's servers: a /24 of loopback for each lab, so that labs run side by side in one network
 //! namespace.
 
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 /// A part of 127.25.0.0/16 that no other lab uses while this value lives.
 pub(crate) struct Subnet {
     third: u8,
-    /// What tells the other labs, in this process or another, that the subnet is taken.
+    /// A bound port, which tells the other labs, in this process or another, that the subnet is taken.
     _claim: TcpListener,
 }
 
@@ -24,7 +24,7 @@ impl Subnet {
             .expect("fewer than 254 labs at once")
     }
 
-    /// The client Postfix, which knows nothing of DANE.
+    /// The client Postfix, which does no DANE.
     pub(crate) fn client(&self) -> SocketAddr {
         self.at(1, 25)
     }
@@ -44,7 +44,7 @@ impl Subnet {
         self.at(2, 10027)
     }
 
-    /// What decides for the MX hosts which mail they take.
+    /// The policy service, which decides which mail the MX hosts take.
     pub(crate) fn policy(&self) -> SocketAddr {
         self.at(3, 10040)
     }
@@ -54,7 +54,7 @@ impl Subnet {
         self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)
     }
 
-    /// An address at which nobody listens.
+    /// An address at which no server listens.
     pub(crate) fn nobody(&self) -> IpAddr {
         self.at(9, 53).ip()
     }
@@ -64,7 +64,7 @@ impl Subnet {
         self.at(53, 53)
     }
 
-    /// The resolver that passes DNSSEC records on and leaves their validation to who asks.
+    /// The resolver that passes DNSSEC records on and leaves their validation to its client.
     pub(crate) fn resolver(&self) -> SocketAddr {
         self.at(54, 53)
     }

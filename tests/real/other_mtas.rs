@@ -33,11 +33,11 @@ impl OtherMta {
             .greeting(address)
     }
 
-    /// An smtp-sink, which takes everything and knows no TLS.
+    /// An smtp-sink, which takes all mail and has no TLS.
     pub(crate) fn sink(directory: &Path, address: SocketAddr) -> Self {
         let mail = directory.join("sink");
         fs::create_dir(&mail).expect("the lab's directory is writable");
-        // It gives up the rights that it was started with.
+        // It drops the privileges that it was started with.
         fs::set_permissions(&mail, Permissions::from_mode(0o777)).expect("our own directory");
         let mut sink = Command::new("smtp-sink");
         sink.current_dir(&mail).args(["-u", "nobody", "-d", "mail."]).arg(address.to_string()).arg("100");

@@ -1,5 +1,5 @@
-//! MX hosts that misbehave as no real server can be made to: each does as its [`Script`] says, and notes every command
-//! it hears.
+//! MX hosts that misbehave in ways that no real server can be configured for. Each follows its [`Script`], and records
+//! every command that it hears.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,13 +18,13 @@ use crate::pki::{Identity, stray_key};
 /// How a peer departs from a good MX.
 #[derive(Clone, Copy)]
 pub(crate) enum Script {
-    /// It greets with this line and says nothing else.
+    /// It greets with this line and sends no reply after that.
     Greets(&'static str),
     /// It offers STARTTLS and then refuses the command.
     RefusesStartTls,
-    /// It shows somebody's certificate without having the key.
+    /// It shows the certificate of another host without having the key.
     Replays(&'static SupportedProtocolVersion),
-    /// It takes the message and hangs up before its reply to the final dot.
+    /// It takes the message and hangs up before its reply to the end of data.
     HangsUpAfterDot,
 }
 
@@ -46,14 +46,14 @@ impl Peer {
         let thread = thread::spawn(move || {
             for stream in listener.incoming().take_while(|_| !ends.load(Ordering::SeqCst)).flatten() {
                 let host = host.clone();
-                // A session that ends badly is the point of a peer.
+                // A peer's sessions are meant to end with an error.
                 thread::spawn(move || host.serve(stream).unwrap_or_else(|error| host.note(&format!("end: {error}"))));
             }
         });
         Self { address, heard, stopped, thread: Some(thread) }
     }
 
-    /// Every command so far, those under TLS with `tls: ` before them, and how sessions ended.
+    /// Every command so far, with the prefix `tls: ` for those under TLS, and the ends of sessions.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -76,7 +76,7 @@ impl Drop for Peer {
     }
 }
 
-/// One peer, as each of its sessions knows it.
+/// The state of a peer that its sessions share.
 #[derive(Clone)]
 struct Host {
     script: Script,
@@ -99,7 +99,7 @@ impl Host {
         self.converse(&mut BufReader::new(StreamOwned::new(connection, clear.into_inner())), "tls: ")
     }
 
-    /// Talks until STARTTLS (in cleartext) or the end.
+    /// Answers commands until STARTTLS (in cleartext) or the end.
     fn converse<S: Read + Write>(&self, stream: &mut BufReader<S>, prefix: &str) -> io::Result<()> {
         loop {
             let mut line = String::new();
@@ -118,7 +118,7 @@ impl Host {
                     say(stream, "354 go ahead")?;
                     skip_message(stream)?;
                     self.note("the final dot");
-                    // Only HangsUpAfterDot comes here: a hang-up it is.
+                    // Only the script HangsUpAfterDot gets this far: the peer hangs up.
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
                 "QUIT" => return say(stream, "221 2.0.0 bye").and(Err(io::ErrorKind::ConnectionAborted.into())),
@@ -155,7 +155,7 @@ fn tls(script: Script, identity: &Identity) -> ServerConfig {
     };
     let provider = default_provider();
     let key = provider.key_provider.load_private_key(key).expect("a key of rcgen's");
-    // A CertifiedKey built like this is not asked whether its halves belong together.
+    // A CertifiedKey built like this is not checked for a key that belongs to the certificate.
     let pair = Arc::new(CertifiedKey::new(identity.chain(), key));
     ServerConfig::builder_with_provider(provider.into())
         .with_protocol_versions(&versions)

@@ -1,4 +1,4 @@
-//! Certificates of MX hosts, and the TLSA records that vouch for them.
+//! Certificates of MX hosts, and the TLSA records that match them.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +12,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// A certificate of its own making for `name`, pinned by `3 1 1`.
+    /// A self-signed certificate for `name`, pinned by `3 1 1`.
     pub(crate) fn self_signed(name: &str) -> Self {
         let key = generate();
         let certificate = leaf(name).self_signed(&key).expect("valid parameters");
@@ -35,13 +35,13 @@ impl Identity {
         &self.tlsa
     }
 
-    /// Key and chain in one file, as Postfix wants them.
+    /// Key and chain in one file, as Postfix reads them.
     pub(crate) fn pem(&self) -> String {
         let certificates: String = self.chain.iter().map(rcgen::Certificate::pem).collect();
         self.key.serialize_pem() + &certificates
     }
 
-    /// The certificate at the top of the chain, for who is to trust it.
+    /// The certificate at the top of the chain, for a client that is to trust it.
     pub(crate) fn top_pem(&self) -> String {
         self.chain.last().map(rcgen::Certificate::pem).unwrap_or_default()
     }
@@ -55,7 +55,7 @@ impl Identity {
     }
 }
 
-/// A private key that belongs to nobody's certificate.
+/// A private key that belongs to no certificate.
 pub(crate) fn stray_key() -> PrivateKeyDer<'static> {
     PrivateKeyDer::Pkcs8(generate().serialize_der().into())
 }

@@ -1,5 +1,5 @@
-//! What an MX thinks of a mail, as Postfix's `check_policy_service` asks for it at RCPT and at the end of the data, and what
-//! a test may change while the MX runs. The recipient's local part (`later2`) says which trouble it is in.
+//! The policy service of an MX: Postfix's `check_policy_service` asks it for a verdict at RCPT and at the end of the
+//! data. A test may change its verdicts while the MX runs. The recipient's local part (`later2`) names the trouble.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::command::eventually;
 
-/// A policy in operation. Its threads end with the process.
+/// A running policy service. Its threads end with the process.
 pub(crate) struct Policy {
     shared: Arc<Shared>,
 }
@@ -22,18 +22,18 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Whether `later` is over.
+    /// Whether mail for `later` is accepted by now.
     is_mended: bool,
-    /// For whom the answer to the end of the data is kept back.
+    /// Recipients for which the service holds back its verdict at the end of data.
     held: BTreeSet<String>,
-    /// For whom it is not any more.
+    /// Recipients for which it holds back the verdict no longer, and answers with a temporary error.
     released: BTreeSet<String>,
-    /// How often the end of a message was refused for now.
+    /// How often a message got a temporary error at the end of data, for each recipient.
     deferred: BTreeMap<String, usize>,
 }
 
 impl Policy {
-    /// Main.cf's line for the question at the end of the data, and one that asks at RCPT.
+    /// The lines of main.cf that ask this service: one at RCPT, one at the end of data.
     pub(crate) fn settings(address: SocketAddr) -> [String; 2] {
         let service = format!("check_policy_service inet:{address}");
         [
@@ -49,31 +49,31 @@ impl Policy {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&here);
-                // Postfix closes the connection when it likes.
+                // Postfix may close the connection at any time.
                 thread::spawn(move || shared.serve(stream).unwrap_or_default());
             }
         });
         Self { shared }
     }
 
-    /// From now on nobody's message is refused for now.
+    /// From now on no message gets a temporary error.
     pub(crate) fn mend(&self) {
         self.shared.lock().is_mended = true;
     }
 
-    /// Waits until the end of a message to this recipient was refused for now.
+    /// Waits until a message to this recipient has got a temporary error at the end of data.
     pub(crate) fn await_deferred(&self, recipient: &str) {
-        eventually("a message that is refused for now", || {
+        eventually("a temporary error at the end of data", || {
             self.shared.lock().deferred.contains_key(recipient).then_some(())
         });
     }
 
-    /// Waits until the answer to the end of a message to this recipient is kept back.
+    /// Waits until the answer to the end of data of a message to this recipient is held back.
     pub(crate) fn await_held(&self, recipient: &str) {
-        eventually("an answer that is kept back", || self.shared.lock().held.contains(recipient).then_some(()));
+        eventually("an answer that is held back", || self.shared.lock().held.contains(recipient).then_some(()));
     }
 
-    /// The message whose answer is kept back is refused for now; whoever comes later is welcome.
+    /// The message whose answer is held back gets a temporary error; later messages to the recipient are accepted.
     pub(crate) fn release(&self, recipient: &str) {
         self.shared.lock().released.insert(recipient.to_owned());
         self.shared.changed.notify_all();
@@ -81,7 +81,7 @@ impl Policy {
 }
 
 impl Shared {
-    /// Answers requests, each of them lines of `name=value` and an empty one.
+    /// Answers requests, each of which is lines of `name=value` and an empty line.
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         let mut stream = BufReader::new(stream);
         let mut attributes = BTreeMap::new();

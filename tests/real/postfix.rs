@@ -1,7 +1,7 @@
 //! Real Postfix instances: the client, which hands all its mail to danelaw, and the MX hosts, which store what they
 //! get.
 //!
-//! Each has a directory of its own below the lab's, and no chroot. Its log is the witness of what it saw.
+//! Each has a directory of its own below the lab's, and no chroot. Its log records the sessions that it saw.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -19,25 +19,25 @@ pub(crate) struct Postfix {
     master: Daemon,
 }
 
-/// What a client's queue manager has to say about one recipient.
+/// The outcome for one recipient, from the log of a client's queue manager.
 #[derive(Debug)]
 pub(crate) struct Fate {
     /// `sent`, `deferred` or `bounced`.
     pub(crate) status: String,
     /// The enhanced status code.
     pub(crate) dsn: String,
-    /// The server's reply and what the client made of it.
+    /// The server's reply, with the words that the client adds.
     pub(crate) text: String,
 }
 
 impl Fate {
-    /// Whether the client keeps the message because of this reply of danelaw's, which has these words.
+    /// Asserts that the client keeps the message because of this reply of danelaw's, which has these words.
     #[track_caller]
     pub(crate) fn assert_deferred(&self, reply: &str, words: &[&str]) {
         self.assert("deferred", reply, words);
     }
 
-    /// Whether the client gives up because of this reply of danelaw's, which has these words.
+    /// Asserts that the client gives up because of this reply of danelaw's, which has these words.
     #[track_caller]
     pub(crate) fn assert_bounced(&self, reply: &str, words: &[&str]) {
         self.assert("bounced", reply, words);
@@ -74,7 +74,7 @@ impl Postfix {
         configure(&directory, (address, name), settings);
         postfix.arg("-c").arg(directory.join("etc")).arg("start-fg");
         let master = Daemon::start(name, &mut postfix, &directory.join("master.log"));
-        // From here on its end is ours to see to, and its log tells of a start that fails.
+        // From here on this value ends the instance, and its log shows why a start failed.
         let mut postfix = Self { directory, address, master };
         eventually(&format!("the greeting of {name}"), || {
             postfix.master.assert_running();
@@ -83,7 +83,7 @@ impl Postfix {
         postfix
     }
 
-    /// Hands the message to this instance for each of the recipients; the queue's name for it.
+    /// Submits the message for the recipients to this instance, and returns its queue id.
     pub(crate) fn submit(&self, message: &[u8], recipients: &[&str]) -> String {
         let mut session = Session::open(self.address).expect("it listens");
         session.expect("EHLO submitter.client.test", 250);
@@ -98,23 +98,23 @@ impl Postfix {
         reply.split_whitespace().last().expect("`queued as` and a name").to_owned()
     }
 
-    /// What became of the message for the recipient, as soon as that is known.
+    /// The outcome of the message for the recipient. Waits until the log has it.
     pub(crate) fn fate(&self, queue_id: &str, recipient: &str) -> Fate {
         let wanted = format!("{queue_id}: to=<{recipient}>");
-        eventually(&format!("the fate of {wanted}"), || {
+        eventually(&format!("the outcome of {wanted}"), || {
             self.log().lines().find(|line| line.contains(&wanted)).and_then(Fate::parse)
         })
     }
 
-    /// What the queue holds, one JSON object for each message.
+    /// The contents of the queue, one JSON object for each message.
     pub(crate) fn queue(&self) -> String {
         run(Command::new("postqueue").arg("-c").arg(self.directory.join("etc")).arg("-j"))
     }
 
-    /// Tries what was deferred again, without waiting for the time to do so.
+    /// Tries deferred messages again at once.
     pub(crate) fn try_again(&self) {
         eventually("a deferred message", || self.queue().contains("\"queue_name\": \"deferred\"").then_some(()));
-        // It fails in the end for want of pickup(8), which this instance does without; the queue has been told by then.
+        // It fails at its end, since this instance runs no pickup(8). By then it has woken the queue manager.
         output(Command::new("postqueue").arg("-c").arg(self.directory.join("etc")).arg("-f"));
     }
 
@@ -123,13 +123,13 @@ impl Postfix {
         eventually("an empty queue", || self.queue().is_empty().then_some(()));
     }
 
-    /// Waits until the queue is one message. On its way from the active queue to the deferred one, after its fate is logged,
-    /// a message may be listed twice or, while the lists are read one after the other, not at all.
+    /// Waits until the queue holds one message. After its outcome is logged, a message moves from the active queue to
+    /// the deferred one. Meanwhile it may be listed twice or, since the lists are read one after the other, not at all.
     pub(crate) fn await_one_in_queue(&self) {
         eventually("one message in the queue", || (self.queue().lines().count() == 1).then_some(()));
     }
 
-    /// Has its processes read the configuration and the certificates again, once they are idle.
+    /// Makes its processes read the configuration and the certificates again, once they are idle.
     pub(crate) fn reload(&self) {
         run(Command::new("postfix").arg("-c").arg(self.directory.join("etc")).arg("reload"));
         eventually("a greeting after the reload", || Session::open(self.address));
@@ -141,7 +141,7 @@ impl Postfix {
 
     /// How many connections this instance has seen.
     pub(crate) fn connections(&self) -> usize {
-        // The first is the lab's own look at the greeting.
+        // The first is the lab's own, which waits for the greeting.
         self.log().lines().filter(|line| line.contains("/smtpd[") && line.contains(": connect from ")).count() - 1
     }
 
@@ -150,8 +150,8 @@ impl Postfix {
         self.log().matches(": NOQUEUE: reject: RCPT ").count()
     }
 
-    /// How all connections to this instance ended, once they have, in the words of its log: `ehlo=2 starttls=1 mail=1
-    /// quit=1 commands=5`.
+    /// The summary line of the log for each connection to this instance: `ehlo=2 starttls=1 mail=1 quit=1 commands=5`.
+    /// Waits until all connections have ended.
     pub(crate) fn await_sessions(&self) -> Vec<String> {
         eventually("the end of all connections", || {
             let log = self.log();
@@ -162,7 +162,7 @@ impl Postfix {
         })
     }
 
-    /// All messages that were stored for a local part, as the files are.
+    /// The contents of all files of the messages that were stored for a local part.
     pub(crate) fn stored(&self, local_part: &str) -> Vec<Vec<u8>> {
         self.files(local_part).iter().map(|path| fs::read(path).expect("a readable file")).collect()
     }
@@ -173,7 +173,7 @@ impl Postfix {
         files.into_iter().flatten().map(|entry| entry.expect("a readable directory").path()).collect()
     }
 
-    /// The one message that was stored for a local part, once it is there.
+    /// The one message that was stored for a local part. Waits until it is stored.
     pub(crate) fn await_stored(&self, local_part: &str) -> Vec<u8> {
         eventually(&format!("mail for {local_part}"), || self.stored(local_part).pop())
     }
@@ -182,7 +182,7 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         // Ends the workers too, which are in a session of their own.
-        // One that hangs must not keep the test from telling what went wrong.
+        // An instance that hangs must not keep the test from reporting the failure.
         output(Command::new("timeout").args(["20", "postfix", "-c"]).arg(self.directory.join("etc")).arg("abort"));
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.directory.display(), self.log());
@@ -196,22 +196,22 @@ fn configure(directory: &Path, (address, name): (SocketAddr, &str), settings: &[
         let parts = parts.iter().map(|part| directory.join(part));
         run(Command::new("install").args(["-d", "-m", mode, "-o", owner, "-g", group]).args(parts));
     }
-    // Spares the second that Postfix would take to look for directories that are missing.
+    // Saves the second that Postfix would take to look for missing directories.
     fs::write(directory.join("queue/quick-start"), "").expect("the lab's directory is writable");
     let main_cf = MAIN_CF.replace("{directory}", &directory.display().to_string()).replace("{name}", name);
     let path = directory.join("etc/main.cf");
     fs::write(&path, each_once(main_cf.lines().chain(settings.iter().map(String::as_str))))
         .expect("the lab's directory is writable");
-    // Postfix waits two seconds before it believes a file that has just been changed.
+    // Postfix waits two seconds before it reads a file that has just been changed.
     let earlier = SystemTime::now() - Duration::from_secs(60);
     File::options().write(true).open(path).and_then(|file| file.set_modified(earlier)).expect("our own file");
     fs::write(directory.join("etc/master.cf"), MASTER_CF.replace("{address}", &address.to_string()))
         .expect("the lab's directory is writable");
 }
 
-/// These settings, of one name only the last. Every process of Postfix warns of a parameter that is set twice, postlogd(8)
-/// too, before it reads the first datagram of its socket. That socket holds eleven: warnings of five processes at the
-/// start fill it, and postlogd then waits for itself, all others for postlogd, and no greeting comes.
+/// The settings, with only the last one of each name. Every process of Postfix warns of a parameter that is set twice,
+/// postlogd(8) too, before it reads the first datagram of its socket. That socket holds eleven: warnings of five
+/// processes at the start fill it. Then postlogd waits for itself, all others wait for postlogd, and no greeting comes.
 fn each_once<'a>(settings: impl Iterator<Item = &'a str>) -> String {
     let mut lines: Vec<(&str, &str)> = Vec::new();
     for line in settings {

@@ -29,21 +29,21 @@ impl Daemon {
         Self { name, child }
     }
 
-    /// Panics when the server has ended, which a server under test does not do by itself.
+    /// Panics when the server has ended: a server under test never ends by itself.
     pub(crate) fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().expect("our own child") {
             panic!("{} has ended: {status}", self.name);
         }
     }
 
-    /// Ends the server as the kernel does, without a word.
+    /// Ends the server with SIGKILL, so that it cannot clean up.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         let _ = self.child.wait();
     }
 
     fn signal(&self, signal: &str) {
-        // The group, because Postfix is many processes; one that has ended already is no error.
+        // The whole group, because Postfix is many processes. A group that has ended already is no error.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
         let _ = Command::new("sh").args(["-c", &kill]).status();
     }

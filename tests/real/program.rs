@@ -1,4 +1,4 @@
-//! danelaw itself: the program as it is built, with a configuration of the lab's, and its log of delivery attempts.
+//! danelaw itself: the built program, with a configuration of the lab's, and its log of delivery attempts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) struct Danelaw {
 pub(crate) struct Delivery(Value);
 
 impl Delivery {
-    /// The text of a field; names of DNS are without their dot at the end. A missing field is an empty text.
+    /// The text of a field; names of DNS are without the final dot. A missing field is an empty text.
     pub(crate) fn field(&self, name: &str) -> String {
         match &self.0[name] {
             Value::Null => String::new(),
@@ -29,7 +29,7 @@ impl Delivery {
         }
     }
 
-    /// Whether the fields are these.
+    /// Asserts that the fields have these values.
     #[track_caller]
     pub(crate) fn assert(&self, fields: &[(&str, &str)]) {
         for (name, value) in fields {
@@ -81,12 +81,12 @@ format = "json"
         Self::start_again(directory)
     }
 
-    /// The same as before, whatever it has left behind.
+    /// Starts danelaw again, with the configuration and the state of its earlier run.
     pub(crate) fn start_again(directory: &Path) -> Self {
         let (file, log) = (directory.join(Self::CONFIGURATION), directory.join("danelaw.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));
         command.arg("--config").arg(&file);
-        // The environment is configuration too, and whose it is nobody knows.
+        // The environment is configuration too, and the caller's may hold any settings.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DANELAW_")) {
             command.env_remove(variable);
         }
@@ -121,7 +121,7 @@ format = "json"
 fn events(log: &Path, message: &str) -> Vec<Delivery> {
     let log = fs::read_to_string(log).unwrap_or_default();
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    // Fields stand in an object of their own or beside the time.
+    // The fields are in an object of their own or beside the time.
     let fields = events.map(|mut event| if event["fields"].is_object() { event["fields"].take() } else { event });
     fields.filter(|fields| fields["message"] == message).map(Delivery).collect()
 }

@@ -1,10 +1,10 @@
-//! The lab itself: Postfix with its own DANE comes to the verdicts that the cases are made for.
+//! A check of the lab: Postfix with its own DANE reaches the verdicts for which the cases are made.
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
 use crate::lab::Lab;
 use crate::peers::Script;
 
-/// Postfix delivers to this host, over TLS that it calls by this word.
+/// Asserts that Postfix delivers to this host, over TLS that its log names by this word.
 #[track_caller]
 fn delivers(case: &Case, exchange: &Exchange, tls: &str) {
     let lab = Lab::reference(case);
@@ -15,7 +15,7 @@ fn delivers(case: &Case, exchange: &Exchange, tls: &str) {
     assert!(lab.client.log().contains(&verdict), "{verdict}");
 }
 
-/// Postfix keeps the message, with this enhanced code and this reason.
+/// Asserts that Postfix keeps the message, with this enhanced code and this reason.
 #[track_caller]
 fn defers(case: &Case, dsn: &str, reason: &str) {
     let lab = Lab::reference(case);

@@ -1,5 +1,5 @@
-//! Refusals. Each time the client keeps the mail, its log says why, and the MX
-//! has not heard of it.
+//! Refusals. Each time the client keeps the mail, its log gives the reason, and
+//! the MX has not got the mail.
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -8,8 +8,8 @@ use crate::case::{Case, Certificate, Exchange, MX1, Server, Tlsa};
 use crate::lab::Lab;
 use crate::peers::Script;
 
-/// The client keeps the message because of this reply, which has the words; no MX hears a mail command; our log has
-/// the reason.
+/// Asserts that the client keeps the message because of this reply, which has the words; that no MX hears a mail
+/// command; and that danelaw's log has the reason.
 #[track_caller]
 fn refused(case: &Case, reply: &str, words: &[&str], reason: &str) -> Lab {
     let lab = Lab::start(case);
@@ -24,28 +24,28 @@ fn refused(case: &Case, reply: &str, words: &[&str], reason: &str) -> Lab {
     lab
 }
 
-/// The one MX is this one, and the reply names it.
+/// The same for a domain with this one MX, which the reply names.
 #[track_caller]
 fn refused_at(exchange: Exchange, reply: &str, reason: &str) -> Lab {
     let name = exchange.name;
     refused(&Case::of([exchange]), reply, &[name], reason)
 }
 
-/// TLS is not to be had at the MX, and the reply says so.
+/// Asserts a refusal whose reply says that the MX offers no TLS.
 #[track_caller]
 fn refused_without_tls(case: &Case) {
     let lab = refused(case, "451 4.7.4", &[MX1.name, "TLS is required, but was not offered"], "starttls-missing");
-    // It was asked.
+    // danelaw has connected to it.
     assert!(lab.mx(&MX1).connections() > 0);
 }
 
-/// Rows B1, B5, N1, N3, decision 7: the records promise STARTTLS, and somebody on the way has removed it.
+/// Rows B1, B5, N1, N3, decision 7: the records promise STARTTLS, and an attacker on the path has removed it.
 #[test]
 fn stripped_starttls() {
     refused_without_tls(&Case::of([Exchange { server: Server::WITHOUT_STARTTLS, ..MX1 }]));
 }
 
-/// Decision 1: no domain gets mail in cleartext, one without DNSSEC no more than others.
+/// Decision 1: no domain gets mail in cleartext, not even one without DNSSEC.
 #[test]
 fn no_starttls_in_an_unsigned_domain() {
     let case = Case::of([Exchange { server: Server::WITHOUT_STARTTLS, ..MX1 }]);
@@ -72,14 +72,14 @@ fn certificate_that_matches_no_record() {
     refused_at(Exchange { tlsa: Tlsa::Other, ..MX1 }, "451 4.7.5", "tlsa-mismatch");
 }
 
-/// Row F6: the CA matches, but it vouches for another host.
+/// Row F6: the CA matches, but the certificate names another host.
 #[test]
 fn certificate_of_another_host_from_the_right_ca() {
     let certificate = Certificate::FromCaFor("elsewhere.example.test");
     refused_at(Exchange { certificate, ..MX1 }, "451 4.7.5", "name-mismatch");
 }
 
-/// Rows A7, A10, A11, B11, N7: no answer to the TLSA question that can be believed, so nobody even connects.
+/// Rows A7, A10, A11, B11, N7: no answer to the TLSA question validates, so danelaw does not even connect.
 #[track_caller]
 fn refused_without_connection(tlsa: Tlsa) {
     let lab = refused_at(Exchange { tlsa, ..MX1 }, "451 4.7.5", "tlsa-lookup-failed");
@@ -114,7 +114,7 @@ fn forged_mx() {
     assert_eq!(lab.mx(&MX1).connections(), 0);
 }
 
-/// Row G10: the certificate matches, but who shows it does not have its key.
+/// Row G10: the certificate matches, but the peer that shows it does not have its key.
 #[track_caller]
 fn refused_replay(version: &'static SupportedProtocolVersion) {
     let exchange = Exchange { server: Server::Scripted(Script::Replays(version)), ..MX1 };

@@ -1,5 +1,5 @@
-//! danelaw's resolver behind real ones: unbound that validates and unbound that does not, over UDP and over TLS, above
-//! zones that `dnssec-signzone` signed. Both modes have to say the same of the same names.
+//! danelaw's resolver behind real ones: an unbound that validates and one that does not, over UDP and over TLS, above
+//! zones that `dnssec-signzone` signed. Both modes must give the same result for the same name.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ async fn tlsa(stub: &Stub, owner: &str) -> Result<(Security, &'static str), Fail
     Ok((found.end, kind))
 }
 
-/// What is true of the lab's names, whoever says it and over whatever.
+/// Asserts the results for the lab's names, which are the same for every resolver and transport.
 async fn assert_true(stub: &Stub, over: &str) {
     assert_eq!(state(stub).await, ServerState::Good, "{over}");
     for (owner, expected) in [
@@ -110,7 +110,7 @@ async fn assert_true(stub: &Stub, over: &str) {
     }
     let forged = tlsa(stub, "_25._tcp.forged.secure.test").await;
     assert!(forged.is_err(), "{forged:?} {over}");
-    // A16: the link is secure, its target is not.
+    // A16: the alias is secure, its target is not.
     let alias = stub.host(&Name::parse("alias.secure.test").expect("a name")).await;
     let Ok(HostLookup::Found(host)) = alias else { panic!("{alias:?} {over}") };
     assert_eq!((host.aliases[0].security, host.end, host.addresses.len()), (Secure, Insecure, 1), "{over}");
@@ -139,7 +139,7 @@ async fn a2_a3_whom_not_to_believe() {
     // A2, A3.
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());
-    // RFC 8310 §8.1: a certificate of another name, and one of a CA that nobody named.
+    // RFC 8310 §8.1: a certificate of another name, and one of a CA that the settings do not name.
     let misnamed = servers.settings(ResolverMode::TrustAd, over_tls(validating, "other.test"));
     let unknown =
         ResolverSettings { tls_ca: None, ..servers.settings(ResolverMode::TrustAd, over_tls(validating, RESOLVER)) };
@@ -154,7 +154,7 @@ async fn a2_a3_whom_not_to_believe() {
             assert!(tlsa(&stub, "_25._tcp.mx.plain.test").await.is_err());
         }
     }
-    // A resolver that does not validate leaves AD clear: to believe that would be to call everything insecure.
+    // A resolver that does not validate leaves AD clear: if danelaw trusted it, every name would be insecure.
     let stub = Stub::new(&servers.settings(ResolverMode::TrustAd, passing.into())).expect("sound settings");
     assert_eq!(state(&stub).await, ServerState::Failed(SelfTestFailure::DoesNotValidate));
     assert!(tlsa(&stub, "_25._tcp.mx.secure.test").await.is_err());

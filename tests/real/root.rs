@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use crate::command::eventually;
 
-/// The root, with whatever was started in it. All of it ends and vanishes with this value.
+/// The root and the processes in it. They end, and the root is removed, with this value.
 pub(crate) struct Root {
-    /// Made the namespaces that the root lives in: of mounts, so that nobody else sees it, and of processes, so that no
-    /// daemon outlives it.
+    /// The process that holds the root's namespaces: of mounts, so that no other process sees it, and of processes, so
+    /// that no daemon outlives it.
     holder: Child,
 }
 
@@ -23,7 +23,7 @@ impl Root {
         Self::over(&package)
     }
 
-    /// This machine's root with what is installed in it.
+    /// This machine's root, for a server that is installed on this machine.
     pub(crate) fn of_this_machine() -> Self {
         Self::over(Path::new(""))
     }
@@ -46,7 +46,7 @@ impl Root {
         root
     }
 
-    /// Where a file of the root is for us.
+    /// The path of a file of the root, outside of its namespace.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         format!("/proc/{}/root{ROOT}/{}", self.holder.id(), file.trim_start_matches('/')).into()
     }
@@ -73,14 +73,14 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        // With its first process gone, the kernel ends the others of the namespace.
+        // When the first process of the namespace ends, the kernel kills the others.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
 }
 
-/// Where the root is, for who is in its namespace. What is written goes to a file system in memory, and so does the package:
-/// the upper layer must not lie on another overlay, and no layer within another.
+/// The path of the root within its namespace. Its writable layer, with the package, is a file system in memory: the
+/// upper layer must not lie on another overlay, and no layer within another.
 const ROOT: &str = "/mnt/root";
 const SETUP: &str = r#"
 mount -t tmpfs -o mode=755 tmpfs /mnt

@@ -1,4 +1,4 @@
-//! The plainest of SMTP clients: hands mail to the client's Postfix, and vanishes from danelaw in mid-message.
+//! A minimal SMTP client: it submits mail to the client's Postfix, and drops connections to danelaw in mid-message.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects and reads the greeting; `None` when nobody is there yet.
+    /// Connects and reads the greeting; `None` when no server listens yet.
     pub(crate) fn open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
@@ -17,7 +17,7 @@ impl Session {
         session.reply()?.starts_with("220").then_some(session)
     }
 
-    /// Sends a command, whose reply must have this code; the reply's last line.
+    /// Sends a command, asserts the code of the reply, and returns the reply's last line.
     #[track_caller]
     pub(crate) fn expect(&mut self, command: &str, code: u16) -> String {
         self.send(format!("{command}\r\n").as_bytes());
@@ -26,7 +26,7 @@ impl Session {
         reply
     }
 
-    /// Sends bytes as they are: message content has its dots stuffed and its CRLF.
+    /// Sends bytes unchanged: the caller has stuffed the dots and ended the lines with CRLF.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).expect("the server still listens");
     }

@@ -1,7 +1,7 @@
 //! Smuggling, with real servers behind danelaw (I11, I12, M13, A-80 to A-83).
 //!
-//! Whatever a client puts before a message within its message, by DATA or in chunks, the MX stores one message, or none where danelaw is told
-//! to refuse it, and takes no command out of it.
+//! A client hides a message within its message, by DATA or in chunks, after any octets that might look like an end of
+//! data. The MX stores one message, or none where danelaw is configured to refuse it, and takes no command out of it.
 
 use crate::case::{Case, Exchange, MX1, Server};
 use crate::command::eventually;
@@ -12,7 +12,7 @@ use crate::smtp::Session;
 const SMUGGLED: &[u8] = b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<carol@example.test>\r\nDATA\r\n\
     From: evil@client.test\r\nSubject: smuggled\r\n\r\ntwo\r\n";
 const HEADER: &[u8] = b"From: alice@client.test\r\nSubject: honest\r\n\r\none";
-/// Postfix as it was before it knew of smuggling.
+/// Postfix as it was before its protection from smuggling.
 const CARELESS: Server = Server::Postfix(&[
     "smtpd_forbid_bare_newline = no",
     "smtpd_forbid_unauth_pipelining = no",
@@ -20,7 +20,7 @@ const CARELESS: Server = Server::Postfix(&[
 ]);
 const REFUSING: &str = "limits.bare_newlines = 'reject'";
 
-/// Everything that was ever an end of data, each in two messages: after the text, and at its very end.
+/// Each sequence that some server has taken for an end of data, in two messages: after the text, and at its very end.
 fn messages() -> impl Iterator<Item = Vec<u8>> {
     SEQUENCES.into_iter().flat_map(|sequence| {
         let twice = [HEADER, sequence, SMUGGLED, sequence, b"RSET\r\n", SMUGGLED].concat();
@@ -28,12 +28,12 @@ fn messages() -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Sends them all, by DATA and by BDAT; how many were taken.
+/// Sends all messages, by DATA and by BDAT, and returns how many were accepted.
 #[track_caller]
 fn send(lab: &Lab) -> usize {
     let mut taken = 0;
     for (number, message) in messages().enumerate() {
-        // Every other one in pieces.
+        // Every second message is sent in pieces.
         let answers = if number % 2 == 0 {
             [by_data(lab, &message, message.len()), by_bdat(lab, &message, message.len())]
         } else {
@@ -48,7 +48,7 @@ fn send(lab: &Lab) -> usize {
     taken
 }
 
-/// Octets in pieces of this size; the answer to them.
+/// Sends octets by DATA in pieces of this size, and returns the reply.
 #[track_caller]
 fn by_data(lab: &Lab, message: &[u8], piece: usize) -> String {
     let mut session = envelope(lab);
@@ -60,7 +60,7 @@ fn by_data(lab: &Lab, message: &[u8], piece: usize) -> String {
     answer
 }
 
-/// The same in chunks of this size.
+/// Sends octets by BDAT in chunks of this size, and returns the reply.
 #[track_caller]
 fn by_bdat(lab: &Lab, message: &[u8], chunk: usize) -> String {
     let mut session = envelope(lab);
@@ -83,7 +83,7 @@ fn envelope(lab: &Lab) -> Session {
     session
 }
 
-/// The MX has as many messages as were taken, all of them Alice's.
+/// Asserts that the MX has as many messages as were accepted, all of them Alice's.
 #[track_caller]
 fn one_message_each(case: &Case) -> (Lab, usize) {
     let lab = Lab::start(case);
@@ -113,7 +113,7 @@ fn to_a_careless_postfix() {
     let (lab, taken) = one_message_each(&case);
     assert_eq!(taken, 2 * messages().count());
     assert!(!lab.mx(&MX1).log().contains("evil"));
-    // Refused instead: only those without a bare CR or LF and without NUL are there.
+    // With `reject`, danelaw accepts only messages without a bare CR or LF and without NUL.
     let (_, taken) = one_message_each(&Case { danelaw: REFUSING, ..case });
     assert!(taken > 0 && taken < messages().count(), "{taken}");
 }

@@ -1,5 +1,5 @@
-//! Zones of every kind that validators are known to differ about, signed with BIND's tools and then spoiled, all below
-//! one root key: algorithms, denials, delegations, rollovers half way through, signatures out of time or of others.
+//! Zones of every kind on which validators are known to differ, signed with BIND's tools and then damaged, all below
+//! one root key: algorithms, denials, delegations, unfinished rollovers, signatures out of time or of other signers.
 //!
 //! Every zone holds the same records ([`records`]), so every question can be asked of every zone ([`questions`]).
 
@@ -11,9 +11,9 @@ use std::process::Command;
 
 use crate::command::run;
 
-/// One zone and what is odd about it.
+/// One zone and its peculiarity.
 pub(crate) struct Zone {
-    /// Absolute, with its dot at the end.
+    /// Absolute, with the final dot.
     name: &'static str,
     keys: &'static [Key],
     denial: Denial,
@@ -28,18 +28,18 @@ pub(crate) struct Zone {
 struct Key {
     algorithm: &'static str,
     flags: &'static [&'static str],
-    /// What it does in the zone.
+    /// Its role in the zone.
     role: Role,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Signs,
-    /// In the DNSKEY set, and nothing is signed by it: a key before or after its time.
+    /// In the DNSKEY set, but it signs no records: a key before or after its time.
     Published,
     /// Not in the zone at all; the parent may name it.
     Gone,
-    /// Signs, and says itself that it is not to be used (RFC 5011 §2.1).
+    /// Signs, and has the REVOKE bit, which says that it must not be used (RFC 5011 §2.1).
     Revoked,
 }
 
@@ -50,7 +50,7 @@ enum Denial {
     Nsec3(&'static [&'static str]),
 }
 
-/// What the parent has of a zone.
+/// The DS records of a zone in its parent.
 #[derive(Clone, Copy, PartialEq)]
 enum Delegation {
     /// DS records of the keys with these indices, with this digest.
@@ -62,7 +62,7 @@ enum Delegation {
     Digest(u8),
     /// The right one, and one of an unknown algorithm.
     OneUnknown,
-    /// Right by SHA-1, wrong by SHA-256, and the other way round.
+    /// Right by SHA-1, wrong by SHA-256, and the reverse.
     WrongSha256,
     WrongSha1,
     /// Right by SHA-256, wrong by SHA-384.
@@ -71,7 +71,7 @@ enum Delegation {
     UnknownAndWrong,
 }
 
-/// What becomes of the zone after it was signed.
+/// The change to the zone after it was signed.
 #[derive(Clone, Copy, PartialEq)]
 enum Served {
     AsSigned,
@@ -92,7 +92,7 @@ enum Served {
 
 const P256: &str = "ECDSAP256SHA256";
 
-/// Where a line of a signature has the type that it covers, and its algorithm.
+/// The position of the covered type in a signature's line, and that of the algorithm.
 const COVERED: usize = 4;
 const ALGORITHM: usize = 5;
 const PAST: &[&str] = &["-s", "20200101000000", "-e", "20200201000000"];
@@ -121,7 +121,7 @@ const fn revoked(key: Key) -> Key {
 
 const PAIR: &[Key] = &[ksk(P256), zsk(P256)];
 
-/// A zone about which nothing is odd.
+/// An ordinary zone.
 const fn zone(name: &'static str) -> Zone {
     Zone {
         name,
@@ -175,7 +175,7 @@ pub(crate) const ZONES: &[Zone] = &[
     nsec3("optout.test.", &["-3", "-", "-A"]),
     zone("sec.optout.test."),
     unsigned("plain.optout.test."),
-    // Top-level domains as there are.
+    // Top-level domains like real ones.
     nsec3("opt.", &["-3", "-", "-A"]),
     zone("sec.opt."),
     unsigned("plain.opt."),
@@ -221,7 +221,7 @@ pub(crate) const ZONES: &[Zone] = &[
         ..keys("bothalgs.test.", &[ksk("RSASHA256"), zsk("RSASHA256"), ksk(P256), zsk(P256)])
     },
     keys("revoked.test.", &[ksk(P256), zsk(P256), revoked(ksk(P256))]),
-    // What is wrong.
+    // Errors.
     Zone { delegation: Delegation::Ds(&[2], "-2"), ..keys("toolate.test.", &[ksk(P256), zsk(P256), gone(ksk(P256))]) },
     Zone {
         delegation: Delegation::Ds(&[2], "-2"),
@@ -250,7 +250,7 @@ pub(crate) const ZONES: &[Zone] = &[
     served("brokenkeys.test.", Served::Broken("DNSKEY")),
     keys("alg5.test.", &[ksk("RSASHA1"), zsk("RSASHA1")]),
     served("century.test.", Served::At(&["-s", "20200101000000", "-e", "21000101000000"])),
-    // Of two algorithms or digests one is wrong, or not known.
+    // One of two algorithms or digests is wrong or unknown.
     delegated("wrongsha256.test.", Delegation::WrongSha256),
     delegated("wrongsha1.test.", Delegation::WrongSha1),
     delegated("wrongsha384.test.", Delegation::WrongSha384),
@@ -284,7 +284,7 @@ pub(crate) const ZONES: &[Zone] = &[
         ..keys("ed448ds.test.", &[ksk("ED448"), zsk("ED448"), ksk(P256), zsk(P256)])
     },
     keys("algs.test.", &[ksk("RSASHA512"), zsk("ED25519")]),
-    // Cuts in odd places.
+    // Zone cuts in unusual places.
     zone("_tcp.cut.good.test."),
     unsigned("_tcp.cutplain.good.test."),
     delegated("_tcp.cutisland.good.test.", Delegation::None),
@@ -379,7 +379,7 @@ _25._tcp.albroken.good.test. CNAME _25._tcp.mx.broken.test.
 _25._tcp.alwild.good.test. CNAME _25._tcp.x.wild.hashed.test.
 ";
 
-/// What every zone has.
+/// The records of every zone.
 fn records(zone: &str) -> String {
     let tlsa = "TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let dot = if zone == "." { "" } else { "." };
@@ -404,7 +404,7 @@ fn records(zone: &str) -> String {
     text
 }
 
-/// Questions beside those that every zone is asked.
+/// Questions beside those about every zone.
 const BESIDE: &str = "\
 cut.good.test A, _25._tcp.cut.good.test TLSA, _25._tcp.cutplain.good.test TLSA,
 _25._tcp.cutisland.good.test TLSA, _25._tcp.cutbogus.good.test TLSA, _25._tcp.deepcut.good.test TLSA,
@@ -428,7 +428,7 @@ q.under.wild.good.test TLSA, _25._tcp.under.wild.good.test TLSA, q.under.wild.op
 q.under.wild.hashed.test TLSA, x.wild.optout.test TLSA, y.x.wild.optout.test TLSA, localhost A, x.invalid MX,
 nothing TLSA, deep.er.nothing.opt A, mx.nothing.hash TLSA";
 
-/// What is asked of every zone, and what is asked beside.
+/// The questions about every zone, and the further ones.
 pub(crate) fn questions() -> Vec<String> {
     let everywhere = ZONES.iter().flat_map(|zone| {
         let name = zone.name.trim_end_matches('.');
@@ -469,11 +469,11 @@ pub(crate) struct ZoneCorpus {
 }
 
 impl ZoneCorpus {
-    /// Makes keys and signs, with every name server at `authority`.
+    /// Makes keys and signs all zones, with every name server at `authority`.
     pub(crate) fn sign(directory: &Path, authority: IpAddr) -> Self {
         fs::create_dir_all(directory).expect("the lab's directory is writable");
         let mut zones: Vec<&Zone> = ZONES.iter().collect();
-        // Children before their parents, whose records they are.
+        // Children come before their parents, which hold the children's DS records.
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.depth()));
         let (mut files, mut delegations) = (Vec::new(), Vec::<(&str, String)>::new());
         for zone in zones {
@@ -535,7 +535,7 @@ impl Zone {
             let changed = text.lines().filter_map(|line| change(&line.split_whitespace().collect::<Vec<_>>()));
             changed.fold(String::new(), |text, line| text + &line + "\n")
         };
-        // One bit of the last octets of its data but a few, whatever the encoding of the rest.
+        // Changes one character near the end of its data, which breaks a signature in any encoding.
         let broken = |words: &[&str]| {
             let mut line = words.join(" ");
             let at = line.len() - 8;
@@ -543,7 +543,7 @@ impl Zone {
             line.replace_range(at..=at, other);
             line
         };
-        // Of which type or algorithm a line is the signature.
+        // Whether a line is a signature of this type or algorithm.
         let signs = |words: &[&str], place: usize, what: &str| words.get(3) == Some(&"RRSIG") && words[place] == what;
         let breaking = |place: usize, what: &str| {
             records(now(), &|words| Some(if signs(words, place, what) { broken(words) } else { words.join(" ") }))
@@ -622,7 +622,7 @@ impl Zone {
 }
 
 impl Key {
-    /// A new key, as the path of its public part. Where it does not sign, the private part is gone.
+    /// Makes a key and returns the path of its public part. Removes the private part of a key that does not sign.
     fn make(&self, zone: &str, directory: &Path) -> PathBuf {
         let size: &[&str] = match self.algorithm {
             "RSASHA256" | "RSASHA512" | "NSEC3RSASHA1" if !self.flags.contains(&"-b") => &["-b", "2048"],

@@ -1,8 +1,8 @@
 //! Zones signed with real tools (BIND's `dnssec-keygen` and `dnssec-signzone`), under a root key of the lab's own.
 //!
-//! A lie is a record that was signed with one RDATA and is served with another: what an attacker on the way, or a
-//! broken server, would make of the answer. Nobody who validates may believe it, and who does not validate finds in it
-//! whatever he would need.
+//! A forged record was signed with one RDATA and is served with another, as an attacker on the path or a broken server
+//! would serve it. A validating resolver must not believe it. For a resolver that does not validate, it is a usable
+//! record.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use std::process::Command;
 
 use crate::command::run;
 
-/// One zone, with the records that are its own; SOA, NS, glue and DS follow from the tree.
+/// One zone, with its own records; SOA, NS, glue and DS follow from the tree.
 pub(crate) struct Zone {
-    /// Absolute, with its dot at the end.
+    /// Absolute, with the final dot.
     pub(crate) name: &'static str,
-    /// Whether it is signed and its parent says so.
+    /// Whether it is signed and its parent has its DS record.
     pub(crate) signed: bool,
     pub(crate) records: Vec<Record>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Record {
     owner: String,
     /// Type and RDATA, as in a master file.
     data: String,
-    /// The same as it was when the zone was signed, if it was another.
+    /// Type and RDATA at the time of signing, if they differed.
     signed_as: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Record {
         Self { owner: owner.to_owned(), data: data.into(), signed_as: None }
     }
 
-    /// A record whose signature is that of other data.
+    /// A record whose signature covers other data.
     pub(crate) fn forged(owner: &str, data: impl Into<String>, signed_as: &str) -> Self {
         Self { signed_as: Some(signed_as.to_owned()), ..Self::new(owner, data) }
     }
@@ -106,7 +106,7 @@ impl SignedZones {
         run(Command::new("dnssec-dsfromkey").arg("-2").arg(&key_signing_key))
     }
 
-    /// A new key of the zone, as the path of its public part.
+    /// Makes a key of the zone and returns the path of its public part.
     fn key(&self, zone: &Zone, arguments: &[&str]) -> PathBuf {
         let name = run(Command::new("dnssec-keygen")
             .current_dir(&self.directory)
@@ -133,7 +133,7 @@ fn name_server(zone: &str, authority: IpAddr) -> String {
     format!("{zone} IN NS {server}\n{server} IN A {authority}\n")
 }
 
-/// Puts `lie` in the place of the record that was signed; `dnssec-signzone` has its own way with space and case.
+/// Replaces the signed record by `lie`. It compares without blanks and case, which `dnssec-signzone` changes.
 fn tell(zone: &str, signed: &str, lie: &str) -> String {
     let bare = |line: &str| line.to_ascii_lowercase().replace(char::is_whitespace, "");
     let truth = bare(signed);

@@ -1,4 +1,4 @@
-//! Commands that the tests of several binaries run to their end, and answers that they wait for.
+//! Helpers of several test binaries: they run commands to their end, and wait for results.
 
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
@@ -23,13 +23,13 @@ pub(crate) fn output(command: &mut Command) -> Output {
     output.unwrap_or_else(|error| panic!("{command:?} does not start ({error}): run the tests by tests/run"))
 }
 
-/// Asks until there is an answer, for as long as [`PATIENCE`] lasts.
+/// Calls `ask` until it returns a value. Panics after [`PATIENCE`].
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     progressing(what, || ask().ok_or(()))
 }
 
-/// The same, counted from the last progress that was seen.
+/// The same, with the time counted from the last progress.
 #[track_caller]
 pub(crate) fn progressing<T, P: PartialEq>(what: &str, mut ask: impl FnMut() -> Result<T, P>) -> T {
     let mut deadline = Instant::now() + PATIENCE;
