@@ -1,12 +1,12 @@
 //! danelaw is DANE for the mail server you cannot change.
 //!
-//! A mail server that knows nothing of DANE (the *client*) hands its outbound mail to danelaw over loopback. danelaw
-//! finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
-//! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It
-//! keeps no queue: the client owns the mail until the remote has taken it. Nothing is sent in cleartext, unless a [rule](rules) for one
-//! domain says so, why, and until when, or the [mode](policy::Mode) is to observe.
+//! A mail server without DANE (the *client*) hands its outbound mail to danelaw over loopback. danelaw finds the
+//! recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE (RFC 6698,
+//! RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It keeps no queue:
+//! the client owns the mail until the remote has taken it. Mail goes in cleartext in two cases only: a [rule](rules) for
+//! its domain allows it, with a reason and a last day, or the [mode](policy::Mode) is to observe.
 //!
-//! # The road of a message
+//! # The path of a message
 //!
 //! Decisions are plain functions from values to values; async code only fetches values and carries out verdicts:
 //!
@@ -16,29 +16,32 @@
 //! [`Outcome`](report::Outcome)
 //!
 //! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it, in SMTP or LMTP. A
-//!    [`wire::Wire`] cuts what comes into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which are
-//!    legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
-//! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent a
-//!    byte of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
+//!    [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
+//!    commands are legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
+//! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent an
+//!    octet of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
 //!    each with a [`delivery`] of its own, side by side. A [`upstream::MxIteration`] asks the [`dns`] for the domain's MX
-//!    records and [`mx`] orders them. For each exchange in turn: its addresses; the TLSA records, where the address is secure;
-//!    which of them are usable ([`dane::tlsa`]); and by the
-//!    one table in [`policy`], what a session must prove at the level that [`rules`] give the domain.
-//! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS; [`tls`]
+//!    records, and [`mx`] orders them. For each exchange in turn it finds the addresses and, where the address is secure,
+//!    the TLSA records; [`dane::tlsa`] says which records are usable. The one table in [`policy`] says which proof a session
+//!    must give at the level that [`rules`] set for the domain.
+//! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
-//!    [`upstream::verified::Ready`], and only on that can MAIL be said. Whatever fails is a [`refusal`]: [`upstream::failover`]
-//!    says who is asked next, and if nobody is left, the client is told 451 and why, host by host.
-//! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them, and its answers come back with its name
-//!    in front. At DATA a remote's 354 comes first, then ours; the message streams through [`smtp::data`], which lets no
-//!    second end of data through, to every destination. BDAT is the same message in counted pieces ([`smtp::chunk`]).
-//! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client hears 451: better twice
-//!    than never. If the client is lost, the remote sees a reset, never an end of data and never a last chunk.
-//! 6. Each attempt leaves one [`report::Outcome`], and that leaves one log event, counters, and an account of all that was
-//!    seen for whoever asks the [`admin`] port about a refusal.
+//!    [`upstream::verified::Ready`], and MAIL can be said on no other type. Each failure is a [`refusal`].
+//!    [`upstream::failover`] has the rule for the next address or exchange. When none is left, the client gets 451 with the
+//!    reason of each host.
+//! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them. The remote's replies come back with its
+//!    name in front. At DATA a remote's 354 comes first, then ours. The message streams through [`smtp::data`], which lets
+//!    no second end of data through, to every destination. BDAT is the same message in counted pieces ([`smtp::chunk`]).
+//! 5. The remote's answer to the end of data is the client's answer. If it is lost, the client gets 451: better twice than
+//!    never. If the client is lost, the remote sees a reset, never an end of data and never a last chunk. The [`journal`]
+//!    keeps the final outcomes of a fan-out message in the store until the client has sent it again.
+//! 6. Each attempt leaves one [`report::Outcome`]. It becomes one log event, counters, and the account that the [`admin`]
+//!    port gives for `danelaw explain`.
 //!
-//! # Modules, in the order of the road
+//! # Modules, in the order of their imports
 //!
-//! The pure core comes first (no async, no sockets, no clock); `tests/architecture.rs` holds it to that.
+//! A module uses those before it only, and the pure core (no async, no sockets, no clock) comes first.
+//! `tests/architecture.rs` holds this order and the core's purity.
 
 pub mod version;
 pub mod excerpt;
@@ -60,12 +63,14 @@ pub mod trace;
 pub mod tls;
 pub mod wire;
 pub mod upstream;
+pub mod report;
+
 mod store;
 pub mod journal;
 pub mod transaction;
 pub mod delivery;
 pub mod session;
-pub mod report;
+
 pub mod settings;
 pub mod server;
 pub mod admin;

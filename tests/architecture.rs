@@ -44,7 +44,7 @@ const PURE: &[&str] = &[
     "journal/index",
     "transaction",
 ];
-/// What has no place in them.
+/// Words that a pure module must not have.
 const IMPURE: &[&str] = &["async ", "tokio", "hickory", "rustls::", "tracing", "Instant::now", "SystemTime::now"];
 /// Each layer may use itself and those before it.
 const ORDER: &[&str] = &[
@@ -77,7 +77,7 @@ const ORDER: &[&str] = &[
     "admin",
     "cli",
 ];
-/// What only one place may name.
+/// Names that only one place may use.
 const SOLE: &[(&str, &str)] = &[
     ("hickory_resolver", "dns/validating"),
     ("dangerous()", "tls"),
@@ -86,6 +86,9 @@ const SOLE: &[(&str, &str)] = &[
     ("prometheus_client", "report/metrics"),
     ("hyper", "admin"),
 ];
+/// The modules that may name rustls: TLS towards remotes and towards resolvers, and the session that was verified by it.
+const RUSTLS: &[&str] =
+    &["dns/backend", "dns/query", "dns/setup", "dns/trust_ad", "dns/validating", "tls", "upstream/verified"];
 /// Modules, and the words for parts of the program that they must not know.
 const APART: &[(&str, &[&str])] = &[
     ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),
@@ -129,6 +132,14 @@ fn pure_modules_stay_pure() {
 }
 
 #[test]
+fn lib_declares_the_modules_in_this_order() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let modules = lib.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "));
+    assert_eq!(modules.map(|name| name.trim_end_matches(';')).collect::<Vec<_>>(), ORDER);
+    assert!(lib.lines().count() <= 100);
+}
+
+#[test]
 fn imports_point_one_way() {
     for (module, code) in sources() {
         let Some(own) = layer(&module) else { continue };
@@ -160,6 +171,19 @@ fn the_pool_knows_no_protocol_and_the_session_no_pool() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn rustls_is_named_where_it_is_needed() {
+    let is_in = |module: &str, home: &str| module == home || module.starts_with(&format!("{home}/"));
+    let naming: Vec<String> =
+        sources().into_iter().filter(|(_, code)| code.contains("rustls::")).map(|(module, _)| module).collect();
+    for module in &naming {
+        assert!(RUSTLS.iter().any(|home| is_in(module, home)), "src/{module}.rs must not name rustls");
+    }
+    for home in RUSTLS {
+        assert!(naming.iter().any(|module| is_in(module, home)), "{home} does not name rustls: take it off the list");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The shape of function signatures: each parameter is a noun of its own.
 //!
-//! A tuple as one parameter hides a type that has no name yet, and a `bool` tells a reader of the call nothing.
+//! A tuple as one parameter hides a type that has no name yet, and a `bool` has no meaning for a reader of the call.
 
 use super::sources;
 
@@ -33,7 +33,7 @@ fn signature(text: &str) -> Option<Signature> {
     for c in text[name.len()..].chars() {
         match c {
             '<' => angles += 1,
-            // The arrow of a closure's type closes nothing.
+            // The arrow of a closure's type is no bracket.
             '>' if last != '-' => angles -= 1,
             '(' | '[' | '{' => others += 1,
             ')' | ']' | '}' => others -= 1,
