@@ -33,11 +33,11 @@ const MAX_RECORDS: usize = 12;
 /// The steps of one attempt. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    inner: Arc<Inner>,
+    inner: Arc<SharedTrace>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct SharedTrace {
     started: Instant,
     // It belongs to one attempt: no other attempt waits for the lock.
     seen: Mutex<Seen>,
@@ -61,7 +61,7 @@ struct Noted {
 
 /// One thing that was done or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct TraceStep {
     /// When it was over, from the start of the attempt.
     pub at: Duration,
     /// How long it took.
@@ -112,17 +112,17 @@ impl What {
 impl Default for Trace {
     fn default() -> Self {
         let seen = Seen { steps: Vec::with_capacity(USUAL_STEPS), text: String::with_capacity(USUAL_OCTETS) };
-        Self { inner: Arc::new(Inner { started: Instant::now(), seen: Mutex::new(seen) }) }
+        Self { inner: Arc::new(SharedTrace { started: Instant::now(), seen: Mutex::new(seen) }) }
     }
 }
 
 impl Trace {
     /// All steps so far.
-    pub fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<TraceStep> {
         let seen = self.seen();
         let starts = std::iter::once(0).chain(seen.steps.iter().map(|noted| noted.end));
         let text = |start, end| seen.text.get(start..end).unwrap_or_default().to_owned();
-        let step = |(start, &Noted { at, took, what, end })| Step { at, took, what, text: text(start, end) };
+        let step = |(start, &Noted { at, took, what, end })| TraceStep { at, took, what, text: text(start, end) };
         starts.zip(&seen.steps).map(step).collect()
     }
 
@@ -150,7 +150,7 @@ impl Trace {
     ///
     /// # Errors
     /// That of the lookup.
-    pub async fn lookup<T: Found>(
+    pub async fn lookup<T: Noteworthy>(
         &self,
         name: &Name,
         rtype: &'static str,
@@ -165,7 +165,7 @@ impl Trace {
                     Some(Security::Insecure) => "insecure",
                     None => "absent",
                 };
-                let text = format_args!("{name} {rtype}: {result}: {}", Told(found));
+                let text = format_args!("{name} {rtype}: {result}: {}", Shown(found));
                 self.since(began, What::Lookup(rtype, result), text);
             }
             Err(failure) => {
@@ -195,16 +195,16 @@ impl Trace {
     }
 }
 
-struct Told<'a, T>(&'a T);
+struct Shown<'a, T>(&'a T);
 
-impl<T: Found> fmt::Display for Told<'_, T> {
+impl<T: Noteworthy> fmt::Display for Shown<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.tell(f)
     }
 }
 
 /// The result of a lookup, in words.
-pub trait Found {
+pub trait Noteworthy {
     /// How sure it is, if that is one thing.
     fn security(&self) -> Option<Security>;
     /// The aliases and records, or the denial.
@@ -214,7 +214,7 @@ pub trait Found {
     fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-impl Found for Lookup<Mx> {
+impl Noteworthy for Lookup<Mx> {
     fn security(&self) -> Option<Security> {
         Some(Lookup::security(self))
     }
@@ -229,7 +229,7 @@ impl Found for Lookup<Mx> {
     }
 }
 
-impl Found for Lookup<RawTlsa> {
+impl Noteworthy for Lookup<RawTlsa> {
     fn security(&self) -> Option<Security> {
         Some(Lookup::security(self))
     }
@@ -247,7 +247,7 @@ impl Found for Lookup<RawTlsa> {
     }
 }
 
-impl Found for HostLookup {
+impl Noteworthy for HostLookup {
     fn security(&self) -> Option<Security> {
         match self {
             Self::Found(host) => Some(host.security()),
@@ -311,7 +311,7 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
-    async fn told<T: Found>(found: Result<T, Failure>) -> Step {
+    async fn told<T: Noteworthy>(found: Result<T, Failure>) -> TraceStep {
         let trace = Trace::default();
         let _ = trace.lookup(&name("example"), "MX", async { found }).await;
         trace.steps().remove(0)
@@ -341,7 +341,7 @@ mod tests {
             end: Security::Secure,
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
-        assert_eq!(Told(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
+        assert_eq!(Shown(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
     }
 
     #[tokio::test]

@@ -61,7 +61,7 @@ pub(super) fn init(log: &Log) -> Result<Logging, Failed> {
     // Not by the library's own handle: the writer would hold its lock while it waits.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Failed::system)?;
     let lines = Lines::start(File::from(stderr), account).map_err(Failed::system)?;
-    let to = Queue { lines: Arc::clone(&lines), to: Destination::of_this_process() };
+    let to = Queue { lines: Arc::clone(&lines), to: LogSink::of_this_process() };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(to);
     match log.format {
@@ -140,7 +140,7 @@ pub(super) fn caution(about: &str) {
 }
 
 fn say(level: Level, text: &str) {
-    let prefix = Destination::of_this_process().prefix(level);
+    let prefix = LogSink::of_this_process().prefix(level);
     for line in text.lines() {
         eprintln!("{prefix}danelaw: {line}");
     }
@@ -148,14 +148,14 @@ fn say(level: Level, text: &str) {
 
 /// The reader of standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Destination {
+enum LogSink {
     /// A person, or a program that takes each line as it is.
     Anybody,
     /// The journal, which takes a priority from the front of each line (sd-daemon(3)).
     Journal,
 }
 
-impl Destination {
+impl LogSink {
     /// systemd.exec(5): JOURNAL_STREAM names the device and inode of the stream, which a redirection changes.
     fn of_this_process() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -179,7 +179,7 @@ impl Destination {
 /// Where the events of a danelaw that runs go.
 struct Queue {
     lines: Arc<Lines>,
-    to: Destination,
+    to: LogSink,
 }
 
 /// The place of the next event in the queue, with the prefix of its line.
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_journal_is_told_how_much_it_matters() {
-        let of = |level| (Destination::Anybody.prefix(level), Destination::Journal.prefix(level));
+        let of = |level| (LogSink::Anybody.prefix(level), LogSink::Journal.prefix(level));
         assert_eq!(of(Level::ERROR), ("", "<3>"));
         assert_eq!(of(Level::WARN), ("", "<4>"));
         assert_eq!(of(Level::INFO), ("", "<6>"));

@@ -41,7 +41,7 @@ pub(super) struct RulesArguments {
 
 /// One rule, in words.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Row {
+struct RuleRow {
     domain: String,
     level: String,
     /// For `fingerprint`.
@@ -60,7 +60,7 @@ struct Row {
 pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(Failed::config).and_then(|rules| {
-        let rows: Vec<_> = rules.entries.iter().map(|rule| Row::of(rule, today)).collect();
+        let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();
         let out = &mut io::stdout().lock();
         let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
         written.map_err(|error| Failed::system(format!("standard output: {error}")))?;
@@ -76,7 +76,7 @@ pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     }
 }
 
-impl Row {
+impl RuleRow {
     fn of(rule: &Rule, today: Date) -> Self {
         Self {
             domain: rule.domains.to_string(),
@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+fn write_json(rows: &[RuleRow], out: &mut dyn Write) -> io::Result<()> {
     for row in rows {
         serde_json::to_writer(&mut *out, row)?;
         writeln!(out)?;
@@ -104,8 +104,8 @@ fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
-fn write_text(rows: &[Row], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for Row { domain, level, records, next_hop, reason, until, days_left, ends_soon, has_ended } in rows {
+fn write_text(rows: &[RuleRow], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
+    for RuleRow { domain, level, records, next_hop, reason, until, days_left, ends_soon, has_ended } in rows {
         let end = match (until, days_left) {
             (Some(until), _) if *has_ended => format!(", ended on {until}"),
             (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),

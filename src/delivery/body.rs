@@ -12,17 +12,17 @@ use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::transaction::destination::DestinationId;
 use crate::transaction::{Event, FinalReply};
-use crate::upstream::verified::{Body, Started, Stop};
+use crate::upstream::verified::{Body, Started, TransferError};
 use crate::wire::WireError;
 
 /// The message on its way to one destination.
 pub(crate) struct Delivery {
     destination: DestinationId,
     attempt: Attempt,
-    state: State,
+    state: DeliveryState,
 }
 
-enum State {
+enum DeliveryState {
     /// It is on its way.
     Sending(Box<Body>),
     /// It goes no further. The attempt is reported once the client has its reply.
@@ -39,7 +39,7 @@ impl Delivery {
         let state = match ready.message(framing).await {
             Ok(Started::Body(body)) => {
                 attempt.message_begins();
-                State::Sending(body)
+                DeliveryState::Sending(body)
             }
             Ok(Started::Refused(ready, reply)) => {
                 ready.release();
@@ -57,16 +57,16 @@ impl Delivery {
 
     fn is_sending(&self) -> bool {
         match &self.state {
-            State::Sending(_) => true,
-            State::Stopped(_) | State::Delivered(_) => false,
+            DeliveryState::Sending(_) => true,
+            DeliveryState::Stopped(_) | DeliveryState::Delivered(_) => false,
         }
     }
 
     /// The reply to the recipients, once it is known.
     pub(crate) fn reply(&self) -> Option<FinalReply> {
         let reply = match &self.state {
-            State::Delivered(reply) | State::Stopped(Declined { answer: reply, .. }) => reply.clone(),
-            State::Sending(_) => return None,
+            DeliveryState::Delivered(reply) | DeliveryState::Stopped(Declined { answer: reply, .. }) => reply.clone(),
+            DeliveryState::Sending(_) => return None,
         };
         Some(FinalReply { destination: self.destination, reply })
     }
@@ -82,7 +82,7 @@ impl Delivery {
     /// RFC 6152 §3: never 8-bit octets to a server that does not say it takes them, declared or not. RFC
     /// 6531 §3.5: nor the header of an internationalised message; without SMTPUTF8 in MAIL, such a header is 8-bit mail.
     pub(crate) fn stop_if_lacking(&mut self, block: &[u8], scanner: &DataScanner) {
-        let (State::Sending(body), attempt) = (&self.state, &mut self.attempt) else { return };
+        let (DeliveryState::Sending(body), attempt) = (&self.state, &mut self.attempt) else { return };
         let extensions = &body.terms().extensions;
         let takes = extensions.takes();
         let holds = if attempt.declared() == Content::International && scanner.has_international_header() {
@@ -105,14 +105,14 @@ impl Delivery {
 
     /// Takes the next bytes of the message, to go with those behind them.
     pub(crate) fn load(&mut self, block: &[u8]) {
-        if let State::Sending(body) = &mut self.state {
+        if let DeliveryState::Sending(body) = &mut self.state {
             body.load(block);
         }
     }
 
     /// Takes the last bytes of the message, to go with its end.
     pub(crate) fn load_last(&mut self, block: &[u8]) {
-        if let State::Sending(body) = &mut self.state {
+        if let DeliveryState::Sending(body) = &mut self.state {
             body.load(block);
             body.ends();
         }
@@ -120,7 +120,7 @@ impl Delivery {
 
     /// Sends the next bytes of the message.
     async fn send(&mut self, block: &[u8]) {
-        if let State::Sending(body) = &mut self.state
+        if let DeliveryState::Sending(body) = &mut self.state
             && let Err(stop) = body.send(block).await
         {
             let declined = broken(stop, body.peer());
@@ -152,7 +152,7 @@ impl Delivery {
     /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
     pub(crate) async fn finish(self) -> Self {
         let Self { destination, mut attempt, state } = self;
-        let State::Sending(body) = state else { return Self { destination, attempt, state } };
+        let DeliveryState::Sending(body) = state else { return Self { destination, attempt, state } };
         attempt.undecided();
         let peer = body.peer().clone();
         let state = match body.finish().await {
@@ -162,7 +162,7 @@ impl Delivery {
                 let answer = reply.relayed(&peer);
                 attempt.decided(&answer);
                 if answer.code().is_success() {
-                    State::Delivered(answer)
+                    DeliveryState::Delivered(answer)
                 } else {
                     stopped(Declined::by_remote(Label::MessageRefused, answer), &attempt)
                 }
@@ -175,12 +175,12 @@ impl Delivery {
     /// The end of the attempt, with the answer that the client was given, if it was not this one's own.
     pub(crate) fn tell(self, given: Option<&Reply>) {
         match self.state {
-            State::Delivered(answer) => self.attempt.delivered(&answer),
-            State::Stopped(Declined { reason, answer, .. }) => {
+            DeliveryState::Delivered(answer) => self.attempt.delivered(&answer),
+            DeliveryState::Stopped(Declined { reason, answer, .. }) => {
                 self.attempt.answered(reason, given.unwrap_or(&answer));
             }
             // A delivery that is sending has not ended.
-            State::Sending(_) => {}
+            DeliveryState::Sending(_) => {}
         }
     }
 }
@@ -234,13 +234,13 @@ impl Deliveries {
     }
 }
 
-fn stopped(declined: Declined, attempt: &Attempt) -> State {
-    State::Stopped(declined.with_id(attempt.id()))
+fn stopped(declined: Declined, attempt: &Attempt) -> DeliveryState {
+    DeliveryState::Stopped(declined.with_id(attempt.id()))
 }
 
-fn broken(stop: Stop, peer: &Peer) -> Declined {
+fn broken(stop: TransferError, peer: &Peer) -> Declined {
     match stop {
-        Stop::Answered(reply) => Declined::by_remote(Label::MessageRefused, reply.relayed(peer)),
-        Stop::Failed(reason) => Declined::broke(peer, &reason),
+        TransferError::Answered(reply) => Declined::by_remote(Label::MessageRefused, reply.relayed(peer)),
+        TransferError::Failed(reason) => Declined::broke(peer, &reason),
     }
 }

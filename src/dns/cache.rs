@@ -48,7 +48,7 @@ impl ClockReading {
 }
 
 /// A value that knows its size.
-pub(super) trait Weight {
+pub(super) trait EntryWeight {
     /// How much memory it takes, in octets, roughly.
     fn octets(&self) -> usize;
 }
@@ -66,7 +66,7 @@ pub(super) struct Cache<K, V> {
     hasher: RandomState,
 }
 
-impl<K: Eq + Hash, V: Weight> Cache<K, V> {
+impl<K: Eq + Hash, V: EntryWeight> Cache<K, V> {
     /// An empty memory.
     pub(super) fn new(bounds: CacheBounds) -> Self {
         let shards = (bounds.entries / LEAST_SHARD).clamp(1, SHARDS);
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    impl Weight for u8 {
+    impl EntryWeight for u8 {
         fn octets(&self) -> usize {
             usize::from(*self)
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::answers::DnsResult;
-use super::cache::{Cache, CacheBounds, ClockReading, Weight, WithTtl};
+use super::cache::{Cache, CacheBounds, ClockReading, EntryWeight, WithTtl};
 use super::reply::Data;
 use super::{Alias, FailureReason, Lookup, MxTarget};
 
@@ -49,7 +49,7 @@ impl<K, T> Clone for Memory<K, T> {
 impl<K, T> Memory<K, T>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
-    T: Weight + Send + Sync + 'static,
+    T: EntryWeight + Send + Sync + 'static,
 {
     /// An empty memory.
     pub(super) fn new(bounds: CacheBounds) -> Self {
@@ -151,7 +151,7 @@ impl<K: Eq + Hash, T> Drop for InFlightGuard<K, T> {
     }
 }
 
-impl<T: Weight> Weight for DnsResult<T> {
+impl<T: EntryWeight> EntryWeight for DnsResult<T> {
     fn octets(&self) -> usize {
         let inside = match self {
             Ok(value) => value.octets(),
@@ -169,7 +169,7 @@ impl<T: Weight> Weight for DnsResult<T> {
     }
 }
 
-impl Weight for Lookup<Data> {
+impl EntryWeight for Lookup<Data> {
     fn octets(&self) -> usize {
         let records = self.answer.records();
         let records: usize = records.iter().map(|data| size_of::<Data>() + data.octets()).sum();

@@ -9,12 +9,12 @@ use crate::store::{Pair, RecordId, Served};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     records: HashMap<u64, Vec<RecordId>>,
-    recipients: HashMap<RecordId, Entry>,
+    recipients: HashMap<RecordId, IndexedRecord>,
 }
 
 /// A record: the time of its last attempt in seconds of the Unix clock, and its recipients.
 #[derive(Debug, Default)]
-struct Entry {
+struct IndexedRecord {
     seen: i64,
     recipients: Vec<u64>,
 }

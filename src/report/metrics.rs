@@ -196,7 +196,7 @@ impl Metrics {
     /// All numbers.
     pub fn written(self: &Arc<Self>, moment: Moment, format: Format) -> String {
         let mut registry = Registry::with_prefix("danelaw");
-        registry.register_collector(Box::new(View { metrics: Arc::clone(self), moment }));
+        registry.register_collector(Box::new(Scrape { metrics: Arc::clone(self), moment }));
         let mut openmetrics = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut openmetrics, &registry);
@@ -273,12 +273,12 @@ impl Latency {
 
 /// The content of one scrape.
 #[derive(Debug)]
-struct View {
+struct Scrape {
     metrics: Arc<Metrics>,
     moment: Moment,
 }
 
-impl Collector for View {
+impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
         tallies(to, &self.metrics)?;

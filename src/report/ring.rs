@@ -12,12 +12,12 @@ const REST: &str = "\n(the rest is left out)\n";
 #[derive(Debug)]
 pub(super) struct Ring {
     most: usize,
-    attempts: Mutex<VecDeque<Ended>>,
+    attempts: Mutex<VecDeque<RememberedAttempt>>,
 }
 
 /// An attempt that is over, by its id, and the account of it: only the printed text stays in memory.
 #[derive(Debug)]
-struct Ended {
+struct RememberedAttempt {
     id: Box<str>,
     account: Box<str>,
 }
@@ -32,7 +32,7 @@ impl Ring {
         if self.most == 0 {
             return;
         }
-        let ended = Ended { id: id.into(), account: bounded(account()).into() };
+        let ended = RememberedAttempt { id: id.into(), account: bounded(account()).into() };
         let forgotten = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = if attempts.len() >= self.most { attempts.pop_front() } else { None };

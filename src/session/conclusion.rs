@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use super::transfer::{Ended, Passage};
+use super::transfer::{Passage, ReadToEnd};
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
 use crate::delivery::incoming::Incoming;
@@ -34,7 +34,7 @@ struct Ending {
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and the replies to them.
     pub(super) async fn conclude(&mut self, passage: Passage) -> Result<(), WireError> {
-        let Ended { transaction, deliveries, message } = passage.ended();
+        let ReadToEnd { transaction, deliveries, message } = passage.ended();
         let mut end = Ending { transaction, deliveries, finishing: Vec::new(), message: None };
         self.perform(Event::Read(message), &mut end).await;
         let ended = Incoming::new();

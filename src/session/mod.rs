@@ -76,7 +76,7 @@ pub struct Stop {
 
 /// Whether the conversation goes on.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum AfterCommand {
     Command,
     Close,
 }
@@ -136,7 +136,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 self.shared = Arc::clone(&self.news.borrow_and_update());
                 self.dialogue.renew(self.shared.us.clone());
             }
-            if self.answer(line).await? == Next::Close {
+            if self.answer(line).await? == AfterCommand::Close {
                 self.client.flush(limit).await?;
                 return Ok(self.client.close(limit).await?);
             }
@@ -159,19 +159,19 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         lines.decode(&mut self.client.input)
     }
 
-    async fn answer(&mut self, line: Line) -> Result<Next, WireError> {
+    async fn answer(&mut self, line: Line) -> Result<AfterCommand, WireError> {
         match Command::read(&line) {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
                 self.settle(NextCommand::Unknown).await?;
                 self.say(&error.reply());
                 // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
-                Ok(if error == CommandError::Chunk { Next::Close } else { Next::Command })
+                Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::Command })
             }
         }
     }
 
-    async fn carry_out(&mut self, mut command: Command) -> Result<Next, WireError> {
+    async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {
         loop {
             let step = match command {
                 Command::Rcpt(path) => self.rcpt(path),
@@ -186,7 +186,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Step::Quit(reply) => {
                     self.upstreams.release();
                     self.say(&reply);
-                    return Ok(Next::Close);
+                    return Ok(AfterCommand::Close);
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
@@ -201,7 +201,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                         command = next;
                         continue;
                     }
-                    After::Close => return Ok(Next::Close),
+                    After::Close => return Ok(AfterCommand::Close),
                 },
                 Step::Discard(chunk, reply) => {
                     self.discard(chunk.octets).await?;
@@ -212,7 +212,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     self.discard(chunk.octets).await?;
                 }
             }
-            return Ok(Next::Command);
+            return Ok(AfterCommand::Command);
         }
     }
 

@@ -181,7 +181,7 @@ impl Passage {
     }
 
     /// The message has ended.
-    pub(super) fn ended(mut self) -> Ended {
+    pub(super) fn ended(mut self) -> ReadToEnd {
         self.hear();
         let content = self.hasher.filter(|_| self.scanner.has_message_id()).map(ContentHasher::finish);
         let message = match (self.refused, content) {
@@ -189,12 +189,12 @@ impl Passage {
             (None, Some(content)) => ReadMessage::Identified(content),
             (None, None) => ReadMessage::Unidentified,
         };
-        Ended { transaction: self.transaction, deliveries: self.deliveries, message }
+        ReadToEnd { transaction: self.transaction, deliveries: self.deliveries, message }
     }
 }
 
 /// A message that was read to its end.
-pub(super) struct Ended {
+pub(super) struct ReadToEnd {
     pub(super) transaction: Transaction,
     pub(super) deliveries: Deliveries,
     pub(super) message: ReadMessage,

@@ -11,18 +11,18 @@ use memchr::memmem;
 /// Stuffs the lines of one message.
 #[derive(Debug, Clone)]
 pub struct DotStuffer {
-    place: Place,
+    place: StuffingPosition,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum StuffingPosition {
     LineStart,
     Text,
 }
 
 impl Default for DotStuffer {
     fn default() -> Self {
-        Self { place: Place::LineStart }
+        Self { place: StuffingPosition::LineStart }
     }
 }
 
@@ -31,8 +31,8 @@ impl DotStuffer {
     /// copied.
     pub fn stuff<'a>(&mut self, block: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(last) = block.last() else { return Cow::Borrowed(block) };
-        let first = (self.place == Place::LineStart && block.starts_with(b".")).then_some(0);
-        self.place = if *last == b'\n' { Place::LineStart } else { Place::Text };
+        let first = (self.place == StuffingPosition::LineStart && block.starts_with(b".")).then_some(0);
+        self.place = if *last == b'\n' { StuffingPosition::LineStart } else { StuffingPosition::Text };
         let mut dots = first.into_iter().chain(memmem::find_iter(block, b"\n.").map(|at| at + 1)).peekable();
         if dots.peek().is_none() {
             return Cow::Borrowed(block);

@@ -43,7 +43,7 @@ struct Truth {
 }
 
 /// A client with one message, its remotes, and the records.
-struct World {
+struct Simulation {
     random: fastrand::Rng,
     service: Service,
     prdr: bool,
@@ -84,7 +84,7 @@ fn reply(code: u16, text: String) -> Reply {
     Reply::new(Code::new(code).unwrap(), EnhancedCode::success(1, 1), text)
 }
 
-impl World {
+impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let service = [Service::Smtp, Service::FanOut, Service::FanOut, Service::Lmtp][random.usize(..4)];
@@ -366,7 +366,7 @@ impl World {
 fn random_clients_and_remotes() {
     let runs = std::env::var("DANELAW_TRANSACTION_RUNS").ok().map_or(1500, |runs| runs.parse().unwrap());
     for seed in 0..runs {
-        let mut world = World::new(seed);
+        let mut world = Simulation::new(seed);
         world.log.push(format!("seed {seed}"));
         for _ in 0..5 {
             world.attempt();

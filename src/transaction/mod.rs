@@ -41,7 +41,7 @@ use crate::name::Name;
 use crate::smtp::address::Mailbox;
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::Reply;
-use End::{OneReply, ReplyForEach, ReplyForEachAndAll};
+use EndReplies::{OneReply, ReplyForEach, ReplyForEachAndAll};
 use Refused::{AtOnce, AtTheEnd};
 use destination::{Destination, DestinationId, DestinationState, Destinations};
 use dialogue::{Client, Service};
@@ -120,26 +120,26 @@ impl Replies {
     }
 
     /// The row of this kind in the table at the head of this module.
-    fn row(self) -> Row {
+    fn row(self) -> RepliesRow {
         match self {
-            Self::Once => Row { domains: Domains::One, refused: AtOnce, end: OneReply },
-            Self::FanOut => Row { domains: Domains::Several, refused: AtTheEnd, end: OneReply },
-            Self::PerRecipient => Row { domains: Domains::Several, refused: AtOnce, end: ReplyForEach },
-            Self::Prdr => Row { domains: Domains::Several, refused: AtOnce, end: ReplyForEachAndAll },
+            Self::Once => RepliesRow { domains: DomainLimit::One, refused: AtOnce, end: OneReply },
+            Self::FanOut => RepliesRow { domains: DomainLimit::Several, refused: AtTheEnd, end: OneReply },
+            Self::PerRecipient => RepliesRow { domains: DomainLimit::Several, refused: AtOnce, end: ReplyForEach },
+            Self::Prdr => RepliesRow { domains: DomainLimit::Several, refused: AtOnce, end: ReplyForEachAndAll },
         }
     }
 }
 
 /// The differences between the kinds of transaction.
-struct Row {
-    domains: Domains,
+struct RepliesRow {
+    domains: DomainLimit,
     refused: Refused,
-    end: End,
+    end: EndReplies,
 }
 
 /// The domains of the recipients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Domains {
+enum DomainLimit {
     One,
     Several,
 }
@@ -153,7 +153,7 @@ enum Refused {
 
 /// The replies to the end of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum EndReplies {
     OneReply,
     ReplyForEach,
     /// 353 before them, and a reply for all behind them.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::dialogue::enhanced;
 use super::recipient::New;
-use super::{Destination, DestinationId, Domains, Recipient, Transaction};
+use super::{Destination, DestinationId, DomainLimit, Recipient, Transaction};
 use crate::journal::RecordId;
 use crate::name::Name;
 use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
@@ -74,8 +74,8 @@ impl Transaction {
     /// An obstacle to a recipient at this domain: another domain, in a transaction that may have one.
     fn taken(&self, domain: &Name) -> Option<Admitted> {
         match self.replies.row().domains {
-            Domains::One => {}
-            Domains::Several => return None,
+            DomainLimit::One => {}
+            DomainLimit::Several => return None,
         }
         let others = || self.destinations.all().iter().filter(|destination| destination.domain != *domain);
         others().next()?;

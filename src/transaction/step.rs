@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::reply::{
     AtRcpt, Conclusion, Disposition, EndOfData, Part, Recorded, again, at_rcpt, conclude, end_of_data, held, worst,
 };
-use super::{DestinationId, DestinationState, End, Recipient, RecipientId, RecipientState, Refused, Transaction};
+use super::{DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction};
 use crate::journal::{ContentDigest, Pair};
 use crate::refusal::Label;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -176,18 +176,18 @@ impl Transaction {
     fn read(&mut self, message: ReadMessage) -> Vec<Effect> {
         let end = self.replies.row().end;
         match end {
-            End::OneReply => {}
-            End::ReplyForEach | End::ReplyForEachAndAll => {
+            EndReplies::OneReply => {}
+            EndReplies::ReplyForEach | EndReplies::ReplyForEachAndAll => {
                 let expected = self.recipients.all().iter().filter(|recipient| recipient.is_expected());
                 expected.for_each(|recipient| self.owed.owe(recipient.id));
             }
         }
         let announced = match end {
-            End::ReplyForEachAndAll => {
+            EndReplies::ReplyForEachAndAll => {
                 let text = "the message is there; each recipient's answer follows";
                 Some(Effect::Say(Reply::plain(Code::ANSWERS_FOLLOW, text)))
             }
-            End::OneReply | End::ReplyForEach => None,
+            EndReplies::OneReply | EndReplies::ReplyForEach => None,
         };
         let then = match message {
             ReadMessage::Refused(reply) => {
@@ -281,14 +281,14 @@ impl Transaction {
         }
         self.learn();
         match (self.replies.row().end, self.is_undecided()) {
-            (End::OneReply, false) => self.conclude(),
-            (End::OneReply, true) => self.record_early(),
-            (end @ (End::ReplyForEach | End::ReplyForEachAndAll), is_undecided) => {
+            (EndReplies::OneReply, false) => self.conclude(),
+            (EndReplies::OneReply, true) => self.record_early(),
+            (end @ (EndReplies::ReplyForEach | EndReplies::ReplyForEachAndAll), is_undecided) => {
                 for recipient in self.recipients.all() {
                     recipient.outcome().into_iter().for_each(|outcome| self.owed.put(recipient.id, outcome));
                 }
                 let mut effects = self.due();
-                if (end, is_undecided) == (End::ReplyForEachAndAll, false) {
+                if (end, is_undecided) == (EndReplies::ReplyForEachAndAll, false) {
                     effects.push(Effect::Say(self.last_word()));
                 }
                 effects

@@ -34,16 +34,16 @@ use crate::smtp::reply::{Class, Reply};
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
+pub struct FailoverRule {
     /// Where the mail goes next.
-    pub next: Next,
+    pub next: NextCandidate,
     /// The new status of the address.
     pub status: StatusChange,
 }
 
 /// Where the mail goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextCandidate {
     /// To the next address of this exchange; without one, to the next exchange.
     Address,
     /// To the next exchange.
@@ -63,14 +63,14 @@ pub enum StatusChange {
     Unresponsive,
 }
 
-const STOP: Rule = Rule { next: Next::Stop, status: StatusChange::Unchanged };
-const NEXT_EXCHANGE: Rule = Rule { next: Next::Exchange, status: StatusChange::Unchanged };
-const NEXT_ADDRESS: Rule = Rule { next: Next::Address, status: StatusChange::Unchanged };
-const FAILED: Rule = Rule { next: Next::Address, status: StatusChange::Failed };
-const UNRESPONSIVE: Rule = Rule { next: Next::Address, status: StatusChange::Unresponsive };
+const STOP: FailoverRule = FailoverRule { next: NextCandidate::Stop, status: StatusChange::Unchanged };
+const NEXT_EXCHANGE: FailoverRule = FailoverRule { next: NextCandidate::Exchange, status: StatusChange::Unchanged };
+const NEXT_ADDRESS: FailoverRule = FailoverRule { next: NextCandidate::Address, status: StatusChange::Unchanged };
+const FAILED: FailoverRule = FailoverRule { next: NextCandidate::Address, status: StatusChange::Failed };
+const UNRESPONSIVE: FailoverRule = FailoverRule { next: NextCandidate::Address, status: StatusChange::Unresponsive };
 
 /// The rule for a failure. `limits` has the full time of each stage.
-pub fn rule(reason: &Reason, limits: &Timeouts) -> Rule {
+pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
     if reason.scarcity().is_some() {
         // The next host would need lookups and sockets too.
         return STOP;
@@ -100,7 +100,7 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> Rule {
     }
 }
 
-fn after_tls(failure: &TlsFailure) -> Rule {
+fn after_tls(failure: &TlsFailure) -> FailoverRule {
     match failure {
         TlsFailure::Closed(_) => FAILED,
         TlsFailure::Mismatch(_)
@@ -114,26 +114,26 @@ fn after_tls(failure: &TlsFailure) -> Rule {
     }
 }
 
-fn after_timeout(stage: Stage, limit: Duration, limits: &Timeouts) -> Rule {
+fn after_timeout(stage: Stage, limit: Duration, limits: &Timeouts) -> FailoverRule {
     match phase(stage) {
-        Phase::BeforeMail if limit < full(stage, limits) => FAILED,
-        Phase::BeforeMail => UNRESPONSIVE,
-        Phase::Envelope => NEXT_ADDRESS,
-        Phase::Message => STOP,
+        FailoverPhase::BeforeMail if limit < full(stage, limits) => FAILED,
+        FailoverPhase::BeforeMail => UNRESPONSIVE,
+        FailoverPhase::Envelope => NEXT_ADDRESS,
+        FailoverPhase::Message => STOP,
     }
 }
 
 /// After the end of the connection, or a breach of the protocol.
-fn after_break(stage: Stage) -> Rule {
+fn after_break(stage: Stage) -> FailoverRule {
     match phase(stage) {
-        Phase::BeforeMail => FAILED,
-        Phase::Envelope => NEXT_ADDRESS,
-        Phase::Message => STOP,
+        FailoverPhase::BeforeMail => FAILED,
+        FailoverPhase::Envelope => NEXT_ADDRESS,
+        FailoverPhase::Message => STOP,
     }
 }
 
 /// RFC 5321 §4.5.4.1: 4yz is about this host and this time, 5yz is about the mail.
-fn after_mail(reply: &Reply) -> Rule {
+fn after_mail(reply: &Reply) -> FailoverRule {
     match reply.class() {
         Class::Permanent => STOP,
         Class::Success | Class::Intermediate | Class::Transient => NEXT_EXCHANGE,
@@ -141,7 +141,7 @@ fn after_mail(reply: &Reply) -> Rule {
 }
 
 /// The part of a session in which a failure happens.
-enum Phase {
+enum FailoverPhase {
     /// No command of the mail was sent.
     BeforeMail,
     /// MAIL and RCPT: no answer to a recipient was relayed yet.
@@ -150,13 +150,13 @@ enum Phase {
     Message,
 }
 
-fn phase(stage: Stage) -> Phase {
+fn phase(stage: Stage) -> FailoverPhase {
     match stage {
         Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
-            Phase::BeforeMail
+            FailoverPhase::BeforeMail
         }
-        Stage::Mail | Stage::Rcpt => Phase::Envelope,
-        Stage::Data | Stage::Message | Stage::EndOfMessage => Phase::Message,
+        Stage::Mail | Stage::Rcpt => FailoverPhase::Envelope,
+        Stage::Data | Stage::Message | Stage::EndOfMessage => FailoverPhase::Message,
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_table() {
-        use Next::{Address, Exchange, Stop};
+        use NextCandidate::{Address, Exchange, Stop};
         use StatusChange::{Failed, Unchanged, Unresponsive};
         // K4, K12, K15, K16, K17, M22, A-105.
         let limits: Timeouts = DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap().timeouts;
@@ -297,7 +297,7 @@ mod tests {
             ]);
         }
         for (reason, next, status) in rows {
-            assert_eq!(rule(&reason, &limits), Rule { next, status }, "{reason:?}");
+            assert_eq!(rule(&reason, &limits), FailoverRule { next, status }, "{reason:?}");
         }
     }
 }

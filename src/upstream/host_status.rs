@@ -23,14 +23,14 @@ const MAX_TEXT: usize = 200;
 #[derive(Debug)]
 pub struct HostStatusCache {
     keep: Duration,
-    failures: Shards<IpAddr, Failure>,
+    failures: Shards<IpAddr, HostFailure>,
     /// The shard that is swept next.
     sweep: AtomicUsize,
 }
 
 /// The last failure of one address.
 #[derive(Debug, Clone)]
-struct Failure {
+struct HostFailure {
     seen: Instant,
     change: StatusChange,
     why: String,
@@ -64,7 +64,7 @@ impl HostStatusCache {
             failures.retain(|_, failure| now.duration_since(failure.seen) < self.keep);
         }
         if failures.len() < MAX_ADDRESSES / SHARDS {
-            failures.insert(address, Failure { seen: now, change, why: trace::cut(reason, MAX_TEXT) });
+            failures.insert(address, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT) });
         }
     }
 

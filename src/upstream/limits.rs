@@ -40,13 +40,13 @@ pub struct ConnectionLimits {
 /// The right to one connection.
 #[derive(Debug)]
 pub struct Permits {
-    _host: Permit<IpAddr>,
+    _host: KeyedPermit<IpAddr>,
     _all: OwnedSemaphorePermit,
     domain: Option<DomainPermit>,
 }
 
 /// The right of one transaction to have connections, one of them in use at a time.
-pub type DomainPermit = Arc<Permit<Name>>;
+pub type DomainPermit = Arc<KeyedPermit<Name>>;
 
 impl Permits {
     /// Counts the connection for the domain of this transaction, or for none.
@@ -103,15 +103,15 @@ struct Counter<K> {
 
 /// One of a key's permits.
 #[derive(Debug)]
-pub struct Permit<K: Eq + Hash> {
+pub struct KeyedPermit<K: Eq + Hash> {
     // Dropped before the place, so that it is given back when the place is looked at.
     _permit: OwnedSemaphorePermit,
-    _place: Place<K>,
+    _place: PermitPlace<K>,
 }
 
 /// A holder or waiter of a key.
 #[derive(Debug)]
-struct Place<K: Eq + Hash> {
+struct PermitPlace<K: Eq + Hash> {
     key: K,
     semaphore: Arc<Semaphore>,
     counted: Arc<Shards<K, Arc<Semaphore>>>,
@@ -126,15 +126,15 @@ impl<K: Eq + Hash + Clone> Counter<K> {
         self.counted.of(key).get(key).is_some_and(|semaphore| semaphore.available_permits() == 0)
     }
 
-    async fn permit(&self, key: &K, until: Instant) -> Option<Permit<K>> {
+    async fn permit(&self, key: &K, until: Instant) -> Option<KeyedPermit<K>> {
         let semaphore = Arc::clone(self.counted.of(key).entry(key.clone()).or_insert_with(|| semaphore(self.most)));
-        let place = Place { key: key.clone(), semaphore, counted: Arc::clone(&self.counted) };
+        let place = PermitPlace { key: key.clone(), semaphore, counted: Arc::clone(&self.counted) };
         let permit = permit(&place.semaphore, until).await?;
-        Some(Permit { _permit: permit, _place: place })
+        Some(KeyedPermit { _permit: permit, _place: place })
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for PermitPlace<K> {
     fn drop(&mut self) {
         let mut counted = self.counted.of(&self.key);
         // The map's and ours. A task that wants one more must take the lock first.

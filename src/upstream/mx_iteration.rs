@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::failover::{Next, rule};
+use super::failover::{NextCandidate, rule};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::verified::Ready;
@@ -154,9 +154,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
                 }
                 return Ok(());
             }
-            (Next::Stop, _) => return Err(reason),
-            (Next::Exchange, _) => self.candidate = None,
-            (Next::Address, _) => {}
+            (NextCandidate::Stop, _) => return Err(reason),
+            (NextCandidate::Exchange, _) => self.candidate = None,
+            (NextCandidate::Address, _) => {}
         }
         if let Reason::Lacking(_) = reason {
             let not_dialled = self.take_not_dialled();
@@ -191,14 +191,14 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     }
 
     /// Records a failure here and in the host status; where the mail goes next.
-    fn refuse(&mut self, refusal: Refusal) -> Next {
+    fn refuse(&mut self, refusal: Refusal) -> NextCandidate {
         let rule = rule(&refusal.reason, &self.connector.timeouts);
         // In mode `observe` a TLS failure does not mark the address as failed: mail goes there without TLS.
         let enforced = self.connector.mode == Mode::Enforce || !is_waived(&refusal);
         if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
             self.connector.host_status.note(peer.address, rule.status, &refusal.reason);
         }
-        if rule.next == Next::Stop {
+        if rule.next == NextCandidate::Stop {
             // An exchange in `last` was before this one in the order, so it stays.
             self.untried.clear();
         }
@@ -224,10 +224,10 @@ fn share_until(until: Instant, untried: usize) -> Instant {
 
 /// Whether the reason may be about the session and not about the host or the mail: it has ended, it has had too many mails,
 /// or the remote still expects another command.
-fn may_be_of_the_session(next: Next, reason: &Reason) -> bool {
+fn may_be_of_the_session(next: NextCandidate, reason: &Reason) -> bool {
     if let Reason::Mail(reply) = reason {
         return reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE;
     }
     // The host offers the same extensions in a new session.
-    next == Next::Address && !matches!(reason, Reason::Lacking(_))
+    next == NextCandidate::Address && !matches!(reason, Reason::Lacking(_))
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::pool::{Idle, Lease, Pooled};
 use super::tcp::Source;
-use super::verified::{Owner, Ready};
+use super::verified::{Ready, SessionOwner};
 use crate::policy::TlsPolicy;
 use crate::refusal::Peer;
 
@@ -59,7 +59,7 @@ impl Idle for Ready {
     }
 }
 
-impl Owner for Lease<Ready> {
+impl SessionOwner for Lease<Ready> {
     fn take_back(self: Box<Self>, session: Ready) {
         Pooled { connection: session, lease: *self }.give_back();
     }
@@ -68,7 +68,7 @@ impl Owner for Lease<Ready> {
 impl Ready {
     /// The same session, which waits in the pool of this lease after its transaction.
     pub(super) fn leased(self, lease: Option<Lease<Self>>) -> Self {
-        self.owned_by(lease.map(|lease| Box::new(lease) as Box<dyn Owner>))
+        self.owned_by(lease.map(|lease| Box::new(lease) as Box<dyn SessionOwner>))
     }
 }
 

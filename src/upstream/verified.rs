@@ -39,14 +39,14 @@ use crate::smtp::stuffing::DotStuffer;
 use crate::wire::Wire;
 use body::Form;
 
-pub use body::{Body, Stop};
+pub use body::{Body, TransferError};
 pub use terms::{Channel, Terms};
 
 /// The time for each answer of a remote at the end of its use.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// The owner of sessions: it takes back a session that is in step with the remote and has no transaction.
-pub(super) trait Owner: fmt::Debug + Send + Sync {
+pub(super) trait SessionOwner: fmt::Debug + Send + Sync {
     fn take_back(self: Box<Self>, session: Ready);
 }
 
@@ -68,7 +68,7 @@ pub struct Ready {
     /// Whether a transaction may be open.
     transaction: OpenTransaction,
     /// The owner that takes it back after the transaction.
-    owner: Option<Box<dyn Owner>>,
+    owner: Option<Box<dyn SessionOwner>>,
     /// The memory of remotes that offer CHUNKING and refuse BDAT.
     without_bdat: Option<Arc<WithoutBdat>>,
     /// The last setting of the socket.
@@ -133,7 +133,7 @@ impl Ready {
     }
 
     /// The same session, which goes back to this owner after its transaction.
-    pub(super) fn owned_by(self, owner: Option<Box<dyn Owner>>) -> Self {
+    pub(super) fn owned_by(self, owner: Option<Box<dyn SessionOwner>>) -> Self {
         Self { owner, ..self }
     }
 

@@ -13,7 +13,7 @@ use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, Reco
 use hickory_resolver::proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
 use super::super::budget::Budget;
-use super::super::cache::Weight;
+use super::super::cache::EntryWeight;
 use super::super::reply::{DsSupport, Signature};
 use super::convert::{canonical, ds_support};
 
@@ -262,7 +262,7 @@ impl ZoneKeys {
     }
 }
 
-impl Weight for ZoneKeys {
+impl EntryWeight for ZoneKeys {
     fn octets(&self) -> usize {
         let key = |key: &ZoneKey| size_of::<ZoneKey>() + key.dnskey.public_key().public_bytes().len();
         size_of::<Self>() + self.keys.iter().map(key).sum::<usize>()

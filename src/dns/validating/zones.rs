@@ -22,7 +22,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use super::super::FailureReason;
 use super::super::answers::DnsResult;
 use super::super::budget::Budget;
-use super::super::cache::{CacheBounds, Weight};
+use super::super::cache::{CacheBounds, EntryWeight};
 use super::super::canonical::CanonicalName;
 use super::super::links::{Delegation, Question, delegation};
 use super::super::memory::Memory;
@@ -209,7 +209,7 @@ fn bogus(place: &CanonicalName, why: &str) -> FailureReason {
     FailureReason::Bogus(format!("zone {place}: {why}"))
 }
 
-impl Weight for ZoneStep {
+impl EntryWeight for ZoneStep {
     fn octets(&self) -> usize {
         // The key of the memory, a name, is of the same order.
         const NAME: usize = 128;

@@ -30,7 +30,7 @@ pub(in crate::session) enum After {
 }
 
 /// How the chunks ended.
-enum End {
+enum ChunksEnd {
     /// With the last one.
     Last,
     /// With one that no destination takes; this is its answer.
@@ -54,10 +54,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let carried = self.carry_chunks(first, &mut passage).await;
         passage.count();
         match carried {
-            Ok(End::Last) => self.conclude(passage).await.map(|()| After::Nothing),
-            Ok(End::Refused(answer)) => self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing),
+            Ok(ChunksEnd::Last) => self.conclude(passage).await.map(|()| After::Nothing),
+            Ok(ChunksEnd::Refused(answer)) => {
+                self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing)
+            }
             // L2, L13: with the deliveries go their bodies, and the remotes see a reset.
-            Ok(End::Early(after)) => Ok(after),
+            Ok(ChunksEnd::Early(after)) => Ok(after),
             Err(gone) => {
                 passage.deliveries.client_lost(&gone);
                 Err(gone)
@@ -80,7 +82,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// All chunks, each answered once it was read.
-    async fn carry_chunks(&mut self, first: Chunk, passage: &mut Passage) -> Result<End, WireError> {
+    async fn carry_chunks(&mut self, first: Chunk, passage: &mut Passage) -> Result<ChunksEnd, WireError> {
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         let (mut chunk, mut refused) = (first, passage.transaction.reply_to_chunk());
         loop {
@@ -90,14 +92,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 refused = passage.transaction.reply_to_chunk();
             }
             match (refused, chunk.last) {
-                (Some(answer), _) => return Ok(End::Refused(answer)),
-                (None, true) => return Ok(End::Last),
+                (Some(answer), _) => return Ok(ChunksEnd::Refused(answer)),
+                (None, true) => return Ok(ChunksEnd::Last),
                 (None, false) => self.say(&chunk.taken()),
             }
             refused = None;
             chunk = match self.next_chunk(&mut lines).await? {
                 Ok(next) => next,
-                Err(after) => return Ok(End::Early(after)),
+                Err(after) => return Ok(ChunksEnd::Early(after)),
             };
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Cut, Talk, World, reply};
+use super::{Cut, Talk, Simulation, reply};
 use crate::journal::{ContentHasher, Pair};
 use crate::smtp::chunk::Framing;
 use crate::smtp::reply::Reply;
@@ -13,7 +13,7 @@ use crate::transaction::{
 };
 
 /// A message at the end of its data.
-struct End<'a> {
+struct MessageEnd<'a> {
     transaction: &'a mut Transaction,
     key: BTreeSet<Pair>,
     /// Destinations that get the end of the data.
@@ -21,7 +21,7 @@ struct End<'a> {
     known: Vec<FinalReply>,
 }
 
-impl World {
+impl Simulation {
     /// The message, from DATA to the last reply. Returns the kind of replies, if there is one for each recipient.
     pub(super) fn message(
         &mut self,
@@ -79,7 +79,7 @@ impl World {
 
     fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: ReadMessage) -> Result<(), Cut> {
         let key = transaction.expected().map(|recipient| recipient.pair).collect();
-        let mut end = End { transaction, key, finishing: Vec::new(), known: Vec::new() };
+        let mut end = MessageEnd { transaction, key, finishing: Vec::new(), known: Vec::new() };
         self.perform(talk, &mut end, Event::Read(message))?;
         loop {
             let known = std::mem::take(&mut end.known);
@@ -98,7 +98,7 @@ impl World {
         Ok(())
     }
 
-    fn perform(&mut self, talk: &mut Talk, end: &mut End<'_>, event: Event) -> Result<(), Cut> {
+    fn perform(&mut self, talk: &mut Talk, end: &mut MessageEnd<'_>, event: Event) -> Result<(), Cut> {
         let mut effects = VecDeque::from(end.transaction.step(event));
         while let Some(effect) = effects.pop_front() {
             self.log.push(format!("    {effect:?}"));
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// A remote gets the end of the data, and answers.
-    fn finish(&mut self, talk: &mut Talk, end: &mut End<'_>, destination: DestinationId) {
+    fn finish(&mut self, talk: &mut Talk, end: &mut MessageEnd<'_>, destination: DestinationId) {
         let (answer, is_lost) = (self.answer(format!("{destination:?} has the message")), self.chance(4));
         let of_it = |one: &&Recipient| one.destination == destination && one.is_accepted();
         let recipients =

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::Connector;
 use super::super::connect::{ConnectOptions, Dialer, Won};
-use super::super::failover::Next;
+use super::super::failover::NextCandidate;
 use super::super::limits::DomainPermit;
 use super::super::reuse::Identity;
 use super::super::starttls::SessionOptions;
@@ -44,8 +44,8 @@ impl<R: Resolver> MxIteration<'_, R> {
             let until = share_until(exchange_until, candidate.addresses.len());
             match self.attempt(candidate, permit, until).await {
                 Ok(ready) => return Some(ready),
-                Err(Next::Address) => {}
-                Err(Next::Exchange | Next::Stop) => return None,
+                Err(NextCandidate::Address) => {}
+                Err(NextCandidate::Exchange | NextCandidate::Stop) => return None,
             }
         }
         None
@@ -57,7 +57,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         candidate: &mut Candidate,
         permit: &DomainPermit,
         until: Instant,
-    ) -> Result<Ready, Next> {
+    ) -> Result<Ready, NextCandidate> {
         let Connector { dialer, timeouts, .. } = self.connector;
         let ehlo = self.connector.ehlo(self.request.hello);
         let options = SessionOptions { ehlo, timeouts, until, domain: Some(permit), trace: self.request.trace };
@@ -65,7 +65,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         let identity = identity.filter(|_| candidate.sessions == Sessions::Any);
         let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect() };
         let race = dialer.race(&mut candidate.addresses, connect).await;
-        let mut next = Next::Address;
+        let mut next = NextCandidate::Address;
         for (address, reason) in race.failed {
             next = self.refuse(Refusal::peer(&candidate.peer(address), reason));
         }
@@ -89,7 +89,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         peer: &Peer,
         candidate: &Candidate,
         options: &SessionOptions<'_>,
-    ) -> Result<Ready, Next> {
+    ) -> Result<Ready, NextCandidate> {
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
                 self.connector.host_status.forget(peer.address);

@@ -18,14 +18,14 @@ use crate::refusal::Cap;
 #[derive(Debug)]
 pub(super) struct Waiters<T: Idle> {
     /// For room at one address, the oldest first.
-    at: Shards<IpAddr, VecDeque<Entry<T>>>,
+    at: Shards<IpAddr, VecDeque<WaiterEntry<T>>>,
     /// The number of those that wait for room at any address.
     anywhere: AtomicUsize,
     next: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Entry<T: Idle> {
+struct WaiterEntry<T: Idle> {
     number: u64,
     hand_off: Option<HandOff<T>>,
 }
@@ -73,7 +73,7 @@ impl<T: Idle> Waiters<T> {
 
     fn add(&self, address: IpAddr, hand_off: Option<HandOff<T>>) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.at.of(&address).entry(address).or_default().push_back(Entry { number, hand_off });
+        self.at.of(&address).entry(address).or_default().push_back(WaiterEntry { number, hand_off });
         number
     }
 
@@ -94,13 +94,13 @@ pub(in crate::upstream) struct Waiter<'a, T: Idle> {
     pool: &'a Arc<Pool<T>>,
     cap: Cap,
     address: IpAddr,
-    place: Place,
+    place: WaiterPlace,
     handed_off: Option<oneshot::Receiver<Pooled<T>>>,
 }
 
 /// The place at which room is wanted.
 #[derive(Debug)]
-enum Place {
+enum WaiterPlace {
     Host(u64),
     Anywhere,
     /// Connections that wait serve no domain, so they take no room of one.
@@ -124,13 +124,13 @@ impl<'a, T: Idle> Waiter<'a, T> {
                         (HandOff { identity, to }, handed_off)
                     })
                     .unzip();
-                (Place::Host(waiters.add(address, hand_off)), handed_off)
+                (WaiterPlace::Host(waiters.add(address, hand_off)), handed_off)
             }
             Cap::All(_) => {
                 waiters.anywhere.fetch_add(1, Ordering::SeqCst);
-                (Place::Anywhere, None)
+                (WaiterPlace::Anywhere, None)
             }
-            Cap::Domain(_) => (Place::Domain, None),
+            Cap::Domain(_) => (WaiterPlace::Domain, None),
         };
         Self { pool, cap, address, place, handed_off }
     }
@@ -157,9 +157,9 @@ impl<T: Idle> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
         let waiters = &self.pool.waiters;
         match self.place {
-            Place::Host(number) => waiters.remove(self.address, number),
-            Place::Anywhere => _ = waiters.anywhere.fetch_sub(1, Ordering::SeqCst),
-            Place::Domain => {}
+            WaiterPlace::Host(number) => waiters.remove(self.address, number),
+            WaiterPlace::Anywhere => _ = waiters.anywhere.fetch_sub(1, Ordering::SeqCst),
+            WaiterPlace::Domain => {}
         }
         if let Some(handed_off) = &mut self.handed_off {
             // A connection may have come in this very moment: the next waiter has it.

@@ -37,7 +37,7 @@ pub(super) enum Form {
 
 /// The reason for which a message cannot be sent to its end.
 #[derive(Debug)]
-pub enum Stop {
+pub enum TransferError {
     /// The remote has refused it in the middle.
     Answered(Reply),
     /// The session broke.
@@ -79,8 +79,8 @@ impl Body {
     /// octets for one.
     ///
     /// # Errors
-    /// [`Stop`]: the message cannot be sent to its end.
-    pub async fn send(&mut self, lines: &[u8]) -> Result<(), Stop> {
+    /// [`TransferError`]: the message cannot be sent to its end.
+    pub async fn send(&mut self, lines: &[u8]) -> Result<(), TransferError> {
         if let Form::Chunks(chunks) = &mut self.form {
             chunks.load(lines);
             if chunks.is_due() {
@@ -104,7 +104,7 @@ impl Body {
                     // RFC 5321 §3.8: a remote that closes in mid-message may have said why.
                     let _ = self.ready.wire.fill_ready().await;
                     if self.ready.wire.input.is_empty() {
-                        return Err(Stop::Failed(broken(Stage::Message, error)));
+                        return Err(TransferError::Failed(broken(Stage::Message, error)));
                     }
                 }
             }
@@ -116,18 +116,18 @@ impl Body {
     /// whether the remote has the message.
     ///
     /// # Errors
-    /// [`Stop`]: it is unknown whether the remote has the message, unless the remote answered before the end.
-    pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), Stop> {
+    /// [`TransferError`]: it is unknown whether the remote has the message, unless the remote answered before the end.
+    pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), TransferError> {
         let limit = self.ready.timeouts.r#final;
         let until = self.until.unwrap_or_else(|| Instant::now() + limit);
         let answered = tokio::time::timeout_at(until, self.end()).await;
         let stage = self.stage;
-        let reply = answered.unwrap_or(Err(Stop::Failed(Reason::Timeout { stage, limit })))?;
+        let reply = answered.unwrap_or(Err(TransferError::Failed(Reason::Timeout { stage, limit })))?;
         Ok((reply, self.ready))
     }
 
     /// Sends the end of the message and reads the answer to it.
-    async fn end(&mut self) -> Result<Reply, Stop> {
+    async fn end(&mut self) -> Result<Reply, TransferError> {
         if let Form::Chunks(_) = self.form {
             // On the heap: the wait for the final answer may last ten minutes, and has no room for these.
             Box::pin(self.send(&[])).await?;
@@ -143,20 +143,20 @@ impl Body {
         self.flush_end().await?;
         let written = self.ready.tcp().written();
         let reply = self.ready.wire.reply(self.ready.timeouts.r#final).await;
-        self.concluded(written, reply.map_err(|error| Stop::Failed(broken(Stage::EndOfMessage, error)))?)
+        self.concluded(written, reply.map_err(|error| TransferError::Failed(broken(Stage::EndOfMessage, error)))?)
     }
 
     /// Checks that no answer is there before the end of the message: it would be no answer to the message.
-    async fn has_no_answer_yet(&mut self) -> Result<(), Stop> {
+    async fn has_no_answer_yet(&mut self) -> Result<(), TransferError> {
         let read = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
             return Err(self.early().await);
         }
-        read.map_err(|error| Stop::Failed(Reason::Lost { stage: Stage::Message, error }))
+        read.map_err(|error| TransferError::Failed(Reason::Lost { stage: Stage::Message, error }))
     }
 
     /// Sends the output, with the end of the message behind it.
-    async fn flush_end(&mut self) -> Result<(), Stop> {
+    async fn flush_end(&mut self) -> Result<(), TransferError> {
         let mut no_more: &[u8] = &[];
         match self.ready.wire.flush_watching(&mut no_more, self.ready.timeouts.block).await {
             Ok(Flushed::Sent) => {
@@ -169,7 +169,7 @@ impl Body {
             Err(error) => {
                 let _ = self.ready.wire.fill_ready().await;
                 if self.ready.wire.input.is_empty() {
-                    return Err(Stop::Failed(broken(Stage::EndOfMessage, error)));
+                    return Err(TransferError::Failed(broken(Stage::EndOfMessage, error)));
                 }
                 Err(self.early().await)
             }
@@ -177,12 +177,12 @@ impl Body {
     }
 
     /// The answer to the message, if the reply to its end is one. `written` octets were sent with that end.
-    fn concluded(&mut self, written: u64, reply: Reply) -> Result<Reply, Stop> {
+    fn concluded(&mut self, written: u64, reply: Reply) -> Result<Reply, TransferError> {
         if reply.code().is_success() {
             self.is_about_the_message(&reply)?;
             self.has_arrived(written, &reply)?;
         } else if reply.code().is_refusal()
-            && let stop @ Stop::Failed(_) = self.refused(reply.clone())
+            && let stop @ TransferError::Failed(_) = self.refused(reply.clone())
         {
             return Err(stop);
         }
@@ -195,12 +195,12 @@ impl Body {
         if reply.code().is_success() || reply.code().is_refusal() {
             return Ok(reply);
         }
-        Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
+        Err(TransferError::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply }))
     }
 
     /// Checks that the 250 to the last chunk can be about the message. A 2.1.x is about an address (RFC 3463 §3.2): it
     /// answers RCPT, and the answer to the message, a refusal perhaps, is still to come.
-    fn is_about_the_message(&self, reply: &Reply) -> Result<(), Stop> {
+    fn is_about_the_message(&self, reply: &Reply) -> Result<(), TransferError> {
         match &self.form {
             Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
                 Err(self.shifted(Stage::EndOfMessage, reply.clone()))
@@ -212,34 +212,34 @@ impl Body {
     /// Checks that the remote can have read the end before it accepted the message. An answer brings the acknowledgement of
     /// all octets that had arrived when it was sent (RFC 9293 §3.10.7.4, §3.4), and the kernel has processed that before it
     /// hands out the answer, so no wait is needed.
-    fn has_arrived(&self, written: u64, reply: &Reply) -> Result<(), Stop> {
+    fn has_arrived(&self, written: u64, reply: &Reply) -> Result<(), TransferError> {
         match self.ready.tcp().unacknowledged(written) {
             0 => Ok(()),
-            octets => Err(Stop::Failed(Reason::AnsweredUnread { reply: reply.clone(), octets })),
+            octets => Err(TransferError::Failed(Reason::AnsweredUnread { reply: reply.clone(), octets })),
         }
     }
 
     /// Reads the remote's answer before the end of the message. No more octets go to it meanwhile: the rest of a message
     /// that it has refused might reach it whole, and it would have a message that the client sends again.
-    pub(super) async fn early(&mut self) -> Stop {
+    pub(super) async fn early(&mut self) -> TransferError {
         let limit = self.ready.timeouts.greeting;
         match self.ready.wire.last_reply(limit).await {
             Ok(reply) if reply.code().is_refusal() => self.refused(reply),
-            Ok(_) => Stop::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
-            Err(error) => Stop::Failed(broken(Stage::Message, error)),
+            Ok(_) => TransferError::Failed(Reason::Unsolicited(Stage::EndOfMessage)),
+            Err(error) => TransferError::Failed(broken(Stage::Message, error)),
         }
     }
 
     /// The remote refuses: the message, or only its form.
-    pub(super) fn refused(&self, reply: Reply) -> Stop {
+    pub(super) fn refused(&self, reply: Reply) -> TransferError {
         match &self.form {
             // RFC 3030 §4.2: these codes are those of a server without CHUNKING. The chunk may have been read as
             // commands, and the message is not here any more: the client, which has it, is asked to send it again.
             Form::Chunks(_) if reply.code().is_about_the_command() => {
                 self.ready.note_without_bdat();
-                Stop::Failed(Reason::BdatRefused(reply))
+                TransferError::Failed(Reason::BdatRefused(reply))
             }
-            Form::Chunks(_) | Form::Lines(_) => Stop::Answered(reply),
+            Form::Chunks(_) | Form::Lines(_) => TransferError::Answered(reply),
         }
     }
 }

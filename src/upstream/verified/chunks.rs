@@ -13,7 +13,7 @@
 use bytes::BytesMut;
 
 use super::super::command::{broken, unsolicited};
-use super::body::{Body, Form, Stop};
+use super::body::{Body, Form, TransferError};
 use super::{Ready, Started};
 use crate::refusal::{Reason, Stage};
 use crate::smtp::chunk::{Chunk, Framing};
@@ -109,26 +109,26 @@ impl Body {
     /// replies that follow (RFC 2920 §3.1, A-62).
     ///
     /// # Errors
-    /// [`Stop::Failed`], where there is one.
-    pub(super) async fn is_in_step(&mut self) -> Result<(), Stop> {
+    /// [`TransferError::Failed`], where there is one.
+    pub(super) async fn is_in_step(&mut self) -> Result<(), TransferError> {
         match &self.form {
-            Form::Chunks(chunks) if !chunks.begun => self.ready.has_no_reply().await.map_err(Stop::Failed),
+            Form::Chunks(chunks) if !chunks.begun => self.ready.has_no_reply().await.map_err(TransferError::Failed),
             Form::Chunks(_) | Form::Lines(_) => Ok(()),
         }
     }
 
     /// The 250 to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
     /// remote with a stray reply from one with odd enhanced codes.
-    pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> Stop {
+    pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> TransferError {
         self.ready.note_without_bdat();
-        Stop::Failed(Reason::WrongAnswer { stage, reply })
+        TransferError::Failed(Reason::WrongAnswer { stage, reply })
     }
 
     /// Reads the answers to chunks that have come; a remote that does not pipeline has to answer all of them now.
     ///
     /// # Errors
-    /// [`Stop`], where an answer is not the 250 that is due.
-    pub(super) async fn read_answers(&mut self) -> Result<(), Stop> {
+    /// [`TransferError`], where an answer is not the 250 that is due.
+    pub(super) async fn read_answers(&mut self) -> Result<(), TransferError> {
         if !self.ready.terms.extensions.pipelining {
             return self.all_answered().await;
         }
@@ -147,7 +147,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`Body::read_answers`].
-    pub(super) async fn all_answered(&mut self) -> Result<(), Stop> {
+    pub(super) async fn all_answered(&mut self) -> Result<(), TransferError> {
         while self.awaits() {
             self.interrupted().await?;
         }
@@ -157,8 +157,8 @@ impl Body {
     /// Reads an answer of the remote before the end of the message.
     ///
     /// # Errors
-    /// [`Stop`], unless it is a 250 to a chunk.
-    pub(super) async fn interrupted(&mut self) -> Result<(), Stop> {
+    /// [`TransferError`], unless it is a 250 to a chunk.
+    pub(super) async fn interrupted(&mut self) -> Result<(), TransferError> {
         let chunks = match &mut self.form {
             Form::Chunks(chunks) if chunks.unanswered > 0 => chunks,
             Form::Chunks(_) | Form::Lines(_) => return Err(self.early().await),
@@ -172,8 +172,8 @@ impl Body {
                 Ok(())
             }
             Ok(reply) if reply.code().is_refusal() => Err(self.refused(reply)),
-            Ok(reply) => Err(Stop::Failed(Reason::WrongAnswer { stage: Stage::Message, reply })),
-            Err(error) => Err(Stop::Failed(broken(Stage::Message, error))),
+            Ok(reply) => Err(TransferError::Failed(Reason::WrongAnswer { stage: Stage::Message, reply })),
+            Err(error) => Err(TransferError::Failed(broken(Stage::Message, error))),
         }
     }
 }
