@@ -116,11 +116,7 @@ async fn ask(
     write: fn(&LookupOutput, &mut dyn Write) -> io::Result<()>,
 ) -> Result<LookupStatus, Failed> {
     config.check().map_err(Failed::config)?;
-    let dns = run::resolver(config)?;
-    if config.dns.mode == ResolverMode::TrustAd {
-        // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
-        dns.self_test().await;
-    }
+    let dns = run::tested_resolver(config).await?;
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
     let (mut worst, mut out) = (LookupStatus::Secure, io::stdout().lock());

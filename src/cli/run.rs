@@ -13,6 +13,7 @@ use super::systemd::{self, Sockets};
 use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, ports, rules};
 use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
+use crate::dns::server::ResolverMode;
 use crate::dns::setup::ResolverSetupError;
 use crate::dns::stub::Stub;
 use crate::name::Name;
@@ -123,6 +124,16 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     Name::parse(&format!("danelaw.{}", system.to_string_lossy())).map_err(|error| {
         Failed::config(format!("hostname: the system's host name {} does not do ({error}); set one", system.display()))
     })
+}
+
+/// The resolver of a command that asks at once. RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it
+/// validates, so in mode trust-ad the servers are tested first.
+pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, Failed> {
+    let resolver = resolver(config)?;
+    if config.dns.mode == ResolverMode::TrustAd {
+        resolver.self_test().await;
+    }
+    Ok(resolver)
 }
 
 pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {

@@ -358,7 +358,7 @@ mod tests {
         for (ailment, text) in [
             (SelfTestFailure::StripsDnssec, "strips DNSSEC records"),
             (SelfTestFailure::TimesOut, "times out"),
-            (SelfTestFailure::Answers("Query Refused".to_owned()), "answers Query Refused"),
+            (SelfTestFailure::Answers("REFUSED".to_owned()), "answers REFUSED"),
             (SelfTestFailure::NoTlsa("it".to_owned()), "does not answer TLSA (it)"),
             (
                 SelfTestFailure::ClockOff(Clock::Behind(seconds(259_200))),

@@ -24,11 +24,9 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
-use crate::smtp::address::ForwardPath;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::transaction::Replies;
 use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
@@ -173,11 +171,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {
         loop {
-            let step = match command {
-                Command::Rcpt(path) => self.rcpt(path),
-                command => self.dialogue.step(command),
-            };
-            match step {
+            let journal = &self.shared.journal;
+            match self.dialogue.step(command, |recipient| journal.served(recipient)) {
                 Step::Reply(reply) => self.say(&reply),
                 Step::Abandon(reply) => {
                     self.upstreams.release();
@@ -214,17 +209,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(AfterCommand::Command);
         }
-    }
-
-    /// The step for RCPT, with the records that the recipient of a fan-out transaction is in.
-    fn rcpt(&mut self, path: ForwardPath) -> Step {
-        let records = match (self.dialogue.transaction(), &path) {
-            (Some(transaction), ForwardPath::Mailbox(mailbox)) if transaction.replies == Replies::FanOut => {
-                self.shared.journal.served(transaction.pair(mailbox))
-            }
-            (None | Some(_), ForwardPath::Mailbox(_) | ForwardPath::Postmaster) => Vec::new(),
-        };
-        self.dialogue.rcpt(path, records)
     }
 
     /// Does something, and sends the replies that are known if it takes time.

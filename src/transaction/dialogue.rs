@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::{Admitted, Envelope, Named, Transaction};
-use crate::journal::RecordId;
+use crate::journal::{Pair, RecordId};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Chunk;
 use crate::smtp::command::{Command, Hello, Mail, Prdr};
@@ -146,10 +146,10 @@ impl Dialogue {
         }
     }
 
-    /// The step for a command. [`Dialogue::rcpt`] is that of a recipient that may be in records.
-    pub fn step(&mut self, command: Command) -> Step {
+    /// The step for a command. `recorded` gives the records in which a recipient has a final outcome.
+    pub fn step(&mut self, command: Command, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
         match command {
-            Command::Rcpt(path) => self.rcpt(path, Vec::new()),
+            Command::Rcpt(path) => self.rcpt(path, recorded),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
@@ -208,14 +208,17 @@ impl Dialogue {
         }
     }
 
-    /// The step for RCPT, if the recipient has a final outcome in these records.
-    pub fn rcpt(&mut self, path: ForwardPath, records: Vec<RecordId>) -> Step {
+    fn rcpt(&mut self, path: ForwardPath, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
         };
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
+        let records = match &path {
+            ForwardPath::Mailbox(mailbox) if transaction.replies.has_records() => recorded(transaction.pair(mailbox)),
+            ForwardPath::Mailbox(_) | ForwardPath::Postmaster => Vec::new(),
+        };
         match transaction.name(Named { path: &path, records }, self.us.max_recipients) {
             Admitted::Named => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
@@ -374,7 +377,7 @@ mod tests {
         let open =
             dialogue.transaction().into_iter().flat_map(|transaction| transaction.destinations().iter().filter(open));
         let open: Vec<String> = open.map(|destination| format!("abandoned {}", destination.domain)).collect();
-        match dialogue.step(command) {
+        match dialogue.step(command, |_| Vec::new()) {
             Step::Reply(reply) => said.push(reply.code().to_string()),
             Step::Abandon(reply) | Step::Quit(reply) => {
                 said.extend(open);
@@ -444,8 +447,8 @@ mod tests {
 
     /// The reply to RCPT for a recipient in this record, if it is in one, where the reply is known at once.
     fn admitted(dialogue: &mut Dialogue, recipient: &str, record: Option<i64>) -> Option<String> {
-        let Ok(Command::Rcpt(path)) = Command::parse(format!("RCPT TO:<{recipient}>").as_bytes()) else { panic!() };
-        match dialogue.rcpt(path, record.map(RecordId).into_iter().collect()) {
+        let command = Command::parse(format!("RCPT TO:<{recipient}>").as_bytes()).unwrap();
+        match dialogue.step(command, |_| record.map(RecordId).into_iter().collect()) {
             Step::Later => None,
             Step::Reply(reply) => Some(reply.code().to_string()),
             other => panic!("{other:?}"),
@@ -732,7 +735,7 @@ mod tests {
             ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
         for command in commands {
             let mut dialogue = Dialogue::new(us(), Service::Smtp);
-            match dialogue.step(Command::parse(command.as_bytes()).unwrap()) {
+            match dialogue.step(Command::parse(command.as_bytes()).unwrap(), |_| Vec::new()) {
                 Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
                     assert_eq!(enhanced.class(), reply.code().class(), "{command}");
@@ -746,7 +749,7 @@ mod tests {
     fn ehlo_offers_what_is_there_and_no_more() {
         // M23, I22: the exact set.
         let mut dialogue = Dialogue::new(us(), Service::Smtp);
-        let Step::Abandon(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap()) else { panic!() };
+        let Step::Abandon(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap(), |_| Vec::new()) else { panic!() };
         assert_eq!(
             reply.lines().collect::<Vec<_>>(),
             [

@@ -264,14 +264,9 @@ impl Simulation {
     fn command(&mut self, talk: &mut Talk, line: &str) -> Option<Transaction> {
         let mut command = Command::parse(line.as_bytes()).unwrap();
         loop {
-            let step = match command {
-                Command::Rcpt(path) => {
-                    let records = self.served(&path.to_string());
-                    talk.dialogue.rcpt(path, records)
-                }
-                command => talk.dialogue.step(command),
-            };
-            match step {
+            let text = command.to_string();
+            let path = text.trim_start_matches("RCPT TO:");
+            match talk.dialogue.step(command, |_| self.served(path)) {
                 Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) | Step::Discard(_, reply) => {
                     talk.heard.push(reply);
                     return None;

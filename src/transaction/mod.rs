@@ -30,8 +30,6 @@ mod owed;
 pub mod recipient;
 pub mod reply;
 mod step;
-#[cfg(test)]
-mod invariants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,6 +114,14 @@ impl Replies {
             (Service::Smtp | Service::FanOut, Prdr::Requested) => Self::Prdr,
             (Service::FanOut, Prdr::Absent) => Self::FanOut,
             (Service::Smtp, Prdr::Absent) => Self::Once,
+        }
+    }
+
+    /// Whether a message of this kind may have a record: the replies to its recipients are held back until the end.
+    fn has_records(self) -> bool {
+        match self.row().refused {
+            AtTheEnd => true,
+            AtOnce => false,
         }
     }
 
@@ -253,10 +259,7 @@ impl Transaction {
 
     /// Whether the message may have a record: its recipients get one reply and may have several outcomes.
     pub fn may_have_record(&self) -> bool {
-        match self.replies.row().refused {
-            AtTheEnd => self.expected().count() > 1,
-            AtOnce => false,
-        }
+        self.replies.has_records() && self.expected().count() > 1
     }
 
     /// Whether a destination has still to answer the end of the data.
@@ -270,3 +273,6 @@ impl Transaction {
         outcomes.filter(|outcome| Disposition::of(outcome) == Disposition::Delivered).count()
     }
 }
+
+#[cfg(test)]
+mod invariants;

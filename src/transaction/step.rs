@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::reply::{
     AtRcpt, Conclusion, Disposition, EndOfData, Part, Recorded, again, at_rcpt, conclude, end_of_data, held, worst,
 };
-use super::{DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction};
+use super::{
+    DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction,
+};
 use crate::journal::{ContentDigest, Pair};
 use crate::refusal::Label;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};

@@ -22,8 +22,8 @@ JSON fields:
     tlsa           each question: lookup, and records (record, standing,
                    why); standing is binding, set-aside (a stronger digest
                    says the same), unusable, or not-secure
-    sessions       each address: address, protection (Verified, Host
-                   verified, Encrypted, Cleartext, none), tls_version,
+    sessions       each address: address, protection (verified,
+                   host-verified, encrypted, cleartext, none), tls_version,
                    cipher, key_exchange, tlsa and tlsa_depth (the record
                    that matched), refusal, certificates (subject, issuer,
                    names, not_before, not_after, days_left)

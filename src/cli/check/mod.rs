@@ -33,7 +33,6 @@ use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, Failed};
 use crate::config::Config;
 use crate::dns::selftest::ServerState;
-use crate::dns::server::ResolverMode;
 use crate::name::{Name, NameError};
 use crate::rules::Rules;
 use crate::smtp::command::Hello;
@@ -46,7 +45,7 @@ pub(super) struct CheckArguments {
     /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
     #[arg(value_name = "DOMAIN", required_unless_present = "file")]
     domains: Vec<String>,
-    /// Read domains from this file, one a line, "#" before comments.
+    /// Read domains from this file ("-" is standard input), one a line, "#" before comments.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Ask the DNS alone and open no connection. The verdict is then the policy that a session would have to meet.
@@ -73,7 +72,8 @@ enum ReportForm {
 
 impl CheckArguments {
     fn reads_standard_input(&self) -> bool {
-        self.domains.iter().any(|domain| domain == "-")
+        let dash = std::path::Path::new("-");
+        self.domains.iter().any(|domain| domain == "-") || self.file.as_deref() == Some(dash)
     }
 
     fn form(&self) -> ReportForm {
@@ -94,7 +94,7 @@ impl CheckArguments {
         if self.reads_standard_input() {
             all.extend(list("standard input", io::stdin().lock())?);
         }
-        if let Some(path) = &self.file {
+        if let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") {
             let name = path.display().to_string();
             let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
             all.extend(list(&name, BufReader::new(file))?);
@@ -154,11 +154,7 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
 async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, Failed> {
     let rules = config.rules().map_err(Failed::config)?;
     let progress = Arc::new(Progress::new(domains.len()));
-    let checker = checker(config, arguments, &progress)?;
-    if checker.config.dns.mode == ResolverMode::TrustAd {
-        // RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it validates.
-        checker.dns.self_test().await;
-    }
+    let checker = checker(config, arguments, &progress).await?;
     let reports = stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain).await });
     let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
     let (summary, worst) = tokio::select! {
@@ -178,12 +174,12 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
     Ok(worst)
 }
 
-fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, Failed> {
+async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, Failed> {
     let hostname = run::hostname(&config)?;
     let hello: Hello = hostname.as_str().parse().map_err(|error| Failed::config(format!("hostname: {error}")))?;
     Ok(Checker {
         hello,
-        dns: run::resolver(&config)?,
+        dns: run::tested_resolver(&config).await?,
         tls: Tls::new((&config).into()).map_err(Failed::system)?,
         connections: if arguments.no_connect { Connections::DnsOnly } else { Connections::Connect },
         progress: Arc::clone(progress),

@@ -173,7 +173,7 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
         TargetHost::Address(address) => return Ok(Ok(vec![*address])),
         TargetHost::Name(name) => name,
     };
-    let dns = run::resolver(config).map_err(|failed| BadInput(failed.to_string()))?;
+    let dns = run::tested_resolver(config).await.map_err(|failed| BadInput(failed.to_string()))?;
     Ok(match dns.host(name).await {
         Ok(HostLookup::Found(host)) => Ok(host.addresses),
         Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),

@@ -38,7 +38,7 @@ pub(super) fn reply(
     let rcode = match message.metadata.response_code {
         ResponseCode::NoError => Rcode::NoError,
         ResponseCode::NXDomain => Rcode::NxDomain,
-        other => return Err(FailureReason::Refused(other.to_string())),
+        other => return Err(FailureReason::Refused(rcode_name(other))),
     };
     if message.answers.iter().chain(&message.authorities).any(|record| record.dns_class != DNSClass::IN) {
         return Err(malformed("records of another class"));
@@ -256,11 +256,22 @@ pub(super) fn hasher(left: &Cell<Budget>) -> impl Fn(&CanonicalName, &Nsec3Param
 pub(super) fn failure(error: &NetError) -> FailureReason {
     match error {
         NetError::Timeout => FailureReason::Timeout,
-        NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(code.to_string()),
+        NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(rcode_name(*code)),
         NetError::Proto(_)
         | NetError::QueryCaseMismatch
         | NetError::ForeignClassRecord { .. }
         | NetError::Truncated => FailureReason::Malformed(error.to_string()),
         _ => FailureReason::Network(error.to_string()),
+    }
+}
+
+/// The name of an RCODE (RFC 1035 §4.1.1), by which operators search.
+fn rcode_name(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        other => format!("{other} (RCODE {})", u16::from(other)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Cut, Talk, Simulation, reply};
+use super::{Cut, Simulation, Talk, reply};
 use crate::journal::{ContentHasher, Pair};
 use crate::smtp::chunk::Framing;
 use crate::smtp::reply::Reply;
