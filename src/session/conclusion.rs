@@ -77,6 +77,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     None
                 }
                 Effect::SayAgain(reply) => {
+                    // The client may send the message again before it has read this reply to its end.
+                    end.message = None;
                     // Quoted, since it names mailboxes and holds texts of remotes.
                     tracing::info!(answer = ?reply.to_string(), "the client is told to send the message again to all recipients");
                     self.say(&reply);

@@ -25,7 +25,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn settle(&mut self, next: NextCommand) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.timeouts.client;
-        let (envelope, incoming) = (Arc::clone(&transaction.envelope), Incoming::new());
+        let (envelope, incoming, opened) = (Arc::clone(&transaction.envelope), Incoming::new(), Incoming::new());
         let agent = Agent {
             shared: &self.shared,
             envelope: &envelope,
@@ -34,24 +34,32 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             next,
             incoming: &incoming,
         };
-        let mut asked = join_all(asks(&agent, transaction, &mut self.upstreams));
+        let asks = asks(&agent, transaction, &mut self.upstreams).into_iter();
+        let mut asked = join_all(asks.map(|ask| async { ask.await.into_iter().for_each(|open| opened.put(open)) }));
         let mut late = pin!(tokio::time::sleep(PROMPT));
-        let open = loop {
+        let told = loop {
             tokio::select! {
                 biased;
                 // First, so that replies that are known together are sent together, with the next one of the session.
-                open = &mut asked => break open,
+                _ = &mut asked => break Ok(()),
                 events = incoming.any() => {
                     hear(transaction, events, &mut self.client.output);
-                    self.client.flush(patience).await?;
+                    if let Err(gone) = self.client.flush(patience).await {
+                        break Err(gone);
+                    }
                 }
-                () = &mut late, if !self.client.output.is_empty() => self.client.flush(patience).await?,
+                () = &mut late, if !self.client.output.is_empty() => {
+                    if let Err(gone) = self.client.flush(patience).await {
+                        break Err(gone);
+                    }
+                }
             }
         };
         drop(asked);
         hear(transaction, incoming.take(), &mut self.client.output);
-        open.into_iter().flatten().for_each(|open| self.upstreams.put(open));
-        Ok(())
+        // Also where the client has gone: a remote that has answered is left in step, and its session may be used again.
+        opened.take().into_iter().for_each(|open| self.upstreams.put(open));
+        told
     }
 }
 

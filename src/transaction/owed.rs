@@ -36,6 +36,17 @@ impl Owed {
         }
     }
 
+    /// The replies to these recipients are known.
+    pub(super) fn put_all<'a>(&mut self, reply: impl Fn(RecipientId) -> Option<&'a Reply>) {
+        for one in &mut self.0 {
+            if let One::Of(id) = one
+                && let Some(reply) = reply(*id)
+            {
+                *one = One::Known(reply.clone());
+            }
+        }
+    }
+
     /// The replies that are due: all before them were taken.
     pub(super) fn take(&mut self) -> Vec<Reply> {
         let mut due = Vec::new();

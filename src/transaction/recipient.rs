@@ -85,6 +85,10 @@ impl Recipients {
     }
 
     /// The recipient of an id. [`Recipients::add`] has made the id, and no recipient is ever removed.
+    pub(super) fn get(&self, id: RecipientId) -> &Recipient {
+        &self.0[id.0]
+    }
+
     pub(super) fn get_mut(&mut self, id: RecipientId) -> &mut Recipient {
         &mut self.0[id.0]
     }

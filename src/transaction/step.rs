@@ -286,9 +286,8 @@ impl Transaction {
             (EndReplies::OneReply, false) => self.conclude(),
             (EndReplies::OneReply, true) => self.record_early(),
             (end @ (EndReplies::ReplyForEach | EndReplies::ReplyForEachAndAll), is_undecided) => {
-                for recipient in self.recipients.all() {
-                    recipient.outcome().into_iter().for_each(|outcome| self.owed.put(recipient.id, outcome));
-                }
+                let recipients = &self.recipients;
+                self.owed.put_all(|id| recipients.get(id).outcome());
                 let mut effects = self.due();
                 if (end, is_undecided) == (EndReplies::ReplyForEachAndAll, false) {
                     effects.push(Effect::Say(self.last_word()));
@@ -308,9 +307,9 @@ impl Transaction {
             };
             recipient.state = RecipientState::Concluded(outcome);
         }
-        // A recipient may be listed twice, and its remote may refuse the second one. It has one outcome: delivered if one of
-        // the two is, deferred if one of the two is, and refused only if both are.
-        for disposition in [Disposition::Deferred, Disposition::Delivered] {
+        // A recipient may be listed twice, and its remote may refuse or defer the second one. It has one outcome: delivered if
+        // one of the two is, else deferred if one of the two is, and refused only if both are.
+        for disposition in [Disposition::Delivered, Disposition::Deferred] {
             let is_such = |outcome: &Reply| Disposition::of(outcome) == disposition;
             let with = self.recipients.all().iter().filter_map(|one| Some((one.pair, one.outcome()?.clone())));
             let with: BTreeMap<Pair, Reply> = with.filter(|(_, outcome)| is_such(outcome)).collect();

@@ -207,9 +207,12 @@ async fn replies_of_a_transaction_with_a_refused_recipient() {
 
 #[tokio::test]
 async fn a_recipient_that_is_listed_twice_has_one_outcome() {
-    // A remote may take the first and refuse the second, or the other way round. The recipient has the message.
+    // A remote may take the first and refuse or defer the second, or the other way round. The recipient has the message.
     let (yes, no) = (say("250 2.1.5 ok"), say("550 5.1.1 I know him already"));
-    for rcpt in [vec![yes.clone(), no.clone()], vec![no, yes]] {
+    let later = say("450 4.5.3 once is enough");
+    for rcpt in
+        [vec![yes.clone(), no.clone()], vec![no, yes.clone()], vec![yes.clone(), later.clone()], vec![later, yes]]
+    {
         let folder = tempfile::tempdir().unwrap();
         let set = fan_out(&folder.path().join("store"));
         let lab = Scenario::new().mx(|mx| mx.rcpt = rcpt.clone()).set(&set).start().await;
