@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// A setting of danelaw's, as for its own --set; may be given more than once.
     #[arg(long)]
     pub(crate) set: Vec<String>,
-    /// A command that starts danelaw, such as "strace -c -f -o /work/calls".
+    /// A command that starts danelaw, such as "strace -c -f -o /tmp/calls".
     #[arg(long)]
     pub(crate) wrap: Option<String>,
     /// danelaw asks the name server itself, without an unbound in between.
