@@ -186,13 +186,10 @@ impl Delivery {
 }
 
 /// The deliveries of one message, side by side.
+#[derive(Default)]
 pub(crate) struct Deliveries(Vec<Delivery>);
 
 impl Deliveries {
-    pub(crate) fn none() -> Self {
-        Self(Vec::new())
-    }
-
     /// DATA at each of these remotes.
     pub(crate) async fn start(open: Vec<UpstreamOf>, framing: Framing) -> Self {
         Self(join_all(open.into_iter().map(|open| Delivery::start(open, framing))).await)

@@ -42,7 +42,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let mut finishing =
             join_all(finishing.into_iter().map(|delivery| async { ended.put(delivery.finish().await) }));
         let mut told = Ok(());
-        let mut known = std::mem::replace(&mut end.deliveries, Deliveries::none()).into_all();
+        let mut known = std::mem::take(&mut end.deliveries).into_all();
         loop {
             let replies = known.iter().filter_map(Delivery::reply).collect();
             self.perform(Event::Finished(replies), &mut end).await;

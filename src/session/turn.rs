@@ -42,17 +42,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 biased;
                 // First, so that replies that are known together are sent together, with the next one of the session.
                 _ = &mut asked => break Ok(()),
-                events = incoming.any() => {
-                    hear(transaction, events, &mut self.client.output);
-                    if let Err(gone) = self.client.flush(patience).await {
-                        break Err(gone);
-                    }
-                }
-                () = &mut late, if !self.client.output.is_empty() => {
-                    if let Err(gone) = self.client.flush(patience).await {
-                        break Err(gone);
-                    }
-                }
+                events = incoming.any() => hear(transaction, events, &mut self.client.output),
+                () = &mut late, if !self.client.output.is_empty() => {}
+            }
+            if let Err(gone) = self.client.flush(patience).await {
+                break Err(gone);
             }
         };
         drop(asked);
