@@ -51,22 +51,6 @@ pub enum Mismatch {
     },
 }
 
-impl Mismatch {
-    /// The name of the reason in logs, metrics and reports.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::NoCertificate => "no-certificate",
-            Self::ChainTooLarge { .. } => "chain-too-large",
-            Self::NoRecord(_) => "tlsa-mismatch",
-            Self::KeySize(..) => "rsa-key-size",
-            Self::Expired(_) => "certificate-expired",
-            Self::NotYetValid(_) => "certificate-not-yet-valid",
-            Self::Path(..) => "chain-not-verified",
-            Self::Name { .. } => "name-mismatch",
-        }
-    }
-}
-
 /// No record matches: the server's digests, and the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRecord {

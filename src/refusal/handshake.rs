@@ -59,6 +59,13 @@ impl TlsFailure {
     }
 }
 
+impl Mismatch {
+    /// The name of the reason in logs, metrics and reports. It stands in the table of refusals and nowhere else.
+    pub fn label(&self) -> &'static str {
+        of_mismatch(self).label.as_str()
+    }
+}
+
 fn of_mismatch(mismatch: &Mismatch) -> View {
     match mismatch {
         Mismatch::NoCertificate => table::NO_CERTIFICATE,
