@@ -59,14 +59,19 @@ fn type_of(parameter: &str) -> &str {
     parameter.split_once(": ").map_or("", |(_, r#type)| r#type.trim())
 }
 
+/// The signatures in the sources, each with its module.
+fn all() -> impl Iterator<Item = (String, Signature)> {
+    let of_module =
+        |(module, code): (String, String)| signatures(&code).into_iter().map(move |one| (module.clone(), one));
+    sources().into_iter().flat_map(of_module)
+}
+
 /// The parameters that `is_wrong` finds in the sources, each with its function.
 fn found(is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (module, code) in sources() {
-        for Signature { name, parameters } in signatures(&code) {
-            let these = parameters.iter().filter(|parameter| is_wrong(parameter));
-            wrong.extend(these.map(|parameter| format!("src/{module}.rs: {name}({parameter})")));
-        }
+    for (module, Signature { name, parameters }) in all() {
+        let these = parameters.iter().filter(|parameter| is_wrong(parameter));
+        wrong.extend(these.map(|parameter| format!("src/{module}.rs: {name}({parameter})")));
     }
     wrong
 }
@@ -88,14 +93,10 @@ fn no_parameter_is_a_bool() {
 
 #[test]
 fn a_function_has_few_parameters() {
-    let mut wrong = Vec::new();
-    for (module, code) in sources() {
-        let is_ours = |signature: &Signature| !OF_OTHER_CRATES.contains(&signature.name.as_str());
-        let ours = signatures(&code).into_iter().filter(is_ours);
-        let many = ours.filter(|signature| signature.parameters.len() > MAX_PARAMETERS);
-        wrong.extend(many.map(|signature| format!("src/{module}.rs: {}", signature.name)));
-    }
-    assert_eq!(wrong, Vec::<String>::new());
+    let ours = all().filter(|(_, signature)| !OF_OTHER_CRATES.contains(&signature.name.as_str()));
+    let many = ours.filter(|(_, signature)| signature.parameters.len() > MAX_PARAMETERS);
+    let wrong = many.map(|(module, signature)| format!("src/{module}.rs: {}", signature.name));
+    assert_eq!(wrong.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 #[test]
