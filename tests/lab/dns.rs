@@ -281,6 +281,17 @@ impl DnsLab {
         }
     }
 
+    /// The `--set` values by which the program asks this lab and delivers to its remotes on a port of loopback.
+    pub(crate) fn program_settings(&self, port: u16) -> [String; 5] {
+        [
+            format!("dns.servers=[\"{}\"]", self.addr),
+            format!("dns.trust_anchor=\"{}\"", self.anchor_file.display()),
+            format!("remote.port={port}"),
+            "remote.allow_reserved=[\"127.0.0.0/8\"]".to_owned(),
+            "log.filter=\"error\"".to_owned(),
+        ]
+    }
+
     /// Every question so far, as `name TYPE`, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.server.asked.lock().unwrap().clone()

@@ -3,13 +3,12 @@
 //!
 //! Attacks of a remote before TLS are in `starttls.rs`, attacks within TLS in `flood.rs`.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
+use crate::log::CapturedLog;
 use crate::process::is_alone;
 use tokio::time::Instant as Clock;
 
@@ -437,23 +436,10 @@ async fn memory_of_sessions_with_hostile_remotes() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(text)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// no word of a message is in any log, at every log level and with every end of the attempt.
 #[tokio::test]
 async fn messages_are_in_no_log() {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
@@ -473,7 +459,7 @@ async fn messages_are_in_no_log() {
         client.vanish();
         wait_for(|| lab.mx().cut() == 1).await;
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("delivery"), "{log}");
     assert!(!log.contains("canary"));
 }

@@ -3,13 +3,12 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario, wait_for};
+use crate::log::CapturedLog;
 use danelaw::config::Config;
 use danelaw::server::{Drained, OpenListener};
 
@@ -360,22 +359,9 @@ async fn prdr() {
     assert_eq!(lab.seen[1].connections(), 0);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn one_log_event_for_each_domain() {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
@@ -386,7 +372,7 @@ async fn one_log_event_for_each_domain() {
     client.write(MESSAGE).await;
     client.codes(3).await;
     client.command("QUIT").await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let mut told: Vec<(&str, &str, &str)> = Vec::new();
     for line in log.lines().filter(|line| line.contains(" delivery ")) {
         let field = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)).unwrap();

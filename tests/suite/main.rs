@@ -10,6 +10,7 @@ mod certificates;
 mod chain;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod log;
 mod openssl;
 mod process;
 #[path = "../lab/sequences.rs"]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -16,17 +15,9 @@ use crate::lab::{SOON, free_port, listens, long};
 const CLIENTS: usize = 8;
 
 async fn danelaw(dns: &DnsLab, listen: SocketAddr, port: u16) -> Child {
-    let anchor: &Path = dns.anchor_file.as_ref();
-    let settings = [
-        format!("listener=[{{address=\"{listen}\"}}]"),
-        format!("dns.servers=[\"{}\"]", dns.addr),
-        format!("dns.trust_anchor=\"{}\"", anchor.display()),
-        format!("remote.port={port}"),
-        "remote.allow_reserved=[\"127.0.0.0/8\"]".to_owned(),
-        "log.filter=\"error\"".to_owned(),
-    ];
+    let listener = format!("listener=[{{address=\"{listen}\"}}]");
     let child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(settings.iter().flat_map(|setting| ["--set", setting]))
+        .args(dns.program_settings(port).iter().chain([&listener]).flat_map(|setting| ["--set", setting]))
         .kill_on_drop(true)
         .spawn()
         .unwrap();

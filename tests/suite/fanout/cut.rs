@@ -145,18 +145,13 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), store: &Path) 
     let settings = [
         format!("listener=[{{address=\"{listen}\",recipients=\"fan-out\"}}]"),
         format!("store.path=\"{}\"", store.display()),
-        format!("dns.servers=[\"{}\"]", dns.addr),
-        format!("dns.trust_anchor=\"{}\"", Path::new(&dns.anchor_file).display()),
-        format!("remote.port={port}"),
-        "remote.allow_reserved=[\"127.0.0.0/8\"]".to_owned(),
-        "log.filter=\"error\"".to_owned(),
         "timeouts.grace=\"1s\"".to_owned(),
         "hostname=\"danelaw.test\"".to_owned(),
     ];
     // A file that would grow too large causes an error, and does not end the process.
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_danelaw")])
-        .args(settings.iter().flat_map(|setting| ["--set", setting]))
+        .args(dns.program_settings(port).iter().chain(&settings).flat_map(|setting| ["--set", setting]))
         .kill_on_drop(true)
         .spawn()
         .unwrap();
