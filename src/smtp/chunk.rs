@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn stuffed(content: &[u8]) -> Vec<u8> {
-        DotStuffer::default().stuff(content).into_owned()
+        DotStuffer::default().stuff(content).to_vec()
     }
 
     #[test]

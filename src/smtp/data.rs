@@ -18,6 +18,7 @@
 use bytes::{Buf, BytesMut};
 use memchr::{memchr2, memchr3};
 
+use super::block::{READ_OFFSET, block};
 use super::reply::{Code, EnhancedCode, Reply};
 
 /// How a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one) is treated, and a NUL (RFC 5322
@@ -244,6 +245,7 @@ impl DataScanner {
     fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         let end = self.run(input);
         if !output.is_empty() || self.offence.is_some() {
+            make_room(output, input.len());
             self.emit(&input[..end], output);
             return end;
         }
@@ -291,6 +293,16 @@ impl DataScanner {
             self.passed_on += octets.len() as u64;
             output.extend_from_slice(octets);
         }
+    }
+}
+
+/// Moves the output to a block in which the rest of the input has room, unless it has room already. Line ends that are
+/// mended make a message longer than its input, so the block grows to twice its octets at least: each octet is moved a few times at most.
+fn make_room(output: &mut BytesMut, more: usize) {
+    if output.capacity() - output.len() < more {
+        let mut moved = block(READ_OFFSET, output.len() + more.max(output.len()));
+        moved.extend_from_slice(output);
+        *output = moved;
     }
 }
 

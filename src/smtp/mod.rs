@@ -3,6 +3,7 @@
 //! Each module here is a plain function or a plain state machine over bytes; none of them knows sockets.
 
 pub mod address;
+pub mod block;
 pub mod chunk;
 pub mod command;
 pub mod data;

@@ -4,14 +4,37 @@
 //! has no stuffing anywhere. A reader that takes a bare LF, a dot with blanks behind it or a dot behind NULs for the end of
 //! data finds none of these: [`DataScanner`](super::data::DataScanner) passes on CRLF lines that do not start with NUL.
 
-use std::borrow::Cow;
+use std::ops::Deref;
 
+use bytes::{BufMut, BytesMut};
 use memchr::memmem;
+
+use super::block::{STUFFED_OFFSET, block};
 
 /// Stuffs the lines of one message.
 #[derive(Debug, Clone)]
 pub struct DotStuffer {
     place: StuffingPosition,
+}
+
+/// Lines as DATA sends them.
+#[derive(Debug)]
+pub enum Stuffed<'a> {
+    /// No line starts with a dot.
+    Same(&'a [u8]),
+    /// The lines with their dots, which had to be copied.
+    Copied(BytesMut),
+}
+
+impl Deref for Stuffed<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Same(lines) => lines,
+            Self::Copied(lines) => lines,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +52,22 @@ impl Default for DotStuffer {
 impl DotStuffer {
     /// The next octets of the message, cut anywhere, as DATA sends them. Octets without a dot at the start of a line are not
     /// copied.
-    pub fn stuff<'a>(&mut self, block: &'a [u8]) -> Cow<'a, [u8]> {
-        let Some(last) = block.last() else { return Cow::Borrowed(block) };
-        let first = (self.place == StuffingPosition::LineStart && block.starts_with(b".")).then_some(0);
+    pub fn stuff<'a>(&mut self, lines: &'a [u8]) -> Stuffed<'a> {
+        let Some(last) = lines.last() else { return Stuffed::Same(lines) };
+        let first = (self.place == StuffingPosition::LineStart && lines.starts_with(b".")).then_some(0);
         self.place = if *last == b'\n' { StuffingPosition::LineStart } else { StuffingPosition::Text };
-        let mut dots = first.into_iter().chain(memmem::find_iter(block, b"\n.").map(|at| at + 1)).peekable();
+        let mut dots = first.into_iter().chain(memmem::find_iter(lines, b"\n.").map(|at| at + 1)).peekable();
         if dots.peek().is_none() {
-            return Cow::Borrowed(block);
+            return Stuffed::Same(lines);
         }
-        let (mut stuffed, mut done) = (Vec::with_capacity(block.len() + block.len() / 8), 0);
+        let (mut stuffed, mut done) = (block(STUFFED_OFFSET, lines.len() + lines.len() / 8), 0);
         for dot in dots {
-            stuffed.extend_from_slice(&block[done..dot]);
-            stuffed.push(b'.');
+            stuffed.extend_from_slice(&lines[done..dot]);
+            stuffed.put_u8(b'.');
             done = dot;
         }
-        stuffed.extend_from_slice(&block[done..]);
-        Cow::Owned(stuffed)
+        stuffed.extend_from_slice(&lines[done..]);
+        Stuffed::Copied(stuffed)
     }
 }
 
@@ -56,7 +79,7 @@ mod tests {
 
     fn stuff(blocks: &[&[u8]]) -> Vec<u8> {
         let mut stuffer = DotStuffer::default();
-        blocks.iter().flat_map(|block| stuffer.stuff(block).into_owned()).collect()
+        blocks.iter().flat_map(|block| stuffer.stuff(block).to_vec()).collect()
     }
 
     #[test]
@@ -77,7 +100,7 @@ mod tests {
 
     #[test]
     fn other_text_is_not_copied() {
-        assert!(matches!(DotStuffer::default().stuff(b"Subject: a\r\n\r\na.b\r\n"), Cow::Borrowed(_)));
+        assert!(matches!(DotStuffer::default().stuff(b"Subject: a\r\n\r\na.b\r\n"), Stuffed::Same(_)));
     }
 
     proptest! {

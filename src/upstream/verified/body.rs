@@ -2,8 +2,6 @@
 //!
 //! A [`Body`] that is dropped resets the connection. Only [`Body::finish`] sends the end of the message.
 
-use std::borrow::Cow;
-
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -12,7 +10,7 @@ use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::reply::{EnhancedCode, Reply};
-use crate::smtp::stuffing::DotStuffer;
+use crate::smtp::stuffing::{DotStuffer, Stuffed};
 use crate::wire::Flushed;
 
 /// A message in transfer.
@@ -91,7 +89,7 @@ impl Body {
             Form::Lines(stuffer) => stuffer.stuff(lines),
             Form::Chunks(chunks) => {
                 chunks.write(&mut self.ready.wire.output);
-                Cow::Borrowed(&[][..])
+                Stuffed::Same(&[])
             }
         };
         let mut unsent = &*lines;
