@@ -19,7 +19,7 @@
 //!
 //! In mode `observe` the table decides in the same way, and each session is asked for the same proof. Only mail that would
 //! be refused because the proof is missing goes at the level `may`, with [`Permit::Observe`]; the log names the proof that is
-//! missing.
+//! missing and the level that is not enforced.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,7 +67,20 @@ pub enum Permit {
         until: Date,
     },
     /// The mode is `observe`, and enforcing would have refused this mail.
-    Observe,
+    Observe {
+        /// The name of the level that is not enforced.
+        level: &'static str,
+    },
+}
+
+impl Permit {
+    /// Why a session under this permit is not authenticated.
+    pub fn no_dane(&self) -> NoDane {
+        match self {
+            Self::Rule { .. } => NoDane::NotAsked,
+            Self::Observe { level } => NoDane::NotEnforced(level),
+        }
+    }
 }
 
 /// Whether danelaw enforces the table.
@@ -90,13 +103,36 @@ impl fmt::Display for Mode {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.label())
+    }
+}
+
+impl Level {
+    /// The word in the configuration and in the log.
+    pub fn label(&self) -> &'static str {
+        match self {
             Self::May(_) => "may",
             Self::Encrypt => "encrypt",
             Self::Dane(_) => "dane",
             Self::DaneOnly => "dane-only",
             Self::Fingerprint(_) => "fingerprint",
-        })
+        }
+    }
+
+    /// The level at which mode `observe` delivers mail that this one would refuse.
+    pub fn observed(&self) -> &'static Self {
+        macro_rules! instead_of {
+            ($level:literal) => {
+                const { &Self::May(Permit::Observe { level: $level }) }
+            };
+        }
+        match self {
+            Self::May(_) => instead_of!("may"),
+            Self::Encrypt => instead_of!("encrypt"),
+            Self::Dane(_) => instead_of!("dane"),
+            Self::DaneOnly => instead_of!("dane-only"),
+            Self::Fingerprint(_) => instead_of!("fingerprint"),
+        }
     }
 }
 
@@ -321,6 +357,17 @@ mod tests {
         // Pins are for the domain; an insecure MX does not choose the name in the certificate.
         assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Secure), all);
         assert_eq!(decided(&Level::Fingerprint(vec![pin()]), Security::Insecure), [name("example")]);
+    }
+
+    #[test]
+    fn mode_observe_names_the_level_that_it_does_not_enforce() {
+        let permit = Permit::Rule { reason: "appliance".into(), until: Date::MAX };
+        assert_eq!(permit.no_dane(), NoDane::NotAsked);
+        let dane = Level::Dane(InsecureMx::Dane);
+        for level in [Level::May(permit), Level::Encrypt, dane, Level::DaneOnly, Level::Fingerprint(Vec::new())] {
+            let Level::May(observing) = level.observed() else { panic!("{level}") };
+            assert_eq!(observing.no_dane().to_string(), format!("mode observe does not enforce the level {level}"));
+        }
     }
 
     #[test]

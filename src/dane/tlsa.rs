@@ -351,9 +351,12 @@ pub enum NoDane {
     /// TLSA records exist, and none is usable: TLS is mandatory, authentication impossible (RFC 7672 §2.2).
     #[error("none of the host's TLSA records is usable")]
     UnusableTlsa(Vec<Unusable>),
-    /// The level `encrypt` does not ask for TLSA.
+    /// The level `encrypt`, and `may` in a rule, do not ask for TLSA.
     #[error("the level does not ask for it")]
     NotAsked,
+    /// The mode is `observe`, and the session did not meet the policy that this level asks for.
+    #[error("mode observe does not enforce the level {0}")]
+    NotEnforced(&'static str),
 }
 
 /// Each record by itself: its value, or why it is unusable, by the settings too.

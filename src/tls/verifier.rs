@@ -14,7 +14,6 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, Prot
 
 use super::{Authentication, Protection, Shown, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
-use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{self, Expectation, Match, Sent};
 use crate::policy::TlsPolicy;
 
@@ -72,7 +71,7 @@ impl Findings {
             TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) => Authentication::Verified(matched?),
             TlsPolicy::HalfDane(_) => Authentication::HostVerified(matched?),
             TlsPolicy::Encrypt(_, why) => Authentication::Unverified(why.clone()),
-            TlsPolicy::May(..) => Authentication::Unverified(NoDane::NotAsked),
+            TlsPolicy::May(_, permit) => Authentication::Unverified(permit.no_dane()),
         };
         let unknown = |what: &str| TlsFailure::Broken(format!("the {what} is not known"));
         let suite = session.negotiated_cipher_suite().ok_or_else(|| unknown("cipher suite"))?;

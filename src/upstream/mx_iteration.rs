@@ -24,7 +24,7 @@ use super::{Connector, Request};
 use crate::dns::Resolver;
 use crate::mx::Route;
 use crate::name::Name;
-use crate::policy::{Level, Mode, Permit};
+use crate::policy::{Level, Mode};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
 use candidate::{Candidate, Sessions};
@@ -61,9 +61,6 @@ enum Observation {
     /// Enforcing would have refused the mail for these reasons, and the mail goes on at a lower level.
     Overrides(Refusals),
 }
-
-/// The level of the second iteration in mode `observe`.
-static OBSERVED: Level = Level::May(Permit::Observe);
 
 /// The route of the domain, and the permit to use it.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             (Err(refusals), Observation::Until(until)) if refusals.iter().any(is_waived) => {
                 let answer = refusals.verdict();
                 self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on, to observe"));
-                self.request = Request { until: *until, level: &OBSERVED, ..self.request };
+                self.request = Request { until: *until, level: self.level.observed(), ..self.request };
                 self.observation = Observation::Overrides(refusals);
                 let route = self.resolved.as_ref().map(|resolved| &resolved.route);
                 self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();

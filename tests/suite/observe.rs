@@ -6,6 +6,7 @@ use crate::lab::dns::Fault;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario};
+use crate::log::CapturedLog;
 use danelaw::admin::client::ask;
 
 /// The happy path, but that the record is of another key.
@@ -87,8 +88,17 @@ async fn b9_what_nobody_could_send_is_refused_as_ever() {
 #[tokio::test]
 async fn b9_it_is_said_everywhere() {
     // B9.
+    let log = CapturedLog::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
     let lab = mismatch().set("mode = 'observe'").start().await;
     lab.client().await.send(&["b@example.test"], MESSAGE).await;
+    // The level asks for TLSA; only the mode lets the mail go without.
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains(" mode=observe ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains(" policy=\"may\" "), "{line}");
+    assert!(line.contains(" no_dane=\"mode observe does not enforce the level dane\" "), "{line}");
     let admin = lab.admin().await;
     assert!(ask(&admin, "/readyz").await.unwrap().1.contains("mode: observe: nothing is enforced"));
     // A delivery that enforcing would have refused can be explained like a refusal; its id is in the trace line.
@@ -99,7 +109,7 @@ async fn b9_it_is_said_everywhere() {
         "verdict     delivered",
         "enforcing   would have answered 451 4.7.5 mx1.example.test[127.0.0.1]: the server could not be verified",
         "policy      may",
-        "encrypted, not verified",
+        "encrypted, not verified: mode observe does not enforce the level dane",
     ] {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }
