@@ -200,6 +200,44 @@ async fn domains_that_cannot_be_written_to() {
 }
 
 #[tokio::test]
+async fn a_host_without_addresses_is_an_answer_and_no_failure() {
+    let scenario = Scenario::new().tree(|tree, _| {
+        tree.mx("nodata.example.test", 10, "txt.example.test")
+            .mx("txt.example.test", 10, "mx1.example.test")
+            .mx("gone.example.test", 10, "none.example.test")
+            .insecure("plain.test")
+            .mx("insecure.example.test", 10, "none.plain.test")
+            .mx("failed.example.test", 10, "silent.example.test")
+            .fault("silent.example.test", "A", Fault::Drop)
+    });
+    let lab = scenario.start().await;
+    for (domain, security, kind, line) in [
+        ("nodata.example.test", "secure", "nodata", "─ no address: secure\n"),
+        ("gone.example.test", "secure", "nxdomain", "─ no address, no such name: secure\n"),
+        ("insecure.example.test", "insecure", "nxdomain", "─ no address, no such name: insecure\n"),
+        ("failed.example.test", "failed", "failure", "─ address A lookup for silent.example.test failed: "),
+    ] {
+        let found = check(&lab, "", &[domain, "--json"], "").await.object();
+        let lookup = &found["exchanges"][0]["lookup"];
+        assert_eq!((&lookup["security"], &lookup["kind"]), (&security.into(), &kind.into()), "{domain}");
+        assert_eq!(lookup["reason"].is_null(), kind != "failure", "{domain}");
+        let said = check(&lab, "", &[domain], "").await;
+        assert!(said.out.contains(line), "{line:?} is not in\n{}", said.out);
+    }
+}
+
+#[tokio::test]
+async fn the_mode_of_the_verdicts_is_told_where_another_is_configured() {
+    let lab = Scenario::new().mx(|mx| mx.ehlo = say("250 mx")).start().await;
+    for (mode, lines) in [("enforce", 0), ("observe", 1)] {
+        let said = check(&lab, &format!("mode = '{mode}'"), &["example.test"], "").await;
+        assert!(said.status == 1 && said.out.contains("(starttls-missing)"), "{}", said.out);
+        assert_eq!(said.err.lines().count(), lines, "{}", said.err);
+        assert!(lines == 0 || said.err.contains("the verdicts are those of mode \"enforce\""), "{}", said.err);
+    }
+}
+
+#[tokio::test]
 async fn the_dns_alone() {
     let lab = Scenario::new().start().await;
     let said = check(&lab, "", &["example.test", "--no-connect", "--json"], "").await;

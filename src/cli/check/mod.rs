@@ -34,9 +34,14 @@ use super::run::{self, Failed};
 use crate::config::Config;
 use crate::dns::selftest::ServerState;
 use crate::name::{Name, NameError};
+use crate::policy::Mode;
 use crate::rules::Rules;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+
+/// The line that tells that the verdicts are those of another mode than the configured one.
+const OBSERVING: &str = "the configured mode is \"observe\", which delivers mail that the verdicts below call deferred for \
+                         want of TLS or of a proof; the verdicts are those of mode \"enforce\"";
 
 /// The domains to check, and how.
 #[derive(Debug, Args)]
@@ -153,6 +158,9 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
 /// Checks every domain, and returns the worst status.
 async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, Failed> {
     let rules = config.rules().map_err(Failed::config)?;
+    if config.mode == Mode::Observe {
+        eprintln!("danelaw: {OBSERVING}");
+    }
     let progress = Arc::new(Progress::new(domains.len()));
     let checker = checker(config, arguments, &progress).await?;
     let reports = stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain).await });

@@ -11,6 +11,8 @@ use crate::name::Name;
 pub(super) struct RecordedAnswers {
     pub(super) mx: Option<Result<Lookup<Mx>, Failure>>,
     pub(super) host: Option<Result<HostLookup, Failure>>,
+    /// The less secure of the two denials, for a host without addresses.
+    pub(super) denial: Option<Lookup<String>>,
     /// The owner names in the order they were asked.
     pub(super) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
     /// Of the secure ones, the signature that ends first.
@@ -40,6 +42,16 @@ impl RecordingResolver {
         }
     }
 
+    /// The denials on which "no address" rests: the resolver has them in its cache.
+    async fn denial(&self, name: &Name) {
+        let (v4, v6) = tokio::join!(self.dns.lookup(name, Rtype::A), self.dns.lookup(name, Rtype::AAAA));
+        let is_insecure = |found: &Lookup<String>| found.security() == Security::Insecure;
+        if let (Ok(v4), Ok(v6)) = (v4, v6) {
+            let denial = if is_insecure(&v6) { v6 } else { v4 };
+            self.note(|recorded| recorded.denial = Some(denial));
+        }
+    }
+
     fn note(&self, note: impl FnOnce(&mut RecordedAnswers)) {
         note(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -57,11 +69,13 @@ impl Resolver for RecordingResolver {
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
         let found = self.dns.host(name).await;
-        if let Ok(HostLookup::Found(host)) = &found
-            && host.security() == Security::Secure
-        {
-            self.signature(name, Rtype::A).await;
-            self.signature(name, Rtype::AAAA).await;
+        match &found {
+            Ok(HostLookup::Found(host)) if host.security() == Security::Secure => {
+                self.signature(name, Rtype::A).await;
+                self.signature(name, Rtype::AAAA).await;
+            }
+            Ok(HostLookup::NoAddress) => self.denial(name).await,
+            Ok(HostLookup::Found(_)) | Err(_) => {}
         }
         self.note(|recorded| recorded.host = Some(found.clone()));
         found

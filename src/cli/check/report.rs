@@ -265,10 +265,12 @@ impl ExchangeReport {
             Some(Ok(HostLookup::Found(host))) => {
                 (LookupReport::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
             }
-            Some(Ok(HostLookup::NoAddress)) => (
-                LookupReport { kind: "nodata", ..LookupReport::failed(name, "it has no address".to_owned()) },
-                Vec::new(),
-            ),
+            Some(Ok(HostLookup::NoAddress)) => {
+                let denial = exchange.recorded.denial.as_ref();
+                let denied =
+                    denial.map_or_else(|| LookupReport::failed(name, "it has no address".to_owned()), LookupReport::of);
+                (denied, Vec::new())
+            }
             Some(Err(failure)) => (LookupReport::failed(name, failure.to_string()), Vec::new()),
             None => (LookupReport::failed(name, "it was not asked".to_owned()), Vec::new()),
         };

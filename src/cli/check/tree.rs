@@ -159,12 +159,14 @@ fn exchange(exchange: &ExchangeReport) -> Node {
 
 fn addresses(exchange: &ExchangeReport) -> Node {
     let found = &exchange.lookup;
-    let what = match exchange.addresses.is_empty() {
-        true => found.reason.clone().unwrap_or_default(),
-        false => exchange.addresses.join(", "),
+    let what = match (found.kind, &found.reason) {
+        ("nodata", _) => "no address".to_owned(),
+        ("nxdomain", _) => "no address, no such name".to_owned(),
+        (_, Some(reason)) => format!("address {reason}"),
+        (_, None) => format!("address {}", exchange.addresses.join(", ")),
     };
     Node::over(
-        format!("address {}: {}", styled(PLAIN, &what), styled(colour(&found.security), &found.security)),
+        format!("{}: {}", styled(PLAIN, &what), styled(colour(&found.security), &found.security)),
         aliases(found),
     )
 }
