@@ -9,7 +9,7 @@ use crate::config::Config;
 const STATUS: &str = "\
 Exit status:
   0   what was seen is printed
-  1   nobody remembers an attempt with this id
+  1   danelaw remembers no attempt with this id
   64  the command line is wrong
   69  no danelaw answers at admin.address
   78  the configuration is wrong, or has no admin.address";
@@ -45,8 +45,8 @@ pub(super) fn run(config: &Config, arguments: &ExplainArguments) -> ExitCode {
     let Some(address) = &config.admin.address else {
         return fail(
             EX_CONFIG,
-            "admin.address is empty, so there is nobody to ask: set it, as in \"127.0.0.1:7671\", and restart danelaw; of what \
-             came before, the log event of the id is all there is"
+            "admin.address is empty, so that danelaw answers no questions: set it, as in \"127.0.0.1:7671\", and restart danelaw; \
+             of attempts before the restart only the log events are left"
                 .into(),
         );
     };

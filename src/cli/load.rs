@@ -7,6 +7,7 @@ mod wrong;
 
 use std::path::{Path, PathBuf};
 
+use figment::{Figment, Metadata};
 use time::OffsetDateTime;
 
 use crate::config::{Config, Fault, Unsound};
@@ -62,50 +63,91 @@ pub(super) struct Loaded {
 /// checked again.
 pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, LoadError> {
     let layers = Layers::read(file, flags)?;
-    let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
-    let (config, figment) = loop {
-        let figment = layers.merged(&without);
-        let errors = match figment.extract::<Config>() {
-            Ok(_) if without.whole_entries() => continue,
-            Ok(config) => break (config, figment),
-            Err(errors) => errors,
-        };
-        for error in errors {
-            let path = wrong::path(&error, &without);
-            if path.is_empty() || !without.contains(&path) {
-                wrong.push(wrong::line(&error, &path, &place_of(&layers, error.metadata.as_ref(), &path)));
-            }
-            // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
-            let is_new = !path.is_empty()
-                && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
-            if !is_new {
-                return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
-            }
-        }
-    };
-    let told = |fault: Fault| {
-        let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
-        // The value in use in the place of a wrong key is not the operator's.
-        if without.contains(&path) {
-            return None;
-        }
-        let layer = figment.find_metadata(fault.key).or_else(|| figment.find_metadata(&path[0]));
-        if let Some(entry) = fault.entry {
-            path.insert(1, entry.to_string());
-        }
-        Some(format!("{fault} (in {})", place_of(&layers, layer, &without.original(&path))))
-    };
+    let mut extracted = Extracted::of(&layers)?;
+    let Extracted { config, .. } = &extracted;
+    let told = |fault: Fault| extracted.told(&layers, &fault);
     let ended: Vec<String> = config.ended(OffsetDateTime::now_utc().date()).into_iter().filter_map(told).collect();
-    if let Err(Unsound(faults)) = config.check() {
-        wrong.extend(faults.into_iter().filter_map(told));
-    }
+    let unsound = config.check().err().map_or_else(Vec::new, |Unsound(faults)| faults);
+    let unsound: Vec<String> = unsound.into_iter().filter_map(told).collect();
+    extracted.wrong.extend(unsound);
+    let Extracted { config, figment, wrong, .. } = extracted;
     match wrong.is_empty() {
         true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file(), ended }),
         false => Err(LoadError::Wrong { lines: wrong, ended, rest: Some(Box::new(config)) }),
     }
 }
 
-fn place_of(layers: &Layers, layer: Option<&figment::Metadata>, path: &[String]) -> String {
+/// The configuration without the keys that are wrong.
+struct Extracted {
+    config: Config,
+    figment: Figment,
+    without: LeftOut,
+    /// A line for each key that was left out.
+    wrong: Vec<String>,
+}
+
+impl Extracted {
+    fn of(layers: &Layers) -> Result<Self, LoadError> {
+        let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
+        loop {
+            let figment = layers.merged(&without);
+            let lists = wrong::lists_for_tables(&figment);
+            for name in &lists {
+                let path = [name.clone()];
+                wrong.push(wrong::list_for_table(name, &place_of(layers, figment.find_metadata(name), &path)));
+                without.add(&path);
+            }
+            if !lists.is_empty() {
+                continue;
+            }
+            let errors = match figment.extract::<Config>() {
+                Ok(_) if without.whole_entries() => continue,
+                Ok(config) => return Ok(Self { config, figment, without, wrong }),
+                Err(errors) => errors,
+            };
+            for error in errors {
+                let path = wrong::path(&error, &without);
+                if path.is_empty() || !without.contains(&path) {
+                    wrong.push(wrong::line(&error, &path, &place_of(layers, error.metadata.as_ref(), &path)));
+                }
+                // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
+                let is_new = !path.is_empty()
+                    && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
+                if !is_new {
+                    return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
+                }
+            }
+        }
+    }
+
+    /// The line of a fault; none for the value in use in the place of a wrong key, which is not the operator's.
+    fn told(&self, layers: &Layers, fault: &Fault) -> Option<String> {
+        let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
+        if self.without.contains(&path) {
+            return None;
+        }
+        let layer = self.figment.find_metadata(fault.key).or_else(|| self.figment.find_metadata(&path[0]));
+        if let Some(entry) = fault.entry {
+            path.insert(1, entry.to_string());
+        }
+        let place = match self.other_key(fault).filter(|_| layer.is_some_and(layers::is_built_in)) {
+            Some((key, layer)) => place_of(layers, Some(layer), &key),
+            None => place_of(layers, layer, &self.without.original(&path)),
+        };
+        Some(format!("{fault} (in {place})"))
+    }
+
+    /// The operator's key that a default does not fit: the fault names it.
+    fn other_key(&self, fault: &Fault) -> Option<(Vec<String>, &Metadata)> {
+        let words = fault.problem.split(|c: char| !(c.is_ascii_lowercase() || matches!(c, '.' | '_')));
+        words.filter(|word| word.contains('.')).find_map(|word| {
+            let layer = self.figment.find_metadata(word).filter(|layer| !layers::is_built_in(layer))?;
+            Some((word.split('.').map(str::to_owned).collect(), layer))
+        })
+    }
+}
+
+fn place_of(layers: &Layers, layer: Option<&Metadata>, path: &[String]) -> String {
     layers.place(layer.map_or("the configuration", |data| &data.name), path)
 }
 
@@ -163,7 +205,7 @@ mod tests {
         for (text, said) in [
             (
                 "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 2027-01-31\n",
-                &["rule.until: rule 1: without quotes it does not do; write the day as in \"2027-01-31\" (in F:5)"][..],
+                &["rule.until: rule 1: a day without quotes is not allowed; write it as in \"2027-01-31\" (in F:5)"][..],
             ),
             // Every entry, and every key of it; other errors in the other entries, too.
             (
@@ -178,8 +220,8 @@ mod tests {
                     "listener.address: listener 1: \"x\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
                      unix:/path (in F:2)",
                     "listener.address: listener 3: this key is missing; each entry needs it (in F:5)",
-                    "rule.domain: rule 1: \"a b\" does not do: it has a character outside letters, digits, '-' and '_' (in F:8)",
-                    "rule.level: rule 1: \"none\" does not do; it may be one of: may, encrypt, dane, dane-only, fingerprint \
+                    "rule.domain: rule 1: \"a b\" is not allowed: it has a character outside letters, digits, '-' and '_' (in F:8)",
+                    "rule.level: rule 1: \"none\" is not allowed; it may be one of: may, encrypt, dane, dane-only, fingerprint \
                      (in F:9)",
                     "rule.reason: the rule for b.example asks for less than tls.level and needs a reason and a last day, as in \
                      reason = \"ticket 4711\", until = \"2027-01-31\" (in F:10)",
@@ -227,7 +269,10 @@ mod tests {
             ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
             ("limits.message_size = 100\n", &["limits.message_size: 100 B is not between 1kB and 1TiB"]),
             // A default in the place of a wrong key does not tell the intended value.
-            ("[dns]\ntimeout = \"1m\"\ndeadline = \"2\"\n", &["dns.deadline: \"2\" does not do; it must be a number"]),
+            (
+                "[dns]\ntimeout = \"1m\"\ndeadline = \"2\"\n",
+                &["dns.deadline: \"2\" is not allowed; it must be a number"],
+            ),
         ] {
             let told = told(text);
             assert_eq!(told.lines().count(), said.len(), "{told}");
@@ -235,6 +280,39 @@ mod tests {
                 assert!(line.starts_with(said), "{line:?} and not {said:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_list_in_the_place_of_a_table_is_one_fault() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "received = 1\n[[tls]]\nlevel = \"dane\"\n[[dns]]\ntimeout = 1\n").unwrap();
+        let said = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
+        let path = file.path().display();
+        let line = |name: &str, line: u8| {
+            format!(
+                "{name}: a list of tables is not allowed; it must be one table, in single brackets: write [{name}] in the \
+                 place of [[{name}]], once (in {path}:{line})"
+            )
+        };
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..2], [line("dns", 4), line("tls", 2)]);
+        assert!(lines.len() == 3 && lines[2].starts_with("received: 1 is not allowed; "), "{said}");
+    }
+
+    #[test]
+    fn a_fault_of_a_default_is_told_at_the_key_that_it_does_not_fit() {
+        for (flag, key, other) in [
+            ("admin.address=\"0.0.0.0:7671\"", "admin.allow", "admin.address"),
+            ("dns.timeout=\"1m\"", "dns.deadline", "dns.timeout"),
+            ("timeouts.grace=\"25h\"", "timeouts.grace", "timeouts.grace"),
+        ] {
+            let said = error(flag);
+            assert!(said.starts_with(&format!("{key}: ")) && said.ends_with(&format!(" (in --set {other})")), "{said}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[admin]\naddress = \"192.0.2.1:7671\"\n").unwrap();
+        let said = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
+        assert!(said.ends_with(&format!(" (in {}:2)", file.path().display())), "{said}");
     }
 
     #[test]
@@ -260,7 +338,7 @@ mod tests {
         for (flag, said) in [
             (
                 "tls.level=DANE",
-                "tls.level: \"DANE\" does not do; it may be one of: dane, dane-only, encrypt (in --set tls.level)",
+                "tls.level: \"DANE\" is not allowed; it may be one of: dane, dane-only, encrypt (in --set tls.level)",
             ),
             (
                 "tls.levle=dane",
@@ -270,39 +348,57 @@ mod tests {
                 "ledger.path=/x",
                 "ledger: the section ledger is called store now; write --set store.path (in --set ledger.path)",
             ),
-            ("tls=dane", "tls: \"dane\" does not do; it must be a table of keys (in --set tls)"),
+            (
+                "tls=dane",
+                "tls: \"dane\" is not allowed; it must be a table of keys, such as [tls] and a line below it for each key (in --set tls)",
+            ),
             (
                 "timeouts.grace=30",
-                "timeouts.grace: 30 does not do; it must be a number with its unit in quotes, such as \"30s\" \
+                "timeouts.grace: 30 is not allowed; it must be a number with its unit in quotes, such as \"30s\" \
                  or \"4m\" (in --set timeouts.grace)",
             ),
             (
                 "dns.mode=true",
-                "dns.mode: true does not do; it must be one of its words, in quotes (danelaw.toml(5) has them) (in --set dns.mode)",
+                "dns.mode: true is not allowed; it must be one of its words, in quotes (danelaw.toml(5) has them) (in --set dns.mode)",
             ),
             (
                 "received=yes",
-                "received: \"yes\" does not do; it must be true or false, without quotes (in --set received)",
+                "received: \"yes\" is not allowed; it must be true or false, without quotes (in --set received)",
             ),
             (
                 "remote.port=smtp",
-                "remote.port: \"smtp\" does not do; it must be a whole number from 1 to 65535 (in --set remote.port)",
+                "remote.port: \"smtp\" is not allowed; it must be a whole number from 1 to 65535 (in --set remote.port)",
             ),
             (
                 "limits.sessions=1.5",
-                "limits.sessions: 1.5 does not do; it must be a whole number from 0 up (in --set limits.sessions)",
+                "limits.sessions: 1.5 is not allowed; it must be a whole number from 0 up (in --set limits.sessions)",
             ),
             (
                 "limits.message_size=ten",
-                "limits.message_size: \"ten\" does not do; it must be a size such as \"100MiB\" (in --set limits.message_size)",
+                "limits.message_size: \"ten\" is not allowed; it must be a size such as \"100MiB\" (in --set limits.message_size)",
             ),
             (
                 "dns.servers=9.9.9.9",
-                "dns.servers: \"9.9.9.9\" does not do; it must be a list in brackets: [\"9.9.9.9\"] (in --set dns.servers)",
+                "dns.servers: \"9.9.9.9\" is not allowed; it must be a list in brackets: [\"9.9.9.9\"] (in --set dns.servers)",
+            ),
+            (
+                "dns.servers=[\"a\"",
+                "dns.servers: \"[\\\"a\\\"\" is not allowed; it must be a list in brackets, such as [\"..\", \"..\"]; a bracket, a \
+                 quote or a comma is missing (in --set dns.servers)",
+            ),
+            (
+                "listener=[{address=\"127.0.0.1:25\"",
+                "listener: \"[{address=\\\"127.0.0.1:25\\\"\" is not allowed; it must be a list of tables, such as \
+                 [{address=\"127.0.0.1:10025\"}]; a bracket, a quote or a comma is missing (in --set listener)",
+            ),
+            (
+                "listener=[{address=\"127.0.0.1:25\",alow=[]}]",
+                "listener.alow: listener 1: there is no such key; it may be one of: kind, address, allow, recipients, mode, \
+                 owner (in --set listener)",
             ),
             (
                 "listener.address=127.0.0.1:25",
-                "listener: a table of keys does not do; it must be a list of tables, each under [[listener]] in the file; --set \
+                "listener: a table of keys is not allowed; it must be a list of tables, each under [[listener]] in the file; --set \
                  and the environment take the list as a whole, as in --set 'listener=[{address=\"127.0.0.1:10025\"}]' (in \
                  --set listener.address)",
             ),
@@ -322,7 +418,7 @@ mod tests {
             ("listener=[]", "listener: there is none; give at least one address to listen on (in --set listener)"),
             (
                 "listener=[{address=\"127.0.0.1:1\",allow=[]}]",
-                "listener.allow: 127.0.0.1:1: the list is empty; nobody could connect: name the networks that may, or leave this key \
+                "listener.allow: 127.0.0.1:1: the list is empty, and no client could connect; name the networks that may, or leave this key \
                  out for loopback (in --set listener)",
             ),
         ] {

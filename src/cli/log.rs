@@ -113,7 +113,8 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
              danelaw::upstream=debug"
         ));
     }
-    EnvFilter::try_new(format!("{QUIET},{text}")).map_err(|error| format!("log.filter: {text:?} does not do: {error}"))
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|error| format!("log.filter: {text:?} is no filter such as \"info\" or \"danelaw=debug\": {error}"))
 }
 
 /// Says why a danelaw that ran ends, unless standard error does not take it in time.

@@ -122,7 +122,10 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
     }
     let system = hostname::get().map_err(Failed::system)?;
     Name::parse(&format!("danelaw.{}", system.to_string_lossy())).map_err(|error| {
-        Failed::config(format!("hostname: the system's host name {} does not do ({error}); set one", system.display()))
+        Failed::config(format!(
+            "hostname: it is empty, and the system's host name {} is no host name ({error}); set hostname",
+            system.display()
+        ))
     })
 }
 

@@ -73,7 +73,7 @@ impl FromStr for Permissions {
     fn from_str(text: &str) -> Result<Self, String> {
         match u32::from_str_radix(text, 8) {
             Ok(bits @ 0..=0o777) => Ok(Self(bits)),
-            Ok(_) | Err(_) => Err(format!("{text:?} does not do: write permissions in octal, as in \"0660\"")),
+            Ok(_) | Err(_) => Err(format!("{text:?} is no mode: write the permissions in octal, as in \"0660\"")),
         }
     }
 }
@@ -87,7 +87,7 @@ impl FromStr for Owner {
             None => (text, None),
         };
         if user.is_empty() || group.is_some_and(str::is_empty) {
-            return Err(format!("{text:?} does not do: write it as \"user\" or \"user:group\""));
+            return Err(format!("{text:?} is no owner: write it as \"user\" or \"user:group\""));
         }
         Ok(Self { user: user.to_owned(), group: group.map(str::to_owned) })
     }

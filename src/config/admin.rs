@@ -33,7 +33,8 @@ impl Admin {
         }
         match &self.address {
             Some(Address::Tcp(address)) if !address.ip().is_loopback() && self.allow.is_empty() => add(format!(
-                "{address} is not loopback and the list is empty; name the networks that may ask, or use a loopback address"
+                "the list is empty, and admin.address is {address}, which is not loopback; name the networks that may ask, or set \
+                 admin.address to a loopback address"
             )),
             Some(Address::Tcp(_) | Address::Unix(_)) | None => {}
         }

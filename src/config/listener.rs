@@ -83,17 +83,26 @@ impl Listener {
         match &self.address {
             Address::Unix(_) => {
                 if self.kind == Kind::Intercept {
-                    add("listener.kind", "nobody's connection can be sent to a Unix socket; give an address and port");
+                    add(
+                        "listener.kind",
+                        "a firewall rule can send no connection to a Unix socket; give an address and port",
+                    );
                 }
                 if self.allow.is_some() {
-                    add("listener.allow", "a Unix socket has no network; who may connect is for mode and owner");
+                    add(
+                        "listener.allow",
+                        "a Unix socket has no network; leave this key out, and set the users that may connect by mode and owner",
+                    );
                 }
             }
             Address::Tcp(address) => {
                 for (key, is_set) in [("listener.mode", self.mode.is_some()), ("listener.owner", self.owner.is_some())]
                 {
                     if is_set {
-                        add(key, "only a Unix socket has one; who may connect here is for allow");
+                        add(
+                            key,
+                            "only a Unix socket has one; leave this key out, and name the networks that may connect in allow",
+                        );
                     }
                 }
                 if (self.kind, address.port()) == (Kind::Lmtp, 25) {
@@ -113,7 +122,7 @@ impl Listener {
                 self.address
             )),
             Some(networks) if networks.is_empty() => add(format!(
-                "{}: the list is empty; nobody could connect: name the networks that may, or leave this key out for loopback",
+                "{}: the list is empty, and no client could connect; name the networks that may, or leave this key out for loopback",
                 self.address
             )),
             Some(networks) => {

@@ -107,7 +107,11 @@ where
     text.parse().map_err(|error: T::Err| {
         let (error, quoted) = (error.to_string(), format!("{text:?}"));
         // Some errors quote the text themselves.
-        if error.starts_with(&quoted) { E::custom(error) } else { E::custom(format!("{quoted} does not do: {error}")) }
+        if error.starts_with(&quoted) {
+            E::custom(error)
+        } else {
+            E::custom(format!("{quoted} is not allowed: {error}"))
+        }
     })
 }
 
@@ -133,6 +137,6 @@ impl<'de> Visitor<'de> for Day {
 
     // A TOML date comes as a table.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Date, A::Error> {
-        Err(serde::de::Error::custom("without quotes it does not do; write the day as in \"2027-01-31\""))
+        Err(serde::de::Error::custom("a day without quotes is not allowed; write it as in \"2027-01-31\""))
     }
 }

@@ -164,7 +164,7 @@ impl Attempt {
         self.outcome.dialled = dialled;
     }
 
-    /// These were tried in vain.
+    /// These were tried before, and did not take the mail.
     pub(crate) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
         self.outcome.skipped = refusals.map(|refusal| trace::cut(refusal, MAX_SKIPPED)).collect();
     }

@@ -36,7 +36,7 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
         &format!("{} accepted by the remote, {} octets of message read", outcome.recipients, outcome.octets),
     );
     for refusal in &outcome.skipped {
-        line("in vain", refusal);
+        line("not taken", refusal);
     }
     for step in outcome.seen.steps() {
         let took = if step.took.is_zero() { String::new() } else { format!(" ({})", millis(step.took)) };

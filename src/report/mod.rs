@@ -248,7 +248,7 @@ impl Outcome {
             recipients = self.recipients,
             bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
-            skipped = (!self.skipped.is_empty()).then(|| self.tried_in_vain()),
+            skipped = (!self.skipped.is_empty()).then(|| self.hosts_without_success()),
             "delivery"
         );
     }
@@ -260,7 +260,7 @@ impl Outcome {
     }
 
     /// Each sentence was cut by itself, so that a host with much to say hides no other; here the list of them is cut.
-    fn tried_in_vain(&self) -> String {
+    fn hosts_without_success(&self) -> String {
         printable(&self.skipped.join("; "))
     }
 }

@@ -282,7 +282,7 @@ mod tests {
             let (won, ..) = race(&dialer, &[silent, open], LONG).await;
             assert_eq!(won.first.unwrap().0, open);
         }
-        // While one is open, another waits in vain.
+        // While one is open, another waits without getting its turn.
         let (won, ..) = race(&dialer, &[open], LONG).await;
         let (lost, ..) = race(&dialer, &[open], LONG).await;
         assert!(matches!(lost.failed[0], (_, Reason::Busy(_))), "{lost:?}");

@@ -135,7 +135,11 @@ fn every_shell_can_complete() {
 fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     // A variable is named as it is written.
     for (name, value, said) in [
-        ("DANELAW_TLS__LEVEL", "DANE", "tls.level: \"DANE\" does not do; it may be one of: dane, dane-only, encrypt"),
+        (
+            "DANELAW_TLS__LEVEL",
+            "DANE",
+            "tls.level: \"DANE\" is not allowed; it may be one of: dane, dane-only, encrypt",
+        ),
         ("DANELAW_TLS_LEVEL", "dane", "; two underscores stand for the dot, as in DANELAW_TLS__LEVEL"),
         (
             "DANELAW_LEDGER__PATH",

@@ -93,6 +93,11 @@ impl Layers {
     }
 }
 
+/// Whether this is the lowest layer.
+pub(super) fn is_built_in(layer: &Metadata) -> bool {
+    layer.name == BUILT_IN
+}
+
 fn read(file: Option<&Path>) -> Result<Option<TomlText>, LoadError> {
     let path = file.unwrap_or(Path::new(SYSTEM_FILE));
     match std::fs::read_to_string(path) {

@@ -3,8 +3,8 @@
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
-use figment::value::Value;
-use figment::{Profile, Provider};
+use figment::value::{Dict, Value};
+use figment::{Figment, Profile, Provider};
 
 use super::layers::PREFIX;
 use super::left_out::{self, LeftOut};
@@ -23,6 +23,24 @@ pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
     }
 }
 
+/// The tables of the configuration that are lists here, as `[[tls]]` makes one. A list would be read as the values of the
+/// table in the order of its keys, with a fault in the first one.
+pub(super) fn lists_for_tables(figment: &Figment) -> Vec<String> {
+    let is_table = |name: &str| defaults().get(name).is_some_and(|value| value.as_dict().is_some());
+    let data = figment.data().unwrap_or_default();
+    let keys = data.into_values().flatten();
+    keys.filter(|(name, value)| value.as_array().is_some() && is_table(name)).map(|(name, _)| name).collect()
+}
+
+/// The line for one of them.
+pub(super) fn list_for_table(name: &str, place: &str) -> String {
+    let written = match place.contains("--set ") || place.to_uppercase().starts_with(PREFIX) {
+        true => format!("set its keys one by one, as in {name}.KEY"),
+        false => format!("in single brackets: write [{name}] in the place of [[{name}]], once"),
+    };
+    format!("{name}: a list of tables is not allowed; it must be one table, {written} (in {place})")
+}
+
 /// One line for a fault of this key, which stands in this place.
 pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> String {
     let what = match &error.kind {
@@ -31,10 +49,10 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
         }),
         Kind::MissingField(_) => "this key is missing; each entry needs it".to_owned(),
         Kind::UnknownVariant(found, allowed) => {
-            format!("\"{found}\" does not do; it may be one of: {}", allowed.join(", "))
+            format!("\"{found}\" is not allowed; it may be one of: {}", allowed.join(", "))
         }
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-            format!("{} does not do; it must be {}", shown(found), in_toml(wanted, path, found))
+            format!("{} is not allowed; it must be {}", shown(found), in_toml(wanted, path, found))
         }
         kind => kind.to_string().trim_end().to_owned(),
     };
@@ -46,9 +64,10 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
     }
     let entry = left_out::entry(path).map(|entry| (entry[0].as_str(), entry[1].parse().unwrap_or(0_usize) + 1));
     let entry = entry.map_or_else(String::new, |(list, place)| format!("{list} {place}: "));
-    // Places in lists are no keys.
-    let is_key = |part: &&str| part.parse::<usize>().is_err() || matches!(error.kind, Kind::UnknownField(..));
-    let keys: Vec<&str> = path.iter().map(String::as_str).filter(is_key).collect();
+    // Places in lists are no keys: the text counts listeners and rules from 1, and the path from 0.
+    let unknown = matches!(error.kind, Kind::UnknownField(..)).then(|| path.len() - 1);
+    let is_key = |(at, part): &(usize, &str)| part.parse::<usize>().is_err() || unknown == Some(*at);
+    let keys: Vec<&str> = path.iter().map(String::as_str).enumerate().filter(is_key).map(|(_, part)| part).collect();
     format!("{}: {entry}{what} (in {place})", keys.join("."))
 }
 
@@ -89,8 +108,7 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
 
 /// The tables that have a key of this name: in TOML a key belongs to the table of the header above it.
 fn elsewhere(key: &str) -> String {
-    let defaults = Toml::string(DEFAULTS).data().ok().and_then(|mut data| data.remove(&Profile::Default));
-    let defaults = defaults.unwrap_or_default();
+    let defaults = defaults();
     if defaults.get(key).is_some_and(|value| value.as_dict().is_none() && value.as_array().is_none()) {
         return format!("; {key} stands above the first line in brackets");
     }
@@ -101,6 +119,11 @@ fn elsewhere(key: &str) -> String {
     let found: Vec<String> =
         defaults.iter().filter(|(_, value)| has(value)).map(|(table, _)| format!("{table}.{key}")).collect();
     if found.is_empty() { String::new() } else { format!("; there is {}", found.join(" and ")) }
+}
+
+fn defaults() -> Dict {
+    let data = Toml::string(DEFAULTS).data().ok().and_then(|mut data| data.remove(&Profile::Default));
+    data.unwrap_or_default()
 }
 
 /// The error of a file that is not TOML: the line, and the fault in it.
@@ -141,13 +164,16 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         )
     };
     let text = match (wanted, path) {
+        ("a sequence", _) if is_torn(found) => {
+            return format!("{}; a bracket, a quote or a comma is missing", example_of_list(path));
+        }
         ("a sequence", [list]) if list == "listener" => return tables("listener", "address=\"127.0.0.1:10025\""),
         ("a sequence", [list]) if list == "rule" => {
             return tables("rule", "domain=\"example.com\",level=\"dane-only\"");
         }
         ("a sequence", _) => match found {
             Actual::Str(text) => return format!("a list in brackets: [{text:?}]"),
-            _ => "a list in brackets, such as [\"..\", \"..\"]",
+            _ => example_of_list(path),
         },
         ("a duration", _) => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
         ("a boolean", _) => "true or false, without quotes",
@@ -156,9 +182,24 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         ("usize" | "u64", _) => "a whole number from 0 up",
         // These are the byte sizes' words.
         ("parsable string" | "integer overflow" | "an integer or string", _) => "a size such as \"100MiB\"",
-        (wanted, _) if wanted.starts_with("struct ") => "a table of keys",
+        (wanted, _) if wanted.starts_with("struct ") => {
+            return format!("a table of keys, such as [{}] and a line below it for each key", path.join("."));
+        }
         (wanted, _) if wanted.starts_with("enum ") => "one of its words, in quotes (danelaw.toml(5) has them)",
         (wanted, _) => wanted,
     };
     text.to_owned()
+}
+
+/// Whether a text begins as a list does, and is none.
+fn is_torn(found: &Actual) -> bool {
+    matches!(found, Actual::Str(text) if text.trim_start().starts_with('['))
+}
+
+fn example_of_list(path: &[String]) -> &'static str {
+    match path {
+        [list] if list == "listener" => "a list of tables, such as [{address=\"127.0.0.1:10025\"}]",
+        [list] if list == "rule" => "a list of tables, such as [{domain=\"example.com\",level=\"dane-only\"}]",
+        _ => "a list in brackets, such as [\"..\", \"..\"]",
+    }
 }

@@ -29,7 +29,7 @@ const STATUS: &str = "\
 Exit status:
   0   a record matches
   1   the server is not the one that the records mean
-  3   none of the records is usable, so nobody can be verified by them
+  3   none of the records is usable, so no server can be verified by them
   4   no TLS session with the server came about (--connect only)
   64  bad input: an argument, a file or a record cannot be read";
 
