@@ -126,6 +126,21 @@ fn the_package_installs_upgrades_and_leaves_nothing() {
 }
 
 #[test]
+fn the_package_has_the_manual_and_the_pages_that_its_readme_leads_to() {
+    let directory = TempDir::new().unwrap();
+    run(Command::new("dpkg-deb").arg("-x").arg(package()).arg(directory.path()));
+    let at = |path: &str| directory.path().join(path);
+    for page in ["man1/danelaw.1.gz", "man1/danelaw-check.1.gz", "man5/danelaw.toml.5.gz", "man7/danelaw-refusals.7.gz"]
+    {
+        assert!(at("usr/share/man").join(page).is_file(), "{page} is missing");
+    }
+    for page in ["README.md", "CHANGELOG.md", "SECURITY.md", "config/README.md", "config/troubleshooting.md"] {
+        assert!(at("usr/share/doc/danelaw").join(page).is_file(), "{page} is missing");
+    }
+    assert!(at("usr/share/doc/danelaw/examples/unix-socket.conf").is_file());
+}
+
+#[test]
 fn the_package_starts_on_its_defaults() {
     let debian = Debian::new();
     debian.install(&package());

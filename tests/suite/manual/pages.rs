@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::process::Command;
 
 use danelaw::config::DEFAULTS;
 use danelaw::refusal::Label;
@@ -127,6 +128,23 @@ fn links_lead_to_files_and_headings() {
             assert!(target.anchors().contains(&anchor), "{}: {}#{anchor} does not exist", page.name(), path.display());
         }
     }
+}
+
+#[test]
+fn the_links_of_the_packaged_pages_lead_to_packaged_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = root().join("config/debian/build");
+    assert!(Command::new(script).arg("--pages").arg(directory.path()).status().unwrap().success());
+    let mut found = 0;
+    for path in files(directory.path()).iter().filter(|path| path.extension().is_some_and(|name| name == "md")) {
+        let text = fs::read_to_string(path).unwrap();
+        let page = Page { path: path.strip_prefix(directory.path()).unwrap().to_owned(), text };
+        for (target, _) in page.links() {
+            assert!(directory.path().join(&target).exists(), "{}: {} is not packaged", page.name(), target.display());
+            found += 1;
+        }
+    }
+    assert!(found > 40, "{found}");
 }
 
 #[test]
@@ -269,6 +287,21 @@ fn troubleshooting_quotes_the_program() {
         let is_word = reason.contains('-') && reason.chars().all(|c| c.is_ascii_lowercase() || c == '-');
         assert!(!is_word || ROWS.iter().any(|row| row.label.as_str() == reason), "{reason}");
     }
+}
+
+#[test]
+fn troubleshooting_has_each_failure_of_the_self_test() {
+    let page = text("config/troubleshooting.md");
+    let told: Vec<String> = rows(&page, "| why | remedy |").into_iter().map(|row| row[0].clone()).collect();
+    // The texts of `SelfTestFailure`, up to the part that differs from server to server.
+    let source = text("src/dns/selftest.rs");
+    let variants = source.split("pub enum SelfTestFailure {").nth(1).unwrap().split("\n}").next().unwrap();
+    let texts: Vec<_> = variants.split("#[error(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    for failure in &texts {
+        let words = failure.split(['{', '(', ':']).next().unwrap().trim_end();
+        assert!(told.iter().any(|why| why.contains(&format!("`{words}"))), "{failure:?} is in no row of {told:?}");
+    }
+    assert!(texts.len() >= 9, "{texts:?}");
 }
 
 #[test]
