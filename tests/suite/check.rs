@@ -2,25 +2,16 @@
 //! of each. It never sends a mail command.
 
 use std::io::Write;
-use std::process::Stdio;
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::{Lab, Scenario};
+use crate::process::{Said, danelaw, said};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-
-/// The result of the program.
-struct Said {
-    status: i32,
-    out: String,
-    err: String,
-}
 
 impl Said {
     /// The one object that was printed.
@@ -41,20 +32,9 @@ async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
          timeouts.greeting = '5s'\ntimeouts.handshake = '5s'\n{toml}\n"
     )
     .unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["check", "--config"])
-        .arg(file.path())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that does not read its standard input may have ended already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
-    let output = child.wait_with_output().await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    let mut command = danelaw();
+    command.args(["check", "--config"]).arg(file.path()).args(arguments);
+    said(command, input).await
 }
 
 /// Checks `example.test`, as JSON.

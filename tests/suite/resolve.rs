@@ -1,13 +1,10 @@
 //! `danelaw resolve` as a program: its output and its exit status.
 
-use std::process::Stdio;
-
 use crate::lab::dns::{DnsLab, Fault, Tree};
+use crate::process::{Said, danelaw, said};
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::TXT;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
 const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -28,19 +25,11 @@ fn tree() -> Tree {
 
 /// The exit status and the output.
 async fn resolve(lab: &DnsLab, arguments: &[&str], input: &str) -> (i32, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["resolve", "--server", &lab.addr.to_string(), "--trust-anchor"])
-        .arg(&lab.anchor_file)
-        .args(["--set", "dns.timeout=300ms", "--set", "dns.attempts=1"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let output = child.wait_with_output().await.unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    let mut command = danelaw();
+    command.args(["resolve", "--server", &lab.addr.to_string(), "--trust-anchor"]).arg(&lab.anchor_file);
+    command.args(["--set", "dns.timeout=300ms", "--set", "dns.attempts=1"]).args(arguments);
+    let Said { status, out, .. } = said(command, input).await;
+    (status, out)
 }
 
 #[tokio::test]

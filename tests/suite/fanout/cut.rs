@@ -192,6 +192,16 @@ impl Town {
         Self { dns, port, listen, first, last, store: tempfile::tempdir().unwrap() }
     }
 
+    /// With a danelaw and its client, when one remote has answered, the other has not, and the outcome is recorded.
+    async fn half_answered(network: u8) -> (Self, Child, Client) {
+        let town = Self::new(network, Act::Hang).await;
+        let danelaw = town.danelaw().await;
+        let client = half(&Address::Tcp(town.listen)).await;
+        wait_for(|| town.copies() == (1, 1)).await;
+        tokio::time::sleep(RECORDED).await;
+        (town, danelaw, client)
+    }
+
     async fn danelaw(&self) -> Child {
         danelaw(&self.dns, (self.listen, self.port), &self.store.path().join("store")).await
     }
@@ -204,12 +214,8 @@ impl Town {
 /// L1: killed by SIGKILL when one remote has answered and the other has not; the file is opened again.
 #[tokio::test]
 async fn the_process_is_killed() {
-    let town = Town::new(0, Act::Hang).await;
-    let mut killed = town.danelaw().await;
+    let (town, mut killed, client) = Town::half_answered(0).await;
     let address = Address::Tcp(town.listen);
-    let client = half(&address).await;
-    wait_for(|| town.copies() == (1, 1)).await;
-    tokio::time::sleep(RECORDED).await;
     killed.kill().await.unwrap();
     drop(client);
     let _danelaw = town.danelaw().await;
@@ -224,12 +230,8 @@ async fn the_process_is_killed() {
 /// Stopped, with a session left when the grace period is over: the record is on the disk before the process ends.
 #[tokio::test]
 async fn the_grace_period_ends() {
-    let town = Town::new(1, Act::Hang).await;
-    let mut stopped = town.danelaw().await;
+    let (town, mut stopped, client) = Town::half_answered(1).await;
     let address = Address::Tcp(town.listen);
-    let client = half(&address).await;
-    wait_for(|| town.copies() == (1, 1)).await;
-    tokio::time::sleep(RECORDED).await;
     let pid = stopped.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     assert!(tokio::time::timeout(SOON, stopped.wait()).await.unwrap().unwrap().success());
