@@ -163,12 +163,15 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
     for server in &health.servers {
         let how = match &server.state {
             ServerState::Untested => "not tested yet".to_owned(),
-            ServerState::Good => "passes the self-test".to_owned(),
+            ServerState::Good => match &server.no_tcp {
+                None => "passes the self-test".to_owned(),
+                Some(why) => format!("passes the self-test, but not over TCP: {why}"),
+            },
             ServerState::Failed(why) => format!("fails the self-test: {why}"),
         };
         lines.push(format!("resolver {}: {how}", server.server));
     }
-    let resolves = health.servers.iter().any(|server| server.state == ServerState::Good);
+    let resolves = health.any_good();
     if !resolves {
         lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
     }
@@ -184,6 +187,7 @@ mod tests {
     use std::iter;
 
     use super::*;
+    use crate::dns::FailureReason;
     use crate::dns::selftest::{SelfTestFailure, ServerHealth};
     use crate::policy::Level;
 
@@ -193,7 +197,11 @@ mod tests {
             servers: states
                 .iter()
                 .zip(["192.0.2.1", "192.0.2.2"])
-                .map(|(state, server)| ServerHealth { server: server.parse().unwrap(), state: state.clone() })
+                .map(|(state, server)| ServerHealth {
+                    server: server.parse().unwrap(),
+                    state: state.clone(),
+                    no_tcp: None,
+                })
                 .collect(),
         };
         let (good, ailing) = (ServerState::Good, ServerState::Failed(SelfTestFailure::StripsDnssec));
@@ -217,6 +225,12 @@ mod tests {
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
             assert!(!readiness.text.contains(OBSERVING));
         }
+        let mut without_tcp = health(&[ServerState::Good]);
+        without_tcp.servers[0].no_tcp = Some(FailureReason::Timeout);
+        let readiness_without_tcp = readiness(Phase::Serving, Mode::Enforce, &without_tcp, &mut iter::empty());
+        assert!(readiness_without_tcp.ready, "it serves all mail but that with large answers");
+        let says = "resolver 192.0.2.1:53: passes the self-test, but not over TCP: no answer within the time limit";
+        assert!(readiness_without_tcp.text.lines().any(|line| line == says), "{}", readiness_without_tcp.text);
         let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), &mut iter::empty());
         assert!(observing.ready && observing.text.contains(OBSERVING));
         let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);

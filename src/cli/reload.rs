@@ -66,10 +66,10 @@ impl TestedResolver {
         Ok(Self { tests: keep_testing(&stub, config), stub, sources })
     }
 
-    /// Whether they have passed or time is up: mail is deferred by the lookups themselves.
+    /// Waits until one has passed, all have failed or time is up: mail is deferred by the lookups themselves.
     async fn tested(&self) {
         let mut health = self.stub.health();
-        let _ = tokio::time::timeout(FIRST_TEST, health.wait_for(Health::is_tested)).await;
+        let _ = tokio::time::timeout(FIRST_TEST, health.wait_for(|health: &Health| !health.is_open())).await;
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
 pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, Failed> {
     let resolver = resolver(config)?;
     if config.dns.mode == ResolverMode::TrustAd {
-        resolver.self_test().await;
+        resolver.first_pass().await;
     }
     Ok(resolver)
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::ad_bit::AdServer;
 use super::budget::Budget;
 use super::cache::WithTtl;
+use super::fitness::Fitness;
 use super::links::{Link, Question};
 use super::query::QueryClient;
 use super::server::{NameServer, ResolverMode};
@@ -57,13 +59,16 @@ impl BackendFactory {
         Ok(Self { tls: settings.tls_client()?, anchors, settings })
     }
 
-    /// A backend that asks these servers. Must be called inside of a tokio runtime.
-    pub(super) fn backend(&self, servers: &[NameServer]) -> Backend {
+    /// A backend that asks these servers and reports doubts about them. Must be called inside of a tokio runtime.
+    pub(super) fn backend(&self, servers: &[NameServer], fitness: &Arc<Fitness>) -> Backend {
         match self.settings.mode {
             ResolverMode::Validate => {
                 Backend::Validating(Box::new(Validating::new(servers, &self.settings, &self.anchors, &self.tls)))
             }
-            ResolverMode::TrustAd => Backend::TrustAd(TrustAd::new(servers, &self.settings, &self.tls)),
+            ResolverMode::TrustAd => {
+                let server = |server| AdServer::new(self.client(server), Arc::clone(fitness));
+                Backend::TrustAd(TrustAd::new(servers.iter().map(server).collect(), self.settings.attempts))
+            }
         }
     }
 

@@ -37,8 +37,14 @@ pub(super) struct ClockReading {
 }
 
 impl ClockReading {
-    fn after(self, time: Duration) -> Option<Self> {
+    pub(super) fn after(self, time: Duration) -> Option<Self> {
         Some(Self { steady: self.steady.checked_add(time)?, wall: self.wall.checked_add(time)? })
+    }
+
+    /// How long it is until the other by the clock that reaches it first; zero if one of them has.
+    pub(super) fn left_until(self, other: Self) -> Duration {
+        let steady = other.steady.saturating_duration_since(self.steady);
+        steady.min(other.wall.duration_since(self.wall).unwrap_or_default())
     }
 
     /// Whether it is before the other by both clocks.
@@ -230,6 +236,17 @@ mod tests {
         assert!(!get(ClockReading { wall: night.wall, ..now }), "the steady clock stood still");
         // Nor one that was set back.
         assert!(!get(ClockReading { steady: night.steady, ..now }), "the wall clock was set back");
+    }
+
+    #[test]
+    fn the_time_left_is_that_of_the_clock_that_is_ahead() {
+        let begin = now();
+        let (end, seconds) = (later(begin, 60), Duration::from_secs);
+        let by = |steady, wall| ClockReading { steady: later(begin, steady).steady, wall: later(begin, wall).wall };
+        for (moment, left) in [(by(0, 0), 60), (by(50, 10), 10), (by(10, 50), 10), (by(0, 8 * 3600), 0), (by(61, 0), 0)]
+        {
+            assert_eq!(moment.left_until(end), seconds(left), "{moment:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! task of its own, so that a session that ends does not end the lookup. Each session that asks before the end gets the
 //! same result. Then the result is kept for as long as its records allow (RFC 6698 §8.2), and a failure for a short
 //! time (RFC 9520 §3.2), so that a broken zone is not asked for by every session again.
+//!
+//! A result belongs to the [epoch](super::fitness) in which its question was asked. In another epoch it is neither kept,
+//! nor recalled, nor waited for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,6 +18,7 @@ use tokio::sync::watch;
 
 use super::answers::DnsResult;
 use super::cache::{Cache, CacheBounds, ClockReading, EntryWeight, WithTtl};
+use super::fitness::{Epoch, Fitness};
 use super::reply::Data;
 use super::{Alias, FailureReason, Lookup, MxTarget};
 
@@ -28,8 +32,22 @@ pub(super) struct Memory<K, T> {
 
 struct MemoryInner<K, T> {
     counts: Counts,
-    finished: Cache<K, DnsResult<T>>,
-    in_flight: Mutex<HashMap<K, Pending<T>>>,
+    fitness: Arc<Fitness>,
+    finished: Cache<K, Dated<T>>,
+    in_flight: Mutex<HashMap<Asked<K>, Pending<T>>>,
+}
+
+/// A question, and the epoch in which it is asked.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Asked<K> {
+    key: K,
+    epoch: Epoch,
+}
+
+/// A result, and the epoch in which its question was asked.
+struct Dated<T> {
+    found: Arc<DnsResult<T>>,
+    epoch: Epoch,
 }
 
 /// How often each thing happened since the start.
@@ -51,10 +69,15 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     T: EntryWeight + Send + Sync + 'static,
 {
-    /// An empty memory.
+    /// An empty memory, of one epoch that never ends.
     pub(super) fn new(bounds: CacheBounds) -> Self {
-        let counts = Counts::default();
-        Self { inner: Arc::new(MemoryInner { counts, finished: Cache::new(bounds), in_flight: Mutex::default() }) }
+        Self::of(bounds, Arc::default())
+    }
+
+    /// An empty memory of what servers say whose epochs are these.
+    pub(super) fn of(bounds: CacheBounds, fitness: Arc<Fitness>) -> Self {
+        let (counts, finished, in_flight) = (Counts::default(), Cache::new(bounds), Mutex::default());
+        Self { inner: Arc::new(MemoryInner { counts, fitness, finished, in_flight }) }
     }
 
     /// The counts of questions that were answered from memory, joined a lookup in flight, and were asked.
@@ -63,9 +86,10 @@ where
         [remembered, joined, asked].map(|count| count.load(Relaxed))
     }
 
-    /// The result that is kept, if there is one.
+    /// The result that is kept, if there is one of the current epoch.
     pub(super) fn recall(&self, key: &K) -> Option<Arc<DnsResult<T>>> {
-        self.inner.finished.get(key, now())
+        let kept = self.inner.finished.get(key, now())?;
+        (kept.epoch == self.inner.fitness.epoch()).then(|| Arc::clone(&kept.found))
     }
 
     /// Drops the result.
@@ -84,7 +108,8 @@ where
             self.inner.counts.remembered.fetch_add(1, Relaxed);
             return found;
         }
-        let mut pending = self.join(key, make);
+        let epoch = self.inner.fitness.epoch();
+        let mut pending = self.join(Asked { key, epoch }, make);
         match pending.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(found)) => Arc::clone(found),
             // The task has ended without a result: it panicked, or the program ends.
@@ -93,34 +118,33 @@ where
     }
 
     /// The lookup that is under way, or a new one.
-    fn join<M, F>(&self, key: K, make: M) -> Pending<T>
+    fn join<M, F>(&self, asked: Asked<K>, make: M) -> Pending<T>
     where
         M: FnOnce(K) -> F,
         F: Future<Output = (DnsResult<T>, Duration)> + Send + 'static,
     {
         let mut in_flight = self.inner.in_flight();
-        if let Some(pending) = in_flight.get(&key) {
+        if let Some(pending) = in_flight.get(&asked) {
             self.inner.counts.joined.fetch_add(1, Relaxed);
             return pending.clone();
         }
         let (sender, pending) = watch::channel(None);
         // The lookup may have ended between the look at the finished ones and the look at those in flight.
-        if let Some(found) = self.recall(&key) {
+        if let Some(found) = self.recall(&asked.key) {
             sender.send_replace(Some(found));
             return pending;
         }
         self.inner.counts.asked.fetch_add(1, Relaxed);
-        in_flight.insert(key.clone(), pending.clone());
-        let lookup = make(key.clone());
-        let guard = InFlightGuard { inner: Arc::clone(&self.inner), key };
+        in_flight.insert(asked.clone(), pending.clone());
+        let lookup = make(asked.key.clone());
+        let guard = InFlightGuard { inner: Arc::clone(&self.inner), asked };
         drop(in_flight);
         tokio::spawn(async move {
             let (found, ttl) = lookup.await;
             // RFC 9520 §2 is about failures of name servers. That there was no socket to ask them is none.
             let ttl = if matches!(found, Err(FailureReason::Scarce(_))) { Duration::ZERO } else { ttl };
             let found = Arc::new(found);
-            let lasting = WithTtl { value: Arc::clone(&found), ttl };
-            guard.inner.finished.put(guard.key.clone(), lasting, now());
+            guard.keep(&found, ttl);
             drop(guard);
             sender.send_replace(Some(found));
         });
@@ -129,25 +153,43 @@ where
 }
 
 impl<K, T> MemoryInner<K, T> {
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<K, Pending<T>>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<Asked<K>, Pending<T>>> {
         // Entries are put in and taken out whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn now() -> ClockReading {
+/// The time by both clocks.
+pub(super) fn now() -> ClockReading {
     ClockReading { steady: Instant::now(), wall: SystemTime::now() }
 }
 
 /// Takes a lookup off the list of those that are under way, however it ends.
 struct InFlightGuard<K: Eq + Hash, T> {
     inner: Arc<MemoryInner<K, T>>,
-    key: K,
+    asked: Asked<K>,
+}
+
+impl<K: Clone + Eq + Hash, T: EntryWeight> InFlightGuard<K, T> {
+    /// Keeps the result, unless another epoch has begun since the question was asked.
+    fn keep(&self, found: &Arc<DnsResult<T>>, ttl: Duration) {
+        let epoch = self.asked.epoch;
+        if epoch == self.inner.fitness.epoch() {
+            let value = Arc::new(Dated { found: Arc::clone(found), epoch });
+            self.inner.finished.put(self.asked.key.clone(), WithTtl { value, ttl }, now());
+        }
+    }
 }
 
 impl<K: Eq + Hash, T> Drop for InFlightGuard<K, T> {
     fn drop(&mut self) {
-        self.inner.in_flight().remove(&self.key);
+        self.inner.in_flight().remove(&self.asked);
+    }
+}
+
+impl<T: EntryWeight> EntryWeight for Dated<T> {
+    fn octets(&self) -> usize {
+        size_of::<Self>() + self.found.octets()
     }
 }
 
@@ -162,6 +204,7 @@ impl<T: EntryWeight> EntryWeight for DnsResult<T> {
                 | FailureReason::TooManyAliases(_)
                 | FailureReason::TooManyRecords(_)
                 | FailureReason::Scarce(_)
+                | FailureReason::NotValidating
                 | FailureReason::NameTooLong,
             ) => 0,
         };
@@ -291,6 +334,36 @@ mod tests {
         memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
         let never = |_| async { unreachable!("it is remembered") };
         assert_eq!(*memory.find(key(), never).await, timeout);
+    }
+
+    #[tokio::test]
+    async fn a_result_belongs_to_the_epoch_of_its_question() {
+        let fitness = Arc::new(Fitness::default());
+        let memory = Lookups::of(CacheBounds { entries: 100, octets: 100_000 }, Arc::clone(&fitness));
+        memory.find(key(), |_| async { (Err(FailureReason::Timeout), MINUTE) }).await;
+        assert!(memory.recall(&key()).is_some());
+        fitness.advance();
+        assert!(memory.recall(&key()).is_none(), "an entry of the epoch before");
+        // The epoch ends while the question is under way. A caller of the new epoch asks for itself.
+        let go = Arc::new(Notify::new());
+        let waits = Arc::clone(&go);
+        let slow = |_| async move {
+            waits.notified().await;
+            (Err(FailureReason::Timeout), MINUTE)
+        };
+        let first = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.find(key(), slow).await }
+        });
+        tokio::task::yield_now().await;
+        fitness.advance();
+        assert_eq!(*memory.find(key(), |_| async { (no_data(), MINUTE) }).await, no_data());
+        go.notify_one();
+        assert_eq!(*first.await.unwrap(), Err(FailureReason::Timeout));
+        // The late result does not take the place of the new one.
+        let never = |_| async { unreachable!("it is remembered") };
+        assert_eq!(*memory.find(key(), never).await, no_data());
+        assert!(memory.inner.in_flight().is_empty());
     }
 
     #[tokio::test]

@@ -13,12 +13,14 @@
 //! loopback. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be
 //! asked.
 
+mod ad_bit;
 mod answers;
 mod backend;
 mod budget;
 mod cache;
 mod canonical;
 mod denial;
+mod fitness;
 mod query;
 mod links;
 #[cfg(any(test, fuzzing))]
@@ -236,6 +238,9 @@ pub enum FailureReason {
     /// No server was asked, because this host has no socket left. This is no fact about the name, and is never remembered.
     #[error("{0}")]
     Scarce(#[from] Scarcity),
+    /// In mode "trust-ad": the signed root is insecure by the server's AD bit, so that the bit says nothing about other names.
+    #[error("the name server has stopped validating: its answer for the signed root has no AD bit")]
+    NotValidating,
     /// The name that would have to be asked is no DNS name any more.
     #[error("the name to ask is longer than 255 octets")]
     NameTooLong,

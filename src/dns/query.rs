@@ -80,6 +80,15 @@ impl QueryClient {
         }
     }
 
+    /// Puts one question over TCP, whatever UDP would say.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) async fn ask_over_tcp(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
+        let request = QueryMessage::new(question, &self.server.transport)?;
+        self.in_time(self.over_tcp(&request)).await
+    }
+
     async fn in_time<T>(&self, asking: impl Future<Output = Result<T, FailureReason>>) -> Result<T, FailureReason> {
         tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }

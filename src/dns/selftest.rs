@@ -9,11 +9,22 @@
 //! 3. a TLSA record below a top-level domain that does not exist is securely denied. The domain is another one each
 //!    time, so that no cache has the answer ready.
 //!
+//! A server whose AD bit is to be trusted must also leave it clear where it has to: `10.in-addr.arpa` is an unsigned
+//! delegation (RFC 7534 §3.4), or a zone that the resolver itself serves unsigned (RFC 6303 §4.1). A server that sets AD
+//! there, in a reply without one signature, sets it without having validated. Where a root has no such zone, its
+//! denial is signed and proves nothing about the server, nor does an error: the test needs no zone of others to be up.
+//!
+//! A server is asked over TCP, too. One that answers over UDP alone passes, with a warning: it serves all mail but that
+//! to names with large answers, and these lookups fail, which defers the mail and never weakens a policy.
+//!
 //! Where a probe fails, the bare reply is read once more. It is only reported; no decision rests on it.
 
 use std::fmt;
 use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
 
 use super::FailureReason;
 use super::Security;
@@ -23,9 +34,12 @@ use super::canonical::CanonicalName;
 use super::denial::Denied;
 use super::links::{Link, Question};
 use super::reply::{Rtype, SignatureValidity, Traces};
-use super::server::{NameServer, ResolverMode};
+use super::server::{NameServer, ResolverMode, Transport};
 use super::validating::convert;
 use crate::scarce::Scarcity;
+
+/// The labels of a name in a zone that is not signed.
+const UNSIGNED: [&[u8]; 3] = [b"10", b"in-addr", b"arpa"];
 
 /// The result of the self-test for all servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +55,8 @@ pub struct ServerHealth {
     pub server: NameServer,
     /// How it is.
     pub state: ServerState,
+    /// Why it does not answer over TCP, if it was asked and does not.
+    pub no_tcp: Option<FailureReason>,
 }
 
 /// How a server is.
@@ -78,6 +94,9 @@ pub enum SelfTestFailure {
     /// It is to validate for us, and does not.
     #[error("does not validate: the AD bit is not set for the signed root")]
     DoesNotValidate,
+    /// It is to validate for us, and vouches for more than it can.
+    #[error("sets the AD bit on unsigned answers")]
+    VouchesForUnsigned,
     /// It was not asked: this host has no socket left.
     #[error("cannot be asked: {0}")]
     NotAsked(Scarcity),
@@ -114,13 +133,32 @@ impl fmt::Display for Clock {
 impl Health {
     /// These servers have not been tested yet.
     pub(super) fn untested(servers: Vec<NameServer>) -> Self {
-        let untested = |server| ServerHealth { server, state: ServerState::Untested };
-        Self { servers: servers.into_iter().map(untested).collect() }
+        Self { servers: servers.into_iter().map(ServerHealth::untested).collect() }
+    }
+
+    /// The servers of this list as they are known, and untested where they are not.
+    pub(super) fn of_list(&self, servers: &[NameServer]) -> Self {
+        let known = |server: &NameServer| self.of(server).cloned().unwrap_or(ServerHealth::untested(server.clone()));
+        Self { servers: servers.iter().map(known).collect() }
+    }
+
+    /// Puts a verdict in the place of the last one on the same server. One that could not be asked stays as it was.
+    pub(super) fn learn(&mut self, verdict: &ServerHealth) {
+        if matches!(verdict.state, ServerState::Failed(SelfTestFailure::NotAsked(_))) {
+            return;
+        }
+        for known in self.servers.iter_mut().filter(|known| known.server == verdict.server) {
+            *known = verdict.clone();
+        }
+    }
+
+    fn of(&self, server: &NameServer) -> Option<&ServerHealth> {
+        self.servers.iter().find(|known| known.server == *server)
     }
 
     /// The state of one server.
     pub fn state_of(&self, server: &NameServer) -> Option<&ServerState> {
-        self.servers.iter().find(|known| known.server == *server).map(|known| &known.state)
+        self.of(server).map(|known| &known.state)
     }
 
     /// Whether every server has been tested.
@@ -133,22 +171,14 @@ impl Health {
         self.servers.iter().all(|server| server.state == ServerState::Good)
     }
 
-    /// Whether no server has passed yet, and some may still.
-    pub fn is_open(&self) -> bool {
-        let any = |state: &ServerState| self.servers.iter().any(|server| server.state == *state);
-        any(&ServerState::Untested) && !any(&ServerState::Good)
+    /// Whether a server passed.
+    pub fn any_good(&self) -> bool {
+        self.servers.iter().any(|server| server.state == ServerState::Good)
     }
 
-    /// The same, where a server that could not be asked is as it was found before.
-    pub(super) fn or_as_before(mut self, before: &Self) -> Self {
-        for server in &mut self.servers {
-            if let (ServerState::Failed(SelfTestFailure::NotAsked(_)), Some(known)) =
-                (&server.state, before.state_of(&server.server))
-            {
-                server.state = known.clone();
-            }
-        }
-        self
+    /// Whether no server has passed yet, and some may still.
+    pub fn is_open(&self) -> bool {
+        !self.is_tested() && !self.any_good()
     }
 
     /// Whether every server failed, so that no lookup can succeed.
@@ -160,13 +190,18 @@ impl Health {
     }
 }
 
-/// Tests these servers, all at the same time.
-pub(super) async fn examine_all(factory: &BackendFactory, servers: Vec<NameServer>) -> Health {
-    let examined = servers.into_iter().map(|server| async move {
-        let state = examine(factory, &server).await.map_or_else(ServerState::Failed, |()| ServerState::Good);
-        ServerHealth { server, state }
-    });
-    Health { servers: futures_util::future::join_all(examined).await }
+impl ServerHealth {
+    fn untested(server: NameServer) -> Self {
+        Self { server, state: ServerState::Untested, no_tcp: None }
+    }
+}
+
+/// Tests these servers, all at the same time, and gives each verdict as soon as it is known.
+pub(super) fn examine_all(
+    factory: &BackendFactory,
+    servers: Vec<NameServer>,
+) -> FuturesUnordered<impl Future<Output = ServerHealth>> {
+    servers.into_iter().map(|server| examine(factory, server)).collect()
 }
 
 /// One thing to prove.
@@ -175,18 +210,57 @@ struct Probe {
     proven: fn(&Link<Security>) -> Option<Security>,
 }
 
-async fn examine(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
+async fn examine(factory: &BackendFactory, server: NameServer) -> ServerHealth {
+    let (proven, unsigned, no_tcp) =
+        tokio::join!(prove_all(factory, &server), unsigned(factory, &server), over_tcp(factory, &server));
+    let state = proven.and(unsigned).map_or_else(ServerState::Failed, |()| ServerState::Good);
+    ServerHealth { server, state, no_tcp: no_tcp.err() }
+}
+
+async fn prove_all(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
     // One of its own, without the results of other servers.
-    let backend = factory.backend(slice::from_ref(server));
+    let backend = factory.backend(slice::from_ref(server), &Arc::default());
     for probe in probes() {
-        let proven = prove(factory, &backend, &probe).await;
-        match proven {
+        match prove(factory, &backend, &probe).await {
             Ok(Security::Secure) => {}
             Ok(Security::Insecure) => return Err(not_secure(factory, server, &probe).await),
+            Err(FailureReason::NotValidating) => return Err(SelfTestFailure::DoesNotValidate),
             Err(reason) => return Err(diagnose(factory, server, &probe, reason).await),
         }
     }
     Ok(())
+}
+
+/// Whether the server leaves AD clear where nothing is signed. RFC 4035 §3.2.1: with DO, the signatures come along.
+async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
+    match factory.settings.mode {
+        ResolverMode::Validate => return Ok(()),
+        ResolverMode::TrustAd => {}
+    }
+    let name = CanonicalName::from_labels(UNSIGNED.into_iter());
+    let Ok(octets) = factory.client(server).ask(&Question { name, rtype: Rtype::SOA }).await else { return Ok(()) };
+    match (convert::vouched(&octets), convert::traces(&octets)) {
+        (Ok((_, Security::Secure)), Ok(traces)) if traces.signatures.is_empty() => {
+            Err(SelfTestFailure::VouchesForUnsigned)
+        }
+        (Ok((_, Security::Secure | Security::Insecure)) | Err(_), _) => Ok(()),
+    }
+}
+
+/// Whether the server answers over TCP, where answers go that are too long for UDP (RFC 7766 §5).
+async fn over_tcp(factory: &BackendFactory, server: &NameServer) -> Result<(), FailureReason> {
+    let root = CanonicalName::from_labels(std::iter::empty());
+    let keys = Question { name: root, rtype: Rtype::DNSKEY };
+    let asked = match &server.transport {
+        Transport::Plain => factory.client(server).ask_over_tcp(&keys).await,
+        // Every question goes over a connection already.
+        Transport::Tls(_) => return Ok(()),
+    };
+    match asked {
+        // That this host has no socket says nothing about the server.
+        Ok(_) | Err(FailureReason::Scarce(_)) => Ok(()),
+        Err(reason) => Err(reason),
+    }
 }
 
 fn probes() -> [Probe; 3] {
@@ -281,6 +355,7 @@ fn unanswered(failure: FailureReason) -> SelfTestFailure {
         | FailureReason::Malformed(_)
         | FailureReason::TooManyAliases(_)
         | FailureReason::TooManyRecords(_)
+        | FailureReason::NotValidating
         | FailureReason::NameTooLong) => SelfTestFailure::Unproven(reason),
     }
 }
@@ -310,29 +385,59 @@ mod tests {
         SignatureValidity { inception, expiration }
     }
 
+    fn health(states: &[ServerState]) -> Health {
+        let servers = states.iter().zip(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let servers = servers.map(|(state, server)| ServerHealth {
+            server: server.parse().unwrap(),
+            state: state.clone(),
+            no_tcp: None,
+        });
+        Health { servers: servers.collect() }
+    }
+
     #[test]
     fn a_server_that_could_not_be_asked_is_as_it_was() {
-        let health = |states: [ServerState; 2]| Health {
-            servers: ["192.0.2.1", "192.0.2.2"]
-                .into_iter()
-                .zip(states)
-                .map(|(server, state)| ServerHealth { server: server.parse().unwrap(), state })
-                .collect(),
-        };
-        let not_asked = || ServerState::Failed(SelfTestFailure::NotAsked(Scarcity::OwnDescriptors));
-        let before = health([ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut)]);
-        assert_eq!(health([not_asked(), not_asked()]).or_as_before(&before), before);
-        let changed = health([ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Good]);
-        assert_eq!(changed.clone().or_as_before(&before), changed);
-        // A server that was never asked has no other state.
-        assert_eq!(
-            health([not_asked(), ServerState::Good]).or_as_before(&Health { servers: vec![] }).servers[0].state,
-            not_asked()
-        );
+        let not_asked = ServerState::Failed(SelfTestFailure::NotAsked(Scarcity::OwnDescriptors));
+        let before = health(&[ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut)]);
+        for (verdict, after) in [
+            ([not_asked.clone(), not_asked], before.clone()),
+            (
+                [ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Good],
+                health(&[ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Good]),
+            ),
+        ] {
+            let mut known = before.clone();
+            health(&verdict).servers.iter().for_each(|verdict| known.learn(verdict));
+            assert_eq!(known, after);
+        }
         assert_eq!(
             unanswered(FailureReason::Scarce(Scarcity::OwnDescriptors)),
             SelfTestFailure::NotAsked(Scarcity::OwnDescriptors)
         );
+    }
+
+    #[test]
+    fn the_test_is_open_until_one_server_passes_or_all_fail() {
+        let (good, failed, untested) =
+            (ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Untested);
+        for (states, open, bad) in [
+            ([&untested, &untested, &untested], true, false),
+            ([&failed, &untested, &untested], true, false),
+            ([&failed, &untested, &good], false, false),
+            ([&failed, &failed, &failed], false, true),
+            ([&good, &good, &good], false, false),
+        ] {
+            let health = health(&states.map(Clone::clone));
+            assert_eq!((health.is_open(), health.is_bad()), (open, bad), "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_list_keeps_the_verdicts_on_its_servers() {
+        let known = health(&[ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut)]);
+        let list: Vec<NameServer> = ["192.0.2.9", "192.0.2.1"].map(|text| text.parse().unwrap()).into();
+        let states: Vec<_> = known.of_list(&list).servers.into_iter().map(|server| server.state).collect();
+        assert_eq!(states, [ServerState::Untested, ServerState::Good]);
     }
 
     #[test]
@@ -358,6 +463,7 @@ mod tests {
         for (ailment, text) in [
             (SelfTestFailure::StripsDnssec, "strips DNSSEC records"),
             (SelfTestFailure::TimesOut, "times out"),
+            (SelfTestFailure::VouchesForUnsigned, "sets the AD bit on unsigned answers"),
             (SelfTestFailure::Answers("REFUSED".to_owned()), "answers REFUSED"),
             (SelfTestFailure::NoTlsa("it".to_owned()), "does not answer TLSA (it)"),
             (

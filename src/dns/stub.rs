@@ -8,11 +8,13 @@
 //! The self-test ([`selftest`](super::selftest)) decides which servers are asked: while one passes, those that fail are
 //! not asked. If none passes, a validating stub goes on with all of them, since signatures tell right from wrong and a
 //! server that recovers is of use at once. A stub that trusts the AD bit then asks none: a server that does not
-//! validate would call every zone insecure, and switch DANE off without notice.
+//! validate would call every zone insecure, and switch DANE off without notice. Each verdict is taken up as it comes, so
+//! that a dead server delays no other; with it an [epoch](super::fitness) begins, in which no older result is remembered.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,10 +23,11 @@ use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
 use super::cache::CacheBounds;
 use super::denial::Denied;
+use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
 use super::memory::Memory;
 use super::reply::{Data, Rtype, SignatureValidity};
-use super::selftest::{Health, ServerState, examine_all};
+use super::selftest::{Health, ServerHealth, ServerState, examine_all};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError};
 pub use super::validating::QUIET;
@@ -36,6 +39,9 @@ use crate::name::Name;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that fails is tested again.
 const RETEST_AFTER: Duration = Duration::from_secs(15);
+
+/// The least time between two tests, where a server is doubted.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
 /// The question of a lookup.
 type LookupKey = (Name, Rtype);
@@ -51,6 +57,7 @@ struct StubInner {
     backend: RwLock<Arc<Backend>>,
     memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
+    fitness: Arc<Fitness>,
 }
 
 impl Stub {
@@ -64,9 +71,11 @@ impl Stub {
     pub fn new(settings: &ResolverSettings) -> Result<Self, ResolverSetupError> {
         let factory = BackendFactory::new(settings.clone())?;
         let health = Health::untested(factory.settings.current_servers()?);
-        let backend = RwLock::new(Arc::new(factory.backend(&in_use(settings.mode, &health))));
-        let memory = Memory::new(CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets });
-        Ok(Self { inner: Arc::new(StubInner { factory, backend, memory, health: watch::Sender::new(health) }) })
+        let fitness = Arc::default();
+        let backend = RwLock::new(Arc::new(factory.backend(&in_use(settings.mode, &health), &fitness)));
+        let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
+        let (memory, health) = (Memory::of(bounds, Arc::clone(&fitness)), watch::Sender::new(health));
+        Ok(Self { inner: Arc::new(StubInner { factory, backend, memory, health, fitness }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
@@ -79,15 +88,31 @@ impl Stub {
         self.inner.memory.counts()
     }
 
-    /// Tests every server once and takes into use those that pass.
+    /// Tests every server once and takes into use those that pass, each as soon as it has.
     pub async fn self_test(&self) {
         let servers = self.inner.factory.settings.current_servers().unwrap_or_else(|_| {
             // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
-        let health = examine_all(&self.inner.factory, servers).await;
-        let health = health.or_as_before(&self.inner.health.borrow());
+        let mut health = self.inner.health.borrow().of_list(&servers);
+        let mut verdicts = examine_all(&self.inner.factory, servers);
+        while let Some(verdict) = verdicts.next().await {
+            health.learn(&verdict);
+            // The servers of an old list serve until one of the new list passes.
+            if health.any_good() || !self.inner.health.borrow().any_good() {
+                self.inner.take_up(health.clone());
+            }
+        }
         self.inner.take_up(health);
+    }
+
+    /// Tests every server, and returns as soon as one passes or all have failed; those that are not tested by then stay so.
+    pub async fn first_pass(&self) {
+        let mut health = self.health();
+        tokio::select! {
+            () = self.self_test() => {}
+            _ = health.wait_for(|health| !health.is_open()) => {}
+        }
     }
 
     /// Tests every server now and from time to time, and follows the list of the system's resolvers. Never ends.
@@ -96,13 +121,18 @@ impl Stub {
         let listed = || settings.current_servers().map_err(|error| error.to_string());
         let mut last = listed();
         loop {
+            let began = Instant::now();
             self.self_test().await;
             let due = if self.inner.health.borrow().all_good() { every } else { every.min(RETEST_AFTER) };
-            let due = Instant::now() + due;
+            let mut due = Instant::now() + due;
             let mut now = listed();
             while now == last && Instant::now() < due {
                 let nap = if settings.servers.is_empty() { due.min(Instant::now() + LOOK_EVERY) } else { due };
-                tokio::time::sleep_until(nap).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(nap) => {}
+                    // A lookup has seen that a server does not validate. Tests do not follow each other more closely.
+                    () = self.inner.fitness.doubted() => due = due.min(began + DOUBT_AFTER),
+                }
                 now = listed();
             }
             if let Some(error) = now.as_ref().err().filter(|_| now != last) {
@@ -139,17 +169,23 @@ impl Stub {
 }
 
 impl StubInner {
-    /// Acts on a finished self-test, and then makes it known. The servers in use change only if the test says so.
+    /// Acts on what the self-test has found so far, and then makes it known. The servers in use change only if the test says so.
     fn take_up(&self, health: Health) {
         let mode = self.factory.settings.mode;
         let servers = in_use(mode, &health);
         let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
-            let backend = Arc::new(self.factory.backend(&servers));
+            let backend = Arc::new(self.factory.backend(&servers, &self.fitness));
             *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
+            // In this order: a question of the new epoch goes to the new servers.
+            self.fitness.advance();
         }
         report(&before, &health);
-        self.health.send_replace(health);
+        self.health.send_if_modified(|known| {
+            let is_new = *known != health;
+            *known = health;
+            is_new
+        });
     }
 
     async fn look_up(&self, key: &LookupKey) -> (DnsResult<Lookup<Data>>, Duration) {
@@ -216,15 +252,8 @@ fn in_use(mode: ResolverMode, health: &Health) -> Vec<NameServer> {
 /// Logs each change: of each server, and of all of them together.
 fn report(before: &Health, now: &Health) {
     for server in &now.servers {
-        if before.state_of(&server.server) == Some(&server.state) {
-            continue;
-        }
-        match &server.state {
-            ServerState::Untested => {}
-            ServerState::Good => tracing::info!(server = %server.server, "the name server passes the self-test"),
-            ServerState::Failed(why) => {
-                tracing::error!(server = %server.server, %why, "the name server fails the self-test");
-            }
+        if !before.servers.contains(server) {
+            report_server(before.state_of(&server.server), server);
         }
     }
     if now.is_bad() && !before.is_bad() {
@@ -235,5 +264,21 @@ fn report(before: &Health, now: &Health) {
     }
     if !now.is_bad() && before.is_bad() {
         tracing::info!("a name server passes the self-test again");
+    }
+}
+
+/// Logs a server that has changed since it was in this state.
+fn report_server(before: Option<&ServerState>, ServerHealth { server, state, no_tcp }: &ServerHealth) {
+    match (state, no_tcp) {
+        (ServerState::Good, Some(why)) => tracing::warn!(
+            %server,
+            %why,
+            "the name server passes the self-test, but not over TCP: lookups of large answers will fail, and defer mail"
+        ),
+        (ServerState::Good, None) => tracing::info!(%server, "the name server passes the self-test"),
+        (ServerState::Failed(why), _) if before != Some(state) => {
+            tracing::error!(%server, %why, "the name server fails the self-test");
+        }
+        (ServerState::Failed(_) | ServerState::Untested, _) => {}
     }
 }

@@ -11,34 +11,27 @@
 //! | records of the type at the name | an answer, as secure as AD says |
 //! | a CNAME at the name, where another type was asked for | a link; if AD is clear, as secure as AD says of the reply to a CNAME question |
 //! | no answer records, NOERROR or NXDOMAIN, with the SOA of a zone above or an empty authority section | a denial, as secure as AD says |
+//! | any of these as "insecure", from a server whose answer for the root has no AD either ([`ad_bit`](super::ad_bit)) | a failure |
 //! | anything else: SERVFAIL, which is how bogus looks (RFC 4035 §5.5), other records, a referral | a failure |
 
-use std::sync::Arc;
-
-use rustls::ClientConfig;
-
+use super::ad_bit::AdServer;
 use super::cache::WithTtl;
 use super::canonical::CanonicalName;
 use super::denial::Denied;
 use super::links::{Link, Question};
-use super::query::QueryClient;
 use super::reply::{Data, DnsReply, Rcode, RrSet, Rtype};
-use super::server::NameServer;
-use super::setup::ResolverSettings;
-use super::validating::convert;
 use super::{FailureReason, Security};
 
 /// Trusts the AD bit of these servers, each of which has shown that it sets it.
 pub(super) struct TrustAd {
-    clients: Vec<QueryClient>,
+    servers: Vec<AdServer>,
     attempts: usize,
 }
 
 impl TrustAd {
     /// Prepares to ask these servers; no question is sent yet.
-    pub(super) fn new(servers: &[NameServer], settings: &ResolverSettings, tls: &Arc<ClientConfig>) -> Self {
-        let client = |server: &NameServer| QueryClient::new(server.clone(), settings.timeout, Arc::clone(tls));
-        Self { clients: servers.iter().map(client).collect(), attempts: settings.attempts }
+    pub(super) fn new(servers: Vec<AdServer>, attempts: usize) -> Self {
+        Self { servers, attempts }
     }
 
     /// Answers one question about one name, with the time for which the answer holds.
@@ -71,8 +64,8 @@ impl TrustAd {
     /// Puts one question to one server after the other, until there is an answer or the attempts are used up.
     async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
         let mut last = FailureReason::Network("no name server has passed its self-test".to_owned());
-        for client in self.clients.iter().cycle().take(self.attempts.max(self.clients.len())) {
-            match client.ask(question).await.and_then(|octets| convert::vouched(&octets)) {
+        for server in self.servers.iter().cycle().take(self.attempts.max(self.servers.len())) {
+            match server.ask(question).await {
                 Ok(vouched) => return Ok(vouched),
                 Err(reason) => last = reason,
             }

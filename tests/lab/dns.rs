@@ -80,6 +80,8 @@ pub(crate) enum Fault {
     TruncatedUdp,
     /// Truncated and empty over UDP; no answer over TCP.
     Truncated,
+    /// No reply over TCP.
+    DropTcp,
     /// Any change to the reply.
     Tamper(fn(&mut Message)),
     /// Several faults, one after the other.
@@ -521,6 +523,8 @@ impl Server {
                 clear(&mut reply);
                 reply.metadata.truncation = true;
             }
+            Fault::DropTcp if over_tcp => return None,
+            Fault::DropTcp => {}
             Fault::Tamper(change) => change(&mut reply),
             Fault::All(faults) => {
                 return faults.iter().try_fold(reply, |reply, fault| self.spoil(reply, fault, over_tcp));

@@ -1,11 +1,12 @@
 //! The self-test of name servers: its results, their wording, and the servers that are asked afterwards.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::lab::dns::{Fault, Tree};
 use danelaw::dns::selftest::{Clock, SelfTestFailure, ServerState};
-use danelaw::dns::server::NameServer;
+use danelaw::dns::server::{NameServer, ResolverMode};
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{FailureReason, Resolver};
@@ -123,6 +124,68 @@ async fn a_server_that_fails_is_not_asked_while_another_passes() {
         stub.tlsa(&Name::parse(&format!("h{i}.test")).unwrap()).await.unwrap();
     }
     assert_eq!(bad.asked().len(), before);
+}
+
+#[tokio::test]
+async fn a55_a_dead_server_delays_no_other() {
+    //
+    let dead =
+        ["DNSKEY", "SOA", "TLSA", "A"].into_iter().fold(Tree::new(), |tree, rtype| tree.every(rtype, Fault::Drop));
+    let (dead, good) = (dead.vouches().start().await, Tree::new().vouches().start().await);
+    for mode in [ResolverMode::Validate, ResolverMode::TrustAd] {
+        let servers: Vec<NameServer> = vec![dead.addr.into(), good.addr.into()];
+        let long = Duration::from_secs(60);
+        let stub =
+            Stub::new(&ResolverSettings { mode, servers, timeout: long, deadline: long, ..good.settings() }).unwrap();
+        tokio::time::timeout(Duration::from_secs(20), stub.first_pass()).await.expect("it waits for the dead server");
+        let health = stub.health().borrow().clone();
+        let states: Vec<_> = health.servers.iter().map(|server| &server.state).collect();
+        assert_eq!(states, [&ServerState::Untested, &ServerState::Good]);
+        // The server that passes is in use already, and it alone.
+        let before = dead.asked().len();
+        assert!(stub.tlsa(&Name::parse("h.test").unwrap()).await.is_ok());
+        assert_eq!(dead.asked().len(), before);
+    }
+}
+
+#[tokio::test]
+async fn servers_of_an_old_list_serve_until_one_of_the_new_list_passes() {
+    let lab = Tree::new().at((Ipv4Addr::new(127, 0, 53, 1), 53)).start().await;
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(list.path(), text).unwrap();
+    write("nameserver 127.0.53.1\n");
+    let settings = ResolverSettings { servers: vec![], system: list.path().to_owned(), ..lab.settings() };
+    let stub = Stub::new(&settings).unwrap();
+    stub.self_test().await;
+    assert!(stub.health().borrow().all_good());
+    write("nameserver 127.0.53.2\nnameserver 127.0.53.1\n");
+    let mut seen = stub.health();
+    let testing = tokio::spawn({
+        let stub = stub.clone();
+        async move { stub.self_test().await }
+    });
+    let every_state_resolves = async {
+        while seen.changed().await.is_ok() {
+            assert!(seen.borrow_and_update().any_good());
+        }
+    };
+    tokio::select! {
+        tested = testing => tested.unwrap(),
+        () = every_state_resolves => unreachable!("the stub lives"),
+    }
+    assert_eq!(stub.health().borrow().servers.len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_without_tcp_passes_and_is_named() {
+    let lab = Tree::new().fault(".", "DNSKEY", Fault::DropTcp).start().await;
+    let stub = Stub::new(&lab.settings()).unwrap();
+    stub.self_test().await;
+    let server = stub.health().borrow().servers[0].clone();
+    assert_eq!((server.state, server.no_tcp), (ServerState::Good, Some(FailureReason::Timeout)));
+    lab.clear_fault(".", "DNSKEY");
+    stub.self_test().await;
+    assert_eq!(stub.health().borrow().servers[0].no_tcp, None);
 }
 
 #[tokio::test]

@@ -218,6 +218,120 @@ async fn a2_a44_a_resolver_that_does_not_validate_is_not_believed() {
     assert!(!lab.was_asked(OWNER, "TLSA"));
 }
 
+fn clear_ad(reply: &mut Message) {
+    reply.metadata.authentic_data = false;
+}
+
+fn set_ad(reply: &mut Message) {
+    reply.metadata.authentic_data = true;
+}
+
+const SIGNED: [(&str, &str); 3] = [(".", "SOA"), (".", "DNSKEY"), (OWNER, "TLSA")];
+
+/// The resolver does not validate any more.
+fn stops_validating(lab: &DnsLab) {
+    SIGNED.iter().for_each(|(owner, rtype)| lab.set_fault(owner, rtype, Fault::Tamper(clear_ad)));
+}
+
+fn validates_again(lab: &DnsLab) {
+    SIGNED.iter().for_each(|(owner, rtype)| lab.clear_fault(owner, rtype));
+}
+
+/// A resolver that remembers.
+async fn remembering(lab: &DnsLab) -> Stub {
+    let (answers, failures) = (Duration::from_secs(3600), Duration::from_secs(30));
+    let memory = MemoryLimits { entries: 100, octets: 100_000, answers, failures };
+    let stub = Stub::new(&ResolverSettings { memory, ..settings(lab) }).unwrap();
+    stub.self_test().await;
+    stub
+}
+
+#[tokio::test]
+async fn a44_nothing_is_used_that_a_resolver_said_while_it_did_not_validate() {
+    //
+    let lab = tree().start().await;
+    let stub = remembering(&lab).await;
+    let end = || async { stub.tlsa(&name(OWNER)).await.unwrap().end };
+    // The root is secure at this moment, and the resolver stops validating in the next.
+    assert_eq!(stub.tlsa(&name("_25._tcp.mx.plain.test")).await.unwrap().end, Insecure);
+    stops_validating(&lab);
+    assert_eq!(end().await, Insecure);
+    stub.self_test().await;
+    assert_eq!(stub.health().borrow().servers[0].state, ServerState::Failed(SelfTestFailure::DoesNotValidate));
+    assert!(stub.tlsa(&name(OWNER)).await.is_err(), "the server is not in use, and its words are not recalled");
+    validates_again(&lab);
+    stub.self_test().await;
+    assert!(stub.health().borrow().all_good());
+    assert_eq!(end().await, Secure);
+    // The epoch lasts: the answer is remembered now.
+    let asked = lab.asked().len();
+    assert_eq!((end().await, lab.asked().len()), (Secure, asked));
+}
+
+#[tokio::test]
+async fn a2_a44_insecure_counts_beside_a_secure_root_alone() {
+    // A2, A-44.
+    let lab = tree().cname("_25._tcp.half.sec.test", "_25._tcp.mx.plain.test").start().await;
+    let stub = remembering(&lab).await;
+    stops_validating(&lab);
+    for owner in [OWNER, "_25._tcp.mx.plain.test", "_26._tcp.mx.plain.test", "_25._tcp.half.sec.test"] {
+        let failure = stub.tlsa(&name(owner)).await.unwrap_err();
+        assert_eq!(failure.reason, FailureReason::NotValidating, "{owner}");
+        assert!(failure.to_string().contains("has stopped validating"), "{failure}");
+    }
+    validates_again(&lab);
+    // A failure that is due to the server is not remembered of the name.
+    assert_eq!(stub.tlsa(&name(OWNER)).await.unwrap().end, Secure);
+    let root = || lab.asked().iter().filter(|asked| *asked == " SOA").count();
+    let before = root();
+    for owner in ["_25._tcp.mx.plain.test", "_26._tcp.mx.plain.test", "mx.plain.test"] {
+        assert_eq!(stub.tlsa(&name(owner)).await.unwrap().end, Insecure, "{owner}");
+    }
+    assert_eq!(root() - before, 1, "one question for the root serves them all");
+    // No answer for the root is no confirmation.
+    let other = remembering(&lab).await;
+    lab.set_fault(".", "SOA", Fault::Rcode(ResponseCode::ServFail));
+    assert!(other.tlsa(&name("_25._tcp.mx.plain.test")).await.is_err());
+}
+
+#[tokio::test]
+async fn a44_a_doubted_server_is_tested_at_once() {
+    //
+    let lab = tree().start().await;
+    let stub = Stub::new(&settings(&lab)).unwrap();
+    let mut health = stub.health();
+    let testing = tokio::spawn(stub.clone().keep_testing(Duration::from_secs(3600)));
+    health.wait_for(|health| health.all_good()).await.unwrap();
+    stops_validating(&lab);
+    assert!(stub.tlsa(&name(OWNER)).await.is_err());
+    let failed = health.wait_for(|health| health.is_bad());
+    tokio::time::timeout(Duration::from_secs(10), failed).await.unwrap().unwrap();
+    testing.abort();
+}
+
+#[tokio::test]
+async fn a44_a_resolver_that_always_sets_ad_is_not_believed() {
+    //
+    let unsigned = || tree().insecure("10.in-addr.arpa");
+    let lies = ServerState::Failed(SelfTestFailure::VouchesForUnsigned);
+    for (what, tree, expected) in [
+        ("always AD", unsigned().every("SOA", Fault::Tamper(set_ad)), lies),
+        ("an unsigned zone", unsigned(), ServerState::Good),
+        ("a root without the zone", tree(), ServerState::Good),
+        ("a signed zone of the operator's own", tree().secure("10.in-addr.arpa"), ServerState::Good),
+        (
+            "no answer",
+            unsigned().fault("10.in-addr.arpa", "SOA", Fault::Rcode(ResponseCode::ServFail)),
+            ServerState::Good,
+        ),
+    ] {
+        let lab = tree.start().await;
+        let stub = Stub::new(&settings(&lab)).unwrap();
+        stub.self_test().await;
+        assert_eq!(stub.health().borrow().servers[0].state, expected, "{what}");
+    }
+}
+
 /// A3, A-44.
 #[tokio::test]
 async fn a3_an_ad_bit_from_afar_is_not_believed() {

@@ -247,8 +247,14 @@ async fn print(
 async fn blame(checker: &Checker) {
     checker.dns.self_test().await;
     for server in &checker.dns.health().borrow().servers {
-        if let ServerState::Failed(why) = &server.state {
-            eprintln!("danelaw: a lookup failed, and the name server {} fails the self-test: {why}", server.server);
+        let (name, no_tcp) = (&server.server, server.no_tcp.as_ref());
+        match &server.state {
+            ServerState::Failed(why) => {
+                eprintln!("danelaw: a lookup failed, and the name server {name} fails the self-test: {why}");
+            }
+            ServerState::Good | ServerState::Untested => no_tcp.into_iter().for_each(|why| {
+                eprintln!("danelaw: a lookup failed, and the name server {name} does not answer over TCP: {why}");
+            }),
         }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
@@ -22,10 +22,10 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use super::super::FailureReason;
 use super::super::answers::DnsResult;
 use super::super::budget::Budget;
-use super::super::cache::{CacheBounds, EntryWeight};
+use super::super::cache::{CacheBounds, ClockReading, EntryWeight};
 use super::super::canonical::CanonicalName;
 use super::super::links::{Delegation, Question, delegation};
-use super::super::memory::Memory;
+use super::super::memory::{Memory, now};
 use super::super::reply::{Proof, Rtype};
 use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
@@ -46,8 +46,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(30);
 pub(super) enum Trust {
     /// Signed, by these keys.
     Keys(Arc<ZoneKeys>),
-    /// It lies below a delegation that is proven to be unsigned. This holds until then.
-    Unsigned(Instant),
+    /// It lies below a delegation that is proven to be unsigned. This holds until one of the clocks reaches its time.
+    Unsigned(ClockReading),
 }
 
 /// Knows the way to zones. Clones share everything.
@@ -65,7 +65,7 @@ pub(super) struct Zones {
 struct ZoneStep {
     begins: Begins,
     since: tokio::time::Instant,
-    until: Instant,
+    until: ClockReading,
 }
 
 /// The zone that begins at a name.
@@ -131,7 +131,8 @@ impl Zones {
             let mut ttl = LONGEST;
             let begins = zones.look(&place, parent, &mut ttl).await;
             let ttl = if begins.is_ok() { ttl } else { zones.failures };
-            let (since, until) = (tokio::time::Instant::now(), Instant::now() + ttl);
+            let (since, now) = (tokio::time::Instant::now(), now());
+            let until = now.after(ttl).unwrap_or(now);
             (begins.map(|begins| ZoneStep { begins, since, until }), ttl)
         };
         self.steps.find(place, make).await
