@@ -154,8 +154,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             }
             ResolverSetupError::Unreadable { .. }
             | ResolverSetupError::NoServers
-            | ResolverSetupError::BadServer { .. }
-            | ResolverSetupError::ScopedServer { .. }
+            | ResolverSetupError::NoneUsable { .. }
             | ResolverSetupError::WithinReach(_) => "dns.servers",
         };
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };

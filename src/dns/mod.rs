@@ -29,6 +29,7 @@ mod memory;
 #[cfg(any(test, fuzzing))]
 mod reference_model;
 mod reply;
+mod resolv_conf;
 pub mod selftest;
 pub mod server;
 pub mod setup;

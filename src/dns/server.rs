@@ -99,10 +99,18 @@ impl FromStr for NameServer {
     }
 }
 
-/// An IP address with or without a port; one of IPv6 with a port stands in brackets.
+/// An IP address with or without a port; one of IPv6 with a port stands in brackets. A link-local address may have the
+/// number of its interface behind it (RFC 4007 §11).
 fn address(text: &str, port: u16) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)).or_else(|_| text.parse()).ok()
+    let scoped = || format!("[{bare}]:{port}").parse();
+    let address = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)).or_else(|_| text.parse());
+    let address = address.or_else(|_| scoped()).ok()?;
+    // RFC 4291 §2.5.5.2: an IPv4 address in the form of IPv6 is asked over IPv4.
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => Some(SocketAddr::new(ip, address.port())),
+        IpAddr::V6(_) => Some(address),
+    }
 }
 
 impl fmt::Display for NameServer {
@@ -130,6 +138,9 @@ mod tests {
             ("2620:fe::fe", "[2620:fe::fe]:53"),
             ("[2620:fe::fe]", "[2620:fe::fe]:53"),
             ("[2620:fe::fe]:5353", "[2620:fe::fe]:5353"),
+            ("fe80::1%2", "[fe80::1%2]:53"),
+            ("[fe80::1%2]:5353", "[fe80::1%2]:5353"),
+            ("::ffff:192.0.2.1", "192.0.2.1:53"),
             ("tls://9.9.9.9#dns.quad9.net", "tls://9.9.9.9:853#dns.quad9.net"),
             ("tls://[2620:fe::fe]:8853#DNS.quad9.net.", "tls://[2620:fe::fe]:8853#dns.quad9.net"),
         ] {

@@ -1,6 +1,5 @@
 //! The settings of the resolver, and the errors that tell an operator which of them to change.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +8,21 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
 
 /// Where the system's resolvers are listed.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The most name servers that are used.
+pub const MAX_SERVERS: usize = 8;
+
+/// The name servers to ask, and a text on each that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UsableServers {
+    pub(super) servers: Vec<NameServer>,
+    pub(super) left_out: Vec<String>,
+}
 
 /// The operator's settings for DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,21 +86,25 @@ impl MemoryLimits {
 }
 
 impl ResolverSettings {
-    /// The servers to ask now: those that are named, else those that the system lists at this moment.
+    /// The servers to ask now, at most [`MAX_SERVERS`]: those that are named, else those that the system lists at this
+    /// moment.
     ///
     /// # Errors
     /// There are none, or one is not to be trusted with an AD bit.
-    pub(super) fn current_servers(&self) -> Result<Vec<NameServer>, ResolverSetupError> {
-        let servers = match self.servers.as_slice() {
-            [] => system_servers(&self.system)?.into_iter().map(NameServer::from).collect(),
-            named => named.to_vec(),
+    pub(super) fn current_servers(&self) -> Result<UsableServers, ResolverSetupError> {
+        let mut usable = match self.servers.as_slice() {
+            [] => system_servers(&self.system)?,
+            named => UsableServers { servers: named.to_vec(), left_out: Vec::new() },
         };
-        match (self.mode, servers.iter().find(|server| !server.is_out_of_reach())) {
+        for server in usable.servers.drain(usable.servers.len().min(MAX_SERVERS)..) {
+            usable.left_out.push(format!("name server {server}: only the first {MAX_SERVERS} are used"));
+        }
+        match (self.mode, usable.servers.iter().find(|server| !server.is_out_of_reach())) {
             // RFC 7672 §2.1.1, RFC 4035 §4.9.3: an AD bit is no safer than the network that it came over.
             (ResolverMode::TrustAd, Some(server)) if !self.trust_ad_unsafe_remote => {
                 Err(ResolverSetupError::WithinReach(server.clone()))
             }
-            (ResolverMode::TrustAd | ResolverMode::Validate, _) => Ok(servers),
+            (ResolverMode::TrustAd | ResolverMode::Validate, _) => Ok(usable),
         }
     }
 
@@ -159,25 +173,13 @@ pub enum ResolverSetupError {
     /// Without a key of the root everything would be bogus.
     #[error("{} has no usable DNSKEY record of the root: one with flags 257 that is not revoked", .0.display())]
     NoAnchors(PathBuf),
-    /// A `nameserver` line of the system's list is not understood.
-    #[error("{}: \"{server}\" is no address of a name server", path.display())]
-    BadServer {
+    /// The system's list has `nameserver` lines, and none that can be used.
+    #[error("{} names no name server that can be used: {}", path.display(), left_out.join("; "))]
+    NoneUsable {
         /// The file.
         path: PathBuf,
-        /// The address in the line.
-        server: String,
-    },
-    /// A link-local server needs an interface, which the DNS library cannot be told.
-    #[error(
-        "{}: name server {server} is link-local and bound to an interface, which is not supported: configure a \
-         resolver with a global or loopback address",
-        path.display()
-    )]
-    ScopedServer {
-        /// The file.
-        path: PathBuf,
-        /// The address in the line.
-        server: String,
+        /// Each line.
+        left_out: Vec<String>,
     },
     /// An AD bit that could be set or cleared on the network.
     #[error(
@@ -203,33 +205,33 @@ pub enum ResolverSetupError {
     Library(String),
 }
 
-/// The name servers of a `resolv.conf`, at port 53, in the order of the file. The rest of the file is ignored: names
-/// are always asked as they are, without a search list (RFC 5321 §5.1).
+/// The name servers that a `resolv.conf` lists, and the lines that cannot be used.
 ///
 /// # Errors
-/// The file cannot be read, names no server, or names one that cannot be used.
-pub fn system_servers(path: &Path) -> Result<Vec<SocketAddr>, ResolverSetupError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
-    let servers = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            (words.next() == Some("nameserver")).then(|| words.next().unwrap_or_default())
-        })
-        .map(|server| system_server(path, server))
-        .collect::<Result<Vec<_>, _>>()?;
-    if servers.is_empty() { Err(ResolverSetupError::NoServers) } else { Ok(servers) }
+/// The file cannot be read, or names no server that can be used.
+fn system_servers(path: &Path) -> Result<UsableServers, ResolverSetupError> {
+    let octets =
+        std::fs::read(path).map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
+    let Listed { servers, left_out } = resolv_conf::parse(&octets, interface_index);
+    match (servers.is_empty(), left_out.is_empty()) {
+        (true, true) => Err(ResolverSetupError::NoServers),
+        (true, false) => {
+            let left_out = left_out.iter().map(ToString::to_string).collect();
+            Err(ResolverSetupError::NoneUsable { path: path.to_owned(), left_out })
+        }
+        (false, _) => Ok(UsableServers {
+            servers: servers.into_iter().map(NameServer::from).collect(),
+            left_out: left_out.iter().map(|line| format!("{}, {line}", path.display())).collect(),
+        }),
+    }
 }
 
-fn system_server(path: &Path, server: &str) -> Result<SocketAddr, ResolverSetupError> {
-    if server.contains('%') {
-        return Err(ResolverSetupError::ScopedServer { path: path.to_owned(), server: server.to_owned() });
+/// The number of a network interface of this host. The name is one that may be an interface's, and no path.
+fn interface_index(name: &str) -> Option<u32> {
+    if name.contains('/') || name.starts_with('.') {
+        return None;
     }
-    match server.parse::<IpAddr>() {
-        Ok(address) => Ok(SocketAddr::new(address, 53)),
-        Err(_) => Err(ResolverSetupError::BadServer { path: path.to_owned(), server: server.to_owned() }),
-    }
+    std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -238,26 +240,35 @@ mod tests {
 
     use super::*;
 
-    fn servers(text: &str) -> Result<Vec<SocketAddr>, ResolverSetupError> {
+    fn current(text: &[u8]) -> Result<UsableServers, ResolverSetupError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        system_servers(file.path())
+        file.write_all(text).unwrap();
+        ResolverSettings { system: file.path().to_owned(), ..ResolverSettings::default() }.current_servers()
     }
 
     #[test]
-    fn the_servers_of_a_resolv_conf() {
-        let text =
-            "# by hand\nsearch corp.example\nnameserver 127.0.0.1\n nameserver\t2001:db8::53 # second\noptions x\n";
-        let expected = ["127.0.0.1:53", "[2001:db8::53]:53"].map(|text| text.parse().unwrap());
-        assert_eq!(servers(text).unwrap(), expected);
+    fn one_usable_line_is_enough() {
+        let text = b"# caf\xe9\nnameserver fe80::1%no-such-interface\nnameserver dns.example\nnameserver 127.0.0.1\n";
+        let UsableServers { servers, left_out } = current(text).unwrap();
+        assert_eq!(servers, ["127.0.0.1".parse().unwrap()]);
+        assert_eq!(left_out.len(), 2);
+        assert!(left_out[1].contains(", line 3: \"dns.example\""), "{left_out:?}");
+        assert_eq!(interface_index("../../etc"), None);
     }
 
     #[test]
     fn a_resolv_conf_that_will_not_do() {
-        assert!(matches!(servers("search example\n"), Err(ResolverSetupError::NoServers)));
-        assert!(matches!(servers("nameserver fe80::1%eth0\n"), Err(ResolverSetupError::ScopedServer { .. })));
-        assert!(matches!(servers("nameserver dns.example\n"), Err(ResolverSetupError::BadServer { .. })));
-        assert!(matches!(servers("nameserver\n"), Err(ResolverSetupError::BadServer { .. })));
+        assert!(matches!(current(b"search example\n"), Err(ResolverSetupError::NoServers)));
+        let error = current(b"nameserver dns.example\nnameserver\n").unwrap_err().to_string();
+        assert!(error.contains("line 1: \"dns.example\"") && error.contains("line 2: \"\""), "{error}");
         assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn eight_servers_are_used_at_most() {
+        let text: String = (1..=10).map(|number| format!("nameserver 192.0.2.{number}\n")).collect();
+        let UsableServers { servers, left_out } = current(text.as_bytes()).unwrap();
+        assert_eq!((servers.len(), left_out.len()), (8, 2));
+        assert_eq!(left_out[0], "name server 192.0.2.9:53: only the first 8 are used");
     }
 }

@@ -29,7 +29,7 @@ use super::memory::Memory;
 use super::reply::{Data, Rtype, SignatureValidity};
 use super::selftest::{Health, ServerHealth, ServerState, examine_all};
 use super::server::{NameServer, ResolverMode};
-use super::setup::{ResolverSettings, ResolverSetupError};
+use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{Answer, Failure, FailureReason, HostLookup, Lookup, Mx, RawTlsa, Resolver};
@@ -70,7 +70,9 @@ impl Stub {
     /// A setting that the operator has to change.
     pub fn new(settings: &ResolverSettings) -> Result<Self, ResolverSetupError> {
         let factory = BackendFactory::new(settings.clone())?;
-        let health = Health::untested(factory.settings.current_servers()?);
+        let usable = factory.settings.current_servers()?;
+        warn_of(&usable);
+        let health = Health::untested(usable.servers);
         let fitness = Arc::default();
         let backend = RwLock::new(Arc::new(factory.backend(&in_use(settings.mode, &health), &fitness)));
         let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
@@ -90,7 +92,7 @@ impl Stub {
 
     /// Tests every server once and takes into use those that pass, each as soon as it has.
     pub async fn self_test(&self) {
-        let servers = self.inner.factory.settings.current_servers().unwrap_or_else(|_| {
+        let servers = self.inner.factory.settings.current_servers().map(|usable| usable.servers).unwrap_or_else(|_| {
             // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
@@ -137,6 +139,9 @@ impl Stub {
             }
             if let Some(error) = now.as_ref().err().filter(|_| now != last) {
                 tracing::error!(error, "the list of name servers is of no use; going on with the last one");
+            }
+            if let Some(usable) = now.as_ref().ok().filter(|_| now != last) {
+                warn_of(usable);
             }
             last = now;
         }
@@ -246,6 +251,13 @@ fn in_use(mode: ResolverMode, health: &Health) -> Vec<NameServer> {
         ResolverMode::Validate if good.is_empty() => of(|_| true),
         // RFC 7672 §2.1.1: a resolver that cannot tell secure from insecure must not be used.
         ResolverMode::Validate | ResolverMode::TrustAd => good,
+    }
+}
+
+/// Logs each server that is left out.
+fn warn_of(usable: &UsableServers) {
+    for found in &usable.left_out {
+        tracing::warn!(found, "a name server cannot be used and is left out");
     }
 }
 
