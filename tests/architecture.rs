@@ -32,6 +32,8 @@ const PURE: &[&str] = &[
     "dns/canonical",
     "dns/reply",
     "dns/denial",
+    "dns/message",
+    "dns/pace",
     "dns/invariant",
     "dns/reference_model",
     "dns/cache",
@@ -88,7 +90,8 @@ const SOLE: &[(&str, &str)] = &[
     ("hyper", "admin"),
 ];
 /// The modules that may name rustls: TLS towards remotes and towards resolvers, and the session that was verified by it.
-const RUSTLS: &[&str] = &["dns/backend", "dns/query", "dns/setup", "dns/validating", "tls", "upstream/verified"];
+const RUSTLS: &[&str] =
+    &["dns/backend", "dns/query", "dns/servers", "dns/setup", "dns/validating", "tls", "upstream/verified"];
 /// Modules, and the words for parts of the program that they must not know.
 const APART: &[(&str, &[&str])] = &[
     ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),

@@ -13,7 +13,7 @@ use super::canonical::CanonicalName;
 use super::fitness::Fitness;
 use super::links::Question;
 use super::memory::Memory;
-use super::query::QueryClient;
+use super::query::{Purpose, QueryClient};
 use super::reply::{DnsReply, Rtype};
 use super::validating::convert;
 use super::{FailureReason, Security};
@@ -85,7 +85,7 @@ async fn root_shown(client: &QueryClient) -> Result<(), FailureReason> {
 }
 
 async fn vouched(client: &QueryClient, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-    convert::vouched(&client.ask(question).await?)
+    convert::vouched(&client.ask(question, Purpose::TrustAd).await?)
 }
 
 impl EntryWeight for RootShown {

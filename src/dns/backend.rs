@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::cache::WithTtl;
 use super::fitness::Fitness;
 use super::links::{Link, Question};
-use super::query::QueryClient;
+use super::query::{Purpose, QueryClient};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError};
 use super::trust_ad::TrustAd;
@@ -69,6 +69,14 @@ impl BackendFactory {
                 let server = |server| AdServer::new(self.client(server), Arc::clone(fitness));
                 Backend::TrustAd(TrustAd::new(servers.iter().map(server).collect(), self.settings.attempts))
             }
+        }
+    }
+
+    /// The use of replies in this mode.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self.settings.mode {
+            ResolverMode::Validate => Purpose::Validate,
+            ResolverMode::TrustAd => Purpose::TrustAd,
         }
     }
 

@@ -26,12 +26,15 @@ mod links;
 #[cfg(any(test, fuzzing))]
 pub mod invariant;
 mod memory;
+mod message;
+mod pace;
 #[cfg(any(test, fuzzing))]
 mod reference_model;
 mod reply;
 mod resolv_conf;
 pub mod selftest;
 pub mod server;
+mod servers;
 pub mod setup;
 pub mod stub;
 mod trust_ad;

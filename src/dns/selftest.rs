@@ -238,7 +238,8 @@ async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), S
         ResolverMode::TrustAd => {}
     }
     let name = CanonicalName::from_labels(UNSIGNED.into_iter());
-    let Ok(octets) = factory.client(server).ask(&Question { name, rtype: Rtype::SOA }).await else { return Ok(()) };
+    let question = Question { name, rtype: Rtype::SOA };
+    let Ok(octets) = factory.client(server).ask(&question, factory.purpose()).await else { return Ok(()) };
     match (convert::vouched(&octets), convert::traces(&octets)) {
         (Ok((_, Security::Secure)), Ok(traces)) if traces.signatures.is_empty() => {
             Err(SelfTestFailure::VouchesForUnsigned)
@@ -316,14 +317,14 @@ async fn diagnose(
     if let FailureReason::Scarce(scarcity) = reason {
         return SelfTestFailure::NotAsked(scarcity);
     }
-    let bare = client.ask(&probe.question).await.and_then(traces);
+    let bare = client.ask(&probe.question, factory.purpose()).await.and_then(traces);
     if probe.question.rtype == Rtype::TLSA
         && let Err(failure) = &bare
         && !matches!(failure, FailureReason::Scarce(_))
     {
         // The same name with another type: whether it is the type that is not answered.
         let addresses = Question { name: probe.question.name.clone(), rtype: Rtype::A };
-        if client.ask(&addresses).await.and_then(traces).is_ok() {
+        if client.ask(&addresses, factory.purpose()).await.and_then(traces).is_ok() {
             return SelfTestFailure::NoTlsa(failure.to_string());
         }
     }

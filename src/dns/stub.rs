@@ -161,7 +161,7 @@ impl Stub {
         let factory = &self.inner.factory;
         let servers = in_use(factory.settings.mode, &self.inner.health.borrow());
         let question = Question { name: name.into(), rtype };
-        let octets = factory.client(servers.first()?).ask(&question).await.ok()?;
+        let octets = factory.client(servers.first()?).ask(&question, factory.purpose()).await.ok()?;
         convert::first_to_end(&octets).ok()?
     }
 

@@ -61,7 +61,6 @@ impl TrustAd {
         }
     }
 
-    /// Puts one question to one server after the other, until there is an answer or the attempts are used up.
     async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
         let mut last = FailureReason::Network("no name server has passed its self-test".to_owned());
         for server in self.servers.iter().cycle().take(self.attempts.max(self.servers.len())) {

@@ -2,8 +2,8 @@
 //!
 //! A reply is taken apart into record sets ([`sets`]); each that matters is verified with the keys of the zone that
 //! signed it, which are proven from the root's keys down ([`zones`]). [`links`](super::links) decides what the record
-//! sets prove, one question and one reply at a time. The DNS library moves the messages, reads them and does the
-//! cryptography; it makes no verdict. Only this file and its submodules know it.
+//! sets prove, one question and one reply at a time. The DNS library decodes the records and does the cryptography; it makes
+//! no verdict. Only this file and its submodules know it.
 //!
 //! | the record sets that answer are | it is |
 //! |---|---|
@@ -17,7 +17,6 @@
 pub(super) mod convert;
 mod load;
 mod sets;
-mod sockets;
 mod server_pool;
 mod workers;
 mod zones;
@@ -93,12 +92,12 @@ impl Signers {
 }
 
 impl Validating {
-    /// Prepares to ask these servers; no question is sent yet. Must be called inside of a tokio runtime.
+    /// Prepares to ask these servers; no question is sent yet.
     pub(super) fn new(
         servers: &[NameServer],
         settings: &ResolverSettings,
         anchors: &Anchors,
-        tls: &ClientConfig,
+        tls: &Arc<ClientConfig>,
     ) -> Self {
         let (server_pool, anchors) = (ServerPool::new(servers, settings, tls), Arc::clone(&anchors.0));
         Self { zones: Zones::new(server_pool, anchors, settings.memory.failures) }

@@ -78,6 +78,10 @@ pub(crate) enum Fault {
     WithoutSoa,
     /// Truncated over UDP; whole over TCP.
     TruncatedUdp,
+    /// Truncated over UDP, within a record, as systemd-resolved 252 does; whole over TCP.
+    CutUdp,
+    /// SERVFAIL to a question with CD.
+    RefusesCd,
     /// Truncated and empty over UDP; no answer over TCP.
     Truncated,
     /// No reply over TCP.
@@ -299,7 +303,7 @@ impl DnsLab {
         self.server.asked.lock().unwrap().clone()
     }
 
-    /// Every question that came without DO or with CD.
+    /// Every question that came without DO; or with CD, if the server is to vouch; or without CD, if it is not.
     pub(crate) fn careless(&self) -> Vec<String> {
         self.server.careless.lock().unwrap().clone()
     }
@@ -341,7 +345,7 @@ struct Server {
     /// The zones that are signed and delegated as such from the root down, if the server vouches for them.
     vouched: BTreeSet<Name>,
     asked: Mutex<Vec<String>>,
-    /// Questions without DO, or with CD.
+    /// Questions without DO, or with a CD bit of the other mode.
     careless: Mutex<Vec<String>>,
 }
 
@@ -383,7 +387,8 @@ impl Server {
         let owner = query.name().to_lowercase();
         let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
         let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        if !dnssec_ok || request.metadata.checking_disabled {
+        let vouches = !self.vouched.is_empty();
+        if !dnssec_ok || request.metadata.checking_disabled == vouches {
             self.careless.lock().unwrap().push(asked.clone());
         }
         self.asked.lock().unwrap().push(asked);
@@ -394,6 +399,8 @@ impl Server {
         reply.metadata.id = request.metadata.id;
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;
+        // RFC 4035 §3.2.2.
+        reply.metadata.checking_disabled = request.metadata.checking_disabled;
         reply.add_query(query.clone());
         let mut edns = Edns::new();
         edns.set_dnssec_ok(true).set_max_payload(1232);
@@ -514,6 +521,13 @@ impl Server {
                 if !over_tcp {
                     clear(&mut reply);
                     reply.metadata.truncation = true;
+                }
+            }
+            Fault::CutUdp => reply.metadata.truncation = !over_tcp,
+            Fault::RefusesCd => {
+                if reply.metadata.checking_disabled {
+                    clear(&mut reply);
+                    reply.metadata.response_code = ResponseCode::ServFail;
                 }
             }
             Fault::Truncated => {
@@ -827,6 +841,9 @@ async fn serve_udp(server: Arc<Server>, socket: UdpSocket) {
         let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
         let Some(mut reply) = server.reply(&request, false) else { continue };
         let mut octets = reply.to_vec().unwrap();
+        if reply.metadata.truncation && !reply.answers.is_empty() {
+            octets.truncate(octets.len() / 2);
+        }
         if octets.len() > usize::from(request.max_payload()) {
             clear(&mut reply);
             reply.metadata.truncation = true;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::lab::dns::{DnsLab, Fault, Tree};
 use crate::lab::free_port;
 use danelaw::dns::selftest::ServerState;
+use danelaw::dns::server::NameServer;
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings, ResolverSetupError};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{
@@ -20,8 +21,8 @@ use danelaw::dns::{
 };
 use danelaw::name::Name;
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::NULL;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::rdata::{A, NS, NULL};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
 use Security::{Insecure, Secure};
@@ -107,7 +108,7 @@ async fn a1_secure_insecure_and_bogus_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a17_every_question_asks_for_dnssec_and_for_checking() {
+async fn a17_every_question_asks_for_dnssec_and_for_what_fails_validation() {
     // A17.
     let lab = tree().start().await;
     for owner in [OWNER, "_25._tcp.mx.plain.test", "_25._tcp.nothing.hashed.test"] {
@@ -227,6 +228,9 @@ async fn a22_long_answers_come_over_tcp() {
     let many = (0..60).fold(tree(), |tree, i| tree.tlsa("many.sec.test", 25, &format!("{EE}{i:02x}")));
     let lab = many.fault(OWNER, "TLSA", Fault::TruncatedUdp).start().await;
     assert_eq!(tlsa(&lab, "_25._tcp.many.sec.test").await.unwrap().answer.records().len(), 60);
+    assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
+    // RFC 2181 §9: the records of a truncated reply are not looked at.
+    lab.set_fault(OWNER, "TLSA", Fault::CutUdp);
     assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
 }
 
@@ -593,12 +597,74 @@ async fn a5_below_an_island_all_is_insecure() {
     assert_eq!(tlsa_end(&lab, "_25._tcp.mx.island.test").await.map(|(end, _)| end), Ok(Insecure));
 }
 
+fn unread(rtype: RecordType, rdata: Vec<u8>) -> RData {
+    RData::Unknown { code: rtype, rdata: NULL::with(rdata) }
+}
+
 #[tokio::test]
-async fn records_that_cannot_be_read_are_a_failure() {
-    // E1.
-    let short = RData::Unknown { code: RecordType::TLSA, rdata: NULL::with(vec![3, 1]) };
-    let lab = tree().rdata("_25._tcp.a.sec.test", short).start().await;
-    assert!(tlsa_end(&lab, "_25._tcp.a.sec.test").await.is_err());
+async fn a_record_that_cannot_be_read_is_worth_nothing_and_spoils_no_other() {
+    // E1: the octets come out as they are, under their signature.
+    let lab = tree().rdata(OWNER, unread(RecordType::TLSA, vec![3, 1])).start().await;
+    let found = tlsa(&lab, OWNER).await.unwrap();
+    let mut lengths: Vec<usize> = found.answer.records().iter().map(|tlsa| tlsa.0.len()).collect();
+    lengths.sort_unstable();
+    assert_eq!((found.end, lengths), (Secure, vec![2, 35]));
+    let alone = tree().rdata("_25._tcp.a.sec.test", unread(RecordType::TLSA, vec![3, 1])).start().await;
+    let found = tlsa(&alone, "_25._tcp.a.sec.test").await.unwrap();
+    assert_eq!((found.end, found.answer), (Secure, Answer::Records(vec![RawTlsa(vec![3, 1])])));
+    // RFC 4034 §2.1.2: a key of another protocol is none.
+    let key = unread(RecordType::DNSKEY, vec![1, 1, 2, 13, 1, 2, 3, 4]);
+    let lab = tree().rdata("sec.test", key).start().await;
+    assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
+}
+
+#[tokio::test]
+async fn records_that_decide_nothing_are_not_read() {
+    fn beside(reply: &mut Message) {
+        let owner = hickory_resolver::proto::rr::Name::from_ascii("srv.test.").unwrap();
+        let of = |rdata| Record::from_rdata(owner.clone(), 300, rdata);
+        reply.additionals.push(of(unread(RecordType::SRV, vec![0])));
+        reply.authorities.push(of(unread(RecordType::NSEC3, vec![200, 0, 0, 1, 0, 1, 7])));
+        // Alone it would be the answer to another question.
+        if !reply.answers.is_empty() {
+            reply.answers.push(of(unread(RecordType::SRV, vec![0])));
+        }
+    }
+    let every = ["TLSA", "DS", "DNSKEY"];
+    let lab = every.iter().fold(tree(), |tree, rtype| tree.every(rtype, Fault::Tamper(beside))).start().await;
+    assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
+    // RFC 5155 §8.1.
+    assert_eq!(tlsa_end(&lab, "_25._tcp.nothing.hashed.test").await, Ok((Secure, "no name")));
+}
+
+/// some servers and as many addresses of each, in a reply of 64 kB.
+#[tokio::test]
+async fn a49_a_reply_full_of_glue_is_walked_over() {
+    fn glue(reply: &mut Message) {
+        for i in 0..700_u16 {
+            let server = hickory_resolver::proto::rr::Name::from_ascii(format!("n{i}.sec.test.")).unwrap();
+            let zone = hickory_resolver::proto::rr::Name::from_ascii("sec.test.").unwrap();
+            reply.authorities.push(Record::from_rdata(zone, 300, RData::NS(NS(server.clone()))));
+            let [high, low] = i.to_be_bytes();
+            reply.additionals.push(Record::from_rdata(server, 300, RData::A(A::new(192, 0, high, low))));
+        }
+    }
+    let lab = tree().fault(OWNER, "TLSA", Fault::Tamper(glue)).start().await;
+    let begin = Instant::now();
+    let patient = ResolverSettings { timeout: Duration::from_secs(4), ..lab.settings() };
+    let found = Stub::new(&patient).unwrap().tlsa(&name(OWNER)).await.unwrap();
+    assert_eq!(found.security(), Secure);
+    // The most of it is the lab's.
+    assert!(begin.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_cd_is_asked_without_it() {
+    // RFC 6840 §5.9.
+    let lab = tree().every("TLSA", Fault::RefusesCd).every("DS", Fault::RefusesCd).start().await;
+    assert_eq!(tlsa_end(&lab, OWNER).await, Ok((Secure, "records")));
+    let asked = lab.asked().iter().filter(|asked| asked.starts_with(OWNER)).count();
+    assert_eq!(asked, 2);
 }
 
 /// RFC 2181 §5: a record that comes twice is one record, also where only one is allowed.
@@ -802,9 +868,15 @@ async fn no_server_answers() {
     let lab = tree().start().await;
     let mut settings = lab.settings();
     let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    settings.servers = vec![unused.into()];
+    let (dead, begin) = (NameServer::from(unused), Instant::now());
+    settings.timeout = Duration::from_secs(60);
+    settings.servers = vec![dead.clone()];
     let failure = Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap_err();
-    assert!(matches!(failure.reason, FailureReason::Network(_) | FailureReason::Timeout), "{failure}");
+    assert!(matches!(failure.reason, FailureReason::Network(_)), "{failure}");
+    // One of two: the other is asked at once.
+    settings.servers = vec![dead, lab.addr.into()];
+    assert_eq!(Stub::new(&settings).unwrap().tlsa(&name(OWNER)).await.unwrap().security(), Secure);
+    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

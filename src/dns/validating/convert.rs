@@ -5,44 +5,97 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Nsec3HashAlgorithm;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS, NSEC, NSEC3, RRSIG};
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_resolver::proto::serialize::binary::BinEncodable;
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_resolver::proto::rr::rdata::NULL;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, Restrict};
 
 use super::super::budget::Budget;
 use super::super::canonical::CanonicalName;
+use super::super::message::{RawRecord, RawReply, labels};
 use super::super::reply::{
     Data, DnsReply, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, RrSet, Rtype,
     SignatureValidity, Traces, Types,
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
 use super::sets::{self, Section, Set, signature_data};
+use crate::hex::Hex;
+
+/// The octets of a reply as the library's message, with the needed records alone (see
+/// [`message`](super::super::message)).
+///
+/// # Errors
+/// It cannot be read, or holds more than any honest zone sends.
+pub(super) fn message(octets: &[u8]) -> Result<Message, FailureReason> {
+    let raw = RawReply::read(octets)?;
+    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+    message.metadata.response_code = raw.rcode.into();
+    message.metadata.recursion_available = raw.flags.recursion_available();
+    message.metadata.authentic_data = raw.flags.authentic_data();
+    message.metadata.checking_disabled = raw.flags.checking_disabled();
+    let decode = |records: Vec<RawRecord>| -> Result<Vec<Record>, FailureReason> {
+        records.iter().map(|raw| record(octets, raw)).collect()
+    };
+    message.answers = decode(raw.answers)?;
+    message.authorities = decode(raw.authorities)?;
+    Ok(message)
+}
+
+/// Decodes a record. One that the library cannot decode keeps its octets, which a signature covers like any others; each
+/// reader of its type decides how much it is worth. Without their data the types that answer by themselves are worth
+/// nothing.
+fn record(octets: &[u8], raw: &RawRecord) -> Result<Record, FailureReason> {
+    let unreadable = |why: &dyn fmt::Display| FailureReason::Malformed(why.to_string());
+    let rtype = RecordType::from(raw.rtype.0);
+    let at = |place: usize, end: usize| -> Result<BinDecoder<'_>, FailureReason> {
+        let place = u16::try_from(place).map_err(|error| unreadable(&error))?;
+        Ok(BinDecoder::new(octets.get(..end).unwrap_or_default()).clone(place))
+    };
+    let owner = Name::read(&mut at(raw.owner, octets.len())?).map_err(|error| unreadable(&error))?;
+    let length = u16::try_from(raw.rdata.len()).map_err(|error| unreadable(&error))?;
+    compressed(octets, raw)?;
+    let rdata = match RData::read(&mut at(raw.rdata.start, raw.rdata.end)?, rtype, Restrict::new(length)) {
+        Ok(rdata) => rdata,
+        Err(error) => match rtype {
+            RecordType::A | RecordType::AAAA | RecordType::MX | RecordType::CNAME | RecordType::SOA => {
+                return Err(unreadable(&error));
+            }
+            code => {
+                let octets = octets.get(raw.rdata.clone()).unwrap_or_default();
+                // The library panics if `with` is given no octets.
+                let rdata = if octets.is_empty() { NULL::new() } else { NULL::with(octets.to_vec()) };
+                RData::Unknown { code, rdata }
+            }
+        },
+    };
+    Ok(Record::from_rdata(owner, raw.ttl, rdata))
+}
+
+/// Whether the name in the data of a type that may compress it (RFC 3597 §4) can be read with few steps: the library counts
+/// no pointers.
+fn compressed(octets: &[u8], raw: &RawRecord) -> Result<(), FailureReason> {
+    let before = match RecordType::from(raw.rtype.0) {
+        RecordType::NS | RecordType::CNAME | RecordType::SOA | RecordType::PTR => 0,
+        RecordType::MX => 2,
+        _ => return Ok(()),
+    };
+    labels(octets, raw.rdata.start + before).map(drop)
+}
 
 /// The parts of a reply that matter for a verdict. `prove` gives the proof for each record set.
 ///
 /// # Errors
-/// A response code that is no answer, a truncated message, or records that cannot be read.
+/// A response code that is no answer, or records that cannot be read.
 pub(super) fn reply(
     message: &Message,
     mut prove: impl FnMut(Section, &Set<'_>) -> Proof,
 ) -> Result<DnsReply, FailureReason> {
-    // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
-    if message.metadata.truncation {
-        return Err(malformed("truncated"));
-    }
-    let rcode = match message.metadata.response_code {
-        ResponseCode::NoError => Rcode::NoError,
-        ResponseCode::NXDomain => Rcode::NxDomain,
-        other => return Err(FailureReason::Refused(rcode_name(other))),
-    };
-    if message.answers.iter().chain(&message.authorities).any(|record| record.dns_class != DNSClass::IN) {
-        return Err(malformed("records of another class"));
-    }
+    let rcode = rcode(message)?;
     let mut read = |section, records| -> Result<Vec<RrSet>, FailureReason> {
         let sets = sets::group(records).into_iter().map(|set| {
             let records = distinct(set.records.iter().map(|record| data(&record.data)))?;
@@ -54,6 +107,18 @@ pub(super) fn reply(
     let answers = read(Section::Answer, &message.answers)?;
     let authorities = read(Section::Authority, &message.authorities)?;
     Ok(DnsReply { rcode, answers, authorities, ttl: least_ttl(message) })
+}
+
+/// The response code of a reply.
+///
+/// # Errors
+/// It is none of an answer.
+pub(super) fn rcode(message: &Message) -> Result<Rcode, FailureReason> {
+    match message.metadata.response_code {
+        ResponseCode::NoError => Ok(Rcode::NoError),
+        ResponseCode::NXDomain => Ok(Rcode::NxDomain),
+        other => Err(FailureReason::Refused(rcode_name(other))),
+    }
 }
 
 /// The records of a set, each once: a record that comes twice is one (RFC 2181 §5).
@@ -83,7 +148,7 @@ fn malformed(why: &str) -> FailureReason {
 /// # Errors
 /// As [`reply`]; or another bit shows that the AD bit does not have its meaning here.
 pub(in super::super) fn vouched(octets: &[u8]) -> Result<(DnsReply, Security), FailureReason> {
-    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    let message = message(octets)?;
     let reply = reply(&message, unvalidated)?;
     if !message.metadata.recursion_available {
         return Err(malformed("the server is no recursive resolver"));
@@ -100,7 +165,7 @@ pub(in super::super) fn vouched(octets: &[u8]) -> Result<(DnsReply, Security), F
 /// # Errors
 /// The reply cannot be read, or is an error by itself.
 pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
-    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    let message = message(octets)?;
     reply(&message, unvalidated)?;
     let records = || message.answers.iter().chain(&message.authorities);
     let signatures = records().filter_map(signature_data).map(validity);
@@ -114,7 +179,7 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
 /// # Errors
 /// The reply cannot be read, or is an error by itself.
 pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<SignatureValidity>, FailureReason> {
-    let message = Message::from_vec(octets).map_err(|error| FailureReason::Malformed(error.to_string()))?;
+    let message = message(octets)?;
     reply(&message, unvalidated)?;
     let now = unix_time();
     let left = |validity: &SignatureValidity| validity.left(now);
@@ -167,8 +232,23 @@ fn data(rdata: &RData) -> Result<Data, FailureReason> {
         RData::DNSSEC(DNSSECRData::DS(ds)) => Data::Ds(ds_support(ds), Presentation::new(&ds.to_string())),
         RData::DNSSEC(DNSSECRData::NSEC(nsec)) => Data::Nsec(nsec_data(nsec)),
         RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => Data::Nsec3(nsec3_data(nsec3)),
-        RData::Unknown { code: RecordType::DNAME, rdata } => Data::Alias(dname_target(&rdata.anything)?),
+        RData::Unknown { code, rdata } => unknown(*code, &rdata.anything)?,
         other => Data::Other(Presentation::new(&other.to_string())),
+    })
+}
+
+/// The data of a record that the library does not read.
+fn unknown(code: RecordType, rdata: &[u8]) -> Result<Data, FailureReason> {
+    // RFC 3597 §5.
+    let text = || Presentation::new(&format!("\\# {} {}", rdata.len(), Hex(rdata)));
+    Ok(match code {
+        RecordType::DNAME => Data::Alias(dname_target(rdata)?),
+        // RFC 6698 §4.1: the octets say by themselves that the record is not usable.
+        RecordType::TLSA => Data::Tlsa(RawTlsa(rdata.to_vec())),
+        // RFC 4035 §5.2: a delegation by such a record alone cannot be followed.
+        RecordType::DS => Data::Ds(DsSupport::Unsupported, text()),
+        // RFC 4034 §2.1.2, RFC 5155 §8.1: a key with another protocol, and a denial with an unknown hash, are ignored.
+        _ => Data::Other(text()),
     })
 }
 
@@ -252,19 +332,6 @@ pub(super) fn hasher(left: &Cell<Budget>) -> impl Fn(&CanonicalName, &Nsec3Param
     }
 }
 
-/// Why there was no reply.
-pub(super) fn failure(error: &NetError) -> FailureReason {
-    match error {
-        NetError::Timeout => FailureReason::Timeout,
-        NetError::Dns(DnsError::ResponseCode(code)) => FailureReason::Refused(rcode_name(*code)),
-        NetError::Proto(_)
-        | NetError::QueryCaseMismatch
-        | NetError::ForeignClassRecord { .. }
-        | NetError::Truncated => FailureReason::Malformed(error.to_string()),
-        _ => FailureReason::Network(error.to_string()),
-    }
-}
-
 /// The name of an RCODE (RFC 1035 §4.1.1), by which operators search.
 fn rcode_name(code: ResponseCode) -> String {
     match code {
@@ -273,5 +340,49 @@ fn rcode_name(code: ResponseCode) -> String {
         ResponseCode::NotImp => "NOTIMP".to_owned(),
         ResponseCode::Refused => "REFUSED".to_owned(),
         other => format!("{other} (RCODE {})", u16::from(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of one record of this type at the asked name `z`.
+    fn read(rtype: Rtype, rdata: &[u8]) -> Result<Vec<Data>, FailureReason> {
+        let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 1, b'z', 0];
+        octets.extend(rtype.0.to_be_bytes());
+        octets.extend([0, 1, 0xc0, 12]);
+        octets.extend(rtype.0.to_be_bytes());
+        octets.extend([0, 1, 0, 0, 1, 0]);
+        octets.extend(u16::try_from(rdata.len()).unwrap().to_be_bytes());
+        octets.extend(rdata);
+        let reply = reply(&message(&octets)?, unvalidated)?;
+        Ok(reply.answers.into_iter().flat_map(|set| set.records).collect())
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_unusable_or_a_failure() {
+        for (rtype, rdata) in [
+            (Rtype::A, &[192, 0, 2][..]),
+            (Rtype::A, &[192, 0, 2, 1, 9]),
+            (Rtype::A, &[]),
+            (Rtype::AAAA, &[1; 15]),
+            (Rtype::MX, &[0]),
+            (Rtype::MX, &[0, 1, 64]),
+            (Rtype::CNAME, &[1]),
+            (Rtype::SOA, &[0, 0, 1]),
+            (Rtype::DNAME, &[1]),
+        ] {
+            assert!(matches!(read(rtype, rdata), Err(FailureReason::Malformed(_))), "{rtype} {rdata:?}");
+        }
+        let tlsa = |octets: &[u8]| Ok(vec![Data::Tlsa(RawTlsa(octets.to_vec()))]);
+        for octets in [&[][..], &[3, 1], &[3, 1, 1], &[3, 1, 1, 9]] {
+            assert_eq!(read(Rtype::TLSA, octets), tlsa(octets));
+        }
+        let text = |text: &str| Presentation::new(text);
+        let ds = vec![Data::Ds(DsSupport::Unsupported, text("\\# 3 010113"))];
+        assert_eq!(read(Rtype::DS, &[1, 1, 0x13]), Ok(ds));
+        assert_eq!(read(Rtype::DNSKEY, &[1, 1, 2, 13, 9]), Ok(vec![Data::Other(text("\\# 5 0101020D09"))]));
+        assert_eq!(read(Rtype::NSEC3, &[2, 0, 0, 0, 0, 0]), Ok(vec![Data::Other(text("\\# 6 020000000000"))]));
     }
 }

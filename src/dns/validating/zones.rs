@@ -41,6 +41,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// RFC 6781 §4.1 has.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
 
+/// How long a step that has failed for want of a reply is remembered (RFC 9520 §3.2: a second at least).
+const TRANSPORT_FAILURE: Duration = Duration::from_secs(1);
+
 /// The proven state of the zone that a name is said to lie in.
 #[derive(Clone)]
 pub(super) enum Trust {
@@ -130,7 +133,12 @@ impl Zones {
         let make = move |place: CanonicalName| async move {
             let mut ttl = LONGEST;
             let begins = zones.look(&place, parent, &mut ttl).await;
-            let ttl = if begins.is_ok() { ttl } else { zones.failures };
+            let ttl = match &begins {
+                Ok(_) => ttl,
+                // One lost reply must not cost a whole top-level domain its mail: only those that wait now share it.
+                Err(FailureReason::Timeout | FailureReason::Network(_)) => zones.failures.min(TRANSPORT_FAILURE),
+                Err(_) => zones.failures,
+            };
             let (since, now) = (tokio::time::Instant::now(), now());
             let until = now.after(ttl).unwrap_or(now);
             (begins.map(|begins| ZoneStep { begins, since, until }), ttl)

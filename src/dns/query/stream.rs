@@ -1,0 +1,255 @@
+//! Connections to one name server, over TCP or TLS, that are kept and carry several questions at once (RFC 7766 §6.2.1).
+//!
+//! Each connection has a task, which writes the questions as they come and hands out the replies as they come, in any order
+//! (RFC 7766 §7). A reply to something else ends the connection. A question whose connection ends goes out once more, on a
+//! connection of its own: a server may close one that is idle at any time, and some answer one question on each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::super::FailureReason;
+use super::super::server::{NameServer, Transport};
+use super::network;
+use super::question::QueryMessage;
+
+/// How many connections to one server are kept.
+const MAX_CONNECTIONS: usize = 8;
+/// How many questions one connection carries at once.
+const MAX_QUESTIONS: usize = 64;
+/// How long a connection is kept without a question. Servers close connections that are idle, some without notice (RFC 7766
+/// §6.2.3).
+const IDLE: Duration = Duration::from_secs(5);
+/// A connection on which questions have waited for so long without any octet gets no more of them.
+const STALLED: Duration = Duration::from_secs(1);
+
+type Reply = Result<Vec<u8>, FailureReason>;
+
+/// The connections to one server.
+pub(super) struct Streams {
+    server: NameServer,
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+    lines: Mutex<Vec<Line>>,
+}
+
+/// One connection, as those with questions see it.
+#[derive(Clone)]
+struct Line {
+    questions: mpsc::Sender<Asked>,
+    vitals: Arc<Mutex<Vitals>>,
+}
+
+/// Whether a connection was there before the question.
+#[derive(Clone, Copy)]
+enum Age {
+    Kept,
+    Fresh,
+}
+
+/// The state of a connection.
+struct Vitals {
+    /// Questions without a reply.
+    waiting: usize,
+    /// When an octet came last, or the first of the waiting questions.
+    heard: Instant,
+}
+
+/// A question on its way to the connection.
+struct Asked {
+    message: QueryMessage,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Streams {
+    /// None is opened yet.
+    pub(super) fn new(server: NameServer, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
+        Self { server, timeout, tls, lines: Mutex::default() }
+    }
+
+    /// Puts one question. `request` makes a message with an ID of its own.
+    ///
+    /// # Errors
+    /// There is no reply, neither on a connection that was there nor on a fresh one.
+    pub(super) async fn exchange(&self, request: impl Fn() -> Result<QueryMessage, FailureReason>) -> Reply {
+        let (line, age) = self.shared();
+        match (line.put(request()?).await, age) {
+            (Err(FailureReason::Network(_) | FailureReason::Malformed(_)), Age::Kept) => {}
+            (reply, Age::Kept | Age::Fresh) => return reply,
+        }
+        let alone = self.open();
+        let reply = alone.put(request()?).await?;
+        let mut lines = self.lines();
+        if lines.len() < MAX_CONNECTIONS {
+            lines.push(alone);
+        }
+        Ok(reply)
+    }
+
+    /// The connection with the fewest questions; a fresh one where each of them has all that it carries.
+    fn shared(&self) -> (Line, Age) {
+        let mut lines = self.lines();
+        lines.retain(Line::is_of_use);
+        let full = lines.len() >= MAX_CONNECTIONS;
+        let kept = lines.iter().filter(|line| full || line.load() < MAX_QUESTIONS).min_by_key(|line| line.load());
+        if let Some(kept) = kept {
+            return (kept.clone(), Age::Kept);
+        }
+        let line = self.open();
+        lines.push(line.clone());
+        (line, Age::Fresh)
+    }
+
+    fn open(&self) -> Line {
+        let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
+        let vitals = Arc::new(Mutex::new(Vitals { waiting: 0, heard: Instant::now() }));
+        let line = Line { questions, vitals: Arc::clone(&vitals) };
+        let connection =
+            Connection { asked, vitals, waiting: HashMap::new(), unread: Vec::new(), patience: self.timeout };
+        tokio::spawn(connection.live(self.server.clone(), Arc::clone(&self.tls)));
+        line
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    async fn put(&self, message: QueryMessage) -> Reply {
+        let gone = || FailureReason::Network("the server closed the connection".to_owned());
+        let (reply, replied) = oneshot::channel();
+        self.questions.send(Asked { message, reply }).await.map_err(|_| gone())?;
+        replied.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn is_of_use(&self) -> bool {
+        !self.questions.is_closed() && (self.load() == 0 || self.vitals().heard.elapsed() < STALLED)
+    }
+
+    /// The questions that wait for a reply, or to be written.
+    fn load(&self) -> usize {
+        self.vitals().waiting + MAX_QUESTIONS - self.questions.capacity()
+    }
+
+    fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task of a connection.
+struct Connection {
+    asked: mpsc::Receiver<Asked>,
+    vitals: Arc<Mutex<Vitals>>,
+    waiting: HashMap<[u8; 2], Asked>,
+    unread: Vec<u8>,
+    /// The longest time for connecting, and for writing one question.
+    patience: Duration,
+}
+
+impl Connection {
+    /// From connecting to the end, which those with questions hear.
+    async fn live(mut self, server: NameServer, tls: Arc<ClientConfig>) {
+        let opened = async {
+            let tcp = TcpStream::connect(server.address).await.map_err(network)?;
+            // Each question is one write; the next must not wait for the acknowledgement of the last.
+            tcp.set_nodelay(true).map_err(network)?;
+            let Transport::Tls(name) = &server.transport else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
+            let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|error| {
+                let why = TlsError::General(format!("{name} cannot be in a certificate: {error}"));
+                FailureReason::Network(why.to_string())
+            })?;
+            let stream = TlsConnector::from(tls).connect(server_name, tcp).await.map_err(network)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        };
+        let ended = match timeout(self.patience, opened).await.unwrap_or(Err(FailureReason::Timeout)) {
+            Ok(stream) => self.carry(stream).await,
+            Err(reason) => reason,
+        };
+        self.asked.close();
+        while let Ok(asked) = self.asked.try_recv() {
+            let _ = asked.reply.send(Err(ended.clone()));
+        }
+        for (_, asked) in self.waiting.drain() {
+            let _ = asked.reply.send(Err(ended.clone()));
+        }
+    }
+
+    /// Carries questions and replies until the connection ends. Returns why.
+    async fn carry(&mut self, stream: Box<dyn Stream>) -> FailureReason {
+        let (mut reading, mut writing): (ReadHalf<_>, WriteHalf<_>) = tokio::io::split(stream);
+        let ended = |why: &str| FailureReason::Network(why.to_owned());
+        loop {
+            let idle = if self.waiting.is_empty() { IDLE } else { IDLE.max(self.patience) };
+            let done = tokio::select! {
+                asked = self.asked.recv(), if self.waiting.len() < MAX_QUESTIONS => match asked {
+                    Some(asked) => self.write(&mut writing, asked).await,
+                    None => return ended("the connection is not needed any more"),
+                },
+                read = reading.read_buf(&mut self.unread) => match read {
+                    Ok(0) => return ended("the server closed the connection"),
+                    Ok(_) => self.hand_out(),
+                    Err(error) => return network(error),
+                },
+                // Nothing came for that long: there is no question, or no reply.
+                () = tokio::time::sleep(idle) => return ended("the connection was idle"),
+            };
+            if let Err(reason) = done {
+                return reason;
+            }
+            self.note();
+        }
+    }
+
+    async fn write(&mut self, to: &mut (impl AsyncWrite + Unpin), mut asked: Asked) -> Result<(), FailureReason> {
+        while asked.message.id().is_some_and(|id| self.waiting.contains_key(&id)) {
+            asked.message.renumber()?;
+        }
+        let framed = asked.message.framed()?;
+        if self.waiting.is_empty() {
+            self.vitals.lock().unwrap_or_else(PoisonError::into_inner).heard = Instant::now();
+        }
+        if let Some(id) = asked.message.id() {
+            self.waiting.insert(id, asked);
+        }
+        let written = async {
+            to.write_all(&framed).await?;
+            to.flush().await
+        };
+        timeout(self.patience, written).await.map_err(|_| FailureReason::Timeout)?.map_err(network)
+    }
+
+    /// Hands out the replies that are whole.
+    fn hand_out(&mut self) -> Result<(), FailureReason> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).heard = Instant::now();
+        while let Some((length, rest)) = self.unread.split_first_chunk()
+            && let Some((reply, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        {
+            let (reply, rest) = (reply.to_vec(), rest.to_vec());
+            let asked = reply.first_chunk().and_then(|id| self.waiting.remove(id));
+            let asked = asked.filter(|asked| asked.message.is_answered_by(&reply));
+            let asked = asked.ok_or_else(|| FailureReason::Malformed("it is a reply to something else".to_owned()))?;
+            // The one who asked may have given up.
+            let _ = asked.reply.send(Ok(reply));
+            self.unread = rest;
+        }
+        Ok(())
+    }
+
+    fn note(&self) {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).waiting = self.waiting.len();
+    }
+}
+
+/// A connection in either form.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
