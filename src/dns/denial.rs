@@ -60,7 +60,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// The denial that is proven for the type at this name, if one is. It is insecure if it rests on an opt-out span:
-    /// such a span leaves open whether an unsigned delegation of that name exists (RFC 5155 §9.2).
+    /// such a span leaves open whether an unsigned delegation at or below that name exists (RFC 5155 §9.2).
     pub(super) fn denial(&self, name: &CanonicalName, rtype: Rtype) -> Option<(Denied, Security)> {
         match self {
             Self::Nsec(chain) => chain.denial(name, rtype).map(|denied| (denied, Security::Secure)),
@@ -80,17 +80,20 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// Whether a delegation at this very name is proven to be unsigned (RFC 4035 §5.2, RFC 5155 §8.9, RFC 6840 §4.4).
+    /// Whether the name is proven to be an unsigned delegation, or to lie where only unsigned delegations can be
+    /// (RFC 4035 §5.2, RFC 5155 §8.6 and §8.9, RFC 6840 §4.4).
     pub(super) fn unsigned_delegation(&self, name: &CanonicalName) -> bool {
         match self {
             Self::Nsec(chain) => chain.at(name).is_some_and(|record| record.types.is_unsigned_delegation()),
             Self::Nsec3(chain) => match chain.at(name) {
                 Some(record) => record.types.is_unsigned_delegation(),
-                // RFC 5155 §6: an opt-out span stands for unsigned delegations right below the closest encloser. It
-                // does not cover deeper names, which may lie in a signed zone that is delegated from here.
-                None => chain
-                    .closest_encloser(name)
-                    .is_some_and(|(encloser, cover)| cover.opt_out && encloser.depth() + 1 == name.depth()),
+                // RFC 5155 §7.1: each name with an NSEC3 record gives one to each empty non-terminal above it. A signed
+                // delegation or other signed data at or below the next closer name would therefore give the next
+                // closer name a record of its own. A span covers the next closer name: it has no record, so no name
+                // at or below it is signed. Without opt-out, no name is there at all. With opt-out, unsigned
+                // delegations may be there, and the empty non-terminals above them (RFC 5155 §6, erratum 3441).
+                // The attacker cannot hide a record of the next closer name: no genuine span covers an existing hash.
+                None => chain.closest_encloser(name).is_some_and(|(_, cover)| cover.opt_out),
             },
         }
     }
@@ -236,7 +239,14 @@ impl Nsec3Chain<'_> {
         if let Some(record) = self.at(&wildcard) {
             return record.types.deny(rtype).then_some((Denied::NoData, opt_out_security(cover)));
         }
-        self.covering(&wildcard).map(|_| (Denied::NxDomain, opt_out_security(cover)))
+        match self.covering(&wildcard) {
+            Some(_) => Some((Denied::NxDomain, opt_out_security(cover))),
+            // RFC 5155 §8.6, erratum 3441: an unsigned delegation that was left out of the chain has no DS record, and an
+            // empty non-terminal above such delegations has no records. Servers send no more than the closest encloser
+            // proof for them. Any answer about names in the span is insecure, so a wildcard that is hidden this way was
+            // never secure there (RFC 5155 §9.2).
+            None => cover.opt_out.then_some((Denied::NoData, Security::Insecure)),
+        }
     }
 }
 
@@ -264,7 +274,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::reference_model::{Zone, base32hex_of, name, toy_hash};
-    use super::super::reply::Types;
     use super::*;
 
     #[test]
@@ -330,7 +339,12 @@ mod tests {
 
     #[test]
     fn unsigned_delegations_of_a_small_zone() {
-        let zone = small_zone();
+        let mut zone = small_zone();
+        let delegations: [(&str, &[Rtype]); 3] =
+            [("a.ent.z", &[Rtype::NS]), ("plain.mixed.z", &[Rtype::NS]), ("signed.mixed.z", &[Rtype::NS, Rtype::DS])];
+        for (owner, types) in delegations {
+            zone.names.insert(name(owner), types.iter().map(|rtype| rtype.0).collect());
+        }
         for (sets, opt_out) in [(zone.nsec(), false), (zone.nsec3(), false), (zone.nsec3_with_opt_out(), true)] {
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             for (asked, expected) in [
@@ -344,11 +358,72 @@ mod tests {
                 ("t.signed.z", false),
                 ("t.u.signed.z", false),
                 ("t.a.z", opt_out),
-                ("t.u.nothing.z", false),
+                // No name below an opted-out next closer name has a record, so that none is signed (RFC 5155 §7.1).
+                ("t.u.nothing.z", opt_out),
+                ("ent.z", opt_out),
+                ("a.ent.z", true),
+                ("b.ent.z", opt_out),
+                ("x.a.ent.z", opt_out),
+                // An empty non-terminal above a signed delegation has a record.
+                ("mixed.z", false),
+                ("signed.mixed.z", false),
+                ("x.signed.mixed.z", false),
             ] {
                 assert_eq!(evidence.unsigned_delegation(&name(asked)), expected, "{asked}, opt-out {opt_out}");
             }
         }
+    }
+
+    /// The records that a server sends in proof of a closest encloser: no wildcard is denied.
+    fn without_wildcard_proofs(zone: &Zone) -> Vec<RrSet> {
+        let mut sets = zone.nsec3_with_opt_out();
+        let wildcard = zone.apex.wildcard();
+        let Some(Evidence::Nsec3(chain)) = Evidence::of_zone(&zone.apex, &sets, &toy_hash) else { panic!() };
+        let hidden = chain.covering(&wildcard).unwrap().next.clone();
+        sets.retain(|set| !matches!(&set.records[..], [Data::Nsec3(record)] if record.next == hidden));
+        sets
+    }
+
+    #[test]
+    fn what_opt_out_leaves_out_has_no_records_and_is_insecure() {
+        let zone = Zone::new(
+            "z",
+            &[
+                ("a.ent.z", &[Rtype::NS]),
+                ("plain.z", &[Rtype::NS]),
+                ("mx.z", &[Rtype::A]),
+                // It has the record whose span holds the wildcard, which is left out.
+                ("b.z", &[Rtype::A]),
+            ],
+        );
+        let sets = without_wildcard_proofs(&zone);
+        let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
+        let insecure = Some((Denied::NoData, Security::Insecure));
+        for (asked, rtype, expected) in [
+            ("ent.z", Rtype::A, insecure),
+            ("ent.z", Rtype::DS, insecure),
+            ("plain.z", Rtype::DS, insecure),
+            ("a.ent.z", Rtype::DS, insecure),
+            // Signed names are in no span.
+            ("mx.z", Rtype::A, None),
+            ("mx.z", Rtype::TLSA, Some((Denied::NoData, Security::Secure))),
+        ] {
+            assert_eq!(evidence.denial(&name(asked), rtype), expected, "{asked} {rtype:?}");
+        }
+        // Without opt-out the same records prove too little.
+        let mut strict = sets.clone();
+        for set in &mut strict {
+            let Data::Nsec3(record) = &mut set.records[0] else { panic!() };
+            record.opt_out = false;
+        }
+        let evidence = Evidence::of_zone(&zone.apex, &strict, &toy_hash).unwrap();
+        assert_eq!(evidence.denial(&name("ent.z"), Rtype::A), None);
+        // A wildcard that has the type is no denial, and one that lacks it is one.
+        let wild = Zone::new("z", &[("a.ent.z", &[Rtype::NS]), ("*.z", &[Rtype::MX])]);
+        let sets = wild.nsec3_with_opt_out();
+        let evidence = Evidence::of_zone(&wild.apex, &sets, &toy_hash).unwrap();
+        assert_eq!(evidence.denial(&name("ent.z"), Rtype::MX), None);
+        assert_eq!(evidence.denial(&name("ent.z"), Rtype::A), insecure);
     }
 
     #[test]
@@ -437,9 +512,12 @@ mod tests {
             let Some(evidence) = Evidence::of_zone(&zone.apex, &sets, &toy_hash) else { return Ok(()) };
             match evidence.denial(&asked, rtype) {
                 Some((denied, Security::Secure)) => prop_assert_eq!(Some(denied), zone.truth(&asked, rtype)),
-                // A name that the zone signed cannot be denied by an opt-out span either.
-                Some((_, Security::Insecure)) => {
-                    prop_assert!(zone.truth(&asked, rtype).is_some() || zone.is_below_unsigned(&asked));
+                // A name that the zone signed cannot be denied by an opt-out span either. A wildcard above an opted-out
+                // name may be hidden; its records are insecure there.
+                Some((denied, Security::Insecure)) => {
+                    let opted_out = chain == 2 && denied == Denied::NoData && zone.has_nothing_signed(&asked);
+                    let true_or_unsigned = zone.truth(&asked, rtype).is_some() || zone.is_below_unsigned(&asked);
+                    prop_assert!(true_or_unsigned || opted_out);
                 }
                 None => {}
             }
@@ -450,11 +528,10 @@ mod tests {
                 }
             }
             if evidence.unsigned_delegation(&asked) {
-                // RFC 5155 §6: an opt-out span holds unsigned delegations only.
-                let opted_out = zone.names.iter().filter(|(owner, _)| owner.is_at_or_below(&asked))
-                    .all(|(_, types)| Types(types.clone()).is_unsigned_delegation());
-                prop_assert!(zone.types(&asked).is_unsigned_delegation() || chain == 2 && opted_out);
-                prop_assert!(!zone.is_beyond(&asked));
+                // RFC 5155 §6: an opt-out span holds unsigned delegations and names below them only.
+                let opted_out = chain == 2 && zone.has_nothing_signed(&asked);
+                prop_assert!(zone.types(&asked).is_unsigned_delegation() || opted_out);
+                prop_assert!(!zone.is_beyond(&asked) || chain == 2 && zone.is_below_unsigned(&asked));
             }
         }
 
@@ -464,6 +541,28 @@ mod tests {
             let sets = if hashed { zone.nsec3() } else { zone.nsec() };
             let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
             prop_assert_eq!(evidence.denial(&asked, rtype).map(|(denied, _)| denied), zone.truth(&asked, rtype));
+        }
+
+        /// The same for a chain that leaves unsigned delegations and the empty non-terminals above them out. The chain
+        /// cannot tell an opted-out name from a missing one, and denies both.
+        #[test]
+        fn true_facts_are_proven_beside_opted_out_names(zone in any_zone(), asked in any_name(), rtype in any_type()) {
+            let sets = zone.nsec3_with_opt_out();
+            let evidence = Evidence::of_zone(&zone.apex, &sets, &toy_hash).unwrap();
+            let proven = evidence.denial(&asked, rtype);
+            let path = || (2..=asked.depth()).map(|depth| asked.ancestor(depth));
+            if let Some(truth) = zone.truth(&asked, rtype) {
+                // A wildcard at the closest name that the chain knows may have the type.
+                let wild = path().any(|place| zone.exists(&place.parent().wildcard()));
+                if path().any(|place| zone.exists(&place) && zone.has_nothing_signed(&place)) {
+                    prop_assert!(wild || matches!(proven, Some((_, Security::Insecure))), "{proven:?}");
+                } else if !wild {
+                    prop_assert_eq!(proven.map(|(denied, _)| denied), Some(truth));
+                }
+            }
+            if zone.exists(&asked) && !zone.is_beyond(&asked) && zone.has_nothing_signed(&asked) {
+                prop_assert!(evidence.unsigned_delegation(&asked));
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use super::reply::{Data, DnsReply, DsSupport, Presentation, Proof, Rcode, RrSet,
 use super::{FailureReason, RawTlsa, Security};
 
 /// Names that questions, forged records and renamed ones are about.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 27] = [
     "a.t",
     "a.s.t",
     "_25._tcp.a.s.t",
@@ -38,6 +38,13 @@ const NAMES: [&str; 20] = [
     "f.s.t",
     "no.t",
     "x.no.t",
+    "e.t",
+    "u.e.t",
+    "a.u.e.t",
+    "x.e.t",
+    "g.t",
+    "s.g.t",
+    "a.s.g.t",
     "t",
     "",
 ];
@@ -87,6 +94,10 @@ impl World {
                         ("a.t", &[Rtype::A]),
                         ("s.t", &[Rtype::NS, Rtype::DS]),
                         ("u.t", &[Rtype::NS]),
+                        // Opt-out leaves `e.t` out with the one delegation below it, and keeps `g.t`.
+                        ("u.e.t", &[Rtype::NS]),
+                        ("u.g.t", &[Rtype::NS]),
+                        ("s.g.t", &[Rtype::NS, Rtype::DS]),
                         ("*.w.t", &[Rtype::TLSA]),
                         ("q.w.t", &[Rtype::A]),
                         ("c.t", &[Rtype::CNAME]),
@@ -122,18 +133,22 @@ impl World {
         zones.max_by_key(|(zone, _)| zone.apex.depth()).unwrap_or(&self.zones[0])
     }
 
-    /// Whether a name may be called insecure: it lies in the unsigned zone, or in an opt-out span that leaves this
-    /// open, and no signed record stands at it.
+    /// Whether a name may be called insecure: it lies in an unsigned zone, or in an opt-out span that leaves this open,
+    /// and no signed record stands at or below it.
     fn may_be_insecure(&self, name: &CanonicalName) -> bool {
         let (zone, denies) = self.zone(name, Rtype::A);
-        zone.is_below_unsigned(name) || *denies == Denies::OptOut && !zone.exists(name) && !zone.is_beyond(name)
+        zone.is_below_unsigned(name) || *denies == Denies::OptOut && zone.has_nothing_signed(name)
     }
 
     fn uphold(&self, question: &Question, link: &Link, security: Security) {
         let (zone, _) = self.zone(&question.name, question.rtype);
         let lawful = match (security, link) {
             (Security::Insecure, _) => self.may_be_insecure(&question.name),
-            (Security::Secure, Link::Denied(denied, _)) => zone.truth(&question.name, question.rtype) == Some(*denied),
+            (Security::Secure, Link::Denied(denied, _)) => {
+                let truth = zone.truth(&question.name, question.rtype);
+                // A name that does not exist has no records either.
+                truth == Some(*denied) || (truth, *denied) == (Some(Denied::NxDomain), Denied::NoData)
+            }
             (Security::Secure, Link::Records(records, _)) => {
                 let source = source(zone, &question.name);
                 !zone.is_beyond(&source)

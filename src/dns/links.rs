@@ -94,7 +94,7 @@ pub(super) enum Delegation {
     Signed,
     /// A zone begins here and is not signed, or only by algorithms that are not supported (RFC 4035 §5.2).
     Unsigned,
-    /// It does not, or opt-out leaves open whether it does.
+    /// It does not.
     None,
     /// The reply is no proof. That alone is no failure: the name may be an alias.
     Unproven,
@@ -170,8 +170,8 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
             return Err(bogus("a SOA record without a valid signature beside a signed denial"));
         }
         return match evidence.denial(&question.name, question.rtype) {
-            // The response code is not signed: it must be the one that the records prove.
-            Some((proven, security)) if proven == denied => Ok((denied, LinkStatus::Proven(security))),
+            // The response code is not signed: it must claim no more than the records prove.
+            Some((proven, security)) if implies(proven, denied) => Ok((denied, LinkStatus::Proven(security))),
             Some(_) | None => Err(bogus("signed records do not deny this name and type")),
         };
     }
@@ -185,6 +185,15 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
         return Ok((denied, LinkStatus::Claimed(question.name.clone())));
     }
     Err(bogus("an unsigned denial that is not of an ancestor zone"))
+}
+
+/// Whether the denial that records prove includes the one that the response code claims. A name that does not exist has
+/// no records, which is what some forwarders say (dnsmasq). The reverse does not hold.
+fn implies(proven: Denied, claimed: Denied) -> bool {
+    match (proven, claimed) {
+        (Denied::NxDomain, Denied::NxDomain | Denied::NoData) | (Denied::NoData, Denied::NoData) => true,
+        (Denied::NoData, Denied::NxDomain) => false,
+    }
 }
 
 /// The DNAME that covers the name, if the zone signed it (RFC 6672 §2.2). An unsigned one comes with its CNAME.
@@ -436,8 +445,11 @@ mod tests {
             (Rcode::NxDomain, zone.nsec(), Some(SECURE)),
             (Rcode::NxDomain, zone.nsec3(), Some(SECURE)),
             (Rcode::NoError, deep.nsec(), Some(SECURE)),
-            // The code that is not signed must be the one that is proven.
-            (Rcode::NoError, zone.nsec(), None),
+            // A name that does not exist has no records: the code that is not signed may say that alone, and no more
+            // than is proven.
+            (Rcode::NoError, zone.nsec(), Some(SECURE)),
+            (Rcode::NoError, zone.nsec3(), Some(SECURE)),
+            (Rcode::NoError, zone.nsec3_with_opt_out(), Some(LinkStatus::Proven(Security::Insecure))),
             (Rcode::NxDomain, deep.nsec(), None),
             (Rcode::NoError, has.nsec(), None),
             (Rcode::NxDomain, parent.nsec(), None),
@@ -602,7 +614,7 @@ mod tests {
                 Ok(Link::Denied(denied, LinkStatus::Proven(security))) => {
                     prop_assert!(reply.answers.is_empty());
                     let proven = evidence().and_then(|evidence| evidence.denial(&asked.name, asked.rtype));
-                    prop_assert_eq!(proven, Some((denied, security)));
+                    prop_assert!(proven.is_some_and(|(proven, by)| implies(proven, denied) && by == security));
                 }
                 Ok(Link::Denied(_, LinkStatus::Claimed(at))) => {
                     let of_ancestor = |set: &RrSet| {

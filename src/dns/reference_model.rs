@@ -69,7 +69,8 @@ impl Zone {
         self.nsec3_chain(OptOut::No)
     }
 
-    /// The chain that leaves unsigned delegations out (RFC 5155 §6).
+    /// The chain that leaves out unsigned delegations and the empty non-terminals that lead to no other names (RFC 5155
+    /// §6, §7.1, erratum 3441).
     pub(super) fn nsec3_with_opt_out(&self) -> Vec<RrSet> {
         self.nsec3_chain(OptOut::Yes)
     }
@@ -110,6 +111,15 @@ impl Zone {
             name.is_at_or_below(owner) && Types(types.clone()).is_unsigned_delegation()
         };
         self.names.iter().any(cut)
+    }
+
+    /// No name at or below this one is signed: none is in this zone, or all are unsigned delegations. A chain with
+    /// opt-out leaves such a name out (RFC 5155 §7.1, erratum 3441).
+    pub(super) fn has_nothing_signed(&self, name: &CanonicalName) -> bool {
+        let inside = self.names.iter().filter(|(owner, _)| owner.is_at_or_below(name));
+        name.is_below(&self.apex)
+            && (!self.is_beyond(name) || self.is_below_unsigned(name))
+            && inside.into_iter().all(|(_, types)| Types(types.clone()).is_unsigned_delegation())
     }
 
     pub(super) fn exists(&self, name: &CanonicalName) -> bool {

@@ -76,31 +76,6 @@ const DIFFERENCES: &[Difference] = &[
         why: "The root has no parent that could deny its DS record. No delivery asks for it.",
     },
     Difference {
-        at_or_below: "opt",
-        rtype: "DS",
-        ours: "failed",
-        theirs: "insecure",
-        why: "Opt-out spans are taken for unsigned delegations (RFC 5155 §8.9), and not for an answer to a DS question by \
-              itself. No delivery asks one.",
-    },
-    Difference { at_or_below: "optout.test", rtype: "DS", ours: "failed", theirs: "insecure", why: "As for opt." },
-    Difference { at_or_below: "apexwildo.test", rtype: "DS", ours: "failed", theirs: "insecure", why: "As for opt." },
-    Difference {
-        at_or_below: "hole.opt",
-        rtype: "",
-        ours: "failed",
-        theirs: "insecure",
-        why: "A name that exists for unsigned delegations below it has no NSEC3 record in an opt-out zone (RFC 5155 erratum \
-              3441), and nsd denies no wildcard there. No mail domain has such a name.",
-    },
-    Difference {
-        at_or_below: "cutplain.optout.test",
-        rtype: "",
-        ours: "failed",
-        theirs: "insecure",
-        why: "As for hole.opt.",
-    },
-    Difference {
         at_or_below: "localhost",
         rtype: "",
         ours: "failed",
