@@ -144,9 +144,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
     Stub::new(&config.into()).map_err(|error| {
         let key = match &error {
             ResolverSetupError::Library(_) => return Failed::system(error),
-            ResolverSetupError::DsAnchors(_)
-            | ResolverSetupError::BadAnchors { .. }
-            | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
+            ResolverSetupError::BadAnchors { .. } | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
             ResolverSetupError::BadCertificates { .. } => "dns.tls_ca",
             ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
             ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => {

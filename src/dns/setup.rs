@@ -151,27 +151,20 @@ pub enum ResolverSetupError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A DS record names a key by its hash; a validator needs the key itself.
+    /// The file is no master file of DNSKEY or DS records.
     #[error(
-        "{} has DS records; only DNSKEY records are read: write the root's keys there, such as `dig . DNSKEY` shows \
-         them once their hash has been compared with IANA's, or leave the setting out to use the built-in keys",
-        .0.display()
-    )]
-    DsAnchors(PathBuf),
-    /// The file is no master file of DNSKEY records.
-    #[error(
-        "{} is no list of DNSKEY records: {why}; its lines must be like \". IN DNSKEY 257 3 8 AwEAAa..\", such as \
-         `dig . DNSKEY` shows them, or leave the setting out to use the built-in keys",
+        "{} is no list of DNSKEY or DS records: {why}; its records must be like \". IN DNSKEY 257 3 8 AwEAAa..\", such \
+         as `dig . DNSKEY` shows them, or leave the setting out to use the built-in keys",
         path.display()
     )]
     BadAnchors {
         /// The file.
         path: PathBuf,
-        /// The parser's message.
+        /// The line and its fault.
         why: String,
     },
     /// Without a key of the root everything would be bogus.
-    #[error("{} has no usable DNSKEY record of the root: one with flags 257 that is not revoked", .0.display())]
+    #[error("{} has no usable DNSKEY record of the root, one with flags 257 that is not revoked, and no usable DS record", .0.display())]
     NoAnchors(PathBuf),
     /// The system's list has `nameserver` lines, and none that can be used.
     #[error("{} names no name server that can be used: {}", path.display(), left_out.join("; "))]

@@ -14,25 +14,25 @@
 //! So "insecure" never rests on records that are missing from a reply: a name is in an unsigned zone if signed records
 //! of a parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
 
+mod anchors;
 pub(super) mod convert;
 mod load;
+mod master_file;
 mod sets;
 mod server_pool;
+mod unsupported;
 mod workers;
 mod zones;
 
 use std::cell::Cell;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::dnssec::{PublicKeyBuf, TrustAnchors, Verifier};
 use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{LowerName, Name, RecordType};
-use hickory_resolver::proto::serialize::txt::ParseError;
-use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
+use hickory_resolver::proto::rr::{Name, RecordType};
 use rustls::ClientConfig;
 
+pub(super) use self::anchors::Anchors;
 use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
 use self::server_pool::{Queried, ServerPool};
@@ -44,7 +44,7 @@ use super::links::{Link, LinkStatus, Question, judge};
 use super::memory::now;
 use super::reply::Proof;
 use super::server::NameServer;
-use super::setup::{ResolverSettings, ResolverSetupError};
+use super::setup::ResolverSettings;
 use super::{FailureReason, Security};
 
 /// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a remote
@@ -56,18 +56,6 @@ pub const QUIET: &str = "hickory_net=off,hickory_proto=off,hickory_resolver=off"
 const MAX_SIGNERS: usize = 4;
 /// How many record sets of one reply are validated. A denial has a SOA and at most three others.
 const MAX_SETS: usize = 32;
-
-/// The keys of the root that everything is proven from.
-#[derive(Clone)]
-pub(super) struct Anchors(Arc<TrustAnchors>);
-
-impl Anchors {
-    /// Those of the file, else IANA's.
-    pub(super) fn read(path: Option<&Path>) -> Result<Self, ResolverSetupError> {
-        let anchors = path.map_or_else(|| Ok(TrustAnchors::default()), read_anchors)?;
-        Ok(Self(Arc::new(anchors)))
-    }
-}
 
 /// Trusts signatures only.
 pub(super) struct Validating {
@@ -99,8 +87,8 @@ impl Validating {
         anchors: &Anchors,
         tls: &Arc<ClientConfig>,
     ) -> Self {
-        let (server_pool, anchors) = (ServerPool::new(servers, settings, tls), Arc::clone(&anchors.0));
-        Self { zones: Zones::new(server_pool, anchors, settings.memory.failures) }
+        let server_pool = ServerPool::new(servers, settings, tls);
+        Self { zones: Zones::new(server_pool, anchors.clone(), settings.memory.failures) }
     }
 
     /// Answers one question about one name, with the time for which the answer holds: the reply is judged, and its
@@ -267,27 +255,4 @@ fn proof(set: &Set<'_>, signers: &[(Name, Trust)], now: u32, budget: &mut Budget
         Some(why) if !unsigned => Proof::Unproven(why),
         Some(_) | None => Proof::Insecure,
     }
-}
-
-/// Reads DNSKEY records; a key that may not sign zones or is revoked is no anchor (RFC 4034 §2.1.1, RFC 5011 §2.1).
-fn read_anchors(path: &Path) -> Result<TrustAnchors, ResolverSetupError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
-    let bad = |why: String| ResolverSetupError::BadAnchors { path: path.to_owned(), why };
-    let entries = Parser::new(text).parse().map_err(|error| match error {
-        ParseError::UnsupportedRecordType(RecordType::DS) => ResolverSetupError::DsAnchors(path.to_owned()),
-        other => bad(other.to_string()),
-    })?;
-    let mut anchors = TrustAnchors::empty();
-    for entry in entries {
-        let Entry::DNSKEY(record) = entry else { continue };
-        let dnskey = record.data();
-        if dnskey.revoke() || !dnskey.zone_key() {
-            continue;
-        }
-        let key = dnskey.key().map_err(|error| bad(error.to_string()))?;
-        let key = PublicKeyBuf::new(key.public_bytes().to_vec(), dnskey.algorithm());
-        anchors.insert_with_name(&key, LowerName::from(record.name()));
-    }
-    if anchors.is_empty() { Err(ResolverSetupError::NoAnchors(path.to_owned())) } else { Ok(anchors) }
 }

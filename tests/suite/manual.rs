@@ -195,7 +195,7 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     }
     // A file of another kind.
     for (key, said) in [
-        ("dns.trust_anchor", "/etc/hostname is no list of DNSKEY records: "),
+        ("dns.trust_anchor", "/etc/hostname is no list of DNSKEY or DS records: line 1: "),
         ("dns.trust_anchor", "such as `dig . DNSKEY` shows them, or leave the setting out"),
         (
             "dns.tls_ca",

@@ -8,13 +8,14 @@ use std::collections::{HashMap, HashSet};
 use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
-use hickory_resolver::proto::dnssec::{DigestType, PublicKey, TrustAnchors, Verifier};
-use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+use hickory_resolver::proto::dnssec::{DigestType, PublicKey, Verifier};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
 use super::super::budget::Budget;
 use super::super::cache::EntryWeight;
 use super::super::reply::{DsSupport, Signature};
+use super::anchors::Anchors;
 use super::convert::{canonical, ds_support};
 
 /// The most signatures of one set that are verified with keys, and the most keys with the tag of one signature. Honest
@@ -101,7 +102,7 @@ impl Set<'_> {
 #[derive(Clone)]
 pub(super) enum Trusted {
     /// By themselves.
-    Anchors(std::sync::Arc<TrustAnchors>),
+    Anchors(Anchors),
     /// By the parent's word.
     Ds(Vec<DS>),
 }
@@ -117,9 +118,8 @@ impl Trusted {
 
     fn has(&self, apex: &Name, key: &ZoneKey, budget: &mut Budget) -> bool {
         let records = match self {
-            Self::Anchors(anchors) => {
-                return anchors.contains_with_name(key.dnskey.public_key(), &LowerName::from(apex));
-            }
+            Self::Anchors(anchors) if anchors.has(apex, &key.dnskey) => return true,
+            Self::Anchors(anchors) => anchors.hashes(apex),
             Self::Ds(records) => records,
         };
         // RFC 4509 §3: SHA-1 does not count beside a better digest.
@@ -187,7 +187,7 @@ impl ZoneKeys {
         }
         if first.is_empty() {
             return Err(match trusted {
-                Trusted::Anchors(_) => "none of its keys is a trust anchor",
+                Trusted::Anchors(anchors) => anchors.mismatch(),
                 Trusted::Ds(_) => "none of its keys is one that its DS records name",
             });
         }

@@ -14,7 +14,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
@@ -27,10 +26,12 @@ use super::super::canonical::CanonicalName;
 use super::super::links::{Delegation, Question, delegation};
 use super::super::memory::{Memory, now};
 use super::super::reply::{Proof, Rtype};
+use super::anchors::Anchors;
 use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
 use super::server_pool::{Queried, ServerPool};
 use super::sets::{Set, Trusted, ZoneKeys, group};
+use super::unsupported;
 use super::workers::Workers;
 
 /// How much is remembered: some hundred octets for an unsigned zone, a thousand for a signed one.
@@ -58,7 +59,7 @@ pub(super) enum Trust {
 pub(super) struct Zones {
     pub(super) server_pool: ServerPool,
     pub(super) workers: Workers,
-    anchors: Arc<TrustAnchors>,
+    anchors: Anchors,
     steps: Memory<CanonicalName, ZoneStep>,
     /// How long one that has failed is remembered.
     failures: Duration,
@@ -82,7 +83,7 @@ enum Begins {
 
 impl Zones {
     /// Knows only the trust anchor yet.
-    pub(super) fn new(server_pool: ServerPool, anchors: Arc<TrustAnchors>, failures: Duration) -> Self {
+    pub(super) fn new(server_pool: ServerPool, anchors: Anchors, failures: Duration) -> Self {
         Self { server_pool, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
     }
 
@@ -154,7 +155,7 @@ impl Zones {
         ttl: &mut Duration,
     ) -> Result<Begins, FailureReason> {
         let Some(parent) = parent else {
-            return self.keys(place, Trusted::Anchors(Arc::clone(&self.anchors)), ttl).await;
+            return self.keys(place, Trusted::Anchors(self.anchors.clone()), ttl).await;
         };
         let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
         let message = self.server_pool.ask(&asked).await?;
@@ -169,7 +170,14 @@ impl Zones {
             .await??;
         match delegation {
             Delegation::Signed => self.keys(place, Trusted::Ds(records), ttl).await,
-            Delegation::Unsigned => Ok(Begins::Unsigned),
+            Delegation::Unsigned => {
+                // The parent has DS records, so the algorithms alone make the zone an unsigned one.
+                if !records.is_empty() {
+                    let algorithms = unsupported::described(&records);
+                    tracing::info!(zone = %place, algorithms, "a zone counts as unsigned: its algorithms are not supported");
+                }
+                Ok(Begins::Unsigned)
+            }
             Delegation::None => Ok(Begins::Nothing),
             Delegation::Unproven => {
                 *ttl = Duration::ZERO;
