@@ -412,7 +412,7 @@ _25._tcp.deepcutplain.good.test TLSA, _25._tcp.cutplain.hashed.test TLSA, _25._t
 cutplain.optout.test A, cutplain.optout.test MX, _tcp.cutplain.optout.test TLSA, hole.optout.test A,
 hole.optout.test MX, hole.optout.test TLSA, _25._tcp.hole.optout.test TLSA, nope.hole.optout.test A,
 nope.hole.optout.test MX, hole.opt A, x.hole.opt A, hole.opt MX, hole.opt DS,
-hole.opt TLSA, _25._tcp.hole.opt TLSA, hole.optout.test DS, _tcp.cutplain.optout.test DS, x.plain.hole.opt DS, er.hole.hashed.test A, hole.hashed.test MX,
+hole.opt TLSA, _25._tcp.hole.opt TLSA, hole.optout.test DS, er.hole.hashed.test A, hole.hashed.test MX,
 x.hole.hashed.test MX, x.er.hole.hashed.test MX, mx.tree2.good.test A, _25._tcp.mx.tree2.good.test TLSA,
 mx.treeplain.good.test A, _25._tcp.mx.treeplain.good.test TLSA, x.treeself.good.test A, x.treegrow.good.test A,
 mx.treebogus.good.test A, q.wildplain.good.test A, q.wildbogus.good.test A, q.wildtree.good.test A,
