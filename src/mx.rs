@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::dns::{Answer, Lookup, Mx, MxTarget, Security};
+use crate::dns::{Answer, Lookup, Mx, MxTarget, Security, SpecialUse, special_use};
 use crate::name::Name;
 
 /// Where a domain's mail goes.
@@ -44,6 +44,9 @@ pub enum NoRoute {
     /// The domain does not exist.
     #[error("the domain {0} does not exist")]
     NoDomain(Name),
+    /// The domain, or the name that it is an alias of, is in a name space that the public DNS does not have (RFC 6761).
+    #[error("the domain {0} does not exist: {1}")]
+    SpecialUse(Name, &'static SpecialUse),
     /// A null MX: the domain takes no mail (RFC 7505).
     #[error("the domain {0} accepts no mail (null MX, RFC 7505)")]
     NullMx(Name),
@@ -53,6 +56,16 @@ pub enum NoRoute {
     /// The best exchange is this very proxy, or the server it works for (RFC 5321 §5.1).
     #[error("mail for {0} loops back to this host: {1} is its best MX")]
     Loop(Name, Name),
+}
+
+impl NoRoute {
+    /// For a domain whose expanded name does not exist.
+    pub fn absent(domain: Name, expanded: &Name) -> Self {
+        match special_use(expanded) {
+            Some(special) => Self::SpecialUse(domain, special),
+            None => Self::NoDomain(domain),
+        }
+    }
 }
 
 /// The inputs of a route that are not in the DNS.
@@ -80,7 +93,7 @@ impl OwnAddresses {
     ) -> Self {
         let reached = listeners.into_iter().filter(|listener| listener.port() == port);
         // A listener on all addresses is on those of loopback too, which an MX record can name.
-        let heard = reached.flat_map(|listener| match listener.ip() {
+        let heard = reached.flat_map(|listener| match listener.ip().to_canonical() {
             IpAddr::V4(any) if any.is_unspecified() => vec![LOOPBACK_V4],
             IpAddr::V6(any) if any.is_unspecified() => vec![LOOPBACK_V4, LOOPBACK_V6],
             one => vec![IpNet::from(one)],
@@ -104,7 +117,7 @@ const LOOPBACK_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 12
 pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
     let mut exchanges = match &lookup.answer {
-        Answer::NxDomain => return Err(NoRoute::NoDomain(next_hop)),
+        Answer::NxDomain => return Err(NoRoute::absent(next_hop, lookup.expanded())),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
         Answer::NoData => {
@@ -176,6 +189,7 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::Alias;
 
     const MOST: usize = 20;
 
@@ -227,6 +241,40 @@ mod tests {
         // C3.
         let missing = route(&lookup(Answer::NxDomain), Here { names: &[], most: MOST, seed: 0 });
         assert_eq!(missing, Err(NoRoute::NoDomain(name("example"))));
+    }
+
+    #[test]
+    fn a_special_use_name_is_no_domain() {
+        let missing = |asked: &str, target: Option<&str>| {
+            let alias = |target| Alias { owner: name(asked), target: name(target), security: Security::Secure };
+            let aliases = target.map(alias).into_iter().collect();
+            let lookup = Lookup { asked: name(asked), aliases, end: Security::Secure, answer: Answer::NxDomain };
+            route(&lookup, Here { names: &[], most: MOST, seed: 0 }).unwrap_err().to_string()
+        };
+        for (asked, target, said) in [
+            (
+                "a.invalid",
+                None,
+                "the domain a.invalid does not exist: names in .invalid are reserved (RFC 6761 section 6.4)",
+            ),
+            (
+                "localhost",
+                None,
+                "the domain localhost does not exist: names in .localhost are reserved (RFC 6761 section 6.3)",
+            ),
+            (
+                "a.example",
+                Some("b.onion"),
+                "the domain a.example does not exist: names in .onion are reserved (RFC 7686)",
+            ),
+            ("a.example", Some("b.example"), "the domain a.example does not exist"),
+        ] {
+            assert_eq!(missing(asked, target), said);
+        }
+        // A name that has records is a domain like any other.
+        let records = Answer::Records(vec![host(10, "mx.test")]);
+        let found = Lookup { asked: name("example.test"), ..lookup(records) };
+        assert!(route(&found, Here { names: &[], most: MOST, seed: 0 }).is_ok());
     }
 
     #[test]
@@ -288,6 +336,7 @@ mod tests {
             ("127.0.0.1:25", 25, "127.0.0.2", false),
             ("127.0.0.1:10025", 25, "127.0.0.1", false),
             ("203.0.113.9:25", 25, "203.0.113.9", true),
+            ("[::ffff:203.0.113.9]:25", 25, "203.0.113.9", true),
             ("0.0.0.0:25", 25, "127.0.0.2", true),
             ("[::]:25", 25, "127.0.0.2", true),
             ("[::]:25", 25, "::1", true),

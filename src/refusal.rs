@@ -30,7 +30,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::dns::{Failure, Rtype};
+use crate::dns::{Failure, Families, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
 use crate::policy::DaneRequired;
@@ -85,6 +85,9 @@ pub enum Reason {
     /// The host has no address.
     #[error("the host has no address")]
     NoAddress,
+    /// The host has no address of the families that connections are made to.
+    #[error("the host has no address of the family in remote.families (\"{0}\")")]
+    NotInFamily(Families),
     /// All addresses of the host are in ranges where no public mail server is.
     #[error("the host has only reserved addresses ({0}); list the range in remote.allow_reserved if this is meant")]
     ReservedAddress(IpAddr),
@@ -285,6 +288,7 @@ impl Reason {
             Self::Dns(_)
             | Self::NoRoute(_)
             | Self::NoAddress
+            | Self::NotInFamily(_)
             | Self::ReservedAddress(_)
             | Self::DaneRequired(_)
             | Self::Bind { .. }
@@ -426,10 +430,12 @@ mod tests {
             (failed("A"), "451 4.4.3", "address-lookup-failed", Some("dnssec-invalid")),
             (failed("TLSA"), "451 4.7.5", "tlsa-lookup-failed", Some("dnssec-invalid")),
             (NoRoute::NoDomain(name("x")).into(), "550 5.4.4", "no-domain", None),
+            (NoRoute::absent(name("x"), &name("x.invalid")).into(), "550 5.4.4", "special-use-name", None),
             (NoRoute::NullMx(name("x")).into(), "556 5.1.10", "null-mx", None),
             (NoRoute::NoHost(name("x")).into(), "550 5.4.4", "no-host", None),
             (NoRoute::Loop(name("x"), name("y")).into(), "554 5.4.6", "mail-loop", None),
             (Reason::NoAddress, "550 5.4.4", "no-address", None),
+            (Reason::NotInFamily(Families::Ipv4), "451 4.4.4", "no-address-in-family", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
             (Reason::Bind { from: [192, 0, 2, 1].into(), error: broken() }, "451 4.3.5", "bind-failed", None),
@@ -520,6 +526,7 @@ mod tests {
             (failed("MX"), false),
             (failed("A"), false),
             (Reason::NoAddress, false),
+            (Reason::NotInFamily(Families::Ipv4), false),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), false),
             (Reason::Connect(broken()), false),
             (Reason::Greeting(no()), false),

@@ -112,6 +112,7 @@ impl From<&Config> for setup::ResolverSettings {
                 answers: dns.cache_max_ttl,
                 failures: dns.cache_failures,
             },
+            families: config.remote.families,
             ..Self::default()
         }
     }

@@ -252,7 +252,7 @@ impl Noteworthy for HostLookup {
         match self {
             Self::Found(host) => Some(host.security()),
             // Two denials, and no decision depends on their security.
-            Self::NoAddress => None,
+            Self::NoAddress | Self::NotInFamily(_) => None,
         }
     }
 
@@ -264,6 +264,7 @@ impl Noteworthy for HostLookup {
                 host.unknown.iter().try_for_each(|failure| write!(f, "; {failure}"))
             }
             Self::NoAddress => f.write_str("neither A nor AAAA"),
+            Self::NotInFamily(families) => write!(f, "no address of remote.families = \"{families}\""),
         }
     }
 }

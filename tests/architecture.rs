@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "dns/cache",
     "dns/server",
     "dns/answers",
+    "dns/special",
     "upstream/failover",
     "upstream/order",
     "dns/budget",

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::check::{Faults, more_than_none, short};
 use super::{HostName, Network, optional};
+use crate::dns::Families;
 
 /// RFC 8305 §8 allows no shorter one.
 const LEAST_HEAD_START: Duration = Duration::from_millis(10);
@@ -34,6 +35,11 @@ pub struct Remote {
     pub exchanges: usize,
     /// The most addresses of one exchange that are tried, IPv6 and IPv4 in turns.
     pub addresses: usize,
+    /// The addresses to connect to: "any", "ipv4" or "ipv6". With one family alone, hosts are not asked for addresses of the
+    /// other, and mail for a host without an address of that family is deferred. "ipv4" is for a host whose IPv6 address has
+    /// no name (PTR), which many mail servers refuse.
+    #[serde(with = "super::word::Families")]
+    pub families: Families,
     /// How long an address may take to accept a connection before the next one of the exchange is dialled beside it; the
     /// first that accepts is used (RFC 8305 §5).
     #[serde(with = "humantime_serde")]

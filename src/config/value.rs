@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use time::Date;
@@ -37,8 +37,18 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self)
+            .map(|network| Self(canonical(network)))
             .map_err(|_| format!("{text:?} is no address or network such as 192.0.2.0/24"))
+    }
+}
+
+/// A network of IPv4 addresses in IPv6 form (RFC 4291 §2.5.5.2) as one of IPv4: addresses are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.network().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(v4), Some(length)) if network.network().is_ipv6() => {
+            Ipv4Net::new(v4, length).map_or(network, IpNet::V4)
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => network,
     }
 }
 
@@ -138,5 +148,29 @@ impl<'de> Visitor<'de> for Day {
     // A TOML date comes as a table.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Date, A::Error> {
         Err(serde::de::Error::custom("a day without quotes is not allowed; write it as in \"2027-01-31\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_written_in_one_way() {
+        for (text, network) in [
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::1", "::1/128"),
+            // RFC 4291 §2.5.5.2: IPv4 in IPv6 form.
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            // A network that has more than those.
+            ("::/0", "::/0"),
+            ("::fffe:0:0/95", "::fffe:0:0/95"),
+        ] {
+            assert_eq!(text.parse::<Network>().unwrap().0.to_string(), network, "{text}");
+        }
     }
 }

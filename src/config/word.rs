@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::dane::agility::{self, Digests};
-use crate::dns::server;
+use crate::dns::{self, server};
 use crate::policy;
 use crate::smtp::data;
 
@@ -26,6 +26,14 @@ pub(super) enum InsecureMx {
 pub(super) enum DnsMode {
     Validate,
     TrustAd,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "dns::Families", rename_all = "lowercase")]
+pub(super) enum Families {
+    Any,
+    Ipv4,
+    Ipv6,
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::reply::{Data, Rtype};
-use super::{Answer, Failure, FailureReason, Host, HostLookup, Lookup, Mx, RawTlsa};
+use super::{Answer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, RawTlsa};
 use crate::name::Name;
 
 /// More MX records than this are a failure.
@@ -39,10 +39,11 @@ pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Look
     })
 }
 
-/// Reads the addresses of one family.
+/// Reads the addresses of one record type. An IPv4 address in IPv6 form (RFC 4291 §2.5.5.2) is the IPv4 address: a host has one
+/// identity for limits, for the memory of failures and for the comparison with our own addresses.
 pub(super) fn addresses(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
     typed(found, &fail(name, rtype), MAX_ADDRESSES, |data| match data {
-        Data::Address(address) => Some(*address),
+        Data::Address(address) => Some(address.to_canonical()),
         _ => None,
     })
 }
@@ -104,13 +105,28 @@ pub(super) fn either_family(
     }
 }
 
+/// The answer about the host from the lookup of the one family in use.
+pub(super) fn one_family(found: Result<Lookup<IpAddr>, Failure>, only: Families) -> Result<HostLookup, Failure> {
+    let found = found?;
+    if found.answer == Answer::NxDomain {
+        return Ok(HostLookup::NoAddress);
+    }
+    let mut host = host(found);
+    host.addresses.retain(|&address| only.contain(address));
+    Ok(if host.addresses.is_empty() { HostLookup::NotInFamily(only) } else { HostLookup::Found(host) })
+}
+
 /// One host out of two families, which were asked at different moments. If they came over different aliases, or differ
 /// in their security, only the family that is surer is used: the status of a host is one (RFC 7672 §2.2.2).
 fn both_families(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Host {
     if v4.aliases == v6.aliases && v4.end == v6.end {
         let further = v6.answer.records().to_vec();
         let mut host = host(v4);
-        host.addresses.extend(further);
+        for address in further {
+            if !host.addresses.contains(&address) {
+                host.addresses.push(address);
+            }
+        }
         return host;
     }
     let first = |lookup: &Lookup<IpAddr>| lookup.aliases.first().map_or(lookup.end, |alias| alias.security);
@@ -121,4 +137,79 @@ fn both_families(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Host {
 fn host(found: Lookup<IpAddr>) -> Host {
     let addresses = found.answer.records().to_vec();
     Host { name: found.asked, aliases: found.aliases, end: found.end, addresses, unknown: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Security::{Insecure, Secure};
+    use crate::dns::{Alias, Security};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// A lookup that ended in these addresses; `-` is NODATA and `!` is NXDOMAIN.
+    fn found(rtype: Rtype, text: &str, end: Security) -> Result<Lookup<IpAddr>, Failure> {
+        let answer = match text {
+            "-" => Answer::NoData,
+            "!" => Answer::NxDomain,
+            text => Answer::Records(text.split(' ').map(|one| Data::Address(one.parse().unwrap())).collect()),
+        };
+        let asked = name("mx.example");
+        addresses(&name("mx.example"), rtype, &Ok(Lookup { asked, aliases: Vec::new(), end, answer }))
+    }
+
+    /// The addresses of a host, in words.
+    fn said(host: Result<HostLookup, Failure>) -> String {
+        match host {
+            Ok(HostLookup::Found(host)) => host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Ok(HostLookup::NoAddress) => "no address".into(),
+            Ok(HostLookup::NotInFamily(families)) => format!("not in {families}"),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_form_is_the_ipv4_address() {
+        for (v4, v6, expected) in [
+            ("192.0.2.1", "2001:db8::1", "192.0.2.1 2001:db8::1"),
+            ("-", "::ffff:192.0.2.7", "192.0.2.7"),
+            ("-", "::ffff:127.0.0.1 2001:db8::1", "127.0.0.1 2001:db8::1"),
+            // It is there once.
+            ("192.0.2.7 192.0.2.8", "::ffff:192.0.2.7", "192.0.2.7 192.0.2.8"),
+            ("-", "-", "no address"),
+        ] {
+            let host = either_family(found(Rtype::A, v4, Secure), found(Rtype::AAAA, v6, Secure));
+            assert_eq!(said(host), expected, "{v4} {v6}");
+        }
+        // The status of the record that it stands in decides: the surer family alone is used.
+        let host =
+            either_family(found(Rtype::A, "192.0.2.7", Insecure), found(Rtype::AAAA, "::ffff:192.0.2.7", Secure));
+        assert!(matches!(host, Ok(HostLookup::Found(host)) if host.end == Secure && host.addresses.len() == 1));
+    }
+
+    #[test]
+    fn one_family_alone() {
+        use Families::{Ipv4, Ipv6};
+        for (rtype, records, only, expected) in [
+            (Rtype::A, "192.0.2.1 192.0.2.2", Ipv4, "192.0.2.1 192.0.2.2"),
+            (Rtype::A, "-", Ipv4, "not in ipv4"),
+            // A name that does not exist has no address of any family.
+            (Rtype::A, "!", Ipv4, "no address"),
+            (Rtype::AAAA, "2001:db8::1", Ipv6, "2001:db8::1"),
+            (Rtype::AAAA, "::ffff:192.0.2.1 2001:db8::1", Ipv6, "2001:db8::1"),
+            (Rtype::AAAA, "::ffff:192.0.2.1", Ipv6, "not in ipv6"),
+            (Rtype::AAAA, "-", Ipv6, "not in ipv6"),
+            (Rtype::AAAA, "!", Ipv6, "no address"),
+        ] {
+            assert_eq!(said(one_family(found(rtype, records, Secure), only)), expected, "{records} {only}");
+        }
+        // RFC 7672 §2.1.2: a failure stays one.
+        let failure = Failure { name: name("mx.example"), rtype: Rtype::A, reason: FailureReason::Timeout };
+        assert_eq!(one_family(Err(failure.clone()), Ipv4), Err(failure));
+        let alias = Alias { owner: name("mx.example"), target: name("mx.other"), security: Insecure };
+        let aliased = found(Rtype::A, "192.0.2.1", Secure).map(|lookup| Lookup { aliases: vec![alias], ..lookup });
+        assert!(matches!(one_family(aliased, Ipv4), Ok(HostLookup::Found(host)) if host.security() == Insecure));
+    }
 }

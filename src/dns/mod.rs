@@ -10,7 +10,8 @@
 //! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply,
 //! within a `budget`; `links` then decides what the reply says, and `denial` which absences signed records prove, both
 //! plain functions of plain values (`reply`, `canonical`). `trust_ad` relies on the AD bit of a validating resolver on
-//! loopback. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be
+//! loopback. `special` names the names that the
+//! public DNS does not have. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be
 //! asked.
 
 mod ad_bit;
@@ -36,6 +37,7 @@ pub mod selftest;
 pub mod server;
 mod servers;
 pub mod setup;
+mod special;
 pub mod stub;
 mod trust_ad;
 mod validating;
@@ -45,6 +47,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 pub use self::reply::{Rtype, SignatureValidity, UnknownRtype};
+pub use self::special::{SpecialUse, special_use};
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;
@@ -137,6 +140,38 @@ pub enum MxTarget {
     Invalid(String),
 }
 
+/// The families of addresses that connections are made to. Questions for the addresses of another family are not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 and IPv6.
+    Any,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+impl Families {
+    /// Whether an address is of one of them.
+    pub fn contain(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+        }
+    }
+}
+
+impl fmt::Display for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        })
+    }
+}
+
 /// One MX record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mx {
@@ -201,6 +236,8 @@ pub enum HostLookup {
     Found(Host),
     /// Neither A nor AAAA exist, and both denials are answers: the host is unreachable for now.
     NoAddress,
+    /// There is no address of the families in use. Whether there is one of the other family was not asked.
+    NotInFamily(Families),
 }
 
 /// A lookup that did not end in an answer. It never means "insecure" and never means "none".
@@ -255,7 +292,7 @@ pub trait Resolver: Send + Sync + 'static {
     /// The MX records of a domain.
     fn mx(&self, domain: &Name) -> impl Future<Output = Result<Lookup<Mx>, Failure>> + Send;
 
-    /// The addresses of a host, of both families. One family failing while the other has addresses is no failure;
+    /// The addresses of a host, of the families in use. One family failing while the other has addresses is no failure;
     /// the status of the family that answered decides.
     fn host(&self, name: &Name) -> impl Future<Output = Result<HostLookup, Failure>> + Send;
 

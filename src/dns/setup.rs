@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::resolv_conf::{self, Listed};
+use super::Families;
 use super::server::{NameServer, ResolverMode};
 
 /// Where the system's resolvers are listed.
@@ -48,6 +49,8 @@ pub struct ResolverSettings {
     pub deadline: Duration,
     /// The limits of the memory of finished lookups.
     pub memory: MemoryLimits,
+    /// The families of addresses to ask for.
+    pub families: Families,
 }
 
 impl Default for ResolverSettings {
@@ -63,6 +66,7 @@ impl Default for ResolverSettings {
             attempts: 3,
             deadline: Duration::from_secs(20),
             memory: MemoryLimits::NONE,
+            families: Families::Any,
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::answers::{self, DnsResult};
 use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
-use super::cache::CacheBounds;
+use super::cache::{CacheBounds, WithTtl};
 use super::denial::Denied;
 use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
@@ -30,9 +30,10 @@ use super::reply::{Data, Rtype, SignatureValidity};
 use super::selftest::{Health, ServerHealth, ServerState, examine_all};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
+use super::special::{Asked, SpecialUse, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
-use super::{Answer, Failure, FailureReason, HostLookup, Lookup, Mx, RawTlsa, Resolver};
+use super::{Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, RawTlsa, Resolver, Security};
 use crate::name::Name;
 
 /// How often the list of the system's resolvers is looked at.
@@ -209,7 +210,11 @@ impl StubInner {
         let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
         let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
-            let link = backend.link(&chain.question, &mut budget).await?;
+            let name = chain.aliases.last().map_or(asked, |alias| &alias.target);
+            let link = match special_use(name) {
+                Some(special) => special_link(&backend, &chain.question, special, &mut budget).await?,
+                None => backend.link(&chain.question, &mut budget).await?,
+            };
             *ttl = link.ttl.min(*ttl);
             let (answer, end) = match link.value {
                 Link::Alias(target, security) => {
@@ -231,13 +236,43 @@ impl Resolver for Stub {
     }
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
-        let (v4, v6) = tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA));
-        let (v4, v6) = (answers::addresses(name, Rtype::A, &v4), answers::addresses(name, Rtype::AAAA, &v6));
-        answers::either_family(v4, v6)
+        let of = |rtype| async move { answers::addresses(name, rtype, &*self.find(name, rtype).await) };
+        match self.inner.factory.settings.families {
+            Families::Any => {
+                let (v4, v6) = tokio::join!(of(Rtype::A), of(Rtype::AAAA));
+                answers::either_family(v4, v6)
+            }
+            only @ Families::Ipv4 => answers::one_family(of(Rtype::A).await, only),
+            only @ Families::Ipv6 => answers::one_family(of(Rtype::AAAA).await, only),
+        }
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
         answers::tlsa(owner, &*self.find(owner, Rtype::TLSA).await)
+    }
+}
+
+/// Answers one question about a special-use name (RFC 6761), by the table of [`special`](super::special).
+async fn special_link(
+    backend: &Backend,
+    question: &Question,
+    special: &SpecialUse,
+    budget: &mut Budget,
+) -> Result<WithTtl<Link<Security>>, FailureReason> {
+    let absent = |ttl| WithTtl { value: Link::Denied(Denied::NxDomain, Security::Secure), ttl };
+    if special.asked() == Asked::Never {
+        return Ok(absent(Duration::MAX));
+    }
+    let failed = match backend.link(question, budget).await {
+        Err(why @ (FailureReason::Bogus(_) | FailureReason::Refused(_) | FailureReason::Malformed(_))) => why,
+        other => return other,
+    };
+    let Some(zone) = special.zone() else { return Err(failed) };
+    // A resolver that serves the zone by itself answers the question for DS from the parent zone (RFC 4035 §3.1.4.1).
+    let question = Question { name: (&zone).into(), rtype: Rtype::DS };
+    match backend.link(&question, budget).await {
+        Ok(WithTtl { value: Link::Denied(Denied::NxDomain, Security::Secure), ttl }) => Ok(absent(ttl)),
+        Ok(_) | Err(_) => Err(failed),
     }
 }
 

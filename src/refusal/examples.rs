@@ -7,7 +7,7 @@ use super::table::{Label, ROWS};
 use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, TlsFailure, View};
 use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
 use crate::dane::tlsa::{NoDane, Tlsa};
-use crate::dns::{Failure, FailureReason, Rtype};
+use crate::dns::{Failure, FailureReason, Families, Rtype};
 use crate::mx::NoRoute;
 use crate::name::{Name, NameError};
 use crate::policy::DaneRequired;
@@ -60,9 +60,11 @@ const OF_THE_MESSAGE: &[(Label, &str)] = &[
 fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
     let exchange = Name::parse("mx.example.com")?;
+    let special = Name::parse("example.invalid")?;
     let peer = Peer { exchange: exchange.clone(), address: [192, 0, 2, 1].into() };
     let mut all = Vec::new();
     all.extend(of_the_domain(&domain, &exchange).map(Refusal::domain));
+    all.push(Refusal::domain(NoRoute::absent(special.clone(), &special)));
     all.extend(of_the_host(&exchange).map(|reason| Refusal::host(&exchange, reason)));
     all.extend(of_the_session().map(|reason| Refusal::peer(&peer, reason)));
     all.extend(of_the_handshake(&domain).map(|failure| Refusal::peer(&peer, failure)));
@@ -92,6 +94,7 @@ fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
         failed(exchange, Rtype::A, FailureReason::Timeout),
         failed(exchange, Rtype::TLSA, FailureReason::Refused("SERVFAIL".into())),
         Reason::NoAddress,
+        Reason::NotInFamily(Families::Ipv4),
         Reason::ReservedAddress([10, 0, 0, 1].into()),
         DaneRequired(NoDane::NoTlsa).into(),
         Reason::OutOfTime,

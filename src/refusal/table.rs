@@ -65,6 +65,11 @@ rows! {
             "The DNS says that the domain does not exist.",
             "correct the address",
         );
+        SPECIAL_USE_NAME SpecialUseName "special-use-name" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
+            "The domain is in a name space that the public DNS does not have (RFC 6761), such as .invalid, .local or .internal, and no \
+             answer of your resolver for it validates.",
+            "correct the address; for a zone of your own network, write a rule with next_hop",
+        );
         NULL_MX NullMx "null-mx" = refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10), words(
             "The domain has published that it takes no mail (RFC 7505).",
             "write to another address",
@@ -80,6 +85,11 @@ rows! {
         NO_ADDRESS NoAddress "no-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
             "The host that the MX record names has neither an IPv4 nor an IPv6 address.",
             "the domain's operator must repair its MX or address records",
+        );
+        NO_ADDRESS_IN_FAMILY NoAddressInFamily "no-address-in-family" = deferred(4, 4, UNREPORTED), words(
+            "The host has no address of the family that remote.families names. It may have one of the other family, which was not \
+             asked for.",
+            "see \"danelaw resolve HOST A\" and AAAA; if this host can connect over both families, set remote.families = \"any\"",
         );
         RESERVED_ADDRESS ReservedAddress "reserved-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
             "All addresses of the host are private, loopback or otherwise reserved. No public mail server has such an address, and an MX record \

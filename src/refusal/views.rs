@@ -14,6 +14,7 @@ impl Reason {
             Self::Dns(failure) => lookup(failure),
             Self::NoRoute(why) => no_route(why),
             Self::NoAddress => table::NO_ADDRESS,
+            Self::NotInFamily(_) => table::NO_ADDRESS_IN_FAMILY,
             Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
             Self::DaneRequired(_) => table::DANE_REQUIRED,
             Self::Bind { .. } => table::BIND_FAILED,
@@ -70,7 +71,8 @@ impl Reason {
             Self::Mail(reply) if mail(reply).code.is_permanent() => Weight::Final,
             Self::Mail(_) => Weight::Remote,
             Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) | Self::Lacking(_) => Weight::Final,
-            Self::Bind { .. }
+            Self::NotInFamily(_)
+            | Self::Bind { .. }
             | Self::Busy(_)
             | Self::JustFailed { .. }
             | Self::Connect(_)
@@ -123,6 +125,7 @@ fn lookup(failure: &Failure) -> View {
 fn no_route(why: &NoRoute) -> View {
     match why {
         NoRoute::NoDomain(_) => table::NO_DOMAIN,
+        NoRoute::SpecialUse(..) => table::SPECIAL_USE_NAME,
         NoRoute::NullMx(_) => table::NULL_MX,
         NoRoute::NoHost(_) => table::NO_HOST,
         NoRoute::Loop(..) => table::MAIL_LOOP,

@@ -6,7 +6,7 @@
 //! | the MX lookup failed; the domain has no route; too many connections to the domain or in all | no other host | - |
 //! | this host is out of file descriptors or of memory for sockets, for a lookup or for a connection | no other host | as it was |
 //! | an exchange turns out to be this host | no exchange behind it | - |
-//! | its address or TLSA lookup failed, it has no address or only reserved ones, `dane-only` is not met, its share of the time is over | the next exchange | - |
+//! | its address or TLSA lookup failed, it has no address, none of `remote.families` or only reserved ones, `dane-only` is not met, its share of the time is over | the next exchange | - |
 //! | the source address cannot be bound; too many connections to this address | the next address | as it was |
 //! | no connection | the next address | tried last |
 //! | no answer to the connection attempt, greeting, EHLO, STARTTLS or handshake in full time | the next address | not tried again |
@@ -77,8 +77,15 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
     }
     match reason {
         Reason::Dns(Failure { rtype: Rtype::MX, .. }) | Reason::Scarce(_) => STOP,
-        Reason::NoRoute(NoRoute::NoDomain(_) | NoRoute::NullMx(_) | NoRoute::NoHost(_) | NoRoute::Loop(..)) => STOP,
-        Reason::Dns(_) | Reason::NoAddress | Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
+        Reason::NoRoute(
+            NoRoute::NoDomain(_)
+            | NoRoute::SpecialUse(..)
+            | NoRoute::NullMx(_)
+            | NoRoute::NoHost(_)
+            | NoRoute::Loop(..),
+        ) => STOP,
+        Reason::Dns(_) | Reason::NoAddress | Reason::NotInFamily(_) => NEXT_EXCHANGE,
+        Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
         Reason::Busy(Cap::Domain(_) | Cap::All(_)) => STOP,
         Reason::Busy(Cap::Host(_)) | Reason::Bind { .. } | Reason::JustFailed { .. } => NEXT_ADDRESS,
         Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => FAILED,
@@ -183,7 +190,7 @@ mod tests {
     use crate::config::{Config, DEFAULTS};
     use crate::dane::mismatch::Mismatch;
     use crate::dane::tlsa::NoDane;
-    use crate::dns::FailureReason;
+    use crate::dns::{FailureReason, Families};
     use crate::name::Name;
     use crate::policy::DaneRequired;
     use crate::refusal::Lacking;
@@ -220,6 +227,7 @@ mod tests {
         let mut rows = vec![
             (failure("MX"), Stop, Unchanged),
             (NoRoute::NoDomain(name()).into(), Stop, Unchanged),
+            (NoRoute::absent(name(), &Name::parse("x.invalid").unwrap()).into(), Stop, Unchanged),
             (NoRoute::NullMx(name()).into(), Stop, Unchanged),
             (NoRoute::NoHost(name()).into(), Stop, Unchanged),
             (Reason::Busy(Cap::Domain(1)), Stop, Unchanged),
@@ -232,6 +240,7 @@ mod tests {
             (failure("A"), Exchange, Unchanged),
             (failure("TLSA"), Exchange, Unchanged),
             (Reason::NoAddress, Exchange, Unchanged),
+            (Reason::NotInFamily(Families::Ipv6), Exchange, Unchanged),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), Exchange, Unchanged),
             (DaneRequired(NoDane::NoTlsa).into(), Exchange, Unchanged),
             (Reason::OutOfTime, Exchange, Unchanged),

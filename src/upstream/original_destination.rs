@@ -76,7 +76,7 @@ impl<R: Resolver> Connector<R> {
             .map(|host| match host {
                 Ok(HostLookup::Found(host)) if host.unknown.is_none() => Some(host.addresses),
                 Ok(HostLookup::NoAddress) => Some(Vec::new()),
-                Ok(HostLookup::Found(_)) | Err(_) => None,
+                Ok(HostLookup::Found(_) | HostLookup::NotInFamily(_)) | Err(_) => None,
             })
             .collect();
         if route.untried() > 0 {

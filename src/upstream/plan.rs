@@ -62,6 +62,7 @@ impl<R: Resolver> Connector<R> {
         match trace.lookup(exchange, "A/AAAA", self.dns.host(exchange)).await? {
             HostLookup::Found(host) => Ok(host),
             HostLookup::NoAddress => Err(Reason::NoAddress),
+            HostLookup::NotInFamily(families) => Err(Reason::NotInFamily(families)),
         }
     }
 

@@ -27,6 +27,7 @@ mod fanout;
 mod hostile_remotes;
 mod lmtp;
 mod mx_iteration;
+mod networks;
 mod observe;
 mod patience;
 mod pipelining;

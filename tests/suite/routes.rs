@@ -75,7 +75,7 @@ fn wrong() -> String {
 #[tokio::test]
 async fn c1_the_domain_is_asked_as_it_is() {
     // C1.
-    for domain in ["foo", "localhost", "sub.example"] {
+    for domain in ["foo", "sub.example"] {
         let (lab, answer) = sent_to(Scenario::new(), &format!("b@{domain}")).await;
         assert!(answer.starts_with("550 5.4.4 "), "{answer}");
         assert_eq!(lab.dns.asked()[0], format!("{domain} MX"));

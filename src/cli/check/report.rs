@@ -271,6 +271,10 @@ impl ExchangeReport {
                     denial.map_or_else(|| LookupReport::failed(name, "it has no address".to_owned()), LookupReport::of);
                 (denied, Vec::new())
             }
+            Some(Ok(HostLookup::NotInFamily(families))) => {
+                let why = Reason::NotInFamily(*families).to_string();
+                (LookupReport { kind: "nodata", ..LookupReport::failed(name, why) }, Vec::new())
+            }
             Some(Err(failure)) => (LookupReport::failed(name, failure.to_string()), Vec::new()),
             None => (LookupReport::failed(name, "it was not asked".to_owned()), Vec::new()),
         };

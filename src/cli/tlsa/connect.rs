@@ -177,6 +177,7 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
     Ok(match dns.host(name).await {
         Ok(HostLookup::Found(host)) => Ok(host.addresses),
         Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),
+        Ok(HostLookup::NotInFamily(families)) => Err(Reason::NotInFamily(families)),
         Err(failure) => Err(failure.into()),
     })
 }
