@@ -150,6 +150,18 @@ pub fn by_way_of(next_hop: &Name, domain: &Name, here: Here<'_>) -> Result<Route
     })
 }
 
+/// The route to an address that the operator names for a domain. In place of the name that the address lacks the domain itself
+/// is the exchange: in log lines, and as the name that the server is asked for under TLS (RFC 6066 §3 has no addresses).
+pub fn by_address(domain: &Name) -> Route {
+    Route {
+        next_hop: domain.clone(),
+        expanded: domain.clone(),
+        security: Security::Secure,
+        exchanges: vec![domain.clone()],
+        untried: 0,
+    }
+}
+
 fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, NoRoute> {
     if records.iter().all(|record| record.target == MxTarget::Root) {
         return Err(NoRoute::NullMx(domain.clone()));

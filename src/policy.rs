@@ -211,6 +211,9 @@ pub fn decide(
 ) -> Result<TlsPolicy, DaneRequired> {
     match (level, associations) {
         (Level::May(permit), _) => Ok(TlsPolicy::May(host.name.clone(), permit.clone())),
+        (Level::Encrypt, Associations::None(why @ NoDane::AddressOnly)) => {
+            Ok(TlsPolicy::Encrypt(host.name.clone(), why))
+        }
         (Level::Encrypt, _) => Ok(TlsPolicy::Encrypt(host.name.clone(), NoDane::NotAsked)),
         (Level::Fingerprint(pins), _) => match Usable::new(host.name.clone(), pins.clone()) {
             Some(usable) => Ok(TlsPolicy::Fingerprint(pinned(route, usable))),

@@ -1,14 +1,15 @@
 //! The rules for single domains: a rule for less than the default has a reason and a last day, and no rule is hidden by one
 //! before it.
 
+use std::net::IpAddr;
+
 use serde::Deserialize;
 use time::Date;
 
 use super::check::Faults;
 use super::{Config, Fault, Record, Unsound, day, optional, parsed};
-use crate::name::Name;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, Rule, Rules, is_over};
+use crate::rules::{Domains, NextHop, Rule, Rules, is_over};
 
 /// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +24,11 @@ pub struct RuleEntry {
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
     pub records: Vec<Record>,
-    /// The host that takes the domain's mail, in place of those in its MX records. Empty: the hosts in the MX records.
+    /// The host that takes the domain's mail, in place of those in its MX records; or its address in brackets, as in
+    /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Empty: the hosts in the MX
+    /// records.
     #[serde(default, deserialize_with = "optional")]
-    pub next_hop: Option<Name>,
+    pub next_hop: Option<NextHop>,
     /// Why. Required for a level below tls.level; logged at each use.
     #[serde(default)]
     pub reason: Option<String>,
@@ -111,6 +114,9 @@ impl Config {
             ),
             (true, false) | (false, true) => {}
         }
+        if let Some(NextHop::Address(address)) = rule.next_hop {
+            self.check_address(rule, address, &mut add);
+        }
         let (key, missing) = match (rule.reason(), rule.until) {
             _ if rule.level >= self.tls.level.as_rule() => return,
             (None, None) => ("rule.reason", "a reason and a last day, as in reason = \"ticket 4711\", until"),
@@ -119,6 +125,23 @@ impl Config {
             (Some(_), Some(_)) => return,
         };
         add(key, format!("asks for less than tls.level and needs {missing} = \"2027-01-31\""));
+    }
+
+    /// RFC 7672 §2.2: DANE is for a host that has a name.
+    fn check_address(&self, rule: &RuleEntry, address: IpAddr, add: &mut impl FnMut(&'static str, String)) {
+        match rule.level {
+            RuleLevel::Dane | RuleLevel::DaneOnly => add(
+                "rule.next_hop",
+                "names an address, for which there is no DANE, as TLSA records belong to names; name the host, or set level \
+                 \"fingerprint\", \"encrypt\" or \"may\""
+                    .into(),
+            ),
+            RuleLevel::Fingerprint | RuleLevel::Encrypt | RuleLevel::May => {}
+        }
+        if !self.remote.families.contain(address) {
+            let families = self.remote.families;
+            add("rule.next_hop", format!("names {address}, which is not of the family in remote.families, {families}"));
+        }
     }
 
     /// The rule; none if it asks for cleartext and does not say why and until when.
@@ -152,6 +175,7 @@ impl RuleEntry {
 mod tests {
     use super::*;
     use crate::config::tests::with;
+    use crate::name::Name;
 
     #[test]
     fn rules_say_why_and_until_when() {
@@ -190,6 +214,33 @@ mod tests {
         // A default that is stricter makes a rule for `dane` one that asks for less.
         let stricter = "tls.level = 'dane-only'\nrule = [{ domain = 'example.com', level = 'dane' }]";
         assert!(with(stricter).unwrap_err().starts_with("rule.reason"));
+    }
+
+    #[test]
+    fn an_address_as_next_hop_has_a_level_without_dane() {
+        let rule = |level: &str, next_hop: &str, more: &str| {
+            let rule = format!("domain = 'example.com', level = '{level}', next_hop = '{next_hop}'");
+            with(&format!("{more}\nrule = [{{ {rule}, reason = 'x', until = '2026-06-01' }}]")).map(drop)
+        };
+        let pinned = format!("fingerprint', records = ['3 1 1 {}'], reason = 'y", "07".repeat(32));
+        for level in ["may", "encrypt"] {
+            assert_eq!(rule(level, "[192.0.2.7]", ""), Ok(()));
+            assert_eq!(rule(level, "[IPv6:2001:db8::7]", "remote.families = 'ipv6'"), Ok(()));
+            let error = rule(level, "[192.0.2.7]", "remote.families = 'ipv6'").unwrap_err();
+            assert!(error.starts_with("rule.next_hop: ") && error.contains("remote.families, ipv6"), "{error}");
+        }
+        let fingerprint =
+            format!("rule = [{{ domain = 'example.com', level = '{pinned}', next_hop = '[192.0.2.7]' }}]");
+        assert_eq!(with(&fingerprint).map(drop), Ok(()));
+        for level in ["dane", "dane-only"] {
+            let error = rule(level, "[192.0.2.7]", "").unwrap_err();
+            assert!(
+                error.starts_with("rule.next_hop: the rule for example.com names an address, for which"),
+                "{error}"
+            );
+            assert_eq!(rule(level, "mx.example.net", ""), Ok(()));
+        }
+        assert!(rule("encrypt", "192.0.2.7", "").unwrap_err().contains("brackets"));
     }
 
     #[test]

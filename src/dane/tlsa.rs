@@ -351,6 +351,9 @@ pub enum NoDane {
     /// TLSA records exist, and none is usable: TLS is mandatory, authentication impossible (RFC 7672 §2.2).
     #[error("none of the host's TLSA records is usable")]
     UnusableTlsa(Vec<Unusable>),
+    /// A rule names an address, and TLSA records belong to names.
+    #[error("the next hop is an address, for which there is no DANE")]
+    AddressOnly,
     /// The level `encrypt`, and `may` in a rule, do not ask for TLSA.
     #[error("the level does not ask for it")]
     NotAsked,

@@ -68,7 +68,7 @@ rows! {
         SPECIAL_USE_NAME SpecialUseName "special-use-name" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
             "The domain is in a name space that the public DNS does not have (RFC 6761), such as .invalid, .local or .internal, and no \
              answer of your resolver for it validates.",
-            "correct the address; for a zone of your own network, write a rule with next_hop",
+            "correct the address; for a host of your own network, write a rule with its address as next_hop",
         );
         NULL_MX NullMx "null-mx" = refused(Code::DOMAIN_TAKES_NO_MAIL, 1, 10), words(
             "The domain has published that it takes no mail (RFC 7505).",

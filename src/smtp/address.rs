@@ -182,7 +182,11 @@ impl Mailbox {
 }
 
 impl RecipientDomain {
-    pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
+    /// Reads a name, or an address literal in its brackets.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
         let Some(literal) = text.strip_prefix('[') else { return Ok(Self::Name(Name::parse(text)?)) };
         let address = literal.strip_suffix(']').ok_or(AddressError::Literal)?;
         // RFC 5321 §4.1.3: tags are matched in any case. Other tags than IPv6 were never registered.

@@ -45,6 +45,7 @@ use crate::name::Name;
 use crate::policy::{Level, Mode, TlsPolicy};
 use crate::refusal::{Peer, Reason};
 use crate::reserved::Dialable;
+use crate::rules::NextHop;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::trace::{Trace, What};
@@ -102,7 +103,7 @@ pub struct Request<'a> {
     /// The recipient's domain.
     pub domain: &'a Name,
     /// The host that takes the domain's mail, if a rule says so.
-    pub next_hop: Option<&'a Name>,
+    pub next_hop: Option<&'a NextHop>,
     /// The client's name for itself.
     pub hello: &'a Hello,
     /// The level that a session must meet.
@@ -113,6 +114,16 @@ pub struct Request<'a> {
     pub original_destination: Option<IpAddr>,
     /// The account of the transaction.
     pub trace: &'a Trace,
+}
+
+impl Request<'_> {
+    /// The address that takes the domain's mail, if a rule names one.
+    fn address(&self) -> Option<IpAddr> {
+        match self.next_hop {
+            Some(NextHop::Address(address)) => Some(*address),
+            Some(NextHop::Host(_)) | None => None,
+        }
+    }
 }
 
 impl<R: Resolver> Connector<R> {

@@ -69,6 +69,9 @@ impl<R: Resolver> Connector<R> {
     async fn relation(&self, address: IpAddr, request: &Request<'_>) -> Relation {
         // Delivery makes the same lookups. They are shared with it, and it notes them.
         let request = Request { trace: &Trace::default(), ..*request };
+        if let Some(known) = request.address() {
+            return Relation::of(address, &[Some(vec![known])]);
+        }
         let Ok(route) = self.route(&request).await else { return Relation::Unknown };
         let hosts = join_all(route.exchanges().iter().map(|exchange| self.dns.host(exchange))).await;
         let mut exchanges: Vec<_> = hosts

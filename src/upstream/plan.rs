@@ -10,8 +10,8 @@ use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{self, TlsPolicy};
 use crate::refusal::{Reason, Refusal};
+use crate::rules::NextHop;
 use crate::smtp::command::Hello;
-use crate::trace::Trace;
 
 /// The addresses of one exchange, and the policy that a session with it must meet.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ impl<R: Resolver> Connector<R> {
     pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let seed = fastrand::u64(..);
         let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
-        if let Some(next_hop) = request.next_hop {
-            return mx::by_way_of(next_hop, request.domain, here).map_err(Refusal::domain);
+        match request.next_hop {
+            Some(NextHop::Host(host)) => return mx::by_way_of(host, request.domain, here).map_err(Refusal::domain),
+            Some(NextHop::Address(_)) => return Ok(mx::by_address(request.domain)),
+            None => {}
         }
         let lookup = self.dns.mx(request.domain);
         let lookup = request.trace.lookup(request.domain, "MX", lookup).await.map_err(Refusal::domain)?;
@@ -39,13 +41,13 @@ impl<R: Resolver> Connector<R> {
 
     /// The plan for one exchange, from the DNS and the level.
     pub(crate) async fn plan(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Plan, Reason> {
-        let Request { level, original_destination, trace, .. } = *request;
-        let host = self.host(exchange, trace).await?;
+        let Request { level, trace, .. } = *request;
+        let host = self.host(exchange, request).await?;
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under any name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
-        let mut addresses = self.dialable(&host, original_destination)?;
+        let mut addresses = self.dialable(&host, request)?;
         let mut not_dialled: Vec<Reason> = host.unknown.iter().cloned().map(Reason::from).collect();
         if addresses.len() > self.max_addresses {
             not_dialled.push(Reason::NotAsked(addresses.len() - self.max_addresses));
@@ -58,8 +60,13 @@ impl<R: Resolver> Connector<R> {
         Ok(Plan { addresses, policy, not_dialled })
     }
 
-    async fn host(&self, exchange: &Name, trace: &Trace) -> Result<Host, Reason> {
-        match trace.lookup(exchange, "A/AAAA", self.dns.host(exchange)).await? {
+    async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {
+        if let Some(address) = request.address() {
+            request.trace.fact(format_args!("{exchange}: the rule names the address {address}; the DNS is not asked"));
+            let (name, aliases) = (exchange.clone(), Vec::new());
+            return Ok(Host { name, aliases, end: Security::Secure, addresses: vec![address], unknown: None });
+        }
+        match request.trace.lookup(exchange, "A/AAAA", self.dns.host(exchange)).await? {
             HostLookup::Found(host) => Ok(host),
             HostLookup::NoAddress => Err(Reason::NoAddress),
             HostLookup::NotInFamily(families) => Err(Reason::NotInFamily(families)),
@@ -67,11 +74,12 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The addresses of a host to which connections are allowed, in the order of the attempts.
-    fn dialable(&self, host: &Host, original: Option<IpAddr>) -> Result<Vec<IpAddr>, Reason> {
+    fn dialable(&self, host: &Host, request: &Request<'_>) -> Result<Vec<IpAddr>, Reason> {
         let mut allowed = order::interleaved(&host.addresses);
-        allowed.retain(|&address| self.dialable.allows(address));
+        // A-51 is about addresses that a stranger names. A rule is the operator's.
+        allowed.retain(|&address| self.dialable.allows(address) || request.address() == Some(address));
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(original_destination::first(allowed, original)),
+            (false, ..) => Ok(original_destination::first(allowed, request.original_destination)),
             // RFC 7672 §2.1.2: the failed lookup may hide an address, so the refusal is not permanent.
             (true, Some(failure), _) => Err(failure.clone().into()),
             (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
@@ -81,6 +89,9 @@ impl<R: Resolver> Connector<R> {
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
     async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<Associations, Failure> {
+        if request.address().is_some() {
+            return Ok(Associations::None(NoDane::AddressOnly));
+        }
         if let Some(why) = policy::tlsa_not_asked(route, request.level) {
             return Ok(Associations::None(why));
         }

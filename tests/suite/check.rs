@@ -159,7 +159,8 @@ async fn domains_that_cannot_be_written_to() {
     let lab = scenario.start().await;
     for (domain, status, verdict, reason) in [
         ("null.example.test", 5, "rejected", "null-mx"),
-        ("none.example.test", 5, "rejected", "no-domain"),
+        ("none.example.test", 5, "rejected", "special-use-name"),
+        ("none.example", 5, "rejected", "no-domain"),
         ("dead.example.test", 4, "deferred", "connect-failed"),
         ("tlsa.example.test", 3, "deferred", "tlsa-lookup-failed"),
         ("mx.example.test", 3, "deferred", "mx-lookup-failed"),

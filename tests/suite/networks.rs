@@ -3,8 +3,10 @@
 
 use hickory_resolver::proto::op::ResponseCode;
 
+use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::exchange::Exchange;
+use crate::lab::mx::say;
 use crate::lab::{Lab, MESSAGE, Scenario};
 
 const NXDOMAIN: ResponseCode = ResponseCode::NXDomain;
@@ -158,4 +160,51 @@ async fn an_ipv4_address_in_an_aaaa_record_is_the_ipv4_address() {
     let (lab, answer) = sent_to(mapped().set("remote.own_addresses = ['127.0.0.1']"), "b@example.test").await;
     assert!(answer.starts_with("554 5.4.6 "), "{answer}");
     assert_eq!(lab.mx().connections(), 0);
+}
+
+/// A domain whose rule names the address of its host. The domain's MX records, and the host's name, lead elsewhere.
+fn by_address(level: &str, next_hop: &str, more: &str) -> Scenario {
+    let rule = format!("domain = 'example.test', level = '{level}', next_hop = '{next_hop}'");
+    Scenario::with_domain(|tree, _| tree.mx("example.test", 10, "elsewhere.example.test"))
+        .host("mx.example.test", |mx, tree, _| (mx, tree))
+        .set(&format!("rule = [{{ {rule}, reason = 'internal', until = '2999-12-31'{more} }}]"))
+}
+
+#[tokio::test]
+async fn a_next_hop_that_is_an_address_needs_no_dns() {
+    for level in ["may", "encrypt"] {
+        // no other range is open, and the operator's own word is enough.
+        let closed = by_address(level, "[127.0.0.1]", "").set("remote.allow_reserved = []");
+        let (lab, answer) = sent_to(closed, "b@example.test").await;
+        assert!(answer.starts_with("250 "), "{level}: {answer}");
+        assert_eq!(lab.mx().messages().len(), 1);
+        assert_eq!(lab.dns.asked(), [] as [&str; 0]);
+        // The name for TLS is that of the domain.
+        assert_eq!(lab.mx().server_names().last(), Some(&Some("example.test".to_owned())));
+    }
+    // IPv4 in IPv6 form.
+    let (lab, answer) = sent_to(by_address("encrypt", "[IPv6:::ffff:127.0.0.1]", ""), "b@example.test").await;
+    assert!(answer.starts_with("250 ") && lab.mx().messages().len() == 1, "{answer}");
+    // Level "encrypt" is no way to cleartext.
+    let plain = by_address("encrypt", "[127.0.0.1]", "").mx(|mx| mx.ehlo = say("250 mx"));
+    let (lab, answer) = sent_to(plain, "b@example.test").await;
+    assert!(answer.starts_with("451 4.7.4 ") && lab.mx().messages().is_empty(), "{answer}");
+    // Nor is an address of our own a way round the loop.
+    let own = by_address("encrypt", "[127.0.0.1]", "").set("remote.own_addresses = ['127.0.0.1']");
+    let (lab, answer) = sent_to(own, "b@example.test").await;
+    assert!(answer.starts_with("554 5.4.6 ") && lab.mx().connections() == 0, "{answer}");
+}
+
+#[tokio::test]
+async fn an_address_is_held_to_the_rules_own_records() {
+    let pinned = |record: &str| format!(", records = ['{record}']");
+    for (record, reply) in [(None, "250 "), (Some(Identity::for_name("other").record("3 1 1")), "451 4.7.5 ")] {
+        let identity = Identity::for_name("anything");
+        let record = record.unwrap_or_else(|| identity.record("3 1 1"));
+        let scenario = by_address("fingerprint", "[127.0.0.1]", &pinned(&record)).mx(|mx| mx.identity = identity);
+        let (lab, answer) = sent_to(scenario, "b@example.test").await;
+        assert!(answer.starts_with(reply), "{answer}");
+        assert_eq!(lab.mx().messages().len(), usize::from(reply == "250 "));
+        assert_eq!(lab.dns.asked(), [] as [&str; 0]);
+    }
 }

@@ -20,6 +20,7 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal};
+use crate::rules::NextHop;
 use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
@@ -135,7 +136,7 @@ pub(super) enum Forecast<'w> {
 
 impl Checker {
     /// Checks the delivery path of one domain, by way of a host that a rule may name.
-    pub(super) async fn check(&self, domain: &Name, level: &Level, next_hop: Option<&Name>) -> DomainCheck {
+    pub(super) async fn check(&self, domain: &Name, level: &Level, next_hop: Option<&NextHop>) -> DomainCheck {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;

@@ -201,6 +201,18 @@ impl RefusalReport {
     }
 }
 
+/// The addresses of an exchange for which the DNS was not asked: a rule names one, or the exchange had no turn.
+fn of_a_rule(exchange: &ExchangeCheck) -> (LookupReport, Vec<String>) {
+    match &exchange.plan {
+        Ok(plan) => {
+            let lookup = LookupReport::with(&exchange.name, Security::Secure, &[], "records");
+            let reason = Some("a rule names its address".to_owned());
+            (LookupReport { reason, ..lookup }, plan.addresses.iter().map(ToString::to_string).collect())
+        }
+        Err(_) => (LookupReport::failed(&exchange.name, "it was not asked".to_owned()), Vec::new()),
+    }
+}
+
 fn mx(check: &DomainCheck) -> LookupReport {
     match &check.recorded.mx {
         Some(Ok(lookup)) => LookupReport::of(lookup),
@@ -276,7 +288,7 @@ impl ExchangeReport {
                 (LookupReport { kind: "nodata", ..LookupReport::failed(name, why) }, Vec::new())
             }
             Some(Err(failure)) => (LookupReport::failed(name, failure.to_string()), Vec::new()),
-            None => (LookupReport::failed(name, "it was not asked".to_owned()), Vec::new()),
+            None => of_a_rule(exchange),
         };
         let policy = exchange.plan.as_ref().ok().map(|plan| &plan.policy);
         let refusal = exchange.plan.as_ref().err().map(|reason| RefusalReport::of(&Place::Host(name.clone()), reason));
