@@ -8,8 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::resolv_conf::{self, Listed};
 use super::Families;
+use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
 
 /// Where the system's resolvers are listed.

@@ -75,7 +75,7 @@ impl Resolver for RecordingResolver {
                 self.signature(name, Rtype::AAAA).await;
             }
             Ok(HostLookup::NoAddress) => self.denial(name).await,
-            Ok(HostLookup::Found(_)) | Err(_) => {}
+            Ok(HostLookup::Found(_) | HostLookup::NotInFamily(_)) | Err(_) => {}
         }
         self.note(|recorded| recorded.host = Some(found.clone()));
         found
