@@ -32,7 +32,8 @@ pub struct Dns {
     /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. An attacker
     /// on the path to them can then switch DANE off.
     pub trust_ad_unsafe_remote: bool,
-    /// A file of DNSKEY lines (master file form) to trust for the root. Empty: the built-in IANA root keys.
+    /// A file of DNSKEY or DS records of the root (a master file) to trust in place of the built-in IANA root keys. Empty:
+    /// those.
     #[serde(deserialize_with = "optional")]
     pub trust_anchor: Option<PathBuf>,
     /// A file of CA certificates (PEM) that may vouch for resolvers of DNS over TLS. Empty: the built-in public CAs.
