@@ -23,8 +23,10 @@ use super::query::{Purpose, QueryClient};
 use super::server::NameServer;
 use super::setup::ResolverSettings;
 
+/// How long a question is young at least. A burst of honest questions on a busy machine takes longer than one reply does.
+const YOUNG: Duration = Duration::from_millis(400);
 /// How many questions may be young at once, and how many old.
-const PLACES: usize = 200;
+const PLACES: usize = 400;
 
 /// The servers in use.
 pub(super) struct Servers {
@@ -158,7 +160,7 @@ impl Runner<'_> {
         };
         let wait = self.race.pace().wait(send.server, send.before);
         if self.round.is_fresh() {
-            self.young_until = now + wait;
+            self.young_until = now + wait.max(YOUNG);
         }
         self.last = now;
         self.due = now + if self.round.goes_on() { wait } else { self.race.timeout };

@@ -426,7 +426,7 @@ q.ent2.apexwildo.test MX, x.q.ent2.apexwild3.test A, sub.apexwild.test MX, sub.a
 sub.apexwildo.test MX, mx.plain.apexwildo.test MX, mx.plain.apexwild.test TLSA, upper.case.test MX,
 _25._tcp.upper.case.test TLSA, alias2.case.test A, mx.tree2.case.test A, x.upper.case.test A,
 q.under.wild.good.test TLSA, _25._tcp.under.wild.good.test TLSA, q.under.wild.optout.test TLSA,
-q.under.wild.hashed.test TLSA, x.wild.optout.test TLSA, y.x.wild.optout.test TLSA, localhost A, x.invalid MX,
+q.under.wild.hashed.test TLSA, x.wild.optout.test TLSA, y.x.wild.optout.test TLSA, x.invalid MX,
 nothing TLSA, deep.er.nothing.opt A, mx.nothing.hash TLSA";
 
 /// The questions about every zone, and the further ones.
