@@ -114,7 +114,13 @@ impl Name {
         if ancestor.is_root() {
             return true;
         }
-        match self.0.strip_suffix(&*ancestor.0) {
+        self.is_within(&ancestor.0)
+    }
+
+    /// Whether this name is that of a zone or lies below it. The zone is written as [`as_str`](Self::as_str) does, and is not
+    /// the root.
+    pub fn is_within(&self, zone: &str) -> bool {
+        match self.0.strip_suffix(zone) {
             Some(rest) => rest.is_empty() || rest.ends_with('.'),
             None => false,
         }

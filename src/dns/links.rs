@@ -63,7 +63,7 @@ pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) 
     if let Some(set) = at_name(question.rtype) {
         // RFC 2308 §2.1: a name error denies the name at the end of the chain, which here is the name itself.
         if reply.rcode == Rcode::NxDomain {
-            return Err(malformed("the name is said not to exist, and has records"));
+            return Err(FailureReason::malformed("the name is said not to exist, and has records"));
         }
         if question.rtype != Rtype::CNAME || is_secure(set) || signed_dname(&question.name, reply).is_none() {
             return Ok(Link::Records(set.records.clone(), positive_status(set, reply, hash)?));
@@ -82,7 +82,7 @@ pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) 
         return Ok(Link::Alias(sole_target(set)?.clone(), positive_status(set, reply, hash)?));
     }
     if !reply.answers.is_empty() {
-        return Err(malformed("it answers another question"));
+        return Err(FailureReason::malformed("it answers another question"));
     }
     denial(question, reply, hash).map(|(denied, status)| Link::Denied(denied, status))
 }
@@ -213,16 +213,12 @@ fn is_secure(set: &RrSet) -> bool {
 fn sole_target(set: &RrSet) -> Result<&CanonicalName, FailureReason> {
     match set.records.as_slice() {
         [Data::Alias(target)] => Ok(target),
-        _ => Err(malformed("a name with several aliases")),
+        _ => Err(FailureReason::malformed("a name with several aliases")),
     }
 }
 
 fn bogus(why: &str) -> FailureReason {
     FailureReason::Bogus(why.to_owned())
-}
-
-fn malformed(why: &str) -> FailureReason {
-    FailureReason::Malformed(why.to_owned())
 }
 
 /// The links that were followed so far.

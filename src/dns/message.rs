@@ -96,19 +96,19 @@ impl RawReply {
         let flags = cursor.u16()?;
         // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
         if Flags(flags).truncated() {
-            return Err(malformed("truncated"));
+            return Err(FailureReason::malformed("truncated"));
         }
         let [questions, answers, authorities, additionals] =
             [cursor.u16()?, cursor.u16()?, cursor.u16()?, cursor.u16()?];
         if questions != 1 {
-            return Err(malformed("it has not one question"));
+            return Err(FailureReason::malformed("it has not one question"));
         }
         let asked = cursor.question()?;
         let answers = cursor.section(answers)?;
         let authorities = cursor.section(authorities)?;
         let additionals = cursor.section(additionals)?;
         if answers.iter().chain(&authorities).any(|record| record.class != IN) {
-            return Err(malformed("records of another class"));
+            return Err(FailureReason::malformed("records of another class"));
         }
         let extended = additionals.iter().find(|record| record.rtype == OPT).map_or(0, |opt| opt.ttl >> 24);
         let authorities = match answers.is_empty() {
@@ -217,7 +217,7 @@ impl<'a> Cursor<'a> {
     fn take(&mut self, octets: usize) -> Result<Range<usize>, FailureReason> {
         let taken = self.at..self.at + octets;
         if taken.end > self.octets.len() {
-            return Err(malformed("it ends within a record"));
+            return Err(FailureReason::malformed("it ends within a record"));
         }
         self.at = taken.end;
         Ok(taken)
@@ -225,7 +225,7 @@ impl<'a> Cursor<'a> {
 
     fn u8(&mut self) -> Result<u8, FailureReason> {
         let at = self.take(1)?;
-        self.octets.get(at.start).copied().ok_or_else(|| malformed("it ends within a record"))
+        self.octets.get(at.start).copied().ok_or_else(|| FailureReason::malformed("it ends within a record"))
     }
 
     fn u16(&mut self) -> Result<u16, FailureReason> {
@@ -249,10 +249,10 @@ impl<'a> Cursor<'a> {
                     self.take(1)?;
                     return Ok(begin);
                 }
-                64..192 => return Err(malformed("a name that cannot be read")),
+                64..192 => return Err(FailureReason::malformed("a name that cannot be read")),
             }
             if self.at - begin > MAX_LABEL_OCTETS {
-                return Err(malformed("a name that is too long"));
+                return Err(FailureReason::malformed("a name that is too long"));
             }
         }
     }
@@ -261,7 +261,7 @@ impl<'a> Cursor<'a> {
         let name = self.name()?;
         let (rtype, class) = (Rtype(self.u16()?), self.u16()?);
         if class != IN {
-            return Err(malformed("a question of another class"));
+            return Err(FailureReason::malformed("a question of another class"));
         }
         Ok(Asked { labels: labels(self.octets, name)?, rtype })
     }
@@ -284,7 +284,7 @@ impl<'a> Cursor<'a> {
 /// # Errors
 /// There is no name.
 pub(super) fn labels(octets: &[u8], place: usize) -> Result<Vec<&[u8]>, FailureReason> {
-    let bad = || malformed("a name that cannot be read");
+    let bad = || FailureReason::malformed("a name that cannot be read");
     let (mut labels, mut length, mut pointers) = (Vec::new(), 0, 0);
     let (mut at, mut begin) = (place, place);
     loop {
@@ -309,10 +309,6 @@ pub(super) fn labels(octets: &[u8], place: usize) -> Result<Vec<&[u8]>, FailureR
             }
         }
     }
-}
-
-fn malformed(why: &str) -> FailureReason {
-    FailureReason::Malformed(why.to_owned())
 }
 
 #[cfg(test)]

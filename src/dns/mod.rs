@@ -287,6 +287,13 @@ pub enum FailureReason {
     NameTooLong,
 }
 
+impl FailureReason {
+    /// The answer does not fit the question, or breaks the protocol, in this way.
+    fn malformed(why: &str) -> Self {
+        Self::Malformed(why.to_owned())
+    }
+}
+
 /// The crate's only port to the DNS. An implementation answers from validated data alone.
 pub trait Resolver: Send + Sync + 'static {
     /// The MX records of a domain.

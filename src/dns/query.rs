@@ -37,9 +37,6 @@ pub(super) enum Purpose {
     /// The signatures are checked here. RD, AD, and CD, as a validator sets it (RFC 6840 §5.9): without it a validating
     /// resolver such as systemd-resolved or dnsmasq keeps some records back.
     Validate,
-    /// The server has authority: no flag.
-    #[allow(dead_code, reason = "for the resolver that needs no resolver")]
-    Iterate,
 }
 
 /// The way to one name server.

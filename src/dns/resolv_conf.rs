@@ -7,8 +7,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// The port of DNS (RFC 1035 §4.2).
-const DNS_PORT: u16 = 53;
+use super::server::DNS_PORT;
+
 /// Longer texts are cut in a warning.
 const SHOWN: usize = 80;
 

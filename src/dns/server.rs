@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::name::Name;
 
 /// The port of DNS over UDP and TCP (RFC 1035 §4.2).
-const DNS_PORT: u16 = 53;
+pub(super) const DNS_PORT: u16 = 53;
 /// The port of DNS over TLS (RFC 7858 §3.1).
 const TLS_PORT: u16 = 853;
 

@@ -92,11 +92,7 @@ static SPECIAL_USE: &[SpecialUse] = &[
 
 /// The name space of special use that a name is in.
 pub fn special_use(name: &Name) -> Option<&'static SpecialUse> {
-    let is_in = |zone: &str| match name.as_str().strip_suffix(zone) {
-        Some(rest) => rest.is_empty() || rest.ends_with('.'),
-        None => false,
-    };
-    SPECIAL_USE.iter().find(|special| is_in(special.zone))
+    SPECIAL_USE.iter().find(|special| name.is_within(special.zone))
 }
 
 impl SpecialUse {

@@ -52,7 +52,7 @@ impl TrustAd {
                         Ok(WithTtl { value: Link::Alias(target, security), ttl })
                     }
                     // Its "none" is one about CNAME records, and none about the type that is wanted.
-                    Link::Alias(..) | Link::Denied(..) => Err(malformed("an alias that comes and goes")),
+                    Link::Alias(..) | Link::Denied(..) => Err(FailureReason::malformed("an alias that comes and goes")),
                 }
             }
             link @ (Link::Records(..) | Link::Alias(_, Security::Secure) | Link::Denied(..)) => {
@@ -86,17 +86,17 @@ fn read(question: &Question, reply: &DnsReply, security: Security) -> Result<Lin
     if let Some(set) = at_name(question.rtype) {
         return match reply.rcode {
             Rcode::NoError => Ok(Link::Records(set.records.clone(), security)),
-            Rcode::NxDomain => Err(malformed("the name is said not to exist, and has records")),
+            Rcode::NxDomain => Err(FailureReason::malformed("the name is said not to exist, and has records")),
         };
     }
     if !reply.answers.is_empty() {
-        return Err(malformed("it answers another question"));
+        return Err(FailureReason::malformed("it answers another question"));
     }
     // RFC 2308 §2.2: a denial carries the SOA of its zone or, of type 3, an empty authority section; with NS alone it
     // is a referral.
     let of_ancestor = |set: &RrSet| set.rtype == Rtype::SOA && question.name.is_at_or_below(&set.owner);
     if !reply.authorities.is_empty() && !reply.authorities.iter().any(of_ancestor) {
-        return Err(malformed("a denial that is not of an ancestor zone"));
+        return Err(FailureReason::malformed("a denial that is not of an ancestor zone"));
     }
     let denied = match reply.rcode {
         Rcode::NoError => Denied::NoData,
@@ -109,10 +109,6 @@ fn read(question: &Question, reply: &DnsReply, security: Security) -> Result<Lin
 fn sole_target(records: &[Data]) -> Result<&CanonicalName, FailureReason> {
     match records {
         [Data::Alias(target)] => Ok(target),
-        _ => Err(malformed("a name with several aliases")),
+        _ => Err(FailureReason::malformed("a name with several aliases")),
     }
-}
-
-fn malformed(why: &str) -> FailureReason {
-    FailureReason::Malformed(why.to_owned())
 }

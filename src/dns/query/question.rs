@@ -23,7 +23,6 @@ impl Purpose {
         match self {
             Self::TrustAd => [0x01, 0x20],
             Self::Validate => [0x01, 0x30],
-            Self::Iterate => [0, 0],
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -113,7 +114,7 @@ impl Streams {
         let vitals = Arc::new(Mutex::new(Vitals { waiting: 0, heard: Instant::now() }));
         let line = Line { questions, vitals: Arc::clone(&vitals) };
         let connection =
-            Connection { asked, vitals, waiting: HashMap::new(), unread: Vec::new(), patience: self.timeout };
+            Connection { asked, vitals, waiting: HashMap::new(), unread: BytesMut::new(), patience: self.timeout };
         tokio::spawn(connection.live(self.server.clone(), Arc::clone(&self.tls)));
         line
     }
@@ -150,7 +151,7 @@ struct Connection {
     asked: mpsc::Receiver<Asked>,
     vitals: Arc<Mutex<Vitals>>,
     waiting: HashMap<[u8; 2], Asked>,
-    unread: Vec<u8>,
+    unread: BytesMut,
     /// The longest time for connecting, and for writing one question.
     patience: Duration,
 }
@@ -230,16 +231,16 @@ impl Connection {
     /// Hands out the replies that are whole.
     fn hand_out(&mut self) -> Result<(), FailureReason> {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner).heard = Instant::now();
-        while let Some((length, rest)) = self.unread.split_first_chunk()
-            && let Some((reply, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        while let Some((length, behind)) = self.unread.split_first_chunk()
+            && let Some(reply) = behind.get(..usize::from(u16::from_be_bytes(*length)))
         {
-            let (reply, rest) = (reply.to_vec(), rest.to_vec());
+            let reply = reply.to_vec();
+            self.unread.advance(size_of::<u16>() + reply.len());
             let asked = reply.first_chunk().and_then(|id| self.waiting.remove(id));
             let asked = asked.filter(|asked| asked.message.is_answered_by(&reply));
             let asked = asked.ok_or_else(|| FailureReason::Malformed("it is a reply to something else".to_owned()))?;
             // The one who asked may have given up.
             let _ = asked.reply.send(Ok(reply));
-            self.unread = rest;
         }
         Ok(())
     }

@@ -138,10 +138,6 @@ fn unvalidated(_: Section, _: &Set<'_>) -> Proof {
     Proof::Unproven("not validated here")
 }
 
-fn malformed(why: &str) -> FailureReason {
-    FailureReason::Malformed(why.to_owned())
-}
-
 /// A reply of a resolver that validates for us, and the security by its AD bit: every record in it is secure, or else
 /// one at least is not (RFC 4035 §3.2.3, RFC 6840 §5.8).
 ///
@@ -151,11 +147,11 @@ pub(in super::super) fn vouched(octets: &[u8]) -> Result<(DnsReply, Security), F
     let message = message(octets)?;
     let reply = reply(&message, unvalidated)?;
     if !message.metadata.recursion_available {
-        return Err(malformed("the server is no recursive resolver"));
+        return Err(FailureReason::malformed("the server is no recursive resolver"));
     }
     // RFC 6840 §5.9: with CD the data may not have been validated. It was not asked for.
     if message.metadata.checking_disabled {
-        return Err(malformed("the server says that it has not validated"));
+        return Err(FailureReason::malformed("the server says that it has not validated"));
     }
     Ok((reply, if message.metadata.authentic_data { Security::Secure } else { Security::Insecure }))
 }
