@@ -13,10 +13,9 @@ pub(crate) mod dns;
 pub(crate) mod exchange;
 pub(crate) mod mx;
 
-use std::iter::Cycle;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use danelaw::admin::{AdminPort, AdminState, Phase};
@@ -361,17 +360,25 @@ pub(crate) async fn listens(address: SocketAddr) {
     tokio::time::timeout(SOON, up).await.expect("a program listens in time");
 }
 
-/// A free port below the range from which the system gives ports to connections. A process gets each port once before
-/// the first one comes again, so that the tests of one process do not share a port. Processes start at random ports.
+/// A free port below the range from which the system gives ports to connections. No other call gets it, in this process or
+/// in one beside it, until this process ends.
 pub(crate) fn free_port() -> u16 {
     const PORTS: Range<u16> = 20_000..32_000;
-    static NEXT: LazyLock<Mutex<Cycle<Range<u16>>>> = LazyLock::new(|| {
-        let mut ports = PORTS.cycle();
-        ports.nth(fastrand::usize(..PORTS.len()));
-        Mutex::new(ports)
-    });
-    let mut ports = NEXT.lock().unwrap();
-    ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("some port is free")
+    /// No lab uses this address. A listener on it reserves its port for this process until it ends, so that no test beside
+    /// this one finds the port free before it is used.
+    const RESERVED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
+    static TAKEN: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap();
+    let ports = PORTS.cycle().skip(fastrand::usize(..PORTS.len())).take(PORTS.len());
+    for port in ports {
+        if let Ok(reservation) = TcpListener::bind((RESERVED, port))
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        {
+            taken.push(reservation);
+            return port;
+        }
+    }
+    panic!("no port is free")
 }
 
 /// Long enough for any event that should happen.
