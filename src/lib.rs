@@ -53,6 +53,7 @@ pub mod smtp;
 pub mod dns;
 pub mod mx;
 pub mod dane;
+pub mod mta_sts;
 pub mod policy;
 pub mod rules;
 pub mod reserved;

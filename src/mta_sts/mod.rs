@@ -1,0 +1,20 @@
+//! MTA-STS (RFC 8461): a domain says over HTTPS which exchanges it has, and that public CAs vouch for their keys.
+//!
+//! DNSSEC can prove an MX record. MTA-STS does the same service for a domain that is not signed: its *policy* is a text on a web
+//! host whose certificate a CA has signed, so that a forged MX record leads to a host that the policy does not list. It is
+//! weaker than DANE: the first contact is trusted, and so is every CA.
+//!
+//! - [`record`] reads the TXT records at `_mta-sts`: there is a policy, and its id.
+//! - [`policy`] reads the text of a policy, out of the fields of [`text`].
+//! - [`pattern`] decides whether a policy lists an exchange.
+//!
+//! All of it is plain functions of values. The policies are looked up, fetched and kept elsewhere.
+
+pub mod pattern;
+pub mod policy;
+pub mod record;
+mod text;
+
+pub use self::pattern::MxPattern;
+pub use self::policy::{StsMode, StsPolicy, StsPolicyError};
+pub use self::record::{NoStsRecord, StsId, StsIdError};
