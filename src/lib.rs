@@ -48,6 +48,7 @@ pub mod excerpt;
 pub mod hex;
 pub mod name;
 pub mod scarce;
+pub mod roots;
 pub mod smtp;
 
 pub mod dns;

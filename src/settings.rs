@@ -10,6 +10,7 @@ use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
+use crate::roots::{RootFiles, Roots};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
@@ -38,6 +39,8 @@ pub struct Parts<R> {
     pub hostname: Name,
     /// The resolver.
     pub dns: R,
+    /// The certification authorities.
+    pub roots: Roots,
     /// The journal. There is one for as long as danelaw runs.
     pub journal: Journal,
     /// The reporter, which keeps its counters over a reload.
@@ -49,12 +52,12 @@ pub struct Parts<R> {
 /// # Errors
 /// If a rule can never hold, or TLS cannot be set up.
 pub fn share<R: Resolver>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared<R>>, ShareError> {
-    let Parts { hostname, dns, journal, reporter } = parts;
+    let Parts { hostname, dns, roots, journal, reporter } = parts;
     let size = config.limits.message_size.as_u64();
     Ok(Arc::new(Shared {
         rules: config.rules()?,
         us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
-        connector: connector(config, hostname, dns, Tls::new(config.into())?),
+        connector: connector(config, hostname, dns, Tls::new(config.into())?.with_roots(roots)),
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         timeouts: config.timeouts.clone(),
@@ -122,6 +125,12 @@ impl From<&Config> for journal::Settings {
     fn from(config: &Config) -> Self {
         let store = config.store.clone();
         Self { path: store.path, entries: store.entries, expiry: store.expiry }
+    }
+}
+
+impl From<&Config> for RootFiles {
+    fn from(config: &Config) -> Self {
+        Self { ca: config.tls.ca.clone(), extra_ca: config.tls.extra_ca.clone() }
     }
 }
 

@@ -37,6 +37,7 @@ use crate::dane::verify::Match;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::TlsFailure;
+use crate::roots::Roots;
 
 /// The TLS client: TLS 1.2 and 1.3 with AEAD suites and ephemeral keys (RFC 9325 §3.1, §4.2).
 ///
@@ -46,6 +47,7 @@ use crate::refusal::TlsFailure;
 pub struct Tls {
     /// All but the verifier; the placeholder in its place refuses every server.
     base: Arc<ClientConfig>,
+    roots: Roots,
     shown: Option<Shown>,
 }
 
@@ -190,14 +192,25 @@ impl Tls {
             .with_no_client_auth();
         base.resumption = Resumption::disabled();
         base.enable_early_data = false;
-        Ok(Self { base: Arc::new(base), shown: None })
+        Ok(Self { base: Arc::new(base), roots: Roots::default(), shown: None })
+    }
+
+    /// The same TLS with these authorities. Without them no public authority vouches for any server.
+    #[must_use]
+    pub fn with_roots(self, roots: Roots) -> Self {
+        Self { roots, ..self }
+    }
+
+    /// The authorities.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// The same TLS, and a view of the certificates that a server shows. For one handshake at a time. A `Tls` that is
     /// watched already gives the same view.
     pub fn watched(&self) -> (Self, Shown) {
         let shown = self.shown.clone().unwrap_or_default();
-        (Self { base: Arc::clone(&self.base), shown: Some(shown.clone()) }, shown)
+        (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
     }
 
     /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.

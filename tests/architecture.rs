@@ -58,6 +58,7 @@ const ORDER: &[&str] = &[
     "hex",
     "name",
     "scarce",
+    "roots",
     "smtp",
     "dns",
     "mx",
@@ -91,10 +92,13 @@ const SOLE: &[(&str, &str)] = &[
     ("sqlx::", "store/sqlite"),
     ("prometheus_client", "report/metrics"),
     ("hyper", "admin"),
+    ("rustls_native_certs", "roots"),
+    ("webpki_roots", "roots"),
 ];
-/// The modules that may name rustls: TLS towards remotes and towards resolvers, and the session that was verified by it.
+/// The modules that may name rustls: TLS towards remotes and towards resolvers, the authorities for both, and the session that
+/// was verified by it.
 const RUSTLS: &[&str] =
-    &["dns/backend", "dns/query", "dns/servers", "dns/setup", "dns/validating", "tls", "upstream/verified"];
+    &["dns/backend", "dns/query", "dns/servers", "dns/setup", "dns/validating", "roots", "tls", "upstream/verified"];
 /// Modules, and the words for parts of the program that they must not know.
 const APART: &[(&str, &[&str])] = &[
     ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),

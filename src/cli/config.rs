@@ -42,7 +42,8 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
 /// A check of a key's value beyond its form.
 type Check = fn(&Config) -> Result<(), String>;
 /// The further checks, each with the beginning of the keys that it depends on.
-const FURTHER: [(&str, Check); 3] = [("hostname", hostname), ("log.filter", filter), ("dns.", resolver)];
+const FURTHER: [(&str, Check); 4] =
+    [("hostname", hostname), ("log.filter", filter), ("dns.", resolver), ("tls.ca", roots)];
 
 /// How a rule that has ended is judged.
 enum EndedRules {
@@ -89,6 +90,10 @@ fn resolver(config: &Config) -> Result<(), String> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let _within = runtime.enter();
     run::resolver(config).map(drop).map_err(|Failed { why, .. }| why)
+}
+
+fn roots(config: &Config) -> Result<(), String> {
+    run::roots(config).map(drop).map_err(|Failed { why, .. }| why)
 }
 
 fn show(settings: &ConfigFlags) -> Result<String, String> {

@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 "tls.levle=dane",
-                "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests (in --set tls.levle)",
+                "tls.levle: there is no such key; it may be one of: level, insecure_mx, post_quantum, digests, ca, extra_ca (in --set tls.levle)",
             ),
             (
                 "ledger.path=/x",

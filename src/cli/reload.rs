@@ -23,6 +23,7 @@ use crate::dns::setup;
 use crate::dns::stub::Stub;
 use crate::journal::{Journal, OpenError};
 use crate::report::Reporter;
+use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts};
@@ -90,7 +91,9 @@ impl Running {
         tracing::debug!(outcomes, "the store is open");
         let dns = TestedResolver::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
-        let news = watch::Sender::new(share(&config, &dns.stub, journal, &reporter)?);
+        let roots = run::roots(&config)?;
+        let shared = Prepared { dns: &dns.stub, roots, journal, reporter: &reporter }.share(&config)?;
+        let news = watch::Sender::new(shared);
         Ok(Self { settings, config, dns, reporter, news, log })
     }
 
@@ -112,6 +115,7 @@ impl Running {
                 Ok(()) => {
                     self.reporter.metrics().reloaded();
                     tracing::info!("the configuration was read again and is in force");
+                    run::announce_roots(self.news.borrow().connector.tls.roots());
                     run::warn_of(self.config.mode);
                 }
                 Err(Failed { why, .. }) => {
@@ -135,7 +139,9 @@ impl Running {
         };
         // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
         let journal = self.news.borrow().journal.clone();
-        let shared = share(&config, &dns.as_ref().unwrap_or(&self.dns).stub, journal, &self.reporter)?;
+        let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
+        let roots = run::roots(&config)?;
+        let shared = Prepared { dns: stub, roots, journal, reporter: &self.reporter }.share(&config)?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -161,14 +167,25 @@ fn useless(error: LoadError) -> Failed {
     Failed::config(error)
 }
 
-fn share(config: &Config, dns: &Stub, journal: Journal, reporter: &Arc<Reporter>) -> Result<Arc<Shared<Stub>>, Failed> {
-    let hostname = run::hostname(config)?;
-    let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
-    if !name.is_fully_qualified() {
-        tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
+/// The parts of a configuration in force that are ready before it.
+struct Prepared<'a> {
+    dns: &'a Stub,
+    roots: Roots,
+    journal: Journal,
+    reporter: &'a Arc<Reporter>,
+}
+
+impl Prepared<'_> {
+    fn share(self, config: &Config) -> Result<Arc<Shared<Stub>>, Failed> {
+        let hostname = run::hostname(config)?;
+        let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
+        if !name.is_fully_qualified() {
+            tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
+        }
+        let Prepared { dns, roots, journal, reporter } = self;
+        let parts = Parts { hostname, dns: dns.clone(), roots, journal, reporter: Arc::clone(reporter) };
+        settings::share(config, parts).map_err(Failed::config)
     }
-    let parts = Parts { hostname, dns: dns.clone(), journal, reporter: Arc::clone(reporter) };
-    settings::share(config, parts).map_err(Failed::config)
 }
 
 /// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries

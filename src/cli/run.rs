@@ -18,6 +18,7 @@ use crate::dns::setup::ResolverSetupError;
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Mode;
+use crate::roots::Roots;
 use crate::server::{Drained, OpenListener, OpenSessions, Server};
 use crate::session::Shared;
 use crate::version;
@@ -92,6 +93,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let admin = ports::open_admin(&config, state).await?;
     let listeners = ports::open(&config, sockets)?;
     running.tested().await;
+    announce_roots(shared.borrow().connector.tls.roots());
     let listening = announce(&config, &listeners, &shared.borrow().connector.dns);
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
@@ -145,8 +147,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
         let key = match &error {
             ResolverSetupError::Library(_) => return Failed::system(error),
             ResolverSetupError::BadAnchors { .. } | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
-            ResolverSetupError::BadCertificates { .. } => "dns.tls_ca",
-            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.tls_ca.as_ref() => "dns.tls_ca",
+            ResolverSetupError::Certificates(_) => "dns.tls_ca",
             ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => {
                 "dns.trust_anchor"
             }
@@ -158,6 +159,19 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };
         Failed::config(format!("{key}: {error}{empty}"))
     })
+}
+
+/// The certification authorities.
+pub(super) fn roots(config: &Config) -> Result<Roots, Failed> {
+    Roots::load(&config.into()).map_err(Failed::config)
+}
+
+/// Logs which authorities there are.
+pub(super) fn announce_roots(roots: &Roots) {
+    for certificate in roots.left_out() {
+        tracing::warn!(certificate, "a CA certificate is of no use and was left out");
+    }
+    tracing::info!(source = %roots.source(), count = roots.count(), "CA certificates that may vouch for hosts");
 }
 
 /// Logs one line: the open ports, their clients, and the evidence by which mail will be verified. Returns the open

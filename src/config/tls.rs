@@ -1,9 +1,11 @@
 //! The level that holds for every domain.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::optional;
 use super::rule::RuleLevel;
 use crate::dane::agility::Digests;
 use crate::policy::{InsecureMx, Level};
@@ -26,6 +28,13 @@ pub struct Tls {
     /// 7671 §9). "sha256" must be among them, since most domains publish no other.
     #[serde(deserialize_with = "super::word::digests")]
     pub digests: Digests,
+    /// A file of CA certificates (PEM) that may vouch for mail servers and policy hosts, in place of the system's. Empty:
+    /// the system's bundle, or where there is none, the built-in public CAs.
+    #[serde(deserialize_with = "optional")]
+    pub ca: Option<PathBuf>,
+    /// A file of CA certificates (PEM) beside those: private CAs, or one that left the public set.
+    #[serde(deserialize_with = "optional")]
+    pub extra_ca: Option<PathBuf>,
 }
 
 /// The levels that may hold for every domain.

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Families;
 use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
+use crate::roots::{self, CaFileError};
 
 /// Where the system's resolvers are listed.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -117,22 +116,17 @@ impl ResolverSettings {
     /// # Errors
     /// The file of certificates is of no use.
     pub(super) fn tls_client(&self) -> Result<Arc<ClientConfig>, ResolverSetupError> {
-        let mut roots = RootCertStore::empty();
-        match &self.tls_ca {
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        let roots = match &self.tls_ca {
+            None => roots::built_in(),
             Some(path) => {
-                let bad = |why: String| ResolverSetupError::BadCertificates { path: path.clone(), why };
-                let text = std::fs::read(path)
-                    .map_err(|source| ResolverSetupError::Unreadable { path: path.clone(), source })?;
-                for certificate in CertificateDer::pem_slice_iter(&text) {
-                    let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-                    roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+                let bad = |error: rustls::Error| CaFileError::Malformed { path: path.clone(), why: error.to_string() };
+                let mut named = RootCertStore::empty();
+                for certificate in roots::certificates(path)? {
+                    named.add(certificate).map_err(bad)?;
                 }
-                if roots.is_empty() {
-                    return Err(bad("there is no certificate in it".to_owned()));
-                }
+                named
             }
-        }
+        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -147,7 +141,7 @@ pub enum ResolverSetupError {
     /// No name server is configured.
     #[error("no name server is configured: set at least one recursive resolver that passes DNSSEC records on")]
     NoServers,
-    /// The trust anchor file, that of certificates or the list of system resolvers cannot be read.
+    /// The trust anchor file or the list of system resolvers cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
         /// The file.
@@ -185,18 +179,9 @@ pub enum ResolverSetupError {
         ip = .0.address.ip()
     )]
     WithinReach(NameServer),
-    /// The file of certificates is not in PEM form, or has none.
-    #[error(
-        "{} is no list of certificates in PEM form: {why}; each must stand between BEGIN CERTIFICATE and END CERTIFICATE, or \
-         leave the setting out to use the built-in authorities",
-        path.display()
-    )]
-    BadCertificates {
-        /// The file.
-        path: PathBuf,
-        /// The fault.
-        why: String,
-    },
+    /// The file of certificates is of no use.
+    #[error("{0}; or leave the setting out to use the built-in authorities")]
+    Certificates(#[from] CaFileError),
     /// The DNS library cannot be started.
     #[error("the DNS library does not start: {0}")]
     Library(String),

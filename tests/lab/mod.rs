@@ -26,6 +26,7 @@ use danelaw::dns::{MxTarget, Resolver};
 use danelaw::journal::Journal;
 use danelaw::name::Name;
 use danelaw::report::Reporter;
+use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, Server};
 use danelaw::session::Shared;
 use danelaw::settings::{self, Parts};
@@ -178,7 +179,9 @@ impl Scenario {
         let reporter = Arc::new(Reporter::new(config.admin.remember));
         let journal = Journal::open((&config).into()).await.unwrap().0;
         let hostname = Name::parse("danelaw.test").unwrap();
-        let shared = settings::share(&config, Parts { hostname, dns: between(stub), journal, reporter }).unwrap();
+        let roots = roots(&config);
+        let shared =
+            settings::share(&config, Parts { hostname, dns: between(stub), roots, journal, reporter }).unwrap();
         let (news, shared) = watch::channel(shared);
         let listener = OpenListener::open(&config.listener[0]).unwrap();
         let address = listener.address().unwrap();
@@ -273,6 +276,14 @@ impl<R: Resolver> Lab<R> {
     }
 }
 
+/// The authorities that a scenario names; none without one, whatever the system has.
+fn roots(config: &Config) -> Roots {
+    match config.tls.ca {
+        None => Roots::default(),
+        Some(_) => Roots::load(&config.into()).unwrap(),
+    }
+}
+
 impl Lab {
     /// Puts another configuration in force, as SIGHUP does: that of the scenario with these keys.
     pub(crate) fn reload(&self, toml: &str) {
@@ -282,7 +293,7 @@ impl Lab {
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
         let journal = self.shared.borrow().journal.clone();
-        let parts = Parts { hostname, dns, journal, reporter };
+        let parts = Parts { hostname, dns, roots: roots(&config), journal, reporter };
         server::replace(&self.news, settings::share(&config, parts).unwrap());
     }
 

@@ -179,6 +179,9 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
     let missing = danelaw(&["config", "check", "--config", "/dev/null", "--set", "dns.tls_ca=/nowhere/ca.pem"]);
     let error = String::from_utf8(missing.stderr).unwrap();
     assert!(error.starts_with("danelaw: dns.tls_ca: cannot read /nowhere/ca.pem: "), "{error}");
+    let missing = danelaw(&["config", "check", "--config", "/dev/null", "--set", "tls.ca=/nowhere/ca.pem"]);
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.starts_with("danelaw: tls.ca: cannot read /nowhere/ca.pem: "), "{error}");
     // All faults at once, but none about the default in the place of a wrong key.
     for (flags, keys) in [
         (

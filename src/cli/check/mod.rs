@@ -188,7 +188,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
     Ok(Checker {
         hello,
         dns: run::tested_resolver(&config).await?,
-        tls: Tls::new((&config).into()).map_err(Failed::system)?,
+        tls: Tls::new((&config).into()).map_err(Failed::system)?.with_roots(run::roots(&config)?),
         connections: if arguments.no_connect { Connections::DnsOnly } else { Connections::Connect },
         progress: Arc::clone(progress),
         sessions: SessionChecks::default(),
