@@ -50,6 +50,7 @@ pub mod name;
 pub mod scarce;
 pub mod roots;
 pub mod smtp;
+pub mod reserved;
 
 pub mod dns;
 pub mod mx;
@@ -57,7 +58,6 @@ pub mod dane;
 pub mod mta_sts;
 pub mod policy;
 pub mod rules;
-pub mod reserved;
 pub mod refusal;
 pub mod config;
 

@@ -105,6 +105,7 @@ impl From<&Config> for setup::ResolverSettings {
             servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
             trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
             trust_anchor: dns.trust_anchor.clone(),
+            root_hints: dns.root_hints.clone(),
             tls_ca: dns.tls_ca.clone(),
             timeout: dns.timeout,
             attempts: dns.attempts,

@@ -41,6 +41,10 @@ const PURE: &[&str] = &[
     "dns/server",
     "dns/answers",
     "dns/special",
+    "dns/recursion/hints",
+    "dns/recursion/minimise",
+    "dns/recursion/referral",
+    "dns/recursion/reply",
     "upstream/failover",
     "upstream/order",
     "dns/budget",
@@ -60,13 +64,13 @@ const ORDER: &[&str] = &[
     "scarce",
     "roots",
     "smtp",
+    "reserved",
     "dns",
     "mx",
     "dane",
     "mta_sts",
     "policy",
     "rules",
-    "reserved",
     "refusal",
     "config",
     "trace",
@@ -97,8 +101,16 @@ const SOLE: &[(&str, &str)] = &[
 ];
 /// The modules that may name rustls: TLS towards remotes and towards resolvers, the authorities for both, and the session that
 /// was verified by it.
-const RUSTLS: &[&str] =
-    &["dns/backend", "dns/query", "dns/servers", "dns/setup", "dns/validating", "roots", "tls", "upstream/verified"];
+const RUSTLS: &[&str] = &[
+    "dns/backend",
+    "dns/query",
+    "dns/recursion",
+    "dns/servers",
+    "dns/setup",
+    "roots",
+    "tls",
+    "upstream/verified",
+];
 /// Modules, and the words for parts of the program that they must not know.
 const APART: &[(&str, &[&str])] = &[
     ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),

@@ -56,7 +56,7 @@ impl Sources {
     fn of(config: &Config) -> Self {
         let settings = setup::ResolverSettings::from(config);
         let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
-        let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca)];
+        let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca), read(&settings.root_hints)];
         Self { settings, files }
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct ResolveArguments {
     /// Write one JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Ask this resolver instead of dns.servers; may be given several times.
+    /// Ask this resolver instead of dns.servers, or none ("recurse"); may be given several times.
     #[arg(long, value_name = "ADDRESS")]
     server: Vec<Server>,
     /// Go by "validate" or "trust-ad" instead of dns.mode.
@@ -62,6 +62,9 @@ pub(super) struct ResolveArguments {
     /// Trust the DNSKEY lines of this file instead of dns.trust_anchor.
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
+    /// Begin at the root servers of this file instead of dns.root_hints, with the server "recurse".
+    #[arg(long, value_name = "FILE")]
+    root_hints: Option<PathBuf>,
 }
 
 impl ResolveArguments {
@@ -75,6 +78,9 @@ impl ResolveArguments {
         }
         if let Some(file) = &self.trust_anchor {
             config.dns.trust_anchor = Some(file.clone());
+        }
+        if let Some(file) = &self.root_hints {
+            config.dns.root_hints = Some(file.clone());
         }
         config
     }

@@ -148,6 +148,8 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             ResolverSetupError::Library(_) => return Failed::system(error),
             ResolverSetupError::BadAnchors { .. } | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
             ResolverSetupError::Certificates(_) => "dns.tls_ca",
+            ResolverSetupError::BadHints { .. } => "dns.root_hints",
+            ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.root_hints.as_ref() => "dns.root_hints",
             ResolverSetupError::Unreadable { path, .. } if Some(path) == dns.trust_anchor.as_ref() => {
                 "dns.trust_anchor"
             }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::check::{Faults, STOPS_ALL, more_than_none, short};
 use super::{Server, optional};
-use crate::dns::server::ResolverMode;
+use crate::dns::server::{NameServer, ResolverMode};
 
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
@@ -27,7 +27,8 @@ pub struct Dns {
     pub mode: ResolverMode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
-    /// /etc/resolv.conf, which is followed when it changes.
+    /// /etc/resolv.conf, which is followed when it changes. ["recurse"]: none; danelaw asks the root and the
+    /// authoritative servers itself, in mode "validate".
     pub servers: Vec<Server>,
     /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. An attacker
     /// on the path to them can then switch DANE off.
@@ -36,6 +37,10 @@ pub struct Dns {
     /// those.
     #[serde(deserialize_with = "optional")]
     pub trust_anchor: Option<PathBuf>,
+    /// A file of the root servers' addresses (in the form of IANA's named.root), for "recurse". Empty: the built-in IANA
+    /// addresses.
+    #[serde(deserialize_with = "optional")]
+    pub root_hints: Option<PathBuf>,
     /// A file of CA certificates (PEM) that may vouch for resolvers of DNS over TLS. Empty: the built-in public CAs.
     #[serde(deserialize_with = "optional")]
     pub tls_ca: Option<PathBuf>,
@@ -81,9 +86,14 @@ impl Dns {
         ] {
             short(faults, key, value);
         }
+        self.check_recursion(faults);
         // RFC 7672 §2.1.1, RFC 4035 §4.9.3.
         let needs_safe_servers = (self.mode, self.trust_ad_unsafe_remote) == (ResolverMode::TrustAd, false);
-        for Server(server) in self.servers.iter().filter(|server| needs_safe_servers && !server.0.is_out_of_reach()) {
+        for Server(server) in self
+            .servers
+            .iter()
+            .filter(|server| needs_safe_servers && server.0 != NameServer::RECURSION && !server.0.is_out_of_reach())
+        {
             let problem = format!(
                 "{server} is neither on loopback nor spoken to over TLS, and dns.mode is \"trust-ad\": anybody on the way \
                  could set or clear its AD bit; use an address such as 127.0.0.1, tls://{}#its.name, dns.mode = \
@@ -101,6 +111,21 @@ impl Dns {
             faults.add("dns.self_test", format!("{found} is below the 10s that are allowed"));
         }
     }
+
+    fn check_recursion(&self, faults: &mut Faults) {
+        if !self.servers.iter().any(|server| server.0 == NameServer::RECURSION) {
+            return;
+        }
+        if self.servers.len() > 1 {
+            let problem =
+                "\"recurse\" stands alone: either resolvers are asked, or the authoritative servers themselves";
+            faults.add("dns.servers", problem);
+        }
+        if self.mode == ResolverMode::TrustAd {
+            let problem = "\"recurse\" needs dns.mode = \"validate\": there is no resolver with an AD bit to trust";
+            faults.add("dns.servers", problem);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +139,19 @@ mod tests {
         let servers: Vec<_> = servers.iter().map(|server| server.0.to_string()).collect();
         assert_eq!(servers, ["9.9.9.9:53", "[2620:fe::fe]:5353", "tls://9.9.9.9:853#dns.quad9.net"]);
         assert!(with("dns.servers = ['dns.example']").unwrap_err().contains("no name server such as"));
+    }
+
+    #[test]
+    fn recurse_stands_alone_and_has_no_ad_bit() {
+        assert!(with("dns.servers = ['recurse']").is_ok());
+        for (config, why) in [
+            ("dns.servers = ['recurse', '9.9.9.9']", "stands alone"),
+            ("dns.servers = ['recurse']\ndns.mode = 'trust-ad'", "no resolver with an AD bit"),
+        ] {
+            let found = with(config).unwrap_err();
+            assert!(found.starts_with("dns.servers: \"recurse\"") && found.contains(why), "{found}");
+            assert_eq!(found.lines().count(), 1, "{found}");
+        }
     }
 
     #[test]

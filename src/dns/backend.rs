@@ -11,9 +11,12 @@ use super::cache::WithTtl;
 use super::fitness::Fitness;
 use super::links::{Link, Question};
 use super::query::{Purpose, QueryClient};
-use super::server::{NameServer, ResolverMode};
+use super::recursion::Recursion;
+use super::server::{NameServer, ResolverMode, Transport};
+use super::servers::Servers;
 use super::setup::{ResolverSettings, ResolverSetupError};
 use super::trust_ad::TrustAd;
+use super::validating::source::ReplySource;
 use super::validating::{Anchors, Validating};
 use super::{FailureReason, Security};
 
@@ -47,6 +50,8 @@ pub(super) struct BackendFactory {
     pub(super) settings: ResolverSettings,
     tls: Arc<ClientConfig>,
     anchors: Anchors,
+    /// One for all backends: the way to a zone is the same for each.
+    recursion: Recursion,
 }
 
 impl BackendFactory {
@@ -56,14 +61,25 @@ impl BackendFactory {
     /// A setting that the operator has to change.
     pub(super) fn new(settings: ResolverSettings) -> Result<Self, ResolverSetupError> {
         let anchors = Anchors::read(settings.trust_anchor.as_deref())?;
-        Ok(Self { tls: settings.tls_client()?, anchors, settings })
+        let tls = settings.tls_client()?;
+        let recursion = Recursion::new(settings.hints()?, &settings, Arc::clone(&tls));
+        Ok(Self { tls, anchors, recursion, settings })
     }
 
     /// A backend that asks these servers and reports doubts about them. Must be called inside of a tokio runtime.
     pub(super) fn backend(&self, servers: &[NameServer], fitness: &Arc<Fitness>) -> Backend {
+        let validating = |source| {
+            let failures = self.settings.memory.failures;
+            Backend::Validating(Box::new(Validating::new(source, self.anchors.clone(), failures)))
+        };
+        if let [server] = servers
+            && server.transport == Transport::Recursion
+        {
+            return validating(ReplySource::Recursion(self.recursion.clone()));
+        }
         match self.settings.mode {
             ResolverMode::Validate => {
-                Backend::Validating(Box::new(Validating::new(servers, &self.settings, &self.anchors, &self.tls)))
+                validating(ReplySource::Resolvers(Arc::new(Servers::new(servers, &self.settings, &self.tls))))
             }
             ResolverMode::TrustAd => {
                 let server = |server| AdServer::new(self.client(server), Arc::clone(fitness));
@@ -72,16 +88,46 @@ impl BackendFactory {
         }
     }
 
-    /// The use of replies in this mode.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self.settings.mode {
+    /// The bare reply of one server, for reports about it. No decision rests on it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) async fn ask(&self, server: &NameServer, question: &Question) -> Result<Vec<u8>, FailureReason> {
+        let purpose = match self.settings.mode {
             ResolverMode::Validate => Purpose::Validate,
             ResolverMode::TrustAd => Purpose::TrustAd,
+        };
+        match server.transport {
+            Transport::Recursion => Box::pin(self.recursion.ask(question)).await,
+            Transport::Plain | Transport::Tls(_) => self.client(server).ask(question, purpose).await,
         }
     }
 
-    /// A client of one server, for queries outside of lookups.
-    pub(super) fn client(&self, server: &NameServer) -> QueryClient {
+    /// Asks over TCP, whatever UDP would say: a server, or one of the root.
+    ///
+    /// # Errors
+    /// There is no reply.
+    pub(super) async fn ask_over_tcp(&self, server: &NameServer, question: &Question) -> Result<(), FailureReason> {
+        match server.transport {
+            Transport::Recursion => self.recursion.reach_root_over_tcp().await,
+            Transport::Plain => self.client(server).ask_over_tcp(question).await.map(drop),
+            // Every question goes over a connection already.
+            Transport::Tls(_) => Ok(()),
+        }
+    }
+
+    /// Whether a server has the servers that it needs before it is asked a question: a root server, if it is no resolver.
+    ///
+    /// # Errors
+    /// No root server can be reached.
+    pub(super) async fn reach(&self, server: &NameServer) -> Result<(), FailureReason> {
+        match server.transport {
+            Transport::Recursion => self.recursion.reach_root().await,
+            Transport::Plain | Transport::Tls(_) => Ok(()),
+        }
+    }
+
+    fn client(&self, server: &NameServer) -> QueryClient {
         QueryClient::new(server.clone(), self.settings.timeout, Arc::clone(&self.tls))
     }
 }

@@ -48,6 +48,11 @@ impl Flags {
         self.0 & 0x0080 != 0
     }
 
+    /// AA.
+    pub(super) fn authoritative(self) -> bool {
+        self.0 & 0x0400 != 0
+    }
+
     /// AD.
     pub(super) fn authentic_data(self) -> bool {
         self.0 & 0x0020 != 0
@@ -72,7 +77,23 @@ pub(super) struct RawReply {
     pub(super) authorities: Vec<RawRecord>,
 }
 
-/// A record, by the places of its parts in the message. Its owner is a name that can be read.
+/// A whole reply, of which no record is dropped or decoded.
+#[derive(Debug)]
+pub(super) struct RawSections<'a> {
+    asked: Asked<'a>,
+    /// The bits of the header.
+    pub(super) flags: Flags,
+    /// The RCODE, with the upper bits of the OPT record (RFC 6891 §6.1.3).
+    pub(super) rcode: u16,
+    /// The records of the answer section.
+    pub(super) answers: Vec<RawRecord>,
+    /// The records of the authority section.
+    pub(super) authorities: Vec<RawRecord>,
+    /// The records of the additional section.
+    pub(super) additionals: Vec<RawRecord>,
+}
+
+/// A record, by the places of its parts in the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawRecord {
     /// The octet at which its owner begins.
@@ -87,11 +108,27 @@ pub(super) struct RawRecord {
 }
 
 impl RawReply {
-    /// Reads a whole reply. Its question is known to be the one that was asked.
+    /// Reads a whole reply. Its question is known to be the one that was asked. The owners of its records can be read.
     ///
     /// # Errors
     /// It is truncated, its parts do not fit, a record is of another class, or there are too many.
     pub(super) fn read(octets: &[u8]) -> Result<Self, FailureReason> {
+        let RawSections { asked, flags, rcode, answers, authorities, .. } = RawSections::read(octets)?;
+        let authorities = match answers.is_empty() {
+            true => lasting(octets, denials(octets, &authorities)?, &authorities)?,
+            false => denials(octets, &authorities)?,
+        };
+        let answers = lasting(octets, asked.answers(octets, &answers)?, &answers)?;
+        Ok(Self { flags, rcode, answers, authorities })
+    }
+}
+
+impl<'a> RawSections<'a> {
+    /// Reads a whole reply. Its question is known to be the one that was asked.
+    ///
+    /// # Errors
+    /// It is truncated, its parts do not fit, or a record of an answer or a denial is of another class.
+    pub(super) fn read(octets: &'a [u8]) -> Result<Self, FailureReason> {
         let mut cursor = Cursor { octets, at: 2 };
         let flags = cursor.u16()?;
         // RFC 2181 §9: a truncated reply is no answer; above all it is not "no data".
@@ -107,24 +144,21 @@ impl RawReply {
         let answers = cursor.section(answers)?;
         let authorities = cursor.section(authorities)?;
         let additionals = cursor.section(additionals)?;
-        if answers.iter().chain(&authorities).any(|record| record.class != IN) {
+        if !answers.iter().chain(&authorities).all(RawRecord::is_of_internet) {
             return Err(FailureReason::malformed("records of another class"));
         }
         let extended = additionals.iter().find(|record| record.rtype == OPT).map_or(0, |opt| opt.ttl >> 24);
-        let authorities = match answers.is_empty() {
-            true => lasting(octets, denials(octets, &authorities)?, &authorities)?,
-            false => denials(octets, &authorities)?,
-        };
-        Ok(Self {
-            flags: Flags(flags),
-            rcode: (flags & 0x000f) | u16::try_from(extended << 4).unwrap_or_default(),
-            answers: lasting(octets, asked.answers(octets, &answers)?, &answers)?,
-            authorities,
-        })
+        let rcode = (flags & 0x000f) | u16::try_from(extended << 4).unwrap_or_default();
+        Ok(Self { asked, flags: Flags(flags), rcode, answers, authorities, additionals })
     }
 }
 
 impl RawRecord {
+    /// Whether it is of the class of the internet.
+    pub(super) fn is_of_internet(&self) -> bool {
+        self.class == IN
+    }
+
     /// The type that a signature covers (RFC 4034 §3.1.1); that of any other record is its own.
     fn covers(&self, octets: &[u8]) -> Rtype {
         match octets.get(self.rdata.clone()) {
@@ -135,6 +169,7 @@ impl RawRecord {
 }
 
 /// The question, with its labels as they stand in the message.
+#[derive(Debug)]
 struct Asked<'a> {
     labels: Vec<&'a [u8]>,
     rtype: Rtype,

@@ -10,9 +10,9 @@
 //! name at a time, and asks one of two backends about each name. `validating` checks the signatures of each reply,
 //! within a `budget`; `links` then decides what the reply says, and `denial` which absences signed records prove, both
 //! plain functions of plain values (`reply`, `canonical`). `trust_ad` relies on the AD bit of a validating resolver on
-//! loopback. `special` names the names that the
-//! public DNS does not have. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be
-//! asked.
+//! loopback. `recursion` asks the authoritative servers where no resolver is to be asked. `special` names the names that the
+//! public DNS does not have. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`]
+//! are fit to be asked.
 
 mod ad_bit;
 mod answers;
@@ -32,6 +32,7 @@ mod pace;
 #[cfg(any(test, fuzzing))]
 mod reference_model;
 mod reply;
+mod recursion;
 mod resolv_conf;
 pub mod selftest;
 pub mod server;

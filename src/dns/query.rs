@@ -37,6 +37,9 @@ pub(super) enum Purpose {
     /// The signatures are checked here. RD, AD, and CD, as a validator sets it (RFC 6840 §5.9): without it a validating
     /// resolver such as systemd-resolved or dnsmasq keeps some records back.
     Validate,
+    /// The server is authoritative, and is asked for its own records alone: RD, AD and CD are clear. Nothing protects the
+    /// exchange, so the case of the letters adds to ID and port (draft-vixie-dnsext-dns0x20).
+    Iterate,
 }
 
 /// The way to one name server.
@@ -83,11 +86,18 @@ impl QueryClient {
         let request = || QueryMessage::new(question, &self.server.transport, purpose);
         match &self.server.transport {
             Transport::Plain => {
-                let reply = self.over_udp(&request()?).await?;
-                // RFC 2181 §9: a truncated reply is of no use, and its records are not looked at.
-                if is_truncated(&reply) { self.streams.exchange(request).await } else { Ok(reply) }
+                let sent = request()?;
+                let reply = self.over_udp(&sent).await?;
+                // RFC 2181 §9: a truncated reply is of no use, and its records are not looked at. One in another case is a
+                // forgery, or that of a server that does not keep the case; nobody forges a connection from outside.
+                let reply = match is_truncated(&reply) || !sent.is_repeated_by(&reply) {
+                    true => self.streams.exchange(request).await?,
+                    false => reply,
+                };
+                Ok(sent.in_lower_case(reply))
             }
             Transport::Tls(_) => self.streams.exchange(request).await,
+            Transport::Recursion => Err(FailureReason::Network("there is no server to ask".to_owned())),
         }
     }
 

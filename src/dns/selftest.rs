@@ -79,6 +79,9 @@ pub enum SelfTestFailure {
     /// It cannot be reached at all.
     #[error("cannot be reached ({0})")]
     Unreachable(String),
+    /// No root server answers, so that no question can be asked without a resolver.
+    #[error("{0}")]
+    NoRoot(FailureReason),
     /// It says no: `REFUSED`, `SERVFAIL`.
     #[error("answers {0}")]
     Answers(String),
@@ -218,6 +221,10 @@ async fn examine(factory: &BackendFactory, server: NameServer) -> ServerHealth {
 }
 
 async fn prove_all(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
+    factory.reach(server).await.map_err(|reason| match reason {
+        FailureReason::Scarce(scarcity) => SelfTestFailure::NotAsked(scarcity),
+        reason => SelfTestFailure::NoRoot(reason),
+    })?;
     // One of its own, without the results of other servers.
     let backend = factory.backend(slice::from_ref(server), &Arc::default());
     for probe in probes() {
@@ -233,13 +240,13 @@ async fn prove_all(factory: &BackendFactory, server: &NameServer) -> Result<(), 
 
 /// Whether the server leaves AD clear where nothing is signed. RFC 4035 §3.2.1: with DO, the signatures come along.
 async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
-    match factory.settings.mode {
-        ResolverMode::Validate => return Ok(()),
-        ResolverMode::TrustAd => {}
+    match (factory.settings.mode, &server.transport) {
+        (ResolverMode::Validate, _) | (ResolverMode::TrustAd, Transport::Recursion) => return Ok(()),
+        (ResolverMode::TrustAd, Transport::Plain | Transport::Tls(_)) => {}
     }
     let name = CanonicalName::from_labels(UNSIGNED.into_iter());
     let question = Question { name, rtype: Rtype::SOA };
-    let Ok(octets) = factory.client(server).ask(&question, factory.purpose()).await else { return Ok(()) };
+    let Ok(octets) = factory.ask(server, &question).await else { return Ok(()) };
     match (convert::vouched(&octets), convert::traces(&octets)) {
         (Ok((_, Security::Secure)), Ok(traces)) if traces.signatures.is_empty() => {
             Err(SelfTestFailure::VouchesForUnsigned)
@@ -252,14 +259,9 @@ async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), S
 async fn over_tcp(factory: &BackendFactory, server: &NameServer) -> Result<(), FailureReason> {
     let root = CanonicalName::from_labels(std::iter::empty());
     let keys = Question { name: root, rtype: Rtype::DNSKEY };
-    let asked = match &server.transport {
-        Transport::Plain => factory.client(server).ask_over_tcp(&keys).await,
-        // Every question goes over a connection already.
-        Transport::Tls(_) => return Ok(()),
-    };
-    match asked {
+    match factory.ask_over_tcp(server, &keys).await {
         // That this host has no socket says nothing about the server.
-        Ok(_) | Err(FailureReason::Scarce(_)) => Ok(()),
+        Ok(()) | Err(FailureReason::Scarce(_)) => Ok(()),
         Err(reason) => Err(reason),
     }
 }
@@ -312,19 +314,18 @@ async fn diagnose(
     probe: &Probe,
     reason: FailureReason,
 ) -> SelfTestFailure {
-    let client = factory.client(server);
     let traces = |octets: Vec<u8>| convert::traces(&octets);
     if let FailureReason::Scarce(scarcity) = reason {
         return SelfTestFailure::NotAsked(scarcity);
     }
-    let bare = client.ask(&probe.question, factory.purpose()).await.and_then(traces);
+    let bare = factory.ask(server, &probe.question).await.and_then(traces);
     if probe.question.rtype == Rtype::TLSA
         && let Err(failure) = &bare
         && !matches!(failure, FailureReason::Scarce(_))
     {
         // The same name with another type: whether it is the type that is not answered.
         let addresses = Question { name: probe.question.name.clone(), rtype: Rtype::A };
-        if client.ask(&addresses, factory.purpose()).await.and_then(traces).is_ok() {
+        if factory.ask(server, &addresses).await.and_then(traces).is_ok() {
             return SelfTestFailure::NoTlsa(failure.to_string());
         }
     }

@@ -1,7 +1,7 @@
 //! A name server as an operator writes it: its address, and the protection of its replies.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::name::Name;
@@ -54,17 +54,28 @@ pub struct NameServer {
 pub enum Transport {
     /// UDP, and TCP for replies that UDP cannot carry.
     Plain,
+    /// No resolver at all: the root and the authoritative servers are asked over UDP and TCP. The address is of no meaning
+    /// then.
+    Recursion,
     /// DNS over TLS (RFC 7858), with a certificate for this name (RFC 8310 §8.1).
     Tls(Name),
 }
 
+/// The word for no resolver, in the place of an address.
+const RECURSE: &str = "recurse";
+
 impl NameServer {
+    /// Not a resolver: danelaw asks the root and the authoritative servers itself.
+    pub const RECURSION: Self =
+        Self { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DNS_PORT), transport: Transport::Recursion };
+
     /// Whether the server's replies are protected from change on the network: without that an AD bit means no more than
     /// the network does (RFC 4035 §4.9.3, RFC 7672 §2.1.1).
     pub fn is_out_of_reach(&self) -> bool {
         match &self.transport {
             Transport::Plain => self.address.ip().to_canonical().is_loopback(),
             Transport::Tls(_) => true,
+            Transport::Recursion => false,
         }
     }
 }
@@ -83,9 +94,12 @@ impl FromStr for NameServer {
         let wrong = || {
             format!(
                 "{text:?} is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
-                 tls://9.9.9.9#dns.quad9.net"
+                 tls://9.9.9.9#dns.quad9.net, nor \"{RECURSE}\" for none"
             )
         };
+        if text == RECURSE {
+            return Ok(Self::RECURSION);
+        }
         let Some(over_tls) = text.strip_prefix("tls://") else {
             return address(text, DNS_PORT).map(Self::from).ok_or_else(wrong);
         };
@@ -116,6 +130,7 @@ fn address(text: &str, port: u16) -> Option<SocketAddr> {
 impl fmt::Display for NameServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.transport {
+            Transport::Recursion => f.write_str(RECURSE),
             Transport::Plain => self.address.fmt(f),
             Transport::Tls(name) => write!(f, "tls://{}#{name}", self.address),
         }
@@ -142,6 +157,7 @@ mod tests {
             ("[fe80::1%2]:5353", "[fe80::1%2]:5353"),
             ("::ffff:192.0.2.1", "192.0.2.1:53"),
             ("tls://9.9.9.9#dns.quad9.net", "tls://9.9.9.9:853#dns.quad9.net"),
+            ("recurse", "recurse"),
             ("tls://[2620:fe::fe]:8853#DNS.quad9.net.", "tls://[2620:fe::fe]:8853#dns.quad9.net"),
         ] {
             assert_eq!(server(text).unwrap().to_string(), shown);
@@ -173,6 +189,7 @@ mod tests {
             ("10.0.0.1", false),
             ("192.0.2.1", false),
             ("fe80::1", false),
+            ("recurse", false),
             ("tls://192.0.2.1#dns.example", true),
         ] {
             assert_eq!(server(text).unwrap().is_out_of_reach(), out_of_reach, "{text}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Families;
+use super::recursion::hints::RootHints;
 use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
 use crate::roots::{self, CaFileError};
@@ -38,6 +39,10 @@ pub struct ResolverSettings {
     pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY records of the root, in master-file form. `None`: IANA's keys, which are built in.
     pub trust_anchor: Option<PathBuf>,
+    /// A file of the addresses of the root servers, in the form of IANA's `named.root`. `None`: IANA's, which are built in.
+    pub root_hints: Option<PathBuf>,
+    /// The port of authoritative servers: 53, but for tests.
+    pub recursion_port: u16,
     /// A file of certificates (PEM) of the authorities for servers of DNS over TLS. `None`: the public ones.
     pub tls_ca: Option<PathBuf>,
     /// How long to wait for one reply of a server.
@@ -60,6 +65,8 @@ impl Default for ResolverSettings {
             system: PathBuf::from(RESOLV_CONF),
             trust_ad_unsafe_remote: false,
             trust_anchor: None,
+            root_hints: None,
+            recursion_port: 53,
             tls_ca: None,
             timeout: Duration::from_secs(3),
             attempts: 3,
@@ -109,6 +116,17 @@ impl ResolverSettings {
             }
             (ResolverMode::TrustAd | ResolverMode::Validate, _) => Ok(usable),
         }
+    }
+
+    /// The addresses of the root servers.
+    ///
+    /// # Errors
+    /// The file is of no use.
+    pub(super) fn hints(&self) -> Result<RootHints, ResolverSetupError> {
+        let Some(path) = &self.root_hints else { return Ok(RootHints::default()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ResolverSetupError::Unreadable { path: path.clone(), source })?;
+        RootHints::parse(&text).map_err(|why| ResolverSetupError::BadHints { path: path.clone(), why })
     }
 
     /// How servers of DNS over TLS are verified.
@@ -164,6 +182,18 @@ pub enum ResolverSetupError {
     /// Without a key of the root everything would be bogus.
     #[error("{} has no usable DNSKEY record of the root, one with flags 257 that is not revoked, and no usable DS record", .0.display())]
     NoAnchors(PathBuf),
+    /// The file of root servers has other lines, or no address.
+    #[error(
+        "{} is no list of root servers: {why}; its lines must be like \"a.root-servers.net. A 198.41.0.4\", or leave the \
+         setting out to use the built-in addresses",
+        path.display()
+    )]
+    BadHints {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        why: String,
+    },
     /// The system's list has `nameserver` lines, and none that can be used.
     #[error("{} names no name server that can be used: {}", path.display(), left_out.join("; "))]
     NoneUsable {

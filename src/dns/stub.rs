@@ -162,7 +162,7 @@ impl Stub {
         let factory = &self.inner.factory;
         let servers = in_use(factory.settings.mode, &self.inner.health.borrow());
         let question = Question { name: name.into(), rtype };
-        let octets = factory.client(servers.first()?).ask(&question, factory.purpose()).await.ok()?;
+        let octets = factory.ask(servers.first()?, &question).await.ok()?;
         convert::first_to_end(&octets).ok()?
     }
 

@@ -19,7 +19,7 @@ pub(super) mod convert;
 mod load;
 mod master_file;
 mod sets;
-mod server_pool;
+pub(super) mod source;
 mod unsupported;
 mod workers;
 mod zones;
@@ -30,21 +30,18 @@ use std::time::Duration;
 
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use rustls::ClientConfig;
 
 pub(super) use self::anchors::Anchors;
 use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
-use self::server_pool::{Queried, ServerPool};
 use self::sets::{Section, Set, ZoneKeys, group};
+use self::source::{Queried, ReplySource};
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
 use super::cache::WithTtl;
 use super::links::{Link, LinkStatus, Question, judge};
 use super::memory::now;
 use super::reply::Proof;
-use super::server::NameServer;
-use super::setup::ResolverSettings;
 use super::{FailureReason, Security};
 
 /// Directives for a log filter: the library reports each oddity of each reply with the reply in full, so that a remote
@@ -80,15 +77,9 @@ impl Signers {
 }
 
 impl Validating {
-    /// Prepares to ask these servers; no question is sent yet.
-    pub(super) fn new(
-        servers: &[NameServer],
-        settings: &ResolverSettings,
-        anchors: &Anchors,
-        tls: &Arc<ClientConfig>,
-    ) -> Self {
-        let server_pool = ServerPool::new(servers, settings, tls);
-        Self { zones: Zones::new(server_pool, anchors.clone(), settings.memory.failures) }
+    /// Prepares to ask this source; no question is sent yet. Failures are remembered for so long.
+    pub(super) fn new(source: ReplySource, anchors: Anchors, failures: Duration) -> Self {
+        Self { zones: Zones::new(source, anchors, failures) }
     }
 
     /// Answers one question about one name, with the time for which the answer holds: the reply is judged, and its
@@ -102,7 +93,7 @@ impl Validating {
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let message = Arc::new(self.zones.server_pool.ask(&asked).await?);
+        let message = Arc::new(self.zones.source.ask(&asked).await?);
         match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
                 // On the heap: hardly ever is a reply looked at twice.

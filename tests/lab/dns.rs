@@ -20,6 +20,9 @@
 // Each test binary uses its own part of the lab. A lab that cannot be built panics.
 #![allow(dead_code, clippy::unwrap_used)]
 
+#[path = "authority.rs"]
+pub(crate) mod authority;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};

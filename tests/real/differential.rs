@@ -108,7 +108,7 @@ fn danelaw_and_unbound_agree() {
     let _validator = dns::validator(directory.path(), &net, &Vec::new(), &corpus.trust_anchor);
     let questions = questions();
     assert!(questions.len() >= 250);
-    let ours = danelaw(&net, &corpus.trust_anchor, &questions);
+    let ours = danelaw(&["--server", &net.resolver().to_string()], &corpus.trust_anchor, &questions);
     assert_eq!(ours.len(), questions.len());
     let (mut met, mut unlisted, mut links) = (BTreeSet::new(), Vec::new(), 0);
     for (question, answer) in questions.iter().zip(&ours) {
@@ -145,10 +145,35 @@ fn link(owner: &str) -> String {
     }
 }
 
+/// The same tree, asked by danelaw itself from the root down: the verdicts are those that it makes behind a resolver.
+#[test]
+fn danelaw_agrees_with_itself_without_a_resolver() {
+    let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().expect("a writable /tmp");
+    let net = Subnet::claim();
+    let corpus = ZoneCorpus::sign(&directory.path().join("zones"), net.authority().ip());
+    let _authority = dns::authority(directory.path(), &net, &corpus.files);
+    let _resolver = dns::resolver(directory.path(), &net, &Vec::new());
+    let questions = questions();
+    let behind = danelaw(&["--server", &net.resolver().to_string()], &corpus.trust_anchor, &questions);
+    let hints = directory.path().join("root.hints");
+    let hints = hints.to_str().expect("a text");
+    let alone = danelaw(&["--server", "recurse", "--root-hints", hints], &corpus.trust_anchor, &questions);
+    assert_eq!((alone.len(), behind.len()), (questions.len(), questions.len()));
+    let differ: Vec<String> = questions
+        .iter()
+        .zip(alone.iter().zip(&behind))
+        .filter(|(_, (alone, behind))| Verdict::of(alone) != Verdict::of(behind))
+        .map(|(question, (alone, behind))| format!("{question}: alone {alone}, behind a resolver {behind}"))
+        .collect();
+    assert!(differ.is_empty(), "{} of {}:\n{}", differ.len(), questions.len(), differ.join("\n"));
+}
+
 /// danelaw's result for each question, in order.
-fn danelaw(net: &Subnet, trust_anchor: &Path, questions: &[String]) -> Vec<Value> {
+fn danelaw(servers: &[&str], trust_anchor: &Path, questions: &[String]) -> Vec<Value> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["resolve", "-", "--json", "--server", &net.resolver().to_string(), "--trust-anchor"])
+        .args(["resolve", "-", "--json"])
+        .args(servers)
+        .arg("--trust-anchor")
         .arg(trust_anchor)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -42,6 +42,7 @@ mod starttls;
 mod dns;
 mod expensive;
 mod hostile;
+mod recursion;
 mod self_test;
 mod trust_ad;
 

@@ -23,6 +23,7 @@ impl Purpose {
         match self {
             Self::TrustAd => [0x01, 0x20],
             Self::Validate => [0x01, 0x30],
+            Self::Iterate => [0, 0],
         }
     }
 }
@@ -33,6 +34,7 @@ pub(super) struct QueryMessage {
     pub(super) octets: Vec<u8>,
     /// Where the question ends.
     end: usize,
+    purpose: Purpose,
 }
 
 impl QueryMessage {
@@ -46,6 +48,9 @@ impl QueryMessage {
             octets.push(u8::try_from(label.len()).map_err(|_| FailureReason::NameTooLong)?);
             octets.extend(label);
         }
+        if purpose == Purpose::Iterate {
+            mix_case(octets.get_mut(HEADER..).unwrap_or_default())?;
+        }
         octets.push(0);
         octets.extend(question.rtype.0.to_be_bytes());
         octets.extend([0, 1]);
@@ -55,7 +60,7 @@ impl QueryMessage {
         octets.extend(PAYLOAD.to_be_bytes());
         octets.extend([0, 0, 0x80, 0]);
         match transport {
-            Transport::Plain => octets.extend([0, 0]),
+            Transport::Plain | Transport::Recursion => octets.extend([0, 0]),
             Transport::Tls(_) => {
                 let padding = padding(octets.len() + 2);
                 let length = u16::try_from(padding).map_err(|_| FailureReason::NameTooLong)?;
@@ -65,7 +70,7 @@ impl QueryMessage {
                 octets.resize(octets.len() + padding, 0);
             }
         }
-        Ok(Self { octets, end })
+        Ok(Self { octets, end, purpose })
     }
 
     /// RFC 5452 §9.1: the ID and the question are ours; and it is a response to a standard query.
@@ -79,6 +84,26 @@ impl QueryMessage {
             && reply.get(4..6) == Some(&[0, 1])
             && repeats(HEADER, self.end - 4, <[u8]>::eq_ignore_ascii_case)
             && repeats(self.end - 4, self.end, PartialEq::eq)
+    }
+
+    /// Whether the name in the question of a reply has the case of ours, where that counts.
+    pub(super) fn is_repeated_by(&self, reply: &[u8]) -> bool {
+        match self.purpose {
+            Purpose::TrustAd | Purpose::Validate => true,
+            Purpose::Iterate => reply.get(HEADER..self.end) == self.octets.get(HEADER..self.end),
+        }
+    }
+
+    /// The reply with the name of its question in lower case, where ours is in any: names of its records may be pointers to
+    /// it.
+    pub(super) fn in_lower_case(&self, mut reply: Vec<u8>) -> Vec<u8> {
+        if self.purpose == Purpose::Iterate
+            && let Some(name) = reply.get_mut(HEADER..self.end - 4)
+        {
+            // Lengths of labels are no letters.
+            name.make_ascii_lowercase();
+        }
+        reply
     }
 
     /// The question as it is put on a connection: its length stands in front (RFC 1035 §4.2.2).
@@ -110,10 +135,26 @@ fn padding(octets: usize) -> usize {
 
 /// An ID that an attacker cannot guess (RFC 5452 §9.2).
 pub(super) fn random_id() -> Result<[u8; 2], FailureReason> {
-    let mut id = [0; 2];
+    random()
+}
+
+/// Puts each letter of a name of up to 255 octets in a case that an attacker cannot guess.
+fn mix_case(name: &mut [u8]) -> Result<(), FailureReason> {
+    let bits: [u8; 32] = random()?;
+    for (place, octet) in name.iter_mut().enumerate() {
+        let is_upper = bits.get(place / 8).is_some_and(|octet| octet >> (place % 8) & 1 == 1);
+        if is_upper {
+            octet.make_ascii_uppercase();
+        }
+    }
+    Ok(())
+}
+
+fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], FailureReason> {
+    let mut octets = [0; OCTETS];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(&mut id).map_err(|_| FailureReason::Network("there is no randomness".to_owned()))?;
-    Ok(id)
+    random.fill(&mut octets).map_err(|_| FailureReason::Network("there is no randomness".to_owned()))?;
+    Ok(octets)
 }
 
 #[cfg(test)]
@@ -128,8 +169,12 @@ mod tests {
     }
 
     fn to(transport: &Transport) -> QueryMessage {
+        with(Purpose::TrustAd, transport)
+    }
+
+    fn with(purpose: Purpose, transport: &Transport) -> QueryMessage {
         let name = CanonicalName::from_labels([&b"_25"[..], b"_tcp", b"mx", b"test"].into_iter());
-        QueryMessage::new(&Question { name, rtype: Rtype::TLSA }, transport, Purpose::TrustAd).unwrap()
+        QueryMessage::new(&Question { name, rtype: Rtype::TLSA }, transport, purpose).unwrap()
     }
 
     #[test]
@@ -150,6 +195,22 @@ mod tests {
         assert!(octets[HEADER..].starts_with(b"\x03_25\x04_tcp\x02mx\x04test\x00"));
         let (payload, extended) = (&octets[octets.len() - 8..][..2], &octets[octets.len() - 6..]);
         assert_eq!((payload, extended), (&[0x04, 0xd0][..], &[0, 0, 0x80, 0, 0, 0][..]));
+    }
+
+    #[test]
+    fn an_authoritative_server_is_asked_without_rd_and_in_a_case_that_cannot_be_guessed() {
+        let request = with(Purpose::Iterate, &Transport::Plain);
+        assert_eq!(request.octets[2..HEADER], [0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(request.octets[request.octets.len() - 4..], [0x80, 0, 0, 0], "DO is set");
+        let mut reply = request.octets.clone();
+        reply[2] |= 0x80;
+        assert!(request.is_answered_by(&reply) && request.is_repeated_by(&reply));
+        reply[HEADER + 6] ^= 0x20;
+        assert!(request.is_answered_by(&reply) && !request.is_repeated_by(&reply));
+        assert!(request.in_lower_case(reply)[HEADER..].starts_with(b"\x03_25\x04_tcp\x02mx\x04test\x00\x00\x34"));
+        let cases: std::collections::HashSet<_> =
+            (0..100).map(|_| with(Purpose::Iterate, &Transport::Plain).octets[HEADER..].to_vec()).collect();
+        assert!(cases.len() > 10);
     }
 
     #[test]

@@ -29,8 +29,8 @@ use super::super::reply::{Proof, Rtype};
 use super::anchors::Anchors;
 use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
-use super::server_pool::{Queried, ServerPool};
 use super::sets::{Set, Trusted, ZoneKeys, group};
+use super::source::{Queried, ReplySource};
 use super::unsupported;
 use super::workers::Workers;
 
@@ -57,7 +57,7 @@ pub(super) enum Trust {
 /// Knows the way to zones. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Zones {
-    pub(super) server_pool: ServerPool,
+    pub(super) source: ReplySource,
     pub(super) workers: Workers,
     anchors: Anchors,
     steps: Memory<CanonicalName, ZoneStep>,
@@ -83,8 +83,8 @@ enum Begins {
 
 impl Zones {
     /// Knows only the trust anchor yet.
-    pub(super) fn new(server_pool: ServerPool, anchors: Anchors, failures: Duration) -> Self {
-        Self { server_pool, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
+    pub(super) fn new(source: ReplySource, anchors: Anchors, failures: Duration) -> Self {
+        Self { source, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
     }
 
     /// The proven state of the deepest zone at or above `name`.
@@ -158,7 +158,7 @@ impl Zones {
             return self.keys(place, Trusted::Anchors(self.anchors.clone()), ttl).await;
         };
         let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
-        let message = self.server_pool.ask(&asked).await?;
+        let message = self.source.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
         let load = load(&message, place.depth(), std::iter::once(&*parent));
         let (delegation, records) = self
@@ -189,7 +189,7 @@ impl Zones {
     /// Asks for the keys of a zone whose first keys are known.
     async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
         let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
-        let message = self.server_pool.ask(&asked).await?;
+        let message = self.source.ask(&asked).await?;
         *ttl = least_ttl(&message).min(*ttl);
         let proven = self.workers.run(load_of_keys(&message), move || {
             let sets = group(&message.answers);

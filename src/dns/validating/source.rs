@@ -1,17 +1,15 @@
-//! The name servers below the validator.
+//! Where the replies to validate come from: resolvers, or the authoritative servers themselves.
 
 use std::sync::Arc;
 
 use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
-use rustls::ClientConfig;
 
 use super::super::FailureReason;
 use super::super::links::Question;
 use super::super::query::Purpose;
-use super::super::server::NameServer;
+use super::super::recursion::Recursion;
 use super::super::servers::Servers;
-use super::super::setup::ResolverSettings;
 use super::convert::{self, library_name};
 
 /// A question with its name in the library's form, which is made once for all steps of an answer.
@@ -40,18 +38,16 @@ impl Queried {
     }
 }
 
-/// Asks the configured servers. Clones share everything.
+/// The servers that are asked. Clones share everything.
 #[derive(Clone)]
-pub(super) struct ServerPool {
-    servers: Arc<Servers>,
+pub(in super::super) enum ReplySource {
+    /// Recursive resolvers.
+    Resolvers(Arc<Servers>),
+    /// The servers of the root and those below it.
+    Recursion(Recursion),
 }
 
-impl ServerPool {
-    /// Prepares to ask these servers; no question is sent yet.
-    pub(super) fn new(servers: &[NameServer], settings: &ResolverSettings, tls: &Arc<ClientConfig>) -> Self {
-        Self { servers: Arc::new(Servers::new(servers, settings, tls)) }
-    }
-
+impl ReplySource {
     /// One question, one reply, not validated.
     ///
     /// # Errors
@@ -62,6 +58,10 @@ impl ServerPool {
             convert::rcode(&message)?;
             Ok(message)
         };
-        self.servers.ask(&asked.question, Purpose::Validate, read).await
+        match self {
+            Self::Resolvers(servers) => servers.ask(&asked.question, Purpose::Validate, read).await,
+            // On the heap: the way down is many times as large as a question to resolvers.
+            Self::Recursion(recursion) => read(&Box::pin(recursion.ask(&asked.question)).await?),
+        }
     }
 }

@@ -1,0 +1,134 @@
+//! The way to an answer without a resolver: from the root's servers down to those of the name's own zone (RFC 1034
+//! §5.3.3).
+//!
+//! [`Recursion::ask`] puts one question and brings the reply of an authoritative server, octet for octet. The
+//! validator judges it as it judges a resolver's. So no server on the way can do more than withhold
+//! an answer. The way itself is found by [`referral`]s, with no more of the name than each server needs ([`minimise`]),
+//! and is remembered ([`places`]).
+//!
+//! Strangers write the referrals, so each lookup has bounds ([`Effort`]): on its questions in all, on the server names
+//! that are looked up for one zone (NXNSAttack, CVE-2020-12662 and others), on how deep such look-ups nest, and on its
+//! time. All lookups together have a bound on the questions in flight.
+
+mod families;
+pub(super) mod hints;
+mod minimise;
+mod places;
+mod referral;
+mod reply;
+mod root;
+mod servers;
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use self::hints::RootHints;
+use self::places::ZonePosition;
+use self::referral::ReplyReading;
+use self::servers::{AuthoritativeServers, Effort, JudgedReply};
+use super::FailureReason;
+use super::links::Question;
+use super::reply::{Rcode, Rtype};
+use super::setup::ResolverSettings;
+
+/// How many questions one lookup may ask. An honest name five zones deep, with no server known yet, needs some 30.
+const MAX_QUESTIONS: u32 = 100;
+
+/// Asks the authoritative servers. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Recursion {
+    servers: Arc<AuthoritativeServers>,
+}
+
+impl Recursion {
+    /// Prepares to ask; no question is sent yet.
+    pub(super) fn new(hints: RootHints, settings: &ResolverSettings, tls: Arc<ClientConfig>) -> Self {
+        Self { servers: Arc::new(AuthoritativeServers::new(hints, settings, tls)) }
+    }
+
+    /// Puts one question to an authoritative server of its zone: for DS records to one of the parent (RFC 4035
+    /// §3.1.4.1). The reply is an answer or a denial by its own word, and is not validated.
+    ///
+    /// # Errors
+    /// No server that can be found has one, within the bounds on effort and time.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
+        let mut effort = Effort { questions: MAX_QUESTIONS, pending: Vec::new() };
+        let asking = resolve(&self.servers, question, &mut effort);
+        tokio::time::timeout(self.servers.deadline, asking).await.unwrap_or(Err(FailureReason::Timeout))
+    }
+
+    /// Asks several root servers for the root's name servers (RFC 8109).
+    ///
+    /// # Errors
+    /// None of them answers.
+    pub(super) async fn reach_root(&self) -> Result<(), FailureReason> {
+        self.servers.prime().await.map(drop)
+    }
+
+    /// Asks several root servers over TCP.
+    ///
+    /// # Errors
+    /// None of them answers.
+    pub(super) async fn reach_root_over_tcp(&self) -> Result<(), FailureReason> {
+        self.servers.prime_over_tcp().await
+    }
+}
+
+/// Goes down from the deepest known zone to the one that answers.
+async fn resolve(
+    servers: &AuthoritativeServers,
+    question: &Question,
+    effort: &mut Effort,
+) -> Result<Vec<u8>, FailureReason> {
+    let (mut position, mut steps) = (start(servers, question).await?, minimise::MAX_STEPS);
+    let mut origin = CutOrigin::Memory;
+    loop {
+        let asked = minimise::next(question, position.known, steps);
+        let whole = asked == *question;
+        steps = steps.saturating_sub(1);
+        match servers.ask_zone(&position.cut, &asked, effort).await {
+            Ok(JudgedReply { reading: ReplyReading::Referral(referral), .. }) => {
+                let cut = Arc::new(referral);
+                servers.places.put_cut(&cut);
+                position = ZonePosition { known: cut.zone.depth(), cut };
+                origin = CutOrigin::Parent;
+            }
+            Ok(JudgedReply { octets, .. }) if whole => return Ok(octets),
+            // RFC 9156 §2.3: a server may deny a name that has only names below it, in spite of RFC 8020.
+            Ok(JudgedReply { reading: ReplyReading::Denial(Rcode::NxDomain), .. }) => steps = 0,
+            Ok(_) => {
+                servers.places.put_within(&asked.name);
+                position.known += 1;
+            }
+            Err(reason @ FailureReason::Scarce(_)) => return Err(reason),
+            // RFC 9156 §2.3: a server may fail for a name that it does not expect to be asked for.
+            Err(_) if !whole => steps = 0,
+            // The servers of a zone may have changed before the end of the TTL.
+            Err(_) if origin == CutOrigin::Memory && position.cut.zone.depth() > 0 => {
+                servers.places.forget(&position.cut.zone);
+                (position, steps) = (start(servers, question).await?, minimise::MAX_STEPS);
+                origin = CutOrigin::Parent;
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+}
+
+/// Where the servers in hand were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutOrigin {
+    /// An earlier lookup left them.
+    Memory,
+    /// The parent has just named them.
+    Parent,
+}
+
+/// The deepest known zone that may know the answer.
+async fn start(servers: &AuthoritativeServers, question: &Question) -> Result<ZonePosition, FailureReason> {
+    let name = if question.rtype == Rtype::DS { question.name.parent() } else { question.name.clone() };
+    match servers.places.position(&name) {
+        Some(position) => Ok(position),
+        None => Ok(ZonePosition { cut: servers.prime().await?, known: 0 }),
+    }
+}

@@ -1,0 +1,69 @@
+//! The families of addresses to which this host has a route.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::hints::RootHints;
+
+/// How long a finding holds. A network may come and go.
+const HOLDS_FOR: Duration = Duration::from_secs(30);
+
+/// Whether IPv4 and IPv6 have a route to the root servers.
+#[derive(Default)]
+pub(super) struct RoutedFamilies {
+    found: Mutex<Option<RouteFinding>>,
+}
+
+struct RouteFinding {
+    since: Instant,
+    both: [bool; 2],
+}
+
+impl RoutedFamilies {
+    /// Whether there is a route for the family of this address.
+    pub(super) fn has(&self, hints: &RootHints, address: IpAddr) -> bool {
+        let [v4, v6] = self.both(hints);
+        if address.is_ipv4() { v4 } else { v6 }
+    }
+
+    /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
+    /// says more than this can.
+    pub(super) fn both(&self, hints: &RootHints) -> [bool; 2] {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(finding) = found.as_ref().filter(|finding| finding.since.elapsed() < HOLDS_FOR) {
+            return finding.both;
+        }
+        let any = |is: fn(&IpAddr) -> bool| {
+            let of_family = hints.addresses().iter().find(|address| is(address));
+            of_family.is_some_and(|address| has_route(*address))
+        };
+        let both = match [any(IpAddr::is_ipv4), any(IpAddr::is_ipv6)] {
+            [false, false] => [true, true],
+            some => some,
+        };
+        *found = Some(RouteFinding { since: Instant::now(), both });
+        both
+    }
+}
+
+/// Whether a socket can be connected there. No packet is sent: UDP has no connections.
+fn has_route(address: IpAddr) -> bool {
+    let any: SocketAddr = match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    UdpSocket::bind(any).is_ok_and(|socket| socket.connect((address, 53)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_without_a_root_server_that_can_be_reached_is_not_used() {
+        let hints = RootHints::parse("ns. A 127.0.0.1").unwrap();
+        assert_eq!(RoutedFamilies::default().both(&hints), [true, false]);
+        assert!(RoutedFamilies::default().has(&hints, "127.0.0.2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,219 @@
+//! The memory of the iterator: which zone serves a name, which addresses a name server has, and how fast each is.
+//!
+//! All of it only leads to servers, whose replies are validated; a wrong entry costs time and no security. An entry comes
+//! from a parent's referral alone, and never from a zone's word about itself: a zone that was taken out of its parent is
+//! gone at the end of the TTL that the parent gave (the "ghost domain" attack, CVE-2012-1033).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::super::cache::{Cache, CacheBounds, ClockReading, EntryWeight, WithTtl};
+use super::super::canonical::CanonicalName;
+use super::referral::{Referral, ServerName};
+
+/// How much is remembered of zones, and of the addresses of name servers.
+const MEMORY: CacheBounds = CacheBounds { entries: 10_000, octets: 16 << 20 };
+/// The longest time for which a zone's servers are remembered, even if the TTL is longer.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// How long it is remembered that no zone begins at a name.
+const WITHIN_FOR: Duration = Duration::from_secs(300);
+/// How long it is remembered that a name server has no address.
+const NO_ADDRESS_FOR: Duration = Duration::from_secs(30);
+/// How long the speed of a server is remembered, and a failure of it.
+const SPEED_FOR: Duration = Duration::from_secs(900);
+const FAILURE_FOR: Duration = Duration::from_secs(60);
+/// A round trip that is not known yet counts as one of up to so much: unknown servers are tried, too.
+const UNKNOWN_UP_TO: u64 = 100;
+/// The wait for a server that is not known yet, and the least wait for one that is.
+const FIRST_WAIT: Duration = Duration::from_millis(1500);
+const LEAST_WAIT: Duration = Duration::from_millis(400);
+
+/// The knowledge about a name.
+enum ZoneCut {
+    /// A zone begins there.
+    Begins(Arc<Referral>),
+    /// No zone begins there.
+    Within,
+}
+
+/// The zone that serves a name.
+pub(super) struct ZonePosition {
+    pub(super) cut: Arc<Referral>,
+    /// The number of labels of the name down to which no other zone begins.
+    pub(super) known: usize,
+}
+
+/// The experience with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServerSpeed {
+    RoundTrip(Duration),
+    Failed,
+}
+
+struct HostAddresses(Vec<IpAddr>);
+
+/// The memory. Bounded in entries, in octets and in time.
+pub(super) struct DelegationMemory {
+    zones: Cache<CanonicalName, ZoneCut>,
+    hosts: Cache<CanonicalName, HostAddresses>,
+    speeds: Cache<IpAddr, ServerSpeed>,
+}
+
+impl DelegationMemory {
+    pub(super) fn new() -> Self {
+        Self { zones: Cache::new(MEMORY), hosts: Cache::new(MEMORY), speeds: Cache::new(MEMORY) }
+    }
+
+    /// The deepest known zone at or above a name.
+    pub(super) fn position(&self, name: &CanonicalName) -> Option<ZonePosition> {
+        let mut known = name.depth();
+        for depth in (0..=name.depth()).rev() {
+            match self.zones.get(&name.ancestor(depth), now()).as_deref() {
+                Some(ZoneCut::Begins(cut)) => return Some(ZonePosition { cut: Arc::clone(cut), known }),
+                Some(ZoneCut::Within) => {}
+                None => known = depth.saturating_sub(1),
+            }
+        }
+        None
+    }
+
+    pub(super) fn put_cut(&self, cut: &Arc<Referral>) {
+        let lasting = WithTtl { value: Arc::new(ZoneCut::Begins(Arc::clone(cut))), ttl: cut.ttl.min(LONGEST) };
+        self.zones.put(cut.zone.clone(), lasting, now());
+    }
+
+    pub(super) fn put_within(&self, name: &CanonicalName) {
+        self.zones.put(name.clone(), WithTtl { value: Arc::new(ZoneCut::Within), ttl: WITHIN_FOR }, now());
+    }
+
+    pub(super) fn forget(&self, zone: &CanonicalName) {
+        self.zones.remove(zone);
+    }
+
+    /// The addresses of a name server, if they are known; none at all may be known, too.
+    pub(super) fn host(&self, name: &CanonicalName) -> Option<Vec<IpAddr>> {
+        self.hosts.get(name, now()).map(|addresses| addresses.0.clone())
+    }
+
+    pub(super) fn put_host(&self, name: &CanonicalName, addresses: &WithTtl<Vec<IpAddr>>) {
+        let ttl = if addresses.value.is_empty() { NO_ADDRESS_FOR } else { addresses.ttl.min(LONGEST) };
+        self.hosts.put(name.clone(), WithTtl { value: Arc::new(HostAddresses(addresses.value.clone())), ttl }, now());
+    }
+
+    /// A reply has come after so long.
+    pub(super) fn replied(&self, server: IpAddr, after: Duration) {
+        let smoothed = match self.speeds.get(&server, now()).as_deref() {
+            // RFC 6298 §2.3: an eighth of each new measurement.
+            Some(ServerSpeed::RoundTrip(before)) => (*before * 7 + after) / 8,
+            Some(ServerSpeed::Failed) | None => after,
+        };
+        self.put_speed(server, WithTtl { value: ServerSpeed::RoundTrip(smoothed), ttl: SPEED_FOR });
+    }
+
+    /// No reply that is of use has come.
+    pub(super) fn failed(&self, server: IpAddr) {
+        self.put_speed(server, WithTtl { value: ServerSpeed::Failed, ttl: FAILURE_FOR });
+    }
+
+    fn put_speed(&self, server: IpAddr, speed: WithTtl<ServerSpeed>) {
+        self.speeds.put(server, WithTtl { value: Arc::new(speed.value), ttl: speed.ttl }, now());
+    }
+
+    /// How long to wait for a reply of a server.
+    pub(super) fn wait(&self, server: IpAddr) -> Duration {
+        match self.speeds.get(&server, now()).as_deref() {
+            Some(ServerSpeed::RoundTrip(trip)) => (*trip * 4).clamp(LEAST_WAIT, FIRST_WAIT),
+            Some(ServerSpeed::Failed) | None => FIRST_WAIT,
+        }
+    }
+
+    /// The addresses, each once: the fast ones first, those that failed last.
+    pub(super) fn in_order(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let mut ranked: Vec<(Duration, IpAddr)> = Vec::new();
+        for address in addresses {
+            if ranked.iter().any(|(_, known)| known == address) {
+                continue;
+            }
+            let rank = match self.speeds.get(address, now()).as_deref() {
+                Some(ServerSpeed::RoundTrip(trip)) => *trip,
+                Some(ServerSpeed::Failed) => Duration::MAX,
+                None => Duration::from_millis(fastrand::u64(0..UNKNOWN_UP_TO)),
+            };
+            ranked.push((rank, *address));
+        }
+        ranked.sort();
+        ranked.into_iter().map(|(_, address)| address).collect()
+    }
+}
+
+fn now() -> ClockReading {
+    ClockReading { steady: Instant::now(), wall: SystemTime::now() }
+}
+
+/// About as much as a name takes.
+const NAME: usize = 128;
+
+impl EntryWeight for ZoneCut {
+    fn octets(&self) -> usize {
+        let server = |server: &ServerName| NAME + size_of_val(server.addresses.as_slice());
+        match self {
+            Self::Begins(cut) => 2 * NAME + cut.servers.iter().map(server).sum::<usize>(),
+            Self::Within => NAME,
+        }
+    }
+}
+
+impl EntryWeight for HostAddresses {
+    fn octets(&self) -> usize {
+        NAME + size_of_val(self.0.as_slice())
+    }
+}
+
+impl EntryWeight for ServerSpeed {
+    fn octets(&self) -> usize {
+        size_of::<IpAddr>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> CanonicalName {
+        CanonicalName::from_labels(text.split('.').filter(|label| !label.is_empty()).map(str::as_bytes))
+    }
+
+    #[test]
+    fn the_deepest_zone_and_the_labels_known_to_be_in_it() {
+        let places = DelegationMemory::new();
+        let cut = |zone| Arc::new(Referral { zone: name(zone), servers: Vec::new(), ttl: Duration::from_secs(60) });
+        assert!(places.position(&name("mx.a.test")).is_none());
+        places.put_cut(&cut(""));
+        let position = |text: &str| places.position(&name(text)).map(|at| (at.cut.zone.to_string(), at.known));
+        assert_eq!(position("mx.a.test"), Some((".".to_owned(), 0)));
+        places.put_cut(&cut("test"));
+        assert_eq!(position("mx.a.test"), Some(("test".to_owned(), 1)));
+        places.put_within(&name("a.test"));
+        assert_eq!(position("mx.a.test"), Some(("test".to_owned(), 2)));
+        places.put_within(&name("mx.a.test"));
+        assert_eq!(position("mx.a.test"), Some(("test".to_owned(), 3)));
+        places.put_cut(&cut("a.test"));
+        assert_eq!(position("_25._tcp.mx.a.test"), Some(("a.test".to_owned(), 3)));
+        places.forget(&name("a.test"));
+        assert_eq!(position("mx.a.test"), Some(("test".to_owned(), 1)));
+    }
+
+    #[test]
+    fn fast_servers_come_first_and_failed_ones_last() {
+        let places = DelegationMemory::new();
+        let [slow, fast, failed, unknown]: [IpAddr; 4] =
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(|text| text.parse().unwrap());
+        places.replied(slow, Duration::from_secs(1));
+        places.replied(fast, Duration::ZERO);
+        places.failed(failed);
+        let order = places.in_order(&[failed, slow, unknown, fast, slow]);
+        assert!(order == [fast, unknown, slow, failed] || order == [unknown, fast, slow, failed], "{order:?}");
+        assert_eq!((places.wait(fast), places.wait(slow), places.wait(failed)), (LEAST_WAIT, FIRST_WAIT, FIRST_WAIT));
+    }
+}

@@ -1,0 +1,260 @@
+//! Putting one question to the servers of one zone, within the effort that a lookup has left.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::super::FailureReason;
+use super::super::cache::WithTtl;
+use super::super::canonical::CanonicalName;
+use super::super::links::Question;
+use super::super::query::{Purpose, QueryClient};
+use super::super::reply::Rtype;
+use super::super::server::NameServer;
+use super::super::setup::ResolverSettings;
+use super::families::RoutedFamilies;
+use super::hints::RootHints;
+use super::places::DelegationMemory;
+use super::referral::{self, Referral, ReplyReading, ServerName};
+use super::reply::AuthorityReply;
+use super::resolve;
+use super::root::PrimingFailure;
+use crate::reserved::Dialable;
+
+/// How many questions may be in flight for all lookups.
+const IN_FLIGHT: usize = 200;
+/// How many names of servers are looked up for one zone. The NXNSAttack needs many of them, an honest zone one.
+const MAX_NAMES: usize = 5;
+/// How deep look-ups of servers may nest.
+const MAX_DEPTH: usize = 4;
+/// How many aliases of one server's name are followed. RFC 2181 §10.3 allows none.
+const MAX_ALIASES: usize = 8;
+
+/// All servers that can be asked, and the memory of them.
+pub(super) struct AuthoritativeServers {
+    pub(super) hints: RootHints,
+    pub(super) places: DelegationMemory,
+    pub(super) deadline: Duration,
+    pub(super) priming: Mutex<Option<PrimingFailure>>,
+    dialable: Dialable,
+    families: RoutedFamilies,
+    pub(super) port: u16,
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+    permits: Semaphore,
+}
+
+/// The effort that one lookup has left.
+pub(super) struct Effort {
+    pub(super) questions: u32,
+    /// The zones whose servers are being looked for. A server with a name in one of them cannot be found on the way to
+    /// itself.
+    pub(super) pending: Vec<CanonicalName>,
+}
+
+/// A reply, and its meaning.
+pub(super) struct JudgedReply {
+    pub(super) octets: Vec<u8>,
+    pub(super) reading: ReplyReading,
+}
+
+/// One question to one zone.
+struct ZoneQuestion<'a> {
+    cut: &'a Referral,
+    question: &'a Question,
+    /// The servers from which no reply came.
+    silent: Vec<IpAddr>,
+    last: FailureReason,
+}
+
+impl AuthoritativeServers {
+    pub(super) fn new(hints: RootHints, settings: &ResolverSettings, tls: Arc<ClientConfig>) -> Self {
+        Self {
+            dialable: hints.dialable(),
+            families: RoutedFamilies::default(),
+            hints,
+            places: DelegationMemory::new(),
+            deadline: settings.deadline,
+            priming: Mutex::default(),
+            port: settings.recursion_port,
+            timeout: settings.timeout,
+            tls,
+            permits: Semaphore::new(IN_FLIGHT),
+        }
+    }
+
+    /// Asks the servers of a zone, one after the other, until one has an answer, a denial or a referral: those whose
+    /// addresses came with the referral, then others, and at last those that were silent once more.
+    ///
+    /// # Errors
+    /// None has, or the effort is spent.
+    pub(super) async fn ask_zone(
+        &self,
+        cut: &Referral,
+        question: &Question,
+        effort: &mut Effort,
+    ) -> Result<JudgedReply, FailureReason> {
+        let why = format!("no name server of zone {} has an address that may be asked", cut.zone);
+        let mut attempt = ZoneQuestion { cut, question, silent: Vec::new(), last: FailureReason::Network(why) };
+        let given: Vec<IpAddr> = cut.servers.iter().flat_map(|server| server.addresses.iter().copied()).collect();
+        if let Some(judged) = self.ask_each(&mut attempt, &given, effort).await? {
+            return Ok(judged);
+        }
+        for server in cut.servers.iter().filter(|server| server.addresses.is_empty()).take(MAX_NAMES) {
+            let found = self.found(cut, server, effort).await?;
+            if let Some(judged) = self.ask_each(&mut attempt, &found, effort).await? {
+                return Ok(judged);
+            }
+        }
+        let silent = std::mem::take(&mut attempt.silent);
+        let judged = self.ask_each(&mut attempt, &silent, effort).await?;
+        judged.ok_or(attempt.last)
+    }
+
+    /// Asks the servers at these addresses, the fastest first. None if none of them is of use.
+    async fn ask_each(
+        &self,
+        attempt: &mut ZoneQuestion<'_>,
+        addresses: &[IpAddr],
+        effort: &mut Effort,
+    ) -> Result<Option<JudgedReply>, FailureReason> {
+        for address in self.usable(addresses) {
+            let Some(left) = effort.questions.checked_sub(1) else {
+                let zone = &attempt.cut.zone;
+                return Err(FailureReason::Network(format!("the way to zone {zone} takes too many questions")));
+            };
+            effort.questions = left;
+            match self.ask_server(address, &attempt.cut.zone, attempt.question).await {
+                Ok(judged) => return Ok(Some(judged)),
+                Err(reason @ FailureReason::Scarce(_)) => return Err(reason),
+                Err(reason) => {
+                    if reason == FailureReason::Timeout {
+                        attempt.silent.push(address);
+                    }
+                    attempt.last = reason;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask_server(
+        &self,
+        address: IpAddr,
+        zone: &CanonicalName,
+        question: &Question,
+    ) -> Result<JudgedReply, FailureReason> {
+        let octets = self.exchange(address, question).await?;
+        let reply = AuthorityReply::read(&octets)?;
+        if let Err(error) = &reply.rcode {
+            return Err(FailureReason::Refused(error.clone()));
+        }
+        match referral::read(zone, question, &reply) {
+            ReplyReading::Lame(why) => {
+                Err(FailureReason::Malformed(format!("{address} is no server of zone {zone}: {why}")))
+            }
+            reading @ (ReplyReading::Answer | ReplyReading::Denial(_) | ReplyReading::Referral(_)) => {
+                Ok(JudgedReply { octets, reading })
+            }
+        }
+    }
+
+    /// One question to one address, and the reply to it.
+    pub(super) async fn exchange(&self, address: IpAddr, question: &Question) -> Result<Vec<u8>, FailureReason> {
+        // The semaphore is never closed; should that change, the lookup fails.
+        let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
+        let server = NameServer::from(SocketAddr::new(address, self.port));
+        let wait = self.places.wait(address).min(self.timeout);
+        let began = Instant::now();
+        let asked = QueryClient::new(server, wait, Arc::clone(&self.tls)).ask(question, Purpose::Iterate).await;
+        match &asked {
+            Ok(_) => self.places.replied(address, began.elapsed()),
+            Err(FailureReason::Scarce(_)) => {}
+            Err(_) => self.places.failed(address),
+        }
+        asked
+    }
+
+    /// One question over TCP, whatever the reply says.
+    pub(super) async fn exchange_over_tcp(
+        &self,
+        address: IpAddr,
+        question: &Question,
+        wait: Duration,
+    ) -> Result<(), FailureReason> {
+        let server = NameServer::from(SocketAddr::new(address, self.port));
+        QueryClient::new(server, wait, Arc::clone(&self.tls)).ask_over_tcp(question).await.map(drop)
+    }
+
+    /// The addresses that may be asked, in the order in which they are.
+    pub(super) fn usable(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let dialable: Vec<IpAddr> =
+            addresses.iter().copied().filter(|address| self.dialable.allows(*address)).collect();
+        let mut ordered = self.places.in_order(&dialable);
+        // The sort is stable. Without a route to the addresses of a family they come last.
+        ordered.sort_by_key(|address| !self.families.has(&self.hints, *address));
+        ordered
+    }
+
+    /// The addresses of a server whose name alone is known; none if it cannot be found.
+    async fn found(
+        &self,
+        cut: &Referral,
+        server: &ServerName,
+        effort: &mut Effort,
+    ) -> Result<Vec<IpAddr>, FailureReason> {
+        effort.pending.push(cut.zone.clone());
+        let on_the_way = effort.pending.iter().any(|zone| server.name.is_at_or_below(zone));
+        let found = match on_the_way || effort.pending.len() > MAX_DEPTH {
+            true => Ok(Vec::new()),
+            false => self.addresses(&server.name, effort).await,
+        };
+        effort.pending.pop();
+        match found {
+            Err(reason @ FailureReason::Scarce(_)) => Err(reason),
+            found => Ok(found.unwrap_or_default()),
+        }
+    }
+
+    /// Looks the addresses of a server up, and follows aliases. On the heap: one lookup lies within another.
+    fn addresses<'a>(
+        &'a self,
+        name: &'a CanonicalName,
+        effort: &'a mut Effort,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, FailureReason>> + Send + 'a>> {
+        Box::pin(async move {
+            if let Some(known) = self.places.host(name) {
+                return Ok(known);
+            }
+            let mut owner = name.clone();
+            for _ in 0..=MAX_ALIASES {
+                let mut alias = None;
+                for rtype in self.types() {
+                    let octets = resolve(self, &Question { name: owner.clone(), rtype }, effort).await?;
+                    let reply = AuthorityReply::read(&octets)?;
+                    let found = referral::addresses(&owner, &reply);
+                    if !found.value.is_empty() {
+                        self.places.put_host(name, &found);
+                        return Ok(found.value);
+                    }
+                    alias = alias.or_else(|| referral::alias(&owner, &reply));
+                }
+                let Some(target) = alias else { break };
+                owner = target;
+            }
+            self.places.put_host(name, &WithTtl { value: Vec::new(), ttl: Duration::ZERO });
+            Ok(Vec::new())
+        })
+    }
+
+    /// The types of the addresses that this host can ask, the more useful first.
+    fn types(&self) -> Vec<Rtype> {
+        let [v4, v6] = self.families.both(&self.hints);
+        let types = [(v4, Rtype::A), (v6, Rtype::AAAA)];
+        types.into_iter().filter(|(usable, _)| *usable).map(|(_, rtype)| rtype).collect()
+    }
+}

@@ -1,0 +1,239 @@
+//! The same tree, served by authoritative servers: each zone by a server of its own, at an address of its own.
+//!
+//! A server answers for its zone with AA, refers to the zones below with NS, DS and glue, and refuses the rest (RFC 1034
+//! §4.3.2). A [`Fault`] that is set for a zone spoils the reply of that zone's server alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use danelaw::dns::server::NameServer;
+use danelaw::dns::setup::ResolverSettings;
+use hickory_resolver::proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::AbortHandle;
+
+use super::{Fault, Server, TTL, Tree, child, clear, name, question};
+
+/// Authoritative servers for every zone of a tree.
+pub(crate) struct Authorities {
+    zones: Vec<Arc<Authority>>,
+    port: u16,
+    anchor: tempfile::NamedTempFile,
+    hints: tempfile::NamedTempFile,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Authority {
+    server: Arc<Server>,
+    apex: Name,
+    address: Ipv4Addr,
+    /// The addresses of all zones' servers.
+    all: BTreeMap<Name, Ipv4Addr>,
+    faults: Mutex<HashMap<(Name, RecordType), Fault>>,
+    /// Every question, as it was written, with the flags and the transport.
+    asked: Mutex<Vec<String>>,
+    careless: Mutex<Vec<String>>,
+}
+
+impl Tree {
+    /// Makes keys and serves each zone by a server of its own.
+    pub(crate) async fn delegate(self) -> Authorities {
+        let server = Arc::new(Server::new(self));
+        let apexes: Vec<Name> = server.zones.keys().cloned().collect();
+        let address = |i: usize| Ipv4Addr::new(127, 53, 0, u8::try_from(i + 1).unwrap());
+        let all: BTreeMap<Name, Ipv4Addr> =
+            apexes.iter().enumerate().map(|(i, apex)| (apex.clone(), address(i))).collect();
+        let sockets = bind_all(&all.values().copied().collect::<Vec<_>>()).await;
+        let port = sockets[0].0.local_addr().unwrap().port();
+        let (mut zones, mut tasks) = (Vec::new(), Vec::new());
+        let addresses: HashMap<Ipv4Addr, Name> = all.iter().map(|(apex, address)| (*address, apex.clone())).collect();
+        for (udp, tcp) in sockets {
+            let SocketAddr::V4(local) = udp.local_addr().unwrap() else { unreachable!() };
+            let zone = Arc::new(Authority {
+                server: server.clone(),
+                apex: addresses[local.ip()].clone(),
+                address: *local.ip(),
+                all: all.clone(),
+                faults: Mutex::default(),
+                asked: Mutex::default(),
+                careless: Mutex::default(),
+            });
+            tasks.push(tokio::spawn(serve_udp(zone.clone(), udp)).abort_handle());
+            tasks.push(tokio::spawn(serve_tcp(zone.clone(), tcp)).abort_handle());
+            zones.push(zone);
+        }
+        let mut anchor = tempfile::NamedTempFile::new().unwrap();
+        writeln!(anchor, ". 3600 IN DNSKEY {}", server.zones[&Name::root()].signer.as_ref().unwrap().dnskey()).unwrap();
+        let mut hints = tempfile::NamedTempFile::new().unwrap();
+        writeln!(hints, ". 3600 IN NS ns.\nns. 3600 IN A {}", all[&Name::root()]).unwrap();
+        Authorities { zones, port, anchor, hints, tasks }
+    }
+}
+
+impl Authorities {
+    /// A resolver without resolvers.
+    pub(crate) fn settings(&self) -> ResolverSettings {
+        ResolverSettings {
+            servers: vec![NameServer::RECURSION],
+            trust_anchor: Some(self.anchor.path().to_owned()),
+            root_hints: Some(self.hints.path().to_owned()),
+            recursion_port: self.port,
+            timeout: Duration::from_millis(250),
+            attempts: 1,
+            deadline: Duration::from_secs(10),
+            ..ResolverSettings::default()
+        }
+    }
+
+    /// Spoils the reply of one zone's server to one question.
+    pub(crate) fn spoil(&self, zone: &str, asked: (&str, &str), fault: Fault) {
+        self.zone(zone).faults.lock().unwrap().insert(question(asked.0, asked.1), fault);
+    }
+
+    /// Every question that came to a zone's server, in lower case as `name TYPE`.
+    pub(crate) fn asked(&self, zone: &str) -> Vec<String> {
+        self.zone(zone).asked.lock().unwrap().iter().map(|asked| asked.to_lowercase()).collect()
+    }
+
+    /// As they were written.
+    pub(crate) fn written(&self, zone: &str) -> Vec<String> {
+        self.zone(zone).asked.lock().unwrap().clone()
+    }
+
+    /// How many questions came to all servers.
+    pub(crate) fn count(&self) -> usize {
+        self.zones.iter().map(|zone| zone.asked.lock().unwrap().len()).sum()
+    }
+
+    /// Every question that came with RD or without DO.
+    pub(crate) fn careless(&self) -> Vec<String> {
+        self.zones.iter().flat_map(|zone| zone.careless.lock().unwrap().clone()).collect()
+    }
+
+    /// The address of a zone's server.
+    pub(crate) fn address(&self, zone: &str) -> Ipv4Addr {
+        self.zone(zone).address
+    }
+
+    fn zone(&self, apex: &str) -> &Authority {
+        let apex = name(apex);
+        self.zones.iter().find(|zone| zone.apex == apex).unwrap()
+    }
+}
+
+impl Drop for Authorities {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Authority {
+    fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
+        let query = request.queries.first()?.clone();
+        let owner = query.name().to_lowercase();
+        let transport = if over_tcp { " over TCP" } else { "" };
+        let asked = format!("{} {}{transport}", query.name().to_string().trim_end_matches('.'), query.query_type());
+        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        if !dnssec_ok || request.metadata.recursion_desired || request.metadata.checking_disabled {
+            self.careless.lock().unwrap().push(asked.clone());
+        }
+        self.asked.lock().unwrap().push(asked);
+        let mut reply = Message::new(request.metadata.id, MessageType::Response, OpCode::Query);
+        reply.add_query(query.clone());
+        self.fill(&mut reply, &owner, query.query_type());
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true).set_max_payload(1232);
+        reply.set_edns(edns);
+        let fault = self.faults.lock().unwrap().get(&(owner, query.query_type())).cloned();
+        match fault {
+            Some(fault) => self.server.spoil(reply, &fault, over_tcp),
+            None => Some(reply),
+        }
+    }
+
+    fn fill(&self, reply: &mut Message, owner: &Name, rtype: RecordType) {
+        if !self.apex.zone_of(owner) {
+            reply.metadata.response_code = ResponseCode::Refused;
+            return;
+        }
+        let below = self.server.zones.keys().filter(|apex| self.apex.zone_of(apex) && **apex != self.apex);
+        let cut = below
+            .filter(|apex| apex.zone_of(owner) && (rtype != RecordType::DS || *apex != owner))
+            .min_by_key(|apex| apex.num_labels());
+        let Some(cut) = cut else {
+            reply.metadata.authoritative = true;
+            self.server.step(owner, rtype, reply);
+            if self.apex == *owner && rtype == RecordType::NS {
+                self.glue(reply, owner);
+            }
+            return;
+        };
+        let zone = &self.server.zones[&self.apex];
+        zone.put_authority(reply, cut, RecordType::NS);
+        zone.put_authority(reply, cut, RecordType::DS);
+        if !zone.sets.contains_key(&(cut.clone(), RecordType::DS)) {
+            zone.deny(&self.apex, reply, cut);
+        }
+        self.glue(reply, cut);
+    }
+
+    fn glue(&self, reply: &mut Message, cut: &Name) {
+        let server = RData::A(self.all[cut].into());
+        reply.additionals.push(Record::from_rdata(child(cut, "ns"), TTL, server));
+    }
+}
+
+async fn bind_all(addresses: &[Ipv4Addr]) -> Vec<(UdpSocket, TcpListener)> {
+    'port: loop {
+        let mut bound = Vec::new();
+        let mut port = 0;
+        for address in addresses {
+            let Ok(udp) = UdpSocket::bind((*address, port)).await else { continue 'port };
+            port = udp.local_addr().unwrap().port();
+            let Ok(tcp) = TcpListener::bind((*address, port)).await else { continue 'port };
+            bound.push((udp, tcp));
+        }
+        return bound;
+    }
+}
+
+async fn serve_udp(zone: Arc<Authority>, socket: UdpSocket) {
+    let mut buffer = [0; 4096];
+    loop {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
+        let Some(mut reply) = zone.reply(&request, false) else { continue };
+        let mut octets = reply.to_vec().unwrap();
+        if octets.len() > usize::from(request.max_payload()) {
+            clear(&mut reply);
+            reply.additionals.clear();
+            reply.metadata.truncation = true;
+            octets = reply.to_vec().unwrap();
+        }
+        let _ = socket.send_to(&octets, peer).await;
+    }
+}
+
+async fn serve_tcp(zone: Arc<Authority>, listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve_connection(zone.clone(), stream));
+    }
+}
+
+async fn serve_connection(zone: Arc<Authority>, mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let mut request = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut request).await?;
+        let Ok(request) = Message::from_vec(&request) else { continue };
+        let Some(reply) = zone.reply(&request, true) else { continue };
+        let reply = reply.to_vec().unwrap();
+        stream.write_u16(u16::try_from(reply.len()).unwrap()).await?;
+        stream.write_all(&reply).await?;
+    }
+}

@@ -1,0 +1,308 @@
+//! Without a resolver: danelaw asks the authoritative servers itself, honest and hostile ones.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use danelaw::dns::selftest::ServerState;
+use danelaw::dns::setup::ResolverSettings;
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Answer, Failure, Lookup, Rtype};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::NS;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+
+use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::{Fault, Tree};
+
+/// A change to a reply.
+type Tamper = fn(&mut Message);
+
+fn tree() -> Tree {
+    Tree::new()
+        .secure("example.test")
+        .mx("example.test", 10, "mx.example.test")
+        .a("mx.example.test", "192.0.2.1")
+        .tlsa("mx.example.test", 25, "3 1 1 00")
+        .insecure("plain.test")
+        .mx("plain.test", 10, "mx.plain.test")
+}
+
+fn stub(lab: &Authorities) -> Stub {
+    Stub::new(&lab.settings()).unwrap()
+}
+
+async fn look(stub: &Stub, name: &str, rtype: &str) -> Result<Lookup<String>, Failure> {
+    stub.lookup(&name.parse().unwrap(), rtype.parse::<Rtype>().unwrap()).await
+}
+
+/// The security of the answer and its records; a failure by its reason.
+async fn found(stub: &Stub, name: &str, rtype: &str) -> String {
+    match look(stub, name, rtype).await {
+        Ok(lookup) => match &lookup.answer {
+            Answer::Records(records) => format!("{} {}", lookup.security(), records.join(", ")),
+            Answer::NoData => format!("{} nodata", lookup.security()),
+            Answer::NxDomain => format!("{} nxdomain", lookup.security()),
+        },
+        Err(failure) => format!("failed: {}", failure.reason),
+    }
+}
+
+fn n(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+fn ns(owner: &str, server: &str) -> Record {
+    Record::from_rdata(n(owner), 300, RData::NS(NS(n(server))))
+}
+
+fn a(owner: &str, address: Ipv4Addr) -> Record {
+    Record::from_rdata(n(owner), 300, RData::A(address.into()))
+}
+
+/// Makes the reply a bare referral.
+fn refer(reply: &mut Message, records: Vec<Record>) {
+    reply.answers.clear();
+    reply.additionals.clear();
+    reply.metadata.authoritative = false;
+    reply.metadata.response_code = ResponseCode::NoError;
+    reply.authorities = records;
+}
+
+#[tokio::test]
+async fn answers_and_denials_of_authoritative_servers_are_validated() {
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    for (name, rtype, expected) in [
+        ("example.test", "MX", "secure 10 mx.example.test."),
+        ("mx.example.test", "A", "secure 192.0.2.1"),
+        ("_25._tcp.mx.example.test", "TLSA", "secure 3 1 1 00"),
+        ("_26._tcp.mx.example.test", "TLSA", "secure nxdomain"),
+        ("mx.example.test", "AAAA", "secure nodata"),
+        ("nowhere.test", "MX", "secure nxdomain"),
+        ("plain.test", "MX", "insecure 10 mx.plain.test."),
+        ("mx.plain.test", "A", "insecure nxdomain"),
+        ("example.test", "DNSKEY", "secure"),
+        ("example.test", "DS", "secure"),
+    ] {
+        let found = found(&stub, name, rtype).await;
+        assert!(found.starts_with(expected), "{name} {rtype}: {found}");
+    }
+    assert_eq!(lab.careless(), Vec::<String>::new(), "RD is clear, DO is set");
+}
+
+#[tokio::test]
+async fn a_server_above_is_not_told_more_than_it_needs() {
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    assert!(found(&stub, "_25._tcp.mx.example.test", "TLSA").await.starts_with("secure"));
+    assert!(lab.asked(".").iter().all(|asked| !asked.contains("example")), "{:?}", lab.asked("."));
+    assert!(lab.asked("test").iter().all(|asked| !asked.contains("mx.")), "{:?}", lab.asked("test"));
+    // The case is another one each time, and the server is not asked over TCP for that.
+    let written = lab.written("example.test");
+    assert!(written.iter().any(|asked| asked.chars().any(|c| c.is_lowercase())), "{written:?}");
+    assert!(written.iter().all(|asked| !asked.ends_with(" over TCP")), "{written:?}");
+}
+
+#[tokio::test]
+async fn the_way_is_remembered() {
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    assert!(found(&stub, "example.test", "MX").await.starts_with("secure"));
+    let before = (lab.count(), lab.asked(".").len(), lab.asked("test").len());
+    assert!(found(&stub, "mx.example.test", "A").await.starts_with("secure"));
+    assert_eq!((lab.count(), lab.asked(".").len(), lab.asked("test").len()), (before.0 + 1, before.1, before.2));
+}
+
+#[tokio::test]
+async fn the_self_test_examines_the_authoritative_servers_like_any_resolver() {
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    stub.self_test().await;
+    let state = |stub: &Stub| stub.health().borrow().servers.iter().map(|s| s.state.clone()).collect::<Vec<_>>();
+    assert_eq!(state(&stub), [ServerState::Good]);
+    assert_eq!(stub.health().borrow().servers[0].server.to_string(), "recurse");
+    let nowhere = Stub::new(&ResolverSettings { recursion_port: 1, ..lab.settings() }).unwrap();
+    let began = Instant::now();
+    nowhere.self_test().await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+    let [ServerState::Failed(why)] = &state(&nowhere)[..] else { panic!() };
+    assert!(why.to_string().contains("cannot reach any root server on port 1"), "{why}");
+}
+
+#[tokio::test]
+async fn referrals_that_go_nowhere_end_in_a_failure() {
+    let wrong: [(&str, Tamper); 5] = [
+        ("upwards", |reply| refer(reply, vec![ns(".", "ns.")])),
+        ("to itself", |reply| refer(reply, vec![ns("test.", "ns.test.")])),
+        ("sideways", |reply| refer(reply, vec![ns("plain.test.", "ns.plain.test.")])),
+        ("past the name", |reply| refer(reply, vec![ns("a.b.example.test.", "ns.test.")])),
+        ("to no name server", |reply| refer(reply, Vec::new())),
+    ];
+    for (direction, tamper) in wrong {
+        let lab = tree().delegate().await;
+        for rtype in ["A", "MX"] {
+            lab.spoil("test", ("example.test", rtype), Fault::Tamper(tamper));
+        }
+        let found = found(&stub(&lab), "example.test", "MX").await;
+        assert!(found.starts_with("failed") && found.contains("is no server of zone test"), "{direction}: {found}");
+        assert!(lab.count() < 30, "{direction}: {} questions", lab.count());
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_server_names_are_five_lookups() {
+    // NXNSAttack, CVE-2020-12662.
+    let lab = tree().secure("victim.test").delegate().await;
+    let attack: fn(&mut Message) = |reply| {
+        refer(reply, (0..150).map(|i| ns("evil.example.test.", &format!("ns{i}.victim.test."))).collect());
+    };
+    for rtype in ["A", "MX"] {
+        lab.spoil("example.test", ("evil.example.test", rtype), Fault::Tamper(attack));
+    }
+    let stub = stub(&lab);
+    let found = found(&stub, "evil.example.test", "MX").await;
+    assert!(found.starts_with("failed"), "{found}");
+    let asked = lab.asked("victim.test");
+    let names: std::collections::BTreeSet<_> = asked.iter().filter_map(|asked| asked.split(' ').next()).collect();
+    assert!(names.iter().filter(|name| name.starts_with("ns")).count() <= 5, "{names:?}");
+    assert!(lab.count() < 40, "{}", lab.count());
+}
+
+#[tokio::test]
+async fn glue_of_another_zone_poisons_nothing() {
+    let lab = tree().secure("other").secure("bank.other").mx("bank.other", 1, "mx.bank.other").delegate().await;
+    // The server of test. says that the server of other. is at an address of its own choice.
+    let poison: fn(&mut Message) = |reply| {
+        reply.authorities.push(ns("other.", "ns.other."));
+        reply.authorities.push(ns("example.test.", "ns.bank.other."));
+        reply.additionals.push(a("ns.other.", Ipv4Addr::new(127, 53, 9, 9)));
+        reply.additionals.push(a("ns.bank.other.", Ipv4Addr::new(127, 53, 9, 9)));
+    };
+    lab.spoil("test", ("example.test", "A"), Fault::Tamper(poison));
+    let stub = stub(&lab);
+    assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+    assert_eq!(found(&stub, "bank.other", "MX").await, "secure 1 mx.bank.other.");
+}
+
+#[tokio::test]
+async fn zones_whose_servers_are_in_each_other_end_in_a_failure() {
+    let lab = tree().insecure("a.test").insecure("b.test").delegate().await;
+    let (to_b, to_a): (Tamper, Tamper) = (
+        |reply| refer(reply, vec![ns("a.test.", "ns.b.test.")]),
+        |reply| refer(reply, vec![ns("b.test.", "ns.a.test.")]),
+    );
+    for rtype in ["A", "MX"] {
+        lab.spoil("test", ("a.test", rtype), Fault::Tamper(to_b));
+        lab.spoil("test", ("b.test", rtype), Fault::Tamper(to_a));
+    }
+    let found = found(&stub(&lab), "a.test", "MX").await;
+    assert!(found.contains("no name server of zone a.test has an address"), "{found}");
+    assert!(lab.count() < 20, "{}", lab.count());
+}
+
+#[tokio::test]
+async fn a_server_without_glue_is_looked_up() {
+    let lab = tree().secure("host.test").delegate().await;
+    // The server's name is in another zone, behind an alias; its address is that of the zone's own server.
+    let there = lab.address("example.test").to_string();
+    let lab =
+        tree().secure("host.test").cname("ns.host.test", "real.host.test").a("real.host.test", &there).delegate().await;
+    assert_eq!(lab.address("example.test").to_string(), there);
+    for rtype in ["A", "MX"] {
+        let refer_to: fn(&mut Message) = |reply| {
+            reply.additionals.clear();
+            reply.authorities.retain(|record| record.record_type() != RecordType::NS);
+            reply.authorities.push(ns("example.test.", "ns.host.test."));
+        };
+        lab.spoil("test", ("example.test", rtype), Fault::Tamper(refer_to));
+    }
+    assert_eq!(found(&stub(&lab), "example.test", "MX").await, "secure 10 mx.example.test.");
+}
+
+#[tokio::test]
+async fn lame_and_dead_servers_are_passed_over() {
+    let lab = tree().delegate().await;
+    // 127.53.9.9 refuses the port; the root's server refuses the zone.
+    let more: fn(&mut Message) = |reply| {
+        for (i, address) in [[127, 53, 9, 9], [127, 53, 0, 1]].into_iter().enumerate() {
+            let name = format!("ns{i}.test.");
+            reply.authorities.insert(0, ns("example.test.", &name));
+            reply.additionals.insert(0, a(&name, address.into()));
+        }
+    };
+    lab.spoil("test", ("example.test", "A"), Fault::Tamper(more));
+    let began = Instant::now();
+    assert_eq!(found(&stub(&lab), "example.test", "MX").await, "secure 10 mx.example.test.");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_server_in_our_own_network_is_not_asked_for_a_stranger() {
+    let lab = tree().delegate().await;
+    let inside: fn(&mut Message) = |reply| {
+        refer(reply, vec![ns("example.test.", "ns.example.test.")]);
+        reply.additionals = vec![a("ns.example.test.", Ipv4Addr::new(10, 0, 0, 1))];
+    };
+    for rtype in ["A", "MX"] {
+        lab.spoil("test", ("example.test", rtype), Fault::Tamper(inside));
+    }
+    let found = found(&stub(&lab), "example.test", "MX").await;
+    assert!(found.contains("no name server of zone example.test has an address that may be asked"), "{found}");
+}
+
+#[tokio::test]
+async fn truncated_replies_come_over_tcp_and_others_are_failures() {
+    let lab = tree().delegate().await;
+    lab.spoil("test", ("example.test", "A"), Fault::TruncatedUdp);
+    lab.spoil("example.test", ("example.test", "MX"), Fault::TruncatedUdp);
+    assert_eq!(found(&stub(&lab), "example.test", "MX").await, "secure 10 mx.example.test.");
+    assert!(lab.asked("example.test").iter().any(|asked| asked == "example.test mx over tcp"));
+    lab.spoil("example.test", ("example.test", "MX"), Fault::Truncated);
+    let found = found(&stub(&lab), "example.test", "MX").await;
+    assert!(found.starts_with("failed"), "{found}");
+}
+
+#[tokio::test]
+async fn a_denied_or_refused_ancestor_does_not_hide_the_names_below() {
+    // Some servers answer NXDOMAIN for a name that has only names below it.
+    for fault in [Fault::Relabelled(ResponseCode::NXDomain), Fault::Rcode(ResponseCode::Refused), Fault::Drop] {
+        let lab = tree().secure("c.b.test").mx("c.b.test", 1, "mx.test").delegate().await;
+        lab.spoil("test", ("b.test", "A"), fault);
+        assert_eq!(found(&stub(&lab), "c.b.test", "MX").await, "secure 1 mx.test.");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_in_another_case_is_asked_for_again_over_tcp() {
+    let lab = tree().delegate().await;
+    let lower: fn(&mut Message) = |reply| {
+        let name = reply.queries[0].name().to_lowercase();
+        reply.queries[0].set_name(name);
+    };
+    lab.spoil("example.test", ("_25._tcp.mx.example.test", "TLSA"), Fault::Tamper(lower));
+    assert!(found(&stub(&lab), "_25._tcp.mx.example.test", "TLSA").await.starts_with("secure"));
+    let asked = lab.asked("example.test");
+    assert!(asked.iter().any(|asked| asked == "_25._tcp.mx.example.test tlsa over tcp"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn forged_records_of_an_authoritative_server_are_bogus() {
+    let lab = tree().delegate().await;
+    lab.spoil("example.test", ("example.test", "MX"), Fault::BogusSignature);
+    assert!(found(&stub(&lab), "example.test", "MX").await.starts_with("failed: DNSSEC validation failed"));
+    lab.spoil("example.test", ("example.test", "MX"), Fault::Stripped);
+    assert!(found(&stub(&lab), "example.test", "MX").await.starts_with("failed: DNSSEC validation failed"));
+    // A referral without the DS record makes no zone insecure.
+    let lab = tree().delegate().await;
+    lab.spoil("test", ("example.test", "DS"), Fault::Stripped);
+    assert!(found(&stub(&lab), "example.test", "MX").await.starts_with("failed: DNSSEC validation failed"));
+}
+
+#[tokio::test]
+async fn a_deep_name_takes_a_third_of_the_questions_that_a_lookup_may_ask() {
+    let deep = ["a.test", "b.a.test", "c.b.a.test", "d.c.b.a.test"];
+    let lab = deep.into_iter().fold(tree(), Tree::secure).mx("d.c.b.a.test", 1, "mx.test").delegate().await;
+    assert_eq!(found(&stub(&lab), "d.c.b.a.test", "MX").await, "secure 1 mx.test.");
+    // With the keys of every zone on the way, each of which is a lookup by itself.
+    assert!(lab.count() <= 33, "{} questions", lab.count());
+}
