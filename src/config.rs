@@ -27,17 +27,17 @@ use crate::name::Name;
 use crate::policy;
 
 pub use address::{Address, Owner, Permissions};
-pub use admin::Admin;
+pub use admin::AdminSection;
 pub use dns::Dns;
-pub use limits::Limits;
+pub use limits::LimitsSection;
 pub use listener::{Kind, Listener, Recipients};
-pub use log::{Log, LogFormat};
-pub use remote::Remote;
+pub use log::{LogFormat, LogSection};
+pub use remote::RemoteSection;
 pub use rule::{RuleEntry, RuleLevel};
-pub use store::Store;
-pub use timeouts::Timeouts;
-pub use tls::{DefaultLevel, Tls};
-pub use value::{HostName, Network, Record, Server};
+pub use store::StoreSection;
+pub use timeouts::TimeoutsSection;
+pub use tls::{DefaultLevel, TlsSection};
+pub use value::{HostName, Network, Server, TlsaText};
 use value::{day, optional, parsed};
 
 /// The defaults: the commented example file.
@@ -50,7 +50,7 @@ pub struct Config {
     /// "enforce", or "observe" for a trial before you enforce. In observe mode, mail that "enforce" would refuse because
     /// STARTTLS or a server that can be verified is missing goes as an ordinary server would send it, unverified or in
     /// cleartext. The reply that "enforce" would have given is logged (field `would`) and counted.
-    #[serde(with = "word::Mode")]
+    #[serde(with = "word::ModeWord")]
     pub mode: policy::Mode,
     /// Our name in the greeting, in EHLO replies and in the Received line. Empty: "danelaw." and the system's host
     /// name. It must differ from the client's own name, or Postfix takes us for itself and reports a mail loop.
@@ -70,23 +70,23 @@ pub struct Config {
     /// Name resolution.
     pub dns: Dns,
     /// The mail servers we deliver to.
-    pub remote: Remote,
+    pub remote: RemoteSection,
     /// The proof that a TLS session must give.
-    pub tls: Tls,
+    pub tls: TlsSection,
     /// Rules for single domains; the first that names the domain holds, and danelaw does not start with one that can
     /// never hold because of another before it. There is none by default.
     #[serde(default)]
     pub rule: Vec<RuleEntry>,
     /// Bounds.
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// The store: outcomes of fan-out messages.
-    pub store: Store,
+    pub store: StoreSection,
     /// How long anything may take.
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutsSection,
     /// Logging.
-    pub log: Log,
+    pub log: LogSection,
     /// Health, metrics and explanations.
-    pub admin: Admin,
+    pub admin: AdminSection,
 }
 
 /// Settings that are well-formed by themselves and wrong all the same: all of them.

@@ -40,7 +40,7 @@ pub enum Drained {
 
 /// The parts of a running server that sessions do not share.
 #[derive(Debug)]
-pub struct Server {
+pub struct RunningServer {
     /// The open ports and sockets.
     pub listeners: Vec<OpenListener>,
     /// The sessions that are open.
@@ -81,7 +81,7 @@ pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Sh
     tokio::spawn(async move { before.connector.dialer.pool.close().await });
 }
 
-impl Server {
+impl RunningServer {
     /// Serves until `stop`, then lets open transactions finish within the grace period. The values that sessions share may
     /// change from one transaction to the next.
     pub async fn run<R: Resolver>(self, shared: watch::Receiver<Arc<Shared<R>>>, stop: CancellationToken) -> Drained {
@@ -105,7 +105,7 @@ impl Server {
         let last = Arc::clone(&shared.borrow());
         let goodbye = last.connector.dialer.pool.close();
         let drain = async {
-            if tokio::time::timeout(last.timeouts.grace, sessions.wait()).await.is_ok() {
+            if tokio::time::timeout(last.grace, sessions.wait()).await.is_ok() {
                 return Drained::Clean;
             }
             let left = sessions.len();

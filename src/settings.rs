@@ -20,6 +20,7 @@ use crate::upstream::host_status::HostStatusCache;
 use crate::upstream::limits::{ConnectionLimits, MaxConnections};
 use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
+use crate::upstream::timeouts::Timeouts;
 
 /// Why sessions cannot start under a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,8 @@ pub fn share<R: Resolver>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared
         connector: connector(config, hostname, dns, Tls::new(config.into())?.with_roots(roots)),
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
-        timeouts: config.timeouts.clone(),
+        client_timeout: config.timeouts.client,
+        grace: config.timeouts.grace,
         max_sessions: config.limits.sessions,
         reporter,
         journal,
@@ -93,7 +95,7 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
         own_addresses: config.into(),
         hostname,
         ehlo_name: config.ehlo_name.clone(),
-        timeouts: config.timeouts.clone(),
+        timeouts: config.into(),
     }
 }
 
@@ -138,6 +140,22 @@ impl From<&Config> for RootFiles {
 impl From<&Config> for PostQuantum {
     fn from(config: &Config) -> Self {
         if config.tls.post_quantum { Self::Offer } else { Self::Omit }
+    }
+}
+
+impl From<&Config> for Timeouts {
+    fn from(config: &Config) -> Self {
+        let timeouts = &config.timeouts;
+        Self {
+            route: timeouts.route,
+            connect: timeouts.connect,
+            greeting: timeouts.greeting,
+            handshake: timeouts.handshake,
+            command: timeouts.command,
+            data: timeouts.data,
+            block: timeouts.block,
+            r#final: timeouts.r#final,
+        }
     }
 }
 

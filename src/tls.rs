@@ -48,13 +48,13 @@ pub struct Tls {
     /// All but the verifier; the placeholder in its place refuses every server.
     base: Arc<ClientConfig>,
     roots: Roots,
-    shown: Option<Shown>,
+    shown: Option<ShownCertificates>,
 }
 
 /// The certificates that the last server showed, its own first, even if the handshake failed: for people to look at. No
 /// decision rests on them.
 #[derive(Debug, Clone, Default)]
-pub struct Shown(Arc<Mutex<ShownNotes>>);
+pub struct ShownCertificates(Arc<Mutex<ShownNotes>>);
 
 #[derive(Debug, Default)]
 struct ShownNotes {
@@ -65,7 +65,7 @@ struct ShownNotes {
 /// Certificates, the server's own first.
 pub type Chain = Arc<Vec<CertificateDer<'static>>>;
 
-impl Shown {
+impl ShownCertificates {
     /// The certificates; none, if no handshake got so far.
     pub fn chain(&self) -> Chain {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).chain)
@@ -208,7 +208,7 @@ impl Tls {
 
     /// The same TLS, and a view of the certificates that a server shows. For one handshake at a time. A `Tls` that is
     /// watched already gives the same view.
-    pub fn watched(&self) -> (Self, Shown) {
+    pub fn watched(&self) -> (Self, ShownCertificates) {
         let shown = self.shown.clone().unwrap_or_default();
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
     }

@@ -165,7 +165,7 @@ impl Trace {
                     Some(Security::Insecure) => "insecure",
                     None => "absent",
                 };
-                let text = format_args!("{name} {rtype}: {result}: {}", Shown(found));
+                let text = format_args!("{name} {rtype}: {result}: {}", Displayed(found));
                 self.since(began, What::Lookup(rtype, result), text);
             }
             Err(failure) => {
@@ -195,9 +195,9 @@ impl Trace {
     }
 }
 
-struct Shown<'a, T>(&'a T);
+struct Displayed<'a, T>(&'a T);
 
-impl<T: Noteworthy> fmt::Display for Shown<'_, T> {
+impl<T: Noteworthy> fmt::Display for Displayed<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.tell(f)
     }
@@ -342,7 +342,7 @@ mod tests {
             end: Security::Secure,
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
-        assert_eq!(Shown(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
+        assert_eq!(Displayed(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ mod dependencies;
 mod requirements;
 #[path = "architecture/signatures.rs"]
 mod signatures;
+#[path = "architecture/types.rs"]
+mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ const PURE: &[&str] = &[
     "dns/recursion/reply",
     "upstream/failover",
     "upstream/order",
+    "upstream/timeouts",
     "dns/budget",
     "store/key",
     "journal/index",

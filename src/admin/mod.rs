@@ -40,7 +40,7 @@ const OUT_OF_FILES: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct AdminPort {
     listener: AdminListener,
-    settings: config::Admin,
+    settings: config::AdminSection,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl AdminPort {
     ///
     /// # Errors
     /// The system's error, mostly that the port is taken.
-    pub async fn open(settings: &config::Admin) -> io::Result<Option<Self>> {
+    pub async fn open(settings: &config::AdminSection) -> io::Result<Option<Self>> {
         let listener = match &settings.address {
             None => return Ok(None),
             Some(Address::Tcp(address)) => AdminListener::Tcp(TcpListener::bind(address).await?),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::load::{self, LoadError, Loaded, SYSTEM_FILE};
-use super::run::{self, Failed};
+use super::run::{self, StartError};
 use super::{ConfigFlags, EX_CONFIG, log};
 use crate::config::Config;
 
@@ -77,7 +77,7 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
 }
 
 fn hostname(config: &Config) -> Result<(), String> {
-    run::hostname(config).map(drop).map_err(|Failed { why, .. }| why)
+    run::hostname(config).map(drop).map_err(|StartError { why, .. }| why)
 }
 
 fn filter(config: &Config) -> Result<(), String> {
@@ -89,11 +89,11 @@ fn resolver(config: &Config) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let _within = runtime.enter();
-    run::resolver(config).map(drop).map_err(|Failed { why, .. }| why)
+    run::resolver(config).map(drop).map_err(|StartError { why, .. }| why)
 }
 
 fn roots(config: &Config) -> Result<(), String> {
-    run::roots(config).map(drop).map_err(|Failed { why, .. }| why)
+    run::roots(config).map(drop).map_err(|StartError { why, .. }| why)
 }
 
 fn show(settings: &ConfigFlags) -> Result<String, String> {

@@ -14,7 +14,7 @@ use crate::config::{Config, Fault, Unsound};
 
 pub(super) use layers::{Flag, SYSTEM_FILE};
 use layers::{Layers, ShownKey};
-use left_out::LeftOut;
+use left_out::LeftOutKeys;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +81,14 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
 struct Extracted {
     config: Config,
     figment: Figment,
-    without: LeftOut,
+    without: LeftOutKeys,
     /// A line for each key that was left out.
     wrong: Vec<String>,
 }
 
 impl Extracted {
     fn of(layers: &Layers) -> Result<Self, LoadError> {
-        let (mut wrong, mut without) = (Vec::new(), LeftOut::default());
+        let (mut wrong, mut without) = (Vec::new(), LeftOutKeys::default());
         loop {
             let figment = layers.merged(&without);
             let lists = wrong::lists_for_tables(&figment);

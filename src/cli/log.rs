@@ -23,8 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use super::lines::{AtEnd, LineKind, Lines};
-use super::run::Failed;
-use crate::config::{Log, LogFormat};
+use super::run::StartError;
+use crate::config::{LogFormat, LogSection};
 use crate::dns::stub::QUIET;
 
 /// How long the program's last word may take.
@@ -56,11 +56,11 @@ impl Logging {
 }
 
 /// Starts logging.
-pub(super) fn init(log: &Log) -> Result<Logging, Failed> {
-    let (filter, handle) = reload::Layer::new(filter(&log.filter).map_err(Failed::config)?);
+pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
+    let (filter, handle) = reload::Layer::new(filter(&log.filter).map_err(StartError::config)?);
     // Not by the library's own handle: the writer would hold its lock while it waits.
-    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Failed::system)?;
-    let lines = Lines::start(File::from(stderr), account).map_err(Failed::system)?;
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(StartError::system)?;
+    let lines = Lines::start(File::from(stderr), account).map_err(StartError::system)?;
     let to = Queue { lines: Arc::clone(&lines), to: LogSink::of_this_process() };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(to);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::run::Failed;
+use super::run::StartError;
 use super::systemd::Sockets;
 use crate::admin::{AdminPort, AdminState};
 use crate::config::{Address, Config};
 use crate::server::OpenListener;
 
 /// Opens the admin port, if there is to be one, before all others, so that it shows the progress of the start.
-pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<AbortHandle, Failed> {
+pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<AbortHandle, StartError> {
     let port = match &config.admin.address {
         Some(address) => {
             AdminPort::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
@@ -31,7 +31,7 @@ pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<Abo
 }
 
 /// All ports: those that systemd has opened, and the others ourselves.
-pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenListener>, Failed> {
+pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenListener>, StartError> {
     let mut listeners = Vec::new();
     for listener in &config.listener {
         let opened = match sockets.take(&listener.address) {
@@ -43,9 +43,9 @@ pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenList
     sockets.none_left().map(|()| listeners)
 }
 
-fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> Failed {
+fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> StartError {
     let what_to_do = advice(address, error).map_or_else(String::new, |advice| format!("; {advice}"));
-    Failed::system(format!("{key}: cannot listen on {address}: {error}{what_to_do}"))
+    StartError::system(format!("{key}: cannot listen on {address}: {error}{what_to_do}"))
 }
 
 /// The advice on an error, where the system's text gives none.

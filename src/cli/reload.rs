@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::load::LoadError;
-use super::run::{self, FIRST_TEST, Failed};
+use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, systemd};
 use crate::config::Config;
 use crate::dns::selftest::Health;
@@ -62,7 +62,7 @@ impl Sources {
 }
 
 impl TestedResolver {
-    fn start(config: &Config) -> Result<Self, Failed> {
+    fn start(config: &Config) -> Result<Self, StartError> {
         let (sources, stub) = (Sources::of(config), run::resolver(config)?);
         Ok(Self { tests: keep_testing(&stub, config), stub, sources })
     }
@@ -86,7 +86,7 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 
 impl Running {
     /// Makes ready the parts that sessions share.
-    pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, Failed> {
+    pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, StartError> {
         let (journal, outcomes) = Journal::open((&config).into()).await.map_err(unusable)?;
         tracing::debug!(outcomes, "the store is open");
         let dns = TestedResolver::start(&config)?;
@@ -118,7 +118,7 @@ impl Running {
                     run::announce_roots(self.news.borrow().connector.tls.roots());
                     run::warn_of(self.config.mode);
                 }
-                Err(Failed { why, .. }) => {
+                Err(StartError { why, .. }) => {
                     self.reporter.metrics().not_reloaded();
                     for why in why.lines() {
                         tracing::error!(why, "the configuration was read again and is of no use; the old one stays");
@@ -129,10 +129,10 @@ impl Running {
         }
     }
 
-    async fn reload(&mut self) -> Result<(), Failed> {
+    async fn reload(&mut self) -> Result<(), StartError> {
         let config = self.settings.load().map_err(useless)?;
         fixed(&self.config, &config)?;
-        let filter = log::filter(&config.log.filter).map_err(Failed::config)?;
+        let filter = log::filter(&config.log.filter).map_err(StartError::config)?;
         let dns = match Sources::of(&config) == self.dns.sources {
             true => None,
             false => Some(TestedResolver::start(&config)?),
@@ -160,11 +160,11 @@ impl Running {
 }
 
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.
-fn useless(error: LoadError) -> Failed {
+fn useless(error: LoadError) -> StartError {
     for rule in error.ended() {
         tracing::warn!(rule, "a rule has ended in the configuration that was read again");
     }
-    Failed::config(error)
+    StartError::config(error)
 }
 
 /// The parts of a configuration in force that are ready before it.
@@ -176,7 +176,7 @@ struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    fn share(self, config: &Config) -> Result<Arc<Shared<Stub>>, Failed> {
+    fn share(self, config: &Config) -> Result<Arc<Shared<Stub>>, StartError> {
         let hostname = run::hostname(config)?;
         let name = config.ehlo_name.as_ref().unwrap_or(&hostname);
         if !name.is_fully_qualified() {
@@ -184,18 +184,18 @@ impl Prepared<'_> {
         }
         let Prepared { dns, roots, journal, reporter } = self;
         let parts = Parts { hostname, dns: dns.clone(), roots, journal, reporter: Arc::clone(reporter) };
-        settings::share(config, parts).map_err(Failed::config)
+        settings::share(config, parts).map_err(StartError::config)
     }
 }
 
 /// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
 /// again, and finds the file that has been put in its place.
-fn unusable(error: OpenError) -> Failed {
-    Failed::system(format!("store.path: {error}"))
+fn unusable(error: OpenError) -> StartError {
+    StartError::system(format!("store.path: {error}"))
 }
 
 /// A setting that needs a new start, if it has changed.
-fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
+fn fixed(now: &Config, new: &Config) -> Result<(), StartError> {
     let changed = [
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
@@ -203,7 +203,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), Failed> {
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {
-        Some((key, _)) => Err(Failed::config(format!("{key}: this cannot change while danelaw runs; restart it"))),
+        Some((key, _)) => Err(StartError::config(format!("{key}: this cannot change while danelaw runs; restart it"))),
         None => Ok(()),
     }
 }

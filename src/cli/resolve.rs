@@ -12,7 +12,7 @@ use clap::{Args, error::ErrorKind};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
-use super::run::{self, Failed};
+use super::run::{self, StartError};
 use crate::config::{Config, Server};
 use crate::dns::server::ResolverMode;
 use crate::dns::stub::Stub;
@@ -104,11 +104,11 @@ pub(super) fn run(config: Config, arguments: &ResolveArguments) -> ExitCode {
     let asked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(Failed::system)
+        .map_err(StartError::system)
         .and_then(|runtime| runtime.block_on(ask(&config, questions, write)));
     match asked {
         Ok(worst) => ExitCode::from(worst.exit_code()),
-        Err(Failed { code, why }) => {
+        Err(StartError { code, why }) => {
             eprintln!("danelaw: {why}");
             ExitCode::from(code)
         }
@@ -120,16 +120,16 @@ async fn ask(
     config: &Config,
     questions: impl Iterator<Item = io::Result<String>>,
     write: fn(&LookupOutput, &mut dyn Write) -> io::Result<()>,
-) -> Result<LookupStatus, Failed> {
-    config.check().map_err(Failed::config)?;
+) -> Result<LookupStatus, StartError> {
+    config.check().map_err(StartError::config)?;
     let dns = run::tested_resolver(config).await?;
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
     let (mut worst, mut out) = (LookupStatus::Secure, io::stdout().lock());
     while let Some(report) = reports.next().await {
-        let report = report.map_err(|error: io::Error| Failed::system(format!("standard input: {error}")))?;
+        let report = report.map_err(|error: io::Error| StartError::system(format!("standard input: {error}")))?;
         worst = worst.max(report.security);
-        write(&report, &mut out).map_err(|error| Failed::system(format!("standard output: {error}")))?;
+        write(&report, &mut out).map_err(|error| StartError::system(format!("standard output: {error}")))?;
     }
     Ok(worst)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
 
-use super::run::Failed;
+use super::run::StartError;
 use crate::config::Config;
 use crate::dns::stub::Stub;
 use crate::policy::Level;
@@ -59,17 +59,17 @@ struct RuleRow {
 /// Lists the rules in the order in which they are looked at.
 pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
-    let listed = config.rules().map_err(Failed::config).and_then(|rules| {
+    let listed = config.rules().map_err(StartError::config).and_then(|rules| {
         let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();
         let out = &mut io::stdout().lock();
         let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
-        written.map_err(|error| Failed::system(format!("standard output: {error}")))?;
+        written.map_err(|error| StartError::system(format!("standard output: {error}")))?;
         Ok(rows.iter().any(|row| row.ends_soon))
     });
     match listed {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(ENDING),
-        Err(Failed { code, why }) => {
+        Err(StartError { code, why }) => {
             eprintln!("danelaw: {why}");
             ExitCode::from(code)
         }

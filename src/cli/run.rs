@@ -19,7 +19,7 @@ use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::roots::Roots;
-use crate::server::{Drained, OpenListener, OpenSessions, Server};
+use crate::server::{Drained, OpenListener, OpenSessions, RunningServer};
 use crate::session::Shared;
 use crate::version;
 
@@ -38,12 +38,12 @@ pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);
 /// Why the proxy did not start, with the exit code that says so.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-pub(super) struct Failed {
+pub(super) struct StartError {
     pub(super) code: u8,
     pub(super) why: String,
 }
 
-impl Failed {
+impl StartError {
     pub(super) fn config(why: impl ToString) -> Self {
         Self { code: EX_CONFIG, why: why.to_string() }
     }
@@ -57,28 +57,28 @@ impl Failed {
 pub(super) fn run(config: Config, settings: ConfigFlags) -> ExitCode {
     match start(config, settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed { code, why }) => {
+        Err(StartError { code, why }) => {
             log::complain_in_time(why);
             ExitCode::from(code)
         }
     }
 }
 
-fn start(config: Config, settings: ConfigFlags) -> Result<(), Failed> {
+fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
     // Before the log has a thread of its own: this edits the environment.
     let sockets = Sockets::inherited()?;
     let log = log::init(&config.log)?;
     let _last_lines = log.at_end();
     descriptors::raise(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::system)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
     runtime.block_on(serve(config, settings, log, sockets))
 }
 
-async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), Failed> {
+async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), StartError> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()];
-    let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(Failed::system)?;
-    let hangup = signal(SignalKind::hangup()).map_err(Failed::system)?;
+    let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(StartError::system)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::system)?;
     let log_dropped = log.dropped();
     let running = Running::start(config.clone(), settings, log).await?;
     let shared = running.shared();
@@ -103,7 +103,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     tokio::spawn(systemd::keep_alive());
     tokio::spawn(systemd::show(listening, shared.clone()));
     tokio::spawn(stop_at(signals, shared.clone(), phase, stop.clone()));
-    let server = Server { listeners, open_sessions };
+    let server = RunningServer { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
     reload.abort();
     warnings.abort();
@@ -118,13 +118,13 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
-pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
+pub(super) fn hostname(config: &Config) -> Result<Name, StartError> {
     if let Some(name) = &config.hostname {
         return Ok(name.clone());
     }
-    let system = hostname::get().map_err(Failed::system)?;
+    let system = hostname::get().map_err(StartError::system)?;
     Name::parse(&format!("danelaw.{}", system.to_string_lossy())).map_err(|error| {
-        Failed::config(format!(
+        StartError::config(format!(
             "hostname: it is empty, and the system's host name {} is no host name ({error}); set hostname",
             system.display()
         ))
@@ -133,7 +133,7 @@ pub(super) fn hostname(config: &Config) -> Result<Name, Failed> {
 
 /// The resolver of a command that asks at once. RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it
 /// validates, so in mode trust-ad the servers are tested first.
-pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, Failed> {
+pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, StartError> {
     let resolver = resolver(config)?;
     if config.dns.mode == ResolverMode::TrustAd {
         resolver.first_pass().await;
@@ -141,11 +141,11 @@ pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, Failed> {
     Ok(resolver)
 }
 
-pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
+pub(super) fn resolver(config: &Config) -> Result<Stub, StartError> {
     let dns = &config.dns;
     Stub::new(&config.into()).map_err(|error| {
         let key = match &error {
-            ResolverSetupError::Library(_) => return Failed::system(error),
+            ResolverSetupError::Library(_) => return StartError::system(error),
             ResolverSetupError::BadAnchors { .. } | ResolverSetupError::NoAnchors(_) => "dns.trust_anchor",
             ResolverSetupError::Certificates(_) => "dns.tls_ca",
             ResolverSetupError::BadHints { .. } => "dns.root_hints",
@@ -159,13 +159,13 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, Failed> {
             | ResolverSetupError::WithinReach(_) => "dns.servers",
         };
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };
-        Failed::config(format!("{key}: {error}{empty}"))
+        StartError::config(format!("{key}: {error}{empty}"))
     })
 }
 
 /// The certification authorities.
-pub(super) fn roots(config: &Config) -> Result<Roots, Failed> {
-    Roots::load(&config.into()).map_err(Failed::config)
+pub(super) fn roots(config: &Config) -> Result<Roots, StartError> {
+    Roots::load(&config.into()).map_err(StartError::config)
 }
 
 /// Logs which authorities there are.
@@ -228,7 +228,7 @@ async fn stop_at(
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping: no new sessions, open transactions may finish");
-        systemd::stopping(shared.borrow().timeouts.grace);
+        systemd::stopping(shared.borrow().grace);
     }
     phase.send_replace(Phase::Draining);
     stop.cancel();

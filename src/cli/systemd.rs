@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use socket2::SockRef;
 use tokio::sync::watch;
 
-use super::run::Failed;
+use super::run::StartError;
 use crate::config::Address;
 use crate::dns::stub::Stub;
 use crate::server::Socket;
@@ -27,11 +27,11 @@ pub(super) struct Sockets(Vec<(Address, Socket)>);
 impl Sockets {
     /// The sockets that were handed over. They are taken out of the environment too, so call this before there is a
     /// second thread.
-    pub(super) fn inherited() -> Result<Self, Failed> {
+    pub(super) fn inherited() -> Result<Self, StartError> {
         let mut handed = ListenFd::from_env();
         let mut sockets = Vec::new();
         for number in 0..handed.len() {
-            let useless = |why| Failed::config(format!("socket {} that systemd has opened: {why}", number + 1));
+            let useless = |why| StartError::config(format!("socket {} that systemd has opened: {why}", number + 1));
             sockets.push(take(&mut handed, number).map_err(useless)?);
         }
         Ok(Self(sockets))
@@ -44,10 +44,10 @@ impl Sockets {
     }
 
     /// A socket that no listener accepts from would leave clients hanging.
-    pub(super) fn none_left(&self) -> Result<(), Failed> {
+    pub(super) fn none_left(&self) -> Result<(), StartError> {
         match self.0.first() {
             None => Ok(()),
-            Some((address, _)) => Err(Failed::config(format!(
+            Some((address, _)) => Err(StartError::config(format!(
                 "listener: systemd has opened {address}, which no [[listener]] names; add one, or take the address out \
                  of danelaw.socket"
             ))),

@@ -11,7 +11,7 @@ use super::{Address, Network, optional};
 /// Health, metrics and explanations.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Admin {
+pub struct AdminSection {
     /// Where /livez, /readyz, /metrics and `danelaw explain` are served over HTTP: an address and port such as
     /// "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group may use.
     /// Empty: nowhere, so that danelaws run on their defaults beside each other, and no other user of the machine reads
@@ -25,7 +25,7 @@ pub struct Admin {
     pub remember: usize,
 }
 
-impl Admin {
+impl AdminSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         let mut add = |problem| faults.add("admin.allow", problem);
         for (wide, most) in too_wide(&self.allow) {

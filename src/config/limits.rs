@@ -15,7 +15,7 @@ const MESSAGE_SIZES: RangeInclusive<u64> = 1000..=1024 * 1024 * 1024 * 1024;
 /// Bounds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct LimitsSection {
     /// Client sessions at a time; above it a client is told 421 4.3.2 at once. Each takes two open files, one of them for
     /// the remote; danelaw raises its own limit as far as the system lets it, and says so where that is too little.
     pub sessions: usize,
@@ -26,11 +26,11 @@ pub struct Limits {
     /// A bare CR or LF in a message: "normalize" it (LF becomes CRLF, CR a space) or "reject" the message. Neither is ever
     /// passed on, because receivers disagree on whether it ends a line. A NUL, which no message may have, is rejected by
     /// "reject" too; "normalize" makes a space of one that starts a line, and passes any other on.
-    #[serde(with = "super::word::BareNewlines")]
+    #[serde(with = "super::word::BareNewlinesWord")]
     pub bare_newlines: BareNewlines,
 }
 
-impl Limits {
+impl LimitsSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         more_than_none(faults, "limits.sessions", self.sessions);
         if self.recipients < 100 {

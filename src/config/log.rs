@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// Logging.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Log {
+pub struct LogSection {
     /// "text" for people, "json" for machines; one event a line on standard error.
     pub format: LogFormat,
     /// How much to log: error, warn, info, debug, or a tracing filter such as "info,danelaw::upstream=debug".

@@ -19,7 +19,7 @@ const MAX_FAILED_HOSTS: Duration = Duration::from_secs(300);
 /// The mail servers we deliver to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Remote {
+pub struct RemoteSection {
     /// The port that remote mail servers are dialled on; TLSA records are asked for this port too (RFC 7672 §2.2.3).
     pub port: u16,
     /// Reserved ranges (loopback, private, link-local and the like) that may be dialled although no public mail server
@@ -79,7 +79,7 @@ pub struct Remote {
     pub source_ipv6: Option<Ipv6Addr>,
 }
 
-impl Remote {
+impl RemoteSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         for (key, value) in [
             ("remote.port", usize::from(self.port)),

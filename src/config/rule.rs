@@ -7,7 +7,7 @@ use serde::Deserialize;
 use time::Date;
 
 use super::check::Faults;
-use super::{Config, Fault, Record, Unsound, day, optional, parsed};
+use super::{Config, Fault, TlsaText, Unsound, day, optional, parsed};
 use crate::policy::{Level, Permit};
 use crate::rules::{Domains, NextHop, Rule, Rules, is_over};
 
@@ -23,7 +23,7 @@ pub struct RuleEntry {
     pub level: RuleLevel,
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
-    pub records: Vec<Record>,
+    pub records: Vec<TlsaText>,
     /// The host that takes the domain's mail, in place of those in its MX records; or its address in brackets, as in
     /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Empty: the hosts in the MX
     /// records.

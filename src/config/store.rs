@@ -15,7 +15,7 @@ const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Dur
 /// The store: outcomes of fan-out messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Store {
+pub struct StoreSection {
     /// Where to keep the outcomes of fan-out messages that the client has to send again: a file, which must be on a local
     /// disk. It holds digests of addresses and messages, and remotes' replies as they were. Without fan-out it is not
     /// needed.
@@ -30,7 +30,7 @@ pub struct Store {
     pub expiry: Duration,
 }
 
-impl Store {
+impl StoreSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         if let Some(path) = self.path.as_ref().filter(|path| !path.is_absolute()) {
             // Wherever danelaw is started from, it must find its memory again.

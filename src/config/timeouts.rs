@@ -9,7 +9,7 @@ use super::check::{Faults, STOPS_ALL, short};
 /// How long anything may take.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Timeouts {
+pub struct TimeoutsSection {
     /// How long a client may be silent between commands, and within a message (RFC 5321 §4.5.3.2.7).
     #[serde(with = "humantime_serde")]
     pub client: Duration,
@@ -44,7 +44,7 @@ pub struct Timeouts {
     pub grace: Duration,
 }
 
-impl Timeouts {
+impl TimeoutsSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         for (key, value) in [
             ("timeouts.client", self.client),

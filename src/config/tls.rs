@@ -13,14 +13,14 @@ use crate::policy::{InsecureMx, Level};
 /// The proof that a TLS session must give.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsSection {
     /// The proof that a session must give: "dane" (DANE where it is published, unauthenticated TLS elsewhere),
     /// "dane-only" (DANE or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext,
     /// unless the mode is "observe".
     pub level: DefaultLevel,
     /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
     /// ask).
-    #[serde(with = "super::word::InsecureMx")]
+    #[serde(with = "super::word::InsecureMxWord")]
     pub insecure_mx: InsecureMx,
     /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
     pub post_quantum: bool,

@@ -17,7 +17,7 @@ use crate::name::Name;
 
 /// A TLSA record in presentation form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record(pub Tlsa);
+pub struct TlsaText(pub Tlsa);
 
 /// A network, or a single address written without a prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl FromStr for Server {
     }
 }
 
-impl FromStr for Record {
+impl FromStr for TlsaText {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -85,7 +85,7 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(Network, Server, HostName, Record, Address, Permissions, Owner);
+deserialize_from_str!(Network, Server, HostName, TlsaText, Address, Permissions, Owner);
 
 /// Reads a text with a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -9,14 +9,14 @@ use crate::smtp::data;
 
 #[derive(Deserialize)]
 #[serde(remote = "policy::Mode", rename_all = "kebab-case")]
-pub(super) enum Mode {
+pub(super) enum ModeWord {
     Enforce,
     Observe,
 }
 
 #[derive(Deserialize)]
 #[serde(remote = "policy::InsecureMx", rename_all = "kebab-case")]
-pub(super) enum InsecureMx {
+pub(super) enum InsecureMxWord {
     Dane,
     Encrypt,
 }
@@ -38,25 +38,25 @@ pub(super) enum Families {
 
 #[derive(Deserialize)]
 #[serde(remote = "data::BareNewlines", rename_all = "kebab-case")]
-pub(super) enum BareNewlines {
+pub(super) enum BareNewlinesWord {
     Normalize,
     Reject,
 }
 
 #[derive(Deserialize)]
 #[serde(remote = "agility::Digest", rename_all = "lowercase")]
-enum Digest {
+enum DigestWord {
     Sha512,
     Sha256,
 }
 
 /// A digest in a list.
 #[derive(Deserialize)]
-struct Listed(#[serde(with = "Digest")] agility::Digest);
+struct ListedDigest(#[serde(with = "DigestWord")] agility::Digest);
 
 /// Reads the digests that count.
 pub(super) fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digests, D::Error> {
-    let digests: Vec<Listed> = Vec::deserialize(deserializer)?;
-    let digests: Vec<agility::Digest> = digests.into_iter().map(|Listed(digest)| digest).collect();
+    let digests: Vec<ListedDigest> = Vec::deserialize(deserializer)?;
+    let digests: Vec<agility::Digest> = digests.into_iter().map(|ListedDigest(digest)| digest).collect();
     Digests::try_from(digests).map_err(serde::de::Error::custom)
 }

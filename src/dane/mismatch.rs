@@ -42,10 +42,10 @@ pub enum Mismatch {
     #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
     Path(Holder, Defect),
     /// The chain verifies, and is for another name (DANE-TA only).
-    #[error("the certificate is for {found} and not for {}", wanted.iter().map(Name::to_string).collect::<Listed>())]
+    #[error("the certificate is for {found} and not for {}", wanted.iter().map(Name::to_string).collect::<ListedItems>())]
     Name {
         /// The names in the certificate.
-        found: Listed,
+        found: ListedItems,
         /// The reference identifiers (RFC 7672 §3.2.2).
         wanted: Vec<Name>,
     },
@@ -59,7 +59,7 @@ pub struct NoRecord {
     /// That of its key, if one can be read.
     pub key: Option<String>,
     /// The records.
-    pub records: Listed,
+    pub records: ListedItems,
 }
 
 impl NoRecord {
@@ -92,19 +92,19 @@ fn brief(record: &Tlsa) -> String {
 /// As many items as a message lists, and the number of the others: a certificate has room for 20,000 names, and a
 /// [`Mismatch`] is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedItems {
     items: Vec<String>,
     others: usize,
 }
 
-impl FromIterator<String> for Listed {
+impl FromIterator<String> for ListedItems {
     fn from_iter<T: IntoIterator<Item = String>>(items: T) -> Self {
         let mut items = items.into_iter().fuse();
         Self { items: items.by_ref().take(MAX_LISTED).collect(), others: items.count() }
     }
 }
 
-impl fmt::Display for Listed {
+impl fmt::Display for ListedItems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.items.is_empty() {
             return f.write_str("no name at all");

@@ -8,7 +8,7 @@ use super::search::Unmet;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
-use crate::report::{Outcome, Remote, Reporter, Verdict, Would};
+use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::rules::Rule;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
@@ -102,7 +102,7 @@ impl Attempt {
     /// A remote was reached and secured.
     pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
         let terms = ready.terms();
-        self.outcome.remote = Some(Remote {
+        self.outcome.remote = Some(ReachedRemote {
             exchange: ready.peer().exchange.clone(),
             address: ready.peer().address,
             policy: terms.policy.label(),

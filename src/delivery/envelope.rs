@@ -76,7 +76,7 @@ pub(crate) struct Agent<'a, R> {
 }
 
 /// A remote's reply to RCPT, or ours in its place.
-struct Answer {
+struct RcptReply {
     recipient: RecipientId,
     reply: Reply,
 }
@@ -116,7 +116,7 @@ fn closed(attempt: Attempt, declined: Declined) -> Path {
 }
 
 /// A remote was lost, or has refused MAIL.
-struct Failed {
+struct GroupError {
     /// The number of recipients that were answered before.
     told: usize,
     reason: Reason,
@@ -172,7 +172,7 @@ impl<R: Resolver> Agent<'_, R> {
         if let Some(rule) = rule {
             attempt.ruled(rule);
         }
-        let until = Instant::now() + self.shared.timeouts.route;
+        let until = Instant::now() + self.shared.connector.timeouts.route;
         let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
         let request = Request { domain, next_hop, hello, level, until, original_destination: dialled, trace: &trace };
@@ -204,7 +204,7 @@ impl<R: Resolver> Agent<'_, R> {
             search.reached(&mut attempt, &ready);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let Failed { told, reason } = match self.first_group(&mut upstream, &mut commands, &mut search).await {
+            let GroupError { told, reason } = match self.first_group(&mut upstream, &mut commands, &mut search).await {
                 Ok(()) => {
                     upstream.attempt.serves(self.envelope.mail.declares(), search.into_unmet());
                     return self.asked(upstream);
@@ -227,11 +227,11 @@ impl<R: Resolver> Agent<'_, R> {
         upstream: &mut Upstream,
         commands: &mut Commands,
         search: &mut Search<'_, R>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), GroupError> {
         let added = self.added(upstream.attempt.id());
         let mail = search
             .fit(&upstream.ready, &commands.recipients, added)
-            .map_err(|lacking| Failed { told: 0, reason: lacking.into() })?;
+            .map_err(|lacking| GroupError { told: 0, reason: lacking.into() })?;
         commands.mail = Some(mail);
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
@@ -246,7 +246,7 @@ impl<R: Resolver> Agent<'_, R> {
         let answers = heard.take();
         if upstream.attempt.accepted() == 0 {
             let no = answers.into_iter().next_back().map(|answer| Reason::Mail(answer.reply));
-            return Err(Failed {
+            return Err(GroupError {
                 told: 0,
                 reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
             });
@@ -283,18 +283,18 @@ impl<R: Resolver> Agent<'_, R> {
         let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
         for Addressee { id: recipient, .. } in commands.recipients.extract_if(.., |recipient| needs(recipient)) {
             attempt.recipient(&answer);
-            self.tell(Answer { recipient, reply: answer.clone() });
+            self.tell(RcptReply { recipient, reply: answer.clone() });
         }
     }
 
     /// Asks the remote that has the transaction.
     async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> Path {
-        let until = Instant::now() + self.shared.timeouts.command;
+        let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
         self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
         match self.group(&mut upstream, &commands, until, |answer| self.tell(answer)).await {
             Ok(()) => self.asked(upstream),
-            Err(Failed { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
+            Err(GroupError { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
         }
     }
 
@@ -321,7 +321,7 @@ impl<R: Resolver> Agent<'_, R> {
         Path::Open(upstream)
     }
 
-    fn tell(&self, answer: Answer) {
+    fn tell(&self, answer: RcptReply) {
         self.incoming.put(Event::Answered(answer.recipient, answer.reply));
     }
 
@@ -331,11 +331,11 @@ impl<R: Resolver> Agent<'_, R> {
         upstream: &mut Upstream,
         commands: &Commands,
         mut until: Instant,
-        hear: impl Fn(Answer),
-    ) -> Result<(), Failed> {
+        hear: impl Fn(RcptReply),
+    ) -> Result<(), GroupError> {
         let Upstream { ready, attempt } = upstream;
-        let (peer, patience) = (ready.peer().clone(), self.shared.timeouts.command);
-        let broke = |told| move |reason| Failed { told, reason };
+        let (peer, patience) = (ready.peer().clone(), self.shared.connector.timeouts.command);
+        let broke = |told| move |reason| GroupError { told, reason };
         let trace = attempt.trace().clone();
         let data = self.data(ready);
         let hears_of_data = data.is_some();
@@ -346,7 +346,7 @@ impl<R: Resolver> Agent<'_, R> {
             trace.since(began, What::Mail, Said(&said));
             let reply = said.map_err(broke(0))?;
             if !reply.code().is_success() {
-                return Err(Failed { told: 0, reason: Reason::Mail(reply) });
+                return Err(GroupError { told: 0, reason: Reason::Mail(reply) });
             }
         }
         for (index, recipient) in commands.recipients.iter().enumerate() {
@@ -359,12 +359,12 @@ impl<R: Resolver> Agent<'_, R> {
             }
             let reply = attempt.bounded(self.with_name(reply.relayed(&peer)));
             attempt.recipient(&reply);
-            hear(Answer { recipient: recipient.id, reply });
+            hear(RcptReply { recipient: recipient.id, reply });
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
         }
         if hears_of_data && attempt.accepted() > 0 {
-            let answered = group.answer(self.shared.timeouts.data).await;
+            let answered = group.answer(self.shared.connector.timeouts.data).await;
             answered.map_err(broke(commands.recipients.len()))?;
         }
         Ok(())

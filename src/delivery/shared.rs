@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Timeouts;
 use crate::journal::Journal;
 use crate::report::Reporter;
 use crate::rules::Rules;
@@ -25,8 +25,10 @@ pub struct Shared<R> {
     pub received: Received,
     /// The treatment of bare CR and LF.
     pub bare_newlines: BareNewlines,
-    /// How long anything may take.
-    pub timeouts: Timeouts,
+    /// How long a client may be silent between commands, and within a message (RFC 5321 §4.5.3.2.7).
+    pub client_timeout: Duration,
+    /// How long open transactions may go on after the signal to stop.
+    pub grace: Duration,
     /// The outcomes of fan-out messages that clients have to send again.
     pub journal: Journal,
     /// Client sessions at a time.

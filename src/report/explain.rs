@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Outcome, Remote, printable};
+use super::{Outcome, ReachedRemote, printable};
 use crate::upstream::original_destination::OriginalDestination;
 
 /// Every step of the attempt. Each line is printable ASCII, also where a remote wrote it.
@@ -59,7 +59,7 @@ fn told(outcome: &Outcome) -> String {
     }
 }
 
-fn protection(Remote { channel, earlier_mails, .. }: &Remote) -> String {
+fn protection(ReachedRemote { channel, earlier_mails, .. }: &ReachedRemote) -> String {
     match earlier_mails {
         0 => channel.to_string(),
         mails => format!("{channel}; proven when the session was opened, {mails} mails before"),

@@ -48,7 +48,7 @@ pub struct Outcome {
     /// The refusal of enforcing, for mail that mode `observe` delivered and enforcing would have refused.
     pub would: Option<Would>,
     /// The remote, if one was reached and secured.
-    pub remote: Option<Remote>,
+    pub remote: Option<ReachedRemote>,
     /// The result.
     pub verdict: Verdict,
     /// The code for these recipients: the client got it, unless with fan-out other recipients of the same transaction had
@@ -137,7 +137,7 @@ impl Reporter {
 /// A remote that was reached, and how it was secured. Made from a session's own [`Channel`], so that a log line
 /// cannot claim what did not happen.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub struct ReachedRemote {
     /// The unexpanded name of the exchange.
     pub exchange: Name,
     /// The address.

@@ -17,7 +17,7 @@ use crate::dns::Resolver;
 use crate::journal::{ContentDigest, Message, MessageKey, Pair};
 use crate::smtp::reply::Reply;
 use crate::transaction::reply::Recorded;
-use crate::transaction::{Conflict, Effect, Event, Record, Transaction};
+use crate::transaction::{Conflict, Effect, Event, RecordedOutcomes, Transaction};
 use crate::wire::WireError;
 
 /// A message at the end of its data.
@@ -48,7 +48,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.perform(Event::Finished(replies), &mut end).await;
             // RFC 1047: between the remote's answer and ours lies the one window for a duplicate, so no work goes in between.
             if told.is_ok() {
-                told = self.client.flush(self.shared.timeouts.client).await;
+                told = self.client.flush(self.shared.client_timeout).await;
             }
             known.into_iter().for_each(|delivery| delivery.tell(None));
             if !end.transaction.is_undecided() {
@@ -111,16 +111,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Locks a message that may have a record, and reads it.
-    async fn recall(&self, content: ContentDigest, end: &mut Ending) -> Record {
+    async fn recall(&self, content: ContentDigest, end: &mut Ending) -> RecordedOutcomes {
         let pairs: Vec<Pair> = end.transaction.expected().map(|recipient| recipient.pair).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
         match self.shared.journal.message(key, &pairs).await {
             Ok(message) => {
                 let outcomes = pairs.iter().filter_map(|pair| Some((*pair, message.outcome(*pair)?.clone()))).collect();
                 end.message = Some(message);
-                Record::Outcomes(outcomes)
+                RecordedOutcomes::Outcomes(outcomes)
             }
-            Err(_busy) => Record::Busy,
+            Err(_busy) => RecordedOutcomes::Busy,
         }
     }
 }

@@ -113,7 +113,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
         self.say(&self.dialogue.greeting());
         loop {
-            let limit = self.shared.timeouts.client;
+            let limit = self.shared.client_timeout;
             let line = match self.pipelined(&mut lines).await {
                 Some(line) => line,
                 None => {
@@ -217,7 +217,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if let Some(done) = (&mut doing).now_or_never() {
             return Ok(done);
         }
-        self.client.flush(self.shared.timeouts.client).await?;
+        self.client.flush(self.shared.client_timeout).await?;
         Ok(doing.await)
     }
 
@@ -246,6 +246,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// RFC 5321 §3.8: no connection is closed without a word.
     async fn bye(&mut self, enhanced: EnhancedCode, text: &str) -> Result<(), WireError> {
         self.say(&Reply::new(Code::SERVICE_NOT_AVAILABLE, enhanced, text));
-        self.client.flush(self.shared.timeouts.client).await
+        self.client.flush(self.shared.client_timeout).await
     }
 }

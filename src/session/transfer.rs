@@ -57,7 +57,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             return self.refuse_all(&answer, deliveries).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
-        self.client.flush(self.shared.timeouts.client).await?;
+        self.client.flush(self.shared.client_timeout).await?;
         let mut passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
         let carried = self.carry(&mut passage).await;
         passage.count();
@@ -73,7 +73,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// No message is wanted: the one answer to DATA.
     async fn refuse_all(&mut self, answer: &Reply, deliveries: Deliveries) -> Result<(), WireError> {
         self.say(answer);
-        let told = self.client.flush(self.shared.timeouts.client).await;
+        let told = self.client.flush(self.shared.client_timeout).await;
         for delivery in deliveries.into_all() {
             delivery.tell(Some(answer));
         }
@@ -111,7 +111,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 passage.send().await;
             }
             // With no destination left the rest is read all the same, so that the next command is read as a command.
-            self.client.fill_up_to(most, self.shared.timeouts.client).await?;
+            self.client.fill_up_to(most, self.shared.client_timeout).await?;
             // In a stream that flows each call to the system should be worth it.
             most = self.client.input.len().saturating_mul(2).clamp(BLOCK, FLOWING);
         }

@@ -24,7 +24,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
     pub(super) async fn settle(&mut self, next: NextCommand) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
-        let patience = self.shared.timeouts.client;
+        let patience = self.shared.client_timeout;
         let (envelope, incoming, opened) = (Arc::clone(&transaction.envelope), Incoming::new(), Incoming::new());
         let agent = Agent {
             shared: &self.shared,

@@ -12,7 +12,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
 
-use super::{Authentication, Protection, Shown, Tls, TlsFailure, broken};
+use super::{Authentication, Protection, ShownCertificates, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::verify::{self, Expectation, Match, Sent};
 use crate::policy::TlsPolicy;
@@ -26,7 +26,7 @@ pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
     expectation: Option<Arc<Expectation>>,
     findings: Mutex<Findings>,
-    shown: Option<Shown>,
+    shown: Option<ShownCertificates>,
 }
 
 /// The verifier's notes so far. They count only when the handshake has completed.

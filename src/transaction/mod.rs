@@ -45,10 +45,10 @@ use destination::{Destination, DestinationId, DestinationState, Destinations};
 use dialogue::{Client, Service};
 use naming::{Admitted, Named};
 use owed::Owed;
-use recipient::{Recipient, RecipientId, RecipientState, Recipients};
+use recipient::{Recipient, RecipientId, RecipientList, RecipientState};
 use reply::{Disposition, before_data, worst};
 
-pub use step::{Conflict, Effect, Event, FinalReply, ReadMessage, Record};
+pub use step::{Conflict, Effect, Event, FinalReply, ReadMessage, RecordedOutcomes};
 
 /// Everything since MAIL: the recipients, their destinations, and the replies that the client waits for.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Transaction {
     pub envelope: Arc<Envelope>,
     /// The replies that the client gets.
     pub replies: Replies,
-    recipients: Recipients,
+    recipients: RecipientList,
     destinations: Destinations,
     /// Replies that the client waits for, in order.
     owed: Owed,
@@ -170,7 +170,7 @@ impl Transaction {
     fn new(envelope: Envelope, service: Service) -> Self {
         let replies = Replies::new(service, envelope.mail.prdr);
         let envelope = Arc::new(envelope);
-        let (recipients, destinations) = (Recipients::default(), Destinations::default());
+        let (recipients, destinations) = (RecipientList::default(), Destinations::default());
         Self { envelope, replies, recipients, destinations, owed: Owed::default(), recorded: None }
     }
 

@@ -70,7 +70,7 @@ impl Owed {
 #[cfg(test)]
 mod tests {
     use super::super::destination::Destinations;
-    use super::super::recipient::{New, Recipients};
+    use super::super::recipient::{New, RecipientList};
     use super::*;
     use crate::journal::Pair;
     use crate::name::Name;
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn answers_keep_their_order() {
         // I18, J8: a reply that is known early waits for those before it only.
-        let mut recipients = Recipients::default();
+        let mut recipients = RecipientList::default();
         let destination = Destinations::default().add(Name::parse("test").unwrap(), Vec::new());
         let ForwardPath::Mailbox(mailbox) = ForwardPath::parse("<a@test>", SmtpUtf8::Absent).unwrap() else { panic!() };
         let mut owed = Owed::default();

@@ -73,9 +73,9 @@ impl Recipient {
 
 /// All recipients of a transaction, in the order in which the client has named them.
 #[derive(Debug, Default)]
-pub(super) struct Recipients(Vec<Recipient>);
+pub(super) struct RecipientList(Vec<Recipient>);
 
-impl Recipients {
+impl RecipientList {
     /// Adds a recipient, named and not yet asked for.
     pub(super) fn add(&mut self, new: New) -> RecipientId {
         let id = RecipientId(self.0.len());
@@ -84,7 +84,7 @@ impl Recipients {
         id
     }
 
-    /// The recipient of an id. [`Recipients::add`] has made the id, and no recipient is ever removed.
+    /// The recipient of an id. [`RecipientList::add`] has made the id, and no recipient is ever removed.
     pub(super) fn get(&self, id: RecipientId) -> &Recipient {
         &self.0[id.0]
     }

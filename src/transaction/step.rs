@@ -28,7 +28,7 @@ pub enum Event {
     /// The client has sent the message to its end.
     Read(ReadMessage),
     /// The record of the message was looked up.
-    Recalled(Record),
+    Recalled(RecordedOutcomes),
     /// These destinations have answered the end of the data, or have failed.
     Finished(Vec<FinalReply>),
     /// The final outcomes were written to the record, or not.
@@ -48,7 +48,7 @@ pub enum ReadMessage {
 
 /// The record of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
+pub enum RecordedOutcomes {
     /// Another session is at the end of the same message.
     Busy,
     /// The final outcomes of earlier attempts; of a message without a record there are none.
@@ -237,10 +237,10 @@ impl Transaction {
     }
 
     /// Destinations at which a recipient has an outcome by the record get no end of data.
-    fn recalled(&mut self, record: Record) -> Vec<Effect> {
+    fn recalled(&mut self, record: RecordedOutcomes) -> Vec<Effect> {
         let outcomes = match record {
-            Record::Outcomes(outcomes) => outcomes,
-            Record::Busy => return self.defer_all(),
+            RecordedOutcomes::Outcomes(outcomes) => outcomes,
+            RecordedOutcomes::Busy => return self.defer_all(),
         };
         let mut effects = Vec::new();
         for id in self.sending() {

@@ -26,7 +26,7 @@
 
 use std::time::Duration;
 
-use crate::config::Timeouts;
+use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::refusal::{Cap, Reason, Stage, TlsFailure};
@@ -220,7 +220,7 @@ mod tests {
         use NextCandidate::{Address, Exchange, Stop};
         use StatusChange::{Failed, Unchanged, Unresponsive};
         // K4, K12, K15, K16, K17, M22, A-105.
-        let limits: Timeouts = DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap().timeouts;
+        let limits = Timeouts::from(&DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap());
         let name = || Name::parse("x").unwrap();
         let waited = |stage, limit| Reason::Timeout { stage, limit };
         let little = Duration::from_secs(1);

@@ -27,6 +27,7 @@ pub mod reuse;
 mod shards;
 pub mod starttls;
 pub mod tcp;
+pub mod timeouts;
 pub mod verified;
 
 use std::borrow::Borrow;
@@ -37,7 +38,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Timeouts;
 use crate::dane::agility::Digests;
 use crate::dns::Resolver;
 use crate::mx::OwnAddresses;
@@ -55,6 +55,7 @@ use connect::Dialer;
 use host_status::HostStatusCache;
 use starttls::{Greeted, SessionOptions};
 use tcp::Tcp;
+use timeouts::Timeouts;
 use verified::Ready;
 
 pub use mx_iteration::{MxIteration, PolicyMet};

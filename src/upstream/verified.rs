@@ -30,7 +30,7 @@ use super::bounded_memory::WithoutBdat;
 use super::command::{broken, exchange, quit, unsolicited};
 use super::starttls::SessionOptions;
 use super::tcp::Tcp;
-use crate::config::Timeouts;
+use super::timeouts::Timeouts;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};

@@ -27,7 +27,7 @@ use danelaw::journal::Journal;
 use danelaw::name::Name;
 use danelaw::report::Reporter;
 use danelaw::roots::Roots;
-use danelaw::server::{self, Drained, OpenListener, OpenSessions, Server};
+use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
 use danelaw::session::Shared;
 use danelaw::settings::{self, Parts};
 use tokio::net::TcpStream;
@@ -188,7 +188,7 @@ impl Scenario {
         let stop = CancellationToken::new();
         let open_sessions = Arc::<OpenSessions>::default();
         let phase = watch::Sender::new(Phase::Serving);
-        let server = Server { listeners: vec![listener], open_sessions: Arc::clone(&open_sessions) };
+        let server = RunningServer { listeners: vec![listener], open_sessions: Arc::clone(&open_sessions) };
         let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
         Lab {
             dns,
@@ -304,7 +304,8 @@ impl Lab {
 
     /// Opens the admin port at this address.
     pub(crate) async fn admin_at(&self, address: &str) -> Address {
-        let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+        let settings =
+            danelaw::config::AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
         let port = AdminPort::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());

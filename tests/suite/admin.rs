@@ -248,14 +248,17 @@ async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
     assert_eq!(get(&admin, "/livez").await.0, 200);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     // A socket that answers belongs to a running program.
-    let settings = danelaw::config::Admin { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+    let settings =
+        danelaw::config::AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
     let taken = danelaw::admin::AdminPort::open(&settings).await.unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     // A file that is no socket is not danelaw's to remove.
     std::fs::write(folder.path().join("file"), "x").unwrap();
     let file = format!("unix:{}", folder.path().join("file").display()).parse().unwrap();
     assert!(
-        danelaw::admin::AdminPort::open(&danelaw::config::Admin { address: Some(file), ..settings }).await.is_err()
+        danelaw::admin::AdminPort::open(&danelaw::config::AdminSection { address: Some(file), ..settings })
+            .await
+            .is_err()
     );
 }
 

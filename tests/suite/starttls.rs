@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lab::certs::Identity;
-use danelaw::config::{Config, DEFAULTS, Timeouts};
+use danelaw::config::{Config, DEFAULTS};
 use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
@@ -17,6 +17,7 @@ use danelaw::tls::{PostQuantum, Tls};
 use danelaw::trace::Trace;
 use danelaw::upstream::starttls::{Greeted, SessionOptions};
 use danelaw::upstream::tcp::{Source, Tcp};
+use danelaw::upstream::timeouts::Timeouts;
 use danelaw::upstream::verified::Ready;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +28,8 @@ use tokio_rustls::TlsAcceptor;
 const A_MOMENT: Duration = Duration::from_millis(30);
 
 fn timeouts() -> Timeouts {
-    let mut timeouts = DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap().timeouts;
+    let defaults = DEFAULTS.parse::<toml::Table>().unwrap().try_into::<Config>().unwrap();
+    let mut timeouts = Timeouts::from(&defaults);
     timeouts.greeting = Duration::from_secs(5);
     timeouts.handshake = Duration::from_secs(5);
     timeouts

@@ -30,7 +30,7 @@ use self::progress::Progress;
 use self::report::{DomainReport, ReportContext};
 use self::summary::Summary;
 use self::verdict::{CheckStatus, STATUS};
-use super::run::{self, Failed};
+use super::run::{self, StartError};
 use crate::config::Config;
 use crate::dns::selftest::ServerState;
 use crate::name::{Name, NameError};
@@ -144,11 +144,11 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
     let checked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(Failed::system)
+        .map_err(StartError::system)
         .and_then(|runtime| runtime.block_on(check(config, domains, arguments)));
     match checked {
         Ok(worst) => ExitCode::from(worst.exit_code()),
-        Err(Failed { code, why }) => {
+        Err(StartError { code, why }) => {
             eprintln!("danelaw: {why}");
             ExitCode::from(code)
         }
@@ -156,8 +156,8 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
 }
 
 /// Checks every domain, and returns the worst status.
-async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, Failed> {
-    let rules = config.rules().map_err(Failed::config)?;
+async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, StartError> {
+    let rules = config.rules().map_err(StartError::config)?;
     if config.mode == Mode::Observe {
         eprintln!("danelaw: {OBSERVING}");
     }
@@ -166,7 +166,7 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
     let reports = stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain).await });
     let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
     let (summary, worst) = tokio::select! {
-        printed = print => printed.map_err(|error| Failed::system(format!("standard output: {error}")))?,
+        printed = print => printed.map_err(|error| StartError::system(format!("standard output: {error}")))?,
         never = progress.show() => match never {},
     };
     if summary.domains() > 1 {
@@ -174,7 +174,7 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
             ReportForm::Json => summary.write(&mut io::stderr()),
             ReportForm::Tree | ReportForm::Line => summary.write(&mut io::stdout()),
         };
-        written.map_err(Failed::system)?;
+        written.map_err(StartError::system)?;
     }
     if worst == CheckStatus::LookupFailed {
         blame(&checker).await;
@@ -182,13 +182,13 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
     Ok(worst)
 }
 
-async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, Failed> {
+async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, StartError> {
     let hostname = run::hostname(&config)?;
-    let hello: Hello = hostname.as_str().parse().map_err(|error| Failed::config(format!("hostname: {error}")))?;
+    let hello: Hello = hostname.as_str().parse().map_err(|error| StartError::config(format!("hostname: {error}")))?;
     Ok(Checker {
         hello,
         dns: run::tested_resolver(&config).await?,
-        tls: Tls::new((&config).into()).map_err(Failed::system)?.with_roots(run::roots(&config)?),
+        tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(run::roots(&config)?),
         connections: if arguments.no_connect { Connections::DnsOnly } else { Connections::Connect },
         progress: Arc::clone(progress),
         sessions: SessionChecks::default(),

@@ -7,7 +7,7 @@ use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::left_out::LeftOut;
+use super::left_out::LeftOutKeys;
 use super::{LoadError, place};
 use crate::config::DEFAULTS;
 
@@ -51,7 +51,7 @@ impl Layers {
     }
 
     /// The layers in one, without these keys of all but the defaults.
-    pub(super) fn merged(&self, keys: &LeftOut) -> Figment {
+    pub(super) fn merged(&self, keys: &LeftOutKeys) -> Figment {
         let without = |provider| Without { provider, keys };
         let mut figment = Figment::from(&self.defaults);
         if let Some(file) = &self.file {
@@ -142,7 +142,7 @@ fn shown(value: &Value) -> String {
 /// A layer without some keys.
 struct Without<'a> {
     provider: &'a dyn Provider,
-    keys: &'a LeftOut,
+    keys: &'a LeftOutKeys,
 }
 
 impl Provider for Without<'_> {

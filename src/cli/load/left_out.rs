@@ -7,9 +7,9 @@ const TABLES: [&str; 2] = ["listener", "rule"];
 
 /// Keys, by their path. Places in a list are those that the operator counts, entries that were left out included.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut(Vec<Vec<String>>);
+pub(super) struct LeftOutKeys(Vec<Vec<String>>);
 
-impl LeftOut {
+impl LeftOutKeys {
     pub(super) fn contains(&self, path: &[String]) -> bool {
         self.0.iter().any(|left_out| left_out == path)
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn places_are_those_that_the_operator_counts() {
-        let mut left_out = LeftOut::default();
+        let mut left_out = LeftOutKeys::default();
         for text in ["rule.1", "rule.2", "dns.servers.0", "tls.level"] {
             assert!(left_out.add(&path(text)) && !left_out.add(&path(text)));
         }
@@ -128,14 +128,14 @@ mod tests {
             (&["rule.0.y", "rule.1"], "{a={b=1,c=2},rule=[{x=1},{x=4}],list=[1,2],none=[]}"),
             (&["list.0", "list.1", "rule"], "{a={b=1,c=2},none=[]}"),
         ] {
-            let (mut left_out, mut dict) = (LeftOut::default(), value(text));
+            let (mut left_out, mut dict) = (LeftOutKeys::default(), value(text));
             for text in without {
                 left_out.add(&path(text));
             }
             left_out.take_out_of(&mut dict);
             assert_eq!(format!("{dict:?}"), format!("{:?}", value(expected)), "{without:?}");
         }
-        let mut left_out = LeftOut(vec![path("rule.1.until"), path("dns.servers.1")]);
+        let mut left_out = LeftOutKeys(vec![path("rule.1.until"), path("dns.servers.1")]);
         assert!(left_out.whole_entries() && !left_out.whole_entries());
         assert_eq!(left_out.0, [path("rule.1.until"), path("dns.servers.1"), path("rule.1")]);
     }

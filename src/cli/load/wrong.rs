@@ -7,11 +7,11 @@ use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider};
 
 use super::layers::PREFIX;
-use super::left_out::{self, LeftOut};
+use super::left_out::{self, LeftOutKeys};
 use crate::config::DEFAULTS;
 
 /// The key that is wrong, as the operator counts, where these are left out.
-pub(super) fn path(error: &figment::Error, without: &LeftOut) -> Vec<String> {
+pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String> {
     match &error.kind {
         Kind::UnknownField(field, _) => {
             // Any key, and no place in a list.

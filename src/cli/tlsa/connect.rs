@@ -20,6 +20,7 @@ use crate::tls::{Authentication, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
 use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
+use crate::upstream::timeouts::Timeouts;
 use crate::upstream::verified::{Channel, Ready};
 
 /// A host and a port.
@@ -129,9 +130,9 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
     };
     let trace = Trace::default();
     let source = Source::from(config);
-    let until = Instant::now() + config.timeouts.route;
-    let options =
-        SessionOptions { ehlo: hostname.as_str(), timeouts: &config.timeouts, until, domain: None, trace: &trace };
+    let timeouts = Timeouts::from(config);
+    let until = Instant::now() + timeouts.route;
+    let options = SessionOptions { ehlo: hostname.as_str(), timeouts: &timeouts, until, domain: None, trace: &trace };
     let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
@@ -142,7 +143,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
         let peer = Peer { exchange, address };
         let server = SocketAddr::new(address, target.port);
         let outcome = async {
-            let tcp = Tcp::connect(server, source, config.timeouts.connect).await?;
+            let tcp = Tcp::connect(server, source, timeouts.connect).await?;
             let greeted = Greeted::greet(tcp, &peer, policy, &options).await?;
             proven(greeted.secure(policy.clone(), &tls, &options).await?).await
         };

@@ -46,7 +46,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         mut transaction: Transaction,
         first: Chunk,
     ) -> Result<After, WireError> {
-        self.client.flush(self.shared.timeouts.client).await?;
+        self.client.flush(self.shared.client_timeout).await?;
         let open = self.upstreams.accepting(&mut transaction);
         let deliveries = Deliveries::start(open, Framing::Bdat).await;
         deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
@@ -74,8 +74,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let piece = self.piece(left);
             left -= piece.len() as u64;
             if left > 0 {
-                self.client.flush(self.shared.timeouts.client).await?;
-                self.client.fill(self.shared.timeouts.client).await?;
+                self.client.flush(self.shared.client_timeout).await?;
+                self.client.fill(self.shared.client_timeout).await?;
             }
         }
         Ok(())
@@ -116,8 +116,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             passage.send().await;
             // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
-            self.client.flush(self.shared.timeouts.client).await?;
-            self.client.fill(self.shared.timeouts.client).await?;
+            self.client.flush(self.shared.client_timeout).await?;
+            self.client.fill(self.shared.client_timeout).await?;
         }
         if chunk.last {
             let scan = passage.scanner.end(&mut passage.block);
@@ -137,7 +137,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The next chunk, once other commands before it are answered; or the end of the message without one.
     async fn next_chunk(&mut self, lines: &mut LineDecoder) -> Result<Result<Chunk, After>, WireError> {
-        let limit = self.shared.timeouts.client;
+        let limit = self.shared.client_timeout;
         loop {
             if self.client.output.len() >= BLOCK {
                 //

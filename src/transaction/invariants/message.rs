@@ -9,7 +9,7 @@ use crate::smtp::reply::Reply;
 use crate::transaction::recipient::Recipient;
 use crate::transaction::reply::{Disposition, Recorded};
 use crate::transaction::{
-    DestinationId, DestinationState, Effect, Event, FinalReply, ReadMessage, Record, Replies, Transaction,
+    DestinationId, DestinationState, Effect, Event, FinalReply, ReadMessage, RecordedOutcomes, Replies, Transaction,
 };
 
 /// A message at the end of its data.
@@ -108,10 +108,10 @@ impl Simulation {
                     talk.heard.push(reply);
                     None
                 }
-                Effect::Recall(_) if self.chance(4) => Some(Event::Recalled(Record::Busy)),
+                Effect::Recall(_) if self.chance(4) => Some(Event::Recalled(RecordedOutcomes::Busy)),
                 Effect::Recall(_) => {
                     let outcomes = self.records.get(&end.key).cloned().unwrap_or_default();
-                    Some(Event::Recalled(Record::Outcomes(outcomes)))
+                    Some(Event::Recalled(RecordedOutcomes::Outcomes(outcomes)))
                 }
                 Effect::Record(_) if self.chance(5) => {
                     talk.excuse = Some("the record failed");
