@@ -230,6 +230,38 @@ fn files_have_one_responsibility() {
     }
 }
 
+/// More lines of code than this hide a second idea in a function.
+const MAX_FUNCTION: usize = 40;
+
+/// The functions in `code` that have more lines than allowed, each with their number. A function ends with the brace
+/// below its first letter, as rustfmt writes it.
+fn long_functions(code: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = code.lines().filter(|line| !line.trim().is_empty()).collect();
+    let function = |(at, line): (usize, &&str)| {
+        let start = line.trim_start();
+        let (before, after) =
+            if start.starts_with("fn ") { ("", start.get(3..)?) } else { start.split_once(" fn ")? };
+        let is_function =
+            before.split(' ').all(|word| word.starts_with("pub") || ["", "async", "const"].contains(&word));
+        let end = format!("{}}}", &line[..line.len() - start.len()]);
+        let length = 1 + lines[at..].iter().position(|line| *line == end)?;
+        let is_whole = !line.ends_with(['}', ';']);
+        let name = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        (is_function && is_whole && length > MAX_FUNCTION).then_some((name, length))
+    };
+    lines.iter().enumerate().filter_map(function).collect()
+}
+
+#[test]
+fn a_function_holds_one_idea() {
+    for (module, code) in sources() {
+        assert_eq!(long_functions(&code), [], "src/{module}.rs");
+    }
+    let code =
+        |lines| format!("    pub(crate) async fn a() {{\n{}\n    }}\n    fn b() {{}}", "        x();\n".repeat(lines));
+    assert_eq!((long_functions(&code(38)), long_functions(&code(39))), (vec![], vec![("a".to_owned(), 41)]));
+}
+
 #[test]
 fn decisions_cite_their_rule() {
     // One citation of an RFC section for every 66 lines of the core at least; most of it lies in comments.

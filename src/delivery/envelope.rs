@@ -18,7 +18,7 @@ use super::shared::{Origin, Received, Shared};
 use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::{Lacking, Reason, Refusals};
+use crate::refusal::{Lacking, Peer, Reason, Refusals};
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
@@ -353,12 +353,7 @@ impl<R: Resolver> Agent<'_, R> {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
             trace.since(began, What::Rcpt, Said(&said));
-            let mut reply = said.map_err(broke(index))?;
-            if attempt.accepted() > 0 {
-                reply = reply.behind_accepted_recipients();
-            }
-            let reply = attempt.bounded(self.with_name(reply.relayed(&peer)));
-            attempt.recipient(&reply);
+            let reply = self.rcpt_reply(attempt, &peer, said.map_err(broke(index))?);
             hear(RcptReply { recipient: recipient.id, reply });
             // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
             until = Instant::now() + patience;
@@ -368,6 +363,16 @@ impl<R: Resolver> Agent<'_, R> {
             answered.map_err(broke(commands.recipients.len()))?;
         }
         Ok(())
+    }
+
+    /// A remote's reply to RCPT as the client gets it. The attempt counts it.
+    fn rcpt_reply(&self, attempt: &mut Attempt, peer: &Peer, mut reply: Reply) -> Reply {
+        if attempt.accepted() > 0 {
+            reply = reply.behind_accepted_recipients();
+        }
+        let reply = attempt.bounded(self.with_name(reply.relayed(peer)));
+        attempt.recipient(&reply);
+        reply
     }
 }
 

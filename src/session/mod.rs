@@ -174,13 +174,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let journal = &self.shared.journal;
             match self.dialogue.step(command, |recipient| journal.served(recipient)) {
                 Step::Reply(reply) => self.say(&reply),
-                Step::Abandon(reply) => {
-                    self.upstreams.release();
-                    self.say(&reply);
-                }
+                Step::Abandon(reply) => self.release(&reply),
                 Step::Quit(reply) => {
-                    self.upstreams.release();
-                    self.say(&reply);
+                    self.release(&reply);
                     return Ok(AfterCommand::Close);
                 }
                 Step::Later => {}
@@ -209,6 +205,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(AfterCommand::Command);
         }
+    }
+
+    /// The end of a transaction before its message: the remotes are left, and the client gets the reply.
+    fn release(&mut self, reply: &Reply) {
+        self.upstreams.release();
+        self.say(reply);
     }
 
     /// Does something, and sends the replies that are known if it takes time.

@@ -58,6 +58,12 @@ struct Simulation {
     log: Vec<String>,
 }
 
+/// The replies to the end of a message, and the places in the queue whose RCPT had a 2xx.
+struct MessageReplies {
+    replies: Vec<Reply>,
+    accepted: Vec<usize>,
+}
+
 /// One connection of the client.
 struct Talk {
     dialogue: Dialogue,
@@ -196,19 +202,29 @@ impl Simulation {
         }
         let told = talk.heard.split_off(before);
         self.log.push(format!("  told {told:?}"));
-        match (each, told.as_slice()) {
-            (None, [reply]) => self.all_have(talk, Some(reply.clone()), &accepted),
-            (Some(Replies::PerRecipient), replies) => self.each_has(talk, replies, &accepted),
+        self.check_told(talk, each, &MessageReplies { replies: told, accepted });
+        Ok(())
+    }
+
+    /// Compares the replies to the end of the message with the kind that the client has asked for.
+    fn check_told(
+        &mut self,
+        talk: &mut Talk,
+        each: Option<Replies>,
+        MessageReplies { replies, accepted }: &MessageReplies,
+    ) {
+        match (each, replies.as_slice()) {
+            (None, [reply]) => self.all_have(talk, Some(reply.clone()), accepted),
+            (Some(Replies::PerRecipient), replies) => self.each_has(talk, replies, accepted),
             (Some(Replies::Prdr), [first, replies @ .., last]) => {
                 assert!(first.code() == Code::ANSWERS_FOLLOW, "{}", self.log());
                 let any = replies.iter().any(|reply| reply.code().is_success());
                 assert_eq!(any, last.code().is_success(), "{}", self.log());
-                self.each_has(talk, replies, &accepted);
+                self.each_has(talk, replies, accepted);
             }
             // 2.
             other => panic!("{other:?}\n{}", self.log()),
         }
-        Ok(())
     }
 
     /// Compares the replies to RCPT with those of the remotes. Returns the places in the queue that have a 2xx.

@@ -273,23 +273,7 @@ impl LookupReport {
 impl ExchangeReport {
     fn of(exchange: &ExchangeCheck, check: &DomainCheck, context: &ReportContext<'_>) -> Self {
         let name = &exchange.name;
-        let (lookup, addresses) = match &exchange.recorded.host {
-            Some(Ok(HostLookup::Found(host))) => {
-                (LookupReport::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
-            }
-            Some(Ok(HostLookup::NoAddress)) => {
-                let denial = exchange.recorded.denial.as_ref();
-                let denied =
-                    denial.map_or_else(|| LookupReport::failed(name, "it has no address".to_owned()), LookupReport::of);
-                (denied, Vec::new())
-            }
-            Some(Ok(HostLookup::NotInFamily(families))) => {
-                let why = Reason::NotInFamily(*families).to_string();
-                (LookupReport { kind: "nodata", ..LookupReport::failed(name, why) }, Vec::new())
-            }
-            Some(Err(failure)) => (LookupReport::failed(name, failure.to_string()), Vec::new()),
-            None => of_a_rule(exchange),
-        };
+        let (lookup, addresses) = host_lookup(exchange);
         let policy = exchange.plan.as_ref().ok().map(|plan| &plan.policy);
         let refusal = exchange.plan.as_ref().err().map(|reason| RefusalReport::of(&Place::Host(name.clone()), reason));
         Self {
@@ -315,6 +299,26 @@ impl ExchangeReport {
                 .map(|(address, session)| SessionReport::of(*address, session, context))
                 .collect(),
         }
+    }
+}
+
+/// The lookup of an exchange's addresses, and the addresses.
+fn host_lookup(exchange: &ExchangeCheck) -> (LookupReport, Vec<String>) {
+    let failed = |why: String| LookupReport::failed(&exchange.name, why);
+    match &exchange.recorded.host {
+        Some(Ok(HostLookup::Found(host))) => {
+            (LookupReport::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
+        }
+        Some(Ok(HostLookup::NoAddress)) => {
+            let denial = exchange.recorded.denial.as_ref();
+            (denial.map_or_else(|| failed("it has no address".to_owned()), LookupReport::of), Vec::new())
+        }
+        Some(Ok(HostLookup::NotInFamily(families))) => {
+            let why = Reason::NotInFamily(*families).to_string();
+            (LookupReport { kind: "nodata", ..failed(why) }, Vec::new())
+        }
+        Some(Err(failure)) => (failed(failure.to_string()), Vec::new()),
+        None => of_a_rule(exchange),
     }
 }
 

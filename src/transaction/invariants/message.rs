@@ -30,16 +30,7 @@ impl Simulation {
         framing: Framing,
     ) -> Result<Option<Replies>, Cut> {
         let all: Vec<DestinationId> = transaction.destinations().iter().map(|destination| destination.id).collect();
-        for id in &all {
-            let failed = reply(451, format!("{id:?} refuses DATA"));
-            let event = match (transaction.destination(*id).state == DestinationState::Open, self.chance(5)) {
-                (false, _) => continue,
-                (true, _) if !transaction.has_accepted(*id) => Event::Left(*id),
-                (true, true) => Event::Failed(*id, failed),
-                (true, false) => Event::Started(*id),
-            };
-            assert_eq!(transaction.step(event), []);
-        }
+        self.start(&mut transaction, &all);
         let instead = match framing {
             Framing::Bdat => transaction.reply_to_chunk(),
             Framing::Data => transaction.reply_to_data(),
@@ -56,25 +47,42 @@ impl Simulation {
             let expected: Vec<String> = transaction.expected().map(|one| one.mailbox.to_string()).collect();
             expected.iter().for_each(|mailbox| self.truth(mailbox).refused = true);
         }
-        for id in &all {
-            if transaction.destination(*id).state == DestinationState::Sending && (refused.is_some() || self.chance(4))
-            {
-                assert_eq!(transaction.step(Event::Failed(*id, reply(451, format!("{id:?} is lost")))), []);
+        for id in all {
+            if transaction.destination(id).state == DestinationState::Sending && (refused.is_some() || self.chance(4)) {
+                assert_eq!(transaction.step(Event::Failed(id, reply(451, format!("{id:?} is lost")))), []);
             }
         }
-        let message = match refused {
-            Some(reply) => ReadMessage::Refused(reply),
-            None if self.has_message_id => ReadMessage::Identified(ContentHasher::default().finish()),
-            None => ReadMessage::Unidentified,
-        };
         if !self.has_message_id && transaction.replies == Replies::FanOut {
             talk.excuse = Some("no Message-ID");
         }
+        let message = self.read(refused);
         self.conclude(talk, &mut transaction, message)?;
         Ok(match transaction.replies {
             Replies::Once | Replies::FanOut => None,
             each @ (Replies::PerRecipient | Replies::Prdr) => Some(each),
         })
+    }
+
+    fn read(&self, refused: Option<Reply>) -> ReadMessage {
+        match refused {
+            Some(reply) => ReadMessage::Refused(reply),
+            None if self.has_message_id => ReadMessage::Identified(ContentHasher::default().finish()),
+            None => ReadMessage::Unidentified,
+        }
+    }
+
+    /// The open destinations answer DATA, or are left.
+    fn start(&mut self, transaction: &mut Transaction, all: &[DestinationId]) {
+        for id in all {
+            let failed = reply(451, format!("{id:?} refuses DATA"));
+            let event = match (transaction.destination(*id).state == DestinationState::Open, self.chance(5)) {
+                (false, _) => continue,
+                (true, _) if !transaction.has_accepted(*id) => Event::Left(*id),
+                (true, true) => Event::Failed(*id, failed),
+                (true, false) => Event::Started(*id),
+            };
+            assert_eq!(transaction.step(event), []);
+        }
     }
 
     fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: ReadMessage) -> Result<(), Cut> {
@@ -108,11 +116,7 @@ impl Simulation {
                     talk.heard.push(reply);
                     None
                 }
-                Effect::Recall(_) if self.chance(4) => Some(Event::Recalled(RecordedOutcomes::Busy)),
-                Effect::Recall(_) => {
-                    let outcomes = self.records.get(&end.key).cloned().unwrap_or_default();
-                    Some(Event::Recalled(RecordedOutcomes::Outcomes(outcomes)))
-                }
+                Effect::Recall(_) => Some(Event::Recalled(self.recall(&end.key))),
                 Effect::Record(_) if self.chance(5) => {
                     talk.excuse = Some("the record failed");
                     Some(Event::Recorded(Recorded::Failed))
@@ -122,10 +126,7 @@ impl Simulation {
                     Some(Event::Recorded(Recorded::Yes))
                 }
                 Effect::Forget => {
-                    self.records.remove(&end.key);
-                    let is_delivered = |reply: &Reply| Disposition::of(reply) == Disposition::Delivered;
-                    let delivered = end.transaction.expected().filter(|one| one.outcome().is_some_and(is_delivered));
-                    talk.delivered.extend(delivered.map(|one| one.mailbox.to_string()));
+                    self.forget(talk, end);
                     None
                 }
                 Effect::Finish(id) => {
@@ -141,6 +142,20 @@ impl Simulation {
             effects.extend(then.into_iter().flat_map(|event| end.transaction.step(event)));
         }
         Ok(())
+    }
+
+    fn recall(&mut self, key: &BTreeSet<Pair>) -> RecordedOutcomes {
+        match self.chance(4) {
+            true => RecordedOutcomes::Busy,
+            false => RecordedOutcomes::Outcomes(self.records.get(key).cloned().unwrap_or_default()),
+        }
+    }
+
+    fn forget(&mut self, talk: &mut Talk, end: &MessageEnd<'_>) {
+        self.records.remove(&end.key);
+        let is_delivered = |reply: &Reply| Disposition::of(reply) == Disposition::Delivered;
+        let delivered = end.transaction.expected().filter(|one| one.outcome().is_some_and(is_delivered));
+        talk.delivered.extend(delivered.map(|one| one.mailbox.to_string()));
     }
 
     /// A remote gets the end of the data, and answers.
