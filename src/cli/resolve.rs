@@ -36,7 +36,7 @@ JSON fields:
   name, type  as asked
   security    secure, insecure or failed, of the whole chain
   kind        answer, nodata, nxdomain or failure
-  hops        the aliases on the way: owner, target, security
+  aliases     the aliases on the way: owner, target, security
   records     at the end of the chain, as in a master file
   reason      why the lookup failed, or null";
 
@@ -229,7 +229,7 @@ struct LookupOutput {
     /// Of the whole chain: the least of its links.
     security: LookupStatus,
     kind: AnswerKind,
-    hops: Vec<AliasLine>,
+    aliases: Vec<AliasLine>,
     /// At the end of the chain, as in a master file.
     records: Vec<String>,
     /// Why the lookup failed.
@@ -241,7 +241,7 @@ struct LookupOutput {
 
 impl LookupOutput {
     fn found(found: Lookup<String>, rtype: Rtype) -> Self {
-        let hop = |alias: &Alias| AliasLine {
+        let line = |alias: &Alias| AliasLine {
             owner: alias.owner.to_string(),
             target: alias.target.to_string(),
             security: alias.security.into(),
@@ -256,7 +256,7 @@ impl LookupOutput {
             rtype: rtype.to_string(),
             security: found.security().into(),
             kind,
-            hops: found.aliases.iter().map(hop).collect(),
+            aliases: found.aliases.iter().map(line).collect(),
             records,
             reason: None,
             end: found.end.into(),
@@ -269,7 +269,7 @@ impl LookupOutput {
             rtype: rtype.to_owned(),
             security: LookupStatus::Failed,
             kind: AnswerKind::Failure,
-            hops: Vec::new(),
+            aliases: Vec::new(),
             records: Vec::new(),
             reason: Some(reason),
             end: LookupStatus::Failed,
@@ -289,8 +289,8 @@ impl LookupOutput {
             LookupStatus::Failed => "failed",
         };
         writeln!(out, "{} {}: {}", self.name.escape_debug(), self.rtype.escape_debug(), word(self.security))?;
-        for hop in &self.hops {
-            writeln!(out, "  {} is an alias of {} ({})", hop.owner, hop.target, word(hop.security))?;
+        for alias in &self.aliases {
+            writeln!(out, "  {} is an alias of {} ({})", alias.owner, alias.target, word(alias.security))?;
         }
         for record in &self.records {
             writeln!(out, "  {record} ({})", word(self.end))?;
@@ -326,7 +326,7 @@ mod tests {
     fn one_object_has_every_field() {
         let failed = LookupOutput::failed("mx.example", "A", "no answer".to_owned());
         let text = serde_json::to_string(&failed).unwrap();
-        let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","hops":[],"records":[],"reason":"no answer"}"#;
+        let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","aliases":[],"records":[],"reason":"no answer"}"#;
         assert_eq!(text, expected);
     }
 }

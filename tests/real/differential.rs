@@ -120,13 +120,13 @@ fn danelaw_and_unbound_agree() {
             }
         }
         // A15, A16: every alias by itself.
-        for hop in answer["hops"].as_array().expect("a list") {
-            let question = link(hop["owner"].as_str().expect("a name"));
+        for alias in answer["aliases"].as_array().expect("a list") {
+            let question = link(alias["owner"].as_str().expect("a name"));
             let theirs = unbound(net.validator(), &question);
-            let ours = Verdict { security: hop["security"].as_str().expect("a text").to_owned(), ..theirs.clone() };
+            let ours = Verdict { security: alias["security"].as_str().expect("a text").to_owned(), ..theirs.clone() };
             links += 1;
             if ours != theirs && !DIFFERENCES.iter().any(|difference| difference.is(&question, &ours, &theirs)) {
-                unlisted.push(format!("{question}: danelaw {hop:#}, unbound {theirs:?}"));
+                unlisted.push(format!("{question}: danelaw {alias:#}, unbound {theirs:?}"));
             }
         }
     }
