@@ -28,7 +28,7 @@ use crate::policy;
 
 pub use address::{Address, Owner, Permissions};
 pub use admin::AdminSection;
-pub use dns::Dns;
+pub use dns::DnsSection;
 pub use limits::LimitsSection;
 pub use listener::{Kind, Listener, Recipients};
 pub use log::{LogFormat, LogSection};
@@ -68,7 +68,7 @@ pub struct Config {
     /// client on it can send mail through us.
     pub listener: Vec<Listener>,
     /// Name resolution.
-    pub dns: Dns,
+    pub dns: DnsSection,
     /// The mail servers we deliver to.
     pub remote: RemoteSection,
     /// The proof that a TLS session must give.

@@ -20,10 +20,10 @@ const LEAST_SELF_TEST: Duration = Duration::from_secs(10);
 /// Name resolution.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Dns {
+pub struct DnsSection {
     /// The proof that an answer is secure: "validate" (signatures, checked here, with any resolver) or "trust-ad" (the
     /// AD bit in the replies of a validating resolver on loopback or over TLS).
-    #[serde(with = "super::word::DnsMode")]
+    #[serde(with = "super::word::DnsModeWord")]
     pub mode: ResolverMode,
     /// Resolvers to ask: an address with or without a port, or DNS over TLS as in "tls://9.9.9.9#dns.quad9.net" with the
     /// name in the certificate. They must pass DNSSEC records on; in mode "trust-ad" they must validate. Empty: those of
@@ -68,7 +68,7 @@ pub struct Dns {
     pub cache_failures: Duration,
 }
 
-impl Dns {
+impl DnsSection {
     pub(super) fn check(&self, faults: &mut Faults) {
         more_than_none(faults, "dns.attempts", self.attempts);
         if self.timeout.is_zero() {

@@ -38,7 +38,7 @@ pub struct RemoteSection {
     /// The addresses to connect to: "any", "ipv4" or "ipv6". With one family alone, hosts are not asked for addresses of the
     /// other, and mail for a host without an address of that family is deferred. "ipv4" is for a host whose IPv6 address has
     /// no name (PTR), which many mail servers refuse.
-    #[serde(with = "super::word::Families")]
+    #[serde(with = "super::word::FamiliesWord")]
     pub families: Families,
     /// How long an address may take to accept a connection before the next one of the exchange is dialled beside it; the
     /// first that accepts is used (RFC 8305 §5).

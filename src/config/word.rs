@@ -23,14 +23,14 @@ pub(super) enum InsecureMxWord {
 
 #[derive(Deserialize)]
 #[serde(remote = "server::ResolverMode", rename_all = "kebab-case")]
-pub(super) enum DnsMode {
+pub(super) enum DnsModeWord {
     Validate,
     TrustAd,
 }
 
 #[derive(Deserialize)]
 #[serde(remote = "dns::Families", rename_all = "lowercase")]
-pub(super) enum Families {
+pub(super) enum FamiliesWord {
     Any,
     Ipv4,
     Ipv6,

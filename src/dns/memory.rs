@@ -34,12 +34,12 @@ struct MemoryInner<K, T> {
     counts: Counts,
     fitness: Arc<Fitness>,
     finished: Cache<K, Dated<T>>,
-    in_flight: Mutex<HashMap<Asked<K>, Pending<T>>>,
+    in_flight: Mutex<HashMap<InFlightKey<K>, Pending<T>>>,
 }
 
 /// A question, and the epoch in which it is asked.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Asked<K> {
+struct InFlightKey<K> {
     key: K,
     epoch: Epoch,
 }
@@ -109,7 +109,7 @@ where
             return found;
         }
         let epoch = self.inner.fitness.epoch();
-        let mut pending = self.join(Asked { key, epoch }, make);
+        let mut pending = self.join(InFlightKey { key, epoch }, make);
         match pending.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(found)) => Arc::clone(found),
             // The task has ended without a result: it panicked, or the program ends.
@@ -118,7 +118,7 @@ where
     }
 
     /// The lookup that is under way, or a new one.
-    fn join<M, F>(&self, asked: Asked<K>, make: M) -> Pending<T>
+    fn join<M, F>(&self, asked: InFlightKey<K>, make: M) -> Pending<T>
     where
         M: FnOnce(K) -> F,
         F: Future<Output = (DnsResult<T>, Duration)> + Send + 'static,
@@ -153,7 +153,7 @@ where
 }
 
 impl<K, T> MemoryInner<K, T> {
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<Asked<K>, Pending<T>>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<InFlightKey<K>, Pending<T>>> {
         // Entries are put in and taken out whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,7 +167,7 @@ pub(super) fn now() -> ClockReading {
 /// Takes a lookup off the list of those that are under way, however it ends.
 struct InFlightGuard<K: Eq + Hash, T> {
     inner: Arc<MemoryInner<K, T>>,
-    asked: Asked<K>,
+    asked: InFlightKey<K>,
 }
 
 impl<K: Clone + Eq + Hash, T: EntryWeight> InFlightGuard<K, T> {

@@ -80,7 +80,7 @@ pub(super) struct RawReply {
 /// A whole reply, of which no record is dropped or decoded.
 #[derive(Debug)]
 pub(super) struct RawSections<'a> {
-    asked: Asked<'a>,
+    asked: QuestionSection<'a>,
     /// The bits of the header.
     pub(super) flags: Flags,
     /// The RCODE, with the upper bits of the OPT record (RFC 6891 §6.1.3).
@@ -170,12 +170,12 @@ impl RawRecord {
 
 /// The question, with its labels as they stand in the message.
 #[derive(Debug)]
-struct Asked<'a> {
+struct QuestionSection<'a> {
     labels: Vec<&'a [u8]>,
     rtype: Rtype,
 }
 
-impl Asked<'_> {
+impl QuestionSection<'_> {
     /// The records that answer, within the bounds.
     fn answers(&self, octets: &[u8], all: &[RawRecord]) -> Result<Vec<RawRecord>, FailureReason> {
         let (mut records, mut signatures, mut kept) = (0, 0, Vec::new());
@@ -292,13 +292,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn question(&mut self) -> Result<Asked<'a>, FailureReason> {
+    fn question(&mut self) -> Result<QuestionSection<'a>, FailureReason> {
         let name = self.name()?;
         let (rtype, class) = (Rtype(self.u16()?), self.u16()?);
         if class != IN {
             return Err(FailureReason::malformed("a question of another class"));
         }
-        Ok(Asked { labels: labels(self.octets, name)?, rtype })
+        Ok(QuestionSection { labels: labels(self.octets, name)?, rtype })
     }
 
     /// The records of a section. Each takes eleven octets at least, so that the message bounds their number.

@@ -51,12 +51,12 @@ impl Pace {
         };
         let mut keys: Vec<_> = self.servers.iter().enumerate().map(key).collect();
         keys.sort_unstable();
-        let turns = keys.into_iter().map(|(_, _, server)| Turn { server, sent: 0, since: None, ended: false });
+        let turns = keys.into_iter().map(|(_, _, server)| ServerTurn { server, sent: 0, since: None, ended: false });
         // One question pays for the trial, and not all that come until it has ended.
         if let Some(server) = retried.and_then(|place| self.servers.get_mut(place)) {
             server.behind = Some(now);
         }
-        let turns: Vec<Turn> = turns.collect();
+        let turns: Vec<ServerTurn> = turns.collect();
         Round { left: sends.max(turns.len()), turns }
     }
 
@@ -105,12 +105,12 @@ impl ServerPace {
 /// The servers in the order in which one question goes to them.
 #[derive(Debug)]
 pub(super) struct Round {
-    turns: Vec<Turn>,
+    turns: Vec<ServerTurn>,
     left: usize,
 }
 
 #[derive(Debug)]
-struct Turn {
+struct ServerTurn {
     server: usize,
     sent: u32,
     /// When it was asked first.

@@ -31,14 +31,14 @@ const PLACES: usize = 400;
 /// The servers in use.
 pub(super) struct Servers {
     clients: Vec<QueryClient>,
-    race: Race,
+    race: ServerRace,
 }
 
 impl Servers {
     /// Prepares to ask these servers; no question is sent yet.
     pub(super) fn new(servers: &[NameServer], settings: &ResolverSettings, tls: &Arc<ClientConfig>) -> Self {
         let client = |server: &NameServer| QueryClient::new(server.clone(), settings.timeout, Arc::clone(tls));
-        let race = Race::new(servers.len(), settings.attempts, settings.timeout);
+        let race = ServerRace::new(servers.len(), settings.attempts, settings.timeout);
         Self { clients: servers.iter().map(client).collect(), race }
     }
 
@@ -78,7 +78,7 @@ fn refuses(reply: &[u8]) -> bool {
 }
 
 /// The order and the times in which the servers are asked.
-struct Race {
+struct ServerRace {
     pace: Mutex<Pace>,
     places: Places,
     attempts: usize,
@@ -88,9 +88,9 @@ struct Race {
 
 /// A question that is under way.
 struct Runner<'a> {
-    race: &'a Race,
+    race: &'a ServerRace,
     round: Round,
-    place: Place<'a>,
+    place: QuestionPlace<'a>,
     /// When the next server is asked, or the question ends.
     due: Instant,
     /// When the question gives up its place among the young ones.
@@ -107,7 +107,7 @@ struct Arrival<T> {
     result: Result<T, FailureReason>,
 }
 
-impl Race {
+impl ServerRace {
     fn new(servers: usize, attempts: usize, timeout: Duration) -> Self {
         let pace = Mutex::new(Pace::new(servers, timeout));
         Self { pace, places: Places::new(PLACES), attempts, timeout, epoch: Instant::now() }
@@ -205,7 +205,7 @@ impl Runner<'_> {
     /// The question is not young any more.
     fn ages(&mut self) -> Result<(), FailureReason> {
         match self.race.places.old.try_acquire() {
-            Ok(permit) => self.place = Place::Old { _permit: permit },
+            Ok(permit) => self.place = QuestionPlace::Old { _permit: permit },
             // Others wait for a place.
             Err(_) if self.race.places.young.available_permits() == 0 => {
                 return Err(self.graver(FailureReason::Timeout));
@@ -243,12 +243,12 @@ struct Places {
 }
 
 /// The place of one question.
-enum Place<'a> {
+enum QuestionPlace<'a> {
     Young { _permit: SemaphorePermit<'a> },
     Old { _permit: SemaphorePermit<'a> },
 }
 
-impl Place<'_> {
+impl QuestionPlace<'_> {
     fn is_young(&self) -> bool {
         match self {
             Self::Young { .. } => true,
@@ -262,10 +262,10 @@ impl Places {
         Self { young: Semaphore::new(each), old: Semaphore::new(each) }
     }
 
-    async fn take(&self) -> Result<Place<'_>, FailureReason> {
+    async fn take(&self) -> Result<QuestionPlace<'_>, FailureReason> {
         // The semaphore is never closed; should that change, the lookup fails.
         let permit = self.young.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
-        Ok(Place::Young { _permit: permit })
+        Ok(QuestionPlace::Young { _permit: permit })
     }
 }
 
@@ -298,7 +298,7 @@ mod tests {
     const NEVER: u64 = 3_600_000;
 
     /// Asks servers that act by the script, and tells how long it took and how many sends there were.
-    async fn run(race: &Race, script: &[Script]) -> (Result<usize, FailureReason>, u128, usize) {
+    async fn run(race: &ServerRace, script: &[Script]) -> (Result<usize, FailureReason>, u128, usize) {
         let (begin, sends) = (Instant::now(), AtomicUsize::new(0));
         let exchange = |server: usize| {
             sends.fetch_add(1, Ordering::Relaxed);
@@ -334,7 +334,7 @@ mod tests {
             (vec![(5, Err(servfail())), (5, Err(refused()))], 2, (Err(servfail()), 10, 2)),
             (vec![(0, Err(scarce.clone())), (0, Ok(1))], 3, (Err(scarce), 0, 1)),
         ] {
-            let race = Race::new(script.len(), attempts, TIMEOUT);
+            let race = ServerRace::new(script.len(), attempts, TIMEOUT);
             assert_eq!(run(&race, &script).await, expected, "{script:?}");
         }
     }
@@ -342,7 +342,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dead_server_costs_little_after_the_first_questions() {
         for first in [(NEVER, Ok(0)), (0, Err(refused()))] {
-            let (race, script) = (Race::new(2, 3, TIMEOUT), [first, (20, Ok(1))]);
+            let (race, script) = (ServerRace::new(2, 3, TIMEOUT), [first, (20, Ok(1))]);
             for _ in 0..5 {
                 assert_eq!(run(&race, &script).await.0, Ok(1));
             }
@@ -352,7 +352,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lookups_go_on_while_a_thousand_names_of_a_dead_zone_are_asked() {
-        let race = Arc::new(Race::new(1, 3, TIMEOUT));
+        let race = Arc::new(ServerRace::new(1, 3, TIMEOUT));
         run(&race, &[(20, Ok(0))]).await.0.unwrap();
         let dead: Vec<_> = (0..1000)
             .map(|_| {

@@ -21,14 +21,14 @@ use crate::name::Name;
 pub struct SpecialUse {
     /// The name at its top, in lower case.
     zone: &'static str,
-    asked: Asked,
+    asked: ResolverUse,
     /// The document that reserves it.
     document: &'static str,
 }
 
 /// Whether a resolver is asked about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum ResolverUse {
     /// The name does not exist in any DNS (RFC 6761 §6.3, §6.4; RFC 7686 §2).
     Never,
     /// A network may have the name.
@@ -36,11 +36,11 @@ pub(super) enum Asked {
 }
 
 const fn never(zone: &'static str, document: &'static str) -> SpecialUse {
-    SpecialUse { zone, asked: Asked::Never, document }
+    SpecialUse { zone, asked: ResolverUse::Never, document }
 }
 
 const fn always(zone: &'static str, document: &'static str) -> SpecialUse {
-    SpecialUse { zone, asked: Asked::Always, document }
+    SpecialUse { zone, asked: ResolverUse::Always, document }
 }
 
 /// The private networks of RFC 1918, in the reverse tree.
@@ -97,7 +97,7 @@ pub fn special_use(name: &Name) -> Option<&'static SpecialUse> {
 
 impl SpecialUse {
     /// Whether a resolver is asked.
-    pub(super) fn asked(&self) -> Asked {
+    pub(super) fn asked(&self) -> ResolverUse {
         self.asked
     }
 
@@ -122,18 +122,18 @@ mod tests {
     #[test]
     fn the_names_of_special_use() {
         for (name, found) in [
-            ("localhost", Some(("localhost", Asked::Never))),
-            ("mail.LOCALHOST.", Some(("localhost", Asked::Never))),
-            ("_25._tcp.mx.invalid", Some(("invalid", Asked::Never))),
-            ("expyuzz4wqqyqhjn.onion", Some(("onion", Asked::Never))),
-            ("exchange.corp.local", Some(("local", Asked::Always))),
-            ("mta.svc.cluster.local", Some(("local", Asked::Always))),
-            ("test", Some(("test", Asked::Always))),
-            ("mx.internal", Some(("internal", Asked::Always))),
-            ("nas.home.arpa", Some(("home.arpa", Asked::Always))),
-            ("7.0.0.10.in-addr.arpa", Some(("10.in-addr.arpa", Asked::Always))),
-            ("7.0.31.172.in-addr.arpa", Some(("31.172.in-addr.arpa", Asked::Always))),
-            ("1.8.b.d.0.1.0.0.2.ip6.arpa", Some(("8.b.d.0.1.0.0.2.ip6.arpa", Asked::Always))),
+            ("localhost", Some(("localhost", ResolverUse::Never))),
+            ("mail.LOCALHOST.", Some(("localhost", ResolverUse::Never))),
+            ("_25._tcp.mx.invalid", Some(("invalid", ResolverUse::Never))),
+            ("expyuzz4wqqyqhjn.onion", Some(("onion", ResolverUse::Never))),
+            ("exchange.corp.local", Some(("local", ResolverUse::Always))),
+            ("mta.svc.cluster.local", Some(("local", ResolverUse::Always))),
+            ("test", Some(("test", ResolverUse::Always))),
+            ("mx.internal", Some(("internal", ResolverUse::Always))),
+            ("nas.home.arpa", Some(("home.arpa", ResolverUse::Always))),
+            ("7.0.0.10.in-addr.arpa", Some(("10.in-addr.arpa", ResolverUse::Always))),
+            ("7.0.31.172.in-addr.arpa", Some(("31.172.in-addr.arpa", ResolverUse::Always))),
+            ("1.8.b.d.0.1.0.0.2.ip6.arpa", Some(("8.b.d.0.1.0.0.2.ip6.arpa", ResolverUse::Always))),
             // Names of the public DNS that look like them.
             ("example.com", None),
             ("mylocalhost", None),

@@ -30,7 +30,7 @@ use super::reply::{Data, Rtype, SignatureValidity};
 use super::selftest::{Health, ServerHealth, ServerState, examine_all};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
-use super::special::{Asked, SpecialUse, special_use};
+use super::special::{ResolverUse, SpecialUse, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, RawTlsa, Resolver, Security};
@@ -260,7 +260,7 @@ async fn special_link(
     budget: &mut Budget,
 ) -> Result<WithTtl<Link<Security>>, FailureReason> {
     let absent = |ttl| WithTtl { value: Link::Denied(Denied::NxDomain, Security::Secure), ttl };
-    if special.asked() == Asked::Never {
+    if special.asked() == ResolverUse::Never {
         return Ok(absent(Duration::MAX));
     }
     let failed = match backend.link(question, budget).await {

@@ -32,20 +32,20 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A connection on which questions have waited for so long without any octet gets no more of them.
 const STALLED: Duration = Duration::from_secs(1);
 
-type Reply = Result<Vec<u8>, FailureReason>;
+type ExchangeResult = Result<Vec<u8>, FailureReason>;
 
 /// The connections to one server.
 pub(super) struct Streams {
     server: NameServer,
     timeout: Duration,
     tls: Arc<ClientConfig>,
-    lines: Mutex<Vec<Line>>,
+    lines: Mutex<Vec<ConnectionHandle>>,
 }
 
 /// One connection, as those with questions see it.
 #[derive(Clone)]
-struct Line {
-    questions: mpsc::Sender<Asked>,
+struct ConnectionHandle {
+    questions: mpsc::Sender<PendingQuery>,
     vitals: Arc<Mutex<Vitals>>,
 }
 
@@ -65,9 +65,9 @@ struct Vitals {
 }
 
 /// A question on its way to the connection.
-struct Asked {
+struct PendingQuery {
     message: QueryMessage,
-    reply: oneshot::Sender<Reply>,
+    reply: oneshot::Sender<ExchangeResult>,
 }
 
 impl Streams {
@@ -80,7 +80,7 @@ impl Streams {
     ///
     /// # Errors
     /// There is no reply, neither on a connection that was there nor on a fresh one.
-    pub(super) async fn exchange(&self, request: impl Fn() -> Result<QueryMessage, FailureReason>) -> Reply {
+    pub(super) async fn exchange(&self, request: impl Fn() -> Result<QueryMessage, FailureReason>) -> ExchangeResult {
         let (line, age) = self.shared();
         match (line.put(request()?).await, age) {
             (Err(FailureReason::Network(_) | FailureReason::Malformed(_)), Age::Kept) => {}
@@ -96,9 +96,9 @@ impl Streams {
     }
 
     /// The connection with the fewest questions; a fresh one where each of them has all that it carries.
-    fn shared(&self) -> (Line, Age) {
+    fn shared(&self) -> (ConnectionHandle, Age) {
         let mut lines = self.lines();
-        lines.retain(Line::is_of_use);
+        lines.retain(ConnectionHandle::is_of_use);
         let full = lines.len() >= MAX_CONNECTIONS;
         let kept = lines.iter().filter(|line| full || line.load() < MAX_QUESTIONS).min_by_key(|line| line.load());
         if let Some(kept) = kept {
@@ -109,26 +109,26 @@ impl Streams {
         (line, Age::Fresh)
     }
 
-    fn open(&self) -> Line {
+    fn open(&self) -> ConnectionHandle {
         let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
         let vitals = Arc::new(Mutex::new(Vitals { waiting: 0, heard: Instant::now() }));
-        let line = Line { questions, vitals: Arc::clone(&vitals) };
+        let line = ConnectionHandle { questions, vitals: Arc::clone(&vitals) };
         let connection =
-            Connection { asked, vitals, waiting: HashMap::new(), unread: BytesMut::new(), patience: self.timeout };
+            DnsConnection { asked, vitals, waiting: HashMap::new(), unread: BytesMut::new(), patience: self.timeout };
         tokio::spawn(connection.live(self.server.clone(), Arc::clone(&self.tls)));
         line
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+    fn lines(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Line {
-    async fn put(&self, message: QueryMessage) -> Reply {
+impl ConnectionHandle {
+    async fn put(&self, message: QueryMessage) -> ExchangeResult {
         let gone = || FailureReason::Network("the server closed the connection".to_owned());
         let (reply, replied) = oneshot::channel();
-        self.questions.send(Asked { message, reply }).await.map_err(|_| gone())?;
+        self.questions.send(PendingQuery { message, reply }).await.map_err(|_| gone())?;
         replied.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -147,29 +147,29 @@ impl Line {
 }
 
 /// The task of a connection.
-struct Connection {
-    asked: mpsc::Receiver<Asked>,
+struct DnsConnection {
+    asked: mpsc::Receiver<PendingQuery>,
     vitals: Arc<Mutex<Vitals>>,
-    waiting: HashMap<[u8; 2], Asked>,
+    waiting: HashMap<[u8; 2], PendingQuery>,
     unread: BytesMut,
     /// The longest time for connecting, and for writing one question.
     patience: Duration,
 }
 
-impl Connection {
+impl DnsConnection {
     /// From connecting to the end, which those with questions hear.
     async fn live(mut self, server: NameServer, tls: Arc<ClientConfig>) {
         let opened = async {
             let tcp = TcpStream::connect(server.address).await.map_err(network)?;
             // Each question is one write; the next must not wait for the acknowledgement of the last.
             tcp.set_nodelay(true).map_err(network)?;
-            let Transport::Tls(name) = &server.transport else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
+            let Transport::Tls(name) = &server.transport else { return Ok(Box::new(tcp) as Box<dyn DnsStream>) };
             let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|error| {
                 let why = TlsError::General(format!("{name} cannot be in a certificate: {error}"));
                 FailureReason::Network(why.to_string())
             })?;
             let stream = TlsConnector::from(tls).connect(server_name, tcp).await.map_err(network)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            Ok(Box::new(stream) as Box<dyn DnsStream>)
         };
         let ended = match timeout(self.patience, opened).await.unwrap_or(Err(FailureReason::Timeout)) {
             Ok(stream) => self.carry(stream).await,
@@ -185,7 +185,7 @@ impl Connection {
     }
 
     /// Carries questions and replies until the connection ends. Returns why.
-    async fn carry(&mut self, stream: Box<dyn Stream>) -> FailureReason {
+    async fn carry(&mut self, stream: Box<dyn DnsStream>) -> FailureReason {
         let (mut reading, mut writing): (ReadHalf<_>, WriteHalf<_>) = tokio::io::split(stream);
         let ended = |why: &str| FailureReason::Network(why.to_owned());
         loop {
@@ -210,7 +210,11 @@ impl Connection {
         }
     }
 
-    async fn write(&mut self, to: &mut (impl AsyncWrite + Unpin), mut asked: Asked) -> Result<(), FailureReason> {
+    async fn write(
+        &mut self,
+        to: &mut (impl AsyncWrite + Unpin),
+        mut asked: PendingQuery,
+    ) -> Result<(), FailureReason> {
         while asked.message.id().is_some_and(|id| self.waiting.contains_key(&id)) {
             asked.message.renumber()?;
         }
@@ -251,6 +255,6 @@ impl Connection {
 }
 
 /// A connection in either form.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+trait DnsStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> DnsStream for T {}

@@ -25,11 +25,11 @@ struct RootAnchors {
     keys: TrustAnchors,
     /// Hashes of keys, as IANA publishes them.
     hashes: Vec<DS>,
-    source: Source,
+    source: AnchorSource,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Source {
+enum AnchorSource {
     BuiltIn,
     File,
 }
@@ -37,7 +37,8 @@ enum Source {
 impl Anchors {
     /// Those of the file, else IANA's.
     pub(in super::super) fn read(path: Option<&Path>) -> Result<Self, ResolverSetupError> {
-        let builtin = || RootAnchors { keys: TrustAnchors::default(), hashes: Vec::new(), source: Source::BuiltIn };
+        let builtin =
+            || RootAnchors { keys: TrustAnchors::default(), hashes: Vec::new(), source: AnchorSource::BuiltIn };
         path.map_or_else(|| Ok(builtin()), in_file).map(|anchors| Self(Arc::new(anchors)))
     }
 
@@ -54,11 +55,11 @@ impl Anchors {
     /// The fault of a root that has none of these keys, and the remedy.
     pub(super) fn mismatch(&self) -> &'static str {
         match self.0.source {
-            Source::BuiltIn => {
+            AnchorSource::BuiltIn => {
                 "none of its keys is a trust anchor that is built in; if IANA has changed the keys of the root, put the \
                  new ones into a file and name it in dns.trust_anchor"
             }
-            Source::File => {
+            AnchorSource::File => {
                 "none of its keys is in the file of dns.trust_anchor; if IANA has changed the keys of the root, add the \
                  new ones to that file and reload"
             }
@@ -78,7 +79,7 @@ fn in_file(path: &Path) -> Result<RootAnchors, ResolverSetupError> {
 /// Reads the DNSKEY and DS records of the root. A key that may not sign zones or is revoked is no anchor (RFC 4034
 /// §2.1.1, RFC 5011 §2.1), nor is a DS record that cannot be checked. Other records are passed over.
 fn parse(text: &str) -> Result<RootAnchors, LineFault> {
-    let mut anchors = RootAnchors { keys: TrustAnchors::empty(), hashes: Vec::new(), source: Source::File };
+    let mut anchors = RootAnchors { keys: TrustAnchors::empty(), hashes: Vec::new(), source: AnchorSource::File };
     for entry in entries(text)? {
         let fault = |why: String| LineFault::new(entry.line, why);
         let rtype: RecordType = entry.rtype.parse().map_err(|_| fault(format!("no record type: {}", entry.rtype)))?;

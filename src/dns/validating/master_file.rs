@@ -41,7 +41,7 @@ impl LineFault {
 /// A line is no record and no directive that is known.
 pub(super) fn entries(text: &str) -> Result<Vec<Entry>, LineFault> {
     let (mut origin, mut last_owner, mut found) = (".".to_owned(), None, Vec::new());
-    for Line { number, start, words } in lines(text)? {
+    for MasterFileLine { number, start, words } in lines(text)? {
         let mut words = words.into_iter().peekable();
         if let (Start::Word, Some(directive)) = (start, words.next_if(|word| word.starts_with('$'))) {
             let value = words.next().ok_or_else(|| LineFault::new(number, format!("{directive} has no value")))?;
@@ -99,20 +99,20 @@ enum Start {
 }
 
 /// The words from one end of line to the next one outside of parentheses.
-struct Line {
+struct MasterFileLine {
     number: usize,
     start: Start,
     words: Vec<String>,
 }
 
 /// Splits a text into lines. A quoted text may go over several, as a key does that is long.
-fn lines(text: &str) -> Result<Vec<Line>, LineFault> {
-    let (mut found, mut open): (Vec<Line>, Option<usize>) = (Vec::new(), None);
+fn lines(text: &str) -> Result<Vec<MasterFileLine>, LineFault> {
+    let (mut found, mut open): (Vec<MasterFileLine>, Option<usize>) = (Vec::new(), None);
     let mut quoted = None;
     for (number, physical) in (1..).zip(text.lines()) {
         if open.is_none() && quoted.is_none() {
             let start = if physical.starts_with(char::is_whitespace) { Start::Blank } else { Start::Word };
-            found.push(Line { number, start, words: Vec::new() });
+            found.push(MasterFileLine { number, start, words: Vec::new() });
         }
         let Some(line) = found.last_mut() else { continue };
         let mut word = String::new();
