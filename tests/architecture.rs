@@ -104,16 +104,8 @@ const SOLE: &[(&str, &str)] = &[
 ];
 /// The modules that may name rustls: TLS towards remotes and towards resolvers, the authorities for both, and the session that
 /// was verified by it.
-const RUSTLS: &[&str] = &[
-    "dns/backend",
-    "dns/query",
-    "dns/recursion",
-    "dns/servers",
-    "dns/setup",
-    "roots",
-    "tls",
-    "upstream/verified",
-];
+const RUSTLS: &[&str] =
+    &["dns/backend", "dns/query", "dns/recursion", "dns/servers", "dns/setup", "roots", "tls", "upstream/verified"];
 /// Modules, and the words for parts of the program that they must not know.
 const APART: &[(&str, &[&str])] = &[
     ("upstream/pool", &["smtp", "tls", "verified", "Ready", "reuse"]),

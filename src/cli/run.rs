@@ -108,13 +108,17 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     reload.abort();
     warnings.abort();
     admin.abort();
+    log_end(drained);
+    Ok(())
+}
+
+fn log_end(drained: Drained) {
     match drained {
         Drained::Clean => tracing::info!("stopped; every open transaction was finished"),
         Drained::Cut(sessions) => {
             tracing::warn!(sessions, "stopped; these sessions were cut, and their clients still have the mail");
         }
     }
-    Ok(())
 }
 
 /// RFC 5321 §4.1.1.1 wants a name; ours must not be the client's, which on one host is the host's own.
