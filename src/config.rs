@@ -11,6 +11,7 @@ mod dns;
 mod limits;
 mod listener;
 mod log;
+mod mta_sts;
 mod remote;
 mod rule;
 mod store;
@@ -32,6 +33,7 @@ pub use dns::DnsSection;
 pub use limits::LimitsSection;
 pub use listener::{Kind, Listener, Recipients};
 pub use log::{LogFormat, LogSection};
+pub use mta_sts::MtaStsSection;
 pub use remote::RemoteSection;
 pub use rule::{RuleEntry, RuleLevel};
 pub use store::StoreSection;
@@ -73,13 +75,16 @@ pub struct Config {
     pub remote: RemoteSection,
     /// The proof that a TLS session must give.
     pub tls: TlsSection,
+    /// Policies of MTA-STS (RFC 8461), for domains without DANE. They are fetched over HTTPS, from port 443 of `mta-sts.` and the
+    /// domain.
+    pub mta_sts: MtaStsSection,
     /// Rules for single domains; the first that names the domain holds, and danelaw does not start with one that can
     /// never hold because of another before it. There is none by default.
     #[serde(default)]
     pub rule: Vec<RuleEntry>,
     /// Bounds.
     pub limits: LimitsSection,
-    /// The store: outcomes of fan-out messages.
+    /// The store: outcomes of fan-out messages, and policies of MTA-STS.
     pub store: StoreSection,
     /// How long anything may take.
     pub timeouts: TimeoutsSection,
@@ -176,6 +181,7 @@ pub(crate) mod tests {
             include_str!("config/limits.rs"),
             include_str!("config/listener.rs"),
             include_str!("config/log.rs"),
+            include_str!("config/mta_sts.rs"),
             include_str!("config/remote.rs"),
             include_str!("config/rule.rs"),
             include_str!("config/store.rs"),

@@ -63,11 +63,13 @@ pub mod config;
 
 pub mod trace;
 pub mod tls;
+pub mod http;
+pub mod store;
+pub mod discovery;
 pub mod wire;
 pub mod upstream;
 pub mod report;
 
-mod store;
 pub mod journal;
 pub mod transaction;
 pub mod delivery;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::config::{Address, Config, Unsound};
 use crate::delivery::shared::{Received, Shared};
+use crate::discovery::{MtaSts, StsPolicies, StsSettings};
 use crate::dns::{Resolver, setup};
+use crate::http::{HttpsClient, HttpsPart};
 use crate::journal::{self, Journal};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
@@ -42,6 +44,8 @@ pub struct Parts<R> {
     pub dns: R,
     /// The certification authorities.
     pub roots: Roots,
+    /// The policies of MTA-STS that are kept, for as long as danelaw runs.
+    pub policies: PolicyKeeping,
     /// The journal. There is one for as long as danelaw runs.
     pub journal: Journal,
     /// The reporter, which keeps its counters over a reload.
@@ -52,13 +56,15 @@ pub struct Parts<R> {
 ///
 /// # Errors
 /// If a rule can never hold, or TLS cannot be set up.
-pub fn share<R: Resolver>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared<R>>, ShareError> {
-    let Parts { hostname, dns, roots, journal, reporter } = parts;
+pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared<R>>, ShareError> {
+    let Parts { hostname, dns, roots, policies, journal, reporter } = parts;
+    let tls = Tls::new(config.into())?.with_roots(roots);
+    let mta_sts = mta_sts(config, dns.clone(), tls.roots(), policies);
     let size = config.limits.message_size.as_u64();
     Ok(Arc::new(Shared {
         rules: config.rules()?,
         us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
-        connector: connector(config, hostname, dns, Tls::new(config.into())?.with_roots(roots)),
+        connector: Connector { mta_sts, ..connector(config, hostname, dns, tls) },
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         client_timeout: config.timeouts.client,
@@ -69,10 +75,12 @@ pub fn share<R: Resolver>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared
     }))
 }
 
-/// Makes the connector to remotes.
-pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
+/// Makes the connector to remotes. It keeps policies of MTA-STS for itself.
+pub fn connector<R: Resolver + Clone>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
     let remote = &config.remote;
+    let policies = PolicyKeeping::of(StsPolicies::in_memory(&config.into()));
     Connector {
+        mta_sts: mta_sts(config, dns.clone(), tls.roots(), policies),
         dns,
         dialer: Dialer {
             port: remote.port,
@@ -96,6 +104,35 @@ pub fn connector<R: Resolver>(config: &Config, hostname: Name, dns: R, tls: Tls)
         hostname,
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.into(),
+    }
+}
+
+fn mta_sts<R: Resolver>(config: &Config, dns: R, roots: &Roots, keeping: PolicyKeeping) -> MtaSts<R> {
+    let dialable = Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0));
+    let https = HttpsClient::new(dns, HttpsPart { dialable, roots: roots.clone(), port: keeping.port });
+    MtaSts::new(https, config.into(), keeping.policies)
+}
+
+/// The policies of MTA-STS, and the port of the hosts that they come from.
+#[derive(Debug, Clone)]
+pub struct PolicyKeeping {
+    /// The policies.
+    pub policies: StsPolicies,
+    /// The port: 443, except in tests.
+    pub port: u16,
+}
+
+impl PolicyKeeping {
+    /// The port of RFC 8461 §3.3.
+    pub fn of(policies: StsPolicies) -> Self {
+        Self { policies, port: 443 }
+    }
+}
+
+impl From<&Config> for StsSettings {
+    fn from(config: &Config) -> Self {
+        let section = &config.mta_sts;
+        Self { usage: section.mode, entries: section.entries, timeout: section.timeout, refresh: section.refresh }
     }
 }
 

@@ -90,6 +90,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         waiting: shared.connector.dialer.pool.waiting(),
         resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
         memory: shared.connector.dns.questions(),
+        mta_sts: shared.connector.mta_sts.policies().figures(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),

@@ -4,19 +4,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::Address;
+use crate::http::{self, HttpError, HttpLimits};
 
-/// The most octets of an answer that are read.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// The most that is read of an answer.
+const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64, body_octets: 1024 * 1024 };
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,13 +64,9 @@ async fn request<S>(stream: S, path: &str) -> Result<(StatusCode, String), Strin
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let said = |error: &dyn std::fmt::Display| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| said(&error))?;
-    tokio::spawn(connection);
-    let request =
-        Request::get(path).header(HOST, "danelaw").body(Empty::<Bytes>::new()).map_err(|error| said(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| said(&error))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|error| said(&error))?;
-    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    let senseless = |error: HttpError| error.to_string();
+    let response = http::get(stream, "danelaw", path, LIMITS).await.map_err(senseless)?;
+    let status = StatusCode::from_u16(response.head.status).map_err(|error| error.to_string())?;
+    let body = response.body().await.map_err(senseless)?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -9,6 +9,7 @@ mod lines;
 mod load;
 mod log;
 mod man;
+mod policies;
 mod ports;
 mod reference;
 mod refusals;

@@ -18,15 +18,16 @@ use super::load::LoadError;
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, systemd};
 use crate::config::Config;
+use crate::discovery::StsPolicies;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
-use crate::journal::{Journal, OpenError};
+use crate::journal::{Journal, OpenError, Store};
 use crate::report::Reporter;
 use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
-use crate::settings::{self, Parts};
+use crate::settings::{self, Parts, PolicyKeeping};
 
 /// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
@@ -87,12 +88,17 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 impl Running {
     /// Makes ready the parts that sessions share.
     pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, StartError> {
-        let (journal, outcomes) = Journal::open((&config).into()).await.map_err(unusable)?;
+        let store = Store::open(config.store.path.as_deref()).await.map_err(unusable)?;
+        // Without a file a second copy of the policies in memory would be of no use.
+        let lasting = config.store.path.as_ref().map(|_| store.clone());
+        let policies = StsPolicies::open(lasting, &(&config).into()).await.map_err(unusable)?;
+        let (journal, outcomes) = Journal::with_store((&config).into(), store).await.map_err(unusable)?;
         tracing::debug!(outcomes, "the store is open");
+        let policies = PolicyKeeping::of(policies);
         let dns = TestedResolver::start(&config)?;
         let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
         let roots = run::roots(&config)?;
-        let shared = Prepared { dns: &dns.stub, roots, journal, reporter: &reporter }.share(&config)?;
+        let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
         Ok(Self { settings, config, dns, reporter, news, log })
     }
@@ -139,9 +145,10 @@ impl Running {
         };
         // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
         let journal = self.news.borrow().journal.clone();
+        let policies = PolicyKeeping::of(self.news.borrow().connector.mta_sts.policies().clone());
         let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
         let roots = run::roots(&config)?;
-        let shared = Prepared { dns: stub, roots, journal, reporter: &self.reporter }.share(&config)?;
+        let shared = Prepared { dns: stub, roots, policies, journal, reporter: &self.reporter }.share(&config)?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -171,6 +178,7 @@ fn useless(error: LoadError) -> StartError {
 struct Prepared<'a> {
     dns: &'a Stub,
     roots: Roots,
+    policies: PolicyKeeping,
     journal: Journal,
     reporter: &'a Arc<Reporter>,
 }
@@ -182,8 +190,9 @@ impl Prepared<'_> {
         if !name.is_fully_qualified() {
             tracing::warn!(%name, "no full host name: strict hosts refuse it in EHLO; set ehlo_name or hostname");
         }
-        let Prepared { dns, roots, journal, reporter } = self;
-        let parts = Parts { hostname, dns: dns.clone(), roots, journal, reporter: Arc::clone(reporter) };
+        let Prepared { dns, roots, policies, journal, reporter } = self;
+        let reporter = Arc::clone(reporter);
+        let parts = Parts { hostname, dns: dns.clone(), roots, policies, journal, reporter };
         settings::share(config, parts).map_err(StartError::config)
     }
 }

@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, ports, rules};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, rules};
 use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
+use crate::discovery::MtaSts;
 use crate::dns::server::ResolverMode;
 use crate::dns::setup::ResolverSetupError;
 use crate::dns::stub::Stub;
+use crate::mta_sts::StsUse;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::roots::Roots;
@@ -95,7 +97,9 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     running.tested().await;
     announce_roots(shared.borrow().connector.tls.roots());
     let listening = announce(&config, &listeners, &shared.borrow().connector.dns);
+    announce_policies(&config, &shared.borrow().connector.mta_sts);
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
+    let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
     let stop = CancellationToken::new();
     phase.send_replace(Phase::Serving);
@@ -107,6 +111,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let drained = server.run(shared, stop).await;
     reload.abort();
     warnings.abort();
+    refreshes.abort();
     admin.abort();
     log_end(drained);
     Ok(())
@@ -206,6 +211,18 @@ fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
     }
     warn_of(config.mode);
     listening
+}
+
+/// Tells where policies of MTA-STS are kept, if that is of no duration.
+fn announce_policies(config: &Config, mta_sts: &MtaSts<Stub>) {
+    match config.mta_sts.mode {
+        StsUse::Off => {}
+        StsUse::Enforce | StsUse::Observe if mta_sts.policies().are_stored() => {}
+        StsUse::Enforce | StsUse::Observe => tracing::warn!(
+            "MTA-STS policies are kept in memory alone, so that each start trusts the first contact with a domain again; set \
+             store.path"
+        ),
+    }
 }
 
 /// B9: never a default, and never in silence.

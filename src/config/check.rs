@@ -45,13 +45,14 @@ impl Config {
             faults.add("store.entries", problem);
         }
         self.store.check(&mut faults);
+        self.mta_sts.check(&mut faults, self.timeouts.route);
         self.timeouts.check(&mut faults);
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);
         faults.none_or(())
     }
 
-    /// Whether a listener has fan-out. Only fan-out uses the store.
+    /// Whether a listener has fan-out, which needs a store that lasts.
     pub fn has_fan_out(&self) -> bool {
         self.listener.iter().any(|listener| listener.recipients == Recipients::FanOut)
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::dane::agility::{self, Digests};
 use crate::dns::{self, server};
+use crate::mta_sts;
 use crate::policy;
 use crate::smtp::data;
 
@@ -34,6 +35,14 @@ pub(super) enum FamiliesWord {
     Any,
     Ipv4,
     Ipv6,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "mta_sts::StsUse", rename_all = "kebab-case")]
+pub(super) enum StsUseWord {
+    Enforce,
+    Observe,
+    Off,
 }
 
 #[derive(Deserialize)]

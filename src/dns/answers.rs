@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::reply::{Data, Rtype};
-use super::{Answer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, RawTlsa};
+use super::{Answer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, RawTlsa, RawTxt};
 use crate::name::Name;
 
 /// More MX records than this are a failure.
@@ -16,6 +16,8 @@ const MAX_MX: usize = 200;
 const MAX_ADDRESSES: usize = 100;
 /// More TLSA records than this are a failure, and never "absent".
 const MAX_TLSA: usize = 100;
+/// More TXT records than this are a failure. Names that mail asks have one; a domain's own name has some dozens.
+const MAX_TXT: usize = 100;
 
 /// More records of a type that mail does not need.
 const MAX_OTHERS: usize = 200;
@@ -35,6 +37,14 @@ pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Looku
 pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
     typed(found, &fail(owner, Rtype::TLSA), MAX_TLSA, |data| match data {
         Data::Tlsa(tlsa) => Some(tlsa.clone()),
+        _ => None,
+    })
+}
+
+/// Reads TXT records.
+pub(super) fn txt(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTxt>, Failure> {
+    typed(found, &fail(owner, Rtype::TXT), MAX_TXT, |data| match data {
+        Data::Txt(txt, _) => Some(txt.clone()),
         _ => None,
     })
 }

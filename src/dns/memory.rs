@@ -231,6 +231,7 @@ impl Data {
                 MxTarget::Invalid(text) => text.len(),
             },
             Self::Tlsa(tlsa) => tlsa.0.len(),
+            Self::Txt(txt, text) => txt.0.len() + text.octets(),
             Self::Ds(_, text) | Self::Other(text) => text.octets(),
             Self::Address(_) | Self::Alias(_) | Self::Nsec(_) | Self::Nsec3(_) => 0,
         }

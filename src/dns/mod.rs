@@ -203,6 +203,10 @@ impl fmt::Display for RawTlsa {
     }
 }
 
+/// The strings of a TXT record, joined without a blank between them (RFC 7208 §3.3). Any octets may be in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RawTxt(pub Vec<u8>);
+
 /// A host whose addresses are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -247,7 +251,7 @@ pub enum HostLookup {
 pub struct Failure {
     /// The name that was asked.
     pub name: Name,
-    /// The type that was asked: `MX`, `A`, `AAAA`, `TLSA`.
+    /// The type that was asked: `MX`, `A`, `AAAA`, `TLSA`, `TXT`.
     pub rtype: Rtype,
     /// The reason, at any link of the chain.
     pub reason: FailureReason,
@@ -306,4 +310,7 @@ pub trait Resolver: Send + Sync + 'static {
 
     /// The TLSA records at an owner name such as `_25._tcp.mx.example`.
     fn tlsa(&self, owner: &Name) -> impl Future<Output = Result<Lookup<RawTlsa>, Failure>> + Send;
+
+    /// The TXT records at a name such as `_mta-sts.example`.
+    fn txt(&self, owner: &Name) -> impl Future<Output = Result<Lookup<RawTxt>, Failure>> + Send;
 }

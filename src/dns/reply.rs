@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::canonical::CanonicalName;
-use super::{Mx, MxTarget, RawTlsa};
+use super::{Mx, MxTarget, RawTlsa, RawTxt};
 
 /// A record type by its number (RFC 3597 §5: unknown ones are as good as known ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +37,8 @@ impl Rtype {
     pub(super) const NSEC: Self = Self(47);
     pub(super) const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
+    /// Text (RFC 1035 §3.3.14).
+    pub const TXT: Self = Self(16);
     /// The certificate or key that a TLS server must have (RFC 6698).
     pub const TLSA: Self = Self(52);
 
@@ -58,7 +60,7 @@ impl Rtype {
         (Self(33), "SRV"),
         (Self(44), "SSHFP"),
         (Self::TLSA, "TLSA"),
-        (Self(16), "TXT"),
+        (Self::TXT, "TXT"),
     ];
 
     /// The name of a type that can be asked for.
@@ -120,6 +122,7 @@ pub(super) enum Data {
     Mx(Mx),
     Address(IpAddr),
     Tlsa(RawTlsa),
+    Txt(RawTxt, Presentation),
     Ds(DsSupport, Presentation),
     /// The target of a CNAME or a DNAME.
     Alias(CanonicalName),
@@ -140,7 +143,7 @@ impl fmt::Display for Data {
             Self::Tlsa(RawTlsa(octets)) => tlsa(octets, f),
             Self::Alias(target) if target.depth() == 0 => f.write_str("."),
             Self::Alias(target) => write!(f, "{target}."),
-            Self::Ds(_, text) | Self::Other(text) => f.write_str(&text.0),
+            Self::Ds(_, text) | Self::Txt(_, text) | Self::Other(text) => f.write_str(&text.0),
             Self::Nsec(_) | Self::Nsec3(_) => Ok(()),
         }
     }

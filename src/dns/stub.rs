@@ -33,7 +33,7 @@ use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
 use super::special::{ResolverUse, SpecialUse, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
-use super::{Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, RawTlsa, Resolver, Security};
+use super::{Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Security};
 use crate::name::Name;
 
 /// How often the list of the system's resolvers is looked at.
@@ -148,7 +148,7 @@ impl Stub {
         }
     }
 
-    /// The records of any type as in a master file: the records behind the three questions of [`Resolver`], for people.
+    /// The records of any type as in a master file: the records behind the four questions of [`Resolver`], for people.
     ///
     /// # Errors
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
@@ -249,6 +249,10 @@ impl Resolver for Stub {
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
         answers::tlsa(owner, &*self.find(owner, Rtype::TLSA).await)
+    }
+
+    async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
+        answers::txt(owner, &*self.find(owner, Rtype::TXT).await)
     }
 }
 

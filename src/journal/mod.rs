@@ -48,8 +48,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::smtp::reply::Reply;
-pub use crate::store::{ContentDigest, ContentHasher, Error, MessageKey, OpenError, Pair, RecordId};
-use crate::store::{Store, Writing};
+use crate::store::Writing;
+pub use crate::store::{ContentDigest, ContentHasher, Error, MessageKey, OpenError, Pair, RecordId, Store};
 
 use index::Index;
 
@@ -99,12 +99,20 @@ impl Journal {
     /// # Errors
     /// If the file cannot be used, or another process uses it.
     pub async fn open(settings: Settings) -> Result<(Self, usize), OpenError> {
-        let mut store = Store::open(settings.path.as_deref()).await?;
+        let store = Store::open(settings.path.as_deref()).await?;
+        Self::with_store(settings, store).await
+    }
+
+    /// As [`open`](Self::open), with the file of these settings, which is open already.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub async fn with_store(settings: Settings, store: Store) -> Result<(Self, usize), OpenError> {
         let library = |error| OpenError::library(settings.path.as_deref(), error);
         let tidied = now();
         store.tidy(since(&settings, tidied)).await.map_err(library)?;
         let index = Index::of(store.served().await.map_err(library)?);
-        let outcomes = store.outcomes();
+        let outcomes = store.outcomes().await;
         let kept = Kept { store, tidied, gone: HashSet::new() };
         let (store, index, locked) = (tokio::sync::Mutex::new(kept), RwLock::new(index), Mutex::default());
         Ok((Self { inner: Arc::new(Inner { settings, store, index, locked }) }, outcomes))

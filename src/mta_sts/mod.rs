@@ -7,14 +7,19 @@
 //! - [`record`] reads the TXT records at `_mta-sts`: there is a policy, and its id.
 //! - [`policy`] reads the text of a policy, out of the fields of [`text`].
 //! - [`pattern`] decides whether a policy lists an exchange.
+//! - [`fetch`] judges the answer of a policy host.
+//! - [`cache`] keeps policies, and decides how long each is in force.
 //!
-//! All of it is plain functions of values. The policies are looked up, fetched and kept elsewhere.
+//! All of it is plain functions of values. `discovery` asks the DNS and the policy hosts, and has the clocks.
 
+pub mod cache;
+pub mod fetch;
 pub mod pattern;
 pub mod policy;
 pub mod record;
 mod text;
 
+pub use self::fetch::StsFetchError;
 pub use self::pattern::MxPattern;
-pub use self::policy::{StsMode, StsPolicy, StsPolicyError};
+pub use self::policy::{StsMode, StsPolicy, StsPolicyError, StsUse};
 pub use self::record::{NoStsRecord, StsId, StsIdError};

@@ -51,6 +51,27 @@ impl fmt::Display for StsMode {
     }
 }
 
+/// Whether policies count for domains without DANE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StsUse {
+    /// They are held to.
+    Enforce,
+    /// They are fetched and told, and not held to.
+    Observe,
+    /// They are not asked for.
+    Off,
+}
+
+impl fmt::Display for StsUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+            Self::Off => "off",
+        })
+    }
+}
+
 /// Why a text is no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StsPolicyError {

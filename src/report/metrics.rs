@@ -3,6 +3,8 @@
 //! A label's value is always a word of this program ([`Tally`] takes no other text), so that no remote and no client can
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
+mod mta_sts;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -14,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Outcome;
+use crate::discovery::StsFigures;
 use crate::refusal::Label;
 use crate::trace::What;
 
@@ -63,6 +66,8 @@ pub struct Moment {
     pub resolvers: Vec<bool>,
     /// Lookups that were answered from memory, that joined one under way, and that were made.
     pub memory: [u64; 3],
+    /// Lookups, fetches and policies of MTA-STS.
+    pub mta_sts: StsFigures,
     /// Whether new mail is taken and has a chance.
     pub ready: bool,
     /// Whether the mode is `observe`.
@@ -286,6 +291,7 @@ impl Collector for Scrape {
         counters(to, &self.metrics, &self.moment)?;
         gauges(to, &self.metrics, &self.moment)?;
         memory(to, self.moment.memory)?;
+        mta_sts::encode(to, &self.moment.mta_sts)?;
         resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
@@ -408,6 +414,7 @@ mod tests {
             waiting: 0,
             resolvers: vec![true, false],
             memory: [3, 2, 1],
+            mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             ready: true,
             observing: false,
             rules_ending: 0,
@@ -434,6 +441,9 @@ mod tests {
             "danelaw_stage_seconds_count{stage=\"tls\"} 2",
             "danelaw_resolver_up{resolver=\"1\"} 0",
             "danelaw_dns_questions_total{result=\"joined\"} 2",
+            "danelaw_mta_sts_fetches_total{result=\"ok\"} 7",
+            "danelaw_mta_sts_policies{mode=\"enforce\"} 2",
+            "danelaw_mta_sts_refresh_failing 0",
             "danelaw_build_info{version=\"1.2.3\"} 1",
         ] {
             assert!(new.lines().any(|shown| shown == line), "{line} in {new}");

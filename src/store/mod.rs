@@ -1,19 +1,24 @@
-//! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message.
+//! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message, and the
+//! policies of MTA-STS.
 //!
 //! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it does
-//! not know sessions: [`crate::journal`] does both. Each operation is one transaction. Each backend has a file of its
-//! own, the only one that names its library.
+//! not know sessions: [`crate::journal`] does both. Nor does it decide which policies are kept: [`crate::discovery`] does.
+//! Each operation is one transaction. Each backend has a file of its own, the only one that names its library.
 
 mod key;
 mod sqlite;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::smtp::reply::Reply;
 
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
 use sqlite::Sqlite;
+use tokio::sync::Mutex;
+
 pub use sqlite::{Error, OpenError};
 
 /// The number of a record.
@@ -50,57 +55,112 @@ pub(crate) struct Served {
     pub(crate) recipient: Pair,
 }
 
+/// A policy of MTA-STS as it is kept. The times are in seconds of the Unix clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PolicyRow {
+    /// The domain.
+    pub(crate) domain: String,
+    /// The id of the policy.
+    pub(crate) id: String,
+    /// Its text as it was fetched.
+    pub(crate) body: Vec<u8>,
+    /// When it was fetched.
+    pub(crate) fetched: i64,
+    /// When it was last used, to the day.
+    pub(crate) used: i64,
+    /// Since when it cannot be fetched anew.
+    pub(crate) failing_since: Option<i64>,
+}
+
+/// An open store. Clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
 /// The backends.
-pub(crate) enum Store {
+#[derive(Clone)]
+enum Backend {
     /// A file for one process.
-    Sqlite(Sqlite),
+    Sqlite(Arc<Mutex<Sqlite>>),
 }
 
 impl Store {
     /// Opens the file, or makes it. Without a path the store ends with the process.
-    pub(crate) async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
-        Sqlite::open(path).await.map(Self::Sqlite)
+    ///
+    /// # Errors
+    /// If the file cannot be used, or another process uses it.
+    pub async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
+        let sqlite = Sqlite::open(path).await?;
+        Ok(Self { backend: Backend::Sqlite(Arc::new(Mutex::new(sqlite))) })
     }
 
     /// The number of outcomes.
-    pub(crate) fn outcomes(&self) -> usize {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.outcomes(),
+    pub(crate) async fn outcomes(&self) -> usize {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.outcomes(),
         }
     }
 
     /// The recipients of all records.
-    pub(crate) async fn served(&mut self) -> Result<Vec<Served>, Error> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.served().await,
+    pub(crate) async fn served(&self) -> Result<Vec<Served>, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.served().await,
         }
     }
 
     /// The outcomes of a message with its last attempt not before `since`; none without a record.
-    pub(crate) async fn replies(&mut self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.replies(key, since).await,
+    pub(crate) async fn replies(&self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.replies(key, since).await,
         }
     }
 
     /// Writes a record in the place of the one before, durably. The oldest others make room for it.
-    pub(crate) async fn put(&mut self, writing: Writing<'_>) -> Result<Written, Error> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.put(writing).await,
+    pub(crate) async fn put(&self, writing: Writing<'_>) -> Result<Written, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.put(writing).await,
         }
     }
 
     /// Deletes the record of a message, durably, and returns its number.
-    pub(crate) async fn settle(&mut self, key: MessageKey) -> Result<Option<RecordId>, Error> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.settle(key).await,
+    pub(crate) async fn settle(&self, key: MessageKey) -> Result<Option<RecordId>, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.settle(key).await,
         }
     }
 
     /// Deletes the records whose last attempt was before `since`, and returns their numbers.
-    pub(crate) async fn tidy(&mut self, since: i64) -> Result<Vec<RecordId>, Error> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.tidy(since).await,
+    pub(crate) async fn tidy(&self, since: i64) -> Result<Vec<RecordId>, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.tidy(since).await,
         }
+    }
+
+    /// All policies of MTA-STS.
+    pub(crate) async fn policies(&self) -> Result<Vec<PolicyRow>, Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.policies().await,
+        }
+    }
+
+    /// Writes a policy in the place of the domain's one before, durably.
+    pub(crate) async fn put_policy(&self, row: &PolicyRow) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.put_policy(row).await,
+        }
+    }
+
+    /// Deletes the policy of a domain, durably.
+    pub(crate) async fn delete_policy(&self, domain: &str) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.lock().await.delete_policy(domain).await,
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
     }
 }

@@ -14,16 +14,16 @@ use bytes::BytesMut;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use super::{MessageKey, Pair, RecordId, Served, Writing, Written};
+use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::{Reply, ReplyDecoder};
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
-/// The version of [`SCHEMA`]. A change of the schema counts it up, and [`open_file`] converts the files of each earlier version.
-const VERSION: i64 = 2;
+/// The version of the tables. A change of them counts it up, and [`open_file`] converts the files of each earlier version.
+const VERSION: i64 = 3;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
-const SCHEMA: &str = "
+const OUTCOMES: &str = "
     CREATE TABLE records (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         key BLOB NOT NULL UNIQUE,
@@ -36,8 +36,22 @@ const SCHEMA: &str = "
         reply TEXT NOT NULL,
         PRIMARY KEY (record, pair)
     ) WITHOUT ROWID;
+";
+/// One row for each domain's policy of MTA-STS, with its text as it was fetched. The times are in seconds of the Unix clock.
+const POLICIES: &str = "
+    CREATE TABLE sts_policies (
+        domain TEXT PRIMARY KEY,
+        id TEXT NOT NULL,
+        body BLOB NOT NULL,
+        fetched INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        failing_since INTEGER
+    ) WITHOUT ROWID;
+";
+/// What makes a file a store of this version.
+const MARKS: &str = "
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 3;
 ";
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
@@ -121,7 +135,8 @@ impl Sqlite {
             None => {
                 let options = SqliteConnectOptions::new().disable_statement_logging();
                 let mut connection = options.connect().await.map_err(library)?;
-                sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(library)?;
+                let sql = format!("{OUTCOMES} {POLICIES} {MARKS}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(library)?;
                 connection
             }
             Some(path) => open_file(path).await?,
@@ -202,6 +217,27 @@ impl Sqlite {
         gone.iter().map(|row| Ok(RecordId(row_number(row, 0)?))).collect()
     }
 
+    pub(super) async fn policies(&mut self) -> Result<Vec<PolicyRow>, Error> {
+        let sql = "SELECT domain, id, body, fetched, used, failing_since FROM sts_policies";
+        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        Ok(rows.iter().map(policy_row).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn put_policy(&mut self, row: &PolicyRow) -> Result<(), Error> {
+        let sql = "INSERT OR REPLACE INTO sts_policies (domain, id, body, fetched, used, failing_since)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let query = sqlx::query(sql).bind(&row.domain).bind(&row.id).bind(&row.body);
+        let query = query.bind(row.fetched).bind(row.used).bind(row.failing_since);
+        query.execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    pub(super) async fn delete_policy(&mut self, domain: &str) -> Result<(), Error> {
+        let sql = "DELETE FROM sts_policies WHERE domain = ?1";
+        sqlx::query(sql).bind(domain).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     async fn count(&mut self) -> sqlx::Result<()> {
         let row = sqlx::query("SELECT COUNT(*) FROM outcomes").fetch_one(&mut self.connection).await?;
         self.outcomes = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
@@ -265,21 +301,22 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
     let application = pragma(connection, "PRAGMA application_id").await.map_err(wrong)?;
     let version = pragma(connection, "PRAGMA user_version").await.map_err(wrong)?;
     let tables = pragma(connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(wrong)?;
-    let before = match (application, version, tables) {
+    let changes = match (application, version, tables) {
         (APPLICATION, VERSION, _) => return Ok(()),
         (APPLICATION, found, _) if found > VERSION => {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
-        (APPLICATION, ..) => FROM_1,
-        (_, _, 0) => "",
+        (APPLICATION, 2, _) => POLICIES.to_owned(),
+        (APPLICATION, ..) => format!("{FROM_1} {OUTCOMES} {POLICIES}"),
+        (_, _, 0) => format!("{OUTCOMES} {POLICIES}"),
         _ => {
             let found = "the tables of another program".to_owned();
             return Err(OpenError::NotAStore { path: path.to_owned(), found });
         }
     };
-    let sql = format!("BEGIN IMMEDIATE; {before} {SCHEMA} COMMIT;");
+    let sql = format!("BEGIN IMMEDIATE; {changes} {MARKS} COMMIT;");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map_err(wrong)?;
-    if !before.is_empty() {
+    if (application, version) == (APPLICATION, 1) {
         tracing::warn!(store = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");
     }
     Ok(())
@@ -303,6 +340,17 @@ fn wrong(path: &Path, error: sqlx::Error) -> OpenError {
 
 fn row_number(row: &SqliteRow, column: usize) -> sqlx::Result<i64> {
     row.try_get(column)
+}
+
+fn policy_row(row: &SqliteRow) -> sqlx::Result<PolicyRow> {
+    Ok(PolicyRow {
+        domain: row.try_get(0)?,
+        id: row.try_get(1)?,
+        body: row.try_get(2)?,
+        fetched: row.try_get(3)?,
+        used: row.try_get(4)?,
+        failing_since: row.try_get(5)?,
+    })
 }
 
 fn pair(row: &SqliteRow, column: usize) -> sqlx::Result<Pair> {

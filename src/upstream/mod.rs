@@ -39,6 +39,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::dane::agility::Digests;
+use crate::discovery::MtaSts;
 use crate::dns::Resolver;
 use crate::mx::OwnAddresses;
 use crate::name::Name;
@@ -66,6 +67,8 @@ pub(crate) use plan::Plan;
 pub struct Connector<R> {
     /// The DNS.
     pub dns: R,
+    /// The policies of MTA-STS.
+    pub mta_sts: MtaSts<R>,
     /// TCP to remotes.
     pub dialer: Dialer,
     /// TLS with remotes.

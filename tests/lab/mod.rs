@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use danelaw::admin::{AdminPort, AdminState, Phase};
 use danelaw::config::{Address, Config, DEFAULTS};
+use danelaw::discovery::StsPolicies;
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
@@ -29,7 +30,7 @@ use danelaw::report::Reporter;
 use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
 use danelaw::session::Shared;
-use danelaw::settings::{self, Parts};
+use danelaw::settings::{self, Parts, PolicyKeeping};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -162,7 +163,7 @@ impl Scenario {
     }
 
     /// Starts the delivery path, with a layer between danelaw and the DNS.
-    pub(crate) async fn start_with<R: Resolver>(self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
+    pub(crate) async fn start_with<R: Resolver + Clone>(self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
         let dns = self.tree.start().await;
         let mut seen = Vec::new();
         for host in self.hosts {
@@ -180,8 +181,10 @@ impl Scenario {
         let journal = Journal::open((&config).into()).await.unwrap().0;
         let hostname = Name::parse("danelaw.test").unwrap();
         let roots = roots(&config);
+        let policies = PolicyKeeping::of(StsPolicies::in_memory(&(&config).into()));
         let shared =
-            settings::share(&config, Parts { hostname, dns: between(stub), roots, journal, reporter }).unwrap();
+            settings::share(&config, Parts { hostname, dns: between(stub), roots, policies, journal, reporter })
+                .unwrap();
         let (news, shared) = watch::channel(shared);
         let listener = OpenListener::open(&config.listener[0]).unwrap();
         let address = listener.address().unwrap();
@@ -293,7 +296,8 @@ impl Lab {
         let (dns, reporter) = (now.connector.dns.clone(), Arc::clone(&now.reporter));
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
         let journal = self.shared.borrow().journal.clone();
-        let parts = Parts { hostname, dns, roots: roots(&config), journal, reporter };
+        let policies = PolicyKeeping::of(now.connector.mta_sts.policies().clone());
+        let parts = Parts { hostname, dns, roots: roots(&config), policies, journal, reporter };
         server::replace(&self.news, settings::share(&config, parts).unwrap());
     }
 

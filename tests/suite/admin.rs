@@ -12,6 +12,7 @@ use crate::lab::mx::{Act, say};
 use crate::lab::{Lab, MESSAGE, Scenario};
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
+use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
 use danelaw::policy::Mode;
 use danelaw::refusal::Label;
@@ -180,6 +181,7 @@ fn a111_no_stranger_makes_a_series() {
             waiting: 0,
             resolvers: vec![],
             memory: [0; 3],
+            mta_sts: StsFigures::default(),
             ready: true,
             observing: true,
             rules_ending: 0,

@@ -13,7 +13,7 @@ use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver};
+use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, RawTxt, Resolver};
 use danelaw::name::Name;
 use danelaw::server::Drained;
 use danelaw::session::{Caller, Origin, Stop};
@@ -829,6 +829,7 @@ async fn tarpits_end_within_the_clients_patience() {
 }
 
 /// A resolver that has a bug.
+#[derive(Clone)]
 struct Broken(Stub);
 
 impl Resolver for Broken {
@@ -843,6 +844,10 @@ impl Resolver for Broken {
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
         self.0.tlsa(owner).await
+    }
+
+    async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
+        self.0.txt(owner).await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, Seen, say};
 use crate::lab::{Lab, MESSAGE, SOON, Scenario};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, Resolver, Security};
+use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, RawTxt, Resolver, Security};
 use danelaw::name::Name;
 
 /// A change to an exchange's script.
@@ -173,6 +173,7 @@ async fn domains_share_sessions_where_the_policy_is_equal_and_nowhere_else() {
 }
 
 /// The DNS, with one answer about TLSA and the security of all MX records as they are set.
+#[derive(Clone)]
 struct Changing {
     stub: Stub,
     now: Arc<Mutex<Now>>,
@@ -203,6 +204,10 @@ impl Resolver for Changing {
             lookup.answer = if records.is_empty() { Answer::NoData } else { Answer::Records(records.clone()) };
         }
         Ok(lookup)
+    }
+
+    async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
+        self.stub.txt(owner).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::stub::Stub;
-use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, Resolver, Rtype, Security, SignatureValidity};
+use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Rtype, Security, SignatureValidity};
 use crate::name::Name;
 
 /// The answers of the DNS on which a decision rests.
@@ -88,5 +88,9 @@ impl Resolver for RecordingResolver {
         }
         self.note(|recorded| recorded.tlsa.push((owner.clone(), found.clone())));
         found
+    }
+
+    async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
+        self.dns.txt(owner).await
     }
 }

@@ -22,7 +22,7 @@ use super::super::reply::{
     Data, DnsReply, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, RrSet, Rtype,
     SignatureValidity, Traces, Types,
 };
-use super::super::{FailureReason, Mx, MxTarget, RawTlsa, Security};
+use super::super::{FailureReason, Mx, MxTarget, RawTlsa, RawTxt, Security};
 use super::sets::{self, Section, Set, signature_data};
 use crate::hex::Hex;
 
@@ -224,6 +224,7 @@ fn data(rdata: &RData) -> Result<Data, FailureReason> {
             let octets = tlsa.to_bytes().map_err(|error| FailureReason::Malformed(error.to_string()))?;
             Data::Tlsa(RawTlsa(octets))
         }
+        RData::TXT(txt) => Data::Txt(RawTxt(txt.txt_data.concat()), Presentation::new(&txt.to_string())),
         RData::CNAME(target) => Data::Alias(canonical(&target.0)),
         RData::DNSSEC(DNSSECRData::DS(ds)) => Data::Ds(ds_support(ds), Presentation::new(&ds.to_string())),
         RData::DNSSEC(DNSSECRData::NSEC(nsec)) => Data::Nsec(nsec_data(nsec)),
@@ -376,6 +377,11 @@ mod tests {
             assert_eq!(read(Rtype::TLSA, octets), tlsa(octets));
         }
         let text = |text: &str| Presentation::new(text);
+        let txt = |octets: &[u8], shown| Ok(vec![Data::Txt(RawTxt(octets.to_vec()), text(shown))]);
+        assert_eq!(read(Rtype::TXT, b"\x03v=S\x00\x06TSv1;a"), txt(b"v=STSv1;a", "v=STSv1;a"));
+        assert_eq!(read(Rtype::TXT, b"\x02\xff\n"), txt(b"\xff\n", "\u{fffd}\\n"));
+        // Data that is cut short is no text.
+        assert_eq!(read(Rtype::TXT, b"\x09v=STSv1"), Ok(vec![Data::Other(text("\\# 8 09763D5354537631"))]));
         let ds = vec![Data::Ds(DsSupport::Unsupported, text("\\# 3 010113"))];
         assert_eq!(read(Rtype::DS, &[1, 1, 0x13]), Ok(ds));
         assert_eq!(read(Rtype::DNSKEY, &[1, 1, 2, 13, 9]), Ok(vec![Data::Other(text("\\# 5 0101020D09"))]));

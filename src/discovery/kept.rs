@@ -1,0 +1,362 @@
+//! The kept policies and the fetches that go on, for as long as danelaw runs: a change of the configuration leaves them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+
+use super::fetch::Pending;
+use super::{StsInForce, StsSettings, StsSource, in_force};
+use crate::dns::Failure;
+use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
+use crate::mta_sts::{StsFetchError, StsId, StsMode, StsPolicy};
+use crate::name::{Name, NameError};
+use crate::store::{Error, OpenError, PolicyRow, Store};
+
+/// How many policies are fetched at a time.
+pub(super) const MAX_FETCHES: usize = 32;
+/// How long after a fetch a domain's policy is not fetched again for a failure (RFC 8461 §3.3).
+pub(super) const PAUSE: Duration = Duration::from_secs(5 * 60);
+/// How many failures are remembered.
+const MAX_FAILURES: usize = 10_000;
+/// The words of the lookups of TXT records.
+const LOOKUPS: [&str; 5] = ["found", "absent", "several", "malformed", "failed"];
+
+/// The numbers for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StsFigures {
+    /// Lookups of TXT records, by result.
+    pub lookups: Vec<(&'static str, u64)>,
+    /// Fetches, by result.
+    pub fetches: Vec<(&'static str, u64)>,
+    /// Policies in force, by mode.
+    pub policies: Vec<(&'static str, usize)>,
+    /// Policies of mode `enforce` or `testing` that cannot be fetched anew for a day or more.
+    pub failing: usize,
+}
+
+/// All policies that are kept. Clones share everything.
+#[derive(Clone)]
+pub struct StsPolicies {
+    pub(super) inner: Arc<PoliciesInner>,
+}
+
+pub(super) struct PoliciesInner {
+    state: Mutex<StsState>,
+    store: Option<Store>,
+    /// Held for a write, so that the last state of a domain is written last.
+    writing: tokio::sync::Mutex<()>,
+    pub(super) slots: Semaphore,
+    lookups: [AtomicU64; LOOKUPS.len()],
+    fetches: [AtomicU64; StsFetchError::RESULTS.len()],
+}
+
+pub(super) struct StsState {
+    pub(super) cache: StsCache,
+    pub(super) pending: HashMap<Name, Pending>,
+    failures: HashMap<Name, FetchFailure>,
+    /// The domains with a kept policy whose TXT lookup failed last, so that this is told once.
+    unheard: HashSet<Name>,
+}
+
+/// A fetch that failed.
+struct FetchFailure {
+    id: StsId,
+    error: StsFetchError,
+    at: Instant,
+}
+
+/// A row that cannot be read any more.
+#[derive(Debug, thiserror::Error)]
+enum BadRow {
+    #[error("{0}")]
+    Domain(#[from] NameError),
+    #[error("{0}")]
+    Id(#[from] crate::mta_sts::StsIdError),
+    #[error("{0}")]
+    Policy(#[from] crate::mta_sts::StsPolicyError),
+}
+
+impl StsPolicies {
+    /// No policy yet; those that come end with the process.
+    pub fn in_memory(settings: &StsSettings) -> Self {
+        Self::of(StsCache::new(settings.entries, settings.refresh), None)
+    }
+
+    /// Reads the policies of the store. Without one they end with the process, and each start trusts the first contact anew.
+    ///
+    /// # Errors
+    /// The store cannot be read. No policy is ever left out because of that.
+    pub async fn open(store: Option<Store>, settings: &StsSettings) -> Result<Self, OpenError> {
+        let (mut cache, now) = (StsCache::new(settings.entries, settings.refresh), clock());
+        if let Some(store) = &store {
+            for row in store.policies().await.map_err(|error| OpenError::library(None, error))? {
+                let domain = row.domain.clone();
+                match read(row) {
+                    Ok((domain, kept)) => cache.load(domain, kept, now),
+                    Err(error) => {
+                        tracing::error!(domain, %error, "a policy in the store cannot be read; it is not used")
+                    }
+                }
+            }
+        }
+        Ok(Self::of(cache, store))
+    }
+
+    fn of(cache: StsCache, store: Option<Store>) -> Self {
+        let state = StsState { cache, pending: HashMap::new(), failures: HashMap::new(), unheard: HashSet::new() };
+        let (state, slots) = (Mutex::new(state), Semaphore::new(MAX_FETCHES));
+        let (lookups, fetches) = Default::default();
+        let writing = tokio::sync::Mutex::default();
+        Self { inner: Arc::new(PoliciesInner { state, store, writing, slots, lookups, fetches }) }
+    }
+
+    /// Whether the policies outlive the process.
+    pub fn are_stored(&self) -> bool {
+        self.inner.store.is_some()
+    }
+
+    /// The numbers for metrics.
+    pub fn figures(&self) -> StsFigures {
+        let now = clock();
+        let state = self.state();
+        let count = |count: &AtomicU64| count.load(Relaxed);
+        StsFigures {
+            lookups: LOOKUPS.into_iter().zip(self.inner.lookups.iter().map(count)).collect(),
+            fetches: StsFetchError::RESULTS.into_iter().zip(self.inner.fetches.iter().map(count)).collect(),
+            policies: StsMode::ALL.map(StsMode::as_str).into_iter().zip(state.cache.counts(now)).collect(),
+            failing: state.cache.failing(now),
+        }
+    }
+
+    pub(super) fn set_bounds(&self, settings: &StsSettings) {
+        self.state().cache.set_bounds(settings.entries, settings.refresh);
+    }
+
+    /// The kept policy of a domain, if it is in force; a mail uses it.
+    pub(super) fn in_force(&self, domain: &Name, source: StsSource) -> Option<StsInForce> {
+        let (now, mut state) = (clock(), self.state());
+        let age = state.cache.age(domain, now)?;
+        let found = in_force(state.cache.in_force(domain, now)?, age, source);
+        if state.cache.touch(domain, now) {
+            self.persist_later(domain.clone());
+        }
+        Some(found)
+    }
+
+    /// The same, if it was fetched under this id.
+    pub(super) fn in_force_under(&self, domain: &Name, id: &StsId, source: StsSource) -> Option<StsInForce> {
+        let is_same = self.state().cache.kept(domain).is_some_and(|kept| kept.fetched.id == *id);
+        if is_same { self.in_force(domain, source) } else { None }
+    }
+
+    /// The policy of a domain, if no fetch was tried within the last five minutes.
+    pub(super) fn stale(&self, domain: &Name) -> Option<FetchedPolicy> {
+        let (now, state) = (clock(), self.state());
+        let failed = state.failures.get(domain).is_some_and(|failure| failure.is_recent(now));
+        let is_fresh = state.cache.age(domain, now)? < PAUSE;
+        if failed || is_fresh { None } else { state.cache.in_force(domain, now).cloned() }
+    }
+
+    /// Drops the policy of a domain that has no TXT record, if its mode is `none`: the domain has withdrawn MTA-STS (RFC 8461
+    /// §8.3).
+    pub(super) fn drop_withdrawn(&self, domain: &Name) {
+        let mut state = self.state();
+        let is_none = |kept: &KeptPolicy| kept.fetched.policy.mode() == StsMode::None;
+        if state.cache.kept(domain).is_some_and(is_none) {
+            state.cache.remove(domain);
+            self.persist_later(domain.clone());
+        }
+    }
+
+    /// Counts a lookup of a TXT record that had an answer.
+    pub(super) fn note_lookup(&self, domain: &Name, label: &str) {
+        self.count_lookup(label);
+        self.state().unheard.remove(domain);
+    }
+
+    /// Counts a lookup that failed, and tells it once for a domain whose policy is kept.
+    pub(super) fn note_failed_lookup(&self, domain: &Name, failure: &Failure) {
+        self.count_lookup("failed");
+        let mut state = self.state();
+        if state.cache.in_force(domain, clock()).is_none() {
+            tracing::warn!(%domain, %failure, "it is not known whether the domain has an MTA-STS policy");
+        } else if state.unheard.insert(domain.clone()) {
+            tracing::warn!(%domain, %failure, "it is not known whether the MTA-STS policy has changed; the kept one holds");
+        }
+    }
+
+    /// The failure of the last fetch for this id, if that is not long ago.
+    pub(super) fn recent_failure(state: &StsState, domain: &Name, id: &StsId) -> Option<StsFetchError> {
+        let failure = state.failures.get(domain)?;
+        (failure.id == *id && failure.is_recent(clock())).then(|| failure.error.clone())
+    }
+
+    /// Takes up the end of a fetch.
+    pub(super) fn finish(
+        &self,
+        domain: &Name,
+        id: StsId,
+        fetched: Result<StsPolicy, StsFetchError>,
+    ) -> Result<FetchedPolicy, StsFetchError> {
+        let label = fetched.as_ref().map_or_else(StsFetchError::label, |_| "ok");
+        count(&StsFetchError::RESULTS, &self.inner.fetches, label);
+        let now = clock();
+        let mut state = self.state();
+        match fetched {
+            Ok(policy) => {
+                let fetched = FetchedPolicy { id, policy: Arc::new(policy), fetched: now.wall };
+                self.keep(&mut state, domain, &fetched, now);
+                Ok(fetched)
+            }
+            Err(error) => {
+                state.fail(domain, FetchFailure { id, error: error.clone(), at: now.steady }, now);
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
+        state.failures.remove(domain);
+        if let Some(before) = state.cache.kept(domain).map(|kept| &kept.fetched)
+            && before.id == fetched.id
+            && before.policy.body() != fetched.policy.body()
+        {
+            tracing::info!(%domain, id = %fetched.id, kind = "id-unchanged", "the MTA-STS policy has changed under the same id");
+        }
+        match state.cache.put(domain, fetched.clone(), now) {
+            Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
+            Keeping::TooShort => {}
+            Keeping::NoRoom => {
+                tracing::warn!(%domain, "there is no room for an MTA-STS policy, so it holds for this mail only: raise mta_sts.entries");
+            }
+        }
+        self.persist_later(domain.clone());
+    }
+
+    /// Drops policies that have been expired for long, corrects dates, and returns the domains that are due.
+    pub(super) fn due(&self) -> Vec<Name> {
+        let (now, mut state) = (clock(), self.state());
+        let corrected = state.cache.correct_dates(now);
+        if !corrected.is_empty() {
+            tracing::warn!(
+                policies = corrected.len(),
+                "MTA-STS policies have a date that has not come yet, so the clock was ahead; they count as fetched now"
+            );
+        }
+        let swept = state.cache.sweep(now);
+        let StsState { cache, unheard, .. } = &mut *state;
+        unheard.retain(|domain| cache.kept(domain).is_some());
+        swept.into_iter().chain(corrected).for_each(|domain| self.persist_later(domain));
+        // RFC 8461 §10.2: so that policies that came together are not fetched together for ever.
+        state.cache.due(now, || 0.9 + 0.2 * fastrand::f64())
+    }
+
+    /// The policy of a domain, in force or not.
+    pub(super) fn kept(&self, domain: &Name) -> Option<FetchedPolicy> {
+        self.state().cache.kept(domain).map(|kept| kept.fetched.clone())
+    }
+
+    fn count_lookup(&self, label: &str) {
+        count(&LOOKUPS, &self.inner.lookups, label);
+    }
+
+    /// Writes the present state of a domain to the store, soon.
+    fn persist_later(&self, domain: Name) {
+        if self.are_stored() {
+            let this = self.clone();
+            tokio::spawn(async move { this.persist(&domain).await });
+        }
+    }
+
+    async fn persist(&self, domain: &Name) {
+        let Some(store) = &self.inner.store else { return };
+        let _one = self.inner.writing.lock().await;
+        let row = self.state().cache.kept(domain).map(|kept| written(domain, kept));
+        let done: Result<(), Error> = match &row {
+            Some(row) => store.put_policy(row).await,
+            None => store.delete_policy(domain.as_str()).await,
+        };
+        if let Err(error) = done {
+            tracing::error!(%domain, %error, "an MTA-STS policy cannot be written to the store; a restart knows the one before");
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, StsState> {
+        // Entries are put in and taken out whole.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StsState {
+    fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) {
+        let is_in_force = self.cache.in_force(domain, now).is_some();
+        let (reason, error) = (failure.error.label(), &failure.error);
+        match self.cache.failed(domain, now) {
+            Some(FailingSince::Tell(since)) => {
+                let hours = now.wall.saturating_sub(since) / 3600;
+                tracing::warn!(%domain, reason, %error, hours, in_force = is_in_force, "the MTA-STS policy cannot be fetched anew");
+            }
+            Some(FailingSince::Quiet) if is_in_force => {
+                tracing::info!(%domain, reason, %error, "the MTA-STS policy cannot be fetched anew; the kept one holds");
+            }
+            Some(FailingSince::Quiet) | None => {
+                tracing::warn!(%domain, reason, %error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
+            }
+        }
+        if self.failures.len() >= MAX_FAILURES {
+            self.failures.retain(|_, failure| failure.is_recent(now));
+        }
+        if self.failures.len() >= MAX_FAILURES
+            && let Some(any) = self.failures.keys().next().cloned()
+        {
+            self.failures.remove(&any);
+        }
+        self.failures.insert(domain.clone(), failure);
+    }
+}
+
+impl FetchFailure {
+    fn is_recent(&self, now: StsClock) -> bool {
+        now.steady.saturating_duration_since(self.at) < PAUSE
+    }
+}
+
+/// The time by both clocks. The steady one is the runtime's, which a test may stop.
+pub(super) fn clock() -> StsClock {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    StsClock { steady: tokio::time::Instant::now().into_std(), wall: i64::try_from(wall.as_secs()).unwrap_or(i64::MAX) }
+}
+
+fn count(words: &[&str], counts: &[AtomicU64], label: &str) {
+    if let Some((_, count)) = words.iter().zip(counts).find(|(word, _)| **word == label) {
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+fn read(row: PolicyRow) -> Result<(Name, KeptPolicy), BadRow> {
+    let domain = Name::parse(&row.domain)?;
+    let (id, policy) = (StsId::parse(row.id.as_bytes())?, Arc::new(StsPolicy::parse(&row.body)?));
+    let fetched = FetchedPolicy { id, policy, fetched: row.fetched };
+    Ok((domain, KeptPolicy { fetched, used: row.used, failing_since: row.failing_since }))
+}
+
+fn written(domain: &Name, kept: &KeptPolicy) -> PolicyRow {
+    PolicyRow {
+        domain: domain.as_str().to_owned(),
+        id: kept.fetched.id.as_str().to_owned(),
+        body: kept.fetched.policy.body().to_vec(),
+        fetched: kept.fetched.fetched,
+        used: kept.used,
+        failing_since: kept.failing_since,
+    }
+}
+
+impl fmt::Debug for StsPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StsPolicies").field("are_stored", &self.are_stored()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! The policy of a domain (RFC 8461 §3): its TXT record, the policy host, and the policies that are kept.
+//!
+//! [`MtaSts::policy_for`] says what is in force for a mail. Its reason comes with each answer, so that the reason for "no
+//! policy" reaches log and metric. A policy that is kept is used while its TXT record has the same id. If the id differs or no
+//! policy is kept, one [`fetch`] for each domain goes on, and the mails of that domain wait for it, but not for longer than
+//! the settings say. A fetch that is slower goes on, and its policy counts for the next mail.
+//!
+//! | TXT record | policy kept, in force | the mail gets |
+//! |---|---|---|
+//! | one, the same id | yes | the kept one |
+//! | one, another id or none kept | | the one that is fetched; if that fails, the kept one; else [`StsFound::Unfetched`] |
+//! | none, several, malformed | yes | the kept one (RFC 8461 §3.1) |
+//! | none, several, malformed | no | [`StsFound::Absent`] |
+//! | lookup failed | yes | the kept one |
+//! | lookup failed | no | [`StsFound::LookupFailed`] |
+//!
+//! Nothing but a fetch ends a kept policy before its `max_age` (RFC 8461 §5.1). [`MtaSts::refresh_due`] fetches each anew every
+//! day, whether its id has changed or not (RFC 8461 §10.2).
+
+mod fetch;
+mod kept;
+mod refresh;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::dns::{Failure, FailureReason, Lookup, RawTxt, Resolver, Rtype, Security};
+use crate::http::HttpsClient;
+use crate::mta_sts::cache::FetchedPolicy;
+use crate::mta_sts::record::{policy_id, record_owner};
+use crate::mta_sts::{NoStsRecord, StsFetchError, StsId, StsPolicy, StsUse};
+use crate::name::Name;
+
+use self::fetch::FetchFor;
+pub use self::kept::{StsFigures, StsPolicies};
+
+/// The operator's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsSettings {
+    /// Whether policies count.
+    pub usage: StsUse,
+    /// How many policies are kept at most.
+    pub entries: usize,
+    /// How long a mail waits for a policy.
+    pub timeout: Duration,
+    /// How often each policy is fetched anew.
+    pub refresh: Duration,
+}
+
+/// A policy that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsInForce {
+    /// The id that it was fetched under.
+    pub id: StsId,
+    /// The policy, of any mode.
+    pub policy: Arc<StsPolicy>,
+    /// When it was fetched.
+    pub fetched: SystemTime,
+    /// How long ago that is.
+    pub age: Duration,
+    /// How it was found.
+    pub source: StsSource,
+}
+
+/// How a policy was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StsSource {
+    /// It was fetched for this mail.
+    Fetched(Security),
+    /// It was kept, and the TXT record has its id; the security is the record's, and asks for nothing.
+    Kept(Security),
+    /// It was kept, and the TXT record has another id, under which no policy can be fetched.
+    Unfetched(StsFetchError),
+    /// It was kept, and there is no TXT record now.
+    NoRecord(NoStsRecord),
+    /// It was kept, and the lookup of the TXT record failed.
+    LookupFailed(Failure),
+}
+
+/// The policy of a domain, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StsFound {
+    /// This one is in force.
+    InForce(StsInForce),
+    /// The domain publishes none that can be understood, and none is kept.
+    Absent(NoStsRecord),
+    /// There is a TXT record, but its policy cannot be fetched, or not in time, and none is kept. RFC 8461 §3.3: as if there
+    /// were none.
+    Unfetched(StsFetchError),
+    /// It is not known whether there is one, and none is kept.
+    LookupFailed(Failure),
+    /// Policies do not count.
+    Off,
+}
+
+impl StsFound {
+    /// The policy in force.
+    pub fn in_force(&self) -> Option<&StsInForce> {
+        match self {
+            Self::InForce(found) => Some(found),
+            Self::Absent(_) | Self::Unfetched(_) | Self::LookupFailed(_) | Self::Off => None,
+        }
+    }
+
+    /// The failed lookup for which mail has to wait: forged answers may hide a policy, or the domain is signed, so that its
+    /// lookups do not fail for lack of care. Any other failed lookup counts as no policy, with a warning.
+    pub fn defers(&self, mx: Security) -> Option<&Failure> {
+        match self {
+            Self::LookupFailed(failure) => {
+                let is_forged = matches!(failure.reason, FailureReason::Bogus(_));
+                (is_forged || mx == Security::Secure).then_some(failure)
+            }
+            Self::InForce(_) | Self::Absent(_) | Self::Unfetched(_) | Self::Off => None,
+        }
+    }
+
+    /// The word in logs: the mode of the policy in force, `unfetched`, `off`; none where the domain has no policy.
+    pub fn label(&self) -> Option<&'static str> {
+        match self {
+            Self::InForce(found) => Some(found.policy.mode().as_str()),
+            Self::Unfetched(_) => Some("unfetched"),
+            Self::Off => Some("off"),
+            Self::Absent(_) | Self::LookupFailed(_) => None,
+        }
+    }
+}
+
+/// Finds the policies of domains. Clones share everything.
+#[derive(Debug)]
+pub struct MtaSts<R> {
+    inner: Arc<StsInner<R>>,
+}
+
+#[derive(Debug)]
+struct StsInner<R> {
+    https: HttpsClient<R>,
+    settings: StsSettings,
+    policies: StsPolicies,
+}
+
+impl<R> Clone for MtaSts<R> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<R: Resolver> MtaSts<R> {
+    /// Takes up the kept policies under these settings.
+    pub fn new(https: HttpsClient<R>, settings: StsSettings, policies: StsPolicies) -> Self {
+        policies.set_bounds(&settings);
+        Self { inner: Arc::new(StsInner { https, settings, policies }) }
+    }
+
+    /// Whether policies count.
+    pub fn usage(&self) -> StsUse {
+        self.inner.settings.usage
+    }
+
+    /// The kept policies, which outlive a change of the settings.
+    pub fn policies(&self) -> &StsPolicies {
+        &self.inner.policies
+    }
+
+    /// The policy of a domain: that of the recipient, or the next hop that a rule names (RFC 8461 §3.4). Returns by `until`, or
+    /// sooner by the settings.
+    pub async fn policy_for(&self, domain: &Name, until: Instant) -> StsFound {
+        match self.inner.settings.usage {
+            StsUse::Off => return StsFound::Off,
+            StsUse::Enforce | StsUse::Observe => {}
+        }
+        let until = until.min(Instant::now() + self.inner.settings.timeout);
+        let policies = self.policies();
+        match self.record(domain, until).await {
+            Ok(Found { id: Ok(id), security }) => {
+                policies.note_lookup(domain, "found");
+                self.by_id(domain, id, security, until).await
+            }
+            Ok(Found { id: Err(why), .. }) => {
+                policies.note_lookup(domain, lookup_label(&why));
+                if why == NoStsRecord::Absent {
+                    policies.drop_withdrawn(domain);
+                }
+                match policies.in_force(domain, StsSource::NoRecord(why.clone())) {
+                    Some(found) => StsFound::InForce(found),
+                    None => StsFound::Absent(why),
+                }
+            }
+            Err(failure) => {
+                policies.note_failed_lookup(domain, &failure);
+                match policies.in_force(domain, StsSource::LookupFailed(failure.clone())) {
+                    Some(found) => StsFound::InForce(found),
+                    None => StsFound::LookupFailed(failure),
+                }
+            }
+        }
+    }
+
+    /// The policy of a domain whose exchanges have failed it, fetched anew, if it differs from the one before (RFC 8461 §5.1: a
+    /// newer policy may be there, even under the same id). None also if it was fetched within the last five minutes.
+    pub async fn refetch(&self, domain: &Name, until: Instant) -> Option<StsInForce> {
+        let before = self.policies().stale(domain)?;
+        let pending = self.fetch(domain, &before.id, FetchFor::Renewal);
+        let fetched = pending.wait(until).await.ok()?;
+        if fetched.policy.body() == before.policy.body() {
+            return None;
+        }
+        Some(in_force_now(fetched, StsSource::Fetched(Security::Insecure)))
+    }
+
+    async fn by_id(&self, domain: &Name, id: StsId, security: Security, until: Instant) -> StsFound {
+        if let Some(found) = self.policies().in_force_under(domain, &id, StsSource::Kept(security)) {
+            return StsFound::InForce(found);
+        }
+        match self.fetch(domain, &id, FetchFor::Mail).wait(until).await {
+            Ok(fetched) => StsFound::InForce(in_force_now(fetched, StsSource::Fetched(security))),
+            Err(error) => match self.policies().in_force(domain, StsSource::Unfetched(error.clone())) {
+                Some(found) => StsFound::InForce(found),
+                None => StsFound::Unfetched(error),
+            },
+        }
+    }
+
+    /// Asks for the TXT record.
+    async fn record(&self, domain: &Name, until: Instant) -> Result<Found, Failure> {
+        let Ok(owner) = record_owner(domain) else {
+            // The name is too long to exist.
+            return Ok(Found { id: Err(NoStsRecord::Absent), security: Security::Secure });
+        };
+        let failure = |reason| Failure { name: owner.clone(), rtype: Rtype::TXT, reason };
+        let asked = timeout_at(until, self.inner.https.dns().txt(&owner)).await;
+        let lookup: Lookup<RawTxt> = asked.unwrap_or_else(|_| Err(failure(FailureReason::Timeout)))?;
+        let texts = lookup.answer.records().iter().map(|text| text.0.as_slice());
+        Ok(Found { id: policy_id(texts), security: lookup.security() })
+    }
+}
+
+/// The outcome of a lookup of the TXT record.
+struct Found {
+    id: Result<StsId, NoStsRecord>,
+    security: Security,
+}
+
+fn lookup_label(why: &NoStsRecord) -> &'static str {
+    match why {
+        NoStsRecord::Absent => "absent",
+        NoStsRecord::Several(_) => "several",
+        NoStsRecord::NoId | NoStsRecord::SeveralIds | NoStsRecord::BadId(_) => "malformed",
+    }
+}
+
+fn in_force_now(fetched: FetchedPolicy, source: StsSource) -> StsInForce {
+    in_force(&fetched, Duration::ZERO, source)
+}
+
+fn in_force(fetched: &FetchedPolicy, age: Duration, source: StsSource) -> StsInForce {
+    let since = Duration::from_secs(u64::try_from(fetched.fetched).unwrap_or(0));
+    let FetchedPolicy { id, policy, .. } = fetched.clone();
+    StsInForce { id, policy, fetched: UNIX_EPOCH + since, age, source }
+}

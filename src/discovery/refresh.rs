@@ -1,0 +1,45 @@
+//! Fetching kept policies anew (RFC 8461 §10.2): daily, whatever their TXT records say.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::fetch::FetchFor;
+use super::kept::MAX_FETCHES;
+use super::{Found, MtaSts};
+use crate::dns::Resolver;
+use crate::mta_sts::{NoStsRecord, StsMode, StsUse};
+use crate::name::Name;
+
+/// How many of the fetches at a time may be of this kind, so that mail need not wait for them.
+const MAX_REFRESHES: usize = MAX_FETCHES / 2;
+/// Longer than any fetch takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+impl<R: Resolver> MtaSts<R> {
+    /// Fetches the policies anew that are due, and returns when that is done. To be called every minute or so.
+    pub async fn refresh_due(&self) {
+        match self.usage() {
+            StsUse::Off => return,
+            StsUse::Enforce | StsUse::Observe => {}
+        }
+        let due = self.policies().due();
+        stream::iter(due).for_each_concurrent(MAX_REFRESHES, |domain| async move { self.refresh(&domain).await }).await;
+    }
+
+    async fn refresh(&self, domain: &Name) {
+        let Some(kept) = self.policies().kept(domain) else { return };
+        let until = Instant::now() + PATIENCE;
+        match kept.policy.mode() {
+            StsMode::Enforce | StsMode::Testing => {}
+            StsMode::None => {
+                let record = self.record(domain, until).await;
+                if matches!(record, Ok(Found { id: Err(NoStsRecord::Absent), .. })) {
+                    return self.policies().drop_withdrawn(domain);
+                }
+            }
+        }
+        // Its end is noted and told there.
+        let _ = self.fetch(domain, &kept.id, FetchFor::Renewal).wait(until).await;
+    }
+}

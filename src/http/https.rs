@@ -1,0 +1,145 @@
+//! HTTPS to a host by its name: the address that is dialled is the address that was looked up and judged, and no other.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::exchange::{HttpError, HttpLimits, HttpResponse, get};
+use crate::dns::{Failure, HostLookup, Resolver};
+use crate::name::Name;
+use crate::reserved::Dialable;
+use crate::roots::Roots;
+
+/// How many addresses of a host are dialled, one after the other.
+const MAX_ADDRESSES: usize = 4;
+/// How long each of them but the last may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// The parts of an HTTPS client.
+#[derive(Debug, Clone)]
+pub struct HttpsPart {
+    /// The addresses that may be dialled.
+    pub dialable: Dialable,
+    /// The authorities that may vouch for hosts.
+    pub roots: Roots,
+    /// The port of all hosts.
+    pub port: u16,
+}
+
+/// An HTTPS client that resolves with danelaw's own resolver.
+#[derive(Debug)]
+pub struct HttpsClient<R> {
+    dns: R,
+    part: HttpsPart,
+    /// An error if the library lacks a protocol version, which no build of danelaw does.
+    tls: Result<Arc<ClientConfig>, String>,
+}
+
+/// Why there is no answer of a host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpsError {
+    /// The lookup of its addresses failed.
+    #[error("{0}")]
+    Dns(#[from] Failure),
+    /// It has no address.
+    #[error("{0} has no address")]
+    NoAddress(Name),
+    /// Each address is one where no public host can be.
+    #[error("{0} is at {1}, where no public host can be")]
+    Reserved(Name, IpAddr),
+    /// No address accepts a connection.
+    #[error("no connection to {0}: {1}")]
+    Connect(SocketAddr, String),
+    /// There is no TLS session for a reason other than the certificate.
+    #[error("no TLS session with {0}: {1}")]
+    Tls(Name, String),
+    /// The certificate does not prove the name (RFC 9110 §4.3.4).
+    #[error("the certificate of {0} is not to be trusted: {1}")]
+    Certificate(Name, String),
+    /// There is no whole answer within the limits.
+    #[error("{0}")]
+    Http(#[from] HttpError),
+}
+
+impl<R: Resolver> HttpsClient<R> {
+    /// A client of these parts.
+    pub fn new(dns: R, part: HttpsPart) -> Self {
+        let tls = client_tls(&part.roots);
+        Self { dns, part, tls }
+    }
+
+    /// Its resolver.
+    pub fn dns(&self) -> &R {
+        &self.dns
+    }
+
+    /// Asks a host for a path. The answer may have any status.
+    ///
+    /// # Errors
+    /// There is no answer within the limits.
+    pub async fn get(&self, host: &Name, path: &str, limits: HttpLimits) -> Result<HttpResponse, HttpsError> {
+        let stream = self.connect(host).await?;
+        Ok(get(stream, host.as_str(), path, limits).await?)
+    }
+
+    /// A TLS session with a host, which has proven its name.
+    async fn connect(&self, host: &Name) -> Result<TlsStream<TcpStream>, HttpsError> {
+        let server_name = ServerName::try_from(host.as_str().to_owned());
+        let server_name = server_name.map_err(|error| HttpsError::Tls(host.clone(), error.to_string()))?;
+        let tls = self.tls.clone().map_err(|error| HttpsError::Tls(host.clone(), error))?;
+        let tcp = self.dial(host).await?;
+        let tls = TlsConnector::from(tls).connect(server_name, tcp).await;
+        tls.map_err(|error| no_session(host, &error))
+    }
+
+    /// A connection to the first address that accepts one. Each address has passed the filter; the name is not looked up
+    /// again in between, so that no other answer of the DNS can take its place.
+    async fn dial(&self, host: &Name) -> Result<TcpStream, HttpsError> {
+        let found = match self.dns.host(host).await? {
+            HostLookup::Found(found) => found,
+            HostLookup::NoAddress | HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
+        };
+        let (allowed, reserved): (Vec<_>, Vec<_>) =
+            found.addresses.into_iter().partition(|address| self.part.dialable.allows(*address));
+        let mut error = match reserved.first() {
+            Some(address) => HttpsError::Reserved(host.clone(), *address),
+            None => HttpsError::NoAddress(host.clone()),
+        };
+        let last = allowed.len().min(MAX_ADDRESSES);
+        for (place, ip) in allowed.into_iter().take(MAX_ADDRESSES).enumerate() {
+            let address = SocketAddr::new(ip, self.part.port);
+            // The caller's limit holds for the last one.
+            let patience = if place + 1 == last { Duration::MAX } else { CONNECT };
+            match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(why)) => error = HttpsError::Connect(address, why.to_string()),
+                Err(_) => error = HttpsError::Connect(address, "no answer in time".to_owned()),
+            }
+        }
+        Err(error)
+    }
+}
+
+/// TLS 1.2 and 1.3 with hosts for which these authorities may vouch.
+fn client_tls(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(config.with_root_certificates(Arc::clone(roots.store())).with_no_client_auth()))
+}
+
+fn no_session(host: &Name, error: &io::Error) -> HttpsError {
+    let is_certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|error| {
+        matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    });
+    let text = error.to_string();
+    if is_certificate { HttpsError::Certificate(host.clone(), text) } else { HttpsError::Tls(host.clone(), text) }
+}

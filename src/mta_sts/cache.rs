@@ -1,0 +1,588 @@
+//! The policies that were fetched, each for as long as it holds (RFC 8461 §3.3, §5.1, §10.2).
+//!
+//! Only a policy that was fetched begins to hold anew; a TXT record never prolongs one (RFC 8461 §5.1). Time is taken from two
+//! clocks, which the caller reads: the wall clock may be set, and the steady one stands still while a machine is off. The age of
+//! a policy is the longer of the two times since it was fetched, so a clock that is set back gives no policy a longer life. One
+//! that is set ahead takes none away: a policy that has expired stays for a while, and holds again once the clock is right.
+//!
+//! | kept policy | it leaves |
+//! |---|---|
+//! | mode `enforce`, used within 30 days | when it has been expired for 30 days by the steady clock |
+//! | any other | likewise, or to make room: expired ones first, then mode `none`, `testing`, and at last `enforce` |
+//! | mode `none`, and the domain has no TXT record any more | at once |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{StsId, StsMode, StsPolicy};
+use crate::name::Name;
+
+/// How many octets of policies are kept.
+const MAX_OCTETS: usize = 64 * 1024 * 1024;
+/// How long an expired policy stays.
+const EXPIRED_STAYS: Duration = Duration::from_secs(30 * DAY_SECONDS);
+/// A policy of mode `enforce` that was used within this time never makes room for another.
+const IN_USE: i64 = 30 * DAY_SECONDS as i64;
+/// A policy without use for so long is not fetched anew.
+const FORGOTTEN: i64 = 180 * DAY_SECONDS as i64;
+/// How long fetches fail before that is told, and how often it is told then.
+const TOLD_EVERY: i64 = DAY_SECONDS as i64;
+/// How exact the time of the last use is kept, so that not each mail is a write.
+const USE_GRAIN: i64 = DAY_SECONDS as i64;
+/// A try to fetch anew that failed is repeated after this part of the usual time.
+const RETRY_PART: u32 = 24;
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// The time by two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StsClock {
+    /// The steady clock.
+    pub steady: Instant,
+    /// The wall clock, in seconds since 1970.
+    pub wall: i64,
+}
+
+/// A policy that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedPolicy {
+    /// The id in the TXT record then.
+    pub id: StsId,
+    /// The policy.
+    pub policy: Arc<StsPolicy>,
+    /// When it was fetched, in seconds since 1970.
+    pub fetched: i64,
+}
+
+/// A kept policy, as it is in the store too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptPolicy {
+    /// The policy.
+    pub fetched: FetchedPolicy,
+    /// When it was last used, in seconds since 1970, to the day.
+    pub used: i64,
+    /// Since when it cannot be fetched anew, in seconds since 1970.
+    pub failing_since: Option<i64>,
+}
+
+/// A kept policy with the times that a restart forgets.
+#[derive(Debug)]
+struct StsEntry {
+    kept: KeptPolicy,
+    /// When it came into this memory.
+    steady: Instant,
+    /// When it is to be fetched anew.
+    due: Instant,
+    /// Since when it has been found expired.
+    expired: Option<Instant>,
+    /// When it was last told that it cannot be fetched anew.
+    told: Option<i64>,
+}
+
+/// Whether a policy was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeping {
+    /// It is; these domains' policies made room for it.
+    Kept(Vec<Name>),
+    /// All that is kept is worth more. The policy holds for the mail at hand.
+    NoRoom,
+    /// Its `max_age` is zero, so it holds for the mail at hand.
+    TooShort,
+}
+
+/// The state of a failure to fetch a kept policy anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailingSince {
+    /// Nothing is to be told: it began less than a day ago, was told within a day, or the mode is `none` (RFC 8461 §3.3).
+    Quiet,
+    /// It is to be told that it fails since this time, in seconds since 1970.
+    Tell(i64),
+}
+
+/// All kept policies.
+#[derive(Debug)]
+pub struct StsCache {
+    entries: HashMap<Name, StsEntry>,
+    octets: usize,
+    most: usize,
+    refresh: Duration,
+}
+
+impl StsCache {
+    /// An empty cache for so many policies, each of which is fetched anew after `refresh`.
+    pub fn new(most: usize, refresh: Duration) -> Self {
+        Self { entries: HashMap::new(), octets: 0, most, refresh }
+    }
+
+    /// Changes the bounds. Policies above a smaller bound stay until they expire.
+    pub fn set_bounds(&mut self, most: usize, refresh: Duration) {
+        (self.most, self.refresh) = (most, refresh);
+    }
+
+    /// Takes up a policy of the store.
+    pub fn load(&mut self, domain: Name, kept: KeptPolicy, now: StsClock) {
+        let age = Duration::from_secs(u64::try_from(now.wall.saturating_sub(kept.fetched.fetched)).unwrap_or(0));
+        let due = now.steady + self.refresh.saturating_sub(age);
+        self.insert(domain, StsEntry { kept, steady: now.steady, due, expired: None, told: None });
+    }
+
+    /// The policy of a domain, if it is in force.
+    pub fn in_force(&self, domain: &Name, now: StsClock) -> Option<&FetchedPolicy> {
+        let entry = self.entries.get(domain)?;
+        entry.is_in_force(now).then_some(&entry.kept.fetched)
+    }
+
+    /// How old a kept policy is.
+    pub fn age(&self, domain: &Name, now: StsClock) -> Option<Duration> {
+        self.entries.get(domain).map(|entry| entry.age(now))
+    }
+
+    /// Notes that a mail uses the policy. True if the store does not know of such a recent use.
+    pub fn touch(&mut self, domain: &Name, now: StsClock) -> bool {
+        let Some(entry) = self.entries.get_mut(domain) else { return false };
+        let is_news = now.wall.saturating_sub(entry.kept.used).abs() >= USE_GRAIN;
+        if is_news {
+            entry.kept.used = now.wall;
+        }
+        is_news
+    }
+
+    /// Keeps a policy that was just fetched, in the place of the one before.
+    pub fn put(&mut self, domain: &Name, fetched: FetchedPolicy, now: StsClock) -> Keeping {
+        if fetched.policy.max_age().is_zero() {
+            self.remove(domain);
+            return Keeping::TooShort;
+        }
+        let octets = weight(domain, &fetched);
+        let Some(evicted) = self.make_room(domain, octets, now) else {
+            // RFC 8461 §5.1: the newer policy holds, kept or not.
+            self.remove(domain);
+            return Keeping::NoRoom;
+        };
+        let kept = KeptPolicy { fetched, used: now.wall, failing_since: None };
+        let entry = StsEntry { kept, steady: now.steady, due: now.steady + self.refresh, expired: None, told: None };
+        self.insert(domain.clone(), entry);
+        Keeping::Kept(evicted)
+    }
+
+    /// Notes that the policy could not be fetched anew. None if there is none to fetch.
+    pub fn failed(&mut self, domain: &Name, now: StsClock) -> Option<FailingSince> {
+        let retry = self.refresh / RETRY_PART;
+        let entry = self.entries.get_mut(domain)?;
+        entry.due = now.steady + retry;
+        let since = *entry.kept.failing_since.get_or_insert(now.wall);
+        let is_silent = entry.kept.fetched.policy.mode() == StsMode::None;
+        let was_told = entry.told.is_some_and(|told| now.wall.saturating_sub(told) < TOLD_EVERY);
+        if is_silent || was_told || now.wall.saturating_sub(since) < TOLD_EVERY {
+            return Some(FailingSince::Quiet);
+        }
+        entry.told = Some(now.wall);
+        Some(FailingSince::Tell(since))
+    }
+
+    /// Drops a policy. False if there was none.
+    pub fn remove(&mut self, domain: &Name) -> bool {
+        match self.entries.remove(domain) {
+            Some(entry) => {
+                self.octets = self.octets.saturating_sub(weight(domain, &entry.kept.fetched));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The policy of a domain as the store is to have it.
+    pub fn kept(&self, domain: &Name) -> Option<&KeptPolicy> {
+        self.entries.get(domain).map(|entry| &entry.kept)
+    }
+
+    /// The domains whose policies are to be fetched anew. `jitter` moves the next time of each by a factor of its own, so that
+    /// policies that came together are not fetched together for ever.
+    pub fn due(&mut self, now: StsClock, jitter: impl Fn() -> f64) -> Vec<Name> {
+        let refresh = self.refresh;
+        let is_due = |entry: &StsEntry| entry.due <= now.steady && now.wall.saturating_sub(entry.kept.used) < FORGOTTEN;
+        let due = self.entries.iter_mut().filter(|(_, entry)| is_due(entry));
+        due.map(|(domain, entry)| {
+            entry.due = now.steady + refresh.mul_f64(jitter());
+            domain.clone()
+        })
+        .collect()
+    }
+
+    /// Drops the policies that have been expired for long, and returns their domains.
+    pub fn sweep(&mut self, now: StsClock) -> Vec<Name> {
+        for entry in self.entries.values_mut() {
+            let since = entry.expired.unwrap_or(now.steady);
+            entry.expired = if entry.is_in_force(now) { None } else { Some(since) };
+        }
+        let is_over = |entry: &StsEntry| {
+            entry.expired.is_some_and(|since| now.steady.saturating_duration_since(since) > EXPIRED_STAYS)
+        };
+        let over: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(domain, _)| domain.clone()).collect();
+        for domain in &over {
+            self.remove(domain);
+        }
+        over
+    }
+
+    /// Corrects the dates of policies that were fetched at a time that has not come yet, and returns their domains: the wall
+    /// clock was ahead then. To be called once it has been steady for a while.
+    pub fn correct_dates(&mut self, now: StsClock) -> Vec<Name> {
+        let refresh = self.refresh;
+        let is_ahead = |entry: &StsEntry| {
+            entry.kept.fetched.fetched > now.wall && now.steady.saturating_duration_since(entry.steady) >= refresh
+        };
+        let ahead = self.entries.iter_mut().filter(|(_, entry)| is_ahead(entry));
+        ahead
+            .map(|(domain, entry)| {
+                entry.kept.fetched.fetched = now.wall;
+                domain.clone()
+            })
+            .collect()
+    }
+
+    /// How many policies in force have each mode, in the order of [`StsMode::ALL`].
+    pub fn counts(&self, now: StsClock) -> [usize; 3] {
+        let in_force = || self.entries.values().filter(|entry| entry.is_in_force(now));
+        StsMode::ALL.map(|mode| in_force().filter(|entry| entry.mode() == mode).count())
+    }
+
+    /// How many policies of mode `enforce` or `testing` cannot be fetched anew for a day or more.
+    pub fn failing(&self, now: StsClock) -> usize {
+        let is_long = |since: i64| now.wall.saturating_sub(since) >= TOLD_EVERY;
+        let fails = |entry: &&StsEntry| entry.mode() != StsMode::None && entry.kept.failing_since.is_some_and(is_long);
+        self.entries.values().filter(fails).count()
+    }
+
+    fn insert(&mut self, domain: Name, entry: StsEntry) {
+        self.remove(&domain);
+        self.octets += weight(&domain, &entry.kept.fetched);
+        self.entries.insert(domain, entry);
+    }
+
+    /// Drops policies until one of so many octets fits, and returns their domains; none if those that may go are not enough.
+    fn make_room(&mut self, domain: &Name, octets: usize, now: StsClock) -> Option<Vec<Name>> {
+        let own = self.entries.get(domain).map_or(0, |entry| weight(domain, &entry.kept.fetched));
+        let mut entries = self.entries.len() + 1 - usize::from(own > 0);
+        let mut total = self.octets + octets - own;
+        if entries <= self.most && total <= MAX_OCTETS {
+            return Some(Vec::new());
+        }
+        let others = self.entries.iter().filter(|(other, _)| *other != domain);
+        let mut ranked: Vec<_> =
+            others.filter_map(|(other, entry)| Some((entry.worth(now)?, entry.kept.used, other))).collect();
+        ranked.sort_unstable();
+        let mut gone = Vec::new();
+        for (_, _, other) in ranked {
+            if entries <= self.most && total <= MAX_OCTETS {
+                break;
+            }
+            entries -= 1;
+            total = total.saturating_sub(self.entries.get(other).map_or(0, |entry| weight(other, &entry.kept.fetched)));
+            gone.push(other.clone());
+        }
+        if entries > self.most || total > MAX_OCTETS {
+            return None;
+        }
+        for other in &gone {
+            self.remove(other);
+        }
+        Some(gone)
+    }
+}
+
+impl StsEntry {
+    fn mode(&self) -> StsMode {
+        self.kept.fetched.policy.mode()
+    }
+
+    /// The longer of the times since it was fetched by both clocks. A date that has not come yet counts as the time at which it
+    /// came into this memory.
+    fn age(&self, now: StsClock) -> Duration {
+        let wall = u64::try_from(now.wall.saturating_sub(self.kept.fetched.fetched)).unwrap_or(0);
+        Duration::from_secs(wall).max(now.steady.saturating_duration_since(self.steady))
+    }
+
+    fn is_in_force(&self, now: StsClock) -> bool {
+        self.age(now) < self.kept.fetched.policy.max_age()
+    }
+
+    /// Its rank among those that may make room, the least first; none for one that may not.
+    fn worth(&self, now: StsClock) -> Option<u8> {
+        let is_in_use = now.wall.saturating_sub(self.kept.used) < IN_USE;
+        match self.mode() {
+            _ if !self.is_in_force(now) => Some(0),
+            StsMode::None => Some(1),
+            StsMode::Testing => Some(2),
+            StsMode::Enforce if !is_in_use => Some(3),
+            StsMode::Enforce => None,
+        }
+    }
+}
+
+/// The octets that a policy counts for.
+fn weight(domain: &Name, fetched: &FetchedPolicy) -> usize {
+    domain.as_str().len() + fetched.id.as_str().len() + fetched.policy.body().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = DAY_SECONDS;
+    /// 2026-01-01.
+    const EPOCH: i64 = 1_767_225_600;
+
+    /// A clock that a test sets.
+    #[derive(Clone, Copy)]
+    struct TestClock {
+        now: StsClock,
+    }
+
+    impl TestClock {
+        fn new() -> Self {
+            Self { now: StsClock { steady: Instant::now(), wall: EPOCH } }
+        }
+
+        /// Time passes by both clocks.
+        fn pass(&mut self, seconds: u64) {
+            self.now.steady += Duration::from_secs(seconds);
+            self.set(i64::try_from(seconds).unwrap());
+        }
+
+        /// The wall clock alone is set.
+        fn set(&mut self, seconds: i64) {
+            self.now.wall += seconds;
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn fetched(mode: &str, max_age: u64, clock: TestClock) -> FetchedPolicy {
+        let text = format!("version: STSv1\nmode: {mode}\nmx: mx.example\nmax_age: {max_age}\n");
+        let policy = Arc::new(StsPolicy::parse(text.as_bytes()).unwrap());
+        FetchedPolicy { id: StsId::parse(b"a").unwrap(), policy, fetched: clock.now.wall }
+    }
+
+    fn cache() -> StsCache {
+        StsCache::new(3, Duration::from_secs(DAY))
+    }
+
+    /// A cache with one policy that was just fetched.
+    fn with(mode: &str, max_age: u64, clock: TestClock) -> StsCache {
+        let mut cache = cache();
+        assert_eq!(cache.put(&name("a.example"), fetched(mode, max_age, clock), clock.now), Keeping::Kept(vec![]));
+        cache
+    }
+
+    fn is_in_force(cache: &StsCache, clock: TestClock) -> bool {
+        cache.in_force(&name("a.example"), clock.now).is_some()
+    }
+
+    #[test]
+    fn p1_a_policy_holds_for_max_age_from_the_moment_it_was_fetched() {
+        // P1, P9, P18.
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", 100, clock);
+        clock.pass(99);
+        assert!(is_in_force(&cache, clock));
+        // Its use does not prolong it.
+        cache.touch(&name("a.example"), clock.now);
+        clock.pass(1);
+        assert!(!is_in_force(&cache, clock));
+        // A year at most, whatever the text says.
+        let mut cache = with("enforce", 9_999_999_999, clock);
+        clock.pass(31_557_599);
+        assert!(is_in_force(&cache, clock));
+        clock.pass(1);
+        assert!(!is_in_force(&cache, clock));
+        // Zero holds for the mail at hand, and ends what was kept.
+        cache.put(&name("a.example"), fetched("enforce", 100, clock), clock.now);
+        assert_eq!(cache.put(&name("a.example"), fetched("enforce", 0, clock), clock.now), Keeping::TooShort);
+        assert!(!is_in_force(&cache, clock));
+    }
+
+    #[test]
+    fn p18_a_wall_clock_that_is_set_takes_no_policy_away_and_gives_none_a_longer_life() {
+        // P18.
+        let (week, years) = (7 * DAY, 2 * 365 * 86_400);
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", week, clock);
+        clock.set(years);
+        assert!(!is_in_force(&cache, clock));
+        assert!(cache.sweep(clock.now).is_empty(), "an expired policy stays");
+        clock.pass(60);
+        clock.set(-years);
+        assert!(is_in_force(&cache, clock), "the clock is right again");
+        // Set back, the wall clock gives no longer life: the steady one counts.
+        clock.set(-years);
+        assert!(is_in_force(&cache, clock));
+        clock.pass(week - 61);
+        assert!(is_in_force(&cache, clock));
+        clock.pass(1);
+        assert!(!is_in_force(&cache, clock));
+    }
+
+    #[test]
+    fn p18_a_date_that_has_not_come_yet_counts_as_now() {
+        // P18: a policy that a clock twenty years ahead has dated.
+        let mut clock = TestClock::new();
+        let ahead = TestClock { now: StsClock { wall: clock.now.wall + 20 * 365 * 86_400, ..clock.now } };
+        let kept =
+            KeptPolicy { fetched: fetched("enforce", 10 * DAY, ahead), used: ahead.now.wall, failing_since: None };
+        let mut cache = cache();
+        cache.load(name("a.example"), kept, clock.now);
+        assert!(is_in_force(&cache, clock));
+        assert!(cache.correct_dates(clock.now).is_empty(), "a clock that has just started may be wrong itself");
+        clock.pass(DAY);
+        assert_eq!(cache.correct_dates(clock.now), [name("a.example")]);
+        assert_eq!(cache.kept(&name("a.example")).unwrap().fetched.fetched, clock.now.wall);
+        clock.pass(10 * DAY - DAY);
+        assert!(!is_in_force(&cache, clock), "ten days since it came into this memory");
+    }
+
+    #[test]
+    fn p18_an_expired_policy_stays_for_30_days() {
+        // P18.
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", DAY, clock);
+        clock.pass(DAY);
+        assert!(cache.sweep(clock.now).is_empty());
+        clock.pass(30 * DAY);
+        assert!(cache.sweep(clock.now).is_empty());
+        clock.pass(1);
+        assert_eq!(cache.sweep(clock.now), [name("a.example")]);
+        assert!(cache.kept(&name("a.example")).is_none());
+    }
+
+    #[test]
+    fn p10_policies_are_fetched_anew_daily_while_they_are_used() {
+        // P10.
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", 400 * DAY, clock);
+        let due = |cache: &mut StsCache, clock: TestClock, jitter: f64| !cache.due(clock.now, || jitter).is_empty();
+        assert!(!due(&mut cache, clock, 1.0));
+        clock.pass(DAY);
+        assert!(due(&mut cache, clock, 0.9));
+        assert!(!due(&mut cache, clock, 0.9), "once");
+        clock.pass(DAY * 9 / 10 - 1);
+        assert!(!due(&mut cache, clock, 1.1));
+        clock.pass(1);
+        assert!(due(&mut cache, clock, 1.1));
+        // A failure is tried again sooner.
+        cache.failed(&name("a.example"), clock.now);
+        clock.pass(DAY / 24);
+        assert!(due(&mut cache, clock, 1.0));
+        // Without use for 180 days it is left to expire.
+        clock.pass(180 * DAY);
+        assert!(!due(&mut cache, clock, 1.0));
+        assert!(cache.touch(&name("a.example"), clock.now));
+        assert!(due(&mut cache, clock, 1.0));
+        // After a restart the rest of the day counts.
+        let kept = cache.kept(&name("a.example")).unwrap().clone();
+        let mut again = self::cache();
+        let mut clock = TestClock { now: StsClock { wall: kept.fetched.fetched + 86_400 - 60, ..clock.now } };
+        again.load(name("a.example"), KeptPolicy { used: clock.now.wall, ..kept }, clock.now);
+        clock.pass(59);
+        assert!(!due(&mut again, clock, 1.0));
+        clock.pass(1);
+        assert!(due(&mut again, clock, 1.0));
+    }
+
+    #[test]
+    fn p10_a_failure_is_told_once_a_day_after_a_day() {
+        // P10.
+        let mut clock = TestClock::new();
+        let mut cache = with("testing", 300 * DAY, clock);
+        let (mut began, mut told) = (clock.now.wall, 0);
+        for hour in 0..73 {
+            if hour > 0 {
+                clock.pass(3600);
+            } else {
+                began = clock.now.wall;
+            }
+            match cache.failed(&name("a.example"), clock.now) {
+                Some(FailingSince::Tell(since)) => {
+                    assert_eq!(since, began);
+                    told += 1;
+                }
+                Some(FailingSince::Quiet) => {}
+                None => panic!("there is a policy"),
+            }
+        }
+        assert_eq!((told, cache.failing(clock.now)), (3, 1));
+        cache.put(&name("a.example"), fetched("testing", DAY, clock), clock.now);
+        assert_eq!(cache.failing(clock.now), 0);
+        // RFC 8461 §3.3: of mode none nothing is told.
+        let mut cache = with("none", 300 * DAY, clock);
+        for _ in 0..5 {
+            assert_eq!(cache.failed(&name("a.example"), clock.now), Some(FailingSince::Quiet));
+            clock.pass(DAY);
+        }
+        assert_eq!((cache.failing(clock.now), cache.failed(&name("b.example"), clock.now)), (0, None));
+    }
+
+    #[test]
+    fn p18_room_is_made_by_the_least_worth_and_never_by_a_policy_that_is_enforced() {
+        // P18.
+        let mut clock = TestClock::new();
+        let mut cache = cache();
+        let put = |cache: &mut StsCache, domain: &str, mode: &str, clock: TestClock| {
+            cache.put(&name(domain), fetched(mode, 400 * DAY, clock), clock.now)
+        };
+        let kept = |evicted: &[&str]| Keeping::Kept(evicted.iter().map(|text| name(text)).collect());
+        cache.put(&name("expires.example"), fetched("enforce", 1, clock), clock.now);
+        clock.pass(1);
+        assert_eq!(put(&mut cache, "none.example", "none", clock), kept(&[]));
+        assert_eq!(put(&mut cache, "testing.example", "testing", clock), kept(&[]));
+        assert_eq!(put(&mut cache, "b.example", "enforce", clock), kept(&["expires.example"]));
+        assert_eq!(put(&mut cache, "b.example", "enforce", clock), kept(&[]), "its own place is free");
+        assert_eq!(put(&mut cache, "c.example", "enforce", clock), kept(&["none.example"]));
+        assert_eq!(put(&mut cache, "d.example", "enforce", clock), kept(&["testing.example"]));
+        for (domain, mode) in [("e.example", "enforce"), ("f.example", "testing"), ("g.example", "none")] {
+            assert_eq!(put(&mut cache, domain, mode, clock), Keeping::NoRoom, "{domain}");
+            assert!(cache.kept(&name(domain)).is_none());
+        }
+        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+        // One that was not used for 30 days may go.
+        clock.pass(30 * DAY);
+        cache.touch(&name("b.example"), clock.now);
+        cache.touch(&name("d.example"), clock.now);
+        assert_eq!(put(&mut cache, "e.example", "enforce", clock), kept(&["c.example"]));
+    }
+
+    #[test]
+    fn p18_the_text_of_all_policies_is_bounded() {
+        // P18.
+        let clock = TestClock::new();
+        let mut cache = StsCache::new(10_000, Duration::from_secs(DAY));
+        let padding = format!("note: {}\n", "x".repeat(64_000));
+        let text = format!("version: STSv1\nmode: testing\nmx: mx.example\nmax_age: 86400\n{padding}");
+        let policy = Arc::new(StsPolicy::parse(text.as_bytes()).unwrap());
+        for index in 0..1100 {
+            let fetched = FetchedPolicy { policy: Arc::clone(&policy), ..fetched("none", 1, clock) };
+            let keeping = cache.put(&name(&format!("d{index}.example")), fetched, clock.now);
+            assert!(matches!(keeping, Keeping::Kept(_)), "{index}");
+            assert!(cache.octets <= MAX_OCTETS);
+        }
+        assert!(cache.entries.len() < 1050, "{}", cache.entries.len());
+        for domain in cache.entries.keys().cloned().collect::<Vec<_>>() {
+            assert!(cache.remove(&domain));
+        }
+        assert_eq!(cache.octets, 0);
+    }
+
+    #[test]
+    fn a_use_is_news_once_a_day() {
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", 400 * DAY, clock);
+        assert!(!cache.touch(&name("a.example"), clock.now));
+        clock.pass(DAY);
+        assert!(cache.touch(&name("a.example"), clock.now));
+        assert!(!cache.touch(&name("a.example"), clock.now));
+        assert!(!cache.touch(&name("b.example"), clock.now));
+    }
+}

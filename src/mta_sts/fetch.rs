@@ -1,0 +1,172 @@
+//! The answer of a policy host (RFC 8461 §3.3), and the reasons for which there is no policy in it.
+
+use super::policy::StsPolicyError;
+use crate::dns::Failure;
+use crate::excerpt::cut;
+use crate::name::Name;
+
+/// Where a policy lies on its host (RFC 8461 §3.2).
+pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
+
+/// Why a policy was not fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StsFetchError {
+    /// The lookup of the policy host's addresses failed.
+    #[error("{0}")]
+    Dns(Failure),
+    /// The policy host has no address.
+    #[error("{0} has no address")]
+    NoAddress(Name),
+    /// Its addresses are none of a public host.
+    #[error("{0}")]
+    Reserved(String),
+    /// No address accepts a connection.
+    #[error("{0}")]
+    Connect(String),
+    /// There is no TLS session.
+    #[error("{0}")]
+    Tls(String),
+    /// The certificate does not prove the host's name.
+    #[error("{0}")]
+    Certificate(String),
+    /// The answer has another status than 200, or none.
+    #[error("the policy host answers {0}, and only 200 is a policy")]
+    Status(String),
+    /// A redirect, which is never followed (RFC 8461 §3.3).
+    #[error("the policy host answers {0}, a redirect, which is not followed")]
+    Redirect(u16),
+    /// The answer is of another media type, or compressed.
+    #[error("the policy is served as {0}, not as text/plain")]
+    MediaType(String),
+    /// The answer is larger than a policy may be.
+    #[error("the answer is larger than a policy may be")]
+    Size,
+    /// The answer is cut short.
+    #[error("{0}")]
+    Truncated(String),
+    /// There is no whole answer in time.
+    #[error("there is no whole answer in time")]
+    Timeout,
+    /// The text is no policy.
+    #[error("the text is no policy: {0}")]
+    Syntax(#[from] StsPolicyError),
+    /// More fetches wait already than may wait.
+    #[error("too many policies are being fetched")]
+    Busy,
+}
+
+impl StsFetchError {
+    /// The words of metrics, with that of success first.
+    pub const RESULTS: [&str; 13] = [
+        "ok",
+        "dns",
+        "reserved",
+        "connect",
+        "tls",
+        "certificate",
+        "status",
+        "redirect",
+        "type",
+        "size",
+        "truncated",
+        "timeout",
+        "syntax",
+    ];
+
+    /// The word for it in metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Dns(_) | Self::NoAddress(_) => "dns",
+            Self::Reserved(_) => "reserved",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Certificate(_) => "certificate",
+            Self::Status(_) => "status",
+            Self::Redirect(_) => "redirect",
+            Self::MediaType(_) => "type",
+            Self::Size => "size",
+            Self::Truncated(_) => "truncated",
+            Self::Timeout => "timeout",
+            Self::Syntax(_) => "syntax",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// The head of a policy host's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyHead<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The Content-Type.
+    pub content_type: Option<&'a str>,
+    /// The Content-Encoding.
+    pub content_encoding: Option<&'a str>,
+}
+
+impl PolicyHead<'_> {
+    /// Judges whether a policy can follow.
+    ///
+    /// # Errors
+    /// None can, for this reason.
+    pub fn judge(self) -> Result<(), StsFetchError> {
+        // RFC 8461 §3.3: only 200, and no redirect is followed.
+        match self.status {
+            200 => {}
+            redirect @ 300..=399 => return Err(StsFetchError::Redirect(redirect)),
+            status => return Err(StsFetchError::Status(status.to_string())),
+        }
+        // RFC 8461 §3.2. A strict reading keeps a page that a web host shows for any address from being a policy.
+        let media_type = self.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("text/plain") {
+            let shown = self.content_type.unwrap_or("nothing");
+            return Err(StsFetchError::MediaType(cut(shown, 80)));
+        }
+        match self.content_encoding {
+            None => Ok(()),
+            Some(coding) if coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case("identity") => Ok(()),
+            Some(coding) => Err(StsFetchError::MediaType(cut(coding, 80))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_only_200_and_text_plain_can_be_a_policy() {
+        // P3, P7.
+        for (status, content_type, content_encoding, expected) in [
+            (200, Some("text/plain"), None, "ok"),
+            (200, Some("text/plain; charset=utf-8"), None, "ok"),
+            (200, Some("Text/PLAIN ;x"), Some("identity"), "ok"),
+            (200, Some("text/plain"), Some(""), "ok"),
+            (200, None, None, "type"),
+            (200, Some(""), None, "type"),
+            (200, Some("text/html"), None, "type"),
+            (200, Some("text/plainer"), None, "type"),
+            (200, Some("text/html; text/plain"), None, "type"),
+            (200, Some("text/plain, text/html"), None, "type"),
+            (200, Some("application/octet-stream"), None, "type"),
+            (200, Some("text/plain"), Some("gzip"), "type"),
+            (200, Some("text/plain"), Some("identity, gzip"), "type"),
+            (301, Some("text/plain"), None, "redirect"),
+            (302, None, None, "redirect"),
+            (304, None, None, "redirect"),
+            (308, None, None, "redirect"),
+            (201, Some("text/plain"), None, "status"),
+            (203, Some("text/plain"), None, "status"),
+            (204, None, None, "status"),
+            (206, Some("text/plain"), None, "status"),
+            (404, Some("text/plain"), None, "status"),
+            (500, Some("text/plain"), None, "status"),
+            (999, Some("text/plain"), None, "status"),
+        ] {
+            let judged = PolicyHead { status, content_type, content_encoding }.judge();
+            let label = judged.as_ref().map_or_else(StsFetchError::label, |()| "ok");
+            assert_eq!(label, expected, "{status} {content_type:?} {content_encoding:?}");
+            assert!(StsFetchError::RESULTS.contains(&label));
+        }
+    }
+}
