@@ -218,7 +218,7 @@ fn announce_policies(config: &Config, mta_sts: &MtaSts<Stub>) {
     match config.mta_sts.mode {
         StsUse::Off => {}
         StsUse::Enforce | StsUse::Observe if mta_sts.policies().are_stored() => {}
-        StsUse::Enforce | StsUse::Observe => tracing::warn!(
+        StsUse::Enforce | StsUse::Observe => tracing::info!(
             "MTA-STS policies are kept in memory alone, so that each start trusts the first contact with a domain again; set \
              store.path"
         ),

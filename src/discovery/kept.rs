@@ -251,8 +251,7 @@ impl StsPolicies {
         let StsState { cache, unheard, .. } = &mut *state;
         unheard.retain(|domain| cache.kept(domain).is_some());
         swept.into_iter().chain(corrected).for_each(|domain| self.persist_later(domain));
-        // RFC 8461 §10.2: so that policies that came together are not fetched together for ever.
-        state.cache.due(now, || 0.9 + 0.2 * fastrand::f64())
+        state.cache.due(now)
     }
 
     /// The policy of a domain, in force or not.

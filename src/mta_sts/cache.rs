@@ -12,6 +12,7 @@
 //! | mode `none`, and the domain has no TXT record any more | at once |
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,7 @@ impl StsCache {
     /// Takes up a policy of the store.
     pub fn load(&mut self, domain: Name, kept: KeptPolicy, now: StsClock) {
         let age = Duration::from_secs(u64::try_from(now.wall.saturating_sub(kept.fetched.fetched)).unwrap_or(0));
-        let due = now.steady + self.refresh.saturating_sub(age);
+        let due = now.steady + self.spread(&domain, &kept.fetched).saturating_sub(age);
         self.insert(domain, StsEntry { kept, steady: now.steady, due, expired: None, told: None });
     }
 
@@ -159,8 +160,9 @@ impl StsCache {
             self.remove(domain);
             return Keeping::NoRoom;
         };
+        let due = now.steady + self.spread(domain, &fetched);
         let kept = KeptPolicy { fetched, used: now.wall, failing_since: None };
-        let entry = StsEntry { kept, steady: now.steady, due: now.steady + self.refresh, expired: None, told: None };
+        let entry = StsEntry { kept, steady: now.steady, due, expired: None, told: None };
         self.insert(domain.clone(), entry);
         Keeping::Kept(evicted)
     }
@@ -196,14 +198,13 @@ impl StsCache {
         self.entries.get(domain).map(|entry| &entry.kept)
     }
 
-    /// The domains whose policies are to be fetched anew. `jitter` moves the next time of each by a factor of its own, so that
-    /// policies that came together are not fetched together for ever.
-    pub fn due(&mut self, now: StsClock, jitter: impl Fn() -> f64) -> Vec<Name> {
-        let refresh = self.refresh;
+    /// The domains whose policies are to be fetched anew. Each is given once, and again after a while if nothing is heard of it.
+    pub fn due(&mut self, now: StsClock) -> Vec<Name> {
+        let retry = self.refresh / RETRY_PART;
         let is_due = |entry: &StsEntry| entry.due <= now.steady && now.wall.saturating_sub(entry.kept.used) < FORGOTTEN;
         let due = self.entries.iter_mut().filter(|(_, entry)| is_due(entry));
         due.map(|(domain, entry)| {
-            entry.due = now.steady + refresh.mul_f64(jitter());
+            entry.due = now.steady + retry;
             domain.clone()
         })
         .collect()
@@ -253,6 +254,15 @@ impl StsCache {
         let is_long = |since: i64| now.wall.saturating_sub(since) >= TOLD_EVERY;
         let fails = |entry: &&StsEntry| entry.mode() != StsMode::None && entry.kept.failing_since.is_some_and(is_long);
         self.entries.values().filter(fails).count()
+    }
+
+    /// The time until a policy is fetched anew: up to a tenth more or less than usual, so that policies that came together are
+    /// not fetched together for ever (RFC 8461 §10.2).
+    fn spread(&self, domain: &Name, fetched: &FetchedPolicy) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (domain, fetched.fetched).hash(&mut hasher);
+        let thousandths = u32::try_from(hasher.finish() % 201).unwrap_or(100) + 900;
+        self.refresh * thousandths / 1000
     }
 
     fn insert(&mut self, domain: Name, entry: StsEntry) {
@@ -463,33 +473,55 @@ mod tests {
         // P10.
         let mut clock = TestClock::new();
         let mut cache = with("enforce", 400 * DAY, clock);
-        let due = |cache: &mut StsCache, clock: TestClock, jitter: f64| !cache.due(clock.now, || jitter).is_empty();
-        assert!(!due(&mut cache, clock, 1.0));
-        clock.pass(DAY);
-        assert!(due(&mut cache, clock, 0.9));
-        assert!(!due(&mut cache, clock, 0.9), "once");
+        let due = |cache: &mut StsCache, clock: TestClock| !cache.due(clock.now).is_empty();
         clock.pass(DAY * 9 / 10 - 1);
-        assert!(!due(&mut cache, clock, 1.1));
-        clock.pass(1);
-        assert!(due(&mut cache, clock, 1.1));
+        assert!(!due(&mut cache, clock));
+        clock.pass(DAY / 5 + 1);
+        assert!(due(&mut cache, clock));
+        assert!(!due(&mut cache, clock), "once");
         // A failure is tried again sooner.
         cache.failed(&name("a.example"), clock.now);
-        clock.pass(DAY / 24);
-        assert!(due(&mut cache, clock, 1.0));
+        clock.pass(DAY / 24 - 1);
+        assert!(!due(&mut cache, clock));
+        clock.pass(1);
+        assert!(due(&mut cache, clock));
         // Without use for 180 days it is left to expire.
         clock.pass(180 * DAY);
-        assert!(!due(&mut cache, clock, 1.0));
+        assert!(!due(&mut cache, clock));
         assert!(cache.touch(&name("a.example"), clock.now));
-        assert!(due(&mut cache, clock, 1.0));
+        assert!(due(&mut cache, clock));
         // After a restart the rest of the day counts.
         let kept = cache.kept(&name("a.example")).unwrap().clone();
         let mut again = self::cache();
-        let mut clock = TestClock { now: StsClock { wall: kept.fetched.fetched + 86_400 - 60, ..clock.now } };
+        let wall = kept.fetched.fetched + 86_400 * 8 / 10;
+        let mut clock = TestClock { now: StsClock { wall, ..clock.now } };
         again.load(name("a.example"), KeptPolicy { used: clock.now.wall, ..kept }, clock.now);
-        clock.pass(59);
-        assert!(!due(&mut again, clock, 1.0));
-        clock.pass(1);
-        assert!(due(&mut again, clock, 1.0));
+        clock.pass(DAY / 10 - 1);
+        assert!(!due(&mut again, clock));
+        clock.pass(DAY / 5 + 1);
+        assert!(due(&mut again, clock));
+    }
+
+    #[test]
+    fn p10_policies_that_came_together_are_not_fetched_together() {
+        // P10: a tenth more or less than a day.
+        let mut clock = TestClock::new();
+        let mut cache = StsCache::new(1000, Duration::from_secs(DAY));
+        for index in 0..1000 {
+            cache.put(&name(&format!("d{index}.example")), fetched("enforce", 30 * DAY, clock), clock.now);
+        }
+        clock.pass(DAY * 9 / 10 - 1);
+        assert!(cache.due(clock.now).is_empty());
+        let tenths: Vec<_> = (0..10)
+            .map(|_| {
+                clock.pass(DAY / 50 + 1);
+                let due = cache.due(clock.now);
+                assert!(due.iter().all(|domain| cache.remove(domain)));
+                due.len()
+            })
+            .collect();
+        assert!(tenths.iter().all(|due| (50..150).contains(due)), "{tenths:?}");
+        assert_eq!(tenths.iter().sum::<usize>(), 1000);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod exchange;
 pub(crate) mod mx;
+pub(crate) mod policy_host;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;

@@ -46,6 +46,9 @@ mod recursion;
 mod self_test;
 mod trust_ad;
 
+// Policies of MTA-STS.
+mod mta_sts;
+
 // TLS and certificates.
 mod dane;
 mod flood;

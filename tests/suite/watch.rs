@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
 use danelaw::policy::Mode;
 use danelaw::refusal::Label;
@@ -115,7 +116,13 @@ fn busy() -> String {
     metrics.turned_away("sessions");
     metrics.reloaded();
     let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];
-    let moment = Moment { resolvers: vec![true], build, ..Moment::default() };
+    let mta_sts = StsFigures {
+        lookups: vec![("found", 1)],
+        fetches: vec![("ok", 1)],
+        policies: vec![("enforce", 1)],
+        failing: 0,
+    };
+    let moment = Moment { resolvers: vec![true], mta_sts, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }
 

@@ -1,0 +1,207 @@
+//! A scripted policy host of MTA-STS (RFC 8461 §3.3): HTTPS on loopback, under a CA of the lab.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use danelaw::roots::{RootFiles, Roots};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// A CA of the lab.
+pub(crate) struct LabCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// The certificate of a policy host.
+pub(crate) struct HostCertificate {
+    config: Arc<ServerConfig>,
+}
+
+/// The action of a policy host after the request.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// Sends this, and closes TLS and the connection.
+    Say(Vec<u8>),
+    /// The same, one octet at a time with this pause.
+    Drip(Vec<u8>, Duration),
+    /// Sends this, and cuts the connection without a word of TLS.
+    Cut(Vec<u8>),
+    /// Sends this again and again.
+    Endless(Vec<u8>, Vec<u8>),
+    /// Speaks no TLS.
+    NoTls,
+}
+
+/// A policy host that listens.
+pub(crate) struct PolicyHost {
+    pub(crate) address: SocketAddr,
+    answer: Arc<Mutex<Answer>>,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl LabCa {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "lab CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// The authorities of a danelaw that trusts this CA alone.
+    pub(crate) fn roots(&self, folder: &Path) -> Roots {
+        let path = folder.join("lab-ca.pem");
+        std::fs::write(&path, &self.pem).unwrap();
+        Roots::load(&RootFiles { ca: Some(path), extra_ca: None }).unwrap()
+    }
+
+    /// A certificate for these names.
+    pub(crate) fn certificate(&self, names: &[&str]) -> HostCertificate {
+        self.certificate_with(names, |_| {})
+    }
+
+    /// A certificate for these names with a change.
+    pub(crate) fn certificate_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> HostCertificate {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        HostCertificate::of(certificate.der().clone(), &key)
+    }
+}
+
+impl HostCertificate {
+    /// A certificate that only its own host vouches for.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        Self::of(certificate.der().clone(), &key)
+    }
+
+    fn of(certificate: rustls_pki_types::CertificateDer<'static>, key: &KeyPair) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        Self { config: Arc::new(config) }
+    }
+}
+
+impl PolicyHost {
+    /// Listens on an address of loopback.
+    pub(crate) async fn start(certificate: &HostCertificate, answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Self {
+            address: listener.local_addr().unwrap(),
+            answer: Arc::new(Mutex::new(answer)),
+            connections: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (answer, connections, requests) =
+            (Arc::clone(&host.answer), Arc::clone(&host.connections), Arc::clone(&host.requests));
+        let tls = TlsAcceptor::from(Arc::clone(&certificate.config));
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                connections.fetch_add(1, SeqCst);
+                let (tls, answer, requests) = (tls.clone(), answer.lock().unwrap().clone(), Arc::clone(&requests));
+                tokio::spawn(async move { serve(tcp, tls, answer, requests).await });
+            }
+        });
+        host
+    }
+
+    /// Changes the answer from now on.
+    pub(crate) fn answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(SeqCst)
+    }
+
+    /// The head of each request.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn serve(
+    mut tcp: TcpStream,
+    tls: TlsAcceptor,
+    answer: Answer,
+    requests: Arc<Mutex<Vec<String>>>,
+) -> std::io::Result<()> {
+    if let Answer::NoTls = answer {
+        return tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    }
+    let mut stream = tls.accept(tcp).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let sni = stream.get_ref().1.server_name().unwrap_or("-").to_owned();
+    requests.lock().unwrap().push(format!("{sni} {}", String::from_utf8(head).unwrap()));
+    match answer {
+        Answer::Say(octets) => {
+            stream.write_all(&octets).await?;
+            stream.shutdown().await?;
+            // Until the client has closed.
+            stream.read_to_end(&mut Vec::new()).await?;
+        }
+        Answer::Drip(octets, pause) => {
+            for octet in octets {
+                stream.write_all(&[octet]).await?;
+                stream.flush().await?;
+                tokio::time::sleep(pause).await;
+            }
+            stream.shutdown().await?;
+        }
+        Answer::Cut(octets) => {
+            stream.write_all(&octets).await?;
+            stream.flush().await?;
+            let (mut tcp, _) = stream.into_inner();
+            tcp.shutdown().await?;
+        }
+        Answer::Endless(octets, more) => {
+            stream.write_all(&octets).await?;
+            loop {
+                stream.write_all(&more).await?;
+            }
+        }
+        Answer::NoTls => {}
+    }
+    Ok(())
+}
+
+/// A good answer with this body.
+pub(crate) fn served(body: &str) -> Vec<u8> {
+    answered("200 OK", &format!("Content-Type: text/plain\r\nContent-Length: {}\r\n", body.len()), body.as_bytes())
+}
+
+/// Any answer.
+pub(crate) fn answered(status: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {status}\r\n{fields}\r\n").as_bytes(), body].concat()
+}
+
+/// A policy in this mode, for a week, that lists `mx1.example.test`.
+pub(crate) fn policy(mode: &str) -> String {
+    format!("version: STSv1\r\nmode: {mode}\r\nmx: mx1.example.test\r\nmax_age: 604800\r\n")
+}

@@ -1,0 +1,527 @@
+//! Policies of MTA-STS: their discovery, the policy host, and the policies that are kept (RFC 8461 §3).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use danelaw::discovery::{MtaSts, StsFound, StsPolicies, StsSettings, StsSource};
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{
+    Answer as DnsAnswer, Failure, FailureReason, Host, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Rtype,
+    Security,
+};
+use danelaw::http::{HttpsClient, HttpsPart};
+use danelaw::journal::Store;
+use danelaw::mta_sts::StsUse;
+use danelaw::name::Name;
+use danelaw::reserved::Dialable;
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::Instant;
+
+use crate::lab::dns::{Fault, Tree};
+use crate::lab::policy_host::{Answer, HostCertificate, LabCa, PolicyHost, answered, policy, served};
+
+const HOST: &str = "mta-sts.example.test";
+const TXT: &str = "_mta-sts.example.test";
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// A resolver whose answers a test sets. A name without an answer does not exist.
+#[derive(Clone, Default)]
+struct FakeDns {
+    txt: Arc<Mutex<HashMap<String, Result<Vec<String>, FailureReason>>>>,
+    hosts: Arc<Mutex<HashMap<String, Result<Vec<IpAddr>, FailureReason>>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeDns {
+    fn record(&self, text: &str) {
+        self.records(&[text]);
+    }
+
+    fn records(&self, texts: &[&str]) {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        self.txt.lock().unwrap().insert(TXT.to_owned(), Ok(texts));
+    }
+
+    fn no_record(&self) {
+        self.txt.lock().unwrap().remove(TXT);
+    }
+
+    fn failing(&self, reason: FailureReason) {
+        self.txt.lock().unwrap().insert(TXT.to_owned(), Err(reason));
+    }
+
+    fn host_is_at(&self, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.hosts.lock().unwrap().insert(HOST.to_owned(), Ok(addresses));
+    }
+}
+
+impl Resolver for FakeDns {
+    async fn mx(&self, _: &Name) -> Result<Lookup<Mx>, Failure> {
+        unreachable!("policies need no MX record")
+    }
+
+    async fn host(&self, asked: &Name) -> Result<HostLookup, Failure> {
+        self.asked.lock().unwrap().push(asked.to_string());
+        let failure = |reason| Failure { name: asked.clone(), rtype: Rtype::A, reason };
+        match self.hosts.lock().unwrap().get(asked.as_str()).cloned().transpose().map_err(failure)? {
+            None => Ok(HostLookup::NoAddress),
+            Some(addresses) => {
+                let (name, end) = (asked.clone(), Security::Insecure);
+                Ok(HostLookup::Found(Host { name, aliases: vec![], end, addresses, unknown: None }))
+            }
+        }
+    }
+
+    async fn tlsa(&self, _: &Name) -> Result<Lookup<RawTlsa>, Failure> {
+        unreachable!("policies need no TLSA record")
+    }
+
+    async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
+        self.asked.lock().unwrap().push(owner.to_string());
+        let failure = |reason| Failure { name: owner.clone(), rtype: Rtype::TXT, reason };
+        let texts = self.txt.lock().unwrap().get(owner.as_str()).cloned().transpose().map_err(failure)?;
+        let read =
+            |texts: Vec<String>| DnsAnswer::Records(texts.into_iter().map(|text| RawTxt(text.into_bytes())).collect());
+        let answer = texts.map_or(DnsAnswer::NxDomain, read);
+        Ok(Lookup { asked: owner.clone(), aliases: vec![], end: Security::Insecure, answer })
+    }
+}
+
+/// The service with its policy host: a domain with one record and a policy of mode `enforce`.
+struct Service {
+    ca: LabCa,
+    folder: tempfile::TempDir,
+    dns: FakeDns,
+    host: PolicyHost,
+    policies: StsPolicies,
+    dialable: Dialable,
+    settings: StsSettings,
+}
+
+impl Service {
+    async fn new() -> Self {
+        Self::with_certificate(|ca| ca.certificate(&[HOST])).await
+    }
+
+    async fn with_certificate(certificate: impl FnOnce(&LabCa) -> HostCertificate) -> Self {
+        let (ca, dns) = (LabCa::new(), FakeDns::default());
+        let host = PolicyHost::start(&certificate(&ca), Answer::Say(served(&policy("enforce")))).await;
+        dns.record("v=STSv1; id=1;");
+        dns.host_is_at(&["127.0.0.1"]);
+        let settings = StsSettings {
+            usage: StsUse::Enforce,
+            entries: 100,
+            timeout: Duration::from_secs(10),
+            refresh: Duration::from_secs(86_400),
+        };
+        let policies = StsPolicies::in_memory(&settings);
+        let dialable = Dialable::new(["127.0.0.0/8".parse().unwrap()]);
+        Self { ca, folder: tempfile::tempdir().unwrap(), dns, host, policies, dialable, settings }
+    }
+
+    fn mta_sts(&self) -> MtaSts<FakeDns> {
+        let (dialable, port) = (self.dialable.clone(), self.host.address.port());
+        let part = HttpsPart { dialable, roots: self.ca.roots(self.folder.path()), port };
+        MtaSts::new(HttpsClient::new(self.dns.clone(), part), self.settings.clone(), self.policies.clone())
+    }
+
+    async fn found(&self) -> StsFound {
+        self.mta_sts().policy_for(&name("example.test"), in_a_minute()).await
+    }
+
+    /// The result of a mail: the mode with its source, or the reason for none.
+    async fn result(&self) -> String {
+        in_words(&self.found().await)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store.sqlite")
+    }
+
+    /// Restarts with the store.
+    async fn restart(&mut self) {
+        self.policies = StsPolicies::in_memory(&self.settings);
+        // The writes of the process before.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let store = Store::open(Some(&self.store())).await.unwrap();
+        self.policies = StsPolicies::open(Some(store), &self.settings).await.unwrap();
+    }
+
+    fn fetches(&self, label: &str) -> u64 {
+        self.policies.figures().fetches.iter().find(|(known, _)| *known == label).unwrap().1
+    }
+}
+
+fn in_a_minute() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+fn in_words(found: &StsFound) -> String {
+    match found {
+        StsFound::InForce(found) => {
+            let source = match &found.source {
+                StsSource::Fetched(_) => "fetched".to_owned(),
+                StsSource::Kept(_) => "kept".to_owned(),
+                StsSource::Unfetched(error) => format!("kept, {}", error.label()),
+                StsSource::NoRecord(_) => "kept, no record".to_owned(),
+                StsSource::LookupFailed(_) => "kept, lookup failed".to_owned(),
+            };
+            format!("{} {} {source}", found.policy.mode(), found.id)
+        }
+        StsFound::Absent(why) => format!("absent: {why}"),
+        StsFound::Unfetched(error) => format!("unfetched: {}", error.label()),
+        StsFound::LookupFailed(failure) => format!("lookup failed: {}", failure.reason),
+        StsFound::Off => "off".to_owned(),
+    }
+}
+
+/// Time passes by the steady clock.
+async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn the_request_is_plain_and_the_policy_is_kept() {
+    // P1, P3: one GET of the one URL, with no field that asks for more than the policy.
+    let service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    assert_eq!(service.result().await, "enforce 1 kept");
+    let requests = service.host.requests();
+    let [request] = requests.as_slice() else { panic!("{requests:?}") };
+    let (line, fields) = request.split_once("\r\n").unwrap();
+    assert_eq!(line, format!("{HOST} GET /.well-known/mta-sts.txt HTTP/1.1"));
+    let mut fields: Vec<_> = fields.trim_end().lines().map(str::to_ascii_lowercase).collect();
+    fields.sort();
+    assert_eq!(fields, [format!("host: {HOST}"), format!("user-agent: danelaw/{}", danelaw::version::VERSION)]);
+    let StsFound::InForce(found) = service.found().await else { panic!() };
+    assert!(found.policy.lists(&name("mx1.example.test")) && !found.policy.lists(&name("mx2.example.test")));
+    let figures = service.policies.figures();
+    assert_eq!((service.fetches("ok"), figures.lookups[0], figures.policies[0]), (1, ("found", 3), ("enforce", 1)));
+}
+
+#[tokio::test]
+async fn answers_that_are_no_policy() {
+    // P3, P7, P8: each is a failure by itself, and no redirect is followed.
+    let plain = "Content-Type: text/plain\r\n";
+    let elsewhere = PolicyHost::start(&LabCa::new().certificate(&["elsewhere.test"]), Answer::NoTls).await;
+    let text = policy("enforce");
+    let padded = |octets: usize| {
+        let text = format!("{text}note: ");
+        format!("{text}{}", "x".repeat(octets - text.len()))
+    };
+    let chunked = |body: &str| format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).into_bytes();
+    let chunked_fields = format!("{plain}Transfer-Encoding: chunked\r\n");
+    let say = |status, fields: &str, body: &[u8]| Answer::Say(answered(status, fields, body));
+    let location = format!("{plain}Location: https://127.0.0.1:{}/\r\nContent-Length: 0\r\n", elsewhere.address.port());
+    let length = format!("{plain}Content-Length: {}\r\n", text.len() + 1);
+    let fields = |count: usize| (0..count).map(|index| format!("X-{index}: y\r\n")).collect::<String>();
+    let endless =
+        Answer::Endless(answered("200 OK", &chunked_fields, b""), chunked(&"x".repeat(1000))[..1007].to_vec());
+    for (answer, expected) in [
+        (Answer::Say(served(&padded(65_536))), "enforce 1 fetched"),
+        (say("200 OK", &chunked_fields, &chunked(&text)), "enforce 1 fetched"),
+        (say("200 OK", &format!("{plain}Connection: close\r\n"), text.as_bytes()), "enforce 1 fetched"),
+        (Answer::Say(served(&padded(65_537))), "unfetched: size"),
+        (say("200 OK", &chunked_fields, &chunked(&padded(65_537))), "unfetched: size"),
+        (endless, "unfetched: size"),
+        (say("200 OK", &format!("{plain}X-Long: {}\r\n", "x".repeat(1 << 20)), b""), "unfetched: size"),
+        (say("200 OK", &format!("{plain}{}", fields(65)), text.as_bytes()), "unfetched: size"),
+        (say("301 Moved", &location, b""), "unfetched: redirect"),
+        (say("302 Found", &location, b""), "unfetched: redirect"),
+        (say("304 Not Modified", "", b""), "unfetched: redirect"),
+        (say("204 No Content", plain, b""), "unfetched: status"),
+        (say("206 Partial Content", &length, text.as_bytes()), "unfetched: status"),
+        (say("404 Not Found", plain, text.as_bytes()), "unfetched: status"),
+        (say("503 Busy", plain, b""), "unfetched: status"),
+        (Answer::Say(b"220 mail.example.test ESMTP\r\n\r\n".to_vec()), "unfetched: status"),
+        (say("200 OK", "", text.as_bytes()), "unfetched: type"),
+        (say("200 OK", "Content-Type: text/html\r\n", text.as_bytes()), "unfetched: type"),
+        (say("200 OK", &format!("{plain}Content-Encoding: gzip\r\n"), b"\x1f\x8b\x08"), "unfetched: type"),
+        (say("200 OK", &length, text.as_bytes()), "unfetched: truncated"),
+        (Answer::Cut(answered("200 OK", plain, text.as_bytes())), "unfetched: truncated"),
+        (Answer::Cut(answered("200 OK", &chunked_fields, b"5\r\nvers")), "unfetched: truncated"),
+        (Answer::Cut(Vec::new()), "unfetched: truncated"),
+        (Answer::NoTls, "unfetched: tls"),
+        (Answer::Say(served("version: STSv1\r\nmode: enforce\r\nmax_age: 1\r\n")), "unfetched: syntax"),
+        (Answer::Say(served("")), "unfetched: syntax"),
+    ] {
+        let service = Service::new().await;
+        service.host.answer(answer);
+        let found = service.found().await;
+        assert_eq!(in_words(&found), expected, "{found:?}");
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_certificate_must_prove_the_policy_hosts_name() {
+    // P6.
+    let expired = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let future = |params: &mut rcgen::CertificateParams| params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+    let named = |params: &mut rcgen::CertificateParams| params.distinguished_name.push(rcgen::DnType::CommonName, HOST);
+    type Make = Box<dyn FnOnce(&LabCa) -> HostCertificate>;
+    let cases: Vec<(&str, Make, &str)> = vec![
+        ("wildcard", Box::new(|ca: &LabCa| ca.certificate(&["*.example.test"])), "enforce 1 fetched"),
+        ("other name", Box::new(|ca: &LabCa| ca.certificate(&["example.test"])), "unfetched: certificate"),
+        ("partial wildcard", Box::new(|ca: &LabCa| ca.certificate(&["mta*.example.test"])), "unfetched: certificate"),
+        ("expired", Box::new(move |ca: &LabCa| ca.certificate_with(&[HOST], expired)), "unfetched: certificate"),
+        ("not yet valid", Box::new(move |ca: &LabCa| ca.certificate_with(&[HOST], future)), "unfetched: certificate"),
+        ("CN only", Box::new(move |ca: &LabCa| ca.certificate_with(&["x.test"], named)), "unfetched: certificate"),
+        ("self-signed", Box::new(|_: &LabCa| HostCertificate::self_signed(HOST)), "unfetched: certificate"),
+        ("another CA", Box::new(|_: &LabCa| LabCa::new().certificate(&[HOST])), "unfetched: certificate"),
+    ];
+    for (case, certificate, expected) in cases {
+        let service = Service::with_certificate(certificate).await;
+        assert_eq!(service.result().await, expected, "{case}");
+        // No request leaves before the name is proven.
+        assert_eq!(service.host.requests().is_empty(), expected.starts_with("unfetched"), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_host_is_dialled_only_where_a_public_host_can_be() {
+    // A-51, P6: by the address that was looked up; a name without a usable one is not dialled.
+    let mut service = Service::new().await;
+    service.dialable = Dialable::default();
+    for address in ["127.0.0.1", "10.1.2.3", "::1", "169.254.169.254", "64:ff9b::7f00:1", "::ffff:127.0.0.1"] {
+        service.dns.host_is_at(&[address]);
+        service.dns.record(&format!("v=STSv1; id={};", address.replace([':', '.'], "")));
+        assert_eq!(service.result().await, "unfetched: reserved", "{address}");
+    }
+    assert_eq!(service.host.connections(), 0);
+    let service = Service::new().await;
+    service.dns.host_is_at(&["10.1.2.3", "127.0.0.1"]);
+    assert_eq!(service.result().await, "enforce 1 fetched", "the address that is allowed");
+    let service = Service::new().await;
+    service.dns.hosts.lock().unwrap().clear();
+    assert_eq!(service.result().await, "unfetched: dns");
+    service.dns.hosts.lock().unwrap().insert(HOST.to_owned(), Err(FailureReason::Bogus("forged".into())));
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!(service.result().await, "unfetched: dns");
+    // A port on which nothing listens.
+    service.dns.host_is_at(&["127.255.255.253"]);
+    service.dns.record("v=STSv1; id=3;");
+    assert_eq!(service.result().await, "unfetched: connect");
+}
+
+#[tokio::test]
+async fn a_slow_policy_host_costs_a_mail_its_patience_and_no_more() {
+    // P8: the fetch goes on, and its policy counts for the next mail.
+    let mut service = Service::new().await;
+    service.settings.timeout = Duration::from_millis(300);
+    service.host.answer(Answer::Drip(served(&policy("enforce")), Duration::from_millis(5)));
+    let began = std::time::Instant::now();
+    assert_eq!(service.result().await, "unfetched: timeout");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    crate::lab::wait_for(|| service.fetches("ok") == 1).await;
+    assert_eq!((service.result().await.as_str(), service.host.connections()), ("enforce 1 kept", 1));
+}
+
+#[tokio::test]
+async fn mails_at_the_same_time_make_one_request() {
+    // P8.
+    let service = Service::new().await;
+    service.host.answer(Answer::Drip(served(&policy("enforce")), Duration::from_millis(1)));
+    let mails = (0..200).map(|_| service.result());
+    for result in futures_util::future::join_all(mails).await {
+        assert!(result == "enforce 1 fetched" || result == "enforce 1 kept", "{result}");
+    }
+    assert_eq!(service.host.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_for_five_minutes_for_its_id() {
+    // P8, P9.
+    let service = Service::new().await;
+    service.host.answer(Answer::Say(answered("404 Not Found", "Content-Length: 0\r\n", b"")));
+    for _ in 0..3 {
+        assert_eq!(service.result().await, "unfetched: status");
+    }
+    assert_eq!(service.host.connections(), 1);
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!(service.result().await, "unfetched: status");
+    assert_eq!(service.host.connections(), 2);
+    pass(290).await;
+    service.result().await;
+    assert_eq!(service.host.connections(), 2);
+    pass(10).await;
+    service.host.answer(Answer::Say(served(&policy("testing"))));
+    assert_eq!(service.result().await, "testing 2 fetched");
+}
+
+#[tokio::test]
+async fn a_kept_policy_holds_while_the_dns_or_the_policy_host_fails() {
+    // P1, P2, P9.
+    let service = Service::new().await;
+    for (failing, alone) in [
+        (FailureReason::Refused("SERVFAIL".into()), "lookup failed: the name server answered SERVFAIL"),
+        (FailureReason::Timeout, "lookup failed: no answer within the time limit"),
+    ] {
+        service.dns.failing(failing);
+        assert_eq!(service.result().await, alone);
+        // The signed domain's mail waits; the other's does not.
+        let found = service.found().await;
+        assert!(found.defers(Security::Secure).is_some() && found.defers(Security::Insecure).is_none());
+    }
+    service.dns.failing(FailureReason::Bogus("forged".into()));
+    assert!(service.found().await.defers(Security::Insecure).is_some());
+    service.dns.no_record();
+    assert_eq!(service.result().await, "absent: there is no record of MTA-STS");
+    service.dns.records(&["v=STSv1; id=1;", "v=STSv1; id=2;"]);
+    assert_eq!(service.result().await, "absent: there are 2 records of MTA-STS; one is allowed");
+    assert_eq!(service.host.connections(), 0);
+
+    service.dns.record("v=STSv1; id=1;");
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.host.answer(Answer::NoTls);
+    for texts in [&["v=STSv1; id=1;", "v=STSv1; id=2;"][..], &["v=STSv1; id=a-b"], &["v=spf1 -all"], &[]] {
+        service.dns.records(texts);
+        assert_eq!(service.result().await, "enforce 1 kept, no record", "{texts:?}");
+    }
+    service.dns.no_record();
+    assert_eq!(service.result().await, "enforce 1 kept, no record");
+    service.dns.failing(FailureReason::Bogus("forged".into()));
+    assert_eq!(service.result().await, "enforce 1 kept, lookup failed");
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!(service.result().await, "enforce 1 kept, tls");
+    let lookups = service.policies.figures().lookups;
+    assert_eq!(lookups, [("found", 2), ("absent", 4), ("several", 2), ("malformed", 1), ("failed", 6)]);
+}
+
+#[tokio::test]
+async fn a_kept_policy_outlives_a_restart() {
+    // P9, P18.
+    let mut service = Service::new().await;
+    service.restart().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.restart().await;
+    service.host.answer(Answer::NoTls);
+    assert_eq!(service.result().await, "enforce 1 kept");
+    service.dns.no_record();
+    assert_eq!(service.result().await, "enforce 1 kept, no record");
+    // A domain that has withdrawn is forgotten there too.
+    service.dns.record("v=STSv1; id=2;");
+    service.host.answer(Answer::Say(served("version: STSv1\nmode: none\nmax_age: 86400\n")));
+    assert_eq!(service.result().await, "none 2 fetched");
+    service.dns.no_record();
+    assert_eq!(service.result().await, "absent: there is no record of MTA-STS");
+    service.restart().await;
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!((service.result().await.as_str(), service.fetches("ok")), ("none 2 fetched", 1));
+}
+
+#[tokio::test]
+async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
+    // P18.
+    let mut service = Service::new().await;
+    drop(Store::open(Some(&service.store())).await.unwrap());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(service.store());
+    let mut connection = options.connect().await.unwrap();
+    let sql = "DROP TABLE sts_policies; PRAGMA user_version = 2; INSERT INTO records (key, seen) VALUES (x'00', 1);";
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    service.restart().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.restart().await;
+    assert_eq!(service.result().await, "enforce 1 kept");
+    service.policies = StsPolicies::in_memory(&service.settings);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(service.store());
+    let mut connection = options.connect().await.unwrap();
+    let row = sqlx::query("SELECT COUNT(*) FROM records").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_failed_is_fetched_anew_once_in_five_minutes() {
+    // P16: the new policy is there, and its id is the old one.
+    let service = Service::new().await;
+    let refetched = || async {
+        let found = service.mta_sts().refetch(&name("example.test"), in_a_minute()).await;
+        found.map(|found| found.policy.lists(&name("mx2.example.test")))
+    };
+    assert_eq!(refetched().await, None, "there is none");
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.host.answer(Answer::Say(served(&policy("enforce").replace("mx1", "mx2"))));
+    assert_eq!(refetched().await, None, "it was fetched a moment ago");
+    pass(300).await;
+    assert_eq!(refetched().await, Some(true));
+    pass(300).await;
+    assert_eq!(refetched().await, None, "it is the same");
+    pass(300).await;
+    service.host.answer(Answer::NoTls);
+    assert_eq!(refetched().await, None);
+    let connections = service.host.connections();
+    assert_eq!(refetched().await, None);
+    assert_eq!(service.host.connections(), connections, "the failure is remembered");
+}
+
+#[tokio::test]
+async fn policies_are_fetched_anew_daily_whatever_their_records_say() {
+    // P10.
+    let service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.host.answer(Answer::Say(served(&policy("testing"))));
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.host.connections(), 1);
+    pass(86_400 * 11 / 10).await;
+    service.dns.no_record();
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.host.connections(), 2);
+    assert_eq!(service.result().await, "testing 1 kept, no record");
+    // A week without the policy host: the kept one holds until its max_age.
+    service.host.answer(Answer::NoTls);
+    pass(604_740).await;
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.result().await, "testing 1 kept, no record");
+    pass(60).await;
+    assert_eq!(service.result().await, "absent: there is no record of MTA-STS");
+}
+
+#[tokio::test]
+async fn no_policy_of_a_parent_and_none_in_mode_off() {
+    // P11.
+    let mut service = Service::new().await;
+    let found = service.mta_sts().policy_for(&name("sub.example.test"), in_a_minute()).await;
+    assert_eq!(in_words(&found), "absent: there is no record of MTA-STS");
+    assert_eq!(*service.dns.asked.lock().unwrap(), ["_mta-sts.sub.example.test"]);
+    service.settings.usage = StsUse::Off;
+    assert_eq!(service.result().await, "off");
+    service.mta_sts().refresh_due().await;
+    assert_eq!((service.dns.asked.lock().unwrap().len(), service.host.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn text_records_by_the_resolver() {
+    // P1: the strings of one record are joined; aliases are followed, into unsigned zones too.
+    let tree = Tree::new()
+        .secure("example.test")
+        .insecure("other.test")
+        .record("signed.example.test", "TXT", "\"v=STS\" \"v1; id=1\"")
+        .record("target.other.test", "TXT", "\"v=STSv1; id=2\"")
+        .cname("alias.example.test", "target.other.test")
+        .record("broken.example.test", "TXT", "\"x\"")
+        .fault("broken.example.test", "TXT", Fault::BogusSignature);
+    let lab = tree.start().await;
+    let stub = Stub::new(&lab.settings()).unwrap();
+    let joined = |lookup: &Lookup<RawTxt>| {
+        lookup.answer.records().iter().map(|text| String::from_utf8(text.0.clone()).unwrap()).collect::<Vec<_>>()
+    };
+    let signed = stub.txt(&name("signed.example.test")).await.unwrap();
+    assert_eq!((joined(&signed), signed.security()), (vec!["v=STSv1; id=1".to_owned()], Security::Secure));
+    let alias = stub.txt(&name("alias.example.test")).await.unwrap();
+    assert_eq!((joined(&alias), alias.security()), (vec!["v=STSv1; id=2".to_owned()], Security::Insecure));
+    let absent = stub.txt(&name("none.example.test")).await.unwrap();
+    assert_eq!((absent.answer.clone(), absent.security()), (DnsAnswer::NxDomain, Security::Secure));
+    let failure = stub.txt(&name("broken.example.test")).await.unwrap_err();
+    assert!(matches!(failure.reason, FailureReason::Bogus(_)) && failure.rtype == Rtype::TXT, "{failure}");
+}
