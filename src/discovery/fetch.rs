@@ -36,9 +36,9 @@ pub(super) enum FetchFor {
 
 /// A fetch that goes on, or has ended.
 #[derive(Clone)]
-pub(super) struct Pending(watch::Receiver<FetchEnd>);
+pub(super) struct PendingFetch(watch::Receiver<FetchEnd>);
 
-impl Pending {
+impl PendingFetch {
     fn ended(end: Result<FetchedPolicy, StsFetchError>) -> Self {
         Self(watch::channel(Some(end)).1)
     }
@@ -56,28 +56,28 @@ impl Pending {
 
 impl<R: Resolver> MtaSts<R> {
     /// The fetch of a domain's policy that goes on, or a new one; or the end of one that failed a moment ago.
-    pub(super) fn fetch(&self, domain: &Name, id: &StsId, reason: FetchFor) -> Pending {
+    pub(super) fn fetch(&self, domain: &Name, id: &StsId, reason: FetchFor) -> PendingFetch {
         let mut state = self.policies().state();
         // A fetch may have ended since the caller looked.
         let kept = state.cache.in_force(domain, clock()).filter(|kept| kept.id == *id);
         if let (Some(kept), FetchFor::Mail) = (kept, reason) {
-            return Pending::ended(Ok(kept.clone()));
+            return PendingFetch::ended(Ok(kept.clone()));
         }
         if let Some(pending) = state.pending.get(domain) {
             return pending.clone();
         }
         if let Some(error) = StsPolicies::recent_failure(&state, domain, id) {
-            return Pending::ended(Err(error));
+            return PendingFetch::ended(Err(error));
         }
         if state.pending.len() >= MAX_PENDING {
-            return Pending::ended(Err(StsFetchError::Busy));
+            return PendingFetch::ended(Err(StsFetchError::Busy));
         }
         let (end, pending) = watch::channel(None);
-        state.pending.insert(domain.clone(), Pending(pending.clone()));
+        state.pending.insert(domain.clone(), PendingFetch(pending.clone()));
         drop(state);
         let (this, domain, id) = (self.clone(), domain.clone(), id.clone());
         tokio::spawn(async move { this.carry_out(domain, id, end).await });
-        Pending(pending)
+        PendingFetch(pending)
     }
 
     async fn carry_out(self, domain: Name, id: StsId, end: watch::Sender<FetchEnd>) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
-use super::fetch::Pending;
+use super::fetch::PendingFetch;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
 use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
@@ -56,7 +56,7 @@ pub(super) struct PoliciesInner {
 
 pub(super) struct StsState {
     pub(super) cache: StsCache,
-    pub(super) pending: HashMap<Name, Pending>,
+    pub(super) pending: HashMap<Name, PendingFetch>,
     failures: HashMap<Name, FetchFailure>,
     /// The domains with a kept policy whose TXT lookup failed last, so that this is told once.
     unheard: HashSet<Name>,

@@ -173,11 +173,11 @@ impl<R: Resolver> MtaSts<R> {
         let until = until.min(Instant::now() + self.inner.settings.timeout);
         let policies = self.policies();
         match self.record(domain, until).await {
-            Ok(Found { id: Ok(id), security }) => {
+            Ok(StsRecordFound { id: Ok(id), security }) => {
                 policies.note_lookup(domain, "found");
                 self.by_id(domain, id, security, until).await
             }
-            Ok(Found { id: Err(why), .. }) => {
+            Ok(StsRecordFound { id: Err(why), .. }) => {
                 policies.note_lookup(domain, lookup_label(&why));
                 if why == NoStsRecord::Absent {
                     policies.drop_withdrawn(domain);
@@ -223,21 +223,21 @@ impl<R: Resolver> MtaSts<R> {
     }
 
     /// Asks for the TXT record.
-    async fn record(&self, domain: &Name, until: Instant) -> Result<Found, Failure> {
+    async fn record(&self, domain: &Name, until: Instant) -> Result<StsRecordFound, Failure> {
         let Ok(owner) = record_owner(domain) else {
             // The name is too long to exist.
-            return Ok(Found { id: Err(NoStsRecord::Absent), security: Security::Secure });
+            return Ok(StsRecordFound { id: Err(NoStsRecord::Absent), security: Security::Secure });
         };
         let failure = |reason| Failure { name: owner.clone(), rtype: Rtype::TXT, reason };
         let asked = timeout_at(until, self.inner.https.dns().txt(&owner)).await;
         let lookup: Lookup<RawTxt> = asked.unwrap_or_else(|_| Err(failure(FailureReason::Timeout)))?;
         let texts = lookup.answer.records().iter().map(|text| text.0.as_slice());
-        Ok(Found { id: policy_id(texts), security: lookup.security() })
+        Ok(StsRecordFound { id: policy_id(texts), security: lookup.security() })
     }
 }
 
 /// The outcome of a lookup of the TXT record.
-struct Found {
+struct StsRecordFound {
     id: Result<StsId, NoStsRecord>,
     security: Security,
 }

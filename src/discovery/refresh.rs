@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::fetch::FetchFor;
 use super::kept::MAX_FETCHES;
-use super::{Found, MtaSts};
+use super::{MtaSts, StsRecordFound};
 use crate::dns::Resolver;
 use crate::mta_sts::{NoStsRecord, StsMode, StsUse};
 use crate::name::Name;
@@ -34,7 +34,7 @@ impl<R: Resolver> MtaSts<R> {
             StsMode::Enforce | StsMode::Testing => {}
             StsMode::None => {
                 let record = self.record(domain, until).await;
-                if matches!(record, Ok(Found { id: Err(NoStsRecord::Absent), .. })) {
+                if matches!(record, Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. })) {
                     return self.policies().drop_withdrawn(domain);
                 }
             }

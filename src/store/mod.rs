@@ -75,12 +75,12 @@ pub(crate) struct PolicyRow {
 /// An open store. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
-    backend: Backend,
+    backend: StoreBackend,
 }
 
 /// The backends.
 #[derive(Clone)]
-enum Backend {
+enum StoreBackend {
     /// A file for one process.
     Sqlite(Arc<Mutex<Sqlite>>),
 }
@@ -92,69 +92,69 @@ impl Store {
     /// If the file cannot be used, or another process uses it.
     pub async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
         let sqlite = Sqlite::open(path).await?;
-        Ok(Self { backend: Backend::Sqlite(Arc::new(Mutex::new(sqlite))) })
+        Ok(Self { backend: StoreBackend::Sqlite(Arc::new(Mutex::new(sqlite))) })
     }
 
     /// The number of outcomes.
     pub(crate) async fn outcomes(&self) -> usize {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.outcomes(),
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.outcomes(),
         }
     }
 
     /// The recipients of all records.
     pub(crate) async fn served(&self) -> Result<Vec<Served>, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.served().await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.served().await,
         }
     }
 
     /// The outcomes of a message with its last attempt not before `since`; none without a record.
     pub(crate) async fn replies(&self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.replies(key, since).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.replies(key, since).await,
         }
     }
 
     /// Writes a record in the place of the one before, durably. The oldest others make room for it.
     pub(crate) async fn put(&self, writing: Writing<'_>) -> Result<Written, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.put(writing).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put(writing).await,
         }
     }
 
     /// Deletes the record of a message, durably, and returns its number.
     pub(crate) async fn settle(&self, key: MessageKey) -> Result<Option<RecordId>, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.settle(key).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.settle(key).await,
         }
     }
 
     /// Deletes the records whose last attempt was before `since`, and returns their numbers.
     pub(crate) async fn tidy(&self, since: i64) -> Result<Vec<RecordId>, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.tidy(since).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.tidy(since).await,
         }
     }
 
     /// All policies of MTA-STS.
     pub(crate) async fn policies(&self) -> Result<Vec<PolicyRow>, Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.policies().await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.policies().await,
         }
     }
 
     /// Writes a policy in the place of the domain's one before, durably.
     pub(crate) async fn put_policy(&self, row: &PolicyRow) -> Result<(), Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.put_policy(row).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put_policy(row).await,
         }
     }
 
     /// Deletes the policy of a domain, durably.
     pub(crate) async fn delete_policy(&self, domain: &str) -> Result<(), Error> {
         match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.lock().await.delete_policy(domain).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.delete_policy(domain).await,
         }
     }
 }
