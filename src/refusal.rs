@@ -2,7 +2,7 @@
 //!
 //! A [`Reason`] is made where the decision falls. The reply to the client, the name in the log, the result type of RFC 8460
 //! and the remedy are views of the same value: a [`Label`] and its row of the [`table`]. A new reason does not compile until
-//! [`Reason::view`] has a row for it. [`examples`] has a text of each for people to read.
+//! [`Reason::view`] has a row for it, and [`Reason::result_type`] a type. [`examples`] has a text of each for people to read.
 //!
 //! | situation | reply | why |
 //! |---|---|---|
@@ -22,6 +22,7 @@ mod row;
 pub mod examples;
 mod handshake;
 mod lacking;
+mod result_type;
 pub mod table;
 mod verdict;
 mod views;
@@ -39,6 +40,7 @@ use crate::smtp::reply::{Reply, ReplyError};
 
 pub use handshake::TlsFailure;
 pub use lacking::Lacking;
+pub use result_type::ResultType;
 pub use row::{Silent, View};
 pub use table::Label;
 pub use verdict::Refusals;
@@ -426,8 +428,8 @@ mod tests {
         let limit = Duration::from_secs(1);
         let tls = |failure: TlsFailure| Reason::Tls(failure);
         for (reason, code, label, reported) in [
-            (failed("MX"), "451 4.4.3", "mx-lookup-failed", Some("dnssec-invalid")),
-            (failed("A"), "451 4.4.3", "address-lookup-failed", Some("dnssec-invalid")),
+            (failed("MX"), "451 4.4.3", "mx-lookup-failed", None),
+            (failed("A"), "451 4.4.3", "address-lookup-failed", None),
             (failed("TLSA"), "451 4.7.5", "tlsa-lookup-failed", Some("dnssec-invalid")),
             (NoRoute::NoDomain(name("x")).into(), "550 5.4.4", "no-domain", None),
             (NoRoute::absent(name("x"), &name("x.invalid")).into(), "550 5.4.4", "special-use-name", None),
@@ -458,18 +460,14 @@ mod tests {
             (Reason::NotAsked(1), "451 4.6.3", "extension-not-asked", None),
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
-            (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
-            (
-                Reason::EhloInDoubt { name: "x".into(), reply: no() },
-                "451 4.7.4",
-                "ehlo-refused",
-                Some("starttls-not-supported"),
-            ),
+            (Reason::Ehlo(no()), "451 4.7.4", "ehlo-refused", None),
+            (Reason::Ehlo(said(502, "what?")), "451 4.7.4", "ehlo-refused", Some("starttls-not-supported")),
+            (Reason::EhloInDoubt { name: "x".into(), reply: no() }, "451 4.7.4", "ehlo-refused", None),
             (Reason::EhloName { name: "x".into(), reply: no() }, "451 4.4.1", "ehlo-name-refused", None),
             (Reason::StartTlsMissing, "451 4.7.4", "starttls-missing", Some("starttls-not-supported")),
             (Reason::StartTlsRefused(no()), "451 4.7.4", "starttls-refused", Some("starttls-not-supported")),
             (Reason::StartTlsInjected, "451 4.7.5", "starttls-injected", Some("validation-failure")),
-            (tls(TlsFailure::WrongKey), "451 4.7.5", "wrong-key", Some("certificate-not-trusted")),
+            (tls(TlsFailure::WrongKey), "451 4.7.5", "wrong-key", Some("validation-failure")),
             (
                 tls(TlsFailure::Mismatch(Mismatch::NoCertificate)),
                 "451 4.7.5",
@@ -488,7 +486,7 @@ mod tests {
                 "no-shared-tls-parameters",
                 Some("validation-failure"),
             ),
-            (tls(TlsFailure::Closed("x".into())), "451 4.7.5", "tls-closed", None),
+            (tls(TlsFailure::Closed("x".into())), "451 4.7.5", "tls-closed", Some("validation-failure")),
             (
                 Reason::Timeout { stage: Stage::Handshake, limit },
                 "451 4.7.5",
@@ -508,7 +506,8 @@ mod tests {
         ] {
             let view = reason.view();
             assert_eq!(format!("{} {}", view.code, view.enhanced), code, "{reason:?}");
-            assert_eq!((view.label.as_str(), view.result_type), (label, reported), "{reason:?}");
+            let result_type = reason.result_type().map(ResultType::as_str);
+            assert_eq!((view.label.as_str(), result_type), (label, reported), "{reason:?}");
             assert_eq!(view.code.class(), view.enhanced.class(), "{reason:?}");
         }
     }

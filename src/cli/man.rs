@@ -12,7 +12,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::EX_OSERR;
 use super::reference::{self, Piece};
-use super::refusals::{self, RefusalEntry};
+use super::refusals::{self, RefusalEntry, ReportedAs};
 use crate::config::DEFAULTS;
 
 /// The program that each page names at its foot.
@@ -177,8 +177,10 @@ fn refusals_page() -> io::Result<Page> {
         verbatim(&mut roff, &reply);
         roff.control("PP", []).text([roman(cause)]);
         roff.control("PP", []).text([bold("To do: "), roman(format!("{remedy}."))]);
-        if let Some(result_type) = reported {
-            roff.control("PP", []).text([roman("TLS reports (RFC 8460): "), italic(result_type)]);
+        if let Some(ReportedAs { result_type, only }) = reported {
+            let only = only.map(|only| format!(", {only}")).unwrap_or_default();
+            let result_type = italic(result_type.as_str());
+            roff.control("PP", []).text([roman("TLS reports (RFC 8460): "), result_type, roman(only)]);
         }
     }
     finished("danelaw-refusals", "7", &roff)

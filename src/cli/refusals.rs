@@ -10,7 +10,7 @@ use super::EX_OSERR;
 use crate::name::NameError;
 use crate::refusal::examples::{Example, examples};
 use crate::refusal::table::SILENT;
-use crate::refusal::{Label, Silent};
+use crate::refusal::{Label, ResultType, Silent};
 
 /// Which ones to show.
 #[derive(Debug, clap::Args)]
@@ -45,18 +45,25 @@ pub(super) struct RefusalEntry {
     pub(super) reply: String,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
-    /// Its result type by RFC 8460 §4.3.
-    pub(super) reported: Option<&'static str>,
+    /// Its result type by RFC 8460 §4.3, with the condition under which it is reported.
+    pub(super) reported: Option<ReportedAs>,
+}
+
+/// The result type of a reason in TLS reports.
+pub(super) struct ReportedAs {
+    pub(super) result_type: ResultType,
+    /// The part of the failures that is reported, where that is not all.
+    pub(super) only: Option<&'static str>,
 }
 
 /// All of them, in the order of a delivery.
 pub(super) fn entries() -> Result<Vec<RefusalEntry>, NameError> {
-    let entry = |Example { view, text }| RefusalEntry {
+    let entry = |Example { view, text, result_type }| RefusalEntry {
         label: view.label,
         reply: format!("{} {} {text}", view.code, view.enhanced),
         cause: view.cause,
         remedy: view.remedy,
-        reported: view.result_type,
+        reported: result_type.map(|result_type| ReportedAs { result_type, only: view.label.reported_where() }),
     };
     let silent = |&Silent { label, cause, remedy }: &Silent| RefusalEntry {
         label,
@@ -73,7 +80,10 @@ impl RefusalEntry {
         let Self { label, reply, cause, remedy, reported } = self;
         writeln!(out, "## {label}\n\n    {reply}\n\n{cause}\n\nTo do: {remedy}.\n")?;
         match reported {
-            Some(result_type) => writeln!(out, "TLS reports (RFC 8460): `{result_type}`.\n"),
+            Some(ReportedAs { result_type, only }) => {
+                let only = only.map(|only| format!(", {only}")).unwrap_or_default();
+                writeln!(out, "TLS reports (RFC 8460): `{result_type}`{only}.\n")
+            }
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::table::{Label, ROWS};
-use super::{Cap, Lacking, Peer, Reason, Refusal, Stage, TlsFailure, View};
+use super::{Cap, Lacking, Peer, Reason, Refusal, ResultType, Stage, TlsFailure, View};
 use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
 use crate::dane::tlsa::{NoDane, Tlsa};
 use crate::dns::{Failure, FailureReason, Families, Rtype};
@@ -22,6 +22,8 @@ pub struct Example {
     pub view: View,
     /// The text of a reply, without its codes.
     pub text: String,
+    /// The result type of RFC 8460 §4.3, where failures with this row are reported.
+    pub result_type: Option<ResultType>,
 }
 
 /// One for each row, in the order of the table.
@@ -33,7 +35,9 @@ pub fn examples() -> Result<Vec<Example>, NameError> {
     let found = |view: &View| refusals.iter().find(|refusal| refusal.reason.view() == *view);
     let of = |view: &View| {
         let text = found(view).map(ToString::to_string).or_else(|| of_the_message(view.label))?;
-        Some(Example { view: *view, text })
+        let of_row = refusals.iter().filter(|refusal| refusal.reason.view().label == view.label);
+        let result_type = of_row.filter_map(|refusal| refusal.reason.result_type()).next();
+        Some(Example { view: *view, text, result_type })
     };
     Ok(ROWS.iter().filter_map(of).collect())
 }
@@ -57,7 +61,8 @@ const OF_THE_MESSAGE: &[(Label, &str)] = &[
     (Label::AnsweredInPart, "other recipients on the same connection have the message already; send it again"),
 ];
 
-fn refusals() -> Result<Vec<Refusal>, NameError> {
+/// A refusal for each row and result type.
+pub(super) fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
     let exchange = Name::parse("mx.example.com")?;
     let special = Name::parse("example.invalid")?;
@@ -92,6 +97,7 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
 fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
     [
         failed(exchange, Rtype::A, FailureReason::Timeout),
+        failed(exchange, Rtype::A, FailureReason::Refused("SERVFAIL".into())),
         failed(exchange, Rtype::TLSA, FailureReason::Refused("SERVFAIL".into())),
         Reason::NoAddress,
         Reason::NotInFamily(Families::Ipv4),
@@ -124,9 +130,12 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Timeout { stage: Stage::Handshake, limit: Duration::from_secs(30) },
         Reason::EhloUnderTls(no("invalid name")),
         Reason::Timeout { stage: Stage::Greeting, limit },
+        Reason::Timeout { stage: Stage::StartTls, limit },
         Reason::Lost { stage: Stage::Rcpt, error: io::ErrorKind::ConnectionReset.into() },
+        Reason::Lost { stage: Stage::StartTls, error: io::ErrorKind::ConnectionReset.into() },
         Reason::Timeout { stage: Stage::EndOfMessage, limit: Duration::from_secs(570) },
         Reason::Protocol { stage: Stage::Greeting, error: ReplyError::LineTooLong },
+        Reason::Protocol { stage: Stage::StartTls, error: ReplyError::LineTooLong },
         Reason::Unsolicited(Stage::StartTls),
         Reason::AnsweredUnread { reply: Reply::new(Code::OK, EnhancedCode::success(0, 0), "Ok"), octets: 3_800_000 },
         Reason::Closing(later()),

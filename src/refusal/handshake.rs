@@ -43,7 +43,7 @@ impl TlsFailure {
         self.view().label.as_str()
     }
 
-    /// The row of this failure. A broken connection is an outage and is not reported (RFC 8460 §4.3).
+    /// The row of this failure.
     pub(super) fn view(&self) -> View {
         match self {
             Self::Mismatch(mismatch) => of_mismatch(mismatch),

@@ -39,7 +39,7 @@ macro_rules! rows {
     };
 }
 
-/// The names and codes of a reason, for the client and for RFC 8460.
+/// The names and codes of a reason, for the client and for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
     /// The reply code.
@@ -48,8 +48,6 @@ pub struct View {
     pub enhanced: EnhancedCode,
     /// The name in log lines and metrics.
     pub label: Label,
-    /// The result type of RFC 8460 §4.3, for those failures that are reported.
-    pub result_type: Option<&'static str>,
     /// The cause, in whole sentences.
     pub cause: &'static str,
     /// The remedy and who applies it: short enough for a reply.
@@ -67,46 +65,27 @@ pub struct Silent {
     pub remedy: &'static str,
 }
 
-/// The codes of a row, and its result type of RFC 8460 §4.3 if its failures are reported.
+/// The codes of a row.
 pub(super) struct Codes {
     code: Code,
     enhanced: EnhancedCode,
-    reported: Reported,
 }
 
 impl Codes {
     pub(super) const fn row(self, label: Label, words: Words) -> View {
-        View {
-            code: self.code,
-            enhanced: self.enhanced,
-            label,
-            result_type: self.reported.0,
-            cause: words.cause,
-            remedy: words.remedy,
-        }
+        View { code: self.code, enhanced: self.enhanced, label, cause: words.cause, remedy: words.remedy }
     }
 }
 
 /// The client tries again.
-pub(super) const fn deferred(subject: u16, detail: u16, reported: Reported) -> Codes {
-    Codes { code: Code::LOCAL_ERROR, enhanced: EnhancedCode::transient(subject, detail), reported }
+pub(super) const fn deferred(subject: u16, detail: u16) -> Codes {
+    Codes { code: Code::LOCAL_ERROR, enhanced: EnhancedCode::transient(subject, detail) }
 }
 
 /// The client gives up.
 pub(super) const fn refused(code: Code, subject: u16, detail: u16) -> Codes {
-    Codes { code, enhanced: EnhancedCode::permanent(subject, detail), reported: UNREPORTED }
+    Codes { code, enhanced: EnhancedCode::permanent(subject, detail) }
 }
-
-/// The result type of RFC 8460 §4.3, for those failures that are reported.
-#[derive(Clone, Copy)]
-pub(super) struct Reported(pub(super) Option<&'static str>);
-
-pub(super) const UNREPORTED: Reported = Reported(None);
-pub(super) const DNSSEC: Reported = Reported(Some("dnssec-invalid"));
-pub(super) const NO_STARTTLS: Reported = Reported(Some("starttls-not-supported"));
-pub(super) const VALIDATION: Reported = Reported(Some("validation-failure"));
-pub(super) const UNTRUSTED: Reported = Reported(Some("certificate-not-trusted"));
-pub(super) const EXPIRED: Reported = Reported(Some("certificate-expired"));
 
 #[derive(Clone, Copy)]
 pub(super) struct Words {

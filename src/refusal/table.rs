@@ -1,11 +1,9 @@
-//! The name of each reason, its codes, its cause and the remedy: the one table that replies, logs, metrics, RFC 8460
-//! reports, `danelaw check` and the reference of refusals are views of.
+//! The name of each reason, its codes, its cause and the remedy: the one table that replies, logs, metrics, `danelaw check` and
+//! the reference of refusals are views of.
 
 use std::fmt;
 
-use super::row::{
-    DNSSEC, EXPIRED, NO_STARTTLS, Reported, Silent, UNREPORTED, UNTRUSTED, VALIDATION, View, deferred, refused, words,
-};
+use super::row::{Silent, View, deferred, refused, words};
 use crate::scarce::Scarcity;
 use crate::smtp::data::Offence;
 use crate::smtp::reply::Code;
@@ -48,15 +46,15 @@ pub(super) fn out_of(scarcity: Scarcity) -> View {
 
 rows! {
     replies {
-        MX_LOOKUP_FAILED MxLookupFailed "mx-lookup-failed" = deferred(4, 3, DNSSEC), words(
+        MX_LOOKUP_FAILED MxLookupFailed "mx-lookup-failed" = deferred(4, 3), words(
             "The lookup of the domain's MX records failed, or the records do not validate. A failure is never read as \"no MX\".",
             "see \"danelaw resolve DOMAIN MX\"; the domain's name servers or your resolver must be repaired",
         );
-        ADDRESS_LOOKUP_FAILED AddressLookupFailed "address-lookup-failed" = deferred(4, 3, DNSSEC), words(
+        ADDRESS_LOOKUP_FAILED AddressLookupFailed "address-lookup-failed" = deferred(4, 3), words(
             "The lookup of the host's address records failed, or the records do not validate.",
             "see \"danelaw resolve HOST A\"; the host's name servers or your resolver must be repaired",
         );
-        TLSA_LOOKUP_FAILED TlsaLookupFailed "tlsa-lookup-failed" = deferred(7, 5, DNSSEC), words(
+        TLSA_LOOKUP_FAILED TlsaLookupFailed "tlsa-lookup-failed" = deferred(7, 5), words(
             "The lookup of the host's TLSA records failed, or the records do not validate. An attacker that suppresses them must \
              not switch DANE off, so mail waits (RFC 7672 §2.1.2). Some name servers do not answer for TLSA at all.",
             "see \"danelaw resolve _25._tcp.HOST TLSA\"; the host's name servers or your resolver must be repaired",
@@ -86,7 +84,7 @@ rows! {
             "The host that the MX record names has neither an IPv4 nor an IPv6 address.",
             "the domain's operator must repair its MX or address records",
         );
-        NO_ADDRESS_IN_FAMILY NoAddressInFamily "no-address-in-family" = deferred(4, 4, UNREPORTED), words(
+        NO_ADDRESS_IN_FAMILY NoAddressInFamily "no-address-in-family" = deferred(4, 4), words(
             "The host has no address of the family that remote.families names. It may have one of the other family, which was not \
              asked for.",
             "see \"danelaw resolve HOST A\" and AAAA; if this host can connect over both families, set remote.families = \"any\"",
@@ -96,172 +94,172 @@ rows! {
              must not point danelaw at your own network.",
             "if this is meant, list the range in remote.allow_reserved",
         );
-        DANE_REQUIRED DaneRequired "dane-required" = deferred(7, 5, Reported(Some("dane-required"))), words(
+        DANE_REQUIRED DaneRequired "dane-required" = deferred(7, 5), words(
             "The level dane-only holds for the domain, and DANE cannot authenticate the host.",
             "the domain must publish DANE, or a rule must give it another level",
         );
-        TOO_MANY_CONNECTIONS TooManyConnections "too-many-connections" = deferred(4, 5, UNREPORTED), words(
+        TOO_MANY_CONNECTIONS TooManyConnections "too-many-connections" = deferred(4, 5), words(
             "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
             "the client tries again; if many mails get this reply while hosts answer quickly, raise the key named in the text",
         );
-        OUT_OF_DESCRIPTORS OutOfDescriptors "out-of-descriptors" = deferred(3, 0, UNREPORTED), words(
+        OUT_OF_DESCRIPTORS OutOfDescriptors "out-of-descriptors" = deferred(3, 0), words(
             "danelaw, or the whole host, has no file descriptor left for a socket. This is no failure of a remote host, and is not \
              remembered.",
             "raise LimitNOFILE= (ulimit -n; fs.file-max), or lower limits.sessions or remote.connections",
         );
-        OUT_OF_MEMORY OutOfMemory "out-of-memory" = deferred(3, 0, UNREPORTED), words(
+        OUT_OF_MEMORY OutOfMemory "out-of-memory" = deferred(3, 0), words(
             "The system has no memory left for a socket. This is no failure of a remote host, and is not remembered.",
             "give this host more memory, or lower limits.sessions or remote.connections",
         );
-        BIND_FAILED BindFailed "bind-failed" = deferred(3, 5, UNREPORTED), words(
+        BIND_FAILED BindFailed "bind-failed" = deferred(3, 5), words(
             "The address to connect from does not belong to this host.",
             "correct remote.source_ipv4 or remote.source_ipv6",
         );
-        FAILED_JUST_NOW FailedJustNow "failed-just-now" = deferred(4, 1, UNREPORTED), words(
+        FAILED_JUST_NOW FailedJustNow "failed-just-now" = deferred(4, 1), words(
             "The host did not answer another mail a moment ago. For remote.failed_hosts_for no other mail waits for it.",
             "the client tries again",
         );
-        CONNECT_FAILED ConnectFailed "connect-failed" = deferred(4, 1, UNREPORTED), words(
+        CONNECT_FAILED ConnectFailed "connect-failed" = deferred(4, 1), words(
             "The host does not accept the TCP connection: it is down, or a firewall on the path blocks the connection.",
             "see whether port 25 is open outbound here; the host may be down",
         );
-        CONNECT_TIMEOUT ConnectTimeout "connect-timeout" = deferred(4, 1, UNREPORTED), words(
+        CONNECT_TIMEOUT ConnectTimeout "connect-timeout" = deferred(4, 1), words(
             "The host did not answer the TCP connection attempt. Many networks block outbound port 25.",
             "see whether port 25 is open outbound here; the host may be down",
         );
-        GREETING_REFUSED GreetingRefused "greeting-refused" = deferred(4, 1, UNREPORTED), words(
+        GREETING_REFUSED GreetingRefused "greeting-refused" = deferred(4, 1), words(
             "The host's greeting is a refusal: it is busy, or takes no mail from this address.",
             "its text says why; see whether your address is on a block list",
         );
-        EHLO_REFUSED EhloRefused "ehlo-refused" = deferred(7, 4, NO_STARTTLS), words(
+        EHLO_REFUSED EhloRefused "ehlo-refused" = deferred(7, 4), words(
             "The host refuses EHLO, so TLS cannot be had. A proxy on the path may have rewritten the command.",
             "see whether a firewall on the path inspects SMTP; the host must take EHLO",
         );
-        EHLO_NAME_REFUSED EhloNameRefused "ehlo-name-refused" = deferred(4, 1, UNREPORTED), words(
+        EHLO_NAME_REFUSED EhloNameRefused "ehlo-name-refused" = deferred(4, 1), words(
             "The host refuses, under TLS, the name that is given in EHLO: it requires a full host name that the DNS has. The name is that of \
              your mail server, or that of danelaw where your mail server gives no full host name.",
             "give your mail server its full host name, which must resolve to the address that mail comes from; or set ehlo_name",
         );
-        STARTTLS_MISSING StartTlsMissing "starttls-missing" = deferred(7, 4, NO_STARTTLS), words(
+        STARTTLS_MISSING StartTlsMissing "starttls-missing" = deferred(7, 4), words(
             "The host does not offer STARTTLS. It has no TLS, or an attacker on the path removed the offer: both look the same.",
             "the host must offer STARTTLS; see whether a firewall on the path strips it, or write a rule with level \"may\"",
         );
-        STARTTLS_REFUSED StartTlsRefused "starttls-refused" = deferred(7, 4, NO_STARTTLS), words(
+        STARTTLS_REFUSED StartTlsRefused "starttls-refused" = deferred(7, 4), words(
             "The host offers STARTTLS and refuses the command: its certificate or key may be missing.",
             "the host's operator must repair its TLS",
         );
-        STARTTLS_INJECTED StartTlsInjected "starttls-injected" = deferred(7, 5, VALIDATION), words(
+        STARTTLS_INJECTED StartTlsInjected "starttls-injected" = deferred(7, 5), words(
             "Plaintext followed the answer to STARTTLS: an attack, or a broken proxy (CVE-2011-0411).",
             "look for a proxy between you and the host; never work around this",
         );
-        NO_CERTIFICATE NoCertificate "no-certificate" = deferred(7, 5, UNTRUSTED), words(
+        NO_CERTIFICATE NoCertificate "no-certificate" = deferred(7, 5), words(
             "The server shows no certificate.",
             "the host's operator must give it a certificate",
         );
-        CHAIN_TOO_LARGE ChainTooLarge "chain-too-large" = deferred(7, 5, UNTRUSTED), words(
+        CHAIN_TOO_LARGE ChainTooLarge "chain-too-large" = deferred(7, 5), words(
             "The server sends more certificates than any genuine server has.",
             "the host's operator must send its own chain alone",
         );
-        TLSA_MISMATCH TlsaMismatch "tlsa-mismatch" = deferred(7, 5, UNTRUSTED), words(
+        TLSA_MISMATCH TlsaMismatch "tlsa-mismatch" = deferred(7, 5), words(
             "None of the TLSA records matches the server's certificates. Usually the key was changed and the record was not; \
              it may also be another server.",
             "the host's operator must publish a TLSA record of its key",
         );
-        RSA_KEY_SIZE RsaKeySize "rsa-key-size" = deferred(7, 5, UNTRUSTED), words(
+        RSA_KEY_SIZE RsaKeySize "rsa-key-size" = deferred(7, 5), words(
             "A certificate has an RSA key below 2048 bits, or above 8192.",
             "the host's operator must take a new key, and publish its record first",
         );
-        CERTIFICATE_EXPIRED CertificateExpired "certificate-expired" = deferred(7, 5, EXPIRED), words(
+        CERTIFICATE_EXPIRED CertificateExpired "certificate-expired" = deferred(7, 5), words(
             "A certificate on the path to the trust anchor has expired. Under usage 3 (DANE-EE) dates would not count.",
             "the host's operator must renew it",
         );
-        CERTIFICATE_NOT_YET_VALID CertificateNotYetValid "certificate-not-yet-valid" = deferred(7, 5, EXPIRED), words(
+        CERTIFICATE_NOT_YET_VALID CertificateNotYetValid "certificate-not-yet-valid" = deferred(7, 5), words(
             "A certificate on the path to the trust anchor is not valid yet, or this host's clock is slow.",
             "see whether the clock here is right; else the host's operator must repair it",
         );
-        CHAIN_NOT_VERIFIED ChainNotVerified "chain-not-verified" = deferred(7, 5, UNTRUSTED), words(
+        CHAIN_NOT_VERIFIED ChainNotVerified "chain-not-verified" = deferred(7, 5), words(
             "The certificates do not lead to the trust anchor that the TLSA records name. Usually the server does not send the \
              authority's certificate, or has moved to another authority.",
             "the host's operator must send the whole chain, and publish a record of its authority",
         );
-        NAME_MISMATCH NameMismatch "name-mismatch" = deferred(7, 5, Reported(Some("certificate-host-mismatch"))), words(
+        NAME_MISMATCH NameMismatch "name-mismatch" = deferred(7, 5), words(
             "The certificate comes from the right authority, and is for another host.",
             "the host's operator must have a certificate for the name in its MX record",
         );
-        WRONG_KEY WrongKey "wrong-key" = deferred(7, 5, UNTRUSTED), words(
+        WRONG_KEY WrongKey "wrong-key" = deferred(7, 5), words(
             "The server shows a certificate without holding its key: a copy of another server's certificate.",
             "look for a proxy between you and the host; never work around this",
         );
-        UNSUPPORTED_KEY UnsupportedKey "unsupported-key" = deferred(7, 5, UNTRUSTED), words(
+        UNSUPPORTED_KEY UnsupportedKey "unsupported-key" = deferred(7, 5), words(
             "The server's key is of a kind that danelaw cannot check, or its certificate cannot be read.",
             "the host's operator must take an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key",
         );
-        NO_SHARED_TLS_PARAMETERS NoSharedTlsParameters "no-shared-tls-parameters" = deferred(7, 5, VALIDATION), words(
+        NO_SHARED_TLS_PARAMETERS NoSharedTlsParameters "no-shared-tls-parameters" = deferred(7, 5), words(
             "The server has neither TLS 1.2 nor 1.3, or no cipher suite or group in common with danelaw. danelaw offers ECDHE with \
              AES-GCM or ChaCha20, on X25519, P-256, P-384 and P-521. It has no finite-field Diffie-Hellman (DHE), no CBC suites \
              and no RSA key transport: a server that has only those cannot be reached, even with valid TLSA records.",
             "the host must offer TLS 1.2 or 1.3 with ECDHE and AES-GCM; DHE, CBC or RSA key exchange alone will not do",
         );
-        PLAINTEXT_INJECTED PlaintextInjected "plaintext-injected" = deferred(7, 5, VALIDATION), words(
+        PLAINTEXT_INJECTED PlaintextInjected "plaintext-injected" = deferred(7, 5), words(
             "The server sent plaintext in the TLS handshake: an attack, or a server that answered 220 and did not start TLS.",
             "look for a proxy between you and the host",
         );
-        TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5, VALIDATION), words(
+        TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5), words(
             "The server ended the handshake with an alert, for example because it does not know the name (SNI), or because it requires a \
              client certificate.",
             "the host's log says more; an MX that asks for client certificates must not require them",
         );
-        TLS_CLOSED TlsClosed "tls-closed" = deferred(7, 5, UNREPORTED), words(
+        TLS_CLOSED TlsClosed "tls-closed" = deferred(7, 5), words(
             "The connection was lost in the TLS handshake. A path that loses large packets fails at this step.",
             "try again; if it stays, look for an MTU fault or a middlebox on the path",
         );
-        TLS_BROKEN TlsBroken "tls-broken" = deferred(7, 5, VALIDATION), words(
+        TLS_BROKEN TlsBroken "tls-broken" = deferred(7, 5), words(
             "The TLS handshake broke the protocol.",
             "the host's operator must repair its TLS",
         );
-        HANDSHAKE_TIMEOUT HandshakeTimeout "handshake-timeout" = deferred(7, 5, VALIDATION), words(
+        HANDSHAKE_TIMEOUT HandshakeTimeout "handshake-timeout" = deferred(7, 5), words(
             "The TLS handshake did not end in time. A path that loses large packets fails at this step.",
             "try again; if it stays, look for an MTU fault or a middlebox on the path",
         );
-        EHLO_UNDER_TLS_REFUSED EhloUnderTlsRefused "ehlo-under-tls-refused" = deferred(4, 1, UNREPORTED), words(
+        EHLO_UNDER_TLS_REFUSED EhloUnderTlsRefused "ehlo-under-tls-refused" = deferred(4, 1), words(
             "The host refuses EHLO under TLS.",
             "its text says why; ehlo_name sets the name that is given",
         );
-        REMOTE_TIMEOUT RemoteTimeout "remote-timeout" = deferred(4, 2, UNREPORTED), words(
+        REMOTE_TIMEOUT RemoteTimeout "remote-timeout" = deferred(4, 2), words(
             "The host was silent for longer than the limit of [timeouts] for this step.",
             "the client tries again; if it stays, the host is overloaded",
         );
-        CONNECTION_LOST ConnectionLost "connection-lost" = deferred(4, 2, UNREPORTED), words(
+        CONNECTION_LOST ConnectionLost "connection-lost" = deferred(4, 2), words(
             "The connection to the host broke in the middle of the session.",
             "the client tries again",
         );
-        FINAL_REPLY_LOST FinalReplyLost "final-reply-lost" = deferred(4, 2, UNREPORTED), words(
+        FINAL_REPLY_LOST FinalReplyLost "final-reply-lost" = deferred(4, 2), words(
             "The whole message was sent and its answer never came. danelaw cannot know whether the host has it, so the client \
              keeps it: it may arrive twice (RFC 1047).",
             "the client tries again; if it stays, the host takes too long to answer the end of a message",
         );
-        PROTOCOL_ERROR ProtocolError "protocol-error" = deferred(5, 0, UNREPORTED), words(
+        PROTOCOL_ERROR ProtocolError "protocol-error" = deferred(5, 0), words(
             "The host's answer breaks the SMTP protocol.",
             "the host's operator must repair it; see whether port 25 is a mail server there",
         );
-        UNSOLICITED_REPLY UnsolicitedReply "unsolicited-reply" = deferred(5, 0, UNREPORTED), words(
+        UNSOLICITED_REPLY UnsolicitedReply "unsolicited-reply" = deferred(5, 0), words(
             "The host sent a reply before a command, so replies can no longer be matched to commands.",
             "the host's operator must repair it",
         );
-        ANSWERED_UNREAD AnsweredUnread "answered-unread" = deferred(4, 2, UNREPORTED), words(
+        ANSWERED_UNREAD AnsweredUnread "answered-unread" = deferred(4, 2), words(
             "The host accepted a message before its end had arrived there, as its own TCP acknowledgements show. It cannot have \
              kept the whole message.",
             "the client tries again; if it stays, the host's operator must repair it",
         );
-        REMOTE_CLOSING RemoteClosing "remote-closing" = deferred(3, 2, UNREPORTED), words(
+        REMOTE_CLOSING RemoteClosing "remote-closing" = deferred(3, 2), words(
             "The host ended the session with 421: it is busy or about to restart.",
             "the client tries again",
         );
-        MAIL_REFUSED MailRefused "mail-refused" = deferred(0, 0, UNREPORTED), words(
+        MAIL_REFUSED MailRefused "mail-refused" = deferred(0, 0), words(
             "The host refuses the sender or the mail, with this code of its own. At 4xx the other hosts are tried first.",
             "its text says why",
         );
-        BDAT_REFUSED BdatRefused "bdat-refused" = deferred(5, 0, UNREPORTED), words(
+        BDAT_REFUSED BdatRefused "bdat-refused" = deferred(5, 0), words(
             "The host offers CHUNKING and refuses BDAT as an unknown command, so its answer is not about the \
              mail. The message cannot be sent again in this session; for a day the host gets messages by DATA.",
             "the client tries again, and the message goes by DATA then",
@@ -270,7 +268,7 @@ rows! {
             "The mail is 8-bit, and no host of the domain accepts 8-bit mail. danelaw does not rewrite mail (RFC 6152 §3).",
             "send it in a 7-bit encoding",
         );
-        EXTENSION_NOT_ASKED ExtensionNotAsked "extension-not-asked" = deferred(6, 3, UNREPORTED), words(
+        EXTENSION_NOT_ASKED ExtensionNotAsked "extension-not-asked" = deferred(6, 3), words(
             "The message needs an extension that its host lacks, which showed only after that host had the transaction. \
              Other hosts of the domain, or other addresses of that host, were not asked whether they have it.",
             "the client tries again, and hosts that have it are preferred then",
@@ -288,15 +286,15 @@ rows! {
             "The message is larger than any host of the domain accepts (RFC 1870 §6.1).",
             "send less at a time",
         );
-        OUT_OF_TIME OutOfTime "out-of-time" = deferred(4, 1, UNREPORTED), words(
+        OUT_OF_TIME OutOfTime "out-of-time" = deferred(4, 1), words(
             "The hosts before it used up timeouts.route, after which clients give up.",
             "see why the hosts before it did not answer",
         );
-        EXCHANGES_NOT_TRIED ExchangesNotTried "exchanges-not-tried" = deferred(4, 1, UNREPORTED), words(
+        EXCHANGES_NOT_TRIED ExchangesNotTried "exchanges-not-tried" = deferred(4, 1), words(
             "The domain has more MX hosts than danelaw tries, and the hosts that were tried failed.",
             "the domain's operator must publish fewer MX records",
         );
-        NO_EXCHANGE NoExchange "no-exchange" = deferred(4, 1, UNREPORTED), words(
+        NO_EXCHANGE NoExchange "no-exchange" = deferred(4, 1), words(
             "None of the domain's hosts could be tried, and none of them left a reason of its own.",
             "the client tries again; please report it if it stays",
         );
@@ -332,12 +330,12 @@ rows! {
             "The message has more than 100 Received fields: it goes round in circles between mail servers (RFC 5321 §6.3).",
             "look at its Received fields for the servers that forward to each other",
         );
-        STORE_BUSY StoreBusy "store-busy" = deferred(3, 5, UNREPORTED), words(
+        STORE_BUSY StoreBusy "store-busy" = deferred(3, 5), words(
             "Another session is still sending the same message to the same recipients. danelaw waits for it, so that no \
              recipient gets a second copy.",
             "the client tries again",
         );
-        ANSWERED_IN_PART AnsweredInPart "answered-in-part" = deferred(3, 5, UNREPORTED), words(
+        ANSWERED_IN_PART AnsweredInPart "answered-in-part" = deferred(3, 5), words(
             "Some recipients at this host have the message from an earlier attempt, and others do not. One message goes to all \
              or to none of them, so this attempt sent none.",
             "the client tries again",
