@@ -60,6 +60,7 @@ pub mod policy;
 pub mod rules;
 pub mod refusal;
 pub mod config;
+pub mod tlsrpt;
 
 pub mod trace;
 pub mod tls;

@@ -54,6 +54,11 @@ const PURE: &[&str] = &[
     "store/key",
     "journal/index",
     "transaction",
+    "tlsrpt/document",
+    "tlsrpt/event",
+    "tlsrpt/record",
+    "tlsrpt/tally",
+    "tlsrpt/window",
 ];
 /// Words that a pure module must not have.
 const IMPURE: &[&str] =
@@ -76,6 +81,7 @@ const ORDER: &[&str] = &[
     "rules",
     "refusal",
     "config",
+    "tlsrpt",
     "trace",
     "tls",
     "http",

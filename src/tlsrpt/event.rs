@@ -1,0 +1,430 @@
+//! One TLS session with one address, or the failure that kept danelaw from trying.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::dane::tlsa::NoDane;
+use crate::dns::{Failure, RawTlsa, Rtype};
+use crate::hex::Hex;
+use crate::name::Name;
+use crate::policy::{Level, TlsPolicy};
+use crate::refusal::{Peer, Place, Reason, Refusal, ResultType};
+use crate::rules::Rule;
+
+/// The most octets of policy strings that are kept. A record set of a hostile zone has 65 KB.
+const MAX_STRINGS: usize = 4096;
+
+/// The result of one session under one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsEvent {
+    /// The domain that the mail was for.
+    pub recipient: Name,
+    /// The policy that was in force.
+    pub policy: ReportedPolicy,
+    /// How it went.
+    pub result: TlsResult,
+}
+
+/// A policy as RFC 8460 §4.4 reports it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReportedPolicy {
+    /// Its type.
+    pub kind: PolicyKind,
+    /// Its domain: the TLSA base domain for `tlsa`, else the domain that the mail was for (RFC 8460 §1.1).
+    pub domain: Name,
+    /// The policy itself: the TLSA records as they are published, in order. Empty where there is none.
+    pub strings: Arc<[String]>,
+    /// The MX patterns of an MTA-STS policy.
+    pub mx: Arc<[String]>,
+}
+
+/// The policy types of RFC 8460 §4.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// DANE.
+    Tlsa,
+    /// MTA-STS.
+    Sts,
+    /// The domain has neither.
+    NoPolicyFound,
+}
+
+/// The result of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsResult {
+    /// The session met the policy.
+    Success,
+    /// It did not, or was never tried.
+    Failure(ReportedFailure),
+}
+
+/// A failure as RFC 8460 §4.4 reports it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReportedFailure {
+    /// The result type.
+    pub kind: ResultType,
+    /// The reason, in words of this program.
+    pub reason: String,
+    /// The name of the exchange.
+    pub host: Option<Name>,
+    /// The address that was dialled.
+    pub receiving: Option<IpAddr>,
+    /// The address that danelaw dialled from.
+    pub sending: Option<IpAddr>,
+}
+
+/// The TLSA records of a host as they are published, before any choice among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedTlsa {
+    /// The TLSA base domain.
+    pub base_domain: Name,
+    /// The records.
+    pub records: Vec<RawTlsa>,
+}
+
+impl PublishedTlsa {
+    /// These records.
+    pub fn new(base_domain: &Name, records: &[RawTlsa]) -> Self {
+        Self { base_domain: base_domain.clone(), records: records.to_vec() }
+    }
+}
+
+/// Whether the sessions of a search are reported. A level that the operator has chosen for a domain is no finding about the
+/// receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reporting {
+    /// They are not.
+    Off,
+    /// They are, at the level of the configuration.
+    ByDefault,
+    /// They are, at the level that a rule asks of the domain.
+    ByRule,
+}
+
+impl Reporting {
+    /// For a domain with this level, which the rule has set if there is one.
+    pub fn of(level: &Level, rule: Option<&Rule>) -> Self {
+        match (level, rule) {
+            (Level::May(_) | Level::Encrypt | Level::Fingerprint(_), _) => Self::Off,
+            // The operator's own route is no policy of the domain.
+            (_, Some(Rule { next_hop: Some(_), .. })) => Self::Off,
+            (Level::Dane(_) | Level::DaneOnly, Some(_)) => Self::ByRule,
+            (Level::Dane(_) | Level::DaneOnly, None) => Self::ByDefault,
+        }
+    }
+
+    /// Whether anything is reported.
+    pub fn is_on(self) -> bool {
+        match self {
+            Self::Off => false,
+            Self::ByDefault | Self::ByRule => true,
+        }
+    }
+}
+
+impl PolicyKind {
+    /// The word in a report.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tlsa => "tlsa",
+            Self::Sts => "sts",
+            Self::NoPolicyFound => "no-policy-found",
+        }
+    }
+}
+
+impl TlsResult {
+    /// The word for it in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure(failure) => failure.kind.as_str(),
+        }
+    }
+}
+
+impl ReportedPolicy {
+    /// That no policy was found for this domain.
+    pub fn none_for(recipient: &Name) -> Self {
+        Self::plain(PolicyKind::NoPolicyFound, recipient)
+    }
+
+    /// A policy without strings.
+    pub fn plain(kind: PolicyKind, domain: &Name) -> Self {
+        Self { kind, domain: domain.clone(), strings: Arc::default(), mx: Arc::default() }
+    }
+
+    /// The TLSA records at a base domain.
+    pub fn tlsa(published: &PublishedTlsa) -> Self {
+        let strings = strings(&published.records);
+        Self { strings, ..Self::plain(PolicyKind::Tlsa, &published.base_domain) }
+    }
+}
+
+/// A session with one address.
+#[derive(Debug, Clone, Copy)]
+pub struct TriedSession<'a> {
+    /// The domain that the mail was for.
+    pub recipient: &'a Name,
+    /// The policy that the session had to meet.
+    pub policy: &'a TlsPolicy,
+    /// The TLSA records of the host.
+    pub published: Option<&'a PublishedTlsa>,
+    /// The host.
+    pub peer: &'a Peer,
+    /// The address that danelaw dialled from.
+    pub sending: Option<IpAddr>,
+}
+
+impl TriedSession<'_> {
+    /// The event for a session that ended so. None if it says nothing about the receiver, or the policy is the operator's own.
+    pub fn event(&self, failed: Option<&Reason>) -> Option<TlsEvent> {
+        let policy = self.policy()?;
+        let result = match failed {
+            None => self.met(),
+            // The first reply came under TLS, and it is about another matter.
+            Some(Reason::EhloUnderTls(_) | Reason::EhloName { .. }) => self.met(),
+            Some(reason) => TlsResult::Failure(self.failure(reason.result_type()?, reason.reason_code())),
+        };
+        Some(TlsEvent { recipient: self.recipient.clone(), policy, result })
+    }
+
+    /// RFC 8460 §4.3.2.1: under records of which none is usable the session is encrypted, and nothing is authenticated.
+    fn met(&self) -> TlsResult {
+        match self.policy {
+            TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_)) => {
+                TlsResult::Failure(self.failure(ResultType::TlsaInvalid, "all-records-unusable".to_owned()))
+            }
+            TlsPolicy::Dane(_)
+            | TlsPolicy::HalfDane(_)
+            | TlsPolicy::Fingerprint(_)
+            | TlsPolicy::Encrypt(..)
+            | TlsPolicy::May(..) => TlsResult::Success,
+        }
+    }
+
+    fn policy(&self) -> Option<ReportedPolicy> {
+        let tlsa = |base_domain: &Name| match self.published {
+            Some(published) => ReportedPolicy::tlsa(published),
+            None => ReportedPolicy::plain(PolicyKind::Tlsa, base_domain),
+        };
+        match self.policy {
+            TlsPolicy::Dane(expected) | TlsPolicy::HalfDane(expected) => Some(tlsa(expected.usable.base_domain())),
+            TlsPolicy::Encrypt(host, NoDane::UnusableTlsa(_)) => Some(tlsa(host)),
+            TlsPolicy::Encrypt(_, NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::InsecureMx) => {
+                Some(ReportedPolicy::none_for(self.recipient))
+            }
+            TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_)) => None,
+            TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
+        }
+    }
+
+    fn failure(&self, kind: ResultType, reason: String) -> ReportedFailure {
+        let Peer { exchange, address } = self.peer;
+        let (host, receiving) = (Some(exchange.clone()), Some(*address));
+        ReportedFailure { kind, reason, host, receiving, sending: self.sending }
+    }
+}
+
+/// The event for a host or domain that a failure of the DNS or of the policy kept danelaw from trying. None for a refusal
+/// that says nothing about the receiver.
+pub fn untried(recipient: &Name, refusal: &Refusal, reporting: Reporting) -> Option<TlsEvent> {
+    let host = match &refusal.at {
+        Place::Domain => None,
+        Place::Host(host) => Some(host.clone()),
+        Place::Peer(peer) => Some(peer.exchange.clone()),
+    };
+    let policy = match &refusal.reason {
+        // The base domain lies below the port and the protocol (RFC 6698 §3).
+        Reason::Dns(Failure { name, rtype: Rtype::TLSA, .. }) => {
+            ReportedPolicy::plain(PolicyKind::Tlsa, &name.parent().parent())
+        }
+        // Where the operator asks DANE of all domains, its absence is no fault of this one.
+        Reason::DaneRequired(_) if reporting != Reporting::ByRule => return None,
+        // Of the others only lookups have a result type and no session.
+        _ => ReportedPolicy::none_for(recipient),
+    };
+    let (kind, reason) = (refusal.reason.result_type()?, refusal.reason.reason_code());
+    let failure = ReportedFailure { kind, reason, host, receiving: None, sending: None };
+    Some(TlsEvent { recipient: recipient.clone(), policy, result: TlsResult::Failure(failure) })
+}
+
+/// The records in presentation form, in one order whatever the order of the answer.
+fn strings(records: &[RawTlsa]) -> Arc<[String]> {
+    let mut all: Vec<String> = records.iter().map(ToString::to_string).collect();
+    all.sort();
+    all.dedup();
+    if all.iter().map(String::len).sum::<usize>() > MAX_STRINGS {
+        let digest = Sha256::digest(all.join("\n"));
+        all = vec![format!("{} records, cut; SHA-256 {}", records.len(), Hex(&digest))];
+    }
+    all.into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::dane::agility::Digests;
+    use crate::dane::tlsa::{Associations, associations};
+    use crate::dane::verify::{Expectation, References};
+    use crate::dns::FailureReason;
+    use crate::policy::{DaneRequired, InsecureMx, Permit};
+    use crate::rules::{Domains, NextHop};
+    use crate::smtp::reply::{Code, Reply};
+
+    pub(crate) fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn raw(usage: u8, fill: u8) -> RawTlsa {
+        RawTlsa([vec![usage, 1, 1], vec![fill; 32]].concat())
+    }
+
+    fn published(records: Vec<RawTlsa>) -> PublishedTlsa {
+        PublishedTlsa { base_domain: name("base.example"), records }
+    }
+
+    fn expected(records: &[RawTlsa]) -> Arc<Expectation> {
+        let usable = match associations(name("base.example"), records, &Digests::default()) {
+            Associations::Usable(usable) => usable,
+            Associations::None(why) => panic!("{why}"),
+        };
+        Arc::new(Expectation { references: References::new(name("base.example"), []), usable })
+    }
+
+    fn event(policy: &TlsPolicy, published: &PublishedTlsa, failed: Option<Reason>) -> Option<TlsEvent> {
+        let peer = Peer { exchange: name("mx.example"), address: [198, 51, 100, 2].into() };
+        let (recipient, sending) = (&name("example"), Some([192, 0, 2, 1].into()));
+        TriedSession { recipient, policy, published: Some(published), peer: &peer, sending }.event(failed.as_ref())
+    }
+
+    #[test]
+    fn the_policy_of_a_session_is_the_one_in_force() {
+        // T7, T8, T9.
+        let records = vec![raw(3, 0xbb), raw(3, 0xaa), raw(1, 0xcc)];
+        let all = published(records.clone());
+        let none = |why| TlsPolicy::Encrypt(name("mx.example"), why);
+        let rule = Permit::Rule { reason: "so".into(), until: time::Date::MIN };
+        for (policy, kind, domain, strings) in [
+            (TlsPolicy::Dane(expected(&records)), PolicyKind::Tlsa, "base.example", 3),
+            (TlsPolicy::HalfDane(expected(&records)), PolicyKind::Tlsa, "base.example", 3),
+            (none(NoDane::UnusableTlsa(vec![])), PolicyKind::Tlsa, "base.example", 3),
+            (none(NoDane::NoTlsa), PolicyKind::NoPolicyFound, "example", 0),
+            (none(NoDane::InsecureAddress), PolicyKind::NoPolicyFound, "example", 0),
+            (none(NoDane::InsecureMx), PolicyKind::NoPolicyFound, "example", 0),
+        ] {
+            let found = event(&policy, &all, Some(Reason::StartTlsMissing)).unwrap();
+            assert_eq!((found.policy.kind, found.policy.domain.as_str()), (kind, domain), "{policy:?}");
+            assert_eq!(found.policy.strings.len(), strings, "{policy:?}");
+            assert_eq!(found.recipient, name("example"));
+            // The same, where the DNS turns the records round.
+            let turned = published(records.iter().rev().cloned().collect());
+            assert_eq!(event(&policy, &turned, Some(Reason::StartTlsMissing)), Some(found));
+        }
+        for policy in [
+            none(NoDane::NotAsked),
+            none(NoDane::AddressOnly),
+            none(NoDane::NotEnforced("dane")),
+            TlsPolicy::May(name("mx.example"), rule),
+            TlsPolicy::Fingerprint(expected(&[raw(3, 1)])),
+        ] {
+            // T4, T5.
+            assert_eq!(event(&policy, &all, None), None, "{policy:?}");
+            assert_eq!(event(&policy, &all, Some(Reason::StartTlsMissing)), None, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn the_result_of_a_session() {
+        // T1, T3, T10.
+        let all = published(vec![raw(3, 0xaa)]);
+        let dane = TlsPolicy::Dane(expected(&all.records));
+        let unusable = TlsPolicy::Encrypt(name("mx.example"), NoDane::UnusableTlsa(vec![]));
+        let result = |policy, failed| event(policy, &all, failed).map(|event| event.result);
+        let reply = |number| Reply::plain(Code::new(number).unwrap(), "no");
+        assert_eq!(result(&dane, None), Some(TlsResult::Success));
+        assert_eq!(result(&dane, Some(Reason::EhloUnderTls(reply(550)))), Some(TlsResult::Success));
+        let Some(TlsResult::Failure(failure)) = result(&unusable, None) else { panic!() };
+        assert_eq!((failure.kind, failure.reason.as_str()), (ResultType::TlsaInvalid, "all-records-unusable"));
+        let Some(TlsResult::Failure(failure)) = result(&dane, Some(Reason::StartTlsRefused(reply(454)))) else {
+            panic!()
+        };
+        let whole = ReportedFailure {
+            kind: ResultType::StartTlsNotSupported,
+            reason: "starttls-refused 454".into(),
+            host: Some(name("mx.example")),
+            receiving: Some([198, 51, 100, 2].into()),
+            sending: Some([192, 0, 2, 1].into()),
+        };
+        assert_eq!(failure, whole);
+        for reason in [Reason::Greeting(reply(421)), Reason::Ehlo(reply(554)), Reason::Mail(reply(450))] {
+            assert_eq!(result(&dane, Some(reason)), None);
+        }
+    }
+
+    #[test]
+    fn hosts_and_domains_that_were_never_tried() {
+        let failed = |rtype, reason| Reason::Dns(Failure { name: name("_25._tcp.base.example"), rtype, reason });
+        let bogus = || FailureReason::Bogus("x".into());
+        let required = || Reason::DaneRequired(DaneRequired(NoDane::NoTlsa));
+        let host = name("mx.example");
+        for (refusal, reporting, expected) in [
+            (Refusal::domain(failed(Rtype::MX, bogus())), Reporting::ByDefault, Some(("no-policy-found", "example"))),
+            (
+                Refusal::host(&host, failed(Rtype::A, bogus())),
+                Reporting::ByDefault,
+                Some(("no-policy-found", "example")),
+            ),
+            (Refusal::host(&host, failed(Rtype::TLSA, bogus())), Reporting::ByDefault, Some(("tlsa", "base.example"))),
+            (Refusal::host(&host, failed(Rtype::A, FailureReason::Timeout)), Reporting::ByDefault, None),
+            // §17: only where a rule asks for it.
+            (Refusal::host(&host, required()), Reporting::ByDefault, None),
+            (Refusal::host(&host, required()), Reporting::ByRule, Some(("no-policy-found", "example"))),
+            (Refusal::host(&host, Reason::NoAddress), Reporting::ByRule, None),
+        ] {
+            let found = untried(&name("example"), &refusal, reporting);
+            let policy = found.as_ref().map(|found| (found.policy.kind.as_str(), found.policy.domain.as_str()));
+            assert_eq!(policy, expected, "{refusal}");
+            if let Some(TlsEvent { result: TlsResult::Failure(failure), .. }) = found {
+                assert_eq!(failure.host.is_some(), refusal.at != Place::Domain);
+            }
+        }
+    }
+
+    #[test]
+    fn a_will_of_the_operator_is_not_reported() {
+        // T4.
+        let rule = |level: &Level, next_hop| Rule {
+            domains: "example".parse::<Domains>().unwrap(),
+            level: level.clone(),
+            next_hop,
+            reason: None,
+            until: None,
+        };
+        let (dane, pins) = (Level::Dane(InsecureMx::Dane), Level::Fingerprint(vec![]));
+        let hop = || Some(NextHop::Host(name("relay.example")));
+        for (level, ruled, expected) in [
+            (&dane, None, Reporting::ByDefault),
+            (&Level::DaneOnly, None, Reporting::ByDefault),
+            (&Level::Encrypt, None, Reporting::Off),
+            (&dane, Some(None), Reporting::ByRule),
+            (&Level::DaneOnly, Some(None), Reporting::ByRule),
+            (&dane, Some(hop()), Reporting::Off),
+            (&pins, Some(None), Reporting::Off),
+        ] {
+            let rule = ruled.map(|next_hop| rule(level, next_hop));
+            assert_eq!(Reporting::of(level, rule.as_ref()), expected, "{level} {rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_record_set_is_cut() {
+        // H4.
+        let many: Vec<_> = (0..100).map(|fill| RawTlsa([vec![3, 1, 0], vec![fill; 600]].concat())).collect();
+        let strings = strings(&many);
+        assert_eq!(strings.len(), 1);
+        assert!(strings[0].starts_with("100 records, cut; SHA-256 ") && strings[0].len() < 100, "{strings:?}");
+    }
+}

@@ -1,0 +1,18 @@
+//! TLS reports (RFC 8460): which sessions with remotes went well, and which failed and why, told to the receiver's domain.
+//!
+//! A [`TlsEvent`] is one TLS session that danelaw tried to make with one address, or one host or domain that a failure of the
+//! DNS or of the policy kept it from trying. The iteration over a domain's exchanges makes the events, and the
+//! [`trace`](crate::trace) of the attempt carries them; no mail waits for them. A [`TlsTally`](tally::TlsTally) counts them
+//! by domain, policy and failure. A [`record`] says where a domain wants its reports, [`window`] when they are due, and
+//! [`document`] writes one. In mode "collectd" another program does all that: [`collectd`] tells it each event as a
+//! [`datagram`].
+//!
+//! Nothing about people is in an event: no sender, no recipient but the domain, no subject, no size, no queue id.
+
+pub mod document;
+pub mod event;
+pub mod record;
+pub mod tally;
+pub mod window;
+
+pub use event::TlsEvent;

@@ -1,0 +1,332 @@
+//! How often each result came about, by day, domain, policy and failure.
+//!
+//! Strangers choose the domains, hosts and records, so that each level is bounded (RFC 8460 §7). A result for which there is
+//! no room is counted with less detail, and the totals stay true.
+
+use std::collections::BTreeMap;
+
+use time::Date;
+
+use super::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsEvent, TlsResult};
+use crate::name::Name;
+use crate::refusal::ResultType;
+
+/// The most domains of a day.
+pub const MAX_DOMAINS: usize = 20_000;
+/// The most policies of a domain.
+pub const MAX_POLICIES: usize = 32;
+/// The most failures of a policy with their hosts and addresses.
+pub const MAX_FAILURES: usize = 128;
+/// The most failures of a policy in all. Reasons are words of this program, and there are fewer than this.
+const MAX_REASONS: usize = 2 * MAX_FAILURES;
+
+/// Counts of results.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsTally {
+    days: BTreeMap<Date, TalliedDay>,
+}
+
+/// The counts of one UTC day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TalliedDay {
+    domains: BTreeMap<Name, TalliedDomain>,
+    /// The counts of domains for which there was no room. They are in no report.
+    unnamed: ResultCounts,
+}
+
+/// The counts of one recipient domain on one day, by policy.
+pub type TalliedDomain = BTreeMap<ReportedPolicy, ResultCounts>;
+
+/// How often sessions under one policy went well, and how often they failed in which way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResultCounts {
+    /// Sessions that met the policy.
+    pub success: u64,
+    /// Failures.
+    pub failures: BTreeMap<ReportedFailure, u64>,
+}
+
+/// Whether there was room for all that an event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TallyRoom {
+    /// There was.
+    Whole,
+    /// A part of it is left out.
+    Cut,
+}
+
+/// An event that came so often on one day.
+#[derive(Debug, Clone, Copy)]
+struct Repeated<'a> {
+    result: &'a TlsResult,
+    times: u64,
+}
+
+impl TlsTally {
+    /// Counts an event on the UTC day on which it ended.
+    pub fn add(&mut self, event: &TlsEvent, day: Date) -> TallyRoom {
+        let Self { days } = self;
+        let counted = Repeated { result: &event.result, times: 1 };
+        days.entry(day).or_default().add(&event.recipient, &event.policy, counted)
+    }
+
+    /// All that was counted since the last call.
+    pub fn take_delta(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Adds the counts of another tally.
+    pub fn merge(&mut self, delta: &Self) -> TallyRoom {
+        let mut room = TallyRoom::Whole;
+        for (day, from) in &delta.days {
+            let into = self.days.entry(*day).or_default();
+            into.unnamed.merge(&from.unnamed);
+            for (recipient, policies) in &from.domains {
+                for (policy, counts) in policies {
+                    for counted in counts.each() {
+                        let counted = Repeated { result: &counted.0, times: counted.1 };
+                        room = room.max(into.add(recipient, policy, counted));
+                    }
+                }
+            }
+        }
+        room
+    }
+
+    /// Forgets the days before this one.
+    pub fn forget_before(&mut self, day: Date) {
+        self.days = self.days.split_off(&day);
+    }
+
+    /// A day, if anything was counted on it.
+    pub fn day(&self, day: Date) -> Option<&TalliedDay> {
+        self.days.get(&day)
+    }
+
+    /// The days on which something was counted.
+    pub fn days(&self) -> impl Iterator<Item = Date> {
+        self.days.keys().copied()
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
+}
+
+impl TalliedDay {
+    /// The domains with a name, in order.
+    pub fn domains(&self) -> &BTreeMap<Name, TalliedDomain> {
+        &self.domains
+    }
+
+    /// The counts of domains for which there was no room.
+    pub fn unnamed(&self) -> &ResultCounts {
+        &self.unnamed
+    }
+
+    /// The policies of all recipients with this TLSA base domain, each summed. No recipient is named: whose mail goes to a
+    /// provider is not told to it by another party.
+    pub fn of_base_domain(&self, base_domain: &Name) -> TalliedDomain {
+        let mut summed = TalliedDomain::new();
+        let policies = self.domains.values().flatten();
+        for (policy, counts) in policies.filter(|(policy, _)| policy.kind == PolicyKind::Tlsa) {
+            if policy.domain == *base_domain {
+                summed.entry(policy.clone()).or_default().merge(counts);
+            }
+        }
+        summed
+    }
+
+    fn add(&mut self, recipient: &Name, policy: &ReportedPolicy, counted: Repeated<'_>) -> TallyRoom {
+        if self.domains.len() >= MAX_DOMAINS && !self.domains.contains_key(recipient) {
+            // Its failures keep the result type alone.
+            self.unnamed.count_briefly(counted);
+            return TallyRoom::Cut;
+        }
+        let policies = self.domains.entry(recipient.clone()).or_default();
+        if policies.len() < MAX_POLICIES || policies.contains_key(policy) {
+            return policies.entry(policy.clone()).or_default().count(counted);
+        }
+        // There are three kinds of policies, so this adds three rows at most.
+        let others = ReportedPolicy::plain(policy.kind, recipient);
+        policies.entry(others).or_default().count(counted);
+        TallyRoom::Cut
+    }
+}
+
+impl ResultCounts {
+    /// The failures together.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().fold(0, |sum, times| sum.saturating_add(*times))
+    }
+
+    /// Adds the counts of another policy.
+    pub fn merge(&mut self, other: &Self) {
+        for (result, times) in other.each() {
+            self.count(Repeated { result: &result, times });
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (TlsResult, u64)> + '_ {
+        let success = (self.success > 0).then_some((TlsResult::Success, self.success));
+        let failures = self.failures.iter().map(|(failure, times)| (TlsResult::Failure(failure.clone()), *times));
+        success.into_iter().chain(failures)
+    }
+
+    fn count(&mut self, Repeated { result, times }: Repeated<'_>) -> TallyRoom {
+        let failure = match result {
+            TlsResult::Success => {
+                self.success = self.success.saturating_add(times);
+                return TallyRoom::Whole;
+            }
+            TlsResult::Failure(failure) => failure,
+        };
+        if self.failures.len() < MAX_FAILURES || self.failures.contains_key(failure) {
+            self.increase(failure.clone(), times);
+            return TallyRoom::Whole;
+        }
+        let anywhere = ReportedFailure { host: None, receiving: None, sending: None, ..failure.clone() };
+        match self.failures.len() < MAX_REASONS || self.failures.contains_key(&anywhere) {
+            true => self.increase(anywhere, times),
+            false => self.count_briefly(Repeated { result, times }),
+        }
+        TallyRoom::Cut
+    }
+
+    /// Counts by result type alone.
+    fn count_briefly(&mut self, Repeated { result, times }: Repeated<'_>) {
+        match result {
+            TlsResult::Success => self.success = self.success.saturating_add(times),
+            TlsResult::Failure(failure) => self.increase(of_kind(failure.kind), times),
+        }
+    }
+
+    fn increase(&mut self, failure: ReportedFailure, times: u64) {
+        let count = self.failures.entry(failure).or_default();
+        *count = count.saturating_add(times);
+    }
+}
+
+fn of_kind(kind: ResultType) -> ReportedFailure {
+    ReportedFailure { kind, reason: kind.to_string(), host: None, receiving: None, sending: None }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::event::tests::name;
+    use super::*;
+
+    pub(crate) const DAY: Date = Date::MIN;
+
+    pub(crate) fn failure(kind: ResultType, number: u8) -> TlsResult {
+        TlsResult::Failure(ReportedFailure {
+            kind,
+            reason: format!("reason-{}", number % 40),
+            host: Some(name(&format!("mx{number}.example"))),
+            receiving: Some([198, 51, 100, number].into()),
+            sending: Some([192, 0, 2, 1].into()),
+        })
+    }
+
+    pub(crate) fn event(recipient: &str, base: &str, result: TlsResult) -> TlsEvent {
+        let policy = ReportedPolicy::plain(PolicyKind::Tlsa, &name(base));
+        TlsEvent { recipient: name(recipient), policy, result }
+    }
+
+    fn totals(tally: &TlsTally) -> (u64, u64) {
+        let days = tally.days.values();
+        let counts = days.flat_map(|day| day.domains.values().flat_map(BTreeMap::values).chain([&day.unnamed]));
+        counts.fold((0, 0), |(good, bad), counts| (good + counts.success, bad + counts.failed()))
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_totals_are_true() {
+        // T21, O18.
+        let mut tally = TlsTally::default();
+        let mut cut = 0;
+        for number in 0..30_000_u32 {
+            let result = match number % 2 {
+                0 => TlsResult::Success,
+                _ => failure(ResultType::ValidationFailure, u8::try_from(number % 200).unwrap()),
+            };
+            let room = tally.add(&event(&format!("d{number}.example"), "mx.example", result), DAY);
+            cut += u32::from(room == TallyRoom::Cut);
+        }
+        assert_eq!((totals(&tally), cut), ((15_000, 15_000), 10_000));
+        assert_eq!(tally.day(DAY).unwrap().domains().len(), MAX_DOMAINS);
+        assert_eq!(tally.day(DAY).unwrap().unnamed().failures.len(), 1);
+        // One domain with many policies, and one policy with many failures.
+        let mut tally = TlsTally::default();
+        for number in 0..1000_u32 {
+            let base = format!("mx{number}.example");
+            tally.add(&event("example", &base, failure(ResultType::TlsaInvalid, (number % 250) as u8)), DAY);
+            for sending in 0..2 {
+                let TlsResult::Failure(failure) = failure(ResultType::CertificateExpired, (number % 250) as u8) else {
+                    panic!()
+                };
+                let sending = Some([192, 0, 2, sending].into());
+                let failed = TlsResult::Failure(ReportedFailure { sending, ..failure });
+                tally.add(&event("other.example", "mx.example", failed), DAY);
+            }
+        }
+        assert_eq!(totals(&tally), (0, 3000));
+        let day = tally.day(DAY).unwrap();
+        assert!(day.domains()[&name("example")].len() <= MAX_POLICIES + 3);
+        let rows: Vec<_> = day.domains()[&name("other.example")].values().collect();
+        assert!(rows.len() == 1 && rows[0].failures.len() <= MAX_REASONS + ResultType::ALL.len());
+        // The reason is kept where the host is not.
+        let anywhere = rows[0].failures.keys().filter(|failure| failure.host.is_none());
+        assert!(anywhere.clone().count() > 0 && anywhere.clone().all(|row| row.reason.starts_with("reason-")));
+    }
+
+    #[test]
+    fn one_report_of_sums_for_a_provider() {
+        // T32.
+        let mut tally = TlsTally::default();
+        for recipient in ["a.example", "b.example", "c.example"] {
+            tally.add(&event(recipient, "mx.provider.example", TlsResult::Success), DAY);
+        }
+        tally.add(&event("a.example", "mx.other.example", TlsResult::Success), DAY);
+        let summed = tally.day(DAY).unwrap().of_base_domain(&name("mx.provider.example"));
+        assert_eq!(summed.values().map(|counts| counts.success).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn days_are_apart_and_old_ones_forgotten() {
+        // T20, T24.
+        let mut tally = TlsTally::default();
+        let tomorrow = DAY.next_day().unwrap();
+        for day in [DAY, tomorrow, tomorrow] {
+            tally.add(&event("example", "mx.example", TlsResult::Success), day);
+        }
+        assert_eq!(tally.days().collect::<Vec<_>>(), [DAY, tomorrow]);
+        tally.forget_before(tomorrow);
+        assert_eq!((tally.days().collect::<Vec<_>>(), totals(&tally)), (vec![tomorrow], (2, 0)));
+    }
+
+    proptest! {
+        /// T22: the deltas of many flushes are the whole.
+        #[test]
+        fn deltas_add_up(events in prop::collection::vec((0u8..5, 0u8..4, 0u8..6), 0..200), every in 1usize..20) {
+            let (mut whole, mut part, mut summed) = <(TlsTally, TlsTally, TlsTally)>::default();
+            for (index, (recipient, base, result)) in events.iter().enumerate() {
+                let result = match result {
+                    0..3 => TlsResult::Success,
+                    kind => failure(ResultType::ALL[usize::from(*kind)], *kind),
+                };
+                let event = event(&format!("d{recipient}.example"), &format!("mx{base}.example"), result);
+                whole.add(&event, DAY);
+                part.add(&event, DAY);
+                if index % every == 0 {
+                    summed.merge(&part.take_delta());
+                    prop_assert!(part.is_empty());
+                }
+            }
+            summed.merge(&part.take_delta());
+            prop_assert_eq!(whole, summed);
+        }
+    }
+}

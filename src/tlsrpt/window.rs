@@ -1,0 +1,129 @@
+//! The day that a report is about, and the times at which it is sent.
+
+use std::fmt;
+use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
+use time::{Date, Duration, OffsetDateTime, Time};
+
+use crate::name::Name;
+
+/// No report is sent before this time of the next day: other replicas and the last sessions of the day have ended by then.
+const FIRST: Duration = Duration::minutes(10);
+/// RFC 8460 §4.1: reports are spread over four hours, so that a receiver does not get all of them at midnight.
+const SPREAD: u64 = 4 * 60 * 60;
+/// The pauses between tries. The last one is repeated.
+const PAUSES: [Duration; 6] = [
+    Duration::minutes(5),
+    Duration::minutes(15),
+    Duration::minutes(45),
+    Duration::hours(2),
+    Duration::hours(4),
+    Duration::hours(6),
+];
+/// RFC 8460 §5.5: how long a report is tried.
+const IN_ALL: Duration = Duration::hours(24);
+/// The age at which a report is not worth sending, from the end of its day.
+const TOO_OLD: Duration = Duration::hours(48);
+
+/// The UTC day of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportWindow {
+    day: Date,
+}
+
+impl ReportWindow {
+    /// That of a day.
+    pub const fn of(day: Date) -> Self {
+        Self { day }
+    }
+
+    /// The day.
+    pub const fn day(self) -> Date {
+        self.day
+    }
+
+    /// Its first and its last second, since 1970. The last one belongs to the day (RFC 8460 §5.1).
+    pub fn seconds(self) -> Range<i64> {
+        let begin = self.begin().unix_timestamp();
+        begin..begin + 86_399
+    }
+
+    /// When the report for a domain is sent: at the domain's own time, the same after a restart and on each replica.
+    pub fn due(self, domain: &Name) -> OffsetDateTime {
+        let digest = Sha256::digest(format!("{} {domain}", self.day));
+        let number = digest.iter().take(8).fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
+        let offset = Duration::seconds(i64::try_from(number % SPREAD).unwrap_or_default());
+        self.begin().saturating_add(Duration::DAY + FIRST + offset)
+    }
+
+    /// Whether the report is too old to be sent.
+    pub fn is_over(self, now: OffsetDateTime) -> bool {
+        now - self.begin() > Duration::DAY + TOO_OLD
+    }
+
+    fn begin(self) -> OffsetDateTime {
+        self.day.with_time(Time::MIDNIGHT).assume_utc()
+    }
+}
+
+/// The day as report ids have it.
+impl fmt::Display for ReportWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}{:02}{:02}", self.day.year(), u8::from(self.day.month()), self.day.day())
+    }
+}
+
+/// The time of the next try after so many, if the first was then; none where 24 hours are over.
+pub fn next_try(first: OffsetDateTime, tries: usize) -> Option<OffsetDateTime> {
+    let pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
+    // So many pauses take 24 hours whatever the number of tries.
+    let since = pauses.take(tries.min(PAUSES.len() + 4)).fold(Duration::ZERO, |sum, pause| sum + *pause);
+    (since <= IN_ALL).then(|| first.saturating_add(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::name;
+    use super::*;
+
+    fn window() -> ReportWindow {
+        ReportWindow::of(Date::from_calendar_date(2026, time::Month::November, 28).unwrap())
+    }
+
+    #[test]
+    fn the_last_second_belongs_to_the_day() {
+        assert_eq!((window().seconds(), window().to_string()), (1_795_824_000..1_795_910_399, "20261128".to_owned()));
+    }
+
+    #[test]
+    fn t35_domains_are_spread_over_four_hours() {
+        let mut quarters = [0_u32; 16];
+        for number in 0..1000 {
+            let domain = name(&format!("d{number}.example"));
+            let due = window().due(&domain).unix_timestamp() - window().seconds().end - 1;
+            assert!((600..600 + 14_400).contains(&due), "{due}");
+            quarters[usize::try_from((due - 600) / 900).unwrap()] += 1;
+            assert_eq!(window().due(&domain), window().due(&domain));
+        }
+        assert!(quarters.iter().all(|count| (30..100).contains(count)), "{quarters:?}");
+        // Another day, another time.
+        let next = ReportWindow::of(window().day().next_day().unwrap());
+        assert_ne!(next.due(&name("example")) - Duration::DAY, window().due(&name("example")));
+    }
+
+    #[test]
+    fn t37_tries_end_after_a_day() {
+        let first = window().due(&name("example"));
+        let minutes: Vec<_> =
+            (1..20).map_while(|tries| next_try(first, tries)).map(|next| (next - first).whole_minutes()).collect();
+        assert_eq!(minutes, [5, 20, 65, 185, 425, 785, 1145]);
+    }
+
+    #[test]
+    fn t38_a_report_of_three_days_ago_is_over() {
+        let end = OffsetDateTime::from_unix_timestamp(window().seconds().end + 1).unwrap();
+        assert!(!window().is_over(end) && !window().is_over(end + Duration::hours(48)));
+        assert!(window().is_over(end + Duration::hours(49)));
+    }
+}
