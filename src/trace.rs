@@ -1,7 +1,7 @@
 //! The steps of one delivery attempt, with the time each took: for `danelaw explain` and for counters. No decision depends
 //! on it.
 //!
-//! An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
+//! It carries the events for TLS reports too. An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
 //! and zones: beyond the bound a step is still counted and timed, and its text is left out.
 
 use std::fmt::{self, Write as _};
@@ -14,6 +14,7 @@ use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTl
 use crate::excerpt::Excerpt;
 use crate::hex::Hex;
 use crate::name::Name;
+use crate::tlsrpt::TlsEvent;
 
 pub use crate::excerpt::cut;
 
@@ -25,6 +26,8 @@ const MAX_OCTETS: usize = 16 * 1024;
 const MAX_TEXT: usize = 600;
 /// How many steps a mail has that goes to the first host and on a session that waited.
 const USUAL_STEPS: usize = 12;
+/// The most TLS events that are kept. A route has 20 exchanges with four addresses each.
+const MAX_EVENTS: usize = 100;
 /// About how many octets of text they have.
 const USUAL_OCTETS: usize = 1000;
 /// The most records of one answer that are shown.
@@ -48,6 +51,8 @@ struct Seen {
     steps: Vec<Noted>,
     /// The texts of all steps, one behind the other: an attempt that goes well is told without any of them.
     text: String,
+    /// The events for TLS reports, in order.
+    events: Vec<TlsEvent>,
 }
 
 #[derive(Debug)]
@@ -111,7 +116,11 @@ impl What {
 
 impl Default for Trace {
     fn default() -> Self {
-        let seen = Seen { steps: Vec::with_capacity(USUAL_STEPS), text: String::with_capacity(USUAL_OCTETS) };
+        let seen = Seen {
+            steps: Vec::with_capacity(USUAL_STEPS),
+            text: String::with_capacity(USUAL_OCTETS),
+            events: Vec::new(),
+        };
         Self { inner: Arc::new(SharedTrace { started: Instant::now(), seen: Mutex::new(seen) }) }
     }
 }
@@ -129,6 +138,19 @@ impl Trace {
     /// The kind and duration of each step so far.
     pub fn each(&self, mut tell: impl FnMut(What, Duration)) {
         self.seen().steps.iter().for_each(|noted| tell(noted.what, noted.took));
+    }
+
+    /// Keeps an event for TLS reports until the attempt is told.
+    pub fn report(&self, event: TlsEvent) {
+        let mut seen = self.seen();
+        if seen.events.len() < MAX_EVENTS {
+            seen.events.push(event);
+        }
+    }
+
+    /// The events for TLS reports; the trace forgets them.
+    pub fn take_events(&self) -> Vec<TlsEvent> {
+        std::mem::take(&mut self.seen().events)
     }
 
     /// Notes a fact that took no time.
@@ -179,7 +201,7 @@ impl Trace {
     fn note(&self, what: What, took: Duration, text: impl fmt::Display) {
         let at = self.inner.started.elapsed();
         let mut seen = self.seen();
-        let Seen { steps, text: all } = &mut *seen;
+        let Seen { steps, text: all, .. } = &mut *seen;
         if steps.len() >= MAX_STEPS {
             return;
         }

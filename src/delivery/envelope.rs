@@ -175,7 +175,9 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.route;
         let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-        let request = Request { domain, next_hop, hello, level, until, original_destination: dialled, trace: &trace };
+        let reporting = reporter.reporting(level, rule);
+        let original_destination = dialled;
+        let request = Request { domain, next_hop, hello, level, until, original_destination, reporting, trace: &trace };
         let mut search =
             Search::new(connector.iterate(&request), &self.envelope.mail, connector.eight_bit.undeclared(domain));
         let (remote, dialled) = match request.original_destination {

@@ -41,6 +41,8 @@ pub struct Metrics {
     observed: Tally<1>,
     turned_away: Tally<1>,
     shortages: Tally<2>,
+    tls_sessions: Tally<2>,
+    tls_dropped: Tally<1>,
     reloads: Tally<1>,
     stages: [Latency; STAGES.len()],
     sessions: AtomicU64,
@@ -117,6 +119,8 @@ impl Default for Metrics {
             observed: Tally::new(["would"]),
             turned_away: Tally::new(["reason"]),
             shortages: Tally::new(["reason", "at"]),
+            tls_sessions: Tally::new(["policy", "result"]),
+            tls_dropped: Tally::new(["why"]),
             reloads: Tally::new(["result"]),
             stages: Default::default(),
             sessions: AtomicU64::new(0),
@@ -184,6 +188,16 @@ impl Metrics {
     /// Counts that this host has run out of file descriptors, or of memory for sockets.
     pub(super) fn ran_out(&self, reason: Label, at: &'static str) {
         self.shortages.count([reason.as_str(), at]);
+    }
+
+    /// Counts a TLS session for TLS reports, by the type of its policy and its result.
+    pub(super) fn tls_session(&self, policy: &'static str, result: &'static str) {
+        self.tls_sessions.count([policy, result]);
+    }
+
+    /// Counts a TLS session that TLS reports will miss.
+    pub fn tls_session_dropped(&self, why: &'static str) {
+        self.tls_dropped.count([why]);
     }
 
     /// Counts a configuration that was read again, and is in force.
@@ -316,6 +330,10 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let help =
         "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
     metrics.shortages.encode(to, About("shortages", help))?;
+    let help = "TLS sessions with remotes for TLS reports, by the type of the policy and the result";
+    metrics.tls_sessions.encode(to, About("tlsrpt_sessions", help))?;
+    let help = "TLS sessions that are missing in TLS reports, by reason";
+    metrics.tls_dropped.encode(to, About("tlsrpt_dropped", help))?;
     metrics.reloads.encode(to, About("config_reloads", "Attempts to read the configuration again, by result"))
 }
 

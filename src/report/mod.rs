@@ -15,14 +15,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
 
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::Match;
 use crate::name::Name;
-use crate::policy::Mode;
+use crate::policy::{Level, Mode};
 use crate::refusal::Label;
+use crate::rules::Rule;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::{Authentication, Protection};
+use crate::tlsrpt::TlsEvent;
+use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::original_destination::{OriginalDestination, Relation};
 use crate::upstream::verified::Channel;
@@ -81,12 +85,25 @@ pub struct Reporter {
     ring: Ring,
     /// When the log last had such an alarm.
     alarmed: Mutex<Option<Instant>>,
+    /// The taker of the events for TLS reports, if there are to be any.
+    events: Option<mpsc::Sender<TlsEvent>>,
 }
 
 impl Reporter {
     /// One that remembers so many attempts that did not end well.
     pub fn new(remember: usize) -> Self {
-        Self { metrics: Arc::default(), ring: Ring::new(remember), alarmed: Mutex::default() }
+        Self { metrics: Arc::default(), ring: Ring::new(remember), alarmed: Mutex::default(), events: None }
+    }
+
+    /// The same, which hands on the events for TLS reports. It never waits: events for which the queue has no room are dropped
+    /// and counted.
+    pub fn telling(self, events: mpsc::Sender<TlsEvent>) -> Self {
+        Self { events: Some(events), ..self }
+    }
+
+    /// Whether the sessions for a domain with this level are told in TLS reports.
+    pub fn reporting(&self, level: &Level, rule: Option<&Rule>) -> Reporting {
+        if self.events.is_some() { Reporting::of(level, rule) } else { Reporting::Off }
     }
 
     /// The counters.
@@ -98,6 +115,7 @@ impl Reporter {
     pub fn tell(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
+        outcome.seen.take_events().into_iter().for_each(|event| self.hand_on(event));
         if let Some(reason) = outcome.reason.filter(|reason| reason.is_scarcity()) {
             self.ran_out(reason, "delivery");
         }
@@ -107,6 +125,13 @@ impl Reporter {
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
                 self.ring.push(&outcome.id, || explain::explain(outcome, OffsetDateTime::now_utc()));
             }
+        }
+    }
+
+    fn hand_on(&self, event: TlsEvent) {
+        self.metrics.tls_session(event.policy.kind.as_str(), event.result.label());
+        if let Some(Err(_)) = self.events.as_ref().map(|events| events.try_send(event)) {
+            self.metrics.tls_session_dropped("full");
         }
     }
 

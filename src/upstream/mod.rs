@@ -49,6 +49,7 @@ use crate::reserved::Dialable;
 use crate::rules::NextHop;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+use crate::tlsrpt::event::Reporting;
 use crate::trace::{Trace, What};
 
 use bounded_memory::{EightBitDomains, WithoutBdat};
@@ -116,6 +117,8 @@ pub struct Request<'a> {
     pub until: Instant,
     /// The original destination of an intercepted client.
     pub original_destination: Option<IpAddr>,
+    /// Whether its sessions are told in TLS reports.
+    pub reporting: Reporting,
     /// The account of the transaction.
     pub trace: &'a Trace,
 }

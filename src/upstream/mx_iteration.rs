@@ -8,6 +8,7 @@
 //! ordinary opportunistic server (RFC 7435 §3).
 
 mod candidate;
+mod reported;
 mod second_pass;
 mod sessions;
 
@@ -28,6 +29,7 @@ use crate::policy::{Level, Mode};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
 use candidate::{Candidate, Sessions};
+use reported::Published;
 
 pub use second_pass::PolicyMet;
 
@@ -48,6 +50,8 @@ pub struct MxIteration<'a, R> {
     /// The address of the remote that was found last, if its session had served other mail before.
     reused: Option<IpAddr>,
     refusals: Refusals,
+    /// The TLSA records of the exchanges that were reached, for TLS reports.
+    published: Vec<Published>,
     observation: Observation,
 }
 
@@ -90,6 +94,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             candidate: None,
             reused: None,
             refusals: Refusals::default(),
+            published: Vec::new(),
             observation,
         }
     }
@@ -171,7 +176,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     async fn resolve(&mut self) -> Result<Resolved, Refusal> {
         let permit = self.connector.dialer.limits.domain(self.request.domain).await.map_err(Refusal::domain)?;
-        let route = self.connector.route(&self.request).await?;
+        let route = self.connector.route(&self.request).await.inspect_err(|refusal| self.report_untried(refusal))?;
         self.untried = route.exchanges().iter().cloned().collect();
         Ok(Resolved { route, permit })
     }

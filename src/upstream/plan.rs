@@ -12,6 +12,7 @@ use crate::policy::{self, TlsPolicy};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::NextHop;
 use crate::smtp::command::Hello;
+use crate::tlsrpt::event::PublishedTlsa;
 
 /// The addresses of one exchange, and the policy that a session with it must meet.
 #[derive(Debug)]
@@ -22,6 +23,20 @@ pub(crate) struct Plan {
     pub(crate) policy: TlsPolicy,
     /// The reasons for which the exchange may have addresses that are never dialled.
     pub(crate) not_dialled: Vec<Reason>,
+    /// The TLSA records as they are published, for TLS reports.
+    pub(crate) published: Option<PublishedTlsa>,
+}
+
+/// The result of the TLSA lookups for one host.
+struct TlsaFound {
+    associations: Associations,
+    published: Option<PublishedTlsa>,
+}
+
+impl From<NoDane> for TlsaFound {
+    fn from(why: NoDane) -> Self {
+        Self { associations: Associations::None(why), published: None }
+    }
 }
 
 impl<R: Resolver> Connector<R> {
@@ -53,11 +68,11 @@ impl<R: Resolver> Connector<R> {
             not_dialled.push(Reason::NotAsked(addresses.len() - self.max_addresses));
             addresses.truncate(self.max_addresses);
         }
-        let associations = self.associations(route, &host, request).await?;
+        let TlsaFound { associations, published } = self.associations(route, &host, request).await?;
         trace.fact(format_args!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, level)?;
         trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
-        Ok(Plan { addresses, policy, not_dialled })
+        Ok(Plan { addresses, policy, not_dialled, published })
     }
 
     async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {
@@ -88,17 +103,17 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).
-    async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<Associations, Failure> {
+    async fn associations(&self, route: &Route, host: &Host, request: &Request<'_>) -> Result<TlsaFound, Failure> {
         if request.address().is_some() {
-            return Ok(Associations::None(NoDane::AddressOnly));
+            return Ok(NoDane::AddressOnly.into());
         }
         if let Some(why) = policy::tlsa_not_asked(route, request.level) {
-            return Ok(Associations::None(why));
+            return Ok(why.into());
         }
         let base_domains = tlsa::base_domains(host);
         if base_domains.is_empty() {
             // RFC 7672 §2.2.2: never ask below an insecure address; such servers are known to drop the question.
-            return Ok(Associations::None(NoDane::InsecureAddress));
+            return Ok(NoDane::InsecureAddress.into());
         }
         for base_domain in base_domains {
             let owner = base_domain.tlsa_owner(self.dialer.port).map_err(|_| Failure {
@@ -109,10 +124,15 @@ impl<R: Resolver> Connector<R> {
             // RFC 7672 §2.2.3: an error here must not move on to the next name; an absence must.
             let lookup = request.trace.lookup(&owner, "TLSA", self.dns.tlsa(&owner)).await?;
             if lookup.security() == Security::Secure && !lookup.answer.records().is_empty() {
-                return Ok(tlsa::associations(base_domain, lookup.answer.records(), &self.digests));
+                let records = lookup.answer.records();
+                let published = request.reporting.is_on().then(|| PublishedTlsa::new(&base_domain, records));
+                return Ok(TlsaFound {
+                    associations: tlsa::associations(base_domain, records, &self.digests),
+                    published,
+                });
             }
         }
-        Ok(Associations::None(NoDane::NoTlsa))
+        Ok(NoDane::NoTlsa.into())
     }
 
     /// Names under which the mail would come back to this host: ours, and the client's.

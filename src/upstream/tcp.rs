@@ -99,6 +99,11 @@ impl Tcp {
         written
     }
 
+    /// The address that it was dialled from.
+    pub(super) fn local_address(&self) -> Option<IpAddr> {
+        self.stream.local_addr().ok().map(|address| address.ip())
+    }
+
     /// When the connection attempt began.
     pub(super) fn began(&self) -> Instant {
         self.began

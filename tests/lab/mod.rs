@@ -32,8 +32,9 @@ use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
 use danelaw::session::Shared;
 use danelaw::settings::{self, Parts, PolicyKeeping};
+use danelaw::tlsrpt::TlsEvent;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,7 @@ pub(crate) struct Scenario {
     hosts: Vec<Host>,
     port: u16,
     config: toml::Table,
+    events: Option<mpsc::Sender<TlsEvent>>,
 }
 
 /// One scripted exchange with its name and address.
@@ -96,7 +98,12 @@ impl Scenario {
         // port.
         let port = free_port();
         let tree = records(Tree::new().secure("example.test"), port);
-        Self { tree, hosts: Vec::new(), port, config: toml::Table::new() }
+        Self { tree, hosts: Vec::new(), port, config: toml::Table::new(), events: None }
+    }
+
+    /// Hands on the events for TLS reports.
+    pub(crate) fn telling(self, events: mpsc::Sender<TlsEvent>) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Adds an exchange with its MX, A and TLSA records.
@@ -178,7 +185,11 @@ impl Scenario {
             ..ResolverSettings::from(&config)
         })
         .unwrap();
-        let reporter = Arc::new(Reporter::new(config.admin.remember));
+        let reporter = Reporter::new(config.admin.remember);
+        let reporter = Arc::new(match self.events {
+            Some(events) => reporter.telling(events),
+            None => reporter,
+        });
         let journal = Journal::open((&config).into()).await.unwrap().0;
         let hostname = Name::parse("danelaw.test").unwrap();
         let roots = roots(&config);

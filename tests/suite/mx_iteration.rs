@@ -50,6 +50,7 @@ impl Errand {
             level,
             until: Instant::now() + *time,
             original_destination: None,
+            reporting: danelaw::tlsrpt::event::Reporting::Off,
             trace,
         })
     }

@@ -16,6 +16,8 @@ use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::tlsrpt::TlsEvent;
+use danelaw::tlsrpt::event::{ReportedPolicy, TlsResult};
 use danelaw::trace::{Trace, What};
 use danelaw::upstream::original_destination::{OriginalDestination, Relation};
 use serde_json::Value;
@@ -87,6 +89,12 @@ fn attempt() -> Outcome {
     for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok")] {
         seen.since(Instant::now(), what, "");
     }
+    let name = Name::parse("example").unwrap();
+    seen.report(TlsEvent {
+        recipient: name.clone(),
+        policy: ReportedPolicy::none_for(&name),
+        result: TlsResult::Success,
+    });
     Outcome {
         id: "A1B2".to_owned(),
         domain: Name::parse("example").unwrap(),
@@ -114,6 +122,7 @@ fn busy() -> String {
     reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
     metrics.turned_away("sessions");
+    metrics.tls_session_dropped("full");
     metrics.reloaded();
     let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];
     let mta_sts = StsFigures {

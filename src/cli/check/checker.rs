@@ -24,6 +24,7 @@ use crate::rules::NextHop;
 use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
+use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::verified::Channel;
 use crate::upstream::{Connector, Plan, Request};
@@ -141,8 +142,8 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
-        let request =
-            Request { domain, next_hop, hello: &self.hello, level, until, original_destination: None, trace: &trace };
+        let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
+        let request = Request { domain, next_hop, hello, level, until, original_destination, reporting, trace: &trace };
         let route = connector.route(&request).await;
         let exchanges = match &route {
             Ok(route) => {

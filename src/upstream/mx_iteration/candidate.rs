@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::Plan;
 use super::super::host_status::HostStatus;
 use super::MxIteration;
+use super::reported::Published;
 use crate::dns::Resolver;
 use crate::mx::Route;
 use crate::name::Name;
@@ -62,7 +63,11 @@ impl<R: Resolver> MxIteration<'_, R> {
                         return Some(candidate);
                     }
                 }
-                Ok(Err(reason)) => drop(self.refuse(Refusal::host(&exchange, reason))),
+                Ok(Err(reason)) => {
+                    let refusal = Refusal::host(&exchange, reason);
+                    self.report_untried(&refusal);
+                    self.refuse(refusal);
+                }
                 Err(_) => drop(self.refuse(Refusal::host(&exchange, Reason::OutOfTime))),
             }
         }
@@ -73,7 +78,8 @@ impl<R: Resolver> MxIteration<'_, R> {
     /// others if all its addresses failed. An address that did not answer a moment ago is not tried again: in a storm of
     /// retries each mail would wait for it.
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
-        let Plan { addresses, policy, not_dialled } = plan;
+        let Plan { addresses, policy, not_dialled, published } = plan;
+        self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         let sessions = Sessions::Any;
         let mut candidate = Candidate { exchange, addresses: VecDeque::new(), policy, sessions, not_dialled };
         let mut failed = VecDeque::new();

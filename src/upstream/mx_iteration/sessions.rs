@@ -13,6 +13,7 @@ use super::super::starttls::SessionOptions;
 use super::super::tcp::{Tcp, is_of_this_host};
 use super::super::verified::Ready;
 use super::candidate::{Candidate, Sessions};
+use super::reported::Dialled;
 use super::{MxIteration, share_until};
 use crate::dns::Resolver;
 use crate::mx::NoRoute;
@@ -90,13 +91,19 @@ impl<R: Resolver> MxIteration<'_, R> {
         candidate: &Candidate,
         options: &SessionOptions<'_>,
     ) -> Result<Ready, NextCandidate> {
+        let sending = self.reporting().is_on().then(|| tcp.local_address()).flatten();
+        let dialled = Dialled { peer, policy: &candidate.policy, sending };
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
+                self.report_session(dialled, None);
                 self.connector.host_status.forget(peer.address);
                 let lease = self.connector.dialer.pool.lease(self.identity(candidate, peer.address));
                 Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
             }
-            Err(reason) => Err(self.refuse(Refusal::peer(peer, reason))),
+            Err(reason) => {
+                self.report_session(dialled, Some(&reason));
+                Err(self.refuse(Refusal::peer(peer, reason)))
+            }
         }
     }
 

@@ -1,0 +1,64 @@
+//! The events of an iteration for TLS reports (RFC 8460 §4.3).
+//!
+//! A handshake is told once, whatever mails its session serves later. Where mode `observe` starts again, only the enforced
+//! pass is told.
+
+use std::net::IpAddr;
+
+use super::{MxIteration, Observation};
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::policy::TlsPolicy;
+use crate::refusal::{Peer, Reason, Refusal};
+use crate::tlsrpt::event::{self, PublishedTlsa, Reporting, TriedSession};
+
+/// The TLSA records of an exchange.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) exchange: Name,
+    pub(super) tlsa: PublishedTlsa,
+}
+
+/// A new connection, before its session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialled<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) policy: &'a TlsPolicy,
+    /// The address that it was dialled from.
+    pub(super) sending: Option<IpAddr>,
+}
+
+impl<R: Resolver> MxIteration<'_, R> {
+    /// Whether this pass is told.
+    pub(super) fn reporting(&self) -> Reporting {
+        match self.observation {
+            Observation::None | Observation::Until(_) => self.request.reporting,
+            Observation::Overrides(_) => Reporting::Off,
+        }
+    }
+
+    /// Tells the end of a handshake.
+    pub(super) fn report_session(&self, dialled: Dialled<'_>, failed: Option<&Reason>) {
+        if !self.reporting().is_on() {
+            return;
+        }
+        let Dialled { peer, policy, sending } = dialled;
+        let of_peer = self.published.iter().find(|published| published.exchange == peer.exchange);
+        let published = of_peer.map(|published| &published.tlsa);
+        let session = TriedSession { recipient: self.request.domain, policy, published, peer, sending };
+        if let Some(event) = session.event(failed) {
+            self.request.trace.report(event);
+        }
+    }
+
+    /// Tells that a host, or the domain, could not be tried.
+    pub(super) fn report_untried(&self, refusal: &Refusal) {
+        let reporting = self.reporting();
+        if !reporting.is_on() {
+            return;
+        }
+        if let Some(event) = event::untried(self.request.domain, refusal, reporting) {
+            self.request.trace.report(event);
+        }
+    }
+}
