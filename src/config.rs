@@ -17,6 +17,7 @@ mod rule;
 mod store;
 mod timeouts;
 mod tls;
+mod tlsrpt;
 mod value;
 mod word;
 
@@ -39,6 +40,7 @@ pub use rule::{RuleEntry, RuleLevel};
 pub use store::StoreSection;
 pub use timeouts::TimeoutsSection;
 pub use tls::{DefaultLevel, TlsSection};
+pub use tlsrpt::{TlsrptMode, TlsrptSection};
 pub use value::{HostName, Network, Server, TlsaText};
 use value::{day, optional, parsed};
 
@@ -86,6 +88,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// The store: outcomes of fan-out messages, and policies of MTA-STS.
     pub store: StoreSection,
+    /// TLS reports (RFC 8460).
+    pub tlsrpt: TlsrptSection,
     /// How long anything may take.
     pub timeouts: TimeoutsSection,
     /// Logging.
@@ -187,6 +191,7 @@ pub(crate) mod tests {
             include_str!("config/store.rs"),
             include_str!("config/timeouts.rs"),
             include_str!("config/tls.rs"),
+            include_str!("config/tlsrpt.rs"),
         ];
         let mut fields = std::collections::BTreeMap::<String, Vec<String>>::new();
         for (key, texts) in sections.into_iter().flat_map(|section| documented(section, "///", field)) {

@@ -180,7 +180,8 @@ impl fmt::Display for Rule {
 }
 
 impl Domains {
-    fn contain(&self, domain: &Name) -> bool {
+    /// Whether a domain is among them.
+    pub fn contain(&self, domain: &Name) -> bool {
         match self {
             Self::Exactly(name) => domain == name,
             Self::Below(name) => domain != name && domain.is_at_or_below(name),

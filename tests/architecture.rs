@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "store/key",
     "journal/index",
     "transaction",
+    "tlsrpt/datagram",
     "tlsrpt/document",
     "tlsrpt/event",
     "tlsrpt/record",

@@ -14,6 +14,7 @@ mod ports;
 mod reference;
 mod refusals;
 mod reload;
+mod reports;
 mod resolve;
 mod rules;
 mod run;

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::load::LoadError;
 use super::run::{self, FIRST_TEST, StartError};
-use super::{ConfigFlags, log, systemd};
+use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
 use crate::discovery::StsPolicies;
 use crate::dns::selftest::Health;
@@ -28,6 +28,7 @@ use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts, PolicyKeeping};
+use crate::tlsrpt::collectd::CollectdTask;
 
 /// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
@@ -35,6 +36,7 @@ pub(super) struct Running {
     config: Config,
     dns: TestedResolver,
     reporter: Arc<Reporter>,
+    reports: Option<CollectdTask>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -96,16 +98,23 @@ impl Running {
         tracing::debug!(outcomes, "the store is open");
         let policies = PolicyKeeping::of(policies);
         let dns = TestedResolver::start(&config)?;
-        let reporter = Arc::new(Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember)));
+        let reporter = Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember));
+        let (reporter, events) = reports::telling(reporter, &config);
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
-        Ok(Self { settings, config, dns, reporter, news, log })
+        let reports = events.map(|events| reports::start(&config, events, news.subscribe())).transpose()?;
+        Ok(Self { settings, config, dns, reporter, reports, news, log })
     }
 
     /// The parts that sessions share, now and later.
     pub(super) fn shared(&self) -> watch::Receiver<Arc<Shared<Stub>>> {
         self.news.subscribe()
+    }
+
+    /// The task that tells TLS sessions to a collector, to be ended last.
+    pub(super) fn take_reports(&mut self) -> Option<CollectdTask> {
+        self.reports.take()
     }
 
     /// Waits a moment for the first test of the resolvers, which mostly takes no more.
@@ -209,6 +218,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), StartError> {
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
         ("store", now.store != new.store),
+        ("tlsrpt", now.tlsrpt != new.tlsrpt),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, rules};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, reports, rules};
 use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
 use crate::discovery::MtaSts;
@@ -82,8 +82,8 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(StartError::system)?;
     let hangup = signal(SignalKind::hangup()).map_err(StartError::system)?;
     let log_dropped = log.dropped();
-    let running = Running::start(config.clone(), settings, log).await?;
-    let shared = running.shared();
+    let mut running = Running::start(config.clone(), settings, log).await?;
+    let (reports, shared) = (running.take_reports(), running.shared());
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let open_sessions = Arc::<OpenSessions>::default();
     let state = AdminState {
@@ -109,6 +109,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     tokio::spawn(stop_at(signals, shared.clone(), phase, stop.clone()));
     let server = RunningServer { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
+    reports::finish(reports).await;
     reload.abort();
     warnings.abort();
     refreshes.abort();

@@ -14,6 +14,7 @@ use super::address::{Address, Owner, Permissions};
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
 use crate::name::Name;
+use crate::rules::{Domains, DomainsError};
 
 /// A TLSA record in presentation form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,18 @@ pub struct Server(pub server::NameServer);
 /// A host name in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(pub Name);
+
+/// Domains in a list: one, or all below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainsText(pub Domains);
+
+impl FromStr for DomainsText {
+    type Err = DomainsError;
+
+    fn from_str(text: &str) -> Result<Self, DomainsError> {
+        text.parse().map(Self)
+    }
+}
 
 impl FromStr for Network {
     type Err = String;
@@ -85,7 +98,7 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(Network, Server, HostName, TlsaText, Address, Permissions, Owner);
+deserialize_from_str!(DomainsText, Network, Server, HostName, TlsaText, Address, Permissions, Owner);
 
 /// Reads a text with a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>

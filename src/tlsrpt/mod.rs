@@ -9,8 +9,11 @@
 //!
 //! Nothing about people is in an event: no sender, no recipient but the domain, no subject, no size, no queue id.
 
+pub mod collectd;
+pub mod datagram;
 pub mod document;
 pub mod event;
+pub mod lookup;
 pub mod record;
 pub mod tally;
 pub mod window;

@@ -37,6 +37,7 @@ mod replies;
 mod routes;
 mod smuggling;
 mod starttls;
+mod collectd;
 mod tlsrpt;
 
 // DNS.
