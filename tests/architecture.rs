@@ -57,6 +57,7 @@ const PURE: &[&str] = &[
     "tlsrpt/datagram",
     "tlsrpt/document",
     "tlsrpt/event",
+    "tlsrpt/read",
     "tlsrpt/record",
     "tlsrpt/tally",
     "tlsrpt/window",
@@ -111,6 +112,8 @@ const SOLE: &[(&str, &[&str])] = &[
     ("hyper", &["http", "admin"]),
     ("rustls_native_certs", &["roots"]),
     ("webpki_roots", &["roots"]),
+    ("flate2", &["tlsrpt/read/unpack"]),
+    ("mail_parser", &["tlsrpt/read/unpack"]),
 ];
 /// The modules that may name rustls: TLS towards remotes, resolvers and policy hosts, the authorities for them, and the session
 /// that was verified by it.

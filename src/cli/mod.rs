@@ -20,6 +20,7 @@ mod rules;
 mod run;
 mod systemd;
 mod tlsa;
+mod tlsrpt;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -128,6 +129,8 @@ enum Subcommands {
     Explain(explain::ExplainArguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::TlsaArguments),
+    /// Say in words what TLS reports of others tell.
+    Tlsrpt(tlsrpt::TlsrptArguments),
     /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
     Refusals(refusals::RefusalsArguments),
     /// Write the manual pages.
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
+        Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt),
         Subcommands::Refusals(refusals) => refusals::run(&refusals),
         Subcommands::Man(man) => man::run(&man),
         Subcommands::Completions(completions) => completions::run(&completions),

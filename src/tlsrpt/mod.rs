@@ -14,6 +14,7 @@ pub mod datagram;
 pub mod document;
 pub mod event;
 pub mod lookup;
+pub mod read;
 pub mod record;
 pub mod tally;
 pub mod window;

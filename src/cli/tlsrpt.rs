@@ -1,0 +1,303 @@
+//! `danelaw tlsrpt`: TLS reports that others sent, in words.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use time::Date;
+use time::format_description::well_known::Iso8601;
+
+use super::log;
+use crate::tlsrpt::read::unpack::MAX_INPUT;
+use crate::tlsrpt::read::words::{self, ShownPart, shown};
+use crate::tlsrpt::read::{self, FoundReport, mbox};
+
+/// A report tells of failures.
+const FAILURES: u8 = 1;
+/// sysexits: the input is of no use.
+const EX_DATAERR: u8 = 65;
+/// sysexits: an input is not there.
+const EX_NOINPUT: u8 = 66;
+
+/// The meanings of the exit status of `read`.
+const STATUS: &str = "\
+Exit status:
+  0   all sessions in all reports went well
+  1   a report tells of failures
+  64  the command line is wrong
+  65  there is no report in the input
+  66  a file is not there, or cannot be read";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TlsrptArguments {
+    #[command(subcommand)]
+    command: TlsrptCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TlsrptCommand {
+    /// Say in words what the TLS reports that others sent you tell, and what to do about each failure.
+    ///
+    /// Other mail servers send such reports once a day to the address in your TXT record at _smtp._tls (RFC 8460). Reads mails,
+    /// mbox files, Maildir folders, JSON, gzip and zip, whatever their names are. Nothing is asked of the network.
+    #[command(after_help = STATUS)]
+    Read(TlsrptReadArguments),
+}
+
+/// Arguments of `read`.
+#[derive(Debug, clap::Args)]
+struct TlsrptReadArguments {
+    /// The reports; "-" is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Show only reports and policies with failures.
+    #[arg(long)]
+    failures: bool,
+    /// Write one line of JSON for each report.
+    #[arg(long)]
+    json: bool,
+    /// Leave out reports of days before this one, as in 2026-11-28.
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    since: Option<Date>,
+    /// The name under which your mail server writes the results of its DKIM checks in Authentication-Results; without it
+    /// each sender is called unverified.
+    #[arg(long, value_name = "NAME")]
+    authserv: Option<String>,
+}
+
+fn day(text: &str) -> Result<Date, String> {
+    Date::parse(text, &Iso8601::DATE).map_err(|_| "write a day as in 2026-11-28".to_owned())
+}
+
+/// Runs the subcommand.
+pub(super) fn run(arguments: &TlsrptArguments) -> ExitCode {
+    let TlsrptCommand::Read(arguments) = &arguments.command;
+    let mut reading = Reading { arguments, out: io::stdout().lock(), seen: ReadSoFar::default() };
+    for file in &arguments.files {
+        if let Err(error) = reading.path(file) {
+            log::complain(&format!("{}: {error}", file.display()));
+            reading.seen.missing = true;
+        }
+    }
+    // A closed pipe is no reason to complain.
+    let _ = reading.totals();
+    ExitCode::from(reading.seen.status())
+}
+
+/// The reading of all files.
+struct Reading<'a, W> {
+    arguments: &'a TlsrptReadArguments,
+    out: W,
+    seen: ReadSoFar,
+}
+
+/// The result so far.
+#[derive(Debug, Default)]
+struct ReadSoFar {
+    reports: usize,
+    failed: bool,
+    missing: bool,
+    /// By sender and day.
+    sums: BTreeMap<SenderDay, ReadSum>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct SenderDay {
+    day: Option<Date>,
+    organization: String,
+}
+
+#[derive(Debug, Default)]
+struct ReadSum {
+    reports: usize,
+    success: u64,
+    failed: u64,
+}
+
+impl ReadSoFar {
+    fn status(&self) -> u8 {
+        match (self.missing, self.reports, self.failed) {
+            (true, ..) => EX_NOINPUT,
+            (false, 0, _) => EX_DATAERR,
+            (false, _, true) => FAILURES,
+            (false, _, false) => 0,
+        }
+    }
+}
+
+impl<W: Write> Reading<'_, W> {
+    fn path(&mut self, path: &Path) -> io::Result<()> {
+        if path == Path::new("-") {
+            return self.input(io::stdin().lock(), "standard input");
+        }
+        if !path.is_dir() {
+            return self.input(File::open(path)?, &path.display().to_string());
+        }
+        for mail in mails_of(path)? {
+            self.input(File::open(&mail)?, &mail.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, mut input: impl Read, name: &str) -> io::Result<()> {
+        let mut start = Vec::new();
+        (&mut input).take(5).read_to_end(&mut start)?;
+        let is_mbox = mbox::is_mbox(&start);
+        let input = BufReader::new(start.as_slice().chain(input));
+        if is_mbox {
+            return mbox::each_mail(input, |mail| match mail {
+                Some(mail) => self.octets(mail, name),
+                None => log::complain(&format!("{name}: a mail is longer than {MAX_INPUT} octets")),
+            });
+        }
+        let mut octets = Vec::new();
+        // One more shows that it is too long.
+        input.take(MAX_INPUT as u64 + 1).read_to_end(&mut octets)?;
+        self.octets(&octets, name);
+        Ok(())
+    }
+
+    fn octets(&mut self, octets: &[u8], name: &str) {
+        for found in read::reports(octets, self.arguments.authserv.as_deref()) {
+            match found {
+                // The reader of a closed pipe has seen enough.
+                Ok(found) => drop(self.report(&found)),
+                Err(error) => log::complain(&format!("{name}: {}", shown(&error.to_string()))),
+            }
+        }
+    }
+
+    fn report(&mut self, found: &FoundReport) -> io::Result<()> {
+        let report = &found.report;
+        self.seen.reports += 1;
+        if report.day.zip(self.arguments.since).is_some_and(|(day, since)| day < since) {
+            return Ok(());
+        }
+        let is_bad = report.failed() > 0;
+        self.seen.failed |= is_bad;
+        let sender = SenderDay { day: report.day, organization: report.organization.clone() };
+        let sum = self.seen.sums.entry(sender).or_default();
+        sum.reports += 1;
+        sum.success = sum.success.saturating_add(report.success());
+        sum.failed = sum.failed.saturating_add(report.failed());
+        if self.arguments.failures && !is_bad {
+            return Ok(());
+        }
+        if self.arguments.json {
+            return writeln!(self.out, "{}", words::line(found));
+        }
+        let part = if self.arguments.failures { ShownPart::Failures } else { ShownPart::All };
+        let text = words::explain(found, part).map_err(io::Error::other)?;
+        writeln!(self.out, "{text}")
+    }
+
+    /// The sums, where there is more than one report.
+    fn totals(&mut self) -> io::Result<()> {
+        let sums = &self.seen.sums;
+        if self.arguments.json || sums.values().map(|sum| sum.reports).sum::<usize>() < 2 {
+            return self.out.flush();
+        }
+        for (SenderDay { day, organization }, ReadSum { reports, success, failed }) in sums {
+            let day = day.map_or_else(|| "unknown day".to_owned(), |day| day.to_string());
+            writeln!(
+                self.out,
+                "{day}  {:<30} {reports:>5} reports {success:>9} good {failed:>7} failed",
+                shown(organization)
+            )?;
+        }
+        self.out.flush()
+    }
+}
+
+/// The mails of a Maildir folder, in order.
+fn mails_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let parts = ["new", "cur"].map(|part| folder.join(part));
+    if !parts.iter().any(|part| part.is_dir()) {
+        return Err(io::Error::other("it is a directory, and no Maildir: it has neither new nor cur"));
+    }
+    let mut mails = Vec::new();
+    for part in parts.iter().filter(|part| part.is_dir()) {
+        for entry in fs::read_dir(part)? {
+            let path = entry?.path();
+            if path.is_file() {
+                mails.push(path);
+            }
+        }
+    }
+    mails.sort();
+    Ok(mails)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(day: &str, failed: u64) -> String {
+        format!(
+            r#"{{"organization-name":"Example","report-id":"1","date-range":{{"start-datetime":"{day}T00:00:00Z"}},"policies":[
+            {{"policy":{{"policy-type":"tlsa","policy-domain":"mx.example.org"}},"summary":
+            {{"total-successful-session-count":5,"total-failure-session-count":{failed}}}}}]}}"#
+        )
+    }
+
+    fn read(files: &[PathBuf], flags: &[&str]) -> (u8, String) {
+        use clap::Parser;
+        let files = files.iter().map(|file| file.display().to_string());
+        let line = ["tlsrpt", "read"].into_iter().chain(flags.iter().copied()).map(str::to_owned).chain(files);
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: TlsrptArguments,
+        }
+        let Line { arguments: TlsrptArguments { command: TlsrptCommand::Read(arguments) } } = Line::parse_from(line);
+        let mut out = Vec::new();
+        let mut reading = Reading { arguments: &arguments, out: &mut out, seen: ReadSoFar::default() };
+        for file in &arguments.files {
+            reading.seen.missing |= reading.path(file).is_err();
+        }
+        reading.totals().unwrap();
+        let status = reading.seen.status();
+        (status, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn u6_the_status_is_made_for_cron() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (good, bad) = (write("good", &report("2026-11-27", 0)), write("bad", &report("2026-11-28", 3)));
+        let (none, gone) = (write("none", "hello"), folder.path().join("gone"));
+        write("maildir/new/1", &report("2026-11-28", 0));
+        write("maildir/cur/2:2,S", &report("2026-11-28", 1));
+        let maildir = folder.path().join("maildir");
+        let mbox =
+            write("mbox", &format!("From a\n{}\nFrom b\n{}\n", report("2026-11-28", 0), report("2026-11-28", 0)));
+        for (files, flags, status, lines) in [
+            (vec![&good], vec![], 0, 3),
+            (vec![&bad], vec![], 1, 3),
+            (vec![&good, &bad], vec![], 1, 8),
+            (vec![&good, &bad], vec!["--failures"], 1, 5),
+            (vec![&good, &bad], vec!["--json"], 1, 2),
+            (vec![&good, &bad], vec!["--since", "2026-11-29"], 0, 0),
+            (vec![&good, &none], vec![], 0, 3),
+            (vec![&none], vec![], 65, 0),
+            (vec![&good, &gone], vec![], 66, 3),
+            (vec![&maildir], vec![], 1, 7),
+            (vec![&mbox], vec![], 0, 7),
+        ] {
+            let files: Vec<_> = files.into_iter().cloned().collect();
+            let (found, out) = read(&files, &flags);
+            assert_eq!((found, out.lines().count()), (status, lines), "{files:?} {flags:?}:\n{out}");
+        }
+        let (_, out) = read(&[maildir], &[]);
+        assert!(out.ends_with("2 reports        10 good       1 failed\n"), "{out}");
+        assert!(mails_of(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! From a mail or a compressed file to the JSON in it.
+//!
+//! The content tells the form, and never the name of the file.
+
+use std::io::Read;
+
+use flate2::read::{DeflateDecoder, MultiGzDecoder};
+use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
+
+/// The most octets of a mail or a file.
+pub const MAX_INPUT: usize = 15_000_000;
+/// The most octets of a report when it is unpacked.
+pub const MAX_UNPACKED: usize = 20_000_000;
+/// The most parts with parts of their own that a mail may have.
+const MAX_NESTED: usize = 64;
+/// The most reports of one mail.
+const MAX_REPORTS: usize = 100;
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZIP: &[u8] = b"PK\x03\x04";
+
+/// JSON, and the sender's proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The JSON.
+    pub json: Vec<u8>,
+    /// The domains whose signature of the mail was verified.
+    pub signed_by: Vec<String>,
+}
+
+/// Why an input has no JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// Nothing at all.
+    #[error("it is empty")]
+    Empty,
+    /// More than any report.
+    #[error("it has more than {MAX_INPUT} octets")]
+    TooLong,
+    /// More than any report, or a bomb.
+    #[error("more than {MAX_UNPACKED} octets come out of it")]
+    Bomb,
+    /// The compression is broken.
+    #[error("it cannot be unpacked: {0}")]
+    Broken(String),
+    /// A zip file of several members, or of a form that no sender has.
+    #[error("the zip file is not of one member that is stored or deflated")]
+    Zip,
+    /// More than 64 parts of a mail have parts of their own.
+    #[error("the mail has more than {MAX_NESTED} nested parts")]
+    Nested,
+    /// A mail without a part that may be a report.
+    #[error("the mail has no part that may be a report")]
+    NoPart,
+}
+
+/// The JSON texts in a mail or file.
+///
+/// # Errors
+/// There is none, for this reason. A part that is of no use is an error of its own in the list.
+pub fn unpack(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, UnpackError>>, UnpackError> {
+    if octets.len() > MAX_INPUT {
+        return Err(UnpackError::TooLong);
+    }
+    if octets.trim_ascii().is_empty() {
+        return Err(UnpackError::Empty);
+    }
+    if is_file(octets) || is_json(octets) {
+        let json = file(octets)?;
+        return Ok(vec![Ok(Unpacked { json, signed_by: Vec::new() })]);
+    }
+    mail(octets, authserv)
+}
+
+fn is_file(octets: &[u8]) -> bool {
+    octets.starts_with(GZIP) || octets.starts_with(ZIP)
+}
+
+fn is_json(octets: &[u8]) -> bool {
+    let text = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
+    text.trim_ascii_start().starts_with(b"{")
+}
+
+/// A file: gzip, zip, or the JSON itself.
+fn file(octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
+    if octets.starts_with(GZIP) {
+        return inflated(MultiGzDecoder::new(octets));
+    }
+    if octets.starts_with(ZIP) {
+        return member(octets);
+    }
+    Ok(octets.to_vec())
+}
+
+fn inflated(from: impl Read) -> Result<Vec<u8>, UnpackError> {
+    let mut out = Vec::new();
+    let mut bounded = from.take(MAX_UNPACKED as u64 + 1);
+    bounded.read_to_end(&mut out).map_err(|error| UnpackError::Broken(error.to_string()))?;
+    if out.len() > MAX_UNPACKED { Err(UnpackError::Bomb) } else { Ok(out) }
+}
+
+/// The one member of a zip file (APPNOTE 6.3.10 §4.3.7). Some senders have the sizes behind the data, so that the end of the
+/// member is found by its compression; what follows must be no second member.
+fn member(octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
+    let number = |at: usize| octets.get(at..at + 2).map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])));
+    let word = |at: usize| Some(number(at)? | number(at + 2)? << 16);
+    let header = || Some([number(6)?, number(8)?, word(18)?, number(26)?, number(28)?]);
+    let [flags, method, size, name, extra] = header().ok_or(UnpackError::Zip)?;
+    let data = octets.get(30 + name + extra..).ok_or(UnpackError::Zip)?;
+    let (is_encrypted, size_is_behind) = (flags & 1 != 0, flags & 8 != 0);
+    if is_encrypted {
+        return Err(UnpackError::Zip);
+    }
+    let (out, rest) = match method {
+        0 if !size_is_behind => {
+            let (stored, rest) = data.split_at_checked(size).ok_or(UnpackError::Zip)?;
+            (stored.to_vec(), rest)
+        }
+        8 => {
+            let mut decoder = DeflateDecoder::new(data);
+            let out = inflated(&mut decoder)?;
+            let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
+            (out, data.get(used..).unwrap_or_default())
+        }
+        _ => return Err(UnpackError::Zip),
+    };
+    // The optional sizes, and then the directory.
+    let is_last = |rest: &[u8]| !rest.get(..20).unwrap_or(rest).windows(4).any(|four| four == ZIP);
+    if is_last(rest) { Ok(out) } else { Err(UnpackError::Zip) }
+}
+
+fn mail(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, UnpackError>>, UnpackError> {
+    if nested(octets) > MAX_NESTED {
+        return Err(UnpackError::Nested);
+    }
+    let message = MessageParser::default().parse(octets).ok_or(UnpackError::NoPart)?;
+    let signed_by = authserv.map_or_else(Vec::new, |name| signed_by(&message, name));
+    let mut found = Vec::new();
+    let mut messages = vec![&message];
+    while let Some(message) = messages.pop() {
+        for part in &message.parts {
+            if let PartType::Message(inner) = &part.body {
+                messages.push(inner);
+            } else if found.len() < MAX_REPORTS && may_be_a_report(part) {
+                let json = file(part.contents());
+                found.push(json.map(|json| Unpacked { json, signed_by: signed_by.clone() }));
+            }
+        }
+    }
+    if found.is_empty() { Err(UnpackError::NoPart) } else { Ok(found) }
+}
+
+/// An upper bound of the parts that have parts of their own, before any is read.
+fn nested(octets: &[u8]) -> usize {
+    let is_one = |at: &[u8]| {
+        let is = |word: &[u8]| at.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        is(b"boundary=") || is(b"message/") || is(b"multipart/")
+    };
+    let starts = octets.iter().enumerate().filter(|(_, octet)| matches!(octet, b'b' | b'B' | b'm' | b'M'));
+    // A multipart is named twice, by its type and its boundary.
+    starts.filter(|(at, _)| octets.get(*at..).is_some_and(is_one)).take(2 * MAX_NESTED + 2).count() / 2
+}
+
+fn may_be_a_report(part: &mail_parser::MessagePart<'_>) -> bool {
+    let name = part.attachment_name().unwrap_or_default().to_ascii_lowercase();
+    let is_named = name.ends_with(".json") || name.ends_with(".json.gz");
+    let subtype = part.content_type().and_then(|kind| kind.subtype()).unwrap_or_default().to_ascii_lowercase();
+    let is_typed = ["tlsrpt+gzip", "tlsrpt+json", "json"].contains(&subtype.as_str());
+    let contents = part.contents();
+    is_file(contents) || (is_named || is_typed) && !contents.trim_ascii().is_empty()
+}
+
+/// The domains of which this server has verified a signature, by the topmost field with its name (RFC 8601 §5): those below it
+/// may be the sender's own.
+fn signed_by(message: &Message<'_>, authserv: &str) -> Vec<String> {
+    let is_of_server = |value: &str| {
+        let name = value.trim_start().split([';', ' ', '\t', '\r', '\n']).next().unwrap_or_default();
+        name.eq_ignore_ascii_case(authserv)
+    };
+    let mut fields = message.headers_raw().filter(|(name, _)| name.eq_ignore_ascii_case("Authentication-Results"));
+    let Some((_, results)) = fields.find(|(_, value)| is_of_server(value)) else { return Vec::new() };
+    let passed = results.split(';').map(str::trim_start).filter(|result| result.starts_with("dkim=pass"));
+    let domains = passed.flat_map(|result| result.split_ascii_whitespace()).filter_map(|property| {
+        let domain = property.strip_prefix("header.d=").or_else(|| property.strip_prefix("header.i=@"))?;
+        Some(domain.trim_matches('"').to_owned())
+    });
+    let mut domains: Vec<String> = domains.collect();
+    domains.dedup();
+    domains
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder};
+
+    use super::*;
+
+    pub(crate) fn gzip(octets: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(octets).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zip(members: &[&[u8]], method: u16, flags: u16) -> Vec<u8> {
+        let mut out = Vec::new();
+        for member in members {
+            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(member).unwrap();
+            let data = if method == 8 { encoder.finish().unwrap() } else { member.to_vec() };
+            out.extend(ZIP);
+            out.extend([20, 0]);
+            out.extend(flags.to_le_bytes());
+            out.extend(method.to_le_bytes());
+            out.extend([0; 8]);
+            let size = if flags & 8 == 0 { u32::try_from(data.len()).unwrap() } else { 0 };
+            out.extend(size.to_le_bytes());
+            out.extend([0; 4]);
+            out.extend([6, 0, 0, 0]);
+            out.extend(b"a.json");
+            out.extend(data);
+            if flags & 8 != 0 {
+                out.extend(b"PK\x07\x08");
+                out.extend([0; 12]);
+            }
+        }
+        out.extend(b"PK\x01\x02");
+        out
+    }
+
+    pub(crate) fn base64(octets: &[u8]) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for three in octets.chunks(3) {
+            let word = three.iter().fold(0_u32, |word, octet| word << 8 | u32::from(*octet)) << (8 * (3 - three.len()));
+            for place in 0..4 {
+                let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
+                out.push(if place > three.len() { '=' } else { char::from(digit) });
+            }
+        }
+        out
+    }
+
+    pub(crate) fn mail_with(kind: &str, octets: &[u8]) -> Vec<u8> {
+        let lines: Vec<_> =
+            base64(octets).as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        format!(
+            "Authentication-Results: mx.example.org; spf=pass;\r\n dkim=pass header.d=sender.example header.s=x\r\n\
+             Authentication-Results: mx.example.org; dkim=pass header.d=forged.example\r\n\
+             From: r@sender.example\r\nSubject: Report Domain: example.org\r\nMIME-Version: 1.0\r\n\
+             Content-Type: multipart/report; report-type=tlsrpt;\r\n boundary=\"x\"\r\n\r\n\
+             --x\r\nContent-Type: text/plain\r\n\r\n{{this is no report}}\r\n\
+             --x\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n--x--\r\n",
+            lines.join("\r\n")
+        )
+        .into_bytes()
+    }
+
+    fn found(octets: &[u8]) -> Result<Vec<Vec<u8>>, UnpackError> {
+        unpack(octets, None)?.into_iter().map(|found| found.map(|found| found.json)).collect()
+    }
+
+    #[test]
+    fn u1_the_content_tells_the_form() {
+        let json: &[u8] = br#"{"policies":[]}"#;
+        for input in [
+            json.to_vec(),
+            [b"\xef\xbb\xbf \r\n", json].concat(),
+            gzip(json),
+            zip(&[json], 0, 0),
+            zip(&[json], 8, 0),
+            zip(&[json], 8, 8),
+            mail_with("application/tlsrpt+gzip", &gzip(json)),
+            mail_with("application/tlsrpt+json", json),
+            mail_with("application/octet-stream", &gzip(json)),
+            mail_with("application/octet-stream; name=\"a!b!1!2.json\"", json),
+            mail_with("application/zip", &zip(&[json], 8, 0)),
+            mail_with("message/rfc822", &mail_with("application/tlsrpt+gzip", &gzip(json))),
+        ] {
+            let found = found(&input).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&input)));
+            assert_eq!(found.len(), 1);
+            assert!(found[0].ends_with(json));
+        }
+    }
+
+    #[test]
+    fn u2_what_would_fill_the_memory_is_refused() {
+        use UnpackError::{Bomb, Empty, Nested, NoPart, TooLong, Zip};
+        // A gigabyte of blanks as a megabyte.
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        for _ in 0..60 {
+            encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
+        }
+        let bomb = encoder.finish().unwrap();
+        let boundary = |number| format!("Content-Type: multipart/mixed; boundary=\"b{number}\"\r\n\r\n--b{number}\r\n");
+        let deep: String = (0..1000).map(boundary).collect();
+        let inner = "Content-Type: message/rfc822\r\n\r\n".repeat(300_000);
+        for (input, expected) in [
+            (bomb.clone(), Bomb),
+            (zip(&[&vec![b' '; MAX_UNPACKED + 1]], 8, 0), Bomb),
+            (deep.into_bytes(), Nested),
+            (inner.into_bytes(), Nested),
+            (vec![b'{'; MAX_INPUT + 1], TooLong),
+            (b" \r\n".to_vec(), Empty),
+            (b"Subject: hello\r\n\r\n{\"policies\":[]}".to_vec(), NoPart),
+            (zip(&[b"{}", b"{}"], 8, 0), Zip),
+            (zip(&[b"{}", b"{}"], 0, 0), Zip),
+            (zip(&[b"{}"], 0, 1), Zip),
+            (zip(&[b"{}"], 12, 0), Zip),
+            (ZIP.to_vec(), Zip),
+        ] {
+            assert_eq!(found(&input), Err(expected));
+        }
+        assert_eq!(found(&mail_with("application/gzip", &bomb)), Err(Bomb));
+        assert!(matches!(found(&gzip(b"{}")[..15]), Err(UnpackError::Broken(_))));
+    }
+
+    #[test]
+    fn u7_only_the_topmost_word_of_our_own_server_counts() {
+        let mail = mail_with("application/tlsrpt+gzip", &gzip(b"{}"));
+        let signed = |authserv| unpack(&mail, authserv).unwrap().remove(0).unwrap().signed_by;
+        assert_eq!(signed(Some("MX.example.org")), ["sender.example"]);
+        assert_eq!(signed(Some("example.org")), Vec::<String>::new());
+        assert_eq!(signed(None), Vec::<String>::new());
+    }
+}
