@@ -130,7 +130,7 @@ impl Reporter {
 
     fn hand_on(&self, event: TlsEvent) {
         self.metrics.tls_session(event.policy.kind.as_str(), event.result.label());
-        if let Some(Err(_)) = self.events.as_ref().map(|events| events.try_send(event)) {
+        if self.events.as_ref().is_some_and(|events| events.try_send(event).is_err()) {
             self.metrics.tls_session_dropped("full");
         }
     }
