@@ -68,7 +68,8 @@ fn journal(criterion: &mut Criterion) {
     for (name, pair) in [("without a record", pair(entries)), ("with a record", pair(471))] {
         group.bench_function(format!("RCPT of a recipient {name}"), |bencher| bencher.iter(|| journal.served(pair)));
         group.bench_function(format!("end of a message to a recipient {name}, which has none"), |bencher| {
-            bencher.iter(|| runtime.block_on(async { message(&journal, b"new", &[pair]).await.take().await.unwrap() }));
+            bencher
+                .iter(|| runtime.block_on(async { message(&journal, b"new", &[pair]).await.delete().await.unwrap() }));
         });
     }
     group.bench_function("three domains, all delivered: record two, take", |bencher| {
@@ -78,7 +79,7 @@ fn journal(criterion: &mut Criterion) {
                 let mut message = message(&journal, b"new", &pairs).await;
                 message.record([(pairs[0], reply.clone())]).await.unwrap();
                 message.record([(pairs[1], reply.clone())]).await.unwrap();
-                message.take().await.unwrap();
+                message.delete().await.unwrap();
             });
         });
     });

@@ -23,6 +23,7 @@ pub mod examples;
 mod handshake;
 mod lacking;
 mod result_type;
+mod own;
 pub mod table;
 mod verdict;
 mod views;
@@ -41,6 +42,7 @@ use crate::smtp::reply::{Reply, ReplyError};
 pub use handshake::TlsFailure;
 pub use lacking::Lacking;
 pub use result_type::ResultType;
+pub use own::OwnRefusal;
 pub use row::{Silent, View};
 pub use table::Label;
 pub use verdict::Refusals;
@@ -269,12 +271,41 @@ pub enum Stage {
     EndOfMessage,
 }
 
+/// The stages by the meaning of a failure in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionPhase {
+    /// The TCP connection.
+    Connection,
+    /// The TLS handshake.
+    Handshake,
+    /// All else before MAIL.
+    Greeting,
+    /// MAIL and RCPT: no reply to a recipient was relayed yet.
+    Envelope,
+    /// DATA and the message.
+    Message,
+    /// RFC 1047: the remote may have the message.
+    EndOfMessage,
+}
+
 impl Stage {
+    /// Its phase.
+    pub const fn phase(self) -> SessionPhase {
+        match self {
+            Self::Connect => SessionPhase::Connection,
+            Self::Handshake => SessionPhase::Handshake,
+            Self::Greeting | Self::Ehlo | Self::StartTls | Self::EhloUnderTls => SessionPhase::Greeting,
+            Self::Mail | Self::Rcpt => SessionPhase::Envelope,
+            Self::Data | Self::Message => SessionPhase::Message,
+            Self::EndOfMessage => SessionPhase::EndOfMessage,
+        }
+    }
+
     /// Whether the remote has not heard of a mail yet.
     pub const fn precedes_mail(self) -> bool {
-        match self {
-            Self::Connect | Self::Greeting | Self::Ehlo | Self::StartTls | Self::Handshake | Self::EhloUnderTls => true,
-            Self::Mail | Self::Rcpt | Self::Data | Self::Message | Self::EndOfMessage => false,
+        match self.phase() {
+            SessionPhase::Connection | SessionPhase::Handshake | SessionPhase::Greeting => true,
+            SessionPhase::Envelope | SessionPhase::Message | SessionPhase::EndOfMessage => false,
         }
     }
 }

@@ -127,6 +127,13 @@ pub enum Authentication {
 }
 
 impl Protection {
+    /// The word for [`Authentication::Verified`].
+    pub const VERIFIED: &str = "verified";
+    /// The word for [`Authentication::HostVerified`].
+    pub const HOST_VERIFIED: &str = "host-verified";
+    /// The word for [`Authentication::Unverified`].
+    pub const ENCRYPTED: &str = "encrypted";
+
     /// `TLSv1.2` or `TLSv1.3`.
     pub fn version(&self) -> &'static str {
         self.version
@@ -150,9 +157,9 @@ impl Protection {
     /// The word for it in log lines.
     pub fn label(&self) -> &'static str {
         match self.authentication {
-            Authentication::Verified(_) => "verified",
-            Authentication::HostVerified(_) => "host-verified",
-            Authentication::Unverified(_) => "encrypted",
+            Authentication::Verified(_) => Self::VERIFIED,
+            Authentication::HostVerified(_) => Self::HOST_VERIFIED,
+            Authentication::Unverified(_) => Self::ENCRYPTED,
         }
     }
 }

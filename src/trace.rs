@@ -221,7 +221,7 @@ struct Displayed<'a, T>(&'a T);
 
 impl<T: Noteworthy> fmt::Display for Displayed<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.tell(f)
+        self.0.describe(f)
     }
 }
 
@@ -233,7 +233,7 @@ pub trait Noteworthy {
     ///
     /// # Errors
     /// That of the formatter.
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Noteworthy for Lookup<Mx> {
@@ -241,7 +241,7 @@ impl Noteworthy for Lookup<Mx> {
         Some(Lookup::security(self))
     }
 
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         aliases(f, &self.aliases)?;
         answer(f, &self.answer, |f, mx| match &mx.target {
             MxTarget::Root => write!(f, "{} .", mx.preference),
@@ -256,7 +256,7 @@ impl Noteworthy for Lookup<RawTlsa> {
         Some(Lookup::security(self))
     }
 
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         aliases(f, &self.aliases)?;
         answer(f, &self.answer, |f, RawTlsa(octets)| {
             let (numbers, data) = octets.split_at(octets.len().min(3));
@@ -278,7 +278,7 @@ impl Noteworthy for HostLookup {
         }
     }
 
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found(host) => {
                 aliases(f, &host.aliases)?;

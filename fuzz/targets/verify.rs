@@ -115,6 +115,6 @@ fn own(certificate: &[u8], form: u8) -> Option<RawTlsa> {
             _ => Matching::Sha256,
         },
     };
-    let record = publish::record(form, RecordSource::Certificate(certificate)).ok()?;
+    let record = publish::tlsa_record(form, RecordSource::Certificate(certificate)).ok()?;
     Some(RawTlsa([&form.numbers()[..], record.data()].concat()))
 }

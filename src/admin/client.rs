@@ -44,14 +44,14 @@ pub async fn ask(address: &Address, path: &str) -> Result<(StatusCode, String), 
 async fn ask_patiently(address: &Address, path: &str) -> Result<(StatusCode, String), AskError> {
     let unreachable = |error| AskError::Unreachable(address.clone(), error);
     let answered = match address {
-        Address::Tcp(tcp) => request(TcpStream::connect(dialled(*tcp)).await.map_err(unreachable)?, path).await,
+        Address::Tcp(tcp) => request(TcpStream::connect(connect_address(*tcp)).await.map_err(unreachable)?, path).await,
         Address::Unix(socket) => request(UnixStream::connect(socket).await.map_err(unreachable)?, path).await,
     };
     answered.map_err(|why| AskError::Senseless(address.clone(), why))
 }
 
 /// A port that listens on all addresses is asked on loopback.
-fn dialled(address: SocketAddr) -> SocketAddr {
+fn connect_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -81,13 +81,13 @@ fn take(handed: &mut ListenFd, number: usize) -> io::Result<(Address, Socket)> {
 
 /// Says that all ports are open.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// Says that the configuration is being read again; [`ready`] ends it.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "systemd cannot be told that danelaw reloads"),
     }
 }
@@ -95,7 +95,7 @@ pub(super) fn reloading() {
 /// Says that no new sessions are taken, and how long the open ones may need.
 pub(super) fn stopping(grace: Duration) {
     let needed = u32::try_from((grace + LEAVE).as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(needed)]);
+    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(needed)]);
 }
 
 /// Keeps the status line of `systemctl status` true.
@@ -107,7 +107,7 @@ pub(super) async fn show(listening: String, mut shared: watch::Receiver<Arc<Shar
             true => "no resolver passes the self-test: all mail is deferred".to_owned(),
             false => format!("listening on {listening}"),
         };
-        tell(&[NotifyState::Status(&status)]);
+        notify(&[NotifyState::Status(&status)]);
         let changed = tokio::select! {
             changed = health.changed() => changed,
             changed = shared.changed() => changed,
@@ -128,13 +128,13 @@ pub(super) async fn keep_alive() {
     loop {
         tick.tick().await;
         // Another task, so that it is a free worker that answers, not the one that turns the clock.
-        if tokio::spawn(async { tell(&[NotifyState::Watchdog]) }).await.is_err() {
+        if tokio::spawn(async { notify(&[NotifyState::Watchdog]) }).await.is_err() {
             return;
         }
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told how danelaw is");
     }

@@ -37,7 +37,7 @@ pub enum Unpublishable {
 ///
 /// # Errors
 /// The source does not have the part that the form asks for.
-pub fn record(form: TlsaForm, source: RecordSource<'_>) -> Result<Tlsa, Unpublishable> {
+pub fn tlsa_record(form: TlsaForm, source: RecordSource<'_>) -> Result<Tlsa, Unpublishable> {
     let octets = match (form.selector, source) {
         (Selector::Certificate, RecordSource::Certificate(certificate)) => certificate,
         (Selector::Certificate, RecordSource::Key(_)) => return Err(Unpublishable::NoCertificate),

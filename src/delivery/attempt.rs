@@ -160,7 +160,7 @@ impl Attempt {
     }
 
     /// Where the client had meant to go, if it was intercepted.
-    pub(crate) fn dialled(&mut self, dialled: Option<OriginalDestination>) {
+    pub(crate) fn intercepted(&mut self, dialled: Option<OriginalDestination>) {
         self.outcome.dialled = dialled;
     }
 
@@ -238,14 +238,14 @@ impl Attempt {
         self.outcome.reason = Some(Label::AnsweredBefore);
         self.outcome.text =
             "the recipients have their outcome from an earlier attempt; the message was not sent again".to_owned();
-        self.tell();
+        self.report();
     }
 
     /// The client went away in the middle of the message: the end of the attempt.
     pub(crate) fn client_lost(mut self, error: &WireError) {
         self.outcome.reason = Some(Label::ClientLost);
         self.outcome.text = format!("the client went away in the middle of the message ({error})");
-        self.tell();
+        self.report();
     }
 
     fn end(mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
@@ -253,7 +253,7 @@ impl Attempt {
             self.trace().since(began, What::Message, format_args!("the end of the message: {answer}"));
         }
         self.becomes(verdict, reason, answer);
-        self.tell();
+        self.report();
     }
 
     fn becomes(&mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
@@ -268,14 +268,14 @@ impl Attempt {
         if let (0, Some(reply)) = (self.outcome.recipients, self.refused.take()) {
             self.becomes(Verdict::of_refusal(reply.code()), Some(Label::RecipientRefused), &reply);
         }
-        self.tell();
+        self.report();
     }
 
-    fn tell(&mut self) {
+    fn report(&mut self) {
         if self.told == Told::No {
             self.told = Told::Yes;
             self.outcome.elapsed = self.started.elapsed();
-            self.reporter.tell(&self.outcome);
+            self.reporter.report(&self.outcome);
         }
     }
 }

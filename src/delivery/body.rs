@@ -173,7 +173,7 @@ impl Delivery {
     }
 
     /// The end of the attempt, with the answer that the client was given, if it was not this one's own.
-    pub(crate) fn tell(self, given: Option<&Reply>) {
+    pub(crate) fn report(self, given: Option<&Reply>) {
         match self.state {
             DeliveryState::Delivered(answer) => self.attempt.delivered(&answer),
             DeliveryState::Stopped(Declined { reason, answer, .. }) => {
@@ -220,7 +220,7 @@ impl Deliveries {
     }
 
     /// Takes a delivery out.
-    pub(crate) fn take(&mut self, destination: DestinationId) -> Option<Delivery> {
+    pub(crate) fn remove(&mut self, destination: DestinationId) -> Option<Delivery> {
         let place = self.0.iter().position(|delivery| delivery.destination == destination)?;
         Some(self.0.remove(place))
     }

@@ -1,6 +1,6 @@
 //! A message that does not get to its destination: why, and the answer to the client.
 
-use crate::refusal::{Label, Peer, Reason, Refusals};
+use crate::refusal::{Label, OwnRefusal, Peer, Reason, Refusals};
 use crate::smtp::reply::Reply;
 
 /// The message does not get to a remote, or not past it: the reason, and the answer to the client.
@@ -19,12 +19,17 @@ pub(crate) enum Whose {
 }
 
 impl Declined {
-    pub(crate) fn by_us(reason: Label, answer: Reply) -> Self {
+    fn by_us(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::Ours }
     }
 
     pub(crate) fn by_remote(reason: Label, answer: Reply) -> Self {
         Self { reason, answer, whose: Whose::TheRemotes }
+    }
+
+    /// A refusal that no remote has taken part in.
+    pub(crate) fn own(refusal: OwnRefusal) -> Self {
+        Self::by_us(refusal.view().label, refusal.reply())
     }
 
     /// The exchange with one remote has failed.

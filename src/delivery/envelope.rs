@@ -188,7 +188,7 @@ impl<R: Resolver> Agent<'_, R> {
             }
             None => (search.next().await, None),
         };
-        attempt.dialled(dialled);
+        attempt.intercepted(dialled);
         self.try_each(search, Found { remote, attempt }, commands).await
     }
 
@@ -238,14 +238,14 @@ impl<R: Resolver> Agent<'_, R> {
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
         }
-        let until = search.walk().answer_by();
+        let until = search.iteration().answer_by();
         if !search.is_detour(upstream.ready.peer()) {
-            return self.group(upstream, commands, until, |answer| self.tell(answer)).await;
+            return self.group(upstream, commands, until, |answer| self.reply_to_rcpt(answer)).await;
         }
         // The client hears the answers if a recipient is accepted. Otherwise the transaction goes elsewhere.
         let heard = Incoming::new();
         let asked = self.group(upstream, commands, until, |answer| heard.put(answer)).await;
-        let answers = heard.take();
+        let answers = heard.drain();
         if upstream.attempt.accepted() == 0 {
             let no = answers.into_iter().next_back().map(|answer| Reason::Mail(answer.reply));
             return Err(GroupError {
@@ -253,7 +253,7 @@ impl<R: Resolver> Agent<'_, R> {
                 reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
             });
         }
-        answers.into_iter().for_each(|answer| self.tell(answer));
+        answers.into_iter().for_each(|answer| self.reply_to_rcpt(answer));
         asked
     }
 
@@ -285,7 +285,7 @@ impl<R: Resolver> Agent<'_, R> {
         let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
         for Addressee { id: recipient, .. } in commands.recipients.extract_if(.., |recipient| needs(recipient)) {
             attempt.recipient(&answer);
-            self.tell(RcptReply { recipient, reply: answer.clone() });
+            self.reply_to_rcpt(RcptReply { recipient, reply: answer.clone() });
         }
     }
 
@@ -294,7 +294,7 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
         self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
-        match self.group(&mut upstream, &commands, until, |answer| self.tell(answer)).await {
+        match self.group(&mut upstream, &commands, until, |answer| self.reply_to_rcpt(answer)).await {
             Ok(()) => self.asked(upstream),
             Err(GroupError { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
         }
@@ -323,7 +323,7 @@ impl<R: Resolver> Agent<'_, R> {
         Path::Open(upstream)
     }
 
-    fn tell(&self, answer: RcptReply) {
+    fn reply_to_rcpt(&self, answer: RcptReply) {
         self.incoming.put(Event::Answered(answer.recipient, answer.reply));
     }
 

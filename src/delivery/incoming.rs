@@ -22,14 +22,14 @@ impl<T> Incoming<T> {
     }
 
     /// All results, if there are any.
-    pub(crate) fn take(&self) -> Vec<T> {
+    pub(crate) fn drain(&self) -> Vec<T> {
         std::mem::take(&mut self.told())
     }
 
     /// All results, as soon as there is one. No task is woken for it: deliveries work in the task that listens to them, and
     /// it listens behind the work.
     pub(crate) async fn any(&self) -> Vec<T> {
-        poll_fn(|_| match self.take() {
+        poll_fn(|_| match self.drain() {
             none if none.is_empty() => Poll::Pending,
             some => Poll::Ready(some),
         })

@@ -58,19 +58,20 @@ impl Upstreams {
         self.0.get(&destination)
     }
 
-    pub(crate) fn take(&mut self, destination: DestinationId) -> Option<Upstream> {
+    pub(crate) fn remove(&mut self, destination: DestinationId) -> Option<Upstream> {
         self.0.remove(&destination)
     }
 
-    /// Those of destinations that have an accepted recipient. The others are left without a message.
-    pub(crate) fn accepting(&mut self, transaction: &mut Transaction) -> Vec<UpstreamOf> {
+    /// Those of destinations that have an accepted recipient. The others are left without a message, which the transaction
+    /// is to hear.
+    pub(crate) fn accepting(&mut self, transaction: &Transaction) -> (Vec<UpstreamOf>, Vec<Event>) {
         let (accepting, others): (Vec<_>, Vec<_>) =
             self.take_all().partition(|open| transaction.has_accepted(open.destination));
-        for UpstreamOf { destination, upstream } in others {
-            transaction.step(Event::Left(destination));
+        let left = others.into_iter().map(|UpstreamOf { destination, upstream }| {
             upstream.release();
-        }
-        accepting
+            Event::Left(destination)
+        });
+        (accepting, left.collect())
     }
 
     /// All of them, in the order of the destinations.

@@ -26,7 +26,7 @@ use crate::upstream::{MxIteration, PolicyMet};
 
 /// One transaction's search.
 pub(crate) struct Search<'a, R> {
-    walk: MxIteration<'a, R>,
+    iteration: MxIteration<'a, R>,
     mail: &'a Mail,
     /// The content that a remote should take.
     wanted: Content,
@@ -75,14 +75,14 @@ impl Unmet {
 
 impl<'a, R: Resolver> Search<'a, R> {
     /// For a remote for this mail. `undeclared` is a need that earlier mail to the domain had and did not declare.
-    pub(crate) fn new(walk: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
+    pub(crate) fn new(iteration: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
         let wanted = mail.declares().max(undeclared);
-        Self { walk, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
+        Self { iteration, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
     }
 
     /// The way it goes.
-    pub(crate) fn walk(&self) -> &MxIteration<'a, R> {
-        &self.walk
+    pub(crate) fn iteration(&self) -> &MxIteration<'a, R> {
+        &self.iteration
     }
 
     /// The next remote that has met its policy.
@@ -90,10 +90,10 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// # Errors
     /// As of [`MxIteration::next`].
     pub(crate) async fn next(&mut self) -> Result<Ready, Refusals> {
-        match self.walk.next().await {
+        match self.iteration.next().await {
             Err(refusals) if self.lap == Lap::First && !self.lesser.is_empty() => {
                 self.again(refusals);
-                self.walk.next().await
+                self.iteration.next().await
             }
             found => found,
         }
@@ -108,15 +108,15 @@ impl<'a, R: Resolver> Search<'a, R> {
         let these = of_these().filter(|lesser| lesser.takes == most);
         self.unmet = Some(Unmet { refusals, undeclared: None });
         self.lap = Lap::Second(most);
-        self.walk.second_pass(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+        self.iteration.second_pass(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
     /// A remote was reached: the account has the way to it.
     pub(crate) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
-        attempt.reached(ready, before.chain(self.walk.skipped().iter()));
+        attempt.reached(ready, before.chain(self.iteration.skipped().iter()));
         let held = self.lesser.iter().filter(|lesser| lesser.held == PolicyMet::Yes);
-        if let Some(refusals) = self.walk.would_have_refused() {
+        if let Some(refusals) = self.iteration.would_have_refused() {
             // Where an exchange has met its policy, enforcing refuses the mail only if that takes too little.
             attempt.observed(refusals, held.map(|lesser| lesser.takes).max());
         }
@@ -134,7 +134,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         }
         let takes = offered.takes();
         let goes_here =
-            takes >= self.wanted || self.lap != Lap::First || (self.is_best(ready, takes) && self.walk.is_last());
+            takes >= self.wanted || self.lap != Lap::First || (self.is_best(ready, takes) && self.iteration.is_last());
         if !goes_here {
             return Err(lacking(self.wanted, offered));
         }
@@ -152,7 +152,7 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// Writes down an address that takes less than it should; whether it is better than those before.
     fn is_best(&mut self, ready: &Ready, takes: Content) -> bool {
-        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.walk.policy_met());
+        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.iteration.policy_met());
         // It may come twice, over a new session in the place of one that waited.
         self.lesser.retain(|lesser| lesser.peer != peer || lesser.held > held);
         // RFC 5321 §5.1: of equal exchanges the first gets the mail. No address of an exchange is preferred to another.
@@ -167,11 +167,11 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// The verdict of the search now, with the remote that was found last among those that lack the extension.
     fn so_far(&mut self, peer: &Peer, lacking: Lacking) -> Unmet {
-        let mut refusals = self.walk.take_skipped();
+        let mut refusals = self.iteration.take_skipped();
         refusals.push(Refusal::peer(peer, lacking));
-        refusals.extend(self.walk.take_unasked());
-        let domains = Arc::clone(&self.walk.connector().eight_bit);
-        let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.walk.domain().clone()));
+        refusals.extend(self.iteration.take_unasked());
+        let domains = Arc::clone(&self.iteration.connector().eight_bit);
+        let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.iteration.domain().clone()));
         Unmet { refusals, undeclared }
     }
 
@@ -189,9 +189,9 @@ impl<'a, R: Resolver> Search<'a, R> {
         {
             // It is not the last word on these.
             unmet.refusals.forget_lacking(peer);
-            self.walk.put_back(unmet.refusals);
+            self.iteration.put_back(unmet.refusals);
         }
-        self.walk.fail_over(peer, reason)
+        self.iteration.fail_over(peer, reason)
     }
 
     /// The verdict for mail that needs more than the remote takes, if there is such mail.

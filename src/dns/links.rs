@@ -71,7 +71,7 @@ pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) 
     }
     let cname = at_name(Rtype::CNAME);
     if let Some(dname) = signed_dname(&question.name, reply).filter(|_| !cname.is_some_and(is_secure)) {
-        let target = question.name.substituted(&dname.owner, sole_target(dname)?)?;
+        let target = question.name.substituted(&dname.owner, sole_target(&dname.records)?)?;
         let status = positive_status(dname, reply, hash)?;
         return Ok(match question.rtype {
             Rtype::CNAME => Link::Records(vec![Data::Alias(target)], status),
@@ -79,7 +79,7 @@ pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) 
         });
     }
     if let Some(set) = cname {
-        return Ok(Link::Alias(sole_target(set)?.clone(), positive_status(set, reply, hash)?));
+        return Ok(Link::Alias(sole_target(&set.records)?.clone(), positive_status(set, reply, hash)?));
     }
     if !reply.answers.is_empty() {
         return Err(FailureReason::malformed("it answers another question"));
@@ -210,8 +210,8 @@ fn is_secure(set: &RrSet) -> bool {
 }
 
 /// RFC 1034 §3.6.2, RFC 6672 §2.4: there is one CNAME or one DNAME at a name.
-fn sole_target(set: &RrSet) -> Result<&CanonicalName, FailureReason> {
-    match set.records.as_slice() {
+pub(super) fn sole_target(records: &[Data]) -> Result<&CanonicalName, FailureReason> {
+    match records {
         [Data::Alias(target)] => Ok(target),
         _ => Err(FailureReason::malformed("a name with several aliases")),
     }

@@ -16,10 +16,9 @@
 
 use super::ad_bit::AdServer;
 use super::cache::WithTtl;
-use super::canonical::CanonicalName;
 use super::denial::Denied;
-use super::links::{Link, Question};
-use super::reply::{Data, DnsReply, Rcode, RrSet, Rtype};
+use super::links::{Link, Question, sole_target};
+use super::reply::{DnsReply, Rcode, RrSet, Rtype};
 use super::{FailureReason, Security};
 
 /// Trusts the AD bit of these servers, each of which has shown that it sets it.
@@ -103,12 +102,4 @@ fn read(question: &Question, reply: &DnsReply, security: Security) -> Result<Lin
         Rcode::NxDomain => Denied::NxDomain,
     };
     Ok(Link::Denied(denied, security))
-}
-
-/// RFC 1034 §3.6.2: there is one CNAME at a name.
-fn sole_target(records: &[Data]) -> Result<&CanonicalName, FailureReason> {
-    match records {
-        [Data::Alias(target)] => Ok(target),
-        _ => Err(FailureReason::malformed("a name with several aliases")),
-    }
 }

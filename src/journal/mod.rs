@@ -129,7 +129,7 @@ impl Journal {
     /// # Errors
     /// If another session has locked it.
     pub async fn message(&self, key: MessageKey, recipients: &[Pair]) -> Result<Message, Busy> {
-        let mut message = Message { lock: Lock::take(self, key)?, outcomes: BTreeMap::new(), is_stored: false };
+        let mut message = Message { lock: Lock::acquire(self, key)?, outcomes: BTreeMap::new(), is_stored: false };
         let may_have_record = {
             let index = self.inner.read_index();
             recipients.iter().any(|recipient| index.has(*recipient))
@@ -201,7 +201,7 @@ impl Message {
     ///
     /// # Errors
     /// If the store fails. The record counts as deleted until danelaw ends.
-    pub async fn take(self) -> Result<(), Error> {
+    pub async fn delete(self) -> Result<(), Error> {
         if !self.is_stored {
             return Ok(());
         }
@@ -209,7 +209,7 @@ impl Message {
         let mut kept = journal.inner.store.lock().await;
         // Before the deletion: a session that is cut in it leaves a record that counts as deleted.
         kept.lose(*key, journal.inner.settings.entries);
-        if let Some(record) = kept.store.settle(*key).await? {
+        if let Some(record) = kept.store.delete(*key).await? {
             journal.inner.write_index().remove(record);
         }
         kept.gone.remove(key);
@@ -244,7 +244,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(journal: &Journal, key: MessageKey) -> Result<Self, Busy> {
+    fn acquire(journal: &Journal, key: MessageKey) -> Result<Self, Busy> {
         if !journal.inner.locked().insert(key) {
             return Err(Busy);
         }

@@ -5,7 +5,6 @@ use std::fmt;
 
 use super::row::{Silent, View, deferred, refused, words};
 use crate::scarce::Scarcity;
-use crate::smtp::data::Offence;
 use crate::smtp::reply::Code;
 
 impl Label {
@@ -18,15 +17,6 @@ impl Label {
 impl From<Scarcity> for Label {
     fn from(scarcity: Scarcity) -> Self {
         out_of(scarcity).label
-    }
-}
-
-impl From<Offence> for Label {
-    fn from(offence: Offence) -> Self {
-        match offence {
-            Offence::CarriageReturn | Offence::LineFeed => Self::BareNewline,
-            Offence::Nul => Self::Nul,
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The row of the [`table`](super::table) for each reason, and the order of reasons by what they tell about a domain.
 
 use super::row::View;
-use super::{Lacking, Reason, Stage, table};
+use super::{Lacking, Reason, SessionPhase, Stage, table};
 use crate::dns::{Failure, FailureReason, Rtype};
 use crate::mx::NoRoute;
 use crate::scarce::Scarcity;
@@ -133,35 +133,24 @@ fn no_route(why: &NoRoute) -> View {
 }
 
 fn timeout(stage: Stage) -> View {
-    match stage {
-        Stage::Connect => table::CONNECT_TIMEOUT,
-        Stage::Handshake => table::HANDSHAKE_TIMEOUT,
-        Stage::Greeting
-        | Stage::Ehlo
-        | Stage::StartTls
-        | Stage::EhloUnderTls
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Message
-        | Stage::EndOfMessage => broken(stage, table::REMOTE_TIMEOUT),
+    match stage.phase() {
+        SessionPhase::Connection => table::CONNECT_TIMEOUT,
+        SessionPhase::Handshake => table::HANDSHAKE_TIMEOUT,
+        SessionPhase::Greeting | SessionPhase::Envelope | SessionPhase::Message | SessionPhase::EndOfMessage => {
+            broken(stage, table::REMOTE_TIMEOUT)
+        }
     }
 }
 
 /// RFC 1047: at the end of the message danelaw cannot know whether the remote has it; at any other stage `otherwise` holds.
 fn broken(stage: Stage, otherwise: View) -> View {
-    match stage {
-        Stage::EndOfMessage => table::FINAL_REPLY_LOST,
-        Stage::Connect
-        | Stage::Greeting
-        | Stage::Ehlo
-        | Stage::StartTls
-        | Stage::Handshake
-        | Stage::EhloUnderTls
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Message => otherwise,
+    match stage.phase() {
+        SessionPhase::EndOfMessage => table::FINAL_REPLY_LOST,
+        SessionPhase::Connection
+        | SessionPhase::Handshake
+        | SessionPhase::Greeting
+        | SessionPhase::Envelope
+        | SessionPhase::Message => otherwise,
     }
 }
 

@@ -112,7 +112,7 @@ impl Reporter {
     }
 
     /// Logs and counts an outcome. The client has its reply already.
-    pub fn tell(&self, outcome: &Outcome) {
+    pub fn report(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
         outcome.seen.take_events().into_iter().for_each(|event| self.hand_on(event));
@@ -231,11 +231,7 @@ impl fmt::Display for Verdict {
 impl Outcome {
     /// The word for the protection of the mail in transit, if it was sent.
     fn protection(&self) -> &'static str {
-        match self.remote.as_ref().map(|remote| &remote.channel) {
-            Some(Channel::Secured(protection)) => protection.label(),
-            Some(Channel::Cleartext(_)) => "cleartext",
-            None => "none",
-        }
+        self.remote.as_ref().map_or("none", |remote| remote.channel.label())
     }
 
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.

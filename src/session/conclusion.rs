@@ -3,12 +3,11 @@
 //! The [`transaction`](crate::transaction) decides; here its decisions are carried out. [`crate::journal`] explains the
 //! record of a message.
 
-use std::collections::VecDeque;
-
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
+use super::events::perform;
 use super::transfer::{Passage, ReadToEnd};
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
@@ -17,7 +16,7 @@ use crate::dns::Resolver;
 use crate::journal::{ContentDigest, Message, MessageKey, Pair};
 use crate::smtp::reply::Reply;
 use crate::transaction::reply::Recorded;
-use crate::transaction::{Conflict, Effect, Event, RecordedOutcomes, Transaction};
+use crate::transaction::{Effect, Event, RecordedOutcomes, Transaction};
 use crate::wire::WireError;
 
 /// A message at the end of its data.
@@ -33,10 +32,11 @@ struct Ending {
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and the replies to them.
-    pub(super) async fn conclude(&mut self, passage: Passage) -> Result<(), WireError> {
+    pub(super) async fn conclude(&mut self, mut passage: Passage) -> Result<(), WireError> {
+        passage.hear(&mut self.client.output);
         let ReadToEnd { transaction, deliveries, message } = passage.ended();
         let mut end = Ending { transaction, deliveries, finishing: Vec::new(), message: None };
-        self.perform(Event::Read(message), &mut end).await;
+        self.advance(Event::Read(message), &mut end).await;
         let ended = Incoming::new();
         let finishing = std::mem::take(&mut end.finishing);
         let mut finishing =
@@ -45,18 +45,18 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let mut known = std::mem::take(&mut end.deliveries).into_all();
         loop {
             let replies = known.iter().filter_map(Delivery::reply).collect();
-            self.perform(Event::Finished(replies), &mut end).await;
+            self.advance(Event::Finished(replies), &mut end).await;
             // RFC 1047: between the remote's answer and ours lies the one window for a duplicate, so no work goes in between.
             if told.is_ok() {
                 told = self.client.flush(self.shared.client_timeout).await;
             }
-            known.into_iter().for_each(|delivery| delivery.tell(None));
+            known.into_iter().for_each(|delivery| delivery.report(None));
             if !end.transaction.is_undecided() {
                 break;
             }
             known = tokio::select! {
                 biased;
-                _ = &mut finishing => ended.take(),
+                _ = &mut finishing => ended.drain(),
                 known = ended.any() => known,
             };
         }
@@ -68,8 +68,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Carries out all that follows from an event.
-    async fn perform(&mut self, event: Event, end: &mut Ending) {
-        let mut effects = VecDeque::from(end.transaction.step(event));
+    async fn advance(&mut self, event: Event, end: &mut Ending) {
+        let mut effects = perform(&mut end.transaction, [event], &mut self.client.output);
         while let Some(effect) = effects.pop_front() {
             let then = match effect {
                 Effect::Say(reply) => {
@@ -86,26 +86,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 // On the heap, or every session would have room for it while it waits.
                 Effect::Recall(content) => Some(Event::Recalled(Box::pin(self.recall(content, end)).await)),
-                Effect::Record(outcomes) => Some(Event::Recorded(Box::pin(end.record(outcomes)).await)),
+                Effect::Record(outcomes) => Some(Event::Recorded(Box::pin(end.write_record(outcomes)).await)),
                 Effect::Forget => {
                     Box::pin(end.forget()).await;
                     None
                 }
                 Effect::Finish(destination) => {
-                    end.finishing.extend(end.deliveries.take(destination));
+                    end.finishing.extend(end.deliveries.remove(destination));
                     None
                 }
                 Effect::Withhold(destination) => {
-                    end.deliveries.take(destination).into_iter().for_each(Delivery::withhold);
+                    end.deliveries.remove(destination).into_iter().for_each(Delivery::withhold);
                     None
                 }
-                Effect::Stop(destination, conflict) => {
-                    end.deliveries.stop(destination, because_of(conflict));
+                Effect::Stop(destination, refusal) => {
+                    end.deliveries.stop(destination, Declined::own(refusal));
                     None
                 }
             };
             if let Some(event) = then {
-                effects.extend(end.transaction.step(event));
+                debug_assert!(effects.is_empty(), "an effect that makes an event is the last one: {effects:?}");
+                effects.extend(perform(&mut end.transaction, [event], &mut self.client.output));
             }
         }
     }
@@ -127,7 +128,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
 impl Ending {
     /// Writes final outcomes to the record.
-    async fn record(&mut self, outcomes: Vec<(Pair, Reply)>) -> Recorded {
+    async fn write_record(&mut self, outcomes: Vec<(Pair, Reply)>) -> Recorded {
         let Some(message) = &mut self.message else { return Recorded::NoMessageId };
         match message.record(outcomes).await {
             Ok(()) => Recorded::Yes,
@@ -144,13 +145,9 @@ impl Ending {
     /// Deletes the record.
     async fn forget(&mut self) {
         if let Some(message) = self.message.take()
-            && let Err(error) = message.take().await
+            && let Err(error) = message.delete().await
         {
             tracing::error!(%error, "the record of a message cannot be deleted; it counts as deleted");
         }
     }
-}
-
-fn because_of(conflict: Conflict) -> Declined {
-    Declined::by_us(conflict.label(), conflict.reply())
 }

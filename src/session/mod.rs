@@ -7,6 +7,7 @@
 //! command (RFC 2920 §3.2), when a remote is slow, or when a block of them is full.
 
 mod conclusion;
+mod events;
 mod transfer;
 mod turn;
 
@@ -118,7 +119,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Some(line) => line,
                 None => {
                     // RFC 2920 §3.2: no command is left to read, so no reply may be kept back.
-                    self.settle(NextCommand::Unknown).await?;
+                    self.ask_for_recipients(NextCommand::Unknown).await?;
                     self.client.flush(limit).await?;
                     let idle = self.dialogue.is_idle();
                     tokio::select! {
@@ -161,7 +162,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         match Command::read(&line) {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
-                self.settle(NextCommand::Unknown).await?;
+                self.ask_for_recipients(NextCommand::Unknown).await?;
                 self.say(&error.reply());
                 // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
                 Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::Command })
@@ -181,7 +182,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    self.settle(NextCommand::of(&then)).await?;
+                    self.ask_for_recipients(NextCommand::of(&then)).await?;
                     command = then;
                     continue;
                 }

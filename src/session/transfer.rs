@@ -11,16 +11,17 @@ use bytes::BytesMut;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::events::{perform, replies_only};
 use super::{Received, Session};
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
 use crate::delivery::received::ReceivedLine;
 use crate::dns::Resolver;
 use crate::journal::ContentHasher;
-use crate::refusal::Label;
+use crate::refusal::OwnRefusal;
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
-use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::smtp::reply::{Code, Reply};
 use crate::transaction::{Event, FinalReply, ReadMessage, Transaction};
 use crate::wire::{BLOCK, WireError};
 
@@ -50,9 +51,10 @@ pub(super) struct Passage {
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or replies with the reason why it is not wanted.
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
-        let open = self.upstreams.accepting(&mut transaction);
+        let (open, left) = self.upstreams.accepting(&transaction);
+        replies_only(&perform(&mut transaction, left, &mut self.client.output));
         let deliveries = self.meanwhile(Deliveries::start(open, Framing::Data)).await?;
-        deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
+        replies_only(&perform(&mut transaction, deliveries.started(), &mut self.client.output));
         if let Some(answer) = transaction.reply_to_data() {
             return self.refuse_all(&answer, deliveries).await;
         }
@@ -75,7 +77,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.say(answer);
         let told = self.client.flush(self.shared.client_timeout).await;
         for delivery in deliveries.into_all() {
-            delivery.tell(Some(answer));
+            delivery.report(Some(answer));
         }
         told
     }
@@ -138,7 +140,7 @@ impl Passage {
         if let Some(hasher) = hasher {
             hasher.update(block);
         }
-        if let Some(declined) = declined {
+        if let Some(declined) = declined.map(Declined::own) {
             deliveries.all().iter_mut().for_each(|delivery| delivery.stop(declined.clone()));
             refused.get_or_insert(declined.answer);
         }
@@ -149,20 +151,16 @@ impl Passage {
     }
 
     /// Why a message that has come so far cannot be passed on.
-    fn refuse(&self, scan: &Scan) -> Option<Declined> {
+    fn refuse(&self, scan: &Scan) -> Option<OwnRefusal> {
         let Self { most, scanner, .. } = self;
         if let Scan::Rejected(offence) = scan {
-            return Some(Declined::by_us((*offence).into(), offence.reply()));
+            return Some(OwnRefusal::Content(*offence));
         }
         if scanner.octets() > *most {
-            let text = format!("the message is larger than {most} octets");
-            let answer = Reply::new(Code::EXCEEDED_STORAGE, EnhancedCode::permanent(3, 4), text);
-            return Some(Declined::by_us(Label::TooLarge, answer));
+            return Some(OwnRefusal::TooLarge(*most));
         }
         if scanner.received_headers() > MAX_HOPS {
-            let text = "too many Received fields: the message goes round in circles";
-            let answer = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(4, 6), text);
-            return Some(Declined::by_us(Label::TooManyHops, answer));
+            return Some(OwnRefusal::TooManyHops);
         }
         None
     }
@@ -174,15 +172,14 @@ impl Passage {
     }
 
     /// The transaction hears of deliveries that have stopped.
-    fn hear(&mut self) {
-        for FinalReply { destination, reply } in self.deliveries.all().iter().filter_map(Delivery::reply) {
-            note(&mut self.transaction, Event::Failed(destination, reply));
-        }
+    pub(super) fn hear(&mut self, output: &mut BytesMut) {
+        let stopped = self.deliveries.all().iter().filter_map(Delivery::reply);
+        let events = stopped.map(|FinalReply { destination, reply }| Event::Failed(destination, reply));
+        replies_only(&perform(&mut self.transaction, events, output));
     }
 
     /// The message has ended.
-    pub(super) fn ended(mut self) -> ReadToEnd {
-        self.hear();
+    pub(super) fn ended(self) -> ReadToEnd {
         let content = self.hasher.filter(|_| self.scanner.has_message_id()).map(ContentHasher::finish);
         let message = match (self.refused, content) {
             (Some(refused), _) => ReadMessage::Refused(refused),
@@ -198,10 +195,4 @@ pub(super) struct ReadToEnd {
     pub(super) transaction: Transaction,
     pub(super) deliveries: Deliveries,
     pub(super) message: ReadMessage,
-}
-
-/// An event before the end of the message. It has no effect yet.
-fn note(transaction: &mut Transaction, event: Event) {
-    let effects = transaction.step(event);
-    debug_assert!(effects.is_empty(), "{effects:?}");
 }

@@ -5,16 +5,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
+use super::events::{perform, replies_only};
 use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
 use crate::delivery::{UpstreamOf, Upstreams};
 use crate::dns::Resolver;
-use crate::transaction::{Effect, Event, Transaction};
+use crate::transaction::{Event, Transaction};
 use crate::wire::WireError;
 
 /// How long replies that are known may wait for those of other remotes, to be sent in one piece.
@@ -22,7 +22,7 @@ const PROMPT: Duration = Duration::from_millis(100);
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Asks for the recipients that wait, if any do.
-    pub(super) async fn settle(&mut self, next: NextCommand) -> Result<(), WireError> {
+    pub(super) async fn ask_for_recipients(&mut self, next: NextCommand) -> Result<(), WireError> {
         let Some(transaction) = self.dialogue.waiting() else { return Ok(()) };
         let patience = self.shared.client_timeout;
         let (envelope, incoming, opened) = (Arc::clone(&transaction.envelope), Incoming::new(), Incoming::new());
@@ -42,7 +42,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 biased;
                 // First, so that replies that are known together are sent together, with the next one of the session.
                 _ = &mut asked => break Ok(()),
-                events = incoming.any() => hear(transaction, events, &mut self.client.output),
+                events = incoming.any() => replies_only(&perform(transaction, events, &mut self.client.output)),
                 () = &mut late, if !self.client.output.is_empty() => {}
             }
             if let Err(gone) = self.client.flush(patience).await {
@@ -50,9 +50,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         };
         drop(asked);
-        hear(transaction, incoming.take(), &mut self.client.output);
+        replies_only(&perform(transaction, incoming.drain(), &mut self.client.output));
         // Also where the client has gone: a remote that has answered is left in step, and its session may be used again.
-        opened.take().into_iter().for_each(|open| self.upstreams.put(open));
+        opened.drain().into_iter().for_each(|open| self.upstreams.put(open));
         told
     }
 }
@@ -73,17 +73,8 @@ fn asks<'a, R: Resolver>(
         match transaction.destination(id).reply() {
             Some(reply) => agent.incoming.put(Event::Failed(id, reply.clone())),
             // Cut in the middle of a group, a session with a remote is of no further use.
-            None => asks.push(agent.ask(turn, upstreams.take(id))),
+            None => asks.push(agent.ask(turn, upstreams.remove(id))),
         }
     }
     asks
-}
-
-/// The client gets the replies that are due after these events.
-fn hear(transaction: &mut Transaction, events: Vec<Event>, output: &mut BytesMut) {
-    for effect in events.into_iter().flat_map(|event| transaction.step(event)) {
-        if let Effect::Say(reply) = effect {
-            reply.write(output);
-        }
-    }
 }

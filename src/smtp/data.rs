@@ -19,7 +19,6 @@ use bytes::{Buf, BytesMut};
 use memchr::{memchr2, memchr3};
 
 use super::block::{READ_OFFSET, block};
-use super::reply::{Code, EnhancedCode, Reply};
 
 /// How a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one) is treated, and a NUL (RFC 5322
 /// §2.2, RFC 2045 §2.7 and §2.8 allow none).
@@ -55,17 +54,6 @@ pub enum Offence {
     /// A NUL.
     #[error("the message has a NUL, which no message may have (RFC 5322 section 2.2)")]
     Nul,
-}
-
-impl Offence {
-    /// The reply to the client at the end of its data.
-    pub fn reply(self) -> Reply {
-        let enhanced = match self {
-            Self::CarriageReturn | Self::LineFeed => EnhancedCode::permanent(5, 2),
-            Self::Nul => EnhancedCode::permanent(6, 0),
-        };
-        Reply::new(Code::TRANSACTION_FAILED, enhanced, self.to_string())
-    }
 }
 
 /// Finds the end of one message in a byte stream and passes its lines on, safe to send.
@@ -618,9 +606,6 @@ mod tests {
             }
         }
         assert_eq!(scan(BareNewlines::Reject, &[b"a\r\n.\r\n\0\r\n"]).1, Scan::End, "behind the end");
-        assert!(Offence::Nul.reply().to_string().starts_with("554 5.6.0 the message has a NUL"));
-        // X2.
-        assert_eq!(Offence::LineFeed.reply().to_string(), "554 5.5.2 the message has a LF without CR");
     }
 
     #[test]

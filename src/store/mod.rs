@@ -124,9 +124,9 @@ impl Store {
     }
 
     /// Deletes the record of a message, durably, and returns its number.
-    pub(crate) async fn settle(&self, key: MessageKey) -> Result<Option<RecordId>, Error> {
+    pub(crate) async fn delete(&self, key: MessageKey) -> Result<Option<RecordId>, Error> {
         match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.settle(key).await,
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.delete(key).await,
         }
     }
 

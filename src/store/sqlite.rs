@@ -197,7 +197,7 @@ impl Sqlite {
         Ok(Written { record: RecordId(record), evicted })
     }
 
-    pub(super) async fn settle(&mut self, key: MessageKey) -> Result<Option<RecordId>, Error> {
+    pub(super) async fn delete(&mut self, key: MessageKey) -> Result<Option<RecordId>, Error> {
         let sql = "DELETE FROM outcomes WHERE record = (SELECT id FROM records WHERE key = ?1)";
         let mut transaction = self.connection.begin().await?;
         let outcomes = sqlx::query(sql).bind(key.octets()).execute(&mut *transaction).await?.rows_affected();

@@ -189,7 +189,7 @@ impl Dialogue {
             // RFC 5321 §4.1.1.11: LHLO does not offer PRDR, since LMTP replies for each recipient anyway.
             return enhanced(Code::PARAMETERS_NOT_RECOGNISED, 5, 4, "parameter not recognised");
         }
-        match self.take() {
+        match self.take_state() {
             State::Greeted(client) => {
                 self.state = State::Open(Transaction::new(Envelope { client, mail }, self.service));
                 enhanced(Code::OK, 1, 0, "Ok")
@@ -231,7 +231,7 @@ impl Dialogue {
     }
 
     fn data(&mut self) -> Step {
-        match self.take() {
+        match self.take_state() {
             State::Open(transaction) if transaction.expected().next().is_none() => {
                 // RFC 2920 §3.2: a pipelined DATA behind nothing but refusals.
                 self.state = State::Open(transaction);
@@ -244,7 +244,7 @@ impl Dialogue {
             }
             State::Open(transaction) => {
                 self.state = State::Greeted(transaction.envelope.client.clone());
-                match transaction.refusal() {
+                match transaction.reply_to_data() {
                     Some(answer) => Step::Abandon(answer),
                     None => Step::Data(transaction),
                 }
@@ -259,7 +259,7 @@ impl Dialogue {
     /// RFC 3030 §2: the octets of a chunk are read before it is answered, wanted or not. A transaction whose destinations
     /// have all failed is no exception, since the replies owed are counted by LAST and not by the first chunk.
     fn bdat(&mut self, chunk: Chunk) -> Step {
-        match self.take() {
+        match self.take_state() {
             State::Open(transaction) if transaction.expected().next().is_some() => {
                 self.state = State::Greeted(transaction.envelope.client.clone());
                 Step::Bdat(transaction, chunk)
@@ -283,7 +283,7 @@ impl Dialogue {
     /// RFC 5321 §4.1.1.5: back to where EHLO left us.
     fn rset(&mut self) -> Step {
         let ok = enhanced(Code::OK, 0, 0, "Ok");
-        match self.take() {
+        match self.take_state() {
             State::Connected => Step::Reply(ok),
             State::Greeted(client) => {
                 self.state = State::Greeted(client);
@@ -325,7 +325,7 @@ impl Dialogue {
         Offer { size: self.us.size, domains }
     }
 
-    fn take(&mut self) -> State {
+    fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Connected)
     }
 }
@@ -367,7 +367,7 @@ mod tests {
             for line in text.lines() {
                 turn(&mut dialogue, Command::parse(line.as_bytes()).expect(line), &mut said);
             }
-            settle(&mut dialogue, &mut said);
+            answer_recipients(&mut dialogue, &mut said);
         }
         said
     }
@@ -385,7 +385,7 @@ mod tests {
             }
             Step::Later => {}
             Step::Wait(command) => {
-                settle(dialogue, said);
+                answer_recipients(dialogue, said);
                 turn(dialogue, command, said);
             }
             Step::Data(transaction) => {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     /// As a session asks for recipients: the replies of all remotes are there at once.
-    fn settle(dialogue: &mut Dialogue, said: &mut Vec<String>) {
+    fn answer_recipients(dialogue: &mut Dialogue, said: &mut Vec<String>) {
         let Some(transaction) = dialogue.waiting() else { return };
         let mut asked = Vec::new();
         for place in 0..transaction.recipients().len() {
@@ -475,7 +475,7 @@ mod tests {
             }
         }
         assert_eq!(dialogue.transaction().unwrap().destinations().len(), 100);
-        settle(&mut dialogue, &mut Vec::new());
+        answer_recipients(&mut dialogue, &mut Vec::new());
         assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
         assert_eq!(admitted(&mut dialogue, "b@d49", Some(2)), None);
         assert_eq!(dialogue.transaction().unwrap().destinations().len(), 101);
@@ -488,11 +488,11 @@ mod tests {
         for number in 0..50 {
             assert_eq!(admitted(&mut dialogue, &format!("a@down{number}"), None), None);
         }
-        settle(&mut dialogue, &mut Vec::new());
+        answer_recipients(&mut dialogue, &mut Vec::new());
         for number in 0..50 {
             assert_eq!(admitted(&mut dialogue, &format!("a@d{number}"), None), None);
         }
-        settle(&mut dialogue, &mut Vec::new());
+        answer_recipients(&mut dialogue, &mut Vec::new());
         assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
     }
 

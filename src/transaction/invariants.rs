@@ -25,9 +25,9 @@ use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
 const ADDRESSES: [&str; 5] = ["one@a.test", "two@a.test", "three@b.test", "four@c.test", "five@c.test"];
 
-/// The fate of a recipient in the queue of the client.
+/// The status of a recipient in the queue of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum QueueStatus {
     Pending,
     Delivered,
     Bounced,
@@ -51,7 +51,7 @@ struct Simulation {
     has_message_id: bool,
     troubled: bool,
     /// The recipients, in the order in which the client names them; some are named twice.
-    queue: Vec<(&'static str, Fate)>,
+    queue: Vec<(&'static str, QueueStatus)>,
     truth: BTreeMap<String, Truth>,
     /// The record of the message, by the set of its recipients.
     records: BTreeMap<BTreeSet<Pair>, BTreeMap<Pair, Reply>>,
@@ -100,7 +100,7 @@ impl Simulation {
             named.push(ADDRESSES[0]);
         }
         random.shuffle(&mut named);
-        let queue = named.into_iter().map(|address| (address, Fate::Pending)).collect();
+        let queue = named.into_iter().map(|address| (address, QueueStatus::Pending)).collect();
         let (pipelined, has_message_id) = (random.bool(), random.u8(..4) > 0);
         let (truth, records, log) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Self { random, service, prdr, pipelined, has_message_id, troubled: true, queue, truth, records, log }
@@ -142,7 +142,7 @@ impl Simulation {
             delivered: BTreeSet::new(),
             excuse: None,
         };
-        if self.queue.iter().all(|(_, fate)| *fate != Fate::Pending) {
+        if self.queue.iter().all(|(_, status)| *status != QueueStatus::Pending) {
             return;
         }
         self.log.push("attempt".into());
@@ -151,7 +151,8 @@ impl Simulation {
             talk.excuse = Some("cut");
         }
         for mailbox in std::mem::take(&mut talk.delivered) {
-            let is_known = !self.queue.iter().any(|(address, fate)| *address == mailbox && *fate == Fate::Pending);
+            let is_known =
+                !self.queue.iter().any(|(address, status)| *address == mailbox && *status == QueueStatus::Pending);
             let is_recorded = {
                 let pair = self.pair(&mailbox);
                 self.records.values().any(|record| record.contains_key(&pair))
@@ -172,7 +173,8 @@ impl Simulation {
     }
 
     fn converse(&mut self, talk: &mut Talk) -> Result<(), Cut> {
-        let named: Vec<usize> = (0..self.queue.len()).filter(|place| self.queue[*place].1 == Fate::Pending).collect();
+        let named: Vec<usize> =
+            (0..self.queue.len()).filter(|place| self.queue[*place].1 == QueueStatus::Pending).collect();
         let hello = if self.service == Service::Lmtp { "LHLO c" } else { "EHLO c" };
         let mail = if self.prdr { "MAIL FROM:<> PRDR" } else { "MAIL FROM:<>" };
         self.command(talk, hello);
@@ -180,12 +182,12 @@ impl Simulation {
         for place in &named {
             self.command(talk, &format!("RCPT TO:<{}>", self.queue[*place].0));
             if !self.pipelined {
-                self.settle(talk, Then::More);
+                self.answer_recipients(talk, Then::More);
             }
             self.cut(1)?;
         }
         let framing = if self.random.u8(..4) == 0 { Framing::Bdat } else { Framing::Data };
-        self.settle(talk, if self.pipelined { Then::Message } else { Then::More });
+        self.answer_recipients(talk, if self.pipelined { Then::Message } else { Then::More });
         let transaction = self.command(talk, if framing == Framing::Bdat { "BDAT 3 LAST" } else { "DATA" });
         let accepted = self.rcpt_replies(talk, &named);
         let before = talk.heard.len();
@@ -243,7 +245,7 @@ impl Simulation {
             if told.code().is_success() {
                 accepted.push(*place);
             } else if told.code().is_permanent() {
-                self.queue[*place].1 = Fate::Bounced;
+                self.queue[*place].1 = QueueStatus::Bounced;
             }
         }
         accepted
@@ -267,11 +269,11 @@ impl Simulation {
                     let has_it = talk.delivered.contains(mailbox) || (is_fan_out && self.truth(mailbox).copies > 0);
                     assert!(has_it, "{mailbox} has no message\n{}", self.log());
                     let same = self.queue.iter_mut().filter(|(address, _)| *address == mailbox);
-                    same.for_each(|(_, fate)| *fate = Fate::Delivered);
-                    Fate::Delivered
+                    same.for_each(|(_, status)| *status = QueueStatus::Delivered);
+                    QueueStatus::Delivered
                 }
-                Disposition::Refused => Fate::Bounced,
-                Disposition::Deferred => Fate::Pending,
+                Disposition::Refused => QueueStatus::Bounced,
+                Disposition::Deferred => QueueStatus::Pending,
             };
         }
     }
@@ -289,7 +291,7 @@ impl Simulation {
                 }
                 Step::Later | Step::DiscardLast(_) => return None,
                 Step::Wait(then) => {
-                    self.settle(talk, if then == Command::Data { Then::Message } else { Then::More });
+                    self.answer_recipients(talk, if then == Command::Data { Then::Message } else { Then::More });
                     command = then;
                 }
                 Step::Data(transaction) | Step::Bdat(transaction, _) => return Some(transaction),
@@ -308,7 +310,7 @@ impl Simulation {
     }
 
     /// The remotes answer, in any order.
-    fn settle(&mut self, talk: &mut Talk, then: Then) {
+    fn answer_recipients(&mut self, talk: &mut Talk, then: Then) {
         let Talk { dialogue, heard, answers, .. } = talk;
         let Some(transaction) = dialogue.waiting() else { return };
         let turns = transaction.turns().into_iter().map(|turn| self.turn(transaction, turn, then));
@@ -387,12 +389,12 @@ fn random_clients_and_remotes() {
         for _ in 0..4 {
             world.attempt();
         }
-        for (address, fate) in &world.queue {
+        for (address, status) in &world.queue {
             let truth = world.truth.get(*address).copied().unwrap_or_default();
             let log = || format!("{address}: {truth:?}\n{}", world.log());
-            assert!(*fate != Fate::Pending, "not done: {}", log());
+            assert!(*status != QueueStatus::Pending, "not done: {}", log());
             assert!(truth.copies <= 1 + truth.excused, "a copy too many: {}", log());
-            assert!(truth.copies > 0 || (*fate == Fate::Bounced && truth.refused), "a lost mail: {}", log());
+            assert!(truth.copies > 0 || (*status == QueueStatus::Bounced && truth.refused), "a lost mail: {}", log());
         }
     }
 }

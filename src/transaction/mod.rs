@@ -23,6 +23,7 @@
 //! | LMTP | several | is the reply to RCPT | one for each recipient (RFC 2033 §4.2) |
 //! | PRDR | several | is the reply to RCPT | 353, one for each recipient, and one for all (draft-hall-prdr) |
 
+pub mod chunks;
 pub mod destination;
 pub mod dialogue;
 mod naming;
@@ -48,7 +49,7 @@ use owed::Owed;
 use recipient::{Recipient, RecipientId, RecipientList, RecipientState};
 use reply::{Disposition, before_data, worst};
 
-pub use step::{Conflict, Effect, Event, FinalReply, ReadMessage, RecordedOutcomes};
+pub use step::{Effect, Event, FinalReply, ReadMessage, RecordedOutcomes};
 
 /// Everything since MAIL: the recipients, their destinations, and the replies that the client waits for.
 #[derive(Debug)]
@@ -218,17 +219,6 @@ impl Transaction {
             recipients: named.remove(&destination.id).unwrap_or_default(),
         };
         self.destinations.all().iter().map(turn).collect()
-    }
-
-    /// The one reply to all accepted recipients of a transaction whose destinations have all failed. With fan-out each
-    /// recipient has a reply of its own, and the end of the data tells it.
-    fn refusal(&self) -> Option<Reply> {
-        if self.replies.row().refused == AtTheEnd {
-            return None;
-        }
-        let accepted = self.destinations.all().iter().filter(|destination| self.has_accepted(destination.id));
-        let replies = accepted.map(|destination| destination.reply().cloned());
-        replies.collect::<Option<Vec<Reply>>>().and_then(worst)
     }
 
     /// The reply to DATA, if no message can change it.

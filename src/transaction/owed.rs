@@ -48,7 +48,7 @@ impl Owed {
     }
 
     /// The replies that are due: all before them were taken.
-    pub(super) fn take(&mut self) -> Vec<Reply> {
+    pub(super) fn drain(&mut self) -> Vec<Reply> {
         let mut due = Vec::new();
         while let Some(One::Known(_)) = self.0.front() {
             if let Some(One::Known(reply)) = self.0.pop_front() {
@@ -92,7 +92,7 @@ mod tests {
         });
         let mut told = |place: usize| {
             owed.put(ids[place], &Reply::plain(Code::OK, place.to_string()));
-            owed.take().iter().map(|reply| format!("{reply}\r\n")).collect::<String>()
+            owed.drain().iter().map(|reply| format!("{reply}\r\n")).collect::<String>()
         };
         assert_eq!(told(1), "");
         assert_eq!(told(0), "250 0\r\n250 1\r\n");

@@ -9,7 +9,7 @@ use super::{
     DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction,
 };
 use crate::journal::{ContentDigest, Pair};
-use crate::refusal::Label;
+use crate::refusal::OwnRefusal;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
 /// An event.
@@ -78,40 +78,11 @@ pub enum Effect {
     /// The remote gets no end of data: its recipients have their outcomes from an earlier attempt.
     Withhold(DestinationId),
     /// The remote gets no end of data, and its recipients are deferred.
-    Stop(DestinationId, Conflict),
+    Stop(DestinationId, OwnRefusal),
     /// These final outcomes are to be on the disk before anything else is done; see [`Event::Recorded`].
     Record(Vec<(Pair, Reply)>),
     /// The record is to be deleted before anything else is done.
     Forget,
-}
-
-/// A conflict with another attempt to send the same message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conflict {
-    /// Some recipients on a connection have an outcome: another session has written the record since RCPT, or there was
-    /// no connection left for these recipients.
-    AnsweredInPart,
-    /// Another session is at the end of the same message.
-    Busy,
-}
-
-impl Conflict {
-    /// The reply to the recipients.
-    pub fn reply(self) -> Reply {
-        let text = match self {
-            Self::AnsweredInPart => "other recipients on the same connection have the message already; send it again",
-            Self::Busy => "another session is still sending the same message to the same recipients",
-        };
-        Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(3, 5), text)
-    }
-
-    /// Its name in the log.
-    pub fn label(self) -> Label {
-        match self {
-            Self::AnsweredInPart => Label::AnsweredInPart,
-            Self::Busy => Label::StoreBusy,
-        }
-    }
 }
 
 impl Transaction {
@@ -136,7 +107,7 @@ impl Transaction {
 
     /// The replies that are due.
     fn due(&mut self) -> Vec<Effect> {
-        self.owed.take().into_iter().map(Effect::Say).collect()
+        self.owed.drain().into_iter().map(Effect::Say).collect()
     }
 
     /// The reply to RCPT.
@@ -252,7 +223,7 @@ impl Transaction {
                     self.destinations.get_mut(id).state = DestinationState::Released;
                     Effect::Withhold(id)
                 }
-                EndOfData::Defer => Effect::Stop(id, Conflict::AnsweredInPart),
+                EndOfData::Defer => Effect::Stop(id, OwnRefusal::AnsweredInPart),
             });
         }
         for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| recipient.is_expected()) {
@@ -266,11 +237,11 @@ impl Transaction {
     }
 
     fn defer_all(&mut self) -> Vec<Effect> {
-        let reply = Conflict::Busy.reply();
+        let reply = OwnRefusal::StoreBusy.reply();
         for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| recipient.is_expected()) {
             recipient.state = RecipientState::Concluded(reply.clone());
         }
-        self.sending().into_iter().map(|id| Effect::Stop(id, Conflict::Busy)).collect()
+        self.sending().into_iter().map(|id| Effect::Stop(id, OwnRefusal::StoreBusy)).collect()
     }
 
     /// Final replies of destinations are the outcomes of their recipients.
@@ -329,7 +300,7 @@ impl Transaction {
             (Conclusion::Final(reply), false) => vec![Effect::Say(reply)],
             (Conclusion::Final(reply), true) => vec![Effect::Forget, Effect::Say(reply)],
             (Conclusion::Again, false) => vec![Effect::SayAgain(again(&parts, Recorded::NoMessageId))],
-            (Conclusion::Again, true) => vec![self.record()],
+            (Conclusion::Again, true) => vec![self.record_effect()],
         }
     }
 
@@ -338,10 +309,10 @@ impl Transaction {
     fn record_early(&mut self) -> Vec<Effect> {
         let Some(recorded) = &self.recorded else { return Vec::new() };
         let is_new = self.final_outcomes().iter().any(|(pair, _)| !recorded.contains_key(pair));
-        if is_new { vec![self.record()] } else { Vec::new() }
+        if is_new { vec![self.record_effect()] } else { Vec::new() }
     }
 
-    fn record(&mut self) -> Effect {
+    fn record_effect(&mut self) -> Effect {
         let outcomes = self.final_outcomes();
         self.recorded.iter_mut().for_each(|recorded| recorded.extend(outcomes.iter().cloned()));
         Effect::Record(outcomes)

@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
-use crate::refusal::{Cap, Reason, Stage, TlsFailure};
+use crate::refusal::{Cap, Reason, SessionPhase, Stage, TlsFailure};
 use crate::smtp::reply::{Class, Reply};
 
 /// A row of the table.
@@ -122,20 +122,19 @@ fn after_tls(failure: &TlsFailure) -> FailoverRule {
 }
 
 fn after_timeout(stage: Stage, limit: Duration, limits: &Timeouts) -> FailoverRule {
-    match phase(stage) {
-        FailoverPhase::BeforeMail if limit < full(stage, limits) => FAILED,
-        FailoverPhase::BeforeMail => UNRESPONSIVE,
-        FailoverPhase::Envelope => NEXT_ADDRESS,
-        FailoverPhase::Message => STOP,
+    match full(stage, limits) {
+        Some(full) if limit < full => FAILED,
+        Some(_) => UNRESPONSIVE,
+        None => after_break(stage),
     }
 }
 
 /// After the end of the connection, or a breach of the protocol.
 fn after_break(stage: Stage) -> FailoverRule {
-    match phase(stage) {
-        FailoverPhase::BeforeMail => FAILED,
-        FailoverPhase::Envelope => NEXT_ADDRESS,
-        FailoverPhase::Message => STOP,
+    match stage.phase() {
+        SessionPhase::Connection | SessionPhase::Handshake | SessionPhase::Greeting => FAILED,
+        SessionPhase::Envelope => NEXT_ADDRESS,
+        SessionPhase::Message | SessionPhase::EndOfMessage => STOP,
     }
 }
 
@@ -147,40 +146,13 @@ fn after_mail(reply: &Reply) -> FailoverRule {
     }
 }
 
-/// The part of a session in which a failure happens.
-enum FailoverPhase {
-    /// No command of the mail was sent.
-    BeforeMail,
-    /// MAIL and RCPT: no answer to a recipient was relayed yet.
-    Envelope,
-    /// DATA and all that follows.
-    Message,
-}
-
-fn phase(stage: Stage) -> FailoverPhase {
-    match stage {
-        Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
-            FailoverPhase::BeforeMail
-        }
-        Stage::Mail | Stage::Rcpt => FailoverPhase::Envelope,
-        Stage::Data | Stage::Message | Stage::EndOfMessage => FailoverPhase::Message,
-    }
-}
-
 /// The full time of a stage before MAIL, where enough time is left.
-fn full(stage: Stage, limits: &Timeouts) -> Duration {
-    match stage {
-        Stage::Connect => limits.connect,
-        Stage::Handshake => limits.handshake,
-        Stage::Greeting
-        | Stage::Ehlo
-        | Stage::StartTls
-        | Stage::EhloUnderTls
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Message
-        | Stage::EndOfMessage => limits.greeting,
+fn full(stage: Stage, limits: &Timeouts) -> Option<Duration> {
+    match stage.phase() {
+        SessionPhase::Connection => Some(limits.connect),
+        SessionPhase::Handshake => Some(limits.handshake),
+        SessionPhase::Greeting => Some(limits.greeting),
+        SessionPhase::Envelope | SessionPhase::Message | SessionPhase::EndOfMessage => None,
     }
 }
 

@@ -218,7 +218,7 @@ impl Ready {
         }
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
-            if !self.settle(limit).await {
+            if !self.read_awaited(limit).await {
                 return;
             }
             if self.owner.is_some() && self.reset(limit).await {
@@ -248,7 +248,7 @@ impl Ready {
     pub fn quit(mut self) -> JoinHandle<()> {
         let limit = self.timeouts.command.min(PARTING);
         tokio::spawn(async move {
-            if self.settle(limit).await {
+            if self.read_awaited(limit).await {
                 self.leave(limit).await;
             }
         })
@@ -262,7 +262,7 @@ impl Ready {
     }
 
     /// Reads the outstanding answers, and ends a message without a recipient; whether both ends are in step then.
-    async fn settle(&mut self, limit: Duration) -> bool {
+    async fn read_awaited(&mut self, limit: Duration) -> bool {
         // Each answer has its limit, and all of them together have twice that: a thousand may be outstanding.
         let until = Instant::now() + 2 * limit;
         while !self.awaited.is_empty() {

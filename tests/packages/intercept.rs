@@ -240,18 +240,21 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
         network.start_danelaw(&dns, capabilities);
         network.start_postfix(&[&format!("transport_maps = inline:{{ astray.test=smtp:[{}] }}", link.elsewhere())]);
         for (domain, dialled) in [("four.test", ours4), ("six.test", ours6)] {
-            let fate = network.mail(&format!("bob@{domain}"));
-            assert!(fate.contains("status=sent") && fate.contains(&format!("mx.{domain}[{dialled}]:25")), "{fate}");
+            let outcome = network.mail(&format!("bob@{domain}"));
+            assert!(
+                outcome.contains("status=sent") && outcome.contains(&format!("mx.{domain}[{dialled}]:25")),
+                "{outcome}"
+            );
             let delivery = network.delivery(domain);
             assert_eq!(delivery["dialled"], dialled.to_string(), "{delivery}");
             assert_eq!((&delivery["dialled_is"], &delivery["protection"]), (&"mx".into(), &"verified".into()));
             assert!(delivery["warning"].is_null(), "{delivery}");
         }
         // The client's original destination does not choose the exchange: the mail goes to the domain's own exchange.
-        let fate = network.mail("bob@astray.test");
+        let outcome = network.mail("bob@astray.test");
         assert!(
-            fate.contains("status=sent") && fate.contains(&format!("mx.astray.test[{}]: queued", link.astray())),
-            "{fate}"
+            outcome.contains("status=sent") && outcome.contains(&format!("mx.astray.test[{}]: queued", link.astray())),
+            "{outcome}"
         );
         let delivery = network.delivery("astray.test");
         let warning = format!("the client dialled {}, which is no MX of astray.test", link.elsewhere());
@@ -290,8 +293,8 @@ async fn nothing_gets_past(rules: &'static str, danelaw: Option<&'static str>, l
             network.start_danelaw(&dns, capabilities);
         }
         network.start_postfix(&["smtp_connect_timeout = 2s"]);
-        let fate = network.mail("bob@four.test");
-        assert!(fate.contains("status=deferred"), "{fate}");
+        let outcome = network.mail("bob@four.test");
+        assert!(outcome.contains("status=deferred"), "{outcome}");
     })
     .await
     .unwrap();

@@ -78,7 +78,7 @@ impl Pod {
     }
 
     /// The line about a recipient in the mail server's log. Waits until the log has it.
-    fn fate(&self, recipient: &str) -> String {
+    fn outcome(&self, recipient: &str) -> String {
         let wanted = format!("to=<{recipient}>");
         eventually(&format!("the outcome of {recipient}"), || {
             self.log("postfix").lines().find(|line| line.contains(&wanted)).map(str::to_owned)
@@ -208,10 +208,16 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
         }
         pod.submit("bob@example.test");
         pod.submit("bob@stripped.test");
-        let fate = pod.fate("bob@example.test");
-        assert!(fate.contains("status=sent") && fate.contains("mx.example.test[10.200.0.1]: queued as 42"), "{fate}");
-        let fate = pod.fate("bob@stripped.test");
-        assert!(fate.contains("status=deferred") && fate.contains("TLS is required, but was not offered"), "{fate}");
+        let outcome = pod.outcome("bob@example.test");
+        assert!(
+            outcome.contains("status=sent") && outcome.contains("mx.example.test[10.200.0.1]: queued as 42"),
+            "{outcome}"
+        );
+        let outcome = pod.outcome("bob@stripped.test");
+        assert!(
+            outcome.contains("status=deferred") && outcome.contains("TLS is required, but was not offered"),
+            "{outcome}"
+        );
         let log = pod.log("danelaw");
         assert!(log.contains("\"protection\":\"verified\"") && log.contains("starttls-missing"), "{log}");
         // The refused message is in the queue, which outlives the pod.

@@ -5,7 +5,7 @@ use crate::case::{BOB, CAROL, Case, Exchange, MX1, Server};
 use crate::lab::Lab;
 use crate::message::{Stored, message, stuffed};
 use crate::peers::Script;
-use crate::postfix::Fate;
+use crate::postfix::RecipientOutcome;
 use crate::smtp::Session;
 
 const NO_BOB: &str = "smtpd_recipient_restrictions = \
@@ -16,17 +16,17 @@ const BAD_CONTENT: &str = "smtpd_end_of_data_restrictions = check_client_access 
 const NO_TIME: &str = "smtpd_end_of_data_restrictions = check_client_access static:{ 451 4.3.0 come back later }";
 
 /// The outcome of a message for Bob at a host with this line of main.cf.
-fn mail(setting: &'static [&'static str]) -> (Lab, Fate) {
+fn mail(setting: &'static [&'static str]) -> (Lab, RecipientOutcome) {
     let lab = Lab::start(&Case::of([Exchange { server: Server::Postfix(setting), ..MX1 }]));
-    let fate = lab.mail();
-    (lab, fate)
+    let outcome = lab.mail();
+    (lab, outcome)
 }
 
 /// The client gives up and tells Alice why.
 #[track_caller]
 fn bounced(setting: &'static [&'static str], reply: &str, words: &[&str]) {
-    let (lab, fate) = mail(setting);
-    fate.assert_bounced(reply, words);
+    let (lab, outcome) = mail(setting);
+    outcome.assert_bounced(reply, words);
     lab.danelaw().await_delivery("rejected").assert(&[("exchange", MX1.name), ("protection", "verified")]);
     let bounce = lab.client.await_stored("alice");
     assert!(String::from_utf8_lossy(&bounce).contains(words[0]), "{}", bounce.escape_ascii());
@@ -36,8 +36,8 @@ fn bounced(setting: &'static [&'static str], reply: &str, words: &[&str]) {
 
 #[track_caller]
 fn deferred(setting: &'static [&'static str], reply: &str, words: &[&str]) {
-    let (lab, fate) = mail(setting);
-    fate.assert_deferred(reply, words);
+    let (lab, outcome) = mail(setting);
+    outcome.assert_deferred(reply, words);
     lab.danelaw().await_delivery("deferred").assert(&[("exchange", MX1.name), ("protection", "verified")]);
     lab.assert_client_keeps_the_message();
 }
@@ -89,7 +89,7 @@ const DORA: &str = "dora@mx1.example.test";
 
 /// Decision 11: one message for two domains, with these lines in the client's main.cf; the client's status of each.
 #[track_caller]
-fn mail_to_two_domains(client: &'static [&'static str]) -> (Lab, [Fate; 2]) {
+fn mail_to_two_domains(client: &'static [&'static str]) -> (Lab, [RecipientOutcome; 2]) {
     let lab = Lab::start(&Case { client, ..Case::of([OF_TWO_DOMAINS]) });
     let fates = lab.mail_to([BOB, DORA]);
     (lab, fates)
@@ -115,7 +115,7 @@ fn another_domain_has_to_wait_for_the_next_try() {
 #[track_caller]
 fn sent_at_once(client: &'static [&'static str]) {
     let (lab, fates) = mail_to_two_domains(client);
-    assert!(fates.iter().all(|fate| fate.status == "sent"), "{fates:?}");
+    assert!(fates.iter().all(|outcome| outcome.status == "sent"), "{fates:?}");
     assert_both_have_it(&lab);
 }
 

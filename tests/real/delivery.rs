@@ -8,8 +8,8 @@ use crate::program::Delivery;
 #[track_caller]
 fn delivered(case: &Case, exchange: &Exchange, protection: &str) -> (Lab, Delivery) {
     let lab = Lab::start(case);
-    let fate = lab.mail();
-    assert_eq!(fate.status, "sent", "{fate:?}");
+    let outcome = lab.mail();
+    assert_eq!(outcome.status, "sent", "{outcome:?}");
     lab.assert_message_at(exchange);
     let delivery = lab.danelaw().await_delivery("delivered");
     delivery.assert(&[

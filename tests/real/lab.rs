@@ -25,7 +25,7 @@ use crate::other_mtas::OtherMta;
 use crate::peers::Peer;
 use crate::pki::Identity;
 use crate::policy::Policy;
-use crate::postfix::{Fate, Postfix};
+use crate::postfix::{Postfix, RecipientOutcome};
 use crate::process::Daemon;
 use crate::program::Danelaw;
 use crate::zones::SignedZones;
@@ -100,16 +100,16 @@ impl Lab {
 
     /// Submits Alice's message to Bob to the client, and returns its outcome.
     #[track_caller]
-    pub(crate) fn mail(&self) -> Fate {
-        let [fate] = self.mail_to([BOB]);
-        fate
+    pub(crate) fn mail(&self) -> RecipientOutcome {
+        let [outcome] = self.mail_to([BOB]);
+        outcome
     }
 
     /// Submits Alice's message to these recipients to the client, and returns each outcome.
     #[track_caller]
-    pub(crate) fn mail_to<const N: usize>(&self, recipients: [&str; N]) -> [Fate; N] {
+    pub(crate) fn mail_to<const N: usize>(&self, recipients: [&str; N]) -> [RecipientOutcome; N] {
         let queue_id = self.client.submit(&stuffed(&message()), &recipients);
-        recipients.map(|recipient| self.client.fate(&queue_id, recipient))
+        recipients.map(|recipient| self.client.outcome(&queue_id, recipient))
     }
 
     pub(crate) fn danelaw(&self) -> &Danelaw {

@@ -21,7 +21,7 @@ pub(crate) struct Postfix {
 
 /// The outcome for one recipient, from the log of a client's queue manager.
 #[derive(Debug)]
-pub(crate) struct Fate {
+pub(crate) struct RecipientOutcome {
     /// `sent`, `deferred` or `bounced`.
     pub(crate) status: String,
     /// The enhanced status code.
@@ -30,7 +30,7 @@ pub(crate) struct Fate {
     pub(crate) text: String,
 }
 
-impl Fate {
+impl RecipientOutcome {
     /// Asserts that the client keeps the message because of this reply of danelaw's, which has these words.
     #[track_caller]
     pub(crate) fn assert_deferred(&self, reply: &str, words: &[&str]) {
@@ -99,10 +99,10 @@ impl Postfix {
     }
 
     /// The outcome of the message for the recipient. Waits until the log has it.
-    pub(crate) fn fate(&self, queue_id: &str, recipient: &str) -> Fate {
+    pub(crate) fn outcome(&self, queue_id: &str, recipient: &str) -> RecipientOutcome {
         let wanted = format!("{queue_id}: to=<{recipient}>");
         eventually(&format!("the outcome of {wanted}"), || {
-            self.log().lines().find(|line| line.contains(&wanted)).and_then(Fate::parse)
+            self.log().lines().find(|line| line.contains(&wanted)).and_then(RecipientOutcome::parse)
         })
     }
 

@@ -8,8 +8,8 @@ use crate::peers::Script;
 #[track_caller]
 fn delivers(case: &Case, exchange: &Exchange, tls: &str) {
     let lab = Lab::reference(case);
-    let fate = lab.mail();
-    assert_eq!(fate.status, "sent", "{fate:?}");
+    let outcome = lab.mail();
+    assert_eq!(outcome.status, "sent", "{outcome:?}");
     lab.assert_message_at(exchange);
     let verdict = format!("{tls} TLS connection established to {}[{}]:25", exchange.name, lab.address(exchange));
     assert!(lab.client.log().contains(&verdict), "{verdict}");
@@ -19,9 +19,9 @@ fn delivers(case: &Case, exchange: &Exchange, tls: &str) {
 #[track_caller]
 fn defers(case: &Case, dsn: &str, reason: &str) {
     let lab = Lab::reference(case);
-    let fate = lab.mail();
-    assert_eq!((fate.status.as_str(), fate.dsn.as_str()), ("deferred", dsn), "{fate:?}");
-    assert!(fate.text.contains(reason), "{fate:?}");
+    let outcome = lab.mail();
+    assert_eq!((outcome.status.as_str(), outcome.dsn.as_str()), ("deferred", dsn), "{outcome:?}");
+    assert!(outcome.text.contains(reason), "{outcome:?}");
     lab.assert_client_keeps_the_message();
 }
 

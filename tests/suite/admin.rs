@@ -155,7 +155,7 @@ fn a111_no_stranger_makes_a_series() {
         seen.fact(random());
         seen.since(tokio::time::Instant::now(), What::Lookup("MX", "insecure"), random());
         seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), random());
-        reporter.tell(&Outcome {
+        reporter.report(&Outcome {
             id: random(),
             domain,
             mode: Mode::Observe,

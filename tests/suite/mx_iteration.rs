@@ -22,7 +22,7 @@ use tokio::time::Instant;
 type Change = fn(&mut Mx);
 
 /// The request of an MX iteration.
-struct Errand {
+struct IterationRequest {
     domain: Name,
     hello: Hello,
     level: Level,
@@ -30,7 +30,7 @@ struct Errand {
     trace: Trace,
 }
 
-impl Errand {
+impl IterationRequest {
     fn to(domain: &str) -> Self {
         Self {
             domain: Name::parse(domain).unwrap(),
@@ -41,7 +41,7 @@ impl Errand {
         }
     }
 
-    fn walk<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> MxIteration<'a, R> {
+    fn iterate<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> MxIteration<'a, R> {
         let Self { domain, hello, level, time, trace } = self;
         connector.iterate(&Request {
             domain,
@@ -58,7 +58,7 @@ impl Errand {
 
 /// The first remote of an MX iteration for `example.test`.
 async fn first(lab: &Lab) -> Result<Ready, Refusals> {
-    Errand::to("example.test").walk(&lab.now().connector).next().await
+    IterationRequest::to("example.test").iterate(&lab.now().connector).next().await
 }
 
 /// The reply that the client would get.
@@ -106,12 +106,12 @@ async fn what_leads_on_to_the_next_exchange() {
     for (change, label) in cases {
         let limits = "timeouts = { greeting = '200ms', handshake = '1s' }";
         let lab = exchanges(2).mx(change).set(limits).start().await;
-        let errand = Errand::to("example.test");
+        let request = IterationRequest::to("example.test");
         let now = lab.now();
-        let mut walk = errand.walk(&now.connector);
-        let ready = walk.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
+        let mut iteration = request.iterate(&now.connector);
+        let ready = iteration.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
         assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
-        let skipped: Vec<_> = walk.skipped().iter().map(|refusal| refusal.reason.view().label.as_str()).collect();
+        let skipped: Vec<_> = iteration.skipped().iter().map(|refusal| refusal.reason.view().label.as_str()).collect();
         assert_eq!(skipped, [label]);
         // The exchange that failed got no command of the mail.
         assert!(!lab.seen[0].saw_mail(), "{label}");
@@ -133,13 +133,13 @@ async fn what_is_said_to_mail() {
         decides(|| Reason::Mail(Reply::new(Code::MAILBOX_UNAVAILABLE, EnhancedCode::permanent(7, 1), "no"))),
     ] {
         let lab = exchanges(2).start().await;
-        let errand = Errand::to("example.test");
+        let request = IterationRequest::to("example.test");
         let now = lab.now();
-        let mut walk = errand.walk(&now.connector);
+        let mut iteration = request.iterate(&now.connector);
         for exchange in ["mx0.example.test", "mx1.example.test"] {
-            let ready = walk.next().await.unwrap();
+            let ready = iteration.next().await.unwrap();
             assert_eq!(ready.peer().exchange.as_str(), exchange);
-            let went_on = walk.fail_over(ready.peer(), reason());
+            let went_on = iteration.fail_over(ready.peer(), reason());
             assert_eq!(went_on.is_ok(), on, "{:?}", reason());
             ready.quit();
             if !on {
@@ -147,7 +147,7 @@ async fn what_is_said_to_mail() {
             }
         }
         if on {
-            let verdict = walk.next().await.unwrap_err().verdict();
+            let verdict = iteration.next().await.unwrap_err().verdict();
             // The reason's own code, once no exchange is left.
             assert_eq!(verdict.code(), reason().view().code, "{verdict:?}");
             assert_eq!(verdict.lines().count(), 2);
@@ -166,11 +166,11 @@ async fn every_address_of_an_exchange() {
         .set("remote.allow_reserved = ['127.0.0.0/8', '::1']")
         .start()
         .await;
-    let errand = Errand::to("example.test");
+    let request = IterationRequest::to("example.test");
     let now = lab.now();
-    let mut walk = errand.walk(&now.connector);
-    assert_eq!(walk.next().await.unwrap().peer().exchange.as_str(), "mx1.example.test");
-    let skipped: Vec<_> = walk.skipped().iter().map(ToString::to_string).collect();
+    let mut iteration = request.iterate(&now.connector);
+    assert_eq!(iteration.next().await.unwrap().peer().exchange.as_str(), "mx1.example.test");
+    let skipped: Vec<_> = iteration.skipped().iter().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 4, "{skipped:?}");
     // IPv6 first.
     assert!(skipped[0].starts_with("mx0.example.test[::1]: cannot connect"), "{skipped:?}");
@@ -274,9 +274,9 @@ async fn little_time_is_no_proof_of_silence() {
     // A host that was given less than its full time is tried again by the next mail.
     let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
-    let errand = Errand { time: Duration::from_secs(1), ..Errand::to("example.test") };
+    let request = IterationRequest { time: Duration::from_secs(1), ..IterationRequest::to("example.test") };
     for connections in 1..3 {
-        errand.walk(&lab.now().connector).next().await.unwrap_err();
+        request.iterate(&lab.now().connector).next().await.unwrap_err();
         assert_eq!(lab.mx().connections(), connections);
     }
 }
@@ -336,8 +336,8 @@ async fn a_tarpit_cannot_hold_everything() {
         let started = Instant::now();
         let others = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            let errand = Errand::to("good.test");
-            errand.walk(&lab.now().connector).next().await.unwrap();
+            let request = IterationRequest::to("good.test");
+            request.iterate(&lab.now().connector).next().await.unwrap();
             assert_eq!(started.elapsed().as_secs(), 5);
             let third = refused(&lab).await;
             assert_eq!(started.elapsed().as_secs(), 15);
@@ -481,12 +481,12 @@ async fn a_remote_that_is_silent_at_mail_leaves_time_for_the_next() {
     let limits = "timeouts = { route = '4m', command = '4m', client = '5m' }";
     let lab = exchanges(2).mx(|mx| mx.mail = Act::Hang).set(limits).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
-    let errand = Errand::to("example.test");
+    let request = IterationRequest::to("example.test");
     let now = lab.now();
-    let mut walk = errand.walk(&now.connector);
-    walk.next().await.unwrap();
-    assert_eq!(walk.answer_by() - Instant::now(), Duration::from_secs(120));
+    let mut iteration = request.iterate(&now.connector);
+    iteration.next().await.unwrap();
+    assert_eq!(iteration.answer_by() - Instant::now(), Duration::from_secs(120));
     tokio::time::advance(Duration::from_secs(120)).await;
-    walk.next().await.unwrap();
-    assert_eq!(walk.answer_by() - Instant::now(), Duration::from_secs(120));
+    iteration.next().await.unwrap();
+    assert_eq!(iteration.answer_by() - Instant::now(), Duration::from_secs(120));
 }

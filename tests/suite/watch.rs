@@ -118,7 +118,7 @@ fn attempt() -> Outcome {
 /// All series after one event of each kind.
 fn busy() -> String {
     let reporter = Reporter::new(0);
-    reporter.tell(&attempt());
+    reporter.report(&attempt());
     reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
     metrics.turned_away("sessions");
@@ -186,7 +186,7 @@ impl<S: tracing::Subscriber> Layer<S> for Fields {
 fn the_page_has_every_field_of_the_log() {
     let fields = Fields::default();
     let subscriber = tracing_subscriber::registry().with(fields.clone());
-    tracing::subscriber::with_default(subscriber, || Reporter::new(0).tell(&attempt()));
+    tracing::subscriber::with_default(subscriber, || Reporter::new(0).report(&attempt()));
     let logged: BTreeSet<String> =
         fields.0.lock().unwrap().iter().filter(|name| **name != "message").map(|name| (*name).to_owned()).collect();
     let page = text("config/prometheus/README.md");

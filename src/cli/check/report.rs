@@ -371,11 +371,7 @@ impl SessionReport {
         });
         Self {
             address: address.to_string(),
-            protection: match &session.outcome {
-                Ok(Channel::Secured(protection)) => protection.label(),
-                Ok(Channel::Cleartext(_)) => "cleartext",
-                Err(_) => "none",
-            },
+            protection: session.outcome.as_ref().map_or("none", Channel::label),
             tls_version: protection.map(Protection::version),
             cipher: protection.map(|protection| protection.cipher_suite().to_owned()),
             key_exchange: protection.map(|protection| protection.key_exchange().to_owned()),

@@ -10,6 +10,7 @@ use super::report::{
     SessionReport, TlsaReport,
 };
 use super::verdict::Need;
+use crate::tls::Protection;
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -189,7 +190,7 @@ fn record(record: &RecordReport) -> Node {
 
 fn session(session: &SessionReport) -> Node {
     let style = match session.protection {
-        "verified" | "host-verified" => GOOD,
+        Protection::VERIFIED | Protection::HOST_VERIFIED => GOOD,
         "none" => BAD,
         _ => DOUBT,
     };

@@ -6,7 +6,7 @@ use super::checker::{DomainCheck, Forecast};
 use crate::dane::tlsa::NoDane;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::Reason;
-use crate::tls::Authentication;
+use crate::tls::{Authentication, Protection};
 use crate::upstream::verified::Channel;
 
 /// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
@@ -121,10 +121,10 @@ impl MailVerdict {
     /// The word in JSON and in lists.
     pub(super) fn label(self) -> &'static str {
         match self {
-            Self::Verified => "verified",
-            Self::HostVerified => "host-verified",
-            Self::Encrypted => "encrypted",
-            Self::Cleartext => "cleartext",
+            Self::Verified => Protection::VERIFIED,
+            Self::HostVerified => Protection::HOST_VERIFIED,
+            Self::Encrypted => Protection::ENCRYPTED,
+            Self::Cleartext => Channel::CLEARTEXT,
             Self::Deferred => "deferred",
             Self::Rejected => "rejected",
             Self::Dane => "dane",

@@ -100,7 +100,7 @@ fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) ->
 
 fn record(arguments: &GenerateArguments, usage: Usage, source: RecordSource<'_>) -> Result<Tlsa, BadInput> {
     let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
-    publish::record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
+    publish::tlsa_record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }
 
 fn about(usage: Usage, subject: Option<String>) -> String {

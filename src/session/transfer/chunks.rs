@@ -6,16 +6,18 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::super::events::{perform, replies_only};
 use super::super::{MAX_COMMAND_OCTETS, Session};
-use super::{Passage, note};
+use super::Passage;
 use crate::delivery::body::Deliveries;
 use crate::dns::Resolver;
-use crate::smtp::chunk::{Between, Chunk, Framing, between};
+use crate::smtp::chunk::{Chunk, Framing};
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::data::DataScanner;
 use crate::smtp::line::LineDecoder;
 use crate::smtp::reply::Reply;
 use crate::transaction::Transaction;
+use crate::transaction::chunks::{Between, between};
 use crate::transaction::dialogue::Step;
 use crate::wire::{BLOCK, WireError};
 
@@ -47,9 +49,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         first: Chunk,
     ) -> Result<After, WireError> {
         self.client.flush(self.shared.client_timeout).await?;
-        let open = self.upstreams.accepting(&mut transaction);
+        let (open, left) = self.upstreams.accepting(&transaction);
+        replies_only(&perform(&mut transaction, left, &mut self.client.output));
         let deliveries = Deliveries::start(open, Framing::Bdat).await;
-        deliveries.started().into_iter().for_each(|event| note(&mut transaction, event));
+        replies_only(&perform(&mut transaction, deliveries.started(), &mut self.client.output));
         let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
         let carried = self.carry_chunks(first, &mut passage).await;
         passage.count();
@@ -88,7 +91,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         loop {
             self.carry_chunk(chunk, passage).await?;
             if !chunk.last && refused.is_none() {
-                passage.hear();
+                passage.hear(&mut self.client.output);
                 refused = passage.transaction.reply_to_chunk();
             }
             match (refused, chunk.last) {

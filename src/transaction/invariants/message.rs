@@ -134,8 +134,8 @@ impl Simulation {
                     None
                 }
                 Effect::Withhold(_) => None,
-                Effect::Stop(destination, conflict) => {
-                    end.known.push(FinalReply { destination, reply: conflict.reply() });
+                Effect::Stop(destination, refusal) => {
+                    end.known.push(FinalReply { destination, reply: refusal.reply() });
                     None
                 }
             };

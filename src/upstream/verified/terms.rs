@@ -26,12 +26,25 @@ pub enum Channel {
     Cleartext(Permit),
 }
 
+impl Channel {
+    /// The word for it in log lines and reports.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Secured(protection) => protection.label(),
+            Self::Cleartext(_) => Self::CLEARTEXT,
+        }
+    }
+
+    /// The word for mail without TLS.
+    pub const CLEARTEXT: &str = "cleartext";
+}
+
 /// For people: the protection as it was proven when the session was opened.
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Secured(protection) => protection.fmt(f),
-            Self::Cleartext(_) => f.write_str("cleartext"),
+            Self::Cleartext(_) => f.write_str(Self::CLEARTEXT),
         }
     }
 }

@@ -48,7 +48,7 @@ enum Framing {
 }
 
 /// The delivery path with a relay before the exchange, and the points where it may be cut.
-struct Road {
+struct DeliveryPath {
     by: By,
     lab: Lab,
     relay: Relay,
@@ -58,13 +58,13 @@ struct Road {
 
 /// The end of danelaw's own task.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum TaskEnd {
     Lives,
     /// It is dropped after this number of polls.
     Dropped(usize),
 }
 
-impl Road {
+impl DeliveryPath {
     async fn open(framing: Framing) -> Self {
         let by = match framing {
             Framing::Data => By::Data,
@@ -95,7 +95,7 @@ impl Road {
     }
 
     /// One try of the client, cut as asked; and whether danelaw was done before its own cut.
-    async fn attempt(&self, id: &str, cut: Option<(usize, How)>, fate: Fate) -> (Attempt, bool) {
+    async fn attempt(&self, id: &str, cut: Option<(usize, How)>, task_end: TaskEnd) -> (Attempt, bool) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = self.lab.shared.clone();
@@ -104,9 +104,9 @@ impl Road {
             stream.set_nodelay(true).unwrap();
             let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp, dialled: None };
             let serve = session::serve(shared, stream, caller, session::Stop::default());
-            let polls = match fate {
-                Fate::Lives => usize::MAX,
-                Fate::Dropped(polls) => polls,
+            let polls = match task_end {
+                TaskEnd::Lives => usize::MAX,
+                TaskEnd::Dropped(polls) => polls,
             };
             Polled { future: Box::pin(serve), polls }.await
         });
@@ -116,12 +116,12 @@ impl Road {
     }
 
     /// A message whose first try is cut at this place. Returns whether the cut came before the end.
-    async fn run(&self, what: &str, cut: Option<(usize, How)>, fate: Fate) -> bool {
+    async fn run(&self, what: &str, cut: Option<(usize, How)>, task_end: TaskEnd) -> bool {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let id = format!("{run}");
-        let (first, done) = self.attempt(&id, cut, fate).await;
+        let (first, done) = self.attempt(&id, cut, task_end).await;
         let was_cut = self.relay.heal() || !done || cut.is_some();
-        self.settle().await;
+        self.wait_until_closed().await;
         let stored = self.stored(what, &id);
         assert!(stored <= 1, "{what}: {stored} copies after one try");
         assert!(!first.delivered() || stored == 1, "{what}: the client heard {first:?}, and the remote has no copy");
@@ -129,8 +129,8 @@ impl Road {
             assert!(first.delivered(), "{what}: there was no cut, and the client heard {first:?}");
         }
         if !first.delivered() {
-            let (second, _) = self.attempt(&id, None, Fate::Lives).await;
-            self.settle().await;
+            let (second, _) = self.attempt(&id, None, TaskEnd::Lives).await;
+            self.wait_until_closed().await;
             assert!(second.delivered(), "{what}: the second try ended with {second:?}");
             // RFC 1047: a client that has lost the answer sends the message again, and it is delivered like the first one.
             assert_eq!(self.stored(what, &id), 1, "{what}: copies by the second try, {stored} by the first one");
@@ -148,13 +148,13 @@ impl Road {
     }
 
     /// Waits until the remote has seen the end of every connection.
-    async fn settle(&self) {
-        let settled = async {
+    async fn wait_until_closed(&self) {
+        let closed = async {
             while self.relay.open() > 0 || self.remote.open() > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(SOON, settled).await.expect("the end of every connection");
+        tokio::time::timeout(SOON, closed).await.expect("the end of every connection");
     }
 }
 
@@ -178,10 +178,12 @@ impl<F: Future> Future for Polled<F> {
 
 /// L2, L13, A-86, A-103: the client disconnects, by FIN or by RST, at every octet that it has to send.
 async fn the_client_is_cut(framing: Framing, short: usize) {
-    let road = Road::open(framing).await;
+    let delivery_path = DeliveryPath::open(framing).await;
     for how in [How::Fin, How::Reset] {
-        for octet in (0..=attempt::octets(road.by, "0000")).step_by(stride(short)) {
-            road.run(&format!("client {framing:?} {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
+        for octet in (0..=attempt::octets(delivery_path.by, "0000")).step_by(stride(short)) {
+            delivery_path
+                .run(&format!("client {framing:?} {how:?} at {octet}"), Some((octet, how)), TaskEnd::Lives)
+                .await;
         }
     }
 }
@@ -200,12 +202,15 @@ async fn the_client_goes_away_amid_chunks() {
 
 /// L6, L12, A-66, A-100: the connection to the remote is cut at every octet, the TLS handshake included.
 async fn the_remote_is_cut(framing: Framing, way: Way, short: usize) {
-    let road = Road::open(framing).await;
+    let delivery_path = DeliveryPath::open(framing).await;
     for how in [How::Fin, How::Reset] {
         let mut octet = 0;
         loop {
-            road.relay.cut(way, octet, how);
-            if !road.run(&format!("remote, {framing:?} {way:?} {how:?} at {octet}"), None, Fate::Lives).await {
+            delivery_path.relay.cut(way, octet, how);
+            if !delivery_path
+                .run(&format!("remote, {framing:?} {way:?} {how:?} at {octet}"), None, TaskEnd::Lives)
+                .await
+            {
                 break;
             }
             octet += stride(short);
@@ -237,25 +242,25 @@ async fn the_way_back_is_cut_amid_chunks() {
 /// L2: the remote may have seen all but the last chunk of a message in several chunks.
 #[tokio::test]
 async fn a_big_message_in_chunks_is_cut() {
-    let road = Road::open(Framing::BigBdat).await;
-    let all = attempt::octets(road.by, "0000");
+    let delivery_path = DeliveryPath::open(Framing::BigBdat).await;
+    let all = attempt::octets(delivery_path.by, "0000");
     // The last turn is short, and so are all turns before the message.
     let places = (0..all).step_by(if long() { 101 } else { 1009 }).chain((all - 60..=all).step_by(stride(6)));
     for (number, octet) in places.enumerate() {
         let how = if number % 2 == 0 { How::Fin } else { How::Reset };
-        road.run(&format!("client {how:?} at {octet}"), Some((octet, how)), Fate::Lives).await;
-        road.relay.cut(Way::There, octet, how);
-        road.run(&format!("remote {how:?} at {octet}"), None, Fate::Lives).await;
+        delivery_path.run(&format!("client {how:?} at {octet}"), Some((octet, how)), TaskEnd::Lives).await;
+        delivery_path.relay.cut(Way::There, octet, how);
+        delivery_path.run(&format!("remote {how:?} at {octet}"), None, TaskEnd::Lives).await;
     }
 }
 
 /// L1, A-102, A-103: danelaw's task ends at every point where it waits.
 async fn danelaw_is_dropped(framing: Framing, rounds: usize) {
-    let road = Road::open(framing).await;
+    let delivery_path = DeliveryPath::open(framing).await;
     let mut most = 0;
     for _ in 0..if long() { 20 } else { rounds } {
         let mut polls = 0;
-        while road.run(&format!("danelaw, {framing:?} at poll {polls}"), None, Fate::Dropped(polls)).await {
+        while delivery_path.run(&format!("danelaw, {framing:?} at poll {polls}"), None, TaskEnd::Dropped(polls)).await {
             polls += 1;
         }
         most = most.max(polls);
@@ -283,18 +288,20 @@ async fn anybody_is_cut() {
 }
 
 async fn anybody_at_random(framing: Framing, runs: usize) {
-    let road = Road::open(framing).await;
+    let delivery_path = DeliveryPath::open(framing).await;
     for _ in 0..runs {
         let how = || if fastrand::bool() { How::Fin } else { How::Reset };
-        let client = fastrand::bool().then(|| (fastrand::usize(..attempt::octets(road.by, "0000")), how()));
+        let client = fastrand::bool().then(|| (fastrand::usize(..attempt::octets(delivery_path.by, "0000")), how()));
         let remote = fastrand::bool().then(|| {
             let way = if fastrand::bool() { Way::There } else { Way::Back };
             (way, fastrand::usize(..4000), how())
         });
         if let Some((way, octet, how)) = remote {
-            road.relay.cut(way, octet, how);
+            delivery_path.relay.cut(way, octet, how);
         }
-        let fate = if fastrand::bool() { Fate::Lives } else { Fate::Dropped(fastrand::usize(..40)) };
-        road.run(&format!("{framing:?}: client {client:?}, remote {remote:?}, danelaw {fate:?}"), client, fate).await;
+        let task_end = if fastrand::bool() { TaskEnd::Lives } else { TaskEnd::Dropped(fastrand::usize(..40)) };
+        delivery_path
+            .run(&format!("{framing:?}: client {client:?}, remote {remote:?}, danelaw {task_end:?}"), client, task_end)
+            .await;
     }
 }

@@ -160,7 +160,7 @@ async fn danelaw(dns: &DnsLab, (listen, port): (SocketAddr, u16), store: &Path) 
 }
 
 /// A danelaw, and the two domains that it sends to.
-struct Town {
+struct TwoDomains {
     dns: DnsLab,
     port: u16,
     listen: SocketAddr,
@@ -169,7 +169,7 @@ struct Town {
     store: tempfile::TempDir,
 }
 
-impl Town {
+impl TwoDomains {
     /// With this action of the second one at the end of its first message.
     async fn new(network: u8, end: Act) -> Self {
         let ids = [Identity::for_name("mx.example.test"), Identity::for_name("mx.last.example.test")];
@@ -194,12 +194,12 @@ impl Town {
 
     /// With a danelaw and its client, when one remote has answered, the other has not, and the outcome is recorded.
     async fn half_answered(network: u8) -> (Self, Child, Client) {
-        let town = Self::new(network, Act::Hang).await;
-        let danelaw = town.danelaw().await;
-        let client = half(&Address::Tcp(town.listen)).await;
-        wait_for(|| town.copies() == (1, 1)).await;
+        let two_domains = Self::new(network, Act::Hang).await;
+        let danelaw = two_domains.danelaw().await;
+        let client = half(&Address::Tcp(two_domains.listen)).await;
+        wait_for(|| two_domains.copies() == (1, 1)).await;
         tokio::time::sleep(RECORDED).await;
-        (town, danelaw, client)
+        (two_domains, danelaw, client)
     }
 
     async fn danelaw(&self) -> Child {
@@ -214,33 +214,33 @@ impl Town {
 /// L1: killed by SIGKILL when one remote has answered and the other has not; the file is opened again.
 #[tokio::test]
 async fn the_process_is_killed() {
-    let (town, mut killed, client) = Town::half_answered(0).await;
-    let address = Address::Tcp(town.listen);
+    let (two_domains, mut killed, client) = TwoDomains::half_answered(0).await;
+    let address = Address::Tcp(two_domains.listen);
     killed.kill().await.unwrap();
     drop(client);
-    let _danelaw = town.danelaw().await;
+    let _danelaw = two_domains.danelaw().await;
     let mut queue = queue(Kind::Nullmailer);
     for _ in 0..4 {
         queue.attempt(&address).await;
     }
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!(town.copies(), (1, 2), "{queue:?}");
+    assert_eq!(two_domains.copies(), (1, 2), "{queue:?}");
 }
 
 /// Stopped, with a session left when the grace period is over: the record is on the disk before the process ends.
 #[tokio::test]
 async fn the_grace_period_ends() {
-    let (town, mut stopped, client) = Town::half_answered(1).await;
-    let address = Address::Tcp(town.listen);
+    let (two_domains, mut stopped, client) = TwoDomains::half_answered(1).await;
+    let address = Address::Tcp(two_domains.listen);
     let pid = stopped.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     assert!(tokio::time::timeout(SOON, stopped.wait()).await.unwrap().unwrap().success());
     drop(client);
-    let _danelaw = town.danelaw().await;
+    let _danelaw = two_domains.danelaw().await;
     let mut queue = queue(Kind::Nullmailer);
     queue.attempt(&address).await;
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!(town.copies(), (1, 2));
+    assert_eq!(two_domains.copies(), (1, 2));
 }
 
 /// Limits the files that the process writes to this number of octets.
@@ -253,31 +253,32 @@ async fn largest_file(danelaw: &Child, octets: &str) {
 /// once more, is delivered.
 #[tokio::test]
 async fn the_disk_fails_when_a_record_is_taken() {
-    let town = Town::new(3, Act::Say("451 4.3.0 not now\r\n".to_owned())).await;
-    let danelaw = town.danelaw().await;
-    let address = Address::Tcp(town.listen);
+    let two_domains = TwoDomains::new(3, Act::Say("451 4.3.0 not now\r\n".to_owned())).await;
+    let danelaw = two_domains.danelaw().await;
+    let address = Address::Tcp(two_domains.listen);
     let mut queue = queue(Kind::Nullmailer);
     queue.attempt(&address).await;
     assert!(!queue.is_empty());
     largest_file(&danelaw, "1").await;
     queue.attempt(&address).await;
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!(town.copies(), (1, 2));
+    assert_eq!(two_domains.copies(), (1, 2));
     let mut queue = self::queue(Kind::Nullmailer);
     queue.attempt(&address).await;
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!(town.copies(), (2, 3));
+    assert_eq!(two_domains.copies(), (2, 3));
 }
 
 /// The disk is full when the last outcome comes, and has room again before the client goes on: the earlier outcomes on
 /// the disk are still known.
 #[tokio::test]
 async fn the_disk_is_full_for_a_moment() {
-    let town = Town::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;
-    let danelaw = town.danelaw().await;
-    let address = Address::Tcp(town.listen);
+    let two_domains =
+        TwoDomains::new(2, Act::Drip("451 4.3.0 not now\r\n".to_owned(), Duration::from_millis(60))).await;
+    let danelaw = two_domains.danelaw().await;
+    let address = Address::Tcp(two_domains.listen);
     let mut client = half(&address).await;
-    wait_for(|| town.copies() == (1, 1)).await;
+    wait_for(|| two_domains.copies() == (1, 1)).await;
     tokio::time::sleep(RECORDED).await;
     largest_file(&danelaw, "1").await;
     assert!(client.reply().await.starts_with("451"));
@@ -288,5 +289,5 @@ async fn the_disk_is_full_for_a_moment() {
         queue.attempt(&address).await;
     }
     assert!(queue.is_empty() && queue.bounced.is_empty(), "{queue:?}");
-    assert_eq!(town.copies(), (1, 2), "{queue:?}");
+    assert_eq!(two_domains.copies(), (1, 2), "{queue:?}");
 }

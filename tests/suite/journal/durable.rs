@@ -68,7 +68,7 @@ async fn a_record_survives_a_restart() {
     assert_eq!(message(&journal, "y", &all).await.outcome(all[0]), None);
     assert_eq!(message(&journal, "x", &all[..2]).await.outcome(all[0]), None);
     // A record answers once.
-    open_message.take().await.unwrap();
+    open_message.delete().await.unwrap();
     assert!(journal.served(all[0]).is_empty());
     assert_eq!(message(&journal, "x", &all).await.outcome(all[0]), None);
     closed(journal, &path).await;

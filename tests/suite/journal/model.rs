@@ -187,7 +187,7 @@ impl World {
                 Ok(Some(not_now()).filter(|_| !self.chance(5)))
             }
             Conclusion::Final(answer) => {
-                open.take().await.unwrap();
+                open.delete().await.unwrap();
                 // From here on there is no record of its recipients.
                 for one in accepted.iter_mut() {
                     one.unheard = Disposition::of(one.outcome.as_ref().unwrap()) == Disposition::Delivered;
