@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_remote_with_much_to_say_fills_no_memory() {
+    async fn long_replies_in_a_trace_are_bounded() {
         let trace = Trace::default();
         for _ in 0..1000 {
             trace.fact("ü".repeat(5000));

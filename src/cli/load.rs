@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_by_line_whatever_is_wrong_with_it() {
+    fn each_fault_of_a_file_has_its_line() {
         let told = |text: &str| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();

@@ -52,7 +52,7 @@ mod tests {
     use crate::config::tests::with;
 
     #[test]
-    fn the_admin_port_is_for_those_who_are_named() {
+    fn the_admin_port_answers_allowed_addresses_alone() {
         let admin = |rest: &str| with(&format!("admin = {{ {rest} }}")).map(|config| config.admin);
         assert_eq!(with("").unwrap().admin.address, None);
         for wrong in [

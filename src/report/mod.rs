@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_remote_says_is_no_field_of_ours() {
+    fn a_remotes_text_is_no_log_field() {
         // neither another field on the line nor another line.
         let outcome = Outcome {
             id: "A1B2".to_owned(),

@@ -490,7 +490,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_is_too_odd_to_be_answered(line in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn every_line_has_a_reply(line in prop::collection::vec(any::<u8>(), 0..80)) {
             match Command::parse(&line) {
                 Ok(command) => prop_assert_eq!(parse(&command.to_string()), Ok(command)),
                 Err(error) => prop_assert_eq!(error.reply().class(), super::super::reply::Class::Permanent),

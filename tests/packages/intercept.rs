@@ -302,11 +302,11 @@ async fn nothing_gets_past(rules: &'static str, danelaw: Option<&'static str>, l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirect_lets_nothing_past_a_danelaw_that_is_down() {
+async fn redirect_passes_no_mail_while_danelaw_is_down() {
     nothing_gets_past("redirect.nft", None, Link(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tproxy_lets_nothing_past_a_listener_that_is_not_transparent() {
+async fn tproxy_passes_no_mail_without_a_transparent_listener() {
     nothing_gets_past("tproxy.nft", Some("-all"), Link(4)).await;
 }

@@ -161,7 +161,7 @@ fn a_port_that_systemd_has_opened_is_taken_over() {
 }
 
 #[test]
-fn a_port_that_systemd_has_opened_for_nobody_is_an_error() {
+fn a_socket_of_systemd_without_a_listener_is_an_error() {
     let [open, ours] = [free_address(), free_address()];
     let directory = configuration(&[ours]);
     let activate = Command::new("systemd-socket-activate")

@@ -44,25 +44,25 @@ fn deferred(setting: &'static [&'static str], reply: &str, words: &[&str]) {
 
 /// Rows K18, L8.
 #[test]
-fn permanent_no_to_the_recipient() {
+fn permanent_refusal_of_the_recipient() {
     bounced(&[NO_BOB], "550 5.1.1", &["no Bob here", "in reply to RCPT TO command"]);
 }
 
 /// Rows K18, L8.
 #[test]
-fn temporary_no_to_the_recipient() {
+fn temporary_refusal_of_the_recipient() {
     deferred(&[FULL], "452 4.2.2", &["Bob has no room", "in reply to RCPT TO command"]);
 }
 
 /// Rows L1, L8.
 #[test]
-fn permanent_no_to_the_message() {
+fn permanent_refusal_of_the_message() {
     bounced(&[BAD_CONTENT], "554 5.6.0", &["what a message", "in reply to end of DATA command"]);
 }
 
 /// Rows L1, L8.
 #[test]
-fn temporary_no_to_the_message() {
+fn temporary_refusal_of_the_message() {
     deferred(&[NO_TIME], "451 4.3.0", &["come back later", "in reply to end of DATA command"]);
 }
 
@@ -141,7 +141,7 @@ fn several_domains_go_at_once_by_lmtp() {
 
 /// Rows J4, J9, L4: the outcome of one domain's recipients does not change that of the other's.
 #[test]
-fn by_lmtp_each_recipient_has_his_own_answer() {
+fn by_lmtp_each_recipient_has_its_own_reply() {
     let server = Server::Postfix(&[
         "virtual_mailbox_domains = example.test, mx1.example.test",
         "virtual_mailbox_maps = inline:{ bob@example.test=bob/, dora@mx1.example.test=dora/ }",
@@ -158,7 +158,7 @@ fn by_lmtp_each_recipient_has_his_own_answer() {
 
 /// The cost of a second port: the client gets every other temporary reply twice.
 #[test]
-fn a_second_port_is_tried_after_any_temporary_no() {
+fn a_second_port_is_tried_after_any_temporary_refusal() {
     let client = &["relayhost = [{danelaw}]:10025, [{danelaw}]:10026"];
     let lab = Lab::start(&Case { client, ..Case::of([Exchange { server: Server::Postfix(&[FULL]), ..MX1 }]) });
     lab.mail().assert_deferred("452 4.2.2", &["Bob has no room"]);
@@ -175,12 +175,12 @@ fn deferred_greeting(greeting: &'static str) {
 }
 
 #[test]
-fn permanent_no_in_the_greeting() {
+fn permanent_refusal_in_the_greeting() {
     deferred_greeting("554 5.3.2 no mail today");
 }
 
 #[test]
-fn temporary_no_in_the_greeting() {
+fn temporary_refusal_in_the_greeting() {
     deferred_greeting("421 4.3.2 come back later");
 }
 

@@ -135,7 +135,7 @@ async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
 }
 
 #[tokio::test]
-async fn a2_a3_whom_not_to_believe() {
+async fn a2_a3_resolvers_that_are_not_believed() {
     // A2, A3.
     let servers = Servers::start();
     let (passing, validating) = (servers.net.resolver(), servers.net.validator());

@@ -146,7 +146,7 @@ async fn what_happened_is_counted_and_promtool_can_read_it() {
 }
 
 #[test]
-fn a111_no_stranger_makes_a_series() {
+fn a111_a_client_cannot_make_a_metric_series() {
     //
     let reporter = Reporter::new(100);
     let random = || -> String { std::iter::repeat_with(fastrand::lowercase).take(12).collect() };
@@ -199,7 +199,7 @@ fn a111_no_stranger_makes_a_series() {
 }
 
 #[tokio::test]
-async fn who_never_ends_a_sentence_keeps_nobody_waiting_for_long() {
+async fn an_endless_request_does_not_delay_others_for_long() {
     let lab = Scenario::new().start().await;
     let admin = lab.admin().await;
     let Address::Tcp(address) = admin else { panic!("{admin}") };
@@ -220,7 +220,7 @@ async fn who_never_ends_a_sentence_keeps_nobody_waiting_for_long() {
 }
 
 #[tokio::test]
-async fn who_asks_is_answered_while_others_hold_the_port() {
+async fn a_request_is_answered_while_others_hold_the_port() {
     let lab = Scenario::new().start().await;
     let admin = lab.admin().await;
     let Address::Tcp(address) = admin else { panic!("{admin}") };
@@ -335,7 +335,7 @@ async fn a_refusal_can_be_explained() {
 }
 
 #[tokio::test]
-async fn every_no_of_ours_has_an_id_and_a_remotes_words_stay_its_own() {
+async fn every_refusal_of_ours_has_an_id_and_a_remotes_text_is_unchanged() {
     let large = b"0123456789\r\n".repeat(6000);
     let ours = |mut scenario: Scenario| async {
         scenario = scenario.set("admin.remember = 1");

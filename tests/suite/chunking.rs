@@ -46,7 +46,7 @@ fn heard(lab: &Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn chunks_for_who_takes_them_and_lines_for_others() {
+async fn remotes_with_chunking_get_chunks_and_others_lines() {
     // M11, M12, M13, A-08: an offer in the clear does not count.
     let clear_only = |mx: &mut Mx| mx.ehlo = say("250-mx\r\n250-CHUNKING\r\n250 STARTTLS");
     let no_pipelining = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250 CHUNKING");
@@ -474,7 +474,7 @@ async fn binary_mail_is_not_taken() {
 /// A stray reply behind EHLO shifts all others by one, and chunks have no 354 that would show it. So the answer to RCPT
 /// is never a yes to the message, whose own answer is a no (RFC 3463 §3.2).
 #[tokio::test]
-async fn an_answer_to_another_command_is_no_yes() {
+async fn a_reply_to_another_command_is_no_success() {
     let stray = |mx: &mut Mx| {
         let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n".to_owned();
         mx.ehlo_under_tls = Act::SayAndAdd(ehlo, Duration::from_millis(100), "250 2.0.0 stray\r\n".into());

@@ -221,7 +221,7 @@ fn the_order_does_not_matter_but_the_anchor_must_be_there() {
 
 /// F18: the certificate at depth 0 is never an anchor, even if it is sent twice or published in full.
 #[test]
-fn the_server_is_no_anchor_of_its_own() {
+fn the_server_certificate_is_not_its_own_trust_anchor() {
     let own = Spec { issuer: cn("Own"), subject: cn("Own"), ..Spec::default() };
     for extensions in [vec![dns_names(&["mx.example.com"])], vec![dns_names(&["mx.example.com"]), authority()]] {
         let own = Spec { extensions, ..own.clone() };

@@ -367,7 +367,7 @@ async fn observing_tells_of_refusals_that_would_have_been() {
 }
 
 #[tokio::test]
-async fn an_undeclared_need_finds_its_way_at_the_next_try() {
+async fn an_undeclared_extension_is_found_at_the_next_try() {
     let envelope = ["MAIL FROM:<a@client.test>", TO];
     let lab = exchanges(&[NOTHING, EIGHT_BIT]).start().await;
     starts(&sent(&lab, &envelope, ASCII).await, &["250 ", "250 2.1.5 mx0.example.test[", "250 "]);
@@ -406,7 +406,7 @@ async fn a_destination_that_stops_stops_alone() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_has_it_and_refuses_the_mail_has_not_the_last_word() {
+async fn a_refusal_by_an_exchange_with_the_extension_is_not_final() {
     // The first exchange takes mail that does not need the extension that it lacks, with any answer of the one behind
     // it.
     for (mail, rcpt) in [

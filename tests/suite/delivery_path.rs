@@ -393,7 +393,7 @@ async fn greeting_is_no_answer_to_the_mail() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn connection_is_refused() {
     // C9: the first address refuses the connection, the second takes the mail.
     let scenario = Scenario::new()
         .tree(|tree, _| tree.mx("example.test", 5, "dead.example.test").a("dead.example.test", "127.0.0.99"));
@@ -743,7 +743,7 @@ async fn command_lines_that_are_none() {
 }
 
 #[tokio::test]
-async fn who_may_connect() {
+async fn clients_that_may_connect() {
     // I26, A-95: only the allow-list.
     let lab = Scenario::new().set("listener = [{ address = '127.0.0.1:0', allow = ['10.0.0.0/8'] }]").start().await;
     let greeting = first_line(lab.port()).await;

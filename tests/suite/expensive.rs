@@ -159,9 +159,9 @@ async fn beside(dns: &Stub, owners: Vec<String>) -> (Vec<Result<Lookup<RawTlsa>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a47_a48_what_burns_burns_alone() {
+async fn a47_a48_an_expensive_reply_delays_its_own_lookup_alone() {
     //
-    if !is_alone(module_path!(), "a47_a48_what_burns_burns_alone") {
+    if !is_alone(module_path!(), "a47_a48_an_expensive_reply_delays_its_own_lookup_alone") {
         return;
     }
     let lab = lab().await;

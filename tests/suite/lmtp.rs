@@ -228,7 +228,7 @@ async fn domains_are_dialled_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_domain_that_fails_takes_nobody_with_it() {
+async fn a_failed_domain_does_not_affect_other_recipients() {
     // L4: at every step; the others get the message whole, the failed one never an end of data.
     type Change = fn(&mut Mx);
     let cases: [(Change, &str, &str); 9] = [

@@ -270,7 +270,7 @@ async fn a_storm_of_retries_does_not_wait_for_the_silent() {
 }
 
 #[tokio::test]
-async fn little_time_is_no_proof_of_silence() {
+async fn a_shortened_timeout_does_not_make_a_host_unresponsive() {
     // A host that was given less than its full time is tried again by the next mail.
     let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
@@ -282,7 +282,7 @@ async fn little_time_is_no_proof_of_silence() {
 }
 
 #[tokio::test]
-async fn who_has_failed_is_tried_last() {
+async fn a_failed_host_is_tried_last() {
     let lab = exchanges(3).mx(|mx| mx.greeting = say("421 busy")).start().await;
     for connections in [1, 1, 1] {
         assert_eq!(first(&lab).await.unwrap().peer().exchange.as_str(), "mx1.example.test");

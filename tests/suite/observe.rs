@@ -72,7 +72,7 @@ async fn b9_what_enforcing_would_deliver_is_verified_as_ever() {
 }
 
 #[tokio::test]
-async fn b9_what_nobody_could_send_is_refused_as_ever() {
+async fn b9_undeliverable_mail_is_refused_as_ever() {
     // B9.
     let bogus = Scenario::new().tree(|tree, _| tree.fault("example.test", "MX", Fault::BogusSignature));
     let silent = Scenario::new().mx(|mx| mx.greeting = Act::Close);

@@ -76,7 +76,7 @@ async fn one_deadline_from_the_end_of_data_to_the_answer() {
 }
 
 #[tokio::test]
-async fn a_yes_to_what_has_not_arrived() {
+async fn success_before_the_message_has_arrived_is_not_believed() {
     // The end of data is in the kernel's buffer, and the remote has read the first lines.
     let early =
         |then: fn(String) -> Act| Act::Late(Duration::from_millis(700), Box::new(then("250 2.0.0 ok\r\n".into())));
@@ -101,7 +101,7 @@ async fn a_yes_to_what_has_not_arrived() {
 }
 
 #[tokio::test]
-async fn a_no_to_what_has_not_arrived_is_passed_on() {
+async fn a_refusal_before_the_message_has_arrived_is_relayed() {
     let no = Act::Late(Duration::from_millis(700), Box::new(say("552 5.3.4 too much")));
     let lab = Scenario::new().mx(|mx| mx.amid_message = Some(no)).set("timeouts.final = '10s'").start().await;
     let answers = lab.client().await.send(&["b@example.test"], &message(1_500_000)).await;

@@ -104,7 +104,7 @@ async fn a_remote_that_does_not_pipeline() {
 }
 
 #[tokio::test]
-async fn a_message_for_nobody() {
+async fn a_message_without_recipients() {
     // K10, I19: with any answer of the remote to a pipelined DATA and to the end of data, the client hears that no
     // recipient is valid.
     for (data, end) in [

@@ -282,7 +282,7 @@ fn long_complaint() -> String {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_nobody() {
+async fn a_log_that_is_not_read_delays_no_session() {
     const DROPPED: &str = "danelaw_log_dropped_lines_total";
     let dns = Tree::new().start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -318,7 +318,7 @@ async fn a_log_that_nobody_reads_holds_nobody() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_does_not_hold_the_end() {
+async fn a_log_that_is_not_read_does_not_delay_the_end() {
     let dns = Tree::new().start().await;
     let folder = tempfile::tempdir().unwrap();
     let anchor = anchor(folder.path(), &dns);

@@ -91,7 +91,7 @@ async fn what_postscreen_says_after_its_pause() {
 }
 
 #[tokio::test]
-async fn who_says_no_code_at_all_is_no_mail_server() {
+async fn a_remote_without_reply_codes_is_no_mail_server() {
     // Bounded in lines, octets and time; and called by its name.
     for said in ["hello\r\n".to_owned(), "x\r\n".repeat(100), format!("{}\r\n", "x".repeat(3000)).repeat(2)] {
         let lab = Scenario::new().mx(|mx| mx.greeting = Act::Say(said.clone())).start().await;
@@ -159,7 +159,7 @@ async fn a_refusal_that_comes_in_pieces_ends_the_message() {
 }
 
 #[tokio::test]
-async fn novels_to_many_recipients_fill_no_memory() {
+async fn long_replies_to_many_recipients_are_bounded() {
     // a remote with 60 kB to say to each recipient.
     let novel = (0..15).map(|number| format!("550-5.1.1 {number} {}\r\n", "x".repeat(4000))).collect::<String>();
     let lab = Scenario::new().mx(|mx| mx.rcpt = vec![Act::Say(format!("{novel}550 5.1.1 no\r\n"))]).start().await;

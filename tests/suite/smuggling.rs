@@ -363,34 +363,34 @@ fn whatever_is_sent(by: By, remote: Remote, bare_newlines: &str) {
 }
 
 #[test]
-fn whatever_is_sent_is_one_message_normalised() {
+fn any_data_is_one_message_normalised() {
     // Decision 8.
     whatever_is_sent(By::Data, Remote::TakesLines, "normalize");
 }
 
 #[test]
-fn whatever_is_sent_is_one_message_or_refused() {
+fn any_data_is_one_message_or_refused() {
     // Decision 8.
     whatever_is_sent(By::Data, Remote::TakesLines, "reject");
 }
 
 #[test]
-fn whatever_is_in_chunks_is_one_message_in_lines() {
+fn any_chunks_are_one_message_in_lines() {
     whatever_is_sent(By::Bdat, Remote::TakesLines, "normalize");
 }
 
 #[test]
-fn whatever_is_in_chunks_is_one_message_in_lines_or_refused() {
+fn any_chunks_are_one_message_in_lines_or_refused() {
     whatever_is_sent(By::Bdat, Remote::TakesLines, "reject");
 }
 
 #[test]
-fn whatever_is_in_chunks_is_one_message_in_chunks() {
+fn any_chunks_are_one_message_in_chunks() {
     whatever_is_sent(By::Bdat, Remote::TakesChunks, "normalize");
 }
 
 #[test]
-fn whatever_is_in_chunks_is_one_message_in_chunks_or_refused() {
+fn any_chunks_are_one_message_in_chunks_or_refused() {
     whatever_is_sent(By::Bdat, Remote::TakesChunks, "reject");
 }
 

@@ -220,22 +220,22 @@ async fn the_remote_is_cut(framing: Framing, way: Way, short: usize) {
 }
 
 #[tokio::test]
-async fn the_way_there_is_cut() {
+async fn the_commands_to_the_remote_are_cut() {
     the_remote_is_cut(Framing::Data, Way::There, 13).await;
 }
 
 #[tokio::test]
-async fn the_way_back_is_cut() {
+async fn the_replies_of_the_remote_are_cut() {
     the_remote_is_cut(Framing::Data, Way::Back, 13).await;
 }
 
 #[tokio::test]
-async fn the_way_there_is_cut_amid_chunks() {
+async fn the_commands_to_the_remote_are_cut_amid_chunks() {
     the_remote_is_cut(Framing::Bdat, Way::There, 17).await;
 }
 
 #[tokio::test]
-async fn the_way_back_is_cut_amid_chunks() {
+async fn the_replies_of_the_remote_are_cut_amid_chunks() {
     the_remote_is_cut(Framing::Bdat, Way::Back, 17).await;
 }
 
@@ -281,7 +281,7 @@ async fn danelaw_is_cut_amid_chunks() {
 
 /// All cuts together, at random; the message of a failure names the cuts.
 #[tokio::test]
-async fn anybody_is_cut() {
+async fn any_party_is_cut_at_random() {
     for framing in [Framing::Data, Framing::BdatToData, Framing::Bdat] {
         anybody_at_random(framing, if long() { 4000 } else { 60 }).await;
     }
