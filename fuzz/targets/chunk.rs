@@ -5,10 +5,11 @@
 #![no_main]
 
 use bytes::BytesMut;
-use danelaw::smtp::chunk::{Between, Chunk, between};
+use danelaw::smtp::chunk::Chunk;
 use danelaw::smtp::command::{Command, CommandError};
 use danelaw::smtp::data::{BareNewlines, DataScanner, Scan};
 use danelaw::smtp::stuffing::DotStuffer;
+use danelaw::transaction::chunks::{Between, between};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
