@@ -41,8 +41,8 @@ use crate::smtp::reply::{Reply, ReplyError};
 
 pub use handshake::TlsFailure;
 pub use lacking::Lacking;
-pub use result_type::ResultType;
 pub use own::OwnRefusal;
+pub use result_type::ResultType;
 pub use row::{Silent, View};
 pub use table::Label;
 pub use verdict::Refusals;

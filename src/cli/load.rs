@@ -214,9 +214,9 @@ mod tests {
                  level = \"may\"\n[dns]\nservers = [\"9.9.9.9\", \"a\", \"b\"]\n",
                 &[
                     "dns.servers: \"a\" is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
-                     tls://9.9.9.9#dns.quad9.net (in F:14)",
+                     tls://9.9.9.9#dns.quad9.net, nor \"recurse\" for none (in F:14)",
                     "dns.servers: \"b\" is no name server such as 9.9.9.9, 192.0.2.1:5353, [2620:fe::fe]:53 or \
-                     tls://9.9.9.9#dns.quad9.net (in F:14)",
+                     tls://9.9.9.9#dns.quad9.net, nor \"recurse\" for none (in F:14)",
                     "listener.address: listener 1: \"x\" is no address and port such as 127.0.0.1:10025 or [::1]:10025, and no \
                      unix:/path (in F:2)",
                     "listener.address: listener 3: this key is missing; each entry needs it (in F:5)",

@@ -824,7 +824,11 @@ async fn tarpits_end_within_the_clients_patience() {
         exchange.tlsa([]).script(|mx| mx.greeting = Act::Hang)
     }));
     let started = std::time::Instant::now();
-    refused(scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'"), "451-4.4.2 mx0").await;
+    refused(
+        scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'\nmta_sts.timeout = '1s'"),
+        "451-4.4.2 mx0",
+    )
+    .await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 

@@ -30,11 +30,14 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
+/// The answers by name.
+type Answers<T> = Arc<Mutex<HashMap<String, Result<Vec<T>, FailureReason>>>>;
+
 /// A resolver whose answers a test sets. A name without an answer does not exist.
 #[derive(Clone, Default)]
 struct FakeDns {
-    txt: Arc<Mutex<HashMap<String, Result<Vec<String>, FailureReason>>>>,
-    hosts: Arc<Mutex<HashMap<String, Result<Vec<IpAddr>, FailureReason>>>>,
+    txt: Answers<String>,
+    hosts: Answers<IpAddr>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
