@@ -27,7 +27,7 @@ fn tree() -> Tree {
 async fn resolve(lab: &DnsLab, arguments: &[&str], input: &str) -> (i32, String) {
     let mut command = danelaw();
     command.args(["resolve", "--server", &lab.addr.to_string(), "--trust-anchor"]).arg(&lab.anchor_file);
-    command.args(["--set", "dns.timeout=300ms", "--set", "dns.attempts=1"]).args(arguments);
+    command.args(["--set", "dns.timeout=1s", "--set", "dns.attempts=1"]).args(arguments);
     let Said { status, out, .. } = said(command, input).await;
     (status, out)
 }
