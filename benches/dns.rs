@@ -1,4 +1,4 @@
-//! The cost of a lookup: with new validation, with another resolver's AD bit, and from the cache. The lab's server
+//! The cost of a lookup: with new validation, with another resolver's AD bit, from the cache, and without a resolver. The lab's server
 //! signs each reply when it is asked, on the same cores.
 //!
 //! `cargo bench --bench dns -- --resident` prints instead how much memory the process takes with 100,000 names in the
@@ -116,6 +116,37 @@ fn bench(criterion: &mut Criterion, lab: &DnsLab, runtime: &Runtime) {
     group.finish();
 }
 
+/// Without a resolver: from the authoritative servers of the same zones, each at an address of its own.
+fn bench_recursion(criterion: &mut Criterion, runtime: &Runtime) {
+    let _inside = runtime.enter();
+    let lab = runtime.block_on(tree().delegate());
+    let mut group = criterion.benchmark_group("dns");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let mut next = 0;
+    // Cold: no server is known, and no key. Warm: the zone is known, and no answer.
+    group.bench_function("recurse, cold", |bencher| {
+        bencher.iter_custom(|count| {
+            let begin = Instant::now();
+            for number in next..next + count {
+                let stub = Stub::new(&lab.settings()).unwrap();
+                runtime.block_on(look_up(&stub, number, 1));
+            }
+            next += count;
+            begin.elapsed()
+        });
+    });
+    let stub = Stub::new(&lab.settings()).unwrap();
+    group.bench_function("recurse, warm", |bencher| {
+        bencher.iter_custom(|count| {
+            let begin = Instant::now();
+            runtime.block_on(look_up(&stub, next, count));
+            next += count;
+            begin.elapsed()
+        });
+    });
+    group.finish();
+}
+
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
@@ -163,5 +194,7 @@ fn main() {
     let lab = runtime.block_on(tree().start());
     let mut criterion = Criterion::default().configure_from_args();
     bench(&mut criterion, &lab, &runtime);
+    drop(lab);
+    bench_recursion(&mut criterion, &runtime);
     criterion.final_summary();
 }

@@ -40,6 +40,8 @@ pub(super) enum Purpose {
     /// The server is authoritative, and is asked for its own records alone: RD, AD and CD are clear. Nothing protects the
     /// exchange, so the case of the letters adds to ID and port (draft-vixie-dnsext-dns0x20).
     Iterate,
+    /// As [`Iterate`](Self::Iterate), to a server that does not know EDNS: without an OPT record, and so without DO.
+    IterateBare,
 }
 
 /// The way to one name server.

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
-use super::{Fault, Server, TTL, Tree, child, clear, name, question};
+use super::{DnsLab, Fault, Server, TTL, Tree, child, clear, name, question, strip};
 
 /// Authoritative servers for every zone of a tree.
 pub(crate) struct Authorities {
@@ -35,9 +35,20 @@ struct Authority {
     /// The addresses of all zones' servers.
     all: BTreeMap<Name, Ipv4Addr>,
     faults: Mutex<HashMap<(Name, RecordType), Fault>>,
+    manner: Mutex<Manner>,
     /// Every question, as it was written, with the flags and the transport.
     asked: Mutex<Vec<String>>,
     careless: Mutex<Vec<String>>,
+}
+
+/// How a server answers every question.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Manner {
+    Ordinary,
+    /// It does not know EDNS, and answers FORMERR to it.
+    WithoutEdns,
+    /// It does not answer.
+    Silent,
 }
 
 impl Tree {
@@ -60,6 +71,7 @@ impl Tree {
                 address: *local.ip(),
                 all: all.clone(),
                 faults: Mutex::default(),
+                manner: Mutex::new(Manner::Ordinary),
                 asked: Mutex::default(),
                 careless: Mutex::default(),
             });
@@ -88,6 +100,16 @@ impl Authorities {
             deadline: Duration::from_secs(10),
             ..ResolverSettings::default()
         }
+    }
+
+    /// A resolver of the same zones at this address, at any port of loopback where it is 0.
+    pub(crate) async fn resolver(&self, address: SocketAddr) -> DnsLab {
+        DnsLab::serve(self.zones[0].server.clone(), address).await
+    }
+
+    /// Changes how one zone's server answers every question.
+    pub(crate) fn behave(&self, zone: &str, manner: Manner) {
+        *self.zone(zone).manner.lock().unwrap() = manner;
     }
 
     /// Spoils the reply of one zone's server to one question.
@@ -143,9 +165,22 @@ impl Authority {
             self.careless.lock().unwrap().push(asked.clone());
         }
         self.asked.lock().unwrap().push(asked);
+        let manner = *self.manner.lock().unwrap();
         let mut reply = Message::new(request.metadata.id, MessageType::Response, OpCode::Query);
         reply.add_query(query.clone());
+        match (manner, request.edns.is_some()) {
+            (Manner::Silent, _) => return None,
+            (Manner::WithoutEdns, true) => {
+                reply.metadata.response_code = ResponseCode::FormErr;
+                return Some(reply);
+            }
+            (Manner::Ordinary | Manner::WithoutEdns, _) => {}
+        }
         self.fill(&mut reply, &owner, query.query_type());
+        if manner == Manner::WithoutEdns {
+            strip(&mut reply);
+            return Some(reply);
+        }
         let mut edns = Edns::new();
         edns.set_dnssec_ok(true).set_max_payload(1232);
         reply.set_edns(edns);

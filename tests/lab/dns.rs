@@ -252,17 +252,8 @@ impl Tree {
 
     /// Makes keys and serves the tree.
     pub(crate) async fn start(self) -> DnsLab {
-        let (udp, tcp) = bind(self.address).await;
-        let server = Arc::new(Server::new(self));
-        let addr = udp.local_addr().unwrap();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let root = server.zones[&Name::root()].signer.as_ref().unwrap();
-        writeln!(file, ". 3600 IN DNSKEY {}", root.dnskey()).unwrap();
-        let tasks = vec![
-            tokio::spawn(serve_udp(server.clone(), udp)).abort_handle(),
-            tokio::spawn(serve_tcp(server.clone(), tcp)).abort_handle(),
-        ];
-        DnsLab { addr, anchor_file: file.path().to_owned(), server, tasks, _file: file }
+        let address = self.address;
+        DnsLab::serve(Arc::new(Server::new(self)), address).await
     }
 }
 
@@ -278,6 +269,20 @@ pub(crate) struct DnsLab {
 }
 
 impl DnsLab {
+    /// A resolver at this address that answers from these zones.
+    async fn serve(server: Arc<Server>, address: SocketAddr) -> Self {
+        let (udp, tcp) = bind(address).await;
+        let addr = udp.local_addr().unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let root = server.zones[&Name::root()].signer.as_ref().unwrap();
+        writeln!(file, ". 3600 IN DNSKEY {}", root.dnskey()).unwrap();
+        let tasks = vec![
+            tokio::spawn(serve_udp(server.clone(), udp)).abort_handle(),
+            tokio::spawn(serve_tcp(server.clone(), tcp)).abort_handle(),
+        ];
+        Self { addr, anchor_file: file.path().to_owned(), server, tasks, _file: file }
+    }
+
     /// A resolver that validates by the tree's own root, asks once, and soon gives up.
     pub(crate) fn settings(&self) -> ResolverSettings {
         ResolverSettings {

@@ -11,7 +11,7 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NS;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::authority::{Authorities, Manner};
 use crate::lab::dns::{Fault, Tree};
 
 /// A change to a reply.
@@ -130,7 +130,8 @@ async fn the_self_test_examines_the_authoritative_servers_like_any_resolver() {
 }
 
 #[tokio::test]
-async fn referrals_that_go_nowhere_end_in_a_failure() {
+async fn a58_referrals_that_go_nowhere_end_in_a_failure() {
+    //
     let wrong: [(&str, Tamper); 5] = [
         ("upwards", |reply| refer(reply, vec![ns(".", "ns.")])),
         ("to itself", |reply| refer(reply, vec![ns("test.", "ns.test.")])),
@@ -150,8 +151,8 @@ async fn referrals_that_go_nowhere_end_in_a_failure() {
 }
 
 #[tokio::test]
-async fn a_thousand_server_names_are_five_lookups() {
-    // NXNSAttack, CVE-2020-12662.
+async fn a58_a_thousand_server_names_are_five_lookups() {
+    // NXNSAttack, CVE-2020-12662.
     let lab = tree().secure("victim.test").delegate().await;
     let attack: fn(&mut Message) = |reply| {
         refer(reply, (0..150).map(|i| ns("evil.example.test.", &format!("ns{i}.victim.test."))).collect());
@@ -169,7 +170,8 @@ async fn a_thousand_server_names_are_five_lookups() {
 }
 
 #[tokio::test]
-async fn glue_of_another_zone_poisons_nothing() {
+async fn a58_glue_of_another_zone_poisons_nothing() {
+    //
     let lab = tree().secure("other").secure("bank.other").mx("bank.other", 1, "mx.bank.other").delegate().await;
     // The server of test. says that the server of other. is at an address of its own choice.
     let poison: fn(&mut Message) = |reply| {
@@ -185,7 +187,8 @@ async fn glue_of_another_zone_poisons_nothing() {
 }
 
 #[tokio::test]
-async fn zones_whose_servers_are_in_each_other_end_in_a_failure() {
+async fn a58_zones_whose_servers_are_in_each_other_end_in_a_failure() {
+    //
     let lab = tree().insecure("a.test").insecure("b.test").delegate().await;
     let (to_b, to_a): (Tamper, Tamper) = (
         |reply| refer(reply, vec![ns("a.test.", "ns.b.test.")]),
@@ -237,7 +240,8 @@ async fn lame_and_dead_servers_are_passed_over() {
 }
 
 #[tokio::test]
-async fn a_server_in_our_own_network_is_not_asked_for_a_stranger() {
+async fn a58_a_server_in_our_own_network_is_not_asked_for_a_stranger() {
+    //
     let lab = tree().delegate().await;
     let inside: fn(&mut Message) = |reply| {
         refer(reply, vec![ns("example.test.", "ns.example.test.")]);
@@ -305,4 +309,38 @@ async fn a_deep_name_takes_a_third_of_the_questions_that_a_lookup_may_ask() {
     assert_eq!(found(&stub(&lab), "d.c.b.a.test", "MX").await, "secure 1 mx.test.");
     // With the keys of every zone on the way, each of which is a lookup by itself.
     assert!(lab.count() <= 33, "{} questions", lab.count());
+}
+
+#[tokio::test]
+async fn a_server_without_edns_answers_for_unsigned_zones_alone() {
+    let lab = tree().delegate().await;
+    lab.behave("plain.test", Manner::WithoutEdns);
+    lab.behave("example.test", Manner::WithoutEdns);
+    let stub = stub(&lab);
+    assert_eq!(found(&stub, "plain.test", "MX").await, "insecure 10 mx.plain.test.");
+    let found = found(&stub, "example.test", "MX").await;
+    assert!(found.starts_with("failed: DNSSEC validation failed"), "{found}");
+}
+
+#[tokio::test]
+async fn a_zone_of_silent_servers_does_not_take_the_places_of_others() {
+    let lab = tree().insecure("dead.test").delegate().await;
+    let stub = Stub::new(&ResolverSettings { timeout: Duration::from_secs(2), ..lab.settings() }).unwrap();
+    assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+    assert_eq!(found(&stub, "dead.test", "MX").await, "insecure nodata");
+    lab.behave("dead.test", Manner::Silent);
+    let silent: Vec<_> = (0..300)
+        .map(|i| {
+            let stub = stub.clone();
+            tokio::spawn(async move { found(&stub, &format!("n{i}.dead.test"), "MX").await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for i in 0..20 {
+        let began = Instant::now();
+        let found = found(&stub, &format!("n{i}.example.test"), "MX").await;
+        assert!(found.starts_with("secure nxdomain"), "{found}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    silent.iter().for_each(|silent| silent.abort());
 }

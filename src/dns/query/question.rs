@@ -18,12 +18,20 @@ const OPTION: u16 = 4;
 const HEADER: usize = 12;
 
 impl Purpose {
+    /// Whether the letters of the name are in a case that nobody knows.
+    fn mixes_case(self) -> bool {
+        match self {
+            Self::TrustAd | Self::Validate => false,
+            Self::Iterate | Self::IterateBare => true,
+        }
+    }
+
     /// The third and fourth octet of the header: RD is the last bit of the one, AD and CD are 0x20 and 0x10 of the other.
     fn flags(self) -> [u8; 2] {
         match self {
             Self::TrustAd => [0x01, 0x20],
             Self::Validate => [0x01, 0x30],
-            Self::Iterate => [0, 0],
+            Self::Iterate | Self::IterateBare => [0, 0],
         }
     }
 }
@@ -48,27 +56,17 @@ impl QueryMessage {
             octets.push(u8::try_from(label.len()).map_err(|_| FailureReason::NameTooLong)?);
             octets.extend(label);
         }
-        if purpose == Purpose::Iterate {
+        if purpose.mixes_case() {
             mix_case(octets.get_mut(HEADER..).unwrap_or_default())?;
         }
         octets.push(0);
         octets.extend(question.rtype.0.to_be_bytes());
         octets.extend([0, 1]);
         let end = octets.len();
-        // RFC 6891 §6.1.2: the OPT record; DO is the first bit of its flags (RFC 3225 §3).
-        octets.extend([0, 0, 41]);
-        octets.extend(PAYLOAD.to_be_bytes());
-        octets.extend([0, 0, 0x80, 0]);
-        match transport {
-            Transport::Plain | Transport::Recursion => octets.extend([0, 0]),
-            Transport::Tls(_) => {
-                let padding = padding(octets.len() + 2);
-                let length = u16::try_from(padding).map_err(|_| FailureReason::NameTooLong)?;
-                octets.extend((length + OPTION).to_be_bytes());
-                octets.extend(PADDING.to_be_bytes());
-                octets.extend(length.to_be_bytes());
-                octets.resize(octets.len() + padding, 0);
-            }
+        match purpose {
+            Purpose::TrustAd | Purpose::Validate | Purpose::Iterate => extend(&mut octets, transport)?,
+            // ARCOUNT: there is no additional record.
+            Purpose::IterateBare => octets.get_mut(HEADER - 1).into_iter().for_each(|count| *count = 0),
         }
         Ok(Self { octets, end, purpose })
     }
@@ -88,16 +86,13 @@ impl QueryMessage {
 
     /// Whether the name in the question of a reply has the case of ours, where that counts.
     pub(super) fn is_repeated_by(&self, reply: &[u8]) -> bool {
-        match self.purpose {
-            Purpose::TrustAd | Purpose::Validate => true,
-            Purpose::Iterate => reply.get(HEADER..self.end) == self.octets.get(HEADER..self.end),
-        }
+        !self.purpose.mixes_case() || reply.get(HEADER..self.end) == self.octets.get(HEADER..self.end)
     }
 
     /// The reply with the name of its question in lower case, where ours is in any: names of its records may be pointers to
     /// it.
     pub(super) fn in_lower_case(&self, mut reply: Vec<u8>) -> Vec<u8> {
-        if self.purpose == Purpose::Iterate
+        if self.purpose.mixes_case()
             && let Some(name) = reply.get_mut(HEADER..self.end - 4)
         {
             // Lengths of labels are no letters.
@@ -125,6 +120,26 @@ impl QueryMessage {
         }
         Ok(())
     }
+}
+
+/// Adds the OPT record.
+fn extend(octets: &mut Vec<u8>, transport: &Transport) -> Result<(), FailureReason> {
+    // RFC 6891 §6.1.2: the OPT record; DO is the first bit of its flags (RFC 3225 §3).
+    octets.extend([0, 0, 41]);
+    octets.extend(PAYLOAD.to_be_bytes());
+    octets.extend([0, 0, 0x80, 0]);
+    match transport {
+        Transport::Plain | Transport::Recursion => octets.extend([0, 0]),
+        Transport::Tls(_) => {
+            let padding = padding(octets.len() + 2);
+            let length = u16::try_from(padding).map_err(|_| FailureReason::NameTooLong)?;
+            octets.extend((length + OPTION).to_be_bytes());
+            octets.extend(PADDING.to_be_bytes());
+            octets.extend(length.to_be_bytes());
+            octets.resize(octets.len() + padding, 0);
+        }
+    }
+    Ok(())
 }
 
 /// How many octets a padding option has to hold to make a message of `octets` without it a multiple of the block.
@@ -208,6 +223,8 @@ mod tests {
         reply[HEADER + 6] ^= 0x20;
         assert!(request.is_answered_by(&reply) && !request.is_repeated_by(&reply));
         assert!(request.in_lower_case(reply)[HEADER..].starts_with(b"\x03_25\x04_tcp\x02mx\x04test\x00\x00\x34"));
+        let bare = with(Purpose::IterateBare, &Transport::Plain);
+        assert_eq!((bare.octets.len(), bare.octets[HEADER - 1]), (bare.end, 0), "no OPT record");
         let cases: std::collections::HashSet<_> =
             (0..100).map(|_| with(Purpose::Iterate, &Transport::Plain).octets[HEADER..].to_vec()).collect();
         assert!(cases.len() > 10);

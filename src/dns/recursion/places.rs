@@ -25,6 +25,8 @@ const SPEED_FOR: Duration = Duration::from_secs(900);
 const FAILURE_FOR: Duration = Duration::from_secs(60);
 /// A round trip that is not known yet counts as one of up to so much: unknown servers are tried, too.
 const UNKNOWN_UP_TO: u64 = 100;
+/// A round trip above this is slow.
+const FAST: Duration = Duration::from_millis(500);
 /// The wait for a server that is not known yet, and the least wait for one that is.
 const FIRST_WAIT: Duration = Duration::from_millis(1500);
 const LEAST_WAIT: Duration = Duration::from_millis(400);
@@ -120,6 +122,14 @@ impl DelegationMemory {
         self.speeds.put(server, WithTtl { value: Arc::new(speed.value), ttl: speed.ttl }, now());
     }
 
+    /// Whether a server has answered of late, and without delay.
+    pub(super) fn is_fast(&self, server: IpAddr) -> bool {
+        match self.speeds.get(&server, now()).as_deref() {
+            Some(ServerSpeed::RoundTrip(trip)) => *trip <= FAST,
+            Some(ServerSpeed::Failed) | None => false,
+        }
+    }
+
     /// How long to wait for a reply of a server.
     pub(super) fn wait(&self, server: IpAddr) -> Duration {
         match self.speeds.get(&server, now()).as_deref() {
@@ -212,6 +222,7 @@ mod tests {
         places.replied(slow, Duration::from_secs(1));
         places.replied(fast, Duration::ZERO);
         places.failed(failed);
+        assert_eq!([fast, slow, failed, unknown].map(|server| places.is_fast(server)), [true, false, false, false]);
         let order = places.in_order(&[failed, slow, unknown, fast, slow]);
         assert!(order == [fast, unknown, slow, failed] || order == [unknown, fast, slow, failed], "{order:?}");
         assert_eq!((places.wait(fast), places.wait(slow), places.wait(failed)), (LEAST_WAIT, FIRST_WAIT, FIRST_WAIT));

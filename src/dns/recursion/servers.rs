@@ -1,12 +1,13 @@
 //! Putting one question to the servers of one zone, within the effort that a lookup has left.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::super::FailureReason;
 use super::super::cache::WithTtl;
@@ -25,8 +26,13 @@ use super::resolve;
 use super::root::PrimingFailure;
 use crate::reserved::Dialable;
 
-/// How many questions may be in flight for all lookups.
+/// How many questions may be in flight to servers that answer fast, and how many to all others: those of a zone whose servers
+/// are slow or dead must not take the places of the rest.
 const IN_FLIGHT: usize = 200;
+/// How many of them may be on their way to one server: it may have been fast until now.
+const IN_FLIGHT_TO_ONE: usize = 50;
+/// The lines in which questions for servers wait; each server has one of them.
+const LINES: usize = 256;
 /// How many names of servers are looked up for one zone. The NXNSAttack needs many of them, an honest zone one.
 const MAX_NAMES: usize = 5;
 /// How deep look-ups of servers may nest.
@@ -45,7 +51,10 @@ pub(super) struct AuthoritativeServers {
     pub(super) port: u16,
     timeout: Duration,
     tls: Arc<ClientConfig>,
-    permits: Semaphore,
+    fast: Semaphore,
+    others: Semaphore,
+    lines: Box<[Semaphore]>,
+    hasher: RandomState,
 }
 
 /// The effort that one lookup has left.
@@ -83,7 +92,10 @@ impl AuthoritativeServers {
             port: settings.recursion_port,
             timeout: settings.timeout,
             tls,
-            permits: Semaphore::new(IN_FLIGHT),
+            fast: Semaphore::new(IN_FLIGHT),
+            others: Semaphore::new(IN_FLIGHT),
+            lines: (0..LINES).map(|_| Semaphore::new(IN_FLIGHT_TO_ONE)).collect(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -163,20 +175,29 @@ impl AuthoritativeServers {
         }
     }
 
-    /// One question to one address, and the reply to it.
+    /// One question to one address, and the reply to it. A server that does not know EDNS is asked once more without it (RFC
+    /// 6891 §7): its reply has no signatures, so that nothing but the proof that its zone is unsigned makes it an answer.
     pub(super) async fn exchange(&self, address: IpAddr, question: &Question) -> Result<Vec<u8>, FailureReason> {
-        // The semaphore is never closed; should that change, the lookup fails.
-        let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
+        let line = usize::try_from(self.hasher.hash_one(address)).unwrap_or_default() % LINES;
+        let _in_line = match self.lines.get(line) {
+            Some(line) => Some(place(line).await?),
+            None => None,
+        };
+        let _in_flight = place(if self.places.is_fast(address) { &self.fast } else { &self.others }).await?;
         let server = NameServer::from(SocketAddr::new(address, self.port));
         let wait = self.places.wait(address).min(self.timeout);
+        let client = QueryClient::new(server, wait, Arc::clone(&self.tls));
         let began = Instant::now();
-        let asked = QueryClient::new(server, wait, Arc::clone(&self.tls)).ask(question, Purpose::Iterate).await;
+        let asked = client.ask(question, Purpose::Iterate).await;
         match &asked {
             Ok(_) => self.places.replied(address, began.elapsed()),
             Err(FailureReason::Scarce(_)) => {}
             Err(_) => self.places.failed(address),
         }
-        asked
+        match asked {
+            Ok(reply) if knows_no_edns(&reply) => client.ask(question, Purpose::IterateBare).await,
+            asked => asked,
+        }
     }
 
     /// One question over TCP, whatever the reply says.
@@ -257,4 +278,14 @@ impl AuthoritativeServers {
         let types = [(v4, Rtype::A), (v6, Rtype::AAAA)];
         types.into_iter().filter(|(usable, _)| *usable).map(|(_, rtype)| rtype).collect()
     }
+}
+
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, FailureReason> {
+    // The semaphore is never closed; should that change, the lookup fails.
+    places.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))
+}
+
+/// Whether a reply is FORMERR or NOTIMP, by which servers answer that do not know EDNS.
+fn knows_no_edns(reply: &[u8]) -> bool {
+    reply.get(3).is_some_and(|flags| [1, 4].contains(&(flags & 0x0f)))
 }
