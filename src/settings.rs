@@ -142,6 +142,7 @@ impl From<&Config> for setup::ResolverSettings {
         Self {
             mode: dns.mode,
             servers: dns.servers.iter().map(|server| server.0.clone()).collect(),
+            fallback: dns.fallback,
             trust_ad_unsafe_remote: dns.trust_ad_unsafe_remote,
             trust_anchor: dns.trust_anchor.clone(),
             root_hints: dns.root_hints.clone(),

@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::dns::selftest::{Health, ServerState};
+use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::Reporter;
@@ -88,6 +88,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         sessions: state.open_sessions.count(),
         max_sessions: shared.max_sessions,
         waiting: shared.connector.dialer.pool.waiting(),
+        fallen_back: health.borrow().falls_back(),
         resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
         memory: shared.connector.dns.questions(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
@@ -161,7 +162,17 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
             false
         }
     };
-    for server in &health.servers {
+    lines.extend(resolvers(health));
+    // No reason to be taken out of service: its domain's mail goes by the next rule, or by the default.
+    lines.extend(ended.map(|rule| format!("rule for {}: has ended, and is left out", rule.domains)));
+    let ready = serving && health.resolves();
+    lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
+    Readiness { ready, text: lines.join("\n") + "\n" }
+}
+
+/// A line for each resolver, for the fallback, and for the state of all.
+fn resolvers(health: &Health) -> Vec<String> {
+    let line = |server: &ServerHealth| {
         let how = match &server.state {
             ServerState::Untested => "not tested yet".to_owned(),
             ServerState::Good => match &server.no_tcp {
@@ -170,17 +181,19 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
             },
             ServerState::Failed(why) => format!("fails the self-test: {why}"),
         };
-        lines.push(format!("resolver {}: {how}", server.server));
+        format!("resolver {}: {how}", server.server)
+    };
+    let mut lines: Vec<String> = health.servers.iter().map(line).collect();
+    if health.falls_back() {
+        lines.push(FALLEN_BACK.to_owned());
     }
-    let resolves = health.any_good();
-    if !resolves {
+    if let Some(ServerState::Failed(why)) = health.fallback.as_ref().map(|fallback| &fallback.state) {
+        lines.push(format!("fallback: fails the self-test: {why}"));
+    }
+    if !health.resolves() {
         lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
     }
-    // No reason to be taken out of service: its domain's mail goes by the next rule, or by the default.
-    lines.extend(ended.map(|rule| format!("rule for {}: has ended, and is left out", rule.domains)));
-    let ready = serving && resolves;
-    lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
-    Readiness { ready, text: lines.join("\n") + "\n" }
+    lines
 }
 
 #[cfg(test)]
@@ -189,7 +202,8 @@ mod tests {
 
     use super::*;
     use crate::dns::FailureReason;
-    use crate::dns::selftest::{SelfTestFailure, ServerHealth};
+    use crate::dns::selftest::SelfTestFailure;
+    use crate::dns::server::NameServer;
     use crate::policy::Level;
 
     #[test]
@@ -204,6 +218,7 @@ mod tests {
                     no_tcp: None,
                 })
                 .collect(),
+            fallback: None,
         };
         let (good, ailing) = (ServerState::Good, ServerState::Failed(SelfTestFailure::StripsDnssec));
         for (phase, states, ready, says) in [
@@ -215,16 +230,39 @@ mod tests {
                 true,
                 "resolver 192.0.2.1:53: fails the self-test: strips DNSSEC records",
             ),
-            (Phase::Serving, vec![ailing], false, "no resolver passes the self-test: all mail is deferred"),
+            (Phase::Serving, vec![ailing.clone()], false, "no resolver passes the self-test: all mail is deferred"),
             (Phase::Serving, vec![ServerState::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
-            (Phase::Draining, vec![good], false, "listeners: closed, danelaw is stopping"),
+            (Phase::Draining, vec![good.clone()], false, "listeners: closed, danelaw is stopping"),
         ] {
             let readiness = readiness(phase, Mode::Enforce, &health(&states), &mut iter::empty());
             assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
             assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
             assert!(!readiness.text.contains(OBSERVING));
+        }
+        let own = |state| Some(ServerHealth { server: NameServer::RECURSION, state, no_tcp: None });
+        let no_root =
+            SelfTestFailure::NoRoot(FailureReason::Network("cannot reach any root server on port 53".to_owned()));
+        for (state, fallback, ready, says) in [
+            (ailing.clone(), own(good.clone()), true, FALLEN_BACK),
+            (
+                ailing.clone(),
+                own(ServerState::Untested),
+                false,
+                "no resolver passes the self-test: all mail is deferred",
+            ),
+            (
+                ailing.clone(),
+                own(ServerState::Failed(no_root)),
+                false,
+                "fallback: fails the self-test: the name server could not be reached (cannot reach any root server on port 53)",
+            ),
+        ] {
+            let health = Health { fallback, ..health(&[state]) };
+            let readiness = readiness(Phase::Serving, Mode::Enforce, &health, &mut iter::empty());
+            assert_eq!(readiness.ready, ready, "{says}");
+            assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
         }
         let mut without_tcp = health(&[ServerState::Good]);
         without_tcp.servers[0].no_tcp = Some(FailureReason::Timeout);

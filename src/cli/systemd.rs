@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::run::StartError;
 use crate::config::Address;
+use crate::dns::selftest::FALLEN_BACK;
 use crate::dns::stub::Stub;
 use crate::server::Socket;
 use crate::session::Shared;
@@ -103,9 +104,11 @@ pub(super) async fn show(listening: String, mut shared: watch::Receiver<Arc<Shar
     loop {
         // A reload may have brought other resolvers.
         let mut health = shared.borrow_and_update().connector.dns.health();
-        let status = match health.borrow_and_update().is_bad() {
-            true => "no resolver passes the self-test: all mail is deferred".to_owned(),
-            false => format!("listening on {listening}"),
+        let now = health.borrow_and_update().clone();
+        let status = match (now.is_bad(), now.falls_back()) {
+            (true, _) => "no resolver passes the self-test: all mail is deferred".to_owned(),
+            (false, true) => format!("listening on {listening}; {FALLEN_BACK}"),
+            (false, false) => format!("listening on {listening}"),
         };
         notify(&[NotifyState::Status(&status)]);
         let changed = tokio::select! {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::check::{Faults, STOPS_ALL, more_than_none, short};
 use super::{Server, optional};
 use crate::dns::server::{NameServer, ResolverMode};
+use crate::dns::setup::ResolverFallback;
 
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
@@ -30,6 +31,12 @@ pub struct DnsSection {
     /// /etc/resolv.conf, which is followed when it changes. ["recurse"]: none; danelaw asks the root and the
     /// authoritative servers itself, in mode "validate".
     pub servers: Vec<Server>,
+    /// The resolver that serves while none of them passes the self-test: "recurse" (danelaw asks the root and the
+    /// authoritative servers itself, and validates, in either mode) or "" (none: mail is deferred). A warning in the log,
+    /// /readyz and the metric danelaw_resolver_fallback tell of it. Mail to names that the public DNS denies is deferred
+    /// meanwhile: your resolvers may know them.
+    #[serde(with = "super::word::FallbackWord")]
+    pub fallback: ResolverFallback,
     /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. An attacker
     /// on the path to them can then switch DANE off.
     pub trust_ad_unsafe_remote: bool,

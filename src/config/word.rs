@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::dane::agility::{self, Digests};
-use crate::dns::{self, server};
+use crate::dns::{self, server, setup};
 use crate::mta_sts;
 use crate::policy;
 use crate::smtp::data;
@@ -27,6 +27,15 @@ pub(super) enum InsecureMxWord {
 pub(super) enum DnsModeWord {
     Validate,
     TrustAd,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "setup::ResolverFallback")]
+pub(super) enum FallbackWord {
+    #[serde(rename = "recurse")]
+    Recurse,
+    #[serde(rename = "")]
+    Off,
 }
 
 #[derive(Deserialize)]

@@ -205,6 +205,7 @@ impl<T: EntryWeight> EntryWeight for DnsResult<T> {
                 | FailureReason::TooManyRecords(_)
                 | FailureReason::Scarce(_)
                 | FailureReason::NotValidating
+                | FailureReason::DeniedByFallback
                 | FailureReason::NameTooLong,
             ) => 0,
         };

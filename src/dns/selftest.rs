@@ -24,8 +24,6 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
-
 use super::FailureReason;
 use super::Security;
 use super::backend::{Backend, BackendFactory};
@@ -41,11 +39,17 @@ use crate::scarce::Scarcity;
 /// The labels of a name in a zone that is not signed.
 const UNSIGNED: [&[u8]; 3] = [b"10", b"in-addr", b"arpa"];
 
+/// That danelaw's own resolver serves, in an operator's words.
+pub const FALLEN_BACK: &str =
+    "no resolver passes the self-test: danelaw asks the authoritative servers itself (dns.fallback)";
+
 /// The result of the self-test for all servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// Each server, in the order of the configuration.
     pub servers: Vec<ServerHealth>,
+    /// danelaw's own resolver, if it serves while none of them passes. It is tested only then.
+    pub fallback: Option<ServerHealth>,
 }
 
 /// The result of the self-test for one server.
@@ -135,14 +139,15 @@ impl fmt::Display for Clock {
 
 impl Health {
     /// These servers have not been tested yet.
-    pub(super) fn untested(servers: Vec<NameServer>) -> Self {
-        Self { servers: servers.into_iter().map(ServerHealth::untested).collect() }
+    pub(super) fn untested(servers: Vec<NameServer>, fallback: Option<NameServer>) -> Self {
+        let servers = servers.into_iter().map(ServerHealth::untested).collect();
+        Self { servers, fallback: fallback.map(ServerHealth::untested) }
     }
 
     /// The servers of this list as they are known, and untested where they are not.
     pub(super) fn of_list(&self, servers: &[NameServer]) -> Self {
         let known = |server: &NameServer| self.of(server).cloned().unwrap_or(ServerHealth::untested(server.clone()));
-        Self { servers: servers.iter().map(known).collect() }
+        Self { servers: servers.iter().map(known).collect(), fallback: self.fallback.clone() }
     }
 
     /// Puts a verdict in the place of the last one on the same server. One that could not be asked stays as it was.
@@ -150,13 +155,17 @@ impl Health {
         if matches!(verdict.state, ServerState::Failed(SelfTestFailure::NotAsked(_))) {
             return;
         }
-        for known in self.servers.iter_mut().filter(|known| known.server == verdict.server) {
+        for known in self.servers.iter_mut().chain(&mut self.fallback).filter(|known| known.server == verdict.server) {
             *known = verdict.clone();
+        }
+        // The next time that it is needed, its network may be another one.
+        if self.any_good() {
+            self.fallback.iter_mut().for_each(|fallback| *fallback = ServerHealth::untested(fallback.server.clone()));
         }
     }
 
     fn of(&self, server: &NameServer) -> Option<&ServerHealth> {
-        self.servers.iter().find(|known| known.server == *server)
+        self.servers.iter().chain(&self.fallback).find(|known| known.server == *server)
     }
 
     /// The state of one server.
@@ -164,9 +173,10 @@ impl Health {
         self.of(server).map(|known| &known.state)
     }
 
-    /// Whether every server has been tested.
+    /// Whether every server has been tested, and the fallback where none passed.
     pub fn is_tested(&self) -> bool {
-        self.servers.iter().all(|server| server.state != ServerState::Untested)
+        let fallback = self.fallback.iter().filter(|_| !self.any_good());
+        self.servers.iter().chain(fallback).all(|server| server.state != ServerState::Untested)
     }
 
     /// Whether every server passed.
@@ -179,14 +189,24 @@ impl Health {
         self.servers.iter().any(|server| server.state == ServerState::Good)
     }
 
-    /// Whether no server has passed yet, and some may still.
-    pub fn is_open(&self) -> bool {
-        !self.is_tested() && !self.any_good()
+    /// Whether danelaw's own resolver serves, because no server passes.
+    pub fn falls_back(&self) -> bool {
+        !self.any_good() && self.fallback.as_ref().is_some_and(|fallback| fallback.state == ServerState::Good)
     }
 
-    /// Whether every server failed, so that no lookup can succeed.
+    /// Whether lookups can succeed: a server passes, or the fallback serves.
+    pub fn resolves(&self) -> bool {
+        self.any_good() || self.falls_back()
+    }
+
+    /// Whether no server has passed yet, and some may still.
+    pub fn is_open(&self) -> bool {
+        !self.is_tested() && !self.resolves()
+    }
+
+    /// Whether every server and the fallback failed, so that no lookup can succeed.
     pub fn is_bad(&self) -> bool {
-        self.servers.iter().all(|server| match server.state {
+        self.servers.iter().chain(&self.fallback).all(|server| match server.state {
             ServerState::Failed(_) => true,
             ServerState::Good | ServerState::Untested => false,
         })
@@ -199,21 +219,14 @@ impl ServerHealth {
     }
 }
 
-/// Tests these servers, all at the same time, and gives each verdict as soon as it is known.
-pub(super) fn examine_all(
-    factory: &BackendFactory,
-    servers: Vec<NameServer>,
-) -> FuturesUnordered<impl Future<Output = ServerHealth>> {
-    servers.into_iter().map(|server| examine(factory, server)).collect()
-}
-
 /// One thing to prove.
 struct Probe {
     question: Question,
     proven: fn(&Link<Security>) -> Option<Security>,
 }
 
-async fn examine(factory: &BackendFactory, server: NameServer) -> ServerHealth {
+/// Tests one server.
+pub(super) async fn examine(factory: &BackendFactory, server: NameServer) -> ServerHealth {
     let (proven, unsigned, no_tcp) =
         tokio::join!(prove_all(factory, &server), unsigned(factory, &server), over_tcp(factory, &server));
     let state = proven.and(unsigned).map_or_else(ServerState::Failed, |()| ServerState::Good);
@@ -297,10 +310,10 @@ async fn prove(factory: &BackendFactory, backend: &Backend, probe: &Probe) -> Re
 
 /// A root that is insecure.
 async fn not_secure(factory: &BackendFactory, server: &NameServer, probe: &Probe) -> SelfTestFailure {
-    match factory.settings.mode {
-        ResolverMode::TrustAd => SelfTestFailure::DoesNotValidate,
+    match (factory.settings.mode, &server.transport) {
+        (ResolverMode::TrustAd, Transport::Plain | Transport::Tls(_)) => SelfTestFailure::DoesNotValidate,
         // Above the root there is no delegation: this is not reached unless the rules change.
-        ResolverMode::Validate => {
+        (ResolverMode::Validate, _) | (ResolverMode::TrustAd, Transport::Recursion) => {
             let reason = FailureReason::Bogus("the root is not signed".to_owned());
             diagnose(factory, server, probe, reason).await
         }
@@ -358,6 +371,7 @@ fn unanswered(failure: FailureReason) -> SelfTestFailure {
         | FailureReason::TooManyAliases(_)
         | FailureReason::TooManyRecords(_)
         | FailureReason::NotValidating
+        | FailureReason::DeniedByFallback
         | FailureReason::NameTooLong) => SelfTestFailure::Unproven(reason),
     }
 }
@@ -394,7 +408,7 @@ mod tests {
             state: state.clone(),
             no_tcp: None,
         });
-        Health { servers: servers.collect() }
+        Health { servers: servers.collect(), fallback: None }
     }
 
     #[test]
@@ -431,6 +445,29 @@ mod tests {
         ] {
             let health = health(&states.map(Clone::clone));
             assert_eq!((health.is_open(), health.is_bad()), (open, bad), "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a26_the_fallback_serves_while_no_server_passes() {
+        // A26.
+        let (good, failed, untested) =
+            (ServerState::Good, ServerState::Failed(SelfTestFailure::TimesOut), ServerState::Untested);
+        for (server, fallback, [open, bad, falls_back]) in [
+            (&untested, &untested, [true, false, false]),
+            (&failed, &untested, [true, false, false]),
+            (&failed, &failed, [false, true, false]),
+            (&failed, &good, [false, false, true]),
+            (&untested, &good, [false, false, true]),
+            (&good, &good, [false, false, false]),
+        ] {
+            let own = ServerHealth { state: fallback.clone(), ..ServerHealth::untested(NameServer::RECURSION) };
+            let mut health = Health { fallback: Some(own), ..health(slice::from_ref(server)) };
+            let found = [health.is_open(), health.is_bad(), health.falls_back()];
+            assert_eq!(found, [open, bad, falls_back], "{server:?} {fallback:?}");
+            // Once a server passes, the fallback is tested anew before it serves again.
+            health.learn(&ServerHealth { state: good.clone(), ..health.servers[0].clone() });
+            assert_eq!((health.falls_back(), health.state_of(&NameServer::RECURSION)), (false, Some(&untested)));
         }
     }
 

@@ -223,6 +223,7 @@ impl Runner<'_> {
             FailureReason::Scarce(_) => 3,
             FailureReason::Bogus(_)
             | FailureReason::NotValidating
+            | FailureReason::DeniedByFallback
             | FailureReason::Refused(_)
             | FailureReason::Malformed(_)
             | FailureReason::TooManyAliases(_)

@@ -25,6 +25,15 @@ pub(super) struct UsableServers {
     pub(super) left_out: Vec<String>,
 }
 
+/// The resolver that serves while no configured server passes the self-test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolverFallback {
+    /// danelaw asks the root and the authoritative servers itself, and validates.
+    Recurse,
+    /// None.
+    Off,
+}
+
 /// The operator's settings for DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolverSettings {
@@ -35,6 +44,8 @@ pub struct ResolverSettings {
     pub servers: Vec<NameServer>,
     /// The list of the system's resolvers, which is followed when it changes.
     pub system: PathBuf,
+    /// The resolver that serves while none of them passes the self-test.
+    pub fallback: ResolverFallback,
     /// Whether an AD bit is believed that could have been changed on the network.
     pub trust_ad_unsafe_remote: bool,
     /// A file of DNSKEY records of the root, in master-file form. `None`: IANA's keys, which are built in.
@@ -63,6 +74,7 @@ impl Default for ResolverSettings {
             mode: ResolverMode::Validate,
             servers: Vec::new(),
             system: PathBuf::from(RESOLV_CONF),
+            fallback: ResolverFallback::Off,
             trust_ad_unsafe_remote: false,
             trust_anchor: None,
             root_hints: None,
@@ -115,6 +127,16 @@ impl ResolverSettings {
                 Err(ResolverSetupError::WithinReach(server.clone()))
             }
             (ResolverMode::TrustAd | ResolverMode::Validate, _) => Ok(usable),
+        }
+    }
+
+    /// The server that stands for the fallback, if there is one besides the servers.
+    pub(super) fn fallback_server(&self) -> Option<NameServer> {
+        match self.fallback {
+            ResolverFallback::Recurse => {
+                Some(NameServer::RECURSION).filter(|fallback| !self.servers.contains(fallback))
+            }
+            ResolverFallback::Off => None,
         }
     }
 

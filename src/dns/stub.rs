@@ -10,11 +10,17 @@
 //! server that recovers is of use at once. A stub that trusts the AD bit then asks none: a server that does not
 //! validate would call every zone insecure, and switch DANE off without notice. Each verdict is taken up as it comes, so
 //! that a dead server delays no other; with it an [epoch](super::fitness) begins, in which no older result is remembered.
+//!
+//! If none passes and the settings have a fallback that does, the fallback serves in either mode: danelaw asks the root
+//! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies,
+//! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
 
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,7 +33,7 @@ use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
 use super::memory::Memory;
 use super::reply::{Data, Rtype, SignatureValidity};
-use super::selftest::{Health, ServerHealth, ServerState, examine_all};
+use super::selftest::{Health, ServerHealth, ServerState, examine};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
 use super::special::{ResolverUse, SpecialUse, special_use};
@@ -41,6 +47,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that fails is tested again.
 const RETEST_AFTER: Duration = Duration::from_secs(15);
 
+/// How long the configured servers have to pass before the fallback is tested as well.
+const FALLBACK_AFTER: Duration = Duration::from_secs(3);
 /// The least time between two tests, where a server is doubted.
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
@@ -55,10 +63,25 @@ pub struct Stub {
 
 struct StubInner {
     factory: BackendFactory,
-    backend: RwLock<Arc<Backend>>,
+    in_use: RwLock<Arc<InUse>>,
     memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
     fitness: Arc<Fitness>,
+}
+
+/// The servers that are asked.
+struct InUse {
+    backend: Backend,
+    rank: ResolverRank,
+}
+
+/// Why they are asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResolverRank {
+    /// The settings or the system name them.
+    Configured,
+    /// No configured server passes the self-test.
+    Fallback,
 }
 
 impl Stub {
@@ -73,12 +96,12 @@ impl Stub {
         let factory = BackendFactory::new(settings.clone())?;
         let usable = factory.settings.current_servers()?;
         warn_of(&usable);
-        let health = Health::untested(usable.servers);
+        let health = Health::untested(usable.servers, settings.fallback_server());
         let fitness = Arc::default();
-        let backend = RwLock::new(Arc::new(factory.backend(&in_use(settings.mode, &health), &fitness)));
+        let in_use = RwLock::new(Arc::new(InUse::of(&factory, &health, &fitness)));
         let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
         let (memory, health) = (Memory::of(bounds, Arc::clone(&fitness)), watch::Sender::new(health));
-        Ok(Self { inner: Arc::new(StubInner { factory, backend, memory, health, fitness }) })
+        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, fitness }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
@@ -91,18 +114,31 @@ impl Stub {
         self.inner.memory.counts()
     }
 
-    /// Tests every server once and takes into use those that pass, each as soon as it has.
+    /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback is tested where none
+    /// has passed in time.
     pub async fn self_test(&self) {
-        let servers = self.inner.factory.settings.current_servers().map(|usable| usable.servers).unwrap_or_else(|_| {
+        let factory = &self.inner.factory;
+        let servers = factory.settings.current_servers().map(|usable| usable.servers).unwrap_or_else(|_| {
             // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
         let mut health = self.inner.health.borrow().of_list(&servers);
-        let mut verdicts = examine_all(&self.inner.factory, servers);
-        while let Some(verdict) = verdicts.next().await {
+        let mut fallback = factory.settings.fallback_server();
+        let mut verdicts: FuturesUnordered<_> = servers.into_iter().map(|server| examine(factory, server)).collect();
+        let mut patience = pin!(tokio::time::sleep(FALLBACK_AFTER));
+        loop {
+            let due = !health.any_good() && (verdicts.is_empty() || patience.is_elapsed());
+            if let Some(fallback) = fallback.take_if(|_| due) {
+                verdicts.push(examine(factory, fallback));
+            }
+            let verdict = tokio::select! {
+                verdict = verdicts.next() => verdict,
+                () = &mut patience, if !patience.is_elapsed() => continue,
+            };
+            let Some(verdict) = verdict else { break };
             health.learn(&verdict);
             // The servers of an old list serve until one of the new list passes.
-            if health.any_good() || !self.inner.health.borrow().any_good() {
+            if health.resolves() || !self.inner.health.borrow().resolves() {
                 self.inner.take_up(health.clone());
             }
         }
@@ -181,8 +217,8 @@ impl StubInner {
         let servers = in_use(mode, &health);
         let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
-            let backend = Arc::new(self.factory.backend(&servers, &self.fitness));
-            *self.backend.write().unwrap_or_else(PoisonError::into_inner) = backend;
+            let in_use = Arc::new(InUse::of(&self.factory, &health, &self.fitness));
+            *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = in_use;
             // In this order: a question of the new epoch goes to the new servers.
             self.fitness.advance();
         }
@@ -207,12 +243,13 @@ impl StubInner {
     async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
         let (asked, rtype) = key;
         // A chain is followed through one set of servers.
-        let backend = Arc::clone(&self.backend.read().unwrap_or_else(PoisonError::into_inner));
+        let in_use = Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner));
+        let backend = &in_use.backend;
         let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
             let name = chain.aliases.last().map_or(asked, |alias| &alias.target);
             let link = match special_use(name) {
-                Some(special) => special_link(&backend, &chain.question, special, &mut budget).await?,
+                Some(special) => special_link(backend, &chain.question, special, &mut budget).await?,
                 None => backend.link(&chain.question, &mut budget).await?,
             };
             *ttl = link.ttl.min(*ttl);
@@ -223,9 +260,33 @@ impl StubInner {
                 }
                 Link::Records(records, security) => (Answer::Records(records), security),
                 Link::Denied(Denied::NoData, security) => (Answer::NoData, security),
-                Link::Denied(Denied::NxDomain, security) => (Answer::NxDomain, security),
+                Link::Denied(Denied::NxDomain, security) => {
+                    in_use.rank.may_deny(name, *rtype)?;
+                    (Answer::NxDomain, security)
+                }
             };
             return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer });
+        }
+    }
+}
+
+impl InUse {
+    /// The servers that are asked in this state. Must be called inside of a tokio runtime.
+    fn of(factory: &BackendFactory, health: &Health, fitness: &Arc<Fitness>) -> Self {
+        let rank = if health.falls_back() { ResolverRank::Fallback } else { ResolverRank::Configured };
+        Self { backend: factory.backend(&in_use(factory.settings.mode, health), fitness), rank }
+    }
+}
+
+impl ResolverRank {
+    /// Whether their denial of a name is the last word on the mail for it. Of a name that they deny there may be a zone that
+    /// only the configured servers know. That there are no TLSA records below it is no reason to keep mail back.
+    fn may_deny(self, name: &Name, rtype: Rtype) -> Result<(), FailureReason> {
+        let is_asked = special_use(name).is_none_or(|special| special.asked() != ResolverUse::Never);
+        let is_destination = [Rtype::MX, Rtype::A, Rtype::AAAA].contains(&rtype);
+        match self {
+            Self::Fallback if is_asked && is_destination => Err(FailureReason::DeniedByFallback),
+            Self::Fallback | Self::Configured => Ok(()),
         }
     }
 }
@@ -285,6 +346,9 @@ fn in_use(mode: ResolverMode, health: &Health) -> Vec<NameServer> {
     let of = |wanted: fn(&ServerState) -> bool| -> Vec<NameServer> {
         health.servers.iter().filter(|server| wanted(&server.state)).map(|server| server.server.clone()).collect()
     };
+    if let Some(fallback) = health.fallback.as_ref().filter(|_| health.falls_back()) {
+        return vec![fallback.server.clone()];
+    }
     let good = of(|state| *state == ServerState::Good);
     match mode {
         ResolverMode::Validate if good.is_empty() => of(|_| true),
@@ -302,10 +366,18 @@ fn warn_of(usable: &UsableServers) {
 
 /// Logs each change: of each server, and of all of them together.
 fn report(before: &Health, now: &Health) {
-    for server in &now.servers {
-        if !before.servers.contains(server) {
+    for server in now.servers.iter().chain(&now.fallback) {
+        if !before.servers.iter().chain(&before.fallback).any(|known| known == server) {
             report_server(before.state_of(&server.server), server);
         }
+    }
+    match (before.falls_back(), now.falls_back()) {
+        (false, true) => tracing::warn!(
+            "no name server passes the self-test: danelaw asks the root and the authoritative servers itself until one does \
+             (dns.fallback)"
+        ),
+        (true, false) => tracing::warn!("danelaw asks the authoritative servers itself no longer (dns.fallback)"),
+        (true, true) | (false, false) => {}
     }
     if now.is_bad() && !before.is_bad() {
         tracing::error!(
@@ -314,7 +386,7 @@ fn report(before: &Health, now: &Health) {
         );
     }
     if !now.is_bad() && before.is_bad() {
-        tracing::info!("a name server passes the self-test again");
+        tracing::info!("lookups are possible again: a name server or the fallback passes the self-test");
     }
 }
 

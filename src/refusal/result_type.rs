@@ -192,6 +192,7 @@ fn of_lookup(failure: &Failure) -> Option<ResultType> {
         | FailureReason::TooManyAliases(_)
         | FailureReason::TooManyRecords(_)
         | FailureReason::Scarce(_)
+        | FailureReason::DeniedByFallback
         | FailureReason::NotValidating
         | FailureReason::NameTooLong => None,
     }

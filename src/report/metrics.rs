@@ -66,6 +66,8 @@ pub struct Moment {
     pub waiting: usize,
     /// Whether each resolver passes its self-test, in the order of the configuration.
     pub resolvers: Vec<bool>,
+    /// Whether danelaw asks the authoritative servers itself, because no resolver passes.
+    pub fallen_back: bool,
     /// Lookups that were answered from memory, that joined one under way, and that were made.
     pub memory: [u64; 3],
     /// Lookups, fetches and policies of MTA-STS.
@@ -359,6 +361,8 @@ fn gauges(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) ->
     gauge(to, About("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
     let help = "Whether the mode is observe, so that danelaw enforces no policy";
     gauge(to, About("observing", help), usize::from(moment.observing))?;
+    let help = "Whether danelaw asks the authoritative servers itself, because no resolver passes the self-test";
+    gauge(to, About("resolver_fallback", help), usize::from(moment.fallen_back))?;
     let help = "Whether the last configuration that was read is in force";
     gauge(to, About("config_last_reload_successful", help), usize::from(!metrics.stale.load(Relaxed)))
 }
@@ -431,6 +435,7 @@ mod tests {
             max_sessions: 1000,
             waiting: 0,
             resolvers: vec![true, false],
+            fallen_back: false,
             memory: [3, 2, 1],
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             ready: true,

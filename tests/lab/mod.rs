@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use certs::Identity;
 use client::{Answers, Client};
+use dns::authority::Authorities;
 use dns::{DnsLab, Tree};
 use exchange::Exchange;
 use mx::{Mx, Seen};
@@ -171,8 +172,26 @@ impl Scenario {
     }
 
     /// Starts the delivery path, with a layer between danelaw and the DNS.
-    pub(crate) async fn start_with<R: Resolver + Clone>(self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
-        let dns = self.tree.start().await;
+    pub(crate) async fn start_with<R: Resolver + Clone>(mut self, between: impl FnOnce(Stub) -> R) -> Lab<R> {
+        let dns = std::mem::replace(&mut self.tree, Tree::new()).start().await;
+        self.start_on(dns, ResolverSettings::default(), between).await
+    }
+
+    /// Starts the delivery path with authoritative servers, and a resolver before them. The server of each zone is at an
+    /// address of its own.
+    pub(crate) async fn start_with_authorities(mut self) -> (Lab, Authorities) {
+        let authorities = std::mem::replace(&mut self.tree, Tree::new()).delegate().await;
+        let dns = authorities.resolver((Ipv4Addr::LOCALHOST, 0).into()).await;
+        (self.start_on(dns, authorities.settings(), |stub| stub).await, authorities)
+    }
+
+    /// Starts the delivery path with this resolver, and the root of these settings.
+    async fn start_on<R: Resolver + Clone>(
+        self,
+        dns: DnsLab,
+        root: ResolverSettings,
+        between: impl FnOnce(Stub) -> R,
+    ) -> Lab<R> {
         let mut seen = Vec::new();
         for host in self.hosts {
             seen.push(host.mx.start(SocketAddr::from((host.address, self.port)), &host.name).await);
@@ -182,6 +201,8 @@ impl Scenario {
         let stub = Stub::new(&ResolverSettings {
             servers: vec![dns.addr.into()],
             trust_anchor: Some(dns.anchor_file.clone()),
+            root_hints: root.root_hints,
+            recursion_port: root.recursion_port,
             ..ResolverSettings::from(&config)
         })
         .unwrap();

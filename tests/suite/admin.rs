@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The status and the text at a path.
-async fn get(address: &Address, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: &Address, path: &str) -> (u16, String) {
     let (status, text) = ask(address, path).await.unwrap();
     (status.as_u16(), text)
 }
@@ -180,6 +180,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             max_sessions: 0,
             waiting: 0,
             resolvers: vec![],
+            fallen_back: false,
             memory: [0; 3],
             mta_sts: StsFigures::default(),
             ready: true,

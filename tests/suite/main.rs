@@ -43,6 +43,7 @@ mod tlsrpt;
 // DNS.
 mod dns;
 mod expensive;
+mod fallback;
 mod hostile;
 mod recursion;
 mod self_test;

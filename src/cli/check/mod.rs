@@ -32,7 +32,7 @@ use self::summary::Summary;
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
 use crate::config::Config;
-use crate::dns::selftest::ServerState;
+use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::{Name, NameError};
 use crate::policy::Mode;
 use crate::rules::Rules;
@@ -246,7 +246,11 @@ async fn print(
 /// Where a lookup failed, the resolver may be at fault: says so if it is.
 async fn blame(checker: &Checker) {
     checker.dns.self_test().await;
-    for server in &checker.dns.health().borrow().servers {
+    let health = checker.dns.health().borrow().clone();
+    if health.falls_back() {
+        eprintln!("danelaw: a lookup failed; a running danelaw goes on without the name servers: {FALLEN_BACK}");
+    }
+    for server in health.servers.iter().chain(&health.fallback) {
         let (name, no_tcp) = (&server.server, server.no_tcp.as_ref());
         match &server.state {
             ServerState::Failed(why) => {

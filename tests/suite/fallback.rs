@@ -1,0 +1,168 @@
+//! danelaw's own resolver, while no configured one passes the self-test: when it serves, how loudly, and what it may deny.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use danelaw::dns::selftest::{FALLEN_BACK, SelfTestFailure, ServerState};
+use danelaw::dns::server::ResolverMode;
+use danelaw::dns::setup::{ResolverFallback, ResolverSettings};
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
+use danelaw::name::Name;
+use tracing::subscriber;
+
+use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::{Fault, Tree};
+use crate::lab::{MESSAGE, Scenario};
+use crate::log::CapturedLog;
+
+/// Any free port of loopback.
+const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn tree() -> Tree {
+    Tree::new()
+        .vouches()
+        .secure("example.test")
+        .mx("example.test", 10, "mx.example.test")
+        .a("mx.example.test", "192.0.2.1")
+        .insecure("plain.test")
+        .mx("plain.test", 10, "mx.plain.test")
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// The fallback of these authoritative servers, behind this resolver.
+fn settings(authorities: &Authorities, resolver: SocketAddr) -> ResolverSettings {
+    ResolverSettings { servers: vec![resolver.into()], fallback: ResolverFallback::Recurse, ..authorities.settings() }
+}
+
+fn captured() -> (CapturedLog, subscriber::DefaultGuard) {
+    let log = CapturedLog::default();
+    let writer = log.clone();
+    let layer = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    (log, subscriber::set_default(layer))
+}
+
+#[tokio::test]
+async fn a26_all_servers_down_at_the_start_and_one_that_comes_back() {
+    // A26, A-55.
+    for mode in [ResolverMode::Validate, ResolverMode::TrustAd] {
+        let authorities = tree().delegate().await;
+        let address = authorities.resolver(ANYWHERE).await.addr;
+        let stub = Stub::new(&ResolverSettings { mode, ..settings(&authorities, address) }).unwrap();
+        let (log, _guard) = captured();
+        stub.first_pass().await;
+        let health = stub.health().borrow().clone();
+        assert!(health.falls_back() && !health.is_bad() && !health.any_good(), "{health:?}");
+        let secure = stub.mx(&name("example.test")).await.unwrap();
+        assert_eq!((secure.security(), secure.answer.records().len()), (Security::Secure, 1), "{mode}");
+        // Its own validation alone makes an answer insecure, in either mode.
+        assert_eq!(stub.mx(&name("plain.test")).await.unwrap().security(), Security::Insecure, "{mode}");
+        assert!(
+            log.text().contains("WARN") && log.text().contains("asks the root and the authoritative servers itself")
+        );
+        // The server comes back at its address.
+        let resolver = authorities.resolver(address).await;
+        stub.self_test().await;
+        let health = stub.health().borrow().clone();
+        assert!(health.any_good() && !health.falls_back(), "{health:?}");
+        assert!(log.text().contains("itself no longer"), "{}", log.text());
+        let before = authorities.count();
+        assert_eq!(stub.mx(&name("plain.test")).await.unwrap().security(), Security::Insecure);
+        assert!(authorities.count() == before && resolver.was_asked("plain.test", "MX"));
+    }
+}
+
+#[tokio::test]
+async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
+    // A26.
+    let authorities = tree().delegate().await;
+    let address = authorities.resolver(ANYWHERE).await.addr;
+    let stub = Stub::new(&settings(&authorities, address)).unwrap();
+    stub.self_test().await;
+    assert!(stub.health().borrow().falls_back());
+    // The configured resolvers may know a zone of this name.
+    let internal = name("corp.example.test");
+    assert_eq!(stub.mx(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
+    assert_eq!(stub.host(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
+    // That a host has no TLSA record keeps no mail back, nor is a special-use name any resolver's.
+    let tlsa = stub.tlsa(&name("_25._tcp.mx.example.test")).await.unwrap();
+    assert_eq!((tlsa.end, tlsa.answer), (Security::Secure, Answer::NxDomain));
+    assert_eq!(stub.mx(&name("host.invalid")).await.unwrap().answer, Answer::NxDomain);
+    assert!(matches!(stub.host(&name("mx.example.test")).await, Ok(HostLookup::Found(_))));
+    // A resolver that passes may deny.
+    let _resolver = authorities.resolver(address).await;
+    stub.self_test().await;
+    assert_eq!(stub.mx(&internal).await.unwrap().answer, Answer::NxDomain);
+}
+
+#[tokio::test]
+async fn without_a_fallback_the_servers_alone_are_asked() {
+    let authorities = tree().delegate().await;
+    let address = authorities.resolver(ANYWHERE).await.addr;
+    let settings = ResolverSettings { fallback: ResolverFallback::Off, ..settings(&authorities, address) };
+    let stub = Stub::new(&settings).unwrap();
+    stub.self_test().await;
+    assert!(stub.health().borrow().is_bad() && !stub.health().borrow().falls_back());
+    assert!(stub.mx(&name("example.test")).await.is_err());
+    assert_eq!(authorities.count(), 0);
+}
+
+#[tokio::test]
+async fn a_network_without_port_53_is_named_within_three_seconds() {
+    let authorities = tree().delegate().await;
+    let address = authorities.resolver(ANYWHERE).await.addr;
+    // Packets to the root servers vanish.
+    let silent = UdpSocket::bind((authorities.address("."), 0)).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let _unaccepted = TcpListener::bind((authorities.address("."), port)).unwrap();
+    let stub = Stub::new(&ResolverSettings { recursion_port: port, ..settings(&authorities, address) }).unwrap();
+    let began = Instant::now();
+    stub.self_test().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let health = stub.health().borrow().clone();
+    assert!(health.is_bad());
+    let Some(ServerState::Failed(SelfTestFailure::NoRoot(why))) = health.fallback.map(|fallback| fallback.state) else {
+        panic!("the fallback passes")
+    };
+    assert!(why.to_string().contains(&format!("cannot reach any root server on port {port}")), "{why}");
+}
+
+#[tokio::test]
+async fn a26_verified_mail_is_delivered_behind_a_resolver_that_strips_dnssec() {
+    let (lab, _authorities) = Scenario::new().start_with_authorities().await;
+    for rtype in ["DNSKEY", "SOA"] {
+        lab.dns.set_fault(".", rtype, Fault::Stripped);
+    }
+    for (owner, rtype) in [("example.test", "MX"), ("mx1.example.test", "A"), ("test", "DS"), ("example.test", "DS")] {
+        lab.dns.set_fault(owner, rtype, Fault::Stripped);
+    }
+    let stub = lab.now().connector.dns.clone();
+    assert!(lab.send().await.last().starts_with("451"), "the resolver proves nothing");
+    stub.self_test().await;
+    let admin = lab.admin().await;
+    let (ready, text) = crate::admin::get(&admin, "/readyz").await;
+    assert!(
+        ready == 200 && text.contains(FALLEN_BACK) && text.contains("fails the self-test: strips DNSSEC"),
+        "{text}"
+    );
+    let (_, metrics) = crate::admin::get(&admin, "/metrics").await;
+    assert!(metrics.contains("danelaw_resolver_fallback 1"), "{metrics}");
+    let answers = lab.send().await;
+    assert!(answers.last().starts_with("250 2.0.0 "), "{answers:?}");
+    let message = &lab.mx().messages()[0];
+    assert!(message.ends_with(&MESSAGE[MESSAGE.len() - 6..]));
+    let (_, metrics) = crate::admin::get(&admin, "/metrics").await;
+    let verified = r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="verified"} 1"#;
+    assert!(metrics.contains(verified), "{metrics}");
+    // The resolver passes again, and the fallback ends.
+    for (owner, rtype) in [(".", "DNSKEY"), (".", "SOA"), ("example.test", "MX"), ("mx1.example.test", "A")] {
+        lab.dns.clear_fault(owner, rtype);
+    }
+    ["test", "example.test"].iter().for_each(|zone| lab.dns.clear_fault(zone, "DS"));
+    stub.self_test().await;
+    let (_, text) = crate::admin::get(&admin, "/readyz").await;
+    assert!(!text.contains(FALLEN_BACK), "{text}");
+}
