@@ -12,6 +12,7 @@ mod limits;
 mod listener;
 mod log;
 mod mta_sts;
+mod negative_trust_anchor;
 mod remote;
 mod rule;
 mod store;
@@ -35,6 +36,7 @@ pub use limits::LimitsSection;
 pub use listener::{Kind, Listener, Recipients};
 pub use log::{LogFormat, LogSection};
 pub use mta_sts::MtaStsSection;
+pub use negative_trust_anchor::NegativeTrustAnchorEntry;
 pub use remote::RemoteSection;
 pub use rule::{RuleEntry, RuleLevel};
 pub use store::StoreSection;
@@ -42,7 +44,7 @@ pub use timeouts::TimeoutsSection;
 pub use tls::{DefaultLevel, TlsSection};
 pub use tlsrpt::{TlsrptMode, TlsrptSection};
 pub use value::{HostName, Network, Server, TlsaText};
-use value::{day, optional, parsed};
+use value::{day, last_day, optional, parsed};
 
 /// The defaults: the commented example file.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
@@ -84,6 +86,11 @@ pub struct Config {
     /// never hold because of another before it. There is none by default.
     #[serde(default)]
     pub rule: Vec<RuleEntry>,
+    /// Negative trust anchors (RFC 7646): zones below which nothing is validated, because their signatures are broken or because
+    /// they are zones of your own network that no parent signs. Answers there are insecure: mail goes at the level for insecure
+    /// domains, never verified by DANE, and whoever can change these answers can redirect the mail. There is none by default.
+    #[serde(default)]
+    pub negative_trust_anchor: Vec<NegativeTrustAnchorEntry>,
     /// Bounds.
     pub limits: LimitsSection,
     /// The store: outcomes of fan-out messages, and policies of MTA-STS.
@@ -108,7 +115,7 @@ pub struct Unsound(pub Vec<Fault>);
 pub struct Fault {
     /// The key, as in `listener.allow`.
     pub key: &'static str,
-    /// The place in the list, for a key of a listener or a rule.
+    /// The place in the list, for a key of a listener, a rule or a negative trust anchor.
     pub entry: Option<usize>,
     /// The fault, and the remedy.
     pub problem: String,
@@ -186,6 +193,7 @@ pub(crate) mod tests {
             include_str!("config/listener.rs"),
             include_str!("config/log.rs"),
             include_str!("config/mta_sts.rs"),
+            include_str!("config/negative_trust_anchor.rs"),
             include_str!("config/remote.rs"),
             include_str!("config/rule.rs"),
             include_str!("config/store.rs"),

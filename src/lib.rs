@@ -46,6 +46,7 @@
 pub mod version;
 pub mod excerpt;
 pub mod hex;
+pub mod last_day;
 pub mod name;
 pub mod scarce;
 pub mod roots;

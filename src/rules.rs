@@ -9,12 +9,10 @@ use std::str::FromStr;
 
 use time::Date;
 
+use crate::last_day::LastDay;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 use crate::smtp::address::{AddressError, RecipientDomain};
-
-/// The number of days before the last one on which the log warns of a rule.
-pub const ENDS_SOON: i32 = 7;
 
 /// The level of every domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +135,7 @@ impl Rules {
         self.entries.iter().filter(move |rule| rule.has_ended(today))
     }
 
-    /// The rules that end within [`ENDS_SOON`] days of a day, or have ended.
+    /// The rules that end within a week of a day, or have ended.
     pub fn ending(&self, today: Date) -> impl Iterator<Item = &Rule> {
         self.entries.iter().filter(move |rule| rule.ends_soon(today))
     }
@@ -146,23 +144,18 @@ impl Rules {
 impl Rule {
     /// The days for which it holds after this one: 0 on its last day, less than that once it has ended.
     pub fn days_left(&self, today: Date) -> Option<i32> {
-        self.until.map(|until| until.to_julian_day() - today.to_julian_day())
+        self.until.map(|until| LastDay(until).days_left(today))
     }
 
     /// Whether its last day is over.
     pub fn has_ended(&self, today: Date) -> bool {
-        self.until.is_some_and(|until| is_over(until, today))
+        self.until.is_some_and(|until| LastDay(until).is_over(today))
     }
 
     /// Whether it ends soon or has ended, so that its domain needs attention.
     pub fn ends_soon(&self, today: Date) -> bool {
-        self.days_left(today).is_some_and(|days| days <= ENDS_SOON)
+        self.until.is_some_and(|until| LastDay(until).is_near(today))
     }
-}
-
-/// Whether a rule with this last day holds no longer. The last day itself still counts.
-pub fn is_over(until: Date, today: Date) -> bool {
-    until < today
 }
 
 /// As it stands in the log's field `rule`.

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "excerpt",
     "hex",
+    "last_day",
     "name",
     "scarce",
     "smtp",
@@ -47,6 +48,7 @@ const PURE: &[&str] = &[
     "dns/recursion/minimise",
     "dns/recursion/referral",
     "dns/recursion/reply",
+    "dns/negative_anchors",
     "upstream/failover",
     "upstream/order",
     "upstream/timeouts",
@@ -70,6 +72,7 @@ const ORDER: &[&str] = &[
     "version",
     "excerpt",
     "hex",
+    "last_day",
     "name",
     "scarce",
     "roots",

@@ -10,12 +10,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::dns::NegativeTrustAnchors;
 use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
 use crate::dns::stub::Stub;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
-use crate::rules::Rule;
+use crate::rules::Rules;
 use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
@@ -137,12 +138,26 @@ impl AdminState {
         let shared = self.shared();
         let health = shared.connector.dns.health();
         let health = health.borrow();
-        let mut ended = shared.rules.ended(OffsetDateTime::now_utc().date());
-        readiness(*self.phase.borrow(), shared.connector.mode, &health, &mut ended)
+        let exceptions = exceptions(&shared.rules, shared.connector.dns.negative_trust_anchors());
+        readiness(*self.phase.borrow(), shared.connector.mode, &health, exceptions)
     }
 }
 
-fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator<Item = &Rule>) -> Readiness {
+/// A line for each rule that has ended and for each negative trust anchor. They are no reason to be taken out of service: the mail
+/// of the domain of a rule goes by the next rule, or by the default.
+fn exceptions(rules: &Rules, negative: &NegativeTrustAnchors) -> Vec<String> {
+    let today = OffsetDateTime::now_utc().date();
+    let rules = rules.ended(today).map(|rule| format!("rule for {}: has ended, and is left out", rule.domains));
+    let negative = negative.0.iter().map(|anchor| match anchor.until.is_over(today) {
+        true => format!("negative trust anchor for {}: has ended, and is left out", anchor.zone),
+        false => {
+            format!("negative trust anchor for {}: nothing below it is validated until {}", anchor.zone, anchor.until)
+        }
+    });
+    rules.chain(negative).collect()
+}
+
+fn readiness(phase: Phase, mode: Mode, health: &Health, exceptions: Vec<String>) -> Readiness {
     let mut lines = Vec::new();
     match mode {
         Mode::Enforce => {}
@@ -163,8 +178,7 @@ fn readiness(phase: Phase, mode: Mode, health: &Health, ended: &mut dyn Iterator
         }
     };
     lines.extend(resolvers(health));
-    // No reason to be taken out of service: its domain's mail goes by the next rule, or by the default.
-    lines.extend(ended.map(|rule| format!("rule for {}: has ended, and is left out", rule.domains)));
+    lines.extend(exceptions);
     let ready = serving && health.resolves();
     lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
     Readiness { ready, text: lines.join("\n") + "\n" }
@@ -198,13 +212,15 @@ fn resolvers(health: &Health) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::iter;
-
     use super::*;
-    use crate::dns::FailureReason;
+    use time::Date;
+
     use crate::dns::selftest::SelfTestFailure;
     use crate::dns::server::NameServer;
+    use crate::dns::{FailureReason, NegativeTrustAnchor};
+    use crate::last_day::LastDay;
     use crate::policy::Level;
+    use crate::rules::Rule;
 
     #[test]
     fn ready_means_able_to_deliver() {
@@ -235,7 +251,7 @@ mod tests {
             (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
             (Phase::Draining, vec![good.clone()], false, "listeners: closed, danelaw is stopping"),
         ] {
-            let readiness = readiness(phase, Mode::Enforce, &health(&states), &mut iter::empty());
+            let readiness = readiness(phase, Mode::Enforce, &health(&states), Vec::new());
             assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
             assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
             assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
@@ -260,22 +276,31 @@ mod tests {
             ),
         ] {
             let health = Health { fallback, ..health(&[state]) };
-            let readiness = readiness(Phase::Serving, Mode::Enforce, &health, &mut iter::empty());
+            let readiness = readiness(Phase::Serving, Mode::Enforce, &health, Vec::new());
             assert_eq!(readiness.ready, ready, "{says}");
             assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
         }
         let mut without_tcp = health(&[ServerState::Good]);
         without_tcp.servers[0].no_tcp = Some(FailureReason::Timeout);
-        let readiness_without_tcp = readiness(Phase::Serving, Mode::Enforce, &without_tcp, &mut iter::empty());
+        let readiness_without_tcp = readiness(Phase::Serving, Mode::Enforce, &without_tcp, Vec::new());
         assert!(readiness_without_tcp.ready, "it serves all mail but that with large answers");
         let says = "resolver 192.0.2.1:53: passes the self-test, but not over TCP: no answer within the time limit";
         assert!(readiness_without_tcp.text.lines().any(|line| line == says), "{}", readiness_without_tcp.text);
-        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), &mut iter::empty());
+        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), Vec::new());
         assert!(observing.ready && observing.text.contains(OBSERVING));
-        let (domains, level) = ("a.test".parse().unwrap(), Level::Encrypt);
-        let ended = Rule { domains, level, next_hop: None, reason: None, until: None };
-        let readiness =
-            readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), &mut iter::once(&ended));
-        assert!(readiness.ready && readiness.text.ends_with("\nrule for a.test: has ended, and is left out\n"));
+        let (domains, level, past) = ("a.test".parse().unwrap(), Level::Encrypt, Date::MIN);
+        let rule = Rule { domains, level, next_hop: None, reason: None, until: Some(past) };
+        let rules = Rules { default: Level::Encrypt, entries: vec![rule] };
+        let negative = [("b.test", past), ("c.test", Date::MAX)].map(|(zone, until)| NegativeTrustAnchor {
+            zone: zone.parse().unwrap(),
+            reason: "x".to_owned(),
+            until: LastDay(until),
+        });
+        let exceptions = exceptions(&rules, &NegativeTrustAnchors(negative.into()));
+        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), exceptions);
+        let lines = "\nrule for a.test: has ended, and is left out\n\
+                     negative trust anchor for b.test: has ended, and is left out\n\
+                     negative trust anchor for c.test: nothing below it is validated until 9999-12-31\n";
+        assert!(readiness.ready && readiness.text.ends_with(lines), "{}", readiness.text);
     }
 }

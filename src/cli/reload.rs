@@ -178,7 +178,7 @@ impl Running {
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.
 fn useless(error: LoadError) -> StartError {
     for rule in error.ended() {
-        tracing::warn!(rule, "a rule has ended in the configuration that was read again");
+        tracing::warn!(rule, "a rule or negative trust anchor has ended in the configuration that was read again");
     }
     StartError::config(error)
 }

@@ -11,12 +11,13 @@ use std::process::ExitCode;
 use clap::{Args, error::ErrorKind};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::run::{self, StartError};
 use crate::config::{Config, Server};
 use crate::dns::server::ResolverMode;
 use crate::dns::stub::Stub;
-use crate::dns::{Alias, Answer, Lookup, Rtype, Security};
+use crate::dns::{Alias, Answer, Lookup, NegativeTrustAnchor, Rtype, Security};
 use crate::name::{Name, NameError};
 
 /// How many questions are on their way at a time.
@@ -38,7 +39,10 @@ JSON fields:
   kind        answer, nodata, nxdomain or failure
   aliases     the aliases on the way: owner, target, security
   records     at the end of the chain, as in a master file
-  reason      why the lookup failed, or null";
+  reason      why the lookup failed, or null
+  negative_trust_anchor
+              the entry of the configuration by which it is insecure, or
+              null";
 
 /// The question, and the servers to ask.
 #[derive(Debug, Args)]
@@ -143,7 +147,14 @@ async fn answer(dns: &Stub, line: &str) -> LookupOutput {
     }
     match (parse(name), rtype.parse::<Rtype>()) {
         (Ok(name), Ok(rtype)) => match dns.lookup(&name, rtype).await {
-            Ok(found) => LookupOutput::found(found, rtype),
+            Ok(found) => {
+                let today = OffsetDateTime::now_utc().date();
+                let anchor = dns.negative_trust_anchors().covering_any(&found.asked, &found.aliases, today);
+                LookupOutput {
+                    negative_trust_anchor: anchor.map(NegativeTrustAnchor::to_string),
+                    ..LookupOutput::found(found, rtype)
+                }
+            }
             Err(failure) => LookupOutput::failed(&name.to_string(), &rtype.to_string(), failure.reason.to_string()),
         },
         (Err(why), _) => LookupOutput::failed(name, rtype, format!("{name:?} is no name that can be asked for: {why}")),
@@ -234,6 +245,8 @@ struct LookupOutput {
     records: Vec<String>,
     /// Why the lookup failed.
     reason: Option<String>,
+    /// Why it is insecure, where the configuration is the cause.
+    negative_trust_anchor: Option<String>,
     /// Of the end of the chain by itself.
     #[serde(skip)]
     end: LookupStatus,
@@ -259,6 +272,7 @@ impl LookupOutput {
             aliases: found.aliases.iter().map(line).collect(),
             records,
             reason: None,
+            negative_trust_anchor: None,
             end: found.end.into(),
         }
     }
@@ -272,6 +286,7 @@ impl LookupOutput {
             aliases: Vec::new(),
             records: Vec::new(),
             reason: Some(reason),
+            negative_trust_anchor: None,
             end: LookupStatus::Failed,
         }
     }
@@ -288,7 +303,9 @@ impl LookupOutput {
             LookupStatus::Insecure => "insecure",
             LookupStatus::Failed => "failed",
         };
-        writeln!(out, "{} {}: {}", self.name.escape_debug(), self.rtype.escape_debug(), word(self.security))?;
+        let (name, rtype) = (self.name.escape_debug(), self.rtype.escape_debug());
+        let why = self.negative_trust_anchor.as_ref().map_or(String::new(), |why| format!(" ({})", why.escape_debug()));
+        writeln!(out, "{name} {rtype}: {}{why}", word(self.security))?;
         for alias in &self.aliases {
             writeln!(out, "  {} is an alias of {} ({})", alias.owner, alias.target, word(alias.security))?;
         }
@@ -326,7 +343,7 @@ mod tests {
     fn one_object_has_every_field() {
         let failed = LookupOutput::failed("mx.example", "A", "no answer".to_owned());
         let text = serde_json::to_string(&failed).unwrap();
-        let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","aliases":[],"records":[],"reason":"no answer"}"#;
+        let expected = r#"{"name":"mx.example","type":"A","security":"failed","kind":"failure","aliases":[],"records":[],"reason":"no answer","negative_trust_anchor":null}"#;
         assert_eq!(text, expected);
     }
 }

@@ -1,4 +1,5 @@
-//! `danelaw rules`: the rules of the configuration, their reasons and last days; and the warnings of rules about to end.
+//! `danelaw rules`: the rules and negative trust anchors of the configuration, their reasons and last days; and the warnings of
+//! those about to end.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,7 +12,9 @@ use tokio::sync::watch;
 
 use super::run::StartError;
 use crate::config::Config;
+use crate::dns::NegativeTrustAnchor;
 use crate::dns::stub::Stub;
+use crate::last_day::NEAR;
 use crate::policy::Level;
 use crate::rules::{Rule, Rules};
 use crate::session::Shared;
@@ -19,12 +22,12 @@ use crate::session::Shared;
 /// How often the log is warned.
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A rule ends within a week, or has ended.
+/// A rule or a negative trust anchor ends within a week, or has ended.
 const ENDING: u8 = 1;
 
 const STATUS: &str = "\
 Exit status:
-  0   no rule ends within a week
+  0   no rule and no negative trust anchor ends within a week
   1   one does, or has ended
   64  the command line is wrong
   71  the system refuses something
@@ -34,7 +37,7 @@ Exit status:
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct RulesArguments {
-    /// Write one JSON object a rule.
+    /// Write one JSON object a rule, and one a negative trust anchor.
     #[arg(long)]
     json: bool,
 }
@@ -52,19 +55,33 @@ struct RuleRow {
     /// 0 on the last day.
     days_left: Option<i32>,
     ends_soon: bool,
-    #[serde(skip)]
-    has_ended: bool,
 }
 
-/// Lists the rules in the order in which they are looked at.
+/// One negative trust anchor, in words.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct AnchorRow {
+    negative_trust_anchor: String,
+    reason: String,
+    until: String,
+    /// 0 on the last day.
+    days_left: i32,
+    ends_soon: bool,
+}
+
+/// Lists the rules in the order in which they are looked at, and the negative trust anchors.
 pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(StartError::config).and_then(|rules| {
         let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();
+        let anchors = config.negative_trust_anchors().0;
+        let anchors: Vec<_> = anchors.iter().map(|anchor| AnchorRow::of(anchor, today)).collect();
         let out = &mut io::stdout().lock();
-        let written = if arguments.json { write_json(&rows, out) } else { write_text(&rows, &rules, out) };
+        let written = match arguments.json {
+            true => write_json(&rows, out).and_then(|()| write_json(&anchors, out)),
+            false => write_text(&rows, &rules, out).and_then(|()| write_anchors(&anchors, out)),
+        };
         written.map_err(|error| StartError::system(format!("standard output: {error}")))?;
-        Ok(rows.iter().any(|row| row.ends_soon))
+        Ok(rows.iter().any(|row| row.ends_soon) || anchors.iter().any(|row| row.ends_soon))
     });
     match listed {
         Ok(false) => ExitCode::SUCCESS,
@@ -90,12 +107,23 @@ impl RuleRow {
             until: rule.until.map(|until| until.to_string()),
             days_left: rule.days_left(today),
             ends_soon: rule.ends_soon(today),
-            has_ended: rule.has_ended(today),
         }
     }
 }
 
-fn write_json(rows: &[RuleRow], out: &mut dyn Write) -> io::Result<()> {
+impl AnchorRow {
+    fn of(anchor: &NegativeTrustAnchor, today: Date) -> Self {
+        Self {
+            negative_trust_anchor: anchor.zone.to_string(),
+            reason: anchor.reason.clone(),
+            until: anchor.until.to_string(),
+            days_left: anchor.until.days_left(today),
+            ends_soon: anchor.until.is_near(today),
+        }
+    }
+}
+
+fn write_json(rows: &[impl Serialize], out: &mut dyn Write) -> io::Result<()> {
     for row in rows {
         serde_json::to_writer(&mut *out, row)?;
         writeln!(out)?;
@@ -105,18 +133,12 @@ fn write_json(rows: &[RuleRow], out: &mut dyn Write) -> io::Result<()> {
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
 fn write_text(rows: &[RuleRow], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for RuleRow { domain, level, records, next_hop, reason, until, days_left, ends_soon, has_ended } in rows {
+    for RuleRow { domain, level, records, next_hop, reason, until, days_left, ends_soon: _ } in rows {
         let end = match (until, days_left) {
-            (Some(until), _) if *has_ended => format!(", ended on {until}"),
-            (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
-            (_, _) => ", without an end".to_owned(),
+            (Some(until), Some(days)) => end(until, *days),
+            (_, _) => "without an end".to_owned(),
         };
-        let flag = match (has_ended, ends_soon) {
-            (true, _) => " HAS ENDED",
-            (false, true) => " ENDS SOON",
-            (false, false) => "",
-        };
-        writeln!(out, "{domain}: level {level}{end}{flag}")?;
+        writeln!(out, "{domain}: level {level}, {end}")?;
         writeln!(out, "  {}", reason.as_deref().unwrap_or("no reason given").escape_debug())?;
         if let Some(next_hop) = next_hop {
             writeln!(out, "  by way of {next_hop}")?;
@@ -129,8 +151,26 @@ fn write_text(rows: &[RuleRow], rules: &Rules, out: &mut dyn Write) -> io::Resul
     writeln!(out, "{of_all}: level {}", rules.default)
 }
 
-/// Warns the log of rules that end within a week or have ended: now, every day, and when there are others. Ends when there
-/// will be none.
+/// The negative trust anchors, in the form of the rules.
+fn write_anchors(rows: &[AnchorRow], out: &mut dyn Write) -> io::Result<()> {
+    for AnchorRow { negative_trust_anchor, reason, until, days_left, ends_soon: _ } in rows {
+        writeln!(out, "{negative_trust_anchor} and below: negative trust anchor, {}", end(until, *days_left))?;
+        writeln!(out, "  {}", reason.escape_debug())?;
+    }
+    Ok(())
+}
+
+/// `until 2027-01-31 (5 days left) ENDS SOON`.
+fn end(until: &str, days_left: i32) -> String {
+    match days_left {
+        ..0 => format!("ended on {until} HAS ENDED"),
+        0..=NEAR => format!("until {until} ({days_left} days left) ENDS SOON"),
+        _ => format!("until {until} ({days_left} days left)"),
+    }
+}
+
+/// Warns the log of rules that end within a week or have ended, and of all negative trust anchors: now, every day, and when
+/// there are others. Ends when there will be none.
 pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>) {
     let mut days = tokio::time::interval(DAILY);
     loop {
@@ -138,7 +178,9 @@ pub(super) async fn keep_warning(mut shared: watch::Receiver<Arc<Shared<Stub>>>)
             _ = days.tick() => {}
             changed = shared.changed() => if changed.is_err() { return },
         }
-        warn(&shared.borrow_and_update().rules, OffsetDateTime::now_utc().date());
+        let (now, today) = (Arc::clone(&shared.borrow_and_update()), OffsetDateTime::now_utc().date());
+        warn(&now.rules, today);
+        now.connector.dns.negative_trust_anchors().0.iter().for_each(|anchor| warn_of(anchor, today));
     }
 }
 
@@ -157,5 +199,25 @@ fn warn(rules: &Rules, today: Date) {
         } else {
             tracing::warn!(rule, days_left, "a rule ends soon; danelaw check says whether it is still needed");
         }
+    }
+}
+
+/// RFC 7646 §2: loud, since it switches DANE off.
+fn warn_of(anchor: &NegativeTrustAnchor, today: Date) {
+    let (zone, days_left, reason) = (anchor.zone.to_string(), anchor.until.days_left(today), &anchor.reason);
+    if anchor.until.is_over(today) {
+        tracing::error!(
+            zone,
+            days_left,
+            reason,
+            "a negative trust anchor has ended: names below its zone are validated again; remove it, or give it a later day"
+        );
+    } else {
+        tracing::warn!(
+            zone,
+            days_left,
+            reason,
+            "a negative trust anchor holds: NOTHING IS VALIDATED below this zone, and its mail is sent without DANE"
+        );
     }
 }

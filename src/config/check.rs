@@ -35,6 +35,7 @@ impl Config {
     /// All faults.
     pub fn check(&self) -> Result<(), Unsound> {
         let mut faults = Faults(self.rules().err().map_or_else(Vec::new, |Unsound(faults)| faults));
+        self.check_negative_trust_anchors(&mut faults);
         self.check_listeners(&mut faults);
         self.limits.check(&mut faults);
         self.remote.check(&mut faults);

@@ -8,8 +8,9 @@ use time::Date;
 
 use super::check::Faults;
 use super::{Config, Fault, TlsaText, Unsound, day, optional, parsed};
+use crate::last_day::LastDay;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, NextHop, Rule, Rules, is_over};
+use crate::rules::{Domains, NextHop, Rule, Rules};
 
 /// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,18 +86,18 @@ impl Config {
         })
     }
 
-    /// The rules that have ended before a day. They do not stop a start or a reload: a restart on the day after the end
+    /// The rules and the negative trust anchors that have ended before a day. They do not stop a start or a reload: a restart on the day after the end
     /// would otherwise stop the mail of all domains.
     pub fn ended(&self, today: Date) -> Vec<Fault> {
         let ended = self.rule.iter().enumerate().filter_map(|(entry, rule)| {
-            let until = rule.until.filter(|until| is_over(*until, today))?;
+            let until = rule.until.filter(|until| LastDay(*until).is_over(today))?;
             let problem = format!(
                 "the rule for {} has ended on {until}; remove it, or give it a later day and a reason that still holds",
                 rule.domain
             );
             Some(Fault { key: "rule.until", entry: Some(entry), problem })
         });
-        ended.collect()
+        ended.chain(self.ended_negative_trust_anchors(today)).collect()
     }
 
     fn check_rule(&self, rule: &RuleEntry, faults: &mut Faults) {

@@ -138,9 +138,14 @@ where
     })
 }
 
+/// Reads a day that has to be there.
+pub(super) fn last_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    deserializer.deserialize_any(Day)
+}
+
 /// Reads a day.
 pub(super) fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
-    deserializer.deserialize_any(Day).map(Some)
+    last_day(deserializer).map(Some)
 }
 
 /// How a day is written.

@@ -52,6 +52,14 @@ impl AdServer {
         Ok((reply, security))
     }
 
+    /// Puts one question, with CD: the server does not validate, and so keeps nothing back (RFC 6840 §5.9).
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(super) async fn ask_unvalidated(&self, question: &Question) -> Result<DnsReply, FailureReason> {
+        convert::as_it_is(&self.client.ask(question, Purpose::Validate).await?)
+    }
+
     /// The root is secure by the AD bit of this server, now or a few seconds ago.
     async fn confirm(&self) -> Result<(), FailureReason> {
         let (client, fitness) = (Arc::clone(&self.client), Arc::clone(&self.fitness));

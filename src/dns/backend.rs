@@ -43,6 +43,18 @@ impl Backend {
             Self::TrustAd(trust_ad) => Box::pin(trust_ad.link(question)).await,
         }
     }
+
+    /// Answers one question about a name that a negative trust anchor covers: the answer is taken as it is, and is insecure
+    /// (RFC 7646 §2).
+    ///
+    /// # Errors
+    /// There is no answer, or it does not fit the question.
+    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        match self {
+            Self::Validating(validating) => validating.unvalidated(question).await,
+            Self::TrustAd(trust_ad) => Box::pin(trust_ad.unvalidated(question)).await,
+        }
+    }
 }
 
 /// Where backends are made: one for the servers in use, and one for each server under test.

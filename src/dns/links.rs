@@ -54,6 +54,17 @@ pub(super) enum Link<S = LinkStatus> {
     Denied(Denied, S),
 }
 
+impl<S> Link<S> {
+    /// The same answer with another status.
+    pub(super) fn with<T>(self, status: T) -> Link<T> {
+        match self {
+            Self::Records(records, _) => Link::Records(records, status),
+            Self::Alias(target, _) => Link::Alias(target, status),
+            Self::Denied(denied, _) => Link::Denied(denied, status),
+        }
+    }
+}
+
 /// Judges one reply.
 ///
 /// # Errors

@@ -11,8 +11,8 @@
 //! within a `budget`; `links` then decides what the reply says, and `denial` which absences signed records prove, both
 //! plain functions of plain values (`reply`, `canonical`). `trust_ad` relies on the AD bit of a validating resolver on
 //! loopback. `recursion` asks the authoritative servers where no resolver is to be asked. `special` names the names that the
-//! public DNS does not have. `memory` keeps the results, and [`selftest`] tells which of the [`server`]s of the [`setup`]
-//! are fit to be asked.
+//! public DNS does not have, and `negative_anchors` those that the operator has taken out of validation. `memory` keeps the
+//! results, and [`selftest`] tells which of the [`server`]s of the [`setup`] are fit to be asked.
 
 mod ad_bit;
 mod answers;
@@ -28,6 +28,7 @@ mod links;
 pub mod invariant;
 mod memory;
 mod message;
+mod negative_anchors;
 mod pace;
 #[cfg(any(test, fuzzing))]
 mod reference_model;
@@ -47,8 +48,9 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 
+pub use self::negative_anchors::{NegativeTrustAnchor, NegativeTrustAnchors};
 pub use self::reply::{Rtype, SignatureValidity, UnknownRtype};
-pub use self::special::{SpecialUse, special_use};
+pub use self::special::{SpecialUse, never_asked, special_use};
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;

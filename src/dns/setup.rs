@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
 
-use super::Families;
 use super::recursion::hints::RootHints;
 use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
+use super::{Families, NegativeTrustAnchors};
 use crate::roots::{self, CaFileError};
 
 /// Where the system's resolvers are listed.
@@ -66,6 +66,8 @@ pub struct ResolverSettings {
     pub memory: MemoryLimits,
     /// The families of addresses to ask for.
     pub families: Families,
+    /// The zones below which nothing is validated.
+    pub negative: NegativeTrustAnchors,
 }
 
 impl Default for ResolverSettings {
@@ -85,6 +87,7 @@ impl Default for ResolverSettings {
             deadline: Duration::from_secs(20),
             memory: MemoryLimits::NONE,
             families: Families::Any,
+            negative: NegativeTrustAnchors::default(),
         }
     }
 }

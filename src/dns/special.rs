@@ -9,6 +9,9 @@
 //! | all others of the table | always | a validated answer counts: a network may have a zone of that name below a root of its own, or a negative trust anchor |
 //! | the same, if the reply is an error or does not validate | the DS records of the zone | the name does not exist, if a signed denial proves that the zone does not exist (RFC 8020 §2); else the lookup fails |
 //!
+//! Below a negative trust anchor (RFC 7646) the table holds for the names of the first row alone: all others are asked, and the
+//! answer counts as it is, insecure. So `cluster.local` of Kubernetes, unsigned and below `local`, is a zone like any other.
+//!
 //! No answer in time is a failure in each case: it says nothing about the name. `localhost` is denied for addresses too: a relay
 //! has no mail for its own host, and a rule can name `[127.0.0.1]`.
 
@@ -93,6 +96,11 @@ static SPECIAL_USE: &[SpecialUse] = &[
 /// The name space of special use that a name is in.
 pub fn special_use(name: &Name) -> Option<&'static SpecialUse> {
     SPECIAL_USE.iter().find(|special| name.is_within(special.zone))
+}
+
+/// The name space that a name is in, if no resolver is asked about it.
+pub fn never_asked(name: &Name) -> Option<&'static SpecialUse> {
+    special_use(name).filter(|special| special.asked == ResolverUse::Never)
 }
 
 impl SpecialUse {

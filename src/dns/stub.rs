@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -39,7 +40,10 @@ use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
 use super::special::{ResolverUse, SpecialUse, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
-use super::{Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Security};
+use super::{
+    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, NegativeTrustAnchors, RawTlsa, RawTxt, Resolver,
+    Security,
+};
 use crate::name::Name;
 
 /// How often the list of the system's resolvers is looked at.
@@ -107,6 +111,11 @@ impl Stub {
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.subscribe()
+    }
+
+    /// The zones below which nothing is validated.
+    pub fn negative_trust_anchors(&self) -> &NegativeTrustAnchors {
+        &self.inner.factory.settings.negative
     }
 
     /// How many questions of one type for one name were answered from memory, joined a lookup under way, and were asked.
@@ -230,6 +239,27 @@ impl StubInner {
         });
     }
 
+    /// Answers one question about one name.
+    async fn link(
+        &self,
+        backend: &Backend,
+        question: &Question,
+        name: &Name,
+        budget: &mut Budget,
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        let now = OffsetDateTime::now_utc();
+        let negative = self.factory.settings.negative.covering(name, now.date());
+        match (special_use(name), negative) {
+            (Some(special), _) if special.asked() == ResolverUse::Never => Ok(absent(Duration::MAX)),
+            (_, Some(negative)) => {
+                let WithTtl { value, ttl } = backend.unvalidated(question).await?;
+                Ok(WithTtl { value, ttl: ttl.min(negative.until.time_left(now)) })
+            }
+            (Some(special), None) => special_link(backend, question, special, budget).await,
+            (None, None) => backend.link(question, budget).await,
+        }
+    }
+
     async fn look_up(&self, key: &LookupKey) -> (DnsResult<Lookup<Data>>, Duration) {
         let settings = &self.factory.settings;
         let mut ttl = settings.memory.answers;
@@ -248,10 +278,7 @@ impl StubInner {
         let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
             let name = chain.aliases.last().map_or(asked, |alias| &alias.target);
-            let link = match special_use(name) {
-                Some(special) => special_link(backend, &chain.question, special, &mut budget).await?,
-                None => backend.link(&chain.question, &mut budget).await?,
-            };
+            let link = self.link(backend, &chain.question, name, &mut budget).await?;
             *ttl = link.ttl.min(*ttl);
             let (answer, end) = match link.value {
                 Link::Alias(target, security) => {
@@ -317,17 +344,18 @@ impl Resolver for Stub {
     }
 }
 
-/// Answers one question about a special-use name (RFC 6761), by the table of [`special`](super::special).
+/// The name does not exist, and no zone can make it exist.
+fn absent(ttl: Duration) -> WithTtl<Link<Security>> {
+    WithTtl { value: Link::Denied(Denied::NxDomain, Security::Secure), ttl }
+}
+
+/// Answers one question about a special-use name (RFC 6761) that may exist, by the table of [`special`](super::special).
 async fn special_link(
     backend: &Backend,
     question: &Question,
     special: &SpecialUse,
     budget: &mut Budget,
 ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-    let absent = |ttl| WithTtl { value: Link::Denied(Denied::NxDomain, Security::Secure), ttl };
-    if special.asked() == ResolverUse::Never {
-        return Ok(absent(Duration::MAX));
-    }
     let failed = match backend.link(question, budget).await {
         Err(why @ (FailureReason::Bogus(_) | FailureReason::Refused(_) | FailureReason::Malformed(_))) => why,
         other => return other,

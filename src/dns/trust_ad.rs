@@ -60,9 +60,26 @@ impl TrustAd {
         }
     }
 
+    /// Answers one question about a name of which nothing is to be validated. The answer is insecure, whatever the AD bit says.
+    ///
+    /// # Errors
+    /// No server has an answer.
+    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        let mut last = no_server();
+        for server in self.turns() {
+            match server.ask_unvalidated(question).await {
+                Ok(reply) => {
+                    return Ok(WithTtl { value: read(question, &reply, Security::Insecure)?, ttl: reply.ttl });
+                }
+                Err(reason) => last = reason,
+            }
+        }
+        Err(last)
+    }
+
     async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-        let mut last = FailureReason::Network("no name server has passed its self-test".to_owned());
-        for server in self.servers.iter().cycle().take(self.attempts.max(self.servers.len())) {
+        let mut last = no_server();
+        for server in self.turns() {
             match server.ask(question).await {
                 Ok(vouched) => return Ok(vouched),
                 Err(reason) => last = reason,
@@ -70,6 +87,14 @@ impl TrustAd {
         }
         Err(last)
     }
+
+    fn turns(&self) -> impl Iterator<Item = &AdServer> {
+        self.servers.iter().cycle().take(self.attempts.max(self.servers.len()))
+    }
+}
+
+fn no_server() -> FailureReason {
+    FailureReason::Network("no name server has passed its self-test".to_owned())
 }
 
 /// Reads one reply. To a question for CNAME records the CNAME is the answer, and no link.

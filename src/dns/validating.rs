@@ -103,6 +103,18 @@ impl Validating {
         }
     }
 
+    /// Answers one question about a name of which nothing is to be validated. The answer is insecure.
+    ///
+    /// # Errors
+    /// There is no answer, or it does not fit the question.
+    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        let asked = Queried::new(question.clone())?;
+        let message = self.zones.source.ask(&asked).await?;
+        let reply = convert::reply(&message, |_, _| Proof::Insecure)?;
+        let value = judge(question, &reply, &|_, _| None)?.with(Security::Insecure);
+        Ok(WithTtl { value, ttl: reply.ttl })
+    }
+
     async fn proven(
         &self,
         asked: &Queried,

@@ -27,6 +27,7 @@ mod fanout;
 mod hostile_remotes;
 mod lmtp;
 mod mx_iteration;
+mod negative_anchors;
 mod networks;
 mod observe;
 mod patience;

@@ -96,6 +96,7 @@ async fn many_questions_are_answered_in_their_order() {
     let alias = json!({
         "name": "alias.sec.test", "type": "A", "security": "insecure", "kind": "answer", "records": ["192.0.2.3"],
         "aliases": [{"owner": "alias.sec.test", "target": "mx.plain.test", "security": "secure"}], "reason": null,
+        "negative_trust_anchor": null,
     });
     assert_eq!(answers[2], alias);
     assert_eq!(answers[0]["reason"], "no answer within the time limit");

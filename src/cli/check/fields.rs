@@ -14,7 +14,8 @@ JSON fields:
   refusal          why mail would be refused: code, reason, text, remedy
   mx               the MX lookup: name, security (secure, insecure, failed),
                    aliases (owner, target, security), kind (records, nodata,
-                   nxdomain, failure), reason
+                   nxdomain, failure), reason, negative_trust_anchor (the
+                   entry of the configuration by which it is insecure)
   passed_over      MX records that name no host to send to, and why
   exchanges        in the order they would be tried:
     name, preference, addresses, policy, no_dane, refusal

@@ -200,7 +200,12 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
 /// One domain at its level, and, where a rule sets that, at the default level too.
 async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport {
     let now = OffsetDateTime::now_utc();
-    let context = ReportContext { digests: &checker.config.tls.digests, rules, now };
+    let context = ReportContext {
+        digests: &checker.config.tls.digests,
+        rules,
+        negative: checker.dns.negative_trust_anchors(),
+        now,
+    };
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
     let check = checker.check(domain, level, next_hop).await;

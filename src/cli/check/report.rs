@@ -11,7 +11,7 @@ use crate::dane::agility::Digests;
 use crate::dane::facts;
 use crate::dane::tlsa;
 use crate::dane::verify::Match;
-use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Place, Reason};
@@ -65,6 +65,8 @@ pub(super) struct LookupReport {
     pub(super) kind: &'static str,
     /// Why the lookup failed.
     pub(super) reason: Option<String>,
+    /// Why it is insecure, where the configuration is the cause.
+    pub(super) negative_trust_anchor: Option<String>,
 }
 
 /// An alias that was followed.
@@ -153,6 +155,7 @@ pub(super) struct RuleReport {
 pub(super) struct ReportContext<'a> {
     pub(super) digests: &'a Digests,
     pub(super) rules: &'a Rules,
+    pub(super) negative: &'a NegativeTrustAnchors,
     pub(super) now: OffsetDateTime,
 }
 
@@ -175,7 +178,7 @@ impl DomainReport {
             address,
             no_dane: no_dane(check).map(ToString::to_string),
             refusal: refusal(check),
-            mx: mx(check),
+            mx: mx(check).explained(context),
             passed_over: passed_over(check),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
             rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
@@ -261,12 +264,25 @@ impl LookupReport {
             security: security(alias.security),
         };
         let aliases = aliases.iter().map(report).collect();
-        Self { name: name.to_string(), security: security(of_all), aliases, kind, reason: None }
+        let (name, security) = (name.to_string(), security(of_all));
+        Self { name, security, aliases, kind, reason: None, negative_trust_anchor: None }
     }
 
     fn failed(name: &Name, reason: String) -> Self {
         let (security, aliases) = ("failed".to_owned(), Vec::new());
-        Self { name: name.to_string(), security, aliases, kind: "failure", reason: Some(reason) }
+        let (name, reason) = (name.to_string(), Some(reason));
+        Self { name, security, aliases, kind: "failure", reason, negative_trust_anchor: None }
+    }
+
+    /// The same with the negative trust anchor that makes it insecure, if one does.
+    fn explained(self, context: &ReportContext<'_>) -> Self {
+        let names = std::iter::once(&self.name).chain(self.aliases.iter().map(|alias| &alias.target));
+        let anchor = names
+            .filter_map(|name| context.negative.covering(&Name::parse(name).ok()?, context.now.date()))
+            .next()
+            .filter(|_| self.security == security(Security::Insecure))
+            .map(ToString::to_string);
+        Self { negative_trust_anchor: anchor, ..self }
     }
 }
 
@@ -279,7 +295,7 @@ impl ExchangeReport {
         Self {
             name: name.to_string(),
             preference: preference(check, name),
-            lookup,
+            lookup: lookup.explained(context),
             addresses,
             tlsa: exchange
                 .recorded
@@ -355,7 +371,10 @@ impl TlsaReport {
             RecordReport { record: raw.to_string(), standing, why }
         };
         let read = tlsa::readings(raw, context.digests);
-        Self { lookup: LookupReport::of(lookup), records: raw.iter().zip(read).map(record).collect() }
+        Self {
+            lookup: LookupReport::of(lookup).explained(context),
+            records: raw.iter().zip(read).map(record).collect(),
+        }
     }
 }
 

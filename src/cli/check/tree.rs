@@ -124,8 +124,13 @@ fn colour(security: &str) -> Style {
     }
 }
 
+fn security(found: &LookupReport) -> String {
+    let why = found.negative_trust_anchor.as_ref().map_or(String::new(), |why| format!(" ({})", styled(DOUBT, why)));
+    format!("{}{why}", styled(colour(&found.security), &found.security))
+}
+
 fn lookup(what: &str, found: &LookupReport) -> Node {
-    let mut text = format!("{what} {}: {}", found.name, styled(colour(&found.security), &found.security));
+    let mut text = format!("{what} {}: {}", found.name, security(found));
     match found.kind {
         "nodata" => text.push_str(", no such records"),
         "nxdomain" => text.push_str(", no such name"),
@@ -166,10 +171,7 @@ fn addresses(exchange: &ExchangeReport) -> Node {
         (_, Some(reason)) => format!("address {reason}"),
         (_, None) => format!("address {}", exchange.addresses.join(", ")),
     };
-    Node::over(
-        format!("{}: {}", styled(PLAIN, &what), styled(colour(&found.security), &found.security)),
-        aliases(found),
-    )
+    Node::over(format!("{}: {}", styled(PLAIN, &what), security(found)), aliases(found))
 }
 
 fn tlsa(question: &TlsaReport) -> Node {

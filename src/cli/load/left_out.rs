@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The lists whose entries are tables.
-const TABLES: [&str; 2] = ["listener", "rule"];
+const TABLES: [&str; 3] = ["listener", "rule", "negative_trust_anchor"];
 
 /// Keys, by their path. Places in a list are those that the operator counts, entries that were left out included.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl LeftOutKeys {
         is_new
     }
 
-    /// Leaves out all of each listener and rule of which a key is left out: without that key it has another meaning.
+    /// Leaves out all of each entry of these lists of which a key is left out: without that key it has another meaning.
     /// False if there is none but those that are left out.
     pub(super) fn whole_entries(&mut self) -> bool {
         let before = self.0.len();
@@ -83,7 +83,7 @@ impl LeftOutKeys {
     }
 }
 
-/// The listener or rule that a path is in.
+/// The entry of one of these lists that a path is in.
 pub(super) fn entry(path: &[String]) -> Option<&[String]> {
     let in_table = path.len() > 1 && TABLES.contains(&path[0].as_str()) && path[1].parse::<usize>().is_ok();
     in_table.then(|| &path[..2])

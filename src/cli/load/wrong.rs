@@ -171,6 +171,9 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         ("a sequence", [list]) if list == "rule" => {
             return tables("rule", "domain=\"example.com\",level=\"dane-only\"");
         }
+        ("a sequence", [list]) if list == "negative_trust_anchor" => {
+            return tables(list, "zone=\"cluster.local\",reason=\"ticket 4711\",until=\"2027-01-31\"");
+        }
         ("a sequence", _) => match found {
             Actual::Str(text) => return format!("a list in brackets: [{text:?}]"),
             _ => example_of_list(path),
@@ -200,6 +203,9 @@ fn example_of_list(path: &[String]) -> &'static str {
     match path {
         [list] if list == "listener" => "a list of tables, such as [{address=\"127.0.0.1:10025\"}]",
         [list] if list == "rule" => "a list of tables, such as [{domain=\"example.com\",level=\"dane-only\"}]",
+        [list] if list == "negative_trust_anchor" => {
+            "a list of tables, such as [{zone=\"cluster.local\",reason=\"ticket 4711\",until=\"2027-01-31\"}]"
+        }
         _ => "a list in brackets, such as [\"..\", \"..\"]",
     }
 }

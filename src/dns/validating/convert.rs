@@ -156,6 +156,14 @@ pub(in super::super) fn vouched(octets: &[u8]) -> Result<(DnsReply, Security), F
     Ok((reply, if message.metadata.authentic_data { Security::Secure } else { Security::Insecure }))
 }
 
+/// A reply of which nothing is to be validated.
+///
+/// # Errors
+/// As [`reply`].
+pub(in super::super) fn as_it_is(octets: &[u8]) -> Result<DnsReply, FailureReason> {
+    reply(&message(octets)?, unvalidated)
+}
+
 /// The DNSSEC records of an unvalidated reply, for the report of why it proves no answer.
 ///
 /// # Errors
