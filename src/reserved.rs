@@ -43,7 +43,7 @@ fn embedded(address: IpAddr) -> IpAddr {
 }
 
 /// Whether no public host has this address (RFC 6890 and its registries).
-fn is_reserved(address: IpAddr) -> bool {
+pub(crate) fn is_reserved(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_reserved_v4(v4),
         IpAddr::V6(v6) => is_reserved_v6(v6),

@@ -157,6 +157,7 @@ impl From<&Config> for setup::ResolverSettings {
                 failures: dns.cache_failures,
             },
             families: config.remote.families,
+            nat64: config.remote.nat64,
             negative: config.negative_trust_anchors(),
             ..Self::default()
         }

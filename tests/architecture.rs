@@ -49,6 +49,8 @@ const PURE: &[&str] = &[
     "dns/recursion/referral",
     "dns/recursion/reply",
     "dns/negative_anchors",
+    "dns/nat64",
+    "upstream/nat64",
     "upstream/failover",
     "upstream/order",
     "upstream/timeouts",

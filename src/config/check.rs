@@ -5,6 +5,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::format_duration;
 
 use super::{Address, Config, Fault, Recipients, Unsound};
+use crate::dns::Nat64;
 
 /// The longest time that may be set. No client waits so long, and the clock still has room for it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -51,6 +52,11 @@ impl Config {
         self.timeouts.check(&mut faults);
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);
+        if self.remote.nat64 == Nat64::Auto && self.dns.recurses() {
+            let problem =
+                "\"auto\" needs the DNS64 resolver of the network, and dns.servers is [\"recurse\"]; set the prefix";
+            faults.add("remote.nat64", problem);
+        }
         faults.none_or(())
     }
 

@@ -119,8 +119,13 @@ impl DnsSection {
         }
     }
 
+    /// Whether the authoritative servers are asked.
+    pub(super) fn recurses(&self) -> bool {
+        self.servers.iter().any(|server| server.0 == NameServer::RECURSION)
+    }
+
     fn check_recursion(&self, faults: &mut Faults) {
-        if !self.servers.iter().any(|server| server.0 == NameServer::RECURSION) {
+        if !self.recurses() {
             return;
         }
         if self.servers.len() > 1 {

@@ -7,8 +7,8 @@ use humantime_serde::re::humantime::format_duration;
 use serde::Deserialize;
 
 use super::check::{Faults, more_than_none, short};
-use super::{HostName, Network, optional};
-use crate::dns::Families;
+use super::{HostName, Network, optional, parsed};
+use crate::dns::{Families, Nat64};
 
 /// RFC 8305 §8 allows no shorter one.
 const LEAST_HEAD_START: Duration = Duration::from_millis(10);
@@ -40,6 +40,11 @@ pub struct RemoteSection {
     /// no name (PTR), which many mail servers refuse.
     #[serde(with = "super::word::FamiliesWord")]
     pub families: Families,
+    /// NAT64, for a network with IPv6 alone: "auto" (IPv4 addresses are connected to by the prefix that the resolvers show,
+    /// RFC 7050), or the prefix, as in "64:ff9b::/96". A prefix that you set is safer: no signature protects the answer that
+    /// shows one, and private prefixes are not taken from it. Empty: IPv4 addresses are connected to over IPv4.
+    #[serde(deserialize_with = "parsed")]
+    pub nat64: Nat64,
     /// How long an address may take to accept a connection before the next one of the exchange is dialled beside it; the
     /// first that accepts is used (RFC 8305 §5).
     #[serde(with = "humantime_serde")]
@@ -91,6 +96,11 @@ impl RemoteSection {
         ] {
             more_than_none(faults, key, value);
         }
+        if self.families == Families::Ipv6 && self.nat64 != Nat64::Off {
+            let problem =
+                "there are no IPv4 addresses to connect to by it, as remote.families is \"ipv6\"; set that to \"any\"";
+            faults.add("remote.nat64", problem);
+        }
         if self.head_start < LEAST_HEAD_START {
             let found = format_duration(self.head_start);
             faults.add("remote.head_start", format!("{found} is below the 10ms of RFC 8305"));
@@ -110,5 +120,25 @@ impl RemoteSection {
         ] {
             short(faults, key, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::with;
+    use crate::dns::Nat64;
+
+    #[test]
+    fn nat64_is_off_unless_it_is_set() {
+        let nat64 = |keys: &str| with(keys).map(|config| config.remote.nat64);
+        assert_eq!(nat64(""), Ok(Nat64::Off));
+        assert_eq!(nat64("remote.nat64 = 'auto'"), Ok(Nat64::Auto));
+        assert!(matches!(nat64("remote.nat64 = '64:ff9b::/96'"), Ok(Nat64::By(_))));
+        assert!(nat64("remote.nat64 = '64:ff9b::1'").unwrap_err().contains("RFC 6052"));
+        let both = |families: &str| nat64(&format!("remote.families = '{families}'\nremote.nat64 = 'auto'"));
+        assert!(both("any").is_ok() && both("ipv4").is_ok());
+        assert!(nat64("remote.nat64 = 'auto'\ndns.servers = ['recurse']").unwrap_err().contains("DNS64 resolver"));
+        assert!(nat64("remote.nat64 = '64:ff9b::/96'\ndns.servers = ['recurse']").is_ok());
+        assert!(both("ipv6").unwrap_err().starts_with("remote.nat64: there are no IPv4 addresses"));
     }
 }

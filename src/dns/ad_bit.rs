@@ -52,12 +52,16 @@ impl AdServer {
         Ok((reply, security))
     }
 
-    /// Puts one question, with CD: the server does not validate, and so keeps nothing back (RFC 6840 §5.9).
+    /// Puts one question whose answer is taken as it is.
     ///
     /// # Errors
     /// There is no answer.
-    pub(super) async fn ask_unvalidated(&self, question: &Question) -> Result<DnsReply, FailureReason> {
-        convert::as_it_is(&self.client.ask(question, Purpose::Validate).await?)
+    pub(super) async fn ask_unvalidated(
+        &self,
+        question: &Question,
+        purpose: Purpose,
+    ) -> Result<DnsReply, FailureReason> {
+        convert::as_it_is(&self.client.ask(question, purpose).await?)
     }
 
     /// The root is secure by the AD bit of this server, now or a few seconds ago.

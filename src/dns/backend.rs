@@ -44,15 +44,18 @@ impl Backend {
         }
     }
 
-    /// Answers one question about a name that a negative trust anchor covers: the answer is taken as it is, and is insecure
-    /// (RFC 7646 §2).
+    /// Answers one question of which nothing is validated: the answer is taken as it is, and is insecure.
     ///
     /// # Errors
     /// There is no answer, or it does not fit the question.
-    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+    pub(super) async fn unvalidated(
+        &self,
+        question: &Question,
+        purpose: Purpose,
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         match self {
-            Self::Validating(validating) => validating.unvalidated(question).await,
-            Self::TrustAd(trust_ad) => Box::pin(trust_ad.unvalidated(question)).await,
+            Self::Validating(validating) => validating.unvalidated(question, purpose).await,
+            Self::TrustAd(trust_ad) => Box::pin(trust_ad.unvalidated(question, purpose)).await,
         }
     }
 }

@@ -28,6 +28,7 @@ mod links;
 pub mod invariant;
 mod memory;
 mod message;
+mod nat64;
 mod negative_anchors;
 mod pace;
 #[cfg(any(test, fuzzing))]
@@ -48,6 +49,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 
+pub use self::nat64::{Nat64, Nat64Prefix};
 pub use self::negative_anchors::{NegativeTrustAnchor, NegativeTrustAnchors};
 pub use self::reply::{Rtype, SignatureValidity, UnknownRtype};
 pub use self::special::{SpecialUse, never_asked, special_use};
@@ -313,6 +315,14 @@ pub trait Resolver: Send + Sync + 'static {
     /// The addresses of a host, of the families in use. One family failing while the other has addresses is no failure;
     /// the status of the family that answered decides.
     fn host(&self, name: &Name) -> impl Future<Output = Result<HostLookup, Failure>> + Send;
+
+    /// The prefix by which IPv4 addresses are reached (RFC 6052), where they are reached by NAT64 at all.
+    ///
+    /// # Errors
+    /// Whether the network has a prefix is not known.
+    fn nat64(&self) -> impl Future<Output = Result<Option<Nat64Prefix>, Failure>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// The TLSA records at an owner name such as `_25._tcp.mx.example`.
     fn tlsa(&self, owner: &Name) -> impl Future<Output = Result<Lookup<RawTlsa>, Failure>> + Send;

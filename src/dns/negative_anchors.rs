@@ -37,8 +37,8 @@ impl NegativeTrustAnchors {
 
     /// The one that covers a name or the target of one of its aliases, if one does.
     pub fn covering_any(&self, name: &Name, aliases: &[Alias], today: Date) -> Option<&NegativeTrustAnchor> {
-        let names = std::iter::once(name).chain(aliases.iter().map(|alias| &alias.target));
-        names.filter_map(|name| self.covering(name, today)).next()
+        let mut names = std::iter::once(name).chain(aliases.iter().map(|alias| &alias.target));
+        names.find_map(|name| self.covering(name, today))
     }
 }
 

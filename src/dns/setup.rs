@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::recursion::hints::RootHints;
 use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverMode};
-use super::{Families, NegativeTrustAnchors};
+use super::{Families, Nat64, NegativeTrustAnchors};
 use crate::roots::{self, CaFileError};
 
 /// Where the system's resolvers are listed.
@@ -66,6 +66,8 @@ pub struct ResolverSettings {
     pub memory: MemoryLimits,
     /// The families of addresses to ask for.
     pub families: Families,
+    /// Whether IPv4 addresses are reached by NAT64.
+    pub nat64: Nat64,
     /// The zones below which nothing is validated.
     pub negative: NegativeTrustAnchors,
 }
@@ -87,6 +89,7 @@ impl Default for ResolverSettings {
             deadline: Duration::from_secs(20),
             memory: MemoryLimits::NONE,
             families: Families::Any,
+            nat64: Nat64::Off,
             negative: NegativeTrustAnchors::default(),
         }
     }

@@ -15,6 +15,7 @@
 //! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies,
 //! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -33,6 +34,8 @@ use super::denial::Denied;
 use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
 use super::memory::Memory;
+use super::nat64::IPV4_ONLY;
+use super::query::Purpose;
 use super::reply::{Data, Rtype, SignatureValidity};
 use super::selftest::{Health, ServerHealth, ServerState, examine};
 use super::server::{NameServer, ResolverMode};
@@ -41,8 +44,8 @@ use super::special::{ResolverUse, SpecialUse, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{
-    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, NegativeTrustAnchors, RawTlsa, RawTxt, Resolver,
-    Security,
+    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, Nat64, Nat64Prefix, NegativeTrustAnchors,
+    RawTlsa, RawTxt, Resolver, Security,
 };
 use crate::name::Name;
 
@@ -252,9 +255,12 @@ impl StubInner {
         match (special_use(name), negative) {
             (Some(special), _) if special.asked() == ResolverUse::Never => Ok(absent(Duration::MAX)),
             (_, Some(negative)) => {
-                let WithTtl { value, ttl } = backend.unvalidated(question).await?;
+                // RFC 6840 §5.9: with CD a server that validates keeps nothing back.
+                let WithTtl { value, ttl } = backend.unvalidated(question, Purpose::Validate).await?;
                 Ok(WithTtl { value, ttl: ttl.min(negative.until.time_left(now)) })
             }
+            // RFC 7050 §3: with CD no DNS64 resolver makes addresses. No signature can prove those that it makes.
+            (None, None) if name.as_str() == IPV4_ONLY => backend.unvalidated(question, Purpose::TrustAd).await,
             (Some(special), None) => special_link(backend, question, special, budget).await,
             (None, None) => backend.link(question, budget).await,
         }
@@ -333,6 +339,22 @@ impl Resolver for Stub {
             only @ Families::Ipv4 => answers::one_family(of(Rtype::A).await, only),
             only @ Families::Ipv6 => answers::one_family(of(Rtype::AAAA).await, only),
         }
+    }
+
+    async fn nat64(&self) -> Result<Option<Nat64Prefix>, Failure> {
+        match self.inner.factory.settings.nat64 {
+            Nat64::Off => return Ok(None),
+            Nat64::By(prefix) => return Ok(Some(prefix)),
+            Nat64::Auto => {}
+        }
+        let Ok(name) = Name::parse(IPV4_ONLY) else { return Ok(None) };
+        let found = answers::addresses(&name, Rtype::AAAA, &*self.find(&name, Rtype::AAAA).await)?;
+        let v6 = |address: &IpAddr| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(*v6),
+        };
+        let addresses: Vec<_> = found.answer.records().iter().filter_map(v6).collect();
+        Ok(Nat64Prefix::discovered(&addresses))
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {

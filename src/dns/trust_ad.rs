@@ -18,7 +18,8 @@ use super::ad_bit::AdServer;
 use super::cache::WithTtl;
 use super::denial::Denied;
 use super::links::{Link, Question, sole_target};
-use super::reply::{DnsReply, Rcode, RrSet, Rtype};
+use super::query::Purpose;
+use super::reply::{Data, DnsReply, Rcode, RrSet, Rtype};
 use super::{FailureReason, Security};
 
 /// Trusts the AD bit of these servers, each of which has shown that it sets it.
@@ -60,14 +61,18 @@ impl TrustAd {
         }
     }
 
-    /// Answers one question about a name of which nothing is to be validated. The answer is insecure, whatever the AD bit says.
+    /// Answers one question of which nothing is to be validated. The answer is insecure, whatever the AD bit says.
     ///
     /// # Errors
     /// No server has an answer.
-    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+    pub(super) async fn unvalidated(
+        &self,
+        question: &Question,
+        purpose: Purpose,
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let mut last = no_server();
         for server in self.turns() {
-            match server.ask_unvalidated(question).await {
+            match server.ask_unvalidated(question, purpose).await {
                 Ok(reply) => {
                     return Ok(WithTtl { value: read(question, &reply, Security::Insecure)?, ttl: reply.ttl });
                 }

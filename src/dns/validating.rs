@@ -41,6 +41,7 @@ use super::budget::Budget;
 use super::cache::WithTtl;
 use super::links::{Link, LinkStatus, Question, judge};
 use super::memory::now;
+use super::query::Purpose;
 use super::reply::Proof;
 use super::{FailureReason, Security};
 
@@ -103,13 +104,17 @@ impl Validating {
         }
     }
 
-    /// Answers one question about a name of which nothing is to be validated. The answer is insecure.
+    /// Answers one question of which nothing is to be validated. The answer is insecure.
     ///
     /// # Errors
     /// There is no answer, or it does not fit the question.
-    pub(super) async fn unvalidated(&self, question: &Question) -> Result<WithTtl<Link<Security>>, FailureReason> {
+    pub(super) async fn unvalidated(
+        &self,
+        question: &Question,
+        purpose: Purpose,
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let message = self.zones.source.ask(&asked).await?;
+        let message = self.zones.source.ask_for(&asked, purpose).await?;
         let reply = convert::reply(&message, |_, _| Proof::Insecure)?;
         let value = judge(question, &reply, &|_, _| None)?.with(Security::Insecure);
         Ok(WithTtl { value, ttl: reply.ttl })

@@ -12,12 +12,14 @@ use futures_util::future::select_all;
 use tokio::time::Instant;
 
 use super::limits::{ConnectionLimits, DomainPermit, Permits};
+use super::nat64;
 use super::order::within;
 use super::pool::waiters::Waiter;
 use super::pool::{Pool, Pooled};
 use super::reuse::Identity;
 use super::tcp::{Source, Tcp};
 use super::verified::Ready;
+use crate::dns::Nat64Prefix;
 use crate::refusal::Reason;
 use crate::trace::{Trace, What};
 
@@ -45,6 +47,7 @@ pub(super) struct ConnectOptions<'a> {
     /// The identity of a session that can take the place of a connection, at one of the addresses.
     pub(super) identity: Option<&'a Identity>,
     pub(super) until: Instant,
+    pub(super) nat64: Option<Nat64Prefix>,
     pub(super) trace: &'a Trace,
 }
 
@@ -139,7 +142,12 @@ impl Dialer {
 
     async fn open(&self, address: IpAddr, permits: Permits, options: ConnectOptions<'_>) -> Result<Tcp, Reason> {
         let limit = within(self.limit, options.until.saturating_duration_since(Instant::now()));
-        let tcp = Tcp::connect(SocketAddr::new(address, self.port), self.source, limit).await?;
+        let by = options.nat64.and_then(|prefix| nat64::translated(address, prefix));
+        if let Some(by) = by {
+            options.trace.fact(format_args!("{address} is reached by NAT64, at {by}"));
+        }
+        let dialled = SocketAddr::new(by.map_or(address, IpAddr::V6), self.port);
+        let tcp = Tcp::connect(dialled, self.source, limit).await?;
         Ok(tcp.holding(permits))
     }
 }
@@ -176,6 +184,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::dns::Nat64;
     use crate::name::Name;
     use crate::refusal::Stage;
     use crate::upstream::limits::MaxConnections;
@@ -226,7 +235,8 @@ mod tests {
         let mut list: VecDeque<_> = addresses.iter().copied().collect();
         let began = Instant::now();
         let trace = Trace::default();
-        let options = ConnectOptions { domain: Some(&domain), identity: None, until: began + time, trace: &trace };
+        let options =
+            ConnectOptions { domain: Some(&domain), identity: None, until: began + time, nat64: None, trace: &trace };
         let race = dialer.race(&mut list, options).await;
         (race, list.into(), began.elapsed())
     }
@@ -252,6 +262,22 @@ mod tests {
         assert_eq!((race3.first.unwrap().0, race3.failed.len(), left), (open, 1, vec![]));
         assert!(matches!(race3.failed[0], (address, Reason::Connect(_)) if address == refusing));
         assert!(took < HEAD_START, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_address_is_dialled_at_its_place_below_the_prefix() {
+        let (port, _listener) = Port::open().await;
+        let (dialer, trace) = (port.dialer(), Trace::default());
+        let Ok(Nat64::By(prefix)) = "64:ff9b::/96".parse() else { panic!() };
+        let until = Instant::now() + Duration::from_secs(1);
+        let options = ConnectOptions { domain: None, identity: None, until, nat64: Some(prefix), trace: &trace };
+        // No translator is there; an address of this host is dialled as it is.
+        let failed = dialer.connect([8, 8, 8, 8].into(), options).await;
+        assert!(matches!(failed, Err(Reason::Connect(_) | Reason::Timeout { .. })), "{failed:?}");
+        dialer.connect([127, 0, 0, 1].into(), options).await.unwrap();
+        let told: Vec<_> = trace.steps().into_iter().map(|step| step.text).collect();
+        assert_eq!(told[0], "8.8.8.8 is reached by NAT64, at 64:ff9b::808:808");
+        assert!(told[1].starts_with("[8.8.8.8]: ") && told.len() == 2, "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]

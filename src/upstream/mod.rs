@@ -19,6 +19,7 @@ pub mod failover;
 pub mod host_status;
 pub mod limits;
 mod mx_iteration;
+pub mod nat64;
 mod order;
 pub mod original_destination;
 mod plan;
@@ -142,7 +143,7 @@ impl<R: Resolver> Connector<R> {
     /// How to open sessions for this client, without further bounds.
     pub(crate) fn session_options<'a>(&'a self, hello: &'a Hello, trace: &'a Trace) -> SessionOptions<'a> {
         let until = Instant::now() + self.timeouts.route;
-        SessionOptions { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None, trace }
+        SessionOptions { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None, nat64: None, trace }
     }
 
     /// A session with one address, if it meets the policy.

@@ -22,7 +22,7 @@ use super::limits::DomainPermit;
 use super::order::share;
 use super::verified::Ready;
 use super::{Connector, Request};
-use crate::dns::Resolver;
+use crate::dns::{Nat64Prefix, Resolver};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Mode};
@@ -49,6 +49,8 @@ pub struct MxIteration<'a, R> {
     candidate: Option<Candidate>,
     /// The address of the remote that was found last, if its session had served other mail before.
     reused: Option<IpAddr>,
+    /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
+    nat64: Option<Nat64Prefix>,
     refusals: Refusals,
     /// The TLSA records of the exchanges that were reached, for TLS reports.
     published: Vec<Published>,
@@ -93,6 +95,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             last: VecDeque::new(),
             candidate: None,
             reused: None,
+            nat64: None,
             refusals: Refusals::default(),
             published: Vec::new(),
             observation,

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::{Connector, Request, order, original_destination};
+use super::{Connector, Request, nat64, order, original_destination};
 use crate::dane::tlsa::{self, Associations, NoDane};
-use crate::dns::{Failure, FailureReason, Host, HostLookup, Resolver, Rtype, Security};
+use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security};
 use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{self, TlsPolicy};
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<IpAddr>,
     /// The policy for each of them.
     pub(crate) policy: TlsPolicy,
+    /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
+    pub(crate) nat64: Option<Nat64Prefix>,
     /// The reasons for which the exchange may have addresses that are never dialled.
     pub(crate) not_dialled: Vec<Reason>,
     /// The TLSA records as they are published, for TLS reports.
@@ -57,7 +59,11 @@ impl<R: Resolver> Connector<R> {
     /// The plan for one exchange, from the DNS and the level.
     pub(crate) async fn plan(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Plan, Reason> {
         let Request { level, trace, .. } = *request;
-        let host = self.host(exchange, request).await?;
+        let mut host = self.host(exchange, request).await?;
+        let nat64 = self.dns.nat64().await?;
+        if let Some(prefix) = nat64 {
+            host.addresses = nat64::identities(host.addresses, prefix);
+        }
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under any name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
@@ -72,7 +78,7 @@ impl<R: Resolver> Connector<R> {
         trace.fact(format_args!("{exchange}: {associations}"));
         let policy = policy::decide(route, &host, associations, level)?;
         trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
-        Ok(Plan { addresses, policy, not_dialled, published })
+        Ok(Plan { addresses, policy, nat64, not_dialled, published })
     }
 
     async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {

@@ -33,6 +33,7 @@ use super::order::within;
 use super::tcp::Tcp;
 use super::timeouts::Timeouts;
 use super::verified::{Channel, Ready, Terms};
+use crate::dns::Nat64Prefix;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
@@ -52,6 +53,8 @@ pub struct SessionOptions<'a> {
     pub until: Instant,
     /// The permit of the transaction, where transactions are counted.
     pub domain: Option<&'a DomainPermit>,
+    /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
+    pub nat64: Option<Nat64Prefix>,
     /// The account of the transaction.
     pub trace: &'a Trace,
 }
@@ -59,7 +62,7 @@ pub struct SessionOptions<'a> {
 impl SessionOptions<'_> {
     /// The same for the connection alone.
     pub(super) fn connect(&self) -> ConnectOptions<'_> {
-        ConnectOptions { domain: self.domain, identity: None, until: self.until, trace: self.trace }
+        ConnectOptions { domain: self.domain, identity: None, until: self.until, nat64: self.nat64, trace: self.trace }
     }
 
     /// The time for the next step, at most `limit`.

@@ -28,6 +28,7 @@ mod hostile_remotes;
 mod lmtp;
 mod mx_iteration;
 mod negative_anchors;
+mod nat64;
 mod networks;
 mod observe;
 mod patience;

@@ -51,6 +51,7 @@ where
     let client = async {
         let trace = Trace::default();
         let options = SessionOptions {
+            nat64: None,
             ehlo: "client.example",
             timeouts: &timeouts,
             until: Instant::now() + timeouts.route,

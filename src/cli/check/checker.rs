@@ -26,6 +26,7 @@ use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
+use crate::upstream::starttls::SessionOptions;
 use crate::upstream::verified::Channel;
 use crate::upstream::{Connector, Plan, Request};
 
@@ -172,7 +173,7 @@ impl Checker {
             (Ok(plan), Connections::Connect) => {
                 let session = |&address| async move {
                     let peer = Peer { exchange: exchange.clone(), address };
-                    (address, self.session(&peer, &plan.policy).await)
+                    (address, self.session(&peer, plan).await)
                 };
                 join_all(plan.addresses.iter().map(session)).await
             }
@@ -181,20 +182,20 @@ impl Checker {
         ExchangeCheck { name: exchange.clone(), recorded: resolver.recorded(), plan, sessions }
     }
 
-    async fn session(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<SessionCheck> {
-        let session = self.sessions.of(peer, policy);
-        Arc::clone(session.get_or_init(|| async { Arc::new(self.dial(peer, policy).await) }).await)
+    async fn session(&self, peer: &Peer, plan: &Plan) -> Arc<SessionCheck> {
+        let session = self.sessions.of(peer, &plan.policy);
+        Arc::clone(session.get_or_init(|| async { Arc::new(self.dial(peer, plan).await) }).await)
     }
 
-    async fn dial(&self, peer: &Peer, policy: &TlsPolicy) -> SessionCheck {
+    async fn dial(&self, peer: &Peer, plan: &Plan) -> SessionCheck {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
         let _shown = self.progress.session();
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
         let trace = Trace::default();
-        let options = connector.session_options(&self.hello, &trace);
-        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, policy, &options)).await;
+        let options = SessionOptions { nat64: plan.nat64, ..connector.session_options(&self.hello, &trace) };
+        let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, &plan.policy, &options)).await;
         let outcome = match asked {
             Ok(Ok(ready)) => {
                 let channel = ready.terms().channel.clone();

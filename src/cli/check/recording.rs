@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::stub::Stub;
-use crate::dns::{Failure, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Rtype, Security, SignatureValidity};
+use crate::dns::{
+    Failure, HostLookup, Lookup, Mx, Nat64Prefix, RawTlsa, RawTxt, Resolver, Rtype, Security, SignatureValidity,
+};
 use crate::name::Name;
 
 /// The answers of the DNS on which a decision rests.
@@ -79,6 +81,10 @@ impl Resolver for RecordingResolver {
         }
         self.note(|recorded| recorded.host = Some(found.clone()));
         found
+    }
+
+    async fn nat64(&self) -> Result<Option<Nat64Prefix>, Failure> {
+        self.dns.nat64().await
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {

@@ -269,17 +269,15 @@ impl LookupReport {
     }
 
     fn failed(name: &Name, reason: String) -> Self {
-        let (security, aliases) = ("failed".to_owned(), Vec::new());
-        let (name, reason) = (name.to_string(), Some(reason));
-        Self { name, security, aliases, kind: "failure", reason, negative_trust_anchor: None }
+        let (name, security, aliases) = (name.to_string(), "failed".to_owned(), Vec::new());
+        Self { name, security, aliases, kind: "failure", reason: Some(reason), negative_trust_anchor: None }
     }
 
     /// The same with the negative trust anchor that makes it insecure, if one does.
     fn explained(self, context: &ReportContext<'_>) -> Self {
-        let names = std::iter::once(&self.name).chain(self.aliases.iter().map(|alias| &alias.target));
+        let mut names = std::iter::once(&self.name).chain(self.aliases.iter().map(|alias| &alias.target));
         let anchor = names
-            .filter_map(|name| context.negative.covering(&Name::parse(name).ok()?, context.now.date()))
-            .next()
+            .find_map(|name| context.negative.covering(&Name::parse(name).ok()?, context.now.date()))
             .filter(|_| self.security == security(Security::Insecure))
             .map(ToString::to_string);
         Self { negative_trust_anchor: anchor, ..self }

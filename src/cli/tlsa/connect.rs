@@ -12,12 +12,13 @@ use crate::cli::{ConfigFlags, run};
 use crate::config::Config;
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{Expectation, References};
-use crate::dns::{HostLookup, Resolver};
+use crate::dns::{HostLookup, Nat64Prefix, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
 use crate::tls::{Authentication, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
+use crate::upstream::nat64;
 use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
 use crate::upstream::timeouts::Timeouts;
@@ -128,11 +129,17 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
         Some(name) => name.clone(),
         None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
     };
-    let trace = Trace::default();
-    let source = Source::from(config);
+    let (trace, source) = (Trace::default(), Source::from(config));
     let timeouts = Timeouts::from(config);
     let until = Instant::now() + timeouts.route;
-    let options = SessionOptions { ehlo: hostname.as_str(), timeouts: &timeouts, until, domain: None, trace: &trace };
+    let options = SessionOptions {
+        ehlo: hostname.as_str(),
+        timeouts: &timeouts,
+        until,
+        domain: None,
+        nat64: None,
+        trace: &trace,
+    };
     let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,
@@ -176,9 +183,17 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
     };
     let dns = run::tested_resolver(config).await.map_err(|failed| BadInput(failed.to_string()))?;
     Ok(match dns.host(name).await {
-        Ok(HostLookup::Found(host)) => Ok(host.addresses),
+        Ok(HostLookup::Found(host)) => match dns.nat64().await {
+            Ok(prefix) => Ok(host.addresses.into_iter().map(|address| dialled(address, prefix)).collect()),
+            Err(failure) => Err(failure.into()),
+        },
         Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),
         Ok(HostLookup::NotInFamily(families)) => Err(Reason::NotInFamily(families)),
         Err(failure) => Err(failure.into()),
     })
+}
+
+/// The address to connect to: an IPv4 address may be reached by NAT64.
+fn dialled(address: IpAddr, prefix: Option<Nat64Prefix>) -> IpAddr {
+    prefix.and_then(|prefix| nat64::translated(address, prefix)).map_or(address, IpAddr::V6)
 }

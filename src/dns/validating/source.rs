@@ -53,13 +53,18 @@ impl ReplySource {
     /// # Errors
     /// There is none, or it is an error.
     pub(super) async fn ask(&self, asked: &Queried) -> Result<Message, FailureReason> {
+        self.ask_for(asked, Purpose::Validate).await
+    }
+
+    /// The same with the flags of another purpose.
+    pub(super) async fn ask_for(&self, asked: &Queried, purpose: Purpose) -> Result<Message, FailureReason> {
         let read = |octets: &[u8]| {
             let message = convert::message(octets)?;
             convert::rcode(&message)?;
             Ok(message)
         };
         match self {
-            Self::Resolvers(servers) => servers.ask(&asked.question, Purpose::Validate, read).await,
+            Self::Resolvers(servers) => servers.ask(&asked.question, purpose, read).await,
             // On the heap: the way down is many times as large as a question to resolvers.
             Self::Recursion(recursion) => read(&Box::pin(recursion.ask(&asked.question)).await?),
         }

@@ -78,10 +78,11 @@ impl<R: Resolver> MxIteration<'_, R> {
     /// others if all its addresses failed. An address that did not answer a moment ago is not tried again: in a storm of
     /// retries each mail would wait for it.
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
-        let Plan { addresses, policy, not_dialled, published } = plan;
+        let Plan { addresses, policy, nat64, not_dialled, published } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         let sessions = Sessions::Any;
         let mut candidate = Candidate { exchange, addresses: VecDeque::new(), policy, sessions, not_dialled };
+        self.nat64 = nat64;
         let mut failed = VecDeque::new();
         for address in addresses {
             match self.connector.host_status.status(address) {

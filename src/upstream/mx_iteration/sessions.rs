@@ -61,7 +61,14 @@ impl<R: Resolver> MxIteration<'_, R> {
     ) -> Result<Ready, NextCandidate> {
         let Connector { dialer, timeouts, .. } = self.connector;
         let ehlo = self.connector.ehlo(self.request.hello);
-        let options = SessionOptions { ehlo, timeouts, until, domain: Some(permit), trace: self.request.trace };
+        let options = SessionOptions {
+            ehlo,
+            timeouts,
+            until,
+            domain: Some(permit),
+            nat64: self.nat64,
+            trace: self.request.trace,
+        };
         let identity = candidate.addresses.front().map(|address| self.identity(candidate, *address));
         let identity = identity.filter(|_| candidate.sessions == Sessions::Any);
         let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect() };
