@@ -166,6 +166,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, StartError> {
             ResolverSetupError::Unreadable { .. }
             | ResolverSetupError::NoServers
             | ResolverSetupError::NoneUsable { .. }
+            | ResolverSetupError::NoInterface(_)
             | ResolverSetupError::WithinReach(_) => "dns.servers",
         };
         let empty = if key == "dns.servers" && dns.servers.is_empty() { " (it is empty; set it)" } else { "" };

@@ -5,9 +5,8 @@
 //! 5321 §5.1). The file is read as octets: a comment may be in any encoding.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::server::DNS_PORT;
+use super::server::{DNS_PORT, NameServer, address};
 
 /// Longer texts are cut in a warning.
 const SHOWN: usize = 80;
@@ -15,7 +14,7 @@ const SHOWN: usize = 80;
 /// The lines of a file that name servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
-    pub(super) servers: Vec<SocketAddr>,
+    pub(super) servers: Vec<NameServer>,
     pub(super) left_out: Vec<LeftOut>,
 }
 
@@ -43,8 +42,8 @@ pub(super) fn parse(octets: &[u8], index: impl Fn(&str) -> Option<u32>) -> Liste
             continue;
         }
         let found = String::from_utf8_lossy(words.next().unwrap_or_default());
-        match address(&found, &index) {
-            Some(address) => listed.servers.push(address),
+        match address(&found, DNS_PORT).and_then(|server| server.located(&index)) {
+            Some(server) => listed.servers.push(server),
             None => {
                 let found = crate::excerpt::cut(found, SHOWN);
                 listed.left_out.push(LeftOut { line: number + 1, found });
@@ -52,19 +51,6 @@ pub(super) fn parse(octets: &[u8], index: impl Fn(&str) -> Option<u32>) -> Liste
         }
     }
     listed
-}
-
-/// An address, with the zone of RFC 4007 §11 if there is one: the name or the number of an interface.
-fn address(text: &str, index: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    match text.split_once('%') {
-        // RFC 4291 §2.5.5.2: an IPv4 address in the form of IPv6 is asked over IPv4.
-        None => Some(SocketAddr::new(text.parse::<IpAddr>().ok()?.to_canonical(), DNS_PORT)),
-        Some((address, zone)) => {
-            let address: Ipv6Addr = address.parse().ok()?;
-            let zone = zone.parse().ok().filter(|number| *number != 0).or_else(|| index(zone))?;
-            Some(SocketAddrV6::new(address, DNS_PORT, 0, zone).into())
-        }
-    }
 }
 
 #[cfg(test)]

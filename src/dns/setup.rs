@@ -122,7 +122,7 @@ impl ResolverSettings {
     pub(super) fn current_servers(&self) -> Result<UsableServers, ResolverSetupError> {
         let mut usable = match self.servers.as_slice() {
             [] => system_servers(&self.system)?,
-            named => UsableServers { servers: named.to_vec(), left_out: Vec::new() },
+            named => located(named)?,
         };
         for server in usable.servers.drain(usable.servers.len().min(MAX_SERVERS)..) {
             usable.left_out.push(format!("name server {server}: only the first {MAX_SERVERS} are used"));
@@ -230,6 +230,9 @@ pub enum ResolverSetupError {
         /// Each line.
         left_out: Vec<String>,
     },
+    /// No server of the configuration is at an interface that this host has.
+    #[error("{}", .0.join("; "))]
+    NoInterface(Vec<String>),
     /// An AD bit that could be set or cleared on the network.
     #[error(
         "name server {0} is neither on loopback nor spoken to over TLS, so that its AD bit may be anybody's: in mode \
@@ -260,10 +263,25 @@ fn system_servers(path: &Path) -> Result<UsableServers, ResolverSetupError> {
             Err(ResolverSetupError::NoneUsable { path: path.to_owned(), left_out })
         }
         (false, _) => Ok(UsableServers {
-            servers: servers.into_iter().map(NameServer::from).collect(),
+            servers,
             left_out: left_out.iter().map(|line| format!("{}, {line}", path.display())).collect(),
         }),
     }
+}
+
+/// The servers of the configuration whose interface is there, and a text on each other.
+///
+/// # Errors
+/// There is none.
+fn located(named: &[NameServer]) -> Result<UsableServers, ResolverSetupError> {
+    let mut usable = UsableServers { servers: Vec::new(), left_out: Vec::new() };
+    for server in named {
+        match server.clone().located(interface_index) {
+            Some(server) => usable.servers.push(server),
+            None => usable.left_out.push(format!("name server {server}: there is no such interface")),
+        }
+    }
+    if usable.servers.is_empty() { Err(ResolverSetupError::NoInterface(usable.left_out)) } else { Ok(usable) }
 }
 
 /// The number of a network interface of this host. The name is one that may be an interface's, and no path.
@@ -302,6 +320,18 @@ mod tests {
         let error = current(b"nameserver dns.example\nnameserver\n").unwrap_err().to_string();
         assert!(error.contains("line 1: \"dns.example\"") && error.contains("line 2: \"\""), "{error}");
         assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_server_at_an_interface_that_is_not_there_is_left_out() {
+        let of = |servers: &[&str]| {
+            let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
+            ResolverSettings { servers, ..ResolverSettings::default() }.current_servers()
+        };
+        let UsableServers { servers, left_out } = of(&["fe80::1%no-such-one", "fe80::1%lo", "127.0.0.1"]).unwrap();
+        assert_eq!(servers, ["fe80::1%1".parse().unwrap(), "127.0.0.1".parse().unwrap()]);
+        assert_eq!(left_out, ["name server [fe80::1%no-such-one]:53: there is no such interface"]);
+        assert!(matches!(of(&["fe80::1%no-such-one"]), Err(ResolverSetupError::NoInterface(_))));
     }
 
     #[test]

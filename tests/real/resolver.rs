@@ -76,7 +76,7 @@ fn zones() -> Vec<Zone> {
 
 fn over_tls(address: SocketAddr, name: &str) -> NameServer {
     let name = Name::parse(name).expect("a name");
-    NameServer { address: (address.ip(), 853).into(), transport: Transport::Tls(name) }
+    NameServer { transport: Transport::Tls(name), ..NameServer::from(std::net::SocketAddr::from((address.ip(), 853))) }
 }
 
 async fn state(stub: &Stub) -> ServerState {
