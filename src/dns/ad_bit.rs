@@ -23,8 +23,8 @@ const SHOWN_FOR: Duration = Duration::from_secs(5);
 /// Room for the one answer.
 const ONE: CacheBounds = CacheBounds { entries: 1, octets: 4096 };
 
-/// A server whose AD bit is believed.
-pub(super) struct AdServer {
+/// One server whose AD bit is believed.
+pub(super) struct AdCheck {
     client: Arc<QueryClient>,
     root: Memory<(), RootShown>,
     fitness: Arc<Fitness>,
@@ -33,35 +33,24 @@ pub(super) struct AdServer {
 /// The root was secure by the server's AD bit.
 struct RootShown;
 
-impl AdServer {
+impl AdCheck {
     /// A server that has passed its self-test, or is under test.
-    pub(super) fn new(client: QueryClient, fitness: Arc<Fitness>) -> Self {
-        Self { client: Arc::new(client), root: Memory::of(ONE, Arc::clone(&fitness)), fitness }
+    pub(super) fn new(client: &Arc<QueryClient>, fitness: &Arc<Fitness>) -> Self {
+        let root = Memory::of(ONE, Arc::clone(fitness));
+        Self { client: Arc::clone(client), root, fitness: Arc::clone(fitness) }
     }
 
     /// Puts one question. The security is that of the AD bit, and "insecure" is confirmed by the root.
     ///
     /// # Errors
-    /// There is no answer, or its AD bit cannot be believed.
+    /// There is no answer, or its AD bit cannot be believed. There is no end in time: the caller has it.
     pub(super) async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-        let (reply, security) = vouched(&self.client, question).await?;
+        let (reply, security) = convert::vouched(&self.client.exchange(question, Purpose::TrustAd).await?)?;
         match security {
             Security::Secure => {}
             Security::Insecure => self.confirm().await?,
         }
         Ok((reply, security))
-    }
-
-    /// Puts one question whose answer is taken as it is.
-    ///
-    /// # Errors
-    /// There is no answer.
-    pub(super) async fn ask_unvalidated(
-        &self,
-        question: &Question,
-        purpose: Purpose,
-    ) -> Result<DnsReply, FailureReason> {
-        convert::as_it_is(&self.client.ask(question, purpose).await?)
     }
 
     /// The root is secure by the AD bit of this server, now or a few seconds ago.
@@ -87,17 +76,14 @@ impl AdServer {
 /// Asks for the SOA record of the root, which is signed and always there.
 async fn root_shown(client: &QueryClient) -> Result<(), FailureReason> {
     let root = CanonicalName::from_labels(std::iter::empty());
-    let (reply, security) = vouched(client, &Question { name: root.clone(), rtype: Rtype::SOA }).await?;
+    let question = Question { name: root.clone(), rtype: Rtype::SOA };
+    let (reply, security) = convert::vouched(&client.ask(&question, Purpose::TrustAd).await?)?;
     let is_there = reply.answers.iter().any(|set| set.owner == root && set.rtype == Rtype::SOA);
     match security {
         Security::Secure if is_there => Ok(()),
         Security::Secure => Err(FailureReason::Malformed("the root has no SOA record".to_owned())),
         Security::Insecure => Err(FailureReason::NotValidating),
     }
-}
-
-async fn vouched(client: &QueryClient, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-    convert::vouched(&client.ask(question, Purpose::TrustAd).await?)
 }
 
 impl EntryWeight for RootShown {

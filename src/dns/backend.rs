@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::ad_bit::AdServer;
 use super::budget::Budget;
 use super::cache::WithTtl;
 use super::fitness::Fitness;
@@ -92,14 +91,10 @@ impl BackendFactory {
         {
             return validating(ReplySource::Recursion(self.recursion.clone()));
         }
+        let resolvers = Servers::new(servers, &self.settings, &self.tls);
         match self.settings.mode {
-            ResolverMode::Validate => {
-                validating(ReplySource::Resolvers(Arc::new(Servers::new(servers, &self.settings, &self.tls))))
-            }
-            ResolverMode::TrustAd => {
-                let server = |server| AdServer::new(self.client(server), Arc::clone(fitness));
-                Backend::TrustAd(TrustAd::new(servers.iter().map(server).collect(), self.settings.attempts))
-            }
+            ResolverMode::Validate => validating(ReplySource::Resolvers(Arc::new(resolvers))),
+            ResolverMode::TrustAd => Backend::TrustAd(TrustAd::new(resolvers, fitness)),
         }
     }
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
 
 use self::question::QueryMessage;
 use self::stream::Streams;
@@ -23,8 +22,6 @@ use super::links::Question;
 use super::server::{NameServer, Transport};
 use crate::scarce::Scarcity;
 
-/// How many questions may be on their way to one server at once.
-const IN_FLIGHT: usize = 200;
 /// The buffer for one UDP reply. A longer one is cut off, and cannot be read then.
 const DATAGRAM: usize = 4096;
 
@@ -49,14 +46,13 @@ pub(super) struct QueryClient {
     server: NameServer,
     timeout: Duration,
     streams: Streams,
-    permits: Semaphore,
 }
 
 impl QueryClient {
     /// A line to `server`; a reply has to come within `timeout`.
     pub(super) fn new(server: NameServer, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
         let streams = Streams::new(server.clone(), timeout, tls);
-        Self { server, timeout, streams, permits: Semaphore::new(IN_FLIGHT) }
+        Self { server, timeout, streams }
     }
 
     /// Puts one question once. The reply is whole and is one to this question; no more is known of it.
@@ -64,11 +60,7 @@ impl QueryClient {
     /// # Errors
     /// There is no such reply in time. A reply that is truncated over UDP and does not come over TCP is among them.
     pub(super) async fn ask(&self, question: &Question, purpose: Purpose) -> Result<Vec<u8>, FailureReason> {
-        let asking = async {
-            // The semaphore is never closed; should that change, the lookup fails.
-            let _permit = self.permits.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
-            self.exchange(question, purpose).await
-        };
+        let asking = self.exchange(question, purpose);
         tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }
 
@@ -82,8 +74,7 @@ impl QueryClient {
         tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }
 
-    /// The same as [`ask`](Self::ask) without an end in time, and without a limit on the questions on their way: the caller
-    /// has both.
+    /// The same as [`ask`](Self::ask) without an end in time: the caller has one.
     pub(super) async fn exchange(&self, question: &Question, purpose: Purpose) -> Result<Vec<u8>, FailureReason> {
         let request = || QueryMessage::new(question, &self.server.transport, purpose);
         match &self.server.transport {

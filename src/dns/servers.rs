@@ -30,14 +30,15 @@ const PLACES: usize = 400;
 
 /// The servers in use.
 pub(super) struct Servers {
-    clients: Vec<QueryClient>,
+    clients: Vec<Arc<QueryClient>>,
     race: ServerRace,
 }
 
 impl Servers {
     /// Prepares to ask these servers; no question is sent yet.
     pub(super) fn new(servers: &[NameServer], settings: &ResolverSettings, tls: &Arc<ClientConfig>) -> Self {
-        let client = |server: &NameServer| QueryClient::new(server.clone(), settings.timeout, Arc::clone(tls));
+        let client =
+            |server: &NameServer| Arc::new(QueryClient::new(server.clone(), settings.timeout, Arc::clone(tls)));
         let race = ServerRace::new(servers.len(), settings.attempts, settings.timeout);
         Self { clients: servers.iter().map(client).collect(), race }
     }
@@ -46,18 +47,14 @@ impl Servers {
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn ask<T: Send>(
-        &self,
+    pub(super) async fn ask<'s, T: Send>(
+        &'s self,
         question: &Question,
         purpose: Purpose,
         read: impl Fn(&[u8]) -> Result<T, FailureReason> + Send + Sync,
     ) -> Result<T, FailureReason> {
-        if self.clients.is_empty() {
-            return Err(FailureReason::Network("no name server has passed its self-test".to_owned()));
-        }
         let read = &read;
-        let exchange = |server: usize| async move {
-            let client = self.clients.get(server).ok_or(FailureReason::Timeout)?;
+        let exchange = |_: usize, client: &'s QueryClient| async move {
             let reply = client.exchange(question, purpose).await?;
             if purpose == Purpose::Validate && refuses(&reply) {
                 // Some servers do not know CD, and some keep a reply that was bogus to them and answer SERVFAIL where they
@@ -67,8 +64,34 @@ impl Servers {
             }
             read(&reply)
         };
+        self.first(exchange).await
+    }
+
+    /// The first result of a question. `exchange` puts it to one server, of which it gets the place in the list as well.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) async fn first<'s, T, F>(
+        &'s self,
+        exchange: impl Fn(usize, &'s QueryClient) -> F,
+    ) -> Result<T, FailureReason>
+    where
+        F: Future<Output = Result<T, FailureReason>>,
+    {
+        if self.clients.is_empty() {
+            return Err(FailureReason::Network("no name server has passed its self-test".to_owned()));
+        }
+        let exchange = |place: usize| {
+            let asked = self.clients.get(place).map(|client| exchange(place, client));
+            async move { asked.ok_or(FailureReason::Timeout)?.await }
+        };
         // On the heap: with UDP, TCP and TLS in it, it is many times as large as what waits for it.
         Box::pin(self.race.run(exchange)).await
+    }
+
+    /// The servers, in their order.
+    pub(super) fn clients(&self) -> &[Arc<QueryClient>] {
+        &self.clients
     }
 }
 

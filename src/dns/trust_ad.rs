@@ -14,24 +14,31 @@
 //! | any of these as "insecure", from a server whose answer for the root has no AD either ([`ad_bit`](super::ad_bit)) | a failure |
 //! | anything else: SERVFAIL, which is how bogus looks (RFC 4035 §5.5), other records, a referral | a failure |
 
-use super::ad_bit::AdServer;
+use std::sync::Arc;
+
+use super::ad_bit::AdCheck;
 use super::cache::WithTtl;
 use super::denial::Denied;
+use super::fitness::Fitness;
 use super::links::{Link, Question, sole_target};
-use super::query::Purpose;
-use super::reply::{Data, DnsReply, Rcode, RrSet, Rtype};
+use super::query::{Purpose, QueryClient};
+use super::reply::{DnsReply, Rcode, RrSet, Rtype};
+use super::servers::Servers;
+use super::validating::convert;
 use super::{FailureReason, Security};
 
 /// Trusts the AD bit of these servers, each of which has shown that it sets it.
 pub(super) struct TrustAd {
-    servers: Vec<AdServer>,
-    attempts: usize,
+    servers: Servers,
+    /// In the order of the servers.
+    checks: Vec<AdCheck>,
 }
 
 impl TrustAd {
     /// Prepares to ask these servers; no question is sent yet.
-    pub(super) fn new(servers: Vec<AdServer>, attempts: usize) -> Self {
-        Self { servers, attempts }
+    pub(super) fn new(servers: Servers, fitness: &Arc<Fitness>) -> Self {
+        let checks = servers.clients().iter().map(|client| AdCheck::new(client, fitness)).collect();
+        Self { servers, checks }
     }
 
     /// Answers one question about one name, with the time for which the answer holds.
@@ -70,36 +77,17 @@ impl TrustAd {
         question: &Question,
         purpose: Purpose,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let mut last = no_server();
-        for server in self.turns() {
-            match server.ask_unvalidated(question, purpose).await {
-                Ok(reply) => {
-                    return Ok(WithTtl { value: read(question, &reply, Security::Insecure)?, ttl: reply.ttl });
-                }
-                Err(reason) => last = reason,
-            }
-        }
-        Err(last)
+        let reply = self.servers.ask(question, purpose, convert::as_it_is).await?;
+        Ok(WithTtl { value: read(question, &reply, Security::Insecure)?, ttl: reply.ttl })
     }
 
     async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-        let mut last = no_server();
-        for server in self.turns() {
-            match server.ask(question).await {
-                Ok(vouched) => return Ok(vouched),
-                Err(reason) => last = reason,
-            }
-        }
-        Err(last)
+        let exchange = |place: usize, _: &QueryClient| {
+            let check = self.checks.get(place);
+            async move { check.ok_or(FailureReason::Timeout)?.ask(question).await }
+        };
+        self.servers.first(exchange).await
     }
-
-    fn turns(&self) -> impl Iterator<Item = &AdServer> {
-        self.servers.iter().cycle().take(self.attempts.max(self.servers.len()))
-    }
-}
-
-fn no_server() -> FailureReason {
-    FailureReason::Network("no name server has passed its self-test".to_owned())
 }
 
 /// Reads one reply. To a question for CNAME records the CNAME is the answer, and no link.
