@@ -49,6 +49,7 @@ mod fallback;
 mod hostile;
 mod recursion;
 mod self_test;
+mod connections;
 mod trust_ad;
 
 // Policies of MTA-STS.

@@ -258,3 +258,178 @@ impl DnsConnection {
 trait DnsStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> DnsStream for T {}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use rustls::RootCertStore;
+    use tokio::net::TcpListener;
+
+    use super::super::super::canonical::CanonicalName;
+    use super::super::super::links::Question;
+    use super::super::super::reply::Rtype;
+    use super::super::Purpose;
+    use super::*;
+
+    /// A server's side of one connection.
+    struct Served(TcpStream);
+
+    impl Served {
+        async fn accept(listener: &TcpListener) -> Self {
+            Self(listener.accept().await.unwrap().0)
+        }
+
+        /// The next question; none at the end.
+        async fn question(&mut self) -> Option<Vec<u8>> {
+            let length = self.0.read_u16().await.ok()?;
+            let mut question = vec![0; usize::from(length)];
+            self.0.read_exact(&mut question).await.ok()?;
+            Some(question)
+        }
+
+        async fn questions(&mut self, number: usize) -> Vec<Vec<u8>> {
+            let mut questions = Vec::new();
+            while questions.len() < number {
+                questions.push(self.question().await.unwrap());
+            }
+            questions
+        }
+
+        async fn reply(&mut self, question: &[u8]) {
+            let mut reply = [&u16::try_from(question.len()).unwrap().to_be_bytes()[..], question].concat();
+            reply[4] |= 0x80;
+            self.0.write_all(&reply).await.unwrap();
+        }
+    }
+
+    fn tls() -> Arc<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        Arc::new(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    }
+
+    async fn listening() -> (TcpListener, Streams) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = NameServer::from(listener.local_addr().unwrap());
+        (listener, Streams::new(server, Duration::from_secs(3), tls()))
+    }
+
+    fn query(number: usize) -> Result<QueryMessage, FailureReason> {
+        let name = CanonicalName::from_labels([format!("n{number}").as_bytes(), b"test"].into_iter());
+        QueryMessage::new(&Question { name, rtype: Rtype::A }, &Transport::Plain, Purpose::Validate)
+    }
+
+    /// Puts the question with this number, and tells whether the reply is one to it.
+    async fn asked(streams: &Streams, number: usize) -> Result<bool, FailureReason> {
+        let reply = streams.exchange(|| query(number)).await?;
+        let own = query(number)?;
+        Ok(reply.get(12..).map(<[u8]>::to_ascii_lowercase) == own.octets.get(12..).map(<[u8]>::to_ascii_lowercase))
+    }
+
+    #[tokio::test]
+    async fn questions_share_a_connection_and_replies_come_in_any_order() {
+        // RFC 7766 §6.2.1, §7: the server answers once it has all questions, the last one first.
+        const NUMBER: usize = MAX_QUESTIONS / 2;
+        let (listener, streams) = listening().await;
+        let server = async {
+            let mut served = Served::accept(&listener).await;
+            for question in served.questions(NUMBER).await.iter().rev() {
+                served.reply(question).await;
+            }
+            served
+        };
+        let questions = join_all((0..NUMBER).map(|number| asked(&streams, number)));
+        let (answers, _served) = tokio::join!(questions, server);
+        assert_eq!(answers, vec![Ok(true); NUMBER]);
+        let loads: Vec<usize> = streams.lines().iter().map(ConnectionHandle::load).collect();
+        assert_eq!(loads, [0]);
+    }
+
+    #[tokio::test]
+    async fn questions_of_a_connection_that_breaks_go_out_once_more() {
+        // RFC 7766 §6.2.4: the server answers one question and closes; each other one comes again on a connection of its own.
+        let (listener, streams) = listening().await;
+        let server = async {
+            let mut served = Served::accept(&listener).await;
+            let questions = served.questions(4).await;
+            served.reply(&questions[0]).await;
+            drop(served);
+            let mut served = Vec::new();
+            for _ in 1..4 {
+                let mut again = Served::accept(&listener).await;
+                let question = again.question().await.unwrap();
+                again.reply(&question).await;
+                served.push(again);
+            }
+            served
+        };
+        let questions = join_all((0..4).map(|number| asked(&streams, number)));
+        let (answers, served) = tokio::join!(questions, server);
+        assert_eq!((answers, served.len()), (vec![Ok(true); 4], 3));
+        // They are kept for the next questions.
+        assert_eq!(streams.lines().iter().filter(|line| line.is_of_use()).count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_at_once_is_a_failure() {
+        // The only question of a fresh connection: it is for the caller to ask another server.
+        let (listener, streams) = listening().await;
+        let server = async {
+            let mut served = Served::accept(&listener).await;
+            served.question().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(asked(&streams, 0), server);
+        assert!(matches!(answer, Err(FailureReason::Network(_))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_reply_to_something_else_ends_the_connection() {
+        let (listener, streams) = listening().await;
+        let server = async {
+            let mut served = Served::accept(&listener).await;
+            let mut questions = served.questions(2).await;
+            // The ID of the one and the name of the other.
+            let id = questions[0][..2].to_vec();
+            questions[1][..2].copy_from_slice(&id);
+            served.reply(&questions[1].clone()).await;
+            let ended = served.question().await.is_none();
+            let mut again = Served::accept(&listener).await;
+            let question = again.question().await.unwrap();
+            again.reply(&question).await;
+            (ended, again)
+        };
+        let questions = async { tokio::join!(asked(&streams, 0), asked(&streams, 1)) };
+        let ((first, second), (ended, _again)) = tokio::join!(questions, server);
+        // The first one opened the connection, and the second one found it there.
+        assert!(first.is_err(), "{first:?}");
+        assert!(second == Ok(true) && ended, "{second:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_questions_is_closed_after_a_while() {
+        let (listener, streams) = listening().await;
+        let mut served = {
+            let server = async {
+                let mut served = Served::accept(&listener).await;
+                let question = served.question().await.unwrap();
+                served.reply(&question).await;
+                served
+            };
+            let (answer, served) = tokio::join!(asked(&streams, 0), server);
+            assert_eq!(answer, Ok(true));
+            served
+        };
+        tokio::time::pause();
+        let began = Instant::now();
+        assert!(served.question().await.is_none());
+        assert!((IDLE..IDLE * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        tokio::time::resume();
+        let server = async {
+            let mut served = Served::accept(&listener).await;
+            let question = served.question().await.unwrap();
+            served.reply(&question).await;
+        };
+        let (answer, ()) = tokio::join!(asked(&streams, 1), server);
+        assert_eq!(answer, Ok(true));
+    }
+}
