@@ -38,12 +38,12 @@ pub use log::{LogFormat, LogSection};
 pub use mta_sts::MtaStsSection;
 pub use negative_trust_anchor::NegativeTrustAnchorEntry;
 pub use remote::RemoteSection;
-pub use rule::{RuleEntry, RuleLevel};
+pub use rule::{IgnoredSts, RuleEntry, RuleLevel};
 pub use store::StoreSection;
 pub use timeouts::TimeoutsSection;
 pub use tls::{DefaultLevel, TlsSection};
 pub use tlsrpt::{TlsrptMode, TlsrptSection};
-pub use value::{HostName, Network, Server, TlsaText};
+pub use value::{HostName, MxValue, Network, Server, TlsaText};
 use value::{day, last_day, optional, parsed};
 
 /// The defaults: the commented example file.

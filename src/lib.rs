@@ -22,7 +22,8 @@
 //!    octet of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
 //!    each with a [`delivery`] of its own, side by side. A [`upstream::MxIteration`] asks the [`dns`] for the domain's MX
 //!    records, and [`mx`] orders them. For each exchange in turn it finds the addresses and, where the address is secure,
-//!    the TLSA records; [`dane::tlsa`] says which records are usable. The one table in [`policy`] says which proof a session
+//!    the TLSA records; [`dane::tlsa`] says which records are usable. Where DANE does not decide, [`discovery`] finds the
+//!    domain's policy of [`mta_sts`], whose authorities are the [`roots`]. The tables in [`policy`] say which proof a session
 //!    must give at the level that [`rules`] set for the domain.
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a

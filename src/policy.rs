@@ -13,7 +13,29 @@
 //!
 //! A failed lookup never gets here: it is a refusal already. No row is cleartext.
 //!
-//! Two levels do not look at the table, and only a rule for one domain can set them (see [`rules`](crate::rules)):
+//! An MTA-STS policy (RFC 8461) that is in force changes these rows. DANE comes first: where it applies to the exchange over a
+//! secure MX, no policy is asked. Level `encrypt` and `dane-only` ask for none.
+//!
+//!  | MX | TLSA | policy | `dane` | `verify` | `secure` |
+//!  |---|---|---|---|---|---|
+//!  | secure | usable | any | Dane | Dane | Dane |
+//!  | secure | none | no | Encrypt | Pkix(SecureMx) | Pkix(SecureMx) |
+//!  | secure | none | testing | Encrypt | Pkix(SecureMx) | Pkix(SecureMx) |
+//!  | secure | none | enforce, listed | Sts | Sts | Sts |
+//!  | secure | none | enforce, not listed | mx-not-in-policy | mx-not-in-policy | mx-not-in-policy |
+//!  | insecure | usable | no | HalfDane | HalfDane | not-authenticated |
+//!  | insecure | usable | testing | HalfDane | HalfDane | not-authenticated |
+//!  | insecure | usable | enforce, listed | StsDane | StsDane | StsDane |
+//!  | insecure | usable | enforce, not listed | mx-not-in-policy | mx-not-in-policy | mx-not-in-policy |
+//!  | insecure | none | no | Encrypt | Pkix(InsecureMx) | not-authenticated |
+//!  | insecure | none | testing | Encrypt | Pkix(InsecureMx) | not-authenticated |
+//!  | insecure | none | enforce, listed | Sts | Sts | Sts |
+//!  | insecure | none | enforce, not listed | mx-not-in-policy | mx-not-in-policy | mx-not-in-policy |
+//!
+//! At level `secure` a rule may name the hosts (`mx`). For a host that it names, `not-authenticated` becomes Dane under the
+//! host's own name where TLSA records are usable, and Pkix(Rule) where none are.
+//!
+//! Two levels do not look at the tables, and only a rule for one domain can set them (see [`rules`](crate::rules)):
 //! `fingerprint` holds each host to the rule's own records, and `may` takes TLS where it is offered and cleartext where
 //! it is not, until a day that the rule must name.
 //!
@@ -29,6 +51,7 @@ use time::Date;
 use crate::dane::tlsa::{Associations, NoDane, Tlsa, Usable};
 use crate::dane::verify::{Expectation, References};
 use crate::dns::{Host, Security};
+use crate::mta_sts::MxPattern;
 use crate::mx::Route;
 use crate::name::Name;
 
@@ -41,6 +64,11 @@ pub enum Level {
     Encrypt,
     /// DANE where the domain publishes it, unauthenticated TLS everywhere else. The default.
     Dane(InsecureMx),
+    /// DANE, else a certificate of a public CA for the exchange's name.
+    Verify,
+    /// The same, and the exchange's name must not rest on an insecure MX record: a secure one, an MTA-STS policy or one of
+    /// these patterns of a rule names it.
+    Secure(Vec<MxPattern>),
     /// DANE or no delivery: a host without usable TLSA records in a secure zone gets no mail (RFC 7672 §6).
     DaneOnly,
     /// As if the domain had published these records for each of its hosts, and no others.
@@ -114,8 +142,18 @@ impl Level {
             Self::May(_) => "may",
             Self::Encrypt => "encrypt",
             Self::Dane(_) => "dane",
+            Self::Verify => "verify",
+            Self::Secure(_) => "secure",
             Self::DaneOnly => "dane-only",
             Self::Fingerprint(_) => "fingerprint",
+        }
+    }
+
+    /// Whether an MTA-STS policy counts.
+    pub fn heeds_sts(&self) -> bool {
+        match self {
+            Self::Dane(_) | Self::Verify | Self::Secure(_) => true,
+            Self::May(_) | Self::Encrypt | Self::DaneOnly | Self::Fingerprint(_) => false,
         }
     }
 
@@ -130,6 +168,8 @@ impl Level {
             Self::May(_) => instead_of!("may"),
             Self::Encrypt => instead_of!("encrypt"),
             Self::Dane(_) => instead_of!("dane"),
+            Self::Verify => instead_of!("verify"),
+            Self::Secure(_) => instead_of!("secure"),
             Self::DaneOnly => instead_of!("dane-only"),
             Self::Fingerprint(_) => instead_of!("fingerprint"),
         }
@@ -144,6 +184,12 @@ pub enum TlsPolicy {
     Dane(Arc<Expectation>),
     /// The host must be authenticated under its own name; that it serves the domain rests on an insecure MX record.
     HalfDane(Arc<Expectation>),
+    /// An MTA-STS policy in force lists the host, and a public CA must vouch for it under this name (RFC 8461 §4).
+    Sts(Name),
+    /// An MTA-STS policy in force lists the host, which must be authenticated by its TLSA records under its own name.
+    StsDane(Arc<Expectation>),
+    /// A public CA must vouch for the host under this name.
+    Pkix(Name, NamedBy),
     /// The host must match the pins of the configuration.
     Fingerprint(Arc<Expectation>),
     /// TLS is mandatory, authentication is impossible for the reason given; the name is sent as SNI.
@@ -152,22 +198,98 @@ pub enum TlsPolicy {
     May(Name, Permit),
 }
 
+/// The authority for the name of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// A secure MX record, or a rule that names the next hop.
+    SecureMx,
+    /// The patterns of a rule.
+    Rule,
+    /// An insecure MX record, which anybody on the path may have forged.
+    InsecureMx,
+}
+
+/// What a handshake must prove of the server's key.
+#[derive(Debug, Clone)]
+pub enum KeyDemand {
+    /// It matches these records.
+    Record(Arc<Expectation>),
+    /// A public CA vouches for it under this name.
+    Authority(Name),
+    /// Nothing; the worth of the certificate for this name is noted.
+    Nothing(Name),
+}
+
+/// The authorities for a verified server's name and key, in one word for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// DNSSEC and TLSA.
+    Dane,
+    /// An MTA-STS policy and a public CA.
+    MtaSts,
+    /// An MTA-STS policy and TLSA.
+    MtaStsTlsa,
+    /// A public CA; the name rests on the MX record or on a rule.
+    Pkix,
+    /// The records of a rule.
+    Record,
+}
+
+impl VerifiedBy {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dane => "dane",
+            Self::MtaSts => "mta-sts",
+            Self::MtaStsTlsa => "mta-sts+tlsa",
+            Self::Pkix => "pkix",
+            Self::Record => "record",
+        }
+    }
+}
+
 impl TlsPolicy {
     /// The name to send as SNI: the TLSA base domain where there is one (RFC 7672 §8.1).
     pub fn server_name(&self) -> &Name {
         match self {
-            Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => {
+            Self::Dane(expected) | Self::HalfDane(expected) | Self::StsDane(expected) | Self::Fingerprint(expected) => {
                 expected.usable.base_domain()
             }
-            Self::Encrypt(name, _) | Self::May(name, _) => name,
+            // RFC 8461 §4.2: the host's name in the MX record.
+            Self::Sts(name) | Self::Pkix(name, _) | Self::Encrypt(name, _) | Self::May(name, _) => name,
+        }
+    }
+
+    /// What the handshake must prove.
+    pub fn demand(&self) -> KeyDemand {
+        match self {
+            Self::Dane(expected) | Self::HalfDane(expected) | Self::StsDane(expected) | Self::Fingerprint(expected) => {
+                KeyDemand::Record(Arc::clone(expected))
+            }
+            Self::Sts(name) | Self::Pkix(name, _) => KeyDemand::Authority(name.clone()),
+            Self::Encrypt(name, _) | Self::May(name, _) => KeyDemand::Nothing(name.clone()),
+        }
+    }
+
+    /// The authorities by which a session under this policy is verified; none if it is not.
+    pub fn verified_by(&self) -> Option<VerifiedBy> {
+        match self {
+            Self::Dane(_) | Self::HalfDane(_) => Some(VerifiedBy::Dane),
+            Self::Sts(_) => Some(VerifiedBy::MtaSts),
+            Self::StsDane(_) => Some(VerifiedBy::MtaStsTlsa),
+            Self::Pkix(..) => Some(VerifiedBy::Pkix),
+            Self::Fingerprint(_) => Some(VerifiedBy::Record),
+            Self::Encrypt(..) | Self::May(..) => None,
         }
     }
 
     /// The expectation that the server's chain must match, if there is one.
     pub fn expectation(&self) -> Option<&Arc<Expectation>> {
         match self {
-            Self::Dane(expected) | Self::HalfDane(expected) | Self::Fingerprint(expected) => Some(expected),
-            Self::Encrypt(..) | Self::May(..) => None,
+            Self::Dane(expected) | Self::HalfDane(expected) | Self::StsDane(expected) | Self::Fingerprint(expected) => {
+                Some(expected)
+            }
+            Self::Sts(_) | Self::Pkix(..) | Self::Encrypt(..) | Self::May(..) => None,
         }
     }
 
@@ -176,6 +298,8 @@ impl TlsPolicy {
         match self {
             Self::Dane(_) => "dane",
             Self::HalfDane(_) => "half-dane",
+            Self::Sts(_) | Self::StsDane(_) => "sts",
+            Self::Pkix(..) => "pkix",
             Self::Fingerprint(_) => "fingerprint",
             Self::Encrypt(..) => "encrypt",
             Self::May(..) => "may",
@@ -188,27 +312,88 @@ impl TlsPolicy {
 #[error("DANE is required, but {0}")]
 pub struct DaneRequired(pub NoDane);
 
+/// Why no policy can be met, whatever the host proves.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unmeetable {
+    /// The level is `dane-only`.
+    #[error(transparent)]
+    DaneRequired(#[from] DaneRequired),
+    /// The MTA-STS policy in force does not list the host.
+    #[error("the STS policy does not list the host")]
+    NotListed,
+    /// The level is `secure`, and only an insecure MX record names the host.
+    #[error("nothing vouches for the name of the host")]
+    NotNamed,
+}
+
+/// Whether an MTA-STS policy lists an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StsListing {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// The domain's MTA-STS policy, as far as it concerns one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StsDemand {
+    /// There is none, its mode is `none`, or it does not count here.
+    Nothing,
+    /// The mail goes all the same (RFC 8461 §5).
+    Testing(StsListing),
+    /// The exchange must be listed and authenticated.
+    Enforce(StsListing),
+}
+
+impl StsDemand {
+    /// The demand as if a policy in mode `testing` were one in mode `enforce`.
+    #[must_use]
+    pub fn enforced(self) -> Self {
+        match self {
+            Self::Testing(listed) | Self::Enforce(listed) => Self::Enforce(listed),
+            Self::Nothing => Self::Nothing,
+        }
+    }
+}
+
+/// The facts about one exchange of a domain.
+#[derive(Debug, Clone)]
+pub struct ExchangeFacts<'a> {
+    /// The domain's exchanges.
+    pub route: &'a Route,
+    /// This one.
+    pub host: &'a Host,
+    /// From [`tlsa_not_asked`], from the host's own security or from the TLSA lookups.
+    pub associations: Associations,
+    /// The domain's MTA-STS policy.
+    pub sts: StsDemand,
+}
+
 /// Why TLSA records are not worth asking for, before any is asked; `None` where they must be asked for.
 pub fn tlsa_not_asked(route: &Route, level: &Level) -> Option<NoDane> {
     match (level, route.security) {
         (Level::May(_) | Level::Encrypt | Level::Fingerprint(_), _) => Some(NoDane::NotAsked),
         (Level::Dane(InsecureMx::Encrypt) | Level::DaneOnly, Security::Insecure) => Some(NoDane::InsecureMx),
-        (Level::Dane(InsecureMx::Dane), Security::Insecure) | (Level::Dane(_) | Level::DaneOnly, Security::Secure) => {
-            None
-        }
+        (Level::Dane(_) | Level::Verify | Level::Secure(_), Security::Insecure)
+        | (Level::Dane(_) | Level::Verify | Level::Secure(_) | Level::DaneOnly, Security::Secure) => None,
     }
 }
 
-/// The table. `associations` come from [`tlsa_not_asked`], from the host's own security or from the TLSA lookups.
+/// Whether an MTA-STS policy has a say at this exchange. DANE over a secure MX is stronger, and decides alone.
+pub fn asks_sts(route: &Route, associations: &Associations, level: &Level) -> bool {
+    let by_dane = route.security == Security::Secure && matches!(associations, Associations::Usable(_));
+    // The rule that names an address has no policy domain.
+    let by_address = matches!(associations, Associations::None(NoDane::AddressOnly));
+    level.heeds_sts() && !by_dane && !by_address
+}
+
+/// The tables.
 ///
 /// # Errors
-/// [`DaneRequired`] where the level is `dane-only` and DANE cannot authenticate the host.
-pub fn decide(
-    route: &Route,
-    host: &Host,
-    associations: Associations,
-    level: &Level,
-) -> Result<TlsPolicy, DaneRequired> {
+/// [`Unmeetable`] where no session with the host can be enough.
+pub fn decide(facts: ExchangeFacts<'_>, level: &Level) -> Result<TlsPolicy, Unmeetable> {
+    let ExchangeFacts { route, host, associations, sts } = facts;
     match (level, associations) {
         (Level::May(permit), _) => Ok(TlsPolicy::May(host.name.clone(), permit.clone())),
         (Level::Encrypt, Associations::None(why @ NoDane::AddressOnly)) => {
@@ -217,20 +402,77 @@ pub fn decide(
         (Level::Encrypt, _) => Ok(TlsPolicy::Encrypt(host.name.clone(), NoDane::NotAsked)),
         (Level::Fingerprint(pins), _) => match Usable::new(host.name.clone(), pins.clone()) {
             Some(usable) => Ok(TlsPolicy::Fingerprint(pinned(route, usable))),
-            None => Err(DaneRequired(NoDane::NoTlsa)),
+            None => Err(DaneRequired(NoDane::NoTlsa).into()),
         },
-        (Level::Dane(_) | Level::DaneOnly, Associations::Usable(usable)) if route.security == Security::Secure => {
+        (Level::Dane(_) | Level::Verify | Level::Secure(_) | Level::DaneOnly, Associations::Usable(usable))
+            if route.security == Security::Secure =>
+        {
             Ok(TlsPolicy::Dane(over_secure_mx(route, usable)))
         }
-        (Level::Dane(_), Associations::Usable(usable)) => {
-            // RFC 7672 §2.2.1: over an insecure MX only the host's own name is known.
-            let references = References::new(usable.base_domain().clone(), []);
-            Ok(TlsPolicy::HalfDane(Arc::new(Expectation { references, usable })))
+        (Level::DaneOnly, Associations::Usable(_)) => Err(DaneRequired(NoDane::InsecureMx).into()),
+        (Level::DaneOnly, Associations::None(why)) => Err(DaneRequired(why).into()),
+        (Level::Dane(_) | Level::Verify | Level::Secure(_), associations) => {
+            let key = match associations {
+                Associations::Usable(usable) => KeyEvidence::Records(under_own_name(usable)),
+                Associations::None(why) => KeyEvidence::Authority(why),
+            };
+            by_sts(sts, &key, host).unwrap_or_else(|| without_sts(route, host, key, level))
         }
-        (Level::DaneOnly, Associations::Usable(_)) => Err(DaneRequired(NoDane::InsecureMx)),
-        (Level::Dane(_), Associations::None(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
-        (Level::DaneOnly, Associations::None(why)) => Err(DaneRequired(why)),
     }
+}
+
+/// The evidence that there can be for the key of a host, where DANE does not decide.
+enum KeyEvidence {
+    /// Its TLSA records.
+    Records(Arc<Expectation>),
+    /// A public CA; why there are no records.
+    Authority(NoDane),
+}
+
+/// The policy by an MTA-STS policy in mode `enforce`. There is no way from here to anything less (RFC 8461 §5).
+fn by_sts(sts: StsDemand, key: &KeyEvidence, host: &Host) -> Option<Result<TlsPolicy, Unmeetable>> {
+    match (sts, key) {
+        (StsDemand::Nothing | StsDemand::Testing(_), _) => None,
+        (StsDemand::Enforce(StsListing::No), _) => Some(Err(Unmeetable::NotListed)),
+        (StsDemand::Enforce(StsListing::Yes), KeyEvidence::Records(expected)) => {
+            Some(Ok(TlsPolicy::StsDane(Arc::clone(expected))))
+        }
+        (StsDemand::Enforce(StsListing::Yes), KeyEvidence::Authority(_)) => Some(Ok(TlsPolicy::Sts(host.name.clone()))),
+    }
+}
+
+/// The policy by the level, over an insecure MX or without TLSA records.
+fn without_sts(route: &Route, host: &Host, key: KeyEvidence, level: &Level) -> Result<TlsPolicy, Unmeetable> {
+    let by_rule = match level {
+        Level::Secure(patterns) => patterns.iter().any(|pattern| pattern.matches(&host.name)),
+        Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::Verify | Level::DaneOnly | Level::Fingerprint(_) => {
+            false
+        }
+    };
+    let named_by = match (route.security, by_rule) {
+        (Security::Secure, _) => NamedBy::SecureMx,
+        (Security::Insecure, true) => NamedBy::Rule,
+        (Security::Insecure, false) => NamedBy::InsecureMx,
+    };
+    match (level, named_by, key) {
+        (Level::Secure(_), NamedBy::InsecureMx, _) => Err(Unmeetable::NotNamed),
+        // The operator vouches for the name, so that it is as good as one of a secure MX record.
+        (Level::Secure(_), NamedBy::Rule | NamedBy::SecureMx, KeyEvidence::Records(expected)) => {
+            Ok(TlsPolicy::Dane(expected))
+        }
+        // RFC 7672 §2.2.1.
+        (_, _, KeyEvidence::Records(expected)) => Ok(TlsPolicy::HalfDane(expected)),
+        (Level::Verify | Level::Secure(_), _, KeyEvidence::Authority(_)) => {
+            Ok(TlsPolicy::Pkix(host.name.clone(), named_by))
+        }
+        (_, _, KeyEvidence::Authority(why)) => Ok(TlsPolicy::Encrypt(host.name.clone(), why)),
+    }
+}
+
+/// RFC 7672 §2.2.1: over an insecure MX only the host's own name is known.
+fn under_own_name(usable: Usable) -> Arc<Expectation> {
+    let references = References::new(usable.base_domain().clone(), []);
+    Arc::new(Expectation { references, usable })
 }
 
 /// RFC 7672 §3.2.2: over a secure MX the certificate may also be for the next-hop domain.
@@ -294,8 +536,13 @@ mod tests {
         }
     }
 
+    /// The decision without an MTA-STS policy.
+    fn plain(route: &Route, host: &Host, associations: Associations, level: &Level) -> Result<TlsPolicy, Unmeetable> {
+        decide(ExchangeFacts { route, host, associations, sts: StsDemand::Nothing }, level)
+    }
+
     /// A decision in the words of the table.
-    fn said(decision: &Result<TlsPolicy, DaneRequired>) -> String {
+    fn said(decision: &Result<TlsPolicy, Unmeetable>) -> String {
         match decision {
             Ok(TlsPolicy::Dane(_)) => "Dane".into(),
             Ok(TlsPolicy::HalfDane(_)) => "HalfDane".into(),
@@ -303,7 +550,102 @@ mod tests {
             Ok(TlsPolicy::May(..)) => "May".into(),
             Ok(TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_))) => "Encrypt(UnusableTlsa)".into(),
             Ok(TlsPolicy::Encrypt(_, why)) => format!("Encrypt({why:?})"),
-            Err(DaneRequired(_)) => "refuse".into(),
+            Ok(TlsPolicy::Sts(_)) => "Sts".into(),
+            Ok(TlsPolicy::StsDane(_)) => "StsDane".into(),
+            Ok(TlsPolicy::Pkix(_, by)) => format!("Pkix({by:?})"),
+            Err(Unmeetable::DaneRequired(_)) => "refuse".into(),
+            Err(Unmeetable::NotListed) => "mx-not-in-policy".into(),
+            Err(Unmeetable::NotNamed) => "not-authenticated".into(),
+        }
+    }
+
+    /// The policy in the words of the second table.
+    fn demand(cell: &str) -> StsDemand {
+        match cell {
+            "no" | "any" => StsDemand::Nothing,
+            "testing" => StsDemand::Testing(StsListing::No),
+            "enforce, listed" => StsDemand::Enforce(StsListing::Yes),
+            "enforce, not listed" => StsDemand::Enforce(StsListing::No),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn p14_the_table_of_sts() {
+        // P12, P14, P15, P17: the second table at the top of this file is the test.
+        let rows: Vec<Vec<&str>> = include_str!("policy.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("//!  | "))
+            .map(|row| row.trim_end_matches(" |").split(" | ").collect())
+            .collect();
+        assert_eq!(rows.len(), 14, "the header and thirteen rows");
+        let host = host(Security::Secure);
+        let named = Level::Secure(vec![MxPattern::parse("*.example")]);
+        for row in &rows[1..] {
+            let route = route(security(row[0]));
+            let found = || found(if row[1] == "usable" { "some usable" } else { "none or insecure" });
+            let decided = |sts, level: &Level| {
+                let asked = asks_sts(&route, &found(), level);
+                let sts = if asked { sts } else { StsDemand::Nothing };
+                said(&decide(ExchangeFacts { route: &route, host: &host, associations: found(), sts }, level))
+            };
+            let sts = demand(row[2]);
+            let levels = [Level::Dane(InsecureMx::Dane), Level::Verify, Level::Secure(Vec::new())];
+            for (level, expected) in levels.iter().zip(&row[3..]) {
+                let expected = if *expected == "Encrypt" { "Encrypt(NoTlsa)" } else { expected };
+                assert_eq!(decided(sts, level), expected, "{row:?} at {level:?}");
+            }
+            // A rule that names the host.
+            let by_rule = match (row[5], row[1]) {
+                ("not-authenticated", "usable") => "Dane",
+                ("not-authenticated", _) => "Pkix(Rule)",
+                (other, _) => other,
+            };
+            assert_eq!(decided(sts, &named), by_rule, "{row:?}");
+            if row[2] == "any" {
+                for sts in ["testing", "enforce, listed", "enforce, not listed"].map(demand) {
+                    assert_eq!(decided(sts, &levels[0]), "Dane", "DANE decides alone");
+                }
+            }
+            // Other levels ask for no policy.
+            for level in [Level::DaneOnly, Level::Encrypt, Level::May(Permit::Observe { level: "dane" })] {
+                assert!(!asks_sts(&route, &found(), &level));
+            }
+        }
+        let address = Associations::None(NoDane::AddressOnly);
+        assert!(!asks_sts(&route(Security::Secure), &address, &Level::Dane(InsecureMx::Dane)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn p14_enforce_never_falls_to_less(
+            secure in proptest::bool::ANY,
+            tlsa in 0_usize..4,
+            listed in proptest::bool::ANY,
+            level in 0_usize..6,
+        ) {
+            // P14: whatever the DNS says, a policy in mode enforce leaves no way to cleartext or to an unverified server,
+            // and none to a server that it does not list, unless DANE has named it.
+            let route = route(if secure { Security::Secure } else { Security::Insecure });
+            let cell = ["some usable", "only unusable", "none or insecure", "not asked"][tlsa];
+            let level = &[
+                Level::Dane(InsecureMx::Dane),
+                Level::Dane(InsecureMx::Encrypt),
+                Level::Verify,
+                Level::Secure(Vec::new()),
+                Level::Secure(vec![MxPattern::parse("mx.example")]),
+                Level::Secure(vec![MxPattern::parse("other.example")]),
+            ][level];
+            let associations = tlsa_not_asked(&route, level).map_or_else(|| found(cell), Associations::None);
+            let sts = StsDemand::Enforce(if listed { StsListing::Yes } else { StsListing::No });
+            let host = host(Security::Secure);
+            let decided = decide(ExchangeFacts { route: &route, host: &host, associations, sts }, level);
+            match decided {
+                Ok(TlsPolicy::Dane(_)) => assert!(secure),
+                Ok(TlsPolicy::Sts(_) | TlsPolicy::StsDane(_)) => assert!(listed),
+                Err(Unmeetable::NotListed) => assert!(!listed),
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -331,7 +673,7 @@ mod tests {
                 (Level::Encrypt, row[5]),
             ] {
                 let associations = tlsa_not_asked(&route, &level).map_or_else(|| found(row[2]), Associations::None);
-                assert_eq!(said(&decide(&route, &host, associations, &level)), expected, "{row:?} at {level:?}");
+                assert_eq!(said(&plain(&route, &host, associations, &level)), expected, "{row:?} at {level:?}");
             }
         }
     }
@@ -341,8 +683,7 @@ mod tests {
         let pin = || format!("3 1 1 {}", "07".repeat(32)).parse().unwrap();
         let decided = |level: &Level, security| {
             let usable = Usable::new(name("mx.example"), vec![pin()]).unwrap();
-            let policy =
-                decide(&route(security), &host(Security::Secure), Associations::Usable(usable), level).unwrap();
+            let policy = plain(&route(security), &host(Security::Secure), Associations::Usable(usable), level).unwrap();
             policy.expectation().unwrap().references.names().to_vec()
         };
         let dane = Level::Dane(InsecureMx::Dane);
@@ -353,7 +694,7 @@ mod tests {
         // F9: without MX records the domain is the host; expanded, it comes first, and the domain itself second.
         let expanded = Usable::new(name("expanded.example"), vec![pin()]).unwrap();
         let found = Associations::Usable(expanded);
-        let policy = decide(&route(Security::Secure), &host(Security::Secure), found, &dane).unwrap();
+        let policy = plain(&route(Security::Secure), &host(Security::Secure), found, &dane).unwrap();
         assert_eq!(policy.expectation().unwrap().references.names(), [name("expanded.example"), name("example")]);
         // F8: over an insecure MX the host's own name alone.
         assert_eq!(decided(&dane, Security::Insecure), [name("mx.example")]);
@@ -367,7 +708,8 @@ mod tests {
         let permit = Permit::Rule { reason: "appliance".into(), until: Date::MAX };
         assert_eq!(permit.no_dane(), NoDane::NotAsked);
         let dane = Level::Dane(InsecureMx::Dane);
-        for level in [Level::May(permit), Level::Encrypt, dane, Level::DaneOnly, Level::Fingerprint(Vec::new())] {
+        let named = [Level::Verify, Level::Secure(Vec::new()), Level::DaneOnly, Level::Fingerprint(Vec::new())];
+        for level in [Level::May(permit), Level::Encrypt, dane].into_iter().chain(named) {
             let Level::May(observing) = level.observed() else { panic!("{level}") };
             assert_eq!(observing.no_dane().to_string(), format!("mode observe does not enforce the level {level}"));
         }
@@ -378,10 +720,10 @@ mod tests {
         let permit = Permit::Rule { reason: "appliance".into(), until: Date::MAX };
         let may = Level::May(permit.clone());
         assert_eq!(tlsa_not_asked(&route(Security::Secure), &may), Some(NoDane::NotAsked));
-        let policy = decide(&route(Security::Secure), &host(Security::Secure), found("some usable"), &may).unwrap();
+        let policy = plain(&route(Security::Secure), &host(Security::Secure), found("some usable"), &may).unwrap();
         assert_eq!(policy, TlsPolicy::May(name("mx.example"), permit));
         // No pins is no permission.
         let empty = Level::Fingerprint(Vec::new());
-        assert!(decide(&route(Security::Secure), &host(Security::Secure), found("some usable"), &empty).is_err());
+        assert!(plain(&route(Security::Secure), &host(Security::Secure), found("some usable"), &empty).is_err());
     }
 }

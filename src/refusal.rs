@@ -98,6 +98,20 @@ pub enum Reason {
     /// The level is `dane-only`, and DANE cannot authenticate the host.
     #[error("{0}")]
     DaneRequired(#[from] DaneRequired),
+    /// The domain's MTA-STS policy does not list the exchange (RFC 8461 §4.1).
+    #[error("the domain's STS policy {policy} does not list {exchange}")]
+    MxNotInPolicy {
+        /// The policy: its id and its age.
+        policy: String,
+        /// The name in the MX record.
+        exchange: Name,
+    },
+    /// Whether the domain has an MTA-STS policy is not known, and an attacker may be why.
+    #[error("{0}, and no STS policy is remembered")]
+    StsLookup(Failure),
+    /// The level is `secure`, and nothing vouches for the exchange's name.
+    #[error("the level secure holds, and neither a secure MX record, an STS policy nor a rule names the host")]
+    NotAuthenticated,
     /// The address to connect from is not one of this host.
     #[error("cannot connect from {from} (remote.source_{}): {error}", if from.is_ipv4() { "ipv4" } else { "ipv6" })]
     Bind {
@@ -324,6 +338,9 @@ impl Reason {
             | Self::NotInFamily(_)
             | Self::ReservedAddress(_)
             | Self::DaneRequired(_)
+            | Self::MxNotInPolicy { .. }
+            | Self::StsLookup(_)
+            | Self::NotAuthenticated
             | Self::Bind { .. }
             | Self::Busy(_)
             | Self::Scarce(_)
@@ -351,7 +368,8 @@ impl Reason {
     /// the MX records and an address.
     pub fn is_waived_by_observing(&self) -> bool {
         match self {
-            Self::DaneRequired(_) => true,
+            Self::DaneRequired(_) | Self::MxNotInPolicy { .. } | Self::NotAuthenticated => true,
+            Self::StsLookup(_) => self.scarcity().is_none(),
             // Where there is no socket, no server gets one.
             Self::Dns(failure) => failure.rtype == Rtype::TLSA && self.scarcity().is_none(),
             // It may know HELO (RFC 5321 §3.2).
@@ -417,7 +435,7 @@ mod tests {
     use super::*;
     use bytes::BytesMut;
 
-    use crate::dane::mismatch::Mismatch;
+    use crate::dane::mismatch::{Mismatch, Untrusted};
     use crate::dane::tlsa::NoDane;
     use crate::dns::FailureReason;
     use crate::smtp::reply::{Class, Code, EnhancedCode, ReplyDecoder};
@@ -428,6 +446,18 @@ mod tests {
 
     fn failed(rtype: &str) -> Reason {
         Reason::Dns(Failure { name: name("example"), rtype: rtype.parse().unwrap(), reason: FailureReason::Timeout })
+    }
+
+    fn not_listed() -> Reason {
+        Reason::MxNotInPolicy { policy: "20260101T0 (fetched 3h ago)".into(), exchange: name("mx.example") }
+    }
+
+    /// The lookup of an STS record that failed.
+    fn sts(rtype: &str) -> Reason {
+        match failed(rtype) {
+            Reason::Dns(failure) => Reason::StsLookup(failure),
+            other => other,
+        }
     }
 
     /// A lookup for which there was no socket.
@@ -471,6 +501,15 @@ mod tests {
             (Reason::NotInFamily(Families::Ipv4), "451 4.4.4", "no-address-in-family", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
+            (not_listed(), "451 4.7.5", "mx-not-in-policy", None),
+            (sts("TXT"), "451 4.4.3", "sts-lookup-failed", None),
+            (Reason::NotAuthenticated, "451 4.7.5", "not-authenticated", None),
+            (
+                tls(TlsFailure::Mismatch(Mismatch::Untrusted(Untrusted::Issuer("x".into())))),
+                "451 4.7.5",
+                "untrusted-authority",
+                Some("certificate-not-trusted"),
+            ),
             (Reason::Bind { from: [192, 0, 2, 1].into(), error: broken() }, "451 4.3.5", "bind-failed", None),
             (Cap::Host(1).into(), "451 4.4.5", "too-many-connections", None),
             (Cap::Domain(1).into(), "451 4.4.5", "too-many-connections", None),
@@ -550,6 +589,9 @@ mod tests {
         for (reason, waived) in [
             (failed("TLSA"), true),
             (DaneRequired(NoDane::NoTlsa).into(), true),
+            (not_listed(), true),
+            (sts("TXT"), true),
+            (Reason::NotAuthenticated, true),
             (Reason::StartTlsMissing, true),
             (Reason::Tls(TlsFailure::WrongKey), true),
             (Reason::Timeout { stage: Stage::Handshake, limit }, true),

@@ -39,7 +39,7 @@ pub enum RootSource {
     System,
     /// The set in the program, because the system has no bundle.
     BuiltIn,
-    /// None was loaded.
+    /// No file and no bundle.
     Nowhere,
 }
 
@@ -119,6 +119,14 @@ impl Roots {
         }
         roots.store = Arc::new(store);
         Ok(roots)
+    }
+
+    /// These authorities, of no file. Those that are of no use are left out.
+    pub fn of(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let (mut roots, mut store) = (Self::default(), RootCertStore::empty());
+        roots.add(&mut store, certificates, "given");
+        roots.store = Arc::new(store);
+        roots
     }
 
     /// The store, for the check of a certificate chain.

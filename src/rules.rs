@@ -32,10 +32,21 @@ pub struct Rule {
     pub level: Level,
     /// The host that takes their mail, in place of the hosts in MX records.
     pub next_hop: Option<NextHop>,
+    /// Whether their MTA-STS policies count.
+    pub sts: StsByRule,
     /// The reason.
     pub reason: Option<String>,
     /// The last day it holds, in UTC.
     pub until: Option<Date>,
+}
+
+/// Whether the MTA-STS policy of a domain counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StsByRule {
+    /// It does, where the level looks at policies.
+    Heeded,
+    /// It does not, until the rule ends.
+    Ignored,
 }
 
 /// The host that takes the mail of a domain, in place of the hosts in its MX records.
@@ -165,6 +176,10 @@ impl fmt::Display for Rule {
         if let Some(next_hop) = &self.next_hop {
             write!(f, " by {next_hop}")?;
         }
+        match self.sts {
+            StsByRule::Heeded => {}
+            StsByRule::Ignored => f.write_str(" without its MTA-STS policy")?,
+        }
         if let Some(until) = self.until {
             write!(f, " until {until}")?;
         }
@@ -269,6 +284,7 @@ mod tests {
             domains: "example.com".parse().unwrap(),
             level: Level::Encrypt,
             next_hop: None,
+            sts: StsByRule::Heeded,
             reason: None,
             until,
         };
@@ -335,6 +351,7 @@ mod tests {
             domains: domains.parse().unwrap(),
             level,
             next_hop: None,
+            sts: StsByRule::Heeded,
             reason: None,
             until,
         };

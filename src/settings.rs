@@ -64,7 +64,7 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
     Ok(Arc::new(Shared {
         rules: config.rules()?,
         us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
-        connector: Connector { mta_sts, ..connector(config, hostname, dns, tls) },
+        connector: Connector { sts: Some(Arc::new(mta_sts.clone())), mta_sts, ..connector(config, hostname, dns, tls) },
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         client_timeout: config.timeouts.client,
@@ -79,8 +79,10 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 pub fn connector<R: Resolver + Clone>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
     let remote = &config.remote;
     let policies = PolicyKeeping::of(StsPolicies::in_memory(&config.into()));
+    let mta_sts = mta_sts(config, dns.clone(), tls.roots(), policies);
     Connector {
-        mta_sts: mta_sts(config, dns.clone(), tls.roots(), policies),
+        sts: Some(Arc::new(mta_sts.clone())),
+        mta_sts,
         dns,
         dialer: Dialer {
             port: remote.port,

@@ -3,8 +3,8 @@
 //! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three conditions must
 //! hold before a server is "verified", and each can be lost in its own way:
 //!
-//! 1. The chain matches a TLSA record. [`crate::dane::verify`] decides this in the middle of the handshake, when the
-//!    server has not yet proven that it holds the key.
+//! 1. The chain matches a TLSA record, or leads to a public CA and is for the server's name. [`crate::dane::verify`] and
+//!    `pkix` decide this in the middle of the handshake, when the server has not yet proven that it holds the key.
 //! 2. The handshake is signed by the key that matched. rustls' own signature check first reads the whole certificate
 //!    and so refuses certificates that DANE-EE must accept (RFC 7671 §5.1); a check that always succeeds would let a
 //!    server with a mere copy of the certificate pass. Here the signature is checked with the very octets that were
@@ -16,6 +16,7 @@
 //! caller's, and so is flushing.
 
 mod p521;
+mod pkix;
 mod verifier;
 
 use std::fmt;
@@ -32,10 +33,11 @@ use tokio_rustls::client::TlsStream;
 
 use self::verifier::Verifier;
 use crate::dane::mismatch::Mismatch;
+use crate::dane::pkix::{PkixWorth, Vouched};
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::Match;
 use crate::name::Name;
-use crate::policy::TlsPolicy;
+use crate::policy::{TlsPolicy, VerifiedBy};
 use crate::refusal::TlsFailure;
 use crate::roots::Roots;
 
@@ -113,17 +115,37 @@ pub struct Protection {
     cipher_suite: String,
     key_exchange: String,
     authentication: Authentication,
+    verified_by: Option<VerifiedBy>,
 }
 
 /// The identity that the server has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// The host was authenticated, and is known to serve the domain.
-    Verified(Match),
+    Verified(KeyProof),
     /// The host was authenticated; that it serves the domain rests on an insecure MX record.
-    HostVerified(Match),
-    /// None, for this reason.
-    Unverified(NoDane),
+    HostVerified(KeyProof),
+    /// None, for this reason. The worth of the certificate was noted, and nothing was decided by it.
+    Unverified(NoDane, PkixWorth),
+}
+
+/// The evidence for the key of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyProof {
+    /// A TLSA record, of the DNS or of a rule.
+    Record(Match),
+    /// A public CA, for the server's name.
+    Authority(Vouched),
+}
+
+impl KeyProof {
+    /// The record that matched, if one did.
+    pub fn record(&self) -> Option<&Match> {
+        match self {
+            Self::Record(matched) => Some(matched),
+            Self::Authority(_) => None,
+        }
+    }
 }
 
 impl Protection {
@@ -159,7 +181,28 @@ impl Protection {
         match self.authentication {
             Authentication::Verified(_) => Self::VERIFIED,
             Authentication::HostVerified(_) => Self::HOST_VERIFIED,
-            Authentication::Unverified(_) => Self::ENCRYPTED,
+            Authentication::Unverified(..) => Self::ENCRYPTED,
+        }
+    }
+
+    /// The authority for the server's name and key, unless there is none.
+    pub fn verified_by(&self) -> Option<VerifiedBy> {
+        self.verified_by
+    }
+
+    /// The proof of the server's key, if it has given one.
+    pub fn proof(&self) -> Option<&KeyProof> {
+        match &self.authentication {
+            Authentication::Verified(proof) | Authentication::HostVerified(proof) => Some(proof),
+            Authentication::Unverified(..) => None,
+        }
+    }
+
+    /// The reason for which the server was not verified, and the worth of its certificate.
+    pub fn unverified(&self) -> Option<(&NoDane, PkixWorth)> {
+        match &self.authentication {
+            Authentication::Verified(_) | Authentication::HostVerified(_) => None,
+            Authentication::Unverified(why, worth) => Some((why, *worth)),
         }
     }
 }
@@ -169,11 +212,18 @@ impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}: {}", self.version, self.cipher_suite, self.key_exchange, self.label())?;
         match &self.authentication {
-            Authentication::Verified(found) | Authentication::HostVerified(found) => {
+            Authentication::Verified(KeyProof::Record(found))
+            | Authentication::HostVerified(KeyProof::Record(found)) => {
                 write!(f, " by {} at depth {}", found.record, found.depth)?;
                 found.warning.map_or(Ok(()), |warning| write!(f, " ({warning})"))
             }
-            Authentication::Unverified(why) => write!(f, ", not verified: {why}"),
+            Authentication::Verified(KeyProof::Authority(vouched))
+            | Authentication::HostVerified(KeyProof::Authority(vouched)) => {
+                write!(f, " by the CA \"{}\" for its name", vouched.authority)
+            }
+            Authentication::Unverified(why, worth) => {
+                write!(f, ", not verified: {why}; to public CAs its certificate is {worth}")
+            }
         }
     }
 }
@@ -229,7 +279,7 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // A verifier for each connection: its notes can only be about this one.
-        let verifier = Arc::new(Verifier::new(self, policy.expectation().cloned()));
+        let verifier = Arc::new(Verifier::new(self, policy));
         let mut config = ClientConfig::clone(&self.base);
         config.dangerous().set_certificate_verifier(Arc::<Verifier>::clone(&verifier));
         let name = sni(policy.server_name());

@@ -87,6 +87,8 @@ pub enum What {
     Connect(&'static str),
     /// STARTTLS, the handshake and EHLO under TLS: `ok`, or the reason's name.
     Tls(&'static str),
+    /// The server of a session was not verified; the worth of its certificate to public CAs.
+    Unverified(&'static str),
     /// A session that waited was taken: this mail needed no connection and no handshake of its own.
     Reused,
     /// MAIL at the remote.
@@ -109,7 +111,7 @@ impl What {
             Self::Mail => Some("mail"),
             Self::Rcpt => Some("rcpt"),
             Self::Message => Some("message"),
-            Self::Reused | Self::Fact => None,
+            Self::Unverified(_) | Self::Reused | Self::Fact => None,
         }
     }
 }
@@ -156,6 +158,11 @@ impl Trace {
     /// Notes a fact that took no time.
     pub fn fact(&self, text: impl fmt::Display) {
         self.note(What::Fact, Duration::ZERO, text);
+    }
+
+    /// Notes that the server of a session was not verified.
+    pub fn unverified(&self, worth: &'static str, text: impl fmt::Display) {
+        self.note(What::Unverified(worth), Duration::ZERO, text);
     }
 
     /// Notes that a session was taken which had waited.

@@ -289,7 +289,14 @@ mod tests {
         let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), Vec::new());
         assert!(observing.ready && observing.text.contains(OBSERVING));
         let (domains, level, past) = ("a.test".parse().unwrap(), Level::Encrypt, Date::MIN);
-        let rule = Rule { domains, level, next_hop: None, reason: None, until: Some(past) };
+        let rule = Rule {
+            domains,
+            level,
+            next_hop: None,
+            sts: crate::rules::StsByRule::Heeded,
+            reason: None,
+            until: Some(past),
+        };
         let rules = Rules { default: Level::Encrypt, entries: vec![rule] };
         let negative = [("b.test", past), ("c.test", Date::MAX)].map(|(zone, until)| NegativeTrustAnchor {
             zone: zone.parse().unwrap(),

@@ -221,7 +221,8 @@ mod tests {
                      unix:/path (in F:2)",
                     "listener.address: listener 3: this key is missing; each entry needs it (in F:5)",
                     "rule.domain: rule 1: \"a b\" is not allowed: it has a character outside letters, digits, '-' and '_' (in F:8)",
-                    "rule.level: rule 1: \"none\" is not allowed; it may be one of: may, encrypt, dane, dane-only, fingerprint \
+                    "rule.level: rule 1: \"none\" is not allowed; it may be one of: may, encrypt, dane, verify, secure, \
+                     dane-only, fingerprint \
                      (in F:9)",
                     "rule.reason: the rule for b.example asks for less than tls.level and needs a reason and a last day, as in \
                      reason = \"ticket 4711\", until = \"2027-01-31\" (in F:10)",
@@ -338,7 +339,7 @@ mod tests {
         for (flag, said) in [
             (
                 "tls.level=DANE",
-                "tls.level: \"DANE\" is not allowed; it may be one of: dane, dane-only, encrypt (in --set tls.level)",
+                "tls.level: \"DANE\" is not allowed; it may be one of: dane, verify, secure, dane-only, encrypt (in --set tls.level)",
             ),
             (
                 "tls.levle=dane",

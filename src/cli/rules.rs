@@ -16,7 +16,7 @@ use crate::dns::NegativeTrustAnchor;
 use crate::dns::stub::Stub;
 use crate::last_day::NEAR;
 use crate::policy::Level;
-use crate::rules::{Rule, Rules};
+use crate::rules::{Rule, Rules, StsByRule};
 use crate::session::Shared;
 
 /// How often the log is warned.
@@ -49,6 +49,10 @@ struct RuleRow {
     level: String,
     /// For `fingerprint`.
     records: Vec<String>,
+    /// For `secure`.
+    mx: Vec<String>,
+    /// `ignore`, if the MTA-STS policy does not count.
+    mta_sts: Option<&'static str>,
     next_hop: Option<String>,
     reason: Option<String>,
     until: Option<String>,
@@ -100,7 +104,17 @@ impl RuleRow {
             level: rule.level.to_string(),
             records: match &rule.level {
                 Level::Fingerprint(records) => records.iter().map(ToString::to_string).collect(),
-                Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::DaneOnly => Vec::new(),
+                Level::May(_) | Level::Encrypt | Level::Dane(_) => Vec::new(),
+                Level::Verify | Level::Secure(_) | Level::DaneOnly => Vec::new(),
+            },
+            mx: match &rule.level {
+                Level::Secure(patterns) => patterns.iter().map(ToString::to_string).collect(),
+                Level::May(_) | Level::Encrypt | Level::Dane(_) => Vec::new(),
+                Level::Verify | Level::DaneOnly | Level::Fingerprint(_) => Vec::new(),
+            },
+            mta_sts: match rule.sts {
+                StsByRule::Heeded => None,
+                StsByRule::Ignored => Some("ignore"),
             },
             next_hop: rule.next_hop.as_ref().map(ToString::to_string),
             reason: rule.reason.clone(),
@@ -133,7 +147,8 @@ fn write_json(rows: &[impl Serialize], out: &mut dyn Write) -> io::Result<()> {
 
 /// `example.com: level may, until 2027-01-31 (12 days left)`, and the reason and records below.
 fn write_text(rows: &[RuleRow], rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
-    for RuleRow { domain, level, records, next_hop, reason, until, days_left, ends_soon: _ } in rows {
+    for row in rows {
+        let RuleRow { domain, level, records, mx, mta_sts, next_hop, reason, until, days_left, ends_soon: _ } = row;
         let end = match (until, days_left) {
             (Some(until), Some(days)) => end(until, *days),
             (_, _) => "without an end".to_owned(),
@@ -145,6 +160,12 @@ fn write_text(rows: &[RuleRow], rules: &Rules, out: &mut dyn Write) -> io::Resul
         }
         for record in records {
             writeln!(out, "  {record}")?;
+        }
+        if !mx.is_empty() {
+            writeln!(out, "  at the hosts {}", mx.join(", "))?;
+        }
+        if mta_sts.is_some() {
+            writeln!(out, "  its MTA-STS policy is ignored")?;
         }
     }
     let of_all = if rows.is_empty() { "every domain" } else { "every other domain" };

@@ -2,15 +2,16 @@
 //! before it.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use serde::Deserialize;
 use time::Date;
 
 use super::check::Faults;
-use super::{Config, Fault, TlsaText, Unsound, day, optional, parsed};
+use super::{Config, Fault, MxValue, TlsaText, Unsound, day, optional, parsed};
 use crate::last_day::LastDay;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, NextHop, Rule, Rules};
+use crate::rules::{Domains, NextHop, Rule, Rules, StsByRule};
 
 /// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,22 +20,29 @@ pub struct RuleEntry {
     /// The domain, as in "example.com"; ".example.com" is every domain below it.
     #[serde(deserialize_with = "parsed")]
     pub domain: Domains,
-    /// "dane", "dane-only", "encrypt", "fingerprint" (the host must match `records` in place of those in the DNS), or
-    /// "may" (TLS where it is offered, cleartext where it is not).
+    /// "dane", "verify", "secure", "dane-only", "encrypt", "fingerprint" (the host must match `records` in place of those in
+    /// the DNS), or "may" (TLS where it is offered, cleartext where it is not).
     pub level: RuleLevel,
     /// For "fingerprint": TLSA records, as in "3 1 1 0123..".
     #[serde(default)]
     pub records: Vec<TlsaText>,
+    /// For "secure": the hosts that may take the domain's mail although its MX record is insecure, as in "*.example.net"; "*"
+    /// stands for one label.
+    #[serde(default)]
+    pub mx: Vec<MxValue>,
+    /// "ignore" skips the domain's MTA-STS policy. It needs `reason` and `until`. Empty: the policy counts.
+    #[serde(default, deserialize_with = "optional")]
+    pub mta_sts: Option<IgnoredSts>,
     /// The host that takes the domain's mail, in place of those in its MX records; or its address in brackets, as in
     /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Empty: the hosts in the MX
     /// records.
     #[serde(default, deserialize_with = "optional")]
     pub next_hop: Option<NextHop>,
-    /// Why. Required for a level below tls.level; logged at each use.
+    /// Why. Required for a level below tls.level and with mta_sts; logged at each use.
     #[serde(default)]
     pub reason: Option<String>,
-    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level. A rule that has ended is left out, with
-    /// an error in the log: its domain goes by the next rule that names it, or at tls.level. `danelaw config check` fails.
+    /// The last day, as in "2027-01-31" (UTC). Required for a level below tls.level and with mta_sts. A rule that has ended is
+    /// left out, with an error in the log: its domain goes by the next rule that names it, or at tls.level. `danelaw config check` fails.
     #[serde(default, deserialize_with = "day")]
     pub until: Option<Date>,
 }
@@ -47,12 +55,31 @@ pub enum RuleLevel {
     May,
     /// TLS without authentication.
     Encrypt,
-    /// DANE where it is published, unauthenticated TLS elsewhere.
+    /// DANE where it is published, else MTA-STS, else unauthenticated TLS.
     Dane,
+    /// DANE, else a certificate of a public CA.
+    Verify,
+    /// The same, and the host's name is vouched for.
+    Secure,
     /// DANE or no delivery.
     DaneOnly,
     /// The host must match the rule's own records.
     Fingerprint,
+}
+
+/// The one value of a rule's `mta_sts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IgnoredSts;
+
+impl FromStr for IgnoredSts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ignore" => Ok(Self),
+            _ => Err("it may be \"ignore\"; without this key the policy counts".to_owned()),
+        }
+    }
 }
 
 impl Config {
@@ -118,20 +145,26 @@ impl Config {
         if let Some(NextHop::Address(address)) = rule.next_hop {
             self.check_address(rule, address, &mut add);
         }
+        check_sts(rule, &mut add);
+        let is_weaker = rule.level < self.tls.level.as_rule() || rule.mta_sts.is_some();
         let (key, missing) = match (rule.reason(), rule.until) {
-            _ if rule.level >= self.tls.level.as_rule() => return,
+            _ if !is_weaker => return,
             (None, None) => ("rule.reason", "a reason and a last day, as in reason = \"ticket 4711\", until"),
             (None, Some(_)) => ("rule.reason", "a reason, as in reason = \"ticket 4711\"; until is there, as"),
             (Some(_), None) => ("rule.until", "a last day, as in until"),
             (Some(_), Some(_)) => return,
         };
-        add(key, format!("asks for less than tls.level and needs {missing} = \"2027-01-31\""));
+        let what = match rule.mta_sts {
+            Some(IgnoredSts) => "ignores the domain's MTA-STS policy",
+            None => "asks for less than tls.level",
+        };
+        add(key, format!("{what} and needs {missing} = \"2027-01-31\""));
     }
 
     /// RFC 7672 §2.2: DANE is for a host that has a name.
     fn check_address(&self, rule: &RuleEntry, address: IpAddr, add: &mut impl FnMut(&'static str, String)) {
         match rule.level {
-            RuleLevel::Dane | RuleLevel::DaneOnly => add(
+            RuleLevel::Dane | RuleLevel::Verify | RuleLevel::Secure | RuleLevel::DaneOnly => add(
                 "rule.next_hop",
                 "names an address, for which there is no DANE, as TLSA records belong to names; name the host, or set level \
                  \"fingerprint\", \"encrypt\" or \"may\""
@@ -152,11 +185,29 @@ impl Config {
             RuleLevel::May => Level::May(Permit::Rule { reason: reason.clone()?, until: rule.until? }),
             RuleLevel::Encrypt => Level::Encrypt,
             RuleLevel::Dane => Level::Dane(self.tls.insecure_mx),
+            RuleLevel::Verify => Level::Verify,
+            RuleLevel::Secure => Level::Secure(rule.mx.iter().map(|value| value.0.clone()).collect()),
             RuleLevel::DaneOnly => Level::DaneOnly,
             RuleLevel::Fingerprint => Level::Fingerprint(rule.records.iter().map(|record| record.0.clone()).collect()),
         };
         let (domains, next_hop) = (rule.domain.clone(), rule.next_hop.clone());
-        Some(Rule { domains, level, next_hop, reason, until: rule.until })
+        let sts = if rule.mta_sts.is_some() { StsByRule::Ignored } else { StsByRule::Heeded };
+        Some(Rule { domains, level, next_hop, sts, reason, until: rule.until })
+    }
+}
+
+/// Patterns and policies that the level does not look at.
+fn check_sts(rule: &RuleEntry, add: &mut impl FnMut(&'static str, String)) {
+    if rule.level != RuleLevel::Secure && !rule.mx.is_empty() {
+        add("rule.mx", "has mx, which only level \"secure\" looks at; remove it, or set that level".into());
+    }
+    match rule.level {
+        RuleLevel::Dane | RuleLevel::Verify | RuleLevel::Secure => {}
+        RuleLevel::May | RuleLevel::Encrypt | RuleLevel::DaneOnly | RuleLevel::Fingerprint => {
+            if rule.mta_sts.is_some() {
+                add("rule.mta_sts", "has mta_sts, and at its level no MTA-STS policy counts; remove it".into());
+            }
+        }
     }
 }
 
@@ -188,6 +239,10 @@ mod tests {
             format!("level = 'encrypt', {ends}"),
             "level = 'dane'".into(),
             "level = 'dane-only'".into(),
+            "level = 'verify'".into(),
+            "level = 'secure', mx = ['*.example.net', 'mx.example.org']".into(),
+            format!("level = 'dane', mta_sts = 'ignore', {ends}"),
+            "level = 'dane', mta_sts = ''".into(),
             format!("level = 'fingerprint', {record}"),
         ] {
             assert_eq!(rule(&right), Ok(()), "{right}");
@@ -200,6 +255,10 @@ mod tests {
             ("level = 'encrypt'".into(), "rule.reason"),
             ("level = 'fingerprint'".into(), "rule.records"),
             (format!("level = 'dane', {record}"), "rule.records"),
+            ("level = 'verify', mx = ['a.example']".into(), "rule.mx"),
+            ("level = 'secure', mta_sts = 'ignore', reason = 'x'".into(), "rule.until"),
+            ("level = 'dane', mta_sts = 'ignore', until = '2026-06-01'".into(), "rule.reason"),
+            (format!("level = 'encrypt', mta_sts = 'ignore', {ends}"), "rule.mta_sts"),
         ] {
             let error = rule(&wrong).unwrap_err();
             assert!(error.starts_with(key), "{wrong}: {error}");
@@ -209,8 +268,20 @@ mod tests {
             ("level = 'dane', until = 20270131", "a day in quotes"),
             ("level = 'fingerprint', records = ['3 1 1 07']", "is no TLSA record"),
             ("level = 'none'", "unknown variant"),
+            ("level = 'secure', mx = ['*']", "no host can match it"),
+            ("level = 'dane', mta_sts = 'off'", "it may be \"ignore\""),
         ] {
             assert!(rule(wrong).unwrap_err().contains(says), "{wrong}");
+        }
+        // The order of strength.
+        let order = ["may", "encrypt", "dane", "verify", "secure", "dane-only"];
+        for (place, weaker) in order.iter().enumerate().skip(1) {
+            for stronger in order.iter().skip(place + 1) {
+                let rules = format!("rule = [{{ domain = 'example.com', level = '{weaker}' }}]");
+                assert!(with(&format!("tls.level = '{stronger}'\n{rules}")).is_err(), "{weaker} below {stronger}");
+                let rules = format!("rule = [{{ domain = 'example.com', level = '{stronger}' }}]");
+                assert!(with(&format!("tls.level = '{weaker}'\n{rules}")).is_ok(), "{stronger} above {weaker}");
+            }
         }
         // A default that is stricter makes a rule for `dane` one that asks for less.
         let stricter = "tls.level = 'dane-only'\nrule = [{ domain = 'example.com', level = 'dane' }]";

@@ -14,12 +14,13 @@ use crate::policy::{InsecureMx, Level};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSection {
-    /// The proof that a session must give: "dane" (DANE where it is published, unauthenticated TLS elsewhere),
-    /// "dane-only" (DANE or no delivery), "encrypt" (TLS without authentication). None of them ever sends in cleartext,
-    /// unless the mode is "observe".
+    /// The proof that a session must give: "dane" (DANE where it is published, else MTA-STS where a policy is in force, else
+    /// unauthenticated TLS), "verify" (the same, and else a certificate of a public CA for the host's name), "secure" (the same, and
+    /// no host is believed that an insecure MX record alone names), "dane-only" (DANE or no delivery), "encrypt" (TLS without
+    /// authentication). None of them ever sends in cleartext, unless the mode is "observe".
     pub level: DefaultLevel,
-    /// TLSA records of a host that an insecure MX record names: "dane" (verify the host by them), "encrypt" (do not
-    /// ask).
+    /// TLSA records of a host that an insecure MX record names, at level "dane": "dane" (verify the host by them), "encrypt"
+    /// (do not ask).
     #[serde(with = "super::word::InsecureMxWord")]
     pub insecure_mx: InsecureMx,
     /// Whether to offer post-quantum key exchange (X25519MLKEM768). Hosts that do not know it are not hindered by it.
@@ -41,8 +42,12 @@ pub struct TlsSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DefaultLevel {
-    /// DANE where it is published, unauthenticated TLS elsewhere.
+    /// DANE where it is published, else MTA-STS, else unauthenticated TLS.
     Dane,
+    /// DANE, else a certificate of a public CA.
+    Verify,
+    /// The same, and the host's name is vouched for.
+    Secure,
     /// DANE or no delivery.
     DaneOnly,
     /// TLS without authentication.
@@ -59,6 +64,8 @@ impl DefaultLevel {
     pub(super) fn level(self, insecure_mx: InsecureMx) -> Level {
         match self {
             Self::Dane => Level::Dane(insecure_mx),
+            Self::Verify => Level::Verify,
+            Self::Secure => Level::Secure(Vec::new()),
             Self::DaneOnly => Level::DaneOnly,
             Self::Encrypt => Level::Encrypt,
         }
@@ -68,6 +75,8 @@ impl DefaultLevel {
     pub(super) fn as_rule(self) -> RuleLevel {
         match self {
             Self::Dane => RuleLevel::Dane,
+            Self::Verify => RuleLevel::Verify,
+            Self::Secure => RuleLevel::Secure,
             Self::DaneOnly => RuleLevel::DaneOnly,
             Self::Encrypt => RuleLevel::Encrypt,
         }

@@ -13,6 +13,7 @@ use time::format_description::well_known::Iso8601;
 use super::address::{Address, Owner, Permissions};
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
+use crate::mta_sts::MxPattern;
 use crate::name::Name;
 use crate::rules::{Domains, DomainsError};
 
@@ -27,6 +28,10 @@ pub struct Network(pub IpNet);
 /// A resolver in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server(pub server::NameServer);
+
+/// A pattern for hosts in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MxValue(pub MxPattern);
 
 /// A host name in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +86,18 @@ impl FromStr for TlsaText {
     }
 }
 
+impl FromStr for MxValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pattern = MxPattern::parse(text);
+        match pattern.is_usable() {
+            true => Ok(Self(pattern)),
+            false => Err("no host can match it; write it as in \"mx.example.net\" or \"*.example.net\"".to_owned()),
+        }
+    }
+}
+
 impl FromStr for HostName {
     type Err = String;
 
@@ -98,7 +115,7 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(DomainsText, Network, Server, HostName, TlsaText, Address, Permissions, Owner);
+deserialize_from_str!(DomainsText, Network, Server, HostName, MxValue, TlsaText, Address, Permissions, Owner);
 
 /// Reads a text with a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>

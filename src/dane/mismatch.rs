@@ -41,7 +41,10 @@ pub enum Mismatch {
     /// The chain does not lead to the trust anchor that the records name (DANE-TA only).
     #[error("the certificate chain does not verify up to the trust anchor of the TLSA records: {0} {1}")]
     Path(Holder, Defect),
-    /// The chain verifies, and is for another name (DANE-TA only).
+    /// No public CA vouches for the chain (Web PKI only).
+    #[error("{0}")]
+    Untrusted(Untrusted),
+    /// The chain verifies, and is for another name.
     #[error("the certificate is for {found} and not for {}", wanted.iter().map(Name::to_string).collect::<ListedItems>())]
     Name {
         /// The names in the certificate.
@@ -49,6 +52,20 @@ pub enum Mismatch {
         /// The reference identifiers (RFC 7672 §3.2.2).
         wanted: Vec<Name>,
     },
+}
+
+/// Why no public CA vouches for a chain (RFC 5280 §6.1).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    /// It ends at an authority of this name.
+    #[error("the certificate chain ends at \"{0}\", which is not among the CA certificates here")]
+    Issuer(String),
+    /// The server's certificate, of this name, is its own issuer.
+    #[error("the server's certificate \"{0}\" is self-signed")]
+    SelfSigned(String),
+    /// A certificate breaks a rule. The text completes the sentence.
+    #[error("the certificate chain does not verify up to a CA: {0}")]
+    Rule(String),
 }
 
 /// No record matches: the server's digests, and the records.

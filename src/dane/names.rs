@@ -194,7 +194,7 @@ pub(super) fn common_names_as_dns_names<'c>(certificate: &'c Certificate<'_>) ->
 }
 
 /// RFC 9525 §6.2: an iPAddress is never compared with a DNS name.
-fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
+pub(super) fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
     certificate.extensions.alternative_names.iter().flatten().filter_map(|name| match name {
         GeneralName::Dns(name) => Some(*name),
         GeneralName::Directory(_) | GeneralName::Other(_) => None,

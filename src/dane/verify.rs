@@ -109,6 +109,22 @@ impl<'a> Sent<'a> {
         self.presented.iter().take(most).map(facts::line).collect()
     }
 
+    /// Whether the whole chain was read.
+    ///
+    /// # Errors
+    /// Its size, if it is larger than any honest one.
+    pub fn in_bounds(&self) -> Result<(), Mismatch> {
+        match self.presented.len() < self.certificates || self.octets > MAX_OCTETS {
+            true => Err(Mismatch::ChainTooLarge { certificates: self.certificates, octets: self.octets }),
+            false => Ok(()),
+        }
+    }
+
+    /// The certificates that were read, the server's own first.
+    pub(super) fn presented(&self) -> &[Presented<'a>] {
+        &self.presented
+    }
+
     /// Judges the chain.
     ///
     /// # Errors
@@ -119,9 +135,7 @@ impl<'a> Sent<'a> {
             let found = Match { record: record.clone(), depth: 0, warning: None };
             return leaf.key_size().map(|()| found);
         }
-        if self.presented.len() < self.certificates || self.octets > MAX_OCTETS {
-            return Err(Mismatch::ChainTooLarge { certificates: self.certificates, octets: self.octets });
-        }
+        self.in_bounds()?;
         trust_anchor(leaf, others, expected, now)
     }
 }
@@ -203,6 +217,11 @@ impl<'a> Presented<'a> {
     pub(super) fn new(octets: &'a [u8]) -> Self {
         let certificate = Certificate::read(octets);
         Self { octets, key: spki(octets), certificate, digests: Default::default() }
+    }
+
+    /// Its content, if it can be read.
+    pub(super) fn readable(&self) -> Option<&Certificate<'a>> {
+        self.certificate.as_ref().ok()
     }
 
     /// The SHA-256 of the certificate, and that of its key, in upper-case hexadecimal.

@@ -14,6 +14,7 @@ use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::trace::{self, Trace, What};
 use crate::upstream::original_destination::OriginalDestination;
+use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Ready;
 use crate::wire::WireError;
 
@@ -70,6 +71,7 @@ impl Attempt {
             octets: 0,
             elapsed: std::time::Duration::ZERO,
             rule: None,
+            sts: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
@@ -157,6 +159,11 @@ impl Attempt {
     /// A rule has set the level.
     pub(crate) fn ruled(&mut self, rule: &Rule) {
         self.outcome.rule = Some(rule.to_string());
+    }
+
+    /// The MTA-STS policy of the domain.
+    pub(crate) fn sts(&mut self, note: Option<StsNote>) {
+        self.outcome.sts = note;
     }
 
     /// Where the client had meant to go, if it was intercepted.

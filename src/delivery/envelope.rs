@@ -19,6 +19,7 @@ use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
+use crate::rules::StsByRule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
@@ -175,9 +176,11 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.route;
         let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
+        let sts = rule.map_or(StsByRule::Heeded, |rule| rule.sts);
         let reporting = reporter.reporting(level, rule);
         let original_destination = dialled;
-        let request = Request { domain, next_hop, hello, level, until, original_destination, reporting, trace: &trace };
+        let request =
+            Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
         let mut search =
             Search::new(connector.iterate(&request), &self.envelope.mail, connector.eight_bit.undeclared(domain));
         let (remote, dialled) = match request.original_destination {
@@ -199,6 +202,7 @@ impl<R: Resolver> Agent<'_, R> {
             let ready = match remote {
                 Ok(ready) => ready,
                 Err(refusals) => {
+                    attempt.sts(search.iteration().sts(None));
                     attempt.skipped(refusals.iter());
                     return closed(attempt, self.explained(Declined::by_all(&refusals)));
                 }

@@ -115,6 +115,7 @@ impl<'a, R: Resolver> Search<'a, R> {
     pub(crate) fn reached(&self, attempt: &mut Attempt, ready: &Ready) {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
         attempt.reached(ready, before.chain(self.iteration.skipped().iter()));
+        attempt.sts(self.iteration.sts(Some(ready)));
         let held = self.lesser.iter().filter(|lesser| lesser.held == PolicyMet::Yes);
         if let Some(refusals) = self.iteration.would_have_refused() {
             // Where an exchange has met its policy, enforcing refuses the mail only if that takes too little.

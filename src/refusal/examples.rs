@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::table::{Label, ROWS};
 use super::{Cap, Lacking, OwnRefusal, Peer, Reason, Refusal, ResultType, Stage, TlsFailure, View};
-use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord};
+use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord, Untrusted};
 use crate::dane::tlsa::{NoDane, Tlsa};
 use crate::dns::{Failure, FailureReason, Families, Rtype};
 use crate::mx::NoRoute;
@@ -93,6 +93,7 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
         NoRoute::NoHost(domain.clone()).into(),
         NoRoute::Loop(domain.clone(), exchange.clone()).into(),
         Cap::Domain(50).into(),
+        Reason::StsLookup(Failure { name: domain.clone(), rtype: Rtype::TXT, reason: FailureReason::Timeout }),
         Reason::NotTried(3),
         Reason::NotAsked(1),
     ]
@@ -108,6 +109,8 @@ fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
         Reason::NotInFamily(Families::Ipv4),
         Reason::ReservedAddress([10, 0, 0, 1].into()),
         DaneRequired(NoDane::NoTlsa).into(),
+        Reason::MxNotInPolicy { policy: "20260101T0 (fetched 3h ago)".to_owned(), exchange: exchange.clone() },
+        Reason::NotAuthenticated,
         Reason::OutOfTime,
     ]
     .into_iter()
@@ -167,6 +170,7 @@ fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
         Mismatch::Expired(Holder::Server).into(),
         Mismatch::NotYetValid(Holder::Authority("Example CA".into())).into(),
         Mismatch::Path(Holder::Server, Defect::NoIssuer).into(),
+        Mismatch::Untrusted(Untrusted::Issuer("Example Root CA".into())).into(),
         name.into(),
         TlsFailure::WrongKey,
         TlsFailure::UnsupportedKey,

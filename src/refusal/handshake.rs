@@ -1,14 +1,15 @@
 //! The failures of a TLS handshake with a remote.
 
 use super::row::View;
-use super::table;
+use super::table::{self, Label};
 use crate::dane::mismatch::Mismatch;
+use crate::dane::pkix::PkixWorth;
 
 /// Why there is no TLS session that meets the policy. None of these says "no TLS here": an attacker on the path can
 /// cause each of them, so none ever leads to cleartext (RFC 7672 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
-    /// The server is not the one that the TLSA records mean.
+    /// The server is not the one that the TLSA records mean, or no public CA vouches for it.
     #[error("the server could not be verified: {0}")]
     Mismatch(#[from] Mismatch),
     /// No protocol version, cipher suite or group in common; it is no statement about the identity of the server.
@@ -66,6 +67,19 @@ impl Mismatch {
     }
 }
 
+impl PkixWorth {
+    /// The reason for which a policy that asks for a public CA would refuse the session; none if it would not.
+    pub fn refusal(self) -> Option<Label> {
+        match self {
+            Self::Valid => None,
+            Self::Expired => Some(Label::CertificateExpired),
+            Self::NotYetValid => Some(Label::CertificateNotYetValid),
+            Self::OtherName => Some(Label::NameMismatch),
+            Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => Some(Label::UntrustedAuthority),
+        }
+    }
+}
+
 fn of_mismatch(mismatch: &Mismatch) -> View {
     match mismatch {
         Mismatch::NoCertificate => table::NO_CERTIFICATE,
@@ -75,6 +89,7 @@ fn of_mismatch(mismatch: &Mismatch) -> View {
         Mismatch::Expired(_) => table::CERTIFICATE_EXPIRED,
         Mismatch::NotYetValid(_) => table::CERTIFICATE_NOT_YET_VALID,
         Mismatch::Path(..) => table::CHAIN_NOT_VERIFIED,
+        Mismatch::Untrusted(_) => table::UNTRUSTED_AUTHORITY,
         Mismatch::Name { .. } => table::NAME_MISMATCH,
     }
 }

@@ -116,6 +116,9 @@ impl Reason {
             Self::Tls(failure) => Some(of_handshake(failure)),
             Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => of_stage(*stage),
             Self::NoRoute(_)
+            | Self::MxNotInPolicy { .. }
+            | Self::StsLookup(_)
+            | Self::NotAuthenticated
             | Self::NoAddress
             | Self::NotInFamily(_)
             | Self::ReservedAddress(_)
@@ -242,6 +245,7 @@ fn of_mismatch(mismatch: &Mismatch) -> ResultType {
         | Mismatch::ChainTooLarge { .. }
         | Mismatch::NoRecord(_)
         | Mismatch::KeySize(..)
+        | Mismatch::Untrusted(_)
         | Mismatch::Path(..) => ResultType::CertificateNotTrusted,
     }
 }

@@ -88,6 +88,20 @@ rows! {
             "The level dane-only holds for the domain, and DANE cannot authenticate the host.",
             "the domain must publish DANE, or a rule must give it another level",
         );
+        MX_NOT_IN_POLICY MxNotInPolicy "mx-not-in-policy" = deferred(7, 5), words(
+            "The domain's MTA-STS policy (RFC 8461) does not list the host that its MX record names, so the host gets no mail. The \
+             record may be forged, or the domain has moved and has not changed its policy.",
+            "the domain's owner must list the host in its policy; or write a rule with mta_sts = \"ignore\"",
+        );
+        STS_LOOKUP_FAILED StsLookupFailed "sts-lookup-failed" = deferred(4, 3), words(
+            "The lookup of the domain's MTA-STS record failed, no policy is remembered, and the DNS of this domain can be trusted to \
+             answer: its MX records are secure, or the reply does not validate. A failure is never read as \"no policy\" there.",
+            "see \"danelaw resolve _mta-sts.DOMAIN TXT\"; the domain's name servers or your resolver must be repaired",
+        );
+        NOT_AUTHENTICATED NotAuthenticated "not-authenticated" = deferred(7, 5), words(
+            "The level secure holds for the domain, and its MX record is insecure: neither an MTA-STS policy nor a rule names the host.",
+            "the domain must publish DANE or MTA-STS; or name its hosts in the rule's mx",
+        );
         TOO_MANY_CONNECTIONS TooManyConnections "too-many-connections" = deferred(4, 5), words(
             "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
             "the client tries again; if many mails get this reply while hosts answer quickly, raise the key named in the text",
@@ -160,17 +174,22 @@ rows! {
             "the host's operator must take a new key, and publish its record first",
         );
         CERTIFICATE_EXPIRED CertificateExpired "certificate-expired" = deferred(7, 5), words(
-            "A certificate on the path to the trust anchor has expired. Under usage 3 (DANE-EE) dates would not count.",
+            "A certificate on the path to the trust anchor or to the public CA has expired. Under usage 3 (DANE-EE) dates would not count.",
             "the host's operator must renew it",
         );
         CERTIFICATE_NOT_YET_VALID CertificateNotYetValid "certificate-not-yet-valid" = deferred(7, 5), words(
-            "A certificate on the path to the trust anchor is not valid yet, or this host's clock is slow.",
+            "A certificate on the path to the trust anchor or to the public CA is not valid yet, or this host's clock is slow.",
             "see whether the clock here is right; else the host's operator must repair it",
         );
         CHAIN_NOT_VERIFIED ChainNotVerified "chain-not-verified" = deferred(7, 5), words(
             "The certificates do not lead to the trust anchor that the TLSA records name. Usually the server does not send the \
              authority's certificate, or has moved to another authority.",
             "the host's operator must send the whole chain, and publish a record of its authority",
+        );
+        UNTRUSTED_AUTHORITY UntrustedAuthority "untrusted-authority" = deferred(7, 5), words(
+            "The policy asks for a certificate of a public CA, and no CA that this host knows vouches for the server's: its chain ends at \
+             another authority, the server does not send the certificates between, or one of them breaks a rule.",
+            "the host's operator must send the whole chain of a public CA; or add its root to tls.extra_ca",
         );
         NAME_MISMATCH NameMismatch "name-mismatch" = deferred(7, 5), words(
             "The certificate comes from the right authority, and is for another host.",

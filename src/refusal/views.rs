@@ -17,6 +17,9 @@ impl Reason {
             Self::NotInFamily(_) => table::NO_ADDRESS_IN_FAMILY,
             Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
             Self::DaneRequired(_) => table::DANE_REQUIRED,
+            Self::MxNotInPolicy { .. } => table::MX_NOT_IN_POLICY,
+            Self::StsLookup(failure) => sts_lookup(failure),
+            Self::NotAuthenticated => table::NOT_AUTHENTICATED,
             Self::Bind { .. } => table::BIND_FAILED,
             Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
             Self::Scarce(of) => table::out_of(*of),
@@ -47,7 +50,10 @@ impl Reason {
 
     /// The resource that this host has run out of, if that is the reason.
     pub fn scarcity(&self) -> Option<Scarcity> {
-        let (Self::Scarce(of) | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. })) = self else {
+        let (Self::Scarce(of)
+        | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. })
+        | Self::StsLookup(Failure { reason: FailureReason::Scarce(of), .. })) = self
+        else {
             return None;
         };
         Some(*of)
@@ -57,10 +63,12 @@ impl Reason {
     pub(crate) fn weight(&self) -> Weight {
         match self {
             Self::Scarce(_) => Weight::OwnFault,
-            Self::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => Weight::OwnFault,
+            Self::Dns(_) | Self::StsLookup(_) if self.scarcity().is_some() => Weight::OwnFault,
             Self::Dns(Failure { rtype: Rtype::TLSA, .. }) => Weight::Security,
-            Self::Dns(_) => Weight::Lookup,
+            Self::Dns(_) | Self::StsLookup(_) => Weight::Lookup,
             Self::DaneRequired(_)
+            | Self::MxNotInPolicy { .. }
+            | Self::NotAuthenticated
             | Self::Ehlo(_)
             | Self::EhloInDoubt { .. }
             | Self::StartTlsMissing
@@ -119,6 +127,13 @@ fn lookup(failure: &Failure) -> View {
         Rtype::TLSA => table::TLSA_LOOKUP_FAILED,
         Rtype::MX => table::MX_LOOKUP_FAILED,
         _ => table::ADDRESS_LOOKUP_FAILED,
+    }
+}
+
+fn sts_lookup(failure: &Failure) -> View {
+    match &failure.reason {
+        FailureReason::Scarce(of) => table::out_of(*of),
+        _ => table::STS_LOOKUP_FAILED,
     }
 }
 

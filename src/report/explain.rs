@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Outcome, ReachedRemote, printable};
 use crate::upstream::original_destination::OriginalDestination;
+use crate::upstream::sts::StsNote;
 
 /// Every step of the attempt. Each line is printable ASCII, also where a remote wrote it.
 pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
@@ -25,6 +26,7 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     if let Some(would) = &outcome.would {
         line("enforcing", &format!("would have answered {}: {}", would.answer, would.reason));
     }
+    line("STS policy", &outcome.sts.as_ref().map(sts).unwrap_or_default());
     line("rule", outcome.rule.as_deref().unwrap_or_default());
     if let Some(remote) = &outcome.remote {
         line("remote", &format!("{}[{}]", remote.exchange, remote.address));
@@ -43,6 +45,12 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
         line(&format!("{:>11}", millis(step.at)), &format!("{}{took}", step.text));
     }
     text
+}
+
+fn sts(note: &StsNote) -> String {
+    let id = note.id.as_ref().map_or(String::new(), |id| format!(", id {id}"));
+    let would = note.would.map_or(String::new(), |would| format!("; in mode enforce it would have refused: {would}"));
+    format!("{}{id}{would}", note.found)
 }
 
 fn verdict(outcome: &Outcome) -> String {

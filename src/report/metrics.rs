@@ -37,8 +37,10 @@ pub struct Metrics {
     lookups: Tally<2>,
     connections: Tally<1>,
     handshakes: Tally<1>,
+    unverified: Tally<1>,
     dialled: Tally<1>,
     observed: Tally<1>,
+    sts_would_refuse: Tally<1>,
     turned_away: Tally<1>,
     shortages: Tally<2>,
     tls_sessions: Tally<2>,
@@ -117,8 +119,10 @@ impl Default for Metrics {
             lookups: Tally::new(["type", "result"]),
             connections: Tally::new(["result"]),
             handshakes: Tally::new(["result"]),
+            unverified: Tally::new(["pkix"]),
             dialled: Tally::new(["is"]),
             observed: Tally::new(["would"]),
+            sts_would_refuse: Tally::new(["label"]),
             turned_away: Tally::new(["reason"]),
             shortages: Tally::new(["reason", "at"]),
             tls_sessions: Tally::new(["policy", "result"]),
@@ -149,6 +153,9 @@ impl Metrics {
         if let Some(would) = &outcome.would {
             self.observed.count([would.reason.as_str()]);
         }
+        if let Some(would) = outcome.sts.as_ref().and_then(|sts| sts.would) {
+            self.sts_would_refuse.count([would.as_str()]);
+        }
         if let Some(dialled) = outcome.dialled {
             self.dialled.count([dialled.relation.label()]);
         }
@@ -162,6 +169,7 @@ impl Metrics {
                 What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
                 What::Connect(result) => self.connections.count([result]),
                 What::Tls(result) => self.handshakes.count([result]),
+                What::Unverified(worth) => self.unverified.count([worth]),
                 What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
                 What::Mail | What::Rcpt | What::Message | What::Fact => {}
             }
@@ -324,6 +332,10 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     metrics.handshakes.encode(to, About("handshakes", "TLS handshakes with remotes, by result"))?;
     let help = "Attempts that went on in mode observe and that enforcing would have refused";
     metrics.observed.encode(to, About("observed", help))?;
+    let help = "Attempts that an MTA-STS policy in mode testing would have refused as one in mode enforce";
+    metrics.sts_would_refuse.encode(to, About("mta_sts_would_refuse", help))?;
+    let help = "TLS sessions whose server was not verified, by the worth of its certificate to public CAs";
+    metrics.unverified.encode(to, About("unverified_sessions", help))?;
     let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
     metrics.dialled.encode(to, About("intercepted", help))?;
     metrics

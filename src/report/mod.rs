@@ -17,18 +17,17 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use crate::dane::tlsa::NoDane;
-use crate::dane::verify::Match;
 use crate::name::Name;
-use crate::policy::{Level, Mode};
+use crate::policy::{Level, Mode, VerifiedBy};
 use crate::refusal::Label;
 use crate::rules::Rule;
 use crate::smtp::reply::{Class, Code};
-use crate::tls::{Authentication, Protection};
+use crate::tls::{KeyProof, Protection};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::original_destination::{OriginalDestination, Relation};
+use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
 
 use metrics::Metrics;
@@ -70,6 +69,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// The rule that set the level, if there is one.
     pub rule: Option<String>,
+    /// The MTA-STS policy of the domain, if one was asked for.
+    pub sts: Option<StsNote>,
     /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
@@ -234,14 +235,19 @@ impl Outcome {
         self.remote.as_ref().map_or("none", |remote| remote.channel.label())
     }
 
+    /// The proof of the session, if it was under TLS.
+    fn secured(&self) -> Option<&Protection> {
+        match &self.remote.as_ref()?.channel {
+            Channel::Secured(protection) => Some(protection),
+            Channel::Cleartext(_) => None,
+        }
+    }
+
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
         let remote = self.remote.as_ref();
-        let protection = remote.and_then(|remote| match &remote.channel {
-            Channel::Secured(protection) => Some(protection),
-            Channel::Cleartext(_) => None,
-        });
-        let (matched, no_dane) = protection.map_or((None, None), proof);
+        let (protection, sts) = (self.secured(), self.sts.as_ref());
+        let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
         tracing::info!(
             id = %self.id,
             mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
@@ -255,7 +261,12 @@ impl Outcome {
             cipher = protection.map(|protection| protection.cipher_suite()),
             tlsa = matched.map(|matched| matched.record.to_string()),
             tlsa_depth = matched.map(|matched| matched.depth),
-            no_dane = no_dane.map(ToString::to_string),
+            verified_by = protection.and_then(Protection::verified_by).map(VerifiedBy::as_str),
+            no_dane = protection.and_then(Protection::unverified).map(|(why, _)| why.to_string()),
+            pkix = protection.and_then(Protection::unverified).map(|(_, worth)| worth.as_str()),
+            sts = sts.map(|sts| sts.found),
+            sts_id = sts.and_then(|sts| sts.id.as_deref()),
+            sts_would = sts.and_then(|sts| sts.would).map(Label::as_str),
             rule = self.rule.as_deref().map(printable),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
             dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
@@ -283,14 +294,6 @@ impl Outcome {
     /// Each sentence was cut by itself, so that a host with much to say hides no other; here the list of them is cut.
     fn hosts_without_success(&self) -> String {
         printable(&self.skipped.join("; "))
-    }
-}
-
-/// The TLSA record by which the server was verified, or the reason why it was not verified.
-fn proof(protection: &Protection) -> (Option<&Match>, Option<&NoDane>) {
-    match protection.authentication() {
-        Authentication::Verified(matched) | Authentication::HostVerified(matched) => (Some(matched), None),
-        Authentication::Unverified(why) => (None, Some(why)),
     }
 }
 
@@ -340,6 +343,7 @@ mod tests {
             octets: 0,
             elapsed: Duration::ZERO,
             rule: None,
+            sts: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),

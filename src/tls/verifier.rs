@@ -12,10 +12,13 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
 
-use super::{Authentication, Protection, ShownCertificates, Tls, TlsFailure, broken};
+use super::pkix::Authorities;
+use super::{Authentication, KeyProof, Protection, ShownCertificates, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
-use crate::dane::verify::{self, Expectation, Match, Sent};
-use crate::policy::TlsPolicy;
+use crate::dane::pkix::PkixWorth;
+use crate::dane::verify::{self, Sent};
+use crate::policy::{KeyDemand, NamedBy, TlsPolicy};
+use crate::roots::Roots;
 
 /// The most certificates of a chain that a line is written about; honest chains have five.
 const MAX_NOTED: usize = 5;
@@ -24,7 +27,8 @@ const MAX_NOTED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
-    expectation: Option<Arc<Expectation>>,
+    roots: Roots,
+    demand: KeyDemand,
     findings: Mutex<Findings>,
     shown: Option<ShownCertificates>,
 }
@@ -34,7 +38,9 @@ pub(super) struct Verifier {
 pub(super) struct Findings {
     /// The SubjectPublicKeyInfo in the server's certificate: the key that was matched, and that must have signed.
     key: Option<Vec<u8>>,
-    matched: Option<Match>,
+    proof: Option<KeyProof>,
+    /// The worth of a certificate by which nothing is decided.
+    worth: Option<PkixWorth>,
     possession: Possession,
     /// The first thing that was refused.
     pub(super) failure: Option<TlsFailure>,
@@ -66,13 +72,7 @@ impl Findings {
         if !full || self.possession != Possession::Proven {
             return Err(TlsFailure::Broken("the server did not authenticate itself".into()));
         }
-        let matched = self.matched.ok_or(TlsFailure::Broken("the server's certificate was not judged".into()));
-        let authentication = match policy {
-            TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) => Authentication::Verified(matched?),
-            TlsPolicy::HalfDane(_) => Authentication::HostVerified(matched?),
-            TlsPolicy::Encrypt(_, why) => Authentication::Unverified(why.clone()),
-            TlsPolicy::May(_, permit) => Authentication::Unverified(permit.no_dane()),
-        };
+        let authentication = authentication(policy, self.proof, self.worth)?;
         let unknown = |what: &str| TlsFailure::Broken(format!("the {what} is not known"));
         let suite = session.negotiated_cipher_suite().ok_or_else(|| unknown("cipher suite"))?;
         let group = session.negotiated_key_exchange_group().ok_or_else(|| unknown("key exchange"))?;
@@ -86,14 +86,34 @@ impl Findings {
             cipher_suite: format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1),
             key_exchange: format!("{:?}", group.name()),
             authentication,
+            verified_by: policy.verified_by(),
         })
     }
 }
 
+/// The identity that a server has proven under a policy.
+fn authentication(
+    policy: &TlsPolicy,
+    proof: Option<KeyProof>,
+    worth: Option<PkixWorth>,
+) -> Result<Authentication, TlsFailure> {
+    let unjudged = || TlsFailure::Broken("the server's certificate was not judged".into());
+    let (proof, worth) = (proof.ok_or_else(unjudged), worth.ok_or_else(unjudged));
+    Ok(match policy {
+        TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) | TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) => {
+            Authentication::Verified(proof?)
+        }
+        TlsPolicy::Pkix(_, NamedBy::SecureMx | NamedBy::Rule) => Authentication::Verified(proof?),
+        TlsPolicy::HalfDane(_) | TlsPolicy::Pkix(_, NamedBy::InsecureMx) => Authentication::HostVerified(proof?),
+        TlsPolicy::Encrypt(_, why) => Authentication::Unverified(why.clone(), worth?),
+        TlsPolicy::May(_, permit) => Authentication::Unverified(permit.no_dane(), worth?),
+    })
+}
+
 impl Verifier {
-    pub(super) fn new(tls: &Tls, expectation: Option<Arc<Expectation>>) -> Self {
+    pub(super) fn new(tls: &Tls, policy: &TlsPolicy) -> Self {
         let (provider, shown) = (Arc::clone(tls.base.crypto_provider()), tls.shown.clone());
-        Self { provider, expectation, findings: Mutex::default(), shown }
+        Self { provider, roots: tls.roots.clone(), demand: policy.demand(), findings: Mutex::default(), shown }
     }
 
     /// The notes, once the handshake is over.
@@ -113,7 +133,7 @@ impl Verifier {
                 Mismatch::NotYetValid(_) => CertificateError::NotValidYet,
                 Mismatch::Name { .. } => CertificateError::NotValidForName,
                 Mismatch::Path(_, Defect::Malformed(_)) => CertificateError::BadEncoding,
-                Mismatch::Path(..) => CertificateError::UnknownIssuer,
+                Mismatch::Path(..) | Mismatch::Untrusted(_) => CertificateError::UnknownIssuer,
                 Mismatch::NoCertificate
                 | Mismatch::ChainTooLarge { .. }
                 | Mismatch::NoRecord(_)
@@ -169,9 +189,18 @@ impl ServerCertVerifier for Verifier {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };
         self.findings().key = Some(key.to_vec());
-        if let Some(expectation) = &self.expectation {
-            let found = sent.verify(expectation, now).map_err(|why| self.refuse(why.into()))?;
-            self.findings().matched = Some(found);
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let authorities = Authorities { roots: self.roots.store(), algorithms, now };
+        match &self.demand {
+            KeyDemand::Record(expectation) => {
+                let found = sent.verify(expectation, now).map_err(|why| self.refuse(why.into()))?;
+                self.findings().proof = Some(KeyProof::Record(found));
+            }
+            KeyDemand::Authority(name) => {
+                let vouched = authorities.vouch(&chain, &sent, name).map_err(|why| self.refuse(why.into()))?;
+                self.findings().proof = Some(KeyProof::Authority(vouched));
+            }
+            KeyDemand::Nothing(name) => self.findings().worth = Some(authorities.worth(&chain, &sent, name)),
         }
         Ok(ServerCertVerified::assertion())
     }

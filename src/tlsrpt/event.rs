@@ -110,8 +110,8 @@ impl Reporting {
             (Level::May(_) | Level::Encrypt | Level::Fingerprint(_), _) => Self::Off,
             // The operator's own route is no policy of the domain.
             (_, Some(Rule { next_hop: Some(_), .. })) => Self::Off,
-            (Level::Dane(_) | Level::DaneOnly, Some(_)) => Self::ByRule,
-            (Level::Dane(_) | Level::DaneOnly, None) => Self::ByDefault,
+            (Level::Dane(_) | Level::Verify | Level::Secure(_) | Level::DaneOnly, Some(_)) => Self::ByRule,
+            (Level::Dane(_) | Level::Verify | Level::Secure(_) | Level::DaneOnly, None) => Self::ByDefault,
         }
     }
 
@@ -199,6 +199,9 @@ impl TriedSession<'_> {
             }
             TlsPolicy::Dane(_)
             | TlsPolicy::HalfDane(_)
+            | TlsPolicy::Sts(_)
+            | TlsPolicy::StsDane(_)
+            | TlsPolicy::Pkix(..)
             | TlsPolicy::Fingerprint(_)
             | TlsPolicy::Encrypt(..)
             | TlsPolicy::May(..) => TlsResult::Success,
@@ -217,7 +220,9 @@ impl TriedSession<'_> {
                 Some(ReportedPolicy::none_for(self.recipient))
             }
             TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_)) => None,
-            TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
+            // A report of a policy of MTA-STS has its text (RFC 8460 §4.4), which the session does not know.
+            TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) => None,
+            TlsPolicy::Pkix(..) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
         }
     }
 
@@ -397,6 +402,7 @@ pub(crate) mod tests {
     fn a_will_of_the_operator_is_not_reported() {
         // T4.
         let rule = |level: &Level, next_hop| Rule {
+            sts: crate::rules::StsByRule::Heeded,
             domains: "example".parse::<Domains>().unwrap(),
             level: level.clone(),
             next_hop,

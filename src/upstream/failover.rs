@@ -6,7 +6,7 @@
 //! | the MX lookup failed; the domain has no route; too many connections to the domain or in all | no other host | - |
 //! | this host is out of file descriptors or of memory for sockets, for a lookup or for a connection | no other host | as it was |
 //! | an exchange turns out to be this host | no exchange behind it | - |
-//! | its address or TLSA lookup failed, it has no address, none of `remote.families` or only reserved ones, `dane-only` is not met, its share of the time is over | the next exchange | - |
+//! | its address or TLSA lookup failed, it has no address, none of `remote.families` or only reserved ones, `dane-only` or `secure` is not met, the STS policy does not list it or is not known, its share of the time is over | the next exchange | - |
 //! | the source address cannot be bound; too many connections to this address | the next address | as it was |
 //! | no connection | the next address | tried last |
 //! | no answer to the connection attempt, greeting, EHLO, STARTTLS or handshake in full time | the next address | not tried again |
@@ -86,6 +86,8 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
         ) => STOP,
         Reason::Dns(_) | Reason::NoAddress | Reason::NotInFamily(_) => NEXT_EXCHANGE,
         Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
+        // RFC 8461 §5: as a host that does not answer. Another exchange may have DANE, which asks for no policy.
+        Reason::MxNotInPolicy { .. } | Reason::StsLookup(_) | Reason::NotAuthenticated => NEXT_EXCHANGE,
         Reason::Busy(Cap::Domain(_) | Cap::All(_)) => STOP,
         Reason::Busy(Cap::Host(_)) | Reason::Bind { .. } | Reason::JustFailed { .. } => NEXT_ADDRESS,
         Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => FAILED,
@@ -215,6 +217,8 @@ mod tests {
             (Reason::NotInFamily(Families::Ipv6), Exchange, Unchanged),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), Exchange, Unchanged),
             (DaneRequired(NoDane::NoTlsa).into(), Exchange, Unchanged),
+            (Reason::MxNotInPolicy { policy: "1".into(), exchange: name() }, Exchange, Unchanged),
+            (Reason::NotAuthenticated, Exchange, Unchanged),
             (Reason::OutOfTime, Exchange, Unchanged),
             (Reason::Bind { from: [127, 0, 0, 1].into(), error: broken() }, Address, Unchanged),
             (Reason::Busy(Cap::Host(1)), Address, Unchanged),

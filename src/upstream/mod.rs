@@ -8,7 +8,7 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`bounded_memory`] remembers two facts for the client's next try, and [`original_destination`] compares the
+//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers two facts for the client's next try, and [`original_destination`] compares the
 //! destination of an intercepted client with the exchanges of the domain.
 
 pub mod bounded_memory;
@@ -26,6 +26,7 @@ mod plan;
 pub mod pool;
 pub mod reuse;
 mod shards;
+pub mod sts;
 pub mod starttls;
 pub mod tcp;
 pub mod timeouts;
@@ -47,7 +48,7 @@ use crate::name::Name;
 use crate::policy::{Level, Mode, TlsPolicy};
 use crate::refusal::{Peer, Reason};
 use crate::reserved::Dialable;
-use crate::rules::NextHop;
+use crate::rules::{NextHop, StsByRule};
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
@@ -57,12 +58,13 @@ use bounded_memory::{EightBitDomains, WithoutBdat};
 use connect::Dialer;
 use host_status::HostStatusCache;
 use starttls::{Greeted, SessionOptions};
+use sts::PolicySource;
 use tcp::Tcp;
 use timeouts::Timeouts;
-use verified::Ready;
+use verified::{Channel, Ready};
 
 pub use mx_iteration::{MxIteration, PolicyMet};
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Choice, Plan};
 
 /// Finds, connects to and verifies remotes.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub struct Connector<R> {
     pub dialer: Dialer,
     /// TLS with remotes.
     pub tls: Tls,
+    /// The policies of MTA-STS that mail is held to; none if it is held to none.
+    pub sts: Option<Arc<dyn PolicySource>>,
     /// Whether the policy is enforced.
     pub mode: Mode,
     /// The digests that count in TLSA records.
@@ -114,6 +118,8 @@ pub struct Request<'a> {
     pub hello: &'a Hello,
     /// The level that a session must meet.
     pub level: &'a Level,
+    /// Whether the MTA-STS policy of the domain counts.
+    pub sts: StsByRule,
     /// The end of the search.
     pub until: Instant,
     /// The original destination of an intercepted client.
@@ -175,6 +181,12 @@ impl<R: Resolver> Connector<R> {
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
         options.trace.since(began, What::Tls(label(&proven)), account(peer, &proven));
+        if let Ok(Channel::Secured(protection)) = &proven
+            && let Some((_, worth)) = protection.unverified()
+        {
+            let text = format_args!("{peer}: to public CAs its certificate is {worth} for its name");
+            options.trace.unverified(worth.as_str(), text);
+        }
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use super::failover::{NextCandidate, rule};
 use super::limits::DomainPermit;
 use super::order::share;
-use super::verified::Ready;
+use super::sts::{StsInquiry, StsNote};
+use super::verified::{Channel, Ready};
 use super::{Connector, Request};
 use crate::dns::{Nat64Prefix, Resolver};
 use crate::mx::Route;
@@ -54,7 +55,17 @@ pub struct MxIteration<'a, R> {
     refusals: Refusals,
     /// The TLSA records of the exchanges that were reached, for TLS reports.
     published: Vec<Published>,
+    /// The MTA-STS policy of the domain.
+    sts: StsInquiry,
+    sts_renewed: StsRenewed,
     observation: Observation,
+}
+
+/// Whether the MTA-STS policy was fetched anew for this mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StsRenewed {
+    No,
+    Yes,
 }
 
 /// The effect of mode `observe` on an iteration.
@@ -98,6 +109,8 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             nat64: None,
             refusals: Refusals::default(),
             published: Vec::new(),
+            sts: StsInquiry::default(),
+            sts_renewed: StsRenewed::No,
             observation,
         }
     }
@@ -108,18 +121,59 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// The reason of each exchange and address, if no other is left (RFC 7672 §2.1.2: defer, unless the DNS says it is
     /// final).
     pub async fn next(&mut self) -> Result<Ready, Refusals> {
-        match (self.search().await, &self.observation) {
+        let found = match self.search().await {
+            Err(refusals) => self.by_newer_policy(refusals).await,
+            found => found,
+        };
+        match (found, &self.observation) {
             (Err(refusals), Observation::Until(until)) if refusals.iter().any(is_waived) => {
                 let answer = refusals.verdict();
                 self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on, to observe"));
                 self.request = Request { until: *until, level: self.level.observed(), ..self.request };
                 self.observation = Observation::Overrides(refusals);
-                let route = self.resolved.as_ref().map(|resolved| &resolved.route);
-                self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
+                self.all_untried();
                 self.search().await
             }
             (found, _) => found,
         }
+    }
+
+    /// The search by a policy that is fetched anew, if mail was refused by the one at hand: the domain may have moved since
+    /// (RFC 8461 §5.1). It is made once, within the time of the first.
+    async fn by_newer_policy(&mut self, refusals: Refusals) -> Result<Ready, Refusals> {
+        let by_policy =
+            |refusal: &Refusal| matches!(refusal.reason, Reason::MxNotInPolicy { .. }) || refusal.reason.is_about_tls();
+        let source = self.connector.sts.as_ref().filter(|_| self.sts_renewed == StsRenewed::No);
+        let (Some(source), Some(_), Some(Resolved { route, .. })) = (source, self.sts.enforced(), &self.resolved)
+        else {
+            return Err(refusals);
+        };
+        if !refusals.iter().any(by_policy) {
+            return Err(refusals);
+        }
+        self.sts_renewed = StsRenewed::Yes;
+        let Some(newer) = source.newer(&route.next_hop, self.request.until).await else { return Err(refusals) };
+        self.sts = self.sts.renewed(newer);
+        if let Some(at_hand) = self.sts.known() {
+            self.request.trace.fact(format_args!("{}: STS policy, fetched anew: {at_hand}", route.next_hop));
+        }
+        self.all_untried();
+        self.search().await
+    }
+
+    /// Each exchange has its turn again.
+    fn all_untried(&mut self) {
+        let route = self.resolved.as_ref().map(|resolved| &resolved.route);
+        self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
+    }
+
+    /// The account of the domain's MTA-STS policy, and of this session by it; none if no policy was asked for.
+    pub fn sts(&self, ready: Option<&Ready>) -> Option<StsNote> {
+        let session = ready.map(|ready| match &ready.terms().channel {
+            Channel::Secured(protection) => (&ready.peer().exchange, Some(protection)),
+            Channel::Cleartext(_) => (&ready.peer().exchange, None),
+        });
+        self.sts.account(session)
     }
 
     /// The reasons for which enforcing would have refused the mail, if the mode is `observe` and it would have.

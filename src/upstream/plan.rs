@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
+use super::sts::{StsInquiry, StsTrial, unmeetable};
 use super::{Connector, Request, nat64, order, original_destination};
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security};
 use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
-use crate::policy::{self, TlsPolicy};
+use crate::policy::{self, ExchangeFacts, StsDemand, TlsPolicy};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::NextHop;
 use crate::smtp::command::Hello;
@@ -27,6 +28,25 @@ pub(crate) struct Plan {
     pub(crate) not_dialled: Vec<Reason>,
     /// The TLSA records as they are published, for TLS reports.
     pub(crate) published: Option<PublishedTlsa>,
+    /// The result by an MTA-STS policy that is not held to.
+    pub(crate) trial: StsTrial,
+}
+
+/// The choice of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    /// The domain's exchanges.
+    pub(crate) route: &'a Route,
+    /// This one.
+    pub(crate) exchange: &'a Name,
+    /// The domain's MTA-STS policy.
+    pub(crate) inquiry: &'a StsInquiry,
+}
+
+/// A host, and its TLSA records.
+struct KnownHost<'a> {
+    host: &'a Host,
+    associations: Associations,
 }
 
 /// The result of the TLSA lookups for one host.
@@ -57,9 +77,9 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The plan for one exchange, from the DNS and the level.
-    pub(crate) async fn plan(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> Result<Plan, Reason> {
-        let Request { level, trace, .. } = *request;
-        let mut host = self.host(exchange, request).await?;
+    pub(crate) async fn plan(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Plan, Reason> {
+        let Choice { route, exchange, .. } = choice;
+        let mut host = self.host_beside_policy(choice, request).await?;
         let nat64 = self.dns.nat64().await?;
         if let Some(prefix) = nat64 {
             host.addresses = nat64::identities(host.addresses, prefix);
@@ -75,10 +95,47 @@ impl<R: Resolver> Connector<R> {
             addresses.truncate(self.max_addresses);
         }
         let TlsaFound { associations, published } = self.associations(route, &host, request).await?;
-        trace.fact(format_args!("{exchange}: {associations}"));
-        let policy = policy::decide(route, &host, associations, level)?;
-        trace.fact(format_args!("{exchange}: at level {level} the policy is {}", policy.label()));
-        Ok(Plan { addresses, policy, nat64, not_dialled, published })
+        request.trace.fact(format_args!("{exchange}: {associations}"));
+        let (policy, trial) = self.policy(choice, KnownHost { host: &host, associations }, request).await?;
+        request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
+        Ok(Plan { addresses, policy, nat64, not_dialled, published, trial })
+    }
+
+    /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time: it will be needed.
+    async fn host_beside_policy(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Host, Reason> {
+        let Choice { route, exchange, inquiry } = choice;
+        match (route.security, &self.sts) {
+            (Security::Insecure, Some(_)) if request.level.heeds_sts() && inquiry.known().is_none() => {
+                let asked = inquiry.answer(self.sts.as_ref(), route, request);
+                tokio::join!(self.host(exchange, request), asked).0
+            }
+            (Security::Secure | Security::Insecure, _) => self.host(exchange, request).await,
+        }
+    }
+
+    /// The policy for a host by the tables, and the result by an MTA-STS policy that is not held to.
+    async fn policy(
+        &self,
+        choice: Choice<'_>,
+        known: KnownHost<'_>,
+        request: &Request<'_>,
+    ) -> Result<(TlsPolicy, StsTrial), Reason> {
+        let (Choice { route, exchange, inquiry }, KnownHost { host, associations }) = (choice, known);
+        let found = match policy::asks_sts(route, &associations, request.level) {
+            true => Some(inquiry.answer(self.sts.as_ref(), route, request).await),
+            false => None,
+        };
+        let sts = found.map_or(Ok(StsDemand::Nothing), |found| found.demand(route, exchange))?;
+        let facts = ExchangeFacts { route, host, associations, sts };
+        let trial = match sts {
+            StsDemand::Testing(_) => {
+                let enforced = ExchangeFacts { sts: sts.enforced(), ..facts.clone() };
+                policy::decide(enforced, request.level).into()
+            }
+            StsDemand::Nothing | StsDemand::Enforce(_) => StsTrial::Passed,
+        };
+        let decided = policy::decide(facts, request.level).map_err(|why| unmeetable(why, found, exchange))?;
+        Ok((decided, trial))
     }
 
     async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {

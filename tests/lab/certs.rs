@@ -31,6 +31,16 @@ impl Identity {
         Self { chain: vec![certificate.der().clone(), ca_certificate.der().clone()], key: key.serialize_der() }
     }
 
+    /// A public CA of the lab, which issues certificates.
+    pub(crate) fn authority() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = params("lab.ca");
+        ca.distinguished_name.push(DnType::CommonName, "Lab Root");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = ca.self_signed(&key).unwrap().der().clone();
+        Authority { certificate, issuer: Issuer::new(ca, key) }
+    }
+
     /// The same chain with a key that does not belong to it.
     pub(crate) fn with_wrong_key(self) -> Self {
         Self { key: KeyPair::generate().unwrap().serialize_der(), ..self }
@@ -55,6 +65,31 @@ impl Identity {
         };
         let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
         format!("{form} {hex}")
+    }
+}
+
+/// A public CA of the lab.
+pub(crate) struct Authority {
+    pub(crate) certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A server's key and its certificate for one name.
+    pub(crate) fn issue(&self, name: &str) -> Identity {
+        self.issue_with(name, |_| {})
+    }
+
+    /// One that has expired.
+    pub(crate) fn issue_expired(&self, name: &str) -> Identity {
+        self.issue_with(name, |parameters| parameters.not_after = rcgen::date_time_ymd(2021, 1, 1))
+    }
+
+    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let (key, mut parameters) = (KeyPair::generate().unwrap(), params(name));
+        change(&mut parameters);
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
     }
 }
 

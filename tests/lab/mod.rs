@@ -13,6 +13,7 @@ pub(crate) mod dns;
 pub(crate) mod exchange;
 pub(crate) mod mx;
 pub(crate) mod policy_host;
+pub(crate) mod sts;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -33,6 +34,7 @@ use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
 use danelaw::session::Shared;
 use danelaw::settings::{self, Parts, PolicyKeeping};
 use danelaw::tlsrpt::TlsEvent;
+use danelaw::upstream::sts::PolicySource;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -55,6 +57,10 @@ pub(crate) struct Scenario {
     port: u16,
     config: toml::Table,
     events: Option<mpsc::Sender<TlsEvent>>,
+    roots: Roots,
+    policies: Option<Arc<sts::Policies>>,
+    /// The port of policy hosts, if policies are found as danelaw itself does it.
+    policy_port: Option<u16>,
 }
 
 /// One scripted exchange with its name and address.
@@ -99,7 +105,8 @@ impl Scenario {
         // port.
         let port = free_port();
         let tree = records(Tree::new().secure("example.test"), port);
-        Self { tree, hosts: Vec::new(), port, config: toml::Table::new(), events: None }
+        let (config, roots, events) = (toml::Table::new(), Roots::default(), None);
+        Self { tree, hosts: Vec::new(), port, config, roots, policies: None, policy_port: None, events }
     }
 
     /// Hands on the events for TLS reports.
@@ -146,6 +153,21 @@ impl Scenario {
     pub(crate) fn tree(mut self, change: impl FnOnce(Tree, u16) -> Tree) -> Self {
         self.tree = change(self.tree, self.port);
         self
+    }
+
+    /// Names the public CAs that there are; without this, none.
+    pub(crate) fn roots(self, roots: Roots) -> Self {
+        Self { roots, ..self }
+    }
+
+    /// Gives domains MTA-STS policies.
+    pub(crate) fn policies(self, policies: &Arc<sts::Policies>) -> Self {
+        Self { policies: Some(Arc::clone(policies)), ..self }
+    }
+
+    /// Leaves the search for policies to danelaw. The policy hosts listen on this port.
+    pub(crate) fn policy_hosts(self, port: u16) -> Self {
+        Self { policy_port: Some(port), ..self }
     }
 
     /// Keeps the cache on: a question that was answered once is not asked again.
@@ -213,11 +235,15 @@ impl Scenario {
         });
         let journal = Journal::open((&config).into()).await.unwrap().0;
         let hostname = Name::parse("danelaw.test").unwrap();
-        let roots = roots(&config);
-        let policies = PolicyKeeping::of(StsPolicies::in_memory(&(&config).into()));
-        let shared =
-            settings::share(&config, Parts { hostname, dns: between(stub), roots, policies, journal, reporter })
-                .unwrap();
+        let mut policies = PolicyKeeping::of(StsPolicies::in_memory(&(&config).into()));
+        policies.port = self.policy_port.unwrap_or(policies.port);
+        let (roots, dns_of_danelaw) = (self.roots.clone(), between(stub));
+        let parts = Parts { hostname, dns: dns_of_danelaw, roots, policies, journal, reporter };
+        let mut shared = settings::share(&config, parts).unwrap();
+        if self.policy_port.is_none() {
+            let policies = self.policies.map(|policies| policies as Arc<dyn PolicySource>);
+            Arc::get_mut(&mut shared).unwrap().connector.sts = policies;
+        }
         let (news, shared) = watch::channel(shared);
         let listener = OpenListener::open(&config.listener[0]).unwrap();
         let address = listener.address().unwrap();
@@ -312,14 +338,6 @@ impl<R: Resolver> Lab<R> {
     }
 }
 
-/// The authorities that a scenario names; none without one, whatever the system has.
-fn roots(config: &Config) -> Roots {
-    match config.tls.ca {
-        None => Roots::default(),
-        Some(_) => Roots::load(&config.into()).unwrap(),
-    }
-}
-
 impl Lab {
     /// Puts another configuration in force, as SIGHUP does: that of the scenario with these keys.
     pub(crate) fn reload(&self, toml: &str) {
@@ -330,8 +348,11 @@ impl Lab {
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
         let journal = self.shared.borrow().journal.clone();
         let policies = PolicyKeeping::of(now.connector.mta_sts.policies().clone());
-        let parts = Parts { hostname, dns, roots: roots(&config), policies, journal, reporter };
-        server::replace(&self.news, settings::share(&config, parts).unwrap());
+        let (roots, source) = (now.connector.tls.roots().clone(), now.connector.sts.clone());
+        let parts = Parts { hostname, dns, roots, policies, journal, reporter };
+        let mut shared = settings::share(&config, parts).unwrap();
+        Arc::get_mut(&mut shared).unwrap().connector.sts = source;
+        server::replace(&self.news, shared);
     }
 
     /// Opens the admin port and returns its address.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use danelaw::roots::{RootFiles, Roots};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) struct LabCa {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    pub(crate) der: CertificateDer<'static>,
 }
 
 /// The certificate of a policy host.
@@ -54,8 +55,9 @@ impl LabCa {
         params.distinguished_name.push(DnType::CommonName, "lab CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, der) = (certificate.pem(), certificate.der().clone());
+        Self { issuer: Issuer::new(params, key), pem, der }
     }
 
     /// The authorities of a danelaw that trusts this CA alone.

@@ -168,6 +168,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             recipients: 0,
             octets: 0,
             elapsed: Duration::ZERO,
+            sts: None,
             rule: Some(random()),
             dialled: None,
             skipped: vec![random()],

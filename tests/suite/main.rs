@@ -41,6 +41,7 @@ mod smuggling;
 mod starttls;
 mod collectd;
 mod tlsrpt;
+mod sts;
 
 // DNS.
 mod dns;
@@ -59,6 +60,7 @@ mod mta_sts;
 mod dane;
 mod flood;
 mod matrix;
+mod pkix;
 mod tls;
 
 // The record of outcomes.

@@ -138,7 +138,7 @@ fn what_is_wrong_is_said_so_that_it_can_be_mended() {
         (
             "DANELAW_TLS__LEVEL",
             "DANE",
-            "tls.level: \"DANE\" is not allowed; it may be one of: dane, dane-only, encrypt",
+            "tls.level: \"DANE\" is not allowed; it may be one of: dane, verify, secure, dane-only, encrypt",
         ),
         ("DANELAW_TLS_LEVEL", "dane", "; two underscores stand for the dot, as in DANELAW_TLS__LEVEL"),
         (

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crate::certificates::{self, Spec, key, tlsa};
 use danelaw::dane::mismatch::Mismatch;
+use danelaw::dane::pkix::PkixWorth;
 use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::refusal::TlsFailure;
-use danelaw::tls::{Authentication, PostQuantum, Protection, Tls};
+use danelaw::tls::{Authentication, KeyProof, PostQuantum, Protection, Tls};
 use danelaw::wire::{Flushed, Wire};
 use futures_util::FutureExt;
 use rcgen::{KeyPair, PublicKeyData};
@@ -30,7 +31,7 @@ fn name(text: &str) -> Name {
 }
 
 /// The policy of a host with these TLSA records, under `mx.example.com`.
-fn dane(records: &[String]) -> TlsPolicy {
+pub(crate) fn dane(records: &[String]) -> TlsPolicy {
     TlsPolicy::Dane(expectation(records).into())
 }
 
@@ -56,7 +57,7 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-fn server(
+pub(crate) fn server(
     version: &'static SupportedProtocolVersion,
     chain: &[CertificateDer<'static>],
     key: &KeyPair,
@@ -81,6 +82,11 @@ fn server_by(
 
 /// A handshake, and an octet in each direction if it succeeds.
 async fn shake(server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, TlsFailure> {
+    shake_with(&Tls::new(PostQuantum::Offer).unwrap(), server, policy).await
+}
+
+/// The same by this client.
+pub(crate) async fn shake_with(tls: &Tls, server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, TlsFailure> {
     let (ours, theirs) = duplex(64 * 1024);
     let server = tokio::spawn(async move {
         let mut stream = TlsAcceptor::from(Arc::new(server)).accept(theirs).await?;
@@ -88,7 +94,7 @@ async fn shake(server: ServerConfig, policy: &TlsPolicy) -> Result<Protection, T
         stream.write_u8(octet + 1).await?;
         stream.flush().await
     });
-    let mut secured = Tls::new(PostQuantum::Offer).unwrap().handshake(ours, policy).await?;
+    let mut secured = tls.handshake(ours, policy).await?;
     secured.stream.write_u8(1).await.unwrap();
     secured.stream.flush().await.unwrap();
     assert_eq!(secured.stream.read_u8().await.unwrap(), 2);
@@ -125,7 +131,7 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
                 let chain = [certificate.clone()];
                 let protection = shake(server(version, &chain, &own), &dane(std::slice::from_ref(&record))).await;
                 let protection = protection.unwrap_or_else(|why| panic!("{what} {numbers} {version:?}: {why}"));
-                let Authentication::Verified(matched) = protection.authentication() else { panic!("{protection:?}") };
+                let Some(matched) = protection.proof().and_then(KeyProof::record) else { panic!("{protection:?}") };
                 assert_eq!((matched.record.to_string(), matched.depth), (record, 0), "{what}");
                 assert_eq!(protection.label(), "verified");
             }
@@ -134,7 +140,7 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
 }
 
 /// A chain of server, intermediate authority and root, all good, and the three keys.
-fn chain(leaf: Spec) -> (Vec<CertificateDer<'static>>, [KeyPair; 3]) {
+pub(crate) fn chain(leaf: Spec) -> (Vec<CertificateDer<'static>>, [KeyPair; 3]) {
     let keys = [key(), key(), key()];
     let [own, inter, root] = &keys;
     let chain = vec![
@@ -162,9 +168,7 @@ async fn dane_ta_looks_at_path_dates_and_names() {
             for numbers in ["2 0 1", "2 1 1", "2 0 2", "2 1 2", "2 0 0", "2 1 0"] {
                 let policy = dane(&[tlsa(numbers, &chain[2], &root.subject_public_key_info())]);
                 let found = shake(server(version, &chain, &own), &policy).await.map(|protection| {
-                    let Authentication::Verified(matched) = protection.authentication() else {
-                        panic!("{protection:?}")
-                    };
+                    let Some(matched) = protection.proof().and_then(KeyProof::record) else { panic!("{protection:?}") };
                     matched.depth
                 });
                 assert_eq!(found.map_err(|why| why.label()), verdict, "{numbers} {version:?}");
@@ -254,7 +258,7 @@ async fn encryption_alone_and_the_words_for_it() {
     for version in BOTH {
         let chain = [certificate.clone()];
         let protection = shake(server(version, &chain, &own), &encrypt()).await.unwrap();
-        assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa));
+        assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa, PkixWorth::SelfSigned));
         assert_eq!(protection.label(), "encrypted");
         let protection = shake(server(version, &chain, &own), &half).await.unwrap();
         // C18.

@@ -108,6 +108,7 @@ fn attempt() -> Outcome {
         recipients: 1,
         octets: 1,
         elapsed: Duration::ZERO,
+        sts: None,
         rule: None,
         dialled: Some(OriginalDestination { address: [192, 0, 2, 1].into(), relation: Relation::Exchange }),
         skipped: Vec::new(),

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
 use super::recording::RecordedAnswers;
+use super::sts;
 use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
@@ -17,7 +18,7 @@ use crate::dns::{HostLookup, Rtype, SignatureValidity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
-use crate::tls::Authentication;
+use crate::tls::KeyProof;
 use crate::upstream::verified::Channel;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
@@ -61,6 +62,7 @@ pub(super) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
             }
         }
     }
+    all.extend(sts::advice(check));
     all.extend(failing(check));
     all
 }
@@ -133,6 +135,7 @@ fn protection(exchange: &ExchangeCheck, all: &[ExchangeCheck]) -> Option<Advice>
                 ),
             )
         }
+        TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) | TlsPolicy::Pkix(..) => None,
         TlsPolicy::Encrypt(..) | TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
     }
 }
@@ -179,10 +182,7 @@ fn certificates(exchange: &Name, session: &SessionCheck, now: OffsetDateTime) ->
 
 fn matched(session: &SessionCheck) -> Option<&Match> {
     match session.outcome.as_ref().ok()? {
-        Channel::Secured(protection) => match protection.authentication() {
-            Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
-            Authentication::Unverified(_) => None,
-        },
+        Channel::Secured(protection) => protection.proof().and_then(KeyProof::record),
         Channel::Cleartext(_) => None,
     }
 }

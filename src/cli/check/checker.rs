@@ -20,15 +20,16 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal};
-use crate::rules::NextHop;
+use crate::rules::{NextHop, StsByRule};
 use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::starttls::SessionOptions;
+use crate::upstream::sts::{StsAtHand, StsInquiry};
 use crate::upstream::verified::Channel;
-use crate::upstream::{Connector, Plan, Request};
+use crate::upstream::{Choice, Connector, Plan, Request};
 
 /// The most sessions at a time, for any number of domains.
 const MAX_SESSIONS: usize = 64;
@@ -97,6 +98,14 @@ fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
     }
 }
 
+/// The level to check a domain at, and the way that a rule gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckTarget<'a> {
+    pub(super) level: &'a Level,
+    pub(super) next_hop: Option<&'a NextHop>,
+    pub(super) sts: StsByRule,
+}
+
 /// The check of one domain at one level.
 pub(super) struct DomainCheck {
     pub(super) domain: Name,
@@ -105,6 +114,8 @@ pub(super) struct DomainCheck {
     /// The answers of the DNS about the domain itself.
     pub(super) recorded: RecordedAnswers,
     pub(super) route: Result<Route, Refusal>,
+    /// The MTA-STS policy, if one was asked for.
+    pub(super) sts: Option<StsAtHand>,
     /// The exchanges, in the order mail would try them; none without a route.
     pub(super) exchanges: Vec<ExchangeCheck>,
     /// That there are more exchanges than are ever tried, if there are.
@@ -138,17 +149,22 @@ pub(super) enum Forecast<'w> {
 
 impl Checker {
     /// Checks the delivery path of one domain, by way of a host that a rule may name.
-    pub(super) async fn check(&self, domain: &Name, level: &Level, next_hop: Option<&NextHop>) -> DomainCheck {
+    pub(super) async fn check(&self, domain: &Name, target: CheckTarget<'_>) -> DomainCheck {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
+        let CheckTarget { level, next_hop, sts } = target;
         let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
-        let request = Request { domain, next_hop, hello, level, until, original_destination, reporting, trace: &trace };
+        let request =
+            Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
+        let inquiry = StsInquiry::default();
         let route = connector.route(&request).await;
         let exchanges = match &route {
             Ok(route) => {
-                join_all(route.exchanges().iter().map(|exchange| self.check_exchange(route, exchange, &request))).await
+                let choice = |exchange| Choice { route, exchange, inquiry: &inquiry };
+                let checks = route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), &request));
+                join_all(checks).await
             }
             Err(_) => Vec::new(),
         };
@@ -159,15 +175,17 @@ impl Checker {
             connections: self.connections,
             recorded: resolver.recorded(),
             route,
+            sts: inquiry.known().cloned(),
             exchanges,
             not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
         }
     }
 
-    async fn check_exchange(&self, route: &Route, exchange: &Name, request: &Request<'_>) -> ExchangeCheck {
+    async fn check_exchange(&self, choice: Choice<'_>, request: &Request<'_>) -> ExchangeCheck {
+        let exchange = choice.exchange;
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
-        let planned = timeout(self.config.timeouts.route, connector.plan(route, exchange, request)).await;
+        let planned = timeout(self.config.timeouts.route, connector.plan(choice, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
         let sessions = match (&plan, self.connections) {
             (Ok(plan), Connections::Connect) => {
@@ -210,7 +228,12 @@ impl Checker {
     }
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
-        settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls)
+        let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
+        match self.connections {
+            Connections::Connect => connector,
+            // No connection, so no policy host either.
+            Connections::DnsOnly => Connector { sts: None, ..connector },
+        }
     }
 }
 

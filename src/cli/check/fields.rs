@@ -6,9 +6,9 @@ JSON fields:
   domain, level    as asked, and the level that holds for it
   connected        false with --no-connect
   verdict          verified, host-verified, encrypted, cleartext, deferred,
-                   rejected; with --no-connect dane, half-dane, fingerprint,
-                   encrypt, may (the policy a session would have to meet),
-                   deferred, rejected
+                   rejected; with --no-connect dane, half-dane, pkix,
+                   fingerprint, encrypt, may (the policy a session would have
+                   to meet), deferred, rejected
   exchange         the host that mail would go to, with its address
   no_dane          why that host is not verified
   refusal          why mail would be refused: code, reason, text, remedy
@@ -17,6 +17,9 @@ JSON fields:
                    nxdomain, failure), reason, negative_trust_anchor (the
                    entry of the configuration by which it is insecure)
   passed_over      MX records that name no host to send to, and why
+  sts              the MTA-STS policy: found (enforce, testing, none,
+                   unfetched), text, id, max_age in seconds, mx; not asked
+                   for with --no-connect, or where DANE decides alone
   exchanges        in the order they would be tried:
     name, preference, addresses, policy, no_dane, refusal
     lookup         that of the addresses, with the fields of mx
@@ -26,7 +29,9 @@ JSON fields:
     sessions       each address: address, protection (verified,
                    host-verified, encrypted, cleartext, none), tls_version,
                    cipher, key_exchange, tlsa and tlsa_depth (the record
-                   that matched), refusal, certificates (subject, issuer,
+                   that matched), verified_by, authority (the public CA),
+                   pkix (the worth of the certificate of a host that is not
+                   verified), refusal, certificates (subject, issuer,
                    names, not_before, not_after, days_left)
   rule             the rule that set the level: domain, reason, until,
                    days_left, default_level, default_verdict and
@@ -35,5 +40,8 @@ JSON fields:
   advice           what to mend: kind, host, text; kind is one-record,
                    unusable-record, mx-without-dane, insecure-mx,
                    partial-lookup, failing-host, certificate-ends,
-                   anchor-dates, weak-signature, signature-ends
+                   anchor-dates, weak-signature, signature-ends, or of the
+                   MTA-STS policy sts-mx-not-listed, sts-testing,
+                   sts-short-max-age, sts-unreachable, sts-wrong-type,
+                   sts-redirect, sts-unusable-mx
   What does not apply is null.";

@@ -3,6 +3,7 @@
 mod advice;
 mod progress;
 mod report;
+mod sts;
 mod summary;
 mod tree;
 mod verdict;
@@ -24,7 +25,7 @@ use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
-use self::checker::{Checker, Connections, SessionChecks};
+use self::checker::{CheckTarget, Checker, Connections, SessionChecks};
 use self::fields::FIELDS;
 use self::progress::Progress;
 use self::report::{DomainReport, ReportContext};
@@ -35,7 +36,7 @@ use crate::config::Config;
 use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::{Name, NameError};
 use crate::policy::Mode;
-use crate::rules::Rules;
+use crate::rules::{Rules, StsByRule};
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
@@ -208,11 +209,13 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport 
     };
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-    let check = checker.check(domain, level, next_hop).await;
+    let sts = rule.map_or(StsByRule::Heeded, |rule| rule.sts);
+    let check = checker.check(domain, CheckTarget { level, next_hop, sts }).await;
     let report = match rule {
         None => DomainReport::of(&check, None, &context),
         Some(rule) => {
-            let default = checker.check(domain, &rules.default, next_hop).await;
+            let default = CheckTarget { level: &rules.default, next_hop, sts: StsByRule::Heeded };
+            let default = checker.check(domain, default).await;
             DomainReport::of(&check, Some((rule, &default)), &context)
         }
     };

@@ -6,6 +6,7 @@ use time::{Date, OffsetDateTime};
 
 use super::advice::{Advice, advice};
 use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::sts::StsReport;
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
 use crate::dane::facts;
@@ -14,9 +15,10 @@ use crate::dane::verify::Match;
 use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
+use crate::policy::VerifiedBy;
 use crate::refusal::{Place, Reason};
 use crate::rules::{Rule, Rules};
-use crate::tls::{Authentication, Protection};
+use crate::tls::{KeyProof, Protection};
 use crate::upstream::verified::Channel;
 
 /// One domain.
@@ -37,6 +39,8 @@ pub(super) struct DomainReport {
     pub(super) mx: LookupReport,
     /// MX records that name no host that mail would go to, and why.
     pub(super) passed_over: Vec<String>,
+    /// The MTA-STS policy, if one was asked for.
+    pub(super) sts: Option<StsReport>,
     pub(super) exchanges: Vec<ExchangeReport>,
     pub(super) rule: Option<RuleReport>,
     pub(super) advice: Vec<Advice>,
@@ -121,6 +125,12 @@ pub(super) struct SessionReport {
     pub(super) key_exchange: Option<String>,
     pub(super) tlsa: Option<String>,
     pub(super) tlsa_depth: Option<usize>,
+    /// As in the log.
+    pub(super) verified_by: Option<&'static str>,
+    /// The public CA that vouches for the host, if its policy asks for one.
+    pub(super) authority: Option<String>,
+    /// The worth of the certificate to public CAs, where the host is not verified.
+    pub(super) pkix: Option<&'static str>,
     pub(super) certificates: Vec<CertificateReport>,
     pub(super) refusal: Option<RefusalReport>,
 }
@@ -180,6 +190,7 @@ impl DomainReport {
             refusal: refusal(check),
             mx: mx(check).explained(context),
             passed_over: passed_over(check),
+            sts: StsReport::of(check),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
             rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
             advice: advice(check, context.digests, context.now),
@@ -382,10 +393,7 @@ impl SessionReport {
             Ok(Channel::Secured(protection)) => Some(protection),
             Ok(Channel::Cleartext(_)) | Err(_) => None,
         };
-        let matched: Option<&Match> = protection.and_then(|protection| match protection.authentication() {
-            Authentication::Verified(matched) | Authentication::HostVerified(matched) => Some(matched),
-            Authentication::Unverified(_) => None,
-        });
+        let matched: Option<&Match> = protection.and_then(Protection::proof).and_then(KeyProof::record);
         Self {
             address: address.to_string(),
             protection: session.outcome.as_ref().map_or("none", Channel::label),
@@ -394,9 +402,19 @@ impl SessionReport {
             key_exchange: protection.map(|protection| protection.key_exchange().to_owned()),
             tlsa: matched.map(|matched| matched.record.to_string()),
             tlsa_depth: matched.map(|matched| matched.depth),
+            verified_by: protection.and_then(Protection::verified_by).map(VerifiedBy::as_str),
+            authority: protection.and_then(authority),
+            pkix: protection.and_then(Protection::unverified).map(|(_, worth)| worth.as_str()),
             certificates: session.chain.iter().filter_map(|der| CertificateReport::of(der, context.now)).collect(),
             refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason)),
         }
+    }
+}
+
+fn authority(protection: &Protection) -> Option<String> {
+    match protection.proof()? {
+        KeyProof::Authority(vouched) => Some(vouched.authority.clone()),
+        KeyProof::Record(_) => None,
     }
 }
 

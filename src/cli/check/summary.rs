@@ -15,6 +15,8 @@ pub(super) struct Summary {
     verdicts: BTreeMap<MailVerdict, usize>,
     refusals: BTreeMap<&'static str, Vec<String>>,
     no_dane: BTreeMap<String, usize>,
+    /// Domains by what was found of their MTA-STS policies.
+    sts: BTreeMap<&'static str, usize>,
     advice: BTreeMap<&'static str, Vec<String>>,
     rules: usize,
     unneeded: Vec<String>,
@@ -28,6 +30,9 @@ impl Summary {
         }
         if let Some(why) = &report.no_dane {
             *self.no_dane.entry(why.clone()).or_default() += 1;
+        }
+        if let Some(sts) = &report.sts {
+            *self.sts.entry(sts.found).or_default() += 1;
         }
         for advice in &report.advice {
             let named = self.advice.entry(advice.kind).or_default();
@@ -64,6 +69,9 @@ impl Summary {
             for (why, count) in &self.no_dane {
                 writeln!(out, "{count:8} {why}")?;
             }
+        }
+        for (found, count) in self.sts.iter().filter(|(found, _)| **found != "none") {
+            writeln!(out, "{count:8} with MTA-STS: {found}")?;
         }
         section(out, "refused, because:", &self.refusals)?;
         section(out, "to mend:", &self.advice)?;
@@ -104,14 +112,17 @@ fn named(domains: &[String]) -> String {
 
 fn said(verdict: MailVerdict) -> &'static str {
     match verdict {
-        MailVerdict::Verified => "verified by DANE, or by the records of a rule",
-        MailVerdict::HostVerified => "host verified by DANE, over an insecure MX record",
+        MailVerdict::Verified => "verified by DANE, by MTA-STS, or as a rule asks",
+        MailVerdict::HostVerified => "host verified, over an insecure MX record",
         MailVerdict::Encrypted => "encrypted, and not verified",
         MailVerdict::Cleartext => "in cleartext, by a rule",
         MailVerdict::Deferred => "deferred: refused for now",
         MailVerdict::Rejected => "rejected: refused for good",
         MailVerdict::Dane => "would have to be verified by DANE; not connected",
         MailVerdict::HalfDane => "would have to be verified by DANE under the host's name; not connected",
+        MailVerdict::Sts => "would have to be verified by MTA-STS; not connected",
+        MailVerdict::Pkix => "would have to be verified by a public CA; not connected",
+        MailVerdict::HostPkix => "would have to be verified by a public CA under the host's name; not connected",
         MailVerdict::Fingerprint => "would have to match the records of a rule; not connected",
         MailVerdict::Encrypt => "would have to be encrypted; not connected",
         MailVerdict::May => "may go in cleartext by a rule; not connected",

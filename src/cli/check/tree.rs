@@ -58,6 +58,7 @@ fn plain(text: &str) -> Node {
 pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()> {
     let mut below = vec![lookup("MX", &report.mx)];
     below.extend(report.passed_over.iter().map(|text| Node::new(styled(DOUBT, &format!("passed over: {text}")))));
+    below.extend(report.sts.iter().map(|sts| plain(&sts.line())));
     below.extend(report.exchanges.iter().map(exchange));
     below.extend(report.rule.as_ref().map(rule));
     below.extend(report.advice.iter().map(|advice| {
@@ -205,6 +206,13 @@ fn session(session: &SessionReport) -> Node {
     if let (Some(record), Some(depth)) = (&session.tlsa, session.tlsa_depth) {
         below.push(Node::new(styled(GOOD, &format!("certificate {depth} matches {record}"))));
     }
+    if let Some(authority) = &session.authority {
+        below.push(Node::new(styled(GOOD, &format!("the CA \"{authority}\" vouches for its name"))));
+    }
+    below.extend(session.pkix.map(|worth| match worth {
+        "valid" => plain("certificate good for its name; a rule with level = \"verify\" would hold"),
+        worth => plain(&format!("to public CAs its certificate is {worth}")),
+    }));
     below.extend(session.refusal.as_ref().map(no));
     Node::over(text, below)
 }

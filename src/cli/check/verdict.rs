@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::checker::{DomainCheck, Forecast};
 use crate::dane::tlsa::NoDane;
-use crate::policy::{Level, TlsPolicy};
+use crate::policy::{Level, NamedBy, TlsPolicy};
 use crate::refusal::Reason;
 use crate::tls::{Authentication, Protection};
 use crate::upstream::verified::Channel;
@@ -13,7 +13,7 @@ use crate::upstream::verified::Channel;
 /// connections, those of its `policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MailVerdict {
-    /// Delivered to a host that was verified by DANE or by the records of a rule.
+    /// Delivered to a host that was verified: by DANE, by MTA-STS, or as a rule asks.
     Verified,
     /// Delivered to a host that was verified; that it serves the domain rests on an insecure MX record.
     HostVerified,
@@ -29,6 +29,12 @@ pub(super) enum MailVerdict {
     Dane,
     /// The same under the host's name alone.
     HalfDane,
+    /// The same by an MTA-STS policy.
+    Sts,
+    /// The same by a public CA, as a rule asks.
+    Pkix,
+    /// The same under the host's name alone.
+    HostPkix,
     /// The same by the records of a rule.
     Fingerprint,
     /// Not connected: a session would need TLS.
@@ -75,12 +81,15 @@ impl MailVerdict {
                 Channel::Secured(protection) => match protection.authentication() {
                     Authentication::Verified(_) => Self::Verified,
                     Authentication::HostVerified(_) => Self::HostVerified,
-                    Authentication::Unverified(_) => Self::Encrypted,
+                    Authentication::Unverified(..) => Self::Encrypted,
                 },
             },
             Forecast::Delivered(exchange, None) => match exchange.plan.as_ref().map(|plan| &plan.policy) {
                 Ok(TlsPolicy::Dane(_)) => Self::Dane,
                 Ok(TlsPolicy::HalfDane(_)) => Self::HalfDane,
+                Ok(TlsPolicy::Sts(_) | TlsPolicy::StsDane(_)) => Self::Sts,
+                Ok(TlsPolicy::Pkix(_, NamedBy::SecureMx | NamedBy::Rule)) => Self::Pkix,
+                Ok(TlsPolicy::Pkix(_, NamedBy::InsecureMx)) => Self::HostPkix,
                 Ok(TlsPolicy::Fingerprint(_)) => Self::Fingerprint,
                 Ok(TlsPolicy::Encrypt(..)) => Self::Encrypt,
                 Ok(TlsPolicy::May(..)) => Self::May,
@@ -105,8 +114,8 @@ impl MailVerdict {
             Self::Rejected | Self::Deferred => 0,
             Self::Cleartext | Self::May => 1,
             Self::Encrypted | Self::Encrypt => 2,
-            Self::HostVerified | Self::HalfDane => 3,
-            Self::Verified | Self::Dane | Self::Fingerprint => 4,
+            Self::HostVerified | Self::HalfDane | Self::HostPkix => 3,
+            Self::Verified | Self::Dane | Self::Sts | Self::Pkix | Self::Fingerprint => 4,
         }
     }
 
@@ -129,6 +138,8 @@ impl MailVerdict {
             Self::Rejected => "rejected",
             Self::Dane => "dane",
             Self::HalfDane => "half-dane",
+            Self::Sts => "sts",
+            Self::Pkix | Self::HostPkix => "pkix",
             Self::Fingerprint => "fingerprint",
             Self::Encrypt => "encrypt",
             Self::May => "may",
@@ -158,7 +169,7 @@ impl CheckStatus {
         let view = reason.view();
         match (reason, view.enhanced.subject()) {
             _ if view.code.is_permanent() => Self::Rejected,
-            (Reason::Dns(_), _) => Self::LookupFailed,
+            (Reason::Dns(_) | Reason::StsLookup(_), _) => Self::LookupFailed,
             // RFC 3463 §3.8: X.7, security and policy.
             (_, 7) => Self::Refused,
             _ => Self::Unreachable,
@@ -169,10 +180,7 @@ impl CheckStatus {
 /// Why a session is not verified, if it is not.
 pub(super) fn no_dane(check: &DomainCheck) -> Option<&NoDane> {
     match check.forecast() {
-        Forecast::Delivered(_, Some((_, Channel::Secured(protection)))) => match protection.authentication() {
-            Authentication::Unverified(why) => Some(why),
-            Authentication::Verified(_) | Authentication::HostVerified(_) => None,
-        },
+        Forecast::Delivered(_, Some((_, Channel::Secured(protection)))) => protection.unverified().map(|(why, _)| why),
         Forecast::Delivered(exchange, None) => match exchange.plan.as_ref().map(|plan| &plan.policy) {
             Ok(TlsPolicy::Encrypt(_, why)) => Some(why),
             Ok(_) | Err(_) => None,
@@ -217,8 +225,10 @@ fn demand(level: &Level) -> u8 {
         Level::May(_) => 0,
         Level::Encrypt => 1,
         Level::Dane(_) => 2,
-        Level::DaneOnly => 3,
-        Level::Fingerprint(_) => 4,
+        Level::Verify => 3,
+        Level::Secure(_) => 4,
+        Level::DaneOnly => 5,
+        Level::Fingerprint(_) => 6,
     }
 }
 

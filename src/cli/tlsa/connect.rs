@@ -16,7 +16,7 @@ use crate::dns::{HostLookup, Nat64Prefix, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
-use crate::tls::{Authentication, PostQuantum, Protection, Tls};
+use crate::tls::{KeyProof, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
 use crate::upstream::nat64;
 use crate::upstream::starttls::{Greeted, SessionOptions};
@@ -88,11 +88,9 @@ pub(super) fn judge(
         Ok(protection) => {
             session.push(("tls_version", protection.version().into()));
             session.push(("cipher", protection.cipher_suite().into()));
-            match protection.authentication() {
-                Authentication::Verified(found) | Authentication::HostVerified(found) => {
-                    TlsaVerdict::Match(found.clone())
-                }
-                Authentication::Unverified(_) => TlsaVerdict::Unusable,
+            match protection.proof().and_then(KeyProof::record) {
+                Some(found) => TlsaVerdict::Match(found.clone()),
+                None => TlsaVerdict::Unusable,
             }
         }
         Err(reason) => refused(&reason),

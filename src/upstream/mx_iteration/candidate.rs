@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::super::Plan;
 use super::super::host_status::HostStatus;
+use super::super::{Choice, Plan};
 use super::MxIteration;
 use super::reported::Published;
 use crate::dns::Resolver;
@@ -56,7 +56,8 @@ impl<R: Resolver> MxIteration<'_, R> {
                 self.refuse(Refusal::host(&exchange, Reason::OutOfTime));
                 return None;
             }
-            let plan = self.connector.plan(route, &exchange, &self.request);
+            let choice = Choice { route, exchange: &exchange, inquiry: &self.sts };
+            let plan = self.connector.plan(choice, &self.request);
             match tokio::time::timeout_at(until, plan).await {
                 Ok(Ok(plan)) => {
                     if let Some(candidate) = self.by_status(exchange, plan) {
@@ -78,8 +79,9 @@ impl<R: Resolver> MxIteration<'_, R> {
     /// others if all its addresses failed. An address that did not answer a moment ago is not tried again: in a storm of
     /// retries each mail would wait for it.
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
-        let Plan { addresses, policy, nat64, not_dialled, published } = plan;
+        let Plan { addresses, policy, nat64, not_dialled, published, trial } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
+        self.sts.note(&exchange, trial);
         let sessions = Sessions::Any;
         let mut candidate = Candidate { exchange, addresses: VecDeque::new(), policy, sessions, not_dialled };
         self.nat64 = nat64;

@@ -11,7 +11,7 @@ use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
 use danelaw::policy::TlsPolicy;
 use danelaw::refusal::TlsFailure;
-use danelaw::tls::{Authentication, PostQuantum, Tls};
+use danelaw::tls::{KeyProof, PostQuantum, Tls};
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +99,7 @@ impl Server {
             )
             .await
             .expect("a handshake in time")?;
-            let Authentication::Verified(found) = secured.protection.authentication() else { panic!() };
+            let Some(found) = secured.protection.proof().and_then(KeyProof::record) else { panic!() };
             let depth = found.depth;
             // The session has to carry octets both ways.
             secured.stream.write_all(b"danelaw\n").await.unwrap();

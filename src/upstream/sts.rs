@@ -1,0 +1,262 @@
+//! The MTA-STS policy of the domain that one transaction is for (RFC 8461 §5): asked for once, at the first exchange where it
+//! counts, and held to at all of them.
+//!
+//! | MX records | the policy is asked |
+//! |---|---|
+//! | insecure | beside the addresses of the first exchange |
+//! | secure | when an exchange turns out to have no usable TLSA records |
+//!
+//! The policy domain is the next-hop domain (RFC 8461 §3.4). A policy that ends while the mail is under way still holds for it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use humantime_serde::re::humantime::format_duration;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::discovery::{MtaSts, StsFound, StsInForce};
+use crate::dns::{FailureReason, Resolver};
+use crate::mta_sts::{StsMode, StsUse};
+use crate::mx::Route;
+use crate::name::Name;
+use crate::policy::{StsDemand, StsListing, TlsPolicy, Unmeetable};
+use crate::refusal::{Label, Reason};
+use crate::tls::Protection;
+
+use super::Request;
+use crate::rules::StsByRule;
+
+/// A policy of a source that is under way.
+pub type PolicyAnswer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The place that policies come from.
+pub trait PolicySource: Send + Sync {
+    /// Whether policies are held to.
+    fn usage(&self) -> StsUse;
+
+    /// The policy of a domain. The answer comes by this time.
+    fn policy<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, StsFound>;
+
+    /// The policy of a domain after mail has failed by the one at hand, if a fetch brings another one (RFC 8461 §5.1).
+    fn newer<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, Option<StsInForce>>;
+}
+
+impl fmt::Debug for dyn PolicySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PolicySource")
+    }
+}
+
+impl<R: Resolver> PolicySource for MtaSts<R> {
+    fn usage(&self) -> StsUse {
+        Self::usage(self)
+    }
+
+    fn policy<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, StsFound> {
+        Box::pin(self.policy_for(domain, until))
+    }
+
+    fn newer<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, Option<StsInForce>> {
+        Box::pin(self.refetch(domain, until))
+    }
+}
+
+/// The policy that one transaction goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsAtHand {
+    /// What was found.
+    pub found: StsFound,
+    /// Whether a policy in mode `enforce` is held to, or only told like one in mode `testing`.
+    pub usage: StsUse,
+}
+
+impl StsAtHand {
+    const OFF: Self = Self { found: StsFound::Off, usage: StsUse::Off };
+
+    /// The demand at one exchange.
+    ///
+    /// # Errors
+    /// The lookup failed, and no policy is kept, where the DNS can be trusted to answer: the MX records are secure, or the answer
+    /// does not validate. Elsewhere an attacker could suppress the record anyway.
+    pub fn demand(&self, route: &Route, exchange: &Name) -> Result<StsDemand, Reason> {
+        match &self.found {
+            StsFound::InForce(in_force) => Ok(self.of_policy(in_force, exchange)),
+            StsFound::LookupFailed(failure) => {
+                // Without a socket nothing is known of the domain.
+                let is_scarce = matches!(failure.reason, FailureReason::Scarce(_));
+                match self.found.defers(route.security).is_some() || is_scarce {
+                    true => Err(Reason::StsLookup(failure.clone())),
+                    false => Ok(StsDemand::Nothing),
+                }
+            }
+            StsFound::Absent(_) | StsFound::Unfetched(_) | StsFound::Off => Ok(StsDemand::Nothing),
+        }
+    }
+
+    fn of_policy(&self, in_force: &StsInForce, exchange: &Name) -> StsDemand {
+        let listed = if in_force.policy.lists(exchange) { StsListing::Yes } else { StsListing::No };
+        match (in_force.policy.mode(), self.usage) {
+            (_, StsUse::Off) | (StsMode::None, _) => StsDemand::Nothing,
+            (StsMode::Enforce, StsUse::Enforce) => StsDemand::Enforce(listed),
+            (StsMode::Enforce, StsUse::Observe) | (StsMode::Testing, StsUse::Enforce | StsUse::Observe) => {
+                StsDemand::Testing(listed)
+            }
+        }
+    }
+
+    /// The policy that mail is refused by, if one is held to.
+    fn enforced(&self) -> Option<&StsInForce> {
+        let in_force = self.found.in_force()?;
+        ((in_force.policy.mode(), self.usage) == (StsMode::Enforce, StsUse::Enforce)).then_some(in_force)
+    }
+
+    /// The word in the log.
+    pub fn label(&self) -> &'static str {
+        self.found.label().unwrap_or("none")
+    }
+}
+
+impl fmt::Display for StsAtHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            StsFound::InForce(in_force) => write!(f, "mode {}, {}", in_force.policy.mode(), id_and_age(in_force)),
+            StsFound::Absent(why) => write!(f, "none: {why}"),
+            StsFound::Unfetched(why) => {
+                write!(f, "it cannot be fetched ({why}), and none is kept; mail goes as if there were none")
+            }
+            StsFound::LookupFailed(failure) => write!(f, "{failure}, and none is kept"),
+            StsFound::Off => f.write_str("policies do not count"),
+        }
+    }
+}
+
+/// The policy as refusals and `danelaw explain` name it.
+fn id_and_age(in_force: &StsInForce) -> String {
+    // The two greatest units say enough.
+    let age = format_duration(Duration::from_secs(in_force.age.as_secs())).to_string();
+    let age: Vec<&str> = age.split(' ').take(2).collect();
+    format!("{} (fetched {} ago)", in_force.id.as_str(), age.join(" "))
+}
+
+/// The refusal of a host with which no session can be enough.
+pub(super) fn unmeetable(why: Unmeetable, at_hand: Option<&StsAtHand>, exchange: &Name) -> Reason {
+    match (why, at_hand.and_then(|at_hand| at_hand.found.in_force())) {
+        (Unmeetable::DaneRequired(why), _) => why.into(),
+        (Unmeetable::NotListed, Some(in_force)) => {
+            Reason::MxNotInPolicy { policy: id_and_age(in_force), exchange: exchange.clone() }
+        }
+        (Unmeetable::NotListed | Unmeetable::NotNamed, _) => Reason::NotAuthenticated,
+    }
+}
+
+/// The result that a policy in mode `testing` would have as one in mode `enforce`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StsTrial {
+    /// There is no such policy, or the exchange meets it.
+    Passed,
+    /// The policy does not list the exchange.
+    NotListed,
+    /// A public CA would have to vouch for the exchange.
+    Authority,
+}
+
+impl From<Result<TlsPolicy, Unmeetable>> for StsTrial {
+    fn from(enforced: Result<TlsPolicy, Unmeetable>) -> Self {
+        match enforced {
+            Err(Unmeetable::NotListed) => Self::NotListed,
+            Ok(TlsPolicy::Sts(_)) => Self::Authority,
+            Ok(_) | Err(Unmeetable::DaneRequired(_) | Unmeetable::NotNamed) => Self::Passed,
+        }
+    }
+}
+
+impl StsTrial {
+    /// The reason for which enforcing the policy would have refused this session; without TLS there was none.
+    pub fn refusal(self, session: Option<&Protection>) -> Option<Label> {
+        match self {
+            Self::Passed => None,
+            Self::NotListed => Some(Label::MxNotInPolicy),
+            Self::Authority => match session {
+                None => Some(Label::StartTlsMissing),
+                Some(protection) => protection.unverified().and_then(|(_, worth)| worth.refusal()),
+            },
+        }
+    }
+}
+
+/// The policy in the account of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsNote {
+    /// `enforce`, `testing`, `none`, `unfetched` or `off`.
+    pub found: &'static str,
+    /// The id of the policy.
+    pub id: Option<String>,
+    /// The reason for which a policy that is not held to would have refused the session.
+    pub would: Option<Label>,
+}
+
+/// The policy that one transaction asks for.
+#[derive(Debug, Default)]
+pub struct StsInquiry {
+    at_hand: OnceCell<StsAtHand>,
+    /// The result at each exchange where a policy is not held to.
+    trials: Vec<(Name, StsTrial)>,
+}
+
+impl StsInquiry {
+    /// The answer, asked for now if it was not before.
+    pub(super) async fn answer(
+        &self,
+        source: Option<&Arc<dyn PolicySource>>,
+        route: &Route,
+        request: &Request<'_>,
+    ) -> &StsAtHand {
+        let ask = async {
+            let (Some(source), StsByRule::Heeded) = (source, request.sts) else { return StsAtHand::OFF };
+            let found = source.policy(&route.next_hop, request.until).await;
+            let at_hand = StsAtHand { found, usage: source.usage() };
+            request.trace.fact(format_args!("{}: STS policy: {at_hand}", route.next_hop));
+            at_hand
+        };
+        self.at_hand.get_or_init(|| ask).await
+    }
+
+    /// The answer, if it was asked for.
+    pub fn known(&self) -> Option<&StsAtHand> {
+        self.at_hand.get()
+    }
+
+    /// The policy that mail was refused by, if one is held to.
+    pub(super) fn enforced(&self) -> Option<&StsInForce> {
+        self.known()?.enforced()
+    }
+
+    /// The same with a policy that was fetched anew.
+    pub(super) fn renewed(&self, newer: StsInForce) -> Self {
+        let usage = self.known().map_or(StsUse::Enforce, |at_hand| at_hand.usage);
+        let at_hand = StsAtHand { found: StsFound::InForce(newer), usage };
+        Self { at_hand: OnceCell::new_with(Some(at_hand)), trials: Vec::new() }
+    }
+
+    /// Notes the result at an exchange.
+    pub(super) fn note(&mut self, exchange: &Name, trial: StsTrial) {
+        self.trials.retain(|(known, _)| known != exchange);
+        if trial != StsTrial::Passed {
+            self.trials.push((exchange.clone(), trial));
+        }
+    }
+
+    /// The account of a session with an exchange; none if no policy was asked for.
+    pub(super) fn account(&self, session: Option<(&Name, Option<&Protection>)>) -> Option<StsNote> {
+        let at_hand = self.known()?;
+        let id = at_hand.found.in_force().map(|in_force| in_force.id.as_str().to_owned());
+        let would = session.and_then(|(exchange, protection)| {
+            let (_, trial) = self.trials.iter().find(|(known, _)| known == exchange)?;
+            trial.refusal(protection)
+        });
+        Some(StsNote { found: at_hand.label(), id, would })
+    }
+}
