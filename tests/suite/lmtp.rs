@@ -132,9 +132,11 @@ async fn an_answer_for_each_recipient() {
 
 #[tokio::test]
 async fn as_many_domains_as_there_may_be() {
-    // J4: each recipient has its own outcome, and none waits for a recipient behind it.
+    // J4: each recipient has its own outcome, and none waits for a recipient behind it. Fifty lookups and handshakes at once
+    // take longer than the lab's limits on a busy machine.
     const DOMAINS: usize = 50;
-    let mut scenario = Scenario::with_domain(|tree, _| tree).set(&lmtp()).set("timeouts.final = '1s'");
+    let limits = "dns.timeout = '2s'\ntimeouts.final = '4s'";
+    let mut scenario = Scenario::with_domain(|tree, _| tree).set(&lmtp()).set(limits);
     let end = |number| match number % 5 {
         1 => say("451 4.3.0 later"),
         2 => say("554 5.7.1 spam"),
@@ -148,7 +150,8 @@ async fn as_many_domains_as_there_may_be() {
     let mut client = lab.lmtp_client().await;
     let to: Vec<String> = (0..DOMAINS).map(|number| format!("b@d{number}.example.test")).collect();
     pipeline(&mut client, "", &to.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    assert!(client.codes(1 + DOMAINS).await.iter().all(|code| code.starts_with("250 ")));
+    let accepted = client.codes(1 + DOMAINS).await;
+    assert!(accepted.iter().all(|code| code.starts_with("250 ")), "{accepted:?}");
     assert_eq!(client.codes(1).await, ["354"]);
     client.write(MESSAGE).await;
     let codes = ["250 2.0.0", "451 4.3.0", "554 5.7.1", "250 2.0.0", "250 2.0.0"];
