@@ -422,7 +422,8 @@ mod tests {
         tokio::time::pause();
         let began = Instant::now();
         assert!(served.question().await.is_none());
-        assert!((IDLE..IDLE * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        // The connection counts from the reply, which came a little earlier.
+        assert!((IDLE / 2..IDLE * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
         tokio::time::resume();
         let server = async {
             let mut served = Served::accept(&listener).await;
