@@ -1,5 +1,5 @@
 //! Invariants, for any octets that a policy host sends: a policy that was read is written as a text that means the same and
-//! lists the same exchanges; an unknown key changes nothing; and no policy that is held to lists nothing.
+//! lists the same exchanges; an unknown key has no effect; and a policy that is held to lists a host.
 
 #![no_main]
 

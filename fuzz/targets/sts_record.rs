@@ -1,4 +1,4 @@
-//! Invariants, for any TXT records: the order of the records makes no difference; a record of another kind changes nothing;
+//! Invariants, for any TXT records: the order of the records makes no difference; a record of another kind has no effect;
 //! an id that was read is written as a record that means the same; and a second record of MTA-STS is one too many.
 
 #![no_main]

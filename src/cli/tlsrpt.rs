@@ -39,10 +39,10 @@ pub(super) struct TlsrptArguments {
 
 #[derive(Debug, Subcommand)]
 enum TlsrptCommand {
-    /// Say in words what the TLS reports that others sent you tell, and what to do about each failure.
+    /// Explain the TLS reports that other mail servers sent you, and the remedy for each failure.
     ///
     /// Other mail servers send such reports once a day to the address in your TXT record at _smtp._tls (RFC 8460). Reads mails,
-    /// mbox files, Maildir folders, JSON, gzip and zip, whatever their names are. Nothing is asked of the network.
+    /// mbox files, Maildir folders, JSON, gzip and zip, under any name. It does not use the network.
     #[command(after_help = STATUS)]
     Read(TlsrptReadArguments),
 }

@@ -1,4 +1,4 @@
-//! Fetching kept policies anew (RFC 8461 §10.2): daily, whatever their TXT records say.
+//! Fetching kept policies anew (RFC 8461 §10.2): daily, also under an unchanged TXT record.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;

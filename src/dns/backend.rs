@@ -43,7 +43,7 @@ impl Backend {
         }
     }
 
-    /// Answers one question of which nothing is validated: the answer is taken as it is, and is insecure.
+    /// Answers one question without validation: the answer is taken as it is, and is insecure.
     ///
     /// # Errors
     /// There is no answer, or it does not fit the question.
@@ -113,7 +113,7 @@ impl BackendFactory {
         }
     }
 
-    /// Asks over TCP, whatever UDP would say: a server, or one of the root.
+    /// Asks over TCP, without a try over UDP: a server, or one of the root.
     ///
     /// # Errors
     /// There is no reply.

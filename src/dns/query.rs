@@ -64,7 +64,7 @@ impl QueryClient {
         tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }
 
-    /// Puts one question over TCP, whatever UDP would say.
+    /// Puts one question over TCP, without a try over UDP.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).

@@ -68,7 +68,7 @@ impl TrustAd {
         }
     }
 
-    /// Answers one question of which nothing is to be validated. The answer is insecure, whatever the AD bit says.
+    /// Answers one question without validation. The answer is insecure, with or without the AD bit.
     ///
     /// # Errors
     /// No server has an answer.

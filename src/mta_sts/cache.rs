@@ -198,7 +198,7 @@ impl StsCache {
         self.entries.get(domain).map(|entry| &entry.kept)
     }
 
-    /// The domains whose policies are to be fetched anew. Each is given once, and again after a while if nothing is heard of it.
+    /// The domains whose policies are to be fetched anew. Each is given once, and again after a while without a result.
     pub fn due(&mut self, now: StsClock) -> Vec<Name> {
         let retry = self.refresh / RETRY_PART;
         let is_due = |entry: &StsEntry| entry.due <= now.steady && now.wall.saturating_sub(entry.kept.used) < FORGOTTEN;

@@ -46,7 +46,7 @@ impl Authorities<'_> {
         Ok(vouched)
     }
 
-    /// The worth of a chain by which nothing is decided. A fault of the check itself is no fault of the session.
+    /// The worth of a chain that the policy does not ask for. A fault of the check itself is no fault of the session.
     pub(super) fn worth(&self, chain: &[CertificateDer<'_>], sent: &Sent<'_>, name: &Name) -> PkixWorth {
         let vouch = || PkixWorth::from(&self.vouch(chain, sent, name));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(vouch)).unwrap_or(PkixWorth::Invalid)

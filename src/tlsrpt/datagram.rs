@@ -1,7 +1,7 @@
 //! The datagrams that `tlsrpt-collectd` of tlsrpt-reporter reads, as libtlsrpt writes them (version 1).
 //!
-//! The collector adds up datagrams whose texts are equal, so the order of members and of records is fixed, and nothing is in
-//! them that differs from one session to the next without need: no text of EHLO.
+//! The collector adds up datagrams of equal text, so the order of members and of records is fixed, and a member that differs
+//! from one session to the next without need is left out: the text of EHLO.
 
 use serde::Serialize;
 

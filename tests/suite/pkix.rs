@@ -1,5 +1,5 @@
 //! Live handshakes with hosts that public CAs vouch for, or do not: MTA-STS (RFC 8461 §4.2), the level `verify`, and the worth of
-//! a certificate by which nothing is decided.
+//! a certificate that the policy does not ask for.
 
 use crate::certificates::{self, Spec, key, tlsa};
 use crate::tls::{chain, server, shake_with};

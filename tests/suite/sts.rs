@@ -237,7 +237,7 @@ async fn p17_dane_comes_first_and_sts_never_saves_it() {
             assert_eq!(policies.asked(), Vec::<String>::new());
         }
     }
-    // A failed lookup of TLSA records is a refusal, whatever the policy says.
+    // A failed lookup of TLSA records is a refusal under any policy.
     let (scenario, policies) = signed(policy("enforce", &["*.example.test"]), |_| vec![]);
     let no_answer = |tree: Tree, port: u16| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", Fault::Drop);
     let lab = scenario.tree(no_answer).start().await;
@@ -261,7 +261,7 @@ async fn p14_without_tlsa_records_the_policy_counts_over_a_secure_mx_too() {
         assert!(said.last().starts_with(answer), "{said:?}");
         assert_eq!(policies.asked().first().map(String::as_str), Some("example.test"));
     }
-    // A rule's next hop is the policy domain, whatever domain the mail is for.
+    // A rule's next hop is the policy domain for mail to any domain.
     let (scenario, policies) = signed(absent(), none);
     let rule = "rule = [{ domain = 'example.test', level = 'dane', next_hop = 'mx1.example.test' }]";
     let lab = scenario.set(rule).start().await;

@@ -28,7 +28,7 @@ pub(super) struct StsReport {
 }
 
 impl StsReport {
-    /// The report of what was found; none if no policy was asked for.
+    /// The report of the policy and its record; none if no policy was asked for.
     pub(super) fn of(check: &DomainCheck) -> Option<Self> {
         let at_hand: &StsAtHand = check.sts.as_ref().filter(|at_hand| at_hand.found != StsFound::Off)?;
         let in_force = at_hand.found.in_force();

@@ -26,8 +26,8 @@ use super::resolve;
 use super::root::PrimingFailure;
 use crate::reserved::Dialable;
 
-/// How many questions may be in flight to servers that answer fast, and how many to all others: those of a zone whose servers
-/// are slow or dead must not take the places of the rest.
+/// How many questions may be in flight to servers that answer fast, and how many to all others: those of a zone with servers
+/// that are slow or dead must not take the places of the rest.
 const IN_FLIGHT: usize = 200;
 /// How many of them may be on their way to one server: it may have been fast until now.
 const IN_FLIGHT_TO_ONE: usize = 50;
@@ -99,8 +99,8 @@ impl AuthoritativeServers {
         }
     }
 
-    /// Asks the servers of a zone, one after the other, until one has an answer, a denial or a referral: those whose
-    /// addresses came with the referral, then others, and at last those that were silent once more.
+    /// Asks the servers of a zone, one after the other, until one has an answer, a denial or a referral: those with
+    /// addresses in the referral, then others, and at last those that were silent once more.
     ///
     /// # Errors
     /// None has, or the effort is spent.
@@ -176,7 +176,7 @@ impl AuthoritativeServers {
     }
 
     /// One question to one address, and the reply to it. A server that does not know EDNS is asked once more without it (RFC
-    /// 6891 §7): its reply has no signatures, so that nothing but the proof that its zone is unsigned makes it an answer.
+    /// 6891 §7): its reply has no signatures, so that only the proof that its zone is unsigned makes it an answer.
     pub(super) async fn exchange(&self, address: IpAddr, question: &Question) -> Result<Vec<u8>, FailureReason> {
         let line = usize::try_from(self.hasher.hash_one(address)).unwrap_or_default() % LINES;
         let _in_line = match self.lines.get(line) {
@@ -200,7 +200,7 @@ impl AuthoritativeServers {
         }
     }
 
-    /// One question over TCP, whatever the reply says.
+    /// One question over TCP, with any reply.
     pub(super) async fn exchange_over_tcp(
         &self,
         address: IpAddr,

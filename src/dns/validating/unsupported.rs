@@ -1,4 +1,4 @@
-//! The names of the algorithms and digests that are not checked here, for the log: a zone whose DS records have no others
+//! The names of the algorithms and digests that are not checked here, for the log: a zone with DS records of these alone
 //! counts as unsigned (RFC 4035 §5.2), which costs it its DANE.
 
 use hickory_resolver::proto::dnssec::rdata::DS;
