@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) exchanges: Vec<Exchange>,
     /// Further records of the recipient's domain and below: owner, without the final dot, and type with RDATA.
     pub(crate) more: &'static [(&'static str, &'static str)],
+    /// Domains with policies of MTA-STS.
+    pub(crate) policies: Vec<PolicyDomain>,
     /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
     pub(crate) client: &'static [&'static str],
     /// Lines of danelaw's configuration before the usual ones.
@@ -40,7 +42,8 @@ impl Default for Case {
 impl Case {
     /// A signed domain with these MX hosts.
     pub(crate) fn of(exchanges: impl Into<Vec<Exchange>>) -> Self {
-        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), more: &[], client: &[], danelaw: "" }
+        let (more, policies, client, danelaw) = (&[], Vec::new(), &[], "");
+        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), more, policies, client, danelaw }
     }
 
     /// `test.` and the recipient's domain below it, with all its hosts.
@@ -56,10 +59,68 @@ impl Case {
             });
             records.extend(exchange.records(net.exchange(number).ip(), identity));
         }
+        records.push(Record::new(&format!("{POLICY_HOST}."), format!("A {}", net.policy_host().ip())));
+        let (plain, others): (Vec<_>, Vec<_>) = self.policies.iter().partition(|domain| domain.is_below(UNSIGNED));
+        records.extend(others.into_iter().flat_map(PolicyDomain::records));
+        let unsigned = plain.into_iter().flat_map(PolicyDomain::records).collect();
         vec![
             Zone { name: "example.test.", signed: self.signed, records },
+            Zone { name: "unsigned.test.", signed: false, records: unsigned },
             Zone { name: "test.", signed: true, records: vec![] },
         ]
+    }
+}
+
+/// A zone that is not signed, whatever the case is.
+pub(crate) const UNSIGNED: &str = "unsigned.test";
+/// The host of all policies, of which `mta-sts.<domain>` is an alias.
+const POLICY_HOST: &str = "policy-host.example.test";
+
+/// A domain below that of the case or below [`UNSIGNED`], with its MTA-STS policy.
+#[derive(Clone)]
+pub(crate) struct PolicyDomain {
+    /// Without the final dot.
+    pub(crate) name: String,
+    /// Its MX hosts, the preferred one first.
+    pub(crate) exchanges: Vec<&'static str>,
+    pub(crate) policy: PublishedPolicy,
+}
+
+/// The policy of a domain.
+#[derive(Clone)]
+pub(crate) enum PublishedPolicy {
+    /// There is no TXT record.
+    None,
+    /// There is a TXT record, and its policy host answers 404.
+    Missing,
+    /// The text that the policy host serves.
+    Text(String),
+}
+
+impl PolicyDomain {
+    /// The id in the TXT record.
+    pub(crate) const ID: &str = "20260101T0";
+
+    /// The name of its policy host.
+    pub(crate) fn policy_host(&self) -> String {
+        format!("mta-sts.{}", self.name)
+    }
+
+    fn is_below(&self, zone: &str) -> bool {
+        self.name.ends_with(&format!(".{zone}"))
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let exchanges = self.exchanges.iter().enumerate();
+        let mut records: Vec<_> = exchanges
+            .map(|(number, exchange)| Record::new(&format!("{}.", self.name), format!("MX {} {exchange}.", number + 1)))
+            .collect();
+        if !matches!(self.policy, PublishedPolicy::None) {
+            let text = format!("TXT \"v=STSv1; id={};\"", Self::ID);
+            records.push(Record::new(&format!("_mta-sts.{}.", self.name), text));
+            records.push(Record::new(&format!("{}.", self.policy_host()), format!("CNAME {POLICY_HOST}.")));
+        }
+        records
     }
 }
 
@@ -114,6 +175,12 @@ pub(crate) enum Certificate {
     FromCa,
     /// From a CA that is sent along, for a host of this name.
     FromCaFor(&'static str),
+    /// From the CA that danelaw trusts.
+    Public,
+    /// From that CA, for a host of this name.
+    PublicFor(&'static str),
+    /// From that CA, until yesterday.
+    PublicExpired,
 }
 
 /// The TLSA record of a host, or the way in which its lookup fails.
@@ -142,6 +209,9 @@ impl Exchange {
             Certificate::SelfSigned | Certificate::NotYet => Identity::self_signed(self.name),
             Certificate::FromCa => Identity::from_ca(self.name),
             Certificate::FromCaFor(name) => Identity::from_ca(name),
+            Certificate::Public => Identity::public(&[self.name]),
+            Certificate::PublicFor(name) => Identity::public(&[name]),
+            Certificate::PublicExpired => Identity::public_expired(self.name),
         }
     }
 

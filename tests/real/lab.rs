@@ -25,6 +25,7 @@ use crate::other_mtas::OtherMta;
 use crate::peers::Peer;
 use crate::pki::Identity;
 use crate::policy::Policy;
+use crate::policy_host;
 use crate::postfix::{Postfix, RecipientOutcome};
 use crate::process::Daemon;
 use crate::program::Danelaw;
@@ -49,6 +50,7 @@ struct Host {
 /// order in which they have to end.
 struct Ground {
     hosts: Vec<Host>,
+    _policy_host: Option<Daemon>,
     _authority: Daemon,
     tree: SignedZones,
     faults: Faults,
@@ -262,6 +264,7 @@ impl Ground {
         let zones = case.zones(&identities, &net);
         let tree = SignedZones::sign(&directory.path().join("zones"), net.authority().ip(), zones);
         let authority = dns::authority(directory.path(), &net, &tree.files);
+        let policy_host = policy_host::start(directory.path(), net.policy_host(), &case.policies);
         let hosts = case.exchanges.iter().zip(identities).enumerate().map(|(number, (exchange, identity))| Host {
             name: exchange.name,
             address: net.exchange(number),
@@ -270,6 +273,7 @@ impl Ground {
         });
         Self {
             hosts: hosts.collect(),
+            _policy_host: policy_host,
             _authority: authority,
             tree,
             faults: case.exchanges.iter().filter_map(Exchange::fault).collect(),

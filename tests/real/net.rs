@@ -49,6 +49,11 @@ impl Subnet {
         self.at(3, 10040)
     }
 
+    /// The policy host of all domains with MTA-STS.
+    pub(crate) fn policy_host(&self) -> SocketAddr {
+        self.at(4, 443)
+    }
+
     /// The MX host with this number.
     pub(crate) fn exchange(&self, number: usize) -> SocketAddr {
         self.at(11 + u8::try_from(number).expect("a handful of hosts"), 25)

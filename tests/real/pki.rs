@@ -1,8 +1,11 @@
 //! Certificates of MX hosts, and the TLSA records that match them.
 
+use std::sync::LazyLock;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use time::{Duration, OffsetDateTime};
 
 /// A key, the chain that its owner sends, and the TLSA record that its owner publishes.
 pub(crate) struct Identity {
@@ -30,6 +33,25 @@ impl Identity {
         Self { key, chain: vec![certificate, ca_certificate], tlsa }
     }
 
+    /// A certificate for these names from the lab's public CA ([`public_ca`]), pinned by `3 1 1`.
+    pub(crate) fn public(names: &[&str]) -> Self {
+        Self::by_public_ca(leaf_for(names))
+    }
+
+    /// One that ended yesterday.
+    pub(crate) fn public_expired(name: &str) -> Self {
+        let yesterday = OffsetDateTime::now_utc() - Duration::days(1);
+        let mut params = leaf(name);
+        (params.not_before, params.not_after) = (yesterday - Duration::days(90), yesterday);
+        Self::by_public_ca(params)
+    }
+
+    fn by_public_ca(params: CertificateParams) -> Self {
+        let key = generate();
+        let certificate = params.signed_by(&key, &PUBLIC_CA.issuer).expect("valid parameters");
+        Self { tlsa: record(3, &key), chain: vec![certificate], key }
+    }
+
     /// The RDATA of the TLSA record that this identity satisfies.
     pub(crate) fn tlsa(&self) -> &str {
         &self.tlsa
@@ -55,6 +77,22 @@ impl Identity {
     }
 }
 
+/// The CA that danelaw trusts for mail servers and policy hosts, as PEM.
+pub(crate) fn public_ca() -> &'static str {
+    &PUBLIC_CA.pem
+}
+
+static PUBLIC_CA: LazyLock<PublicCa> = LazyLock::new(|| {
+    let (params, key) = (ca(), generate());
+    let pem = params.self_signed(&key).expect("valid parameters").pem();
+    PublicCa { issuer: Issuer::new(params, key), pem }
+});
+
+struct PublicCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
 /// A private key that belongs to no certificate.
 pub(crate) fn stray_key() -> PrivateKeyDer<'static> {
     PrivateKeyDer::Pkcs8(generate().serialize_der().into())
@@ -65,7 +103,11 @@ fn generate() -> KeyPair {
 }
 
 fn leaf(name: &str) -> CertificateParams {
-    CertificateParams::new([name.to_owned()]).expect("a DNS name")
+    leaf_for(&[name])
+}
+
+fn leaf_for(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("DNS names")
 }
 
 fn ca() -> CertificateParams {

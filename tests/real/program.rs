@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::command::eventually;
 use crate::net::Subnet;
+use crate::pki;
 use crate::process::Daemon;
 
 pub(crate) struct Danelaw {
@@ -45,6 +46,8 @@ impl Danelaw {
 
     pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path, more: &str) -> Self {
         let ([first, second], lmtp, fan_out) = (net.danelaw(), net.danelaw_lmtp(), net.danelaw_fan_out());
+        let ca = directory.join("public-ca.pem");
+        fs::write(&ca, pki::public_ca()).expect("the lab's directory is writable");
         let configuration = format!(
             r#"{more}
 hostname = "{name}"
@@ -66,6 +69,7 @@ trust_anchor = "{trust_anchor}"
 timeout = "1s"
 [tls]
 level = "dane"
+ca = "{ca}"
 [store]
 path = "{store}"
 [log]
@@ -74,6 +78,7 @@ format = "json"
             name = Self::NAME,
             resolver = net.resolver().ip(),
             trust_anchor = trust_anchor.display(),
+            ca = ca.display(),
             store = directory.join("store.sqlite").display(),
         );
         let file = directory.join(Self::CONFIGURATION);
@@ -109,6 +114,13 @@ format = "json"
     pub(crate) fn await_delivery(&self, verdict: &str) -> Delivery {
         eventually(&format!("the log of a delivery that was {verdict}"), || {
             self.events("delivery").into_iter().find(|delivery| delivery.field("verdict") == verdict)
+        })
+    }
+
+    /// The first delivery attempt for this domain, once it is logged.
+    pub(crate) fn await_delivery_to(&self, domain: &str) -> Delivery {
+        eventually(&format!("the log of a delivery to {domain}"), || {
+            self.events("delivery").into_iter().find(|delivery| delivery.field("domain") == domain)
         })
     }
 
