@@ -50,7 +50,7 @@ const PURE: &[&str] = &[
     "dns/recursion/reply",
     "dns/negative_anchors",
     "dns/nat64",
-    "upstream/nat64",
+    "dns/by_nat64",
     "upstream/failover",
     "upstream/order",
     "upstream/timeouts",

@@ -153,6 +153,13 @@ impl StsPolicies {
         if is_same { self.in_force(domain, source) } else { None }
     }
 
+    /// Notes that a mail uses the policy of a domain.
+    pub(super) fn note_use(&self, domain: &Name) {
+        if self.state().cache.touch(domain, clock()) {
+            self.persist_later(domain.clone());
+        }
+    }
+
     /// The policy of a domain, if no fetch was tried within the last five minutes.
     pub(super) fn stale(&self, domain: &Name) -> Option<FetchedPolicy> {
         let (now, state) = (clock(), self.state());
@@ -231,7 +238,7 @@ impl StsPolicies {
             Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
             Keeping::TooShort => {}
             Keeping::NoRoom => {
-                tracing::warn!(%domain, "there is no room for an MTA-STS policy, so it holds for this mail only: raise mta_sts.entries");
+                tracing::warn!(%domain, "there is no room for an MTA-STS policy, so it holds for this mail only, and one that was kept before stays: raise mta_sts.entries");
             }
         }
         self.persist_later(domain.clone());

@@ -206,6 +206,7 @@ impl<R: Resolver> MtaSts<R> {
         if fetched.policy.body() == before.policy.body() {
             return None;
         }
+        self.policies().note_use(domain);
         Some(in_force_now(fetched, StsSource::Fetched(Security::Insecure)))
     }
 
@@ -214,7 +215,10 @@ impl<R: Resolver> MtaSts<R> {
             return StsFound::InForce(found);
         }
         match self.fetch(domain, &id, FetchFor::Mail).wait(until).await {
-            Ok(fetched) => StsFound::InForce(in_force_now(fetched, StsSource::Fetched(security))),
+            Ok(fetched) => {
+                self.policies().note_use(domain);
+                StsFound::InForce(in_force_now(fetched, StsSource::Fetched(security)))
+            }
             Err(error) => match self.policies().in_force(domain, StsSource::Unfetched(error.clone())) {
                 Some(found) => StsFound::InForce(found),
                 None => StsFound::Unfetched(error),

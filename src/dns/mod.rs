@@ -18,6 +18,7 @@ mod ad_bit;
 mod answers;
 mod backend;
 mod budget;
+pub mod by_nat64;
 mod cache;
 mod canonical;
 mod denial;

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::exchange::{HttpError, HttpLimits, HttpResponse, get};
+use crate::dns::by_nat64;
 use crate::dns::{Failure, HostLookup, Resolver};
 use crate::name::Name;
 use crate::reserved::Dialable;
@@ -101,21 +102,28 @@ impl<R: Resolver> HttpsClient<R> {
     }
 
     /// A connection to the first address that accepts one. Each address has passed the filter; the name is not looked up
-    /// again in between, so that no other answer of the DNS can take its place.
+    /// again in between, so that no other answer of the DNS can take its place. Where IPv4 is reached by NAT64, the address
+    /// inside is judged, and the translator's is dialled, as for mail.
     async fn dial(&self, host: &Name) -> Result<TcpStream, HttpsError> {
         let found = match self.dns.host(host).await? {
             HostLookup::Found(found) => found,
             HostLookup::NoAddress | HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
         };
+        let prefix = self.dns.nat64().await?;
+        let addresses = match prefix {
+            Some(prefix) => by_nat64::identities(found.addresses, prefix),
+            None => found.addresses,
+        };
         let (allowed, reserved): (Vec<_>, Vec<_>) =
-            found.addresses.into_iter().partition(|address| self.part.dialable.allows(*address));
+            addresses.into_iter().partition(|address| self.part.dialable.allows(*address));
         let mut error = match reserved.first() {
             Some(address) => HttpsError::Reserved(host.clone(), *address),
             None => HttpsError::NoAddress(host.clone()),
         };
         let last = allowed.len().min(MAX_ADDRESSES);
         for (place, ip) in allowed.into_iter().take(MAX_ADDRESSES).enumerate() {
-            let address = SocketAddr::new(ip, self.part.port);
+            let by = prefix.and_then(|prefix| by_nat64::translated(ip, prefix));
+            let address = SocketAddr::new(by.map_or(ip, IpAddr::V6), self.part.port);
             // The caller's limit holds for the last one.
             let patience = if place + 1 == last { Duration::MAX } else { CONNECT };
             match tokio::time::timeout(patience, TcpStream::connect(address)).await {

@@ -85,7 +85,7 @@ struct StsEntry {
 pub enum Keeping {
     /// It is; these domains' policies made room for it.
     Kept(Vec<Name>),
-    /// All that is kept is worth more. The policy holds for the mail at hand.
+    /// All that is kept is worth more. The policy holds for the mail at hand, and the one of the domain that was kept stays.
     NoRoom,
     /// Its `max_age` is zero, so it holds for the mail at hand.
     TooShort,
@@ -148,20 +148,18 @@ impl StsCache {
         is_news
     }
 
-    /// Keeps a policy that was just fetched, in the place of the one before.
+    /// Keeps a policy that was just fetched, in the place of the one before. A fetch is no use: mail uses a policy.
     pub fn put(&mut self, domain: &Name, fetched: FetchedPolicy, now: StsClock) -> Keeping {
         if fetched.policy.max_age().is_zero() {
             self.remove(domain);
             return Keeping::TooShort;
         }
         let octets = weight(domain, &fetched);
-        let Some(evicted) = self.make_room(domain, octets, now) else {
-            // RFC 8461 §5.1: the newer policy holds, kept or not.
-            self.remove(domain);
-            return Keeping::NoRoom;
-        };
+        // Without the one before, the domain would have no policy while its policy host fails.
+        let Some(evicted) = self.make_room(domain, octets, now) else { return Keeping::NoRoom };
         let due = now.steady + self.spread(domain, &fetched);
-        let kept = KeptPolicy { fetched, used: now.wall, failing_since: None };
+        let used = self.entries.get(domain).map_or(now.wall, |entry| entry.kept.used);
+        let kept = KeptPolicy { fetched, used, failing_since: None };
         let entry = StsEntry { kept, steady: now.steady, due, expired: None, told: None };
         self.insert(domain.clone(), entry);
         Keeping::Kept(evicted)
@@ -238,6 +236,7 @@ impl StsCache {
         ahead
             .map(|(domain, entry)| {
                 entry.kept.fetched.fetched = now.wall;
+                entry.kept.used = entry.kept.used.min(now.wall);
                 domain.clone()
             })
             .collect()
@@ -271,12 +270,16 @@ impl StsCache {
         self.entries.insert(domain, entry);
     }
 
-    /// Drops policies until one of so many octets fits, and returns their domains; none if those that may go are not enough.
+    /// Drops policies until one of so many octets fits, and returns their domains; none if those that may go are not enough. A
+    /// policy in the place of another needs no further place, even above a bound that was made smaller.
     fn make_room(&mut self, domain: &Name, octets: usize, now: StsClock) -> Option<Vec<Name>> {
         let own = self.entries.get(domain).map_or(0, |entry| weight(domain, &entry.kept.fetched));
-        let mut entries = self.entries.len() + 1 - usize::from(own > 0);
+        let is_new = own == 0;
+        let most = self.most;
+        let fits = |entries: usize, total: usize| (!is_new || entries <= most) && total <= MAX_OCTETS;
+        let mut entries = self.entries.len() + usize::from(is_new);
         let mut total = self.octets + octets - own;
-        if entries <= self.most && total <= MAX_OCTETS {
+        if fits(entries, total) || octets <= own {
             return Some(Vec::new());
         }
         let others = self.entries.iter().filter(|(other, _)| *other != domain);
@@ -285,14 +288,14 @@ impl StsCache {
         ranked.sort_unstable();
         let mut gone = Vec::new();
         for (_, _, other) in ranked {
-            if entries <= self.most && total <= MAX_OCTETS {
+            if fits(entries, total) {
                 break;
             }
             entries -= 1;
             total = total.saturating_sub(self.entries.get(other).map_or(0, |entry| weight(other, &entry.kept.fetched)));
             gone.push(other.clone());
         }
-        if entries > self.most || total > MAX_OCTETS {
+        if !fits(entries, total) {
             return None;
         }
         for other in &gone {
@@ -605,6 +608,61 @@ mod tests {
             assert!(cache.remove(&domain));
         }
         assert_eq!(cache.octets, 0);
+    }
+
+    #[test]
+    fn p18_a_policy_stays_where_a_newer_one_finds_no_room() {
+        // P18: a daily fetch never leaves a domain without its policy.
+        let clock = TestClock::new();
+        let fetched_with = |octets: usize| {
+            let padding = format!("note: {}\n", "x".repeat(octets));
+            let text = format!("version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 86400\n{padding}");
+            FetchedPolicy { policy: Arc::new(StsPolicy::parse(text.as_bytes()).unwrap()), ..fetched("none", 1, clock) }
+        };
+        // By octets: all that is kept is enforced and in use.
+        let mut cache = StsCache::new(10_000, Duration::from_secs(DAY));
+        let (mut domains, mut index) = (Vec::new(), 0);
+        loop {
+            let domain = name(&format!("d{index}.example"));
+            match cache.put(&domain, fetched_with(64_000), clock.now) {
+                Keeping::Kept(_) => domains.push(domain),
+                Keeping::NoRoom | Keeping::TooShort => break,
+            }
+            index += 1;
+        }
+        let first = &domains[0];
+        assert_eq!(cache.put(first, fetched_with(130_000), clock.now), Keeping::NoRoom);
+        assert_eq!(cache.in_force(first, clock.now), Some(&fetched_with(64_000)));
+        assert_eq!(cache.put(first, fetched_with(63_000), clock.now), Keeping::Kept(vec![]));
+        assert_eq!(cache.in_force(first, clock.now), Some(&fetched_with(63_000)));
+        // By their number, which an operator has made smaller.
+        let mut cache = self::cache();
+        for domain in ["a.example", "b.example", "c.example"] {
+            cache.put(&name(domain), fetched("enforce", DAY, clock), clock.now);
+        }
+        cache.set_bounds(1, Duration::from_secs(DAY));
+        let longer = FetchedPolicy { id: StsId::parse(b"newer").unwrap(), ..fetched_with(100) };
+        assert_eq!(cache.put(&name("b.example"), longer.clone(), clock.now), Keeping::Kept(vec![]));
+        assert_eq!(cache.in_force(&name("b.example"), clock.now), Some(&longer));
+        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+    }
+
+    #[test]
+    fn p18_a_fetch_is_no_use_of_a_policy() {
+        // P10, P18: a domain without mail is left after 180 days, and its policy may make room after 30.
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", 400 * DAY, clock);
+        let mut fetches = 0;
+        for day in 0..200 {
+            clock.pass(DAY * 11 / 10);
+            for domain in cache.due(clock.now) {
+                assert_eq!(cache.put(&domain, fetched("enforce", 400 * DAY, clock), clock.now), Keeping::Kept(vec![]));
+                fetches += 1;
+            }
+            let worth = cache.entries[&name("a.example")].worth(clock.now);
+            assert_eq!(worth.is_none(), (day + 1) * 11 < 300, "{day}");
+        }
+        assert_eq!(fetches, 163);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use futures_util::future::select_all;
 use tokio::time::Instant;
 
 use super::limits::{ConnectionLimits, DomainPermit, Permits};
-use super::nat64;
 use super::order::within;
 use super::pool::waiters::Waiter;
 use super::pool::{Pool, Pooled};
@@ -20,6 +19,7 @@ use super::reuse::Identity;
 use super::tcp::{Source, Tcp};
 use super::verified::Ready;
 use crate::dns::Nat64Prefix;
+use crate::dns::by_nat64;
 use crate::refusal::Reason;
 use crate::trace::{Trace, What};
 
@@ -142,7 +142,7 @@ impl Dialer {
 
     async fn open(&self, address: IpAddr, permits: Permits, options: ConnectOptions<'_>) -> Result<Tcp, Reason> {
         let limit = within(self.limit, options.until.saturating_duration_since(Instant::now()));
-        let by = options.nat64.and_then(|prefix| nat64::translated(address, prefix));
+        let by = options.nat64.and_then(|prefix| by_nat64::translated(address, prefix));
         if let Some(by) = by {
             options.trace.fact(format_args!("{address} is reached by NAT64, at {by}"));
         }

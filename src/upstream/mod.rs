@@ -19,7 +19,6 @@ pub mod failover;
 pub mod host_status;
 pub mod limits;
 mod mx_iteration;
-pub mod nat64;
 mod order;
 pub mod original_destination;
 mod plan;

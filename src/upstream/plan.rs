@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::sts::{StsInquiry, StsTrial, unmeetable};
-use super::{Connector, Request, nat64, order, original_destination};
+use super::{Connector, Request, order, original_destination};
 use crate::dane::tlsa::{self, Associations, NoDane};
-use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security};
+use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security, by_nat64};
 use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{self, ExchangeFacts, StsDemand, TlsPolicy};
@@ -82,7 +82,7 @@ impl<R: Resolver> Connector<R> {
         let mut host = self.host_beside_policy(choice, request).await?;
         let nat64 = self.dns.nat64().await?;
         if let Some(prefix) = nat64 {
-            host.addresses = nat64::identities(host.addresses, prefix);
+            host.addresses = by_nat64::identities(host.addresses, prefix);
         }
         if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
             // RFC 5321 §5.1, A-52: under any name.

@@ -35,7 +35,8 @@ impl Identity {
     pub(crate) fn authority() -> Authority {
         let key = KeyPair::generate().unwrap();
         let mut ca = params("lab.ca");
-        ca.distinguished_name.push(DnType::CommonName, "Lab Root");
+        // Each has a name of its own: one of the same name as a CA that is known would be taken for it.
+        ca.distinguished_name.push(DnType::CommonName, format!("Lab Root {}", fastrand::u64(..)));
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = ca.self_signed(&key).unwrap().der().clone();
         Authority { certificate, issuer: Issuer::new(ca, key) }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use danelaw::discovery::{MtaSts, StsFound, StsPolicies, StsSettings, StsSource};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{
-    Answer as DnsAnswer, Failure, FailureReason, Host, HostLookup, Lookup, Mx, RawTlsa, RawTxt, Resolver, Rtype,
-    Security,
+    Answer as DnsAnswer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, Nat64, Nat64Prefix, RawTlsa,
+    RawTxt, Resolver, Rtype, Security,
 };
 use danelaw::http::{HttpsClient, HttpsPart};
 use danelaw::journal::Store;
@@ -39,6 +39,9 @@ struct FakeDns {
     txt: Answers<String>,
     hosts: Answers<IpAddr>,
     asked: Arc<Mutex<Vec<String>>>,
+    nat64: Option<Nat64Prefix>,
+    /// There are addresses of another family alone.
+    not_in: Option<Families>,
 }
 
 impl FakeDns {
@@ -72,6 +75,9 @@ impl Resolver for FakeDns {
 
     async fn host(&self, asked: &Name) -> Result<HostLookup, Failure> {
         self.asked.lock().unwrap().push(asked.to_string());
+        if let Some(families) = self.not_in {
+            return Ok(HostLookup::NotInFamily(families));
+        }
         let failure = |reason| Failure { name: asked.clone(), rtype: Rtype::A, reason };
         match self.hosts.lock().unwrap().get(asked.as_str()).cloned().transpose().map_err(failure)? {
             None => Ok(HostLookup::NoAddress),
@@ -80,6 +86,10 @@ impl Resolver for FakeDns {
                 Ok(HostLookup::Found(Host { name, aliases: vec![], end, addresses, unknown: None }))
             }
         }
+    }
+
+    async fn nat64(&self) -> Result<Option<Nat64Prefix>, Failure> {
+        Ok(self.nat64)
     }
 
     async fn tlsa(&self, _: &Name) -> Result<Lookup<RawTlsa>, Failure> {
@@ -314,6 +324,45 @@ async fn a_policy_host_is_dialled_only_where_a_public_host_can_be() {
     service.dns.host_is_at(&["127.255.255.253"]);
     service.dns.record("v=STSv1; id=3;");
     assert_eq!(service.result().await, "unfetched: connect");
+}
+
+#[tokio::test]
+async fn a_policy_host_is_reached_by_nat64_as_mail_servers_are() {
+    // A25, A-51, P6: the IPv4 address inside is judged; the translator's address is dialled.
+    let Ok(Nat64::By(prefix)) = "2001:67c:2960:6464::/96".parse() else { panic!() };
+    let mut service = Service::new().await;
+    service.dialable = Dialable::default();
+    service.dns.nat64 = Some(prefix);
+    for (id, address, inside) in [
+        ("1", "2001:67c:2960:6464::10.0.0.5", "10.0.0.5"),
+        ("2", "2001:67c:2960:6464::127.0.0.1", "127.0.0.1"),
+        ("3", "169.254.169.254", "169.254.169.254"),
+    ] {
+        service.dns.host_is_at(&[address]);
+        service.dns.record(&format!("v=STSv1; id={id};"));
+        let StsFound::Unfetched(why) = service.found().await else { panic!("{address}") };
+        assert_eq!(why.label(), "reserved", "{address}");
+        assert!(why.to_string().contains(&format!(" at {inside},")), "{why}");
+    }
+    // The network of the tests is loopback alone, so each of these fails at once, at the address that was dialled.
+    for (id, address) in [("4", "8.8.8.8"), ("5", "2001:67c:2960:6464::8.8.8.8")] {
+        service.dns.host_is_at(&[address]);
+        service.dns.record(&format!("v=STSv1; id={id};"));
+        let StsFound::Unfetched(why) = service.found().await else { panic!("{address}") };
+        assert!(why.to_string().contains("[2001:67c:2960:6464::808:808]:"), "{why}");
+    }
+    // One that the operator allows is in the own network, and is dialled as it is.
+    let mut service = Service::new().await;
+    service.dns.nat64 = Some(prefix);
+    assert_eq!(service.result().await, "enforce 1 fetched");
+}
+
+#[tokio::test]
+async fn a_policy_host_is_reached_by_the_families_in_use() {
+    let mut service = Service::new().await;
+    service.dns.not_in = Some(Families::Ipv6);
+    assert_eq!(service.result().await, "unfetched: dns");
+    assert_eq!(service.host.connections(), 0);
 }
 
 #[tokio::test]

@@ -12,13 +12,13 @@ use crate::cli::{ConfigFlags, run};
 use crate::config::Config;
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{Expectation, References};
+use crate::dns::by_nat64;
 use crate::dns::{HostLookup, Nat64Prefix, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
 use crate::tls::{KeyProof, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
-use crate::upstream::nat64;
 use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
 use crate::upstream::timeouts::Timeouts;
@@ -193,5 +193,5 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
 
 /// The address to connect to: an IPv4 address may be reached by NAT64.
 fn dialled(address: IpAddr, prefix: Option<Nat64Prefix>) -> IpAddr {
-    prefix.and_then(|prefix| nat64::translated(address, prefix)).map_or(address, IpAddr::V6)
+    prefix.and_then(|prefix| by_nat64::translated(address, prefix)).map_or(address, IpAddr::V6)
 }

@@ -1,15 +1,16 @@
 //! IPv4 addresses in a network with IPv6 alone: the place to dial, and the address that counts.
 //!
-//! An exchange keeps the IPv4 address of its A record everywhere but in the call that opens the socket: for the filter of
-//! reserved addresses, for our own addresses, for limits, for the memory of failures and for the log.
+//! An exchange, and a policy host of MTA-STS, keeps the IPv4 address of its A record everywhere but in the call that opens the
+//! socket: for the filter of reserved addresses, for our own addresses, for limits, for the memory of failures and
+//! for the log.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::dns::Nat64Prefix;
+use super::Nat64Prefix;
 use crate::reserved::is_reserved;
 
 /// The addresses that count, each once: an address below the prefix is the IPv4 address inside.
-pub(super) fn identities(addresses: Vec<IpAddr>, prefix: Nat64Prefix) -> Vec<IpAddr> {
+pub fn identities(addresses: Vec<IpAddr>, prefix: Nat64Prefix) -> Vec<IpAddr> {
     let mut identities = Vec::with_capacity(addresses.len());
     for address in addresses {
         let inside = match address {
