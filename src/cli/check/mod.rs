@@ -1,6 +1,7 @@
 //! `danelaw check`: shows step by step how mail to a domain would be delivered, without sending any.
 
 mod advice;
+mod certificate;
 mod progress;
 mod report;
 mod sts;

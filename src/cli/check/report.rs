@@ -2,14 +2,14 @@
 //! interface; the manual lists them.
 
 use serde::Serialize;
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::advice::{Advice, advice};
+use super::certificate::CertificateReport;
 use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
 use super::sts::StsReport;
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
-use crate::dane::facts;
 use crate::dane::tlsa;
 use crate::dane::verify::Match;
 use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
@@ -133,18 +133,6 @@ pub(super) struct SessionReport {
     pub(super) pkix: Option<&'static str>,
     pub(super) certificates: Vec<CertificateReport>,
     pub(super) refusal: Option<RefusalReport>,
-}
-
-/// One certificate as the server showed it.
-#[derive(Debug, Serialize)]
-pub(super) struct CertificateReport {
-    pub(super) subject: String,
-    pub(super) issuer: String,
-    pub(super) names: Vec<String>,
-    /// Days, UTC.
-    pub(super) not_before: String,
-    pub(super) not_after: String,
-    pub(super) days_left: i64,
 }
 
 /// The rule that set the level.
@@ -415,21 +403,6 @@ fn authority(protection: &Protection) -> Option<String> {
     match protection.proof()? {
         KeyProof::Authority(vouched) => Some(vouched.authority.clone()),
         KeyProof::Record(_) => None,
-    }
-}
-
-impl CertificateReport {
-    fn of(der: &[u8], now: OffsetDateTime) -> Option<Self> {
-        let facts = facts::read(der)?;
-        let day = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_or(Date::MAX, OffsetDateTime::date);
-        Some(Self {
-            subject: facts.subject,
-            issuer: facts.issuer,
-            names: facts.names,
-            not_before: day(facts.not_before).to_string(),
-            not_after: day(facts.not_after).to_string(),
-            days_left: facts.not_after.saturating_sub(now.unix_timestamp()).div_euclid(24 * 60 * 60),
-        })
     }
 }
 

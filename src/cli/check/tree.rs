@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
+use super::certificate::CertificateReport;
 use super::report::{
-    CertificateReport, DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport,
-    SessionReport, TlsaReport,
+    DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport, SessionReport, TlsaReport,
 };
 use super::verdict::Need;
 use crate::tls::Protection;
