@@ -501,7 +501,7 @@ mod tests {
             (Reason::NotInFamily(Families::Ipv4), "451 4.4.4", "no-address-in-family", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
-            (not_listed(), "451 4.7.5", "mx-not-in-policy", None),
+            (not_listed(), "451 4.7.5", "mx-not-in-policy", Some("validation-failure")),
             (sts("TXT"), "451 4.4.3", "sts-lookup-failed", None),
             (Reason::NotAuthenticated, "451 4.7.5", "not-authenticated", None),
             (

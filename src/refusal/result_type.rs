@@ -8,6 +8,7 @@ use std::fmt;
 use super::table::Label;
 use super::{Reason, Stage, TlsFailure};
 use crate::dane::mismatch::Mismatch;
+use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa::NoDane;
 use crate::dns::{Failure, FailureReason, Rtype};
 use crate::smtp::reply::Reply;
@@ -115,8 +116,9 @@ impl Reason {
             Self::StartTlsInjected => Some(ResultType::ValidationFailure),
             Self::Tls(failure) => Some(of_handshake(failure)),
             Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => of_stage(*stage),
+            // RFC 8460 §4.3.3 has no type of its own for it.
+            Self::MxNotInPolicy { .. } => Some(ResultType::ValidationFailure),
             Self::NoRoute(_)
-            | Self::MxNotInPolicy { .. }
             | Self::StsLookup(_)
             | Self::NotAuthenticated
             | Self::NoAddress
@@ -221,6 +223,18 @@ fn of_stage(stage: Stage) -> Option<ResultType> {
     }
 }
 
+impl PkixWorth {
+    /// The result type of a session by a policy that asks for a public CA; none where one vouches for the server.
+    pub fn result_type(self) -> Option<ResultType> {
+        match self {
+            Self::Valid => None,
+            Self::Expired | Self::NotYetValid => Some(ResultType::CertificateExpired),
+            Self::OtherName => Some(ResultType::CertificateHostMismatch),
+            Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => Some(ResultType::CertificateNotTrusted),
+        }
+    }
+}
+
 fn of_handshake(failure: &TlsFailure) -> ResultType {
     match failure {
         TlsFailure::Mismatch(mismatch) => of_mismatch(mismatch),
@@ -283,7 +297,7 @@ mod tests {
         Failure { name: Name::parse("example").unwrap(), rtype, reason }.into()
     }
 
-    /// The law of the page: TLS, a host without ESMTP, DNSSEC, and DANE that was required.
+    /// The law of the page: TLS, a host without ESMTP, DNSSEC, DANE that was required, and a host that an STS policy leaves out.
     fn is_reported(reason: &Reason) -> bool {
         let unknown_ehlo = match reason {
             Reason::Ehlo(reply) | Reason::EhloInDoubt { reply, .. } => [500, 502, 504].contains(&reply.code().number()),
@@ -297,7 +311,8 @@ mod tests {
             }
             _ => false,
         };
-        reason.is_about_tls() || unknown_ehlo || no_valid_answer || matches!(reason, Reason::DaneRequired(_))
+        let by_policy = matches!(reason, Reason::DaneRequired(_) | Reason::MxNotInPolicy { .. });
+        reason.is_about_tls() || unknown_ehlo || no_valid_answer || by_policy
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::dane::tlsa::NoDane;
 use crate::dns::{Failure, RawTlsa, Rtype};
 use crate::hex::Hex;
+use crate::mta_sts::{MxPattern, StsPolicy};
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal, ResultType};
@@ -34,7 +35,8 @@ pub struct ReportedPolicy {
     pub kind: PolicyKind,
     /// Its domain: the TLSA base domain for `tlsa`, else the domain that the mail was for (RFC 8460 §1.1).
     pub domain: Name,
-    /// The policy itself: the TLSA records as they are published, in order. Empty where there is none.
+    /// The policy itself: the TLSA records as they are published, in order, or the lines of an MTA-STS policy. Empty where there
+    /// is none.
     pub strings: Arc<[String]>,
     /// The MX patterns of an MTA-STS policy.
     pub mx: Arc<[String]>,
@@ -89,6 +91,24 @@ impl PublishedTlsa {
     pub fn new(base_domain: &Name, records: &[RawTlsa]) -> Self {
         Self { base_domain: base_domain.clone(), records: records.to_vec() }
     }
+}
+
+/// The MTA-STS policy of a domain as reports know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportedSts {
+    /// Sessions are measured by this one, of mode `enforce` or `testing`.
+    Policy(ReportedPolicy),
+    /// There is a record, and its policy could not be had, for this reason (RFC 8460 §4.3.3).
+    Unfetched(StsFault),
+}
+
+/// A fault by an MTA-STS policy, in the words of reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StsFault {
+    /// Its type.
+    pub kind: ResultType,
+    /// The reason, in a word of this program.
+    pub reason: &'static str,
 }
 
 /// Whether the sessions of a search are reported. A level that the operator has chosen for a domain is no finding about the
@@ -161,6 +181,14 @@ impl ReportedPolicy {
         let strings = strings(&published.records);
         Self { strings, ..Self::plain(PolicyKind::Tlsa, &published.base_domain) }
     }
+
+    /// The MTA-STS policy of this domain (RFC 8460 §4.4: its lines, and its patterns).
+    pub fn sts(recipient: &Name, policy: &StsPolicy) -> Self {
+        let text = String::from_utf8_lossy(policy.body());
+        let strings = bounded(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()));
+        let mx = bounded(policy.patterns().iter().map(MxPattern::to_string));
+        Self { strings, mx, ..Self::plain(PolicyKind::Sts, recipient) }
+    }
 }
 
 /// A session with one address.
@@ -176,6 +204,10 @@ pub struct TriedSession<'a> {
     pub peer: &'a Peer,
     /// The address that danelaw dialled from.
     pub sending: Option<IpAddr>,
+    /// The MTA-STS policy of the domain, if it was asked for and there is one.
+    pub sts: Option<&'a ReportedSts>,
+    /// The fault by a policy that is not held to.
+    pub trial: Option<StsFault>,
 }
 
 impl TriedSession<'_> {
@@ -197,6 +229,7 @@ impl TriedSession<'_> {
             TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_)) => {
                 TlsResult::Failure(self.failure(ResultType::TlsaInvalid, "all-records-unusable".to_owned()))
             }
+            TlsPolicy::Encrypt(_, NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::InsecureMx) => self.by_sts(),
             TlsPolicy::Dane(_)
             | TlsPolicy::HalfDane(_)
             | TlsPolicy::Sts(_)
@@ -205,6 +238,28 @@ impl TriedSession<'_> {
             | TlsPolicy::Fingerprint(_)
             | TlsPolicy::Encrypt(..)
             | TlsPolicy::May(..) => TlsResult::Success,
+        }
+    }
+
+    /// Of an encrypted session: by a policy that is not held to, or that could not be had.
+    fn by_sts(&self) -> TlsResult {
+        match (self.sts, self.trial) {
+            (Some(ReportedSts::Policy(_)), Some(fault)) => {
+                TlsResult::Failure(self.failure(fault.kind, fault.reason.to_owned()))
+            }
+            (Some(ReportedSts::Unfetched(fault)), _) => {
+                let StsFault { kind, reason } = *fault;
+                let reason = reason.to_owned();
+                TlsResult::Failure(ReportedFailure { kind, reason, host: None, receiving: None, sending: None })
+            }
+            (Some(ReportedSts::Policy(_)) | None, _) => TlsResult::Success,
+        }
+    }
+
+    fn sts_policy(&self) -> Option<ReportedPolicy> {
+        match self.sts {
+            Some(ReportedSts::Policy(policy)) => Some(policy.clone()),
+            Some(ReportedSts::Unfetched(_)) | None => None,
         }
     }
 
@@ -217,11 +272,10 @@ impl TriedSession<'_> {
             TlsPolicy::Dane(expected) | TlsPolicy::HalfDane(expected) => Some(tlsa(expected.usable.base_domain())),
             TlsPolicy::Encrypt(host, NoDane::UnusableTlsa(_)) => Some(tlsa(host)),
             TlsPolicy::Encrypt(_, NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::InsecureMx) => {
-                Some(ReportedPolicy::none_for(self.recipient))
+                Some(self.sts_policy().unwrap_or_else(|| ReportedPolicy::none_for(self.recipient)))
             }
             TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_)) => None,
-            // A report of a policy of MTA-STS has its text (RFC 8460 §4.4), which the session does not know.
-            TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) => None,
+            TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) => self.sts_policy(),
             TlsPolicy::Pkix(..) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
         }
     }
@@ -235,7 +289,12 @@ impl TriedSession<'_> {
 
 /// The event for a host or domain that a failure of the DNS or of the policy kept danelaw from trying. None for a refusal
 /// that says nothing about the receiver.
-pub fn untried(recipient: &Name, refusal: &Refusal, reporting: Reporting) -> Option<TlsEvent> {
+pub fn untried(
+    recipient: &Name,
+    refusal: &Refusal,
+    reporting: Reporting,
+    sts: Option<&ReportedSts>,
+) -> Option<TlsEvent> {
     let host = match &refusal.at {
         Place::Domain => None,
         Place::Host(host) => Some(host.clone()),
@@ -248,12 +307,30 @@ pub fn untried(recipient: &Name, refusal: &Refusal, reporting: Reporting) -> Opt
         }
         // Where the operator asks DANE of all domains, its absence is no fault of this one.
         Reason::DaneRequired(_) if reporting != Reporting::ByRule => return None,
+        Reason::MxNotInPolicy { .. } => match sts {
+            Some(ReportedSts::Policy(policy)) => policy.clone(),
+            Some(ReportedSts::Unfetched(_)) | None => return None,
+        },
         // Of the others only lookups have a result type and no session.
         _ => ReportedPolicy::none_for(recipient),
     };
     let (kind, reason) = (refusal.reason.result_type()?, refusal.reason.reason_code());
     let failure = ReportedFailure { kind, reason, host, receiving: None, sending: None };
     Some(TlsEvent { recipient: recipient.clone(), policy, result: TlsResult::Failure(failure) })
+}
+
+/// These strings while they are short enough to be kept, and then a word for the others.
+fn bounded(strings: impl Iterator<Item = String>) -> Arc<[String]> {
+    let (mut kept, mut octets) = (Vec::new(), 0);
+    for string in strings {
+        octets += string.len();
+        if octets > MAX_STRINGS {
+            kept.push("(cut)".to_owned());
+            break;
+        }
+        kept.push(string);
+    }
+    kept.into()
 }
 
 /// The records in presentation form, in one order whatever the order of the answer.
@@ -302,7 +379,9 @@ pub(crate) mod tests {
     fn event(policy: &TlsPolicy, published: &PublishedTlsa, failed: Option<Reason>) -> Option<TlsEvent> {
         let peer = Peer { exchange: name("mx.example"), address: [198, 51, 100, 2].into() };
         let (recipient, sending) = (&name("example"), Some([192, 0, 2, 1].into()));
-        TriedSession { recipient, policy, published: Some(published), peer: &peer, sending }.event(failed.as_ref())
+        let published = Some(published);
+        TriedSession { recipient, policy, published, peer: &peer, sending, sts: None, trial: None }
+            .event(failed.as_ref())
     }
 
     #[test]
@@ -389,12 +468,33 @@ pub(crate) mod tests {
             (Refusal::host(&host, required()), Reporting::ByRule, Some(("no-policy-found", "example"))),
             (Refusal::host(&host, Reason::NoAddress), Reporting::ByRule, None),
         ] {
-            let found = untried(&name("example"), &refusal, reporting);
+            let found = untried(&name("example"), &refusal, reporting, None);
             let policy = found.as_ref().map(|found| (found.policy.kind.as_str(), found.policy.domain.as_str()));
             assert_eq!(policy, expected, "{refusal}");
             if let Some(TlsEvent { result: TlsResult::Failure(failure), .. }) = found {
                 assert_eq!(failure.host.is_some(), refusal.at != Place::Domain);
             }
+        }
+    }
+
+    #[test]
+    fn p19_a_policy_of_mta_sts_has_its_lines_and_patterns() {
+        // P19, T9.
+        let policy = |text: &str| ReportedPolicy::sts(&name("example"), &StsPolicy::parse(text.as_bytes()).unwrap());
+        let text = "version: STSv1\r\nmode: testing \r\n\r\nmx: *.example\r\nmx: mx.example\r\nmax_age: 86400";
+        let found = policy(text);
+        assert_eq!(
+            *found.strings,
+            ["version: STSv1", "mode: testing", "mx: *.example", "mx: mx.example", "max_age: 86400"]
+        );
+        assert_eq!(*found.mx, ["*.example", "mx.example"]);
+        assert_eq!((found.kind, found.domain), (PolicyKind::Sts, name("example")));
+        // A long one is cut.
+        let many: String = (0..1000).map(|number| format!("mx: mx{number}.example\n")).collect();
+        let found = policy(&format!("{text}\n{many}"));
+        for strings in [found.strings, found.mx] {
+            assert!(strings.iter().map(String::len).sum::<usize>() <= MAX_STRINGS + 5);
+            assert_eq!(strings.last().unwrap(), "(cut)");
         }
     }
 

@@ -18,13 +18,14 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::discovery::{MtaSts, StsFound, StsInForce};
-use crate::dns::{FailureReason, Resolver};
-use crate::mta_sts::{StsMode, StsUse};
+use crate::dns::{Failure, FailureReason, Resolver};
+use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{StsDemand, StsListing, TlsPolicy, Unmeetable};
-use crate::refusal::{Label, Reason};
+use crate::refusal::{Label, Reason, ResultType};
 use crate::tls::Protection;
+use crate::tlsrpt::event::{ReportedPolicy, ReportedSts, StsFault};
 
 use super::Request;
 use crate::rules::StsByRule;
@@ -113,6 +114,20 @@ impl StsAtHand {
         ((in_force.policy.mode(), self.usage) == (StsMode::Enforce, StsUse::Enforce)).then_some(in_force)
     }
 
+    /// The policy in TLS reports; none where there is none that sessions could be measured by.
+    pub fn reported(&self, recipient: &Name) -> Option<ReportedSts> {
+        match &self.found {
+            StsFound::InForce(in_force) => match in_force.policy.mode() {
+                StsMode::Enforce | StsMode::Testing => {
+                    Some(ReportedSts::Policy(ReportedPolicy::sts(recipient, &in_force.policy)))
+                }
+                StsMode::None => None,
+            },
+            StsFound::Unfetched(error) => fault_of_fetch(error).map(ReportedSts::Unfetched),
+            StsFound::Absent(_) | StsFound::LookupFailed(_) | StsFound::Off => None,
+        }
+    }
+
     /// The word in the log.
     pub fn label(&self) -> &'static str {
         self.found.label().unwrap_or("none")
@@ -131,6 +146,27 @@ impl fmt::Display for StsAtHand {
             StsFound::Off => f.write_str("policies do not count"),
         }
     }
+}
+
+/// The fault of the receiver for which a policy was not fetched (RFC 8460 §4.3.3); none for one of this host.
+fn fault_of_fetch(error: &StsFetchError) -> Option<StsFault> {
+    let kind = match error {
+        StsFetchError::Busy | StsFetchError::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => return None,
+        StsFetchError::Syntax(_) => ResultType::StsPolicyInvalid,
+        StsFetchError::Certificate(_) => ResultType::StsWebpkiInvalid,
+        StsFetchError::Dns(_)
+        | StsFetchError::NoAddress(_)
+        | StsFetchError::Reserved(_)
+        | StsFetchError::Connect(_)
+        | StsFetchError::Tls(_)
+        | StsFetchError::Status(_)
+        | StsFetchError::Redirect(_)
+        | StsFetchError::MediaType(_)
+        | StsFetchError::Size
+        | StsFetchError::Truncated(_)
+        | StsFetchError::Timeout => ResultType::StsPolicyFetchError,
+    };
+    Some(StsFault { kind, reason: error.label() })
 }
 
 /// The policy as refusals and `danelaw explain` name it.
@@ -184,6 +220,18 @@ impl StsTrial {
                 Some(protection) => protection.unverified().and_then(|(_, worth)| worth.refusal()),
             },
         }
+    }
+}
+
+impl StsTrial {
+    /// The same in the words of TLS reports.
+    fn fault(self, session: &Protection) -> Option<StsFault> {
+        let kind = match self {
+            Self::Passed => None,
+            Self::NotListed => Some(ResultType::ValidationFailure),
+            Self::Authority => session.unverified().and_then(|(_, worth)| worth.result_type()),
+        }?;
+        Some(StsFault { kind, reason: self.refusal(Some(session))?.as_str() })
     }
 }
 
@@ -247,6 +295,12 @@ impl StsInquiry {
         if trial != StsTrial::Passed {
             self.trials.push((exchange.clone(), trial));
         }
+    }
+
+    /// The fault of a session with an exchange by a policy that is not held to.
+    pub(super) fn fault(&self, exchange: &Name, session: &Protection) -> Option<StsFault> {
+        let (_, trial) = self.trials.iter().find(|(known, _)| known == exchange)?;
+        trial.fault(session)
     }
 
     /// The account of a session with an exchange; none if no policy was asked for.

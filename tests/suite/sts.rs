@@ -15,6 +15,7 @@ use danelaw::admin::client::ask;
 use danelaw::discovery::StsFound;
 use danelaw::dns::FailureReason;
 use danelaw::roots::Roots;
+use danelaw::tlsrpt::event::TlsResult;
 
 /// The unsigned domain of most scenarios.
 const PLAIN: &str = "plain.test";
@@ -390,6 +391,47 @@ async fn b9_mode_observe_delivers_what_a_policy_would_refuse() {
         let (said, log, _) = outcome(bed.with(|scenario| scenario.set("mode = 'observe'"))).await;
         assert!(said.starts_with("250 2.0.0 ") && log.contains(&format!("would=\"{would}\"")), "{said} {log}");
         assert!(log.contains("policy=\"may\""), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
+    // P19, T7, T12: one event for each session, under the policy that was evaluated.
+    let good = || Bed::new().good("mx1.plain.test");
+    let other = || {
+        let bed = Bed::new();
+        let identity = bed.ca.issue("www.plain.test");
+        bed.exchange("mx1.plain.test", identity)
+    };
+    for (bed, expected) in [
+        (good().enforce(&["*.plain.test"]), "sts plain.test: success"),
+        (other().enforce(&["*.plain.test"]), "sts plain.test: certificate-host-mismatch name-mismatch"),
+        (good().enforce(&["mx9.plain.test"]), "sts plain.test: validation-failure mx-not-in-policy"),
+        (good().found(policy("testing", &["*.plain.test"])), "sts plain.test: success"),
+        (
+            other().found(policy("testing", &["*.plain.test"])),
+            "sts plain.test: certificate-host-mismatch name-mismatch",
+        ),
+        (good().found(policy("testing", &["mx9.plain.test"])), "sts plain.test: validation-failure mx-not-in-policy"),
+        (good().enforce(&["mx9.plain.test"]).told(), "sts plain.test: validation-failure mx-not-in-policy"),
+        (good().found(unfetched()), "no-policy-found plain.test: sts-policy-fetch-error timeout"),
+        (good().found(policy("none", &[])), "no-policy-found plain.test: success"),
+        (good().found(absent()), "no-policy-found plain.test: success"),
+    ] {
+        let (sender, mut events) = tokio::sync::mpsc::channel(100);
+        let (mut lab, _) = bed.with(|scenario| scenario.telling(sender)).start().await;
+        send(&lab).await;
+        lab.stop();
+        lab.stopped().await;
+        let event = events.try_recv().unwrap();
+        let (kind, domain) = (event.policy.kind.as_str(), &event.policy.domain);
+        let line = match &event.result {
+            TlsResult::Success => format!("{kind} {domain}: success"),
+            TlsResult::Failure(failure) => format!("{kind} {domain}: {} {}", failure.kind, failure.reason),
+        };
+        assert_eq!(line, expected);
+        assert_eq!(event.policy.mx.len(), usize::from(kind == "sts"), "{event:?}");
+        assert!(events.try_recv().is_err(), "{expected}: one event");
     }
 }
 

@@ -5,12 +5,13 @@
 
 use std::net::IpAddr;
 
+use super::super::verified::{Channel, Ready};
 use super::{MxIteration, Observation};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Refusal};
-use crate::tlsrpt::event::{self, PublishedTlsa, Reporting, TriedSession};
+use crate::tlsrpt::event::{self, PublishedTlsa, ReportedSts, Reporting, TriedSession};
 
 /// The TLSA records of an exchange.
 #[derive(Debug)]
@@ -38,15 +39,20 @@ impl<R: Resolver> MxIteration<'_, R> {
     }
 
     /// Tells the end of a handshake.
-    pub(super) fn report_session(&self, dialled: Dialled<'_>, failed: Option<&Reason>) {
+    pub(super) fn report_session(&self, dialled: Dialled<'_>, end: Result<&Ready, &Reason>) {
         if !self.reporting().is_on() {
             return;
         }
         let Dialled { peer, policy, sending } = dialled;
         let of_peer = self.published.iter().find(|published| published.exchange == peer.exchange);
         let published = of_peer.map(|published| &published.tlsa);
-        let session = TriedSession { recipient: self.request.domain, policy, published, peer, sending };
-        if let Some(event) = session.event(failed) {
+        let trial = end.ok().and_then(|ready| match &ready.terms().channel {
+            Channel::Secured(protection) => self.sts.fault(&peer.exchange, protection),
+            Channel::Cleartext(_) => None,
+        });
+        let (recipient, sts) = (self.request.domain, self.reported_sts());
+        let session = TriedSession { recipient, policy, published, peer, sending, sts: sts.as_ref(), trial };
+        if let Some(event) = session.event(end.err()) {
             self.request.trace.report(event);
         }
     }
@@ -57,8 +63,12 @@ impl<R: Resolver> MxIteration<'_, R> {
         if !reporting.is_on() {
             return;
         }
-        if let Some(event) = event::untried(self.request.domain, refusal, reporting) {
+        if let Some(event) = event::untried(self.request.domain, refusal, reporting, self.reported_sts().as_ref()) {
             self.request.trace.report(event);
         }
+    }
+
+    fn reported_sts(&self) -> Option<ReportedSts> {
+        self.sts.known()?.reported(self.request.domain)
     }
 }

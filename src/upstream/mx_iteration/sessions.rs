@@ -102,13 +102,13 @@ impl<R: Resolver> MxIteration<'_, R> {
         let dialled = Dialled { peer, policy: &candidate.policy, sending };
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
-                self.report_session(dialled, None);
+                self.report_session(dialled, Ok(&ready));
                 self.connector.host_status.forget(peer.address);
                 let lease = self.connector.dialer.pool.lease(self.identity(candidate, peer.address));
                 Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
             }
             Err(reason) => {
-                self.report_session(dialled, Some(&reason));
+                self.report_session(dialled, Err(&reason));
                 Err(self.refuse(Refusal::peer(peer, reason)))
             }
         }
