@@ -22,7 +22,7 @@ use super::{FailureReason, Security};
 /// One way of answering, by one set of servers.
 pub(super) enum Backend {
     Validating(Box<Validating>),
-    TrustAd(TrustAd),
+    TrustAd(Box<TrustAd>),
 }
 
 impl Backend {
@@ -94,7 +94,7 @@ impl BackendFactory {
         let resolvers = Servers::new(servers, &self.settings, &self.tls);
         match self.settings.mode {
             ResolverMode::Validate => validating(ReplySource::Resolvers(Arc::new(resolvers))),
-            ResolverMode::TrustAd => Backend::TrustAd(TrustAd::new(resolvers, fitness)),
+            ResolverMode::TrustAd => Backend::TrustAd(Box::new(TrustAd::new(resolvers, fitness))),
         }
     }
 

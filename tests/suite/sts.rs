@@ -118,7 +118,9 @@ async fn p14_each_fault_has_its_refusal_and_the_next_exchange_comes_first() {
     // P13, P14, P16, P20: 451, and never a 5yz.
     let ca = Identity::authority();
     let foreign = ca.issue("mx1.plain.test");
-    let faults: [(&str, &str, fn(Bed, Identity) -> Bed); 6] = [
+    /// Adds an exchange with a fault; the identity is that of a foreign authority.
+    type Fault = fn(Bed, Identity) -> Bed;
+    let faults: [(&str, &str, Fault); 6] = [
         ("451 4.7.5 ", "name-mismatch", |bed, _| {
             let identity = bed.ca.issue("www.plain.test");
             bed.exchange("mx1.plain.test", identity)
