@@ -51,7 +51,7 @@ fn is_match(value: &str, host: &Name) -> bool {
     let labels: Vec<_> = value.strip_suffix('.').unwrap_or(&value).split('.').collect();
     let host: Vec<_> = host.labels().collect();
     let is_one = |(index, (label, of_host)): (usize, (&&str, &&str))| {
-        label == of_host && **label != "_" || index == 0 && **label == "*" && labels.len() > 1
+        label == of_host && *label != "_" || index == 0 && *label == "*" && labels.len() > 1
     };
     value.is_ascii() && labels.len() == host.len() && labels.iter().zip(&host).enumerate().all(is_one)
 }
