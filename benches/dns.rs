@@ -1,5 +1,5 @@
-//! The cost of a lookup: with new validation, with another resolver's AD bit, from the cache, and without a resolver. The lab's server
-//! signs each reply when it is asked, on the same cores.
+//! The cost of a lookup: with new validation, with another resolver's AD bit, from the cache, and without a resolver. The
+//! lab's server signs each reply when it is asked, on the same cores.
 //!
 //! `cargo bench --bench dns -- --resident` prints instead how much memory the process takes with 100,000 names in the
 //! cache; the lab is then a process of its own.
@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 
 const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// How many names the lab has.
-const NAMES: u64 = 100_000;
+const ALL_NAMES: u64 = 100_000;
 /// How many lookups are in progress at once.
 const TASKS: u64 = 64;
 /// The default configuration: `dns.cache_entries`, `dns.cache_size`, `dns.cache_max_ttl`, `dns.cache_failures`.
@@ -38,21 +38,27 @@ const DEFAULTS: MemoryLimits = MemoryLimits {
     failures: Duration::from_secs(10),
 };
 
+/// How many names are enough where each bench runs once, as `cargo test` does.
+const FEW_NAMES: u64 = 1_000;
+
+static NAMES: LazyLock<u64> =
+    LazyLock::new(|| if asked("--bench") || asked("--serve") || asked("--resident") { ALL_NAMES } else { FEW_NAMES });
+
 /// Parsed once, since a mail session has a parsed name already.
 static OWNERS: LazyLock<Vec<Name>> =
-    LazyLock::new(|| (0..NAMES).map(|i| Name::parse(&format!("_25._tcp.mx{i}.bulk.test")).unwrap()).collect());
+    LazyLock::new(|| (0..*NAMES).map(|i| Name::parse(&format!("_25._tcp.mx{i}.bulk.test")).unwrap()).collect());
 
 /// The same allocator as danelaw's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn owner(number: u64) -> &'static Name {
-    &OWNERS[(number % NAMES) as usize]
+    &OWNERS[(number % *NAMES) as usize]
 }
 
 fn tree() -> Tree {
     let tree = Tree::new().vouches().secure("bulk.test");
-    (0..NAMES).fold(tree, |tree, i| tree.tlsa(&format!("mx{i}.bulk.test"), 25, EE))
+    (0..*NAMES).fold(tree, |tree, i| tree.tlsa(&format!("mx{i}.bulk.test"), 25, EE))
 }
 
 fn settings(address: SocketAddr, anchors: PathBuf) -> ResolverSettings {
@@ -170,21 +176,24 @@ fn measure(runtime: &Runtime) {
     let settings = settings(address.parse().unwrap(), anchors.into());
     let stub = Stub::new(&ResolverSettings { memory: DEFAULTS, ..settings }).unwrap();
     runtime.block_on(look_up(&stub, 0, 1000));
-    assert_eq!(OWNERS.len() as u64, NAMES);
+    assert_eq!(OWNERS.len() as u64, *NAMES);
     println!("{} with 1,000 names", resident());
     let begin = Instant::now();
-    runtime.block_on(look_up(&stub, 1000, NAMES - 1000));
-    println!("{} with {NAMES} names, after {:?}", resident(), begin.elapsed());
+    runtime.block_on(look_up(&stub, 1000, *NAMES - 1000));
+    println!("{} with {} names, after {:?}", resident(), *NAMES, begin.elapsed());
     let begin = Instant::now();
-    runtime.block_on(look_up(&stub, 0, NAMES));
+    runtime.block_on(look_up(&stub, 0, *NAMES));
     println!("{} once more from memory, after {:?}", resident(), begin.elapsed());
     drop(server.stdin.take());
     server.wait().unwrap();
 }
 
+fn asked(flag: &str) -> bool {
+    std::env::args().any(|argument| argument == flag)
+}
+
 fn main() {
     let runtime = Runtime::new().unwrap();
-    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
     if asked("--serve") {
         return serve(&runtime);
     }
