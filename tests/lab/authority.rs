@@ -13,11 +13,10 @@ use danelaw::dns::server::NameServer;
 use danelaw::dns::setup::ResolverSettings;
 use hickory_resolver::proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::AbortHandle;
 
-use super::{DnsLab, Fault, Server, TTL, Tree, child, clear, name, question, strip};
+use super::{DnsLab, Fault, Replies, Server, TTL, Tree, child, name, question, serve, strip};
 
 /// Authoritative servers for every zone of a tree.
 pub(crate) struct Authorities {
@@ -55,32 +54,27 @@ impl Tree {
     /// Makes keys and serves each zone by a server of its own.
     pub(crate) async fn delegate(self) -> Authorities {
         let server = Arc::new(Server::new(self));
-        let apexes: Vec<Name> = server.zones.keys().cloned().collect();
         let address = |i: usize| Ipv4Addr::new(127, 53, 0, u8::try_from(i + 1).unwrap());
         let all: BTreeMap<Name, Ipv4Addr> =
-            apexes.iter().enumerate().map(|(i, apex)| (apex.clone(), address(i))).collect();
+            server.zones.keys().enumerate().map(|(i, apex)| (apex.clone(), address(i))).collect();
         let sockets = bind_all(&all.values().copied().collect::<Vec<_>>()).await;
         let port = sockets[0].0.local_addr().unwrap().port();
         let (mut zones, mut tasks) = (Vec::new(), Vec::new());
-        let addresses: HashMap<Ipv4Addr, Name> = all.iter().map(|(apex, address)| (*address, apex.clone())).collect();
-        for (udp, tcp) in sockets {
-            let SocketAddr::V4(local) = udp.local_addr().unwrap() else { unreachable!() };
+        for ((apex, address), (udp, tcp)) in all.iter().zip(sockets) {
             let zone = Arc::new(Authority {
                 server: server.clone(),
-                apex: addresses[local.ip()].clone(),
-                address: *local.ip(),
+                apex: apex.clone(),
+                address: *address,
                 all: all.clone(),
                 faults: Mutex::default(),
                 manner: Mutex::new(Manner::Ordinary),
                 asked: Mutex::default(),
                 careless: Mutex::default(),
             });
-            tasks.push(tokio::spawn(serve_udp(zone.clone(), udp)).abort_handle());
-            tasks.push(tokio::spawn(serve_tcp(zone.clone(), tcp)).abort_handle());
+            tasks.extend(serve(&zone, (udp, tcp)));
             zones.push(zone);
         }
-        let mut anchor = tempfile::NamedTempFile::new().unwrap();
-        writeln!(anchor, ". 3600 IN DNSKEY {}", server.zones[&Name::root()].signer.as_ref().unwrap().dnskey()).unwrap();
+        let anchor = server.anchor();
         let mut hints = tempfile::NamedTempFile::new().unwrap();
         writeln!(hints, ". 3600 IN NS ns.\nns. 3600 IN A {}", all[&Name::root()]).unwrap();
         Authorities { zones, port, anchor, hints, tasks }
@@ -154,7 +148,7 @@ impl Drop for Authorities {
     }
 }
 
-impl Authority {
+impl Replies for Authority {
     fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
         let query = request.queries.first()?.clone();
         let owner = query.name().to_lowercase();
@@ -190,7 +184,9 @@ impl Authority {
             None => Some(reply),
         }
     }
+}
 
+impl Authority {
     fn fill(&self, reply: &mut Message, owner: &Name, rtype: RecordType) {
         if !self.apex.zone_of(owner) {
             reply.metadata.response_code = ResponseCode::Refused;
@@ -234,41 +230,5 @@ async fn bind_all(addresses: &[Ipv4Addr]) -> Vec<(UdpSocket, TcpListener)> {
             bound.push((udp, tcp));
         }
         return bound;
-    }
-}
-
-async fn serve_udp(zone: Arc<Authority>, socket: UdpSocket) {
-    let mut buffer = [0; 4096];
-    loop {
-        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
-        let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
-        let Some(mut reply) = zone.reply(&request, false) else { continue };
-        let mut octets = reply.to_vec().unwrap();
-        if octets.len() > usize::from(request.max_payload()) {
-            clear(&mut reply);
-            reply.additionals.clear();
-            reply.metadata.truncation = true;
-            octets = reply.to_vec().unwrap();
-        }
-        let _ = socket.send_to(&octets, peer).await;
-    }
-}
-
-async fn serve_tcp(zone: Arc<Authority>, listener: TcpListener) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        tokio::spawn(serve_connection(zone.clone(), stream));
-    }
-}
-
-async fn serve_connection(zone: Arc<Authority>, mut stream: TcpStream) -> std::io::Result<()> {
-    loop {
-        let mut request = vec![0; usize::from(stream.read_u16().await?)];
-        stream.read_exact(&mut request).await?;
-        let Ok(request) = Message::from_vec(&request) else { continue };
-        let Some(reply) = zone.reply(&request, true) else { continue };
-        let reply = reply.to_vec().unwrap();
-        stream.write_u16(u16::try_from(reply.len()).unwrap()).await?;
-        stream.write_all(&reply).await?;
     }
 }

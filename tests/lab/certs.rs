@@ -1,8 +1,13 @@
 //! Certificates that a test makes for itself.
 
+use std::sync::Arc;
+
+use danelaw::roots::Roots;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256, Sha512};
+use tokio_rustls::TlsAcceptor;
 
 /// A server's key and the chain it presents.
 #[derive(Clone)]
@@ -21,25 +26,16 @@ impl Identity {
 
     /// A certificate for one name under a CA of its own, with the CA's in the chain.
     pub(crate) fn under_ca(name: &str) -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = params("lab.ca");
-        ca.distinguished_name.push(DnType::CommonName, "lab CA");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params(name).signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-        Self { chain: vec![certificate.der().clone(), ca_certificate.der().clone()], key: key.serialize_der() }
+        let ca = Authority::named("lab CA");
+        let mut identity = ca.issue(name);
+        identity.chain.push(ca.certificate);
+        identity
     }
 
     /// A public CA of the lab, which issues certificates.
     pub(crate) fn authority() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut ca = params("lab.ca");
         // Each has a name of its own: one of the same name as a CA that is known would be taken for it.
-        ca.distinguished_name.push(DnType::CommonName, format!("Lab Root {}", fastrand::u64(..)));
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = ca.self_signed(&key).unwrap().der().clone();
-        Authority { certificate, issuer: Issuer::new(ca, key) }
+        Authority::named(&format!("Lab Root {}", fastrand::u64(..)))
     }
 
     /// The same chain with a key that does not belong to it.
@@ -50,6 +46,17 @@ impl Identity {
     /// The private key.
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+
+    /// A TLS server with this key and chain.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.private_key())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// A TLSA record that matches: usage 3 the first certificate, usage 2 the last; `form` is like `3 1 1`.
@@ -76,6 +83,20 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
+    /// A CA of this common name.
+    pub(crate) fn named(common_name: &str) -> Self {
+        let (key, mut ca) = (KeyPair::generate().unwrap(), params("lab.ca"));
+        ca.distinguished_name.push(DnType::CommonName, common_name);
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = ca.self_signed(&key).unwrap().der().clone();
+        Self { certificate, issuer: Issuer::new(ca, key) }
+    }
+
+    /// The authorities of a danelaw that trusts this CA alone.
+    pub(crate) fn roots(&self) -> Roots {
+        Roots::of(vec![self.certificate.clone()])
+    }
+
     /// A server's key and its certificate for one name.
     pub(crate) fn issue(&self, name: &str) -> Identity {
         self.issue_with(name, |_| {})
@@ -86,7 +107,8 @@ impl Authority {
         self.issue_with(name, |parameters| parameters.not_after = rcgen::date_time_ymd(2021, 1, 1))
     }
 
-    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    /// One with a change.
+    pub(crate) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let (key, mut parameters) = (KeyPair::generate().unwrap(), params(name));
         change(&mut parameters);
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use danelaw::dns::setup::ResolverSettings;
@@ -268,18 +268,22 @@ pub(crate) struct DnsLab {
     _file: tempfile::NamedTempFile,
 }
 
+impl Server {
+    /// A file with the DNSKEY of the root, the trust anchor.
+    fn anchor(&self) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let root = self.zones[&Name::root()].signer.as_ref().unwrap();
+        writeln!(file, ". 3600 IN DNSKEY {}", root.dnskey()).unwrap();
+        file
+    }
+}
+
 impl DnsLab {
     /// A resolver at this address that answers from these zones.
     async fn serve(server: Arc<Server>, address: SocketAddr) -> Self {
         let (udp, tcp) = bind(address).await;
         let addr = udp.local_addr().unwrap();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let root = server.zones[&Name::root()].signer.as_ref().unwrap();
-        writeln!(file, ". 3600 IN DNSKEY {}", root.dnskey()).unwrap();
-        let tasks = vec![
-            tokio::spawn(serve_udp(server.clone(), udp)).abort_handle(),
-            tokio::spawn(serve_tcp(server.clone(), tcp)).abort_handle(),
-        ];
+        let (file, tasks) = (server.anchor(), serve(&server, (udp, tcp)).into());
         Self { addr, anchor_file: file.path().to_owned(), server, tasks, _file: file }
     }
 
@@ -339,10 +343,17 @@ impl Drop for DnsLab {
     }
 }
 
+/// The hashed names of a zone in order, with their types (RFC 5155 §7.1).
+type Chain = BTreeMap<Vec<u8>, BTreeSet<RecordType>>;
+
 struct Zone {
     signer: Option<DnssecSigner>,
     denial: Option<Denial>,
     sets: BTreeMap<(Name, RecordType), Vec<RData>>,
+    /// The names of the zone with their types, as its denial records list them: made once, when the zone is whole.
+    listed: OnceLock<BTreeMap<Name, BTreeSet<RecordType>>>,
+    /// Made once, with the first denial.
+    chain: OnceLock<Chain>,
 }
 
 struct Server {
@@ -373,6 +384,10 @@ impl Server {
             let apex = zone_of(&tree.zones, &owner);
             zones.get_mut(&apex).unwrap().add(&owner, rdata);
         }
+        // Now, since the first question must not wait for it.
+        for zone in zones.values() {
+            zone.listed();
+        }
         let secure = |apex: &Name| matches!(tree.zones[apex], Signing::Secure(_));
         let vouched = zones
             .keys()
@@ -386,37 +401,6 @@ impl Server {
             vouched,
             asked: Mutex::default(),
             careless: Mutex::default(),
-        }
-    }
-
-    /// The reply to a request, unless none is sent.
-    fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
-        let query = request.queries.first()?.clone();
-        let owner = query.name().to_lowercase();
-        let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
-        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        let vouches = !self.vouched.is_empty();
-        if !dnssec_ok || request.metadata.checking_disabled == vouches {
-            self.careless.lock().unwrap().push(asked.clone());
-        }
-        self.asked.lock().unwrap().push(asked);
-        let mut reply = self.genuine(&owner, query.query_type());
-        for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
-            record.ttl = self.ttl;
-        }
-        reply.metadata.id = request.metadata.id;
-        reply.metadata.recursion_desired = true;
-        reply.metadata.recursion_available = true;
-        // RFC 4035 §3.2.2.
-        reply.metadata.checking_disabled = request.metadata.checking_disabled;
-        reply.add_query(query.clone());
-        let mut edns = Edns::new();
-        edns.set_dnssec_ok(true).set_max_payload(1232);
-        reply.set_edns(edns);
-        let fault = self.faults.lock().unwrap().get(&(owner, query.query_type())).cloned();
-        match fault.or_else(|| self.every.get(&query.query_type()).cloned()) {
-            Some(fault) => self.spoil(reply, &fault, over_tcp),
-            None => Some(reply),
         }
     }
 
@@ -563,7 +547,13 @@ impl Zone {
             Signing::Island | Signing::UnknownAlgorithm => Some(Denial::Nsec),
             Signing::Insecure => None,
         };
-        let mut zone = Self { signer: denial.map(|_| signer(apex, lasting)), denial, sets: BTreeMap::new() };
+        let mut zone = Self {
+            signer: denial.map(|_| signer(apex, lasting)),
+            denial,
+            sets: BTreeMap::new(),
+            listed: OnceLock::new(),
+            chain: OnceLock::new(),
+        };
         zone.add(apex, soa(apex).data);
         zone.add(apex, RData::NS(NS(child(apex, "ns"))));
         if let Some(signer) = &zone.signer {
@@ -574,12 +564,14 @@ impl Zone {
     }
 
     fn add(&mut self, owner: &Name, rdata: RData) {
+        assert!(self.listed.get().is_none(), "the zone is served already");
         self.sets.entry((owner.clone(), rdata.record_type())).or_default().push(rdata);
     }
 
     /// A name exists if it, or anything below it, has records (RFC 4592 §2.2.2).
     fn exists(&self, name: &Name) -> bool {
-        self.sets.keys().any(|(owner, _)| name.zone_of(owner))
+        // In the canonical order, the names below a name come right after it.
+        self.listed().range(name..).next().is_some_and(|(owner, _)| name.zone_of(owner))
     }
 
     /// The proper ancestors of a name up to the apex, the closest first.
@@ -657,13 +649,14 @@ impl Zone {
         }
     }
 
-    /// The names of the zone with their types, as its denial records list them.
-    fn listed(&self) -> BTreeMap<Name, BTreeSet<RecordType>> {
-        let mut listed: BTreeMap<Name, BTreeSet<RecordType>> = BTreeMap::new();
-        for (owner, rtype) in self.sets.keys() {
-            listed.entry(owner.clone()).or_default().insert(*rtype);
-        }
-        listed
+    fn listed(&self) -> &BTreeMap<Name, BTreeSet<RecordType>> {
+        self.listed.get_or_init(|| {
+            let mut listed: BTreeMap<Name, BTreeSet<RecordType>> = BTreeMap::new();
+            for (owner, rtype) in self.sets.keys() {
+                listed.entry(owner.clone()).or_default().insert(*rtype);
+            }
+            listed
+        })
     }
 
     fn nsec(&self, apex: &Name, names: Vec<&Name>) -> BTreeMap<Name, DNSSECRData> {
@@ -682,20 +675,21 @@ impl Zone {
 
     fn nsec3(&self, apex: &Name, names: &[Name], iterations: u16, opt_out: bool) -> BTreeMap<Name, DNSSECRData> {
         let hash = |name: &Name| Nsec3HashAlgorithm::SHA1.hash(SALT, name, iterations).unwrap().as_ref().to_vec();
-        let mut chain: BTreeMap<Vec<u8>, BTreeSet<RecordType>> = BTreeMap::new();
-        for (owner, mut types) in self.listed() {
-            let cut = types.contains(&RecordType::NS) && !types.contains(&RecordType::SOA);
-            if opt_out && cut && !types.contains(&RecordType::DS) {
-                continue;
+        let chain = self.chain.get_or_init(|| {
+            let mut chain = Chain::new();
+            for (owner, types) in self.listed() {
+                let cut = types.contains(&RecordType::NS) && !types.contains(&RecordType::SOA);
+                if opt_out && cut && !types.contains(&RecordType::DS) {
+                    continue;
+                }
+                for ancestor in self.ancestors(apex, owner) {
+                    chain.entry(hash(&ancestor)).or_default();
+                }
+                let signed = (*types != BTreeSet::from([RecordType::NS])).then_some(RecordType::RRSIG);
+                chain.entry(hash(owner)).or_default().extend(types.iter().copied().chain(signed));
             }
-            if types != BTreeSet::from([RecordType::NS]) {
-                types.insert(RecordType::RRSIG);
-            }
-            for ancestor in self.ancestors(apex, &owner) {
-                chain.entry(hash(&ancestor)).or_default();
-            }
-            chain.entry(hash(&owner)).or_default().extend(types);
-        }
+            chain
+        });
         let mut denials = BTreeMap::new();
         for hashed in names.iter().map(hash) {
             let (owner, types) = chain.range(..=hashed).next_back().or(chain.last_key_value()).unwrap();
@@ -842,7 +836,53 @@ async fn bind(address: SocketAddr) -> (UdpSocket, TcpListener) {
     }
 }
 
-async fn serve_udp(server: Arc<Server>, socket: UdpSocket) {
+/// A server of DNS messages.
+trait Replies: Send + Sync + 'static {
+    /// The reply to a request, unless none is sent.
+    fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message>;
+}
+
+impl Replies for Server {
+    fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
+        let query = request.queries.first()?.clone();
+        let owner = query.name().to_lowercase();
+        let asked = format!("{} {}", owner.to_string().trim_end_matches('.'), query.query_type());
+        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        let vouches = !self.vouched.is_empty();
+        if !dnssec_ok || request.metadata.checking_disabled == vouches {
+            self.careless.lock().unwrap().push(asked.clone());
+        }
+        self.asked.lock().unwrap().push(asked);
+        let mut reply = self.genuine(&owner, query.query_type());
+        for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+            record.ttl = self.ttl;
+        }
+        reply.metadata.id = request.metadata.id;
+        reply.metadata.recursion_desired = true;
+        reply.metadata.recursion_available = true;
+        // RFC 4035 §3.2.2.
+        reply.metadata.checking_disabled = request.metadata.checking_disabled;
+        reply.add_query(query.clone());
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true).set_max_payload(1232);
+        reply.set_edns(edns);
+        let fault = self.faults.lock().unwrap().get(&(owner, query.query_type())).cloned();
+        match fault.or_else(|| self.every.get(&query.query_type()).cloned()) {
+            Some(fault) => self.spoil(reply, &fault, over_tcp),
+            None => Some(reply),
+        }
+    }
+}
+
+/// Serves on both sockets until it is stopped.
+fn serve(server: &Arc<impl Replies>, (udp, tcp): (UdpSocket, TcpListener)) -> [AbortHandle; 2] {
+    [
+        tokio::spawn(serve_udp(Arc::clone(server), udp)).abort_handle(),
+        tokio::spawn(serve_tcp(Arc::clone(server), tcp)).abort_handle(),
+    ]
+}
+
+async fn serve_udp(server: Arc<impl Replies>, socket: UdpSocket) {
     let mut buffer = [0; 4096];
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
@@ -861,14 +901,14 @@ async fn serve_udp(server: Arc<Server>, socket: UdpSocket) {
     }
 }
 
-async fn serve_tcp(server: Arc<Server>, listener: TcpListener) {
+async fn serve_tcp(server: Arc<impl Replies>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         tokio::spawn(serve_connection(server.clone(), stream));
     }
 }
 
-async fn serve_connection(server: Arc<Server>, mut stream: TcpStream) -> std::io::Result<()> {
+async fn serve_connection(server: Arc<impl Replies>, mut stream: TcpStream) -> std::io::Result<()> {
     loop {
         let mut request = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut request).await?;

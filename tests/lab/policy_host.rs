@@ -1,30 +1,15 @@
-//! A scripted policy host of MTA-STS (RFC 8461 §3.3): HTTPS on loopback, under a CA of the lab.
+//! A scripted policy host of MTA-STS (RFC 8461 §3.3): HTTPS on loopback.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use danelaw::roots::{RootFiles, Roots};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// A CA of the lab.
-pub(crate) struct LabCa {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-    pub(crate) der: CertificateDer<'static>,
-}
-
-/// The certificate of a policy host.
-pub(crate) struct HostCertificate {
-    config: Arc<ServerConfig>,
-}
+use super::certs::Identity;
 
 /// The action of a policy host after the request.
 #[derive(Clone)]
@@ -49,67 +34,9 @@ pub(crate) struct PolicyHost {
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl LabCa {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "lab CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let (pem, der) = (certificate.pem(), certificate.der().clone());
-        Self { issuer: Issuer::new(params, key), pem, der }
-    }
-
-    /// The authorities of a danelaw that trusts this CA alone.
-    pub(crate) fn roots(&self, folder: &Path) -> Roots {
-        let path = folder.join("lab-ca.pem");
-        std::fs::write(&path, &self.pem).unwrap();
-        Roots::load(&RootFiles { ca: Some(path), extra_ca: None }).unwrap()
-    }
-
-    /// A certificate for these names.
-    pub(crate) fn certificate(&self, names: &[&str]) -> HostCertificate {
-        self.certificate_with(names, |_| {})
-    }
-
-    /// A certificate for these names with a change.
-    pub(crate) fn certificate_with(
-        &self,
-        names: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> HostCertificate {
-        let mut params =
-            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        HostCertificate::of(certificate.der().clone(), &key)
-    }
-}
-
-impl HostCertificate {
-    /// A certificate that only its own host vouches for.
-    pub(crate) fn self_signed(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
-        Self::of(certificate.der().clone(), &key)
-    }
-
-    fn of(certificate: rustls_pki_types::CertificateDer<'static>, key: &KeyPair) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-            .unwrap();
-        Self { config: Arc::new(config) }
-    }
-}
-
 impl PolicyHost {
     /// Listens on an address of loopback.
-    pub(crate) async fn start(certificate: &HostCertificate, answer: Answer) -> Self {
+    pub(crate) async fn start(identity: &Identity, answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = Self {
             address: listener.local_addr().unwrap(),
@@ -119,7 +46,7 @@ impl PolicyHost {
         };
         let (answer, connections, requests) =
             (Arc::clone(&host.answer), Arc::clone(&host.connections), Arc::clone(&host.requests));
-        let tls = TlsAcceptor::from(Arc::clone(&certificate.config));
+        let tls = identity.acceptor();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 connections.fetch_add(1, SeqCst);

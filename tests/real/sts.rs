@@ -8,7 +8,6 @@ use crate::case::{
 };
 use crate::command::eventually;
 use crate::lab::Lab;
-use crate::message::{message, stuffed};
 use crate::peers::Script;
 
 /// They take mail for every domain.
@@ -118,8 +117,7 @@ const ROWS: [Row; 16] = [
 /// Sends a mail to the domain, and compares its end with the row.
 fn assert_end(lab: &Lab, row: &Row, (domain, end): (&str, End)) {
     let recipient = format!("bob@{domain}");
-    let queue_id = lab.client.submit(&stuffed(&message()), &[&recipient]);
-    let outcome = lab.client.outcome(&queue_id, &recipient);
+    let [outcome] = lab.mail_to([recipient.as_str()]);
     let delivery = lab.danelaw().await_delivery_to(domain);
     match end {
         Delivered([policy, protection, verified_by]) => {

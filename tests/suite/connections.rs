@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::dns::setup::{ResolverSettings, ResolverSetupError};
@@ -13,9 +12,7 @@ use danelaw::name::Name;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::rdata::{A, NS};
 use hickory_resolver::proto::rr::{Name as DnsName, RData, Record};
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::pem;
 use crate::lab::certs::Identity;
@@ -30,10 +27,7 @@ fn name(text: &str) -> Name {
 async fn over_tls(lab: &DnsLab, identity: &Identity) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, plain) = (listener.local_addr().unwrap(), lab.addr);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(identity.chain.clone(), identity.private_key()).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = identity.acceptor();
     tokio::spawn(async move {
         loop {
             let (tcp, acceptor) = (listener.accept().await.unwrap().0, acceptor.clone());

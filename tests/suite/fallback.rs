@@ -9,12 +9,11 @@ use danelaw::dns::setup::{ResolverFallback, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
 use danelaw::name::Name;
-use tracing::subscriber;
 
 use crate::lab::dns::authority::Authorities;
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::{MESSAGE, Scenario};
-use crate::log::CapturedLog;
+use crate::log::captured;
 
 /// Any free port of loopback.
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -36,13 +35,6 @@ fn name(text: &str) -> Name {
 /// The fallback of these authoritative servers, behind this resolver.
 fn settings(authorities: &Authorities, resolver: SocketAddr) -> ResolverSettings {
     ResolverSettings { servers: vec![resolver.into()], fallback: ResolverFallback::Recurse, ..authorities.settings() }
-}
-
-fn captured() -> (CapturedLog, subscriber::DefaultGuard) {
-    let log = CapturedLog::default();
-    let writer = log.clone();
-    let layer = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    (log, subscriber::set_default(layer))
 }
 
 #[tokio::test]

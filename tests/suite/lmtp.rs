@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario, wait_for};
-use crate::log::CapturedLog;
+use crate::log::captured;
 use danelaw::config::Config;
 use danelaw::server::{Drained, OpenListener};
 
@@ -364,10 +364,7 @@ async fn prdr() {
 
 #[tokio::test]
 async fn one_log_event_for_each_domain() {
-    let log = CapturedLog::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = captured();
     let lab = two(|mx| mx.end = say("554 5.7.1 spam")).start().await;
     let mut client = lab.lmtp_client().await;
     pipeline(&mut client, "", &[BOTH[0], BOTH[1], BOTH[2], "e@missing.example.test"]).await;

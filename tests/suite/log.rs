@@ -3,9 +3,19 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use tracing::subscriber::DefaultGuard;
+
 /// A log that a subscriber writes to. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
+
+/// All that this thread logs until the guard is dropped.
+pub(crate) fn captured() -> (CapturedLog, DefaultGuard) {
+    let log = CapturedLog::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
 
 impl CapturedLog {
     /// All that was logged so far.

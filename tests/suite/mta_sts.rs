@@ -20,8 +20,9 @@ use danelaw::reserved::Dialable;
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
+use crate::lab::certs::{Authority, Identity};
 use crate::lab::dns::{Fault, Tree};
-use crate::lab::policy_host::{Answer, HostCertificate, LabCa, PolicyHost, answered, policy, served};
+use crate::lab::policy_host::{Answer, PolicyHost, answered, policy, served};
 
 const HOST: &str = "mta-sts.example.test";
 const TXT: &str = "_mta-sts.example.test";
@@ -109,7 +110,7 @@ impl Resolver for FakeDns {
 
 /// The service with its policy host: a domain with one record and a policy of mode `enforce`.
 struct Service {
-    ca: LabCa,
+    ca: Authority,
     folder: tempfile::TempDir,
     dns: FakeDns,
     host: PolicyHost,
@@ -120,11 +121,11 @@ struct Service {
 
 impl Service {
     async fn new() -> Self {
-        Self::with_certificate(|ca| ca.certificate(&[HOST])).await
+        Self::with_certificate(|ca| ca.issue(HOST)).await
     }
 
-    async fn with_certificate(certificate: impl FnOnce(&LabCa) -> HostCertificate) -> Self {
-        let (ca, dns) = (LabCa::new(), FakeDns::default());
+    async fn with_certificate(certificate: impl FnOnce(&Authority) -> Identity) -> Self {
+        let (ca, dns) = (Authority::named("lab CA"), FakeDns::default());
         let host = PolicyHost::start(&certificate(&ca), Answer::Say(served(&policy("enforce")))).await;
         dns.record("v=STSv1; id=1;");
         dns.host_is_at(&["127.0.0.1"]);
@@ -141,7 +142,7 @@ impl Service {
 
     fn mta_sts(&self) -> MtaSts<FakeDns> {
         let (dialable, port) = (self.dialable.clone(), self.host.address.port());
-        let part = HttpsPart { dialable, roots: self.ca.roots(self.folder.path()), port };
+        let part = HttpsPart { dialable, roots: self.ca.roots(), port };
         MtaSts::new(HttpsClient::new(self.dns.clone(), part), self.settings.clone(), self.policies.clone())
     }
 
@@ -225,7 +226,7 @@ async fn the_request_is_plain_and_the_policy_is_kept() {
 async fn answers_that_are_no_policy() {
     // P3, P7, P8: each is a failure by itself, and no redirect is followed.
     let plain = "Content-Type: text/plain\r\n";
-    let elsewhere = PolicyHost::start(&LabCa::new().certificate(&["elsewhere.test"]), Answer::NoTls).await;
+    let elsewhere = PolicyHost::start(&Authority::named("lab CA").issue("elsewhere.test"), Answer::NoTls).await;
     let text = policy("enforce");
     let padded = |octets: usize| {
         let text = format!("{text}note: ");
@@ -281,16 +282,16 @@ async fn the_certificate_must_prove_the_policy_hosts_name() {
     let expired = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let future = |params: &mut rcgen::CertificateParams| params.not_before = rcgen::date_time_ymd(2090, 1, 1);
     let named = |params: &mut rcgen::CertificateParams| params.distinguished_name.push(rcgen::DnType::CommonName, HOST);
-    type Make = Box<dyn FnOnce(&LabCa) -> HostCertificate>;
+    type Make = Box<dyn FnOnce(&Authority) -> Identity>;
     let cases: Vec<(&str, Make, &str)> = vec![
-        ("wildcard", Box::new(|ca: &LabCa| ca.certificate(&["*.example.test"])), "enforce 1 fetched"),
-        ("other name", Box::new(|ca: &LabCa| ca.certificate(&["example.test"])), "unfetched: certificate"),
-        ("partial wildcard", Box::new(|ca: &LabCa| ca.certificate(&["mta*.example.test"])), "unfetched: certificate"),
-        ("expired", Box::new(move |ca: &LabCa| ca.certificate_with(&[HOST], expired)), "unfetched: certificate"),
-        ("not yet valid", Box::new(move |ca: &LabCa| ca.certificate_with(&[HOST], future)), "unfetched: certificate"),
-        ("CN only", Box::new(move |ca: &LabCa| ca.certificate_with(&["x.test"], named)), "unfetched: certificate"),
-        ("self-signed", Box::new(|_: &LabCa| HostCertificate::self_signed(HOST)), "unfetched: certificate"),
-        ("another CA", Box::new(|_: &LabCa| LabCa::new().certificate(&[HOST])), "unfetched: certificate"),
+        ("wildcard", Box::new(|ca: &Authority| ca.issue("*.example.test")), "enforce 1 fetched"),
+        ("other name", Box::new(|ca: &Authority| ca.issue("example.test")), "unfetched: certificate"),
+        ("partial wildcard", Box::new(|ca: &Authority| ca.issue("mta*.example.test")), "unfetched: certificate"),
+        ("expired", Box::new(move |ca: &Authority| ca.issue_with(HOST, expired)), "unfetched: certificate"),
+        ("not yet valid", Box::new(move |ca: &Authority| ca.issue_with(HOST, future)), "unfetched: certificate"),
+        ("CN only", Box::new(move |ca: &Authority| ca.issue_with("x.test", named)), "unfetched: certificate"),
+        ("self-signed", Box::new(|_: &Authority| Identity::for_name(HOST)), "unfetched: certificate"),
+        ("another CA", Box::new(|_: &Authority| Authority::named("lab CA").issue(HOST)), "unfetched: certificate"),
     ];
     for (case, certificate, expected) in cases {
         let service = Service::with_certificate(certificate).await;

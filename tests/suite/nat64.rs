@@ -9,7 +9,6 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 
 use crate::lab::Scenario;
 use crate::lab::dns::{Fault, Tree};
-use crate::lab::exchange::Exchange;
 
 /// A DNS64 resolver: it makes no addresses for a question with CD (RFC 6147 §3).
 fn without_cd(reply: &mut Message) {
@@ -63,7 +62,7 @@ async fn a_host_keeps_its_own_addresses_and_their_security() {
 async fn an_address_of_this_network_is_not_reached_through_a_translator() {
     // A-51, A25: the IPv4 address inside decides. 127.0.0.1 is allowed in the lab, and is dialled as it is.
     for (host, answer) in [("64:ff9b::10.0.0.5", "451 "), ("64:ff9b::127.0.0.1", "250 ")] {
-        let scenario = Scenario::of([Exchange::new("example.test", "mx1.example.test")])
+        let scenario = Scenario::new()
             .tree(|tree, _| tree.fault("mx1.example.test", "A", Fault::Empty))
             .tree(|tree, _| tree.aaaa("mx1.example.test", host))
             .set("remote.nat64 = '64:ff9b::/96'");

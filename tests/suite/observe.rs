@@ -6,7 +6,7 @@ use crate::lab::dns::Fault;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario};
-use crate::log::CapturedLog;
+use crate::log::captured;
 use danelaw::admin::client::ask;
 
 /// The happy path, but that the record is of another key.
@@ -88,10 +88,7 @@ async fn b9_undeliverable_mail_is_refused_as_ever() {
 #[tokio::test]
 async fn b9_it_is_said_everywhere() {
     // B9.
-    let log = CapturedLog::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = captured();
     let lab = mismatch().set("mode = 'observe'").start().await;
     lab.client().await.send(&["b@example.test"], MESSAGE).await;
     // The level asks for TLSA; only the mode lets the mail go without.

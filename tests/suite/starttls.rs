@@ -238,7 +238,7 @@ async fn every_split_of_an_injection() {
     let injected = "220 go\r\n250-mx.example.com\r\n250 CHUNKING\r\n";
     for split in 0..injected.len() {
         let (first, second) = injected.split_at(split);
-        let acceptor = acceptor(&identity);
+        let acceptor = identity.acceptor();
         let script = |mut raw: Raw| async move {
             raw.until_starttls().await;
             raw.say(first).await;
@@ -268,16 +268,6 @@ async fn every_split_of_an_injection() {
         let (outcome, rest) = session(script, encrypt(), timeouts()).await;
         assert_eq!((label(outcome), rest.as_slice()), ("starttls-injected", &b""[..]), "{behind:?}");
     }
-}
-
-fn acceptor(identity: &Identity) -> TlsAcceptor {
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.private_key())
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 /// H8, A-14, G9: a handshake that cannot start or finish ends the connection, without a word in the clear; and its time
@@ -366,7 +356,7 @@ async fn a_server_that_requires_a_client_certificate() {
 #[tokio::test]
 async fn the_wrong_server_is_told() {
     let (right, wrong) = (Identity::for_name("mx.example.com"), Identity::for_name("mx.example.com"));
-    let acceptor = acceptor(&wrong);
+    let acceptor = wrong.acceptor();
     let script = |mut raw: Raw| async move {
         raw.until_starttls().await;
         raw.say("220 go\r\n").await;

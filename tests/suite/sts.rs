@@ -7,15 +7,15 @@ use crate::lab::certs::{Authority, Identity};
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
-use crate::lab::policy_host::{Answer, LabCa, PolicyHost, served};
+use crate::lab::policy_host::{Answer, PolicyHost, served};
 use crate::lab::sts::{Policies, absent, failed, policy, unfetched};
 use crate::lab::{Lab, MESSAGE, Scenario};
-use crate::log::CapturedLog;
+use crate::log::captured;
+use crate::tlsrpt::told;
 use danelaw::admin::client::ask;
 use danelaw::discovery::StsFound;
 use danelaw::dns::FailureReason;
 use danelaw::roots::Roots;
-use danelaw::tlsrpt::event::TlsResult;
 
 /// The unsigned domain of most scenarios.
 const PLAIN: &str = "plain.test";
@@ -80,10 +80,7 @@ impl Bed {
 
 /// Sends a mail to the unsigned domain and returns the answer to it and the log.
 async fn send(lab: &Lab) -> (String, String) {
-    let log = CapturedLog::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = captured();
     let answers = lab.client().await.send(&[&format!("b@{PLAIN}")], MESSAGE).await;
     let last = answers.last().to_owned();
     (last, log.text())
@@ -426,13 +423,8 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
         lab.stop();
         lab.stopped().await;
         let event = events.try_recv().unwrap();
-        let (kind, domain) = (event.policy.kind.as_str(), &event.policy.domain);
-        let line = match &event.result {
-            TlsResult::Success => format!("{kind} {domain}: success"),
-            TlsResult::Failure(failure) => format!("{kind} {domain}: {} {}", failure.kind, failure.reason),
-        };
-        assert_eq!(line, expected);
-        assert_eq!(event.policy.mx.len(), usize::from(kind == "sts"), "{event:?}");
+        assert_eq!(told(&event), expected);
+        assert_eq!(event.policy.mx.len(), usize::from(event.policy.kind.as_str() == "sts"), "{event:?}");
         assert!(events.try_recv().is_err(), "{expected}: one event");
     }
 }
@@ -462,11 +454,11 @@ async fn p14_a_policy_that_danelaw_fetches_decides_the_delivery() {
         ("enforce", "*.mx.plain.test", "451 4.7.5 ", "reason=\"mx-not-in-policy\""),
         ("testing", "*.mx.plain.test", "250 2.0.0 ", "sts_would=\"mx-not-in-policy\""),
     ] {
-        let host_ca = LabCa::new();
+        let host_ca = Authority::named("lab CA");
         let text = format!("version: STSv1\nmode: {mode}\nmx: {patterns}\nmax_age: 86400\n");
-        let host = PolicyHost::start(&host_ca.certificate(&["mta-sts.plain.test"]), Answer::Say(served(&text))).await;
+        let host = PolicyHost::start(&host_ca.issue("mta-sts.plain.test"), Answer::Say(served(&text))).await;
         let bed = Bed::new().good("mx1.plain.test");
-        let roots = Roots::of(vec![bed.ca.certificate.clone(), host_ca.der.clone()]);
+        let roots = Roots::of(vec![bed.ca.certificate.clone(), host_ca.certificate.clone()]);
         let records = |tree: Tree, _| {
             tree.a("mta-sts.plain.test", "127.0.0.1").record(
                 "_mta-sts.plain.test",

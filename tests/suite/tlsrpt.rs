@@ -13,8 +13,13 @@ use crate::lab::{MESSAGE, Scenario};
 
 /// An event as one line.
 fn line(event: &TlsEvent) -> String {
-    let (kind, domain) = (event.policy.kind.as_str(), &event.policy.domain);
     assert_eq!(event.recipient.as_str(), "example.test");
+    told(event)
+}
+
+/// The same, for any recipient.
+pub(crate) fn told(event: &TlsEvent) -> String {
+    let (kind, domain) = (event.policy.kind.as_str(), &event.policy.domain);
     match &event.result {
         TlsResult::Success => format!("{kind} {domain}: success"),
         TlsResult::Failure(failure) => format!("{kind} {domain}: {} {}", failure.kind, failure.reason),

@@ -118,7 +118,7 @@ fn attempt() -> Outcome {
 
 /// All series after one event of each kind.
 fn busy() -> String {
-    let reporter = Reporter::new(0);
+    let reporter = Reporter::new(0).telling(tokio::sync::mpsc::channel(1).0);
     reporter.report(&attempt());
     reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
