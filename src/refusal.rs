@@ -303,6 +303,11 @@ pub enum SessionPhase {
 }
 
 impl Stage {
+    /// Whether it belongs to TLS: what fails here might go on without.
+    pub(crate) const fn is_of_tls(self) -> bool {
+        matches!(self, Self::StartTls | Self::Handshake)
+    }
+
     /// Its phase.
     pub const fn phase(self) -> SessionPhase {
         match self {
@@ -329,9 +334,7 @@ impl Reason {
     pub fn is_about_tls(&self) -> bool {
         match self {
             Self::StartTlsMissing | Self::StartTlsRefused(_) | Self::StartTlsInjected | Self::Tls(_) => true,
-            Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => {
-                matches!(stage, Stage::StartTls | Stage::Handshake)
-            }
+            Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => stage.is_of_tls(),
             Self::Dns(_)
             | Self::NoRoute(_)
             | Self::NoAddress

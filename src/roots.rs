@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 /// The files that the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,6 +180,16 @@ impl Roots {
             }
         }
     }
+}
+
+/// TLS 1.2 and 1.3 with servers for which these authorities may vouch.
+///
+/// # Errors
+/// The library lacks a protocol version, which no build of danelaw does.
+pub fn client_tls(store: Arc<RootCertStore>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(store).with_no_client_auth()))
 }
 
 /// The public authorities that are built in.

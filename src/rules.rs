@@ -49,6 +49,13 @@ pub enum StsByRule {
     Ignored,
 }
 
+impl StsByRule {
+    /// By the rule for a domain, if there is one.
+    pub fn of(rule: Option<&Rule>) -> Self {
+        rule.map_or(Self::Heeded, |rule| rule.sts)
+    }
+}
+
 /// The host that takes the mail of a domain, in place of the hosts in its MX records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextHop {

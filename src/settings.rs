@@ -59,12 +59,13 @@ pub struct Parts<R> {
 pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Arc<Shared<R>>, ShareError> {
     let Parts { hostname, dns, roots, policies, journal, reporter } = parts;
     let tls = Tls::new(config.into())?.with_roots(roots);
-    let mta_sts = mta_sts(config, dns.clone(), tls.roots(), policies);
     let size = config.limits.message_size.as_u64();
+    let us = Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients };
+    let connector = connector_of(config, ConnectorParts { hostname, dns, tls, policies });
     Ok(Arc::new(Shared {
         rules: config.rules()?,
-        us: Us { hostname: hostname.to_string(), size, max_recipients: config.limits.recipients },
-        connector: Connector { sts: Some(Arc::new(mta_sts.clone())), mta_sts, ..connector(config, hostname, dns, tls) },
+        us,
+        connector,
         received: if config.received { Received::Add } else { Received::Omit },
         bare_newlines: config.limits.bare_newlines,
         client_timeout: config.timeouts.client,
@@ -77,8 +78,21 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 
 /// Makes the connector to remotes. It keeps policies of MTA-STS for itself.
 pub fn connector<R: Resolver + Clone>(config: &Config, hostname: Name, dns: R, tls: Tls) -> Connector<R> {
-    let remote = &config.remote;
     let policies = PolicyKeeping::of(StsPolicies::in_memory(&config.into()));
+    connector_of(config, ConnectorParts { hostname, dns, tls, policies })
+}
+
+/// The parts of a [`Connector`] that the configuration alone does not make.
+struct ConnectorParts<R> {
+    hostname: Name,
+    dns: R,
+    tls: Tls,
+    policies: PolicyKeeping,
+}
+
+fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) -> Connector<R> {
+    let ConnectorParts { hostname, dns, tls, policies } = parts;
+    let remote = &config.remote;
     let mta_sts = mta_sts(config, dns.clone(), tls.roots(), policies);
     Connector {
         sts: Some(Arc::new(mta_sts.clone())),

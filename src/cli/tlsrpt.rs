@@ -98,7 +98,6 @@ struct Reading<'a, W> {
 #[derive(Debug, Default)]
 struct ReadSoFar {
     reports: usize,
-    failed: bool,
     missing: bool,
     /// By sender and day.
     sums: BTreeMap<SenderDay, ReadSum>,
@@ -119,7 +118,8 @@ struct ReadSum {
 
 impl ReadSoFar {
     fn status(&self) -> u8 {
-        match (self.missing, self.reports, self.failed) {
+        let failed = self.sums.values().any(|sum| sum.failed > 0);
+        match (self.missing, self.reports, failed) {
             (true, ..) => EX_NOINPUT,
             (false, 0, _) => EX_DATAERR,
             (false, _, true) => FAILURES,
@@ -177,7 +177,6 @@ impl<W: Write> Reading<'_, W> {
             return Ok(());
         }
         let is_bad = report.failed() > 0;
-        self.seen.failed |= is_bad;
         let sender = SenderDay { day: report.day, organization: report.organization.clone() };
         let sum = self.seen.sums.entry(sender).or_default();
         sum.reports += 1;

@@ -176,7 +176,7 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.route;
         let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-        let sts = rule.map_or(StsByRule::Heeded, |rule| rule.sts);
+        let sts = StsByRule::of(rule);
         let reporting = reporter.reporting(level, rule);
         let original_destination = dialled;
         let request =

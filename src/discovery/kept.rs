@@ -147,10 +147,9 @@ impl StsPolicies {
         Some(found)
     }
 
-    /// The same, if it was fetched under this id.
+    /// The same, if it was fetched under this id. A mail uses one of another id too, unless a fetch replaces it.
     pub(super) fn in_force_under(&self, domain: &Name, id: &StsId, source: StsSource) -> Option<StsInForce> {
-        let is_same = self.state().cache.kept(domain).is_some_and(|kept| kept.fetched.id == *id);
-        if is_same { self.in_force(domain, source) } else { None }
+        self.in_force(domain, source).filter(|found| found.id == *id)
     }
 
     /// Notes that a mail uses the policy of a domain.

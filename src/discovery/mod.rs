@@ -105,12 +105,13 @@ impl StsFound {
     }
 
     /// The failed lookup for which mail has to wait: forged answers may hide a policy, or the domain is signed, so that its
-    /// lookups do not fail for lack of care. Any other failed lookup counts as no policy, with a warning.
+    /// lookups do not fail for lack of care; or there was no socket here to ask by. Any other failed lookup counts as no policy,
+    /// with a warning: an attacker could suppress the record anyway.
     pub fn defers(&self, mx: Security) -> Option<&Failure> {
         match self {
             Self::LookupFailed(failure) => {
-                let is_forged = matches!(failure.reason, FailureReason::Bogus(_));
-                (is_forged || mx == Security::Secure).then_some(failure)
+                let by_reason = matches!(failure.reason, FailureReason::Bogus(_) | FailureReason::Scarce(_));
+                (by_reason || mx == Security::Secure).then_some(failure)
             }
             Self::InForce(_) | Self::Absent(_) | Self::Unfetched(_) | Self::Off => None,
         }

@@ -75,7 +75,7 @@ impl AdCheck {
 
 /// Asks for the SOA record of the root, which is signed and always there.
 async fn root_shown(client: &QueryClient) -> Result<(), FailureReason> {
-    let root = CanonicalName::from_labels(std::iter::empty());
+    let root = CanonicalName::root();
     let question = Question { name: root.clone(), rtype: Rtype::SOA };
     let (reply, security) = convert::vouched(&client.ask(&question, Purpose::TrustAd).await?)?;
     let is_there = reply.answers.iter().any(|set| set.owner == root && set.rtype == Rtype::SOA);

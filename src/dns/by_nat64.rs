@@ -34,6 +34,11 @@ pub fn translated(address: IpAddr, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
     }
 }
 
+/// The address to connect to: a translator's, where it reaches this one.
+pub fn connect_address(address: IpAddr, prefix: Option<Nat64Prefix>) -> IpAddr {
+    prefix.and_then(|prefix| translated(address, prefix)).map_or(address, IpAddr::V6)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,11 @@ const MAX_WIRE_OCTETS: usize = 255;
 pub(super) struct CanonicalName(Vec<Box<[u8]>>);
 
 impl CanonicalName {
+    /// The root.
+    pub(super) fn root() -> Self {
+        Self(Vec::new())
+    }
+
     /// From labels in the order of text and wire: the leftmost first.
     pub(super) fn from_labels<'a>(labels: impl DoubleEndedIterator<Item = &'a [u8]>) -> Self {
         Self(labels.rev().map(|label| label.to_ascii_lowercase().into()).collect())

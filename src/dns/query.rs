@@ -8,7 +8,7 @@
 mod question;
 mod stream;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,13 +95,9 @@ impl QueryClient {
     }
 
     async fn over_udp(&self, request: &QueryMessage) -> Result<Vec<u8>, FailureReason> {
-        let any: SocketAddr = match self.server.address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
         // A socket of its own, and so a port of its own, for each question (RFC 5452 §9.2). It is connected, so that the
         // system reports at once that there is no server (RFC 1122 §4.1.3.3).
-        let socket = UdpSocket::bind(any).await.map_err(network)?;
+        let socket = UdpSocket::bind(any_of_family(self.server.address.ip())).await.map_err(network)?;
         socket.connect(self.server.address).await.map_err(network)?;
         socket.send(&request.octets).await.map_err(network)?;
         let mut buffer = vec![0; DATAGRAM];
@@ -110,6 +106,14 @@ impl QueryClient {
             let Some(reply) = buffer.get(..length).filter(|reply| request.is_answered_by(reply)) else { continue };
             return Ok(reply.to_vec());
         }
+    }
+}
+
+/// Any address and port of this host, in the family of another address.
+pub(super) fn any_of_family(address: IpAddr) -> SocketAddr {
+    match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }
 

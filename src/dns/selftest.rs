@@ -270,7 +270,7 @@ async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), S
 
 /// Whether the server answers over TCP, where answers go that are too long for UDP (RFC 7766 §5).
 async fn over_tcp(factory: &BackendFactory, server: &NameServer) -> Result<(), FailureReason> {
-    let root = CanonicalName::from_labels(std::iter::empty());
+    let root = CanonicalName::root();
     let keys = Question { name: root, rtype: Rtype::DNSKEY };
     match factory.ask_over_tcp(server, &keys).await {
         // That this host has no socket says nothing about the server.
@@ -280,7 +280,7 @@ async fn over_tcp(factory: &BackendFactory, server: &NameServer) -> Result<(), F
 }
 
 fn probes() -> [Probe; 3] {
-    let root = || CanonicalName::from_labels(std::iter::empty());
+    let root = || CanonicalName::root();
     let records = |link: &Link<Security>| match link {
         Link::Records(_, security) => Some(*security),
         Link::Alias(..) | Link::Denied(..) => None,

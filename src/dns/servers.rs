@@ -47,14 +47,15 @@ impl Servers {
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn ask<'s, T: Send>(
-        &'s self,
+    pub(super) async fn ask<T: Send>(
+        &self,
         question: &Question,
         purpose: Purpose,
         read: impl Fn(&[u8]) -> Result<T, FailureReason> + Send + Sync,
     ) -> Result<T, FailureReason> {
         let read = &read;
-        let exchange = |_: usize, client: &'s QueryClient| async move {
+        let exchange = |place: usize| async move {
+            let client = self.clients.get(place).ok_or(FailureReason::Timeout)?;
             let reply = client.exchange(question, purpose).await?;
             if purpose == Purpose::Validate && refuses(&reply) {
                 // Some servers do not know CD, and some keep a reply that was bogus to them and answer SERVFAIL where they
@@ -67,24 +68,17 @@ impl Servers {
         self.first(exchange).await
     }
 
-    /// The first result of a question. `exchange` puts it to one server, of which it gets the place in the list as well.
+    /// The first result of a question. `exchange` puts it to the server at this place in the list.
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn first<'s, T, F>(
-        &'s self,
-        exchange: impl Fn(usize, &'s QueryClient) -> F,
-    ) -> Result<T, FailureReason>
+    pub(super) async fn first<T, F>(&self, exchange: impl Fn(usize) -> F) -> Result<T, FailureReason>
     where
         F: Future<Output = Result<T, FailureReason>>,
     {
         if self.clients.is_empty() {
             return Err(FailureReason::Network("no name server has passed its self-test".to_owned()));
         }
-        let exchange = |place: usize| {
-            let asked = self.clients.get(place).map(|client| exchange(place, client));
-            async move { asked.ok_or(FailureReason::Timeout)?.await }
-        };
         // On the heap: with UDP, TCP and TLS in it, it is many times as large as what waits for it.
         Box::pin(self.race.run(exchange)).await
     }

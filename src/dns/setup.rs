@@ -173,11 +173,7 @@ impl ResolverSettings {
                 named
             }
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ResolverSetupError::Library(error.to_string()))?;
-        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+        roots::client_tls(Arc::new(roots)).map_err(|error| ResolverSetupError::Library(error.to_string()))
     }
 }
 

@@ -40,7 +40,7 @@ use super::reply::{Data, Rtype, SignatureValidity};
 use super::selftest::{Health, ServerHealth, ServerState, examine};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
-use super::special::{ResolverUse, SpecialUse, special_use};
+use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{
@@ -315,10 +315,9 @@ impl ResolverRank {
     /// Whether their denial of a name is the last word on the mail for it. Of a name that they deny there may be a zone that
     /// only the configured servers know. That there are no TLSA records below it is no reason to keep mail back.
     fn may_deny(self, name: &Name, rtype: Rtype) -> Result<(), FailureReason> {
-        let is_asked = special_use(name).is_none_or(|special| special.asked() != ResolverUse::Never);
-        let is_destination = [Rtype::MX, Rtype::A, Rtype::AAAA].contains(&rtype);
+        let is_destination = || [Rtype::MX, Rtype::A, Rtype::AAAA].contains(&rtype);
         match self {
-            Self::Fallback if is_asked && is_destination => Err(FailureReason::DeniedByFallback),
+            Self::Fallback if is_destination() && never_asked(name).is_none() => Err(FailureReason::DeniedByFallback),
             Self::Fallback | Self::Configured => Ok(()),
         }
     }

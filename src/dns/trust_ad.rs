@@ -21,7 +21,7 @@ use super::cache::WithTtl;
 use super::denial::Denied;
 use super::fitness::Fitness;
 use super::links::{Link, Question, sole_target};
-use super::query::{Purpose, QueryClient};
+use super::query::Purpose;
 use super::reply::{DnsReply, Rcode, RrSet, Rtype};
 use super::servers::Servers;
 use super::validating::convert;
@@ -82,10 +82,8 @@ impl TrustAd {
     }
 
     async fn ask(&self, question: &Question) -> Result<(DnsReply, Security), FailureReason> {
-        let exchange = |place: usize, _: &QueryClient| {
-            let check = self.checks.get(place);
-            async move { check.ok_or(FailureReason::Timeout)?.ask(question).await }
-        };
+        let exchange =
+            |place: usize| async move { self.checks.get(place).ok_or(FailureReason::Timeout)?.ask(question).await };
         self.servers.first(exchange).await
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -17,7 +16,7 @@ use crate::dns::by_nat64;
 use crate::dns::{Failure, HostLookup, Resolver};
 use crate::name::Name;
 use crate::reserved::Dialable;
-use crate::roots::Roots;
+use crate::roots::{self, Roots};
 
 /// How many addresses of a host are dialled, one after the other.
 const MAX_ADDRESSES: usize = 4;
@@ -73,7 +72,7 @@ pub enum HttpsError {
 impl<R: Resolver> HttpsClient<R> {
     /// A client of these parts.
     pub fn new(dns: R, part: HttpsPart) -> Self {
-        let tls = client_tls(&part.roots);
+        let tls = roots::client_tls(Arc::clone(part.roots.store())).map_err(|error| error.to_string());
         Self { dns, part, tls }
     }
 
@@ -122,8 +121,7 @@ impl<R: Resolver> HttpsClient<R> {
         };
         let last = allowed.len().min(MAX_ADDRESSES);
         for (place, ip) in allowed.into_iter().take(MAX_ADDRESSES).enumerate() {
-            let by = prefix.and_then(|prefix| by_nat64::translated(ip, prefix));
-            let address = SocketAddr::new(by.map_or(ip, IpAddr::V6), self.part.port);
+            let address = SocketAddr::new(by_nat64::connect_address(ip, prefix), self.part.port);
             // The caller's limit holds for the last one.
             let patience = if place + 1 == last { Duration::MAX } else { CONNECT };
             match tokio::time::timeout(patience, TcpStream::connect(address)).await {
@@ -134,14 +132,6 @@ impl<R: Resolver> HttpsClient<R> {
         }
         Err(error)
     }
-}
-
-/// TLS 1.2 and 1.3 with hosts for which these authorities may vouch.
-fn client_tls(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(config.with_root_certificates(Arc::clone(roots.store())).with_no_client_auth()))
 }
 
 fn no_session(host: &Name, error: &io::Error) -> HttpsError {

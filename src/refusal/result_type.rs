@@ -115,7 +115,9 @@ impl Reason {
             Self::StartTlsMissing | Self::StartTlsRefused(_) => Some(ResultType::StartTlsNotSupported),
             Self::StartTlsInjected => Some(ResultType::ValidationFailure),
             Self::Tls(failure) => Some(of_handshake(failure)),
-            Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => of_stage(*stage),
+            Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. } => {
+                stage.is_of_tls().then_some(ResultType::ValidationFailure)
+            }
             // RFC 8460 §4.3.3 has no type of its own for it.
             Self::MxNotInPolicy { .. } => Some(ResultType::ValidationFailure),
             Self::NoRoute(_)
@@ -206,21 +208,6 @@ fn of_lookup(failure: &Failure) -> Option<ResultType> {
 /// A host that does not know EHLO has no STARTTLS. Block lists answer EHLO with 550 and 554, which says nothing of TLS.
 fn of_ehlo(reply: &Reply) -> Option<ResultType> {
     matches!(reply.code().number(), 500 | 502 | 504).then_some(ResultType::StartTlsNotSupported)
-}
-
-fn of_stage(stage: Stage) -> Option<ResultType> {
-    match stage {
-        Stage::StartTls | Stage::Handshake => Some(ResultType::ValidationFailure),
-        Stage::Connect
-        | Stage::Greeting
-        | Stage::Ehlo
-        | Stage::EhloUnderTls
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Message
-        | Stage::EndOfMessage => None,
-    }
 }
 
 impl PkixWorth {

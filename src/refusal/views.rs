@@ -11,6 +11,9 @@ impl Reason {
     /// The names and codes of this reason.
     pub fn view(&self) -> View {
         match self {
+            Self::Scarce(of)
+            | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. })
+            | Self::StsLookup(Failure { reason: FailureReason::Scarce(of), .. }) => table::out_of(*of),
             Self::Dns(failure) => lookup(failure),
             Self::NoRoute(why) => no_route(why),
             Self::NoAddress => table::NO_ADDRESS,
@@ -18,11 +21,10 @@ impl Reason {
             Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
             Self::DaneRequired(_) => table::DANE_REQUIRED,
             Self::MxNotInPolicy { .. } => table::MX_NOT_IN_POLICY,
-            Self::StsLookup(failure) => sts_lookup(failure),
+            Self::StsLookup(_) => table::STS_LOOKUP_FAILED,
             Self::NotAuthenticated => table::NOT_AUTHENTICATED,
             Self::Bind { .. } => table::BIND_FAILED,
             Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
-            Self::Scarce(of) => table::out_of(*of),
             Self::JustFailed { .. } => table::FAILED_JUST_NOW,
             Self::Connect(_) => table::CONNECT_FAILED,
             Self::Greeting(_) => table::GREETING_REFUSED,
@@ -120,20 +122,10 @@ pub(crate) enum Weight {
 }
 
 fn lookup(failure: &Failure) -> View {
-    if let FailureReason::Scarce(of) = &failure.reason {
-        return table::out_of(*of);
-    }
     match failure.rtype {
         Rtype::TLSA => table::TLSA_LOOKUP_FAILED,
         Rtype::MX => table::MX_LOOKUP_FAILED,
         _ => table::ADDRESS_LOOKUP_FAILED,
-    }
-}
-
-fn sts_lookup(failure: &Failure) -> View {
-    match &failure.reason {
-        FailureReason::Scarce(of) => table::out_of(*of),
-        _ => table::STS_LOOKUP_FAILED,
     }
 }
 

@@ -399,11 +399,16 @@ fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result 
     Ok(())
 }
 
-fn memory(to: &mut DescriptorEncoder<'_>, counts: [u64; 3]) -> fmt::Result {
+fn memory(to: &mut DescriptorEncoder<'_>, [remembered, joined, asked]: [u64; 3]) -> fmt::Result {
     let help = "Questions of one type for one name: answered from memory, joined to one under way, or asked";
-    let mut family = to.encode_descriptor("dns_questions", help, None, MetricType::Counter)?;
-    for (result, count) in ["remembered", "joined", "asked"].iter().zip(counts) {
-        family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+    results(to, About("dns_questions", help), &[("remembered", remembered), ("joined", joined), ("asked", asked)])
+}
+
+/// A counter by result.
+fn results(to: &mut DescriptorEncoder<'_>, About(name, help): About, counts: &[(&'static str, u64)]) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (result, count) in counts {
+        family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::rules::Rule;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::{KeyProof, Protection};
 use crate::tlsrpt::TlsEvent;
+use crate::tlsrpt::collectd::DatagramDropped;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::original_destination::{OriginalDestination, Relation};
@@ -116,7 +117,9 @@ impl Reporter {
     pub fn report(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
-        outcome.seen.take_events().into_iter().for_each(|event| self.hand_on(event));
+        if let Some(events) = &self.events {
+            outcome.seen.take_events().into_iter().for_each(|event| self.hand_on(events, event));
+        }
         if let Some(reason) = outcome.reason.filter(|reason| reason.is_scarcity()) {
             self.ran_out(reason, "delivery");
         }
@@ -129,10 +132,10 @@ impl Reporter {
         }
     }
 
-    fn hand_on(&self, event: TlsEvent) {
+    fn hand_on(&self, events: &mpsc::Sender<TlsEvent>, event: TlsEvent) {
         self.metrics.tls_session(event.policy.kind.as_str(), event.result.label());
-        if self.events.as_ref().is_some_and(|events| events.try_send(event).is_err()) {
-            self.metrics.tls_session_dropped("full");
+        if events.try_send(event).is_err() {
+            self.metrics.tls_session_dropped(DatagramDropped::Full.as_str());
         }
     }
 
@@ -237,10 +240,7 @@ impl Outcome {
 
     /// The proof of the session, if it was under TLS.
     fn secured(&self) -> Option<&Protection> {
-        match &self.remote.as_ref()?.channel {
-            Channel::Secured(protection) => Some(protection),
-            Channel::Cleartext(_) => None,
-        }
+        self.remote.as_ref()?.channel.protection()
     }
 
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.

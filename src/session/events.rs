@@ -21,7 +21,8 @@ pub(super) fn perform(
     effects
 }
 
-/// Holds that events before the end of the message have no effects but replies.
-pub(super) fn replies_only(effects: &VecDeque<Effect>) {
+/// The same before the end of the message: the events have no effects but replies.
+pub(super) fn reply(transaction: &mut Transaction, events: impl IntoIterator<Item = Event>, output: &mut BytesMut) {
+    let effects = perform(transaction, events, output);
     debug_assert!(effects.is_empty(), "{effects:?}");
 }

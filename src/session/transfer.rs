@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::events::{perform, replies_only};
+use super::events::reply;
 use super::{Received, Session};
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
@@ -52,9 +52,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Carries one message over, or replies with the reason why it is not wanted.
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
         let (open, left) = self.upstreams.accepting(&transaction);
-        replies_only(&perform(&mut transaction, left, &mut self.client.output));
+        reply(&mut transaction, left, &mut self.client.output);
         let deliveries = self.meanwhile(Deliveries::start(open, Framing::Data)).await?;
-        replies_only(&perform(&mut transaction, deliveries.started(), &mut self.client.output));
+        reply(&mut transaction, deliveries.started(), &mut self.client.output);
         if let Some(answer) = transaction.reply_to_data() {
             return self.refuse_all(&answer, deliveries).await;
         }
@@ -175,7 +175,7 @@ impl Passage {
     pub(super) fn hear(&mut self, output: &mut BytesMut) {
         let stopped = self.deliveries.all().iter().filter_map(Delivery::reply);
         let events = stopped.map(|FinalReply { destination, reply }| Event::Failed(destination, reply));
-        replies_only(&perform(&mut self.transaction, events, output));
+        reply(&mut self.transaction, events, output);
     }
 
     /// The message has ended.

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
-use super::events::{perform, replies_only};
+use super::events::reply;
 use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
 use crate::delivery::{UpstreamOf, Upstreams};
@@ -42,7 +42,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 biased;
                 // First, so that replies that are known together are sent together, with the next one of the session.
                 _ = &mut asked => break Ok(()),
-                events = incoming.any() => replies_only(&perform(transaction, events, &mut self.client.output)),
+                events = incoming.any() => reply(transaction, events, &mut self.client.output),
                 () = &mut late, if !self.client.output.is_empty() => {}
             }
             if let Err(gone) = self.client.flush(patience).await {
@@ -50,7 +50,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         };
         drop(asked);
-        replies_only(&perform(transaction, incoming.drain(), &mut self.client.output));
+        reply(transaction, incoming.drain(), &mut self.client.output);
         // Also where the client has gone: a remote that has answered is left in step, and its session may be used again.
         opened.drain().into_iter().for_each(|open| self.upstreams.put(open));
         told

@@ -60,7 +60,7 @@ use starttls::{Greeted, SessionOptions};
 use sts::PolicySource;
 use tcp::Tcp;
 use timeouts::Timeouts;
-use verified::{Channel, Ready};
+use verified::Ready;
 
 pub use mx_iteration::{MxIteration, PolicyMet};
 pub(crate) use plan::{Choice, Plan};
@@ -180,9 +180,7 @@ impl<R: Resolver> Connector<R> {
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
         options.trace.since(began, What::Tls(label(&proven)), account(peer, &proven));
-        if let Ok(Channel::Secured(protection)) = &proven
-            && let Some((_, worth)) = protection.unverified()
-        {
+        if let Some((_, worth)) = proven.as_ref().ok().and_then(|channel| channel.protection()?.unverified()) {
             let text = format_args!("{peer}: to public CAs its certificate is {worth} for its name");
             options.trace.unverified(worth.as_str(), text);
         }

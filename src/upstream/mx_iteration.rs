@@ -21,7 +21,7 @@ use super::failover::{NextCandidate, rule};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote};
-use super::verified::{Channel, Ready};
+use super::verified::Ready;
 use super::{Connector, Request};
 use crate::dns::{Nat64Prefix, Resolver};
 use crate::mx::Route;
@@ -169,10 +169,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// The account of the domain's MTA-STS policy, and of this session by it; none if no policy was asked for.
     pub fn sts(&self, ready: Option<&Ready>) -> Option<StsNote> {
-        let session = ready.map(|ready| match &ready.terms().channel {
-            Channel::Secured(protection) => (&ready.peer().exchange, Some(protection)),
-            Channel::Cleartext(_) => (&ready.peer().exchange, None),
-        });
+        let session = ready.map(|ready| (&ready.peer().exchange, ready.terms().channel.protection()));
         self.sts.account(session)
     }
 

@@ -80,19 +80,14 @@ impl StsAtHand {
     /// The demand at one exchange.
     ///
     /// # Errors
-    /// The lookup failed, and no policy is kept, where the DNS can be trusted to answer: the MX records are secure, or the answer
-    /// does not validate. Elsewhere an attacker could suppress the record anyway.
+    /// The mail has to wait for a failed lookup ([`StsFound::defers`]).
     pub fn demand(&self, route: &Route, exchange: &Name) -> Result<StsDemand, Reason> {
         match &self.found {
             StsFound::InForce(in_force) => Ok(self.of_policy(in_force, exchange)),
-            StsFound::LookupFailed(failure) => {
-                // Without a socket nothing is known of the domain.
-                let is_scarce = matches!(failure.reason, FailureReason::Scarce(_));
-                match self.found.defers(route.security).is_some() || is_scarce {
-                    true => Err(Reason::StsLookup(failure.clone())),
-                    false => Ok(StsDemand::Nothing),
-                }
-            }
+            found @ StsFound::LookupFailed(_) => match found.defers(route.security) {
+                Some(failure) => Err(Reason::StsLookup(failure.clone())),
+                None => Ok(StsDemand::Nothing),
+            },
             StsFound::Absent(_) | StsFound::Unfetched(_) | StsFound::Off => Ok(StsDemand::Nothing),
         }
     }
@@ -221,9 +216,7 @@ impl StsTrial {
             },
         }
     }
-}
 
-impl StsTrial {
     /// The same in the words of TLS reports.
     fn fault(self, session: &Protection) -> Option<StsFault> {
         let kind = match self {
@@ -297,20 +290,20 @@ impl StsInquiry {
         }
     }
 
+    fn trial(&self, exchange: &Name) -> Option<StsTrial> {
+        self.trials.iter().find(|(known, _)| known == exchange).map(|(_, trial)| *trial)
+    }
+
     /// The fault of a session with an exchange by a policy that is not held to.
     pub(super) fn fault(&self, exchange: &Name, session: &Protection) -> Option<StsFault> {
-        let (_, trial) = self.trials.iter().find(|(known, _)| known == exchange)?;
-        trial.fault(session)
+        self.trial(exchange)?.fault(session)
     }
 
     /// The account of a session with an exchange; none if no policy was asked for.
     pub(super) fn account(&self, session: Option<(&Name, Option<&Protection>)>) -> Option<StsNote> {
         let at_hand = self.known()?;
         let id = at_hand.found.in_force().map(|in_force| in_force.id.as_str().to_owned());
-        let would = session.and_then(|(exchange, protection)| {
-            let (_, trial) = self.trials.iter().find(|(known, _)| known == exchange)?;
-            trial.refusal(protection)
-        });
+        let would = session.and_then(|(exchange, protection)| self.trial(exchange)?.refusal(protection));
         Some(StsNote { found: at_hand.label(), id, would })
     }
 }

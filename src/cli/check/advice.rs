@@ -19,7 +19,6 @@ use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
 use crate::tls::KeyProof;
-use crate::upstream::verified::Channel;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
 const MIN_DAYS_LEFT: i64 = 14;
@@ -135,8 +134,13 @@ fn protection(exchange: &ExchangeCheck, all: &[ExchangeCheck]) -> Option<Advice>
                 ),
             )
         }
-        TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) | TlsPolicy::Pkix(..) => None,
-        TlsPolicy::Encrypt(..) | TlsPolicy::Dane(_) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
+        TlsPolicy::Encrypt(..)
+        | TlsPolicy::Dane(_)
+        | TlsPolicy::Sts(_)
+        | TlsPolicy::StsDane(_)
+        | TlsPolicy::Pkix(..)
+        | TlsPolicy::Fingerprint(_)
+        | TlsPolicy::May(..) => None,
     }
 }
 
@@ -181,10 +185,7 @@ fn certificates(exchange: &Name, session: &SessionCheck, now: OffsetDateTime) ->
 }
 
 fn matched(session: &SessionCheck) -> Option<&Match> {
-    match session.outcome.as_ref().ok()? {
-        Channel::Secured(protection) => protection.proof().and_then(KeyProof::record),
-        Channel::Cleartext(_) => None,
-    }
+    session.outcome.as_ref().ok()?.protection()?.proof().and_then(KeyProof::record)
 }
 
 /// Hosts that fail while mail still goes out over others.

@@ -210,7 +210,7 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport 
     };
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-    let sts = rule.map_or(StsByRule::Heeded, |rule| rule.sts);
+    let sts = StsByRule::of(rule);
     let check = checker.check(domain, CheckTarget { level, next_hop, sts }).await;
     let report = match rule {
         None => DomainReport::of(&check, None, &context),

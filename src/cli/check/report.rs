@@ -377,10 +377,7 @@ impl TlsaReport {
 
 impl SessionReport {
     fn of(address: std::net::IpAddr, session: &SessionCheck, context: &ReportContext<'_>) -> Self {
-        let protection = match &session.outcome {
-            Ok(Channel::Secured(protection)) => Some(protection),
-            Ok(Channel::Cleartext(_)) | Err(_) => None,
-        };
+        let protection = session.outcome.as_ref().ok().and_then(Channel::protection);
         let matched: Option<&Match> = protection.and_then(Protection::proof).and_then(KeyProof::record);
         Self {
             address: address.to_string(),

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{Expectation, References};
 use crate::dns::by_nat64;
-use crate::dns::{HostLookup, Nat64Prefix, Resolver};
+use crate::dns::{HostLookup, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
@@ -182,16 +182,13 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
     let dns = run::tested_resolver(config).await.map_err(|failed| BadInput(failed.to_string()))?;
     Ok(match dns.host(name).await {
         Ok(HostLookup::Found(host)) => match dns.nat64().await {
-            Ok(prefix) => Ok(host.addresses.into_iter().map(|address| dialled(address, prefix)).collect()),
+            Ok(prefix) => {
+                Ok(host.addresses.into_iter().map(|address| by_nat64::connect_address(address, prefix)).collect())
+            }
             Err(failure) => Err(failure.into()),
         },
         Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),
         Ok(HostLookup::NotInFamily(families)) => Err(Reason::NotInFamily(families)),
         Err(failure) => Err(failure.into()),
     })
-}
-
-/// The address to connect to: an IPv4 address may be reached by NAT64.
-fn dialled(address: IpAddr, prefix: Option<Nat64Prefix>) -> IpAddr {
-    prefix.and_then(|prefix| by_nat64::translated(address, prefix)).map_or(address, IpAddr::V6)
 }

@@ -1,9 +1,10 @@
 //! The families of addresses to which this host has a route.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::query::any_of_family;
 use super::hints::RootHints;
 
 /// How long a finding holds. A network may come and go.
@@ -21,12 +22,6 @@ struct RouteFinding {
 }
 
 impl RoutedFamilies {
-    /// Whether there is a route for the family of this address.
-    pub(super) fn has(&self, hints: &RootHints, address: IpAddr) -> bool {
-        let [v4, v6] = self.both(hints);
-        if address.is_ipv4() { v4 } else { v6 }
-    }
-
     /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
     /// says more than this can.
     pub(super) fn both(&self, hints: &RootHints) -> [bool; 2] {
@@ -47,13 +42,14 @@ impl RoutedFamilies {
     }
 }
 
+/// Whether the family of this address has a route, by those that IPv4 and IPv6 have.
+pub(super) fn is_routed([v4, v6]: [bool; 2], address: IpAddr) -> bool {
+    if address.is_ipv4() { v4 } else { v6 }
+}
+
 /// Whether a socket can be connected there. No packet is sent: UDP has no connections.
 fn has_route(address: IpAddr) -> bool {
-    let any: SocketAddr = match address {
-        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    UdpSocket::bind(any).is_ok_and(|socket| socket.connect((address, 53)).is_ok())
+    UdpSocket::bind(any_of_family(address)).is_ok_and(|socket| socket.connect((address, 53)).is_ok())
 }
 
 #[cfg(test)]
@@ -64,6 +60,6 @@ mod tests {
     fn a_family_without_a_root_server_that_can_be_reached_is_not_used() {
         let hints = RootHints::parse("ns. A 127.0.0.1").unwrap();
         assert_eq!(RoutedFamilies::default().both(&hints), [true, false]);
-        assert!(RoutedFamilies::default().has(&hints, "127.0.0.2".parse().unwrap()));
+        assert!(is_routed(RoutedFamilies::default().both(&hints), "127.0.0.2".parse().unwrap()));
     }
 }

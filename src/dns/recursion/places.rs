@@ -6,10 +6,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use super::super::cache::{Cache, CacheBounds, ClockReading, EntryWeight, WithTtl};
+use super::super::cache::{Cache, CacheBounds, EntryWeight, WithTtl};
 use super::super::canonical::CanonicalName;
+use super::super::memory::now;
 use super::referral::{Referral, ServerName};
 
 /// How much is remembered of zones, and of the addresses of name servers.
@@ -155,10 +156,6 @@ impl DelegationMemory {
         ranked.sort();
         ranked.into_iter().map(|(_, address)| address).collect()
     }
-}
-
-fn now() -> ClockReading {
-    ClockReading { steady: Instant::now(), wall: SystemTime::now() }
 }
 
 /// About as much as a name takes.

@@ -1,5 +1,6 @@
 //! The servers of the root: found once by those that are built in, or named by the operator (RFC 8109).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ impl AuthoritativeServers {
     /// # Errors
     /// None of them answers.
     pub(super) async fn prime(&self) -> Result<Arc<Referral>, FailureReason> {
-        let root = CanonicalName::from_labels(std::iter::empty());
+        let root = CanonicalName::root();
         let mut failed = self.priming.lock().await;
         if let Some(known) = self.places.position(&root) {
             return Ok(known.cut);
@@ -44,7 +45,7 @@ impl AuthoritativeServers {
         if let Some(failure) = failed.as_ref().filter(|failure| failure.since.elapsed() < FAILED_FOR) {
             return Err(failure.reason.clone());
         }
-        let asked = tokio::time::timeout(WAIT, self.race(&root)).await.unwrap_or(Err(FailureReason::Timeout));
+        let asked = tokio::time::timeout(WAIT, self.root_servers(&root)).await.unwrap_or(Err(FailureReason::Timeout));
         match asked {
             Ok(cut) => {
                 let cut = Arc::new(cut);
@@ -67,32 +68,32 @@ impl AuthoritativeServers {
     /// # Errors
     /// None of them answers.
     pub(super) async fn prime_over_tcp(&self) -> Result<(), FailureReason> {
-        let question = Question { name: CanonicalName::from_labels(std::iter::empty()), rtype: Rtype::NS };
-        let asked = self.usable(self.hints.addresses()).into_iter().take(RACE);
-        let mut replies: FuturesUnordered<_> =
-            asked.map(|address| self.exchange_over_tcp(address, &question, WAIT)).collect();
-        let mut last = FailureReason::Timeout;
-        while let Some(reply) = replies.next().await {
-            match reply {
-                Ok(()) => return Ok(()),
-                Err(reason) => last = reason,
-            }
-        }
-        Err(last)
+        let question = Question { name: CanonicalName::root(), rtype: Rtype::NS };
+        self.race(|address| self.exchange_over_tcp(address, &question, WAIT)).await
+    }
+
+    /// The servers that the first answer names.
+    async fn root_servers(&self, root: &CanonicalName) -> Result<Referral, FailureReason> {
+        let question = &Question { name: root.clone(), rtype: Rtype::NS };
+        let ask = |address| async move {
+            let reply = AuthorityReply::read(&self.exchange(address, question).await?)?;
+            let named = referral::servers_of(root, &reply);
+            named.ok_or_else(|| FailureReason::malformed("a root server names no servers of the root"))
+        };
+        Ok(self.or_hints(root, self.race(ask).await?))
     }
 
     /// Asks some of the root servers that are named from the start; the first answer counts.
-    async fn race(&self, root: &CanonicalName) -> Result<Referral, FailureReason> {
-        let question = Question { name: root.clone(), rtype: Rtype::NS };
+    async fn race<T, F>(&self, ask: impl Fn(IpAddr) -> F) -> Result<T, FailureReason>
+    where
+        F: Future<Output = Result<T, FailureReason>>,
+    {
         let asked = self.usable(self.hints.addresses()).into_iter().take(RACE);
-        let mut replies: FuturesUnordered<_> = asked.map(|address| self.exchange(address, &question)).collect();
+        let mut answers: FuturesUnordered<_> = asked.map(ask).collect();
         let mut last = FailureReason::Timeout;
-        while let Some(octets) = replies.next().await {
-            match octets.and_then(|octets| AuthorityReply::read(&octets)) {
-                Ok(reply) => match referral::servers_of(root, &reply) {
-                    Some(named) => return Ok(self.or_hints(root, named)),
-                    None => last = FailureReason::Malformed("a root server names no servers of the root".to_owned()),
-                },
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(answer) => return Ok(answer),
                 Err(reason) => last = reason,
             }
         }

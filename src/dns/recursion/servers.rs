@@ -17,7 +17,7 @@ use super::super::query::{Purpose, QueryClient};
 use super::super::reply::Rtype;
 use super::super::server::NameServer;
 use super::super::setup::ResolverSettings;
-use super::families::RoutedFamilies;
+use super::families::{RoutedFamilies, is_routed};
 use super::hints::RootHints;
 use super::places::DelegationMemory;
 use super::referral::{self, Referral, ReplyReading, ServerName};
@@ -217,7 +217,8 @@ impl AuthoritativeServers {
             addresses.iter().copied().filter(|address| self.dialable.allows(*address)).collect();
         let mut ordered = self.places.in_order(&dialable);
         // The sort is stable. Without a route to the addresses of a family they come last.
-        ordered.sort_by_key(|address| !self.families.has(&self.hints, *address));
+        let routed = self.families.both(&self.hints);
+        ordered.sort_by_key(|address| !is_routed(routed, *address));
         ordered
     }
 

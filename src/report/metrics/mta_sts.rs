@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::{About, gauge};
+use super::{About, gauge, results};
 use crate::discovery::StsFigures;
 
 pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StsFigures) -> fmt::Result {
@@ -19,12 +19,4 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StsFigures) -> fm
     }
     let help = "Policies of MTA-STS that cannot be fetched anew for a day or more";
     gauge(to, About("mta_sts_refresh_failing", help), figures.failing)
-}
-
-fn results(to: &mut DescriptorEncoder<'_>, About(name, help): About, counts: &[(&'static str, u64)]) -> fmt::Result {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (result, count) in counts {
-        family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::events::{perform, replies_only};
+use super::super::events::reply;
 use super::super::{MAX_COMMAND_OCTETS, Session};
 use super::Passage;
 use crate::delivery::body::Deliveries;
@@ -50,9 +50,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     ) -> Result<After, WireError> {
         self.client.flush(self.shared.client_timeout).await?;
         let (open, left) = self.upstreams.accepting(&transaction);
-        replies_only(&perform(&mut transaction, left, &mut self.client.output));
+        reply(&mut transaction, left, &mut self.client.output);
         let deliveries = Deliveries::start(open, Framing::Bdat).await;
-        replies_only(&perform(&mut transaction, deliveries.started(), &mut self.client.output));
+        reply(&mut transaction, deliveries.started(), &mut self.client.output);
         let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
         let carried = self.carry_chunks(first, &mut passage).await;
         passage.count();

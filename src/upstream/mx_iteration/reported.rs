@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::super::verified::{Channel, Ready};
+use super::super::verified::Ready;
 use super::{MxIteration, Observation};
 use crate::dns::Resolver;
 use crate::name::Name;
@@ -46,10 +46,8 @@ impl<R: Resolver> MxIteration<'_, R> {
         let Dialled { peer, policy, sending } = dialled;
         let of_peer = self.published.iter().find(|published| published.exchange == peer.exchange);
         let published = of_peer.map(|published| &published.tlsa);
-        let trial = end.ok().and_then(|ready| match &ready.terms().channel {
-            Channel::Secured(protection) => self.sts.fault(&peer.exchange, protection),
-            Channel::Cleartext(_) => None,
-        });
+        let protection = end.ok().and_then(|ready| ready.terms().channel.protection());
+        let trial = protection.and_then(|protection| self.sts.fault(&peer.exchange, protection));
         let (recipient, sts) = (self.request.domain, self.reported_sts());
         let session = TriedSession { recipient, policy, published, peer, sending, sts: sts.as_ref(), trial };
         if let Some(event) = session.event(end.err()) {

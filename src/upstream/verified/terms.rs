@@ -35,6 +35,14 @@ impl Channel {
         }
     }
 
+    /// The proof of the session, if it is under TLS.
+    pub fn protection(&self) -> Option<&Protection> {
+        match self {
+            Self::Secured(protection) => Some(protection),
+            Self::Cleartext(_) => None,
+        }
+    }
+
     /// The word for mail without TLS.
     pub const CLEARTEXT: &str = "cleartext";
 }
