@@ -42,7 +42,7 @@ pub use rule::{IgnoredSts, RuleEntry, RuleLevel};
 pub use store::StoreSection;
 pub use timeouts::TimeoutsSection;
 pub use tls::{DefaultLevel, TlsSection};
-pub use tlsrpt::{TlsrptMode, TlsrptSection};
+pub use tlsrpt::{Contact, TlsrptMode, TlsrptReport, TlsrptSection};
 pub use value::{HostName, MxValue, Network, Server, TlsaText};
 use value::{day, last_day, optional, parsed};
 
@@ -93,7 +93,7 @@ pub struct Config {
     pub negative_trust_anchor: Vec<NegativeTrustAnchorEntry>,
     /// Bounds.
     pub limits: LimitsSection,
-    /// The store: outcomes of fan-out messages, and policies of MTA-STS.
+    /// The store: outcomes of fan-out messages, policies of MTA-STS, and TLS reports.
     pub store: StoreSection,
     /// TLS reports (RFC 8460).
     pub tlsrpt: TlsrptSection,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::load::LoadError;
+use super::reports::ReportTask;
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
@@ -28,7 +29,6 @@ use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts, PolicyKeeping};
-use crate::tlsrpt::collectd::CollectdTask;
 
 /// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
@@ -36,7 +36,7 @@ pub(super) struct Running {
     config: Config,
     dns: TestedResolver,
     reporter: Arc<Reporter>,
-    reports: Option<CollectdTask>,
+    reports: Option<ReportTask>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -94,7 +94,7 @@ impl Running {
         // Without a file a second copy of the policies in memory would be of no use.
         let lasting = config.store.path.as_ref().map(|_| store.clone());
         let policies = StsPolicies::open(lasting, &(&config).into()).await.map_err(unusable)?;
-        let (journal, outcomes) = Journal::with_store((&config).into(), store).await.map_err(unusable)?;
+        let (journal, outcomes) = Journal::with_store((&config).into(), store.clone()).await.map_err(unusable)?;
         tracing::debug!(outcomes, "the store is open");
         let policies = PolicyKeeping::of(policies);
         let dns = TestedResolver::start(&config)?;
@@ -103,7 +103,10 @@ impl Running {
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
-        let reports = events.map(|events| reports::start(&config, events, news.subscribe())).transpose()?;
+        let reports = match events {
+            Some(events) => Some(reports::start(&config, events, news.subscribe(), store).await?),
+            None => None,
+        };
         Ok(Self { settings, config, dns, reporter, reports, news, log })
     }
 
@@ -112,8 +115,8 @@ impl Running {
         self.news.subscribe()
     }
 
-    /// The task that tells TLS sessions to a collector, to be ended last.
-    pub(super) fn take_reports(&mut self) -> Option<CollectdTask> {
+    /// The task that takes TLS sessions for reports, to be ended last.
+    pub(super) fn take_reports(&mut self) -> Option<ReportTask> {
         self.reports.take()
     }
 

@@ -1,33 +1,95 @@
-//! The task behind `tlsrpt.mode`: TLS sessions on their way to the program that reports them.
+//! The tasks behind `tlsrpt.mode`: TLS sessions on their way to the program that reports them, or to our own reports.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
 use super::run::StartError;
-use crate::config::{Config, TlsrptMode};
+use crate::config::{Config, TlsrptMode, TlsrptReport};
+use crate::dispatch::key::DkimKey;
+use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::refusal::ResultType;
 use crate::report::Reporter;
 use crate::session::Shared;
+use crate::store::Store;
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::{CollectdQueue, CollectdTask, MAX_EVENTS};
+use crate::tlsrpt::dkim::DkimIdentity;
+use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::event::TlsResult;
 use crate::tlsrpt::lookup::record_of;
+use crate::tlsrpt::schedule::{ReportExtent, ReportScope};
+
+/// The task that takes the events.
+pub(super) enum ReportTask {
+    /// It tells them to a collector.
+    Collectd(CollectdTask),
+    /// It counts them and sends reports.
+    Send(DispatchTask),
+}
 
 /// The reporter, and the other end of its events if there are to be any.
 pub(super) fn telling(reporter: Reporter, config: &Config) -> (Arc<Reporter>, Option<mpsc::Receiver<TlsEvent>>) {
-    match config.tlsrpt.mode {
-        TlsrptMode::Off => (Arc::new(reporter), None),
-        TlsrptMode::Collectd => {
-            let (sender, events) = mpsc::channel(MAX_EVENTS);
-            (Arc::new(reporter.telling(sender)), Some(events))
-        }
-    }
+    let most = match config.tlsrpt.mode {
+        TlsrptMode::Off => return (Arc::new(reporter), None),
+        TlsrptMode::Collectd => MAX_EVENTS,
+        TlsrptMode::Send => dispatch::MAX_EVENTS,
+    };
+    let (sender, events) = mpsc::channel(most);
+    (Arc::new(reporter.telling(sender)), Some(events))
 }
 
-/// Starts to tell events to the collector.
-pub(super) fn start(
+/// The settings of our own reports, if we are to send them.
+pub(super) fn settings(config: &Config) -> Result<Option<DispatchSettings>, StartError> {
+    let section = &config.tlsrpt;
+    // The check of the configuration wants all three.
+    let (TlsrptMode::Send, Some(organization), Some(contact), Some(path)) =
+        (section.mode, &section.organization, &section.contact, &section.dkim_key)
+    else {
+        return Ok(None);
+    };
+    let key = DkimKey::load(path)
+        .map_err(|error| StartError::config(format!("tlsrpt.dkim_key: {}: {error}", path.display())))?;
+    let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
+    let extent = match section.report {
+        TlsrptReport::All => ReportExtent::All,
+        TlsrptReport::Failures => ReportExtent::Failures,
+    };
+    Ok(Some(DispatchSettings {
+        scope: ReportScope {
+            extent,
+            skip: section.skip.iter().map(|domains| domains.0.clone()).collect(),
+            own: domain.clone(),
+        },
+        identity: DkimIdentity { domain: domain.clone(), selector: section.dkim_selector.clone() },
+        author: ReportAuthor { organization: organization.clone(), contact, domain },
+        key,
+        https_port: 443,
+    }))
+}
+
+/// Starts to take events.
+pub(super) async fn start(
+    config: &Config,
+    events: mpsc::Receiver<TlsEvent>,
+    shared: watch::Receiver<Arc<Shared<Stub>>>,
+    store: Store,
+) -> Result<ReportTask, StartError> {
+    let Some(settings) = settings(config)? else {
+        return Ok(ReportTask::Collectd(collectd(config, events, shared)?));
+    };
+    let dispatch = Dispatch::open(settings, store, shared.clone()).await;
+    let dispatch = dispatch.map_err(|error| StartError::system(format!("store.path: {error}")))?;
+    let skip = config.tlsrpt.skip.clone();
+    let leaves_out = move |event: &TlsEvent| {
+        let is_skipped = skip.iter().any(|domains| domains.0.contain(&event.recipient));
+        is_skipped || is_in_doubt(event, &shared.borrow().connector.dns)
+    };
+    Ok(ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out)))
+}
+
+fn collectd(
     config: &Config,
     events: mpsc::Receiver<TlsEvent>,
     shared: watch::Receiver<Arc<Shared<Stub>>>,
@@ -45,10 +107,12 @@ pub(super) fn start(
     }))
 }
 
-/// Tells the last sessions, at the end of the program.
-pub(super) async fn finish(task: Option<CollectdTask>) {
-    if let Some(task) = task {
-        task.finish().await;
+/// Tells or writes the last sessions, at the end of the program.
+pub(super) async fn finish(task: Option<ReportTask>) {
+    match task {
+        Some(ReportTask::Collectd(task)) => task.finish().await,
+        Some(ReportTask::Send(task)) => task.finish().await,
+        None => {}
     }
 }
 

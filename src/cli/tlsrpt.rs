@@ -1,8 +1,9 @@
-//! `danelaw tlsrpt`: TLS reports that others sent, in words.
+//! `danelaw tlsrpt`: TLS reports that others sent, in words; and the key that signs our own.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use super::log;
+use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
 use crate::tlsrpt::read::unpack::MAX_INPUT;
 use crate::tlsrpt::read::words::{self, ShownPart, shown};
 use crate::tlsrpt::read::{self, FoundReport, mbox};
@@ -21,6 +23,16 @@ const FAILURES: u8 = 1;
 const EX_DATAERR: u8 = 65;
 /// sysexits: an input is not there.
 const EX_NOINPUT: u8 = 66;
+
+/// sysexits: the file cannot be made, or is of no use.
+const EX_CANTCREAT: u8 = 73;
+
+/// The meanings of the exit status of `key`.
+const KEY_STATUS: &str = "\
+Exit status:
+  0   the record was printed
+  64  the command line is wrong
+  73  the file cannot be made, or holds no key that can be used";
 
 /// The meanings of the exit status of `read`.
 const STATUS: &str = "\
@@ -45,6 +57,25 @@ enum TlsrptCommand {
     /// mbox files, Maildir folders, JSON, gzip and zip, under any name. It does not use the network.
     #[command(after_help = STATUS)]
     Read(TlsrptReadArguments),
+    /// Make the key that signs TLS reports for tlsrpt.mode = "send", and print the TXT record to publish for it.
+    ///
+    /// The key is RSA of 2048 bits. The file gets the mode 0600. A file that is there stays as it is, and its record is printed.
+    #[command(after_help = KEY_STATUS)]
+    Key(TlsrptKeyArguments),
+}
+
+/// Arguments of `key`.
+#[derive(Debug, clap::Args)]
+struct TlsrptKeyArguments {
+    /// The file of the key, for tlsrpt.dkim_key.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The domain of tlsrpt.contact; with it, the name of the record is printed whole.
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// The selector, for tlsrpt.dkim_selector.
+    #[arg(long, value_name = "NAME", default_value = "tlsrpt")]
+    selector: String,
 }
 
 /// Arguments of `read`.
@@ -74,7 +105,45 @@ fn day(text: &str) -> Result<Date, String> {
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &TlsrptArguments) -> ExitCode {
-    let TlsrptCommand::Read(arguments) = &arguments.command;
+    match &arguments.command {
+        TlsrptCommand::Read(arguments) => read_all(arguments),
+        TlsrptCommand::Key(arguments) => key(arguments),
+    }
+}
+
+/// Makes the key if it is not there, and prints its record.
+fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
+    let TlsrptKeyArguments { file, domain, selector } = arguments;
+    let key = match file.exists() {
+        true => DkimKey::load(file),
+        false => make_key(file),
+    };
+    match key {
+        Ok(key) => {
+            let domain = domain.as_deref().map(|domain| format!(".{domain}.")).unwrap_or_default();
+            // A string of a TXT record has 255 octets at most (RFC 1035 §3.3.14).
+            let record = key.record();
+            let strings = record.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part)));
+            let strings: Vec<_> = strings.collect();
+            // A closed pipe is no reason to complain.
+            let _ = writeln!(io::stdout(), "{selector}._domainkey{domain} IN TXT ( {} )", strings.join(" "));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::complain(&format!("{}: {error}", file.display()));
+            ExitCode::from(EX_CANTCREAT)
+        }
+    }
+}
+
+fn make_key(file: &Path) -> Result<DkimKey, DkimKeyError> {
+    let pem = new_key()?;
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    made.write_all(pem.as_bytes())?;
+    DkimKey::from_pem(pem.as_bytes())
+}
+
+fn read_all(arguments: &TlsrptReadArguments) -> ExitCode {
     let mut reading = Reading { arguments, out: io::stdout().lock(), seen: ReadSoFar::default() };
     for file in &arguments.files {
         if let Err(error) = reading.path(file) {
@@ -251,7 +320,8 @@ mod tests {
             #[command(flatten)]
             arguments: TlsrptArguments,
         }
-        let Line { arguments: TlsrptArguments { command: TlsrptCommand::Read(arguments) } } = Line::parse_from(line);
+        let line = Line::parse_from(line);
+        let TlsrptCommand::Read(arguments) = line.arguments.command else { panic!("{:?}", line.arguments) };
         let mut out = Vec::new();
         let mut reading = Reading { arguments: &arguments, out: &mut out, seen: ReadSoFar::default() };
         for file in &arguments.files {

@@ -1,4 +1,4 @@
-//! The store: outcomes of fan-out messages, and policies of MTA-STS.
+//! The store: outcomes of fan-out messages, policies of MTA-STS, and TLS reports.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,13 +12,14 @@ use super::optional;
 /// How long outcomes may be remembered: longer than clients pause, and not for ever.
 const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The store: outcomes of fan-out messages, and policies of MTA-STS.
+/// The store: outcomes of fan-out messages, policies of MTA-STS, and TLS reports.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
-    /// Where to keep the outcomes of fan-out messages that the client has to send again, and the policies of MTA-STS: a file,
-    /// which must be on a local disk. It holds digests of addresses and messages, remotes' replies as they were, and the
-    /// names of domains with a policy. Fan-out needs it. Without it each start trusts the first contact with a domain again.
+    /// Where to keep the outcomes of fan-out messages that the client has to send again, the policies of MTA-STS, and the counts
+    /// of TLS reports: a file, which must be on a local disk. It holds digests of addresses and messages, remotes' replies as they
+    /// were, and the names of domains that mail went to. Fan-out and TLS reports need it. Without it each start trusts the first
+    /// contact with a domain again.
     #[serde(deserialize_with = "optional")]
     pub path: Option<PathBuf>,
     /// How many outcomes are kept at most, one for each recipient; 100,000 take about 60 MB. The oldest make room for new

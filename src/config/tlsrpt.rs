@@ -1,23 +1,43 @@
 //! TLS reports (RFC 8460).
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::Deserialize;
 
 use super::check::Faults;
 use super::optional;
 use super::value::DomainsText;
+use crate::name::Name;
+use crate::smtp::address::{RecipientDomain, ReversePath, SmtpUtf8};
 
 /// The longest path of a Unix socket on Linux, in octets.
 const MAX_PATH: usize = 107;
+/// The most octets of the name of an organisation.
+const MAX_NAME: usize = 200;
 
 /// TLS reports (RFC 8460).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsrptSection {
-    /// How the domains that ask for TLS reports (RFC 8460) get them: "" (not at all) or "collectd" (each TLS session is
-    /// told to tlsrpt-collectd, whose program tlsrpt-reportd sends one report a day).
+    /// How the domains that ask for TLS reports (RFC 8460) get them: "" (not at all), "send" (danelaw counts the TLS sessions of
+    /// each day in the store, and sends one report a day itself, by mail or HTTPS) or "collectd" (each TLS session is told to
+    /// tlsrpt-collectd, whose program tlsrpt-reportd sends one report a day).
     pub mode: TlsrptMode,
+    /// Our name in reports, as in "Example Ltd". Required for mode "send".
+    #[serde(deserialize_with = "optional")]
+    pub organization: Option<String>,
+    /// The mailbox that reports come from and questions go to; somebody should read it. Its domain signs the reports, and
+    /// gets none. Required for mode "send".
+    #[serde(deserialize_with = "optional")]
+    pub contact: Option<Contact>,
+    /// The DKIM selector of the key that signs reports.
+    pub dkim_selector: String,
+    /// The file with that key: RSA, in PEM, and not readable by all; `danelaw tlsrpt key` makes one. Required for mode "send".
+    #[serde(deserialize_with = "optional")]
+    pub dkim_key: Option<PathBuf>,
+    /// "all", or "failures": a domain gets no report of a day without a failure. For mode "send".
+    pub report: TlsrptReport,
     /// The socket of tlsrpt-collectd, as in "/run/tlsrpt/collectd.sock". Required for mode "collectd".
     #[serde(deserialize_with = "optional")]
     pub collectd: Option<PathBuf>,
@@ -31,16 +51,100 @@ pub enum TlsrptMode {
     /// They do not.
     #[serde(rename = "")]
     Off,
+    /// By danelaw itself.
+    #[serde(rename = "send")]
+    Send,
     /// By tlsrpt-collectd.
     #[serde(rename = "collectd")]
     Collectd,
 }
 
+/// Whether a day without a failure is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsrptReport {
+    /// It is.
+    All,
+    /// It is not.
+    Failures,
+}
+
+/// A mailbox of a mail domain, all ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The mailbox.
+    pub mailbox: String,
+    /// Its domain.
+    pub domain: Name,
+}
+
+impl FromStr for Contact {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = ReversePath::parse(&format!("<{text}>"), SmtpUtf8::Absent).map_err(|error| error.to_string())?;
+        match path {
+            ReversePath::Mailbox(mailbox) if mailbox.to_string().is_ascii() => match mailbox.domain() {
+                RecipientDomain::Name(domain) if domain.is_fully_qualified() => {
+                    Ok(Self { mailbox: mailbox.to_string(), domain: domain.clone() })
+                }
+                RecipientDomain::Name(_) | RecipientDomain::Literal(_) => Err(format!("{text} has no mail domain")),
+            },
+            ReversePath::Mailbox(_) | ReversePath::Null => Err(format!("{text} is no mailbox in ASCII")),
+        }
+    }
+}
+
 impl TlsrptSection {
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(super) fn check(&self, faults: &mut Faults, store: Option<&PathBuf>) {
+        self.check_collectd(faults);
+        if Name::parse(&format!("{}._domainkey.example", self.dkim_selector)).is_err() {
+            faults.add("tlsrpt.dkim_selector", "it is no name such as \"tlsrpt\"");
+        }
+        match self.mode {
+            TlsrptMode::Send => self.check_send(faults, store),
+            TlsrptMode::Off | TlsrptMode::Collectd => {
+                let unused = [
+                    ("tlsrpt.organization", self.organization.is_some()),
+                    ("tlsrpt.contact", self.contact.is_some()),
+                    ("tlsrpt.dkim_key", self.dkim_key.is_some()),
+                ];
+                for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
+                    faults.add(key, "it is not used: set tlsrpt.mode = \"send\" too");
+                }
+            }
+        }
+    }
+
+    fn check_send(&self, faults: &mut Faults, store: Option<&PathBuf>) {
+        if store.is_none() {
+            let problem = "mode \"send\" keeps the counts of a day over a restart; set store.path to a file for them, as in \
+                           \"/var/lib/danelaw/store.sqlite\"";
+            faults.add("tlsrpt.mode", problem);
+        }
+        match &self.organization {
+            None => faults.add("tlsrpt.organization", "it is empty; set it to your name in reports"),
+            Some(name) if name.len() > MAX_NAME || name.chars().any(char::is_control) => {
+                faults.add("tlsrpt.organization", format!("it must be one line of {MAX_NAME} octets at most"));
+            }
+            Some(_) => {}
+        }
+        if self.contact.is_none() {
+            faults.add("tlsrpt.contact", "it is empty; set it to a mailbox for questions about reports");
+        }
+        match &self.dkim_key {
+            None => faults.add("tlsrpt.dkim_key", "it is empty; `danelaw tlsrpt key FILE` makes a key"),
+            Some(path) if !path.is_absolute() => {
+                faults.add("tlsrpt.dkim_key", format!("{} is no absolute path", path.display()));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn check_collectd(&self, faults: &mut Faults) {
         match (self.mode, &self.collectd) {
-            (TlsrptMode::Off, None) => {}
-            (TlsrptMode::Off, Some(path)) => {
+            (TlsrptMode::Off | TlsrptMode::Send, None) => {}
+            (TlsrptMode::Off | TlsrptMode::Send, Some(path)) => {
                 let problem = format!("{} is not used: set tlsrpt.mode = \"collectd\" too", path.display());
                 faults.add("tlsrpt.collectd", problem);
             }
@@ -80,6 +184,34 @@ mod tests {
             let error = with(wrong).unwrap_err();
             assert!(error.starts_with(fault), "{wrong}: {error}");
         }
-        assert!(with("tlsrpt.mode = 'send'").is_err() && with("tlsrpt.skip = ['*.example']").is_err());
+        assert!(with("tlsrpt.skip = ['*.example']").is_err());
+    }
+
+    #[test]
+    fn t23_reports_of_our_own_need_a_store_an_author_and_a_key() {
+        let send = "organization = 'Example Ltd', contact = 'tls@example.com', dkim_key = '/etc/danelaw/dkim.pem'";
+        let all = format!("store.path = '/x'\ntlsrpt = {{ mode = 'send', {send} }}");
+        let section = with(&all).unwrap().tlsrpt;
+        assert_eq!(section.contact.unwrap().domain.as_str(), "example.com");
+        for (wrong, fault) in [
+            (format!("tlsrpt = {{ mode = 'send', {send} }}"), "tlsrpt.mode: mode \"send\" keeps the counts"),
+            (all.replace("Example Ltd", ""), "tlsrpt.organization: it is empty"),
+            (all.replace("'Example Ltd'", "\"a\\nb\""), "tlsrpt.organization: it must be one line"),
+            (all.replace("tls@example.com", ""), "tlsrpt.contact: it is empty"),
+            (all.replace("/etc/danelaw/dkim.pem", ""), "tlsrpt.dkim_key: it is empty"),
+            (all.replace("/etc/danelaw/dkim.pem", "dkim.pem"), "tlsrpt.dkim_key: dkim.pem is no absolute path"),
+            (
+                all.replace("mode = 'send'", "mode = 'send', dkim_selector = 'a b'"),
+                "tlsrpt.dkim_selector: it is no name",
+            ),
+            (all.replace("mode = 'send'", "mode = 'send', collectd = '/x'"), "tlsrpt.collectd: /x is not used"),
+            (format!("tlsrpt = {{ {send} }}"), "tlsrpt.organization: it is not used"),
+        ] {
+            let error = with(&wrong).unwrap_err();
+            assert!(error.starts_with(fault), "{wrong}: {error}");
+        }
+        for contact in ["tls", "tls@[192.0.2.1]", "tls@localhost", "ü@example.com", "a@b.example,c@d.example"] {
+            assert!(with(&all.replace("tls@example.com", contact)).is_err(), "{contact}");
+        }
     }
 }

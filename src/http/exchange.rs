@@ -1,11 +1,12 @@
 //! One request over a connection, and its answer.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
@@ -61,6 +62,15 @@ pub struct HttpResponse {
     _connection: AbortOnDropHandle<hyper::Result<()>>,
 }
 
+/// The content of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpContent {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its octets.
+    pub octets: Bytes,
+}
+
 /// Asks for a path of a host over a connection to it.
 ///
 /// # Errors
@@ -69,12 +79,47 @@ pub async fn get<S>(stream: S, host: &str, path: &str, limits: HttpLimits) -> Re
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    exchange(stream, request(Request::get(path), host).body(Full::default()), limits).await
+}
+
+/// Content that is sent.
+#[derive(Debug, Clone)]
+pub struct HttpPost<'a> {
+    /// Path and query.
+    pub path: &'a str,
+    /// The content.
+    pub content: HttpContent,
+}
+
+/// Sends content to a path of a host over a connection to it (RFC 9110 §9.3.3).
+///
+/// # Errors
+/// As of [`get`].
+pub async fn post<S>(stream: S, host: &str, post: HttpPost<'_>, limits: HttpLimits) -> Result<HttpResponse, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let HttpPost { path, content } = post;
+    let request = request(Request::post(path), host).header(CONTENT_TYPE, content.content_type);
+    exchange(stream, request.body(Full::new(content.octets)), limits).await
+}
+
+fn request(builder: Builder, host: &str) -> Builder {
+    builder.header(HOST, host).header(USER_AGENT, format!("danelaw/{VERSION}"))
+}
+
+async fn exchange<S>(
+    stream: S,
+    request: hyper::http::Result<Request<Full<Bytes>>>,
+    limits: HttpLimits,
+) -> Result<HttpResponse, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = http1::Builder::new();
     builder.max_headers(limits.head_fields).max_buf_size(limits.head_octets.max(LEAST_BUFFER));
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(unanswered)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let agent = format!("danelaw/{VERSION}");
-    let request = Request::get(path).header(HOST, host).header(USER_AGENT, agent).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| HttpError::NotHttp(error.to_string()))?;
     let (head, body) = sender.send_request(request).await.map_err(unanswered)?.into_parts();
     let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);

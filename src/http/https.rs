@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::exchange::{HttpError, HttpLimits, HttpResponse, get};
+use super::exchange::{HttpError, HttpLimits, HttpPost, HttpResponse, get, post};
 use crate::dns::by_nat64;
 use crate::dns::{Failure, HostLookup, Resolver};
 use crate::name::Name;
@@ -88,6 +88,20 @@ impl<R: Resolver> HttpsClient<R> {
     pub async fn get(&self, host: &Name, path: &str, limits: HttpLimits) -> Result<HttpResponse, HttpsError> {
         let stream = self.connect(host).await?;
         Ok(get(stream, host.as_str(), path, limits).await?)
+    }
+
+    /// Sends content to a path of a host. The answer may have any status.
+    ///
+    /// # Errors
+    /// There is no answer within the limits.
+    pub async fn post(
+        &self,
+        host: &Name,
+        content: HttpPost<'_>,
+        limits: HttpLimits,
+    ) -> Result<HttpResponse, HttpsError> {
+        let stream = self.connect(host).await?;
+        Ok(post(stream, host.as_str(), content, limits).await?)
     }
 
     /// A TLS session with a host, which has proven its name.

@@ -1,4 +1,4 @@
-//! HTTP as a client (RFC 9112): one request on one connection, for policies of MTA-STS and for the admin port.
+//! HTTP as a client (RFC 9112): one request on one connection, for policies of MTA-STS, TLS reports and the admin port.
 //!
 //! A server that a stranger names may send anything, so each answer is bounded in octets and in the number of its header
 //! fields while it is read. The limit of time is the caller's. There is no redirect, no proxy, no cookie and no compression
@@ -7,5 +7,5 @@
 mod exchange;
 mod https;
 
-pub use self::exchange::{HttpError, HttpHead, HttpLimits, HttpResponse, get};
+pub use self::exchange::{HttpContent, HttpError, HttpHead, HttpLimits, HttpPost, HttpResponse, get, post};
 pub use self::https::{HttpsClient, HttpsError, HttpsPart};

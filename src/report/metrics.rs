@@ -4,6 +4,7 @@
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
 mod mta_sts;
+mod tlsrpt;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use super::Outcome;
 use crate::discovery::StsFigures;
 use crate::refusal::Label;
 use crate::trace::What;
+use tlsrpt::TlsReportCounters;
 
 /// More slots than there are sets of words in this program that belong together.
 const SLOTS: usize = 512;
@@ -43,8 +45,7 @@ pub struct Metrics {
     sts_would_refuse: Tally<1>,
     turned_away: Tally<1>,
     shortages: Tally<2>,
-    tls_sessions: Tally<2>,
-    tls_dropped: Tally<1>,
+    tlsrpt: TlsReportCounters,
     reloads: Tally<1>,
     stages: [Latency; STAGES.len()],
     sessions: AtomicU64,
@@ -125,8 +126,7 @@ impl Default for Metrics {
             sts_would_refuse: Tally::new(["label"]),
             turned_away: Tally::new(["reason"]),
             shortages: Tally::new(["reason", "at"]),
-            tls_sessions: Tally::new(["policy", "result"]),
-            tls_dropped: Tally::new(["why"]),
+            tlsrpt: TlsReportCounters::default(),
             reloads: Tally::new(["result"]),
             stages: Default::default(),
             sessions: AtomicU64::new(0),
@@ -198,16 +198,6 @@ impl Metrics {
     /// Counts that this host has run out of file descriptors, or of memory for sockets.
     pub(super) fn ran_out(&self, reason: Label, at: &'static str) {
         self.shortages.count([reason.as_str(), at]);
-    }
-
-    /// Counts a TLS session for TLS reports, by the type of its policy and its result.
-    pub(super) fn tls_session(&self, policy: &'static str, result: &'static str) {
-        self.tls_sessions.count([policy, result]);
-    }
-
-    /// Counts a TLS session that TLS reports will miss.
-    pub fn tls_session_dropped(&self, why: &'static str) {
-        self.tls_dropped.count([why]);
     }
 
     /// Counts a configuration that was read again, and is in force.
@@ -344,10 +334,7 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let help =
         "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
     metrics.shortages.encode(to, About("shortages", help))?;
-    let help = "TLS sessions with remotes for TLS reports, by the type of the policy and the result";
-    metrics.tls_sessions.encode(to, About("tlsrpt_sessions", help))?;
-    let help = "TLS sessions that are missing in TLS reports, by reason";
-    metrics.tls_dropped.encode(to, About("tlsrpt_dropped", help))?;
+    tlsrpt::encode(to, &metrics.tlsrpt)?;
     metrics.reloads.encode(to, About("config_reloads", "Attempts to read the configuration again, by result"))
 }
 

@@ -1,8 +1,9 @@
-//! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message, and the
-//! policies of MTA-STS.
+//! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message, the policies of
+//! MTA-STS, and the counts and states of TLS reports.
 //!
 //! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it does
-//! not know sessions: [`crate::journal`] does both. Nor does it decide which policies are kept: [`crate::discovery`] does.
+//! not know sessions: [`crate::journal`] does both. Nor does it decide which policies are kept: [`crate::discovery`] does;
+//! nor which reports: [`crate::dispatch`] does.
 //! Each operation is one transaction. Each backend has a file of its own, the only one that names its library.
 
 mod key;
@@ -70,6 +71,55 @@ pub(crate) struct PolicyRow {
     pub(crate) used: i64,
     /// Since when it cannot be fetched anew.
     pub(crate) failing_since: Option<i64>,
+}
+
+/// The counts of a domain on one day, for TLS reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CountsRow {
+    /// The Julian day.
+    pub(crate) day: i64,
+    /// The domain.
+    pub(crate) domain: String,
+    /// The counts, as JSON.
+    pub(crate) counts: String,
+}
+
+/// The state of a TLS report. The times are in seconds of the Unix clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReportRow {
+    /// The Julian day that it is about.
+    pub(crate) day: i64,
+    /// The domain that it is about.
+    pub(crate) domain: String,
+    /// Its address; empty for the lookup of the addresses.
+    pub(crate) address: String,
+    /// How it ended; empty while it waits.
+    pub(crate) state: String,
+    /// When it was due first.
+    pub(crate) first: i64,
+    /// How often it was tried.
+    pub(crate) tries: i64,
+    /// When it is tried next.
+    pub(crate) next: i64,
+}
+
+/// An address that has refused a TLS report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SuppressedRow {
+    /// The address.
+    pub(crate) address: String,
+    /// It gets no reports until then, in seconds of the Unix clock; `None` deletes the row.
+    pub(crate) until: Option<i64>,
+    /// How often it has refused one in a row.
+    pub(crate) level: i64,
+}
+
+/// All rows of TLS reports.
+#[derive(Debug, Default)]
+pub(crate) struct ReportRows {
+    pub(crate) counts: Vec<CountsRow>,
+    pub(crate) reports: Vec<ReportRow>,
+    pub(crate) suppressed: Vec<SuppressedRow>,
 }
 
 /// An open store. Clones are the same store.
@@ -155,6 +205,27 @@ impl Store {
     pub(crate) async fn delete_policy(&self, domain: &str) -> Result<(), Error> {
         match &self.backend {
             StoreBackend::Sqlite(sqlite) => sqlite.lock().await.delete_policy(domain).await,
+        }
+    }
+
+    /// All rows of TLS reports.
+    pub(crate) async fn report_rows(&self) -> Result<ReportRows, Error> {
+        match &self.backend {
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.report_rows().await,
+        }
+    }
+
+    /// Writes rows of TLS reports in the place of those before, durably.
+    pub(crate) async fn put_report_rows(&self, rows: &ReportRows) -> Result<(), Error> {
+        match &self.backend {
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put_report_rows(rows).await,
+        }
+    }
+
+    /// Deletes the rows of TLS reports about days before this Julian day, durably.
+    pub(crate) async fn forget_reports_before(&self, day: i64) -> Result<(), Error> {
+        match &self.backend {
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.forget_reports_before(day).await,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! One process has the file: it is locked for as long as it is open, so that the index of
 //! [`Journal`](crate::journal::Journal) has every record.
 
+mod reports;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
@@ -16,11 +18,12 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::{Reply, ReplyDecoder};
+use reports::REPORTS;
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
 /// The version of the tables. A change of them counts it up, and [`open_file`] converts the files of each earlier version.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
 const OUTCOMES: &str = "
@@ -51,7 +54,7 @@ const POLICIES: &str = "
 /// What makes a file a store of this version.
 const MARKS: &str = "
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 3;
+    PRAGMA user_version = 4;
 ";
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
@@ -135,7 +138,7 @@ impl Sqlite {
             None => {
                 let options = SqliteConnectOptions::new().disable_statement_logging();
                 let mut connection = options.connect().await.map_err(library)?;
-                let sql = format!("{OUTCOMES} {POLICIES} {MARKS}");
+                let sql = format!("{OUTCOMES} {POLICIES} {REPORTS} {MARKS}");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(library)?;
                 connection
             }
@@ -306,9 +309,10 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
         (APPLICATION, found, _) if found > VERSION => {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
-        (APPLICATION, 2, _) => POLICIES.to_owned(),
-        (APPLICATION, ..) => format!("{FROM_1} {OUTCOMES} {POLICIES}"),
-        (_, _, 0) => format!("{OUTCOMES} {POLICIES}"),
+        (APPLICATION, 3, _) => REPORTS.to_owned(),
+        (APPLICATION, 2, _) => format!("{POLICIES} {REPORTS}"),
+        (APPLICATION, ..) => format!("{FROM_1} {OUTCOMES} {POLICIES} {REPORTS}"),
+        (_, _, 0) => format!("{OUTCOMES} {POLICIES} {REPORTS}"),
         _ => {
             let found = "the tables of another program".to_owned();
             return Err(OpenError::NotAStore { path: path.to_owned(), found });

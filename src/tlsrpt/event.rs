@@ -145,6 +145,11 @@ impl Reporting {
 }
 
 impl PolicyKind {
+    /// The inverse of [`Self::as_str`].
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Tlsa, Self::Sts, Self::NoPolicyFound].into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word in a report.
     pub const fn as_str(self) -> &'static str {
         match self {

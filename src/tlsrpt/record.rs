@@ -24,7 +24,7 @@ pub struct TlsrptRecord {
 }
 
 /// An address of `rua`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReportAddress {
     /// `mailto:`
     Mail(ReportMailbox),
@@ -33,14 +33,14 @@ pub enum ReportAddress {
 }
 
 /// A mailbox that takes reports.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReportMailbox {
     local_part: String,
     domain: Name,
 }
 
 /// A server that takes reports, on port 443.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReportUrl {
     host: Name,
     /// Path and query, from the slash on.
@@ -219,6 +219,16 @@ fn decoded(text: &str) -> Result<String, ReportAddressError> {
     let text = String::from_utf8(octets).map_err(|_| ReportAddressError::Encoding)?;
     // H8: no line of a header field begins here.
     if text.chars().any(char::is_control) { Err(ReportAddressError::Encoding) } else { Ok(text) }
+}
+
+impl ReportAddress {
+    /// The domain that takes the reports.
+    pub fn target(&self) -> &Name {
+        match self {
+            Self::Mail(mailbox) => &mailbox.domain,
+            Self::Https(url) => &url.host,
+        }
+    }
 }
 
 impl ReportMailbox {

@@ -34,6 +34,15 @@ pub struct TalliedDay {
     unnamed: ResultCounts,
 }
 
+/// One domain on one day.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DomainDay {
+    /// The UTC day.
+    pub day: Date,
+    /// The domain.
+    pub domain: Name,
+}
+
 /// The counts of one recipient domain on one day, by policy.
 pub type TalliedDomain = BTreeMap<ReportedPolicy, ResultCounts>;
 
@@ -93,6 +102,18 @@ impl TlsTally {
         room
     }
 
+    /// Adds the counts of one domain on one day.
+    pub fn restore(&mut self, of: &DomainDay, policies: &TalliedDomain) -> TallyRoom {
+        let into = self.days.entry(of.day).or_default();
+        let mut room = TallyRoom::Whole;
+        for (policy, counts) in policies {
+            for (result, times) in counts.each() {
+                room = room.max(into.add(&of.domain, policy, Repeated { result: &result, times }));
+            }
+        }
+        room
+    }
+
     /// Forgets the days before this one.
     pub fn forget_before(&mut self, day: Date) {
         self.days = self.days.split_off(&day);
@@ -125,13 +146,14 @@ impl TalliedDay {
         &self.unnamed
     }
 
-    /// The policies of all recipients with this TLSA base domain, each summed. No recipient is named: whose mail goes to a
-    /// provider is not told to it by another party.
-    pub fn of_base_domain(&self, base_domain: &Name) -> TalliedDomain {
+    /// The policies with this TLSA base domain, each summed over the recipients but those left out. No recipient is named:
+    /// whose mail goes to a provider is not told to it by another party.
+    pub fn of_base_domain(&self, base_domain: &Name, leaves_out: impl Fn(&Name) -> bool) -> TalliedDomain {
         let mut summed = TalliedDomain::new();
-        let policies = self.domains.values().flatten();
-        for (policy, counts) in policies.filter(|(policy, _)| policy.kind == PolicyKind::Tlsa) {
-            if policy.domain == *base_domain {
+        let policies =
+            self.domains.iter().flat_map(|(recipient, policies)| policies.iter().map(move |of| (recipient, of)));
+        for (recipient, (policy, counts)) in policies.filter(|(_, (policy, _))| policy.kind == PolicyKind::Tlsa) {
+            if policy.domain == *base_domain && !leaves_out(recipient) {
                 summed.entry(policy.clone()).or_default().merge(counts);
             }
         }
@@ -290,7 +312,7 @@ pub(crate) mod tests {
             tally.add(&event(recipient, "mx.provider.example", TlsResult::Success), DAY);
         }
         tally.add(&event("a.example", "mx.other.example", TlsResult::Success), DAY);
-        let summed = tally.day(DAY).unwrap().of_base_domain(&name("mx.provider.example"));
+        let summed = tally.day(DAY).unwrap().of_base_domain(&name("mx.provider.example"), |_| false);
         assert_eq!(summed.values().map(|counts| counts.success).collect::<Vec<_>>(), [3]);
     }
 

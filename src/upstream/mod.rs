@@ -142,7 +142,13 @@ impl Request<'_> {
 impl<R: Resolver> Connector<R> {
     /// Starts the search for a remote for the domain.
     pub fn iterate<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
-        MxIteration::new(self, *request)
+        MxIteration::new(self, *request, self.mode)
+    }
+
+    /// The same for a TLS report, which has to arrive where TLS fails (RFC 8460 §3): as in mode `observe`, the policy is
+    /// enforced first, and waived if that ends in a refusal for want of TLS or of a proof.
+    pub fn iterate_for_report<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
+        MxIteration::new(self, *request, Mode::Observe)
     }
 
     /// How to open sessions for this client, without further bounds.

@@ -38,6 +38,8 @@ pub use second_pass::PolicyMet;
 #[derive(Debug)]
 pub struct MxIteration<'a, R> {
     connector: &'a Connector<R>,
+    /// Whether the policy is enforced for this transaction.
+    mode: Mode,
     request: Request<'a>,
     /// The level that the request asked for, before any change by mode `observe`.
     level: &'a Level,
@@ -87,8 +89,8 @@ struct Resolved {
 }
 
 impl<'a, R: Resolver> MxIteration<'a, R> {
-    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>) -> Self {
-        let observation = match connector.mode {
+    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>, mode: Mode) -> Self {
+        let observation = match mode {
             Mode::Enforce => Observation::None,
             Mode::Observe => {
                 let until = request.until;
@@ -99,6 +101,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         };
         Self {
             connector,
+            mode,
             level: request.level,
             request,
             resolved: None,
@@ -250,7 +253,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     fn refuse(&mut self, refusal: Refusal) -> NextCandidate {
         let rule = rule(&refusal.reason, &self.connector.timeouts);
         // In mode `observe` a TLS failure does not mark the address as failed: mail goes there without TLS.
-        let enforced = self.connector.mode == Mode::Enforce || !is_waived(&refusal);
+        let enforced = self.mode == Mode::Enforce || !is_waived(&refusal);
         if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
             self.connector.host_status.note(peer.address, rule.status, &refusal.reason);
         }

@@ -41,6 +41,7 @@ mod smuggling;
 mod starttls;
 mod collectd;
 mod tlsrpt;
+mod tlsrpt_send;
 mod sts;
 
 // DNS.

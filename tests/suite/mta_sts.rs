@@ -479,7 +479,8 @@ async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
     drop(Store::open(Some(&service.store())).await.unwrap());
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(service.store());
     let mut connection = options.connect().await.unwrap();
-    let sql = "DROP TABLE sts_policies; PRAGMA user_version = 2; INSERT INTO records (key, seen) VALUES (x'00', 1);";
+    let sql = "DROP TABLE sts_policies; DROP TABLE tls_counts; DROP TABLE tls_reports; DROP TABLE tls_suppressed;
+               PRAGMA user_version = 2; INSERT INTO records (key, seen) VALUES (x'00', 1);";
     sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     service.restart().await;

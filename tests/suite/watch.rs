@@ -124,6 +124,7 @@ fn busy() -> String {
     let metrics = reporter.metrics();
     metrics.turned_away("sessions");
     metrics.tls_session_dropped("full");
+    metrics.tls_report("mail", "sent");
     metrics.reloaded();
     let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];
     let mta_sts = StsFigures {

@@ -1,0 +1,129 @@
+//! A report on its way by mail: to the exchanges of the address, as any mail, but whatever TLS says (RFC 8460 §3).
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::SentReport;
+use crate::delivery::shared::Shared;
+use crate::dns::Resolver;
+use crate::name::Name;
+use crate::refusal::Reason;
+use crate::rules::StsByRule;
+use crate::smtp::address::{AddressError, ForwardPath, Mailbox, ReversePath, SmtpUtf8};
+use crate::smtp::command::{Hello, Mail};
+use crate::smtp::reply::{Class, Reply};
+use crate::tlsrpt::event::Reporting;
+use crate::tlsrpt::record::ReportMailbox;
+use crate::tlsrpt::schedule::ReportTried;
+use crate::trace::Trace;
+use crate::upstream::Request;
+use crate::upstream::verified::{MailCommand, Ready, Started, TransferError};
+
+/// A mail with its envelope.
+pub(super) struct Posting {
+    from: ReversePath,
+    to: Mailbox,
+    domain: Name,
+    octets: Vec<u8>,
+}
+
+impl Posting {
+    /// The mail with these octets.
+    pub(super) fn new(contact: &str, to: &ReportMailbox, octets: Vec<u8>) -> Result<Self, AddressError> {
+        let from = ReversePath::parse(&format!("<{contact}>"), SmtpUtf8::Absent)?;
+        let ForwardPath::Mailbox(mailbox) = ForwardPath::parse(&format!("<{to}>"), SmtpUtf8::Absent)? else {
+            return Err(AddressError::NoDomain);
+        };
+        Ok(Self { from, to: mailbox, domain: to.domain().clone(), octets })
+    }
+
+    /// Delivers it, or says why not. Its sessions are in no report themselves: two senders would report on each other's reports
+    /// for ever (RFC 8460 §3).
+    pub(super) async fn deliver<R: Resolver>(&self, shared: &Shared<R>) -> SentReport {
+        let Shared { connector, rules, .. } = shared;
+        let (level, rule) = rules.level(&self.domain, OffsetDateTime::now_utc().date());
+        let hello = Hello::from(&connector.hostname);
+        let trace = Trace::default();
+        let request = Request {
+            domain: &self.domain,
+            next_hop: rule.and_then(|rule| rule.next_hop.as_ref()),
+            hello: &hello,
+            level,
+            sts: rule.map_or(StsByRule::Heeded, |rule| rule.sts),
+            until: Instant::now() + connector.timeouts.route,
+            original_destination: None,
+            reporting: Reporting::Off,
+            trace: &trace,
+        };
+        let mut walk = connector.iterate_for_report(&request);
+        loop {
+            let ready = match walk.next().await {
+                Ok(ready) => ready,
+                Err(refusals) => return SentReport::answered(&refusals.verdict()),
+            };
+            let peer = ready.peer().clone();
+            let reason = match self.give(ready, walk.answer_by()).await {
+                Ok(sent) => return sent,
+                Err(reason) => reason,
+            };
+            match walk.fail_over(&peer, reason) {
+                Ok(()) => {}
+                Err(Reason::Mail(reply)) => return SentReport::answered(&reply),
+                Err(reason) => return SentReport::failed(&reason),
+            }
+        }
+    }
+
+    /// Gives it to a remote. An error is one before the message, so that another remote may be tried.
+    async fn give(&self, mut ready: Ready, until: Instant) -> Result<SentReport, Reason> {
+        let limit = until.saturating_duration_since(Instant::now());
+        let commands = [MailCommand::Mail(Mail::new(self.from.clone())), MailCommand::Rcpt(self.to.clone())];
+        let mut group = ready.group(commands);
+        let (mail, rcpt) = (group.answer(limit).await?, group.answer(limit).await?);
+        if mail.code().is_refusal() {
+            ready.release();
+            return Err(Reason::Mail(mail));
+        }
+        if rcpt.code().is_refusal() {
+            ready.release();
+            return Ok(SentReport::answered(&rcpt));
+        }
+        let mut body = match ready.data().await? {
+            Started::Body(body) => body,
+            Started::Refused(ready, reply) => {
+                ready.release();
+                return Ok(SentReport::answered(&reply));
+            }
+        };
+        if let Err(error) = body.send(&self.octets).await {
+            return Ok(cut(error));
+        }
+        body.ends();
+        Ok(match body.finish().await {
+            Ok((reply, ready)) => {
+                ready.release();
+                SentReport::answered(&reply)
+            }
+            Err(error) => cut(error),
+        })
+    }
+}
+
+/// The end of a message that did not get to its end. Where the receiver has it all the same, its id tells the second copy.
+fn cut(error: TransferError) -> SentReport {
+    match error {
+        TransferError::Answered(reply) => SentReport::answered(&reply),
+        TransferError::Failed(reason) => SentReport::failed(&reason),
+    }
+}
+
+impl SentReport {
+    fn answered(reply: &Reply) -> Self {
+        let tried = match reply.class() {
+            Class::Success => ReportTried::Accepted,
+            Class::Permanent => ReportTried::Refused,
+            Class::Transient | Class::Intermediate => ReportTried::Failed,
+        };
+        Self { tried, text: reply.to_string() }
+    }
+}

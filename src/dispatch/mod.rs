@@ -1,0 +1,396 @@
+//! TLS reports on their way (RFC 8460): danelaw's own reporter, for `tlsrpt.mode = "send"`.
+//!
+//! A task counts the events of sessions and writes the counts to the store every few seconds. Another one looks each minute
+//! which reports are due, by [`schedule`](crate::tlsrpt::schedule), looks up records, and sends reports by [`mail`] or
+//! [`https`]. No mail of clients waits for either. The states of reports are in the store too, so that a restart neither
+//! repeats a report nor forgets one.
+
+mod https;
+pub mod key;
+mod mail;
+mod rows;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use time::{Date, OffsetDateTime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::shared::Shared;
+use crate::dns::Resolver;
+use crate::http::{HttpsClient, HttpsPart};
+use crate::name::Name;
+use crate::store::{Error, Store};
+use crate::tlsrpt::TlsEvent;
+use crate::tlsrpt::collectd::DatagramDropped;
+use crate::tlsrpt::dkim::{self, DkimIdentity};
+use crate::tlsrpt::document::{ReportAuthor, ReportTitle};
+use crate::tlsrpt::gzip::gzip;
+use crate::tlsrpt::kept::KeptTally;
+use crate::tlsrpt::lookup::{RecordLookupError, record_of};
+use crate::tlsrpt::mime::{ReportMail, ReportParts};
+use crate::tlsrpt::read::words::shown;
+use crate::tlsrpt::record::{ReportAddress, ReportMailbox};
+use crate::tlsrpt::schedule::{RecordFound, ReportBook, ReportKey, ReportScope, ReportTried};
+use crate::tlsrpt::tally::{TalliedDomain, TallyRoom};
+use crate::tlsrpt::window::ReportWindow;
+use key::DkimKey;
+use mail::Posting;
+
+/// How many events wait to be counted.
+pub const MAX_EVENTS: usize = 10_000;
+/// How often counts are written to the store.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How many rows are written in one transaction: the journal waits for no more.
+const ROWS: usize = 200;
+/// How often reports that are due are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How many lookups and reports go on at a time.
+const TOGETHER: usize = 16;
+/// How long a report may take.
+const TRY: Duration = Duration::from_secs(15 * 60);
+/// How long reports by mail wait for the DKIM record.
+const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
+/// How many days are kept: a report may be sent for two days, at last four hours and ten minutes after midnight.
+const KEPT_DAYS: time::Duration = time::Duration::days(4);
+/// How long the last write may take at the end of the program.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The settings of the reporter.
+#[derive(Debug)]
+pub struct DispatchSettings {
+    /// The author of the reports.
+    pub author: ReportAuthor,
+    /// Where receivers find the public key.
+    pub identity: DkimIdentity,
+    /// The key that signs mails.
+    pub key: DkimKey,
+    /// The domains that get reports.
+    pub scope: ReportScope,
+    /// The port of HTTPS: 443, except in tests.
+    pub https_port: u16,
+}
+
+/// The reporter.
+pub struct Dispatch<R> {
+    settings: DispatchSettings,
+    store: Store,
+    shared: watch::Receiver<Arc<Shared<R>>>,
+    state: Mutex<DispatchState>,
+}
+
+#[derive(Default)]
+struct DispatchState {
+    kept: KeptTally,
+    book: ReportBook,
+    /// The day on which the log last said that the DKIM record is missing.
+    warned: Option<Date>,
+}
+
+/// The result of sending a report.
+struct SentReport {
+    tried: ReportTried,
+    text: String,
+}
+
+/// A report that is due.
+struct DueReport {
+    key: ReportKey,
+    address: ReportAddress,
+    policies: TalliedDomain,
+}
+
+impl<R: Resolver + Clone> Dispatch<R> {
+    /// A reporter that goes on with the counts and reports in the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn open(
+        settings: DispatchSettings,
+        store: Store,
+        shared: watch::Receiver<Arc<Shared<R>>>,
+    ) -> Result<Self, Error> {
+        let state = rows::restored(store.report_rows().await?);
+        Ok(Self { settings, store, shared, state: Mutex::new(state) })
+    }
+
+    /// Counts an event.
+    pub fn count(&self, event: &TlsEvent, now: OffsetDateTime) {
+        if self.state().kept.add(event, now.date()) == TallyRoom::Cut {
+            self.shared.borrow().reporter.metrics().tls_session_dropped(DatagramDropped::Full.as_str());
+        }
+    }
+
+    /// Writes to the store all that has changed. A store that fails gets it the next time.
+    pub async fn flush(&self) {
+        loop {
+            let (unwritten, rows) = {
+                let mut state = self.state();
+                let unwritten = state.kept.take_unwritten(ROWS);
+                let rows = rows::changed(&unwritten, &mut state.book);
+                (unwritten, rows)
+            };
+            if rows.is_empty() {
+                return;
+            }
+            if let Err(error) = self.store.put_report_rows(&rows).await {
+                tracing::warn!(%error, "counts for TLS reports cannot be written to the store; they are kept in memory");
+                let mut state = self.state();
+                state.kept.put_back(unwritten);
+                rows::put_back(&rows, &mut state.book);
+                return;
+            }
+        }
+    }
+
+    /// Looks up the records that are due, and sends the reports that are due.
+    pub async fn round(&self, now: OffsetDateTime) {
+        self.forget(now).await;
+        let lookups = {
+            let state = self.state();
+            state.book.due_lookups(state.kept.tally(), &self.settings.scope, now)
+        };
+        let shared = Arc::clone(&self.shared.borrow());
+        let dns = &shared.connector.dns;
+        let lookups = stream::iter(lookups).map(|of| async move { (found(dns, &of.domain).await, of) });
+        let mut lookups = std::pin::pin!(lookups.buffer_unordered(TOGETHER));
+        while let Some((found, of)) = lookups.next().await {
+            self.state().book.looked_up(&of, found, now);
+        }
+        let due = self.due(now, &shared).await;
+        let part = HttpsPart {
+            dialable: shared.connector.dialable.clone(),
+            roots: shared.connector.tls.roots().clone(),
+            port: self.settings.https_port,
+        };
+        let client = HttpsClient::new(dns.clone(), part);
+        let way = Way { shared: &shared, client: &client };
+        let sent = stream::iter(due).map(|report| async move { (self.send(way, &report, now).await, report) });
+        let mut sent = std::pin::pin!(sent.buffer_unordered(TOGETHER));
+        while let Some((sent, report)) = sent.next().await {
+            self.note(&report, &sent, now);
+        }
+        self.flush().await;
+    }
+
+    async fn forget(&self, now: OffsetDateTime) {
+        let day = now.saturating_sub(KEPT_DAYS).date();
+        {
+            let mut state = self.state();
+            state.kept.forget_before(day);
+            state.book.forget_before(day);
+        }
+        if let Err(error) = self.store.forget_reports_before(i64::from(day.to_julian_day())).await {
+            tracing::warn!(%error, "counts of past days cannot be deleted from the store");
+        }
+    }
+
+    /// The reports that are due. Mails wait as long as their receivers could not verify them.
+    async fn due(&self, now: OffsetDateTime, shared: &Shared<R>) -> Vec<DueReport> {
+        let keys = self.state().book.due_reports(now);
+        let is_mail = |key: &ReportKey| matches!(key.address, Some(ReportAddress::Mail(_)));
+        let mails_may_go = !keys.iter().any(is_mail) || self.has_record(&shared.connector.dns, now).await;
+        let mut due = Vec::new();
+        let mut state = self.state();
+        for key in keys {
+            if is_mail(&key) && !mails_may_go {
+                state.book.postpone(&key, now + WITHOUT_RECORD);
+                continue;
+            }
+            let day = state.kept.tally().day(key.of.day);
+            let policies = day.map(|day| state.book.content(day, &key)).unwrap_or_default();
+            match key.address.clone().filter(|_| !policies.is_empty()) {
+                Some(address) => due.push(DueReport { key, address, policies }),
+                None => state.book.is_told_elsewhere(&key, now),
+            }
+        }
+        due
+    }
+
+    /// Whether receivers can find our public key.
+    async fn has_record(&self, dns: &R, now: OffsetDateTime) -> bool {
+        let DispatchSettings { identity, key, .. } = &self.settings;
+        let owner = format!("{}._domainkey.{}", identity.selector, identity.domain);
+        let found = match Name::parse(&owner) {
+            Ok(owner) => dns.txt(&owner).await.map_err(|failure| failure.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (has_key, why) = match found {
+            Ok(found) => (found.answer.records().iter().any(|record| dkim::has_key(&record.0, key.public())), None),
+            Err(why) => (false, Some(why)),
+        };
+        if !has_key && self.state().warned.replace(now.date()) != Some(now.date()) {
+            let why = why.unwrap_or_else(|| "no TXT record has the key of tlsrpt.dkim_key".to_owned());
+            tracing::warn!(
+                record = owner,
+                why = shown(&why),
+                publish = key.record(),
+                "TLS reports by mail wait: their receivers cannot verify the signature"
+            );
+        }
+        has_key
+    }
+
+    async fn send(&self, way: Way<'_, R>, report: &DueReport, now: OffsetDateTime) -> SentReport {
+        let DueReport { key, address, policies } = report;
+        let title =
+            ReportTitle { author: &self.settings.author, window: ReportWindow::of(key.of.day), domain: &key.of.domain };
+        let gzip = match title.document(policies).map_err(|error| error.to_string()) {
+            Ok(document) => gzip(&document).map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        let gzip = match gzip {
+            Ok(gzip) => gzip,
+            Err(error) => return SentReport::failed(&error),
+        };
+        let sent = async {
+            match address {
+                ReportAddress::Https(url) => https::post(way.client, url, gzip).await,
+                ReportAddress::Mail(to) => {
+                    let parts = ReportParts { to, date: now, policies, gzip: &gzip };
+                    match self.posting(to, &ReportMail::new(&title, parts), now) {
+                        Ok(posting) => posting.deliver(way.shared).await,
+                        Err(error) => SentReport::failed(&error),
+                    }
+                }
+            }
+        };
+        // On the heap, with a limit: a receiver may answer one octet a minute.
+        match tokio::time::timeout(TRY, Box::pin(sent)).await {
+            Ok(sent) => sent,
+            Err(_) => SentReport::failed(&"it took too long"),
+        }
+    }
+
+    fn posting(&self, to: &ReportMailbox, mail: &ReportMail, now: OffsetDateTime) -> Result<Posting, String> {
+        let DispatchSettings { author, identity, key, .. } = &self.settings;
+        let signature = dkim::signature(mail, identity, now, |octets| key.sign(octets));
+        let octets = mail.octets(&signature.map_err(|error| error.to_string())?);
+        Posting::new(&author.contact, to, octets).map_err(|error| error.to_string())
+    }
+
+    fn note(&self, report: &DueReport, sent: &SentReport, now: OffsetDateTime) {
+        let DueReport { key, address, .. } = report;
+        let mut state = self.state();
+        state.book.tried(key, sent.tried, now);
+        let tries = state.book.entry(key).map_or(0, |entry| entry.tries);
+        let end = state.book.entry(key).and_then(|entry| entry.end);
+        drop(state);
+        let way = match address {
+            ReportAddress::Mail(_) => "mail",
+            ReportAddress::Https(_) => "https",
+        };
+        self.shared.borrow().reporter.metrics().tls_report(way, sent.label());
+        tracing::info!(
+            domain = %key.of.domain,
+            day = %key.of.day,
+            address = shown(&address.to_string()),
+            result = sent.label(),
+            text = shown(&sent.text),
+            tries,
+            given_up = end.is_some() && sent.tried != ReportTried::Accepted,
+            "TLS report"
+        );
+    }
+
+    fn state(&self) -> MutexGuard<'_, DispatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ways that reports go.
+struct Way<'a, R> {
+    shared: &'a Shared<R>,
+    client: &'a HttpsClient<R>,
+}
+
+impl<R> Clone for Way<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Way<'_, R> {}
+
+impl SentReport {
+    fn failed(why: &impl fmt::Display) -> Self {
+        Self { tried: ReportTried::Failed, text: why.to_string() }
+    }
+
+    fn label(&self) -> &'static str {
+        match self.tried {
+            ReportTried::Accepted => "sent",
+            ReportTried::Refused => "refused",
+            ReportTried::Failed => "failed",
+        }
+    }
+}
+
+/// The addresses in a domain's record.
+async fn found<R: Resolver>(dns: &R, domain: &Name) -> RecordFound {
+    match record_of(dns, domain).await {
+        Ok(record) => RecordFound::Addresses(record.addresses),
+        Err(RecordLookupError::Record(_)) => RecordFound::None,
+        Err(RecordLookupError::Dns(_)) => RecordFound::Failed,
+    }
+}
+
+/// The tasks of the reporter.
+#[derive(Debug)]
+pub struct DispatchTask {
+    stop: CancellationToken,
+    counting: JoinHandle<()>,
+    sending: JoinHandle<()>,
+}
+
+impl DispatchTask {
+    /// Starts to count events and to send reports. Those that `leaves_out` names are not counted.
+    pub fn start<R: Resolver + Clone>(
+        dispatch: Arc<Dispatch<R>>,
+        mut events: mpsc::Receiver<TlsEvent>,
+        leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let (stopped, counter) = (stop.clone(), Arc::clone(&dispatch));
+        let counting = tokio::spawn(async move {
+            let mut flushes = tokio::time::interval(FLUSH_EVERY);
+            flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = flushes.tick() => counter.flush().await,
+                    event = events.recv() => match event {
+                        Some(event) if leaves_out(&event) => {}
+                        Some(event) => counter.count(&event, OffsetDateTime::now_utc()),
+                        None => break,
+                    },
+                    () = stopped.cancelled() => break,
+                }
+            }
+            counter.flush().await;
+        });
+        let sending = tokio::spawn(async move {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes at once; mail at the start goes first.
+            looks.tick().await;
+            loop {
+                looks.tick().await;
+                dispatch.round(OffsetDateTime::now_utc()).await;
+            }
+        });
+        Self { stop, counting, sending }
+    }
+
+    /// Counts the events that came before, and writes them, within two seconds. A report on its way is sent again later.
+    pub async fn finish(self) {
+        self.sending.abort();
+        self.stop.cancel();
+        let _ = tokio::time::timeout(LAST, self.counting).await;
+    }
+}

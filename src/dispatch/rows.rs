@@ -1,0 +1,103 @@
+//! The state of the reporter as rows of the store.
+
+use time::{Date, OffsetDateTime};
+
+use super::DispatchState;
+use crate::name::Name;
+use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow};
+use crate::tlsrpt::kept::TallyRow;
+use crate::tlsrpt::record::ReportAddress;
+use crate::tlsrpt::schedule::{ReportBook, ReportEnd, ReportEntry, ReportKey, ReportSuppression};
+use crate::tlsrpt::tally::DomainDay;
+
+impl ReportRows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.reports.is_empty() && self.suppressed.is_empty()
+    }
+}
+
+/// The state that these rows describe. A row that danelaw did not write is left out.
+pub(super) fn restored(rows: ReportRows) -> DispatchState {
+    let mut state = DispatchState::default();
+    for CountsRow { day, domain, counts } in rows.counts {
+        if let Some(of) = domain_day(day, &domain) {
+            state.kept.restore(&TallyRow { of, counts });
+        }
+    }
+    for row in rows.reports {
+        if let Some(key) = key(&row)
+            && let Some(entry) = entry(&row)
+        {
+            state.book.restore(key, entry);
+        }
+    }
+    for SuppressedRow { address, until, level } in rows.suppressed {
+        let until = until.and_then(|until| OffsetDateTime::from_unix_timestamp(until).ok());
+        if let (Ok(address), Some(until), Ok(level)) = (ReportAddress::parse(&address), until, level.try_into()) {
+            state.book.restore_suppression(address, ReportSuppression { until, level });
+        }
+    }
+    state
+}
+
+/// These counts, and all that has changed in the book.
+pub(super) fn changed(unwritten: &[TallyRow], book: &mut ReportBook) -> ReportRows {
+    let counts = unwritten.iter().map(|row| CountsRow {
+        day: i64::from(row.of.day.to_julian_day()),
+        domain: row.of.domain.to_string(),
+        counts: row.counts.clone(),
+    });
+    let counts = counts.collect();
+    let keys = book.take_changed();
+    let reports = keys.iter().filter_map(|key| Some(report_row(key, book.entry(key)?))).collect();
+    let suppressed = book.take_changed_suppressions().into_iter().map(|(address, suppression)| SuppressedRow {
+        address: address.to_string(),
+        until: suppression.map(|suppression| suppression.until.unix_timestamp()),
+        level: suppression.map_or(0, |suppression| i64::try_from(suppression.level).unwrap_or(i64::MAX)),
+    });
+    ReportRows { counts, reports, suppressed: suppressed.collect() }
+}
+
+/// These could not be written.
+pub(super) fn put_back(rows: &ReportRows, book: &mut ReportBook) {
+    book.put_back(rows.reports.iter().filter_map(key));
+    for row in &rows.suppressed {
+        if let Ok(address) = ReportAddress::parse(&row.address) {
+            book.put_back_suppression(address);
+        }
+    }
+}
+
+fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {
+    ReportRow {
+        day: i64::from(key.of.day.to_julian_day()),
+        domain: key.of.domain.to_string(),
+        address: key.address.as_ref().map(ReportAddress::to_string).unwrap_or_default(),
+        state: entry.end.map(ReportEnd::as_str).unwrap_or_default().to_owned(),
+        first: entry.first.unix_timestamp(),
+        tries: i64::try_from(entry.tries).unwrap_or(i64::MAX),
+        next: entry.next.unix_timestamp(),
+    }
+}
+
+fn domain_day(day: i64, domain: &str) -> Option<DomainDay> {
+    let day = Date::from_julian_day(i32::try_from(day).ok()?).ok()?;
+    Some(DomainDay { day, domain: Name::parse(domain).ok()? })
+}
+
+fn key(row: &ReportRow) -> Option<ReportKey> {
+    let address = match row.address.as_str() {
+        "" => None,
+        address => Some(ReportAddress::parse(address).ok()?),
+    };
+    Some(ReportKey { of: domain_day(row.day, &row.domain)?, address })
+}
+
+fn entry(row: &ReportRow) -> Option<ReportEntry> {
+    let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let end = match row.state.as_str() {
+        "" => None,
+        word => Some(ReportEnd::of_word(word)?),
+    };
+    Some(ReportEntry { first: time(row.first)?, tries: usize::try_from(row.tries).ok()?, next: time(row.next)?, end })
+}

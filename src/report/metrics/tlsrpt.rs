@@ -1,0 +1,51 @@
+//! The numbers of TLS reports. No domain and no address is ever a label.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{About, Tally};
+
+/// Everything that is counted for TLS reports.
+#[derive(Debug)]
+pub(super) struct TlsReportCounters {
+    sessions: Tally<2>,
+    dropped: Tally<1>,
+    reports: Tally<2>,
+}
+
+impl Default for TlsReportCounters {
+    fn default() -> Self {
+        Self {
+            sessions: Tally::new(["policy", "result"]),
+            dropped: Tally::new(["why"]),
+            reports: Tally::new(["way", "result"]),
+        }
+    }
+}
+
+impl super::Metrics {
+    /// Counts a TLS session for TLS reports, by the type of its policy and its result.
+    pub(in super::super) fn tls_session(&self, policy: &'static str, result: &'static str) {
+        self.tlsrpt.sessions.count([policy, result]);
+    }
+
+    /// Counts a TLS session that TLS reports will miss.
+    pub fn tls_session_dropped(&self, why: &'static str) {
+        self.tlsrpt.dropped.count([why]);
+    }
+
+    /// Counts a try to send a TLS report.
+    pub fn tls_report(&self, way: &'static str, result: &'static str) {
+        self.tlsrpt.reports.count([way, result]);
+    }
+}
+
+pub(super) fn encode(to: &mut DescriptorEncoder<'_>, counters: &TlsReportCounters) -> fmt::Result {
+    let help = "TLS sessions with remotes for TLS reports, by the type of the policy and the result";
+    counters.sessions.encode(to, About("tlsrpt_sessions", help))?;
+    let help = "TLS sessions that are missing in TLS reports, by reason";
+    counters.dropped.encode(to, About("tlsrpt_dropped", help))?;
+    let help = "Tries to send a TLS report, by the way that it went and the result";
+    counters.reports.encode(to, About("tlsrpt_reports", help))
+}

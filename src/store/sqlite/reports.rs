@@ -1,0 +1,102 @@
+//! The tables of TLS reports.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, Row};
+
+use super::super::{CountsRow, ReportRow, ReportRows, SuppressedRow};
+use super::{Error, Sqlite};
+
+/// One row for the counts of each domain and day, one for each report, and one for each address that has refused a report.
+/// Days are Julian days, times are in seconds of the Unix clock.
+pub(super) const REPORTS: &str = "
+    CREATE TABLE tls_counts (
+        day INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        counts TEXT NOT NULL,
+        PRIMARY KEY (day, domain)
+    ) WITHOUT ROWID;
+    CREATE TABLE tls_reports (
+        day INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        address TEXT NOT NULL,
+        state TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        tries INTEGER NOT NULL,
+        next INTEGER NOT NULL,
+        PRIMARY KEY (day, domain, address)
+    ) WITHOUT ROWID;
+    CREATE TABLE tls_suppressed (
+        address TEXT PRIMARY KEY,
+        until INTEGER NOT NULL,
+        level INTEGER NOT NULL
+    ) WITHOUT ROWID;
+";
+
+impl Sqlite {
+    pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, Error> {
+        let sql = "SELECT day, domain, counts FROM tls_counts";
+        let counts = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let sql = "SELECT day, domain, address, state, first, tries, next FROM tls_reports";
+        let reports = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let sql = "SELECT address, until, level FROM tls_suppressed";
+        let suppressed = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        Ok(ReportRows {
+            counts: counts.iter().map(counts_row).collect::<sqlx::Result<_>>()?,
+            reports: reports.iter().map(report_row).collect::<sqlx::Result<_>>()?,
+            suppressed: suppressed.iter().map(suppressed_row).collect::<sqlx::Result<_>>()?,
+        })
+    }
+
+    pub(in super::super) async fn put_report_rows(&mut self, rows: &ReportRows) -> Result<(), Error> {
+        let mut transaction = self.connection.begin().await?;
+        for CountsRow { day, domain, counts } in &rows.counts {
+            let sql = "INSERT OR REPLACE INTO tls_counts (day, domain, counts) VALUES (?1, ?2, ?3)";
+            sqlx::query(sql).bind(*day).bind(domain).bind(counts).execute(&mut *transaction).await?;
+        }
+        for row in &rows.reports {
+            let sql = "INSERT OR REPLACE INTO tls_reports (day, domain, address, state, first, tries, next)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let query = sqlx::query(sql).bind(row.day).bind(&row.domain).bind(&row.address).bind(&row.state);
+            query.bind(row.first).bind(row.tries).bind(row.next).execute(&mut *transaction).await?;
+        }
+        for SuppressedRow { address, until, level } in &rows.suppressed {
+            let query = match until {
+                Some(until) => {
+                    let sql = "INSERT OR REPLACE INTO tls_suppressed (address, until, level) VALUES (?1, ?2, ?3)";
+                    sqlx::query(sql).bind(address).bind(*until).bind(*level)
+                }
+                None => sqlx::query("DELETE FROM tls_suppressed WHERE address = ?1").bind(address),
+            };
+            query.execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    pub(in super::super) async fn forget_reports_before(&mut self, day: i64) -> Result<(), Error> {
+        let mut transaction = self.connection.begin().await?;
+        for sql in ["DELETE FROM tls_counts WHERE day < ?1", "DELETE FROM tls_reports WHERE day < ?1"] {
+            sqlx::query(sql).bind(day).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+}
+
+fn counts_row(row: &SqliteRow) -> sqlx::Result<CountsRow> {
+    Ok(CountsRow { day: row.try_get(0)?, domain: row.try_get(1)?, counts: row.try_get(2)? })
+}
+
+fn report_row(row: &SqliteRow) -> sqlx::Result<ReportRow> {
+    Ok(ReportRow {
+        day: row.try_get(0)?,
+        domain: row.try_get(1)?,
+        address: row.try_get(2)?,
+        state: row.try_get(3)?,
+        first: row.try_get(4)?,
+        tries: row.try_get(5)?,
+        next: row.try_get(6)?,
+    })
+}
+
+fn suppressed_row(row: &SqliteRow) -> sqlx::Result<SuppressedRow> {
+    Ok(SuppressedRow { address: row.try_get(0)?, until: Some(row.try_get(1)?), level: row.try_get(2)? })
+}

@@ -1,0 +1,164 @@
+//! The DKIM signature of a report (RFC 6376, RFC 8301): relaxed canonicalisation, and no `l=` (RFC 8460 §3).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+use super::mime::{MailField, ReportMail};
+use crate::name::Name;
+
+/// The fields that are signed. Each is named once more than it is there, so that a second one breaks the signature.
+const SIGNED: [&str; 10] = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "MIME-Version",
+    "Content-Type",
+    "TLS-Report-Domain",
+    "TLS-Report-Submitter",
+    "TLS-Required",
+];
+/// Octets of a line of the signature.
+const LINE: usize = 72;
+
+/// Where the public key is: `<selector>._domainkey.<domain>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DkimIdentity {
+    /// The domain.
+    pub domain: Name,
+    /// The selector.
+    pub selector: String,
+}
+
+/// The signature field for a mail. `sign` makes an rsa-sha256 signature of octets.
+///
+/// # Errors
+/// Those of `sign`.
+pub fn signature<E>(
+    mail: &ReportMail,
+    identity: &DkimIdentity,
+    now: OffsetDateTime,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<MailField, E> {
+    let DkimIdentity { domain, selector } = identity;
+    let body = STANDARD.encode(Sha256::digest(relaxed_body(&mail.body)));
+    let names: Vec<String> = SIGNED.iter().map(|name| format!("{name}:{name}")).collect();
+    let value = format!(
+        "v=1; a=rsa-sha256; c=relaxed/relaxed; d={domain};\r\n s={selector}; t={};\r\n h={};\r\n bh={body};\r\n b=",
+        now.unix_timestamp(),
+        names.join(":\r\n "),
+    );
+    let mut octets = String::new();
+    for name in SIGNED {
+        // The second one is not there and adds nothing (RFC 6376 §5.4.2).
+        let field = mail.fields.iter().find(|field| field.name == name);
+        octets.extend(field.map(|field| format!("{}\r\n", relaxed_field(field))));
+    }
+    let unsigned = MailField { name: "DKIM-Signature", value };
+    octets.push_str(&relaxed_field(&unsigned));
+    let signature = STANDARD.encode(sign(octets.as_bytes())?);
+    let folded = signature.as_bytes().chunks(LINE).map(|line| String::from_utf8_lossy(line).into_owned());
+    let value = unsigned.value + &folded.collect::<Vec<_>>().join("\r\n ");
+    Ok(MailField { value, ..unsigned })
+}
+
+/// Whether a TXT record at the selector has this public key (RFC 6376 §3.6.1).
+pub fn has_key(record: &[u8], public: &str) -> bool {
+    let text = String::from_utf8_lossy(record);
+    let tags = text.split(';').filter_map(|tag| tag.split_once('='));
+    let mut keys = tags.filter(|(name, _)| name.trim() == "p");
+    keys.next().is_some_and(|(_, key)| key.split_ascii_whitespace().collect::<String>() == public)
+}
+
+/// RFC 6376 §3.4.2, without a line end.
+fn relaxed_field(field: &MailField) -> String {
+    let words: Vec<&str> = field.value.split_ascii_whitespace().collect();
+    format!("{}:{}", field.name.to_ascii_lowercase(), words.join(" "))
+}
+
+/// RFC 6376 §3.4.4.
+fn relaxed_body(body: &[u8]) -> Vec<u8> {
+    let mut relaxed = Vec::with_capacity(body.len());
+    for line in body.split(|octet| *octet == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut blank = false;
+        for octet in line.trim_ascii_end() {
+            match octet {
+                b' ' | b'\t' => blank = true,
+                _ => {
+                    if std::mem::take(&mut blank) {
+                        relaxed.push(b' ');
+                    }
+                    relaxed.push(*octet);
+                }
+            }
+        }
+        relaxed.extend_from_slice(b"\r\n");
+    }
+    while relaxed.ends_with(b"\r\n\r\n") {
+        relaxed.truncate(relaxed.len() - 2);
+    }
+    if relaxed == b"\r\n" { Vec::new() } else { relaxed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::name;
+    use super::super::mime::tests::mail;
+    use super::*;
+
+    #[test]
+    fn the_body_is_relaxed_as_the_rfc_says() {
+        for (body, expected) in [
+            // RFC 6376 §3.4.5.
+            (" C \r\nD \t E\r\n\r\n\r\n", " C\r\nD E\r\n"),
+            ("", ""),
+            ("\r\n\r\n", ""),
+            ("a", "a\r\n"),
+            (" \t\r\nb\r\n", "\r\nb\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(relaxed_body(body.as_bytes())).unwrap(), expected, "{body:?}");
+        }
+        let field = MailField { name: "B", value: " Y\t\r\n\tZ  ".to_owned() };
+        assert_eq!(relaxed_field(&field), "b:Y Z");
+    }
+
+    #[test]
+    fn each_field_is_signed_and_one_more() {
+        // T46.
+        let identity = DkimIdentity { domain: name("sender.example"), selector: "tlsrpt".to_owned() };
+        let mut octets = Vec::new();
+        let signed = signature(&mail(), &identity, OffsetDateTime::UNIX_EPOCH, |given| {
+            octets = given.to_vec();
+            Ok::<_, ()>(vec![0xff; 256])
+        });
+        let MailField { name, value } = signed.unwrap();
+        let octets = String::from_utf8(octets).unwrap();
+        assert_eq!(name, "DKIM-Signature");
+        assert!(value.contains("h=From:From:\r\n To:To:") && !value.contains(" l="), "{value}");
+        assert!(
+            octets.starts_with("from:<tls@sender.example>\r\nto:<r@example.org>\r\nsubject:Report Domain: "),
+            "{octets}"
+        );
+        assert!(
+            octets.contains("\r\ntls-required:No\r\ndkim-signature:v=1; a=rsa-sha256;") && octets.ends_with("; b=")
+        );
+        assert!(value.lines().all(|line| line.len() < 100));
+    }
+
+    #[test]
+    fn t47_the_published_key_is_compared() {
+        for (record, is_ours) in [
+            ("v=DKIM1; k=rsa; s=email:tlsrpt; p=AbC=", true),
+            ("v=DKIM1;p= Ab C= ;t=s", true),
+            ("v=DKIM1; p=", false),
+            ("v=DKIM1; p=abc=", false),
+            ("v=DKIM1; k=rsa", false),
+        ] {
+            assert_eq!(has_key(record.as_bytes(), "AbC="), is_ours, "{record}");
+        }
+    }
+}

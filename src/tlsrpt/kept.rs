@@ -1,0 +1,201 @@
+//! The counts of the days that are not reported yet, and which of them are still to be written to the store.
+//!
+//! The store has one row for each domain and day. One process has the store, so a row is written whole, and a write that has
+//! failed is done again without counting anything twice.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use time::Date;
+
+use super::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsEvent};
+use super::tally::{DomainDay, ResultCounts, TalliedDomain, TallyRoom, TlsTally};
+use crate::name::Name;
+use crate::refusal::ResultType;
+
+/// The counts, and the rows that the store does not have yet. There are no more of those than the tally has domains.
+#[derive(Debug, Default)]
+pub struct KeptTally {
+    whole: TlsTally,
+    unwritten: BTreeSet<DomainDay>,
+}
+
+/// The counts of one domain on one day, as the store has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TallyRow {
+    /// The domain and the day.
+    pub of: DomainDay,
+    /// The counts, as JSON.
+    pub counts: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptPolicyJson {
+    kind: String,
+    domain: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mx: Vec<String>,
+    success: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<KeptFailureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptFailureJson {
+    kind: String,
+    reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    receiving: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sending: Option<IpAddr>,
+    times: u64,
+}
+
+impl KeptTally {
+    /// Counts an event.
+    pub fn add(&mut self, event: &TlsEvent, day: Date) -> TallyRoom {
+        // H10: where the clock went back over midnight, the next day has begun already.
+        let day = self.whole.days().last().filter(|last| day.next_day() == Some(*last)).unwrap_or(day);
+        let room = self.whole.add(event, day);
+        // A domain for which there was no room has no row.
+        if self.whole.day(day).is_some_and(|day| day.domains().contains_key(&event.recipient)) {
+            self.unwritten.insert(DomainDay { day, domain: event.recipient.clone() });
+        }
+        room
+    }
+
+    /// Takes a row of the store. A row that danelaw did not write is left out.
+    pub fn restore(&mut self, row: &TallyRow) {
+        if let Some(policies) = read(&row.counts) {
+            self.whole.restore(&row.of, &policies);
+        }
+    }
+
+    /// At most so many rows that are to be written.
+    pub fn take_unwritten(&mut self, most: usize) -> Vec<TallyRow> {
+        let mut rows = Vec::new();
+        while rows.len() < most
+            && let Some(of) = self.unwritten.pop_first()
+        {
+            let policies = self.whole.day(of.day).and_then(|day| day.domains().get(&of.domain));
+            rows.extend(policies.and_then(written).map(|counts| TallyRow { of, counts }));
+        }
+        rows
+    }
+
+    /// These could not be written.
+    pub fn put_back(&mut self, rows: Vec<TallyRow>) {
+        self.unwritten.extend(rows.into_iter().map(|row| row.of));
+    }
+
+    /// Forgets the days before this one.
+    pub fn forget_before(&mut self, day: Date) {
+        self.whole.forget_before(day);
+        self.unwritten.retain(|of| of.day >= day);
+    }
+
+    /// The counts.
+    pub fn tally(&self) -> &TlsTally {
+        &self.whole
+    }
+}
+
+fn written(policies: &TalliedDomain) -> Option<String> {
+    let failure = |(failure, times): (&ReportedFailure, &u64)| KeptFailureJson {
+        kind: failure.kind.to_string(),
+        reason: failure.reason.clone(),
+        host: failure.host.as_ref().map(Name::to_string),
+        receiving: failure.receiving,
+        sending: failure.sending,
+        times: *times,
+    };
+    let policy = |(policy, counts): (&ReportedPolicy, &ResultCounts)| KeptPolicyJson {
+        kind: policy.kind.as_str().to_owned(),
+        domain: policy.domain.to_string(),
+        strings: policy.strings.to_vec(),
+        mx: policy.mx.to_vec(),
+        success: counts.success,
+        failures: counts.failures.iter().map(failure).collect(),
+    };
+    serde_json::to_string(&policies.iter().map(policy).collect::<Vec<_>>()).ok()
+}
+
+fn read(counts: &str) -> Option<TalliedDomain> {
+    let failure = |json: KeptFailureJson| {
+        let host = json.host.map(|host| Name::parse(&host)).transpose().ok()?;
+        let kind = ResultType::of_word(&json.kind)?;
+        let KeptFailureJson { reason, receiving, sending, times, .. } = json;
+        Some((ReportedFailure { kind, reason, host, receiving, sending }, times))
+    };
+    let policy = |json: KeptPolicyJson| {
+        let KeptPolicyJson { kind, domain, strings, mx, success, failures } = json;
+        let (kind, domain) = (PolicyKind::of_word(&kind)?, Name::parse(&domain).ok()?);
+        let policy = ReportedPolicy { kind, domain, strings: strings.into(), mx: mx.into() };
+        Some((policy, ResultCounts { success, failures: failures.into_iter().map(failure).collect::<Option<_>>()? }))
+    };
+    serde_json::from_str::<Vec<KeptPolicyJson>>(counts).ok()?.into_iter().map(policy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::event::TlsResult;
+    use super::super::event::tests::name;
+    use super::super::tally::tests::{DAY, event, failure};
+    use super::*;
+
+    #[test]
+    fn t22_the_store_has_all_that_was_counted() {
+        let mut kept = KeptTally::default();
+        let mut stored = std::collections::BTreeMap::new();
+        for number in 0..50_u8 {
+            let result = match number % 3 {
+                0 => TlsResult::Success,
+                _ => failure(ResultType::ValidationFailure, number),
+            };
+            let mut event = event(&format!("d{}.example", number % 7), "mx.example", result);
+            event.policy.strings = Arc::new([format!("3 1 1 {number}")]);
+            kept.add(&event, DAY);
+            if number % 9 == 0 {
+                let rows = kept.take_unwritten(3);
+                assert!(rows.len() <= 3);
+                match number % 2 {
+                    // The store is down.
+                    0 => kept.put_back(rows),
+                    _ => stored.extend(rows.into_iter().map(|row| (row.of.clone(), row))),
+                }
+            }
+        }
+        stored.extend(kept.take_unwritten(usize::MAX).into_iter().map(|row| (row.of.clone(), row)));
+        let mut again = KeptTally::default();
+        stored.values().for_each(|row| again.restore(row));
+        assert_eq!(again.tally(), kept.tally());
+        assert!(again.take_unwritten(9).is_empty());
+    }
+
+    #[test]
+    fn h10_an_event_behind_the_clock_belongs_to_the_day_that_has_begun() {
+        let mut kept = KeptTally::default();
+        let tomorrow = DAY.next_day().unwrap();
+        for day in [tomorrow, DAY] {
+            kept.add(&event("example", "mx.example", TlsResult::Success), day);
+        }
+        assert_eq!(kept.tally().days().collect::<Vec<_>>(), [tomorrow]);
+    }
+
+    #[test]
+    fn t24_a_row_of_a_forgotten_day_is_not_written() {
+        let mut kept = KeptTally::default();
+        kept.add(&event("example", "mx.example", TlsResult::Success), DAY);
+        kept.forget_before(DAY.next_day().unwrap());
+        assert!(kept.tally().is_empty() && kept.take_unwritten(9).is_empty());
+        kept.restore(&TallyRow { of: DomainDay { day: DAY, domain: name("example") }, counts: "no JSON".to_owned() });
+        assert!(kept.tally().is_empty());
+    }
+}

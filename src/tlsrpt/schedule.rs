@@ -1,0 +1,562 @@
+//! Which reports are due, and which are over: one for each day, domain and address.
+//!
+//! A domain's record is looked up when its report is due, and then each of its addresses has a state of its own
+//! (RFC 8460 §5.5). Strangers choose domains and addresses, so the reports of a day are bounded, in all and for each domain
+//! that takes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::{Date, Duration, OffsetDateTime};
+
+use super::event::PolicyKind;
+use super::record::ReportAddress;
+use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
+use super::window::{ReportWindow, next_try};
+use crate::name::Name;
+use crate::rules::Domains;
+
+/// The most reports of a day to one domain.
+const MAX_TO_ONE: usize = 100;
+/// The most reports of a day.
+const MAX_IN_ALL: usize = 2000;
+/// The most reports to one domain, and in all, that are tried together.
+const TOGETHER: usize = 4;
+const MAX_ROUND: usize = 64;
+/// The most lookups that are made together.
+const MAX_LOOKUPS: usize = 200;
+/// The reports about base domains come behind the lookups of all recipients: see [`ReportWindow::due`].
+const BEHIND_RECIPIENTS: Duration = Duration::hours(4);
+/// How long an address that has refused a report is left alone: the first time, and later.
+const ALONE: [Duration; 2] = [Duration::days(7), Duration::days(30)];
+
+/// A report; without an address, the lookup of the record that its addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportKey {
+    /// The domain whose record asks for it, and the day that it is about.
+    pub of: DomainDay,
+    /// Where it goes.
+    pub address: Option<ReportAddress>,
+}
+
+/// The state of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportEntry {
+    /// When it was due first.
+    pub first: OffsetDateTime,
+    /// How often it was tried.
+    pub tries: usize,
+    /// When it is tried next.
+    pub next: OffsetDateTime,
+    /// How it ended, if it has.
+    pub end: Option<ReportEnd>,
+}
+
+/// The end of a report. The words are in the log and in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportEnd {
+    /// Of a lookup: the record was found.
+    Found,
+    /// The receiver has it.
+    Sent,
+    /// The domain asks for no reports.
+    NoRecord,
+    /// The record could not be looked up for 24 hours.
+    Dns,
+    /// The receiver refuses it.
+    Refused,
+    /// It could not be delivered for 24 hours.
+    Tries,
+    /// Its day is too long ago.
+    Old,
+    /// There are too many reports.
+    Limit,
+    /// The address has refused an earlier report.
+    Suppressed,
+    /// All of it is in other reports to the same address.
+    Told,
+}
+
+/// An address that has refused a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportSuppression {
+    /// It gets none until then.
+    pub until: OffsetDateTime,
+    /// How often it has refused one in a row.
+    pub level: usize,
+}
+
+/// Which domains get reports.
+#[derive(Debug, Clone)]
+pub struct ReportScope {
+    /// Whether days without a failure are reported.
+    pub extent: ReportExtent,
+    /// Domains that get none.
+    pub skip: Vec<Domains>,
+    /// Our own domain, which gets none.
+    pub own: Name,
+}
+
+/// Whether days without a failure are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportExtent {
+    /// They are (RFC 8460 §4.2.1).
+    All,
+    /// They are not.
+    Failures,
+}
+
+/// The result of a lookup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordFound {
+    /// The record has these addresses.
+    Addresses(Vec<ReportAddress>),
+    /// The domain asks for no reports.
+    None,
+    /// The lookup failed.
+    Failed,
+}
+
+/// The result of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportTried {
+    /// The receiver has the report.
+    Accepted,
+    /// The receiver refuses it for good.
+    Refused,
+    /// It may go later.
+    Failed,
+}
+
+/// All reports of the last days.
+#[derive(Debug, Default)]
+pub struct ReportBook {
+    entries: BTreeMap<ReportKey, ReportEntry>,
+    suppressed: BTreeMap<ReportAddress, ReportSuppression>,
+    changed: BTreeSet<ReportKey>,
+    changed_suppressions: BTreeSet<ReportAddress>,
+}
+
+/// The part that a domain has in the counts of a day.
+#[derive(Debug, Default)]
+struct DomainPart {
+    is_base_of_others: bool,
+    failed: u64,
+}
+
+impl ReportEnd {
+    const ALL: [Self; 10] = [
+        Self::Found,
+        Self::Sent,
+        Self::NoRecord,
+        Self::Dns,
+        Self::Refused,
+        Self::Tries,
+        Self::Old,
+        Self::Limit,
+        Self::Suppressed,
+        Self::Told,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Sent => "sent",
+            Self::NoRecord => "no-record",
+            Self::Dns => "dns",
+            Self::Refused => "refused",
+            Self::Tries => "tries",
+            Self::Old => "old",
+            Self::Limit => "limit",
+            Self::Suppressed => "suppressed",
+            Self::Told => "told",
+        }
+    }
+
+    /// The inverse of [`Self::as_str`].
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == word)
+    }
+}
+
+impl ReportBook {
+    /// The domains and days whose records are to be looked up now.
+    pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
+        let mut due = Vec::new();
+        for day in tally.days().filter(|day| *day < now.date() && !ReportWindow::of(*day).is_over(now)) {
+            let Some(tallied) = tally.day(day) else { continue };
+            for (domain, part) in parts(tallied) {
+                let of = DomainDay { day, domain };
+                if due.len() < MAX_LOOKUPS && scope.has(&of.domain, &part) && self.is_lookup_due(&of, &part, now) {
+                    due.push(of);
+                }
+            }
+        }
+        due
+    }
+
+    fn is_lookup_due(&self, of: &DomainDay, part: &DomainPart, now: OffsetDateTime) -> bool {
+        match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
+            Some(entry) => entry.end.is_none() && entry.next <= now,
+            None => {
+                let behind = if part.is_base_of_others { BEHIND_RECIPIENTS } else { Duration::ZERO };
+                ReportWindow::of(of.day).due(&of.domain).saturating_add(behind) <= now
+            }
+        }
+    }
+
+    /// A lookup has ended.
+    pub fn looked_up(&mut self, of: &DomainDay, found: RecordFound, now: OffsetDateTime) {
+        let key = ReportKey { of: of.clone(), address: None };
+        match found {
+            RecordFound::Failed => self.fail(key, ReportEnd::Dns, now),
+            RecordFound::None => self.end(key, ReportEnd::NoRecord, now),
+            RecordFound::Addresses(addresses) => {
+                self.end(key, ReportEnd::Found, now);
+                for address in addresses {
+                    self.open(ReportKey { of: of.clone(), address: Some(address) }, now);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, key: ReportKey, now: OffsetDateTime) {
+        let Some(address) = &key.address else { return };
+        if self.entries.contains_key(&key) {
+            return;
+        }
+        let end = if self.suppressed.get(address).is_some_and(|suppression| suppression.until > now) {
+            Some(ReportEnd::Suppressed)
+        } else if self.is_full(key.of.day, address.target()) {
+            Some(ReportEnd::Limit)
+        } else {
+            None
+        };
+        self.put(key, ReportEntry { first: now, tries: 0, next: now, end });
+    }
+
+    fn is_full(&self, day: Date, target: &Name) -> bool {
+        let (mut in_all, mut to_one) = (0, 0);
+        for (key, entry) in self.entries.iter().filter(|(key, _)| key.of.day == day) {
+            let is_none = matches!(entry.end, Some(ReportEnd::Limit | ReportEnd::Suppressed));
+            if let Some(address) = key.address.as_ref().filter(|_| !is_none) {
+                in_all += 1;
+                to_one += usize::from(address.target() == target);
+            }
+        }
+        in_all >= MAX_IN_ALL || to_one >= MAX_TO_ONE
+    }
+
+    /// The reports that are to be tried now. Those that are too old end.
+    pub fn due_reports(&mut self, now: OffsetDateTime) -> Vec<ReportKey> {
+        let mut open: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.end.is_none()).collect();
+        // Those that have waited longest come first.
+        open.sort_by_key(|(_, entry)| entry.next);
+        let is_over = |key: &ReportKey| ReportWindow::of(key.of.day).is_over(now);
+        let old: Vec<_> = open.iter().filter(|(key, _)| is_over(key)).map(|(key, _)| (*key).clone()).collect();
+        let mut together = BTreeMap::<Name, usize>::new();
+        let mut due = Vec::new();
+        for (key, _) in open.into_iter().filter(|(key, entry)| entry.next <= now && !is_over(key)) {
+            let Some(target) = key.address.as_ref().map(ReportAddress::target) else { continue };
+            let count = together.entry(target.clone()).or_default();
+            if *count < TOGETHER && due.len() < MAX_ROUND {
+                *count += 1;
+                due.push(key.clone());
+            }
+        }
+        old.into_iter().for_each(|key| self.end(key, ReportEnd::Old, now));
+        due
+    }
+
+    /// The counts for a report: the domain's own, and those of other recipients under its TLSA records, if these get no report
+    /// at the same address.
+    pub fn content(&self, day: &TalliedDay, key: &ReportKey) -> TalliedDomain {
+        let mut content = day.domains().get(&key.of.domain).cloned().unwrap_or_default();
+        let leaves_out = |recipient: &Name| {
+            let of = DomainDay { domain: recipient.clone(), day: key.of.day };
+            *recipient == key.of.domain || self.entries.contains_key(&ReportKey { of, ..key.clone() })
+        };
+        for (policy, counts) in day.of_base_domain(&key.of.domain, leaves_out) {
+            content.entry(policy).or_default().merge(&counts);
+        }
+        content
+    }
+
+    /// A try has ended.
+    pub fn tried(&mut self, key: &ReportKey, tried: ReportTried, now: OffsetDateTime) {
+        match tried {
+            ReportTried::Accepted => {
+                self.end(key.clone(), ReportEnd::Sent, now);
+                self.suppress(key, None);
+            }
+            ReportTried::Refused => {
+                self.end(key.clone(), ReportEnd::Refused, now);
+                let before = key.address.as_ref().and_then(|address| self.suppressed.get(address));
+                let level = before.map_or(0, |before| before.level) + 1;
+                let alone = ALONE.get(level - 1).unwrap_or(&ALONE[1]);
+                self.suppress(key, Some(ReportSuppression { until: now.saturating_add(*alone), level }));
+            }
+            ReportTried::Failed => self.fail(key.clone(), ReportEnd::Tries, now),
+        }
+    }
+
+    /// The report has nothing in it.
+    pub fn is_told_elsewhere(&mut self, key: &ReportKey, now: OffsetDateTime) {
+        self.end(key.clone(), ReportEnd::Told, now);
+    }
+
+    /// It waits until then, for a reason that is not the receiver's.
+    pub fn postpone(&mut self, key: &ReportKey, until: OffsetDateTime) {
+        if let Some(entry) = self.entries.get(key) {
+            self.put(key.clone(), ReportEntry { next: until, ..*entry });
+        }
+    }
+
+    /// The reports that wait.
+    pub fn waiting(&self) -> usize {
+        self.entries.iter().filter(|(key, entry)| key.address.is_some() && entry.end.is_none()).count()
+    }
+
+    /// The state of a report.
+    pub fn entry(&self, key: &ReportKey) -> Option<&ReportEntry> {
+        self.entries.get(key)
+    }
+
+    /// Takes an entry of the store.
+    pub fn restore(&mut self, key: ReportKey, entry: ReportEntry) {
+        self.entries.insert(key, entry);
+    }
+
+    /// Takes a suppression of the store.
+    pub fn restore_suppression(&mut self, address: ReportAddress, suppression: ReportSuppression) {
+        self.suppressed.insert(address, suppression);
+    }
+
+    /// The entries that have changed since the last call.
+    pub fn take_changed(&mut self) -> Vec<ReportKey> {
+        std::mem::take(&mut self.changed).into_iter().collect()
+    }
+
+    /// The addresses whose suppression has changed since the last call; none where it has ended.
+    pub fn take_changed_suppressions(&mut self) -> BTreeMap<ReportAddress, Option<ReportSuppression>> {
+        let changed = std::mem::take(&mut self.changed_suppressions);
+        changed.into_iter().map(|address| (address.clone(), self.suppressed.get(&address).copied())).collect()
+    }
+
+    /// These could not be written.
+    pub fn put_back(&mut self, keys: impl IntoIterator<Item = ReportKey>) {
+        self.changed.extend(keys);
+    }
+
+    /// This one could not be written.
+    pub fn put_back_suppression(&mut self, address: ReportAddress) {
+        self.changed_suppressions.insert(address);
+    }
+
+    /// Forgets the days before this one.
+    pub fn forget_before(&mut self, day: Date) {
+        self.entries.retain(|key, _| key.of.day >= day);
+        self.changed.retain(|key| key.of.day >= day);
+    }
+
+    fn fail(&mut self, key: ReportKey, last: ReportEnd, now: OffsetDateTime) {
+        let before = self.entries.get(&key);
+        let (first, tries) = before.map_or((now, 1), |before| (before.first, before.tries + 1));
+        let next = next_try(first, tries);
+        let end = if next.is_none() { Some(last) } else { None };
+        self.put(key, ReportEntry { first, tries, next: next.unwrap_or(now).max(now), end });
+    }
+
+    fn end(&mut self, key: ReportKey, end: ReportEnd, now: OffsetDateTime) {
+        let before = self.entries.get(&key);
+        let (first, tries) = before.map_or((now, 1), |before| (before.first, before.tries + 1));
+        self.put(key, ReportEntry { first, tries, next: now, end: Some(end) });
+    }
+
+    fn put(&mut self, key: ReportKey, entry: ReportEntry) {
+        self.entries.insert(key.clone(), entry);
+        self.changed.insert(key);
+    }
+
+    fn suppress(&mut self, key: &ReportKey, suppression: Option<ReportSuppression>) {
+        let Some(address) = &key.address else { return };
+        let before = match suppression {
+            Some(suppression) => self.suppressed.insert(address.clone(), suppression),
+            None => self.suppressed.remove(address),
+        };
+        if before != suppression {
+            self.changed_suppressions.insert(address.clone());
+        }
+    }
+}
+
+impl ReportScope {
+    fn has(&self, domain: &Name, part: &DomainPart) -> bool {
+        let has_news = match self.extent {
+            ReportExtent::All => true,
+            ReportExtent::Failures => part.failed > 0,
+        };
+        // T40: mail to ourselves would be a loop.
+        has_news && *domain != self.own && !self.skip.iter().any(|domains| domains.contain(domain))
+    }
+}
+
+/// The recipients of a day and the TLSA base domains.
+fn parts(day: &TalliedDay) -> BTreeMap<Name, DomainPart> {
+    let mut parts = BTreeMap::<Name, DomainPart>::new();
+    for (recipient, policies) in day.domains() {
+        for (policy, counts) in policies {
+            parts.entry(recipient.clone()).or_default().failed += counts.failed();
+            if policy.kind == PolicyKind::Tlsa && policy.domain != *recipient {
+                let base = parts.entry(policy.domain.clone()).or_default();
+                base.is_base_of_others = true;
+                base.failed += counts.failed();
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::TlsResult;
+    use super::super::event::tests::name;
+    use super::super::tally::tests::{event, failure};
+    use super::*;
+    use crate::refusal::ResultType;
+
+    fn day() -> Date {
+        Date::from_calendar_date(2026, time::Month::November, 28).unwrap()
+    }
+
+    /// So many hours after the end of the day.
+    fn after(hours: i64) -> OffsetDateTime {
+        day().midnight().assume_utc() + Duration::hours(24 + hours)
+    }
+
+    fn of(domain: &str) -> DomainDay {
+        DomainDay { day: day(), domain: name(domain) }
+    }
+
+    fn scope(extent: ReportExtent) -> ReportScope {
+        ReportScope { extent, skip: vec![".skipped.example".parse().unwrap()], own: name("own.example") }
+    }
+
+    fn address(text: &str) -> ReportAddress {
+        ReportAddress::parse(text).unwrap()
+    }
+
+    fn key(domain: &str, rua: &str) -> ReportKey {
+        ReportKey { of: of(domain), address: Some(address(rua)) }
+    }
+
+    fn tally() -> TlsTally {
+        let mut tally = TlsTally::default();
+        for (recipient, base) in
+            [("a.example", "mx.provider.example"), ("b.example", "mx.provider.example"), ("own.example", "own.example")]
+        {
+            tally.add(&event(recipient, base, TlsResult::Success), day());
+        }
+        tally.add(&event("x.skipped.example", "a.example", TlsResult::Success), day());
+        tally.add(&event("b.example", "mx.provider.example", failure(ResultType::TlsaInvalid, 1)), day());
+        tally
+    }
+
+    #[test]
+    fn a_day_is_reported_once_and_after_its_end() {
+        // O8.
+        let (tally, scope) = (tally(), scope(ReportExtent::All));
+        let book = ReportBook::default();
+        assert_eq!(book.due_lookups(&tally, &scope, after(-1)), []);
+        assert_eq!(book.due_lookups(&tally, &scope, after(0)), []);
+        let domains = |book: &ReportBook, scope, at| -> Vec<String> {
+            book.due_lookups(&tally, scope, at).into_iter().map(|of| of.domain.to_string()).collect()
+        };
+        // T40: neither ourselves nor those that are skipped; the provider comes behind the recipients.
+        assert!(!domains(&book, &scope, after(4)).contains(&"mx.provider.example".to_owned()));
+        assert_eq!(domains(&book, &scope, after(9)), ["a.example", "b.example", "mx.provider.example"]);
+        let failures = self::scope(ReportExtent::Failures);
+        assert_eq!(domains(&book, &failures, after(9)), ["b.example", "mx.provider.example"]);
+        // T38.
+        assert_eq!(domains(&book, &scope, after(49)), [""; 0]);
+        let mut book = book;
+        book.looked_up(&of("a.example"), RecordFound::None, after(9));
+        assert_eq!(domains(&book, &scope, after(10)), ["b.example", "mx.provider.example"]);
+    }
+
+    #[test]
+    fn t33_a_report_tells_a_provider_of_the_others_alone() {
+        let tally = tally();
+        let (mut book, to) = (ReportBook::default(), "mailto:r@provider.example");
+        let summed = |book: &ReportBook| -> Vec<u64> {
+            let content = book.content(tally.day(day()).unwrap(), &key("mx.provider.example", to));
+            content.values().map(|counts| counts.success + counts.failed()).collect()
+        };
+        assert_eq!(summed(&book), [3]);
+        book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(to)]), after(5));
+        assert_eq!(summed(&book), [1]);
+        book.looked_up(&of("a.example"), RecordFound::Addresses(vec![address(to)]), after(5));
+        assert_eq!(summed(&book), [0; 0]);
+    }
+
+    #[test]
+    fn each_address_has_tries_of_its_own_for_a_day() {
+        // O16.
+        let mut book = ReportBook::default();
+        let (mail, https) = ("mailto:r@example.org", "https://r.example/");
+        let addresses = vec![address(mail), address(https)];
+        book.looked_up(&of("a.example"), RecordFound::Addresses(addresses), after(5));
+        assert_eq!((book.due_reports(after(5)).len(), book.waiting()), (2, 2));
+        book.tried(&key("a.example", mail), ReportTried::Accepted, after(5));
+        let mut tries = 0;
+        for minutes in 0..48 * 60 {
+            let now = after(5) + Duration::minutes(minutes);
+            for due in book.due_reports(now) {
+                assert_eq!(due, key("a.example", https));
+                tries += 1;
+                book.tried(&due, ReportTried::Failed, now);
+            }
+        }
+        let end = |book: &ReportBook, rua| book.entry(&key("a.example", rua)).unwrap().end;
+        assert_eq!((tries, end(&book, mail), end(&book, https)), (8, Some(ReportEnd::Sent), Some(ReportEnd::Tries)));
+    }
+
+    #[test]
+    fn t39_an_address_that_refuses_is_left_alone_for_longer() {
+        let mut book = ReportBook::default();
+        let rua = "mailto:r@example.org";
+        let mut now = after(5);
+        for days in [7, 30, 30] {
+            let until = now + Duration::days(days);
+            book.tried(&key("a.example", rua), ReportTried::Refused, now);
+            book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), until - Duration::HOUR);
+            assert_eq!(book.entry(&key("b.example", rua)).unwrap().end, Some(ReportEnd::Suppressed), "{days}");
+            book.forget_before(day().next_day().unwrap());
+            now = until + Duration::HOUR;
+            book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), now);
+            assert_eq!(book.entry(&key("b.example", rua)).unwrap().end, None, "{days}");
+            book.forget_before(day().next_day().unwrap());
+        }
+        assert_eq!(book.take_changed_suppressions().len(), 1);
+    }
+
+    #[test]
+    fn t39_h1_no_domain_is_flooded() {
+        let mut book = ReportBook::default();
+        for number in 0..2150 {
+            let rua = match number {
+                0..150 => "mailto:r@victim.example".to_owned(),
+                _ => format!("https://r{number}.example/"),
+            };
+            book.looked_up(&of(&format!("d{number}.example")), RecordFound::Addresses(vec![address(&rua)]), after(5));
+        }
+        let to_victim = book.entries.iter().filter(|(key, entry)| {
+            entry.end.is_none() && key.address.as_ref().is_some_and(|to| to.target() == &name("victim.example"))
+        });
+        assert_eq!((to_victim.count(), book.waiting()), (MAX_TO_ONE, MAX_IN_ALL));
+        let due = book.due_reports(after(5));
+        let to_victim = due.iter().filter(|key| key.address == Some(address("mailto:r@victim.example")));
+        assert!(to_victim.count() <= TOGETHER && due.len() == MAX_ROUND);
+        assert!(book.due_reports(after(60)).is_empty() && book.waiting() == 0);
+    }
+}
