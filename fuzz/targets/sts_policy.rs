@@ -39,7 +39,9 @@ fn assert_same(policy: &StsPolicy, text: &[u8]) {
 /// The hosts that a value seems to list, and their neighbours: the policy lists those that a label by label comparison with
 /// one of its values finds.
 fn check_pattern(policy: &StsPolicy, value: &str) {
-    for candidate in [value.to_owned(), value.replacen('*', "a", 1), value.replacen('*', "a.b", 1), format!("a.{value}")] {
+    for candidate in
+        [value.to_owned(), value.replacen('*', "a", 1), value.replacen('*', "a.b", 1), format!("a.{value}")]
+    {
         let Ok(host) = Name::parse(&candidate) else { continue };
         let by_labels = policy.patterns().iter().any(|pattern| is_match(pattern.as_str(), &host));
         assert_eq!(policy.lists(&host), by_labels, "{host}");

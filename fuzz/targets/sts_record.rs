@@ -24,7 +24,9 @@ fuzz_target!(|octets: &[u8]| {
     let with_another = policy_id(texts);
     match read {
         Ok(id) => {
-            assert!((1..=32).contains(&id.as_str().len()) && id.as_str().bytes().all(|octet| octet.is_ascii_alphanumeric()));
+            assert!(
+                (1..=32).contains(&id.as_str().len()) && id.as_str().bytes().all(|octet| octet.is_ascii_alphanumeric())
+            );
             assert_eq!(policy_id([canonical.as_bytes()]), Ok(id));
             assert_eq!(with_another, Err(NoStsRecord::Several(2)));
         }
