@@ -109,6 +109,9 @@ pub enum Reason {
     /// Whether the domain has an MTA-STS policy is not known, and an attacker may be why.
     #[error("{0}, and no STS policy is remembered")]
     StsLookup(Failure),
+    /// The domain has an MTA-STS policy, and its fetch had no turn.
+    #[error("as many STS policies as may be are being fetched, the domain's had no turn, and none is remembered")]
+    StsNoTurn,
     /// The level is `secure`, and nothing vouches for the exchange's name.
     #[error("the level secure holds, and neither a secure MX record, an STS policy nor a rule names the host")]
     NotAuthenticated,
@@ -343,6 +346,7 @@ impl Reason {
             | Self::DaneRequired(_)
             | Self::MxNotInPolicy { .. }
             | Self::StsLookup(_)
+            | Self::StsNoTurn
             | Self::NotAuthenticated
             | Self::Bind { .. }
             | Self::Busy(_)
@@ -371,7 +375,7 @@ impl Reason {
     /// the MX records and an address.
     pub fn is_waived_by_observing(&self) -> bool {
         match self {
-            Self::DaneRequired(_) | Self::MxNotInPolicy { .. } | Self::NotAuthenticated => true,
+            Self::DaneRequired(_) | Self::MxNotInPolicy { .. } | Self::StsNoTurn | Self::NotAuthenticated => true,
             Self::StsLookup(_) => self.scarcity().is_none(),
             // Where there is no socket, no server gets one.
             Self::Dns(failure) => failure.rtype == Rtype::TLSA && self.scarcity().is_none(),
@@ -506,6 +510,7 @@ mod tests {
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
             (not_listed(), "451 4.7.5", "mx-not-in-policy", Some("validation-failure")),
             (sts("TXT"), "451 4.4.3", "sts-lookup-failed", None),
+            (Reason::StsNoTurn, "451 4.4.5", "sts-no-turn", None),
             (Reason::NotAuthenticated, "451 4.7.5", "not-authenticated", None),
             (
                 tls(TlsFailure::Mismatch(Mismatch::Untrusted(Untrusted::Issuer("x".into())))),

@@ -25,7 +25,8 @@ pub struct MtaStsSection {
     /// How many policies are kept at most; 20,000 take about 20 MB. They are in the store, if store.path is set; else in
     /// memory, so that each start trusts the first contact with a domain again.
     pub entries: usize,
-    /// How long a mail waits for a policy that is not there yet. One that comes later counts for the next mail.
+    /// How long a mail waits for a TXT record, and as long again for the policy host. A policy that comes later counts for the next
+    /// mail.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
     /// How often each policy is fetched anew, whether its id has changed or not: from an hour to a day.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::MtaSts;
 use super::kept::{StsPolicies, clock};
-use crate::dns::Resolver;
+use super::turns::FutureTurn;
+use crate::dns::{Failure, FailureReason, Resolver};
 use crate::http::{HttpError, HttpHead, HttpLimits, HttpsError};
 use crate::mta_sts::cache::FetchedPolicy;
 use crate::mta_sts::fetch::{POLICY_PATH, PolicyHead};
@@ -15,15 +16,32 @@ use crate::mta_sts::record::policy_host;
 use crate::mta_sts::{StsFetchError, StsId, StsPolicy};
 use crate::name::Name;
 
-/// How long a fetch may take in all, the wait for its turn included (RFC 8461 §3.3 suggests a minute).
+/// How long a fetch waits for its turn.
+const TURN_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take then (RFC 8461 §3.3 suggests a minute).
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
-/// How many fetches may go on or wait for their turn.
-const MAX_PENDING: usize = 1000;
 /// The most that a policy host's answer may have (RFC 8461 §3.3 suggests 64 kilobytes of policy).
 const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64, body_octets: 64 * 1024 };
 
-/// The end of a fetch, once it is known.
-type FetchEnd = Option<Result<FetchedPolicy, StsFetchError>>;
+/// The state of a fetch.
+#[derive(Debug, Clone)]
+enum FetchProgress {
+    /// It waits for its turn.
+    Waiting,
+    /// The policy host is asked.
+    Underway,
+    /// It has ended.
+    Ended(Result<FetchedPolicy, StsFetchError>),
+}
+
+/// How long a mail waits for a fetch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Once the policy host is asked.
+    pub(super) asked: Duration,
+    /// In any case no longer than until then.
+    pub(super) until: Instant,
+}
 
 /// The reason for a fetch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,19 +54,28 @@ pub(super) enum FetchFor {
 
 /// A fetch that goes on, or has ended.
 #[derive(Clone)]
-pub(super) struct PendingFetch(watch::Receiver<FetchEnd>);
+pub(super) struct PendingFetch(watch::Receiver<FetchProgress>);
 
 impl PendingFetch {
     fn ended(end: Result<FetchedPolicy, StsFetchError>) -> Self {
-        Self(watch::channel(Some(end)).1)
+        Self(watch::channel(FetchProgress::Ended(end)).1)
     }
 
-    /// Waits for its end. The fetch goes on if that comes later.
-    pub(super) async fn wait(mut self, until: Instant) -> Result<FetchedPolicy, StsFetchError> {
-        match timeout_at(until, self.0.wait_for(Option::is_some)).await {
-            Ok(Ok(end)) => end.clone().unwrap_or(Err(StsFetchError::Timeout)),
+    /// Waits for its end. The fetch goes on if that comes later. The policy host is to blame for a timeout only if it has had all
+    /// of the time for which a mail waits.
+    pub(super) async fn wait(mut self, patience: Patience) -> Result<FetchedPolicy, StsFetchError> {
+        let is_asked = |progress: &FetchProgress| !matches!(progress, FetchProgress::Waiting);
+        if timeout_at(patience.until, self.0.wait_for(is_asked)).await.is_err() {
+            return Err(StsFetchError::Busy);
+        }
+        let last = Instant::now() + patience.asked;
+        let has_ended = |progress: &FetchProgress| matches!(progress, FetchProgress::Ended(_));
+        let ended = timeout_at(last.min(patience.until), self.0.wait_for(has_ended)).await;
+        match ended.map(|ended| ended.map(|progress| progress.clone())) {
+            Ok(Ok(FetchProgress::Ended(end))) => end,
             // The task has ended without a result: it panicked, or the program ends.
-            Ok(Err(_)) => Err(StsFetchError::Truncated("the fetch was given up".to_owned())),
+            Ok(Ok(FetchProgress::Waiting | FetchProgress::Underway) | Err(_)) => Err(StsFetchError::Busy),
+            Err(_) if patience.until < last => Err(StsFetchError::Busy),
             Err(_) => Err(StsFetchError::Timeout),
         }
     }
@@ -69,26 +96,38 @@ impl<R: Resolver> MtaSts<R> {
         if let Some(error) = StsPolicies::recent_failure(&state, domain, id) {
             return PendingFetch::ended(Err(error));
         }
-        if state.pending.len() >= MAX_PENDING {
-            return PendingFetch::ended(Err(StsFetchError::Busy));
-        }
-        let (end, pending) = watch::channel(None);
+        let turn = self.policies().inner.turns.join(domain);
+        let (progress, pending) = watch::channel(FetchProgress::Waiting);
         state.pending.insert(domain.clone(), PendingFetch(pending.clone()));
         drop(state);
-        let (this, domain, id) = (self.clone(), domain.clone(), id.clone());
-        tokio::spawn(async move { this.carry_out(domain, id, end).await });
+        let guard = PendingGuard { policies: self.policies().clone(), domain: domain.clone() };
+        let (this, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            let fetched = this.in_turn(&guard.domain, turn, &progress).await;
+            let end = guard.policies.finish(&guard.domain, id, fetched);
+            progress.send_replace(FetchProgress::Ended(end));
+        });
         PendingFetch(pending)
     }
 
-    async fn carry_out(self, domain: Name, id: StsId, end: watch::Sender<FetchEnd>) {
-        let guard = PendingGuard { policies: self.policies().clone(), domain };
-        let domain = &guard.domain;
-        let fetched = timeout(FETCH_LIMIT, async {
-            let _slot = self.policies().inner.slots.acquire().await;
-            self.fetch_now(domain).await
-        });
-        let fetched = fetched.await.unwrap_or(Err(StsFetchError::Timeout));
-        end.send_replace(Some(self.policies().finish(domain, id, fetched)));
+    /// Fetches, once it is the turn of this fetch. It always has the time for which a mail waits; it has more while no other fetch
+    /// waits for its place.
+    async fn in_turn(
+        &self,
+        domain: &Name,
+        turn: FutureTurn,
+        progress: &watch::Sender<FetchProgress>,
+    ) -> Result<StsPolicy, StsFetchError> {
+        let Ok(Ok(turn)) = timeout(TURN_LIMIT, turn).await else { return Err(StsFetchError::Busy) };
+        progress.send_replace(FetchProgress::Underway);
+        let until_wanted = async {
+            sleep(self.inner.settings.timeout).await;
+            turn.until_wanted().await;
+        };
+        tokio::select! {
+            fetched = timeout(FETCH_LIMIT, self.fetch_now(domain)) => fetched.unwrap_or(Err(StsFetchError::Timeout)),
+            () = until_wanted => Err(StsFetchError::Timeout),
+        }
     }
 
     async fn fetch_now(&self, domain: &Name) -> Result<StsPolicy, StsFetchError> {
@@ -116,6 +155,9 @@ impl Drop for PendingGuard {
 impl From<HttpsError> for StsFetchError {
     fn from(error: HttpsError) -> Self {
         match error {
+            HttpsError::Dns(Failure { reason: FailureReason::Scarce(scarcity), .. }) | HttpsError::Scarce(scarcity) => {
+                Self::Scarce(scarcity)
+            }
             HttpsError::Dns(failure) => Self::Dns(failure),
             HttpsError::NoAddress(host) => Self::NoAddress(host),
             HttpsError::Reserved(..) => Self::Reserved(error.to_string()),

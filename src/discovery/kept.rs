@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
-
 use super::fetch::PendingFetch;
+use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
 use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
@@ -16,8 +15,6 @@ use crate::mta_sts::{StsFetchError, StsId, StsMode, StsPolicy};
 use crate::name::{Name, NameError};
 use crate::store::{Error, OpenError, PolicyRow, Store};
 
-/// How many policies are fetched at a time.
-pub(super) const MAX_FETCHES: usize = 32;
 /// How long after a fetch a domain's policy is not fetched again for a failure (RFC 8461 §3.3).
 pub(super) const PAUSE: Duration = Duration::from_secs(5 * 60);
 /// How many failures are remembered.
@@ -49,7 +46,7 @@ pub(super) struct PoliciesInner {
     store: Option<Store>,
     /// Held for a write, so that the last state of a domain is written last.
     writing: tokio::sync::Mutex<()>,
-    pub(super) slots: Semaphore,
+    pub(super) turns: FetchTurns,
     lookups: [AtomicU64; LOOKUPS.len()],
     fetches: [AtomicU64; StsFetchError::RESULTS.len()],
 }
@@ -108,10 +105,10 @@ impl StsPolicies {
 
     fn of(cache: StsCache, store: Option<Store>) -> Self {
         let state = StsState { cache, pending: HashMap::new(), failures: HashMap::new(), unheard: HashSet::new() };
-        let (state, slots) = (Mutex::new(state), Semaphore::new(MAX_FETCHES));
+        let (state, turns) = (Mutex::new(state), FetchTurns::new());
         let (lookups, fetches) = Default::default();
         let writing = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(PoliciesInner { state, store, writing, slots, lookups, fetches }) }
+        Self { inner: Arc::new(PoliciesInner { state, store, writing, turns, lookups, fetches }) }
     }
 
     /// Whether the policies outlive the process.
@@ -217,6 +214,12 @@ impl StsPolicies {
                 let fetched = FetchedPolicy { id, policy: Arc::new(policy), fetched: now.wall };
                 self.keep(&mut state, domain, &fetched, now);
                 Ok(fetched)
+            }
+            // The policy host was not asked, so nothing is known of it.
+            Err(error @ (StsFetchError::Busy | StsFetchError::Scarce(_))) => {
+                let in_force = state.cache.in_force(domain, now).is_some();
+                tracing::warn!(%domain, reason = label, %error, in_force, "the MTA-STS policy was not fetched, for a lack of this host's");
+                Err(error)
             }
             Err(error) => {
                 state.fail(domain, FetchFailure { id, error: error.clone(), at: now.steady }, now);

@@ -3,7 +3,8 @@
 //! [`MtaSts::policy_for`] says what is in force for a mail. Its reason comes with each answer, so that the reason for "no
 //! policy" reaches log and metric. A policy that is kept is used while its TXT record has the same id. If the id differs or no
 //! policy is kept, one [`fetch`] for each domain goes on, and the mails of that domain wait for it, but not for longer than
-//! the settings say. A fetch that is slower goes on, and its policy counts for the next mail.
+//! the settings say. A fetch that is slower goes on, and its policy counts for the next mail. A bounded number goes on at a time,
+//! in fair [`turns`].
 //!
 //! | TXT record | policy kept, in force | the mail gets |
 //! |---|---|---|
@@ -20,6 +21,7 @@
 mod fetch;
 mod kept;
 mod refresh;
+mod turns;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,7 +35,7 @@ use crate::mta_sts::record::{policy_id, record_owner};
 use crate::mta_sts::{NoStsRecord, StsFetchError, StsId, StsPolicy, StsUse};
 use crate::name::Name;
 
-use self::fetch::FetchFor;
+use self::fetch::{FetchFor, Patience};
 pub use self::kept::{StsFigures, StsPolicies};
 
 /// The operator's settings.
@@ -43,7 +45,7 @@ pub struct StsSettings {
     pub usage: StsUse,
     /// How many policies are kept at most.
     pub entries: usize,
-    /// How long a mail waits for a policy.
+    /// How long a mail waits for the TXT record, and as long again for the policy host.
     pub timeout: Duration,
     /// How often each policy is fetched anew.
     pub refresh: Duration,
@@ -87,7 +89,7 @@ pub enum StsFound {
     /// The domain publishes none that can be understood, and none is kept.
     Absent(NoStsRecord),
     /// There is a TXT record, but its policy cannot be fetched, or not in time, and none is kept. RFC 8461 §3.3: as if there
-    /// were none.
+    /// were none, unless [the policy host was not asked](StsFetchError::is_own).
     Unfetched(StsFetchError),
     /// It is not known whether there is one, and none is kept.
     LookupFailed(Failure),
@@ -171,12 +173,11 @@ impl<R: Resolver> MtaSts<R> {
             StsUse::Off => return StsFound::Off,
             StsUse::Enforce | StsUse::Observe => {}
         }
-        let until = until.min(Instant::now() + self.inner.settings.timeout);
-        let policies = self.policies();
-        match self.record(domain, until).await {
+        let (policies, patience) = (self.policies(), Patience { asked: self.inner.settings.timeout, until });
+        match self.record(domain, until.min(Instant::now() + patience.asked)).await {
             Ok(StsRecordFound { id: Ok(id), security }) => {
                 policies.note_lookup(domain, "found");
-                self.by_id(domain, id, security, until).await
+                self.by_id(domain, id, security, patience).await
             }
             Ok(StsRecordFound { id: Err(why), .. }) => {
                 policies.note_lookup(domain, lookup_label(&why));
@@ -203,7 +204,8 @@ impl<R: Resolver> MtaSts<R> {
     pub async fn refetch(&self, domain: &Name, until: Instant) -> Option<StsInForce> {
         let before = self.policies().stale(domain)?;
         let pending = self.fetch(domain, &before.id, FetchFor::Renewal);
-        let fetched = pending.wait(until).await.ok()?;
+        let asked = until.saturating_duration_since(Instant::now());
+        let fetched = pending.wait(Patience { asked, until }).await.ok()?;
         if fetched.policy.body() == before.policy.body() {
             return None;
         }
@@ -211,11 +213,11 @@ impl<R: Resolver> MtaSts<R> {
         Some(in_force_now(fetched, StsSource::Fetched(Security::Insecure)))
     }
 
-    async fn by_id(&self, domain: &Name, id: StsId, security: Security, until: Instant) -> StsFound {
+    async fn by_id(&self, domain: &Name, id: StsId, security: Security, patience: Patience) -> StsFound {
         if let Some(found) = self.policies().in_force_under(domain, &id, StsSource::Kept(security)) {
             return StsFound::InForce(found);
         }
-        match self.fetch(domain, &id, FetchFor::Mail).wait(until).await {
+        match self.fetch(domain, &id, FetchFor::Mail).wait(patience).await {
             Ok(fetched) => {
                 self.policies().note_use(domain);
                 StsFound::InForce(in_force_now(fetched, StsSource::Fetched(security)))

@@ -4,8 +4,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::fetch::FetchFor;
-use super::kept::MAX_FETCHES;
+use super::fetch::{FetchFor, Patience};
+use super::turns::MAX_FETCHES;
 use super::{MtaSts, StsRecordFound};
 use crate::dns::Resolver;
 use crate::mta_sts::{NoStsRecord, StsMode, StsUse};
@@ -13,8 +13,8 @@ use crate::name::Name;
 
 /// How many of the fetches at a time may be of this kind, so that mail need not wait for them.
 const MAX_REFRESHES: usize = MAX_FETCHES / 2;
-/// Longer than any fetch takes.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+/// Longer than any fetch takes, the wait for its turn included.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 impl<R: Resolver> MtaSts<R> {
     /// Fetches the policies anew that are due, and returns when that is done. To be called every minute or so.
@@ -29,17 +29,17 @@ impl<R: Resolver> MtaSts<R> {
 
     async fn refresh(&self, domain: &Name) {
         let Some(kept) = self.policies().kept(domain) else { return };
-        let until = Instant::now() + PATIENCE;
+        let patience = Patience { asked: LONGEST, until: Instant::now() + LONGEST };
         match kept.policy.mode() {
             StsMode::Enforce | StsMode::Testing => {}
             StsMode::None => {
-                let record = self.record(domain, until).await;
+                let record = self.record(domain, patience.until).await;
                 if matches!(record, Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. })) {
                     return self.policies().drop_withdrawn(domain);
                 }
             }
         }
         // Its end is noted and told there.
-        let _ = self.fetch(domain, &kept.id, FetchFor::Renewal).wait(until).await;
+        let _ = self.fetch(domain, &kept.id, FetchFor::Renewal).wait(patience).await;
     }
 }

@@ -17,6 +17,7 @@ use crate::dns::{Failure, HostLookup, Resolver};
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::roots::{self, Roots};
+use crate::scarce::Scarcity;
 
 /// How many addresses of a host are dialled, one after the other.
 const MAX_ADDRESSES: usize = 4;
@@ -55,6 +56,9 @@ pub enum HttpsError {
     /// Each address is one where no public host can be.
     #[error("{0} is at {1}, where no public host can be")]
     Reserved(Name, IpAddr),
+    /// This host has no socket left to dial with.
+    #[error("{0}")]
+    Scarce(#[from] Scarcity),
     /// No address accepts a connection.
     #[error("no connection to {0}: {1}")]
     Connect(SocketAddr, String),
@@ -140,7 +144,10 @@ impl<R: Resolver> HttpsClient<R> {
             let patience = if place + 1 == last { Duration::MAX } else { CONNECT };
             match tokio::time::timeout(patience, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(why)) => error = HttpsError::Connect(address, why.to_string()),
+                Ok(Err(why)) => {
+                    error = Scarcity::of(&why)
+                        .map_or_else(|| HttpsError::Connect(address, why.to_string()), HttpsError::Scarce);
+                }
                 Err(_) => error = HttpsError::Connect(address, "no answer in time".to_owned()),
             }
         }

@@ -4,6 +4,7 @@ use super::policy::StsPolicyError;
 use crate::dns::Failure;
 use crate::excerpt::cut;
 use crate::name::Name;
+use crate::scarce::Scarcity;
 
 /// Where a policy lies on its host (RFC 8461 §3.2).
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
@@ -50,14 +51,17 @@ pub enum StsFetchError {
     /// The text is no policy.
     #[error("the text is no policy: {0}")]
     Syntax(#[from] StsPolicyError),
-    /// More fetches wait already than may wait.
-    #[error("too many policies are being fetched")]
+    /// The policy host was not asked: as many others are asked as may be, and more wait.
+    #[error("as many policies as may be are being fetched, and this one had no turn")]
     Busy,
+    /// The policy host was not asked: this host has no socket to ask it by.
+    #[error("{0}")]
+    Scarce(Scarcity),
 }
 
 impl StsFetchError {
     /// The words of metrics, with that of success first.
-    pub const RESULTS: [&str; 13] = [
+    pub const RESULTS: [&str; 15] = [
         "ok",
         "dns",
         "reserved",
@@ -71,6 +75,8 @@ impl StsFetchError {
         "truncated",
         "timeout",
         "syntax",
+        "busy",
+        "scarce",
     ];
 
     /// The word for it in metrics and logs.
@@ -89,7 +95,14 @@ impl StsFetchError {
             Self::Timeout => "timeout",
             Self::Syntax(_) => "syntax",
             Self::Busy => "busy",
+            Self::Scarce(_) => "scarce",
         }
+    }
+
+    /// Whether the cause is on this host, which has not asked the policy host or not for long enough. Nothing is known of the
+    /// policy then. RFC 8461 §3.3 speaks of policies that cannot be fetched, and this one may well be fetchable.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Busy | Self::Scarce(_))
     }
 }
 

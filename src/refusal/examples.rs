@@ -110,6 +110,7 @@ fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
         Reason::ReservedAddress([10, 0, 0, 1].into()),
         DaneRequired(NoDane::NoTlsa).into(),
         Reason::MxNotInPolicy { policy: "20260101T0 (fetched 3h ago)".to_owned(), exchange: exchange.clone() },
+        Reason::StsNoTurn,
         Reason::NotAuthenticated,
         Reason::OutOfTime,
     ]

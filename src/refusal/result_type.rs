@@ -122,6 +122,7 @@ impl Reason {
             Self::MxNotInPolicy { .. } => Some(ResultType::ValidationFailure),
             Self::NoRoute(_)
             | Self::StsLookup(_)
+            | Self::StsNoTurn
             | Self::NotAuthenticated
             | Self::NoAddress
             | Self::NotInFamily(_)

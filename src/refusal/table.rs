@@ -98,6 +98,11 @@ rows! {
              answer: its MX records are secure, or the reply does not validate. A failure is never read as \"no policy\" there.",
             "see \"danelaw resolve _mta-sts.DOMAIN TXT\"; the domain's name servers or your resolver must be repaired",
         );
+        STS_NO_TURN StsNoTurn "sts-no-turn" = deferred(4, 5), words(
+            "As many MTA-STS policies as may be are being fetched, and the fetch for this domain had no turn in time. The domain has a \
+             policy that is not remembered, so the mail is not sent without it.",
+            "the client tries again; if many mails get this reply, look for mails to many domains with slow policy hosts",
+        );
         NOT_AUTHENTICATED NotAuthenticated "not-authenticated" = deferred(7, 5), words(
             "The level secure holds for the domain, and its MX record is insecure: neither an MTA-STS policy nor a rule names the host.",
             "the domain must publish DANE or MTA-STS; or name its hosts in the rule's mx",

@@ -11,17 +11,16 @@ impl Reason {
     /// The names and codes of this reason.
     pub fn view(&self) -> View {
         match self {
-            Self::Scarce(of)
-            | Self::Dns(Failure { reason: FailureReason::Scarce(of), .. })
-            | Self::StsLookup(Failure { reason: FailureReason::Scarce(of), .. }) => table::out_of(*of),
-            Self::Dns(failure) => lookup(failure),
+            Self::Scarce(of) => table::out_of(*of),
+            Self::Dns(failure) => lookup(failure, by_type(failure.rtype)),
             Self::NoRoute(why) => no_route(why),
             Self::NoAddress => table::NO_ADDRESS,
             Self::NotInFamily(_) => table::NO_ADDRESS_IN_FAMILY,
             Self::ReservedAddress(_) => table::RESERVED_ADDRESS,
             Self::DaneRequired(_) => table::DANE_REQUIRED,
             Self::MxNotInPolicy { .. } => table::MX_NOT_IN_POLICY,
-            Self::StsLookup(_) => table::STS_LOOKUP_FAILED,
+            Self::StsLookup(failure) => lookup(failure, table::STS_LOOKUP_FAILED),
+            Self::StsNoTurn => table::STS_NO_TURN,
             Self::NotAuthenticated => table::NOT_AUTHENTICATED,
             Self::Bind { .. } => table::BIND_FAILED,
             Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
@@ -67,7 +66,7 @@ impl Reason {
             Self::Scarce(_) => Weight::OwnFault,
             Self::Dns(_) | Self::StsLookup(_) if self.scarcity().is_some() => Weight::OwnFault,
             Self::Dns(Failure { rtype: Rtype::TLSA, .. }) => Weight::Security,
-            Self::Dns(_) | Self::StsLookup(_) => Weight::Lookup,
+            Self::Dns(_) | Self::StsLookup(_) | Self::StsNoTurn => Weight::Lookup,
             Self::DaneRequired(_)
             | Self::MxNotInPolicy { .. }
             | Self::NotAuthenticated
@@ -121,8 +120,13 @@ pub(crate) enum Weight {
     OwnFault,
 }
 
-fn lookup(failure: &Failure) -> View {
-    match failure.rtype {
+/// The row of a lookup that failed: this one, unless there was no socket for it.
+fn lookup(failure: &Failure, row: View) -> View {
+    if let FailureReason::Scarce(of) = failure.reason { table::out_of(of) } else { row }
+}
+
+fn by_type(rtype: Rtype) -> View {
+    match rtype {
         Rtype::TLSA => table::TLSA_LOOKUP_FAILED,
         Rtype::MX => table::MX_LOOKUP_FAILED,
         _ => table::ADDRESS_LOOKUP_FAILED,

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::discovery::{MtaSts, StsFound, StsInForce};
-use crate::dns::{Failure, FailureReason, Resolver};
+use crate::dns::Resolver;
 use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
@@ -80,15 +80,22 @@ impl StsAtHand {
     /// The demand at one exchange.
     ///
     /// # Errors
-    /// The mail has to wait for a failed lookup ([`StsFound::defers`]).
+    /// The mail has to wait: a lookup failed ([`StsFound::defers`]), or the policy host was not asked
+    /// ([`StsFetchError::is_own`]). Else a stranger who keeps this host busy could make policies not count.
     pub fn demand(&self, route: &Route, exchange: &Name) -> Result<StsDemand, Reason> {
-        match &self.found {
-            StsFound::InForce(in_force) => Ok(self.of_policy(in_force, exchange)),
-            found @ StsFound::LookupFailed(_) => match found.defers(route.security) {
+        match (&self.found, self.usage) {
+            (StsFound::InForce(in_force), _) => Ok(self.of_policy(in_force, exchange)),
+            (_, StsUse::Observe | StsUse::Off) | (StsFound::Absent(_) | StsFound::Off, StsUse::Enforce) => {
+                Ok(StsDemand::Nothing)
+            }
+            (StsFound::Unfetched(StsFetchError::Busy), StsUse::Enforce) => Err(Reason::StsNoTurn),
+            (StsFound::Unfetched(StsFetchError::Scarce(scarcity)), StsUse::Enforce) => Err((*scarcity).into()),
+            // RFC 8461 §3.3.
+            (StsFound::Unfetched(_), StsUse::Enforce) => Ok(StsDemand::Nothing),
+            (found @ StsFound::LookupFailed(_), StsUse::Enforce) => match found.defers(route.security) {
                 Some(failure) => Err(Reason::StsLookup(failure.clone())),
                 None => Ok(StsDemand::Nothing),
             },
-            StsFound::Absent(_) | StsFound::Unfetched(_) | StsFound::Off => Ok(StsDemand::Nothing),
         }
     }
 
@@ -134,6 +141,9 @@ impl fmt::Display for StsAtHand {
         match &self.found {
             StsFound::InForce(in_force) => write!(f, "mode {}, {}", in_force.policy.mode(), id_and_age(in_force)),
             StsFound::Absent(why) => write!(f, "none: {why}"),
+            StsFound::Unfetched(why) if why.is_own() && self.usage == StsUse::Enforce => {
+                write!(f, "it is not known ({why}), and none is kept; mail waits")
+            }
             StsFound::Unfetched(why) => {
                 write!(f, "it cannot be fetched ({why}), and none is kept; mail goes as if there were none")
             }
@@ -146,7 +156,7 @@ impl fmt::Display for StsAtHand {
 /// The fault of the receiver for which a policy was not fetched (RFC 8460 §4.3.3); none for one of this host.
 fn fault_of_fetch(error: &StsFetchError) -> Option<StsFault> {
     let kind = match error {
-        StsFetchError::Busy | StsFetchError::Dns(Failure { reason: FailureReason::Scarce(_), .. }) => return None,
+        StsFetchError::Busy | StsFetchError::Scarce(_) => return None,
         StsFetchError::Syntax(_) => ResultType::StsPolicyInvalid,
         StsFetchError::Certificate(_) => ResultType::StsWebpkiInvalid,
         StsFetchError::Dns(_)

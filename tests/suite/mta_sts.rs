@@ -379,6 +379,78 @@ async fn a_slow_policy_host_costs_a_mail_its_patience_and_no_more() {
     assert_eq!((service.result().await.as_str(), service.host.connections()), ("enforce 1 kept", 1));
 }
 
+/// Policy hosts of strangers that accept connections and are silent. They hold places until this is dropped.
+struct SlowStrangers {
+    _listener: tokio::net::TcpListener,
+    mails: tokio::task::JoinSet<StsFound>,
+}
+
+impl SlowStrangers {
+    /// Mails to their domains, one after the other.
+    async fn start(service: &Service, domains: impl IntoIterator<Item = String>) -> Self {
+        // They are at another address, at the port of the test's policy host.
+        let listener = tokio::net::TcpListener::bind(("127.0.0.2", service.host.address.port())).await.unwrap();
+        let mut mails = tokio::task::JoinSet::new();
+        for domain in domains {
+            service.dns.txt.lock().unwrap().insert(format!("_mta-sts.{domain}"), Ok(vec!["v=STSv1; id=1".into()]));
+            let address = "127.0.0.2".parse().unwrap();
+            service.dns.hosts.lock().unwrap().insert(format!("mta-sts.{domain}"), Ok(vec![address]));
+            let mta_sts = service.mta_sts();
+            mails.spawn(async move { mta_sts.policy_for(&name(&domain), in_a_minute()).await });
+            tokio::task::yield_now().await;
+        }
+        Self { _listener: listener, mails }
+    }
+}
+
+#[tokio::test]
+async fn p21_slow_policy_hosts_of_one_stranger_cost_another_domain_a_short_wait() {
+    // P21: more of them than there are places, below one domain.
+    let mut service = Service::new().await;
+    service.settings.timeout = Duration::from_millis(300);
+    let mut strangers = SlowStrangers::start(&service, (0..100).map(|index| format!("{index}.stranger.org"))).await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    let first = strangers.mails.join_next().await.unwrap().unwrap();
+    assert_eq!(in_words(&first), "unfetched: timeout", "the policy host had its time");
+    assert_eq!(service.fetches("busy"), 0);
+}
+
+#[tokio::test]
+async fn p21_a_fetch_without_a_turn_is_not_the_policy_hosts_failure() {
+    // P21: they are of many domains, and each has as much time as may be.
+    let mut service = Service::new().await;
+    service.settings.timeout = Duration::from_secs(60);
+    let strangers = SlowStrangers::start(&service, (0..40).map(|index| format!("stranger{index}.org"))).await;
+    let until = Instant::now() + Duration::from_millis(200);
+    let found = service.mta_sts().policy_for(&name("example.test"), until).await;
+    assert_eq!(in_words(&found), "unfetched: busy");
+    assert_eq!((service.host.connections(), service.fetches("busy")), (0, 0), "it waits for its turn");
+    pass(31).await;
+    crate::lab::wait_for(|| service.fetches("busy") == 9).await;
+    drop(strangers);
+    // Nothing is remembered against the domain: the next mail has its policy.
+    let mut result = service.result().await;
+    if result == "unfetched: busy" {
+        pass(61).await;
+        result = service.result().await;
+    }
+    assert_eq!(result, "enforce 1 fetched");
+}
+
+#[tokio::test]
+async fn p21_a_kept_policy_holds_while_strangers_have_all_places() {
+    // P21: under another id than the kept one's.
+    let mut service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.settings.timeout = Duration::from_secs(60);
+    let _strangers = SlowStrangers::start(&service, (0..40).map(|index| format!("stranger{index}.org"))).await;
+    assert_eq!(service.result().await, "enforce 1 kept");
+    service.dns.record("v=STSv1; id=2;");
+    let until = Instant::now() + Duration::from_millis(200);
+    let found = service.mta_sts().policy_for(&name("example.test"), until).await;
+    assert_eq!(in_words(&found), "enforce 1 kept, busy");
+}
+
 #[tokio::test]
 async fn mails_at_the_same_time_make_one_request() {
     // P8.

@@ -15,7 +15,9 @@ use crate::tlsrpt::told;
 use danelaw::admin::client::ask;
 use danelaw::discovery::StsFound;
 use danelaw::dns::FailureReason;
+use danelaw::mta_sts::StsFetchError;
 use danelaw::roots::Roots;
+use danelaw::scarce::Scarcity;
 
 /// The unsigned domain of most scenarios.
 const PLAIN: &str = "plain.test";
@@ -210,6 +212,31 @@ async fn p9_without_a_policy_mail_goes_as_before() {
     let (answer, log, connections) = outcome(bed).await;
     assert!(answer.starts_with("451 4.4.3 ") && log.contains("reason=\"sts-lookup-failed\""), "{answer} {log}");
     assert_eq!(connections, [0]);
+}
+
+#[tokio::test]
+async fn p21_a_policy_that_was_not_fetched_for_a_lack_here_defers() {
+    // P21: a stranger who keeps this host busy makes no policy not count. The reason is told, also where policies are not held to.
+    for (error, code, reason) in [
+        (StsFetchError::Busy, "451 4.4.5 ", "sts-no-turn"),
+        (StsFetchError::Scarce(Scarcity::OwnDescriptors), "451 4.3.0 ", "out-of-descriptors"),
+    ] {
+        let bed = || Bed::new().good("mx1.plain.test").found(StsFound::Unfetched(error.clone()));
+        let (answer, log, connections) = outcome(bed()).await;
+        assert!(answer.starts_with(code) && log.contains(&format!("reason=\"{reason}\"")), "{answer} {log}");
+        assert!(log.contains("sts=\"unfetched\""), "{log}");
+        assert_eq!(connections, [0]);
+        let (answer, log, _) = outcome(bed().told()).await;
+        assert!(answer.starts_with("250 2.0.0 ") && log.contains("sts=\"unfetched\""), "{answer} {log}");
+    }
+    // A lookup that failed stops no mail either where no policy would.
+    let bed = Bed::new().good("mx1.plain.test").found(failed(FailureReason::Bogus("so".into()))).told();
+    let (answer, _, _) = outcome(bed).await;
+    assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+    // DANE needs no policy.
+    let (scenario, _) = signed(StsFound::Unfetched(StsFetchError::Busy), |identity| vec![identity.record("3 1 1")]);
+    let said = scenario.start().await.send().await;
+    assert!(said.last().starts_with("250 2.0.0 "), "{said:?}");
 }
 
 /// The signed domain with one exchange without TLSA records, and this policy.

@@ -1,0 +1,270 @@
+//! The turns of fetches: how many go on at a time, and which one is next.
+//!
+//! A policy host that drips its answer holds a place for as long as it likes, and a stranger may have many such hosts. So
+//! the places are given out fairly, by base domain: a free place goes to the fetch whose base domain holds the fewest, and of these
+//! to the one that came first. A fetch that has had the time for which a mail waits gives its place to one that waits. So a
+//! stranger needs as many base domains as there are places to make another's fetch wait for longer than that time.
+//!
+//! A base domain is the last two labels of a name. Below a suffix like `co.uk` strangers share one, which costs them
+//! their place in the order and nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::name::Name;
+
+/// How many fetches go on at a time.
+pub(super) const MAX_FETCHES: usize = 32;
+/// How many wait for their turn.
+const MAX_WAITING: usize = 1000;
+
+/// The places of fetches. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct FetchTurns {
+    order: Arc<Mutex<TurnOrder>>,
+    /// Told of each change.
+    changed: watch::Sender<()>,
+}
+
+/// The places that are held, and the fetches that wait for one.
+#[derive(Debug, Default)]
+struct TurnOrder {
+    held: HashMap<BaseDomain, usize>,
+    waiting: VecDeque<FetchWaiter>,
+}
+
+#[derive(Debug)]
+struct FetchWaiter {
+    base: BaseDomain,
+    place: oneshot::Sender<FetchTurn>,
+}
+
+/// The last two labels of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct BaseDomain(String);
+
+/// A fetch's place. Another fetch has it once this is dropped.
+#[derive(Debug)]
+pub(super) struct FetchTurn {
+    turns: FetchTurns,
+    /// None once another fetch has the place.
+    base: Option<BaseDomain>,
+}
+
+/// The wait for a turn; an error if there is none, because too many others wait.
+pub(super) type FutureTurn = oneshot::Receiver<FetchTurn>;
+
+impl FetchTurns {
+    /// All places are free.
+    pub(super) fn new() -> Self {
+        Self { order: Arc::default(), changed: watch::Sender::default() }
+    }
+
+    /// Asks for a turn for the policy of this domain.
+    pub(super) fn join(&self, domain: &Name) -> FutureTurn {
+        let (place, turn) = oneshot::channel();
+        self.order().join(FetchWaiter { base: BaseDomain::of(domain), place });
+        self.give();
+        turn
+    }
+
+    /// Gives the free places to those that wait.
+    fn give(&self) {
+        loop {
+            let next = self.order().next();
+            let Some(FetchWaiter { base, place }) = next else { break };
+            // One that has ceased to wait gives its place back.
+            let _ = place.send(FetchTurn { turns: self.clone(), base: Some(base) });
+        }
+        self.changed.send_replace(());
+    }
+
+    fn order(&self) -> MutexGuard<'_, TurnOrder> {
+        // Each change of it is whole.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FetchTurn {
+    /// Keeps the place until another fetch waits for it, which has it then.
+    pub(super) async fn until_wanted(mut self) {
+        let mut changed = self.turns.changed.subscribe();
+        while !self.yields() {
+            // The sender is this place's own, so it is there.
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn yields(&mut self) -> bool {
+        let mut order = self.turns.order();
+        let is_wanted = order.is_wanted();
+        if is_wanted && let Some(base) = self.base.take() {
+            order.release(&base);
+        }
+        drop(order);
+        if is_wanted {
+            self.turns.give();
+        }
+        is_wanted
+    }
+}
+
+impl Drop for FetchTurn {
+    fn drop(&mut self) {
+        if let Some(base) = self.base.take() {
+            self.turns.order().release(&base);
+            self.turns.give();
+        }
+    }
+}
+
+impl BaseDomain {
+    fn of(domain: &Name) -> Self {
+        let labels: Vec<_> = domain.labels().collect();
+        Self(labels.get(labels.len().saturating_sub(2)..).unwrap_or_default().join("."))
+    }
+}
+
+impl TurnOrder {
+    fn is_full(&self) -> bool {
+        self.held.values().sum::<usize>() >= MAX_FETCHES
+    }
+
+    /// Whether a fetch can have no place but one that is held.
+    fn is_wanted(&self) -> bool {
+        self.is_full() && self.waiting.iter().any(|waiter| !waiter.place.is_closed())
+    }
+
+    /// The fetch whose turn is next, if a place is free. It has the place.
+    fn next(&mut self) -> Option<FetchWaiter> {
+        self.waiting.retain(|waiter| !waiter.place.is_closed());
+        if self.is_full() {
+            return None;
+        }
+        let held = |waiter: &FetchWaiter| self.held.get(&waiter.base).copied().unwrap_or(0);
+        // Of equals, this is the first.
+        let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiter)| held(waiter))?;
+        let waiter = self.waiting.remove(next)?;
+        *self.held.entry(waiter.base.clone()).or_default() += 1;
+        Some(waiter)
+    }
+
+    /// Lets one more wait. If there are too many then, the last one of the base domain with the most is sent away.
+    fn join(&mut self, waiter: FetchWaiter) {
+        self.waiting.push_back(waiter);
+        if self.waiting.len() <= MAX_WAITING {
+            return;
+        }
+        let mut counts: HashMap<&BaseDomain, usize> = HashMap::new();
+        for waiter in &self.waiting {
+            *counts.entry(&waiter.base).or_default() += 1;
+        }
+        let count = |waiter: &FetchWaiter| counts.get(&waiter.base).copied().unwrap_or(0);
+        // Of equals, this is the last.
+        let last = self.waiting.iter().enumerate().max_by_key(|(_, waiter)| count(waiter)).map(|(last, _)| last);
+        last.and_then(|last| self.waiting.remove(last));
+    }
+
+    fn release(&mut self, base: &BaseDomain) {
+        if let Some(held) = self.held.get_mut(base) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(base);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn joined(turns: &FetchTurns, domains: impl IntoIterator<Item = String>) -> Vec<FutureTurn> {
+        domains.into_iter().map(|domain| turns.join(&name(&domain))).collect()
+    }
+
+    /// The turn of one that has it already.
+    fn taken(turn: &mut FutureTurn) -> Option<FetchTurn> {
+        turn.try_recv().ok()
+    }
+
+    #[test]
+    fn base_domains() {
+        for (domain, base) in [
+            ("example.test", "example.test"),
+            ("a.b.example.test", "example.test"),
+            ("a.co.uk", "co.uk"),
+            ("test", "test"),
+        ] {
+            assert_eq!(BaseDomain::of(&name(domain)), BaseDomain(base.to_owned()), "{domain}");
+        }
+    }
+
+    #[test]
+    fn p21_the_next_place_is_for_the_base_domain_with_the_fewest() {
+        // P21: a stranger holds all places with hosts below one domain, and has more that wait.
+        let turns = FetchTurns::new();
+        let strangers = |range: std::ops::Range<usize>| range.map(|index| format!("{index}.stranger.test"));
+        let held: Vec<_> =
+            joined(&turns, strangers(0..MAX_FETCHES)).iter_mut().map(|turn| taken(turn).unwrap()).collect();
+        let mut more = joined(&turns, strangers(32..40));
+        let mut others = joined(&turns, ["a.test", "b.test", "x.a.test"].map(str::to_owned));
+        assert!(more.iter_mut().chain(&mut others).all(|turn| taken(turn).is_none()));
+        let mut held = held.into_iter();
+        let mut free = || drop(held.next());
+        free();
+        let one = taken(&mut others[0]).unwrap();
+        free();
+        let two = taken(&mut others[1]).unwrap();
+        free();
+        assert!(taken(&mut others[2]).is_some(), "one of its base domain and 29 of the other");
+        // The place of the last was given back, and only strangers wait.
+        let of_a_stranger = taken(&mut more[0]).unwrap();
+        assert!(taken(&mut more[1]).is_none());
+        drop((one, two, of_a_stranger));
+        assert_eq!(more[1..].iter_mut().filter_map(|turn| taken(turn).map(std::mem::forget)).count(), 3);
+    }
+
+    #[test]
+    fn p21_too_many_that_wait_are_of_the_base_domain_with_the_most() {
+        // P21.
+        let turns = FetchTurns::new();
+        let strangers = (0..MAX_FETCHES + MAX_WAITING).map(|index| format!("{index}.stranger.test"));
+        let mut strangers = joined(&turns, strangers);
+        let mut other = turns.join(&name("example.test"));
+        let is_away = |turn: &mut FutureTurn| matches!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(!is_away(&mut other) && is_away(strangers.last_mut().unwrap()));
+        assert!(is_away(&mut turns.join(&name("late.stranger.test"))));
+        drop(strangers);
+        assert!(taken(&mut other).is_some(), "all others have gone");
+        assert!(turns.order().held.is_empty() && turns.order().waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p21_one_place_is_given_up_for_each_that_waits() {
+        // P21.
+        let turns = FetchTurns::new();
+        let mut held = joined(&turns, (0..MAX_FETCHES).map(|index| format!("x.{index}.test")));
+        let held: Vec<_> = held.iter_mut().map(|turn| taken(turn).unwrap()).collect();
+        let held: Vec<_> = held.into_iter().map(|turn| tokio::spawn(turn.until_wanted())).collect();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(held.iter().all(|task| !task.is_finished()));
+        let others = joined(&turns, ["a.test", "b.test"].map(str::to_owned));
+        let mut kept = Vec::new();
+        for turn in others {
+            kept.push(turn.await.unwrap());
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);
+        // One that does not wait any more wants no place.
+        drop(turns.join(&name("c.test")));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);
+    }
+}
