@@ -24,6 +24,9 @@ use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
 use crate::upstream::timeouts::Timeouts;
 
+/// RFC 8461 §3.3.
+const POLICY_PORT: u16 = 443;
+
 /// Why sessions cannot start under a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
@@ -93,7 +96,8 @@ struct ConnectorParts<R> {
 fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) -> Connector<R> {
     let ConnectorParts { hostname, dns, tls, policies } = parts;
     let remote = &config.remote;
-    let mta_sts = mta_sts(config, dns.clone(), tls.roots(), policies);
+    let https = https(config, HttpsTo { dns: dns.clone(), roots: tls.roots(), port: policies.port });
+    let mta_sts = MtaSts::new(https, config.into(), policies.policies);
     Connector {
         sts: Some(Arc::new(mta_sts.clone())),
         mta_sts,
@@ -123,10 +127,21 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
     }
 }
 
-fn mta_sts<R: Resolver>(config: &Config, dns: R, roots: &Roots, keeping: PolicyKeeping) -> MtaSts<R> {
+/// The client that asks policy hosts at the port of RFC 8461 §3.3.
+pub fn policy_hosts<R: Resolver>(config: &Config, dns: R, roots: &Roots) -> HttpsClient<R> {
+    https(config, HttpsTo { dns, roots, port: POLICY_PORT })
+}
+
+/// The parts of an HTTPS client that the configuration alone does not make.
+struct HttpsTo<'a, R> {
+    dns: R,
+    roots: &'a Roots,
+    port: u16,
+}
+
+fn https<R: Resolver>(config: &Config, to: HttpsTo<'_, R>) -> HttpsClient<R> {
     let dialable = Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0));
-    let https = HttpsClient::new(dns, HttpsPart { dialable, roots: roots.clone(), port: keeping.port });
-    MtaSts::new(https, config.into(), keeping.policies)
+    HttpsClient::new(to.dns, HttpsPart { dialable, roots: to.roots.clone(), port: to.port })
 }
 
 /// The policies of MTA-STS, and the port of the hosts that they come from.
@@ -141,7 +156,7 @@ pub struct PolicyKeeping {
 impl PolicyKeeping {
     /// The port of RFC 8461 §3.3.
     pub fn of(policies: StsPolicies) -> Self {
-        Self { policies, port: 443 }
+        Self { policies, port: POLICY_PORT }
     }
 }
 

@@ -25,17 +25,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use self::pkix::Authorities;
 use self::verifier::Verifier;
 use crate::dane::mismatch::Mismatch;
 use crate::dane::pkix::{PkixWorth, Vouched};
 use crate::dane::tlsa::NoDane;
-use crate::dane::verify::Match;
+use crate::dane::verify::{Match, Sent};
 use crate::name::Name;
 use crate::policy::{TlsPolicy, VerifiedBy};
 use crate::refusal::TlsFailure;
@@ -268,6 +269,13 @@ impl Tls {
     pub fn watched(&self) -> (Self, ShownCertificates) {
         let shown = self.shown.clone().unwrap_or_default();
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
+    }
+
+    /// The worth of a server's certificates to public CAs under this name, where the policy did not ask for it.
+    pub fn worth(&self, chain: &[CertificateDer<'_>], name: &Name) -> PkixWorth {
+        let algorithms = self.base.crypto_provider().signature_verification_algorithms.all;
+        let authorities = Authorities { roots: self.roots.store(), algorithms, now: UnixTime::now() };
+        authorities.worth(chain, &Sent::read(chain), name)
     }
 
     /// Shakes hands over a connection on which the server has just said `220` to STARTTLS, and holds it to the policy.

@@ -10,9 +10,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::client;
 use crate::dns::NegativeTrustAnchors;
 use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
 use crate::dns::stub::Stub;
+use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
@@ -22,7 +24,7 @@ use crate::session::Shared;
 use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID, /mta-sts/DOMAIN\n";
 
 /// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
@@ -75,9 +77,10 @@ pub(super) fn answer<B>(request: &Request<B>, state: &AdminState) -> Response<Fu
             let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             metrics(state, Format::accepted(accept))
         }
-        path => match path.strip_prefix("/explain/") {
-            Some(id) => explain(state, id),
-            None => text(StatusCode::NOT_FOUND, PATHS),
+        path => match (path.strip_prefix("/explain/"), path.strip_prefix(client::POLICY)) {
+            (Some(id), _) => explain(state, id),
+            (None, Some(domain)) => policy(state, domain),
+            (None, None) => text(StatusCode::NOT_FOUND, PATHS),
         },
     }
 }
@@ -113,6 +116,20 @@ fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
             "no attempt with this id is remembered: it ended in a delivery, danelaw has started since, or others have \
              followed (admin.remember); its log event may still be there\n",
         ),
+    }
+}
+
+/// The MTA-STS policy that is kept for a domain.
+fn policy(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
+    let kept = |domain: Name| state.shared().connector.mta_sts.policies().running(&domain);
+    let written = Name::parse(domain).ok().and_then(kept).and_then(|kept| serde_json::to_string(&kept).ok());
+    match written {
+        Some(written) => {
+            let mut response = text(StatusCode::OK, written);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        None => text(StatusCode::NOT_FOUND, "no MTA-STS policy of this domain is kept and in force\n"),
     }
 }
 

@@ -16,6 +16,9 @@ const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64,
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The path of the MTA-STS policy that is kept for a domain, which stands behind it.
+pub const POLICY: &str = "/mta-sts/";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {

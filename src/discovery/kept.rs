@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use super::fetch::PendingFetch;
 use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
@@ -33,6 +35,19 @@ pub struct StsFigures {
     pub policies: Vec<(&'static str, usize)>,
     /// Policies of mode `enforce` or `testing` that cannot be fetched anew for a day or more.
     pub failing: usize,
+}
+
+/// A kept policy as the admin port tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningPolicy {
+    /// The id that it was fetched under.
+    pub id: String,
+    /// Its mode.
+    pub mode: String,
+    /// When it was fetched, in seconds since 1970.
+    pub fetched: i64,
+    /// Its text.
+    pub body: String,
 }
 
 /// All policies that are kept. Clones share everything.
@@ -142,6 +157,15 @@ impl StsPolicies {
             self.persist_later(domain.clone());
         }
         Some(found)
+    }
+
+    /// The kept policy of a domain, if it is in force. This is no use of it.
+    pub fn running(&self, domain: &Name) -> Option<RunningPolicy> {
+        let (now, state) = (clock(), self.state());
+        let FetchedPolicy { id, policy, fetched } = state.cache.in_force(domain, now)?;
+        let (id, mode) = (id.as_str().to_owned(), policy.mode().as_str().to_owned());
+        let body = String::from_utf8_lossy(policy.body()).into_owned();
+        Some(RunningPolicy { id, mode, fetched: *fetched, body })
     }
 
     /// The same, if it was fetched under this id. A mail uses one of another id too, unless a fetch replaces it.

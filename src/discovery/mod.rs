@@ -36,7 +36,7 @@ use crate::mta_sts::{NoStsRecord, StsFetchError, StsId, StsPolicy, StsUse};
 use crate::name::Name;
 
 use self::fetch::{FetchFor, Patience};
-pub use self::kept::{StsFigures, StsPolicies};
+pub use self::kept::{RunningPolicy, StsFigures, StsPolicies};
 
 /// The operator's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

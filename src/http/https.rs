@@ -1,8 +1,9 @@
 //! HTTPS to a host by its name: the address that is dialled is the address that was looked up and judged, and no other.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -35,11 +36,30 @@ pub struct HttpsPart {
     pub port: u16,
 }
 
+/// The certificates by which hosts have proven their names, in DER.
+#[derive(Debug, Clone, Default)]
+pub struct HostCertificates(Arc<Mutex<HashMap<Name, Vec<u8>>>>);
+
+impl HostCertificates {
+    /// The certificate of a host, if it has proven its name.
+    pub fn of(&self, host: &Name) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+    }
+
+    fn note(&self, host: &Name, session: &TlsStream<TcpStream>) {
+        if let Some([own, ..]) = session.get_ref().1.peer_certificates() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), own.to_vec());
+        }
+    }
+}
+
 /// An HTTPS client that resolves with danelaw's own resolver.
 #[derive(Debug)]
 pub struct HttpsClient<R> {
     dns: R,
     part: HttpsPart,
+    /// Where certificates are noted, if they are.
+    shown: Option<HostCertificates>,
     /// An error if the library lacks a protocol version, which no build of danelaw does.
     tls: Result<Arc<ClientConfig>, String>,
 }
@@ -77,7 +97,13 @@ impl<R: Resolver> HttpsClient<R> {
     /// A client of these parts.
     pub fn new(dns: R, part: HttpsPart) -> Self {
         let tls = roots::client_tls(Arc::clone(part.roots.store())).map_err(|error| error.to_string());
-        Self { dns, part, tls }
+        Self { dns, part, shown: None, tls }
+    }
+
+    /// The same client, and a view of the certificates of all hosts that it reaches.
+    pub fn watched(self) -> (Self, HostCertificates) {
+        let shown = HostCertificates::default();
+        (Self { shown: Some(shown.clone()), ..self }, shown)
     }
 
     /// Its resolver.
@@ -115,7 +141,11 @@ impl<R: Resolver> HttpsClient<R> {
         let tls = self.tls.clone().map_err(|error| HttpsError::Tls(host.clone(), error))?;
         let tcp = self.dial(host).await?;
         let tls = TlsConnector::from(tls).connect(server_name, tcp).await;
-        tls.map_err(|error| no_session(host, &error))
+        let session = tls.map_err(|error| no_session(host, &error))?;
+        if let Some(shown) = &self.shown {
+            shown.note(host, &session);
+        }
+        Ok(session)
     }
 
     /// A connection to the first address that accepts one. Each address has passed the filter; the name is not looked up

@@ -8,4 +8,4 @@ mod exchange;
 mod https;
 
 pub use self::exchange::{HttpContent, HttpError, HttpHead, HttpLimits, HttpPost, HttpResponse, get, post};
-pub use self::https::{HttpsClient, HttpsError, HttpsPart};
+pub use self::https::{HostCertificates, HttpsClient, HttpsError, HttpsPart};

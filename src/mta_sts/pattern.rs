@@ -37,6 +37,12 @@ impl MxPattern {
         self.scope != Scope::Nothing
     }
 
+    /// Whether it is an IP address, which names no host (RFC 8461 §3.2).
+    pub fn is_address(&self) -> bool {
+        let text = self.text.trim_start_matches('[').trim_end_matches(']');
+        text.strip_prefix("IPv6:").unwrap_or(text).parse::<std::net::IpAddr>().is_ok()
+    }
+
     /// Whether the name of an exchange matches: the name in the MX record, before any alias (RFC 8461 §4.1). A wildcard
     /// stands for exactly one label.
     pub fn matches(&self, exchange: &Name) -> bool {

@@ -259,7 +259,7 @@ pub struct StsInquiry {
 
 impl StsInquiry {
     /// The answer, asked for now if it was not before.
-    pub(super) async fn answer(
+    pub(crate) async fn answer(
         &self,
         source: Option<&Arc<dyn PolicySource>>,
         route: &Route,

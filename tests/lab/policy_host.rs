@@ -35,9 +35,14 @@ pub(crate) struct PolicyHost {
 }
 
 impl PolicyHost {
-    /// Listens on an address of loopback.
+    /// Listens on a port of loopback.
     pub(crate) async fn start(identity: &Identity, answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", identity, answer).await
+    }
+
+    /// Listens there.
+    pub(crate) async fn start_at(address: &str, identity: &Identity, answer: Answer) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let host = Self {
             address: listener.local_addr().unwrap(),
             answer: Arc::new(Mutex::new(answer)),

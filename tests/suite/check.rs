@@ -15,13 +15,13 @@ use time::OffsetDateTime;
 
 impl Said {
     /// The one object that was printed.
-    fn object(&self) -> Value {
+    pub(crate) fn object(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
 }
 
 /// Runs `danelaw check` with the lab's configuration and the keys that the test adds to it.
-async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
+pub(crate) async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let [dns, anchor] = [lab.dns.addr.to_string(), lab.dns.anchor_file.display().to_string()];
     let port = lab.now().connector.dialer.port;
@@ -46,7 +46,7 @@ async fn judged(scenario: Scenario, toml: &str) -> (Lab, i32, Value) {
     (lab, said.status, object)
 }
 
-fn kinds(object: &Value) -> Vec<&str> {
+pub(crate) fn kinds(object: &Value) -> Vec<&str> {
     object["advice"].as_array().unwrap().iter().map(|advice| advice["kind"].as_str().unwrap()).collect()
 }
 

@@ -69,6 +69,7 @@ mod journal;
 
 // The program: its commands, files, manual pages, alerts and dashboard.
 mod check;
+mod check_sts;
 mod manual;
 mod reload;
 mod resolve;

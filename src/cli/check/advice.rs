@@ -21,7 +21,7 @@ use crate::refusal::Reason;
 use crate::tls::KeyProof;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
-const MIN_DAYS_LEFT: i64 = 14;
+pub(super) const MIN_DAYS_LEFT: i64 = 14;
 
 /// A DNSSEC signature should have more than this part of its time left: signers renew it long before, whether it holds for
 /// two days or for thirty.
@@ -61,7 +61,7 @@ pub(super) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
             }
         }
     }
-    all.extend(sts::advice(check));
+    all.extend(sts::advice(check, now));
     all.extend(failing(check));
     all
 }

@@ -12,14 +12,20 @@ use tokio::time::{Instant, timeout};
 
 use super::progress::Progress;
 use super::recording::{RecordedAnswers, RecordingResolver};
+use crate::admin::client;
 use crate::config::Config;
+use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa::Usage;
 use crate::dane::verify::Expectation;
+use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
 use crate::dns::stub::Stub;
+use crate::http::HostCertificates;
+use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Peer, Place, Reason, Refusal};
+use crate::roots::Roots;
 use crate::rules::{NextHop, StsByRule};
 use crate::settings;
 use crate::smtp::command::Hello;
@@ -27,7 +33,7 @@ use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::starttls::SessionOptions;
-use crate::upstream::sts::{StsAtHand, StsInquiry};
+use crate::upstream::sts::{PolicySource, StsAtHand, StsInquiry};
 use crate::upstream::verified::Channel;
 use crate::upstream::{Choice, Connector, Plan, Request};
 
@@ -39,8 +45,8 @@ const MAX_SESSIONS: usize = 64;
 pub(super) enum Connections {
     /// They are, up to the second EHLO.
     Connect,
-    /// The DNS alone is asked.
-    DnsOnly,
+    /// The DNS and the policy hosts of MTA-STS alone are asked.
+    None,
 }
 
 /// The settings and clients that every check needs.
@@ -53,6 +59,22 @@ pub(super) struct Checker {
     pub(super) connections: Connections,
     pub(super) progress: Arc<Progress>,
     pub(super) sessions: SessionChecks,
+    pub(super) policies: PolicyChecks,
+}
+
+/// Policies of MTA-STS: each is fetched once, however often its domain is checked.
+pub(super) struct PolicyChecks {
+    source: Arc<dyn PolicySource>,
+    hosts: HostCertificates,
+}
+
+impl PolicyChecks {
+    /// Policies as they are published now.
+    pub(super) fn new(config: &Config, dns: &Stub, roots: &Roots) -> Self {
+        let (https, hosts) = settings::policy_hosts(config, dns.clone(), roots).watched();
+        let source = MtaSts::new(https, config.into(), StsPolicies::in_memory(&config.into()));
+        Self { source: Arc::new(source), hosts }
+    }
 }
 
 /// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
@@ -114,8 +136,12 @@ pub(super) struct DomainCheck {
     /// The answers of the DNS about the domain itself.
     pub(super) recorded: RecordedAnswers,
     pub(super) route: Result<Route, Refusal>,
-    /// The MTA-STS policy, if one was asked for.
+    /// The MTA-STS policy, if the level heeds it.
     pub(super) sts: Option<StsAtHand>,
+    /// The certificate of the policy host, in DER.
+    pub(super) policy_host: Option<Vec<u8>>,
+    /// The policy that the running danelaw keeps, if one answers and has it.
+    pub(super) running: Option<RunningPolicy>,
     /// The exchanges, in the order mail would try them; none without a route.
     pub(super) exchanges: Vec<ExchangeCheck>,
     /// That there are more exchanges than are ever tried, if there are.
@@ -137,6 +163,8 @@ pub(super) struct SessionCheck {
     pub(super) outcome: Result<Channel, Reason>,
     /// The certificates that the server showed, even if the session failed.
     pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Their worth to public CAs.
+    pub(super) worth: PkixWorth,
 }
 
 /// The forecast for a message.
@@ -162,6 +190,9 @@ impl Checker {
         let route = connector.route(&request).await;
         let exchanges = match &route {
             Ok(route) => {
+                if level.heeds_sts() && !matches!(next_hop, Some(NextHop::Address(_))) {
+                    inquiry.answer(connector.sts.as_ref(), route, &request).await;
+                }
                 let choice = |exchange| Choice { route, exchange, inquiry: &inquiry };
                 let checks = route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), &request));
                 join_all(checks).await
@@ -169,6 +200,7 @@ impl Checker {
             Err(_) => Vec::new(),
         };
         let untried = route.as_ref().map_or(0, Route::untried);
+        let asked = route.as_ref().ok().map(|route| route.next_hop.clone()).filter(|_| inquiry.known().is_some());
         DomainCheck {
             domain: domain.clone(),
             level: level.clone(),
@@ -176,6 +208,8 @@ impl Checker {
             recorded: resolver.recorded(),
             route,
             sts: inquiry.known().cloned(),
+            policy_host: asked.as_ref().and_then(|domain| self.policies.hosts.of(&policy_host(domain).ok()?)),
+            running: self.running(asked.as_ref()).await,
             exchanges,
             not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
         }
@@ -195,7 +229,7 @@ impl Checker {
                 };
                 join_all(plan.addresses.iter().map(session)).await
             }
-            (Ok(_), Connections::DnsOnly) | (Err(_), _) => Vec::new(),
+            (Ok(_), Connections::None) | (Err(_), _) => Vec::new(),
         };
         ExchangeCheck { name: exchange.clone(), recorded: resolver.recorded(), plan, sessions }
     }
@@ -224,16 +258,21 @@ impl Checker {
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::OutOfTime),
         };
-        SessionCheck { outcome, chain: shown.chain().to_vec() }
+        let chain = shown.chain().to_vec();
+        let worth = self.tls.worth(&chain, &peer.exchange);
+        SessionCheck { outcome, chain, worth }
     }
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
         let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
-        match self.connections {
-            Connections::Connect => connector,
-            // No connection, so no policy host either.
-            Connections::DnsOnly => Connector { sts: None, ..connector },
-        }
+        Connector { sts: Some(Arc::clone(&self.policies.source)), ..connector }
+    }
+
+    /// The policy that a danelaw which runs with this configuration keeps for a domain.
+    async fn running(&self, domain: Option<&Name>) -> Option<RunningPolicy> {
+        let (address, domain) = (self.config.admin.address.as_ref()?, domain?);
+        let (status, text) = client::ask(address, &format!("{}{domain}", client::POLICY)).await.ok()?;
+        status.is_success().then(|| serde_json::from_str(&text).ok())?
     }
 }
 
@@ -244,7 +283,7 @@ impl DomainCheck {
             Connections::Connect => {
                 exchange.taken().map(|(address, channel)| Forecast::Delivered(exchange, Some((address, channel))))
             }
-            Connections::DnsOnly => exchange.plan.is_ok().then_some(Forecast::Delivered(exchange, None)),
+            Connections::None => exchange.plan.is_ok().then_some(Forecast::Delivered(exchange, None)),
         });
         taken.unwrap_or(Forecast::Refused)
     }

@@ -6,9 +6,9 @@ JSON fields:
   domain, level    as asked, and the level that holds for it
   connected        false with --no-connect
   verdict          verified, host-verified, encrypted, cleartext, deferred,
-                   rejected; with --no-connect dane, half-dane, pkix,
-                   fingerprint, encrypt, may (the policy a session would have
-                   to meet), deferred, rejected
+                   rejected; with --no-connect dane, half-dane, sts,
+                   pkix, fingerprint, encrypt, may (the policy a session
+                   would have to meet), deferred, rejected
   exchange         the host that mail would go to, with its address
   no_dane          why that host is not verified
   refusal          why mail would be refused: code, reason, text, remedy
@@ -18,8 +18,11 @@ JSON fields:
                    entry of the configuration by which it is insecure)
   passed_over      MX records that name no host to send to, and why
   sts              the MTA-STS policy: found (enforce, testing, none,
-                   unfetched), text, id, max_age in seconds, mx; not asked
-                   for with --no-connect, or where DANE decides alone
+                   unfetched), text, id, max_age in seconds, mx, record
+                   (secure or insecure, of the TXT record),
+                   certificate_days_left (of the policy host), running (in
+                   words, if the running danelaw has another policy; see
+                   admin.address); not asked for at levels that heed none
   exchanges        in the order they would be tried:
     name, preference, addresses, policy, no_dane, refusal
     lookup         that of the addresses, with the fields of mx
@@ -43,5 +46,7 @@ JSON fields:
                    anchor-dates, weak-signature, signature-ends, or of the
                    MTA-STS policy sts-mx-not-listed, sts-testing,
                    sts-short-max-age, sts-unreachable, sts-wrong-type,
-                   sts-redirect, sts-unusable-mx
+                   sts-redirect, sts-certificate-ends,
+                   sts-several-records, sts-id-unchanged, sts-unusable-mx,
+                   sts-ip-as-mx, sts-contradicts-dane
   What does not apply is null.";

@@ -26,7 +26,7 @@ use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
-use self::checker::{CheckTarget, Checker, Connections, SessionChecks};
+use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
 use self::progress::Progress;
 use self::report::{DomainReport, ReportContext};
@@ -55,7 +55,8 @@ pub(super) struct CheckArguments {
     /// Read domains from this file ("-" is standard input), one a line, "#" before comments.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Ask the DNS alone and open no connection. The verdict is then the policy that a session would have to meet.
+    /// Ask the DNS, and the policy hosts of MTA-STS, and connect to no mail server. The verdict is then the policy that a session
+    /// would have to meet.
     #[arg(long)]
     no_connect: bool,
     /// Write one JSON object a domain; the summary goes to standard error.
@@ -187,11 +188,13 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
 async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, StartError> {
     let hostname = run::hostname(&config)?;
     let hello: Hello = hostname.as_str().parse().map_err(|error| StartError::config(format!("hostname: {error}")))?;
+    let (dns, roots) = (run::tested_resolver(&config).await?, run::roots(&config)?);
     Ok(Checker {
         hello,
-        dns: run::tested_resolver(&config).await?,
-        tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(run::roots(&config)?),
-        connections: if arguments.no_connect { Connections::DnsOnly } else { Connections::Connect },
+        policies: PolicyChecks::new(&config, &dns, &roots),
+        dns,
+        tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots),
+        connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
         progress: Arc::clone(progress),
         sessions: SessionChecks::default(),
         hostname,

@@ -178,7 +178,7 @@ impl DomainReport {
             refusal: refusal(check),
             mx: mx(check).explained(context),
             passed_over: passed_over(check),
-            sts: StsReport::of(check),
+            sts: StsReport::of(check, context.now),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
             rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
             advice: advice(check, context.digests, context.now),

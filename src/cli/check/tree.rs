@@ -9,6 +9,7 @@ use super::certificate::CertificateReport;
 use super::report::{
     DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport, SessionReport, TlsaReport,
 };
+use super::sts::StsReport;
 use super::verdict::Need;
 use crate::tls::Protection;
 
@@ -58,7 +59,7 @@ fn plain(text: &str) -> Node {
 pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()> {
     let mut below = vec![lookup("MX", &report.mx)];
     below.extend(report.passed_over.iter().map(|text| Node::new(styled(DOUBT, &format!("passed over: {text}")))));
-    below.extend(report.sts.iter().map(|sts| plain(&sts.line())));
+    below.extend(report.sts.iter().flat_map(StsReport::lines).map(|line| plain(&line)));
     below.extend(report.exchanges.iter().map(exchange));
     below.extend(report.rule.as_ref().map(rule));
     below.extend(report.advice.iter().map(|advice| {
