@@ -104,6 +104,10 @@ mod tests {
             ("*.com", "a.com", true),
             ("*.com", "com", false),
             ("localhost", "localhost", true),
+            // No host name (RFC 1123 §2.1), and yet an MX record may name it.
+            ("mx-.example.com", "mx-.example.com", true),
+            ("*.example-", "mx.example-", true),
+            ("mx.example.com", "mx.example.com.example.org", false),
             ("*.xn--bcher-kva.example", "mx.xn--bcher-kva.example", true),
         ] {
             let pattern = MxPattern::parse(pattern);

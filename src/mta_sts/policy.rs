@@ -257,6 +257,10 @@ mod tests {
             // Unknown keys and lines without a colon are ignored.
             "version: STSv1\nnote: x\nMode: testing\nMX: b.example\nmode: enforce\nmx: a.example\nmax_age: 86400\nend",
             "version: STSv1\nmode: enforce\nmx: a.example\nmax_age: 86400\nreport: a: b\n: c\n# mx: b.example",
+            // A text that is indented as a whole, with an empty line before it.
+            "\n\t  version: STSv1\n\t  mode: enforce\n\t  mx: a.example\n\t  max_age: 86400\n\t  ",
+            // Others take a fault in an unknown field for a fault of the policy.
+            "version: STSv1\nmode: enforce\nmx: a.example\nmax_age: 86400\next:\n_bad: x\na-key-that-is-longer-than-32-octets: 1",
         ] {
             assert_eq!(read(body.as_bytes()).as_deref(), Ok(WHOLE), "{body:?}");
         }
@@ -299,6 +303,8 @@ mod tests {
         }
         for (body, missing) in [
             ("", "version"),
+            // The form of early drafts.
+            ("{\"version\": \"STSv1\", \"mode\": \"enforce\", \"mx\": [\"a.example\"], \"max_age\": 1}", "version"),
             ("<!DOCTYPE html>\n<html><head><title>404: gone</title></head></html>", "version"),
             ("Version: STSv1\nmode: enforce\nmx: a.example\nmax_age: 1", "version"),
             ("version: STSv1\nMode: enforce\nmx: a.example\nmax_age: 1", "mode"),
@@ -319,6 +325,7 @@ mod tests {
             ("mx: 192.0.2.1", Err(StsPolicyError::NoUsableMx)),
             ("mx:\nmx: *\nmx: *.*.example\nmx: b\u{fc}cher.example", Err(StsPolicyError::NoUsableMx)),
             ("mode: testing\nmx: m*.example", Err(StsPolicyError::NoUsableMx)),
+            ("mx: **.example\nmx: .a.example\nmx: a.*.example", Err(StsPolicyError::NoUsableMx)),
             // What no host can match is kept for reports.
             ("mx: *\nmx: a.example", Ok("enforce 86400s *,a.example")),
             ("mode: none\nmx: 192.0.2.1", Ok("none 86400s 192.0.2.1")),
