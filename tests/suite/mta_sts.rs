@@ -592,6 +592,41 @@ async fn a_policy_that_failed_is_fetched_anew_once_in_five_minutes() {
 }
 
 #[tokio::test]
+async fn p7_fields_for_http_caches_change_nothing() {
+    // P7 (RFC 8461 §3.3): the policy holds for its max_age, and is asked for without conditions.
+    let service = Service::new().await;
+    let text = policy("enforce");
+    let fields = "Content-Type: text/plain\r\nAge: 99999999\r\nCache-Control: no-store, max-age=0\r\nETag: \"1\"\r\n\
+                  Expires: Thu, 01 Jan 1970 00:00:00 GMT\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+                  Pragma: no-cache\r\nVary: *\r\nConnection: close\r\n";
+    service.host.answer(Answer::Say(answered("200 OK", fields, text.as_bytes())));
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    assert_eq!(service.result().await, "enforce 1 kept");
+    pass(86_400 * 11 / 10).await;
+    service.mta_sts().refresh_due().await;
+    let requests = service.host.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0], requests[1]);
+}
+
+#[tokio::test]
+async fn p18_another_configuration_leaves_the_policies() {
+    // P18: smaller bounds, another interval, other CAs, and a time without MTA-STS.
+    let mut service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    (service.settings.entries, service.settings.refresh) = (1, Duration::from_secs(3600));
+    service.ca = Authority::named("other CA");
+    assert_eq!(service.result().await, "enforce 1 kept");
+    service.settings.usage = StsUse::Off;
+    assert_eq!(service.result().await, "off");
+    service.settings.usage = StsUse::Enforce;
+    service.host.answer(Answer::NoTls);
+    service.dns.no_record();
+    assert_eq!(service.result().await, "enforce 1 kept, no record");
+    assert_eq!(service.host.connections(), 1);
+}
+
+#[tokio::test]
 async fn policies_are_fetched_anew_daily_whatever_their_records_say() {
     // P10.
     let service = Service::new().await;

@@ -12,6 +12,8 @@ use danelaw::tls::{Authentication, PostQuantum, Tls};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
+use std::sync::Arc;
+use tokio_rustls::LazyConfigAcceptor;
 
 const EXPIRED: &str = "20210101000000Z";
 const FUTURE: &str = "20490101000000Z";
@@ -170,6 +172,22 @@ async fn p13_a_copy_of_a_good_certificate_is_not_enough() {
         let why = shake_with(&client(&roots), server(version, &chain[..2], &key()), &sts()).await.unwrap_err();
         assert_eq!(why.label(), "wrong-key");
     }
+}
+
+#[tokio::test]
+async fn g3_the_sni_is_the_name_of_the_exchange() {
+    // G3.
+    let (chain, [own, _, _]) = chain(Spec::default());
+    let config = Arc::new(server(&TLS13, &chain, &own));
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let server = tokio::spawn(async move {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), theirs).await.unwrap();
+        let sni = start.client_hello().server_name().map(str::to_owned);
+        start.into_stream(config).await.unwrap();
+        sni
+    });
+    let _secured = client(&chain[2..]).handshake(ours, &sts()).await.unwrap();
+    assert_eq!(server.await.unwrap().as_deref(), Some("mx.example.com"));
 }
 
 #[tokio::test]

@@ -251,7 +251,7 @@ fn signed(found: StsFound, tlsa: impl FnOnce(&Identity) -> Vec<String>) -> (Scen
 
 #[tokio::test]
 async fn p17_dane_comes_first_and_sts_never_saves_it() {
-    // P17: over a secure MX with usable TLSA records no policy is asked, match or not.
+    // P17, decision 18: over a secure MX with usable TLSA records no policy is asked, match or not.
     for (tlsa, answer) in [
         ((|identity: &Identity| vec![identity.record("3 1 1")]) as fn(&Identity) -> Vec<String>, "250 2.0.0 "),
         (|_| vec![Identity::for_name("other").record("3 1 1")], "451 4.7.5 "),
@@ -347,6 +347,68 @@ async fn p12_two_domains_on_one_host_are_decided_apart() {
         assert!(other.last().starts_with("451 4.7.5 "), "{other:?}");
     }
     assert_eq!((lab.mx().connections(), lab.mx().messages().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn p14_each_domain_of_a_fan_out_goes_by_its_own_policy() {
+    // P12, P14, P15: one transaction, one reply. The first domain's policy lists its host.
+    const FAN_OUT: &str = "listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]";
+    let message = b"From: <a@client.test>\r\nMessage-ID: <1@client.test>\r\n\r\nbody\r\n";
+    for (second, answer, fields) in [
+        (policy("enforce", &["mx1.second.test"]), "250", ["sts=\"enforce\"", "verified_by=\"mta-sts\""]),
+        (policy("enforce", &["mx1.plain.test"]), "451", ["sts=\"enforce\"", "reason=\"mx-not-in-policy\""]),
+        (policy("testing", &["mx1.plain.test"]), "250", ["sts=\"testing\"", "sts_would=\"mx-not-in-policy\""]),
+        (StsFound::Unfetched(StsFetchError::Busy), "451", ["sts=\"unfetched\"", "reason=\"sts-no-turn\""]),
+        (absent(), "250", ["sts=\"none\"", "protection=\"encrypted\""]),
+    ] {
+        let (folder, bed) =
+            (tempfile::tempdir().unwrap(), Bed::new().good("mx1.plain.test").enforce(&["mx1.plain.test"]));
+        let identity = bed.ca.issue("mx1.second.test");
+        let exchange = Exchange::new("second.test", "mx1.second.test").tlsa([]).script(|mx| mx.identity = identity);
+        let store = format!("{FAN_OUT}\nstore.path = '{}'", folder.path().join("store.sqlite").display());
+        let bed =
+            bed.with(|scenario| scenario.tree(|tree, _| tree.insecure("second.test")).exchange(exchange).set(&store));
+        let (lab, policies) = Bed { policies: bed.policies.with("second.test", second), ..bed }.start().await;
+        let (log, _guard) = captured();
+        let answers = lab.client().await.send(&["b@plain.test", "b@second.test"], message).await;
+        let (said, log) = (answers.last().to_owned(), log.text());
+        assert!(said.starts_with(answer), "{said} {log}");
+        let line = |domain: &str| log.lines().find(|line| line.contains(&format!("domain={domain} "))).unwrap();
+        for field in fields {
+            assert!(line("second.test").contains(field), "{field} in {log}");
+        }
+        assert!(line(PLAIN).contains("sts=\"enforce\""), "{log}");
+        let mut asked = policies.asked();
+        asked.retain(|domain| !domain.ends_with(" again"));
+        asked.sort();
+        assert_eq!(asked, [PLAIN, "second.test"]);
+        let taken: Vec<_> = lab.seen.iter().map(|seen| seen.messages().len()).collect();
+        assert_eq!(taken, [1, usize::from(answer == "250")], "{log}");
+    }
+}
+
+#[tokio::test]
+async fn p11_the_policy_is_that_of_the_next_hop_which_a_rule_names() {
+    // P11 (RFC 8461 §3.4): neither the recipient's domain nor the client's has a say. An address has no policy.
+    let rule = |next_hop: &str| format!("[[rule]]\ndomain = '{PLAIN}'\nlevel = 'dane'\nnext_hop = '{next_hop}'");
+    for (found, answer) in [
+        (policy("enforce", &["mx1.plain.test"]), "250 2.0.0 "),
+        (policy("enforce", &["*.mx.plain.test"]), "451 4.7.5 "),
+    ] {
+        let bed = Bed::new().good("mx1.plain.test").enforce(&["none.test"]);
+        let bed = bed.with(|scenario| scenario.set(&rule("mx1.plain.test")));
+        let (lab, policies) = Bed { policies: bed.policies.with("mx1.plain.test", found), ..bed }.start().await;
+        let (said, log) = send(&lab).await;
+        assert!(said.starts_with(answer), "{said} {log}");
+        assert_eq!(policies.asked()[0], "mx1.plain.test");
+        assert!(!policies.asked().iter().any(|asked| asked.starts_with(PLAIN)));
+    }
+    let bed = Bed::new().good("mx1.plain.test").enforce(&["none.test"]);
+    let by_address = "[[rule]]\ndomain = 'plain.test'\nlevel = 'encrypt'\nnext_hop = '[127.0.0.1]'\n\
+                      reason = 'x'\nuntil = '2999-12-31'";
+    let (lab, policies) = bed.with(|scenario| scenario.set(by_address)).start().await;
+    let (said, log) = send(&lab).await;
+    assert!(said.starts_with("250 ") && policies.asked().is_empty(), "{said} {log}");
 }
 
 #[tokio::test]
