@@ -1,4 +1,4 @@
-//! Texts of bounded length.
+//! Texts of strangers: cut to a length, without characters that steer a terminal, and without a mark before the text.
 
 use std::fmt::{self, Write as _};
 
@@ -8,6 +8,16 @@ pub fn cut(text: impl fmt::Display, most: usize) -> String {
     // The write fails only at the limit.
     let _ = write!(Excerpt::new(&mut kept, most), "{text}");
     kept
+}
+
+/// The character if it is printable ASCII or a blank; else a question mark. A terminal and a log may have it.
+pub fn printable(character: char) -> char {
+    if matches!(character, ' '..='~') { character } else { '?' }
+}
+
+/// The text without the byte order mark (U+FEFF in UTF-8) that some editors write at the start of a file.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// Appends text up to a limit, and three dots in place of the rest.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::certificate::Certificate;
 use super::der::{self, Der};
+use crate::excerpt::printable;
 use crate::name::Name;
 
 /// commonName, 2.5.4.3.
@@ -218,11 +219,7 @@ pub(super) fn is_for(presented: &[u8], reference: &Name) -> bool {
 
 /// A peer's text for a message: printable ASCII, of bounded length (it ends up in logs and reply lines).
 pub(super) fn shown(text: &[u8]) -> String {
-    let printable = |&octet: &u8| match octet {
-        b' '..=b'~' => char::from(octet),
-        _ => '?',
-    };
-    let mut shown: String = text.iter().take(MAX_SHOWN).map(printable).collect();
+    let mut shown: String = text.iter().take(MAX_SHOWN).map(|octet| printable(char::from(*octet))).collect();
     if text.len() > MAX_SHOWN {
         shown.push_str("...");
     }

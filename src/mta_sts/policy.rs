@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::pattern::MxPattern;
 use super::text::{StsField, fields};
-use crate::excerpt::cut;
+use crate::excerpt::{cut, without_mark};
 use crate::name::Name;
 
 /// The longest life of a policy, about a year (RFC 8461 §3.2). A longer one is read as this one.
@@ -149,12 +149,8 @@ impl StsPolicy {
 
     /// The lines that were fetched, without those that are empty: the `policy-string` of a report (RFC 8460 §4.4).
     pub fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.body);
-        text.lines()
-            .map(|line| line.trim_start_matches('\u{feff}').trim_end())
-            .filter(|line| !line.is_empty())
-            .map(str::to_owned)
-            .collect()
+        let text = String::from_utf8_lossy(without_mark(&self.body));
+        text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
     /// Whether it lists an exchange, by the name in the MX record, before any alias (RFC 8461 §4.1).

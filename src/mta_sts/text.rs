@@ -1,7 +1,6 @@
 //! The lines of a policy and their fields (RFC 8461 §3.2): `key: value`.
 
-/// U+FEFF, which some editors write at the start of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::excerpt::without_mark;
 
 /// One line of a policy, read as a field. Its octets may be any, since a field of an unknown key does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +14,7 @@ pub(super) struct StsField<'a> {
 /// The fields of a policy, in their order. Lines end with LF or CRLF, and the last one may lack it (RFC 8461 §3.2). Blanks
 /// round the key and the value are dropped. A line without a colon is no field that a reader could know, so it is passed over.
 pub(super) fn fields(body: &[u8]) -> impl Iterator<Item = StsField<'_>> {
-    let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    text.split(|octet| *octet == b'\n').filter_map(|line| {
+    without_mark(body).split(|octet| *octet == b'\n').filter_map(|line| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let colon = line.iter().position(|octet| *octet == b':')?;
         let (key, value) = line.split_at_checked(colon)?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, Mode, VerifiedBy};
 use crate::refusal::Label;
@@ -299,7 +300,7 @@ impl Outcome {
 
 /// text from a peer must not steer the terminal or the log that shows it, nor fill it.
 fn printable(text: &str) -> String {
-    let shown = text.chars().take(MAX_TEXT).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
+    let shown = text.chars().take(MAX_TEXT).map(excerpt::printable);
     match text.chars().count() {
         more if more > MAX_TEXT => shown.chain(format!("... ({} more)", more - MAX_TEXT).chars()).collect(),
         _ => shown.collect(),

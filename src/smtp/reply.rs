@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
+use crate::excerpt::printable;
+
 mod code;
 mod decoder;
 
@@ -225,9 +227,8 @@ impl fmt::Write for Printable<'_> {
             self.0.push_str(text);
         } else {
             self.0.extend(text.chars().map(|character| match character {
-                ' '..='~' => character,
                 '\t' => ' ',
-                _ => '?',
+                other => printable(other),
             }));
         }
         Ok(())

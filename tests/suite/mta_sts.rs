@@ -17,6 +17,7 @@ use danelaw::journal::Store;
 use danelaw::mta_sts::StsUse;
 use danelaw::name::Name;
 use danelaw::reserved::Dialable;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
@@ -159,13 +160,22 @@ impl Service {
         self.folder.path().join("store.sqlite")
     }
 
+    /// A connection to the store's file.
+    async fn database(&self) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(self.store()).connect().await.unwrap()
+    }
+
     /// Restarts with the store.
     async fn restart(&mut self) {
-        self.policies = StsPolicies::in_memory(&self.settings);
-        // The writes of the process before.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.stop().await;
         let store = Store::open(Some(&self.store())).await.unwrap();
         self.policies = StsPolicies::open(Some(store), &self.settings).await.unwrap();
+    }
+
+    /// Ends the process, with the writes that it has begun.
+    async fn stop(&mut self) {
+        self.policies = StsPolicies::in_memory(&self.settings);
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
     fn fetches(&self, label: &str) -> u64 {
@@ -549,8 +559,7 @@ async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
     // P18.
     let mut service = Service::new().await;
     drop(Store::open(Some(&service.store())).await.unwrap());
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(service.store());
-    let mut connection = options.connect().await.unwrap();
+    let mut connection = service.database().await;
     let sql = "DROP TABLE sts_policies; DROP TABLE tls_counts; DROP TABLE tls_reports; DROP TABLE tls_suppressed;
                PRAGMA user_version = 2; INSERT INTO records (key, seen) VALUES (x'00', 1);";
     sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
@@ -559,10 +568,8 @@ async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
     assert_eq!(service.result().await, "enforce 1 fetched");
     service.restart().await;
     assert_eq!(service.result().await, "enforce 1 kept");
-    service.policies = StsPolicies::in_memory(&service.settings);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(service.store());
-    let mut connection = options.connect().await.unwrap();
+    service.stop().await;
+    let mut connection = service.database().await;
     let row = sqlx::query("SELECT COUNT(*) FROM records").fetch_one(&mut connection).await.unwrap();
     assert_eq!(sqlx::Row::get::<i64, _>(&row, 0), 1);
 }

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime, UtcOffset};
 
+use crate::excerpt::without_mark;
+
 /// The most failures of one report.
 const MAX_ROWS: usize = 100_000;
 /// The most members and elements of the JSON: ten for each failure, and as many again.
@@ -76,7 +78,7 @@ impl ReceivedReport {
     /// # Errors
     /// It is no report at all, or too long.
     pub fn read(json: &[u8]) -> Result<Self, NotAReport> {
-        let text = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+        let text = without_mark(json);
         // Before any is read: each takes more memory than its octets.
         if text.iter().filter(|octet| b",[{".contains(octet)).count() > MAX_ELEMENTS {
             return Err(NotAReport::TooLong);

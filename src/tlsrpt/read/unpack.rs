@@ -7,6 +7,8 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 
+use crate::excerpt::without_mark;
+
 /// The most octets of a mail or a file.
 pub const MAX_INPUT: usize = 15_000_000;
 /// The most octets of a report when it is unpacked.
@@ -77,8 +79,7 @@ fn is_file(octets: &[u8]) -> bool {
 }
 
 fn is_json(octets: &[u8]) -> bool {
-    let text = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
-    text.trim_ascii_start().starts_with(b"{")
+    without_mark(octets).trim_ascii_start().starts_with(b"{")
 }
 
 /// A file: gzip, zip, or the JSON itself.

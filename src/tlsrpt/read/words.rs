@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::FoundReport;
 use super::received::{ReceivedFailure, ReceivedPolicy, ReceivedReport};
-use crate::excerpt::cut;
+use crate::excerpt::{cut, printable};
 use crate::name::Name;
 use crate::refusal::ResultType;
 
@@ -81,8 +81,7 @@ pub fn receiver_remedy(result: ResultType) -> &'static str {
 
 /// A stranger's text on one line, without anything that steers a terminal, and cut.
 pub fn shown(text: &str) -> String {
-    let visible: String =
-        text.chars().take(MAX_TEXT + 1).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    let visible: String = text.chars().take(MAX_TEXT + 1).map(printable).collect();
     cut(visible, MAX_TEXT)
 }
 
