@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::command::{eventually, run};
 use crate::net::Subnet;
-use crate::pki::Identity;
+use crate::pki::{Identity, public_ca};
 use crate::postfix::Postfix;
 use crate::proc;
 use crate::process::Daemon;
@@ -18,7 +18,7 @@ use crate::run::Options;
 use crate::sink::Seen;
 use crate::smtp::Session;
 use crate::source::{self, Report};
-use crate::world::{Domain, Manner, ZONE};
+use crate::world::{Domain, LISTED, Manner, ZONE};
 use crate::zones::{Record, SignedZones, Zone};
 use crate::{dns, null, sink};
 
@@ -63,12 +63,21 @@ pub(crate) struct Needs {
     pub(crate) sessions: usize,
     /// Upstream connections are good for one message.
     pub(crate) fresh: bool,
+    /// The value of `mta_sts.mode`.
+    pub(crate) mta_sts: &'static str,
+}
+
+impl Needs {
+    pub(crate) fn of(sessions: usize) -> Self {
+        Self { sessions, fresh: false, mta_sts: "enforce" }
+    }
 }
 
 /// The fields are in the order in which they have to end.
 pub(crate) struct Lab {
     _resolvers: [Daemon; 2],
     _authority: Daemon,
+    _policy_host: Option<Role>,
     tree: SignedZones,
     pem: PathBuf,
     directory: PathBuf,
@@ -81,18 +90,24 @@ impl Lab {
     /// Signs the zone and starts the name servers; Postfix finds the validating one in /etc/resolv.conf.
     pub(crate) fn start(directory: &Path, census: &Census, options: &Options) -> Self {
         let net = Subnet::claim();
-        let identity = Identity::self_signed("mx.bench.test");
+        let identity = Identity::public(&["mx.bench.test", &format!("*.{LISTED}")]);
         let pem = directory.join("sink.pem");
         fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
         let domains =
             census.iter().flat_map(|&(manner, count)| (0..count).map(move |number| Domain { manner, number }));
         let records = domains.flat_map(|domain| {
-            let name = domain.name();
-            [
-                Record::new(&format!("{name}."), format!("MX 10 mx.{name}.")),
-                Record::new(&format!("mx.{name}."), format!("A {}", domain.address())),
-                Record::new(&format!("_25._tcp.mx.{name}."), format!("TLSA {}", identity.tlsa())),
-            ]
+            let (name, exchange) = (domain.name(), domain.exchange());
+            let mut records = vec![
+                Record::new(&format!("{name}."), format!("MX 10 {exchange}.")),
+                Record::new(&format!("{exchange}."), format!("A {}", domain.address())),
+            ];
+            if domain.manner == Manner::Listed {
+                records.push(Record::new(&format!("_mta-sts.{name}."), "TXT \"v=STSv1; id=1;\""));
+                records.push(Record::new(&format!("mta-sts.{name}."), format!("A {}", net.policy_host().ip())));
+            } else {
+                records.push(Record::new(&format!("_25._tcp.{exchange}."), format!("TLSA {}", identity.tlsa())));
+            }
+            records
         });
         let zones = vec![
             Zone { name: ZONE, signed: true, records: records.collect() },
@@ -107,9 +122,12 @@ impl Lab {
         let text = format!("nameserver {}\noptions edns0 trust-ad\n", net.validator().ip());
         fs::write(&resolv_conf, text).expect("the lab's directory is writable");
         run(Command::new("mount").arg("--bind").arg(&resolv_conf).arg("/etc/resolv.conf"));
+        fs::write(directory.join("ca.pem"), public_ca()).expect("the lab's directory is writable");
+        let listed = census.iter().find(|(manner, _)| *manner == Manner::Listed).map(|(_, count)| *count);
         Self {
             _resolvers: resolvers,
             _authority: authority,
+            _policy_host: listed.map(|count| policy_host(directory, net.policy_host(), count)),
             tree,
             pem,
             directory: directory.to_owned(),
@@ -132,6 +150,15 @@ impl Lab {
         // The old resolver ends before the new one takes its port.
         replace(resolver, || dns::resolver(&self.directory, &self.net, &faults));
         replace(validator, || dns::validator(&self.directory, &self.net, &faults, &self.tree.trust_anchor));
+    }
+
+    /// The deliveries that the last danelaw has logged without the word of MTA-STS.
+    pub(crate) fn unverified(&self) -> usize {
+        let log = self.directory.join(format!("{}-{}", Kind::Danelaw.name(), self.started)).join("danelaw.log");
+        let log = fs::read_to_string(log).expect("danelaw has a log");
+        let deliveries: Vec<_> = log.lines().filter(|line| line.contains(" delivery ")).collect();
+        assert!(!deliveries.is_empty(), "danelaw logs deliveries");
+        deliveries.iter().filter(|line| !line.contains("mta-sts")).count()
     }
 
     pub(crate) fn sink(&self, mail_max: Option<u32>, delay: u64) -> Sink {
@@ -184,9 +211,12 @@ impl Lab {
              [dns]\nmode = \"validate\"\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\n\
              [remote]\nallow_reserved = [\"127.0.0.0/8\"]\nconnections = {sessions}\n\
              connections_per_host = {sessions}\nconnections_per_domain = {sessions}\n\
-             idle_connections = {sessions}\nidle_connections_per_host = {sessions}\n[limits]\nsessions = {sessions}\n",
+             idle_connections = {sessions}\nidle_connections_per_host = {sessions}\n[limits]\nsessions = {sessions}\n\
+             [tls]\nca = \"{}\"\n[mta_sts]\nmode = \"{}\"\n",
             server.ip(),
             self.tree.trust_anchor.display(),
+            self.directory.join("ca.pem").display(),
+            needs.mta_sts,
             sessions = needs.sessions + 1000,
         );
         let file = directory.join("danelaw.toml");
@@ -227,6 +257,20 @@ impl Lab {
         let master = eventually("Postfix's pid file", || pid_in(&directory.join(name).join("queue/pid/master.pid")));
         Relay::Postfix { _running: Box::new(postfix), master }
     }
+}
+
+/// Starts the policy host of so many domains.
+fn policy_host(directory: &Path, address: SocketAddr, domains: u64) -> Role {
+    let names = (0..domains).map(|number| format!("mta-sts.{}", Domain { manner: Manner::Listed, number }.name()));
+    let names: Vec<_> = names.collect();
+    let pem = directory.join("policy-host.pem");
+    let identity = Identity::public(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+    let mut command = myself();
+    command.args(["policy-host", "--listen", &address.to_string(), "--pem"]).arg(&pem);
+    let mut role = Role::start(&mut command);
+    assert_eq!(role.line().trim(), "ready", "the policy host listens");
+    role
 }
 
 fn replace(daemon: &mut Daemon, start: impl FnOnce() -> Daemon) {

@@ -18,6 +18,7 @@ mod lab;
 mod message;
 mod null;
 mod plot;
+mod policy_host;
 mod proc;
 mod run;
 mod scenario;
@@ -63,6 +64,7 @@ enum Role {
     Source(source::Options),
     Sink(sink::Options),
     Null(null::Options),
+    PolicyHost(policy_host::Options),
     /// Everything, in the namespace that is made for it.
     Inside(run::Options),
 }
@@ -83,7 +85,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if matches!(arguments.get(1).map(String::as_str), Some("source" | "sink" | "null" | "inside")) {
+    if matches!(arguments.get(1).map(String::as_str), Some("source" | "sink" | "null" | "policy-host" | "inside")) {
         return play(Role::parse_from(arguments));
     }
     // cargo passes --bench for a measurement; a test of this target has to be quick.
@@ -108,6 +110,7 @@ fn play(role: Role) -> ExitCode {
         }),
         Role::Sink(options) => block_on(options.threads, sink::run(options)),
         Role::Null(options) => block_on(options.threads, null::run(options)),
+        Role::PolicyHost(options) => block_on(1, policy_host::run(options)),
         Role::Inside(options) => return run::run(&options),
     }
     ExitCode::SUCCESS

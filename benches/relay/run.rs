@@ -198,7 +198,7 @@ impl Bench<'_> {
             sessions: load.sessions,
             size: load.size,
             domains: load.domains,
-            manner: Manner::Healthy.letter(),
+            manner: load.manner.letter(),
             messages: load.messages,
             seconds: load.seconds,
             rate: load.rate,
@@ -212,7 +212,9 @@ impl Bench<'_> {
     /// Sends mail to healthy domains and measures the cost.
     fn load(&mut self, kind: Kind, load: &Load, row: &mut Row) {
         let mut sink = self.lab.sink(load.mail_max, load.delay);
-        let relay = self.lab.relay(kind, Needs { sessions: load.sessions, fresh: load.mail_max.is_some() });
+        let relay = self
+            .lab
+            .relay(kind, Needs { fresh: load.mail_max.is_some(), mta_sts: load.mta_sts, ..Needs::of(load.sessions) });
         if load.warm > 0 {
             let domains = load.warm_domains.unwrap_or(load.domains);
             // As many sessions as are measured, so that no handshake is measured; but a storm has to come unannounced.
@@ -229,6 +231,9 @@ impl Bench<'_> {
             let mut source = Source::start(&relay, &self.source(&warm, 0));
             let report = source.report();
             drain(&mut sink, 0, &report, kind);
+        }
+        if (load.manner, load.mta_sts) == (Manner::Listed, "enforce") {
+            assert_eq!(self.lab.unverified(), 0, "each delivery is verified by its policy");
         }
         let before = self.cpu(&relay, &sink, None);
         let mut source = Source::start(&relay, &self.source(load, 1));
@@ -312,7 +317,7 @@ impl Bench<'_> {
                 continue;
             }
             let mut sink = self.lab.sink(None, 0);
-            let relay = self.lab.relay(kind, Needs { sessions: sessions.max(100), fresh: false });
+            let relay = self.lab.relay(kind, Needs::of(sessions.max(100)));
             let Some(pid) = relay.pid() else { continue };
             let load = Load::of(Scenario::S1, self.options).remove(0).1;
             let warm = Load { messages: Some(400), seconds: None, domains: 20, sessions: 20, ..load.clone() };
@@ -354,7 +359,7 @@ impl Bench<'_> {
     fn under_pressure(&mut self, scenario: Scenario, kind: Kind, round: u32) {
         let mut row = self.row((scenario, kind, round), String::new());
         let mut sink = self.lab.sink(None, 0);
-        let relay = self.lab.relay(kind, Needs { sessions: 1000, fresh: false });
+        let relay = self.lab.relay(kind, Needs::of(1000));
         let seconds = self.options.seconds() * 2.0;
         let healthy = Load::of(Scenario::S4, self.options).remove(0).1;
         let healthy = Load { seconds: Some(seconds), messages: None, ..healthy };

@@ -30,10 +30,12 @@ pub(crate) enum Scenario {
     S8,
     /// 5,000 connections at once.
     S9,
+    /// 200 domains with policies of MTA-STS, which are known: with and without regard to them.
+    S10,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::S1,
         Self::S2,
         Self::S2c,
@@ -45,6 +47,7 @@ impl Scenario {
         Self::S7,
         Self::S8,
         Self::S9,
+        Self::S10,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Scenario {
             Self::S7 => "S7",
             Self::S8 => "S8",
             Self::S9 => "S9",
+            Self::S10 => "S10",
         }
     }
 
@@ -78,6 +82,7 @@ impl Scenario {
                 "a healthy domain at 10 messages a second while ten silent or tarpitting ones take 500 sessions"
             }
             Self::S9 => "5,000 connections at once, each with one message, 50 domains",
+            Self::S10 => "as S2, 200 domains with a known policy of MTA-STS and without TLSA records",
         }
     }
 
@@ -86,6 +91,7 @@ impl Scenario {
         match (self, kind) {
             (Self::S4, Kind::Direct) => true,
             (_, Kind::Direct) => false,
+            (Self::S10, kind) => kind == Kind::Danelaw,
             (Self::S7, kind) => !kind.has_queue(),
             // Without a second message for a connection there is no reuse.
             (Self::S2 | Self::S2c | Self::S6 | Self::S6d | Self::S8 | Self::S9, Kind::PostfixReuse) => false,
@@ -103,6 +109,7 @@ impl Scenario {
             Self::S2 => vec![(Manner::Healthy, 200)],
             Self::S2c => vec![(Manner::Healthy, 2000)],
             Self::S5 | Self::S9 => vec![(Manner::Healthy, 50)],
+            Self::S10 => vec![(Manner::Listed, 200)],
             Self::S6 => vec![(Manner::Healthy, 20), (Manner::Unanswering, stuck)],
             Self::S6d => vec![(Manner::Healthy, 20), (Manner::Deaf, stuck)],
             Self::S7 => vec![(Manner::Healthy, options.seen().into_iter().max().unwrap_or(1).max(50))],
@@ -129,6 +136,10 @@ pub(crate) struct Load {
     pub(crate) warm: u64,
     /// The number of domains for the messages before the measurement; without it, as many as are measured.
     pub(crate) warm_domains: Option<u64>,
+    /// The recipients' domains.
+    pub(crate) manner: Manner,
+    /// danelaw's regard to policies of MTA-STS.
+    pub(crate) mta_sts: &'static str,
 }
 
 impl Load {
@@ -145,6 +156,8 @@ impl Load {
             delay: 0,
             warm: 500,
             warm_domains: None,
+            manner: Manner::Healthy,
+            mta_sts: "enforce",
         }
     }
 
@@ -180,6 +193,11 @@ impl Load {
                 let storm = if options.quick { 500 } else { 5000 };
                 let load = Self { once: true, domains: 50, messages: Some(storm), seconds: None, ..load };
                 one(Self { sessions: storm as usize, warm: 50, ..load })
+            }
+            Scenario::S10 => {
+                let fresh = Self { domains: 200, mail_max: Some(1), warm: 400, manner: Manner::Listed, ..load };
+                let without = Self { mta_sts: "off", ..fresh.clone() };
+                vec![("without policies".to_owned(), without), ("with policies".to_owned(), fresh)]
             }
             Scenario::S6 | Scenario::S6d | Scenario::S8 => Vec::new(),
         }

@@ -58,7 +58,7 @@ const STORM: &[Column] = &[
 
 fn columns(scenario: Scenario) -> &'static [Column] {
     match scenario {
-        Scenario::S1 | Scenario::S2 | Scenario::S2c | Scenario::S5 | Scenario::S7 => THROUGHPUT,
+        Scenario::S1 | Scenario::S2 | Scenario::S2c | Scenario::S5 | Scenario::S7 | Scenario::S10 => THROUGHPUT,
         Scenario::S3 => BULK,
         Scenario::S4 => LATENCY,
         Scenario::S6 | Scenario::S6d => STUCK,

@@ -1,18 +1,22 @@
 //! The recipients' domains, with one MX host each, on loopback addresses that follow from the domain's name.
 //!
-//! `h17.bench.test` has the MX host `mx.h17.bench.test` at 127.2.0.18. The letter says how the host behaves. The sink,
-//! which answers on all of 127.0.0.0/8, tells the host by the address to which the relay connects.
+//! `h17.bench.test` has the MX host `mx.h17.bench.test` at 127.2.0.18. The letter says how the host behaves. That of
+//! `p17.bench.test` is `p17.sts.bench.test`, so that one certificate is for all of them. The sink, which answers on all of 127.0.0.0/8, tells the host by the address to which the relay connects.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The zone that holds all domains.
 pub(crate) const ZONE: &str = "bench.test.";
+/// The parent of the MX hosts that policies of MTA-STS list.
+pub(crate) const LISTED: &str = "sts.bench.test";
 
 /// How a remote behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Answers as a good MX.
     Healthy,
+    /// The same. Its domain has no TLSA record, and a policy of MTA-STS.
+    Listed,
     /// Accepts connections and never sends an octet.
     Silent,
     /// Sends each reply after seconds.
@@ -24,8 +28,9 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
-    const ALL: [(Self, char, u8); 5] = [
+    const ALL: [(Self, char, u8); 6] = [
         (Self::Healthy, 'h', 2),
+        (Self::Listed, 'p', 7),
         (Self::Silent, 's', 3),
         (Self::Tarpit, 't', 4),
         (Self::Unanswering, 'u', 5),
@@ -62,6 +67,14 @@ pub(crate) struct Domain {
 impl Domain {
     pub(crate) fn name(self) -> String {
         format!("{}{}.bench.test", self.manner.letter(), self.number)
+    }
+
+    /// Its MX host.
+    pub(crate) fn exchange(self) -> String {
+        match self.manner {
+            Manner::Listed => format!("{}{}.{LISTED}", self.manner.letter(), self.number),
+            _ => format!("mx.{}", self.name()),
+        }
     }
 
     pub(crate) fn address(self) -> Ipv4Addr {
