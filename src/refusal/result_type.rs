@@ -216,9 +216,12 @@ impl PkixWorth {
     pub fn result_type(self) -> Option<ResultType> {
         match self {
             Self::Valid => None,
-            Self::Expired | Self::NotYetValid => Some(ResultType::CertificateExpired),
+            Self::Expired => Some(ResultType::CertificateExpired),
             Self::OtherName => Some(ResultType::CertificateHostMismatch),
-            Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => Some(ResultType::CertificateNotTrusted),
+            // As in `of_mismatch`.
+            Self::NotYetValid | Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => {
+                Some(ResultType::CertificateNotTrusted)
+            }
         }
     }
 }
@@ -274,6 +277,7 @@ mod tests {
     use super::super::examples::refusals;
     use super::super::table::ROWS;
     use super::*;
+    use crate::dane::mismatch::Holder;
     use crate::name::Name;
     use crate::smtp::reply::{Code, ReplyError};
 
@@ -346,6 +350,18 @@ mod tests {
             ]);
         }
         all.into_iter().map(Refusal::domain).collect()
+    }
+
+    #[test]
+    fn a_certificate_has_one_result_type_by_dane_and_by_mta_sts() {
+        let name = Mismatch::Name { found: std::iter::empty().collect(), wanted: vec![] };
+        for (worth, mismatch) in [
+            (PkixWorth::Expired, Mismatch::Expired(Holder::Server)),
+            (PkixWorth::NotYetValid, Mismatch::NotYetValid(Holder::Server)),
+            (PkixWorth::OtherName, name),
+        ] {
+            assert_eq!(worth.result_type(), Some(of_mismatch(&mismatch)), "{worth:?}");
+        }
     }
 
     #[test]
