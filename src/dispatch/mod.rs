@@ -9,6 +9,10 @@ mod https;
 pub mod key;
 mod mail;
 mod rows;
+mod task;
+mod writing;
+
+pub use task::DispatchTask;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +20,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use time::{Date, OffsetDateTime};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
@@ -44,22 +46,12 @@ use mail::Posting;
 
 /// How many events wait to be counted.
 pub const MAX_EVENTS: usize = 10_000;
-/// How often counts are written to the store.
-const FLUSH_EVERY: Duration = Duration::from_secs(10);
-/// How many rows are written in one transaction: the journal waits for no more.
-const ROWS: usize = 200;
-/// How often reports that are due are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How many lookups and reports go on at a time.
 const TOGETHER: usize = 16;
 /// How long a report may take.
 const TRY: Duration = Duration::from_secs(15 * 60);
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
-/// How many days are kept: a report may be sent for two days, at last four hours and ten minutes after midnight.
-const KEPT_DAYS: time::Duration = time::Duration::days(4);
-/// How long the last write may take at the end of the program.
-const LAST: Duration = Duration::from_secs(2);
 
 /// The settings of the reporter.
 #[derive(Debug)]
@@ -82,6 +74,8 @@ pub struct Dispatch<R> {
     store: Store,
     shared: watch::Receiver<Arc<Shared<R>>>,
     state: Mutex<DispatchState>,
+    /// Held by the one write to the store that is under way: an older one must not come behind a newer one.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -90,6 +84,8 @@ struct DispatchState {
     book: ReportBook,
     /// The day on which the log last said that the DKIM record is missing.
     warned: Option<Date>,
+    /// Whether the last write to the store failed.
+    unwritable: bool,
 }
 
 /// The result of sending a report.
@@ -116,40 +112,25 @@ impl<R: Resolver + Clone> Dispatch<R> {
         shared: watch::Receiver<Arc<Shared<R>>>,
     ) -> Result<Self, Error> {
         let state = rows::restored(store.report_rows().await?);
-        Ok(Self { settings, store, shared, state: Mutex::new(state) })
+        Ok(Self { settings, store, shared, state: Mutex::new(state), writing: tokio::sync::Mutex::default() })
     }
 
-    /// Counts an event.
+    /// Counts an event. Where the reports of its day are on their way already, because the clock went back, it belongs to the
+    /// next one.
     pub fn count(&self, event: &TlsEvent, now: OffsetDateTime) {
-        if self.state().kept.add(event, now.date()) == TallyRoom::Cut {
+        let room = {
+            let mut state = self.state();
+            let day = state.book.first_unreported(now.date());
+            state.kept.add(event, day)
+        };
+        if room == TallyRoom::Cut {
             self.shared.borrow().reporter.metrics().tls_session_dropped(DatagramDropped::Full.as_str());
-        }
-    }
-
-    /// Writes to the store all that has changed. A store that fails gets it the next time.
-    pub async fn flush(&self) {
-        loop {
-            let (unwritten, rows) = {
-                let mut state = self.state();
-                let unwritten = state.kept.take_unwritten(ROWS);
-                let rows = rows::changed(&unwritten, &mut state.book);
-                (unwritten, rows)
-            };
-            if rows.is_empty() {
-                return;
-            }
-            if let Err(error) = self.store.put_report_rows(&rows).await {
-                tracing::warn!(%error, "counts for TLS reports cannot be written to the store; they are kept in memory");
-                let mut state = self.state();
-                state.kept.put_back(unwritten);
-                rows::put_back(&rows, &mut state.book);
-                return;
-            }
         }
     }
 
     /// Looks up the records that are due, and sends the reports that are due.
     pub async fn round(&self, now: OffsetDateTime) {
+        let clock = RoundClock { begin: now, since: Instant::now() };
         self.forget(now).await;
         let lookups = {
             let state = self.state();
@@ -160,9 +141,9 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let lookups = stream::iter(lookups).map(|of| async move { (found(dns, &of.domain).await, of) });
         let mut lookups = std::pin::pin!(lookups.buffer_unordered(TOGETHER));
         while let Some((found, of)) = lookups.next().await {
-            self.state().book.looked_up(&of, found, now);
+            self.state().book.looked_up(&of, found, clock.now());
         }
-        let due = self.due(now, &shared).await;
+        let due = self.due(clock.now(), &shared).await;
         let part = HttpsPart {
             dialable: shared.connector.dialable.clone(),
             roots: shared.connector.tls.roots().clone(),
@@ -170,24 +151,14 @@ impl<R: Resolver + Clone> Dispatch<R> {
         };
         let client = HttpsClient::new(dns.clone(), part);
         let way = Way { shared: &shared, client: &client };
-        let sent = stream::iter(due).map(|report| async move { (self.send(way, &report, now).await, report) });
+        let sent = stream::iter(due).map(|report| async move { (self.send(way, &report, clock.now()).await, report) });
         let mut sent = std::pin::pin!(sent.buffer_unordered(TOGETHER));
         while let Some((sent, report)) = sent.next().await {
-            self.note(&report, &sent, now);
+            self.note(&report, &sent, clock.now());
+            // At once: if danelaw is killed before, the receiver gets a second copy, with the same id.
+            self.flush().await;
         }
         self.flush().await;
-    }
-
-    async fn forget(&self, now: OffsetDateTime) {
-        let day = now.saturating_sub(KEPT_DAYS).date();
-        {
-            let mut state = self.state();
-            state.kept.forget_before(day);
-            state.book.forget_before(day);
-        }
-        if let Err(error) = self.store.forget_reports_before(i64::from(day.to_julian_day())).await {
-            tracing::warn!(%error, "counts of past days cannot be deleted from the store");
-        }
     }
 
     /// The reports that are due. Mails wait as long as their receivers could not verify them.
@@ -297,9 +268,24 @@ impl<R: Resolver + Clone> Dispatch<R> {
             "TLS report"
         );
     }
+}
 
+impl<R> Dispatch<R> {
     fn state(&self) -> MutexGuard<'_, DispatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The clock of a round, which may take an hour.
+#[derive(Clone, Copy)]
+struct RoundClock {
+    begin: OffsetDateTime,
+    since: Instant,
+}
+
+impl RoundClock {
+    fn now(self) -> OffsetDateTime {
+        self.begin + self.since.elapsed()
     }
 }
 
@@ -337,60 +323,5 @@ async fn found<R: Resolver>(dns: &R, domain: &Name) -> RecordFound {
         Ok(record) => RecordFound::Addresses(record.addresses),
         Err(RecordLookupError::Record(_)) => RecordFound::None,
         Err(RecordLookupError::Dns(_)) => RecordFound::Failed,
-    }
-}
-
-/// The tasks of the reporter.
-#[derive(Debug)]
-pub struct DispatchTask {
-    stop: CancellationToken,
-    counting: JoinHandle<()>,
-    sending: JoinHandle<()>,
-}
-
-impl DispatchTask {
-    /// Starts to count events and to send reports. Those that `leaves_out` names are not counted.
-    pub fn start<R: Resolver + Clone>(
-        dispatch: Arc<Dispatch<R>>,
-        mut events: mpsc::Receiver<TlsEvent>,
-        leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
-    ) -> Self {
-        let stop = CancellationToken::new();
-        let (stopped, counter) = (stop.clone(), Arc::clone(&dispatch));
-        let counting = tokio::spawn(async move {
-            let mut flushes = tokio::time::interval(FLUSH_EVERY);
-            flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = flushes.tick() => counter.flush().await,
-                    event = events.recv() => match event {
-                        Some(event) if leaves_out(&event) => {}
-                        Some(event) => counter.count(&event, OffsetDateTime::now_utc()),
-                        None => break,
-                    },
-                    () = stopped.cancelled() => break,
-                }
-            }
-            counter.flush().await;
-        });
-        let sending = tokio::spawn(async move {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // The first tick comes at once; mail at the start goes first.
-            looks.tick().await;
-            loop {
-                looks.tick().await;
-                dispatch.round(OffsetDateTime::now_utc()).await;
-            }
-        });
-        Self { stop, counting, sending }
-    }
-
-    /// Counts the events that came before, and writes them, within two seconds. A report on its way is sent again later.
-    pub async fn finish(self) {
-        self.sending.abort();
-        self.stop.cancel();
-        let _ = tokio::time::timeout(LAST, self.counting).await;
     }
 }

@@ -222,7 +222,7 @@ impl Store {
         }
     }
 
-    /// Deletes the rows of TLS reports about days before this Julian day, durably.
+    /// Deletes rows of TLS reports about days before this Julian day, durably: at most 500 of each table.
     pub(crate) async fn forget_reports_before(&self, day: i64) -> Result<(), Error> {
         match &self.backend {
             StoreBackend::Sqlite(sqlite) => sqlite.lock().await.forget_reports_before(day).await,

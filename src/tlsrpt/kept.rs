@@ -30,6 +30,15 @@ pub struct TallyRow {
     pub counts: String,
 }
 
+/// The most that is written at a time. A row of a hostile domain may have a megabyte; one row is always written.
+#[derive(Debug, Clone, Copy)]
+pub struct UnwrittenLimits {
+    /// Rows.
+    pub rows: usize,
+    /// The octets at which no further row is taken.
+    pub octets: usize,
+}
+
 #[derive(Serialize, Deserialize)]
 struct KeptPolicyJson {
     kind: String,
@@ -76,14 +85,18 @@ impl KeptTally {
         }
     }
 
-    /// At most so many rows that are to be written.
-    pub fn take_unwritten(&mut self, most: usize) -> Vec<TallyRow> {
-        let mut rows = Vec::new();
-        while rows.len() < most
+    /// Rows that are to be written, within these limits.
+    pub fn take_unwritten(&mut self, most: UnwrittenLimits) -> Vec<TallyRow> {
+        let (mut rows, mut octets) = (Vec::new(), 0);
+        while rows.len() < most.rows
+            && octets < most.octets
             && let Some(of) = self.unwritten.pop_first()
         {
             let policies = self.whole.day(of.day).and_then(|day| day.domains().get(&of.domain));
-            rows.extend(policies.and_then(written).map(|counts| TallyRow { of, counts }));
+            if let Some(counts) = policies.and_then(written) {
+                octets += counts.len();
+                rows.push(TallyRow { of, counts });
+            }
         }
         rows
     }
@@ -150,6 +163,20 @@ mod tests {
     use super::super::tally::tests::{DAY, event, failure};
     use super::*;
 
+    const ALL: UnwrittenLimits = UnwrittenLimits { rows: usize::MAX, octets: usize::MAX };
+
+    #[test]
+    fn t22_a_write_is_bounded_and_takes_one_row_at_least() {
+        let mut kept = KeptTally::default();
+        for number in 0..5 {
+            kept.add(&event(&format!("d{number}.example"), "mx.example", TlsResult::Success), DAY);
+        }
+        let row = kept.take_unwritten(UnwrittenLimits { rows: 9, octets: 1 });
+        assert_eq!(row.len(), 1);
+        let most = UnwrittenLimits { rows: 9, octets: row[0].counts.len() + 1 };
+        assert_eq!((kept.take_unwritten(most).len(), kept.take_unwritten(ALL).len()), (2, 2));
+    }
+
     #[test]
     fn t22_the_store_has_all_that_was_counted() {
         let mut kept = KeptTally::default();
@@ -163,7 +190,7 @@ mod tests {
             event.policy.strings = Arc::new([format!("3 1 1 {number}")]);
             kept.add(&event, DAY);
             if number % 9 == 0 {
-                let rows = kept.take_unwritten(3);
+                let rows = kept.take_unwritten(UnwrittenLimits { rows: 3, ..ALL });
                 assert!(rows.len() <= 3);
                 match number % 2 {
                     // The store is down.
@@ -172,11 +199,11 @@ mod tests {
                 }
             }
         }
-        stored.extend(kept.take_unwritten(usize::MAX).into_iter().map(|row| (row.of.clone(), row)));
+        stored.extend(kept.take_unwritten(ALL).into_iter().map(|row| (row.of.clone(), row)));
         let mut again = KeptTally::default();
         stored.values().for_each(|row| again.restore(row));
         assert_eq!(again.tally(), kept.tally());
-        assert!(again.take_unwritten(9).is_empty());
+        assert!(again.take_unwritten(ALL).is_empty());
     }
 
     #[test]
@@ -194,7 +221,7 @@ mod tests {
         let mut kept = KeptTally::default();
         kept.add(&event("example", "mx.example", TlsResult::Success), DAY);
         kept.forget_before(DAY.next_day().unwrap());
-        assert!(kept.tally().is_empty() && kept.take_unwritten(9).is_empty());
+        assert!(kept.tally().is_empty() && kept.take_unwritten(ALL).is_empty());
         kept.restore(&TallyRow { of: DomainDay { day: DAY, domain: name("example") }, counts: "no JSON".to_owned() });
         assert!(kept.tally().is_empty());
     }

@@ -11,7 +11,7 @@ use time::{Date, Duration, OffsetDateTime};
 use super::event::PolicyKind;
 use super::record::ReportAddress;
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
-use super::window::{ReportWindow, next_try};
+use super::window::{ReportWindow, Tries};
 use crate::name::Name;
 use crate::rules::Domains;
 
@@ -132,8 +132,17 @@ pub enum ReportTried {
 pub struct ReportBook {
     entries: BTreeMap<ReportKey, ReportEntry>,
     suppressed: BTreeMap<ReportAddress, ReportSuppression>,
+    /// How many reports of each day have found room.
+    taken: BTreeMap<Date, TakenRoom>,
     changed: BTreeSet<ReportKey>,
     changed_suppressions: BTreeSet<ReportAddress>,
+}
+
+/// The reports of a day within the limits.
+#[derive(Debug, Default)]
+struct TakenRoom {
+    in_all: usize,
+    to_one: BTreeMap<Name, usize>,
 }
 
 /// The part that a domain has in the counts of a day.
@@ -232,19 +241,24 @@ impl ReportBook {
         } else {
             None
         };
+        self.take_room(&key, end);
         self.put(key, ReportEntry { first: now, tries: 0, next: now, end });
     }
 
     fn is_full(&self, day: Date, target: &Name) -> bool {
-        let (mut in_all, mut to_one) = (0, 0);
-        for (key, entry) in self.entries.iter().filter(|(key, _)| key.of.day == day) {
-            let is_none = matches!(entry.end, Some(ReportEnd::Limit | ReportEnd::Suppressed));
-            if let Some(address) = key.address.as_ref().filter(|_| !is_none) {
-                in_all += 1;
-                to_one += usize::from(address.target() == target);
-            }
+        self.taken.get(&day).is_some_and(|taken| {
+            taken.in_all >= MAX_IN_ALL || taken.to_one.get(target).is_some_and(|count| *count >= MAX_TO_ONE)
+        })
+    }
+
+    /// Counts a new report against the limits, unless it is one that is not sent.
+    fn take_room(&mut self, key: &ReportKey, end: Option<ReportEnd>) {
+        let is_none = matches!(end, Some(ReportEnd::Limit | ReportEnd::Suppressed));
+        if let Some(address) = key.address.as_ref().filter(|_| !is_none) {
+            let taken = self.taken.entry(key.of.day).or_default();
+            taken.in_all += 1;
+            *taken.to_one.entry(address.target().clone()).or_default() += 1;
         }
-        in_all >= MAX_IN_ALL || to_one >= MAX_TO_ONE
     }
 
     /// The reports that are to be tried now. Those that are too old end.
@@ -305,11 +319,23 @@ impl ReportBook {
         self.end(key.clone(), ReportEnd::Told, now);
     }
 
-    /// It waits until then, for a reason that is not the receiver's.
+    /// It waits until then, for a reason that is not the receiver's. The 24 hours begin with the first try.
     pub fn postpone(&mut self, key: &ReportKey, until: OffsetDateTime) {
         if let Some(entry) = self.entries.get(key) {
-            self.put(key.clone(), ReportEntry { next: until, ..*entry });
+            let first = if entry.tries == 0 { until } else { entry.first };
+            self.put(key.clone(), ReportEntry { first, next: until, ..*entry });
         }
+    }
+
+    /// This day, or the first one after it whose reports have not begun (H10).
+    pub fn first_unreported(&self, day: Date) -> Date {
+        let mut day = day;
+        while self.entries.range(first_key(day)..).next().is_some_and(|(key, _)| key.of.day == day)
+            && let Some(next) = day.next_day()
+        {
+            day = next;
+        }
+        day
     }
 
     /// The reports that wait.
@@ -324,6 +350,7 @@ impl ReportBook {
 
     /// Takes an entry of the store.
     pub fn restore(&mut self, key: ReportKey, entry: ReportEntry) {
+        self.take_room(&key, entry.end);
         self.entries.insert(key, entry);
     }
 
@@ -357,14 +384,15 @@ impl ReportBook {
     pub fn forget_before(&mut self, day: Date) {
         self.entries.retain(|key, _| key.of.day >= day);
         self.changed.retain(|key| key.of.day >= day);
+        self.taken.retain(|of, _| *of >= day);
     }
 
     fn fail(&mut self, key: ReportKey, last: ReportEnd, now: OffsetDateTime) {
         let before = self.entries.get(&key);
         let (first, tries) = before.map_or((now, 1), |before| (before.first, before.tries + 1));
-        let next = next_try(first, tries);
+        let next = Tries { first, count: tries }.next(now);
         let end = if next.is_none() { Some(last) } else { None };
-        self.put(key, ReportEntry { first, tries, next: next.unwrap_or(now).max(now), end });
+        self.put(key, ReportEntry { first, tries, next: next.unwrap_or(now), end });
     }
 
     fn end(&mut self, key: ReportKey, end: ReportEnd, now: OffsetDateTime) {
@@ -399,6 +427,11 @@ impl ReportScope {
         // T40: mail to ourselves would be a loop.
         has_news && *domain != self.own && !self.skip.iter().any(|domains| domains.contain(domain))
     }
+}
+
+/// No key of the day comes before this one.
+fn first_key(day: Date) -> ReportKey {
+    ReportKey { of: DomainDay { day, domain: Name::root() }, address: None }
 }
 
 /// The recipients of a day and the TLSA base domains.
@@ -522,6 +555,31 @@ mod tests {
     }
 
     #[test]
+    fn t37_a_report_that_had_to_wait_has_its_pauses_all_the_same() {
+        let mut book = ReportBook::default();
+        let rua = "mailto:r@example.org";
+        book.looked_up(&of("a.example"), RecordFound::Addresses(vec![address(rua)]), after(5));
+        let key = key("a.example", rua);
+        for hours in 5..20 {
+            assert_eq!(book.due_reports(after(hours)), [key.clone()]);
+            book.postpone(&key, after(hours + 1));
+        }
+        book.tried(&key, ReportTried::Failed, after(20));
+        let entry = *book.entry(&key).unwrap();
+        assert_eq!((entry.first, entry.next), (after(20), after(20) + Duration::minutes(5)));
+    }
+
+    #[test]
+    fn h10_an_event_of_a_day_that_is_being_reported_belongs_to_the_next() {
+        let mut book = ReportBook::default();
+        assert_eq!(book.first_unreported(day()), day());
+        book.looked_up(&of("a.example"), RecordFound::None, after(5));
+        let next = day().next_day().unwrap();
+        assert_eq!((book.first_unreported(day()), book.first_unreported(next)), (next, next));
+        assert_eq!(book.first_unreported(day().previous_day().unwrap()), day().previous_day().unwrap());
+    }
+
+    #[test]
     fn t39_an_address_that_refuses_is_left_alone_for_longer() {
         let mut book = ReportBook::default();
         let rua = "mailto:r@example.org";
@@ -554,6 +612,15 @@ mod tests {
             entry.end.is_none() && key.address.as_ref().is_some_and(|to| to.target() == &name("victim.example"))
         });
         assert_eq!((to_victim.count(), book.waiting()), (MAX_TO_ONE, MAX_IN_ALL));
+        // A restart forgets none of them.
+        let mut again = ReportBook::default();
+        book.entries.iter().for_each(|(key, entry)| again.restore(key.clone(), *entry));
+        again.looked_up(
+            &of("one-more.example"),
+            RecordFound::Addresses(vec![address("https://more.example/")]),
+            after(5),
+        );
+        assert_eq!(again.waiting(), MAX_IN_ALL);
         let due = book.due_reports(after(5));
         let to_victim = due.iter().filter(|key| key.address == Some(address("mailto:r@victim.example")));
         assert!(to_victim.count() <= TOGETHER && due.len() == MAX_ROUND);

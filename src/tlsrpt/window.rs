@@ -74,12 +74,22 @@ impl fmt::Display for ReportWindow {
     }
 }
 
-/// The time of the next try after so many, if the first was then; none where 24 hours are over.
-pub fn next_try(first: OffsetDateTime, tries: usize) -> Option<OffsetDateTime> {
-    let pauses = PAUSES.iter().chain(std::iter::repeat(&PAUSES[PAUSES.len() - 1]));
-    // So many pauses take 24 hours whatever the number of tries.
-    let since = pauses.take(tries.min(PAUSES.len() + 4)).fold(Duration::ZERO, |sum, pause| sum + *pause);
-    (since <= IN_ALL).then(|| first.saturating_add(since))
+/// The tries of a report so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tries {
+    /// The time of the first one.
+    pub first: OffsetDateTime,
+    /// How many there were, at least one.
+    pub count: usize,
+}
+
+impl Tries {
+    /// The time of the next one if the last one has failed now; none where 24 hours are over by then.
+    pub fn next(self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let pause = PAUSES.get(self.count.saturating_sub(1)).unwrap_or(&PAUSES[PAUSES.len() - 1]);
+        let next = now.saturating_add(*pause);
+        (next - self.first <= IN_ALL).then_some(next)
+    }
 }
 
 #[cfg(test)]
@@ -115,9 +125,16 @@ mod tests {
     #[test]
     fn t37_tries_end_after_a_day() {
         let first = window().due(&name("example"));
-        let minutes: Vec<_> =
-            (1..20).map_while(|tries| next_try(first, tries)).map(|next| (next - first).whole_minutes()).collect();
+        let (mut minutes, mut now) = (Vec::new(), first);
+        for count in 1..20 {
+            let Some(next) = (Tries { first, count }).next(now) else { break };
+            minutes.push((next - first).whole_minutes());
+            now = next;
+        }
         assert_eq!(minutes, [5, 20, 65, 185, 425, 785, 1145]);
+        // After a stop, the pauses are as long as before.
+        let late = first + Duration::hours(10);
+        assert_eq!((Tries { first, count: 2 }).next(late), Some(late + Duration::minutes(15)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
 use crate::lab::exchange::Exchange;
-use crate::lab::mx::say;
+use crate::lab::mx::{Act, say};
 use crate::lab::policy_host::{Answer, PolicyHost, answered};
 use crate::lab::{Lab, Scenario, wait_for};
 
@@ -74,6 +74,15 @@ impl Sender {
         Dispatch::open(settings, self.store().await, lab.shared.clone()).await.unwrap()
     }
 
+    /// Runs these statements on the file of the store.
+    async fn change_store(&self, sql: &str) {
+        use sqlx::{ConnectOptions, Connection};
+        let path = self.folder.path().join("store.sqlite");
+        let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
     async fn store(&self) -> Store {
         Store::open(Some(&self.folder.path().join("store.sqlite"))).await.unwrap()
     }
@@ -125,6 +134,148 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     drop(dispatch);
     sender.dispatch(&lab, 443).await.round(tomorrow() + Duration::from_secs(3600)).await;
     assert_eq!(lab.mx().messages().len(), 1);
+}
+
+/// The days after today at the hour at which each report is due.
+fn in_days(days: u32) -> OffsetDateTime {
+    tomorrow() + Duration::from_secs(86_400) * (days - 1)
+}
+
+/// The headers of a mail that tell a second copy.
+fn ids(mail: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(mail.to_vec()).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("Message-ID:") || line.contains("Report-ID:"));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn t11_two_that_report_on_each_other_are_silent_after_one_day() {
+    // Each is the receiver of the other, and TLS with both fails: were a report counted, the next day had a report on it.
+    let (there, here) = (Sender::new(), Sender::new());
+    let mut sides = Vec::new();
+    for sender in [&there, &here] {
+        let (told, events) = mpsc::channel(100);
+        let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+        let dispatch = sender.dispatch(&lab, 443).await;
+        sides.push((lab, dispatch, events));
+    }
+    for (lab, dispatch, events) in &mut sides {
+        count_one(lab, dispatch, events).await;
+    }
+    for day in 1..=5 {
+        for (lab, dispatch, events) in &mut sides {
+            // A mail of clients on the third day.
+            if day == 3 {
+                lab.send().await;
+            }
+            while let Ok(event) = events.try_recv() {
+                dispatch.count(&event, in_days(day));
+            }
+            dispatch.round(in_days(day)).await;
+            let reports = if day < 4 { 1 } else { 2 };
+            assert_eq!(lab.mx().messages().len(), reports, "day {day}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn t29_a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
+    let (sender, before) = (Sender::new(), tempfile::tempdir().unwrap());
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    dispatch.flush().await;
+    for file in std::fs::read_dir(sender.folder.path()).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), before.path().join(file.file_name())).unwrap();
+    }
+    dispatch.round(tomorrow()).await;
+    drop(dispatch);
+    let restarted = Sender { pem: sender.pem.clone(), folder: before };
+    let dispatch = restarted.dispatch(&lab, 443).await;
+    dispatch.round(tomorrow() + Duration::from_secs(60)).await;
+    let mails = lab.mx().messages();
+    assert_eq!(mails.len(), 2);
+    assert_eq!(ids(&mails[0]).len(), 2, "{}", String::from_utf8_lossy(&mails[0]));
+    assert_eq!(ids(&mails[0]), ids(&mails[1]));
+    let [first, second] = [&mails[0], &mails[1]].map(|mail| report_in(mail).report);
+    assert_eq!((first.failed(), &first.id), (second.failed(), &second.id));
+    // It is written before the next report goes.
+    dispatch.round(tomorrow() + Duration::from_secs(120)).await;
+    assert_eq!(lab.mx().messages().len(), 2);
+}
+
+#[tokio::test]
+async fn a_report_in_doubt_is_sent_again() {
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.end = Act::Close);
+    let lab = scenario.telling(told).start().await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    dispatch.round(tomorrow()).await;
+    dispatch.round(tomorrow() + Duration::from_secs(301)).await;
+    let mails = lab.mx().messages();
+    assert!(mails.len() == 2 && ids(&mails[0]) == ids(&mails[1]));
+}
+
+#[tokio::test]
+async fn t22_a_store_that_takes_nothing_stops_no_report_and_repeats_none() {
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    drop(sender.store().await);
+    let refuse = |table: &str| {
+        format!("CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(FAIL, 'disk full'); END;")
+    };
+    sender.change_store(&[refuse("tls_counts"), refuse("tls_reports")].concat()).await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    dispatch.flush().await;
+    for minutes in 0..9 {
+        dispatch.round(tomorrow() + Duration::from_secs(60 * minutes)).await;
+    }
+    assert_eq!(lab.mx().messages().len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_of_version_3_is_taken_over() {
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    drop(sender.store().await);
+    let sql = "DROP TABLE tls_counts; DROP TABLE tls_reports; DROP TABLE tls_suppressed; PRAGMA user_version = 3;
+               INSERT INTO records (key, seen) VALUES (x'00', 1);";
+    sender.change_store(sql).await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    dispatch.flush().await;
+    drop(dispatch);
+    sender.dispatch(&lab, 443).await.round(tomorrow()).await;
+    assert_eq!(lab.mx().messages().len(), 1);
+    // The table before has kept its row: it cannot be there twice.
+    sender.change_store("UPDATE records SET seen = 2 / (SELECT COUNT(*) FROM records WHERE key = x'00');").await;
+}
+
+#[tokio::test]
+async fn t18_no_mail_waits_for_reports() {
+    // The record's server and the receiver are silent, and events find no room.
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(1);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    let dispatch = Arc::new(sender.dispatch(&lab, 443).await);
+    count_one(&lab, &dispatch, &mut events).await;
+    lab.dns.set_fault(RECORD, "TXT", Fault::Drop);
+    let round = tokio::spawn({
+        let dispatch = Arc::clone(&dispatch);
+        async move { dispatch.round(tomorrow()).await }
+    });
+    let begin = std::time::Instant::now();
+    for _ in 0..5 {
+        assert!(lab.send().await.last().starts_with("451 4.7.5"));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(4) && !round.is_finished(), "{:?}", begin.elapsed());
+    round.abort();
 }
 
 #[tokio::test]

@@ -74,7 +74,13 @@ impl Sqlite {
 
     pub(in super::super) async fn forget_reports_before(&mut self, day: i64) -> Result<(), Error> {
         let mut transaction = self.connection.begin().await?;
-        for sql in ["DELETE FROM tls_counts WHERE day < ?1", "DELETE FROM tls_reports WHERE day < ?1"] {
+        // In steps, because the journal waits meanwhile.
+        for sql in [
+            "DELETE FROM tls_counts WHERE (day, domain) IN
+             (SELECT day, domain FROM tls_counts WHERE day < ?1 LIMIT 500)",
+            "DELETE FROM tls_reports WHERE (day, domain, address) IN
+             (SELECT day, domain, address FROM tls_reports WHERE day < ?1 LIMIT 500)",
+        ] {
             sqlx::query(sql).bind(day).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)

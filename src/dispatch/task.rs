@@ -1,0 +1,78 @@
+//! The tasks that count, write and send for as long as danelaw runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::Dispatch;
+use crate::dns::Resolver;
+use crate::tlsrpt::TlsEvent;
+
+/// How often counts are written to the store.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How often reports that are due are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How long the last write may take at the end of the program.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The tasks of the reporter.
+#[derive(Debug)]
+pub struct DispatchTask {
+    stop: CancellationToken,
+    counting: JoinHandle<()>,
+    sending: JoinHandle<()>,
+}
+
+impl DispatchTask {
+    /// Starts to count events and to send reports. Those that `leaves_out` names are not counted.
+    pub fn start<R: Resolver + Clone>(
+        dispatch: Arc<Dispatch<R>>,
+        mut events: mpsc::Receiver<TlsEvent>,
+        leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let (stopped, counter) = (stop.clone(), Arc::clone(&dispatch));
+        let counting = tokio::spawn(async move {
+            let mut flushes = tokio::time::interval(FLUSH_EVERY);
+            flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = flushes.tick() => counter.flush().await,
+                    event = events.recv() => match event {
+                        Some(event) if leaves_out(&event) => {}
+                        Some(event) => counter.count(&event, OffsetDateTime::now_utc()),
+                        None => break,
+                    },
+                    () = stopped.cancelled() => break,
+                }
+            }
+            counter.flush().await;
+        });
+        let sending = tokio::spawn(async move {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes at once; mail at the start goes first.
+            looks.tick().await;
+            loop {
+                looks.tick().await;
+                dispatch.round(OffsetDateTime::now_utc()).await;
+            }
+        });
+        Self { stop, counting, sending }
+    }
+
+    /// Counts the events that came before, and writes them, within four seconds. A report on its way is sent again later.
+    pub async fn finish(self) {
+        self.sending.abort();
+        // A write that it was in is put back before the last one begins.
+        let _ = tokio::time::timeout(LAST, self.sending).await;
+        self.stop.cancel();
+        let _ = tokio::time::timeout(LAST, self.counting).await;
+    }
+}

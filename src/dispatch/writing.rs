@@ -1,0 +1,78 @@
+//! The state of the reporter on its way to the store.
+
+use time::OffsetDateTime;
+
+use super::{Dispatch, DispatchState, rows};
+use crate::dns::Resolver;
+use crate::store::ReportRows;
+use crate::tlsrpt::kept::{TallyRow, UnwrittenLimits};
+
+/// The most that is written in one transaction: the journal, and so a mail, waits for no more.
+const BATCH: UnwrittenLimits = UnwrittenLimits { rows: 200, octets: 256 * 1024 };
+/// How many days are kept: a report may be sent for two days, at last four hours and ten minutes after midnight.
+const KEPT_DAYS: time::Duration = time::Duration::days(4);
+
+/// Rows on their way to the store. They stay to be written unless the store has them: the task may end in between.
+struct Unwritten<'a, R> {
+    dispatch: &'a Dispatch<R>,
+    counts: Vec<TallyRow>,
+    rows: ReportRows,
+}
+
+impl<R: Resolver + Clone> Dispatch<R> {
+    /// Writes to the store all that has changed. A store that fails gets it the next time.
+    pub async fn flush(&self) {
+        let _one = self.writing.lock().await;
+        loop {
+            let mut unwritten = self.take_unwritten();
+            if unwritten.rows.is_empty() {
+                return;
+            }
+            match self.store.put_report_rows(&unwritten.rows).await {
+                Ok(()) => {
+                    (unwritten.counts, unwritten.rows) = (Vec::new(), ReportRows::default());
+                    self.state().unwritable = false;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.state().unwritable, true) {
+                        let text = "counts for TLS reports cannot be written to the store; they are kept in memory";
+                        tracing::warn!(%error, "{text}");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_unwritten(&self) -> Unwritten<'_, R> {
+        let mut state = self.state();
+        let counts = state.kept.take_unwritten(BATCH);
+        let rows = rows::changed(&counts, &mut state.book);
+        Unwritten { dispatch: self, counts, rows }
+    }
+
+    /// Forgets the days that are over, here at once and in the store step by step.
+    pub(super) async fn forget(&self, now: OffsetDateTime) {
+        let day = now.saturating_sub(KEPT_DAYS).date();
+        {
+            let mut state = self.state();
+            state.kept.forget_before(day);
+            state.book.forget_before(day);
+        }
+        if let Err(error) = self.store.forget_reports_before(i64::from(day.to_julian_day())).await {
+            tracing::debug!(%error, "counts of past days cannot be deleted from the store");
+        }
+    }
+}
+
+impl<R> Drop for Unwritten<'_, R> {
+    fn drop(&mut self) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let mut guard = self.dispatch.state();
+        let DispatchState { kept, book, .. } = &mut *guard;
+        kept.put_back(std::mem::take(&mut self.counts));
+        rows::put_back(&self.rows, book);
+    }
+}
