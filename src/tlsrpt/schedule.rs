@@ -561,7 +561,7 @@ mod tests {
         book.looked_up(&of("a.example"), RecordFound::Addresses(vec![address(rua)]), after(5));
         let key = key("a.example", rua);
         for hours in 5..20 {
-            assert_eq!(book.due_reports(after(hours)), [key.clone()]);
+            assert_eq!(book.due_reports(after(hours)), std::slice::from_ref(&key));
             book.postpone(&key, after(hours + 1));
         }
         book.tried(&key, ReportTried::Failed, after(20));
