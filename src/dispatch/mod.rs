@@ -112,6 +112,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         shared: watch::Receiver<Arc<Shared<R>>>,
     ) -> Result<Self, Error> {
         let state = rows::restored(store.report_rows().await?);
+        shared.borrow().reporter.metrics().tls_report_sent(OffsetDateTime::now_utc().unix_timestamp());
         Ok(Self { settings, store, shared, state: Mutex::new(state), writing: tokio::sync::Mutex::default() })
     }
 
@@ -143,6 +144,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         while let Some((found, of)) = lookups.next().await {
             self.state().book.looked_up(&of, found, clock.now());
         }
+        self.show_waiting();
         let due = self.due(clock.now(), &shared).await;
         let part = HttpsPart {
             dialable: shared.connector.dialable.clone(),
@@ -158,6 +160,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
             // At once: if danelaw is killed before, the receiver gets a second copy, with the same id.
             self.flush().await;
         }
+        self.show_waiting();
         self.flush().await;
     }
 
@@ -181,6 +184,11 @@ impl<R: Resolver + Clone> Dispatch<R> {
             }
         }
         due
+    }
+
+    fn show_waiting(&self) {
+        let waiting = self.state().book.waiting();
+        self.shared.borrow().reporter.metrics().tls_reports_wait(waiting);
     }
 
     /// Whether receivers can find our public key.
@@ -256,7 +264,14 @@ impl<R: Resolver + Clone> Dispatch<R> {
             ReportAddress::Mail(_) => "mail",
             ReportAddress::Https(_) => "https",
         };
-        self.shared.borrow().reporter.metrics().tls_report(way, sent.label());
+        {
+            let shared = self.shared.borrow();
+            let metrics = shared.reporter.metrics();
+            metrics.tls_report(way, sent.label());
+            if sent.tried == ReportTried::Accepted {
+                metrics.tls_report_sent(now.unix_timestamp());
+            }
+        }
         tracing::info!(
             domain = %key.of.domain,
             day = %key.of.day,

@@ -9,6 +9,7 @@ use danelaw::dispatch::key::{DkimKey, new_key};
 use danelaw::dispatch::{Dispatch, DispatchSettings, DispatchTask};
 use danelaw::dns::stub::Stub;
 use danelaw::name::Name;
+use danelaw::report::metrics::{Format, Moment};
 use danelaw::store::Store;
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::dkim::DkimIdentity;
@@ -291,9 +292,15 @@ async fn a_mail_waits_until_its_signature_can_be_verified() {
     count_one(&lab, &dispatch, &mut events).await;
     dispatch.round(tomorrow()).await;
     assert!(lab.mx().messages().is_empty());
+    let waiting = |lab: &Lab, count: usize| {
+        let metrics = lab.now().reporter.metrics().written(Moment::default(), Format::Prometheus);
+        assert!(metrics.contains(&format!("\ndanelaw_tlsrpt_waiting {count}\n")), "{metrics}");
+    };
+    waiting(&lab, 1);
     lab.dns.clear_fault(KEY, "TXT");
     dispatch.round(tomorrow() + Duration::from_secs(3601)).await;
     assert_eq!(lab.mx().messages().len(), 1);
+    waiting(&lab, 0);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! The numbers of TLS reports. No domain and no address is ever a label.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{About, Tally};
+use super::{About, Tally, gauge};
 
 /// Everything that is counted for TLS reports.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(super) struct TlsReportCounters {
     sessions: Tally<2>,
     dropped: Tally<1>,
     reports: Tally<2>,
+    waiting: AtomicU64,
+    last_sent: AtomicU64,
 }
 
 impl Default for TlsReportCounters {
@@ -20,6 +23,8 @@ impl Default for TlsReportCounters {
             sessions: Tally::new(["policy", "result"]),
             dropped: Tally::new(["why"]),
             reports: Tally::new(["way", "result"]),
+            waiting: AtomicU64::new(0),
+            last_sent: AtomicU64::new(0),
         }
     }
 }
@@ -39,6 +44,16 @@ impl super::Metrics {
     pub fn tls_report(&self, way: &'static str, result: &'static str) {
         self.tlsrpt.reports.count([way, result]);
     }
+
+    /// Notes how many TLS reports wait to be sent.
+    pub fn tls_reports_wait(&self, waiting: usize) {
+        self.tlsrpt.waiting.store(waiting as u64, Relaxed);
+    }
+
+    /// Notes that a TLS report has arrived at this second of the Unix clock, or that reports begin to be sent.
+    pub fn tls_report_sent(&self, second: i64) {
+        self.tlsrpt.last_sent.store(second.unsigned_abs(), Relaxed);
+    }
 }
 
 pub(super) fn encode(to: &mut DescriptorEncoder<'_>, counters: &TlsReportCounters) -> fmt::Result {
@@ -47,5 +62,13 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, counters: &TlsReportCounter
     let help = "TLS sessions that are missing in TLS reports, by reason";
     counters.dropped.encode(to, About("tlsrpt_dropped", help))?;
     let help = "Tries to send a TLS report, by the way that it went and the result";
-    counters.reports.encode(to, About("tlsrpt_reports", help))
+    counters.reports.encode(to, About("tlsrpt_reports", help))?;
+    let help = "TLS reports that are due and that their receivers do not have yet";
+    gauge(to, About("tlsrpt_waiting", help), of(&counters.waiting))?;
+    let help = "When a receiver took a TLS report last, or danelaw started; 0 unless tlsrpt.mode is send";
+    gauge(to, About("tlsrpt_last_sent_timestamp_seconds", help), of(&counters.last_sent))
+}
+
+fn of(number: &AtomicU64) -> usize {
+    usize::try_from(number.load(Relaxed)).unwrap_or(usize::MAX)
 }
