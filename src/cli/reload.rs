@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::load::LoadError;
-use super::reports::ReportTask;
+use super::reports::{ReportTask, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
 use crate::discovery::StsPolicies;
+use crate::dispatch::DispatchSettings;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
@@ -37,6 +38,7 @@ pub(super) struct Running {
     dns: TestedResolver,
     reporter: Arc<Reporter>,
     reports: Option<ReportTask>,
+    report_settings: Option<watch::Sender<Arc<DispatchSettings>>>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -103,11 +105,15 @@ impl Running {
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
-        let reports = match events {
-            Some(events) => Some(reports::start(&config, events, news.subscribe(), store).await?),
-            None => None,
+        let (reports, report_settings) = match events {
+            Some(events) => {
+                let started = reports::start(&config, events, news.subscribe(), store).await?;
+                let StartedReports { task, settings } = started;
+                (Some(task), settings)
+            }
+            None => (None, None),
         };
-        Ok(Self { settings, config, dns, reporter, reports, news, log })
+        Ok(Self { settings, config, dns, reporter, reports, report_settings, news, log })
     }
 
     /// The parts that sessions share, now and later.
@@ -160,6 +166,7 @@ impl Running {
         let policies = PolicyKeeping::of(self.news.borrow().connector.mta_sts.policies().clone());
         let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
         let roots = run::roots(&config)?;
+        let reports = reports::settings(&config)?;
         let shared = Prepared { dns: stub, roots, policies, journal, reporter: &self.reporter }.share(&config)?;
         match dns {
             Some(dns) => {
@@ -173,6 +180,9 @@ impl Running {
         }
         self.log.change(filter);
         server::replace(&self.news, shared);
+        if let (Some(news), Some(settings)) = (&self.report_settings, reports) {
+            news.send_replace(Arc::new(settings));
+        }
         self.config = config;
         Ok(())
     }
@@ -221,7 +231,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), StartError> {
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
         ("store", now.store != new.store),
-        ("tlsrpt", now.tlsrpt != new.tlsrpt),
+        ("tlsrpt", !now.tlsrpt.may_become(&new.tlsrpt)),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -29,6 +29,12 @@ pub(super) enum ReportTask {
     Send(DispatchTask),
 }
 
+/// The task, and where its settings can be changed while it runs.
+pub(super) struct StartedReports {
+    pub(super) task: ReportTask,
+    pub(super) settings: Option<watch::Sender<Arc<DispatchSettings>>>,
+}
+
 /// The reporter, and the other end of its events if there are to be any.
 pub(super) fn telling(reporter: Reporter, config: &Config) -> (Arc<Reporter>, Option<mpsc::Receiver<TlsEvent>>) {
     let most = match config.tlsrpt.mode {
@@ -75,18 +81,20 @@ pub(super) async fn start(
     events: mpsc::Receiver<TlsEvent>,
     shared: watch::Receiver<Arc<Shared<Stub>>>,
     store: Store,
-) -> Result<ReportTask, StartError> {
+) -> Result<StartedReports, StartError> {
     let Some(settings) = settings(config)? else {
-        return Ok(ReportTask::Collectd(collectd(config, events, shared)?));
+        let task = ReportTask::Collectd(collectd(config, events, shared)?);
+        return Ok(StartedReports { task, settings: None });
     };
-    let dispatch = Dispatch::open(settings, store, shared.clone()).await;
+    let (sender, settings) = watch::channel(Arc::new(settings));
+    let dispatch = Dispatch::open(settings.clone(), store, shared.clone()).await;
     let dispatch = dispatch.map_err(|error| StartError::system(format!("store.path: {error}")))?;
-    let skip = config.tlsrpt.skip.clone();
     let leaves_out = move |event: &TlsEvent| {
-        let is_skipped = skip.iter().any(|domains| domains.0.contain(&event.recipient));
+        let is_skipped = settings.borrow().scope.skip.iter().any(|domains| domains.contain(&event.recipient));
         is_skipped || is_in_doubt(event, &shared.borrow().connector.dns)
     };
-    Ok(ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out)))
+    let task = ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out));
+    Ok(StartedReports { task, settings: Some(sender) })
 }
 
 fn collectd(

@@ -96,6 +96,11 @@ impl FromStr for Contact {
 }
 
 impl TlsrptSection {
+    /// Whether a running danelaw can take up this section: each key in mode "send", but not the mode.
+    pub fn may_become(&self, new: &Self) -> bool {
+        self == new || (self.mode, new.mode) == (TlsrptMode::Send, TlsrptMode::Send)
+    }
+
     pub(super) fn check(&self, faults: &mut Faults, store: Option<&PathBuf>) {
         self.check_collectd(faults);
         if Name::parse(&format!("{}._domainkey.example", self.dkim_selector)).is_err() {
@@ -193,6 +198,12 @@ mod tests {
         let all = format!("store.path = '/x'\ntlsrpt = {{ mode = 'send', {send} }}");
         let section = with(&all).unwrap().tlsrpt;
         assert_eq!(section.contact.unwrap().domain.as_str(), "example.com");
+        // A reload takes up a change of all but the mode.
+        let of = |text: &str| with(text).unwrap().tlsrpt;
+        assert!(of(&all).may_become(&of(&all.replace("Ltd", "Inc"))) && !of(&all).may_become(&of("store.path = '/x'")));
+        let collectd = of("tlsrpt = { mode = 'collectd', collectd = '/x' }");
+        assert!(!of(&all).may_become(&collectd) && collectd.may_become(&collectd.clone()));
+        assert!(!collectd.may_become(&of("tlsrpt = { mode = 'collectd', collectd = '/y' }")));
         for (wrong, fault) in [
             (format!("tlsrpt = {{ mode = 'send', {send} }}"), "tlsrpt.mode: mode \"send\" keeps the counts"),
             (all.replace("Example Ltd", ""), "tlsrpt.organization: it is empty"),

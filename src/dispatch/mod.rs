@@ -70,7 +70,7 @@ pub struct DispatchSettings {
 
 /// The reporter.
 pub struct Dispatch<R> {
-    settings: DispatchSettings,
+    settings: watch::Receiver<Arc<DispatchSettings>>,
     store: Store,
     shared: watch::Receiver<Arc<Shared<R>>>,
     state: Mutex<DispatchState>,
@@ -102,12 +102,12 @@ struct DueReport {
 }
 
 impl<R: Resolver + Clone> Dispatch<R> {
-    /// A reporter that goes on with the counts and reports in the store.
+    /// A reporter that goes on with the counts and reports in the store. Each round takes the settings that are new by then.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn open(
-        settings: DispatchSettings,
+        settings: watch::Receiver<Arc<DispatchSettings>>,
         store: Store,
         shared: watch::Receiver<Arc<Shared<R>>>,
     ) -> Result<Self, Error> {
@@ -133,11 +133,11 @@ impl<R: Resolver + Clone> Dispatch<R> {
     pub async fn round(&self, now: OffsetDateTime) {
         let clock = RoundClock { begin: now, since: Instant::now() };
         self.forget(now).await;
+        let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
         let lookups = {
             let state = self.state();
-            state.book.due_lookups(state.kept.tally(), &self.settings.scope, now)
+            state.book.due_lookups(state.kept.tally(), &settings.scope, now)
         };
-        let shared = Arc::clone(&self.shared.borrow());
         let dns = &shared.connector.dns;
         let lookups = stream::iter(lookups).map(|of| async move { (found(dns, &of.domain).await, of) });
         let mut lookups = std::pin::pin!(lookups.buffer_unordered(TOGETHER));
@@ -145,14 +145,14 @@ impl<R: Resolver + Clone> Dispatch<R> {
             self.state().book.looked_up(&of, found, clock.now());
         }
         self.show_waiting();
-        let due = self.due(clock.now(), &shared).await;
         let part = HttpsPart {
             dialable: shared.connector.dialable.clone(),
             roots: shared.connector.tls.roots().clone(),
-            port: self.settings.https_port,
+            port: settings.https_port,
         };
         let client = HttpsClient::new(dns.clone(), part);
-        let way = Way { shared: &shared, client: &client };
+        let way = Way { shared: &shared, client: &client, settings: &settings };
+        let due = self.due(way, clock.now()).await;
         let sent = stream::iter(due).map(|report| async move { (self.send(way, &report, clock.now()).await, report) });
         let mut sent = std::pin::pin!(sent.buffer_unordered(TOGETHER));
         while let Some((sent, report)) = sent.next().await {
@@ -165,10 +165,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
     }
 
     /// The reports that are due. Mails wait as long as their receivers could not verify them.
-    async fn due(&self, now: OffsetDateTime, shared: &Shared<R>) -> Vec<DueReport> {
+    async fn due(&self, way: Way<'_, R>, now: OffsetDateTime) -> Vec<DueReport> {
         let keys = self.state().book.due_reports(now);
         let is_mail = |key: &ReportKey| matches!(key.address, Some(ReportAddress::Mail(_)));
-        let mails_may_go = !keys.iter().any(is_mail) || self.has_record(&shared.connector.dns, now).await;
+        let mails_may_go = !keys.iter().any(is_mail) || self.has_record(way, now).await;
         let mut due = Vec::new();
         let mut state = self.state();
         for key in keys {
@@ -192,11 +192,11 @@ impl<R: Resolver + Clone> Dispatch<R> {
     }
 
     /// Whether receivers can find our public key.
-    async fn has_record(&self, dns: &R, now: OffsetDateTime) -> bool {
-        let DispatchSettings { identity, key, .. } = &self.settings;
+    async fn has_record(&self, way: Way<'_, R>, now: OffsetDateTime) -> bool {
+        let DispatchSettings { identity, key, .. } = way.settings;
         let owner = format!("{}._domainkey.{}", identity.selector, identity.domain);
         let found = match Name::parse(&owner) {
-            Ok(owner) => dns.txt(&owner).await.map_err(|failure| failure.to_string()),
+            Ok(owner) => way.shared.connector.dns.txt(&owner).await.map_err(|failure| failure.to_string()),
             Err(error) => Err(error.to_string()),
         };
         let (has_key, why) = match found {
@@ -218,7 +218,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     async fn send(&self, way: Way<'_, R>, report: &DueReport, now: OffsetDateTime) -> SentReport {
         let DueReport { key, address, policies } = report;
         let title =
-            ReportTitle { author: &self.settings.author, window: ReportWindow::of(key.of.day), domain: &key.of.domain };
+            ReportTitle { author: &way.settings.author, window: ReportWindow::of(key.of.day), domain: &key.of.domain };
         let gzip = match title.document(policies).map_err(|error| error.to_string()) {
             Ok(document) => gzip(&document).map_err(|error| error.to_string()),
             Err(error) => Err(error),
@@ -232,7 +232,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 ReportAddress::Https(url) => https::post(way.client, url, gzip).await,
                 ReportAddress::Mail(to) => {
                     let parts = ReportParts { to, date: now, policies, gzip: &gzip };
-                    match self.posting(to, &ReportMail::new(&title, parts), now) {
+                    match way.settings.posting(to, &ReportMail::new(&title, parts), now) {
                         Ok(posting) => posting.deliver(way.shared).await,
                         Err(error) => SentReport::failed(&error),
                     }
@@ -244,13 +244,6 @@ impl<R: Resolver + Clone> Dispatch<R> {
             Ok(sent) => sent,
             Err(_) => SentReport::failed(&"it took too long"),
         }
-    }
-
-    fn posting(&self, to: &ReportMailbox, mail: &ReportMail, now: OffsetDateTime) -> Result<Posting, String> {
-        let DispatchSettings { author, identity, key, .. } = &self.settings;
-        let signature = dkim::signature(mail, identity, now, |octets| key.sign(octets));
-        let octets = mail.octets(&signature.map_err(|error| error.to_string())?);
-        Posting::new(&author.contact, to, octets).map_err(|error| error.to_string())
     }
 
     fn note(&self, report: &DueReport, sent: &SentReport, now: OffsetDateTime) {
@@ -291,6 +284,15 @@ impl<R> Dispatch<R> {
     }
 }
 
+impl DispatchSettings {
+    fn posting(&self, to: &ReportMailbox, mail: &ReportMail, now: OffsetDateTime) -> Result<Posting, String> {
+        let DispatchSettings { author, identity, key, .. } = self;
+        let signature = dkim::signature(mail, identity, now, |octets| key.sign(octets));
+        let octets = mail.octets(&signature.map_err(|error| error.to_string())?);
+        Posting::new(&author.contact, to, octets).map_err(|error| error.to_string())
+    }
+}
+
 /// The clock of a round, which may take an hour.
 #[derive(Clone, Copy)]
 struct RoundClock {
@@ -304,10 +306,11 @@ impl RoundClock {
     }
 }
 
-/// The ways that reports go.
+/// The ways that reports go, and the settings of the round.
 struct Way<'a, R> {
     shared: &'a Shared<R>,
     client: &'a HttpsClient<R>,
+    settings: &'a DispatchSettings,
 }
 
 impl<R> Clone for Way<'_, R> {

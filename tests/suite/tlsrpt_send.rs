@@ -17,7 +17,7 @@ use danelaw::tlsrpt::document::ReportAuthor;
 use danelaw::tlsrpt::read::{self, FoundReport};
 use danelaw::tlsrpt::schedule::{ReportExtent, ReportScope};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
@@ -62,8 +62,16 @@ impl Sender {
     }
 
     async fn dispatch(&self, lab: &Lab, https_port: u16) -> Dispatch<Stub> {
+        self.dispatch_with(lab, watch::channel(self.settings(https_port)).1).await
+    }
+
+    async fn dispatch_with(&self, lab: &Lab, settings: watch::Receiver<Arc<DispatchSettings>>) -> Dispatch<Stub> {
+        Dispatch::open(settings, self.store().await, lab.shared.clone()).await.unwrap()
+    }
+
+    fn settings(&self, https_port: u16) -> Arc<DispatchSettings> {
         let domain = Name::parse("sender.example.test").unwrap();
-        let settings = DispatchSettings {
+        Arc::new(DispatchSettings {
             author: ReportAuthor {
                 organization: "Example Ltd".into(),
                 contact: "tls@sender.example.test".into(),
@@ -73,8 +81,7 @@ impl Sender {
             key: self.key(),
             scope: ReportScope { extent: ReportExtent::All, skip: vec![], own: domain },
             https_port,
-        };
-        Dispatch::open(settings, self.store().await, lab.shared.clone()).await.unwrap()
+        })
     }
 
     /// Runs these statements on the file of the store.
@@ -279,6 +286,30 @@ async fn t18_no_mail_waits_for_reports() {
     }
     assert!(begin.elapsed() < Duration::from_secs(4) && !round.is_finished(), "{:?}", begin.elapsed());
     round.abort();
+}
+
+#[tokio::test]
+async fn a_round_takes_up_the_settings_of_a_reload() {
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    let (news, settings) = watch::channel(sender.settings(443));
+    let dispatch = sender.dispatch_with(&lab, settings).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    let changed = |change: fn(&mut DispatchSettings)| {
+        let mut settings = Arc::into_inner(sender.settings(443)).unwrap();
+        change(&mut settings);
+        news.send_replace(Arc::new(settings));
+    };
+    let skipped = |settings: &mut DispatchSettings| {
+        settings.scope.skip = ["example.test", "mx1.example.test"].map(|domain| domain.parse().unwrap()).into();
+    };
+    changed(skipped);
+    dispatch.round(tomorrow()).await;
+    assert!(lab.mx().messages().is_empty());
+    changed(|settings| settings.author.organization = "Example Inc".into());
+    dispatch.round(tomorrow()).await;
+    assert_eq!(report_in(&lab.mx().messages()[0]).report.organization, "Example Inc");
 }
 
 #[tokio::test]
