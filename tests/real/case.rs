@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::dns::Fault;
+use crate::forwarders::ForwarderKind;
 use crate::net::Subnet;
 use crate::peers::Script;
 use crate::pki::Identity;
@@ -27,6 +28,8 @@ pub(crate) struct Case {
     pub(crate) more: &'static [(&'static str, &'static str)],
     /// Domains with policies of MTA-STS.
     pub(crate) policies: Vec<PolicyDomain>,
+    /// The resolver between danelaw and the lab's own.
+    pub(crate) forwarder: Option<ForwarderKind>,
     /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
     pub(crate) client: &'static [&'static str],
     /// Lines of danelaw's configuration before the usual ones.
@@ -43,7 +46,8 @@ impl Case {
     /// A signed domain with these MX hosts.
     pub(crate) fn of(exchanges: impl Into<Vec<Exchange>>) -> Self {
         let (more, policies, client, danelaw) = (&[], Vec::new(), &[], "");
-        Self { signed: true, mx_forged: false, exchanges: exchanges.into(), more, policies, client, danelaw }
+        let (exchanges, forwarder) = (exchanges.into(), None);
+        Self { signed: true, mx_forged: false, exchanges, more, policies, forwarder, client, danelaw }
     }
 
     /// `test.` and the recipient's domain below it, with all its hosts.

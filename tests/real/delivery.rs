@@ -1,6 +1,7 @@
 //! Deliveries, and the claims of the log about them.
 
 use crate::case::{Case, Certificate, Exchange, MX1, MX2, Server, Tlsa};
+use crate::forwarders::ForwarderKind;
 use crate::lab::Lab;
 use crate::program::Delivery;
 
@@ -37,6 +38,24 @@ fn ta_record_verifies() {
     let (lab, delivery) =
         delivered(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }]), &MX1, "verified");
     delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+}
+
+/// Records for the preferred MX that match no certificate: two kilobytes of them.
+fn many_records() -> &'static [(&'static str, &'static str)] {
+    let record = |number| ("_25._tcp.mx1.example.test", &*format!("TLSA 3 1 1 {number:064x}").leak());
+    (0..50).map(record).collect::<Vec<_>>().leak()
+}
+
+/// Rows A1, B1, D4: danelaw asks systemd-resolved or `dnsmasq --dnssec`, and the host has more records than a reply over
+/// UDP has room for.
+#[test]
+fn ee_record_verifies_through_the_forwarders_of_hosts() {
+    for kind in [ForwarderKind::SystemdResolved, ForwarderKind::Dnsmasq] {
+        let case = Case { forwarder: Some(kind), more: many_records(), ..Case::default() };
+        let (lab, delivery) = delivered(&case, &MX1, "verified");
+        delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+        assert!(lab.danelaw().events("the name server fails the self-test").is_empty(), "{kind:?}");
+    }
 }
 
 /// Rows B1, K16: a host that fails DANE is treated like one that is down.

@@ -133,17 +133,22 @@ fn start(name: &str, foreground: &str, directory: &Path, configuration: &str, ad
     let mut command = Command::new(program);
     command.arg(foreground).arg("-c").arg(&file);
     let mut daemon = Daemon::start(name, &mut command, &directory.join(format!("{name}.log")));
+    await_answer(name, &mut daemon, address);
+    daemon
+}
+
+/// Waits for the first answer of a server.
+pub(crate) fn await_answer(name: &str, daemon: &mut Daemon, address: SocketAddr) {
     eventually(&format!("an answer of {name}"), || {
         daemon.assert_running();
         answers(address)
     });
-    daemon
 }
 
-/// Whether the server at `address` answers for `test.` within a quarter of a second.
+/// Whether the server at `address` answers for `ns.test.` within a quarter of a second.
 fn answers(address: SocketAddr) -> Option<()> {
-    // ID 1, recursion desired, one question: test. IN SOA.
-    const QUESTION: &[u8] = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04test\x00\x00\x06\x00\x01";
+    // ID 1, recursion desired, one question: ns.test. IN A.
+    const QUESTION: &[u8] = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02ns\x04test\x00\x00\x01\x00\x01";
     let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
     socket.set_read_timeout(Some(Duration::from_millis(250))).ok()?;
     socket.send_to(QUESTION, address).ok()?;

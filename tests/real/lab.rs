@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::case::{BOB, Case, Certificate, DOMAIN, Exchange, Server};
 use crate::dns::{self, Faults};
+use crate::forwarders::{Forwarder, Place};
 use crate::message::{Stored, message, stuffed};
 use crate::net::Subnet;
 use crate::other_mtas::OtherMta;
@@ -28,7 +29,7 @@ use crate::policy::Policy;
 use crate::policy_host;
 use crate::postfix::{Postfix, RecipientOutcome};
 use crate::process::Daemon;
-use crate::program::Danelaw;
+use crate::program::{Danelaw, DanelawPlace};
 use crate::zones::SignedZones;
 
 /// A running MX host.
@@ -62,6 +63,7 @@ struct Ground {
 pub(crate) struct Lab {
     pub(crate) client: Postfix,
     danelaw: Option<Danelaw>,
+    _forwarder: Option<Forwarder>,
     _resolver: Daemon,
     ground: Ground,
 }
@@ -72,7 +74,13 @@ impl Lab {
         let ground = Ground::lay(case);
         let Ground { net, tree, .. } = &ground;
         let resolver = dns::resolver(ground.path(), net, &ground.faults);
-        let danelaw = Danelaw::start(ground.path(), net, &tree.trust_anchor, case.danelaw);
+        let forwarder = case.forwarder.map(|kind| {
+            let (address, upstream, trust_anchor) = (net.forwarder(), net.resolver(), &*tree.trust_anchor);
+            Forwarder::start(kind, ground.path(), &Place { address, upstream, trust_anchor })
+        });
+        let asked = if forwarder.is_some() { net.forwarder() } else { net.resolver() };
+        let place = DanelawPlace { net, resolver: asked, trust_anchor: &tree.trust_anchor };
+        let danelaw = Danelaw::start(ground.path(), &place, case.danelaw);
         let usual =
             ["relayhost = [{danelaw}]:10025", "smtp_tls_security_level = none", "smtp_dns_support_level = disabled"];
         let domain = format!("virtual_mailbox_domains = {CLIENT}");
@@ -81,7 +89,7 @@ impl Lab {
             usual.iter().chain(case.client).map(|line| line.replace("{danelaw}", &net.danelaw()[0].ip().to_string()));
         let settings: Vec<_> = std::iter::once(domain).chain(lines).collect();
         let client = Postfix::start(Command::new("postfix"), ground.path(), (net.client(), CLIENT), &settings);
-        Self { client, danelaw: Some(danelaw), _resolver: resolver, ground }
+        Self { client, danelaw: Some(danelaw), _forwarder: forwarder, _resolver: resolver, ground }
     }
 
     /// A lab without danelaw, whose client does DANE by itself.
@@ -97,7 +105,7 @@ impl Lab {
         ];
         let postfix = ask("postfix", ground.path(), net.validator());
         let client = Postfix::start(postfix, ground.path(), (net.client(), CLIENT), &settings);
-        Self { client, danelaw: None, _resolver: resolver, ground }
+        Self { client, danelaw: None, _forwarder: None, _resolver: resolver, ground }
     }
 
     /// Submits Alice's message to Bob to the client, and returns its outcome.

@@ -10,6 +10,7 @@
 mod case;
 mod client_runs;
 mod dns;
+mod forwarders;
 mod lab;
 mod message;
 mod net;

@@ -79,6 +79,11 @@ impl Subnet {
         self.at(55, 53)
     }
 
+    /// A resolver on danelaw's own host, which asks the one at [`Self::resolver`].
+    pub(crate) fn forwarder(&self) -> SocketAddr {
+        self.at(56, 53)
+    }
+
     fn at(&self, host: u8, port: u16) -> SocketAddr {
         (Ipv4Addr::new(127, 25, self.third, host), port).into()
     }

@@ -1,6 +1,7 @@
 //! danelaw itself: the built program, with a configuration of the lab's, and its log of delivery attempts.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,12 +40,22 @@ impl Delivery {
     }
 }
 
+/// danelaw's place in the lab.
+pub(crate) struct DanelawPlace<'a> {
+    pub(crate) net: &'a Subnet,
+    /// The resolver that it asks.
+    pub(crate) resolver: SocketAddr,
+    /// The root's DNSKEY, as a master file.
+    pub(crate) trust_anchor: &'a Path,
+}
+
 impl Danelaw {
     pub(crate) const NAME: &str = "danelaw.client.test";
     /// The file's name in the lab's directory.
     pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
-    pub(crate) fn start(directory: &Path, net: &Subnet, trust_anchor: &Path, more: &str) -> Self {
+    pub(crate) fn start(directory: &Path, place: &DanelawPlace<'_>, more: &str) -> Self {
+        let DanelawPlace { net, resolver, trust_anchor } = place;
         let ([first, second], lmtp, fan_out) = (net.danelaw(), net.danelaw_lmtp(), net.danelaw_fan_out());
         let ca = directory.join("public-ca.pem");
         fs::write(&ca, pki::public_ca()).expect("the lab's directory is writable");
@@ -76,7 +87,7 @@ path = "{store}"
 format = "json"
 "#,
             name = Self::NAME,
-            resolver = net.resolver().ip(),
+            resolver = resolver.ip(),
             trust_anchor = trust_anchor.display(),
             ca = ca.display(),
             store = directory.join("store.sqlite").display(),

@@ -1,5 +1,6 @@
-//! danelaw's resolver behind real ones: an unbound that validates and one that does not, over UDP and over TLS, above
-//! zones that `dnssec-signzone` signed. Both modes must give the same result for the same name.
+//! danelaw's resolver behind real ones: an unbound that validates and one that does not, over UDP and over TLS, and the
+//! forwarders of hosts and home routers, above zones that `dnssec-signzone` signed. Both modes must give the same result
+//! for the same name.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use Security::{Insecure, Secure};
 
 use crate::dns;
+use crate::forwarders::{Forwarder, ForwarderKind, KNOWN, Place};
 use crate::net::Subnet;
 use crate::pki::Identity;
 use crate::process::Daemon;
@@ -31,7 +33,7 @@ struct Servers {
     _authority: Daemon,
     tree: SignedZones,
     ca: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
     net: Subnet,
 }
 
@@ -46,7 +48,7 @@ impl Servers {
         fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
         fs::write(&ca, identity.top_pem()).expect("the lab's directory is writable");
         let resolvers = dns::resolvers_with_tls(directory.path(), &net, &pem, &tree.trust_anchor);
-        Self { _resolvers: resolvers, _authority: authority, tree, ca, _directory: directory, net }
+        Self { _resolvers: resolvers, _authority: authority, tree, ca, directory, net }
     }
 
     fn settings(&self, mode: ResolverMode, server: NameServer) -> ResolverSettings {
@@ -63,13 +65,15 @@ impl Servers {
 
 fn zones() -> Vec<Zone> {
     let zone = |name, signed, records| Zone { name, signed, records };
-    let secure = vec![
+    let mut secure = vec![
         Record::new("mx.secure.test.", "A 192.0.2.1"),
         Record::new("_25._tcp.mx.secure.test.", EE),
         Record::new("alias.secure.test.", "CNAME mx.plain.test."),
         Record::forged("_25._tcp.forged.secure.test.", "TLSA 3 1 1 ffff", EE),
         Record::new("*.wild.secure.test.", EE),
     ];
+    // Two kilobytes of records, with their signature: more than any reply over UDP has room for.
+    secure.extend((0..50).map(|number| Record::new("_25._tcp.many.secure.test.", format!("TLSA 3 1 1 {number:064x}"))));
     let plain = vec![Record::new("mx.plain.test.", "A 192.0.2.2"), Record::new("_25._tcp.mx.plain.test.", EE)];
     vec![zone("secure.test.", true, secure), zone("plain.test.", false, plain), zone("test.", true, vec![])]
 }
@@ -101,7 +105,9 @@ async fn assert_true(stub: &Stub, over: &str) {
         ("_25._tcp.mx.secure.test", (Secure, "records")),
         ("_26._tcp.mx.secure.test", (Secure, "no name")),
         ("mx.secure.test", (Secure, "no data")),
+        ("_tcp.mx.secure.test", (Secure, "no data")),
         ("x.wild.secure.test", (Secure, "records")),
+        ("_25._tcp.many.secure.test", (Secure, "records")),
         ("_25._tcp.mx.plain.test", (Insecure, "records")),
         ("_26._tcp.mx.plain.test", (Insecure, "no name")),
         ("nothing.test", (Secure, "no name")),
@@ -131,6 +137,30 @@ async fn a1_a16_both_modes_say_the_same_over_udp_and_over_tls() {
         let over = format!("in mode {mode:?} over {server}");
         let stub = Stub::new(&servers.settings(mode, server)).expect("sound settings");
         assert_true(&stub, &over).await;
+    }
+}
+
+#[tokio::test]
+async fn a1_a16_forwarders_on_the_host_show_all_that_validation_needs() {
+    // A1, A16: 127.0.0.53 of systemd-resolved, and `dnsmasq --dnssec`.
+    let servers = Servers::start();
+    for kind in [ForwarderKind::SystemdResolved, ForwarderKind::Dnsmasq] {
+        let (address, upstream) = (servers.net.forwarder(), servers.net.resolver());
+        let place = Place { address, upstream, trust_anchor: &servers.tree.trust_anchor };
+        let _forwarder = Forwarder::start(kind, servers.directory.path(), &place);
+        let stub = Stub::new(&servers.settings(ResolverMode::Validate, address.into())).expect("sound settings");
+        assert_true(&stub, &format!("over {kind:?}")).await;
+        if kind == ForwarderKind::Dnsmasq {
+            assert_eq!(tlsa(&stub, KNOWN).await, Ok((Secure, "no data")));
+        }
+        // By default the former does not validate by itself.
+        let stub = Stub::new(&servers.settings(ResolverMode::TrustAd, address.into())).expect("sound settings");
+        match kind {
+            ForwarderKind::SystemdResolved => {
+                assert_eq!(state(&stub).await, ServerState::Failed(SelfTestFailure::DoesNotValidate));
+            }
+            ForwarderKind::Dnsmasq => assert_true(&stub, "over dnsmasq, by its AD bit").await,
+        }
     }
 }
 
