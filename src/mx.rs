@@ -82,28 +82,45 @@ pub struct Here<'a> {
 
 /// The addresses at which this proxy, or the server it works for, is an exchange itself.
 #[derive(Debug, Clone, Default)]
-pub struct OwnAddresses(Vec<IpNet>);
+pub struct OwnAddresses {
+    /// Those in the configuration, where mail for an exchange goes.
+    named: Vec<IpNet>,
+    /// The port to which mail for an exchange goes.
+    port: u16,
+    /// Those of this proxy's listeners.
+    listeners: Vec<SocketAddr>,
+}
 
 impl OwnAddresses {
-    /// The addresses in the configuration, and those of the `listeners` on the `port` to which mail for an exchange goes.
+    /// The addresses in the configuration at the `port` to which mail for an exchange goes, and those of the `listeners`.
     pub fn new(
         named: impl IntoIterator<Item = IpNet>,
         listeners: impl IntoIterator<Item = SocketAddr>,
         port: u16,
     ) -> Self {
-        let reached = listeners.into_iter().filter(|listener| listener.port() == port);
-        // A listener on all addresses is on those of loopback too, which an MX record can name.
-        let heard = reached.flat_map(|listener| match listener.ip().to_canonical() {
-            IpAddr::V4(any) if any.is_unspecified() => vec![LOOPBACK_V4],
-            IpAddr::V6(any) if any.is_unspecified() => vec![LOOPBACK_V4, LOOPBACK_V6],
-            one => vec![IpNet::from(one)],
-        });
-        Self(named.into_iter().chain(heard).collect())
+        Self { named: named.into_iter().collect(), port, listeners: listeners.into_iter().collect() }
     }
 
-    /// Whether this is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+    /// Whether a server is one of them.
+    pub fn contains(&self, server: SocketAddr) -> bool {
+        let (address, port) = (server.ip(), server.port());
+        let named = || self.named.iter().any(|network| network.contains(&address));
+        let heard = || self.listeners.iter().any(|listener| listener.port() == port && hears(*listener, address));
+        (port == self.port && named()) || heard()
+    }
+
+    /// Whether mail to this port, of some address of ours, may come back.
+    pub fn are_reached_at(&self, port: u16) -> bool {
+        port == self.port || self.listeners.iter().any(|listener| listener.port() == port)
+    }
+}
+
+/// Whether a listener is at this address. One on all addresses is on those of loopback too, which an MX record can name.
+fn hears(listener: SocketAddr, address: IpAddr) -> bool {
+    match listener.ip().to_canonical() {
+        IpAddr::V4(any) if any.is_unspecified() => LOOPBACK_V4.contains(&address),
+        IpAddr::V6(any) if any.is_unspecified() => LOOPBACK_V4.contains(&address) || LOOPBACK_V6.contains(&address),
+        one => one == address,
     }
 }
 
@@ -340,7 +357,7 @@ mod tests {
             OwnAddresses::new(["192.0.2.0/28".parse().unwrap()], [listener.parse().unwrap()], port)
         };
         for (listener, port, address, own) in [
-            // By the configuration, with any port.
+            // By the configuration, with a listener at any port.
             ("127.0.0.1:10025", 25, "192.0.2.7", true),
             ("127.0.0.1:10025", 25, "192.0.2.77", false),
             // A listener's address, if mail for an exchange goes to its port.
@@ -355,7 +372,20 @@ mod tests {
             ("0.0.0.0:25", 25, "::1", false),
             ("0.0.0.0:25", 25, "203.0.113.9", false),
         ] {
-            assert_eq!(ours(listener, port).contains(address.parse().unwrap()), own, "{listener} {port} {address}");
+            let server = SocketAddr::new(address.parse().unwrap(), port);
+            assert_eq!(ours(listener, port).contains(server), own, "{listener} {port} {address}");
         }
+        // At the port that a rule names, this proxy's own listeners count.
+        let ours = ours("127.0.0.1:10025", 25);
+        for (server, own) in [
+            ("127.0.0.1:10025", true),
+            ("127.0.0.1:10026", false),
+            ("127.0.0.2:10025", false),
+            ("192.0.2.7:2525", false),
+            ("192.0.2.7:25", true),
+        ] {
+            assert_eq!(ours.contains(server.parse().unwrap()), own, "{server}");
+        }
+        assert!(ours.are_reached_at(25) && ours.are_reached_at(10025) && !ours.are_reached_at(2525));
     }
 }

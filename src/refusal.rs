@@ -75,6 +75,24 @@ pub struct Peer {
     pub exchange: Name,
     /// The address.
     pub address: IpAddr,
+    /// The port, if a rule names one in place of `remote.port`.
+    pub port: Option<u16>,
+}
+
+/// An address with the port that a rule may name: the server of which a failure is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, if a rule names one.
+    pub port: Option<u16>,
+}
+
+impl Peer {
+    /// Where it is.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { address: self.address, port: self.port }
+    }
 }
 
 /// The reason of a refusal, from the first lookup to the last EHLO.
@@ -415,7 +433,8 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.exchange, self.address)
+        write!(f, "{}[{}]", self.exchange, self.address)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -655,7 +674,7 @@ mod tests {
         let reply = said(std::iter::repeat_with(novel).take(20).collect());
         assert!(reply.octets() < 8 * 600, "{}", reply.octets());
         // The only host's own answer is passed on as it is.
-        let peer = Peer { exchange: name("mx.example"), address: [192, 0, 2, 1].into() };
+        let peer = Peer { exchange: name("mx.example"), address: [192, 0, 2, 1].into(), port: None };
         let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
         let alone = Refusals::from(Refusal::peer(&peer, Reason::Mail(full)));
         assert_eq!(alone.verdict().to_string(), "452 4.3.1 mx.example[192.0.2.1]: full");

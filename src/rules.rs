@@ -3,8 +3,9 @@
 //! A rule for less than the default must have a reason and a last day; after that day it no longer holds. So no domain stays
 //! below the default after its reason is forgotten.
 
+mod next_hop;
+
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use time::Date;
@@ -12,7 +13,8 @@ use time::Date;
 use crate::last_day::LastDay;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
-use crate::smtp::address::{AddressError, RecipientDomain};
+
+pub use next_hop::{NextHop, NextHopError, NextHopHost};
 
 /// The level of every domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,79 +55,6 @@ impl StsByRule {
     /// By the rule for a domain, if there is one.
     pub fn of(rule: Option<&Rule>) -> Self {
         rule.map_or(Self::Heeded, |rule| rule.sts)
-    }
-}
-
-/// The host that takes the mail of a domain, in place of the hosts in its MX records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NextHop {
-    /// A host, whose addresses are looked up.
-    Host(Name),
-    /// An address, for which the DNS is not asked. There is no DANE for it: TLSA records belong to names (RFC 7672 §2.2).
-    Address(IpAddr),
-}
-
-/// Why a text is no next hop.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NextHopError {
-    /// An address without its brackets.
-    #[error("an address stands in brackets, as in [{0}]")]
-    NoBrackets(IpAddr),
-    /// A port behind the host or address.
-    #[error("a next hop has no port of its own; the port of all mail servers is remote.port")]
-    Port,
-    /// A name in brackets, which another program reads as "no MX lookup".
-    #[error("a host stands without brackets; its MX records are not looked up")]
-    NameInBrackets,
-    /// It is no address in brackets.
-    #[error("{0}; write it as in [192.0.2.7] or [IPv6:2001:db8::7]")]
-    Literal(AddressError),
-    /// It is no name.
-    #[error(transparent)]
-    Name(#[from] NameError),
-}
-
-impl FromStr for NextHop {
-    type Err = NextHopError;
-
-    fn from_str(text: &str) -> Result<Self, NextHopError> {
-        let Some(inner) = text.strip_prefix('[') else {
-            if let Ok(address) = text.parse::<IpAddr>() {
-                return Err(NextHopError::NoBrackets(address));
-            }
-            return match text.rsplit_once(':') {
-                Some((_, port)) if port.parse::<u16>().is_ok() => Err(NextHopError::Port),
-                Some(_) | None => Ok(Self::Host(Name::parse(text)?)),
-            };
-        };
-        let Some(inner) = inner.strip_suffix(']') else {
-            return Err(if inner.contains("]:") {
-                NextHopError::Port
-            } else {
-                NextHopError::Literal(AddressError::Literal)
-            });
-        };
-        // IPv6 without its tag, as in a URL.
-        if let Ok(address) = inner.parse::<IpAddr>() {
-            return Ok(Self::Address(address.to_canonical()));
-        }
-        match RecipientDomain::parse(text) {
-            Ok(RecipientDomain::Literal(address)) => Ok(Self::Address(address.to_canonical())),
-            Ok(RecipientDomain::Name(_)) => Err(NextHopError::NameInBrackets),
-            Err(_) if Name::parse(inner).is_ok_and(|name| name.is_fully_qualified()) => {
-                Err(NextHopError::NameInBrackets)
-            }
-            Err(error) => Err(NextHopError::Literal(error)),
-        }
-    }
-}
-
-impl fmt::Display for NextHop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(name) => name.fmt(f),
-            Self::Address(address) => RecipientDomain::Literal(*address).fmt(f),
-        }
     }
 }
 
@@ -251,38 +180,6 @@ impl FromStr for Domains {
 mod tests {
     use super::*;
     use crate::policy::InsecureMx;
-
-    #[test]
-    fn a_next_hop_as_it_may_be_written() {
-        for (text, shown) in [
-            ("mx.example.net", "mx.example.net"),
-            ("MX.example.net.", "mx.example.net"),
-            ("[192.0.2.7]", "[192.0.2.7]"),
-            ("[IPv6:2001:db8::7]", "[IPv6:2001:db8::7]"),
-            ("[ipv6:2001:db8::7]", "[IPv6:2001:db8::7]"),
-            ("[2001:db8::7]", "[IPv6:2001:db8::7]"),
-            // RFC 4291 §2.5.5.2.
-            ("[IPv6:::ffff:192.0.2.7]", "[192.0.2.7]"),
-        ] {
-            let next_hop: NextHop = text.parse().unwrap();
-            assert_eq!(next_hop.to_string(), shown, "{text}");
-            assert_eq!(shown.parse(), Ok(next_hop), "what is shown can be written");
-        }
-        for (text, why) in [
-            ("192.0.2.7", "in brackets, as in [192.0.2.7]"),
-            ("2001:db8::7", "in brackets, as in [2001:db8::7]"),
-            ("[192.0.2.7]:2525", "remote.port"),
-            ("mx.example.net:25", "remote.port"),
-            ("[mx.example.net]", "without brackets"),
-            ("[192.0.2.700]", "malformed"),
-            ("[192.0.2.7", "malformed"),
-            ("[]", "malformed"),
-            ("a b", "outside letters"),
-        ] {
-            let error = text.parse::<NextHop>().unwrap_err().to_string();
-            assert!(error.contains(why), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn the_days_that_are_left() {

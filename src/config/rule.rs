@@ -11,7 +11,7 @@ use super::check::Faults;
 use super::{Config, Fault, MxValue, TlsaText, Unsound, day, optional, parsed};
 use crate::last_day::LastDay;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, NextHop, Rule, Rules, StsByRule};
+use crate::rules::{Domains, NextHop, NextHopHost, Rule, Rules, StsByRule};
 
 /// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,8 +34,8 @@ pub struct RuleEntry {
     #[serde(default, deserialize_with = "optional")]
     pub mta_sts: Option<IgnoredSts>,
     /// The host that takes the domain's mail, in place of those in its MX records; or its address in brackets, as in
-    /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Empty: the hosts in the MX
-    /// records.
+    /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Behind either may stand a port,
+    /// as in "mx.example.net:2525". Empty: the hosts in the MX records.
     #[serde(default, deserialize_with = "optional")]
     pub next_hop: Option<NextHop>,
     /// Why. Required for a level below tls.level and with mta_sts; logged at each use.
@@ -142,7 +142,7 @@ impl Config {
             ),
             (true, false) | (false, true) => {}
         }
-        if let Some(NextHop::Address(address)) = rule.next_hop {
+        if let Some(NextHop { host: NextHopHost::Address(address), .. }) = rule.next_hop {
             self.check_address(rule, address, &mut add);
         }
         check_sts(rule, &mut add);
@@ -311,7 +311,11 @@ mod tests {
                 "{error}"
             );
             assert_eq!(rule(level, "mx.example.net", ""), Ok(()));
+            assert_eq!(rule(level, "mx.example.net:2525", ""), Ok(()));
+            assert!(rule(level, "[192.0.2.7]:2525", "").unwrap_err().contains("names an address, for which"));
         }
+        assert_eq!(rule("encrypt", "[192.0.2.7]:2525", ""), Ok(()));
+        assert!(rule("encrypt", "mx.example.net:smtp", "").unwrap_err().contains("is no port"));
         assert!(rule("encrypt", "192.0.2.7", "").unwrap_err().contains("brackets"));
     }
 

@@ -105,8 +105,7 @@ impl Attempt {
     pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
         let terms = ready.terms();
         self.outcome.remote = Some(ReachedRemote {
-            exchange: ready.peer().exchange.clone(),
-            address: ready.peer().address,
+            peer: ready.peer().clone(),
             policy: terms.policy.label(),
             channel: terms.channel.clone(),
             earlier_mails: ready.mails(),

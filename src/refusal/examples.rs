@@ -71,7 +71,7 @@ pub(super) fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
     let exchange = Name::parse("mx.example.com")?;
     let special = Name::parse("example.invalid")?;
-    let peer = Peer { exchange: exchange.clone(), address: [192, 0, 2, 1].into() };
+    let peer = Peer { exchange: exchange.clone(), address: [192, 0, 2, 1].into(), port: None };
     let mut all = Vec::new();
     all.extend(of_the_domain(&domain, &exchange).map(Refusal::domain));
     all.push(Refusal::domain(NoRoute::absent(special.clone(), &special)));

@@ -29,7 +29,7 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     line("STS policy", &outcome.sts.as_ref().map(sts).unwrap_or_default());
     line("rule", outcome.rule.as_deref().unwrap_or_default());
     if let Some(remote) = &outcome.remote {
-        line("remote", &format!("{}[{}]", remote.exchange, remote.address));
+        line("remote", &remote.peer.to_string());
         line("policy", remote.policy);
         line("protection", &protection(remote));
     }

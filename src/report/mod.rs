@@ -10,7 +10,6 @@ pub mod metrics;
 mod ring;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, Mode, VerifiedBy};
-use crate::refusal::Label;
+use crate::refusal::{Label, Peer};
 use crate::rules::Rule;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::{KeyProof, Protection};
@@ -168,10 +167,8 @@ impl Reporter {
 /// cannot claim what did not happen.
 #[derive(Debug, Clone)]
 pub struct ReachedRemote {
-    /// The unexpanded name of the exchange.
-    pub exchange: Name,
-    /// The address.
-    pub address: IpAddr,
+    /// The exchange, its address, and the port that a rule may name.
+    pub peer: Peer,
     /// The policy's name.
     pub policy: &'static str,
     /// The protection of the mail in transit, as the session proved it.
@@ -253,8 +250,9 @@ impl Outcome {
             id = %self.id,
             mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
             domain = %self.domain,
-            exchange = remote.map(|remote| tracing::field::display(&remote.exchange)),
-            address = remote.map(|remote| tracing::field::display(remote.address)),
+            exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
+            address = remote.map(|remote| tracing::field::display(remote.peer.address)),
+            port = remote.and_then(|remote| remote.peer.port),
             policy = remote.map(|remote| remote.policy),
             protection = self.protection(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),

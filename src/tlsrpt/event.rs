@@ -286,7 +286,7 @@ impl TriedSession<'_> {
     }
 
     fn failure(&self, kind: ResultType, reason: String) -> ReportedFailure {
-        let Peer { exchange, address } = self.peer;
+        let Peer { exchange, address, .. } = self.peer;
         let (host, receiving) = (Some(exchange.clone()), Some(*address));
         ReportedFailure { kind, reason, host, receiving, sending: self.sending }
     }
@@ -358,7 +358,7 @@ pub(crate) mod tests {
     use crate::dane::verify::{Expectation, References};
     use crate::dns::FailureReason;
     use crate::policy::{DaneRequired, InsecureMx, Permit};
-    use crate::rules::{Domains, NextHop};
+    use crate::rules::Domains;
     use crate::smtp::reply::{Code, Reply};
 
     pub(crate) fn name(text: &str) -> Name {
@@ -382,7 +382,7 @@ pub(crate) mod tests {
     }
 
     fn event(policy: &TlsPolicy, published: &PublishedTlsa, failed: Option<Reason>) -> Option<TlsEvent> {
-        let peer = Peer { exchange: name("mx.example"), address: [198, 51, 100, 2].into() };
+        let peer = Peer { exchange: name("mx.example"), address: [198, 51, 100, 2].into(), port: None };
         let (recipient, sending) = (&name("example"), Some([192, 0, 2, 1].into()));
         let published = Some(published);
         TriedSession { recipient, policy, published, peer: &peer, sending, sts: None, trial: None }
@@ -515,7 +515,7 @@ pub(crate) mod tests {
             until: None,
         };
         let (dane, pins) = (Level::Dane(InsecureMx::Dane), Level::Fingerprint(vec![]));
-        let hop = || Some(NextHop::Host(name("relay.example")));
+        let hop = || Some("relay.example".parse().unwrap());
         for (level, ruled, expected) in [
             (&dane, None, Reporting::ByDefault),
             (&Level::DaneOnly, None, Reporting::ByDefault),

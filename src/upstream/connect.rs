@@ -26,7 +26,7 @@ use crate::trace::{Trace, What};
 /// How to connect to any remote.
 #[derive(Debug)]
 pub struct Dialer {
-    /// The port.
+    /// The port, where no rule names another one.
     pub port: u16,
     /// The time before the attempt for the next address starts beside this one (RFC 8305 §5).
     pub head_start: Duration,
@@ -46,6 +46,8 @@ pub(super) struct ConnectOptions<'a> {
     pub(super) domain: Option<&'a DomainPermit>,
     /// The identity of a session that can take the place of a connection, at one of the addresses.
     pub(super) identity: Option<&'a Identity>,
+    /// The port, if a rule names one.
+    pub(super) port: Option<u16>,
     pub(super) until: Instant,
     pub(super) nat64: Option<Nat64Prefix>,
     pub(super) trace: &'a Trace,
@@ -146,7 +148,7 @@ impl Dialer {
         if let Some(by) = by {
             options.trace.fact(format_args!("{address} is reached by NAT64, at {by}"));
         }
-        let dialled = SocketAddr::new(by.map_or(address, IpAddr::V6), self.port);
+        let dialled = SocketAddr::new(by.map_or(address, IpAddr::V6), options.port.unwrap_or(self.port));
         let tcp = Tcp::connect(dialled, self.source, limit).await?;
         Ok(tcp.holding(permits))
     }
@@ -235,8 +237,14 @@ mod tests {
         let mut list: VecDeque<_> = addresses.iter().copied().collect();
         let began = Instant::now();
         let trace = Trace::default();
-        let options =
-            ConnectOptions { domain: Some(&domain), identity: None, until: began + time, nat64: None, trace: &trace };
+        let options = ConnectOptions {
+            domain: Some(&domain),
+            identity: None,
+            port: None,
+            until: began + time,
+            nat64: None,
+            trace: &trace,
+        };
         let race = dialer.race(&mut list, options).await;
         (race, list.into(), began.elapsed())
     }
@@ -270,7 +278,8 @@ mod tests {
         let (dialer, trace) = (port.dialer(), Trace::default());
         let Ok(Nat64::By(prefix)) = "64:ff9b::/96".parse() else { panic!() };
         let until = Instant::now() + Duration::from_secs(1);
-        let options = ConnectOptions { domain: None, identity: None, until, nat64: Some(prefix), trace: &trace };
+        let options =
+            ConnectOptions { domain: None, identity: None, port: None, until, nat64: Some(prefix), trace: &trace };
         // No translator is there; an address of this host is dialled as it is.
         let failed = dialer.connect([8, 8, 8, 8].into(), options).await;
         assert!(matches!(failed, Err(Reason::Connect(_) | Reason::Timeout { .. })), "{failed:?}");

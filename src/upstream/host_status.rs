@@ -3,7 +3,6 @@
 //! Only failures before MAIL are remembered, and not for long. A remote's answer about mail never is. [`super::failover`]
 //! has the table.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failover::StatusChange;
 use super::shards::{SHARDS, Shards};
-use crate::refusal::Reason;
+use crate::refusal::{Endpoint, Reason};
 use crate::trace;
 
 /// The most addresses that are remembered. If an attacker fills the memory, further addresses are only tried again.
@@ -23,7 +22,7 @@ const MAX_TEXT: usize = 200;
 #[derive(Debug)]
 pub struct HostStatusCache {
     keep: Duration,
-    failures: Shards<IpAddr, HostFailure>,
+    failures: Shards<Endpoint, HostFailure>,
     /// The shard that is swept next.
     sweep: AtomicUsize,
 }
@@ -54,17 +53,17 @@ impl HostStatusCache {
     }
 
     /// Remembers a failure.
-    pub(super) fn note(&self, address: IpAddr, change: StatusChange, reason: &Reason) {
+    pub(super) fn note(&self, server: Endpoint, change: StatusChange, reason: &Reason) {
         if change == StatusChange::Unchanged || self.keep.is_zero() {
             return;
         }
         let now = Instant::now();
-        let mut failures = self.failures.of(&address);
+        let mut failures = self.failures.of(&server);
         if failures.len() >= MAX_ADDRESSES / SHARDS {
             failures.retain(|_, failure| now.duration_since(failure.seen) < self.keep);
         }
         if failures.len() < MAX_ADDRESSES / SHARDS {
-            failures.insert(address, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT) });
+            failures.insert(server, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT) });
         }
     }
 
@@ -82,15 +81,15 @@ impl HostStatusCache {
     }
 
     /// Forgets the failure of an address that works again.
-    pub(super) fn forget(&self, address: IpAddr) {
-        self.failures.of(&address).remove(&address);
+    pub(super) fn forget(&self, server: Endpoint) {
+        self.failures.of(&server).remove(&server);
     }
 
     /// The status of an address.
-    pub(super) fn status(&self, address: IpAddr) -> HostStatus {
+    pub(super) fn status(&self, server: Endpoint) -> HostStatus {
         self.sweep();
-        let failures = self.failures.of(&address);
-        let Some(failure) = failures.get(&address) else { return HostStatus::Good };
+        let failures = self.failures.of(&server);
+        let Some(failure) = failures.get(&server) else { return HostStatus::Good };
         let ago = failure.seen.elapsed();
         if ago >= self.keep {
             return HostStatus::Good;
@@ -107,7 +106,13 @@ impl HostStatusCache {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    fn server(address: impl Into<Ipv4Addr>) -> Endpoint {
+        Endpoint { address: address.into().into(), port: None }
+    }
 
     fn refused() -> Reason {
         Reason::Connect(std::io::ErrorKind::ConnectionRefused.into())
@@ -118,7 +123,7 @@ mod tests {
         // A-105, K17.
         let keep = Duration::from_secs(60);
         let cache = HostStatusCache::new(keep);
-        let address = IpAddr::from([192, 0, 2, 1]);
+        let address = server([192, 0, 2, 1]);
         assert!(matches!(cache.status(address), HostStatus::Good));
         cache.note(address, StatusChange::Unchanged, &refused());
         assert!(matches!(cache.status(address), HostStatus::Good));
@@ -126,7 +131,12 @@ mod tests {
         tokio::time::advance(Duration::from_secs(59)).await;
         let HostStatus::Unresponsive(reason) = cache.status(address) else { panic!("forgotten") };
         assert_eq!(reason.to_string(), "not tried again, because 59 seconds ago: cannot connect: connection refused");
-        assert!(matches!(cache.status([192, 0, 2, 2].into()), HostStatus::Good));
+        assert!(matches!(cache.status(server([192, 0, 2, 2])), HostStatus::Good));
+        // Another port is another server.
+        let other_port = Endpoint { port: Some(2525), ..address };
+        assert!(matches!(cache.status(other_port), HostStatus::Good));
+        cache.forget(other_port);
+        assert!(matches!(cache.status(address), HostStatus::Unresponsive(_)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(matches!(cache.status(address), HostStatus::Good));
         cache.note(address, StatusChange::Failed, &refused());
@@ -142,7 +152,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn neither_long_texts_nor_old_failures_are_kept() {
         let cache = HostStatusCache::new(Duration::from_secs(60));
-        let address = |number: u32| IpAddr::from(std::net::Ipv4Addr::from(number));
+        let address = |number: u32| server(number);
         let novel = crate::smtp::reply::Reply::plain(crate::smtp::reply::Code::LOCAL_ERROR, "x".repeat(60_000));
         for number in 0..1000 {
             cache.note(address(number), StatusChange::Unresponsive, &Reason::Greeting(novel.clone()));
@@ -163,14 +173,14 @@ mod tests {
         let count = || cache.failures.each().map(|failures| failures.len()).sum::<usize>();
         let fill = |from: u32| {
             for number in from..from + 2 * u32::try_from(MAX_ADDRESSES).unwrap() {
-                cache.note(std::net::Ipv4Addr::from(number).into(), StatusChange::Unresponsive, &refused());
+                cache.note(server(number), StatusChange::Unresponsive, &refused());
             }
         };
         fill(0);
         assert!(count() <= MAX_ADDRESSES && count() > MAX_ADDRESSES / 2);
         // Expired failures make room.
         tokio::time::advance(Duration::from_secs(61)).await;
-        let late = std::net::Ipv4Addr::from(u32::MAX).into();
+        let late = server(u32::MAX);
         cache.note(late, StatusChange::Failed, &refused());
         assert!(matches!(cache.status(late), HostStatus::Failed));
     }

@@ -47,7 +47,7 @@ use crate::name::Name;
 use crate::policy::{Level, Mode, TlsPolicy};
 use crate::refusal::{Peer, Reason};
 use crate::reserved::Dialable;
-use crate::rules::{NextHop, StsByRule};
+use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
@@ -132,10 +132,15 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// The address that takes the domain's mail, if a rule names one.
     fn address(&self) -> Option<IpAddr> {
-        match self.next_hop {
-            Some(NextHop::Address(address)) => Some(*address),
-            Some(NextHop::Host(_)) | None => None,
+        match &self.next_hop?.host {
+            NextHopHost::Address(address) => Some(*address),
+            NextHopHost::Name(_) => None,
         }
+    }
+
+    /// The port, if a rule names one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.next_hop?.port
     }
 }
 
@@ -164,7 +169,7 @@ impl<R: Resolver> Connector<R> {
         policy: &TlsPolicy,
         options: &SessionOptions<'_>,
     ) -> Result<Ready, Reason> {
-        let tcp = self.dialer.connect(peer.address, options.connect()).await?;
+        let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
         self.session(tcp, peer, policy, options).await
     }
 
@@ -193,7 +198,7 @@ impl<R: Resolver> Connector<R> {
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
-                let tcp = self.dialer.connect(peer.address, options.connect()).await?;
+                let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
                 let greeted = greet(tcp, peer, policy, options).await?;
                 options.trace.fact(format_args!("{peer}: going on in cleartext"));
                 Ok(greeted.in_cleartext(policy.clone(), permit.clone(), options))

@@ -255,7 +255,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         // In mode `observe` a TLS failure does not mark the address as failed: mail goes there without TLS.
         let enforced = self.mode == Mode::Enforce || !is_waived(&refusal);
         if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
-            self.connector.host_status.note(peer.address, rule.status, &refusal.reason);
+            self.connector.host_status.note(peer.endpoint(), rule.status, &refusal.reason);
         }
         if rule.next == NextCandidate::Stop {
             // An exchange in `last` was before this one in the order, so it stays.

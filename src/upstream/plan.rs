@@ -1,7 +1,7 @@
 //! The exchanges of a domain, and for each of them the addresses to try and the policy to meet. No address is connected to
 //! here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::sts::{StsInquiry, StsTrial, unmeetable};
 use super::{Connector, Request, order, original_destination};
@@ -11,7 +11,7 @@ use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{self, ExchangeFacts, StsDemand, TlsPolicy};
 use crate::refusal::{Reason, Refusal};
-use crate::rules::NextHop;
+use crate::rules::NextHopHost;
 use crate::smtp::command::Hello;
 use crate::tlsrpt::event::PublishedTlsa;
 
@@ -65,10 +65,11 @@ impl<R: Resolver> Connector<R> {
     /// The exchanges to try, in order.
     pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let seed = fastrand::u64(..);
-        let here = Here { names: &self.names_here(request.hello), most: self.max_exchanges, seed };
-        match request.next_hop {
-            Some(NextHop::Host(host)) => return mx::by_way_of(host, request.domain, here).map_err(Refusal::domain),
-            Some(NextHop::Address(_)) => return Ok(mx::by_address(request.domain)),
+        let names = if self.comes_back(request.port()) { self.names_here(request.hello) } else { Vec::new() };
+        let here = Here { names: &names, most: self.max_exchanges, seed };
+        match request.next_hop.map(|next_hop| &next_hop.host) {
+            Some(NextHopHost::Name(host)) => return mx::by_way_of(host, request.domain, here).map_err(Refusal::domain),
+            Some(NextHopHost::Address(_)) => return Ok(mx::by_address(request.domain)),
             None => {}
         }
         let lookup = self.dns.mx(request.domain);
@@ -84,7 +85,8 @@ impl<R: Resolver> Connector<R> {
         if let Some(prefix) = nat64 {
             host.addresses = by_nat64::identities(host.addresses, prefix);
         }
-        if host.addresses.iter().any(|address| self.own_addresses.contains(*address)) {
+        let port = self.port(request);
+        if host.addresses.iter().any(|address| self.own_addresses.contains(SocketAddr::new(*address, port))) {
             // RFC 5321 §5.1, A-52: under any name.
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
@@ -179,7 +181,7 @@ impl<R: Resolver> Connector<R> {
             return Ok(NoDane::InsecureAddress.into());
         }
         for base_domain in base_domains {
-            let owner = base_domain.tlsa_owner(self.dialer.port).map_err(|_| Failure {
+            let owner = base_domain.tlsa_owner(self.port(request)).map_err(|_| Failure {
                 name: base_domain.clone(),
                 rtype: Rtype::TLSA,
                 reason: FailureReason::NameTooLong,
@@ -196,6 +198,17 @@ impl<R: Resolver> Connector<R> {
             }
         }
         Ok(NoDane::NoTlsa.into())
+    }
+
+    /// The port to connect to.
+    fn port(&self, request: &Request<'_>) -> u16 {
+        request.port().unwrap_or(self.dialer.port)
+    }
+
+    /// Whether mail may come back from this host's own addresses at the port that a rule names. Another program of this host
+    /// may take mail at a port that is not ours.
+    pub(super) fn comes_back(&self, port: Option<u16>) -> bool {
+        port.is_none_or(|port| self.own_addresses.are_reached_at(port))
     }
 
     /// Names under which the mail would come back to this host: ours, and the client's.

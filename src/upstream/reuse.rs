@@ -18,9 +18,9 @@ use crate::refusal::Peer;
 /// The identity of a session for a transaction: all of it must be equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The exchange and its address.
+    /// The exchange, its address, and the port that a rule may name.
     pub peer: Peer,
-    /// The port.
+    /// The port that was dialled.
     pub port: u16,
     /// The policy that the session has met: the level's demand as the DNS fills it in, with the security of the MX records,
     /// the TLSA base domain (which is the SNI), the set of TLSA records and the reference identifiers.
@@ -34,7 +34,7 @@ pub struct Identity {
 impl Identity {
     /// The same at another address, where connections to it come from its source.
     pub(super) fn at(&self, address: IpAddr, source: Source) -> Self {
-        let peer = Peer { exchange: self.peer.exchange.clone(), address };
+        let peer = Peer { address, ..self.peer.clone() };
         Self { peer, source: source.towards(address), ..self.clone() }
     }
 }

@@ -60,9 +60,10 @@ pub struct SessionOptions<'a> {
 }
 
 impl SessionOptions<'_> {
-    /// The same for the connection alone.
-    pub(super) fn connect(&self) -> ConnectOptions<'_> {
-        ConnectOptions { domain: self.domain, identity: None, until: self.until, nat64: self.nat64, trace: self.trace }
+    /// The same for the connection alone, to a port that a rule may name.
+    pub(super) fn connect(&self, port: Option<u16>) -> ConnectOptions<'_> {
+        let Self { domain, until, nat64, trace, .. } = *self;
+        ConnectOptions { domain, identity: None, port, until, nat64, trace }
     }
 
     /// The time for the next step, at most `limit`.

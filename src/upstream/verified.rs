@@ -139,7 +139,7 @@ impl Ready {
 
     /// The same session, which sends no chunks if its host has refused BDAT before, and notes a refusal of BDAT.
     pub(super) fn heeding(mut self, without_bdat: &Arc<WithoutBdat>) -> Self {
-        if without_bdat.knows(&self.peer.address) {
+        if without_bdat.knows(&self.peer.endpoint()) {
             self.terms.extensions.chunking = false;
         }
         self.without_bdat = Some(Arc::clone(without_bdat));
@@ -148,7 +148,7 @@ impl Ready {
 
     /// The remote offers CHUNKING and has refused BDAT.
     fn note_without_bdat(&self) {
-        self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(&self.peer.address));
+        self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(&self.peer.endpoint()));
     }
 
     /// Whether it may have one more transaction: `most` in all, or as many as the remote allows (RFC 9422 §4.1).

@@ -51,6 +51,20 @@ pub(crate) fn kinds(object: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn the_port_of_a_rule_is_told() {
+    let lab = Scenario::new().start().await;
+    let port = lab.now().connector.dialer.port;
+    let toml =
+        format!("rule = [{{ domain = 'example.test', level = 'dane-only', next_hop = 'mx1.example.test:{port}' }}]");
+    let said = check(&lab, &toml, &["example.test", "--json"], "").await;
+    let found = said.object();
+    assert_eq!((said.status, &found["verdict"], &found["port"]), (0, &"verified".into(), &port.into()));
+    assert_eq!(found["exchanges"][0]["port"], port);
+    let said = check(&lab, &toml, &["example.test"], "").await;
+    assert!(said.out.contains(&format!("mx1.example.test[127.0.0.1]:{port}")), "{}", said.out);
+}
+
+#[tokio::test]
 async fn a_domain_that_is_verified() {
     let lab = Scenario::new().start().await;
     let said = check(&lab, "", &["EXAMPLE.test", "--json"], "").await;

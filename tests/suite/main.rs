@@ -30,6 +30,7 @@ mod mx_iteration;
 mod negative_anchors;
 mod nat64;
 mod networks;
+mod next_hop;
 mod observe;
 mod patience;
 mod pipelining;

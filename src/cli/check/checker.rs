@@ -24,9 +24,9 @@ use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{Peer, Place, Reason, Refusal};
+use crate::refusal::{Endpoint, Peer, Place, Reason, Refusal};
 use crate::roots::Roots;
-use crate::rules::{NextHop, StsByRule};
+use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
@@ -81,7 +81,7 @@ impl PolicyChecks {
 /// for another domain if it had to meet the same policy ([`is_same`]).
 pub(super) struct SessionChecks {
     permits: Semaphore,
-    by_peer: Mutex<HashMap<(Name, IpAddr), Vec<SharedSession>>>,
+    by_peer: Mutex<HashMap<(Name, Endpoint), Vec<SharedSession>>>,
 }
 
 type SharedSession = (TlsPolicy, Arc<OnceCell<Arc<SessionCheck>>>);
@@ -96,7 +96,7 @@ impl SessionChecks {
     /// The one session with this peer under this policy, kept or yet to begin.
     fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<SessionCheck>>> {
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_peer = by_peer.entry((peer.exchange.clone(), peer.address)).or_default();
+        let with_peer = by_peer.entry((peer.exchange.clone(), peer.endpoint())).or_default();
         if let Some((_, session)) = with_peer.iter().find(|(asked, _)| is_same(asked, policy)) {
             return Arc::clone(session);
         }
@@ -151,6 +151,8 @@ pub(super) struct DomainCheck {
 /// The check of one exchange.
 pub(super) struct ExchangeCheck {
     pub(super) name: Name,
+    /// The port, if a rule names one.
+    pub(super) port: Option<u16>,
     pub(super) recorded: RecordedAnswers,
     pub(super) plan: Result<Plan, Reason>,
     /// In the order of the plan's addresses; none if no connection is made.
@@ -190,7 +192,7 @@ impl Checker {
         let route = connector.route(&request).await;
         let exchanges = match &route {
             Ok(route) => {
-                if level.heeds_sts() && !matches!(next_hop, Some(NextHop::Address(_))) {
+                if level.heeds_sts() && !matches!(next_hop, Some(NextHop { host: NextHopHost::Address(_), .. })) {
                     inquiry.answer(connector.sts.as_ref(), route, &request).await;
                 }
                 let choice = |exchange| Choice { route, exchange, inquiry: &inquiry };
@@ -216,7 +218,7 @@ impl Checker {
     }
 
     async fn check_exchange(&self, choice: Choice<'_>, request: &Request<'_>) -> ExchangeCheck {
-        let exchange = choice.exchange;
+        let (exchange, port) = (choice.exchange, request.port());
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let planned = timeout(self.config.timeouts.route, connector.plan(choice, request)).await;
@@ -224,14 +226,14 @@ impl Checker {
         let sessions = match (&plan, self.connections) {
             (Ok(plan), Connections::Connect) => {
                 let session = |&address| async move {
-                    let peer = Peer { exchange: exchange.clone(), address };
+                    let peer = Peer { exchange: exchange.clone(), address, port };
                     (address, self.session(&peer, plan).await)
                 };
                 join_all(plan.addresses.iter().map(session)).await
             }
             (Ok(_), Connections::None) | (Err(_), _) => Vec::new(),
         };
-        ExchangeCheck { name: exchange.clone(), recorded: resolver.recorded(), plan, sessions }
+        ExchangeCheck { name: exchange.clone(), port, recorded: resolver.recorded(), plan, sessions }
     }
 
     async fn session(&self, peer: &Peer, plan: &Plan) -> Arc<SessionCheck> {
@@ -312,7 +314,8 @@ impl ExchangeCheck {
         if let Err(reason) = &self.plan {
             return vec![(Place::Host(self.name.clone()), reason)];
         }
-        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: self.name.clone(), address: *address });
+        let (exchange, port) = (&self.name, self.port);
+        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: exchange.clone(), address: *address, port });
         let failed =
             self.sessions.iter().filter_map(|(address, session)| Some((address, session.outcome.as_ref().err()?)));
         failed.map(|(address, reason)| (peer(address), reason)).collect()

@@ -9,7 +9,8 @@ JSON fields:
                    rejected; with --no-connect dane, half-dane, sts,
                    pkix, fingerprint, encrypt, may (the policy a session
                    would have to meet), deferred, rejected
-  exchange         the host that mail would go to, with its address
+  exchange         the host that mail would go to, with its address, and
+                   its port if a rule names one
   no_dane          why that host is not verified
   refusal          why mail would be refused: code, reason, text, remedy
   mx               the MX lookup: name, security (secure, insecure, failed),
@@ -24,7 +25,7 @@ JSON fields:
                    words, if the running danelaw has another policy; see
                    admin.address); not asked for at levels that heed none
   exchanges        in the order they would be tried:
-    name, preference, addresses, policy, no_dane, refusal
+    name, preference, port, addresses, policy, no_dane, refusal
     lookup         that of the addresses, with the fields of mx
     tlsa           each question: lookup, and records (record, standing,
                    why); standing is binding, set-aside (a stronger digest

@@ -32,6 +32,8 @@ pub(super) struct DomainReport {
     /// The host that mail would go to.
     pub(super) exchange: Option<String>,
     pub(super) address: Option<String>,
+    /// The port, if a rule names one.
+    pub(super) port: Option<u16>,
     /// Why that host is not verified.
     pub(super) no_dane: Option<String>,
     /// Why mail would be refused, as in the reply to the client.
@@ -87,6 +89,8 @@ pub(super) struct ExchangeReport {
     pub(super) name: String,
     /// `null` for a domain that is its own exchange.
     pub(super) preference: Option<u16>,
+    /// The port, if a rule names one.
+    pub(super) port: Option<u16>,
     pub(super) lookup: LookupReport,
     pub(super) addresses: Vec<String>,
     /// The TLSA questions, in the order they were asked.
@@ -162,9 +166,7 @@ impl DomainReport {
     pub(super) fn of(check: &DomainCheck, ruled: Option<(&Rule, &DomainCheck)>, context: &ReportContext<'_>) -> Self {
         let verdict = MailVerdict::of(check);
         let (exchange, address) = match check.forecast() {
-            Forecast::Delivered(exchange, session) => {
-                (Some(exchange.name.to_string()), session.map(|(address, _)| address.to_string()))
-            }
+            Forecast::Delivered(exchange, session) => (Some(exchange), session.map(|(address, _)| address.to_string())),
             Forecast::Refused => (None, None),
         };
         Self {
@@ -172,8 +174,9 @@ impl DomainReport {
             level: check.level.to_string(),
             connected: check.connections == Connections::Connect,
             verdict: verdict.label(),
-            exchange,
+            exchange: exchange.map(|exchange| exchange.name.to_string()),
             address,
+            port: exchange.and_then(|exchange| exchange.port),
             no_dane: no_dane(check).map(ToString::to_string),
             refusal: refusal(check),
             mx: mx(check).explained(context),
@@ -292,6 +295,7 @@ impl ExchangeReport {
         Self {
             name: name.to_string(),
             preference: preference(check, name),
+            port: exchange.port,
             lookup: lookup.explained(context),
             addresses,
             tlsa: exchange

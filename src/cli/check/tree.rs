@@ -99,8 +99,8 @@ pub(super) fn write_line(report: &DomainReport, out: &mut dyn Write) -> io::Resu
 fn verdict(report: &DomainReport) -> Node {
     let (verdict, _) = report.outcome;
     let host = match (&report.exchange, &report.address) {
-        (Some(exchange), Some(address)) => format!("{exchange}[{address}]"),
-        (Some(exchange), None) => exchange.clone(),
+        (Some(exchange), Some(address)) => format!("{exchange}[{address}]{}", port(report.port)),
+        (Some(exchange), None) => format!("{exchange}{}", port(report.port)),
         (None, _) => String::new(),
     };
     let why = report.no_dane.as_ref().map_or(String::new(), |why| format!(": {why}"));
@@ -162,7 +162,13 @@ fn exchange(exchange: &ExchangeReport) -> Node {
         plain(&format!("policy {policy}{why}"))
     }));
     below.extend(exchange.sessions.iter().map(session));
-    Node::over(format!("{preference} {}", styled(STRONG, &exchange.name)), below)
+    let name = format!("{}{}", exchange.name, port(exchange.port));
+    Node::over(format!("{preference} {}", styled(STRONG, &name)), below)
+}
+
+/// As it stands behind a host, if a rule names one.
+fn port(named: Option<u16>) -> String {
+    named.map_or(String::new(), |port| format!(":{port}"))
 }
 
 fn addresses(exchange: &ExchangeReport) -> Node {

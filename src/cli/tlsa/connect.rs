@@ -145,7 +145,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
     };
     for address in addresses {
         let exchange = target.name().unwrap_or(policy.server_name()).clone();
-        let peer = Peer { exchange, address };
+        let peer = Peer { exchange, address, port: None };
         let server = SocketAddr::new(address, target.port);
         let outcome = async {
             let tcp = Tcp::connect(server, source, timeouts.connect).await?;

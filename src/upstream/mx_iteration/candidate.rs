@@ -13,12 +13,14 @@ use crate::dns::Resolver;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
-use crate::refusal::{Peer, Reason, Refusal};
+use crate::refusal::{Endpoint, Peer, Reason, Refusal};
 
 /// One exchange: its addresses, and the policy that a session with it must meet.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) exchange: Name,
+    /// The port, if a rule names one.
+    pub(super) port: Option<u16>,
     /// The addresses that were not tried yet, in order.
     pub(super) addresses: VecDeque<IpAddr>,
     pub(super) policy: TlsPolicy,
@@ -38,7 +40,7 @@ pub(super) enum Sessions {
 
 impl Candidate {
     pub(super) fn peer(&self, address: IpAddr) -> Peer {
-        Peer { exchange: self.exchange.clone(), address }
+        Peer { exchange: self.exchange.clone(), address, port: self.port }
     }
 }
 
@@ -82,12 +84,12 @@ impl<R: Resolver> MxIteration<'_, R> {
         let Plan { addresses, policy, nat64, not_dialled, published, trial } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         self.sts.note(&exchange, trial);
-        let sessions = Sessions::Any;
-        let mut candidate = Candidate { exchange, addresses: VecDeque::new(), policy, sessions, not_dialled };
+        let (port, sessions) = (self.request.port(), Sessions::Any);
+        let mut candidate = Candidate { exchange, port, addresses: VecDeque::new(), policy, sessions, not_dialled };
         self.nat64 = nat64;
         let mut failed = VecDeque::new();
         for address in addresses {
-            match self.connector.host_status.status(address) {
+            match self.connector.host_status.status(Endpoint { address, port }) {
                 HostStatus::Good => candidate.addresses.push_back(address),
                 HostStatus::Failed => failed.push_back(address),
                 HostStatus::Unresponsive(reason) => {

@@ -40,8 +40,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.request.until = self.request.until.max(Instant::now() + LITTLE);
         (self.candidate, self.reused) = (None, None);
         self.untried.clear();
-        let candidate = |(Peer { exchange, address }, policy)| Candidate {
+        let candidate = |(Peer { exchange, address, port }, policy)| Candidate {
             exchange,
+            port,
             addresses: [address].into(),
             policy,
             sessions: Sessions::Any,

@@ -71,7 +71,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         };
         let identity = candidate.addresses.front().map(|address| self.identity(candidate, *address));
         let identity = identity.filter(|_| candidate.sessions == Sessions::Any);
-        let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect() };
+        let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect(candidate.port) };
         let race = dialer.race(&mut candidate.addresses, connect).await;
         let mut next = NextCandidate::Address;
         for (address, reason) in race.failed {
@@ -103,7 +103,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
                 self.report_session(dialled, Ok(&ready));
-                self.connector.host_status.forget(peer.address);
+                self.connector.host_status.forget(peer.endpoint());
                 let lease = self.connector.dialer.pool.lease(self.identity(candidate, peer.address));
                 Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
             }
@@ -117,6 +117,9 @@ impl<R: Resolver> MxIteration<'_, R> {
     /// The reason for which mail to this address would come back to this host (RFC 5321 §6.3), or for which that is not
     /// known.
     fn is_us(&self, candidate: &Candidate, address: IpAddr) -> Option<Reason> {
+        if !self.connector.comes_back(self.request.port()) {
+            return None;
+        }
         match is_of_this_host(address) {
             Ok(false) => None,
             Ok(true) => Some(NoRoute::Loop(self.request.domain.clone(), candidate.exchange.clone()).into()),
@@ -150,7 +153,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         let Dialer { port, source, .. } = self.connector.dialer;
         Identity {
             peer: candidate.peer(address),
-            port,
+            port: candidate.port.unwrap_or(port),
             policy: candidate.policy.clone(),
             ehlo: self.connector.ehlo(self.request.hello).to_owned(),
             source: source.towards(address),
