@@ -1,13 +1,15 @@
-//! The cost of a lookup: with new validation, with another resolver's AD bit, from the cache, and without a resolver. The
-//! lab's server signs each reply when it is asked, on the same cores.
+//! The cost of a lookup: with new validation, with another resolver's AD bit, from the cache, and without a resolver, beside
+//! an unbound that asks the same authoritative servers. The lab's servers sign each reply when they are asked, on the same
+//! cores.
 //!
 //! `cargo bench --bench dns -- --resident` prints instead how much memory the process takes with 100,000 names in the
 //! cache; the lab is then a process of its own.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "../tests/lab/dns.rs"]
+#[path = "../../tests/lab/dns.rs"]
 mod lab;
+mod unbound;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -22,8 +24,10 @@ use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Resolver, Security};
 use danelaw::name::Name;
+use lab::authority::Authorities;
 use lab::{DnsLab, Tree};
 use tokio::runtime::Runtime;
+use unbound::Unbound;
 
 const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// How many names the lab has.
@@ -147,6 +151,50 @@ fn bench_recursion(criterion: &mut Criterion, runtime: &Runtime) {
             let begin = Instant::now();
             runtime.block_on(look_up(&stub, next, count));
             next += count;
+            begin.elapsed()
+        });
+    });
+    group.finish();
+    match Unbound::start(&lab, &[".", "test", "bulk.test"]) {
+        Some(unbound) => bench_unbound(criterion, runtime, (&lab, &unbound)),
+        None => println!("unbound is not installed: there are no figures of it"),
+    }
+}
+
+/// The same lookups through unbound, on its word: it finds the servers and validates.
+fn bench_unbound(criterion: &mut Criterion, runtime: &Runtime, (lab, unbound): (&Authorities, &Unbound)) {
+    let settings = ResolverSettings {
+        mode: ResolverMode::TrustAd,
+        servers: vec![unbound.address.into()],
+        timeout: Duration::from_secs(3),
+        attempts: 3,
+        ..lab.settings()
+    };
+    let stub = Stub::new(&settings).unwrap();
+    runtime.block_on(stub.self_test());
+    let mut group = criterion.benchmark_group("dns");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let mut next = 0;
+    group.bench_function("unbound, cold", |bencher| {
+        bencher.iter_custom(|count| {
+            let mut took = Duration::ZERO;
+            for number in next..next + count {
+                unbound.forget();
+                let begin = Instant::now();
+                runtime.block_on(look_up(&stub, number, 1));
+                took += begin.elapsed();
+            }
+            next += count;
+            took
+        });
+    });
+    group.bench_function("unbound, warm", |bencher| {
+        bencher.iter_custom(|count| {
+            unbound.forget();
+            runtime.block_on(look_up(&stub, next, 1));
+            let begin = Instant::now();
+            runtime.block_on(look_up(&stub, next + 1, count));
+            next += count + 1;
             begin.elapsed()
         });
     });
