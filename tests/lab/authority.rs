@@ -46,6 +46,8 @@ pub(crate) enum Manner {
     Ordinary,
     /// It does not know EDNS, and answers FORMERR to it.
     WithoutEdns,
+    /// It does not answer to EDNS, and knows none.
+    DropsEdns,
     /// It does not answer.
     Silent,
 }
@@ -163,15 +165,15 @@ impl Replies for Authority {
         let mut reply = Message::new(request.metadata.id, MessageType::Response, OpCode::Query);
         reply.add_query(query.clone());
         match (manner, request.edns.is_some()) {
-            (Manner::Silent, _) => return None,
+            (Manner::Silent, _) | (Manner::DropsEdns, true) => return None,
             (Manner::WithoutEdns, true) => {
                 reply.metadata.response_code = ResponseCode::FormErr;
                 return Some(reply);
             }
-            (Manner::Ordinary | Manner::WithoutEdns, _) => {}
+            (Manner::Ordinary | Manner::WithoutEdns, _) | (Manner::DropsEdns, false) => {}
         }
         self.fill(&mut reply, &owner, query.query_type());
-        if manner == Manner::WithoutEdns {
+        if [Manner::WithoutEdns, Manner::DropsEdns].contains(&manner) {
             strip(&mut reply);
             return Some(reply);
         }

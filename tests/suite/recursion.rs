@@ -323,6 +323,55 @@ async fn a_server_without_edns_answers_for_unsigned_zones_alone() {
 }
 
 #[tokio::test]
+async fn a_server_that_drops_edns_answers_for_unsigned_zones_alone() {
+    let lab = tree().a("mx.plain.test", "192.0.2.2").delegate().await;
+    lab.behave("plain.test", Manner::DropsEdns);
+    lab.behave("example.test", Manner::DropsEdns);
+    let stub = stub(&lab);
+    assert_eq!(found(&stub, "plain.test", "MX").await, "insecure 10 mx.plain.test.");
+    assert_eq!(lab.asked("plain.test").len(), 2, "{:?}", lab.asked("plain.test"));
+    // From then on it is asked without EDNS.
+    assert_eq!(found(&stub, "mx.plain.test", "A").await, "insecure 192.0.2.2");
+    assert_eq!(found(&stub, "mx.plain.test", "AAAA").await, "insecure nodata");
+    assert_eq!(lab.asked("plain.test").len(), 4, "{:?}", lab.asked("plain.test"));
+    // The parent has DS records: a reply without signatures would prove nothing, and is not asked for.
+    assert_eq!(found(&stub, "example.test", "MX").await, "failed: no answer within the time limit");
+    let without = lab.careless();
+    assert!(
+        without.len() == 3 && without.iter().all(|asked| asked.to_lowercase().contains("plain.test")),
+        "{without:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_an_unsigned_zone_makes_no_signed_zone_bogus() {
+    // One server of an unsigned zone that was silent once is asked without EDNS; servers of signed zones never are.
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    assert_eq!(found(&stub, "plain.test", "MX").await, "insecure 10 mx.plain.test.");
+    for zone in ["plain.test", "example.test"] {
+        lab.behave(zone, Manner::Silent);
+        let lost = found(&stub, zone, "MX").await;
+        assert_eq!(lost, "failed: no answer within the time limit", "{zone}");
+        lab.behave(zone, Manner::Ordinary);
+    }
+    assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+    assert_eq!(found(&stub, "plain.test", "MX").await, "insecure 10 mx.plain.test.");
+    assert!(lab.careless().iter().all(|asked| asked.to_lowercase().contains("plain.test")), "{:?}", lab.careless());
+}
+
+#[tokio::test]
+async fn a_tarpit_gets_no_more_questions_for_being_unsigned() {
+    let lab = tree().insecure("dead.test").secure("quiet.test").delegate().await;
+    let stub = stub(&lab);
+    for zone in ["dead.test", "quiet.test"] {
+        lab.behave(zone, Manner::Silent);
+        assert_eq!(found(&stub, zone, "MX").await, "failed: no answer within the time limit");
+    }
+    assert_eq!(lab.asked("dead.test").len(), lab.asked("quiet.test").len());
+}
+
+#[tokio::test]
 async fn a_zone_of_silent_servers_does_not_take_the_places_of_others() {
     let lab = tree().insecure("dead.test").delegate().await;
     let stub = Stub::new(&ResolverSettings { timeout: Duration::from_secs(2), ..lab.settings() }).unwrap();

@@ -54,6 +54,9 @@ enum ServerSpeed {
     Failed,
 }
 
+/// That a server has left a question with EDNS unanswered, and has answered it without.
+struct DropsEdns;
+
 struct HostAddresses(Vec<IpAddr>);
 
 /// The memory. Bounded in entries, in octets and in time.
@@ -61,11 +64,13 @@ pub(super) struct DelegationMemory {
     zones: Cache<CanonicalName, ZoneCut>,
     hosts: Cache<CanonicalName, HostAddresses>,
     speeds: Cache<IpAddr, ServerSpeed>,
+    edns_dropped: Cache<IpAddr, DropsEdns>,
 }
 
 impl DelegationMemory {
     pub(super) fn new() -> Self {
-        Self { zones: Cache::new(MEMORY), hosts: Cache::new(MEMORY), speeds: Cache::new(MEMORY) }
+        let (zones, hosts, speeds) = (Cache::new(MEMORY), Cache::new(MEMORY), Cache::new(MEMORY));
+        Self { zones, hosts, speeds, edns_dropped: Cache::new(MEMORY) }
     }
 
     /// The deepest known zone at or above a name.
@@ -117,6 +122,16 @@ impl DelegationMemory {
     /// No reply that is of use has come.
     pub(super) fn failed(&self, server: IpAddr) {
         self.put_speed(server, WithTtl { value: ServerSpeed::Failed, ttl: FAILURE_FOR });
+    }
+
+    /// It has answered without EDNS alone.
+    pub(super) fn put_drops_edns(&self, server: IpAddr) {
+        self.edns_dropped.put(server, WithTtl { value: Arc::new(DropsEdns), ttl: SPEED_FOR }, now());
+    }
+
+    /// Whether it has answered without EDNS alone of late.
+    pub(super) fn drops_edns(&self, server: IpAddr) -> bool {
+        self.edns_dropped.get(&server, now()).is_some()
     }
 
     fn put_speed(&self, server: IpAddr, speed: WithTtl<ServerSpeed>) {
@@ -177,6 +192,12 @@ impl EntryWeight for HostAddresses {
     }
 }
 
+impl EntryWeight for DropsEdns {
+    fn octets(&self) -> usize {
+        size_of::<IpAddr>()
+    }
+}
+
 impl EntryWeight for ServerSpeed {
     fn octets(&self) -> usize {
         size_of::<IpAddr>()
@@ -185,6 +206,7 @@ impl EntryWeight for ServerSpeed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::referral::Delegation;
     use super::*;
 
     fn name(text: &str) -> CanonicalName {
@@ -194,7 +216,10 @@ mod tests {
     #[test]
     fn the_deepest_zone_and_the_labels_known_to_be_in_it() {
         let places = DelegationMemory::new();
-        let cut = |zone| Arc::new(Referral { zone: name(zone), servers: Vec::new(), ttl: Duration::from_secs(60) });
+        let cut = |zone| {
+            let (ttl, delegation) = (Duration::from_secs(60), Delegation::Signed);
+            Arc::new(Referral { zone: name(zone), servers: Vec::new(), ttl, delegation })
+        };
         assert!(places.position(&name("mx.a.test")).is_none());
         places.put_cut(&cut(""));
         let position = |text: &str| places.position(&name(text)).map(|at| (at.cut.zone.to_string(), at.known));

@@ -10,8 +10,9 @@ use futures_util::stream::FuturesUnordered;
 use super::super::FailureReason;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
+use super::super::query::Purpose;
 use super::super::reply::Rtype;
-use super::referral::{self, Referral, ServerName};
+use super::referral::{self, Delegation, Referral, ServerName};
 use super::reply::AuthorityReply;
 use super::servers::AuthoritativeServers;
 
@@ -76,7 +77,7 @@ impl AuthoritativeServers {
     async fn root_servers(&self, root: &CanonicalName) -> Result<Referral, FailureReason> {
         let question = &Question { name: root.clone(), rtype: Rtype::NS };
         let ask = |address| async move {
-            let reply = AuthorityReply::read(&self.exchange(address, question).await?)?;
+            let reply = AuthorityReply::read(&self.exchange(address, question, Purpose::Iterate).await?)?;
             let named = referral::servers_of(root, &reply);
             named.ok_or_else(|| FailureReason::malformed("a root server names no servers of the root"))
         };
@@ -107,6 +108,6 @@ impl AuthoritativeServers {
             return named;
         }
         let server = ServerName { name: root.clone(), addresses: self.hints.addresses().to_vec() };
-        Referral { zone: root.clone(), servers: vec![server], ttl: HINTS_FOR }
+        Referral { zone: root.clone(), servers: vec![server], ttl: HINTS_FOR, delegation: Delegation::Signed }
     }
 }

@@ -20,7 +20,7 @@ use super::super::setup::ResolverSettings;
 use super::families::{RoutedFamilies, is_routed};
 use super::hints::RootHints;
 use super::places::DelegationMemory;
-use super::referral::{self, Referral, ReplyReading, ServerName};
+use super::referral::{self, Delegation, Referral, ReplyReading, ServerName};
 use super::reply::AuthorityReply;
 use super::resolve;
 use super::root::PrimingFailure;
@@ -75,9 +75,31 @@ pub(super) struct JudgedReply {
 struct ZoneQuestion<'a> {
     cut: &'a Referral,
     question: &'a Question,
+    round: Round,
     /// The servers from which no reply came.
     silent: Vec<IpAddr>,
     last: FailureReason,
+}
+
+/// How often a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    First,
+    /// Once more, as it was silent.
+    Again,
+}
+
+impl ZoneQuestion<'_> {
+    /// How to ask a server. Some drop a question with EDNS without a word. Where the parent has no DS records, a reply without
+    /// signatures is as good as one with them, so that the second question to a silent server goes without EDNS: it takes no
+    /// more time and no more questions than the same one again, which a tarpit would leave unanswered too.
+    fn purpose(&self, drops_edns: impl FnOnce() -> bool) -> Purpose {
+        match (self.cut.delegation, self.round) {
+            (Delegation::Unsigned, Round::Again) => Purpose::IterateBare,
+            (Delegation::Unsigned, Round::First) if drops_edns() => Purpose::IterateBare,
+            (Delegation::Unsigned, Round::First) | (Delegation::Signed, _) => Purpose::Iterate,
+        }
+    }
 }
 
 impl AuthoritativeServers {
@@ -111,7 +133,8 @@ impl AuthoritativeServers {
         effort: &mut Effort,
     ) -> Result<JudgedReply, FailureReason> {
         let why = format!("no name server of zone {} has an address that may be asked", cut.zone);
-        let mut attempt = ZoneQuestion { cut, question, silent: Vec::new(), last: FailureReason::Network(why) };
+        let (silent, last) = (Vec::new(), FailureReason::Network(why));
+        let mut attempt = ZoneQuestion { cut, question, round: Round::First, silent, last };
         let given: Vec<IpAddr> = cut.servers.iter().flat_map(|server| server.addresses.iter().copied()).collect();
         if let Some(judged) = self.ask_each(&mut attempt, &given, effort).await? {
             return Ok(judged);
@@ -123,6 +146,7 @@ impl AuthoritativeServers {
             }
         }
         let silent = std::mem::take(&mut attempt.silent);
+        attempt.round = Round::Again;
         let judged = self.ask_each(&mut attempt, &silent, effort).await?;
         judged.ok_or(attempt.last)
     }
@@ -140,7 +164,7 @@ impl AuthoritativeServers {
                 return Err(FailureReason::Network(format!("the way to zone {zone} takes too many questions")));
             };
             effort.questions = left;
-            match self.ask_server(address, &attempt.cut.zone, attempt.question).await {
+            match self.ask_server(address, attempt).await {
                 Ok(judged) => return Ok(Some(judged)),
                 Err(reason @ FailureReason::Scarce(_)) => return Err(reason),
                 Err(reason) => {
@@ -154,13 +178,13 @@ impl AuthoritativeServers {
         Ok(None)
     }
 
-    async fn ask_server(
-        &self,
-        address: IpAddr,
-        zone: &CanonicalName,
-        question: &Question,
-    ) -> Result<JudgedReply, FailureReason> {
-        let octets = self.exchange(address, question).await?;
+    async fn ask_server(&self, address: IpAddr, attempt: &ZoneQuestion<'_>) -> Result<JudgedReply, FailureReason> {
+        let (zone, question) = (&attempt.cut.zone, attempt.question);
+        let purpose = attempt.purpose(|| self.places.drops_edns(address));
+        let octets = self.exchange(address, question, purpose).await?;
+        if (purpose, attempt.round) == (Purpose::IterateBare, Round::Again) {
+            self.places.put_drops_edns(address);
+        }
         let reply = AuthorityReply::read(&octets)?;
         if let Err(error) = &reply.rcode {
             return Err(FailureReason::Refused(error.clone()));
@@ -177,7 +201,12 @@ impl AuthoritativeServers {
 
     /// One question to one address, and the reply to it. A server that does not know EDNS is asked once more without it (RFC
     /// 6891 §7): its reply has no signatures, so that only the proof that its zone is unsigned makes it an answer.
-    pub(super) async fn exchange(&self, address: IpAddr, question: &Question) -> Result<Vec<u8>, FailureReason> {
+    pub(super) async fn exchange(
+        &self,
+        address: IpAddr,
+        question: &Question,
+        purpose: Purpose,
+    ) -> Result<Vec<u8>, FailureReason> {
         let line = usize::try_from(self.hasher.hash_one(address)).unwrap_or_default() % LINES;
         let _in_line = match self.lines.get(line) {
             Some(line) => Some(place(line).await?),
@@ -188,14 +217,16 @@ impl AuthoritativeServers {
         let wait = self.places.wait(address).min(self.timeout);
         let client = QueryClient::new(server, wait, Arc::clone(&self.tls));
         let began = Instant::now();
-        let asked = client.ask(question, Purpose::Iterate).await;
+        let asked = client.ask(question, purpose).await;
         match &asked {
             Ok(_) => self.places.replied(address, began.elapsed()),
             Err(FailureReason::Scarce(_)) => {}
             Err(_) => self.places.failed(address),
         }
         match asked {
-            Ok(reply) if knows_no_edns(&reply) => client.ask(question, Purpose::IterateBare).await,
+            Ok(reply) if purpose == Purpose::Iterate && knows_no_edns(&reply) => {
+                client.ask(question, Purpose::IterateBare).await
+            }
             asked => asked,
         }
     }
