@@ -95,6 +95,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         fallen_back: health.borrow().falls_back(),
         resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
         memory: shared.connector.dns.questions(),
+        excepted: shared.connector.dns.excepted(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,

@@ -142,10 +142,11 @@ pub(super) fn hostname(config: &Config) -> Result<Name, StartError> {
 }
 
 /// The resolver of a command that asks at once. RFC 7672 §2.1.1: no AD bit is believed of a server that has not shown that it
-/// validates, so in mode trust-ad the servers are tested first.
+/// validates, so in mode trust-ad the servers are tested first. So is the fallback, if there is no server.
 pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, StartError> {
     let resolver = resolver(config)?;
-    if config.dns.mode == ResolverMode::TrustAd {
+    let without_servers = resolver.health().borrow().servers.is_empty();
+    if config.dns.mode == ResolverMode::TrustAd || without_servers {
         resolver.first_pass().await;
     }
     Ok(resolver)

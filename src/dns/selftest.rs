@@ -179,9 +179,9 @@ impl Health {
         self.servers.iter().chain(fallback).all(|server| server.state != ServerState::Untested)
     }
 
-    /// Whether every server passed.
+    /// Whether every server passed, and there is one.
     pub fn all_good(&self) -> bool {
-        self.servers.iter().all(|server| server.state == ServerState::Good)
+        !self.servers.is_empty() && self.servers.iter().all(|server| server.state == ServerState::Good)
     }
 
     /// Whether a server passed.

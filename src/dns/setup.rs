@@ -136,6 +136,20 @@ impl ResolverSettings {
         }
     }
 
+    /// The servers at the start: none at all, where none can be used yet and the fallback can serve until then. What keeps them
+    /// from use stands among those that are left out.
+    ///
+    /// # Errors
+    /// As [`current_servers`](Self::current_servers), without a fallback; and a server that is not to be trusted with an AD bit.
+    pub(super) fn first_servers(&self) -> Result<UsableServers, ResolverSetupError> {
+        match (self.current_servers(), self.fallback) {
+            (Err(why), ResolverFallback::Recurse) if why.may_pass() => {
+                Ok(UsableServers { servers: Vec::new(), left_out: vec![why.to_string()] })
+            }
+            (usable, _) => usable,
+        }
+    }
+
     /// The server that stands for the fallback, if there is one besides the servers.
     pub(super) fn fallback_server(&self) -> Option<NameServer> {
         match self.fallback {
@@ -244,6 +258,21 @@ pub enum ResolverSetupError {
     Library(String),
 }
 
+impl ResolverSetupError {
+    /// Whether there is no server to ask for the moment: a network that comes up later may bring one.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NoServers | Self::Unreadable { .. } | Self::NoneUsable { .. } | Self::NoInterface(_) => true,
+            Self::BadAnchors { .. }
+            | Self::NoAnchors(_)
+            | Self::BadHints { .. }
+            | Self::WithinReach(_)
+            | Self::Certificates(_)
+            | Self::Library(_) => false,
+        }
+    }
+}
+
 /// The name servers that a `resolv.conf` lists, and the lines that cannot be used.
 ///
 /// # Errors
@@ -316,6 +345,35 @@ mod tests {
         let error = current(b"nameserver dns.example\nnameserver\n").unwrap_err().to_string();
         assert!(error.contains("line 1: \"dns.example\"") && error.contains("line 2: \"\""), "{error}");
         assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_start_without_a_server_needs_the_fallback() {
+        let missing = PathBuf::from("/nonexistent/x");
+        let nowhere = || vec!["fe80::1%no-such-one".parse().unwrap()];
+        let mut empty = tempfile::NamedTempFile::new().unwrap();
+        empty.write_all(b"nameserver dns.example\n").unwrap();
+        for (servers, system, says) in [
+            (vec![], missing.clone(), "cannot read /nonexistent/x"),
+            (vec![], PathBuf::from("/dev/null"), "no name server is configured"),
+            (vec![], empty.path().to_owned(), "line 1: \"dns.example\""),
+            (nowhere(), missing, "there is no such interface"),
+        ] {
+            let without = ResolverSettings { servers, system, ..ResolverSettings::default() };
+            assert!(without.first_servers().is_err(), "{says}");
+            let with = ResolverSettings { fallback: ResolverFallback::Recurse, ..without };
+            let UsableServers { servers, left_out } = with.first_servers().unwrap();
+            assert!(servers.is_empty() && left_out.len() == 1 && left_out[0].contains(says), "{left_out:?}");
+            assert!(with.current_servers().is_err(), "a later list that is of no use leaves the last one in force");
+        }
+        // A server that is there, and whose AD bit strangers can change, is no such case.
+        let remote = ResolverSettings {
+            mode: ResolverMode::TrustAd,
+            servers: vec!["192.0.2.1".parse().unwrap()],
+            fallback: ResolverFallback::Recurse,
+            ..ResolverSettings::default()
+        };
+        assert!(matches!(remote.first_servers(), Err(ResolverSetupError::WithinReach(_))));
     }
 
     #[test]

@@ -15,8 +15,11 @@
 //! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies,
 //! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
 
+mod told;
+
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,9 +40,9 @@ use super::memory::Memory;
 use super::nat64::IPV4_ONLY;
 use super::query::Purpose;
 use super::reply::{Data, Rtype, SignatureValidity};
-use super::selftest::{Health, ServerHealth, ServerState, examine};
+use super::selftest::{Health, ServerState, examine};
 use super::server::{NameServer, ResolverMode};
-use super::setup::{ResolverSettings, ResolverSetupError, UsableServers};
+use super::setup::{ResolverSettings, ResolverSetupError};
 use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
@@ -48,6 +51,8 @@ use super::{
     RawTlsa, RawTxt, Resolver, Security,
 };
 use crate::name::Name;
+
+use told::{report, warn_of};
 
 /// How often the list of the system's resolvers is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -74,6 +79,8 @@ struct StubInner {
     memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
     fitness: Arc<Fitness>,
+    /// Answers that a negative trust anchor made insecure.
+    excepted: AtomicU64,
 }
 
 /// The servers that are asked.
@@ -101,14 +108,15 @@ impl Stub {
     /// A setting that the operator has to change.
     pub fn new(settings: &ResolverSettings) -> Result<Self, ResolverSetupError> {
         let factory = BackendFactory::new(settings.clone())?;
-        let usable = factory.settings.current_servers()?;
+        let usable = factory.settings.first_servers()?;
         warn_of(&usable);
         let health = Health::untested(usable.servers, settings.fallback_server());
         let fitness = Arc::default();
         let in_use = RwLock::new(Arc::new(InUse::of(&factory, &health, &fitness)));
         let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
         let (memory, health) = (Memory::of(bounds, Arc::clone(&fitness)), watch::Sender::new(health));
-        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, fitness }) })
+        let excepted = AtomicU64::new(0);
+        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, fitness, excepted }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
@@ -124,6 +132,12 @@ impl Stub {
     /// How many questions of one type for one name were answered from memory, joined a lookup under way, and were asked.
     pub fn questions(&self) -> [u64; 3] {
         self.inner.memory.counts()
+    }
+
+    /// How many answers were taken without validation, because a negative trust anchor covers the name. An answer from memory
+    /// is not counted again.
+    pub fn excepted(&self) -> u64 {
+        self.inner.excepted.load(Ordering::Relaxed)
     }
 
     /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback is tested where none
@@ -257,6 +271,7 @@ impl StubInner {
             (_, Some(negative)) => {
                 // RFC 6840 §5.9: with CD a server that validates keeps nothing back.
                 let WithTtl { value, ttl } = backend.unvalidated(question, Purpose::Validate).await?;
+                self.excepted.fetch_add(1, Ordering::Relaxed);
                 Ok(WithTtl { value, ttl: ttl.min(negative.until.time_left(now)) })
             }
             // RFC 7050 §3: with CD no DNS64 resolver makes addresses. No signature can prove those that it makes.
@@ -403,54 +418,5 @@ fn in_use(mode: ResolverMode, health: &Health) -> Vec<NameServer> {
         ResolverMode::Validate if good.is_empty() => of(|_| true),
         // RFC 7672 §2.1.1: a resolver that cannot tell secure from insecure must not be used.
         ResolverMode::Validate | ResolverMode::TrustAd => good,
-    }
-}
-
-/// Logs each server that is left out.
-fn warn_of(usable: &UsableServers) {
-    for found in &usable.left_out {
-        tracing::warn!(found, "a name server cannot be used and is left out");
-    }
-}
-
-/// Logs each change: of each server, and of all of them together.
-fn report(before: &Health, now: &Health) {
-    for server in now.servers.iter().chain(&now.fallback) {
-        if !before.servers.iter().chain(&before.fallback).any(|known| known == server) {
-            report_server(before.state_of(&server.server), server);
-        }
-    }
-    match (before.falls_back(), now.falls_back()) {
-        (false, true) => tracing::warn!(
-            "no name server passes the self-test: danelaw asks the root and the authoritative servers itself until one does \
-             (dns.fallback)"
-        ),
-        (true, false) => tracing::warn!("danelaw asks the authoritative servers itself no longer (dns.fallback)"),
-        (true, true) | (false, false) => {}
-    }
-    if now.is_bad() && !before.is_bad() {
-        tracing::error!(
-            "no name server passes the self-test, so mail is deferred; set dns.servers to resolvers that pass DNSSEC \
-             records on"
-        );
-    }
-    if !now.is_bad() && before.is_bad() {
-        tracing::info!("lookups are possible again: a name server or the fallback passes the self-test");
-    }
-}
-
-/// Logs a server that has changed since it was in this state.
-fn report_server(before: Option<&ServerState>, ServerHealth { server, state, no_tcp }: &ServerHealth) {
-    match (state, no_tcp) {
-        (ServerState::Good, Some(why)) => tracing::warn!(
-            %server,
-            %why,
-            "the name server passes the self-test, but not over TCP: lookups of large answers will fail, and defer mail"
-        ),
-        (ServerState::Good, None) => tracing::info!(%server, "the name server passes the self-test"),
-        (ServerState::Failed(why), _) if before != Some(state) => {
-            tracing::error!(%server, %why, "the name server fails the self-test");
-        }
-        (ServerState::Failed(_) | ServerState::Untested, _) => {}
     }
 }

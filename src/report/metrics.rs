@@ -73,6 +73,8 @@ pub struct Moment {
     pub fallen_back: bool,
     /// Lookups that were answered from memory, that joined one under way, and that were made.
     pub memory: [u64; 3],
+    /// Answers that negative trust anchors made insecure.
+    pub excepted: u64,
     /// Lookups, fetches and policies of MTA-STS.
     pub mta_sts: StsFigures,
     /// Whether new mail is taken and has a chance.
@@ -347,6 +349,8 @@ fn counters(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) 
     counter(to, About("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
     let help = "Recipients whose remote accepted the message, while the client had cut the connection before the reply";
     counter(to, About("orphaned_accepts", help), &metrics.orphaned)?;
+    let help = "Answers of the DNS that were taken without validation, because a negative trust anchor covers the name";
+    counter(to, About("negative_trust_anchor_answers", help), &AtomicU64::new(moment.excepted))?;
     let help = "Lines of the log that were dropped, because standard error did not take them";
     counter(to, About("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))
 }
@@ -441,6 +445,7 @@ mod tests {
             resolvers: vec![true, false],
             fallen_back: false,
             memory: [3, 2, 1],
+            excepted: 4,
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             ready: true,
             observing: false,

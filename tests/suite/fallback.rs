@@ -68,6 +68,65 @@ async fn a26_all_servers_down_at_the_start_and_one_that_comes_back() {
 }
 
 #[tokio::test]
+async fn a26_a_start_without_a_server_is_served_until_the_list_has_one() {
+    // A26: a network that is not up yet, and a list that other programs have written badly.
+    let authorities = tree().delegate().await;
+    let resolver = authorities.resolver(SocketAddr::from(([127, 0, 53, 26], 53))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("resolv.conf");
+    let unusable = "nameserver dns.example\nnameserver fe80::1%no-such-one\n";
+    for text in [None, Some(""), Some("search example\n"), Some(unusable)] {
+        for mode in [ResolverMode::Validate, ResolverMode::TrustAd] {
+            let _ = std::fs::remove_file(&list);
+            text.iter().for_each(|text| std::fs::write(&list, text).unwrap());
+            let recursive = authorities.settings();
+            let settings = ResolverSettings { mode, servers: vec![], system: list.clone(), ..recursive };
+            assert!(Stub::new(&settings).is_err(), "without a fallback {text:?} is no start");
+            let (log, _guard) = captured();
+            let stub = Stub::new(&ResolverSettings { fallback: ResolverFallback::Recurse, ..settings }).unwrap();
+            let loud = log.text();
+            assert!(loud.contains("ERROR") && loud.contains("there is no name server that can be used"), "{loud}");
+            stub.first_pass().await;
+            let health = stub.health().borrow().clone();
+            assert!(health.falls_back() && !health.is_bad() && !health.all_good(), "{text:?} {health:?}");
+            assert_eq!(stub.mx(&name("example.test")).await.unwrap().security(), Security::Secure, "{text:?} {mode}");
+            let denied = stub.mx(&name("corp.example.test")).await.unwrap_err().reason;
+            assert_eq!(denied, FailureReason::DeniedByFallback, "no bounce");
+            // The list has a server.
+            std::fs::write(&list, "nameserver 127.0.53.26\n").unwrap();
+            stub.self_test().await;
+            let health = stub.health().borrow().clone();
+            assert!(health.all_good() && !health.falls_back(), "{text:?} {health:?}");
+            let before = authorities.count();
+            assert_eq!(stub.mx(&name("example.test")).await.unwrap().security(), Security::Secure, "{text:?} {mode}");
+            assert!(authorities.count() == before && resolver.was_asked("example.test", "MX"));
+            // A list that is of no use later on leaves it in force.
+            std::fs::write(&list, text.unwrap_or_default()).unwrap();
+            stub.self_test().await;
+            assert!(stub.health().borrow().all_good());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a26_a_list_that_appears_is_followed() {
+    // A26.
+    let authorities = tree().delegate().await;
+    let _resolver = authorities.resolver(SocketAddr::from(([127, 0, 53, 27], 53))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("resolv.conf");
+    let fallback = ResolverFallback::Recurse;
+    let settings = ResolverSettings { servers: vec![], system: list.clone(), fallback, ..authorities.settings() };
+    let stub = Stub::new(&settings).unwrap();
+    let testing = tokio::spawn(stub.clone().keep_testing(Duration::from_secs(3600)));
+    let mut health = stub.health();
+    health.wait_for(|health| health.falls_back()).await.unwrap();
+    std::fs::write(&list, "nameserver 127.0.53.27\n").unwrap();
+    health.wait_for(|health| health.any_good() && !health.falls_back()).await.unwrap();
+    testing.abort();
+}
+
+#[tokio::test]
 async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
     // A26.
     let authorities = tree().delegate().await;

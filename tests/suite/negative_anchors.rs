@@ -84,6 +84,10 @@ async fn bogus_is_insecure_below_the_zone_and_nowhere_else() {
     assert_eq!(addresses(&dns, "mx.broken.test").await, Ok((Security::Insecure, 1)));
     let tlsa = dns.tlsa(&name("_25._tcp.mx.broken.test")).await.unwrap();
     assert_eq!((tlsa.security(), tlsa.answer.records().len()), (Security::Insecure, 1));
+    // MX, A, AAAA and TLSA; from here on names beside the anchor.
+    assert_eq!(dns.excepted(), 4);
+    assert_eq!(addresses(&dns, "mx.sec.test").await, Ok((Security::Secure, 1)));
+    assert_eq!(dns.excepted(), 4);
     // Each link has a status of its own (RFC 7672 §2.1.3).
     assert_eq!(addresses(&dns, "alias.broken.test").await, Ok((Security::Insecure, 1)));
     assert_eq!(addresses(&dns, "to.sec.test").await, Ok((Security::Insecure, 1)));
@@ -183,6 +187,8 @@ async fn names_of_a_cluster_are_asked_for_and_their_mail_goes_unverified() {
     assert!(answer.starts_with("250 "), "{answer}");
     assert_eq!(lab.mx().messages().len(), 1);
     let metrics = ask(&lab.admin().await, "/metrics").await.unwrap().1;
+    let counted = metrics.lines().find(|line| line.starts_with("danelaw_negative_trust_anchor_answers_total "));
+    assert!(counted.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
     assert!(metrics.contains("policy=\"encrypt\",protection=\"encrypted\"} 1\n"), "{metrics}");
     // Without it they are names of special use, which the root denies.
     for (negative, days) in [("other.local", 30), ("cluster.local", -1)] {
