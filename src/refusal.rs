@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_reason_is_called() {
+    fn each_reason_has_its_code_and_label() {
         // N1, N3, N6, N7, X2, X3, decision 7.
         let limit = Duration::from_secs(1);
         let tls = |failure: TlsFailure| Reason::Tls(failure);
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_ordinary_server_would_not_have_minded() {
+    fn reasons_that_mode_observe_waives() {
         // B9: reasons about DANE or TLS, and never the MX records, the addresses or the network.
         let limit = Duration::from_secs(1);
         for (reason, waived) in [

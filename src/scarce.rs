@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_is_out_of() {
+    fn the_resource_that_ran_out_is_named() {
         // The numbers are Linux's.
         for (number, scarcity) in [
             (24, Some(Scarcity::OwnDescriptors)),

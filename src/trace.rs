@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_lookup_found() {
+    async fn the_text_of_a_lookup() {
         let alias = Alias { owner: name("example"), target: name("other.test"), security: Security::Insecure };
         let mx = |preference, target| Mx { preference, target };
         let lookup = |aliases, answer| Lookup { asked: name("example"), aliases, end: Security::Secure, answer };

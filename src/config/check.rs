@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_stop_all_mail_is_an_error() {
+    fn settings_that_would_stop_all_mail_are_errors() {
         for (wrong, key) in [
             ("limits.sessions = 0", "limits.sessions"),
             ("limits.recipients = 99", "limits.recipients"),

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_key() {
+    fn the_key_is_that_of_the_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["mx.example".into()]).unwrap().self_signed(&key).unwrap();
         let found = spki(certificate.der()).unwrap();

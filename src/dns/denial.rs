@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opt_out_leaves_out_has_no_records_and_is_insecure() {
+    fn names_left_out_by_opt_out_are_insecure_and_have_no_records() {
         let zone = Zone::new(
             "z",
             &[

@@ -5,9 +5,9 @@
 //! lengths, drops those that decide nothing, holds the rest against its bounds, and leaves the data of what remains
 //! to the library. It reads the additional section for the OPT record alone (RFC 6891 §6.1.3).
 //!
-//! A reply of 65,535 octets has 5,956 records at the most, of 32 octets each here. The walk allocates 393,216 octets at its peak,
-//! while the list of them grows to twice its length (measured, and held by a test); the library allocated 1.3 to 2.5 GB. Of
-//! the records, 1,024 at the most go on to the library.
+//! A reply of 65,535 octets has 5,956 records at the most, of 32 octets each here. The list of them has room for 8,192 and
+//! takes 393,216 octets at most while it grows: a test computes that from the list's capacity. The library allocated 1.3
+//! to 2.5 GB. Of the records, 1,024 at the most go on to the library.
 //!
 //! | kept | because |
 //! |---|---|

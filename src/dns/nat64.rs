@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_embedded_is_extracted(bits: u128, place in 0..LENGTHS.len(), inside: u32) {
+        fn an_embedded_address_is_extracted_again(bits: u128, place in 0..LENGTHS.len(), inside: u32) {
             let length = LENGTHS[place];
             let network = Ipv6Net::new(Ipv6Addr::from(bits & !(0xff_u128 << 56)), length).unwrap().trunc();
             let prefix = Nat64Prefix::new(network).unwrap();

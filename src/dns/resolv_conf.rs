@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_named_and_the_rest_serves() {
+    fn unusable_entries_are_named_and_the_others_serve() {
         let text = b"# caf\xe9\nnameserver fe80::1%eth9\nnameserver 192.0.2.1\nnameserver dns.\xff\n";
         let listed = parse(text, |_| None);
         assert_eq!(listed.servers, ["192.0.2.1:53".parse().unwrap()]);

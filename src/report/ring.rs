@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_of_so_much() {
+    fn the_ring_keeps_the_newest_accounts_and_cuts_long_ones() {
         let ring = Ring::new(2);
         for id in ["A", "B", "C"] {
             ring.push(id, || "x".repeat(100_000));

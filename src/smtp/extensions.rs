@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn our_offer() {
+    fn the_extensions_that_danelaw_offers() {
         // I22, M5, M23: these and no more.
         // Decision 9.
         let mut written = bytes::BytesMut::new();

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn in_short() {
+    fn a_reply_in_short_is_one_bounded_line() {
         let reply = Reply::multiline(Code::LOCAL_ERROR, Some(EnhancedCode::transient(7, 4)), ["abc", "defg"]);
         assert_eq!(written(&reply.clone().in_short(10)), "451 4.7.4 abc / defg\r\n");
         assert_eq!(written(&reply.in_short(9)), "451 4.7.4 abc / ...\r\n");

@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_legal_when() {
+    fn commands_that_are_legal_in_each_state() {
         for (row, commands, expected) in [
             // The happy path.
             (
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_legal_when_in_lmtp() {
+    fn commands_that_are_legal_in_each_state_of_lmtp() {
         for (row, commands, expected) in [
             ("J1", vec!["EHLO c", "HELO c", "MAIL FROM:<>", "LHLO c"], vec!["500", "500", "503", "250"]),
             // J2.

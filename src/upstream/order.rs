@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn none_uses_the_time_of_the_others() {
+    fn each_attempt_gets_its_share_of_the_time_left() {
         // K7, A-71: each of ten that only wait gets a tenth of the four minutes; two get half each; the last one all.
         let mut left = Duration::from_secs(240);
         for untried in (1..=10).rev() {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn no_longer_than_the_time_left() {
+    fn a_limit_never_exceeds_the_time_left() {
         let limit = Duration::from_secs(30);
         assert_eq!(within(limit, Duration::from_secs(240)), limit);
         assert_eq!(within(limit, Duration::from_micros(23_999_999)), Duration::from_secs(23));

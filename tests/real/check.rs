@@ -21,7 +21,7 @@ fn check(lab: &Lab) -> (Value, Option<i32>) {
 
 /// Rows B1, F6: the same host, record and depth as in the log of a delivery.
 #[test]
-fn what_is_verified_is_delivered() {
+fn mail_that_check_calls_verified_is_delivered() {
     let first = Exchange { certificate: Certificate::FromCa, ..MX1 };
     let lab = Lab::start(&Case::of([first.clone(), MX2]));
     let (found, status) = check(&lab);
@@ -47,7 +47,7 @@ fn what_is_verified_is_delivered() {
 
 /// Rows B10, H2, B11: a mismatch, a missing STARTTLS, a forged record.
 #[test]
-fn what_is_refused_is_refused_for_the_same_reason() {
+fn mail_is_refused_for_the_reason_that_check_gives() {
     for (exchange, status) in [
         (Exchange { tlsa: Tlsa::Other, ..MX1 }, 1),
         (Exchange { server: Server::WITHOUT_STARTTLS, ..MX1 }, 1),

@@ -72,7 +72,7 @@ async fn health_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn what_is_asked_otherwise_is_refused() {
+async fn requests_of_another_form_are_refused() {
     let admin = Scenario::new().start().await.admin().await;
     let (status, paths) = get(&admin, "/").await;
     assert!(status == 404 && paths.contains("/readyz"), "{status} {paths}");
@@ -90,7 +90,7 @@ fn value(metrics: &str, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn what_happened_is_counted_and_promtool_can_read_it() {
+async fn metrics_count_events_and_promtool_reads_them() {
     let tomorrow = time::OffsetDateTime::now_utc().date().next_day().unwrap();
     let lab = Scenario::new()
         .tree(|tree, _| tree.insecure("other.test"))

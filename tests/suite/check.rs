@@ -245,7 +245,7 @@ async fn the_dns_alone() {
 }
 
 #[tokio::test]
-async fn what_is_about_to_break() {
+async fn check_warns_of_coming_failures() {
     let scenario = Scenario::new()
         .tree(|tree, port| tree.tlsa("mx1.example.test", port, &format!("1 1 1 {}", "07".repeat(32))))
         .tree(|tree, _| tree.fault("mx3.example.test", "AAAA", Fault::Drop))
@@ -306,7 +306,7 @@ async fn signatures_that_should_have_been_renewed() {
 }
 
 #[tokio::test]
-async fn whether_a_rule_is_still_needed() {
+async fn check_tells_whether_a_rule_is_still_needed() {
     let rule = |level: &str| {
         format!("[[rule]]\ndomain = 'example.test'\nlevel = '{level}'\nreason = 'ticket 4711'\nuntil = '2999-12-31'")
     };

@@ -115,7 +115,7 @@ async fn an_empty_message() {
 }
 
 #[tokio::test]
-async fn what_may_not_come_is_read_and_refused() {
+async fn a_chunk_out_of_order_is_read_and_refused() {
     // M12, J5: the octets of a chunk are never commands.
     let lab = plain(offers_chunks).start().await;
     let mut client = lab.client().await;

@@ -112,7 +112,7 @@ async fn mail_goes_without_what_it_does_not_need() {
 }
 
 #[tokio::test]
-async fn what_the_message_needs_is_refused_behind_it() {
+async fn a_message_that_needs_an_absent_extension_is_refused_after_its_end() {
     let filler = "X-Filler: 0123456789012345678901234567890123456789\r\n".repeat(2000);
     let far = format!("{filler}Subject:\r\n {HEADER}");
     for (offered, mail, message, told) in [
@@ -198,7 +198,7 @@ async fn an_exchange_that_has_it_is_preferred() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_may_have_it() {
+async fn an_unreachable_exchange_may_have_the_extension() {
     // K16: deferred and never refused, in mode observe as well; mail that does not need it goes.
     for mode in ["enforce", "observe"] {
         for down in [0, 1] {

@@ -317,7 +317,7 @@ async fn pins_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn what_the_dns_says_for_good() {
+async fn permanent_answers_of_the_dns() {
     let send = async |scenario: Scenario, to: &str| {
         let lab = scenario.start().await;
         lab.client().await.send(&[to], MESSAGE).await.last().to_owned()
@@ -347,7 +347,7 @@ async fn what_the_dns_says_for_good() {
 }
 
 #[tokio::test]
-async fn half_an_answer_says_nothing_for_good() {
+async fn an_unanswered_address_family_makes_no_failure_permanent() {
     // N1, C12: one family has only reserved addresses, and the other cannot be known.
     for (answers, fails) in [("AAAA", "A"), ("A", "AAAA")] {
         let scenario = Scenario::with_domain(|tree, _| {

@@ -163,7 +163,7 @@ async fn as_many_domains_as_there_may_be() {
 }
 
 #[tokio::test]
-async fn one_by_one_is_the_same() {
+async fn a_client_without_pipelining_gets_the_same_replies() {
     // J3, J6: a client that does not pipeline.
     let lab = two(|_| {}).start().await;
     let mut client = lab.lmtp_client().await;
@@ -265,7 +265,7 @@ async fn a_failed_domain_does_not_affect_other_recipients() {
 }
 
 #[tokio::test]
-async fn when_all_fail() {
+async fn all_recipients_fail() {
     // One refusal in the place of 354, for good only if it is for good for every recipient.
     for (data, expected) in [("554 5.7.1 no", "554 5.7.1"), ("451 4.3.0 later", "451 4.3.0")] {
         let lab = two(|mx| mx.data = say(data)).mx(|mx| mx.data = say("550 5.7.1 no")).start().await;
@@ -289,7 +289,7 @@ async fn when_all_fail() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_message_itself() {
+async fn faults_of_the_message() {
     // I12, I16: every recipient has an answer, and no remote gets an end of data.
     let lab = two(|_| {}).set("limits.bare_newlines = 'reject'").start().await;
     let mut client = lab.lmtp_client().await;

@@ -132,7 +132,7 @@ fn every_shell_can_complete() {
 }
 
 #[test]
-fn what_is_wrong_is_said_so_that_it_can_be_mended() {
+fn errors_say_how_to_mend_them() {
     // A variable is named as it is written.
     for (name, value, said) in [
         (

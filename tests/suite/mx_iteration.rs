@@ -87,7 +87,7 @@ fn exchanges(count: u16) -> Scenario {
 type Case = (fn(&mut Mx), &'static str);
 
 #[tokio::test]
-async fn what_leads_on_to_the_next_exchange() {
+async fn failures_that_lead_to_the_next_exchange() {
     // K4, K12, K15, K16.
     let cases: [Case; 14] = [
         (|mx| mx.greeting = say("421 busy"), "greeting-refused"),
@@ -193,7 +193,7 @@ async fn every_address_of_an_exchange() {
 }
 
 #[tokio::test]
-async fn how_many_exchanges() {
+async fn the_number_of_exchanges_is_bounded() {
     // the number of exchanges is limited, and at the limit no refusal is final.
     let lab = Scenario::with_domain(|tree, _| {
         (0..5).fold(tree, |tree, index| tree.mx("example.test", index, &format!("none{index}.example.test")))

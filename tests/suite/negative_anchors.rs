@@ -124,7 +124,7 @@ async fn a_secure_answer_is_insecure_below_the_zone() {
 }
 
 #[tokio::test]
-async fn what_fits_no_question_stays_a_failure() {
+async fn an_answer_that_fits_no_question_stays_a_failure() {
     let foreign = Fault::Denial(ResponseCode::NXDomain, "plain.test");
     let lab = tree()
         .insecure("plain.test")

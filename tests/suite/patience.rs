@@ -216,7 +216,7 @@ fn held(address: SocketAddr) -> usize {
 }
 
 #[tokio::test]
-async fn little_waits_between_a_client_and_us() {
+async fn buffers_between_client_and_danelaw_are_small() {
     // These octets have been sent, and their client counts its ten minutes already.
     let mut table: toml::Table = DEFAULTS.parse().unwrap();
     let listener: toml::Table = "[[listener]]\naddress = '127.0.0.1:0'".parse().unwrap();

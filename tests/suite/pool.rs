@@ -220,7 +220,7 @@ fn raw(record: &str) -> RawTlsa {
 }
 
 #[tokio::test]
-async fn what_the_dns_says_now_decides() {
+async fn an_idle_session_is_judged_by_the_present_records() {
     // L14, promise 6: the records are asked for before a session is taken, whichever proof the session has for other
     // domains.
     let identity = Identity::for_name("mx1.example.test");
@@ -283,7 +283,7 @@ async fn remotes_that_do_not_wait() {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_not_asked_again() {
+async fn an_answered_recipient_is_not_sent_again() {
     // L11: the second mail's recipient has its answer from the session that waited, and DATA breaks.
     for data in [Act::Close, Act::SayAndClose("421 4.3.2 restarting\r\n".into())] {
         let lab = pooled().mx(|mx| mx.data = data.clone()).start().await;
@@ -353,7 +353,7 @@ async fn only_sessions_in_step_wait() {
 }
 
 #[tokio::test]
-async fn how_much_one_session_does() {
+async fn a_session_carries_no_more_mails_than_its_limit() {
     // K19, and danelaw's own limit.
     let announced = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2");
     for scenario in [pooled().mx(announced), pooled().set("remote.mails_per_connection = 2")] {
@@ -388,7 +388,7 @@ async fn many<R: Resolver>(lab: &Lab<R>, count: usize) {
 }
 
 #[tokio::test]
-async fn how_many_wait() {
+async fn idle_sessions_are_bounded() {
     for bounds in ["remote.idle_connections = 2", "remote.idle_connections_per_host = 2"] {
         let lab = pooled().set(bounds).start().await;
         many(&lab, 4).await;
@@ -399,7 +399,7 @@ async fn how_many_wait() {
 }
 
 #[tokio::test]
-async fn how_long_one_waits() {
+async fn an_idle_session_ends_after_its_time() {
     let lab = pooled().set("remote.connection_age = '70s'").remember().start().await;
     delivered(&lab, "b@example.test").await;
     tokio::time::pause();
@@ -430,7 +430,7 @@ async fn at_the_end_all_hear_goodbye() {
 }
 
 #[tokio::test]
-async fn those_who_wait_make_room() {
+async fn idle_sessions_make_room_for_other_mail() {
     // a session that waits counts as a connection, and makes room for other mail.
     let other = |tree: Tree| tree.secure("other.test");
     for caps in ["remote.connections = 1", "remote.connections_per_host = 1"] {
@@ -459,7 +459,7 @@ async fn those_who_wait_make_room() {
 }
 
 #[tokio::test]
-async fn nobody_comes_to_wait_where_others_want_room() {
+async fn a_session_is_handed_to_a_waiter_before_it_idles() {
     // many mails to one host at once end as fast as the host takes them.
     let lab = pooled().set("remote.connections_per_host = 1").start().await;
     let storm = (0..10).map(|_| delivered(&lab, "b@example.test"));

@@ -72,7 +72,7 @@ async fn from_mail_on_replies_are_read_strictly() {
 }
 
 #[tokio::test]
-async fn what_postscreen_says_after_its_pause() {
+async fn the_second_greeting_of_postscreen() {
     // The code is that of the last line, and its text reaches the operator.
     let greeting: Change = |mx| {
         let no = "521 5.7.1 Service unavailable; client [127.0.0.1] blocked using bl.example\r\n";

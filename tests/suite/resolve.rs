@@ -106,7 +106,7 @@ async fn many_questions_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn what_is_no_question_is_an_error_of_its_own() {
+async fn an_argument_that_is_no_question_is_an_error_of_its_own() {
     let lab = tree().start().await;
     for arguments in
         [&["sec.test"][..], &["sec.test", "WHAT"], &["-", "MX"], &["sec.test", "MX", "--server", "dns.example"]]

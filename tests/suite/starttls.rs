@@ -158,7 +158,7 @@ fn no_command(octets: &[u8]) {
 /// H1, H2, A-12: no octet before the greeting, STARTTLS alone, no octet before the 220, and the ClientHello right
 /// behind it.
 #[tokio::test]
-async fn one_thing_at_a_time() {
+async fn nothing_is_pipelined_behind_starttls() {
     let script = |mut raw: Raw| async move {
         assert_eq!(raw.arrived().await, b"", "the server speaks first");
         raw.until_starttls().await;

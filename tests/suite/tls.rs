@@ -269,7 +269,7 @@ async fn encryption_alone_and_the_words_for_it() {
 
 /// G6: version, suite and group by their usual names.
 #[tokio::test]
-async fn what_was_negotiated() {
+async fn version_suite_and_group_have_their_usual_names() {
     let own = key();
     let chain = [Spec::default().issue(&own, &key())];
     let protection = shake(server(&TLS13, &chain, &own), &encrypt()).await.unwrap();

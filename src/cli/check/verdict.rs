@@ -240,7 +240,7 @@ mod tests {
     use crate::policy::{InsecureMx, Permit};
 
     #[test]
-    fn whether_a_rule_is_still_of_use() {
+    fn a_rule_that_is_no_longer_needed_is_named() {
         let may = Level::May(Permit::Rule { reason: "x".into(), until: Date::MAX });
         let dane = Level::Dane(InsecureMx::Dane);
         let pins = Level::Fingerprint(Vec::new());
