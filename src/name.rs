@@ -47,6 +47,9 @@ pub enum NameError {
     IpAddress,
 }
 
+/// Labels under which the registries of countries let others register domains.
+const SECOND_LEVEL: [&str; 12] = ["ac", "co", "com", "edu", "go", "gov", "ltd", "ne", "net", "or", "org", "plc"];
+
 impl Name {
     /// The root of the DNS: the exchange of a null MX (RFC 7505 §3).
     pub fn root() -> Self {
@@ -139,6 +142,19 @@ impl Name {
     /// The labels, leftmost first; none for the root.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.').filter(|label| !label.is_empty())
+    }
+
+    /// The domain that one owner has registered, as far as a name shows that: its last two labels, or three below a suffix such
+    /// as `co.uk`. Strangers below another public suffix share one.
+    pub fn registered(&self) -> Self {
+        let labels: Vec<_> = self.labels().rev().take(2).collect();
+        let is_suffix = matches!(labels[..], [last, before] if last.len() == 2 && SECOND_LEVEL.contains(&before));
+        let kept = if is_suffix { 3 } else { 2 };
+        let mut name = self.clone();
+        for _ in kept..self.labels().count() {
+            name = name.parent();
+        }
+        name
     }
 
     /// The name one label up; the root's parent is the root.
@@ -246,6 +262,21 @@ mod tests {
         assert!(!name("example").is_at_or_below(&name("b.example")));
         assert_eq!(name("a.b.example").parent(), name("b.example"));
         assert_eq!(name("example").parent(), Name::root());
+    }
+
+    #[test]
+    fn the_registered_domain_of_a_name() {
+        for (text, registered) in [
+            ("example.test", "example.test"),
+            ("a.b.example.test", "example.test"),
+            ("a.example.co.uk", "example.co.uk"),
+            ("example.com.br", "example.com.br"),
+            ("co.uk", "co.uk"),
+            ("a.abc.de", "abc.de"),
+            ("test", "test"),
+        ] {
+            assert_eq!(Name::parse(text).unwrap().registered(), Name::parse(registered).unwrap(), "{text}");
+        }
     }
 
     #[test]

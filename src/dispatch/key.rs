@@ -15,8 +15,8 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
-/// Bits of a file's mode that let others than the owner and its group read it, or others than the owner write it.
-const TOO_WIDE: u32 = 0o137;
+/// Bits of a file's mode that let its group write it, or give all users anything.
+const TOO_WIDE: u32 = 0o027;
 /// Octets of the signatures of RFC 8301 §3.2: 2048 to 8192 bits.
 const SIGNATURE: std::ops::RangeInclusive<usize> = 256..=1024;
 
@@ -32,8 +32,8 @@ pub enum DkimKeyError {
     /// The system refuses it.
     #[error("{0}")]
     Unreadable(#[from] io::Error),
-    /// Others can read it.
-    #[error("its mode is {0:o}, and all may read it, or its group may write it; set it to 0640 or 0600")]
+    /// Too many users have access to it.
+    #[error("its mode is {0:o}: its group may write it, or all users have access to it; set it to 0640 or 0600")]
     Mode(u32),
     /// It is not PEM, or holds no key.
     #[error("it holds no private key in PEM ({0}); `danelaw tlsrpt key` makes one")]
@@ -117,17 +117,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t47_a_new_key_signs_and_is_kept_secret() {
+    fn a_new_key_signs_and_is_kept_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
         let pem = new_key().unwrap();
         fs::write(&path, &pem).unwrap();
-        for (mode, is_secret) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
+        for (mode, is_secret) in
+            [(0o600, true), (0o640, true), (0o644, false), (0o660, false), (0o700, true), (0o750, true)]
+        {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(DkimKey::load(&path).is_ok(), is_secret, "{mode:o}");
         }
         let key = DkimKey::from_pem(pem.as_bytes()).unwrap();
-        // T48.
         assert!(key.record().starts_with("v=DKIM1; k=rsa; s=email:tlsrpt; p=MIIB"), "{}", key.record());
         let signature = key.sign(b"octets").unwrap();
         let public = STANDARD.decode(key.public()).unwrap();

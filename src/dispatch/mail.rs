@@ -109,7 +109,7 @@ impl Posting {
     }
 }
 
-/// The end of a message that did not get to its end. Where the receiver has it all the same, its id tells the second copy.
+/// The result of a message whose transfer broke off. If the receiver has all of it, the equal id marks the second copy.
 fn cut(error: TransferError) -> SentReport {
     match error {
         TransferError::Answered(reply) => SentReport::answered(&reply),

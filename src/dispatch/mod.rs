@@ -1,7 +1,7 @@
-//! TLS reports on their way (RFC 8460): danelaw's own reporter, for `tlsrpt.mode = "send"`.
+//! TLS reports on their way (RFC 8460): danelaw counts sessions and sends reports itself, with `tlsrpt.mode = "send"`.
 //!
 //! A task counts the events of sessions and writes the counts to the store every few seconds. Another one looks each minute
-//! which reports are due, by [`schedule`](crate::tlsrpt::schedule), looks up records, and sends reports by [`mail`] or
+//! for reports that are due, by [`schedule`](crate::tlsrpt::schedule), looks up records, and sends reports by [`mail`] or
 //! [`https`]. No mail of clients waits for either. The states of reports are in the store too, so that a restart neither
 //! repeats a report nor forgets one.
 
@@ -48,12 +48,14 @@ use mail::Posting;
 pub const MAX_EVENTS: usize = 10_000;
 /// How many lookups and reports go on at a time.
 const TOGETHER: usize = 16;
-/// How long a report may take.
-const TRY: Duration = Duration::from_secs(15 * 60);
+/// How long a report may take. The others of a round may wait for it.
+const TRY: Duration = Duration::from_secs(5 * 60);
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
+/// How long they wait where the lookup of that record failed.
+const WITHOUT_LOOKUP: Duration = Duration::from_secs(5 * 60);
 
-/// The settings of the reporter.
+/// The settings of [`Dispatch`].
 #[derive(Debug)]
 pub struct DispatchSettings {
     /// The author of the reports.
@@ -68,7 +70,7 @@ pub struct DispatchSettings {
     pub https_port: u16,
 }
 
-/// The reporter.
+/// The counts, the reports that are due, and the ways to send them.
 pub struct Dispatch<R> {
     settings: watch::Receiver<Arc<DispatchSettings>>,
     store: Store,
@@ -82,8 +84,8 @@ pub struct Dispatch<R> {
 struct DispatchState {
     kept: KeptTally,
     book: ReportBook,
-    /// The day on which the log last said that the DKIM record is missing.
-    warned: Option<Date>,
+    /// The day on which the log last said that the DKIM record is missing, and that record.
+    warned: Option<(Date, String)>,
     /// Whether the last write to the store failed.
     unwritable: bool,
 }
@@ -102,7 +104,7 @@ struct DueReport {
 }
 
 impl<R: Resolver + Clone> Dispatch<R> {
-    /// A reporter that goes on with the counts and reports in the store. Each round takes the settings that are new by then.
+    /// Goes on with the counts and reports in the store. Each round takes the settings that are new by then.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -151,36 +153,61 @@ impl<R: Resolver + Clone> Dispatch<R> {
             port: settings.https_port,
         };
         let client = HttpsClient::new(dns.clone(), part);
-        let way = Way { shared: &shared, client: &client, settings: &settings };
-        let due = self.due(way, clock.now()).await;
-        let sent = stream::iter(due).map(|report| async move { (self.send(way, &report, clock.now()).await, report) });
+        let round = DispatchRound { shared: &shared, client: &client, settings: &settings };
+        let due = self.due(round, clock.now()).await;
+        let sent =
+            stream::iter(due).map(|report| async move { (self.send(round, &report, clock.now()).await, report) });
         let mut sent = std::pin::pin!(sent.buffer_unordered(TOGETHER));
         while let Some((sent, report)) = sent.next().await {
             self.note(&report, &sent, clock.now());
             // At once: if danelaw is killed before, the receiver gets a second copy, with the same id.
             self.flush().await;
         }
+        self.tell_untold();
         self.show_waiting();
         self.flush().await;
     }
 
+    /// Tells of the reports that have ended without a try.
+    fn tell_untold(&self) {
+        for (key, end) in self.state().book.take_untold() {
+            let address = key.address.as_ref().map(ReportAddress::to_string).unwrap_or_default();
+            let shared = self.shared.borrow();
+            shared.reporter.metrics().tls_report(key.address.as_ref().map_or("none", ReportAddress::way), end.as_str());
+            tracing::info!(
+                domain = %key.of.domain,
+                day = %key.of.day,
+                address = shown(&address),
+                result = end.as_str(),
+                given_up = true,
+                "TLS report"
+            );
+        }
+    }
+
     /// The reports that are due. Mails wait as long as their receivers could not verify them.
-    async fn due(&self, way: Way<'_, R>, now: OffsetDateTime) -> Vec<DueReport> {
+    async fn due(&self, round: DispatchRound<'_, R>, now: OffsetDateTime) -> Vec<DueReport> {
         let keys = self.state().book.due_reports(now);
         let is_mail = |key: &ReportKey| matches!(key.address, Some(ReportAddress::Mail(_)));
-        let mails_may_go = !keys.iter().any(is_mail) || self.has_record(way, now).await;
+        let mails_wait = if keys.iter().any(is_mail) { self.without_key(round, now).await } else { None };
         let mut due = Vec::new();
         let mut state = self.state();
         for key in keys {
-            if is_mail(&key) && !mails_may_go {
-                state.book.postpone(&key, now + WITHOUT_RECORD);
+            if !round.settings.scope.reports_to(&key.of.domain) {
+                state.book.skip(&key, now);
+                continue;
+            }
+            if is_mail(&key)
+                && let Some(wait) = mails_wait
+            {
+                state.book.postpone(&key, now + wait);
                 continue;
             }
             let day = state.kept.tally().day(key.of.day);
             let policies = day.map(|day| state.book.content(day, &key)).unwrap_or_default();
             match key.address.clone().filter(|_| !policies.is_empty()) {
                 Some(address) => due.push(DueReport { key, address, policies }),
-                None => state.book.is_told_elsewhere(&key, now),
+                None => state.book.end_as_told(&key, now),
             }
         }
         due
@@ -191,34 +218,41 @@ impl<R: Resolver + Clone> Dispatch<R> {
         self.shared.borrow().reporter.metrics().tls_reports_wait(waiting);
     }
 
-    /// Whether receivers can find our public key.
-    async fn has_record(&self, way: Way<'_, R>, now: OffsetDateTime) -> bool {
-        let DispatchSettings { identity, key, .. } = way.settings;
-        let owner = format!("{}._domainkey.{}", identity.selector, identity.domain);
-        let found = match Name::parse(&owner) {
-            Ok(owner) => way.shared.connector.dns.txt(&owner).await.map_err(|failure| failure.to_string()),
+    /// How long mails wait, because receivers cannot find our public key, or because it could not be looked up.
+    async fn without_key(&self, round: DispatchRound<'_, R>, now: OffsetDateTime) -> Option<Duration> {
+        let DispatchSettings { identity, key, .. } = round.settings;
+        let record = format!("{}._domainkey.{}", identity.selector, identity.domain);
+        let found = match Name::parse(&record) {
+            Ok(owner) => round.shared.connector.dns.txt(&owner).await.map_err(|failure| failure.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let (has_key, why) = match found {
-            Ok(found) => (found.answer.records().iter().any(|record| dkim::has_key(&record.0, key.public())), None),
-            Err(why) => (false, Some(why)),
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let text = "TLS reports by mail wait: the record of their signature could not be looked up";
+                tracing::info!(record, why = shown(&why), "{text}");
+                return Some(WITHOUT_LOOKUP);
+            }
         };
-        if !has_key && self.state().warned.replace(now.date()) != Some(now.date()) {
-            let why = why.unwrap_or_else(|| "no TXT record has the key of tlsrpt.dkim_key".to_owned());
-            tracing::warn!(
-                record = owner,
-                why = shown(&why),
-                publish = key.record(),
-                "TLS reports by mail wait: their receivers cannot verify the signature"
-            );
+        if found.answer.records().iter().any(|record| dkim::has_key(&record.0, key.public())) {
+            return None;
         }
-        has_key
+        let warned = (now.date(), format!("{record} {}", key.record()));
+        if self.state().warned.replace(warned.clone()) != Some(warned) {
+            let why = "no TXT record has the key of tlsrpt.dkim_key";
+            let text = "TLS reports by mail wait: their receivers cannot verify the signature";
+            tracing::warn!(record, why, publish = key.record(), "{text}");
+        }
+        Some(WITHOUT_RECORD)
     }
 
-    async fn send(&self, way: Way<'_, R>, report: &DueReport, now: OffsetDateTime) -> SentReport {
+    async fn send(&self, round: DispatchRound<'_, R>, report: &DueReport, now: OffsetDateTime) -> SentReport {
         let DueReport { key, address, policies } = report;
-        let title =
-            ReportTitle { author: &way.settings.author, window: ReportWindow::of(key.of.day), domain: &key.of.domain };
+        let title = ReportTitle {
+            author: &round.settings.author,
+            window: ReportWindow::of(key.of.day),
+            domain: &key.of.domain,
+        };
         let gzip = match title.document(policies).map_err(|error| error.to_string()) {
             Ok(document) => gzip(&document).map_err(|error| error.to_string()),
             Err(error) => Err(error),
@@ -229,11 +263,11 @@ impl<R: Resolver + Clone> Dispatch<R> {
         };
         let sent = async {
             match address {
-                ReportAddress::Https(url) => https::post(way.client, url, gzip).await,
+                ReportAddress::Https(url) => https::post(round.client, url, gzip).await,
                 ReportAddress::Mail(to) => {
                     let parts = ReportParts { to, date: now, policies, gzip: &gzip };
-                    match way.settings.posting(to, &ReportMail::new(&title, parts), now) {
-                        Ok(posting) => posting.deliver(way.shared).await,
+                    match round.settings.posting(to, &ReportMail::new(&title, parts), now) {
+                        Ok(posting) => posting.deliver(round.shared).await,
                         Err(error) => SentReport::failed(&error),
                     }
                 }
@@ -253,14 +287,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let tries = state.book.entry(key).map_or(0, |entry| entry.tries);
         let end = state.book.entry(key).and_then(|entry| entry.end);
         drop(state);
-        let way = match address {
-            ReportAddress::Mail(_) => "mail",
-            ReportAddress::Https(_) => "https",
-        };
         {
             let shared = self.shared.borrow();
             let metrics = shared.reporter.metrics();
-            metrics.tls_report(way, sent.label());
+            metrics.tls_report(address.way(), sent.label());
             if sent.tried == ReportTried::Accepted {
                 metrics.tls_report_sent(now.unix_timestamp());
             }
@@ -306,20 +336,20 @@ impl RoundClock {
     }
 }
 
-/// The ways that reports go, and the settings of the round.
-struct Way<'a, R> {
+/// The parts that all reports of a round share.
+struct DispatchRound<'a, R> {
     shared: &'a Shared<R>,
     client: &'a HttpsClient<R>,
     settings: &'a DispatchSettings,
 }
 
-impl<R> Clone for Way<'_, R> {
+impl<R> Clone for DispatchRound<'_, R> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<R> Copy for Way<'_, R> {}
+impl<R> Copy for DispatchRound<'_, R> {}
 
 impl SentReport {
     fn failed(why: &impl fmt::Display) -> Self {

@@ -1,4 +1,4 @@
-//! The state of the reporter as rows of the store.
+//! The state of reports as rows of the store.
 
 use time::{Date, OffsetDateTime};
 
@@ -7,7 +7,8 @@ use crate::name::Name;
 use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow};
 use crate::tlsrpt::kept::TallyRow;
 use crate::tlsrpt::record::ReportAddress;
-use crate::tlsrpt::schedule::{ReportBook, ReportEnd, ReportEntry, ReportKey, ReportSuppression};
+use crate::tlsrpt::report_end::ReportEnd;
+use crate::tlsrpt::schedule::{ReportBook, ReportEntry, ReportKey, ReportSuppression};
 use crate::tlsrpt::tally::DomainDay;
 
 impl ReportRows {
@@ -40,21 +41,25 @@ pub(super) fn restored(rows: ReportRows) -> DispatchState {
     state
 }
 
-/// These counts, and all that has changed in the book.
-pub(super) fn changed(unwritten: &[TallyRow], book: &mut ReportBook) -> ReportRows {
+/// These counts, and as many changes in the book as one write may have besides.
+pub(super) fn changed(unwritten: &[TallyRow], book: &mut ReportBook, most: usize) -> ReportRows {
+    let most = most.saturating_sub(unwritten.len());
     let counts = unwritten.iter().map(|row| CountsRow {
         day: i64::from(row.of.day.to_julian_day()),
         domain: row.of.domain.to_string(),
         counts: row.counts.clone(),
     });
     let counts = counts.collect();
-    let keys = book.take_changed();
+    let keys = book.take_changed(most);
     let reports = keys.iter().filter_map(|key| Some(report_row(key, book.entry(key)?))).collect();
-    let suppressed = book.take_changed_suppressions().into_iter().map(|(address, suppression)| SuppressedRow {
-        address: address.to_string(),
-        until: suppression.map(|suppression| suppression.until.unix_timestamp()),
-        level: suppression.map_or(0, |suppression| i64::try_from(suppression.level).unwrap_or(i64::MAX)),
-    });
+    let suppressed =
+        book.take_changed_suppressions(most.saturating_sub(keys.len())).into_iter().map(|(address, suppression)| {
+            SuppressedRow {
+                address: address.to_string(),
+                until: suppression.map(|suppression| suppression.until.unix_timestamp()),
+                level: suppression.map_or(0, |suppression| i64::try_from(suppression.level).unwrap_or(i64::MAX)),
+            }
+        });
     ReportRows { counts, reports, suppressed: suppressed.collect() }
 }
 

@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long the last write may take at the end of the program.
 const LAST: Duration = Duration::from_secs(2);
 
-/// The tasks of the reporter.
+/// The tasks of [`Dispatch`].
 #[derive(Debug)]
 pub struct DispatchTask {
     stop: CancellationToken,

@@ -1,4 +1,4 @@
-//! The state of the reporter on its way to the store.
+//! The state of reports on its way to the store.
 
 use time::OffsetDateTime;
 
@@ -47,7 +47,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     fn take_unwritten(&self) -> Unwritten<'_, R> {
         let mut state = self.state();
         let counts = state.kept.take_unwritten(BATCH);
-        let rows = rows::changed(&counts, &mut state.book);
+        let rows = rows::changed(&counts, &mut state.book, BATCH.rows);
         Unwritten { dispatch: self, counts, rows }
     }
 

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn t52_a_burst_is_kept_while_the_collector_is_busy() {
+    async fn a_burst_is_kept_while_the_collector_is_busy() {
         let collector = Collector::new();
         let socket = collector.listen();
         let (sender, task) = collector.start();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn t52_a_collector_that_comes_back_is_told_again() {
+    async fn a_collector_that_comes_back_is_told_again() {
         let collector = Collector::new();
         let (sender, task) = collector.start();
         sender.send(event(TlsResult::Success)).await.unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn t50_a_domain_without_a_record_is_not_told() {
+    async fn a_domain_without_a_record_is_not_told() {
         let collector = Collector::new();
         let socket = collector.listen();
         let (sender, task) = collector.start();

@@ -145,7 +145,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn t50_the_form_that_collectd_reads() {
+    fn the_form_that_collectd_reads() {
         // O19.
         let written = |event| String::from_utf8(datagram(&event, &record()).unwrap()).unwrap();
         let start = r#"{"dpv":"1","d":"example.org","pr":"v=TLSRPTv1;rua=mailto:r@example.org","policies":["#;

@@ -128,7 +128,6 @@ mod tests {
 
     #[test]
     fn each_field_is_signed_and_one_more() {
-        // T46.
         let identity = DkimIdentity { domain: name("sender.example"), selector: "tlsrpt".to_owned() };
         let mut octets = Vec::new();
         let signed = signature(&mail(), &identity, OffsetDateTime::UNIX_EPOCH, |given| {
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn t47_the_published_key_is_compared() {
+    fn the_published_key_is_compared() {
         for (record, is_ours) in [
             ("v=DKIM1; k=rsa; s=email:tlsrpt; p=AbC=", true),
             ("v=DKIM1;p= Ab C= ;t=s", true),

@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_report_of_a_day() {
-        // O5, T26 to T29: a golden.
+        // O5: a golden.
         let mut tally = TlsTally::default();
         let mut of_tlsa = event("example.org", "mx.example.net", TlsResult::Success);
         of_tlsa.policy.strings = Arc::new(["3 1 1 AB".to_owned()]);
@@ -266,12 +266,12 @@ mod tests {
         assert!(unique.len() == 8 && unique.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
         let file = title.file_name();
         assert_eq!(file, format!("sender.example!example.org!1795824000!1795910399!{unique}.json.gz"));
-        // T29: another try, the same octets.
+        // Another try, the same octets.
         assert_eq!(title.document(policies).unwrap(), written.as_bytes());
     }
 
     #[test]
-    fn t30_a_report_is_bounded() {
+    fn a_report_is_bounded() {
         let long = format!("{}.{}.{}.example", "a".repeat(63), "b".repeat(63), "c".repeat(63));
         let mut tally = TlsTally::default();
         for policy in 0..32_u8 {

@@ -391,7 +391,6 @@ pub(crate) mod tests {
 
     #[test]
     fn the_policy_of_a_session_is_the_one_in_force() {
-        // T7, T8, T9.
         let records = vec![raw(3, 0xbb), raw(3, 0xaa), raw(1, 0xcc)];
         let all = published(records.clone());
         let none = |why| TlsPolicy::Encrypt(name("mx.example"), why);
@@ -419,7 +418,6 @@ pub(crate) mod tests {
             TlsPolicy::May(name("mx.example"), rule),
             TlsPolicy::Fingerprint(expected(&[raw(3, 1)])),
         ] {
-            // T4, T5.
             assert_eq!(event(&policy, &all, None), None, "{policy:?}");
             assert_eq!(event(&policy, &all, Some(Reason::StartTlsMissing)), None, "{policy:?}");
         }
@@ -427,7 +425,6 @@ pub(crate) mod tests {
 
     #[test]
     fn the_result_of_a_session() {
-        // T1, T3, T10.
         let all = published(vec![raw(3, 0xaa)]);
         let dane = TlsPolicy::Dane(expected(&all.records));
         let unusable = TlsPolicy::Encrypt(name("mx.example"), NoDane::UnusableTlsa(vec![]));
@@ -484,7 +481,7 @@ pub(crate) mod tests {
 
     #[test]
     fn p19_a_policy_of_mta_sts_has_its_lines_and_patterns() {
-        // P19, T9.
+        // P19.
         let policy = |text: &str| ReportedPolicy::sts(&name("example"), &StsPolicy::parse(text.as_bytes()).unwrap());
         let text = "version: STSv1\r\nmode: testing \r\n\r\nmx: *.example\r\nmx: mx.example\r\nmax_age: 86400";
         let found = policy(text);
@@ -505,7 +502,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_will_of_the_operator_is_not_reported() {
-        // T4.
         let rule = |level: &Level, next_hop| Rule {
             sts: crate::rules::StsByRule::Heeded,
             domains: "example".parse::<Domains>().unwrap(),
@@ -532,7 +528,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_hostile_record_set_is_cut() {
-        // H4.
         let many: Vec<_> = (0..100).map(|fill| RawTlsa([vec![3, 1, 0], vec![fill; 600]].concat())).collect();
         let strings = strings(&many);
         assert_eq!(strings.len(), 1);

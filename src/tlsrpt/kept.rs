@@ -68,7 +68,7 @@ struct KeptFailureJson {
 impl KeptTally {
     /// Counts an event.
     pub fn add(&mut self, event: &TlsEvent, day: Date) -> TallyRoom {
-        // H10: where the clock went back over midnight, the next day has begun already.
+        // Where the clock went back over midnight, the next day has begun already.
         let day = self.whole.days().last().filter(|last| day.next_day() == Some(*last)).unwrap_or(day);
         let room = self.whole.add(event, day);
         // A domain for which there was no room has no row.
@@ -166,7 +166,7 @@ mod tests {
     const ALL: UnwrittenLimits = UnwrittenLimits { rows: usize::MAX, octets: usize::MAX };
 
     #[test]
-    fn t22_a_write_is_bounded_and_takes_one_row_at_least() {
+    fn a_write_is_bounded_and_takes_one_row_at_least() {
         let mut kept = KeptTally::default();
         for number in 0..5 {
             kept.add(&event(&format!("d{number}.example"), "mx.example", TlsResult::Success), DAY);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn t22_the_store_has_all_that_was_counted() {
+    fn the_store_has_all_that_was_counted() {
         let mut kept = KeptTally::default();
         let mut stored = std::collections::BTreeMap::new();
         for number in 0..50_u8 {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn h10_an_event_behind_the_clock_belongs_to_the_day_that_has_begun() {
+    fn an_event_behind_the_clock_belongs_to_the_day_that_has_begun() {
         let mut kept = KeptTally::default();
         let tomorrow = DAY.next_day().unwrap();
         for day in [tomorrow, DAY] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn t24_a_row_of_a_forgotten_day_is_not_written() {
+    fn a_row_of_a_forgotten_day_is_not_written() {
         let mut kept = KeptTally::default();
         kept.add(&event("example", "mx.example", TlsResult::Success), DAY);
         kept.forget_before(DAY.next_day().unwrap());

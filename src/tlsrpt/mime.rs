@@ -183,7 +183,6 @@ pub(crate) mod tests {
         ] {
             assert!(head.contains(&format!("\r\n{field}")), "{field}");
         }
-        // T34.
         for text in [
             "1 went well, 1 failed.",
             "1 times certificate-expired at mx7.example (reason-7).\r\nRemedy: ",

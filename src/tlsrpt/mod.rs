@@ -21,6 +21,7 @@ pub mod lookup;
 pub mod mime;
 pub mod read;
 pub mod record;
+pub mod report_end;
 pub mod schedule;
 pub mod tally;
 pub mod window;

@@ -217,11 +217,19 @@ fn decoded(text: &str) -> Result<String, ReportAddressError> {
         octets.push(u8::try_from(16 * high + low).map_err(|_| ReportAddressError::Encoding)?);
     }
     let text = String::from_utf8(octets).map_err(|_| ReportAddressError::Encoding)?;
-    // H8: no line of a header field begins here.
+    // No line of a header field begins here.
     if text.chars().any(char::is_control) { Err(ReportAddressError::Encoding) } else { Ok(text) }
 }
 
 impl ReportAddress {
+    /// The word for the way to it, for metrics.
+    pub const fn way(&self) -> &'static str {
+        match self {
+            Self::Mail(_) => "mail",
+            Self::Https(_) => "https",
+        }
+    }
+
     /// The domain that takes the reports.
     pub fn target(&self) -> &Name {
         match self {
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn t13_exactly_one_record() {
+    fn exactly_one_record() {
         // O1.
         use NoTlsrptRecord::{NoAddress, None, NotAscii, Several, TooLong};
         let good = "v=TLSRPTv1;rua=mailto:r@example.org";
@@ -321,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn t14_blanks_order_and_unknown_fields() {
+    fn blanks_order_and_unknown_fields() {
         // O2.
         let (r, s) = ("mailto:r@example.org", "https://example.org/in");
         for (record, expected) in [
@@ -337,7 +345,6 @@ mod tests {
             ("v=TLSRPTv1;rua=mailto:r@example.org,mailto:r@example.org", vec![r]),
             ("v=TLSRPTv1;rua=mailto:r@example.org!10m,https://example.org/in", vec!["mailto:r@example.org!10m", s]),
             ("v=TLSRPTv1;rua=,,mailto:r@example.org,", vec![r]),
-            // T15.
             ("v=TLSRPTv1;rua=ftp://example.org/,mailto:r@example.org", vec![r]),
         ] {
             let found = read(&[record]);
@@ -350,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn t16_mailboxes_and_servers() {
+    fn mailboxes_and_servers() {
         use ReportAddressError::{Encoding, Host, Path, Port, Scheme, Unusual, UserInformation};
         for (uri, expected) in [
             ("mailto:r@example.org", Ok("mailto:r@example.org")),
@@ -367,7 +374,6 @@ mod tests {
             ("mailto:", Err(None)),
             ("mailto:%zz@example.org", Err(Some(Encoding))),
             ("mailto:%4", Err(Some(Encoding))),
-            // H8.
             ("mailto:a%0d%0aBcc:b@example.org", Err(Some(Encoding))),
             ("https://example.org", Ok("https://example.org/")),
             ("https://example.org/a?b=c", Ok("https://example.org/a?b=c")),

@@ -10,12 +10,13 @@ use time::{Date, Duration, OffsetDateTime};
 
 use super::event::PolicyKind;
 use super::record::ReportAddress;
+use super::report_end::ReportEnd;
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
 use super::window::{ReportWindow, Tries};
 use crate::name::Name;
 use crate::rules::Domains;
 
-/// The most reports of a day to one domain.
+/// The most reports of a day to one [registered domain](Name::registered), and about the domains below one.
 const MAX_TO_ONE: usize = 100;
 /// The most reports of a day.
 const MAX_IN_ALL: usize = 2000;
@@ -49,31 +50,6 @@ pub struct ReportEntry {
     pub next: OffsetDateTime,
     /// How it ended, if it has.
     pub end: Option<ReportEnd>,
-}
-
-/// The end of a report. The words are in the log and in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportEnd {
-    /// Of a lookup: the record was found.
-    Found,
-    /// The receiver has it.
-    Sent,
-    /// The domain asks for no reports.
-    NoRecord,
-    /// The record could not be looked up for 24 hours.
-    Dns,
-    /// The receiver refuses it.
-    Refused,
-    /// It could not be delivered for 24 hours.
-    Tries,
-    /// Its day is too long ago.
-    Old,
-    /// There are too many reports.
-    Limit,
-    /// The address has refused an earlier report.
-    Suppressed,
-    /// All of it is in other reports to the same address.
-    Told,
 }
 
 /// An address that has refused a report.
@@ -136,6 +112,8 @@ pub struct ReportBook {
     taken: BTreeMap<Date, TakenRoom>,
     changed: BTreeSet<ReportKey>,
     changed_suppressions: BTreeSet<ReportAddress>,
+    /// The reports that have ended without a try, to be told in the log.
+    untold: Vec<(ReportKey, ReportEnd)>,
 }
 
 /// The reports of a day within the limits.
@@ -143,6 +121,7 @@ pub struct ReportBook {
 struct TakenRoom {
     in_all: usize,
     to_one: BTreeMap<Name, usize>,
+    about_one: BTreeMap<Name, usize>,
 }
 
 /// The part that a domain has in the counts of a day.
@@ -152,56 +131,39 @@ struct DomainPart {
     failed: u64,
 }
 
-impl ReportEnd {
-    const ALL: [Self; 10] = [
-        Self::Found,
-        Self::Sent,
-        Self::NoRecord,
-        Self::Dns,
-        Self::Refused,
-        Self::Tries,
-        Self::Old,
-        Self::Limit,
-        Self::Suppressed,
-        Self::Told,
-    ];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Sent => "sent",
-            Self::NoRecord => "no-record",
-            Self::Dns => "dns",
-            Self::Refused => "refused",
-            Self::Tries => "tries",
-            Self::Old => "old",
-            Self::Limit => "limit",
-            Self::Suppressed => "suppressed",
-            Self::Told => "told",
-        }
-    }
-
-    /// The inverse of [`Self::as_str`].
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|end| end.as_str() == word)
-    }
-}
-
 impl ReportBook {
-    /// The domains and days whose records are to be looked up now.
+    /// The domains and days whose records are to be looked up now. The domain of TLSA records waits for the recipients below it:
+    /// its report has those alone that get none of their own.
     pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
         let mut due = Vec::new();
         for day in tally.days().filter(|day| *day < now.date() && !ReportWindow::of(*day).is_over(now)) {
             let Some(tallied) = tally.day(day) else { continue };
-            for (domain, part) in parts(tallied) {
+            let mut parts = parts(tallied);
+            parts.retain(|domain, part| scope.has(domain, part));
+            let waited_for = self.waited_for(day, tally, &parts);
+            for (domain, part) in parts.into_iter().filter(|(domain, _)| !waited_for.contains(domain)) {
                 let of = DomainDay { day, domain };
-                if due.len() < MAX_LOOKUPS && scope.has(&of.domain, &part) && self.is_lookup_due(&of, &part, now) {
+                if due.len() < MAX_LOOKUPS && self.is_lookup_due(&of, &part, now) {
                     due.push(of);
                 }
             }
         }
         due
+    }
+
+    /// The domains of TLSA records below which the record of a recipient is still to be looked up.
+    fn waited_for(&self, day: Date, tally: &TlsTally, parts: &BTreeMap<Name, DomainPart>) -> BTreeSet<Name> {
+        let mut waited_for = BTreeSet::new();
+        let recipients = tally.day(day).into_iter().flat_map(TalliedDay::domains);
+        for (recipient, policies) in recipients.filter(|(recipient, _)| parts.contains_key(recipient)) {
+            let key = ReportKey { of: DomainDay { day, domain: recipient.clone() }, address: None };
+            if self.entries.get(&key).is_none_or(|entry| entry.end.is_none()) {
+                let bases =
+                    policies.keys().filter(|policy| policy.kind == PolicyKind::Tlsa && policy.domain != *recipient);
+                waited_for.extend(bases.map(|policy| policy.domain.clone()));
+            }
+        }
+        waited_for
     }
 
     fn is_lookup_due(&self, of: &DomainDay, part: &DomainPart, now: OffsetDateTime) -> bool {
@@ -234,9 +196,9 @@ impl ReportBook {
         if self.entries.contains_key(&key) {
             return;
         }
-        let end = if self.suppressed.get(address).is_some_and(|suppression| suppression.until > now) {
+        let end = if self.is_suppressed(address, now) {
             Some(ReportEnd::Suppressed)
-        } else if self.is_full(key.of.day, address.target()) {
+        } else if self.is_full(&key.of, address.target()) {
             Some(ReportEnd::Limit)
         } else {
             None
@@ -245,9 +207,16 @@ impl ReportBook {
         self.put(key, ReportEntry { first: now, tries: 0, next: now, end });
     }
 
-    fn is_full(&self, day: Date, target: &Name) -> bool {
-        self.taken.get(&day).is_some_and(|taken| {
-            taken.in_all >= MAX_IN_ALL || taken.to_one.get(target).is_some_and(|count| *count >= MAX_TO_ONE)
+    fn is_suppressed(&self, address: &ReportAddress, now: OffsetDateTime) -> bool {
+        self.suppressed.get(address).is_some_and(|suppression| suppression.until > now)
+    }
+
+    fn is_full(&self, of: &DomainDay, target: &Name) -> bool {
+        let is_most = |counts: &BTreeMap<Name, usize>, name: &Name| {
+            counts.get(&name.registered()).is_some_and(|count| *count >= MAX_TO_ONE)
+        };
+        self.taken.get(&of.day).is_some_and(|taken| {
+            taken.in_all >= MAX_IN_ALL || is_most(&taken.to_one, target) || is_most(&taken.about_one, &of.domain)
         })
     }
 
@@ -257,28 +226,35 @@ impl ReportBook {
         if let Some(address) = key.address.as_ref().filter(|_| !is_none) {
             let taken = self.taken.entry(key.of.day).or_default();
             taken.in_all += 1;
-            *taken.to_one.entry(address.target().clone()).or_default() += 1;
+            *taken.to_one.entry(address.target().registered()).or_default() += 1;
+            *taken.about_one.entry(key.of.domain.registered()).or_default() += 1;
         }
     }
 
-    /// The reports that are to be tried now. Those that are too old end.
+    /// The reports that are to be tried now. Those that are too old end, and those to addresses that have refused another one.
     pub fn due_reports(&mut self, now: OffsetDateTime) -> Vec<ReportKey> {
         let mut open: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.end.is_none()).collect();
         // Those that have waited longest come first.
         open.sort_by_key(|(_, entry)| entry.next);
-        let is_over = |key: &ReportKey| ReportWindow::of(key.of.day).is_over(now);
-        let old: Vec<_> = open.iter().filter(|(key, _)| is_over(key)).map(|(key, _)| (*key).clone()).collect();
+        let over = |key: &ReportKey| {
+            let is_suppressed = key.address.as_ref().is_some_and(|address| self.is_suppressed(address, now));
+            match ReportWindow::of(key.of.day).is_over(now) {
+                true => Some(ReportEnd::Old),
+                false => is_suppressed.then_some(ReportEnd::Suppressed),
+            }
+        };
+        let ended: Vec<_> = open.iter().filter_map(|(key, _)| Some(((*key).clone(), over(key)?))).collect();
         let mut together = BTreeMap::<Name, usize>::new();
         let mut due = Vec::new();
-        for (key, _) in open.into_iter().filter(|(key, entry)| entry.next <= now && !is_over(key)) {
+        for (key, _) in open.into_iter().filter(|(key, entry)| entry.next <= now && over(key).is_none()) {
             let Some(target) = key.address.as_ref().map(ReportAddress::target) else { continue };
-            let count = together.entry(target.clone()).or_default();
+            let count = together.entry(target.registered()).or_default();
             if *count < TOGETHER && due.len() < MAX_ROUND {
                 *count += 1;
                 due.push(key.clone());
             }
         }
-        old.into_iter().for_each(|key| self.end(key, ReportEnd::Old, now));
+        ended.into_iter().for_each(|(key, end)| self.end(key, end, now));
         due
     }
 
@@ -306,17 +282,30 @@ impl ReportBook {
             ReportTried::Refused => {
                 self.end(key.clone(), ReportEnd::Refused, now);
                 let before = key.address.as_ref().and_then(|address| self.suppressed.get(address));
-                let level = before.map_or(0, |before| before.level) + 1;
-                let alone = ALONE.get(level - 1).unwrap_or(&ALONE[1]);
-                self.suppress(key, Some(ReportSuppression { until: now.saturating_add(*alone), level }));
+                // Reports that were tried together are refused together, and that counts once.
+                if before.is_none_or(|before| before.until <= now) {
+                    let level = before.map_or(0, |before| before.level) + 1;
+                    let alone = ALONE.get(level - 1).unwrap_or(&ALONE[1]);
+                    self.suppress(key, Some(ReportSuppression { until: now.saturating_add(*alone), level }));
+                }
             }
             ReportTried::Failed => self.fail(key.clone(), ReportEnd::Tries, now),
         }
     }
 
     /// The report has nothing in it.
-    pub fn is_told_elsewhere(&mut self, key: &ReportKey, now: OffsetDateTime) {
+    pub fn end_as_told(&mut self, key: &ReportKey, now: OffsetDateTime) {
         self.end(key.clone(), ReportEnd::Told, now);
+    }
+
+    /// The configuration leaves out its domain by now.
+    pub fn skip(&mut self, key: &ReportKey, now: OffsetDateTime) {
+        self.end(key.clone(), ReportEnd::Skipped, now);
+    }
+
+    /// The reports that have ended without a try since the last call.
+    pub fn take_untold(&mut self) -> Vec<(ReportKey, ReportEnd)> {
+        std::mem::take(&mut self.untold)
     }
 
     /// It waits until then, for a reason that is not the receiver's. The 24 hours begin with the first try.
@@ -327,7 +316,7 @@ impl ReportBook {
         }
     }
 
-    /// This day, or the first one after it whose reports have not begun (H10).
+    /// This day, or the first one after it whose reports have not begun: the clock may have gone back.
     pub fn first_unreported(&self, day: Date) -> Date {
         let mut day = day;
         while self.entries.range(first_key(day)..).next().is_some_and(|(key, _)| key.of.day == day)
@@ -359,14 +348,14 @@ impl ReportBook {
         self.suppressed.insert(address, suppression);
     }
 
-    /// The entries that have changed since the last call.
-    pub fn take_changed(&mut self) -> Vec<ReportKey> {
-        std::mem::take(&mut self.changed).into_iter().collect()
+    /// Entries that have changed since they were last taken, so many at the most.
+    pub fn take_changed(&mut self, most: usize) -> Vec<ReportKey> {
+        std::iter::from_fn(|| self.changed.pop_first()).take(most).collect()
     }
 
-    /// The addresses whose suppression has changed since the last call; none where it has ended.
-    pub fn take_changed_suppressions(&mut self) -> BTreeMap<ReportAddress, Option<ReportSuppression>> {
-        let changed = std::mem::take(&mut self.changed_suppressions);
+    /// Addresses whose suppression has changed since they were last taken, so many at the most; none where it has ended.
+    pub fn take_changed_suppressions(&mut self, most: usize) -> BTreeMap<ReportAddress, Option<ReportSuppression>> {
+        let changed: Vec<_> = std::iter::from_fn(|| self.changed_suppressions.pop_first()).take(most).collect();
         changed.into_iter().map(|address| (address.clone(), self.suppressed.get(&address).copied())).collect()
     }
 
@@ -385,6 +374,10 @@ impl ReportBook {
         self.entries.retain(|key, _| key.of.day >= day);
         self.changed.retain(|key| key.of.day >= day);
         self.taken.retain(|of, _| *of >= day);
+        // An address keeps its level long enough for the next refusal to be one in a row.
+        let is_over = |suppression: &ReportSuppression| suppression.until.saturating_add(ALONE[1]).date() < day;
+        let over = self.suppressed.extract_if(.., |_, suppression| is_over(suppression));
+        self.changed_suppressions.extend(over.map(|(address, _)| address));
     }
 
     fn fail(&mut self, key: ReportKey, last: ReportEnd, now: OffsetDateTime) {
@@ -402,6 +395,9 @@ impl ReportBook {
     }
 
     fn put(&mut self, key: ReportKey, entry: ReportEntry) {
+        if let Some(end) = entry.end.filter(|end| end.is_untold()) {
+            self.untold.push((key.clone(), end));
+        }
         self.entries.insert(key.clone(), entry);
         self.changed.insert(key);
     }
@@ -424,8 +420,12 @@ impl ReportScope {
             ReportExtent::All => true,
             ReportExtent::Failures => part.failed > 0,
         };
-        // T40: mail to ourselves would be a loop.
-        has_news && *domain != self.own && !self.skip.iter().any(|domains| domains.contain(domain))
+        has_news && self.reports_to(domain)
+    }
+
+    /// Whether this domain gets reports. Mail to ourselves would be a loop.
+    pub fn reports_to(&self, domain: &Name) -> bool {
+        *domain != self.own && !self.skip.iter().any(|domains| domains.contain(domain))
     }
 }
 
@@ -505,20 +505,23 @@ mod tests {
         let domains = |book: &ReportBook, scope, at| -> Vec<String> {
             book.due_lookups(&tally, scope, at).into_iter().map(|of| of.domain.to_string()).collect()
         };
-        // T40: neither ourselves nor those that are skipped; the provider comes behind the recipients.
-        assert!(!domains(&book, &scope, after(4)).contains(&"mx.provider.example".to_owned()));
-        assert_eq!(domains(&book, &scope, after(9)), ["a.example", "b.example", "mx.provider.example"]);
+        // Neither ourselves nor those that are skipped.
+        assert_eq!(domains(&book, &scope, after(9)), ["a.example", "b.example"]);
         let failures = self::scope(ReportExtent::Failures);
-        assert_eq!(domains(&book, &failures, after(9)), ["b.example", "mx.provider.example"]);
-        // T38.
+        assert_eq!(domains(&book, &failures, after(9)), ["b.example"]);
         assert_eq!(domains(&book, &scope, after(49)), [""; 0]);
+        // The provider comes behind all its recipients, however late they are.
         let mut book = book;
-        book.looked_up(&of("a.example"), RecordFound::None, after(9));
-        assert_eq!(domains(&book, &scope, after(10)), ["b.example", "mx.provider.example"]);
+        book.looked_up(&of("a.example"), RecordFound::None, after(1));
+        book.looked_up(&of("b.example"), RecordFound::Failed, after(1));
+        assert_eq!(domains(&book, &scope, after(10)), ["b.example"]);
+        book.looked_up(&of("b.example"), RecordFound::None, after(2));
+        assert_eq!(domains(&book, &scope, after(3)), [""; 0]);
+        assert_eq!(domains(&book, &scope, after(9)), ["mx.provider.example"]);
     }
 
     #[test]
-    fn t33_a_report_tells_a_provider_of_the_others_alone() {
+    fn a_report_tells_a_provider_of_the_others_alone() {
         let tally = tally();
         let (mut book, to) = (ReportBook::default(), "mailto:r@provider.example");
         let summed = |book: &ReportBook| -> Vec<u64> {
@@ -555,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn t37_a_report_that_had_to_wait_has_its_pauses_all_the_same() {
+    fn a_report_that_had_to_wait_has_its_pauses_all_the_same() {
         let mut book = ReportBook::default();
         let rua = "mailto:r@example.org";
         book.looked_up(&of("a.example"), RecordFound::Addresses(vec![address(rua)]), after(5));
@@ -570,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn h10_an_event_of_a_day_that_is_being_reported_belongs_to_the_next() {
+    fn an_event_of_a_day_that_is_being_reported_belongs_to_the_next() {
         let mut book = ReportBook::default();
         assert_eq!(book.first_unreported(day()), day());
         book.looked_up(&of("a.example"), RecordFound::None, after(5));
@@ -580,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn t39_an_address_that_refuses_is_left_alone_for_longer() {
+    fn an_address_that_refuses_is_left_alone_for_longer() {
         let mut book = ReportBook::default();
         let rua = "mailto:r@example.org";
         let mut now = after(5);
@@ -595,11 +598,51 @@ mod tests {
             assert_eq!(book.entry(&key("b.example", rua)).unwrap().end, None, "{days}");
             book.forget_before(day().next_day().unwrap());
         }
-        assert_eq!(book.take_changed_suppressions().len(), 1);
+        assert_eq!(book.take_changed_suppressions(9).len(), 1);
     }
 
     #[test]
-    fn t39_h1_no_domain_is_flooded() {
+    fn reports_that_are_refused_together_are_one_refusal() {
+        let mut book = ReportBook::default();
+        let rua = "mailto:r@example.org";
+        for domain in ["a.example", "b.example", "c.example"] {
+            book.looked_up(&of(domain), RecordFound::Addresses(vec![address(rua)]), after(5));
+        }
+        for domain in ["a.example", "b.example"] {
+            book.tried(&key(domain, rua), ReportTried::Refused, after(5));
+        }
+        let suppression = ReportSuppression { until: after(5) + Duration::days(7), level: 1 };
+        assert_eq!(book.suppressed[&address(rua)], suppression);
+        // The third one is not tried any more, and that is told.
+        assert_eq!(book.due_reports(after(6)), []);
+        assert_eq!(book.take_untold(), [(key("c.example", rua), ReportEnd::Suppressed)]);
+        // Its level is forgotten once a further refusal would not be one in a row.
+        let gone = |book: &mut ReportBook, days| {
+            book.forget_before((suppression.until + Duration::days(days)).date());
+            book.suppressed.is_empty()
+        };
+        assert!(!gone(&mut book, 30) && gone(&mut book, 32));
+        assert_eq!(book.take_changed_suppressions(9), [(address(rua), None)].into());
+    }
+
+    #[test]
+    fn one_owner_has_a_share_of_the_reports() {
+        // The domains below one registered domain count together, and so do the hosts that take reports.
+        let mut book = ReportBook::default();
+        for number in 0..150 {
+            let rua = address(&format!("https://r{number}.example/"));
+            book.looked_up(&of(&format!("d{number}.stranger.example")), RecordFound::Addresses(vec![rua]), after(5));
+        }
+        assert_eq!(book.waiting(), MAX_TO_ONE);
+        for number in 0..150 {
+            let rua = address(&format!("https://r{number}.victim.example/"));
+            book.looked_up(&of(&format!("d{number}.example")), RecordFound::Addresses(vec![rua]), after(5));
+        }
+        assert_eq!((book.waiting(), book.take_untold().len()), (2 * MAX_TO_ONE, 100));
+    }
+
+    #[test]
+    fn no_domain_is_flooded() {
         let mut book = ReportBook::default();
         for number in 0..2150 {
             let rua = match number {

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn t35_domains_are_spread_over_four_hours() {
+    fn domains_are_spread_over_four_hours() {
         let mut quarters = [0_u32; 16];
         for number in 0..1000 {
             let domain = name(&format!("d{number}.example"));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn t37_tries_end_after_a_day() {
+    fn tries_end_after_a_day() {
         let first = window().due(&name("example"));
         let (mut minutes, mut now) = (Vec::new(), first);
         for count in 1..20 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn t38_a_report_of_three_days_ago_is_over() {
+    fn a_report_of_three_days_ago_is_over() {
         let end = OffsetDateTime::from_unix_timestamp(window().seconds().end + 1).unwrap();
         assert!(!window().is_over(end) && !window().is_over(end + Duration::hours(48)));
         assert!(window().is_over(end + Duration::hours(49)));

@@ -48,7 +48,7 @@ fn mismatching(name: &str) -> Exchange {
 }
 
 #[tokio::test]
-async fn t1_each_handshake_counts_once() {
+async fn each_handshake_counts_once() {
     // O7.
     let success = "tlsa mx1.example.test: success";
     assert_eq!(lines_of(Scenario::new(), 3).await, [success; 3]);
@@ -60,7 +60,7 @@ async fn t1_each_handshake_counts_once() {
 }
 
 #[tokio::test]
-async fn t2_a_failure_counts_where_another_host_takes_the_mail() {
+async fn a_failure_counts_where_another_host_takes_the_mail() {
     // O17.
     let good = Exchange::new("example.test", "mx2.example.test").preference(20);
     let events = events_of(Scenario::of([mismatching("mx1.example.test"), good]), 1).await;
@@ -76,7 +76,7 @@ async fn t2_a_failure_counts_where_another_host_takes_the_mail() {
 }
 
 #[tokio::test]
-async fn t3_what_says_nothing_of_tls_is_not_told() {
+async fn what_says_nothing_of_tls_is_not_told() {
     // O9.
     for (scenario, about) in [
         (Scenario::new().mx(|mx| mx.greeting = say("421 busy")), "greeting"),
@@ -94,7 +94,7 @@ async fn t3_what_says_nothing_of_tls_is_not_told() {
 }
 
 #[tokio::test]
-async fn t4_a_level_of_the_operator_is_not_told() {
+async fn a_level_of_the_operator_is_not_told() {
     let may = "[[rule]]\ndomain = 'example.test'\nlevel = 'may'\nreason = 'so'\nuntil = '9999-12-31'\n";
     let hop = "[[rule]]\ndomain = 'example.test'\nlevel = 'dane'\nnext_hop = 'mx1.example.test'\n";
     for change in [may, hop, "tls.level = 'encrypt'"] {
@@ -104,13 +104,13 @@ async fn t4_a_level_of_the_operator_is_not_told() {
 }
 
 #[tokio::test]
-async fn t5_only_the_enforced_pass_of_observing_is_told() {
+async fn only_the_enforced_pass_of_observing_is_told() {
     let mismatch = Scenario::of([mismatching("mx1.example.test")]).set("mode = 'observe'");
     assert_eq!(lines_of(mismatch, 1).await, ["tlsa mx1.example.test: certificate-not-trusted tlsa-mismatch"]);
 }
 
 #[tokio::test]
-async fn t6_and_t7_policies_and_failures_of_the_dns() {
+async fn policies_and_failures_of_the_dns() {
     let tlsa = |fault: Fault| {
         Scenario::new().tree(move |tree, port| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", fault))
     };
@@ -129,7 +129,6 @@ async fn t6_and_t7_policies_and_failures_of_the_dns() {
         (without(), vec!["no-policy-found example.test: success"]),
         (without().set("tls.level = 'dane-only'"), vec![]),
         (without().set(dane_only), vec!["no-policy-found example.test: dane-required dane-required no-tlsa"]),
-        // T10.
         (Scenario::of([unusable]), vec!["tlsa mx1.example.test: tlsa-invalid all-records-unusable"]),
         (
             Scenario::new().mx(|mx| mx.starttls = say("454 4.7.0 not now")),
@@ -149,7 +148,7 @@ async fn t6_and_t7_policies_and_failures_of_the_dns() {
 }
 
 #[tokio::test]
-async fn t25_nothing_of_a_mail_is_in_an_event() {
+async fn nothing_of_a_mail_is_in_an_event() {
     let (sender, mut events) = mpsc::channel(100);
     let mut lab = Scenario::of([mismatching("mx1.example.test")]).telling(sender).start().await;
     let mut client = lab.client().await;

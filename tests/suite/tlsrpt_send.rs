@@ -137,7 +137,7 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     );
     assert_eq!((report.success(), report.failed(), report.policies.len()), (0, 1, 1));
     assert_eq!(report.policies[0].domain, "mx1.example.test");
-    // T11: nothing is told of the session that took it.
+    // Nothing is told of the session that took it.
     assert!(events.try_recv().is_err());
     // Once, also after a restart.
     dispatch.round(tomorrow()).await;
@@ -159,7 +159,7 @@ fn ids(mail: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn t11_two_that_report_on_each_other_are_silent_after_one_day() {
+async fn two_that_report_on_each_other_are_silent_after_one_day() {
     // Each is the receiver of the other, and TLS with both fails: were a report counted, the next day had a report on it.
     let (there, here) = (Sender::new(), Sender::new());
     let mut sides = Vec::new();
@@ -189,7 +189,7 @@ async fn t11_two_that_report_on_each_other_are_silent_after_one_day() {
 }
 
 #[tokio::test]
-async fn t29_a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
+async fn a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
     let (sender, before) = (Sender::new(), tempfile::tempdir().unwrap());
     let (told, mut events) = mpsc::channel(100);
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
@@ -230,7 +230,7 @@ async fn a_report_in_doubt_is_sent_again() {
 }
 
 #[tokio::test]
-async fn t22_a_store_that_takes_nothing_stops_no_report_and_repeats_none() {
+async fn a_store_that_takes_nothing_stops_no_report_and_repeats_none() {
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(100);
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
@@ -268,7 +268,7 @@ async fn a_store_of_version_3_is_taken_over() {
 }
 
 #[tokio::test]
-async fn t18_no_mail_waits_for_reports() {
+async fn no_mail_waits_for_reports() {
     // The record's server and the receiver are silent, and events find no room.
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(1);
@@ -314,7 +314,6 @@ async fn a_round_takes_up_the_settings_of_a_reload() {
 
 #[tokio::test]
 async fn a_mail_waits_until_its_signature_can_be_verified() {
-    // T47.
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(100);
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
@@ -383,7 +382,7 @@ async fn a_report_goes_by_https_to_a_host_that_proves_its_name() {
 }
 
 #[tokio::test]
-async fn t22_the_last_counts_are_written_at_the_end() {
+async fn the_last_counts_are_written_at_the_end() {
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(100);
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn h7_counts_members_and_depth_of_a_stranger() {
+    fn counts_members_and_depth_of_a_stranger() {
         let count = |count: &str| {
             read(&format!(
                 r#"{{"policies":[{{"summary":{{"total-successful-session-count":{count}}}}},

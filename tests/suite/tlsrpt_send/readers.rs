@@ -67,7 +67,7 @@ fn altered(mail: &[u8]) -> [Vec<u8>; 2] {
 }
 
 #[tokio::test]
-async fn t45_t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
+async fn t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
     let record = sender.key().record();
@@ -84,7 +84,7 @@ async fn t45_t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
 }
 
 #[tokio::test]
-async fn t26_t27_parsedmarc_reads_the_report() {
+async fn t27_parsedmarc_reads_the_report() {
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
     let program = "import json, parsedmarc, sys\n\
