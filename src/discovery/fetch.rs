@@ -37,9 +37,9 @@ enum FetchProgress {
 /// How long a mail waits for a fetch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Once the policy host is asked.
+    /// The longest wait from the moment when the policy host is asked.
     pub(super) asked: Duration,
-    /// In any case no longer than until then.
+    /// The end of any wait.
     pub(super) until: Instant,
 }
 

@@ -1,12 +1,10 @@
 //! The turns of fetches: how many go on at a time, and which one is next.
 //!
 //! A policy host that drips its answer holds a place for as long as it likes, and a stranger may have many such hosts. So
-//! the places are given out fairly, by base domain: a free place goes to the fetch whose base domain holds the fewest, and of these
-//! to the one that came first. A fetch that has had the time for which a mail waits gives its place to one that waits. So a
-//! stranger needs as many base domains as there are places to make another's fetch wait for longer than that time.
-//!
-//! A base domain is the last two labels of a name. Below a suffix like `co.uk` strangers share one, which costs them
-//! their place in the order and nothing else.
+//! the places are given out fairly, by [registered domain](Name::registered): a free place goes to the fetch whose registered
+//! domain holds the fewest, and of these to the one that came first. A fetch that has had the time for which a mail waits
+//! gives its place to a fetch that waits, unless that one's registered domain holds as many. So a stranger needs as many
+//! registered domains as there are places to make another's fetch wait for longer than that time.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,26 +29,22 @@ pub(super) struct FetchTurns {
 /// The places that are held, and the fetches that wait for one.
 #[derive(Debug, Default)]
 struct TurnOrder {
-    held: HashMap<BaseDomain, usize>,
+    held: HashMap<Name, usize>,
     waiting: VecDeque<FetchWaiter>,
 }
 
 #[derive(Debug)]
 struct FetchWaiter {
-    base: BaseDomain,
+    registered: Name,
     place: oneshot::Sender<FetchTurn>,
 }
-
-/// The last two labels of a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct BaseDomain(String);
 
 /// A fetch's place. Another fetch has it once this is dropped.
 #[derive(Debug)]
 pub(super) struct FetchTurn {
     turns: FetchTurns,
     /// None once another fetch has the place.
-    base: Option<BaseDomain>,
+    registered: Option<Name>,
 }
 
 /// The wait for a turn; an error if there is none, because too many others wait.
@@ -65,7 +59,7 @@ impl FetchTurns {
     /// Asks for a turn for the policy of this domain.
     pub(super) fn join(&self, domain: &Name) -> FutureTurn {
         let (place, turn) = oneshot::channel();
-        self.order().join(FetchWaiter { base: BaseDomain::of(domain), place });
+        self.order().join(FetchWaiter { registered: domain.registered(), place });
         self.give();
         turn
     }
@@ -74,9 +68,9 @@ impl FetchTurns {
     fn give(&self) {
         loop {
             let next = self.order().next();
-            let Some(FetchWaiter { base, place }) = next else { break };
+            let Some(FetchWaiter { registered, place }) = next else { break };
             // One that has ceased to wait gives its place back.
-            let _ = place.send(FetchTurn { turns: self.clone(), base: Some(base) });
+            let _ = place.send(FetchTurn { turns: self.clone(), registered: Some(registered) });
         }
         self.changed.send_replace(());
     }
@@ -88,20 +82,20 @@ impl FetchTurns {
 }
 
 impl FetchTurn {
-    /// Keeps the place until another fetch waits for it, which has it then.
+    /// Keeps the place until another fetch waits for one, and gives it to that.
     pub(super) async fn until_wanted(mut self) {
         let mut changed = self.turns.changed.subscribe();
-        while !self.yields() {
+        while !self.give_up_if_wanted() {
             // The sender is this place's own, so it is there.
             let _ = changed.changed().await;
         }
     }
 
-    fn yields(&mut self) -> bool {
+    fn give_up_if_wanted(&mut self) -> bool {
         let mut order = self.turns.order();
-        let is_wanted = order.is_wanted();
-        if is_wanted && let Some(base) = self.base.take() {
-            order.release(&base);
+        let is_wanted = self.registered.as_ref().is_none_or(|registered| order.is_wanted(registered));
+        if is_wanted && let Some(registered) = self.registered.take() {
+            order.release(&registered);
         }
         drop(order);
         if is_wanted {
@@ -113,17 +107,10 @@ impl FetchTurn {
 
 impl Drop for FetchTurn {
     fn drop(&mut self) {
-        if let Some(base) = self.base.take() {
-            self.turns.order().release(&base);
+        if let Some(registered) = self.registered.take() {
+            self.turns.order().release(&registered);
             self.turns.give();
         }
-    }
-}
-
-impl BaseDomain {
-    fn of(domain: &Name) -> Self {
-        let labels: Vec<_> = domain.labels().collect();
-        Self(labels.get(labels.len().saturating_sub(2)..).unwrap_or_default().join("."))
     }
 }
 
@@ -132,9 +119,11 @@ impl TurnOrder {
         self.held.values().sum::<usize>() >= MAX_FETCHES
     }
 
-    /// Whether a fetch can have no place but one that is held.
-    fn is_wanted(&self) -> bool {
-        self.is_full() && self.waiting.iter().any(|waiter| !waiter.place.is_closed())
+    /// Whether a fetch of a registered domain that holds fewer places than this one can have no place but one that is held.
+    fn is_wanted(&self, holder: &Name) -> bool {
+        let held = |registered: &Name| self.held.get(registered).copied().unwrap_or(0);
+        let wants = |waiter: &FetchWaiter| !waiter.place.is_closed() && held(&waiter.registered) < held(holder);
+        self.is_full() && self.waiting.iter().any(wants)
     }
 
     /// The fetch whose turn is next, if a place is free. It has the place.
@@ -143,35 +132,35 @@ impl TurnOrder {
         if self.is_full() {
             return None;
         }
-        let held = |waiter: &FetchWaiter| self.held.get(&waiter.base).copied().unwrap_or(0);
+        let held = |waiter: &FetchWaiter| self.held.get(&waiter.registered).copied().unwrap_or(0);
         // Of equals, this is the first.
         let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiter)| held(waiter))?;
         let waiter = self.waiting.remove(next)?;
-        *self.held.entry(waiter.base.clone()).or_default() += 1;
+        *self.held.entry(waiter.registered.clone()).or_default() += 1;
         Some(waiter)
     }
 
-    /// Lets one more wait. If there are too many then, the last one of the base domain with the most is sent away.
+    /// Lets one more wait. If there are too many then, the last one of the registered domain with the most is sent away.
     fn join(&mut self, waiter: FetchWaiter) {
         self.waiting.push_back(waiter);
         if self.waiting.len() <= MAX_WAITING {
             return;
         }
-        let mut counts: HashMap<&BaseDomain, usize> = HashMap::new();
+        let mut counts: HashMap<&Name, usize> = HashMap::new();
         for waiter in &self.waiting {
-            *counts.entry(&waiter.base).or_default() += 1;
+            *counts.entry(&waiter.registered).or_default() += 1;
         }
-        let count = |waiter: &FetchWaiter| counts.get(&waiter.base).copied().unwrap_or(0);
+        let count = |waiter: &FetchWaiter| counts.get(&waiter.registered).copied().unwrap_or(0);
         // Of equals, this is the last.
         let last = self.waiting.iter().enumerate().max_by_key(|(_, waiter)| count(waiter)).map(|(last, _)| last);
         last.and_then(|last| self.waiting.remove(last));
     }
 
-    fn release(&mut self, base: &BaseDomain) {
-        if let Some(held) = self.held.get_mut(base) {
+    fn release(&mut self, registered: &Name) {
+        if let Some(held) = self.held.get_mut(registered) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.held.remove(base);
+                self.held.remove(registered);
             }
         }
     }
@@ -195,19 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn base_domains() {
-        for (domain, base) in [
-            ("example.test", "example.test"),
-            ("a.b.example.test", "example.test"),
-            ("a.co.uk", "co.uk"),
-            ("test", "test"),
-        ] {
-            assert_eq!(BaseDomain::of(&name(domain)), BaseDomain(base.to_owned()), "{domain}");
-        }
-    }
-
-    #[test]
-    fn p21_the_next_place_is_for_the_base_domain_with_the_fewest() {
+    fn p21_the_next_place_is_for_the_registered_domain_with_the_fewest() {
         // P21: a stranger holds all places with hosts below one domain, and has more that wait.
         let turns = FetchTurns::new();
         let strangers = |range: std::ops::Range<usize>| range.map(|index| format!("{index}.stranger.test"));
@@ -223,7 +200,7 @@ mod tests {
         free();
         let two = taken(&mut others[1]).unwrap();
         free();
-        assert!(taken(&mut others[2]).is_some(), "one of its base domain and 29 of the other");
+        assert!(taken(&mut others[2]).is_some(), "one of its registered domain and 29 of the other");
         // The place of the last was given back, and only strangers wait.
         let of_a_stranger = taken(&mut more[0]).unwrap();
         assert!(taken(&mut more[1]).is_none());
@@ -232,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn p21_too_many_that_wait_are_of_the_base_domain_with_the_most() {
+    fn p21_too_many_that_wait_are_of_the_registered_domain_with_the_most() {
         // P21.
         let turns = FetchTurns::new();
         let strangers = (0..MAX_FETCHES + MAX_WAITING).map(|index| format!("{index}.stranger.test"));
@@ -262,7 +239,9 @@ mod tests {
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);
-        // One that does not wait any more wants no place.
+        // One that does not wait any more wants no place, and neither does one of a registered domain that holds as many.
+        let mut same = turns.join(&name("x.a.test"));
+        assert!(taken(&mut same).is_none());
         drop(turns.join(&name("c.test")));
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);

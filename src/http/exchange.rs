@@ -82,7 +82,7 @@ where
     exchange(stream, request(Request::get(path), host).body(Full::default()), limits).await
 }
 
-/// Content that is sent.
+/// A path and the content that is sent to it.
 #[derive(Debug, Clone)]
 pub struct HttpPost<'a> {
     /// Path and query.
