@@ -122,6 +122,8 @@ async fn advice_on_records_and_the_policy_hosts_certificate() {
         ("127.0.43.4", 13, &[TXT][..], vec!["sts-certificate-ends"]),
         ("127.0.43.5", 14, &[TXT], vec![]),
         ("127.0.43.6", 90, &[TXT, OTHER_TXT], vec!["sts-several-records"]),
+        ("127.0.43.11", 90, &["\"v=STSv1; id=2026-11-29\""], vec!["sts-bad-record"]),
+        ("127.0.43.12", 90, &["\"v=STSv1;\""], vec!["sts-bad-record"]),
     ] {
         let ca = Identity::authority();
         let policy_host = ca.issue_with("mta-sts.plain.test", |certificate| {
@@ -130,7 +132,7 @@ async fn advice_on_records_and_the_policy_hosts_certificate() {
         let text = policy("enforce", "mx1.plain.test");
         let bed = Bed::with(ca, policy_host, Domain { domain: "plain.test", address, text: &text, records }).await;
         let found = bed.judged("", &["plain.test"]).await;
-        assert_eq!(kinds(&found), expected, "{days}");
+        assert_eq!(kinds(&found), expected, "{address}: {found}");
     }
 }
 

@@ -24,7 +24,7 @@ use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{Endpoint, Peer, Place, Reason, Refusal};
+use crate::refusal::{HostEndpoint, Peer, Place, Reason, Refusal};
 use crate::roots::Roots;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::settings;
@@ -81,7 +81,7 @@ impl PolicyChecks {
 /// for another domain if it had to meet the same policy ([`is_same`]).
 pub(super) struct SessionChecks {
     permits: Semaphore,
-    by_peer: Mutex<HashMap<(Name, Endpoint), Vec<SharedSession>>>,
+    by_peer: Mutex<HashMap<(Name, HostEndpoint), Vec<SharedSession>>>,
 }
 
 type SharedSession = (TlsPolicy, Arc<OnceCell<Arc<SessionCheck>>>);

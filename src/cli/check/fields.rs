@@ -49,5 +49,5 @@ JSON fields:
                    sts-short-max-age, sts-unreachable, sts-wrong-type,
                    sts-redirect, sts-certificate-ends,
                    sts-several-records, sts-id-unchanged, sts-unusable-mx,
-                   sts-ip-as-mx, sts-contradicts-dane
+                   sts-ip-as-mx, sts-bad-record, sts-contradicts-dane
   What does not apply is null.";

@@ -21,10 +21,13 @@ const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The policy.
 #[derive(Debug, Serialize)]
 pub(super) struct StsReport {
-    /// `enforce`, `testing`, `none` or `unfetched`.
+    /// `enforce`, `testing`, `none`, `unfetched` or `failed`, for a lookup of the record that failed.
     pub(super) found: &'static str,
     /// In words.
     pub(super) text: String,
+    /// Whether there is a record, of use or not, or none could be looked up.
+    #[serde(skip)]
+    pub(super) has_record: bool,
     pub(super) id: Option<String>,
     /// In seconds.
     pub(super) max_age: Option<u64>,
@@ -48,8 +51,12 @@ impl StsReport {
             StsSource::Unfetched(_) | StsSource::NoRecord(_) | StsSource::LookupFailed(_) => None,
         });
         Some(Self {
-            found: at_hand.label(),
+            found: match at_hand.found {
+                StsFound::LookupFailed(_) => "failed",
+                _ => at_hand.label(),
+            },
             text: at_hand.to_string(),
+            has_record: at_hand.found != StsFound::Absent(NoStsRecord::Absent),
             id: in_force.map(|in_force| in_force.id.as_str().to_owned()),
             max_age: in_force.map(|in_force| in_force.policy.max_age().as_secs()),
             mx: patterns.iter().map(ToString::to_string).collect(),
@@ -62,7 +69,7 @@ impl StsReport {
     /// Lines for people; none for a domain that has nothing of MTA-STS.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.found != "none" || self.id.is_some() || self.running.is_some() {
+        if self.has_record || self.running.is_some() {
             let age = self.max_age.map_or(String::new(), |seconds| {
                 format!(", holds for {}: {}", format_duration(Duration::from_secs(seconds)), self.mx.join(", "))
             });
@@ -106,7 +113,13 @@ fn said(kind: &'static str, text: impl Into<String>) -> Advice {
 pub(super) fn advice(check: &DomainCheck, now: OffsetDateTime) -> Vec<Advice> {
     let in_force = match check.sts.as_ref().map(|at_hand| &at_hand.found) {
         Some(StsFound::InForce(in_force)) => in_force,
+        // The policy host was not asked, so the policy may be good.
+        Some(StsFound::Unfetched(error)) if error.is_own() => return Vec::new(),
         Some(StsFound::Unfetched(error)) => return vec![unfetched(error)],
+        Some(StsFound::Absent(why @ (NoStsRecord::NoId | NoStsRecord::BadId(_)))) => {
+            let text = format!("the TXT record of MTA-STS does not count (RFC 8461 §3.1): {why}");
+            return vec![said("sts-bad-record", text)];
+        }
         Some(StsFound::Absent(NoStsRecord::Several(_) | NoStsRecord::SeveralIds)) => {
             let text = "there are several TXT records or ids of MTA-STS, so none counts (RFC 8461 §3.1)";
             return vec![said("sts-several-records", text)];
@@ -174,7 +187,10 @@ fn of_exchange(exchange: &ExchangeCheck, in_force: &StsInForce) -> Option<Advice
         return about("sts-mx-not-listed", text.to_owned());
     }
     // Senders without DANE hold this host to the policy.
-    let by_dane = matches!(exchange.plan.as_ref().map(|plan| &plan.policy), Ok(TlsPolicy::Dane(_)));
+    let by_dane = matches!(
+        exchange.plan.as_ref().map(|plan| &plan.policy),
+        Ok(TlsPolicy::Dane(_) | TlsPolicy::HalfDane(_) | TlsPolicy::StsDane(_))
+    );
     let sessions = exchange.sessions.iter().filter(|(_, session)| by_dane && session.outcome.is_ok());
     let worth = sessions.map(|(_, session)| session.worth).find(|worth| *worth != PkixWorth::Valid)?;
     let text = format!(

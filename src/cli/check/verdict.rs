@@ -62,7 +62,7 @@ pub(super) enum CheckStatus {
 pub(super) const STATUS: &str = "\
 Exit status:
   0   mail to every domain would be delivered as its level asks; with
-      --no-connect: nothing in the DNS is against it
+      --no-connect: neither the DNS nor a policy of MTA-STS is against it
   1   refused for now: a host was reached and did not prove what it must
       (STARTTLS, certificate), or has no DANE where the level demands it
   3   deferred: a lookup failed
