@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
 /// A check of a key's value beyond its form.
 type Check = fn(&Config) -> Result<(), String>;
 /// The further checks, each with the beginning of the keys that it depends on.
-const FURTHER: [(&str, Check); 4] =
-    [("hostname", hostname), ("log.filter", filter), ("dns.", resolver), ("tls.ca", roots)];
+const FURTHER: [(&str, Check); 5] =
+    [("hostname", hostname), ("log.filter", filter), ("dns.", resolver), ("tls.ca", roots), ("tlsrpt.", reports)];
 
 /// How a rule that has ended is judged.
 enum EndedRules {
@@ -78,6 +78,10 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
 
 fn hostname(config: &Config) -> Result<(), String> {
     run::hostname(config).map(drop).map_err(|StartError { why, .. }| why)
+}
+
+fn reports(config: &Config) -> Result<(), String> {
+    super::reports::settings(config).map(drop).map_err(|StartError { why, .. }| why)
 }
 
 fn filter(config: &Config) -> Result<(), String> {

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::run::StartError;
 use crate::config::{Config, TlsrptMode, TlsrptReport};
-use crate::dispatch::key::DkimKey;
+use crate::dispatch::key::{DkimKey, DkimKeyError};
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::refusal::ResultType;
@@ -55,16 +55,22 @@ pub(super) fn settings(config: &Config) -> Result<Option<DispatchSettings>, Star
     else {
         return Ok(None);
     };
-    let key = DkimKey::load(path)
-        .map_err(|error| StartError::config(format!("tlsrpt.dkim_key: {}: {error}", path.display())))?;
+    let key = DkimKey::load(path).map_err(|error| {
+        let advice = match error {
+            DkimKeyError::Unreadable(_) => {
+                "; danelaw's user must be able to read it, and `danelaw tlsrpt key` makes one"
+            }
+            _ => "",
+        };
+        StartError::config(format!("tlsrpt.dkim_key: {}: {error}{advice}", path.display()))
+    })?;
     let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
-    let extent = match section.report {
-        TlsrptReport::All => ReportExtent::All,
-        TlsrptReport::Failures => ReportExtent::Failures,
-    };
     Ok(Some(DispatchSettings {
         scope: ReportScope {
-            extent,
+            extent: match section.report {
+                TlsrptReport::All => ReportExtent::All,
+                TlsrptReport::Failures => ReportExtent::Failures,
+            },
             skip: section.skip.iter().map(|domains| domains.0.clone()).collect(),
             own: domain.clone(),
         },

@@ -13,6 +13,7 @@ use time::format_description::well_known::Iso8601;
 
 use super::log;
 use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
+use crate::name::Name;
 use crate::tlsrpt::read::unpack::MAX_INPUT;
 use crate::tlsrpt::read::words::{self, ShownPart, shown};
 use crate::tlsrpt::read::{self, FoundReport, mbox};
@@ -72,7 +73,7 @@ struct TlsrptKeyArguments {
     file: PathBuf,
     /// The domain of tlsrpt.contact; with it, the name of the record is printed whole.
     #[arg(long, value_name = "DOMAIN")]
-    domain: Option<String>,
+    domain: Option<Name>,
     /// The selector, for tlsrpt.dkim_selector.
     #[arg(long, value_name = "NAME", default_value = "tlsrpt")]
     selector: String,
@@ -120,7 +121,7 @@ fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
     };
     match key {
         Ok(key) => {
-            let domain = domain.as_deref().map(|domain| format!(".{domain}.")).unwrap_or_default();
+            let domain = domain.as_ref().map(|domain| format!(".{domain}.")).unwrap_or_default();
             // A string of a TXT record has 255 octets at most (RFC 1035 §3.3.14).
             let record = key.record();
             let strings = record.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part)));

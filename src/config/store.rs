@@ -18,8 +18,9 @@ const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Dur
 pub struct StoreSection {
     /// Where to keep the outcomes of fan-out messages that the client has to send again, the policies of MTA-STS, and the counts
     /// of TLS reports: a file, which must be on a local disk. It holds digests of addresses and messages, remotes' replies as they
-    /// were, and the names of domains that mail went to. Fan-out and TLS reports need it. Without it each start trusts the first
-    /// contact with a domain again.
+    /// were, and the names of domains that mail went to; for TLS reports also the names and addresses of their mail servers, and
+    /// the addresses that take reports. Fan-out and tlsrpt.mode = "send" need it. Without it each start trusts the first contact
+    /// with a domain again.
     #[serde(deserialize_with = "optional")]
     pub path: Option<PathBuf>,
     /// How many outcomes are kept at most, one for each recipient; 100,000 take about 60 MB. The oldest make room for new

@@ -88,9 +88,13 @@ impl FromStr for Contact {
                 RecipientDomain::Name(domain) if domain.is_fully_qualified() => {
                     Ok(Self { mailbox: mailbox.to_string(), domain: domain.clone() })
                 }
-                RecipientDomain::Name(_) | RecipientDomain::Literal(_) => Err(format!("{text} has no mail domain")),
+                RecipientDomain::Name(_) | RecipientDomain::Literal(_) => {
+                    Err(format!("{text} has no mail domain; write a mailbox such as tls-reports@example.com"))
+                }
             },
-            ReversePath::Mailbox(_) | ReversePath::Null => Err(format!("{text} is no mailbox in ASCII")),
+            ReversePath::Mailbox(_) | ReversePath::Null => {
+                Err(format!("{text} is no mailbox in ASCII; write one such as tls-reports@example.com"))
+            }
         }
     }
 }
@@ -104,7 +108,10 @@ impl TlsrptSection {
     pub(super) fn check(&self, faults: &mut Faults, store: Option<&PathBuf>) {
         self.check_collectd(faults);
         if Name::parse(&format!("{}._domainkey.example", self.dkim_selector)).is_err() {
-            faults.add("tlsrpt.dkim_selector", "it is no name such as \"tlsrpt\"");
+            faults.add(
+                "tlsrpt.dkim_selector",
+                format!("{:?} is no name; write one such as \"tlsrpt\"", self.dkim_selector),
+            );
         }
         match self.mode {
             TlsrptMode::Send => self.check_send(faults, store),
@@ -213,7 +220,7 @@ mod tests {
             (all.replace("/etc/danelaw/dkim.pem", "dkim.pem"), "tlsrpt.dkim_key: dkim.pem is no absolute path"),
             (
                 all.replace("mode = 'send'", "mode = 'send', dkim_selector = 'a b'"),
-                "tlsrpt.dkim_selector: it is no name",
+                "tlsrpt.dkim_selector: \"a b\" is no name",
             ),
             (all.replace("mode = 'send'", "mode = 'send', collectd = '/x'"), "tlsrpt.collectd: /x is not used"),
             (format!("tlsrpt = {{ {send} }}"), "tlsrpt.organization: it is not used"),

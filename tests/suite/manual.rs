@@ -182,6 +182,16 @@ fn errors_say_how_to_mend_them() {
     let missing = danelaw(&["config", "check", "--config", "/dev/null", "--set", "tls.ca=/nowhere/ca.pem"]);
     let error = String::from_utf8(missing.stderr).unwrap();
     assert!(error.starts_with("danelaw: tls.ca: cannot read /nowhere/ca.pem: "), "{error}");
+    let reports = ["mode=send", "organization=Example", "contact=reports@example.com", "dkim_key=/nowhere/key.pem"];
+    let reports: Vec<_> = reports.iter().flat_map(|set| ["--set".to_owned(), format!("tlsrpt.{set}")]).collect();
+    let reports = reports.iter().map(String::as_str);
+    let check = ["config", "check", "--config", "/dev/null", "--set", "store.path=/var/lib/danelaw/store.sqlite"];
+    let missing = danelaw(&check.into_iter().chain(reports).collect::<Vec<_>>());
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(
+        error.starts_with("danelaw: tlsrpt.dkim_key: /nowhere/key.pem: ") && error.contains("makes one"),
+        "{error}"
+    );
     // All faults at once, but none about the default in the place of a wrong key.
     for (flags, keys) in [
         (

@@ -210,8 +210,12 @@ fn the_pages_name_keys_that_exist() {
 #[test]
 fn the_examples_are_good_configurations() {
     let mut found = 0;
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("tlsrpt.pem").to_str().unwrap().to_owned();
+    assert!(danelaw(&["tlsrpt", "key", &key]).status.success());
     for page in pages() {
         for block in page.blocks("toml") {
+            let block = block.replace("/etc/danelaw/tlsrpt.pem", &key);
             let mut file = tempfile::NamedTempFile::new().unwrap();
             std::io::Write::write_all(&mut file, block.as_bytes()).unwrap();
             let path = file.path().to_str().unwrap();
