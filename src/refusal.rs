@@ -81,7 +81,7 @@ pub struct Peer {
 
 /// An address with the port that a rule may name: the server of which a failure is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct HostEndpoint {
     /// The address.
     pub address: IpAddr,
     /// The port, if a rule names one.
@@ -90,8 +90,8 @@ pub struct Endpoint {
 
 impl Peer {
     /// Where it is.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint { address: self.address, port: self.port }
+    pub fn endpoint(&self) -> HostEndpoint {
+        HostEndpoint { address: self.address, port: self.port }
     }
 }
 

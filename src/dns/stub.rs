@@ -15,7 +15,7 @@
 //! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies,
 //! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
 
-mod told;
+mod log;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -52,7 +52,7 @@ use super::{
 };
 use crate::name::Name;
 
-use told::{report, warn_of};
+use log::{report, warn_of};
 
 /// How often the list of the system's resolvers is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -243,8 +243,7 @@ impl Outcome {
 
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
-        let remote = self.remote.as_ref();
-        let (protection, sts) = (self.secured(), self.sts.as_ref());
+        let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
         let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
         tracing::info!(
             id = %self.id,

@@ -16,11 +16,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::name::Name;
-use crate::refusal::Endpoint;
+use crate::refusal::HostEndpoint;
 use crate::smtp::extensions::Content;
 
 /// Servers that have refused BDAT.
-pub type WithoutBdat = BoundedMemory<Endpoint>;
+pub type WithoutBdat = BoundedMemory<HostEndpoint>;
 /// Domains with 8-bit mail that clients did not declare.
 pub type EightBitDomains = BoundedMemory<Name>;
 
@@ -109,14 +109,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_is_remembered_for_a_day_within_the_bound() {
         let memory = WithoutBdat::of_addresses();
-        let address = Endpoint { address: [192, 0, 2, 1].into(), port: None };
+        let address = HostEndpoint { address: [192, 0, 2, 1].into(), port: None };
         assert!(!memory.knows(&address));
         memory.note(&address);
         assert!(memory.knows(&address));
         tokio::time::advance(memory.keep).await;
         assert!(!memory.knows(&address));
         for number in 0..2 * u32::try_from(memory.most).unwrap() {
-            memory.note(&Endpoint { address: std::net::Ipv4Addr::from(number).into(), port: None });
+            memory.note(&HostEndpoint { address: std::net::Ipv4Addr::from(number).into(), port: None });
         }
         assert!(memory.seen.read().unwrap().len() <= memory.most);
         memory.note(&address);

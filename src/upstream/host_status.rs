@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failover::StatusChange;
 use super::shards::{SHARDS, Shards};
-use crate::refusal::{Endpoint, Reason};
+use crate::refusal::{HostEndpoint, Reason};
 use crate::trace;
 
 /// The most addresses that are remembered. If an attacker fills the memory, further addresses are only tried again.
@@ -22,7 +22,7 @@ const MAX_TEXT: usize = 200;
 #[derive(Debug)]
 pub struct HostStatusCache {
     keep: Duration,
-    failures: Shards<Endpoint, HostFailure>,
+    failures: Shards<HostEndpoint, HostFailure>,
     /// The shard that is swept next.
     sweep: AtomicUsize,
 }
@@ -53,7 +53,7 @@ impl HostStatusCache {
     }
 
     /// Remembers a failure.
-    pub(super) fn note(&self, server: Endpoint, change: StatusChange, reason: &Reason) {
+    pub(super) fn note(&self, server: HostEndpoint, change: StatusChange, reason: &Reason) {
         if change == StatusChange::Unchanged || self.keep.is_zero() {
             return;
         }
@@ -81,12 +81,12 @@ impl HostStatusCache {
     }
 
     /// Forgets the failure of an address that works again.
-    pub(super) fn forget(&self, server: Endpoint) {
+    pub(super) fn forget(&self, server: HostEndpoint) {
         self.failures.of(&server).remove(&server);
     }
 
     /// The status of an address.
-    pub(super) fn status(&self, server: Endpoint) -> HostStatus {
+    pub(super) fn status(&self, server: HostEndpoint) -> HostStatus {
         self.sweep();
         let failures = self.failures.of(&server);
         let Some(failure) = failures.get(&server) else { return HostStatus::Good };
@@ -110,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    fn server(address: impl Into<Ipv4Addr>) -> Endpoint {
-        Endpoint { address: address.into().into(), port: None }
+    fn server(address: impl Into<Ipv4Addr>) -> HostEndpoint {
+        HostEndpoint { address: address.into().into(), port: None }
     }
 
     fn refused() -> Reason {
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(reason.to_string(), "not tried again, because 59 seconds ago: cannot connect: connection refused");
         assert!(matches!(cache.status(server([192, 0, 2, 2])), HostStatus::Good));
         // Another port is another server.
-        let other_port = Endpoint { port: Some(2525), ..address };
+        let other_port = HostEndpoint { port: Some(2525), ..address };
         assert!(matches!(cache.status(other_port), HostStatus::Good));
         cache.forget(other_port);
         assert!(matches!(cache.status(address), HostStatus::Unresponsive(_)));

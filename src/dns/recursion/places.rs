@@ -206,7 +206,7 @@ impl EntryWeight for ServerSpeed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::referral::Delegation;
+    use super::super::referral::ZoneSigning;
     use super::*;
 
     fn name(text: &str) -> CanonicalName {
@@ -217,7 +217,7 @@ mod tests {
     fn the_deepest_zone_and_the_labels_known_to_be_in_it() {
         let places = DelegationMemory::new();
         let cut = |zone| {
-            let (ttl, delegation) = (Duration::from_secs(60), Delegation::Signed);
+            let (ttl, delegation) = (Duration::from_secs(60), ZoneSigning::Signed);
             Arc::new(Referral { zone: name(zone), servers: Vec::new(), ttl, delegation })
         };
         assert!(places.position(&name("mx.a.test")).is_none());

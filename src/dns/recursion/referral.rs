@@ -39,12 +39,12 @@ pub(super) struct Referral {
     pub(super) zone: CanonicalName,
     pub(super) servers: Vec<ServerName>,
     pub(super) ttl: Duration,
-    pub(super) delegation: Delegation,
+    pub(super) delegation: ZoneSigning,
 }
 
 /// Whether the parent says that a zone is signed. No one has validated it: it decides how the servers are asked alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delegation {
+pub(super) enum ZoneSigning {
     /// DS records came along, or it is the root.
     Signed,
     /// None came.
@@ -82,7 +82,7 @@ pub(super) fn read(zone: &CanonicalName, question: &Question, reply: &AuthorityR
 /// Reads a reply to the NS question for a zone's own servers (RFC 8109 §3). None if it has no such records.
 pub(super) fn servers_of(zone: &CanonicalName, reply: &AuthorityReply) -> Option<Referral> {
     let own: Vec<&PlainRecord> = name_servers(&reply.answers).filter(|record| record.owner == *zone).collect();
-    (!own.is_empty()).then(|| Referral { delegation: Delegation::Signed, ..referral(zone, &own, reply) })
+    (!own.is_empty()).then(|| Referral { delegation: ZoneSigning::Signed, ..referral(zone, &own, reply) })
 }
 
 /// The addresses at a name, and the time for which they hold.
@@ -174,7 +174,7 @@ fn referral(zone: &CanonicalName, records: &[&PlainRecord], reply: &AuthorityRep
     }
     let owner = records.first().map_or_else(|| zone.clone(), |record| record.owner.clone());
     let signed = reply.authorities.iter().any(|record| record.rtype == Rtype::DS && record.owner == owner);
-    let delegation = if signed { Delegation::Signed } else { Delegation::Unsigned };
+    let delegation = if signed { ZoneSigning::Signed } else { ZoneSigning::Unsigned };
     Referral { zone: owner, servers, ttl, delegation }
 }
 

@@ -12,7 +12,7 @@ use super::super::canonical::CanonicalName;
 use super::super::links::Question;
 use super::super::query::Purpose;
 use super::super::reply::Rtype;
-use super::referral::{self, Delegation, Referral, ServerName};
+use super::referral::{self, Referral, ServerName, ZoneSigning};
 use super::reply::AuthorityReply;
 use super::servers::AuthoritativeServers;
 
@@ -108,6 +108,6 @@ impl AuthoritativeServers {
             return named;
         }
         let server = ServerName { name: root.clone(), addresses: self.hints.addresses().to_vec() };
-        Referral { zone: root.clone(), servers: vec![server], ttl: HINTS_FOR, delegation: Delegation::Signed }
+        Referral { zone: root.clone(), servers: vec![server], ttl: HINTS_FOR, delegation: ZoneSigning::Signed }
     }
 }

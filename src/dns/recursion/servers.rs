@@ -20,7 +20,7 @@ use super::super::setup::ResolverSettings;
 use super::families::{RoutedFamilies, is_routed};
 use super::hints::RootHints;
 use super::places::DelegationMemory;
-use super::referral::{self, Delegation, Referral, ReplyReading, ServerName};
+use super::referral::{self, Referral, ReplyReading, ServerName, ZoneSigning};
 use super::reply::AuthorityReply;
 use super::resolve;
 use super::root::PrimingFailure;
@@ -75,7 +75,7 @@ pub(super) struct JudgedReply {
 struct ZoneQuestion<'a> {
     cut: &'a Referral,
     question: &'a Question,
-    round: Round,
+    round: ServerAttempt,
     /// The servers from which no reply came.
     silent: Vec<IpAddr>,
     last: FailureReason,
@@ -83,7 +83,7 @@ struct ZoneQuestion<'a> {
 
 /// How often a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Round {
+enum ServerAttempt {
     First,
     /// Once more, as it was silent.
     Again,
@@ -95,9 +95,9 @@ impl ZoneQuestion<'_> {
     /// more time and no more questions than the same one again, which a tarpit would leave unanswered too.
     fn purpose(&self, drops_edns: impl FnOnce() -> bool) -> Purpose {
         match (self.cut.delegation, self.round) {
-            (Delegation::Unsigned, Round::Again) => Purpose::IterateBare,
-            (Delegation::Unsigned, Round::First) if drops_edns() => Purpose::IterateBare,
-            (Delegation::Unsigned, Round::First) | (Delegation::Signed, _) => Purpose::Iterate,
+            (ZoneSigning::Unsigned, ServerAttempt::Again) => Purpose::IterateBare,
+            (ZoneSigning::Unsigned, ServerAttempt::First) if drops_edns() => Purpose::IterateBare,
+            (ZoneSigning::Unsigned, ServerAttempt::First) | (ZoneSigning::Signed, _) => Purpose::Iterate,
         }
     }
 }
@@ -134,7 +134,7 @@ impl AuthoritativeServers {
     ) -> Result<JudgedReply, FailureReason> {
         let why = format!("no name server of zone {} has an address that may be asked", cut.zone);
         let (silent, last) = (Vec::new(), FailureReason::Network(why));
-        let mut attempt = ZoneQuestion { cut, question, round: Round::First, silent, last };
+        let mut attempt = ZoneQuestion { cut, question, round: ServerAttempt::First, silent, last };
         let given: Vec<IpAddr> = cut.servers.iter().flat_map(|server| server.addresses.iter().copied()).collect();
         if let Some(judged) = self.ask_each(&mut attempt, &given, effort).await? {
             return Ok(judged);
@@ -146,7 +146,7 @@ impl AuthoritativeServers {
             }
         }
         let silent = std::mem::take(&mut attempt.silent);
-        attempt.round = Round::Again;
+        attempt.round = ServerAttempt::Again;
         let judged = self.ask_each(&mut attempt, &silent, effort).await?;
         judged.ok_or(attempt.last)
     }
@@ -182,7 +182,7 @@ impl AuthoritativeServers {
         let (zone, question) = (&attempt.cut.zone, attempt.question);
         let purpose = attempt.purpose(|| self.places.drops_edns(address));
         let octets = self.exchange(address, question, purpose).await?;
-        if (purpose, attempt.round) == (Purpose::IterateBare, Round::Again) {
+        if (purpose, attempt.round) == (Purpose::IterateBare, ServerAttempt::Again) {
             self.places.put_drops_edns(address);
         }
         let reply = AuthorityReply::read(&octets)?;

@@ -13,7 +13,7 @@ use crate::dns::Resolver;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
-use crate::refusal::{Endpoint, Peer, Reason, Refusal};
+use crate::refusal::{HostEndpoint, Peer, Reason, Refusal};
 
 /// One exchange: its addresses, and the policy that a session with it must meet.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         self.nat64 = nat64;
         let mut failed = VecDeque::new();
         for address in addresses {
-            match self.connector.host_status.status(Endpoint { address, port }) {
+            match self.connector.host_status.status(HostEndpoint { address, port }) {
                 HostStatus::Good => candidate.addresses.push_back(address),
                 HostStatus::Failed => failed.push_back(address),
                 HostStatus::Unresponsive(reason) => {

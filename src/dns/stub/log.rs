@@ -9,8 +9,7 @@ pub(super) fn warn_of(usable: &UsableServers) {
         match usable.servers.is_empty() {
             true => tracing::error!(
                 found,
-                "there is no name server that can be used: danelaw asks the root and the authoritative servers itself until \
-                 there is one (dns.fallback)"
+                "there is no name server that can be used: dns.fallback serves until there is one, if it passes the self-test"
             ),
             false => tracing::warn!(found, "a name server cannot be used and is left out"),
         }
