@@ -1,4 +1,4 @@
-//! A report on its way by mail: to the exchanges of the address, as any mail, but whatever TLS says (RFC 8460 §3).
+//! A report by mail. It goes to the exchanges of the address as other mail does, and also where TLS fails (RFC 8460 §3).
 
 use time::OffsetDateTime;
 use tokio::time::Instant;

@@ -1,5 +1,5 @@
-//! Resolvers that stand on the host itself and pass questions on to another one: what Ubuntu and Fedora write into
-//! `resolv.conf`, and what home routers run.
+//! Resolvers on the host itself that pass questions on to another one. Ubuntu and Fedora write such a resolver into
+//! `resolv.conf`, and home routers run one.
 
 use std::fs;
 use std::net::SocketAddr;

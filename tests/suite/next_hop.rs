@@ -1,5 +1,5 @@
-//! A rule's next-hop with a port of its own: what is dialled, whose TLSA records count, and that another port is another
-//! server.
+//! A rule's next-hop with a port of its own: danelaw dials that port, takes the TLSA records of that port, and treats another port
+//! as another server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
