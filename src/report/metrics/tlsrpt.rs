@@ -40,7 +40,7 @@ impl super::Metrics {
         self.tlsrpt.dropped.count([why]);
     }
 
-    /// Counts a try to send a TLS report.
+    /// Counts a try to send a TLS report, or a report that ended without one.
     pub fn tls_report(&self, way: &'static str, result: &'static str) {
         self.tlsrpt.reports.count([way, result]);
     }
@@ -61,7 +61,7 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, counters: &TlsReportCounter
     counters.sessions.encode(to, About("tlsrpt_sessions", help))?;
     let help = "TLS sessions that are missing in TLS reports, by reason";
     counters.dropped.encode(to, About("tlsrpt_dropped", help))?;
-    let help = "Tries to send a TLS report, by the way that it went and the result";
+    let help = "Tries to send a TLS report, and reports that ended without one, by the way and the result";
     counters.reports.encode(to, About("tlsrpt_reports", help))?;
     let help = "TLS reports that are due and that their receivers do not have yet";
     gauge(to, About("tlsrpt_waiting", help), of(&counters.waiting))?;
