@@ -96,8 +96,7 @@ pub(super) async fn start(
     let dispatch = Dispatch::open(settings.clone(), store, shared.clone()).await;
     let dispatch = dispatch.map_err(|error| StartError::system(format!("store.path: {error}")))?;
     let leaves_out = move |event: &TlsEvent| {
-        let is_skipped = settings.borrow().scope.skip.iter().any(|domains| domains.contain(&event.recipient));
-        is_skipped || is_in_doubt(event, &shared.borrow().connector.dns)
+        settings.borrow().scope.skips(&event.recipient) || is_in_doubt(event, &shared.borrow().connector.dns)
     };
     let task = ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out));
     Ok(StartedReports { task, settings: Some(sender) })

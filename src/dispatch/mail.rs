@@ -49,7 +49,7 @@ impl Posting {
             next_hop: rule.and_then(|rule| rule.next_hop.as_ref()),
             hello: &hello,
             level,
-            sts: rule.map_or(StsByRule::Heeded, |rule| rule.sts),
+            sts: StsByRule::of(rule),
             until: Instant::now() + connector.timeouts.route,
             original_destination: None,
             reporting: Reporting::Off,

@@ -425,7 +425,12 @@ impl ReportScope {
 
     /// Whether this domain gets reports. Mail to ourselves would be a loop.
     pub fn reports_to(&self, domain: &Name) -> bool {
-        *domain != self.own && !self.skip.iter().any(|domains| domains.contain(domain))
+        *domain != self.own && !self.skips(domain)
+    }
+
+    /// Whether the configuration leaves this domain out.
+    pub fn skips(&self, domain: &Name) -> bool {
+        self.skip.iter().any(|domains| domains.contain(domain))
     }
 }
 
