@@ -2,17 +2,14 @@
 //! lines sees one end of data, however careless it is; and a remote that takes chunks gets the message that the client
 //! meant.
 
-#![no_main]
-
 use bytes::BytesMut;
 use danelaw::smtp::chunk::Chunk;
 use danelaw::smtp::command::{Command, CommandError};
 use danelaw::smtp::data::{BareNewlines, DataScanner, Scan};
 use danelaw::smtp::stuffing::DotStuffer;
 use danelaw::transaction::chunks::{Between, between};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u8, u8, &[u8])| {
+pub(crate) fn invariant(input: (u8, u8, &[u8])) {
     let (chunk, piece, octets) = input;
     for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
         let whole = Scanned::new(octets, bare_newlines, octets.len());
@@ -24,7 +21,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         }
     }
     check_command(octets);
-});
+}
 
 #[derive(Debug, PartialEq)]
 struct Scanned {

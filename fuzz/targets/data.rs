@@ -2,14 +2,11 @@
 //! that danelaw passes on; a strict receiver gets the message that the client meant; and the positions at which reads
 //! cut the stream make no difference.
 
-#![no_main]
-
 use bytes::BytesMut;
 use danelaw::smtp::data::{BareNewlines, DataScanner, Scan};
 use danelaw::smtp::stuffing::DotStuffer;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u8, &[u8])| {
+pub(crate) fn invariant(input: (u8, &[u8])) {
     let (piece, octets) = input;
     for bare_newlines in [BareNewlines::Normalize, BareNewlines::Reject] {
         let whole = Scanned::new(octets, bare_newlines, octets.len());
@@ -23,7 +20,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             Scan::End => check_message(&whole, message.expect("it ended")),
         }
     }
-});
+}
 
 #[derive(Debug, PartialEq)]
 struct Scanned {

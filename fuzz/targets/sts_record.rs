@@ -1,13 +1,10 @@
 //! Invariants, for any TXT records: the order of the records makes no difference; a record of another kind has no effect;
 //! an id that was read is written as a record that means the same; and a second record of MTA-STS is one too many.
 
-#![no_main]
-
 use danelaw::mta_sts::NoStsRecord;
 use danelaw::mta_sts::record::policy_id;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
+pub(crate) fn invariant(octets: &[u8]) {
     // The octet 0xFF, which no record of MTA-STS needs, cuts the input into records.
     let mut texts: Vec<&[u8]> = octets.split(|octet| *octet == 0xff).collect();
     let read = policy_id(texts.iter().copied());
@@ -33,4 +30,4 @@ fuzz_target!(|octets: &[u8]| {
         Err(NoStsRecord::Absent) => assert!(with_another.is_ok()),
         Err(_) => assert!(matches!(with_another, Err(NoStsRecord::Several(_)))),
     }
-});
+}

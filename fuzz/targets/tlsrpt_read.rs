@@ -1,17 +1,14 @@
 //! Invariant: whatever comes as a TLS report, its text for people has printable ASCII and lines of bounded length alone, and
 //! its JSON is one line.
 
-#![no_main]
-
 use danelaw::tlsrpt::read::reports;
 use danelaw::tlsrpt::read::words::{ShownPart, explain, line};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
+pub(crate) fn invariant(octets: &[u8]) {
     for found in reports(octets, Some("mx.example")).into_iter().flatten() {
         let text = explain(&found, ShownPart::All).expect("a string is written to");
         assert!(text.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{text:?}");
         assert!(text.lines().all(|line| line.len() < 1200), "{text:?}");
         assert!(!line(&found).contains('\n'));
     }
-});
+}

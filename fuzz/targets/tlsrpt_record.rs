@@ -1,12 +1,9 @@
 //! Invariant: an address of a TLSRPT record is written as text that reads as the same address, has no delimiter of a record
 //! and no line end, and there are five at most.
 
-#![no_main]
-
 use danelaw::tlsrpt::record::{ReportAddress, TlsrptRecord};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
+pub(crate) fn invariant(octets: &[u8]) {
     let records: Vec<_> = octets.split(|octet| *octet == 0).collect();
     let Ok(record) = TlsrptRecord::among(&records) else { return };
     assert!((1..=5).contains(&record.addresses.len()));
@@ -18,4 +15,4 @@ fuzz_target!(|octets: &[u8]| {
     let uris: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
     let again = TlsrptRecord::among(&[format!("v=TLSRPTv1; rua={}", uris.join(", "))]);
     assert_eq!(again.map(|again| again.addresses), Ok(record.addresses));
-});
+}

@@ -3,8 +3,6 @@
 //! Invariants: an additional unusable record never changes the verdict; a record that matches also matches alone;
 //! without the record that matches, the verdict differs; and the order of the records makes no difference.
 
-#![no_main]
-
 use std::time::Duration;
 
 use danelaw::dane::agility::Digests;
@@ -13,7 +11,6 @@ use danelaw::dane::tlsa::{self, Associations, Matching, Selector, Tlsa, TlsaForm
 use danelaw::dane::verify::{Expectation, Match, References, verify};
 use danelaw::dns::RawTlsa;
 use danelaw::name::Name;
-use libfuzzer_sys::fuzz_target;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 const CERTIFICATES: [&[u8]; 3] =
@@ -24,7 +21,7 @@ type Edit = (u8, u16, u8);
 /// The number of the certificate that the record is of, and the record's form.
 type Record = (u8, u8);
 
-fuzz_target!(|input: (Vec<Edit>, Vec<u8>, Vec<Record>, &[u8])| {
+pub(crate) fn invariant(input: (Vec<Edit>, Vec<u8>, Vec<Record>, &[u8])) {
     let (edits, sent, records, extra) = input;
     let mut certificates = CERTIFICATES.map(<[u8]>::to_vec);
     // Most changes break a signature, so there are few of them.
@@ -63,7 +60,7 @@ fuzz_target!(|input: (Vec<Edit>, Vec<u8>, Vec<Record>, &[u8])| {
     assert_eq!(judge(&chain, &alone), verdict, "the record that matches, alone");
     raw.retain(|raw| !is_found(raw));
     assert_ne!(judge(&chain, &raw), verdict, "without the record that matches");
-});
+}
 
 #[derive(Debug, PartialEq)]
 enum Verdict {
