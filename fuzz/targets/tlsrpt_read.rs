@@ -1,5 +1,5 @@
-//! Invariant: whatever comes as a TLS report, its text for people has printable ASCII and lines of bounded length alone, and
-//! its JSON is one line.
+//! Invariant: the text for any octets of a TLS report has printable ASCII and lines of bounded length alone, and the JSON is one
+//! line.
 
 use danelaw::tlsrpt::read::reports;
 use danelaw::tlsrpt::read::words::{ShownPart, explain, line};

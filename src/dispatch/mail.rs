@@ -55,18 +55,18 @@ impl Posting {
             reporting: Reporting::Off,
             trace: &trace,
         };
-        let mut walk = connector.iterate_for_report(&request);
+        let mut iteration = connector.iterate_for_report(&request);
         loop {
-            let ready = match walk.next().await {
+            let ready = match iteration.next().await {
                 Ok(ready) => ready,
                 Err(refusals) => return SentReport::answered(&refusals.verdict()),
             };
             let peer = ready.peer().clone();
-            let reason = match self.give(ready, walk.answer_by()).await {
+            let reason = match self.give(ready, iteration.answer_by()).await {
                 Ok(sent) => return sent,
                 Err(reason) => reason,
             };
-            match walk.fail_over(&peer, reason) {
+            match iteration.fail_over(&peer, reason) {
                 Ok(()) => {}
                 Err(Reason::Mail(reply)) => return SentReport::answered(&reply),
                 Err(reason) => return SentReport::failed(&reason),

@@ -1,8 +1,8 @@
 //! One reply for several destinations: the replies of a fan-out transaction at RCPT and at the end of the data.
 //!
 //! Plain SMTP has one reply at the end of the data (RFC 5321 §4.1.1.4), and the recipients of a fan-out transaction may
-//! have several outcomes. Fan-out is for clients with one fate for a message: nullmailer, msmtp, and libraries that give
-//! the whole message up when one recipient is refused. Postfix, Exim, Sendmail and OpenSMTPD keep a fate for each
+//! have several outcomes. Fan-out is for clients that keep one disposition for a message: nullmailer, msmtp, and libraries that give
+//! the whole message up when one recipient is refused. Postfix, Exim, Sendmail and OpenSMTPD keep one for each
 //! recipient and need no fan-out: danelaw tells them 452 at RCPT for the second destination, and they send it by itself.
 //!
 //! 1. **RCPT says yes** ([`at_rcpt`]). A remote's 4xx or 5xx, or the lack of a remote, is held back until the end of the

@@ -24,9 +24,20 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The names and licences of all that is built for this machine, benchmarks and tests included.
+/// The names and licences of all that is built for this machine, benchmarks, tests and fuzz targets included.
 fn built() -> BTreeSet<(String, String)> {
-    let tree = cargo(&["tree", "--locked", "--offline", "--edges", "all", "--prefix", "none", "--format", "{p}|{l}"]);
+    let tree = cargo(&[
+        "tree",
+        "--workspace",
+        "--locked",
+        "--offline",
+        "--edges",
+        "all",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}|{l}",
+    ]);
     let packages = tree.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('|'));
     packages.map(|(package, licence)| (package.split(' ').next().unwrap().to_owned(), licence.to_owned())).collect()
 }

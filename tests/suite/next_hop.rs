@@ -48,7 +48,7 @@ async fn d16_a_host_with_a_port_is_verified_by_the_records_of_that_port() {
         assert_eq!((other.messages().len(), lab.mx().connections()), (1, 0));
         assert_eq!(tlsa_questions(&lab), [format!("_{port}._tcp.{HOST} TLSA")]);
         assert!(!lab.dns.asked().iter().any(|question| question.ends_with(" MX")), "{:?}", lab.dns.asked());
-        // The record of the other port matches the server there, and counts for nothing here.
+        // The record of the other port matches the server there, and does not count here.
         let lab = scenario(wrong).start().await;
         let answer = sent(&lab, "b@example.test").await;
         assert!(answer.starts_with(&format!("451 4.7.5 {HOST}[127.0.0.1]:{port}: ")), "{answer}");

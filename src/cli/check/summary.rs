@@ -15,7 +15,7 @@ pub(super) struct Summary {
     verdicts: BTreeMap<MailVerdict, usize>,
     refusals: BTreeMap<&'static str, Vec<String>>,
     no_dane: BTreeMap<String, usize>,
-    /// Domains by what was found of their MTA-STS policies.
+    /// Domains by the state of their MTA-STS policies.
     sts: BTreeMap<&'static str, usize>,
     advice: BTreeMap<&'static str, Vec<String>>,
     rules: usize,
