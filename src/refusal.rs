@@ -130,6 +130,9 @@ pub enum Reason {
     /// The domain has an MTA-STS policy, and its fetch had no turn.
     #[error("as many STS policies as may be are being fetched, the domain's had no turn, and none is remembered")]
     StsNoTurn,
+    /// The DNS would bounce the mail, an MTA-STS policy is held to, and the MX records are insecure.
+    #[error("an STS policy is in force and the MX records are not signed, so they alone bounce no mail")]
+    UnsignedUnderSts,
     /// The level is `secure`, and nothing vouches for the exchange's name.
     #[error("the level secure holds, and neither a secure MX record, an STS policy nor a rule names the host")]
     NotAuthenticated,
@@ -260,7 +263,7 @@ pub enum Reason {
     /// There are more exchanges than are ever tried.
     #[error("{0} more exchanges were not tried")]
     NotTried(usize),
-    /// The time for the whole road was used up before this host's turn.
+    /// The time for the whole delivery path was used up before this host's turn.
     #[error("no time was left to try it")]
     OutOfTime,
 }
@@ -365,6 +368,7 @@ impl Reason {
             | Self::MxNotInPolicy { .. }
             | Self::StsLookup(_)
             | Self::StsNoTurn
+            | Self::UnsignedUnderSts
             | Self::NotAuthenticated
             | Self::Bind { .. }
             | Self::Busy(_)
@@ -530,6 +534,7 @@ mod tests {
             (not_listed(), "451 4.7.5", "mx-not-in-policy", Some("validation-failure")),
             (sts("TXT"), "451 4.4.3", "sts-lookup-failed", None),
             (Reason::StsNoTurn, "451 4.4.5", "sts-no-turn", None),
+            (Reason::UnsignedUnderSts, "451 4.4.4", "sts-unsigned-dns", None),
             (Reason::NotAuthenticated, "451 4.7.5", "not-authenticated", None),
             (
                 tls(TlsFailure::Mismatch(Mismatch::Untrusted(Untrusted::Issuer("x".into())))),

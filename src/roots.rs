@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -182,14 +183,17 @@ impl Roots {
     }
 }
 
-/// TLS 1.2 and 1.3 with servers for which these authorities may vouch.
+/// TLS 1.2 and 1.3 with servers for which these authorities may vouch. No session is resumed: the library does not look at the
+/// certificate again then, which may have ended since.
 ///
 /// # Errors
 /// The library lacks a protocol version, which no build of danelaw does.
 pub fn client_tls(store: Arc<RootCertStore>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(config.with_root_certificates(store).with_no_client_auth()))
+    let mut config = config.with_root_certificates(store).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 /// The public authorities that are built in.

@@ -28,16 +28,33 @@ const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64,
 enum FetchProgress {
     /// It waits for its turn.
     Waiting,
-    /// The policy host is asked.
-    Underway,
+    /// The policy host is asked since then.
+    Underway(Instant),
     /// It has ended.
     Ended(Result<FetchedPolicy, StsFetchError>),
+}
+
+/// The id that a policy is fetched under.
+#[derive(Debug, Clone)]
+pub(super) enum FetchId {
+    /// The TXT record has it now.
+    Seen(StsId),
+    /// The kept policy has it; the TXT record is not known.
+    Remembered(StsId),
+}
+
+impl FetchId {
+    pub(super) fn id(&self) -> &StsId {
+        match self {
+            Self::Seen(id) | Self::Remembered(id) => id,
+        }
+    }
 }
 
 /// How long a mail waits for a fetch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// The longest wait from the moment when the policy host is asked.
+    /// The longest wait, from the moment at which the policy host was asked.
     pub(super) asked: Duration,
     /// The end of any wait.
     pub(super) until: Instant,
@@ -61,20 +78,24 @@ impl PendingFetch {
         Self(watch::channel(FetchProgress::Ended(end)).1)
     }
 
-    /// Waits for its end. The fetch goes on if that comes later. The policy host is to blame for a timeout only if it has had all
-    /// of the time for which a mail waits.
+    /// Waits for its end. The fetch goes on if that comes later. All mails together wait for a policy host only once: one that
+    /// comes when it has had its time does not wait. It is to blame for a timeout only if it has had all of that time.
     pub(super) async fn wait(mut self, patience: Patience) -> Result<FetchedPolicy, StsFetchError> {
         let is_asked = |progress: &FetchProgress| !matches!(progress, FetchProgress::Waiting);
-        if timeout_at(patience.until, self.0.wait_for(is_asked)).await.is_err() {
-            return Err(StsFetchError::Busy);
-        }
-        let last = Instant::now() + patience.asked;
+        let began = match timeout_at(patience.until, self.0.wait_for(is_asked)).await {
+            Ok(Ok(progress)) => match *progress {
+                FetchProgress::Underway(began) => began,
+                FetchProgress::Waiting | FetchProgress::Ended(_) => Instant::now(),
+            },
+            Ok(Err(_)) | Err(_) => return Err(StsFetchError::Busy),
+        };
+        let last = began + patience.asked;
         let has_ended = |progress: &FetchProgress| matches!(progress, FetchProgress::Ended(_));
         let ended = timeout_at(last.min(patience.until), self.0.wait_for(has_ended)).await;
         match ended.map(|ended| ended.map(|progress| progress.clone())) {
             Ok(Ok(FetchProgress::Ended(end))) => end,
             // The task has ended without a result: it panicked, or the program ends.
-            Ok(Ok(FetchProgress::Waiting | FetchProgress::Underway) | Err(_)) => Err(StsFetchError::Busy),
+            Ok(Ok(FetchProgress::Waiting | FetchProgress::Underway(_)) | Err(_)) => Err(StsFetchError::Busy),
             Err(_) if patience.until < last => Err(StsFetchError::Busy),
             Err(_) => Err(StsFetchError::Timeout),
         }
@@ -83,17 +104,17 @@ impl PendingFetch {
 
 impl<R: Resolver> MtaSts<R> {
     /// The fetch of a domain's policy that goes on, or a new one; or the end of one that failed a moment ago.
-    pub(super) fn fetch(&self, domain: &Name, id: &StsId, reason: FetchFor) -> PendingFetch {
+    pub(super) fn fetch(&self, domain: &Name, id: &FetchId, reason: FetchFor) -> PendingFetch {
         let mut state = self.policies().state();
         // A fetch may have ended since the caller looked.
-        let kept = state.cache.in_force(domain, clock()).filter(|kept| kept.id == *id);
+        let kept = state.cache.in_force(domain, clock()).filter(|kept| kept.id == *id.id());
         if let (Some(kept), FetchFor::Mail) = (kept, reason) {
             return PendingFetch::ended(Ok(kept.clone()));
         }
         if let Some(pending) = state.pending.get(domain) {
             return pending.clone();
         }
-        if let Some(error) = StsPolicies::recent_failure(&state, domain, id) {
+        if let Some(error) = StsPolicies::recent_failure(&state, domain, id.id()) {
             return PendingFetch::ended(Err(error));
         }
         let turn = self.policies().inner.turns.join(domain);
@@ -119,7 +140,7 @@ impl<R: Resolver> MtaSts<R> {
         progress: &watch::Sender<FetchProgress>,
     ) -> Result<StsPolicy, StsFetchError> {
         let Ok(Ok(turn)) = timeout(TURN_LIMIT, turn).await else { return Err(StsFetchError::Busy) };
-        progress.send_replace(FetchProgress::Underway);
+        progress.send_replace(FetchProgress::Underway(Instant::now()));
         let until_wanted = async {
             sleep(self.inner.settings.timeout).await;
             turn.until_wanted().await;

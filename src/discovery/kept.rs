@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::fetch::PendingFetch;
+use super::fetch::{FetchId, PendingFetch};
 use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
@@ -101,18 +101,15 @@ impl StsPolicies {
     /// Reads the policies of the store. Without one they end with the process, and each start trusts the first contact anew.
     ///
     /// # Errors
-    /// The store cannot be read. No policy is ever left out because of that.
+    /// The store cannot be read, or a policy in it. None is ever left out because of that: mail would go without it.
     pub async fn open(store: Option<Store>, settings: &StsSettings) -> Result<Self, OpenError> {
         let (mut cache, now) = (StsCache::new(settings.entries, settings.refresh), clock());
         if let Some(store) = &store {
             for row in store.policies().await.map_err(|error| OpenError::library(None, error))? {
                 let domain = row.domain.clone();
-                match read(row) {
-                    Ok((domain, kept)) => cache.load(domain, kept, now),
-                    Err(error) => {
-                        tracing::error!(domain, %error, "a policy in the store cannot be read; it is not used")
-                    }
-                }
+                let unreadable = |error: BadRow| OpenError::Policy { domain, found: error.to_string() };
+                let (domain, kept) = read(row).map_err(unreadable)?;
+                cache.load(domain, kept, now);
             }
         }
         Ok(Self::of(cache, store))
@@ -226,7 +223,7 @@ impl StsPolicies {
     pub(super) fn finish(
         &self,
         domain: &Name,
-        id: StsId,
+        id: FetchId,
         fetched: Result<StsPolicy, StsFetchError>,
     ) -> Result<FetchedPolicy, StsFetchError> {
         let label = fetched.as_ref().map_or_else(StsFetchError::label, |_| "ok");
@@ -235,7 +232,11 @@ impl StsPolicies {
         let mut state = self.state();
         match fetched {
             Ok(policy) => {
-                let fetched = FetchedPolicy { id, policy: Arc::new(policy), fetched: now.wall };
+                if let FetchId::Seen(id) = &id {
+                    state.tell_change(domain, id, &policy);
+                }
+                let (id, policy) = (id.id().clone(), Arc::new(policy));
+                let fetched = FetchedPolicy { id, policy, fetched: now.wall };
                 self.keep(&mut state, domain, &fetched, now);
                 Ok(fetched)
             }
@@ -246,7 +247,10 @@ impl StsPolicies {
                 Err(error)
             }
             Err(error) => {
-                state.fail(domain, FetchFailure { id, error: error.clone(), at: now.steady }, now);
+                let failure = FetchFailure { id: id.id().clone(), error: error.clone(), at: now.steady };
+                if state.fail(domain, failure, now) == Some(FailingSince::Begins) {
+                    self.persist_later(domain.clone());
+                }
                 Err(error)
             }
         }
@@ -254,12 +258,6 @@ impl StsPolicies {
 
     fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
         state.failures.remove(domain);
-        if let Some(before) = state.cache.kept(domain).map(|kept| &kept.fetched)
-            && before.id == fetched.id
-            && before.policy.body() != fetched.policy.body()
-        {
-            tracing::info!(%domain, id = %fetched.id, kind = "id-unchanged", "the MTA-STS policy has changed under the same id");
-        }
         match state.cache.put(domain, fetched.clone(), now) {
             Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
             Keeping::TooShort => {}
@@ -324,18 +322,27 @@ impl StsPolicies {
 }
 
 impl StsState {
-    fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) {
-        let is_in_force = self.cache.in_force(domain, now).is_some();
+    /// Tells of a policy that has changed under the id that the TXT record has now as before.
+    fn tell_change(&self, domain: &Name, id: &StsId, policy: &StsPolicy) {
+        let before = self.cache.kept(domain).map(|kept| &kept.fetched);
+        if before.is_some_and(|before| before.id == *id && before.policy.body() != policy.body()) {
+            tracing::info!(%domain, %id, kind = "id-unchanged", "the MTA-STS policy has changed under the same id");
+        }
+    }
+
+    fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) -> Option<FailingSince> {
+        let in_force = self.cache.in_force(domain, now).is_some();
         let (reason, error) = (failure.error.label(), &failure.error);
-        match self.cache.failed(domain, now) {
+        let since = self.cache.failed(domain, now);
+        match since {
             Some(FailingSince::Tell(since)) => {
                 let hours = now.wall.saturating_sub(since) / 3600;
-                tracing::warn!(%domain, reason, %error, hours, in_force = is_in_force, "the MTA-STS policy cannot be fetched anew");
+                tracing::warn!(%domain, reason, %error, hours, in_force, "the MTA-STS policy cannot be fetched anew");
             }
-            Some(FailingSince::Quiet) if is_in_force => {
-                tracing::info!(%domain, reason, %error, "the MTA-STS policy cannot be fetched anew; the kept one holds");
+            Some(FailingSince::Begins | FailingSince::Quiet) => {
+                tracing::info!(%domain, reason, %error, in_force, "the MTA-STS policy cannot be fetched anew");
             }
-            Some(FailingSince::Quiet) | None => {
+            None => {
                 tracing::warn!(%domain, reason, %error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
             }
         }
@@ -348,6 +355,7 @@ impl StsState {
             self.failures.remove(&any);
         }
         self.failures.insert(domain.clone(), failure);
+        since
     }
 }
 

@@ -23,6 +23,7 @@ mod kept;
 mod refresh;
 mod turns;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,7 +36,7 @@ use crate::mta_sts::record::{policy_id, record_owner};
 use crate::mta_sts::{NoStsRecord, StsFetchError, StsId, StsPolicy, StsUse};
 use crate::name::Name;
 
-use self::fetch::{FetchFor, Patience};
+use self::fetch::{FetchFor, FetchId, Patience};
 pub use self::kept::{RunningPolicy, StsFigures, StsPolicies};
 
 /// The operator's settings.
@@ -71,6 +72,8 @@ pub struct StsInForce {
 pub enum StsSource {
     /// It was fetched for this mail.
     Fetched(Security),
+    /// It was fetched anew, after mail had failed by the one before.
+    Renewed,
     /// It was kept, and the TXT record has its id; the security is the record's, and asks for nothing.
     Kept(Security),
     /// It was kept, and the TXT record has another id, under which no policy can be fetched.
@@ -79,6 +82,19 @@ pub enum StsSource {
     NoRecord(NoStsRecord),
     /// It was kept, and the lookup of the TXT record failed.
     LookupFailed(Failure),
+}
+
+impl fmt::Display for StsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetched(record) => write!(f, "TXT record {record}"),
+            Self::Renewed => f.write_str("fetched anew"),
+            Self::Kept(record) => write!(f, "kept, TXT record {record}"),
+            Self::Unfetched(error) => write!(f, "kept: the one of the TXT record cannot be fetched ({error})"),
+            Self::NoRecord(why) => write!(f, "kept: {why}"),
+            Self::LookupFailed(failure) => write!(f, "kept: {failure}"),
+        }
+    }
 }
 
 /// The policy of a domain, or why there is none.
@@ -119,13 +135,15 @@ impl StsFound {
         }
     }
 
-    /// The word in logs: the mode of the policy in force, `unfetched`, `off`; none where the domain has no policy.
+    /// The word in logs: the mode of the policy in force, `unfetched`, `failed` for a lookup of the record, `off`; none where the
+    /// domain has no policy.
     pub fn label(&self) -> Option<&'static str> {
         match self {
             Self::InForce(found) => Some(found.policy.mode().as_str()),
             Self::Unfetched(_) => Some("unfetched"),
+            Self::LookupFailed(_) => Some("failed"),
             Self::Off => Some("off"),
-            Self::Absent(_) | Self::LookupFailed(_) => None,
+            Self::Absent(_) => None,
         }
     }
 }
@@ -199,25 +217,35 @@ impl<R: Resolver> MtaSts<R> {
         }
     }
 
-    /// The policy of a domain whose exchanges have failed it, fetched anew, if it differs from the one before (RFC 8461 §5.1: a
-    /// newer policy may be there, even under the same id). None also if it was fetched within the last five minutes.
-    pub async fn refetch(&self, domain: &Name, until: Instant) -> Option<StsInForce> {
-        let before = self.policies().stale(domain)?;
-        let pending = self.fetch(domain, &before.id, FetchFor::Renewal);
-        let asked = until.saturating_duration_since(Instant::now());
-        let fetched = pending.wait(Patience { asked, until }).await.ok()?;
-        if fetched.policy.body() == before.policy.body() {
-            return None;
+    /// The policy of a domain whose exchanges have failed `before`, if there is another one by now (RFC 8461 §5.1: a newer policy
+    /// may be there, even under the same id): one that was fetched meanwhile, or is fetched anew. It is not fetched if that was
+    /// tried within the last five minutes.
+    pub async fn refetch(&self, domain: &Name, before: &StsPolicy, until: Instant) -> Option<StsInForce> {
+        let is_other = |policy: &StsPolicy| policy.body() != before.body();
+        if let Some(kept) = self.policies().in_force(domain, StsSource::Renewed).filter(|kept| is_other(&kept.policy)) {
+            return Some(kept);
         }
+        let kept = self.policies().stale(domain)?;
+        let patience = Patience { asked: self.inner.settings.timeout, until };
+        let id = self.current_id(domain, &kept.id, until.min(Instant::now() + patience.asked)).await;
+        let fetched = self.fetch(domain, &id, FetchFor::Renewal).wait(patience).await.ok()?;
         self.policies().note_use(domain);
-        Some(in_force_now(fetched, StsSource::Fetched(Security::Insecure)))
+        is_other(&fetched.policy).then(|| in_force_now(fetched, StsSource::Renewed))
+    }
+
+    /// The id under which a kept policy is fetched anew: that of the TXT record, or its own if there is no record to be had.
+    async fn current_id(&self, domain: &Name, kept: &StsId, until: Instant) -> FetchId {
+        match self.record(domain, until).await {
+            Ok(StsRecordFound { id: Ok(id), .. }) => FetchId::Seen(id),
+            Ok(StsRecordFound { id: Err(_), .. }) | Err(_) => FetchId::Remembered(kept.clone()),
+        }
     }
 
     async fn by_id(&self, domain: &Name, id: StsId, security: Security, patience: Patience) -> StsFound {
         if let Some(found) = self.policies().in_force_under(domain, &id, StsSource::Kept(security)) {
             return StsFound::InForce(found);
         }
-        match self.fetch(domain, &id, FetchFor::Mail).wait(patience).await {
+        match self.fetch(domain, &FetchId::Seen(id), FetchFor::Mail).wait(patience).await {
             Ok(fetched) => {
                 self.policies().note_use(domain);
                 StsFound::InForce(in_force_now(fetched, StsSource::Fetched(security)))

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::fetch::{FetchFor, Patience};
+use super::fetch::{FetchFor, FetchId, Patience};
 use super::turns::MAX_FETCHES;
 use super::{MtaSts, StsRecordFound};
 use crate::dns::Resolver;
@@ -30,16 +30,14 @@ impl<R: Resolver> MtaSts<R> {
     async fn refresh(&self, domain: &Name) {
         let Some(kept) = self.policies().kept(domain) else { return };
         let patience = Patience { asked: LONGEST, until: Instant::now() + LONGEST };
-        match kept.policy.mode() {
-            StsMode::Enforce | StsMode::Testing => {}
-            StsMode::None => {
-                let record = self.record(domain, patience.until).await;
-                if matches!(record, Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. })) {
-                    return self.policies().drop_withdrawn(domain);
-                }
+        let id = match self.record(domain, patience.until).await {
+            Ok(StsRecordFound { id: Ok(id), .. }) => FetchId::Seen(id),
+            Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. }) if kept.policy.mode() == StsMode::None => {
+                return self.policies().drop_withdrawn(domain);
             }
-        }
+            Ok(StsRecordFound { id: Err(_), .. }) | Err(_) => FetchId::Remembered(kept.id),
+        };
         // Its end is noted and told there.
-        let _ = self.fetch(domain, &kept.id, FetchFor::Renewal).wait(patience).await;
+        let _ = self.fetch(domain, &id, FetchFor::Renewal).wait(patience).await;
     }
 }

@@ -8,7 +8,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
 use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::version::VERSION;
@@ -16,7 +16,7 @@ use crate::version::VERSION;
 /// The least buffer that the library works with.
 const LEAST_BUFFER: usize = 8 * 1024;
 
-/// The most that an answer may have.
+/// The most that an answer may have. In all, with its framing and interim answers, it has at most four times that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Octets of the status line with all header fields.
@@ -118,6 +118,10 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.max_headers(limits.head_fields).max_buf_size(limits.head_octets.max(LEAST_BUFFER));
+    // Interim answers (RFC 9110 §15.2) and the framing of chunks count for no other limit.
+    let most = u64::try_from(4 * (limits.head_octets + limits.body_octets)).unwrap_or(u64::MAX);
+    let (read, write) = tokio::io::split(stream);
+    let stream = tokio::io::join(read.take(most), write);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(unanswered)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let request = request.map_err(|error| HttpError::NotHttp(error.to_string()))?;

@@ -94,6 +94,8 @@ pub enum Keeping {
 /// The state of a failure to fetch a kept policy anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailingSince {
+    /// It begins now. Nothing is to be told.
+    Begins,
     /// Nothing is to be told: it began less than a day ago, was told within a day, or the mode is `none` (RFC 8461 §3.3).
     Quiet,
     /// It is to be told that it fails since this time, in seconds since 1970.
@@ -170,9 +172,14 @@ impl StsCache {
         let retry = self.refresh / RETRY_PART;
         let entry = self.entries.get_mut(domain)?;
         entry.due = now.steady + retry;
-        let since = *entry.kept.failing_since.get_or_insert(now.wall);
+        // A time that has not come yet is that of a clock which was ahead.
+        let has_come = |time: &i64| *time <= now.wall;
+        let Some(since) = entry.kept.failing_since.filter(has_come) else {
+            entry.kept.failing_since = Some(now.wall);
+            return Some(FailingSince::Begins);
+        };
         let is_silent = entry.kept.fetched.policy.mode() == StsMode::None;
-        let was_told = entry.told.is_some_and(|told| now.wall.saturating_sub(told) < TOLD_EVERY);
+        let was_told = entry.told.filter(has_come).is_some_and(|told| now.wall.saturating_sub(told) < TOLD_EVERY);
         if is_silent || was_told || now.wall.saturating_sub(since) < TOLD_EVERY {
             return Some(FailingSince::Quiet);
         }
@@ -544,6 +551,7 @@ mod tests {
                     assert_eq!(since, began);
                     told += 1;
                 }
+                Some(FailingSince::Begins) => assert_eq!(hour, 0),
                 Some(FailingSince::Quiet) => {}
                 None => panic!("there is a policy"),
             }
@@ -553,8 +561,9 @@ mod tests {
         assert_eq!(cache.failing(clock.now), 0);
         // RFC 8461 §3.3: of mode none nothing is told.
         let mut cache = with("none", 300 * DAY, clock);
-        for _ in 0..5 {
-            assert_eq!(cache.failed(&name("a.example"), clock.now), Some(FailingSince::Quiet));
+        for day in 0..5 {
+            let expected = if day == 0 { FailingSince::Begins } else { FailingSince::Quiet };
+            assert_eq!(cache.failed(&name("a.example"), clock.now), Some(expected));
             clock.pass(DAY);
         }
         assert_eq!((cache.failing(clock.now), cache.failed(&name("b.example"), clock.now)), (0, None));

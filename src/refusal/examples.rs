@@ -111,6 +111,7 @@ fn of_the_host(exchange: &Name) -> impl Iterator<Item = Reason> {
         DaneRequired(NoDane::NoTlsa).into(),
         Reason::MxNotInPolicy { policy: "20260101T0 (fetched 3h ago)".to_owned(), exchange: exchange.clone() },
         Reason::StsNoTurn,
+        Reason::UnsignedUnderSts,
         Reason::NotAuthenticated,
         Reason::OutOfTime,
     ]

@@ -123,6 +123,7 @@ impl Reason {
             Self::NoRoute(_)
             | Self::StsLookup(_)
             | Self::StsNoTurn
+            | Self::UnsignedUnderSts
             | Self::NotAuthenticated
             | Self::NoAddress
             | Self::NotInFamily(_)

@@ -103,6 +103,11 @@ rows! {
              policy that is not remembered, so the mail is not sent without it.",
             "the client tries again; if many mails get this reply, look for mails to many domains with slow policy hosts",
         );
+        STS_UNSIGNED_DNS StsUnsignedDns "sts-unsigned-dns" = deferred(4, 4), words(
+            "By the DNS none of the domain's exchanges can be reached, for a reason that would bounce the mail. But the domain has an \
+             MTA-STS policy in force and its MX records are not signed, so they may be forged. The mail is deferred.",
+            "the reasons for the single exchanges are in the reply; if they are true, the domain's owner must mend its DNS",
+        );
         NOT_AUTHENTICATED NotAuthenticated "not-authenticated" = deferred(7, 5), words(
             "The level secure holds for the domain, and its MX record is insecure: neither an MTA-STS policy nor a rule names the host.",
             "the domain must publish DANE or MTA-STS; or name its hosts in the rule's mx",

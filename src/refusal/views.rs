@@ -21,6 +21,7 @@ impl Reason {
             Self::MxNotInPolicy { .. } => table::MX_NOT_IN_POLICY,
             Self::StsLookup(failure) => lookup(failure, table::STS_LOOKUP_FAILED),
             Self::StsNoTurn => table::STS_NO_TURN,
+            Self::UnsignedUnderSts => table::STS_UNSIGNED_DNS,
             Self::NotAuthenticated => table::NOT_AUTHENTICATED,
             Self::Bind { .. } => table::BIND_FAILED,
             Self::Busy(_) => table::TOO_MANY_CONNECTIONS,
@@ -66,7 +67,7 @@ impl Reason {
             Self::Scarce(_) => Weight::OwnFault,
             Self::Dns(_) | Self::StsLookup(_) if self.scarcity().is_some() => Weight::OwnFault,
             Self::Dns(Failure { rtype: Rtype::TLSA, .. }) => Weight::Security,
-            Self::Dns(_) | Self::StsLookup(_) | Self::StsNoTurn => Weight::Lookup,
+            Self::Dns(_) | Self::StsLookup(_) | Self::StsNoTurn | Self::UnsignedUnderSts => Weight::Lookup,
             Self::DaneRequired(_)
             | Self::MxNotInPolicy { .. }
             | Self::NotAuthenticated

@@ -104,6 +104,17 @@ pub enum OpenError {
         /// Its version.
         found: i64,
     },
+    /// A policy of MTA-STS in it is none.
+    #[error(
+        "the store's MTA-STS policy of {domain} cannot be read ({found}); delete its row of the table sts_policies, and the \
+         policy is fetched anew"
+    )]
+    Policy {
+        /// The domain.
+        domain: String,
+        /// The fault.
+        found: String,
+    },
     /// The library fails.
     #[error(
         "{path} cannot be set up as a store: {error}; the file and its directory must be writable by danelaw, on a disk \

@@ -87,9 +87,11 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
         Reason::Dns(_) | Reason::NoAddress | Reason::NotInFamily(_) => NEXT_EXCHANGE,
         Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
         // RFC 8461 §5: as a host that does not answer. Another exchange may have DANE, which asks for no policy.
-        Reason::MxNotInPolicy { .. } | Reason::StsLookup(_) | Reason::StsNoTurn | Reason::NotAuthenticated => {
-            NEXT_EXCHANGE
-        }
+        Reason::MxNotInPolicy { .. }
+        | Reason::StsLookup(_)
+        | Reason::StsNoTurn
+        | Reason::UnsignedUnderSts
+        | Reason::NotAuthenticated => NEXT_EXCHANGE,
         Reason::Busy(Cap::Domain(_) | Cap::All(_)) => STOP,
         Reason::Busy(Cap::Host(_)) | Reason::Bind { .. } | Reason::JustFailed { .. } => NEXT_ADDRESS,
         Reason::Connect(_) | Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => FAILED,
@@ -221,6 +223,7 @@ mod tests {
             (DaneRequired(NoDane::NoTlsa).into(), Exchange, Unchanged),
             (Reason::MxNotInPolicy { policy: "1".into(), exchange: name() }, Exchange, Unchanged),
             (Reason::StsNoTurn, Exchange, Unchanged),
+            (Reason::UnsignedUnderSts, Exchange, Unchanged),
             (Reason::NotAuthenticated, Exchange, Unchanged),
             (Reason::OutOfTime, Exchange, Unchanged),
             (Reason::Bind { from: [127, 0, 0, 1].into(), error: broken() }, Address, Unchanged),

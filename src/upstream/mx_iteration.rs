@@ -23,7 +23,7 @@ use super::order::share;
 use super::sts::{StsInquiry, StsNote};
 use super::verified::Ready;
 use super::{Connector, Request};
-use crate::dns::{Nat64Prefix, Resolver};
+use crate::dns::{Nat64Prefix, Resolver, Security};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Mode};
@@ -125,7 +125,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// final).
     pub async fn next(&mut self) -> Result<Ready, Refusals> {
         let found = match self.search().await {
-            Err(refusals) => self.by_newer_policy(refusals).await,
+            Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
             found => found,
         };
         match (found, &self.observation) {
@@ -144,10 +144,12 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// The search by a policy that is fetched anew, if mail was refused by the one at hand: the domain may have moved since
     /// (RFC 8461 §5.1). It is made once, within the time of the first.
     async fn by_newer_policy(&mut self, refusals: Refusals) -> Result<Ready, Refusals> {
-        let by_policy =
-            |refusal: &Refusal| matches!(refusal.reason, Reason::MxNotInPolicy { .. }) || refusal.reason.is_about_tls();
+        let by_policy = |refusal: &Refusal| {
+            matches!(refusal.reason, Reason::MxNotInPolicy { .. } | Reason::UnsignedUnderSts)
+                || refusal.reason.is_about_tls()
+        };
         let source = self.connector.sts.as_ref().filter(|_| self.sts_renewed == StsRenewed::No);
-        let (Some(source), Some(_), Some(Resolved { route, .. })) = (source, self.sts.enforced(), &self.resolved)
+        let (Some(source), Some(at_hand), Some(Resolved { route, .. })) = (source, self.sts.enforced(), &self.resolved)
         else {
             return Err(refusals);
         };
@@ -155,13 +157,28 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             return Err(refusals);
         }
         self.sts_renewed = StsRenewed::Yes;
-        let Some(newer) = source.newer(&route.next_hop, self.request.until).await else { return Err(refusals) };
+        let Some(newer) = source.newer(&route.next_hop, at_hand, self.request.until).await else {
+            return Err(refusals);
+        };
         self.sts = self.sts.renewed(newer);
         if let Some(at_hand) = self.sts.known() {
             self.request.trace.fact(format_args!("{}: STS policy, fetched anew: {at_hand}", route.next_hop));
         }
         self.all_untried();
-        self.search().await
+        self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
+    }
+
+    /// Defers mail that the DNS alone would bounce, where an MTA-STS policy is held to and the MX records are insecure: they may
+    /// be forged, and a policy's failure is never permanent (RFC 8461 §5).
+    fn deferred_under_sts(&self, mut refusals: Refusals) -> Refusals {
+        let is_insecure = self.resolved.as_ref().is_some_and(|resolved| resolved.route.security == Security::Insecure);
+        let by_dns = |refusal: &Refusal| {
+            matches!(refusal.reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_))
+        };
+        if is_insecure && self.sts.enforced().is_some() && refusals.iter().all(by_dns) {
+            refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
+        }
+        refusals
     }
 
     /// Each exchange has its turn again.

@@ -9,7 +9,7 @@ use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security, by_nat64};
 use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
-use crate::policy::{self, ExchangeFacts, StsDemand, TlsPolicy};
+use crate::policy::{self, ExchangeFacts, StsDemand, StsListing, TlsPolicy, Unmeetable};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::NextHopHost;
 use crate::smtp::command::Hello;
@@ -103,15 +103,19 @@ impl<R: Resolver> Connector<R> {
         Ok(Plan { addresses, policy, nat64, not_dialled, published, trial })
     }
 
-    /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time: it will be needed.
+    /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time. If the policy in
+    /// force does not list the exchange, its addresses are of no interest: an attacker may have named it, and chosen addresses
+    /// for which mail bounces.
     async fn host_beside_policy(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Host, Reason> {
         let Choice { route, exchange, inquiry } = choice;
-        match (route.security, &self.sts) {
-            (Security::Insecure, Some(_)) if request.level.heeds_sts() && inquiry.known().is_none() => {
-                let asked = inquiry.answer(self.sts.as_ref(), route, request);
-                tokio::join!(self.host(exchange, request), asked).0
-            }
-            (Security::Secure | Security::Insecure, _) => self.host(exchange, request).await,
+        if route.security == Security::Secure || !request.level.heeds_sts() {
+            return self.host(exchange, request).await;
+        }
+        let asked = inquiry.answer(self.sts.as_ref(), route, request);
+        let (host, at_hand) = tokio::join!(self.host(exchange, request), asked);
+        match at_hand.demand(route, exchange)? {
+            StsDemand::Enforce(StsListing::No) => Err(unmeetable(Unmeetable::NotListed, Some(at_hand), exchange)),
+            StsDemand::Enforce(StsListing::Yes) | StsDemand::Testing(_) | StsDemand::Nothing => host,
         }
     }
 

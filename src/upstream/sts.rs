@@ -41,8 +41,13 @@ pub trait PolicySource: Send + Sync {
     /// The policy of a domain. The answer comes by this time.
     fn policy<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, StsFound>;
 
-    /// The policy of a domain after mail has failed by the one at hand, if a fetch brings another one (RFC 8461 §5.1).
-    fn newer<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, Option<StsInForce>>;
+    /// The policy of a domain after mail has failed by the one at hand, if there is another one by now (RFC 8461 §5.1).
+    fn newer<'a>(
+        &'a self,
+        domain: &'a Name,
+        at_hand: &'a StsInForce,
+        until: Instant,
+    ) -> PolicyAnswer<'a, Option<StsInForce>>;
 }
 
 impl fmt::Debug for dyn PolicySource {
@@ -60,8 +65,13 @@ impl<R: Resolver> PolicySource for MtaSts<R> {
         Box::pin(self.policy_for(domain, until))
     }
 
-    fn newer<'a>(&'a self, domain: &'a Name, until: Instant) -> PolicyAnswer<'a, Option<StsInForce>> {
-        Box::pin(self.refetch(domain, until))
+    fn newer<'a>(
+        &'a self,
+        domain: &'a Name,
+        at_hand: &'a StsInForce,
+        until: Instant,
+    ) -> PolicyAnswer<'a, Option<StsInForce>> {
+        Box::pin(self.refetch(domain, &at_hand.policy, until))
     }
 }
 
@@ -139,7 +149,9 @@ impl StsAtHand {
 impl fmt::Display for StsAtHand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.found {
-            StsFound::InForce(in_force) => write!(f, "mode {}, {}", in_force.policy.mode(), id_and_age(in_force)),
+            StsFound::InForce(in_force) => {
+                write!(f, "mode {}, {}, {}", in_force.policy.mode(), id_and_age(in_force), in_force.source)
+            }
             StsFound::Absent(why) => write!(f, "none: {why}"),
             StsFound::Unfetched(why) if why.is_own() && self.usage == StsUse::Enforce => {
                 write!(f, "it is not known ({why}), and none is kept; mail waits")
@@ -241,7 +253,7 @@ impl StsTrial {
 /// The policy in the account of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsNote {
-    /// `enforce`, `testing`, `none`, `unfetched` or `off`.
+    /// `enforce`, `testing`, `none`, `unfetched`, `failed` or `off`.
     pub found: &'static str,
     /// The id of the policy.
     pub id: Option<String>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::certs::Identity;
 
@@ -31,6 +32,13 @@ pub(crate) struct PolicyHost {
     pub(crate) address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
     connections: Arc<AtomicUsize>,
+    resumed: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+/// The notes of a policy host on its connections.
+struct ConnectionNotes {
+    resumed: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,16 +55,18 @@ impl PolicyHost {
             address: listener.local_addr().unwrap(),
             answer: Arc::new(Mutex::new(answer)),
             connections: Arc::default(),
+            resumed: Arc::default(),
             requests: Arc::default(),
         };
-        let (answer, connections, requests) =
-            (Arc::clone(&host.answer), Arc::clone(&host.connections), Arc::clone(&host.requests));
+        let (answer, connections) = (Arc::clone(&host.answer), Arc::clone(&host.connections));
+        let (resumed, requests) = (Arc::clone(&host.resumed), Arc::clone(&host.requests));
         let tls = identity.acceptor();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 connections.fetch_add(1, SeqCst);
-                let (tls, answer, requests) = (tls.clone(), answer.lock().unwrap().clone(), Arc::clone(&requests));
-                tokio::spawn(async move { serve(tcp, tls, answer, requests).await });
+                let (tls, answer) = (tls.clone(), answer.lock().unwrap().clone());
+                let notes = ConnectionNotes { resumed: Arc::clone(&resumed), requests: Arc::clone(&requests) };
+                tokio::spawn(async move { serve(tcp, tls, answer, notes).await });
             }
         });
         host
@@ -71,18 +81,18 @@ impl PolicyHost {
         self.connections.load(SeqCst)
     }
 
+    /// How many of the connections have taken up an earlier TLS session.
+    pub(crate) fn resumed(&self) -> usize {
+        self.resumed.load(SeqCst)
+    }
+
     /// The head of each request.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-async fn serve(
-    mut tcp: TcpStream,
-    tls: TlsAcceptor,
-    answer: Answer,
-    requests: Arc<Mutex<Vec<String>>>,
-) -> std::io::Result<()> {
+async fn serve(mut tcp: TcpStream, tls: TlsAcceptor, answer: Answer, notes: ConnectionNotes) -> std::io::Result<()> {
     if let Answer::NoTls = answer {
         return tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
     }
@@ -92,7 +102,10 @@ async fn serve(
         head.push(stream.read_u8().await?);
     }
     let sni = stream.get_ref().1.server_name().unwrap_or("-").to_owned();
-    requests.lock().unwrap().push(format!("{sni} {}", String::from_utf8(head).unwrap()));
+    if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+        notes.resumed.fetch_add(1, SeqCst);
+    }
+    notes.requests.lock().unwrap().push(format!("{sni} {}", String::from_utf8(head).unwrap()));
     match answer {
         Answer::Say(octets) => {
             stream.write_all(&octets).await?;

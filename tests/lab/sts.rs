@@ -91,7 +91,12 @@ impl PolicySource for Policies {
         Box::pin(std::future::ready(found))
     }
 
-    fn newer<'a>(&'a self, domain: &'a Name, _until: Instant) -> PolicyAnswer<'a, Option<StsInForce>> {
+    fn newer<'a>(
+        &'a self,
+        domain: &'a Name,
+        _at_hand: &'a StsInForce,
+        _until: Instant,
+    ) -> PolicyAnswer<'a, Option<StsInForce>> {
         self.asked.lock().unwrap().push(format!("{domain} again"));
         let newer = self.newer.get(domain).and_then(|found| found.in_force().cloned());
         Box::pin(std::future::ready(newer))

@@ -90,8 +90,8 @@ async fn a_policy_is_fetched_once_and_decides_the_verdict() {
     let found = bed.judged("", &["plain.test", "--no-connect"]).await;
     assert_eq!((&found["verdict"], bed.host.connections(), bed.lab.mx().connections()), (&"sts".into(), 3, sessions));
     let said = bed.check("", &["plain.test"]).await;
-    let line = "├─ MTA-STS mode enforce, 1 (fetched 0s ago), holds for 7days: *.plain.test; TXT insecure; the policy host's \
-                certificate ends in 400 days\n";
+    let line = "├─ MTA-STS mode enforce, 1 (fetched 0s ago), TXT record insecure, holds for 7days: *.plain.test; the policy \
+                host's certificate ends in 400 days\n";
     assert!(said.out.contains(line), "{}", said.out);
 }
 

@@ -14,7 +14,7 @@ use danelaw::dns::{
 };
 use danelaw::http::{HttpsClient, HttpsPart};
 use danelaw::journal::Store;
-use danelaw::mta_sts::StsUse;
+use danelaw::mta_sts::{StsPolicy, StsUse};
 use danelaw::name::Name;
 use danelaw::reserved::Dialable;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -192,6 +192,7 @@ fn in_words(found: &StsFound) -> String {
         StsFound::InForce(found) => {
             let source = match &found.source {
                 StsSource::Fetched(_) => "fetched".to_owned(),
+                StsSource::Renewed => "renewed".to_owned(),
                 StsSource::Kept(_) => "kept".to_owned(),
                 StsSource::Unfetched(error) => format!("kept, {}", error.label()),
                 StsSource::NoRecord(_) => "kept, no record".to_owned(),
@@ -385,8 +386,102 @@ async fn a_slow_policy_host_costs_a_mail_its_patience_and_no_more() {
     let began = std::time::Instant::now();
     assert_eq!(service.result().await, "unfetched: timeout");
     assert!(began.elapsed() < Duration::from_secs(2));
+    // The mails after it do not wait for the same fetch again.
+    for _ in 0..10 {
+        assert_eq!(service.result().await, "unfetched: timeout");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(service.fetches("ok"), 0, "it goes on");
     crate::lab::wait_for(|| service.fetches("ok") == 1).await;
     assert_eq!((service.result().await.as_str(), service.host.connections()), ("enforce 1 kept", 1));
+}
+
+#[tokio::test]
+async fn p6_the_certificate_is_looked_at_for_each_fetch() {
+    // P6: a session that is resumed has no certificate, and the one before may have ended since.
+    let service = Service::new().await;
+    let mta_sts = service.mta_sts();
+    let found = mta_sts.policy_for(&name("example.test"), in_a_minute()).await;
+    assert_eq!(in_words(&found), "enforce 1 fetched");
+    for _ in 0..2 {
+        pass(86_400 * 11 / 10).await;
+        mta_sts.refresh_due().await;
+    }
+    assert_eq!((service.host.connections(), service.host.resumed()), (3, 0));
+}
+
+#[tokio::test]
+async fn p10_the_begin_of_failures_outlives_a_restart() {
+    // P10: a domain with little mail, whose policy host is gone, and a danelaw that is restarted often.
+    let mut service = Service::new().await;
+    service.restart().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.host.answer(Answer::NoTls);
+    pass(86_400 * 11 / 10).await;
+    service.mta_sts().refresh_due().await;
+    service.stop().await;
+    let mut connection = service.database().await;
+    let row = sqlx::query("SELECT failing_since FROM sts_policies").fetch_one(&mut connection).await.unwrap();
+    assert!(sqlx::Row::get::<Option<i64>, _>(&row, 0).is_some());
+}
+
+#[tokio::test]
+async fn p9_a_policy_in_the_store_that_cannot_be_read_stops_the_start() {
+    // P9, P18: without it mail would go as if the domain had no policy.
+    let mut service = Service::new().await;
+    service.restart().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.stop().await;
+    let mut connection = service.database().await;
+    sqlx::raw_sql("UPDATE sts_policies SET body = x'00'").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let store = Store::open(Some(&service.store())).await.unwrap();
+    let error = StsPolicies::open(Some(store), &service.settings).await.unwrap_err().to_string();
+    assert!(error.starts_with("the store's MTA-STS policy of example.test cannot be read ("), "{error}");
+}
+
+#[tokio::test]
+async fn p10_a_policy_fetched_anew_has_the_id_of_its_record() {
+    // P10: an owner who publishes another id with another policy, and a fetch anew before the next mail.
+    let service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.dns.record("v=STSv1; id=2;");
+    service.host.answer(Answer::Say(served(&policy("testing"))));
+    pass(86_400 * 11 / 10).await;
+    let (log, _guard) = crate::log::captured();
+    service.mta_sts().refresh_due().await;
+    assert_eq!((service.result().await.as_str(), service.host.connections()), ("testing 2 kept", 2));
+    assert!(!log.text().contains("id-unchanged"), "{}", log.text());
+    // Only where the record has the same id is the owner told to have forgotten it.
+    service.host.answer(Answer::Say(served(&policy("enforce"))));
+    service.dns.failing(FailureReason::Timeout);
+    pass(86_400 * 11 / 10).await;
+    service.mta_sts().refresh_due().await;
+    assert!(!log.text().contains("id-unchanged"), "{}", log.text());
+    service.dns.record("v=STSv1; id=2;");
+    service.host.answer(Answer::Say(served(&policy("testing"))));
+    pass(86_400 * 11 / 10).await;
+    service.mta_sts().refresh_due().await;
+    assert!(log.text().contains("id-unchanged"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn p9_each_try_to_fetch_a_policy_anew_that_fails_is_no_warning() {
+    // P9, P10 (RFC 8461 §3.3): in force and expired. The cache says when a warning is due; its clock does not move here.
+    for mode in ["enforce", "none"] {
+        let mut service = Service::new().await;
+        service.host.answer(Answer::Say(served(&policy(mode).replace("604800", "259200"))));
+        service.result().await;
+        service.host.answer(Answer::NoTls);
+        let (log, _guard) = crate::log::captured();
+        for _ in 0..5 * 24 {
+            pass(3_600).await;
+            service.mta_sts().refresh_due().await;
+        }
+        let text = log.text();
+        assert!(text.contains("in_force=false") && text.contains("in_force=true"), "{mode}: {text}");
+        assert!(!text.contains("WARN"), "{mode}: {text}");
+    }
 }
 
 /// Policy hosts of strangers that accept connections and are silent. They hold places until this is dropped.
@@ -525,11 +620,17 @@ async fn a_kept_policy_holds_while_the_dns_or_the_policy_host_fails() {
     service.dns.no_record();
     assert_eq!(service.result().await, "enforce 1 kept, no record");
     service.dns.failing(FailureReason::Bogus("forged".into()));
-    assert_eq!(service.result().await, "enforce 1 kept, lookup failed");
+    let (log, guard) = crate::log::captured();
+    for _ in 0..2 {
+        assert_eq!(service.result().await, "enforce 1 kept, lookup failed");
+    }
+    let told = log.text().matches("it is not known whether the MTA-STS policy has changed").count();
+    assert_eq!(told, 1, "once");
+    drop(guard);
     service.dns.record("v=STSv1; id=2;");
     assert_eq!(service.result().await, "enforce 1 kept, tls");
     let lookups = service.policies.figures().lookups;
-    assert_eq!(lookups, [("found", 2), ("absent", 4), ("several", 2), ("malformed", 1), ("failed", 6)]);
+    assert_eq!(lookups, [("found", 2), ("absent", 4), ("several", 2), ("malformed", 1), ("failed", 7)]);
 }
 
 #[tokio::test]
@@ -578,23 +679,27 @@ async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
 async fn a_policy_that_failed_is_fetched_anew_once_in_five_minutes() {
     // P16: the new policy is there, and its id is the old one.
     let service = Service::new().await;
-    let refetched = || async {
-        let found = service.mta_sts().refetch(&name("example.test"), in_a_minute()).await;
+    let text = |mx: &str| policy("enforce").replace("mx1", mx);
+    let refetched = async |failed: &str| {
+        let before = StsPolicy::parse(text(failed).as_bytes()).unwrap();
+        let found = service.mta_sts().refetch(&name("example.test"), &before, in_a_minute()).await;
         found.map(|found| found.policy.lists(&name("mx2.example.test")))
     };
-    assert_eq!(refetched().await, None, "there is none");
+    assert_eq!(refetched("mx1").await, None, "there is none");
     assert_eq!(service.result().await, "enforce 1 fetched");
-    service.host.answer(Answer::Say(served(&policy("enforce").replace("mx1", "mx2"))));
-    assert_eq!(refetched().await, None, "it was fetched a moment ago");
+    service.host.answer(Answer::Say(served(&text("mx2"))));
+    assert_eq!(refetched("mx1").await, None, "it was fetched a moment ago");
     pass(300).await;
-    assert_eq!(refetched().await, Some(true));
+    assert_eq!(refetched("mx1").await, Some(true));
+    // Another mail had failed by the old policy at the same time.
+    assert_eq!((refetched("mx1").await, service.host.connections()), (Some(true), 2));
     pass(300).await;
-    assert_eq!(refetched().await, None, "it is the same");
+    assert_eq!(refetched("mx2").await, None, "it is the same");
     pass(300).await;
     service.host.answer(Answer::NoTls);
-    assert_eq!(refetched().await, None);
+    assert_eq!(refetched("mx2").await, None);
     let connections = service.host.connections();
-    assert_eq!(refetched().await, None);
+    assert_eq!(refetched("mx2").await, None);
     assert_eq!(service.host.connections(), connections, "the failure is remembered");
 }
 

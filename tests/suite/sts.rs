@@ -166,6 +166,41 @@ async fn p12_a_host_that_the_policy_does_not_list_is_not_dialled() {
 }
 
 #[tokio::test]
+async fn p16_forged_dns_under_an_enforced_policy_bounces_no_mail() {
+    // P16: the attacker chooses the MX records and the addresses of an unsigned domain.
+    let forged = |address: Option<&'static str>| {
+        move |tree: Tree, _: u16| {
+            let tree = tree.mx(PLAIN, 5, "x.evil.test").insecure("evil.test");
+            address.into_iter().fold(tree, |tree, address| tree.a("x.evil.test", address))
+        }
+    };
+    let defers = |answer: &str, code: &str| {
+        [format!("451 {code} "), format!("451-{code} ")].iter().any(|start| answer.starts_with(start))
+    };
+    let own = "remote.own_addresses = ['127.77.0.1']";
+    for address in [None, Some("10.0.0.1"), Some("127.77.0.1"), Some("0.0.0.0")] {
+        // No exchange is listed, the genuine one comes second, and there is only a forged one.
+        let bed = || Bed::new().good("mx1.plain.test").with(|scenario| scenario.set(own).tree(forged(address)));
+        let (answer, log, _) = outcome(bed().enforce(&["mx9.plain.test"])).await;
+        assert!(defers(&answer, "4.7.5"), "{address:?}: {answer} {log}");
+        let (answer, log, connections) = outcome(bed().enforce(&["mx1.plain.test"])).await;
+        assert!(answer.starts_with("250 2.0.0 ") && connections == [1], "{address:?}: {answer} {log}");
+        let alone = Bed::new().with(|scenario| scenario.set(own).tree(forged(address)));
+        let (answer, log, _) = outcome(alone.enforce(&["mx1.plain.test"])).await;
+        assert!(defers(&answer, "4.7.5"), "{address:?}: {answer} {log}");
+        // The name of a listed exchange, with the attacker's address.
+        let listed = Bed::new().with(|scenario| scenario.set(own).tree(forged(address)));
+        let (answer, log, _) = outcome(listed.enforce(&["x.evil.test"])).await;
+        assert!(defers(&answer, "4.4.4"), "{address:?}: {answer} {log}");
+        assert!(log.contains("reason=\"sts-unsigned-dns\""), "{log}");
+        // Without a policy that is held to, it is as before.
+        let plain = Bed::new().with(|scenario| scenario.set(own).tree(forged(address)));
+        let (answer, _, _) = outcome(plain.found(policy("testing", &["x.evil.test"]))).await;
+        assert!(answer.starts_with("55"), "{address:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn p15_a_policy_in_mode_testing_delivers_and_tells() {
     // P15: the certificate, the list, and a host that would pass.
     let own = || Identity::for_name("mx1.plain.test");
@@ -200,7 +235,7 @@ async fn p9_without_a_policy_mail_goes_as_before() {
         (policy("none", &[]), "none"),
         (absent(), "none"),
         (unfetched(), "unfetched"),
-        (failed(FailureReason::Timeout), "none"),
+        (failed(FailureReason::Timeout), "failed"),
     ] {
         let bed = Bed::new().exchange("mx1.plain.test", Identity::for_name("other.test")).found(found);
         let (answer, log, _) = outcome(bed).await;

@@ -48,13 +48,10 @@ impl StsReport {
         let patterns = in_force.map_or(&[][..], |in_force| in_force.policy.patterns());
         let record = in_force.and_then(|in_force| match in_force.source {
             StsSource::Fetched(security) | StsSource::Kept(security) => Some(security.to_string()),
-            StsSource::Unfetched(_) | StsSource::NoRecord(_) | StsSource::LookupFailed(_) => None,
+            StsSource::Renewed | StsSource::Unfetched(_) | StsSource::NoRecord(_) | StsSource::LookupFailed(_) => None,
         });
         Some(Self {
-            found: match at_hand.found {
-                StsFound::LookupFailed(_) => "failed",
-                _ => at_hand.label(),
-            },
+            found: at_hand.label(),
             text: at_hand.to_string(),
             has_record: at_hand.found != StsFound::Absent(NoStsRecord::Absent),
             id: in_force.map(|in_force| in_force.id.as_str().to_owned()),
@@ -73,11 +70,10 @@ impl StsReport {
             let age = self.max_age.map_or(String::new(), |seconds| {
                 format!(", holds for {}: {}", format_duration(Duration::from_secs(seconds)), self.mx.join(", "))
             });
-            let record = self.record.as_ref().map_or(String::new(), |security| format!("; TXT {security}"));
             let end = self
                 .certificate_days_left
                 .map_or(String::new(), |days| format!("; the policy host's certificate ends in {days} days"));
-            lines.push(format!("MTA-STS {}{age}{record}{end}", self.text));
+            lines.push(format!("MTA-STS {}{age}{end}", self.text));
         }
         lines.extend(self.running.as_ref().map(|running| format!("the danelaw that runs has {running}")));
         lines
