@@ -80,8 +80,8 @@ impl<R: Resolver> Connector<R> {
     /// The plan for one exchange, from the DNS and the level.
     pub(crate) async fn plan(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Plan, Reason> {
         let Choice { route, exchange, .. } = choice;
-        let mut host = self.host_beside_policy(choice, request).await?;
-        let nat64 = self.dns.nat64().await?;
+        let (host, nat64) = tokio::join!(self.host_beside_policy(choice, request), self.dns.nat64());
+        let (mut host, nat64) = (host?, nat64?);
         if let Some(prefix) = nat64 {
             host.addresses = by_nat64::identities(host.addresses, prefix);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,11 +55,16 @@ pub(crate) enum Manner {
 impl Tree {
     /// Makes keys and serves each zone by a server of its own.
     pub(crate) async fn delegate(self) -> Authorities {
+        self.delegate_from(SocketAddrV4::new(Ipv4Addr::new(127, 53, 0, 1), 0)).await
+    }
+
+    /// The same, with the servers at this address and those after it, at one port.
+    pub(crate) async fn delegate_from(self, first: SocketAddrV4) -> Authorities {
         let server = Arc::new(Server::new(self));
-        let address = |i: usize| Ipv4Addr::new(127, 53, 0, u8::try_from(i + 1).unwrap());
+        let address = |i: usize| Ipv4Addr::from_bits(first.ip().to_bits() + u32::try_from(i).unwrap());
         let all: BTreeMap<Name, Ipv4Addr> =
             server.zones.keys().enumerate().map(|(i, apex)| (apex.clone(), address(i))).collect();
-        let sockets = bind_all(&all.values().copied().collect::<Vec<_>>()).await;
+        let sockets = bind_all(&all.values().copied().collect::<Vec<_>>(), first.port()).await;
         let port = sockets[0].0.local_addr().unwrap().port();
         let (mut zones, mut tasks) = (Vec::new(), Vec::new());
         for ((apex, address), (udp, tcp)) in all.iter().zip(sockets) {
@@ -221,10 +226,11 @@ impl Authority {
     }
 }
 
-async fn bind_all(addresses: &[Ipv4Addr]) -> Vec<(UdpSocket, TcpListener)> {
+/// Binds all addresses at one port, any if it is 0.
+async fn bind_all(addresses: &[Ipv4Addr], wanted: u16) -> Vec<(UdpSocket, TcpListener)> {
     'port: loop {
         let mut bound = Vec::new();
-        let mut port = 0;
+        let mut port = wanted;
         for address in addresses {
             let Ok(udp) = UdpSocket::bind((*address, port)).await else { continue 'port };
             port = udp.local_addr().unwrap().port();

@@ -1,8 +1,8 @@
 //! The image of danelaw and the pod of `config/kubernetes`, in podman: Debian's Postfix beside danelaw.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::command::{eventually, output, run};
 use crate::lab::certs::Identity;
-use crate::lab::dns::Tree;
+use crate::lab::dns::{Fault, Tree};
 use crate::lab::mx::{Mx, say};
 use crate::program::{prepared, repository};
 
@@ -19,6 +19,16 @@ use crate::program::{prepared, repository};
 const POD: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
+
+/// Held while there is a pod.
+static ONE_POD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Gives this host addresses. The link of the pod has them later.
+fn have_addresses(addresses: impl IntoIterator<Item = Ipv4Addr>) {
+    for address in addresses {
+        run(Command::new("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
+    }
+}
 
 fn podman() -> Command {
     let mut command = Command::new("podman");
@@ -100,21 +110,43 @@ impl Drop for Pod {
     }
 }
 
+/// The files and the server that a pod's danelaw resolves by.
+struct PodDns<'a> {
+    resolver: SocketAddr,
+    trust_anchor: &'a Path,
+    root_hints: Option<&'a Path>,
+}
+
+impl PodDns<'_> {
+    /// The description of the pod, in a file.
+    fn described(&self, directory: &TempDir) -> PathBuf {
+        let file = directory.path().join("pod.yaml");
+        let documents = playable(self);
+        std::fs::write(&file, documents.iter().map(|document| format!("---\n{document}\n")).collect::<String>())
+            .unwrap();
+        file
+    }
+}
+
 /// The pod as podman 4.3 can run it. That version knows no sidecars, no ports of a pod whose link it has not made, and
 /// no probes of a container without a shell, so danelaw is the first of the containers. The rest is as in
 /// `config/kubernetes`, except for the lab's resolver and addresses.
-fn playable(resolver: SocketAddr, trust_anchor: &Path) -> Vec<Value> {
+fn playable(by: &PodDns<'_>) -> Vec<Value> {
     let mut documents =
         ["configmap.yaml", "pod.yaml"].map(|file| documents(&repository("config/kubernetes").join(file))).concat();
     let data = &mut documents[0]["data"];
     let mut configuration: toml::Table = data["danelaw.toml"].as_str().unwrap().parse().unwrap();
-    configuration["dns"] = toml::Value::Table(toml::toml! { trust_anchor = "/etc/danelaw/root.key" });
-    configuration["dns"].as_table_mut().unwrap().insert("servers".into(), vec![resolver.to_string()].into());
+    let mut dns = toml::toml! { trust_anchor = "/etc/danelaw/root.key" };
+    dns.insert("servers".into(), vec![by.resolver.to_string()].into());
+    let mut files = json!({ "root.key": std::fs::read_to_string(by.trust_anchor).unwrap() });
+    if let Some(hints) = by.root_hints {
+        dns.insert("root_hints".into(), "/etc/danelaw/root.hints".into());
+        files["root.hints"] = std::fs::read_to_string(hints).unwrap().into();
+    }
+    configuration["dns"] = toml::Value::Table(dns);
     configuration.insert("remote".into(), toml::Value::Table(toml::toml! { allow_reserved = ["10.200.0.0/24"] }));
-    *data = json!({
-        "danelaw.toml": configuration.to_string(),
-        "root.key": std::fs::read_to_string(trust_anchor).unwrap(),
-    });
+    files["danelaw.toml"] = configuration.to_string().into();
+    *data = files;
     let spec = documents[1]["spec"].as_object_mut().unwrap();
     // Services would become environment variables, and danelaw would read those as settings.
     assert_eq!(spec["enableServiceLinks"], false);
@@ -172,8 +204,8 @@ fn the_image_is_small_and_holds_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones() {
     // The link appears only with the pod, but the pod's configuration needs the resolver's port: addresses first.
-    run(Command::new("sh")
-        .args(["-ec", &format!("ip address add {OURS}/32 dev lo; ip address add {STRIPPED}/32 dev lo")]));
+    let _one = ONE_POD.lock().await;
+    have_addresses([OURS, STRIPPED]);
     let honest = Mx::new(Identity::for_name("mx.example.test"));
     let stripped = Mx { ehlo: say("250-mx\r\n250 SIZE 99"), ..Mx::new(Identity::for_name("mx.stripped.test")) };
     let mut tree = Tree::new().at((OURS, 0));
@@ -187,9 +219,8 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
     let stripped = stripped.start((STRIPPED, 25).into(), "mx.stripped.test").await;
 
     let directory = TempDir::new().unwrap();
-    let file = directory.path().join("pod.yaml");
-    let documents = playable(dns.addr, &dns.anchor_file);
-    std::fs::write(&file, documents.iter().map(|document| format!("---\n{document}\n")).collect::<String>()).unwrap();
+    let by = PodDns { resolver: dns.addr, trust_anchor: &dns.anchor_file, root_hints: None };
+    let file = by.described(&directory);
     tokio::task::spawn_blocking(move || {
         let pod = Pod::start(&file);
         let danelaw = run(podman().args(["inspect", "mta-danelaw", "--format", "{{.State.Pid}}"]));
@@ -227,4 +258,44 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
     .unwrap();
     assert_eq!(honest.messages().len(), 1);
     assert!(!stripped.saw_mail() && stripped.connections() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_resolver_strips_dnssec_sends_verified_mail_by_its_own_resolver() {
+    // The zones have servers at port 53, which danelaw asks by itself.
+    let _one = ONE_POD.lock().await;
+    let first = Ipv4Addr::new(10, 200, 0, 10);
+    have_addresses([OURS].into_iter().chain((0..8).map(|more| Ipv4Addr::from_bits(first.to_bits() + more))));
+    let mx = Mx::new(Identity::for_name("mx.example.test"));
+    let record = mx.identity.record("3 1 1");
+    let tree = Tree::new().vouches().secure("example.test").mx("example.test", 10, "mx.example.test");
+    let tree = tree.a("mx.example.test", &OURS.to_string()).tlsa("mx.example.test", 25, &record);
+    let strips = |tree: Tree, rtype| tree.fault(".", rtype, Fault::Stripped);
+    let authorities =
+        ["DNSKEY", "SOA", "NS"].into_iter().fold(tree, strips).delegate_from(SocketAddrV4::new(first, 53)).await;
+    let resolver = authorities.resolver((OURS, 0).into()).await;
+    let mx = mx.start((OURS, 25).into(), "mx.example.test").await;
+
+    let (directory, settings) = (TempDir::new().unwrap(), authorities.settings());
+    let file = PodDns {
+        resolver: resolver.addr,
+        trust_anchor: settings.trust_anchor.as_deref().unwrap(),
+        root_hints: settings.root_hints.as_deref(),
+    }
+    .described(&directory);
+    tokio::task::spawn_blocking(move || {
+        let pod = Pod::start(&file);
+        pod.submit("bob@example.test");
+        let outcome = pod.outcome("bob@example.test");
+        assert!(outcome.contains("status=sent"), "{outcome}");
+        let log = pod.log("danelaw");
+        assert!(log.contains("\"protection\":\"verified\""), "{log}");
+        assert!(
+            log.contains("strips DNSSEC records") && log.contains("asks the root and the authoritative servers itself"),
+            "{log}"
+        );
+    })
+    .await
+    .unwrap();
+    assert_eq!(mx.messages().len(), 1);
 }

@@ -469,7 +469,7 @@ async fn p10_a_policy_fetched_anew_has_the_id_of_its_record() {
 async fn p9_each_try_to_fetch_a_policy_anew_that_fails_is_no_warning() {
     // P9, P10 (RFC 8461 §3.3): in force and expired. The cache says when a warning is due; its clock does not move here.
     for mode in ["enforce", "none"] {
-        let mut service = Service::new().await;
+        let service = Service::new().await;
         service.host.answer(Answer::Say(served(&policy(mode).replace("604800", "259200"))));
         service.result().await;
         service.host.answer(Answer::NoTls);
