@@ -42,7 +42,7 @@ pub use rule::{IgnoredSts, RuleEntry, RuleLevel};
 pub use store::StoreSection;
 pub use timeouts::TimeoutsSection;
 pub use tls::{DefaultLevel, TlsSection};
-pub use tlsrpt::{Contact, TlsrptMode, TlsrptReport, TlsrptSection};
+pub use tlsrpt::{Contact, ReportExtent, TlsrptMode, TlsrptSection};
 pub use value::{HostName, MxValue, Network, Server, TlsaText};
 use value::{day, last_day, optional, parsed};
 

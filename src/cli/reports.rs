@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::run::StartError;
-use crate::config::{Config, TlsrptMode, TlsrptReport};
+use crate::config::{Config, TlsrptMode};
 use crate::dispatch::key::{DkimKey, DkimKeyError};
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
@@ -19,7 +19,7 @@ use crate::tlsrpt::dkim::DkimIdentity;
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::event::TlsResult;
 use crate::tlsrpt::lookup::record_of;
-use crate::tlsrpt::schedule::{ReportExtent, ReportScope};
+use crate::tlsrpt::schedule::ReportScope;
 
 /// The task that takes the events.
 pub(super) enum ReportTask {
@@ -67,10 +67,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<DispatchSettings>, Star
     let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
     Ok(Some(DispatchSettings {
         scope: ReportScope {
-            extent: match section.report {
-                TlsrptReport::All => ReportExtent::All,
-                TlsrptReport::Failures => ReportExtent::Failures,
-            },
+            extent: section.report,
             skip: section.skip.iter().map(|domains| domains.0.clone()).collect(),
             own: domain.clone(),
         },

@@ -37,7 +37,7 @@ pub struct TlsrptSection {
     #[serde(deserialize_with = "optional")]
     pub dkim_key: Option<PathBuf>,
     /// "all", or "failures": a domain gets no report of a day without a failure. For mode "send".
-    pub report: TlsrptReport,
+    pub report: ReportExtent,
     /// The socket of tlsrpt-collectd, as in "/run/tlsrpt/collectd.sock". Required for mode "collectd".
     #[serde(deserialize_with = "optional")]
     pub collectd: Option<PathBuf>,
@@ -59,13 +59,13 @@ pub enum TlsrptMode {
     Collectd,
 }
 
-/// Whether a day without a failure is reported.
+/// Whether days without a failure are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TlsrptReport {
-    /// It is.
+pub enum ReportExtent {
+    /// They are (RFC 8460 §4.2.1).
     All,
-    /// It is not.
+    /// They are not.
     Failures,
 }
 

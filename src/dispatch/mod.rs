@@ -118,12 +118,11 @@ impl<R: Resolver + Clone> Dispatch<R> {
         Ok(Self { settings, store, shared, state: Mutex::new(state), writing: tokio::sync::Mutex::default() })
     }
 
-    /// Counts an event. Where the reports of its day are on their way already, because the clock went back, it belongs to the
-    /// next one.
+    /// Counts an event.
     pub fn count(&self, event: &TlsEvent, now: OffsetDateTime) {
         let room = {
             let mut state = self.state();
-            let day = state.book.first_unreported(now.date());
+            let day = state.book.day_of_counts(now.date(), state.kept.tally());
             state.kept.add(event, day)
         };
         if room == TallyRoom::Cut {

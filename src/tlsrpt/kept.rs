@@ -68,8 +68,6 @@ struct KeptFailureJson {
 impl KeptTally {
     /// Counts an event.
     pub fn add(&mut self, event: &TlsEvent, day: Date) -> TallyRoom {
-        // Where the clock went back over midnight, the next day has begun already.
-        let day = self.whole.days().last().filter(|last| day.next_day() == Some(*last)).unwrap_or(day);
         let room = self.whole.add(event, day);
         // A domain for which there was no room has no row.
         if self.whole.day(day).is_some_and(|day| day.domains().contains_key(&event.recipient)) {
@@ -204,16 +202,6 @@ mod tests {
         stored.values().for_each(|row| again.restore(row));
         assert_eq!(again.tally(), kept.tally());
         assert!(again.take_unwritten(ALL).is_empty());
-    }
-
-    #[test]
-    fn an_event_behind_the_clock_belongs_to_the_day_that_has_begun() {
-        let mut kept = KeptTally::default();
-        let tomorrow = DAY.next_day().unwrap();
-        for day in [tomorrow, DAY] {
-            kept.add(&event("example", "mx.example", TlsResult::Success), day);
-        }
-        assert_eq!(kept.tally().days().collect::<Vec<_>>(), [tomorrow]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::record::ReportAddress;
 use super::report_end::ReportEnd;
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
 use super::window::{ReportWindow, Tries};
+use crate::config::ReportExtent;
 use crate::name::Name;
 use crate::rules::Domains;
 
@@ -72,15 +73,6 @@ pub struct ReportScope {
     pub own: Name,
 }
 
-/// Whether days without a failure are reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportExtent {
-    /// They are (RFC 8460 §4.2.1).
-    All,
-    /// They are not.
-    Failures,
-}
-
 /// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordFound {
@@ -136,13 +128,13 @@ impl ReportBook {
     /// its report has those alone that get none of their own.
     pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
         let mut due = Vec::new();
-        for day in tally.days().filter(|day| *day < now.date() && !ReportWindow::of(*day).is_over(now)) {
+        for day in tally.days().filter(|day| ReportWindow::of(*day).is_open(now)) {
             let Some(tallied) = tally.day(day) else { continue };
             let mut parts = parts(tallied);
             parts.retain(|domain, part| scope.has(domain, part));
-            let waited_for = self.waited_for(day, tally, &parts);
+            let waited_for = self.waited_for(day, tallied, &parts);
             for (domain, part) in parts.into_iter().filter(|(domain, _)| !waited_for.contains(domain)) {
-                let of = DomainDay { day, domain };
+                let of = DomainDay { day, domain: domain.clone() };
                 if due.len() < MAX_LOOKUPS && self.is_lookup_due(&of, &part, now) {
                     due.push(of);
                 }
@@ -152,15 +144,19 @@ impl ReportBook {
     }
 
     /// The domains of TLSA records below which the record of a recipient is still to be looked up.
-    fn waited_for(&self, day: Date, tally: &TlsTally, parts: &BTreeMap<Name, DomainPart>) -> BTreeSet<Name> {
+    fn waited_for<'a>(
+        &self,
+        day: Date,
+        tallied: &'a TalliedDay,
+        parts: &BTreeMap<&'a Name, DomainPart>,
+    ) -> BTreeSet<&'a Name> {
         let mut waited_for = BTreeSet::new();
-        let recipients = tally.day(day).into_iter().flat_map(TalliedDay::domains);
-        for (recipient, policies) in recipients.filter(|(recipient, _)| parts.contains_key(recipient)) {
+        for (recipient, policies) in tallied.domains().iter().filter(|(recipient, _)| parts.contains_key(recipient)) {
             let key = ReportKey { of: DomainDay { day, domain: recipient.clone() }, address: None };
             if self.entries.get(&key).is_none_or(|entry| entry.end.is_none()) {
                 let bases =
                     policies.keys().filter(|policy| policy.kind == PolicyKind::Tlsa && policy.domain != *recipient);
-                waited_for.extend(bases.map(|policy| policy.domain.clone()));
+                waited_for.extend(bases.map(|policy| &policy.domain));
             }
         }
         waited_for
@@ -316,15 +312,16 @@ impl ReportBook {
         }
     }
 
-    /// This day, or the first one after it whose reports have not begun: the clock may have gone back.
-    pub fn first_unreported(&self, day: Date) -> Date {
+    /// The day on which an event of this day counts. Where the clock went back, that is a later one: the first whose reports
+    /// have not begun, and the next one if that has counts already.
+    pub fn day_of_counts(&self, day: Date, tally: &TlsTally) -> Date {
         let mut day = day;
         while self.entries.range(first_key(day)..).next().is_some_and(|(key, _)| key.of.day == day)
             && let Some(next) = day.next_day()
         {
             day = next;
         }
-        day
+        tally.days().last().filter(|last| day.next_day() == Some(*last)).unwrap_or(day)
     }
 
     /// The reports that wait.
@@ -440,13 +437,13 @@ fn first_key(day: Date) -> ReportKey {
 }
 
 /// The recipients of a day and the TLSA base domains.
-fn parts(day: &TalliedDay) -> BTreeMap<Name, DomainPart> {
-    let mut parts = BTreeMap::<Name, DomainPart>::new();
+fn parts(day: &TalliedDay) -> BTreeMap<&Name, DomainPart> {
+    let mut parts = BTreeMap::<&Name, DomainPart>::new();
     for (recipient, policies) in day.domains() {
         for (policy, counts) in policies {
-            parts.entry(recipient.clone()).or_default().failed += counts.failed();
+            parts.entry(recipient).or_default().failed += counts.failed();
             if policy.kind == PolicyKind::Tlsa && policy.domain != *recipient {
-                let base = parts.entry(policy.domain.clone()).or_default();
+                let base = parts.entry(&policy.domain).or_default();
                 base.is_base_of_others = true;
                 base.failed += counts.failed();
             }
@@ -579,12 +576,16 @@ mod tests {
 
     #[test]
     fn an_event_of_a_day_that_is_being_reported_belongs_to_the_next() {
-        let mut book = ReportBook::default();
-        assert_eq!(book.first_unreported(day()), day());
+        let (mut book, mut counts) = (ReportBook::default(), TlsTally::default());
+        assert_eq!(book.day_of_counts(day(), &counts), day());
         book.looked_up(&of("a.example"), RecordFound::None, after(5));
-        let next = day().next_day().unwrap();
-        assert_eq!((book.first_unreported(day()), book.first_unreported(next)), (next, next));
-        assert_eq!(book.first_unreported(day().previous_day().unwrap()), day().previous_day().unwrap());
+        let (before, next) = (day().previous_day().unwrap(), day().next_day().unwrap());
+        assert_eq!((book.day_of_counts(day(), &counts), book.day_of_counts(next, &counts)), (next, next));
+        assert_eq!(book.day_of_counts(before, &counts), before);
+        // The clock went back over midnight, and the day that has begun goes on. A day further back is one of its own.
+        counts.add(&event("a.example", "mx.example", TlsResult::Success), next.next_day().unwrap());
+        assert_eq!(book.day_of_counts(day(), &counts), next.next_day().unwrap());
+        assert_eq!(book.day_of_counts(before, &counts), before);
     }
 
     #[test]

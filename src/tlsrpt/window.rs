@@ -57,6 +57,11 @@ impl ReportWindow {
         self.begin().saturating_add(Duration::DAY + FIRST + offset)
     }
 
+    /// Whether reports of the day may be sent now.
+    pub fn is_open(self, now: OffsetDateTime) -> bool {
+        now >= self.begin().saturating_add(Duration::DAY + FIRST) && !self.is_over(now)
+    }
+
     /// Whether the report is too old to be sent.
     pub fn is_over(self, now: OffsetDateTime) -> bool {
         now - self.begin() > Duration::DAY + TOO_OLD
@@ -142,5 +147,7 @@ mod tests {
         let end = OffsetDateTime::from_unix_timestamp(window().seconds().end + 1).unwrap();
         assert!(!window().is_over(end) && !window().is_over(end + Duration::hours(48)));
         assert!(window().is_over(end + Duration::hours(49)));
+        let is_open = |minutes| window().is_open(end + Duration::minutes(minutes));
+        assert_eq!([-1, 9, 10, 48 * 60, 49 * 60].map(is_open), [false, false, true, true, false]);
     }
 }

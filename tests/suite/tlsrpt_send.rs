@@ -5,6 +5,7 @@ mod readers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use danelaw::config::ReportExtent;
 use danelaw::dispatch::key::{DkimKey, new_key};
 use danelaw::dispatch::{Dispatch, DispatchSettings, DispatchTask};
 use danelaw::dns::stub::Stub;
@@ -15,7 +16,7 @@ use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::dkim::DkimIdentity;
 use danelaw::tlsrpt::document::ReportAuthor;
 use danelaw::tlsrpt::read::{self, FoundReport};
-use danelaw::tlsrpt::schedule::{ReportExtent, ReportScope};
+use danelaw::tlsrpt::schedule::ReportScope;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 
