@@ -15,12 +15,11 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::load::LoadError;
-use super::reports::{ReportTask, StartedReports};
+use super::reports::{ReportNews, ReportTask, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
 use crate::discovery::StsPolicies;
-use crate::dispatch::DispatchSettings;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
@@ -38,7 +37,7 @@ pub(super) struct Running {
     dns: TestedResolver,
     reporter: Arc<Reporter>,
     reports: Option<ReportTask>,
-    report_settings: Option<watch::Sender<Arc<DispatchSettings>>>,
+    report_news: Option<ReportNews>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -105,15 +104,14 @@ impl Running {
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
-        let (reports, report_settings) = match events {
+        let (reports, report_news) = match events {
             Some(events) => {
-                let started = reports::start(&config, events, news.subscribe(), store).await?;
-                let StartedReports { task, settings } = started;
-                (Some(task), settings)
+                let StartedReports { task, news } = reports::start(&config, events, news.subscribe(), store).await?;
+                (Some(task), Some(news))
             }
             None => (None, None),
         };
-        Ok(Self { settings, config, dns, reporter, reports, report_settings, news, log })
+        Ok(Self { settings, config, dns, reporter, reports, report_news, news, log })
     }
 
     /// The parts that sessions share, now and later.
@@ -180,8 +178,8 @@ impl Running {
         }
         self.log.change(filter);
         server::replace(&self.news, shared);
-        if let (Some(news), Some(settings)) = (&self.report_settings, reports) {
-            news.send_replace(Arc::new(settings));
+        if let Some(news) = &self.report_news {
+            news.take_up(reports);
         }
         self.config = config;
         Ok(())
@@ -231,7 +229,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), StartError> {
         ("listener", now.listener != new.listener),
         ("admin", now.admin != new.admin),
         ("store", now.store != new.store),
-        ("tlsrpt", !now.tlsrpt.may_become(&new.tlsrpt)),
+        ("tlsrpt.mode", !now.tlsrpt.may_become(&new.tlsrpt)),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

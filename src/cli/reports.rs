@@ -1,5 +1,6 @@
 //! The tasks behind `tlsrpt.mode`: TLS sessions on their way to the program that reports them, or to our own reports.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,7 @@ use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::refusal::ResultType;
 use crate::report::Reporter;
+use crate::rules::Domains;
 use crate::session::Shared;
 use crate::store::Store;
 use crate::tlsrpt::TlsEvent;
@@ -32,7 +34,49 @@ pub(super) enum ReportTask {
 /// The task, and where its settings can be changed while it runs.
 pub(super) struct StartedReports {
     pub(super) task: ReportTask,
-    pub(super) settings: Option<watch::Sender<Arc<DispatchSettings>>>,
+    pub(super) news: ReportNews,
+}
+
+/// The settings of a mode, which a reload may change.
+pub(super) enum ReportSettings {
+    Off,
+    Collectd(CollectdSettings),
+    Send(DispatchSettings),
+}
+
+/// The settings of mode "collectd".
+pub(super) struct CollectdSettings {
+    path: PathBuf,
+    skip: Vec<Domains>,
+}
+
+/// Where a running task finds its settings.
+pub(super) enum ReportNews {
+    Collectd(CollectdNews),
+    Send(watch::Sender<Arc<DispatchSettings>>),
+}
+
+/// Where the task of mode "collectd" does.
+pub(super) struct CollectdNews {
+    path: watch::Sender<PathBuf>,
+    skip: watch::Sender<Vec<Domains>>,
+}
+
+impl ReportNews {
+    /// Puts new settings of the same mode into force.
+    pub(super) fn take_up(&self, settings: ReportSettings) {
+        match (self, settings) {
+            (Self::Collectd(news), ReportSettings::Collectd(settings)) => {
+                news.path.send_replace(settings.path);
+                news.skip.send_replace(settings.skip);
+            }
+            (Self::Send(news), ReportSettings::Send(settings)) => {
+                news.send_replace(Arc::new(settings));
+            }
+            // A reload does not change the mode.
+            (Self::Collectd(_) | Self::Send(_), _) => {}
+        }
+    }
 }
 
 /// The reporter, and the other end of its events if there are to be any.
@@ -46,14 +90,17 @@ pub(super) fn telling(reporter: Reporter, config: &Config) -> (Arc<Reporter>, Op
     (Arc::new(reporter.telling(sender)), Some(events))
 }
 
-/// The settings of our own reports, if we are to send them.
-pub(super) fn settings(config: &Config) -> Result<Option<DispatchSettings>, StartError> {
+/// The settings of the mode.
+pub(super) fn settings(config: &Config) -> Result<ReportSettings, StartError> {
     let section = &config.tlsrpt;
-    // The check of the configuration wants all three.
-    let (TlsrptMode::Send, Some(organization), Some(contact), Some(path)) =
-        (section.mode, &section.organization, &section.contact, &section.dkim_key)
+    let skip: Vec<_> = section.skip.iter().map(|domains| domains.0.clone()).collect();
+    // The check of the configuration wants those of the mode.
+    let (Some(organization), Some(contact), Some(path)) = (&section.organization, &section.contact, &section.dkim_key)
     else {
-        return Ok(None);
+        return Ok(match &section.collectd {
+            Some(path) => ReportSettings::Collectd(CollectdSettings { path: path.clone(), skip }),
+            None => ReportSettings::Off,
+        });
     };
     let key = DkimKey::load(path).map_err(|error| {
         let advice = match error {
@@ -65,12 +112,8 @@ pub(super) fn settings(config: &Config) -> Result<Option<DispatchSettings>, Star
         StartError::config(format!("tlsrpt.dkim_key: {}: {error}{advice}", path.display()))
     })?;
     let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
-    Ok(Some(DispatchSettings {
-        scope: ReportScope {
-            extent: section.report,
-            skip: section.skip.iter().map(|domains| domains.0.clone()).collect(),
-            own: domain.clone(),
-        },
+    Ok(ReportSettings::Send(DispatchSettings {
+        scope: ReportScope { extent: section.report, skip, own: domain.clone() },
         identity: DkimIdentity { domain: domain.clone(), selector: section.dkim_selector.clone() },
         author: ReportAuthor { organization: organization.clone(), contact, domain },
         key,
@@ -85,36 +128,48 @@ pub(super) async fn start(
     shared: watch::Receiver<Arc<Shared<Stub>>>,
     store: Store,
 ) -> Result<StartedReports, StartError> {
-    let Some(settings) = settings(config)? else {
-        let task = ReportTask::Collectd(collectd(config, events, shared)?);
-        return Ok(StartedReports { task, settings: None });
-    };
-    let (sender, settings) = watch::channel(Arc::new(settings));
+    match settings(config)? {
+        ReportSettings::Send(settings) => send(settings, events, shared, store).await,
+        ReportSettings::Collectd(settings) => collectd(settings, events, shared),
+        // Then there are no events.
+        ReportSettings::Off => Err(StartError::system("TLS sessions are told, and tlsrpt.mode is empty")),
+    }
+}
+
+async fn send(
+    settings: DispatchSettings,
+    events: mpsc::Receiver<TlsEvent>,
+    shared: watch::Receiver<Arc<Shared<Stub>>>,
+    store: Store,
+) -> Result<StartedReports, StartError> {
+    let (news, settings) = watch::channel(Arc::new(settings));
     let dispatch = Dispatch::open(settings.clone(), store, shared.clone()).await;
     let dispatch = dispatch.map_err(|error| StartError::system(format!("store.path: {error}")))?;
     let leaves_out = move |event: &TlsEvent| {
         settings.borrow().scope.skips(&event.recipient) || is_in_doubt(event, &shared.borrow().connector.dns)
     };
     let task = ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out));
-    Ok(StartedReports { task, settings: Some(sender) })
+    Ok(StartedReports { task, news: ReportNews::Send(news) })
 }
 
 fn collectd(
-    config: &Config,
+    settings: CollectdSettings,
     events: mpsc::Receiver<TlsEvent>,
     shared: watch::Receiver<Arc<Shared<Stub>>>,
-) -> Result<CollectdTask, StartError> {
+) -> Result<StartedReports, StartError> {
     let metrics = Arc::clone(shared.borrow().reporter.metrics());
-    let path = config.tlsrpt.collectd.clone().unwrap_or_default();
+    let ((news_of_path, path), (news_of_skip, skip)) = (watch::channel(settings.path), watch::channel(settings.skip));
     let queue = CollectdQueue::new(path, move |why| metrics.tls_session_dropped(why.as_str()));
-    let skip = config.tlsrpt.skip.clone();
-    Ok(CollectdTask::start(events, queue.map_err(StartError::system)?, move |event| {
+    let task = CollectdTask::start(events, queue.map_err(StartError::system)?, move |event| {
         // Each time the resolver of the configuration in force.
         let dns = shared.borrow().connector.dns.clone();
         let recipient = event.recipient.clone();
-        let is_told = !skip.iter().any(|domains| domains.0.contain(&recipient)) && !is_in_doubt(event, &dns);
+        let is_left_out = skip.borrow().iter().any(|domains| domains.contain(&recipient));
+        let is_told = !is_left_out && !is_in_doubt(event, &dns);
         async move { if is_told { record_of(&dns, &recipient).await.ok() } else { None } }
-    }))
+    });
+    let news = ReportNews::Collectd(CollectdNews { path: news_of_path, skip: news_of_skip });
+    Ok(StartedReports { task: ReportTask::Collectd(task), news })
 }
 
 /// Tells or writes the last sessions, at the end of the program.

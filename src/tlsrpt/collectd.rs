@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ impl DatagramDropped {
 
 /// The socket of the collector, and the datagrams that wait for it.
 pub struct CollectdQueue {
-    path: PathBuf,
+    path: watch::Receiver<PathBuf>,
     socket: UnixDatagram,
     waiting: VecDeque<Vec<u8>>,
     dropped: Box<dyn Fn(DatagramDropped) + Send + Sync>,
@@ -70,11 +70,14 @@ pub struct CollectdTask {
 }
 
 impl CollectdQueue {
-    /// A queue for the collector at this path. `dropped` counts.
+    /// A queue for the collector at this path, which may change while datagrams wait. `dropped` counts.
     ///
     /// # Errors
     /// There is no socket to be had.
-    pub fn new(path: PathBuf, dropped: impl Fn(DatagramDropped) + Send + Sync + 'static) -> io::Result<Self> {
+    pub fn new(
+        path: watch::Receiver<PathBuf>,
+        dropped: impl Fn(DatagramDropped) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         // A collector that does not read must not stop the task.
         socket.set_nonblocking(true)?;
@@ -92,7 +95,8 @@ impl CollectdQueue {
     /// Sends as many as the socket takes.
     fn flush(&mut self) {
         while let Some(datagram) = self.waiting.front() {
-            match self.socket.send_to(datagram, &self.path) {
+            let sent = self.socket.send_to(datagram, &*self.path.borrow());
+            match sent {
                 Ok(_) => {}
                 Err(error) if is_full(&error) => return,
                 Err(error) => {
@@ -109,7 +113,8 @@ impl CollectdQueue {
             return;
         }
         self.warned = Some(Instant::now());
-        let path = self.path.display();
+        let path = self.path.borrow();
+        let path = path.display();
         tracing::warn!(%path, %error, "tlsrpt-collectd is not at tlsrpt.collectd: TLS sessions are missing in its reports");
     }
 }
@@ -211,8 +216,12 @@ mod tests {
         }
 
         fn start(&self) -> (mpsc::Sender<TlsEvent>, CollectdTask) {
+            self.start_at(watch::channel(self.path()).1)
+        }
+
+        fn start_at(&self, path: watch::Receiver<PathBuf>) -> (mpsc::Sender<TlsEvent>, CollectdTask) {
             let dropped = Arc::clone(&self.dropped);
-            let queue = CollectdQueue::new(self.path(), move |_| {
+            let queue = CollectdQueue::new(path, move |_| {
                 dropped.fetch_add(1, Relaxed);
             })
             .unwrap();
@@ -260,6 +269,24 @@ mod tests {
             tokio::task::yield_now().await;
         }
         task.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_has_moved_is_told_at_its_new_socket() {
+        let collector = Collector::new();
+        let (news, path) = watch::channel(collector.folder.path().join("before"));
+        let (sender, task) = collector.start_at(path);
+        let before = tokio::net::UnixDatagram::bind(collector.folder.path().join("before")).unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        sender.send(event(TlsResult::Success)).await.unwrap();
+        assert!(before.recv(&mut buffer).await.unwrap() > 100);
+        let socket = collector.listen();
+        news.send_replace(collector.path());
+        sender.send(event(TlsResult::Success)).await.unwrap();
+        assert!(socket.recv(&mut buffer).await.unwrap() > 100);
+        task.finish().await;
+        assert!(before.try_recv(&mut buffer).is_err());
+        assert_eq!(collector.dropped.load(Relaxed), 0);
     }
 
     #[tokio::test]

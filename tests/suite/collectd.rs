@@ -12,7 +12,7 @@ use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::collectd::{CollectdQueue, CollectdTask};
 use danelaw::tlsrpt::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsResult};
 use danelaw::tlsrpt::record::TlsrptRecord;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// tlsrpt-reporter, as `tests/real/prepare` installs it.
 fn installed() -> PathBuf {
@@ -116,7 +116,7 @@ async fn o19_collectd_reads_each_datagram_and_adds_up_equal_ones() {
     collectd.wait_for(|| collectd.path("socket").exists()).await;
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    let queue = CollectdQueue::new(collectd.path("socket"), move |_| {
+    let queue = CollectdQueue::new(watch::channel(collectd.path("socket")).1, move |_| {
         count.fetch_add(1, Relaxed);
     });
     let (sender, receiver) = mpsc::channel(1000);
