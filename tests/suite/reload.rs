@@ -80,6 +80,24 @@ async fn what_we_say_of_ourselves_is_new_between_two_transactions() {
     assert!(offer.starts_with("250-new.test\n") && offer.contains("\n250-SIZE 65536\n"), "{offer}");
 }
 
+#[tokio::test]
+async fn a_reload_takes_up_all_of_tlsrpt_but_the_mode() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    let of_mode = |rest: &str| format!("[tlsrpt]\nmode = \"collectd\"\n{rest}\n");
+    Program::configure(folder.path(), &anchor, &dns, &of_mode("collectd = \"/run/before.sock\""));
+    let program = Program::start(folder).await;
+    let configure = |rest: &str| Program::configure(program.folder.path(), &anchor, &dns, rest);
+    configure(&of_mode("collectd = \"/run/after.sock\"\nskip = [\"example.test\"]"));
+    program.reload();
+    program.reloaded("in-force", 1).await;
+    configure("");
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.logs("tlsrpt.mode: this cannot change while danelaw runs; restart it").await;
+}
+
 /// The program, with a configuration of its own.
 struct Program {
     child: Child,
