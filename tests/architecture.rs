@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "tlsrpt/read",
     "tlsrpt/record",
     "tlsrpt/schedule",
+    "tlsrpt/scope",
     "tlsrpt/tally",
     "tlsrpt/window",
 ];

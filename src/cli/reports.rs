@@ -21,7 +21,7 @@ use crate::tlsrpt::dkim::DkimIdentity;
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::event::TlsResult;
 use crate::tlsrpt::lookup::record_of;
-use crate::tlsrpt::schedule::ReportScope;
+use crate::tlsrpt::scope::ReportScope;
 
 /// The task that takes the events.
 pub(super) enum ReportTask {

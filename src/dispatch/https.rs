@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::SentReport;
+use super::sending::SentReport;
 use crate::dns::Resolver;
 use crate::http::{HttpContent, HttpLimits, HttpPost, HttpsClient};
 use crate::tlsrpt::record::ReportUrl;

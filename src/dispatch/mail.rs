@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::SentReport;
+use super::sending::SentReport;
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::name::Name;

@@ -1,10 +1,13 @@
 //! The state of reports as rows of the store.
 
+use std::sync::Arc;
+
 use time::{Date, OffsetDateTime};
 
 use super::DispatchState;
 use crate::name::Name;
 use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow};
+use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::kept::TallyRow;
 use crate::tlsrpt::record::ReportAddress;
 use crate::tlsrpt::report_end::ReportEnd;
@@ -82,6 +85,8 @@ fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {
         first: entry.first.unix_timestamp(),
         tries: i64::try_from(entry.tries).unwrap_or(i64::MAX),
         next: entry.next.unix_timestamp(),
+        organization: entry.author.as_ref().map(|author| author.organization.clone()).unwrap_or_default(),
+        contact: entry.author.as_ref().map(|author| author.contact.clone()).unwrap_or_default(),
     }
 }
 
@@ -104,5 +109,7 @@ fn entry(row: &ReportRow) -> Option<ReportEntry> {
         "" => None,
         word => Some(ReportEnd::of_word(word)?),
     };
-    Some(ReportEntry { first: time(row.first)?, tries: usize::try_from(row.tries).ok()?, next: time(row.next)?, end })
+    let author = ReportAuthor::of(&row.organization, &row.contact).map(Arc::new);
+    let tries = usize::try_from(row.tries).ok()?;
+    Some(ReportEntry { first: time(row.first)?, tries, next: time(row.next)?, end, author })
 }

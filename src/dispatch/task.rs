@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -23,56 +23,83 @@ const LAST: Duration = Duration::from_secs(2);
 /// The tasks of [`Dispatch`].
 #[derive(Debug)]
 pub struct DispatchTask {
+    counting: StoppableTask,
+    sending: StoppableTask,
+}
+
+#[derive(Debug)]
+struct StoppableTask {
     stop: CancellationToken,
-    counting: JoinHandle<()>,
-    sending: JoinHandle<()>,
+    task: JoinHandle<()>,
+}
+
+impl StoppableTask {
+    async fn finish(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(LAST, self.task).await;
+    }
 }
 
 impl DispatchTask {
     /// Starts to count events and to send reports. Those that `leaves_out` names are not counted.
     pub fn start<R: Resolver + Clone>(
         dispatch: Arc<Dispatch<R>>,
-        mut events: mpsc::Receiver<TlsEvent>,
+        events: mpsc::Receiver<TlsEvent>,
         leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
     ) -> Self {
+        let counting = Self::count(Arc::clone(&dispatch), events, leaves_out);
+        Self { counting, sending: Self::send(dispatch) }
+    }
+
+    fn count<R: Resolver + Clone>(
+        dispatch: Arc<Dispatch<R>>,
+        mut events: mpsc::Receiver<TlsEvent>,
+        leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
+    ) -> StoppableTask {
         let stop = CancellationToken::new();
-        let (stopped, counter) = (stop.clone(), Arc::clone(&dispatch));
-        let counting = tokio::spawn(async move {
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
             let mut flushes = tokio::time::interval(FLUSH_EVERY);
             flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     biased;
-                    _ = flushes.tick() => counter.flush().await,
+                    _ = flushes.tick() => dispatch.flush().await,
                     event = events.recv() => match event {
                         Some(event) if leaves_out(&event) => {}
-                        Some(event) => counter.count(&event, OffsetDateTime::now_utc()),
+                        Some(event) => dispatch.count(&event, OffsetDateTime::now_utc()),
                         None => break,
                     },
                     () = stopped.cancelled() => break,
                 }
             }
-            counter.flush().await;
+            dispatch.flush().await;
         });
-        let sending = tokio::spawn(async move {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
+        StoppableTask { stop, task }
+    }
+
+    fn send<R: Resolver + Clone>(dispatch: Arc<Dispatch<R>>) -> StoppableTask {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let (mut looks, mut sends) = (tokio::time::interval(LOOK_EVERY), JoinSet::new());
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // The first tick comes at once; mail at the start goes first.
             looks.tick().await;
-            loop {
+            let mut look = async || {
                 looks.tick().await;
-                dispatch.round(OffsetDateTime::now_utc()).await;
-            }
+                dispatch.round(OffsetDateTime::now_utc(), &mut sends).await;
+            };
+            while stopped.run_until_cancelled(look()).await.is_some() {}
+            // A write that one of them was in is put back before the last one begins.
+            sends.shutdown().await;
         });
-        Self { stop, counting, sending }
+        StoppableTask { stop, task }
     }
 
     /// Counts the events that came before, and writes them, within four seconds. A report on its way is sent again later.
     pub async fn finish(self) {
-        self.sending.abort();
-        // A write that it was in is put back before the last one begins.
-        let _ = tokio::time::timeout(LAST, self.sending).await;
-        self.stop.cancel();
-        let _ = tokio::time::timeout(LAST, self.counting).await;
+        self.sending.finish().await;
+        self.counting.finish().await;
     }
 }

@@ -101,6 +101,10 @@ pub(crate) struct ReportRow {
     pub(crate) tries: i64,
     /// When it is tried next.
     pub(crate) next: i64,
+    /// The organisation that its first try named; empty before that.
+    pub(crate) organization: String,
+    /// The mailbox likewise.
+    pub(crate) contact: String,
 }
 
 /// An address that has refused a TLS report.

@@ -18,12 +18,12 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::{Reply, ReplyDecoder};
-use reports::REPORTS;
+use reports::{FROM_4, REPORTS};
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
 /// The version of the tables. A change of them counts it up, and [`open_file`] converts the files of each earlier version.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
 const OUTCOMES: &str = "
@@ -54,7 +54,7 @@ const POLICIES: &str = "
 /// What makes a file a store of this version.
 const MARKS: &str = "
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 4;
+    PRAGMA user_version = 5;
 ";
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
@@ -320,6 +320,7 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
         (APPLICATION, found, _) if found > VERSION => {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
+        (APPLICATION, 4, _) => FROM_4.to_owned(),
         (APPLICATION, 3, _) => REPORTS.to_owned(),
         (APPLICATION, 2, _) => format!("{POLICIES} {REPORTS}"),
         (APPLICATION, ..) => format!("{FROM_1} {OUTCOMES} {POLICIES} {REPORTS}"),

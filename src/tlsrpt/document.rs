@@ -100,6 +100,14 @@ struct FailureJson {
     failure_reason_code: String,
 }
 
+impl ReportAuthor {
+    /// The author with this name and mailbox; none if the mailbox has no domain.
+    pub fn of(organization: &str, contact: &str) -> Option<Self> {
+        let domain = Name::parse(contact.rsplit_once('@')?.1).ok()?;
+        Some(Self { organization: organization.to_owned(), contact: contact.to_owned(), domain })
+    }
+}
+
 impl ReportTitle<'_> {
     /// RFC 8460 §4.4: unique, and the same at each try, so that a receiver knows a second copy.
     pub fn report_id(&self) -> String {
@@ -144,6 +152,12 @@ impl ReportTitle<'_> {
             policies: policies.iter().map(|(policy, counts)| policy_counts(policy, counts, rows)).collect(),
         }
     }
+}
+
+/// The policies with their counts, each as in a report.
+pub fn policies_json(policies: &TalliedDomain) -> Vec<serde_json::Value> {
+    let written = |(policy, counts)| serde_json::to_value(policy_counts(policy, counts, usize::MAX)).ok();
+    policies.iter().filter_map(written).collect()
 }
 
 fn policy_counts<'a>(policy: &'a ReportedPolicy, counts: &ResultCounts, rows: usize) -> PolicyCountsJson<'a> {

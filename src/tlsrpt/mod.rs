@@ -23,6 +23,7 @@ pub mod read;
 pub mod record;
 pub mod report_end;
 pub mod schedule;
+pub mod scope;
 pub mod tally;
 pub mod window;
 

@@ -5,25 +5,26 @@
 //! that takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use time::{Date, Duration, OffsetDateTime};
 
+use super::document::ReportAuthor;
 use super::event::PolicyKind;
 use super::record::ReportAddress;
 use super::report_end::ReportEnd;
+use super::scope::{DomainPart, ReportScope, parts};
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
 use super::window::{ReportWindow, Tries};
-use crate::config::ReportExtent;
 use crate::name::Name;
-use crate::rules::Domains;
 
 /// The most reports of a day to one [registered domain](Name::registered), and about the domains below one.
 const MAX_TO_ONE: usize = 100;
 /// The most reports of a day.
 const MAX_IN_ALL: usize = 2000;
-/// The most reports to one domain, and in all, that are tried together.
+/// The most reports to one domain, and in all, that are under way together.
 const TOGETHER: usize = 4;
-const MAX_ROUND: usize = 64;
+const MAX_UNDER_WAY: usize = 64;
 /// The most lookups that are made together.
 const MAX_LOOKUPS: usize = 200;
 /// The reports about base domains come behind the lookups of all recipients: see [`ReportWindow::due`].
@@ -41,7 +42,7 @@ pub struct ReportKey {
 }
 
 /// The state of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportEntry {
     /// When it was due first.
     pub first: OffsetDateTime,
@@ -51,6 +52,8 @@ pub struct ReportEntry {
     pub next: OffsetDateTime,
     /// How it ended, if it has.
     pub end: Option<ReportEnd>,
+    /// The author that its first try named.
+    pub author: Option<Arc<ReportAuthor>>,
 }
 
 /// An address that has refused a report.
@@ -60,17 +63,6 @@ pub struct ReportSuppression {
     pub until: OffsetDateTime,
     /// How often it has refused one in a row.
     pub level: usize,
-}
-
-/// Which domains get reports.
-#[derive(Debug, Clone)]
-pub struct ReportScope {
-    /// Whether days without a failure are reported.
-    pub extent: ReportExtent,
-    /// Domains that get none.
-    pub skip: Vec<Domains>,
-    /// Our own domain, which gets none.
-    pub own: Name,
 }
 
 /// The result of a lookup.
@@ -102,6 +94,8 @@ pub struct ReportBook {
     suppressed: BTreeMap<ReportAddress, ReportSuppression>,
     /// How many reports of each day have found room.
     taken: BTreeMap<Date, TakenRoom>,
+    /// The reports that are being sent.
+    under_way: BTreeSet<ReportKey>,
     changed: BTreeSet<ReportKey>,
     changed_suppressions: BTreeSet<ReportAddress>,
     /// The reports that have ended without a try, to be told in the log.
@@ -116,13 +110,6 @@ struct TakenRoom {
     about_one: BTreeMap<Name, usize>,
 }
 
-/// The part that a domain has in the counts of a day.
-#[derive(Debug, Default)]
-struct DomainPart {
-    is_base_of_others: bool,
-    failed: u64,
-}
-
 impl ReportBook {
     /// The domains and days whose records are to be looked up now. The domain of TLSA records waits for the recipients below it:
     /// its report has those alone that get none of their own.
@@ -131,7 +118,7 @@ impl ReportBook {
         for day in tally.days().filter(|day| ReportWindow::of(*day).is_open(now)) {
             let Some(tallied) = tally.day(day) else { continue };
             let mut parts = parts(tallied);
-            parts.retain(|domain, part| scope.has(domain, part));
+            parts.retain(|domain, part| scope.keeps_back(domain, part.failed).is_none());
             let waited_for = self.waited_for(day, tallied, &parts);
             for (domain, part) in parts.into_iter().filter(|(domain, _)| !waited_for.contains(domain)) {
                 let of = DomainDay { day, domain: domain.clone() };
@@ -200,11 +187,16 @@ impl ReportBook {
             None
         };
         self.take_room(&key, end);
-        self.put(key, ReportEntry { first: now, tries: 0, next: now, end });
+        self.put(key, ReportEntry { first: now, tries: 0, next: now, end, author: None });
     }
 
     fn is_suppressed(&self, address: &ReportAddress, now: OffsetDateTime) -> bool {
-        self.suppressed.get(address).is_some_and(|suppression| suppression.until > now)
+        self.suppressed_until(address, now).is_some()
+    }
+
+    /// The time until which the address gets no reports, because it has refused one.
+    pub fn suppressed_until(&self, address: &ReportAddress, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.suppressed.get(address).map(|suppression| suppression.until).filter(|until| *until > now)
     }
 
     fn is_full(&self, of: &DomainDay, target: &Name) -> bool {
@@ -227,9 +219,11 @@ impl ReportBook {
         }
     }
 
-    /// The reports that are to be tried now. Those that are too old end, and those to addresses that have refused another one.
+    /// The reports that are to be tried now, beside those under way. Those that are too old end, and those to addresses that
+    /// have refused another one.
     pub fn due_reports(&mut self, now: OffsetDateTime) -> Vec<ReportKey> {
-        let mut open: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.end.is_none()).collect();
+        let open = self.entries.iter().filter(|(key, entry)| entry.end.is_none() && !self.under_way.contains(key));
+        let mut open: Vec<_> = open.collect();
         // Those that have waited longest come first.
         open.sort_by_key(|(_, entry)| entry.next);
         let over = |key: &ReportKey| {
@@ -241,11 +235,15 @@ impl ReportBook {
         };
         let ended: Vec<_> = open.iter().filter_map(|(key, _)| Some(((*key).clone(), over(key)?))).collect();
         let mut together = BTreeMap::<Name, usize>::new();
+        for target in self.under_way.iter().filter_map(|key| key.address.as_ref()).map(ReportAddress::target) {
+            *together.entry(target.registered()).or_default() += 1;
+        }
+        let room = MAX_UNDER_WAY.saturating_sub(self.under_way.len());
         let mut due = Vec::new();
         for (key, _) in open.into_iter().filter(|(key, entry)| entry.next <= now && over(key).is_none()) {
             let Some(target) = key.address.as_ref().map(ReportAddress::target) else { continue };
             let count = together.entry(target.registered()).or_default();
-            if *count < TOGETHER && due.len() < MAX_ROUND {
+            if *count < TOGETHER && due.len() < room {
                 *count += 1;
                 due.push(key.clone());
             }
@@ -266,6 +264,28 @@ impl ReportBook {
             content.entry(policy).or_default().merge(&counts);
         }
         content
+    }
+
+    /// A try begins. Its author is that of the first try, so that each has the same id and octets, unless the domain has
+    /// changed: a mail in the name of the old one could not be signed.
+    pub fn begin(&mut self, key: &ReportKey, author: &ReportAuthor) -> Arc<ReportAuthor> {
+        self.under_way.insert(key.clone());
+        let entry = self.entries.get_mut(key);
+        let kept = entry.as_ref().and_then(|entry| entry.author.clone());
+        if let Some(kept) = kept.filter(|kept| kept.domain == author.domain) {
+            return kept;
+        }
+        let author = Arc::new(author.clone());
+        if let Some(entry) = entry {
+            entry.author = Some(Arc::clone(&author));
+            self.changed.insert(key.clone());
+        }
+        author
+    }
+
+    /// A report is no longer under way, whether the end of its try was told or not.
+    pub fn leave(&mut self, key: &ReportKey) {
+        self.under_way.remove(key);
     }
 
     /// A try has ended.
@@ -308,7 +328,7 @@ impl ReportBook {
     pub fn postpone(&mut self, key: &ReportKey, until: OffsetDateTime) {
         if let Some(entry) = self.entries.get(key) {
             let first = if entry.tries == 0 { until } else { entry.first };
-            self.put(key.clone(), ReportEntry { first, next: until, ..*entry });
+            self.put(key.clone(), ReportEntry { first, next: until, ..entry.clone() });
         }
     }
 
@@ -378,17 +398,22 @@ impl ReportBook {
     }
 
     fn fail(&mut self, key: ReportKey, last: ReportEnd, now: OffsetDateTime) {
-        let before = self.entries.get(&key);
-        let (first, tries) = before.map_or((now, 1), |before| (before.first, before.tries + 1));
-        let next = Tries { first, count: tries }.next(now);
+        let entry = self.with_one_try_more(&key, now);
+        let next = Tries { first: entry.first, count: entry.tries }.next(now);
         let end = if next.is_none() { Some(last) } else { None };
-        self.put(key, ReportEntry { first, tries, next: next.unwrap_or(now), end });
+        self.put(key, ReportEntry { next: next.unwrap_or(now), end, ..entry });
     }
 
     fn end(&mut self, key: ReportKey, end: ReportEnd, now: OffsetDateTime) {
-        let before = self.entries.get(&key);
-        let (first, tries) = before.map_or((now, 1), |before| (before.first, before.tries + 1));
-        self.put(key, ReportEntry { first, tries, next: now, end: Some(end) });
+        let entry = self.with_one_try_more(&key, now);
+        self.put(key, ReportEntry { next: now, end: Some(end), ..entry });
+    }
+
+    fn with_one_try_more(&self, key: &ReportKey, now: OffsetDateTime) -> ReportEntry {
+        match self.entries.get(key) {
+            Some(before) => ReportEntry { tries: before.tries + 1, ..before.clone() },
+            None => ReportEntry { first: now, tries: 1, next: now, end: None, author: None },
+        }
     }
 
     fn put(&mut self, key: ReportKey, entry: ReportEntry) {
@@ -411,45 +436,9 @@ impl ReportBook {
     }
 }
 
-impl ReportScope {
-    fn has(&self, domain: &Name, part: &DomainPart) -> bool {
-        let has_news = match self.extent {
-            ReportExtent::All => true,
-            ReportExtent::Failures => part.failed > 0,
-        };
-        has_news && self.reports_to(domain)
-    }
-
-    /// Whether this domain gets reports. Mail to ourselves would be a loop.
-    pub fn reports_to(&self, domain: &Name) -> bool {
-        *domain != self.own && !self.skips(domain)
-    }
-
-    /// Whether the configuration leaves this domain out.
-    pub fn skips(&self, domain: &Name) -> bool {
-        self.skip.iter().any(|domains| domains.contain(domain))
-    }
-}
-
 /// No key of the day comes before this one.
 fn first_key(day: Date) -> ReportKey {
     ReportKey { of: DomainDay { day, domain: Name::root() }, address: None }
-}
-
-/// The recipients of a day and the TLSA base domains.
-fn parts(day: &TalliedDay) -> BTreeMap<&Name, DomainPart> {
-    let mut parts = BTreeMap::<&Name, DomainPart>::new();
-    for (recipient, policies) in day.domains() {
-        for (policy, counts) in policies {
-            parts.entry(recipient).or_default().failed += counts.failed();
-            if policy.kind == PolicyKind::Tlsa && policy.domain != *recipient {
-                let base = parts.entry(&policy.domain).or_default();
-                base.is_base_of_others = true;
-                base.failed += counts.failed();
-            }
-        }
-    }
-    parts
 }
 
 #[cfg(test)]
@@ -458,6 +447,7 @@ mod tests {
     use super::super::event::tests::name;
     use super::super::tally::tests::{event, failure};
     use super::*;
+    use crate::config::ReportExtent;
     use crate::refusal::ResultType;
 
     fn day() -> Date {
@@ -560,6 +550,55 @@ mod tests {
     }
 
     #[test]
+    fn a_report_under_way_is_not_begun_again_and_counts_against_the_limits() {
+        // O21.
+        let mut book = ReportBook::default();
+        let rua = "mailto:r@example.org";
+        let domains = ["a.example", "b.example", "c.example", "d.example", "e.example"];
+        for domain in domains {
+            book.looked_up(&of(domain), RecordFound::Addresses(vec![address(rua)]), after(5));
+        }
+        let slow = key("a.example", rua);
+        for key in book.due_reports(after(5)) {
+            book.begin(&key, &author("Example Ltd", "tls@own.example"));
+        }
+        assert_eq!(book.due_reports(after(5)), []);
+        for domain in &domains[1..4] {
+            book.leave(&key(domain, rua));
+        }
+        let due = book.due_reports(after(6));
+        assert_eq!(due, domains[1..4].iter().map(|domain| key(domain, rua)).collect::<Vec<_>>());
+        // It does not end for its age while its try goes on.
+        assert!(book.due_reports(after(60)).is_empty() && book.waiting() == 1);
+        book.leave(&slow);
+        assert!(book.due_reports(after(60)).is_empty() && book.waiting() == 0);
+    }
+
+    fn author(organization: &str, contact: &str) -> ReportAuthor {
+        ReportAuthor::of(organization, contact).unwrap()
+    }
+
+    #[test]
+    fn each_try_names_the_author_of_the_first() {
+        // O20.
+        let (mut book, rua) = (ReportBook::default(), "mailto:r@example.org");
+        book.looked_up(&of("a.example"), RecordFound::Addresses(vec![address(rua)]), after(5));
+        let (key, first) = (key("a.example", rua), author("Example Ltd", "tls@own.example"));
+        assert_eq!(*book.begin(&key, &first), first);
+        assert_eq!(book.take_changed(9).len(), 2);
+        book.tried(&key, ReportTried::Failed, after(5));
+        let renamed = author("Example Inc", "reports@own.example");
+        assert_eq!(*book.begin(&key, &renamed), first);
+        // Also after a restart.
+        let mut again = ReportBook::default();
+        again.restore(key.clone(), book.entry(&key).unwrap().clone());
+        assert_eq!(*again.begin(&key, &renamed), first);
+        // The key of another domain cannot sign in the name of this one.
+        let moved = author("Example Ltd", "tls@other.example");
+        assert_eq!((&*again.begin(&key, &moved), &*again.begin(&key, &renamed)), (&moved, &renamed));
+    }
+
+    #[test]
     fn a_report_that_had_to_wait_has_its_pauses_all_the_same() {
         let mut book = ReportBook::default();
         let rua = "mailto:r@example.org";
@@ -570,7 +609,7 @@ mod tests {
             book.postpone(&key, after(hours + 1));
         }
         book.tried(&key, ReportTried::Failed, after(20));
-        let entry = *book.entry(&key).unwrap();
+        let entry = book.entry(&key).unwrap();
         assert_eq!((entry.first, entry.next), (after(20), after(20) + Duration::minutes(5)));
     }
 
@@ -649,6 +688,7 @@ mod tests {
 
     #[test]
     fn no_domain_is_flooded() {
+        //
         let mut book = ReportBook::default();
         for number in 0..2150 {
             let rua = match number {
@@ -663,7 +703,7 @@ mod tests {
         assert_eq!((to_victim.count(), book.waiting()), (MAX_TO_ONE, MAX_IN_ALL));
         // A restart forgets none of them.
         let mut again = ReportBook::default();
-        book.entries.iter().for_each(|(key, entry)| again.restore(key.clone(), *entry));
+        book.entries.iter().for_each(|(key, entry)| again.restore(key.clone(), entry.clone()));
         again.looked_up(
             &of("one-more.example"),
             RecordFound::Addresses(vec![address("https://more.example/")]),
@@ -672,7 +712,7 @@ mod tests {
         assert_eq!(again.waiting(), MAX_IN_ALL);
         let due = book.due_reports(after(5));
         let to_victim = due.iter().filter(|key| key.address == Some(address("mailto:r@victim.example")));
-        assert!(to_victim.count() <= TOGETHER && due.len() == MAX_ROUND);
+        assert!(to_victim.count() <= TOGETHER && due.len() == MAX_UNDER_WAY);
         assert!(book.due_reports(after(60)).is_empty() && book.waiting() == 0);
     }
 }

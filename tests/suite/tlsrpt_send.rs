@@ -16,9 +16,10 @@ use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::dkim::DkimIdentity;
 use danelaw::tlsrpt::document::ReportAuthor;
 use danelaw::tlsrpt::read::{self, FoundReport};
-use danelaw::tlsrpt::schedule::ReportScope;
+use danelaw::tlsrpt::scope::ReportScope;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
@@ -62,12 +63,12 @@ impl Sender {
         })
     }
 
-    async fn dispatch(&self, lab: &Lab, https_port: u16) -> Dispatch<Stub> {
+    async fn dispatch(&self, lab: &Lab, https_port: u16) -> Arc<Dispatch<Stub>> {
         self.dispatch_with(lab, watch::channel(self.settings(https_port)).1).await
     }
 
-    async fn dispatch_with(&self, lab: &Lab, settings: watch::Receiver<Arc<DispatchSettings>>) -> Dispatch<Stub> {
-        Dispatch::open(settings, self.store().await, lab.shared.clone()).await.unwrap()
+    async fn dispatch_with(&self, lab: &Lab, settings: watch::Receiver<Arc<DispatchSettings>>) -> Arc<Dispatch<Stub>> {
+        Arc::new(Dispatch::open(settings, self.store().await, lab.shared.clone()).await.unwrap())
     }
 
     fn settings(&self, https_port: u16) -> Arc<DispatchSettings> {
@@ -105,6 +106,13 @@ async fn count_one(lab: &Lab, dispatch: &Dispatch<Stub>, events: &mut mpsc::Rece
     dispatch.count(&events.recv().await.unwrap(), OffsetDateTime::now_utc());
 }
 
+/// A round, and the end of all reports that it has begun.
+async fn round(dispatch: &Arc<Dispatch<Stub>>, now: OffsetDateTime) {
+    let mut sends = JoinSet::new();
+    dispatch.round(now, &mut sends).await;
+    sends.join_all().await;
+}
+
 fn report_in(octets: &[u8]) -> FoundReport {
     let mut found = read::reports(octets, None);
     assert_eq!(found.len(), 1);
@@ -119,9 +127,9 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
     let dispatch = sender.dispatch(&lab, 443).await;
     count_one(&lab, &dispatch, &mut events).await;
-    dispatch.round(OffsetDateTime::now_utc()).await;
+    round(&dispatch, OffsetDateTime::now_utc()).await;
     assert!(lab.mx().messages().is_empty());
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     let mails = lab.mx().messages();
     assert_eq!(mails.len(), 1);
     let turns = lab.mx().tls();
@@ -141,9 +149,9 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     // Nothing is told of the session that took it.
     assert!(events.try_recv().is_err());
     // Once, also after a restart.
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     drop(dispatch);
-    sender.dispatch(&lab, 443).await.round(tomorrow() + Duration::from_secs(3600)).await;
+    round(&sender.dispatch(&lab, 443).await, tomorrow() + Duration::from_secs(3600)).await;
     assert_eq!(lab.mx().messages().len(), 1);
 }
 
@@ -182,7 +190,7 @@ async fn two_that_report_on_each_other_are_silent_after_one_day() {
             while let Ok(event) = events.try_recv() {
                 dispatch.count(&event, in_days(day));
             }
-            dispatch.round(in_days(day)).await;
+            round(&dispatch, in_days(day)).await;
             let reports = if day < 4 { 1 } else { 2 };
             assert_eq!(lab.mx().messages().len(), reports, "day {day}");
         }
@@ -200,11 +208,11 @@ async fn a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
     for file in std::fs::read_dir(sender.folder.path()).unwrap().map(Result::unwrap) {
         std::fs::copy(file.path(), before.path().join(file.file_name())).unwrap();
     }
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     drop(dispatch);
     let restarted = Sender { pem: sender.pem.clone(), folder: before };
     let dispatch = restarted.dispatch(&lab, 443).await;
-    dispatch.round(tomorrow() + Duration::from_secs(60)).await;
+    round(&dispatch, tomorrow() + Duration::from_secs(60)).await;
     let mails = lab.mx().messages();
     assert_eq!(mails.len(), 2);
     assert_eq!(ids(&mails[0]).len(), 2, "{}", String::from_utf8_lossy(&mails[0]));
@@ -212,7 +220,7 @@ async fn a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
     let [first, second] = [&mails[0], &mails[1]].map(|mail| report_in(mail).report);
     assert_eq!((first.failed(), &first.id), (second.failed(), &second.id));
     // It is written before the next report goes.
-    dispatch.round(tomorrow() + Duration::from_secs(120)).await;
+    round(&dispatch, tomorrow() + Duration::from_secs(120)).await;
     assert_eq!(lab.mx().messages().len(), 2);
 }
 
@@ -224,10 +232,36 @@ async fn a_report_in_doubt_is_sent_again() {
     let lab = scenario.telling(told).start().await;
     let dispatch = sender.dispatch(&lab, 443).await;
     count_one(&lab, &dispatch, &mut events).await;
-    dispatch.round(tomorrow()).await;
-    dispatch.round(tomorrow() + Duration::from_secs(301)).await;
+    round(&dispatch, tomorrow()).await;
+    round(&dispatch, tomorrow() + Duration::from_secs(301)).await;
     let mails = lab.mx().messages();
     assert!(mails.len() == 2 && ids(&mails[0]) == ids(&mails[1]));
+}
+
+#[tokio::test]
+async fn each_try_has_the_same_octets_although_the_author_has_changed() {
+    // O20.
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.end = Act::Close);
+    let lab = scenario.telling(told).start().await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    round(&dispatch, tomorrow()).await;
+    drop(dispatch);
+    let mut settings = Arc::into_inner(sender.settings(443)).unwrap();
+    settings.author.organization = "Example Inc".into();
+    settings.author.contact = "reports@sender.example.test".into();
+    let dispatch = sender.dispatch_with(&lab, watch::channel(Arc::new(settings)).1).await;
+    round(&dispatch, tomorrow() + Duration::from_secs(301)).await;
+    let mails = lab.mx().messages();
+    let unsigned = |mail: &Vec<u8>| {
+        let text = String::from_utf8(mail.clone()).unwrap();
+        let text = text.split_once("\r\nFrom: ").unwrap().1.to_owned();
+        text.lines().filter(|line| !line.starts_with("Date: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(mails.len() == 2 && ids(&mails[0]).len() == 2);
+    assert_eq!(unsigned(&mails[0]), unsigned(&mails[1]));
 }
 
 #[tokio::test]
@@ -244,28 +278,33 @@ async fn a_store_that_takes_nothing_stops_no_report_and_repeats_none() {
     count_one(&lab, &dispatch, &mut events).await;
     dispatch.flush().await;
     for minutes in 0..9 {
-        dispatch.round(tomorrow() + Duration::from_secs(60 * minutes)).await;
+        round(&dispatch, tomorrow() + Duration::from_secs(60 * minutes)).await;
     }
     assert_eq!(lab.mx().messages().len(), 1);
 }
 
 #[tokio::test]
-async fn a_store_of_version_3_is_taken_over() {
-    let sender = Sender::new();
-    let (told, mut events) = mpsc::channel(100);
-    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
-    drop(sender.store().await);
-    let sql = "DROP TABLE tls_counts; DROP TABLE tls_reports; DROP TABLE tls_suppressed; PRAGMA user_version = 3;
-               INSERT INTO records (key, seen) VALUES (x'00', 1);";
-    sender.change_store(sql).await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
-    dispatch.flush().await;
-    drop(dispatch);
-    sender.dispatch(&lab, 443).await.round(tomorrow()).await;
-    assert_eq!(lab.mx().messages().len(), 1);
-    // The table before has kept its row: it cannot be there twice.
-    sender.change_store("UPDATE records SET seen = 2 / (SELECT COUNT(*) FROM records WHERE key = x'00');").await;
+async fn a_store_of_an_earlier_version_is_taken_over() {
+    let before_reports =
+        "DROP TABLE tls_counts; DROP TABLE tls_reports; DROP TABLE tls_suppressed; PRAGMA user_version = 3;";
+    let before_authors =
+        "ALTER TABLE tls_reports DROP COLUMN organization; ALTER TABLE tls_reports DROP COLUMN contact;
+                          PRAGMA user_version = 4;";
+    for before in [before_reports, before_authors] {
+        let sender = Sender::new();
+        let (told, mut events) = mpsc::channel(100);
+        let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+        drop(sender.store().await);
+        sender.change_store(&format!("{before} INSERT INTO records (key, seen) VALUES (x'00', 1);")).await;
+        let dispatch = sender.dispatch(&lab, 443).await;
+        count_one(&lab, &dispatch, &mut events).await;
+        dispatch.flush().await;
+        drop(dispatch);
+        round(&sender.dispatch(&lab, 443).await, tomorrow()).await;
+        assert_eq!(lab.mx().messages().len(), 1);
+        // The table before has kept its row: it cannot be there twice.
+        sender.change_store("UPDATE records SET seen = 2 / (SELECT COUNT(*) FROM records WHERE key = x'00');").await;
+    }
 }
 
 #[tokio::test]
@@ -274,12 +313,12 @@ async fn no_mail_waits_for_reports() {
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(1);
     let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
-    let dispatch = Arc::new(sender.dispatch(&lab, 443).await);
+    let dispatch = sender.dispatch(&lab, 443).await;
     count_one(&lab, &dispatch, &mut events).await;
     lab.dns.set_fault(RECORD, "TXT", Fault::Drop);
     let round = tokio::spawn({
         let dispatch = Arc::clone(&dispatch);
-        async move { dispatch.round(tomorrow()).await }
+        async move { round(&dispatch, tomorrow()).await }
     });
     let begin = std::time::Instant::now();
     for _ in 0..5 {
@@ -306,10 +345,10 @@ async fn a_round_takes_up_the_settings_of_a_reload() {
         settings.scope.skip = ["example.test", "mx1.example.test"].map(|domain| domain.parse().unwrap()).into();
     };
     changed(skipped);
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     assert!(lab.mx().messages().is_empty());
     changed(|settings| settings.author.organization = "Example Inc".into());
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     assert_eq!(report_in(&lab.mx().messages()[0]).report.organization, "Example Inc");
 }
 
@@ -321,7 +360,7 @@ async fn a_mail_waits_until_its_signature_can_be_verified() {
     lab.dns.set_fault(KEY, "TXT", Fault::Drop);
     let dispatch = sender.dispatch(&lab, 443).await;
     count_one(&lab, &dispatch, &mut events).await;
-    dispatch.round(tomorrow()).await;
+    round(&dispatch, tomorrow()).await;
     assert!(lab.mx().messages().is_empty());
     let waiting = |lab: &Lab, count: usize| {
         let metrics = lab.now().reporter.metrics().written(Moment::default(), Format::Prometheus);
@@ -329,7 +368,7 @@ async fn a_mail_waits_until_its_signature_can_be_verified() {
     };
     waiting(&lab, 1);
     lab.dns.clear_fault(KEY, "TXT");
-    dispatch.round(tomorrow() + Duration::from_secs(3601)).await;
+    round(&dispatch, tomorrow() + Duration::from_secs(3601)).await;
     assert_eq!(lab.mx().messages().len(), 1);
     waiting(&lab, 0);
 }
@@ -343,9 +382,9 @@ async fn a_report_is_tried_again_where_the_answer_is_for_now() {
         let lab = scenario.telling(told).start().await;
         let dispatch = sender.dispatch(&lab, 443).await;
         count_one(&lab, &dispatch, &mut events).await;
-        dispatch.round(tomorrow()).await;
-        dispatch.round(tomorrow() + Duration::from_secs(60)).await;
-        dispatch.round(tomorrow() + Duration::from_secs(301)).await;
+        round(&dispatch, tomorrow()).await;
+        round(&dispatch, tomorrow() + Duration::from_secs(60)).await;
+        round(&dispatch, tomorrow() + Duration::from_secs(301)).await;
         let asked = lab.mx().tls().iter().filter(|command| command.starts_with("RCPT")).count();
         assert_eq!(asked, tries, "{answer}");
     }
@@ -369,8 +408,8 @@ async fn a_report_goes_by_https_to_a_host_that_proves_its_name() {
         let lab = scenario.telling(told).start().await;
         let dispatch = sender.dispatch(&lab, host.address.port()).await;
         count_one(&lab, &dispatch, &mut events).await;
-        dispatch.round(tomorrow()).await;
-        dispatch.round(tomorrow() + Duration::from_secs(301)).await;
+        round(&dispatch, tomorrow()).await;
+        round(&dispatch, tomorrow() + Duration::from_secs(301)).await;
         let requests = host.requests();
         assert_eq!(requests.len(), sent, "{name} {status}");
         for request in requests {
@@ -380,6 +419,32 @@ async fn a_report_goes_by_https_to_a_host_that_proves_its_name() {
             assert!(request.contains("\r\nuser-agent: danelaw/"), "{request}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_slow_report_holds_up_neither_the_others_nor_the_next_round() {
+    // O21.
+    let (sender, ca) = (Sender::new(), Identity::authority());
+    let answer = Answer::Drip(answered("200 OK", "Content-Length: 0\r\n", b""), Duration::from_secs(600));
+    let host = PolicyHost::start(&ca.issue("report.example.test"), answer).await;
+    let (told, mut events) = mpsc::channel(100);
+    let scenario = sender.scenario("https://report.example.test/,mailto:r@example.test").roots(ca.roots());
+    let lab = scenario.telling(told).start().await;
+    let dispatch = sender.dispatch(&lab, host.address.port()).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    let mut sends = JoinSet::new();
+    for minutes in 0..9 {
+        dispatch.round(tomorrow() + Duration::from_secs(60 * minutes), &mut sends).await;
+        wait_for(|| lab.mx().messages().len() == 1 && host.requests().len() == 1).await;
+    }
+    while sends.len() > 1 {
+        sends.join_next().await.unwrap().unwrap();
+    }
+    // It ends with the program, and the next start tries it again.
+    sends.shutdown().await;
+    dispatch.round(tomorrow() + Duration::from_secs(600), &mut sends).await;
+    wait_for(|| host.requests().len() == 2).await;
+    assert_eq!(lab.mx().messages().len(), 1);
 }
 
 #[tokio::test]
@@ -393,10 +458,10 @@ async fn the_last_counts_are_written_at_the_end() {
     for event in [event.clone(), event] {
         again.send(event).await.unwrap();
     }
-    let task = DispatchTask::start(Arc::new(sender.dispatch(&lab, 443).await), queue, |_| false);
+    let task = DispatchTask::start(sender.dispatch(&lab, 443).await, queue, |_| false);
     wait_for(|| again.capacity() == 10).await;
     task.finish().await;
-    sender.dispatch(&lab, 443).await.round(tomorrow()).await;
+    round(&sender.dispatch(&lab, 443).await, tomorrow()).await;
     let mails = lab.mx().messages();
     let text = String::from_utf8(mails[0].clone()).unwrap();
     assert!(text.contains("0 went well, 2 failed."), "{text}");

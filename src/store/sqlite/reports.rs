@@ -23,6 +23,8 @@ pub(super) const REPORTS: &str = "
         first INTEGER NOT NULL,
         tries INTEGER NOT NULL,
         next INTEGER NOT NULL,
+        organization TEXT NOT NULL,
+        contact TEXT NOT NULL,
         PRIMARY KEY (day, domain, address)
     ) WITHOUT ROWID;
     CREATE TABLE tls_suppressed (
@@ -32,11 +34,17 @@ pub(super) const REPORTS: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// From version 4, in which a report did not keep its author.
+pub(super) const FROM_4: &str = "
+    ALTER TABLE tls_reports ADD COLUMN organization TEXT NOT NULL DEFAULT '';
+    ALTER TABLE tls_reports ADD COLUMN contact TEXT NOT NULL DEFAULT '';
+";
+
 impl Sqlite {
     pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, Error> {
         let sql = "SELECT day, domain, counts FROM tls_counts";
         let counts = sqlx::query(sql).fetch_all(&mut self.connection).await?;
-        let sql = "SELECT day, domain, address, state, first, tries, next FROM tls_reports";
+        let sql = "SELECT day, domain, address, state, first, tries, next, organization, contact FROM tls_reports";
         let reports = sqlx::query(sql).fetch_all(&mut self.connection).await?;
         let sql = "SELECT address, until, level FROM tls_suppressed";
         let suppressed = sqlx::query(sql).fetch_all(&mut self.connection).await?;
@@ -54,10 +62,12 @@ impl Sqlite {
             sqlx::query(sql).bind(*day).bind(domain).bind(counts).execute(&mut *transaction).await?;
         }
         for row in &rows.reports {
-            let sql = "INSERT OR REPLACE INTO tls_reports (day, domain, address, state, first, tries, next)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let sql = "INSERT OR REPLACE INTO tls_reports
+                       (day, domain, address, state, first, tries, next, organization, contact)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
             let query = sqlx::query(sql).bind(row.day).bind(&row.domain).bind(&row.address).bind(&row.state);
-            query.bind(row.first).bind(row.tries).bind(row.next).execute(&mut *transaction).await?;
+            let query = query.bind(row.first).bind(row.tries).bind(row.next);
+            query.bind(&row.organization).bind(&row.contact).execute(&mut *transaction).await?;
         }
         for SuppressedRow { address, until, level } in &rows.suppressed {
             let query = match until {
@@ -100,6 +110,8 @@ fn report_row(row: &SqliteRow) -> sqlx::Result<ReportRow> {
         first: row.try_get(4)?,
         tries: row.try_get(5)?,
         next: row.try_get(6)?,
+        organization: row.try_get(7)?,
+        contact: row.try_get(8)?,
     })
 }
 

@@ -53,7 +53,7 @@ async fn arrived(sender: &Sender) -> Vec<u8> {
     let dispatch = sender.dispatch(&lab, 443).await;
     lab.send().await;
     dispatch.count(&events.recv().await.unwrap(), day());
-    dispatch.round(OffsetDateTime::now_utc()).await;
+    round(&dispatch, OffsetDateTime::now_utc()).await;
     lab.mx().messages().remove(0)
 }
 
