@@ -140,6 +140,7 @@ struct HttpsTo<'a, R> {
 }
 
 fn https<R: Resolver>(config: &Config, to: HttpsTo<'_, R>) -> HttpsClient<R> {
+    // Policy hosts may be where exchanges may: a network with mail domains of its own has their policy hosts too.
     let dialable = Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0));
     HttpsClient::new(to.dns, HttpsPart { dialable, roots: to.roots.clone(), port: to.port })
 }

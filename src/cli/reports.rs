@@ -12,6 +12,7 @@ use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::refusal::ResultType;
 use crate::report::Reporter;
+use crate::reserved::Dialable;
 use crate::rules::Domains;
 use crate::session::Shared;
 use crate::store::Store;
@@ -118,6 +119,7 @@ pub(super) fn settings(config: &Config) -> Result<ReportSettings, StartError> {
         author: ReportAuthor { organization: organization.clone(), contact, domain },
         key,
         https_port: 443,
+        dialable: Dialable::default(),
     }))
 }
 

@@ -23,7 +23,8 @@ pub struct RemoteSection {
     /// The port that remote mail servers are dialled on; TLSA records are asked for this port too (RFC 7672 §2.2.3).
     pub port: u16,
     /// Reserved ranges (loopback, private, link-local and the like) that may be dialled although no public mail server
-    /// is there. Empty: none, so that an MX record cannot point us at your own network.
+    /// is there. Empty: none, so that an MX record cannot point us at your own network. They hold for mail and for the policy
+    /// hosts of MTA-STS, and not for TLS reports by HTTPS.
     pub allow_reserved: Vec<Network>,
     /// Names under which the server we work for is a mail exchanger itself: MX lists are cut there (RFC 5321 §5.1).
     /// Our own host name and the name the client greets with are always among them.

@@ -28,6 +28,7 @@ use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::http::{HttpsClient, HttpsPart};
 use crate::name::Name;
+use crate::reserved::Dialable;
 use crate::store::{Error, Store};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
@@ -66,6 +67,9 @@ pub struct DispatchSettings {
     pub scope: ReportScope,
     /// The port of HTTPS: 443, except in tests.
     pub https_port: u16,
+    /// Where HTTPS may go: to public addresses, except in tests. `remote.allow_reserved` is for mail alone, since any stranger
+    /// may name a host that takes reports.
+    pub dialable: Dialable,
 }
 
 /// Why the receivers of mails could not verify their signature.
@@ -133,7 +137,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
         self.look_up(&shared.connector.dns, &settings.scope, clock).await;
         let part = HttpsPart {
-            dialable: shared.connector.dialable.clone(),
+            dialable: settings.dialable.clone(),
             roots: shared.connector.tls.roots().clone(),
             port: settings.https_port,
         };

@@ -11,6 +11,7 @@ use danelaw::dispatch::{Dispatch, DispatchSettings, DispatchTask};
 use danelaw::dns::stub::Stub;
 use danelaw::name::Name;
 use danelaw::report::metrics::{Format, Moment};
+use danelaw::reserved::Dialable;
 use danelaw::store::Store;
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::dkim::DkimIdentity;
@@ -83,6 +84,7 @@ impl Sender {
             key: self.key(),
             scope: ReportScope { extent: ReportExtent::All, skip: vec![], own: domain },
             https_port,
+            dialable: Dialable::new(["127.0.0.0/8".parse().unwrap()]),
         })
     }
 
@@ -445,6 +447,23 @@ async fn a_slow_report_holds_up_neither_the_others_nor_the_next_round() {
     dispatch.round(tomorrow() + Duration::from_secs(600), &mut sends).await;
     wait_for(|| host.requests().len() == 2).await;
     assert_eq!(lab.mx().messages().len(), 1);
+}
+
+#[tokio::test]
+async fn a_report_by_https_goes_to_no_address_that_mail_alone_may_dial() {
+    // remote.allow_reserved of the lab has loopback.
+    let (sender, ca) = (Sender::new(), Identity::authority());
+    let answer = Answer::Say(answered("200 OK", "Content-Length: 0\r\n", b""));
+    let host = PolicyHost::start(&ca.issue("report.example.test"), answer).await;
+    let (told, mut events) = mpsc::channel(100);
+    let scenario = sender.scenario("https://report.example.test/,mailto:r@example.test").roots(ca.roots());
+    let lab = scenario.telling(told).start().await;
+    let mut settings = Arc::into_inner(sender.settings(host.address.port())).unwrap();
+    settings.dialable = Dialable::default();
+    let dispatch = sender.dispatch_with(&lab, watch::channel(Arc::new(settings)).1).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    round(&dispatch, tomorrow()).await;
+    assert_eq!((lab.mx().messages().len(), host.connections()), (1, 0));
 }
 
 #[tokio::test]
