@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::client;
+use super::reports::ReportQuestion;
+use crate::dispatch::Dispatch;
 use crate::dns::NegativeTrustAnchors;
 use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
 use crate::dns::stub::Stub;
@@ -24,7 +27,8 @@ use crate::session::Shared;
 use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/ID, /mta-sts/DOMAIN\n";
+const PATHS: &str =
+    "danelaw: /livez, /readyz, /metrics, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
 
 /// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced, mail goes unverified or in cleartext where it has to";
@@ -50,6 +54,8 @@ pub struct AdminState {
     pub open_sessions: Arc<OpenSessions>,
     /// Lines of the log that were dropped.
     pub log_dropped: Arc<AtomicU64>,
+    /// Our own TLS reports, if danelaw makes them.
+    pub reports: Option<Arc<Dispatch<Stub>>>,
 }
 
 /// Whether mail that comes now has a chance, and why not.
@@ -61,26 +67,29 @@ struct Readiness {
 }
 
 /// The answer to one request.
-pub(super) fn answer<B>(request: &Request<B>, state: &AdminState) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+pub(super) async fn answer(request: &Parts, state: &AdminState) -> Response<Full<Bytes>> {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    match request.uri.path() {
         "/livez" => text(StatusCode::OK, "alive\n"),
         "/readyz" => {
             let Readiness { ready, text: why } = state.readiness();
             text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, why)
         }
         "/metrics" => {
-            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let accept = request.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             metrics(state, Format::accepted(accept))
         }
         path => match (path.strip_prefix("/explain/"), path.strip_prefix(client::POLICY)) {
             (Some(id), _) => explain(state, id),
             (None, Some(domain)) => policy(state, domain),
-            (None, None) => text(StatusCode::NOT_FOUND, PATHS),
+            (None, None) => match ReportQuestion::of(&request.uri) {
+                Some(question) => reports(state, &question).await,
+                None => text(StatusCode::NOT_FOUND, PATHS),
+            },
         },
     }
 }
@@ -125,13 +134,23 @@ fn policy(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
     let kept = |domain: Name| state.shared().connector.mta_sts.policies().running(&domain);
     let written = Name::parse(domain).ok().and_then(kept).and_then(|kept| serde_json::to_string(&kept).ok());
     match written {
-        Some(written) => {
-            let mut response = text(StatusCode::OK, written);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
+        Some(written) => json(written),
         None => text(StatusCode::NOT_FOUND, "no MTA-STS policy of this domain is kept and in force\n"),
     }
+}
+
+/// A page about TLS reports.
+async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full<Bytes>> {
+    match &state.reports {
+        Some(dispatch) => json(question.answer(dispatch).await),
+        None => text(StatusCode::NOT_FOUND, "this danelaw does not run with tlsrpt.mode = \"send\"\n"),
+    }
+}
+
+fn json(written: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, written);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

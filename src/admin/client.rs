@@ -11,13 +11,19 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::Address;
 use crate::http::{self, HttpError, HttpLimits};
 
-/// The most that is read of an answer.
-const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64, body_octets: 1024 * 1024 };
+/// The most that is read of an answer: a page with the counts of one hostile domain has three megabytes.
+const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64, body_octets: 8 * 1024 * 1024 };
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The path of the MTA-STS policy that is kept for a domain, which stands behind it.
 pub const POLICY: &str = "/mta-sts/";
+
+/// The path of the counts of TLS sessions of a day, which stands behind it.
+pub const COUNTS: &str = "/tlsrpt/counts/";
+
+/// The path of the TLS reports about today: all of them, or that of the domain behind it.
+pub const PREVIEW: &str = "/tlsrpt/preview/";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 
 pub mod answers;
 pub mod client;
+mod reports;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -160,10 +163,11 @@ async fn converse(
     state: Arc<AdminState>,
     asked: Arc<AtomicBool>,
 ) {
-    let answer = service_fn(move |request| {
+    let answer = service_fn(move |request: Request<Incoming>| {
         asked.store(true, Relaxed);
-        let answer = answers::answer(&request, &state);
-        async move { Ok::<_, Infallible>(answer) }
+        let state = Arc::clone(&state);
+        let (head, _) = request.into_parts();
+        async move { Ok::<_, Infallible>(answers::answer(&head, &state).await) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())

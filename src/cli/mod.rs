@@ -129,7 +129,7 @@ enum Subcommands {
     Explain(explain::ExplainArguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::TlsaArguments),
-    /// Say in words what TLS reports of others tell.
+    /// Explain TLS reports of others, and show the counts and reports of this danelaw.
     Tlsrpt(tlsrpt::TlsrptArguments),
     /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
     Refusals(refusals::RefusalsArguments),
@@ -157,7 +157,7 @@ pub fn main() -> ExitCode {
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
-        Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt),
+        Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt, &arguments.settings),
         Subcommands::Refusals(refusals) => refusals::run(&refusals),
         Subcommands::Man(man) => man::run(&man),
         Subcommands::Completions(completions) => completions::run(&completions),

@@ -20,6 +20,7 @@ use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
 use crate::discovery::StsPolicies;
+use crate::dispatch::Dispatch;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
@@ -38,6 +39,7 @@ pub(super) struct Running {
     reporter: Arc<Reporter>,
     reports: Option<ReportTask>,
     report_news: Option<ReportNews>,
+    dispatch: Option<Arc<Dispatch<Stub>>>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -104,19 +106,23 @@ impl Running {
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
-        let (reports, report_news) = match events {
-            Some(events) => {
-                let StartedReports { task, news } = reports::start(&config, events, news.subscribe(), store).await?;
-                (Some(task), Some(news))
-            }
-            None => (None, None),
+        let started = match events {
+            Some(events) => Some(reports::start(&config, events, news.subscribe(), store).await?),
+            None => None,
         };
-        Ok(Self { settings, config, dns, reporter, reports, report_news, news, log })
+        let dispatch = started.as_ref().and_then(StartedReports::dispatch);
+        let (reports, report_news) = started.map(|StartedReports { task, news }| (task, news)).unzip();
+        Ok(Self { settings, config, dns, reporter, reports, report_news, dispatch, news, log })
     }
 
     /// The parts that sessions share, now and later.
     pub(super) fn shared(&self) -> watch::Receiver<Arc<Shared<Stub>>> {
         self.news.subscribe()
+    }
+
+    /// Our own TLS reports, if there are to be any.
+    pub(super) fn dispatch(&self) -> Option<Arc<Dispatch<Stub>>> {
+        self.dispatch.clone()
     }
 
     /// The task that takes TLS sessions for reports, to be ended last.

@@ -29,13 +29,23 @@ pub(super) enum ReportTask {
     /// It tells them to a collector.
     Collectd(CollectdTask),
     /// It counts them and sends reports.
-    Send(DispatchTask),
+    Send(DispatchTask, Arc<Dispatch<Stub>>),
 }
 
 /// The task, and where its settings can be changed while it runs.
 pub(super) struct StartedReports {
     pub(super) task: ReportTask,
     pub(super) news: ReportNews,
+}
+
+impl StartedReports {
+    /// Our own reports, if they are.
+    pub(super) fn dispatch(&self) -> Option<Arc<Dispatch<Stub>>> {
+        match &self.task {
+            ReportTask::Send(_, dispatch) => Some(Arc::clone(dispatch)),
+            ReportTask::Collectd(_) => None,
+        }
+    }
 }
 
 /// The settings of a mode, which a reload may change.
@@ -150,7 +160,8 @@ async fn send(
     let leaves_out = move |event: &TlsEvent| {
         settings.borrow().scope.skips(&event.recipient) || is_in_doubt(event, &shared.borrow().connector.dns)
     };
-    let task = ReportTask::Send(DispatchTask::start(Arc::new(dispatch), events, leaves_out));
+    let dispatch = Arc::new(dispatch);
+    let task = ReportTask::Send(DispatchTask::start(Arc::clone(&dispatch), events, leaves_out), dispatch);
     Ok(StartedReports { task, news: ReportNews::Send(news) })
 }
 
@@ -178,7 +189,7 @@ fn collectd(
 pub(super) async fn finish(task: Option<ReportTask>) {
     match task {
         Some(ReportTask::Collectd(task)) => task.finish().await,
-        Some(ReportTask::Send(task)) => task.finish().await,
+        Some(ReportTask::Send(task, _)) => task.finish().await,
         None => {}
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
@@ -91,6 +92,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
         shared: shared.clone(),
         open_sessions: Arc::clone(&open_sessions),
         log_dropped,
+        reports: running.dispatch(),
     };
     let admin = ports::open_admin(&config, state).await?;
     let listeners = ports::open(&config, sockets)?;
@@ -110,9 +112,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let server = RunningServer { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
     reports::finish(reports).await;
-    reload.abort();
-    warnings.abort();
-    refreshes.abort();
+    [reload, warnings, refreshes].iter().for_each(JoinHandle::abort);
     admin.abort();
     log_end(drained);
     Ok(())

@@ -1,4 +1,9 @@
-//! `danelaw tlsrpt`: TLS reports that others sent, in words; and the key that signs our own.
+//! `danelaw tlsrpt`: TLS reports that others sent, in words; the counts of our own sessions, our own reports, and the key that
+//! signs them.
+
+mod preview;
+mod running;
+mod show;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +16,9 @@ use clap::Subcommand;
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
-use super::log;
+use self::preview::TlsrptPreviewArguments;
+use self::show::TlsrptShowArguments;
+use super::{ConfigFlags, log};
 use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
 use crate::name::Name;
 use crate::tlsrpt::read::unpack::MAX_INPUT;
@@ -58,6 +65,19 @@ enum TlsrptCommand {
     /// mbox files, Maildir folders, JSON, gzip and zip, under any name. It does not use the network.
     #[command(after_help = STATUS)]
     Read(TlsrptReadArguments),
+    /// Show how the TLS sessions of a day went, and which failed and why.
+    ///
+    /// These are the counts that tlsrpt.mode = "send" makes for reports, for each domain that mail went to. Asks the danelaw that
+    /// runs, at admin.address, which is empty by default.
+    #[command(after_help = show::STATUS)]
+    Show(TlsrptShowArguments),
+    /// Show the TLS reports that would be sent about today, where they would go, and what would keep them back. None is sent.
+    ///
+    /// Asks the danelaw that runs, at admin.address. It looks up the records of the domains, and the record with the key of mails.
+    /// A report about the domain of TLSA records has the counts of all recipients with these records. In the end, recipients with a
+    /// report of their own to the same address are left out.
+    #[command(after_help = preview::STATUS)]
+    Preview(TlsrptPreviewArguments),
     /// Make the key that signs TLS reports for tlsrpt.mode = "send", and print the TXT record to publish for it.
     ///
     /// The key is RSA of 2048 bits. The file gets the mode 0600. A file that is there stays as it is, and its record is printed.
@@ -105,9 +125,11 @@ fn day(text: &str) -> Result<Date, String> {
 }
 
 /// Runs the subcommand.
-pub(super) fn run(arguments: &TlsrptArguments) -> ExitCode {
+pub(super) fn run(arguments: &TlsrptArguments, settings: &ConfigFlags) -> ExitCode {
     match &arguments.command {
         TlsrptCommand::Read(arguments) => read_all(arguments),
+        TlsrptCommand::Show(arguments) => settings.with(|config| show::run(&config, arguments)),
+        TlsrptCommand::Preview(arguments) => settings.with(|config| preview::run(&config, arguments)),
         TlsrptCommand::Key(arguments) => key(arguments),
     }
 }

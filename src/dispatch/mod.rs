@@ -8,9 +8,11 @@
 mod https;
 pub mod key;
 mod mail;
+pub mod preview;
 mod rows;
 mod sending;
 mod task;
+pub mod view;
 mod writing;
 
 pub use task::DispatchTask;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use danelaw::admin::{AdminPort, AdminState, Phase};
 use danelaw::config::{Address, Config, DEFAULTS};
 use danelaw::discovery::StsPolicies;
+use danelaw::dispatch::Dispatch;
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{MxTarget, Resolver};
@@ -86,6 +87,8 @@ pub(crate) struct Lab<R = Stub> {
     open_sessions: Arc<OpenSessions>,
     stop: CancellationToken,
     server: Option<JoinHandle<Drained>>,
+    /// The reports that the admin port tells of.
+    pub(crate) reports: Option<Arc<Dispatch<Stub>>>,
 }
 
 impl Scenario {
@@ -264,6 +267,7 @@ impl Scenario {
             open_sessions,
             stop,
             server: Some(server),
+            reports: None,
         }
     }
 }
@@ -372,6 +376,7 @@ impl Lab {
             shared,
             open_sessions: Arc::clone(&self.open_sessions),
             log_dropped: Arc::default(),
+            reports: self.reports.clone(),
         })));
         address
     }

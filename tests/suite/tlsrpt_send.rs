@@ -1,6 +1,7 @@
 //! danelaw's own TLS reports: counted, kept over a restart, and sent once, by mail and by HTTPS (RFC 8460 §4, §5).
 
 mod readers;
+mod shown;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -114,8 +114,15 @@ impl ReceivedReport {
     }
 }
 
+impl ReceivedPolicy {
+    /// One policy of a report; none if it is no object.
+    pub fn read(value: &Value) -> Option<Self> {
+        value.as_object().map(policy)
+    }
+}
+
 /// Counts saturate: they are a stranger's.
-pub(super) fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+pub fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 

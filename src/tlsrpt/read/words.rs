@@ -3,10 +3,10 @@
 use std::fmt::{self, Write as _};
 
 use super::FoundReport;
-use super::received::{ReceivedFailure, ReceivedPolicy, ReceivedReport};
+use super::received::{ReceivedFailure, ReceivedPolicy, ReceivedReport, sum};
 use crate::excerpt::{cut, printable};
 use crate::name::Name;
-use crate::refusal::ResultType;
+use crate::refusal::{Label, ResultType};
 
 /// The most characters of a stranger's text.
 const MAX_TEXT: usize = 200;
@@ -20,6 +20,15 @@ pub enum ShownPart {
     All,
     /// The policies with failures alone.
     Failures,
+}
+
+/// The reader that the advice is for.
+#[derive(Debug, Clone, Copy)]
+enum Advised<'a> {
+    /// The operator of the mail servers that failed.
+    Receiver,
+    /// The operator of the danelaw whose mail for this domain they were to take.
+    Sender(&'a Name),
 }
 
 /// The meaning of a result type for the side that receives the report.
@@ -104,13 +113,28 @@ pub fn explain(found: &FoundReport, part: ShownPart) -> Result<String, fmt::Erro
     }
     for policy in &report.policies {
         if part == ShownPart::All || policy.failed > 0 || !policy.failures.is_empty() {
-            explain_policy(&mut out, policy)?;
+            explain_policy(&mut out, policy, Advised::Receiver)?;
         }
     }
     Ok(out)
 }
 
-fn counts(success: u64, failed: u64) -> String {
+/// Counts of our own sessions with the exchanges of a domain, for the operator of this danelaw.
+///
+/// # Errors
+/// Never: a string is written to.
+pub fn explain_own(domain: &Name, policies: &[ReceivedPolicy], part: ShownPart) -> Result<String, fmt::Error> {
+    let mut out = String::new();
+    let (success, failed) = (policies.iter().map(|policy| policy.success), policies.iter().map(|policy| policy.failed));
+    writeln!(out, "{domain}: {}", counts(sum(success), sum(failed)))?;
+    for policy in policies.iter().filter(|policy| part == ShownPart::All || policy.failed > 0) {
+        explain_policy(&mut out, policy, Advised::Sender(domain))?;
+    }
+    Ok(out)
+}
+
+/// So many sessions, in words.
+pub fn counts(success: u64, failed: u64) -> String {
     let sessions = |number: u64| if number == 1 { "session" } else { "sessions" };
     match failed {
         0 => format!("{success} {} went well", sessions(success)),
@@ -118,7 +142,7 @@ fn counts(success: u64, failed: u64) -> String {
     }
 }
 
-fn explain_policy(out: &mut String, policy: &ReceivedPolicy) -> fmt::Result {
+fn explain_policy(out: &mut String, policy: &ReceivedPolicy, advised: Advised<'_>) -> fmt::Result {
     let kind = match policy.kind.as_str() {
         "tlsa" => "DANE".to_owned(),
         "sts" => "MTA-STS".to_owned(),
@@ -132,7 +156,11 @@ fn explain_policy(out: &mut String, policy: &ReceivedPolicy) -> fmt::Result {
         // Once for each type, below the first failure of it.
         match ResultType::of_word(&failure.result) {
             Some(result) if !explained.contains(&result) => {
-                explain_remedy(out, result, policy)?;
+                writeln!(out, "      {}", meaning(result))?;
+                match advised {
+                    Advised::Receiver => advise_receiver(out, result, policy)?,
+                    Advised::Sender(domain) => advise_sender(out, failure, domain)?,
+                }
                 explained.push(result);
             }
             Some(_) | None => {}
@@ -165,14 +193,27 @@ fn explain_failure(out: &mut String, failure: &ReceivedFailure) -> fmt::Result {
     writeln!(out)
 }
 
-fn explain_remedy(out: &mut String, result: ResultType, advised: &ReceivedPolicy) -> fmt::Result {
-    let (meaning, remedy) = (meaning(result), receiver_remedy(result));
-    writeln!(out, "      {meaning}\n      To do: {remedy}.")?;
+fn advise_receiver(out: &mut String, result: ResultType, policy: &ReceivedPolicy) -> fmt::Result {
+    writeln!(out, "      To do: {}.", receiver_remedy(result))?;
     // Only a name that is one may become part of a command that a person copies.
-    let Some(domain) = Name::parse(&advised.domain).ok().filter(Name::is_fully_qualified) else { return Ok(()) };
-    match advised.kind.as_str() {
+    let Some(domain) = Name::parse(&policy.domain).ok().filter(Name::is_fully_qualified) else { return Ok(()) };
+    match policy.kind.as_str() {
         "tlsa" => writeln!(out, "      See: danelaw resolve _25._tcp.{domain} TLSA"),
         _ => writeln!(out, "      See: danelaw check {domain}"),
+    }
+}
+
+/// The receiver has the fault, and the operator of the sender can find out which one, tell the receiver, or write a rule.
+fn advise_sender(out: &mut String, failure: &ReceivedFailure, domain: &Name) -> fmt::Result {
+    if let Some(result) = ResultType::of_word(&failure.result) {
+        writeln!(out, "      To do for the receiver: {}.", receiver_remedy(result))?;
+    }
+    write!(out, "      See: danelaw check {domain}")?;
+    // The reason begins with its label, if it is one of a refusal.
+    let word = failure.reason.as_deref().and_then(|reason| reason.split(' ').next()).unwrap_or_default();
+    match Label::ALL.iter().find(|label| label.as_str() == word) {
+        Some(label) => writeln!(out, "; danelaw refusals {label}"),
+        None => writeln!(out),
     }
 }
 
@@ -180,6 +221,16 @@ fn explain_remedy(out: &mut String, result: ResultType, advised: &ReceivedPolicy
 pub fn line(found: &FoundReport) -> String {
     let FoundReport { report, signed_by } = found;
     let ReceivedReport { organization, contact, id, day, policies } = report;
+    serde_json::json!({
+        "day": day.map(|day| day.to_string()), "organization": organization, "contact": contact, "report_id": id,
+        "signed_by": signed_by, "success": report.success(), "failed": report.failed(),
+        "policies": policies.iter().map(policy_json).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+/// A policy in that form.
+pub fn policy_json(policy: &ReceivedPolicy) -> serde_json::Value {
     let failure = |failure: &ReceivedFailure| {
         let ReceivedFailure { result, times, host, receiving, sending, reason } = failure;
         serde_json::json!({
@@ -187,19 +238,11 @@ pub fn line(found: &FoundReport) -> String {
             "reason": reason,
         })
     };
-    let policy = |policy: &ReceivedPolicy| {
-        let ReceivedPolicy { kind, domain, success, failed, failures } = policy;
-        let failures: Vec<_> = failures.iter().map(failure).collect();
-        serde_json::json!({
-            "type": kind, "domain": domain, "success": success, "failed": failed, "failures": failures,
-        })
-    };
+    let ReceivedPolicy { kind, domain, success, failed, failures } = policy;
+    let failures: Vec<_> = failures.iter().map(failure).collect();
     serde_json::json!({
-        "day": day.map(|day| day.to_string()), "organization": organization, "contact": contact, "report_id": id,
-        "signed_by": signed_by, "success": report.success(), "failed": report.failed(),
-        "policies": policies.iter().map(policy).collect::<Vec<_>>(),
+        "type": kind, "domain": domain, "success": success, "failed": failed, "failures": failures,
     })
-    .to_string()
 }
 
 #[cfg(test)]
@@ -240,6 +283,24 @@ mod tests {
         assert_eq!(words, expected);
         let failures = explain(&found(REPORT.as_bytes()), ShownPart::Failures).unwrap();
         assert!(failures.contains("(sender unverified)") && !failures.contains("no policy for"), "{failures}");
+    }
+
+    #[test]
+    fn our_own_counts_in_words() {
+        let policies = found(REPORT.as_bytes()).report.policies;
+        let kind = ResultType::CertificateNotTrusted;
+        let expected = format!(
+            "example.org: 121 sessions went well, 3 failed\n  DANE for mx.example.org: 120 sessions went well, 3 failed\n    \
+             2 times certificate-not-trusted at mx.example.org [198.51.100.2] from 192.0.2.1: tlsa-mismatch\n      \
+             {}\n      To do for the receiver: {}.\n      See: danelaw check example.org; danelaw refusals tlsa-mismatch\n    \
+             1 times certificate-not-trusted\n",
+            meaning(kind),
+            receiver_remedy(kind)
+        );
+        let domain = Name::parse("example.org").unwrap();
+        assert_eq!(explain_own(&domain, &policies, ShownPart::Failures).unwrap(), expected);
+        let all = explain_own(&domain, &policies, ShownPart::All).unwrap();
+        assert_eq!(all, expected + "  no policy for example.org: 1 session went well\n");
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! The counts of a day for people.
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+use time::Date;
+
+use super::Dispatch;
+use crate::name::Name;
+use crate::tlsrpt::document::policies_json;
+use crate::tlsrpt::event::ReportedPolicy;
+use crate::tlsrpt::tally::TalliedDomain;
+
+/// How many policies and failures make a page full.
+const MAX_ROWS: usize = 2000;
+
+/// A part of the counts of a day, in the order of the domains.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct CountsPage {
+    /// The domains.
+    pub domains: Vec<CountedDomain>,
+    /// Sessions with domains for which there was no room.
+    pub unnamed: UnnamedCounts,
+    /// Whether more domains follow.
+    pub more: bool,
+}
+
+/// The counts of a domain.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CountedDomain {
+    /// The domain.
+    pub domain: String,
+    /// Its policies without their strings, each as in a report (RFC 8460 §4.4).
+    pub policies: Vec<serde_json::Value>,
+}
+
+/// Sessions with domains that have no name in the counts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct UnnamedCounts {
+    /// Those that went well.
+    pub success: u64,
+    /// Those that failed.
+    pub failed: u64,
+}
+
+impl<R> Dispatch<R> {
+    /// The counts of a day: the domains behind this one, as many as a page has.
+    pub fn counts(&self, day: Date, after: Option<&Name>) -> CountsPage {
+        let state = self.state();
+        let Some(tallied) = state.kept.tally().day(day) else { return CountsPage::default() };
+        let unnamed = UnnamedCounts { success: tallied.unnamed().success, failed: tallied.unnamed().failed() };
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut left = tallied.domains().range::<Name, _>((behind, Bound::Unbounded)).peekable();
+        let (mut domains, mut rows) = (Vec::new(), 0);
+        while rows < MAX_ROWS
+            && let Some((domain, policies)) = left.next()
+        {
+            let policies = without_strings(policies);
+            rows += policies.values().map(|counts| 1 + counts.failures.len()).sum::<usize>();
+            domains.push((domain.to_string(), policies));
+        }
+        let more = left.peek().is_some();
+        // What follows takes a while.
+        drop(state);
+        let written = |(domain, policies)| CountedDomain { domain, policies: policies_json(&policies) };
+        CountsPage { domains: domains.into_iter().map(written).collect(), unnamed, more }
+    }
+}
+
+/// The counts by type and domain of the policies.
+fn without_strings(policies: &TalliedDomain) -> TalliedDomain {
+    let mut summed = TalliedDomain::new();
+    for (policy, counts) in policies {
+        summed.entry(ReportedPolicy::plain(policy.kind, &policy.domain)).or_default().merge(counts);
+    }
+    summed
+}
