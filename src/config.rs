@@ -33,7 +33,7 @@ pub use address::{Address, Owner, Permissions};
 pub use admin::AdminSection;
 pub use dns::DnsSection;
 pub use limits::LimitsSection;
-pub use listener::{Kind, Listener, Recipients};
+pub use listener::{ClientKey, Kind, Listener, ListenerTls, Recipients};
 pub use log::{LogFormat, LogSection};
 pub use mta_sts::MtaStsSection;
 pub use negative_trust_anchor::NegativeTrustAnchorEntry;

@@ -201,6 +201,16 @@ pub fn built_in() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
+/// The authorities of a file in PEM form, at least one. A single certificate that is of no use is left out.
+///
+/// # Errors
+/// It cannot be read, or holds no usable certificate.
+pub fn authorities(path: &Path) -> Result<RootCertStore, CaFileError> {
+    let (mut roots, mut store) = (Roots::default(), RootCertStore::empty());
+    roots.add_file(&mut store, path)?;
+    Ok(store)
+}
+
 /// The certificates of a file in PEM form, at least one.
 ///
 /// # Errors

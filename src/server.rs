@@ -11,21 +11,24 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dns::Resolver;
 use crate::scarce::Scarcity;
-use crate::session::{self, Caller, Shared, Stop};
+use crate::session::{self, Caller, Origin, Shared, Stop};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::tls::server::ListenerSecurity;
 
 use listener::Connection;
 pub use listener::{OpenListener, Socket};
 
 /// How long a client that is turned away has to take the reply.
 const TURN_AWAY: Duration = Duration::from_secs(5);
+/// How many clients that are not on the allow-list may try to show a certificate at a time, on each listener that knows any.
+const STRANGERS: usize = 50;
 /// How long to wait when the system has no descriptor for one more connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
@@ -88,8 +91,10 @@ impl RunningServer {
         let sessions = TaskTracker::new();
         let cut = CancellationToken::new();
         let acceptors = TaskTracker::new();
-        for listener in self.listeners {
+        for (place, listener) in self.listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
+                place,
+                strangers: Arc::new(Semaphore::new(STRANGERS)),
                 shared: shared.clone(),
                 open_sessions: Arc::clone(&self.open_sessions),
                 sessions: sessions.clone(),
@@ -120,6 +125,10 @@ impl RunningServer {
 
 /// Accepts the connections of one listener.
 struct Acceptor<R> {
+    /// The place of the listener in the configuration.
+    place: usize,
+    /// Places for clients that are not on the allow-list and may show a certificate.
+    strangers: Arc<Semaphore>,
     shared: watch::Receiver<Arc<Shared<R>>>,
     open_sessions: Arc<OpenSessions>,
     sessions: TaskTracker,
@@ -151,29 +160,26 @@ impl<R: Resolver> Acceptor<R> {
     fn receive(&self, listener: &OpenListener, connection: Connection) {
         let Connection { stream, origin, dialled } = connection;
         let now = Arc::clone(&self.shared.borrow());
-        let metrics = now.reporter.metrics();
-        if !listener.allows(origin) {
-            metrics.turned_away("not-allowed");
-            tracing::warn!(client = %origin, "turned away: not on the allow-list of this listener");
-            let text = "you may not send mail through this host";
-            let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
-            self.sessions.spawn(turn_away(stream, no));
-            return;
-        }
-        let Some(slot) = self.open_sessions.admit(now.max_sessions) else {
-            metrics.turned_away("sessions");
-            tracing::warn!(client = %origin, "turned away: limits.sessions is reached");
-            let no = Reply::new(
-                Code::SERVICE_NOT_AVAILABLE,
-                EnhancedCode::transient(3, 2),
-                "too many sessions, try again later",
-            );
-            self.sessions.spawn(turn_away(stream, no));
+        let Some(security) = now.listeners.get(self.place).cloned() else {
+            tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
-        metrics.admitted();
+        let admission = match self.admission(listener, origin, &now) {
+            Ok(admission) => admission,
+            Err(no) => {
+                now.reporter.metrics().turned_away(no.reason);
+                tracing::warn!(client = %origin, "turned away: {}", no.why);
+                // Words in the clear would be no TLS.
+                if !matches!(security, ListenerSecurity::Implicit(_)) {
+                    self.sessions.spawn(turn_away(stream, no.reply));
+                }
+                return;
+            }
+        };
+        now.reporter.metrics().admitted();
         let (shared, stop) = (self.shared.clone(), Stop { when_idle: self.stop.clone(), now: self.cut.clone() });
-        let caller = Caller { origin, service: listener.service(), dialled };
+        let Admission { slot, stranger } = admission;
+        let caller = Caller { origin, service: listener.service(), dialled, security, stranger };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream
@@ -183,6 +189,58 @@ impl<R: Resolver> Acceptor<R> {
             }
             session::serve(shared, stream, caller, stop).await;
         });
+    }
+
+    /// Whether a client gets a session.
+    fn admission(&self, listener: &OpenListener, origin: Origin, now: &Shared<R>) -> Result<Admission, TurnedAway> {
+        let knows_clients = now.listeners.get(self.place).is_some_and(ListenerSecurity::knows_clients);
+        let stranger = match (listener.allows(origin), knows_clients) {
+            (true, _) => None,
+            (false, false) => return Err(TurnedAway::not_allowed()),
+            (false, true) => {
+                Some(Arc::clone(&self.strangers).try_acquire_owned().map_err(|_| TurnedAway::strangers())?)
+            }
+        };
+        let slot = self.open_sessions.admit(now.max_sessions).ok_or_else(TurnedAway::sessions)?;
+        Ok(Admission { slot, stranger })
+    }
+}
+
+/// The places of a client that gets a session.
+struct Admission {
+    slot: SessionSlot,
+    stranger: Option<OwnedSemaphorePermit>,
+}
+
+/// Why a client gets none, and the reply.
+struct TurnedAway {
+    reason: &'static str,
+    why: &'static str,
+    reply: Reply,
+}
+
+impl TurnedAway {
+    fn not_allowed() -> Self {
+        let text = "you may not send mail through this host";
+        Self {
+            reason: "not-allowed",
+            why: "not on the allow-list of this listener",
+            reply: Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text),
+        }
+    }
+
+    fn strangers() -> Self {
+        let why = "not on the allow-list of this listener, and too many that may show a certificate are here already";
+        Self { reason: "strangers", why, reply: Self::later() }
+    }
+
+    fn sessions() -> Self {
+        Self { reason: "sessions", why: "limits.sessions is reached", reply: Self::later() }
+    }
+
+    fn later() -> Reply {
+        let text = "too many sessions, try again later";
+        Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), text)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Address, Config, Unsound};
+use crate::config::{Address, Config, Listener, ListenerTls, Unsound};
 use crate::delivery::shared::{Received, Shared};
 use crate::discovery::{MtaSts, StsPolicies, StsSettings};
 use crate::dns::{Resolver, setup};
@@ -13,6 +13,7 @@ use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::roots::{RootFiles, Roots};
+use crate::tls::server::{ListenerSecurity, ServerFiles, ServerTls, ServerTlsError};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
@@ -36,6 +37,14 @@ pub enum ShareError {
     /// The TLS library lacks a needed part.
     #[error("{0}")]
     Tls(#[from] SetupError),
+    /// The certificate or key of a listener.
+    #[error("{error} (listener {address})")]
+    Listener {
+        /// The listener.
+        address: Address,
+        /// The fault.
+        error: ServerTlsError,
+    },
 }
 
 /// The parts of [`Shared`] that the configuration alone does not make.
@@ -74,9 +83,37 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
         client_timeout: config.timeouts.client,
         grace: config.timeouts.grace,
         max_sessions: config.limits.sessions,
+        listeners: listeners(config)?,
         reporter,
         journal,
     }))
+}
+
+/// TLS on each listener: the files are read.
+///
+/// # Errors
+/// A file is of no use, or a key is not that of its certificate.
+pub fn listeners(config: &Config) -> Result<Vec<ListenerSecurity>, ShareError> {
+    config.listener.iter().map(security).collect()
+}
+
+fn security(listener: &Listener) -> Result<ListenerSecurity, ShareError> {
+    if listener.tls == ListenerTls::None {
+        return Ok(ListenerSecurity::Clear);
+    }
+    // Both are there (`Config::check`).
+    let certificate = listener.certificate.clone().unwrap_or_default();
+    let key = listener.key.clone().unwrap_or_default();
+    let client_keys = listener.client_keys.iter().map(|key| key.0).collect();
+    let files = ServerFiles { certificate, key, client_ca: listener.client_ca.clone(), client_keys };
+    let server = ServerTls::load(&files);
+    let server = server.map_err(|error| ShareError::Listener { address: listener.address.clone(), error })?;
+    Ok(match listener.tls {
+        ListenerTls::None => ListenerSecurity::Clear,
+        ListenerTls::Starttls => ListenerSecurity::Starttls(server),
+        ListenerTls::Required => ListenerSecurity::Required(server),
+        ListenerTls::Implicit => ListenerSecurity::Implicit(server),
+    })
 }
 
 /// Makes the connector to remotes. It keeps policies of MTA-STS for itself.

@@ -1,4 +1,4 @@
-//! TLS with a remote server: the handshake, and the proof that it gives (RFC 8446, RFC 5246, RFC 7672 §8).
+//! TLS with a remote server, and in [`server`] with clients: the handshake, and the proof that it gives (RFC 8446, RFC 5246, RFC 7672 §8).
 //!
 //! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three conditions must
 //! hold before a server is "verified", and each can be lost in its own way:
@@ -17,6 +17,7 @@
 
 mod p521;
 mod pkix;
+pub mod server;
 mod verifier;
 
 use std::fmt;

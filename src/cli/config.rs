@@ -6,6 +6,7 @@ use super::load::{self, LoadError, Loaded, SYSTEM_FILE};
 use super::run::{self, StartError};
 use super::{ConfigFlags, EX_CONFIG, log};
 use crate::config::Config;
+use crate::settings;
 
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Subcommand)]
@@ -42,8 +43,14 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
 /// A check of a key's value beyond its form.
 type Check = fn(&Config) -> Result<(), String>;
 /// The further checks, each with the beginning of the keys that it depends on.
-const FURTHER: [(&str, Check); 5] =
-    [("hostname", hostname), ("log.filter", filter), ("dns.", resolver), ("tls.ca", roots), ("tlsrpt.", reports)];
+const FURTHER: [(&str, Check); 6] = [
+    ("hostname", hostname),
+    ("listener", listeners),
+    ("log.filter", filter),
+    ("dns.", resolver),
+    ("tls.ca", roots),
+    ("tlsrpt.", reports),
+];
 
 /// How a rule that has ended is judged.
 enum EndedRules {
@@ -82,6 +89,10 @@ fn hostname(config: &Config) -> Result<(), String> {
 
 fn reports(config: &Config) -> Result<(), String> {
     super::reports::settings(config).map(drop).map_err(|StartError { why, .. }| why)
+}
+
+fn listeners(config: &Config) -> Result<(), String> {
+    settings::listeners(config).map(drop).map_err(|error| error.to_string())
 }
 
 fn filter(config: &Config) -> Result<(), String> {

@@ -1,12 +1,14 @@
 //! The listeners: never an open relay.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::check::Faults;
-use super::{Address, Network, Owner, Permissions};
+use super::{Address, Network, Owner, Permissions, optional};
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -28,6 +30,25 @@ pub struct Listener {
     /// anyway.
     #[serde(default)]
     pub recipients: Recipients,
+    /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or
+    /// "implicit" (TLS from the first octet, RFC 8314). Mail that crosses a network needs one of the latter two.
+    #[serde(default)]
+    pub tls: ListenerTls,
+    /// For TLS: a file with the certificate that clients are shown, and those of its authorities behind it (PEM). It is read again
+    /// at each reload. Remotes never see it.
+    #[serde(default, deserialize_with = "optional")]
+    pub certificate: Option<PathBuf>,
+    /// For TLS: a file with the private key of the certificate (PEM).
+    #[serde(default, deserialize_with = "optional")]
+    pub key: Option<PathBuf>,
+    /// For TLS: a file of CA certificates (PEM). A client that is not in allow may send mail too if it shows a certificate of one
+    /// of them for client authentication, whatever its name: a CA of your own, never a public one.
+    #[serde(default, deserialize_with = "optional")]
+    pub client_ca: Option<PathBuf>,
+    /// For TLS: SHA-256 digests of public keys (SubjectPublicKeyInfo), in hexadecimal, as of TLSA records 3 1 1. A client that is
+    /// not in allow may send mail too if its certificate has one of these keys; its dates do not count.
+    #[serde(default)]
+    pub client_keys: Vec<ClientKey>,
     /// For a Unix socket: its permissions in octal, for the users that may connect. "0660" if it is not set.
     #[serde(default)]
     pub mode: Option<Permissions>,
@@ -35,6 +56,44 @@ pub struct Listener {
     /// it to a group that its user is in; under systemd, let danelaw.socket open it or use config/systemd/unix-socket.conf.
     #[serde(default)]
     pub owner: Option<Owner>,
+}
+
+/// TLS with the clients of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerTls {
+    /// None.
+    #[default]
+    None,
+    /// STARTTLS is offered (RFC 3207).
+    Starttls,
+    /// STARTTLS is offered, and mail is taken behind it alone.
+    Required,
+    /// From the first octet (RFC 8314 §3).
+    Implicit,
+}
+
+/// The SHA2-256 digest of a client's public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey(pub [u8; 32]);
+
+impl FromStr for ClientKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Postfix and OpenSSL write colons.
+        let text: String = text.chars().filter(|c| *c != ':').collect();
+        let mut digest = [0; 32];
+        let is_hex = text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        for (octet, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = str::from_utf8(pair).unwrap_or_default();
+            *octet = u8::from_str_radix(pair, 16).unwrap_or_default();
+        }
+        match is_hex {
+            true => Ok(Self(digest)),
+            false => Err("it is no SHA-256 digest: 64 hexadecimal digits".to_owned()),
+        }
+    }
 }
 
 /// Which recipients a transaction with one reply may have.
@@ -75,11 +134,17 @@ impl Listener {
 }
 
 impl Listener {
+    /// Whether a certificate opens it to clients that are not on its allow-list.
+    pub fn knows_certificates(&self) -> bool {
+        self.client_ca.is_some() || !self.client_keys.is_empty()
+    }
+
     pub(super) fn check(&self, faults: &mut Faults) {
         let mut add = |key, problem: &str| faults.add(key, format!("{}: {problem}", self.address));
         if (self.kind, self.recipients) == (Kind::Lmtp, Recipients::FanOut) {
             add("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
         }
+        self.check_tls(&mut add);
         match &self.address {
             Address::Unix(_) => {
                 if self.kind == Kind::Intercept {
@@ -113,15 +178,43 @@ impl Listener {
         }
     }
 
+    fn check_tls(&self, add: &mut impl FnMut(&'static str, &str)) {
+        let keys = [
+            ("listener.certificate", self.certificate.is_some()),
+            ("listener.key", self.key.is_some()),
+            ("listener.client_ca", self.client_ca.is_some()),
+            ("listener.client_keys", !self.client_keys.is_empty()),
+        ];
+        if self.tls == ListenerTls::None {
+            let unused = keys.into_iter().filter(|(_, is_set)| *is_set);
+            unused
+                .for_each(|(key, _)| add(key, "tls is \"none\" here; set tls to \"required\", or leave this key out"));
+            return;
+        }
+        for (key, is_set) in keys.into_iter().take(2) {
+            if !is_set {
+                add(key, "TLS needs a certificate and its key; name a file of each, in PEM");
+            }
+        }
+        if matches!(self.address, Address::Unix(_)) {
+            add("listener.tls", "mail on a Unix socket never leaves this host; leave this key out");
+        }
+        if self.kind == Kind::Intercept {
+            let problem = "an intercepted client would take our certificate for that of the server it has dialled; leave this key out";
+            add("listener.tls", problem);
+        }
+    }
+
     /// Never an open relay.
     fn check_allowed(&self, address: IpAddr, faults: &mut Faults) {
         let mut add = |problem| faults.add("listener.allow", problem);
-        match &self.allow {
+        match self.allow.as_deref() {
+            None | Some([]) if self.knows_certificates() => {}
             None if !address.is_loopback() => add(format!(
                 "{} is not loopback and has no allow-list; name the networks that may send mail through it",
                 self.address
             )),
-            Some(networks) if networks.is_empty() => add(format!(
+            Some([]) => add(format!(
                 "{}: the list is empty, and no client could connect; name the networks that may, or leave this key out for loopback",
                 self.address
             )),
@@ -182,6 +275,24 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_may_take_the_place_of_the_allow_list() {
+        let tls = "tls = 'required', certificate = '/a', key = '/b'";
+        let digest = "AB:".repeat(31) + "CD";
+        for (keys, good) in [
+            ("", false),
+            (", allow = []", false),
+            (", client_ca = '/c'", true),
+            (", client_ca = '/c', allow = []", true),
+            (&format!(", client_keys = ['{digest}']"), true),
+            // An open relay stays one.
+            (", client_ca = '/c', allow = ['0.0.0.0/0']", false),
+        ] {
+            let config = with(&format!("listener = [{{ address = '0.0.0.0:25', {tls}{keys} }}]"));
+            assert_eq!(config.is_ok(), good, "{keys}: {config:?}");
+        }
+    }
+
+    #[test]
     fn listeners_as_they_may_be_written() {
         let listener =
             |text: &str| with(&format!("listener = [{{ {text} }}]")).map(|config| config.listener[0].clone());
@@ -202,6 +313,17 @@ mod tests {
             ("address = 'unix:/a', mode = '7777'", "octal"),
             ("address = 'unix:/a', owner = ':b'", "user:group"),
             ("address = '127.0.0.1:24', kind = 'qmtp'", "unknown variant"),
+            ("address = '127.0.0.1:25', tls = 'may'", "unknown variant"),
+            ("address = '127.0.0.1:25', tls = 'required', certificate = '/a'", "listener.key: 127.0.0.1:25: TLS needs"),
+            ("address = '127.0.0.1:25', tls = 'implicit', key = '/a'", "listener.certificate: 127.0.0.1:25: TLS needs"),
+            ("address = '127.0.0.1:25', certificate = '/a'", "listener.certificate: 127.0.0.1:25: tls is \"none\""),
+            ("address = '127.0.0.1:25', client_ca = '/a'", "listener.client_ca: 127.0.0.1:25: tls is \"none\""),
+            ("address = 'unix:/a', tls = 'starttls', certificate = '/a', key = '/b'", "listener.tls: unix:/a: "),
+            (
+                "address = '127.0.0.1:25', kind = 'intercept', tls = 'starttls', certificate = '/a', key = '/b'",
+                "listener.tls: 127.0.0.1:25: an intercepted client",
+            ),
+            ("address = '127.0.0.1:25', client_keys = ['ab']", "64 hexadecimal digits"),
         ] {
             let error = listener(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");

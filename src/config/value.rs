@@ -11,6 +11,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use super::address::{Address, Owner, Permissions};
+use super::listener::ClientKey;
 use crate::dane::tlsa::Tlsa;
 use crate::dns::server;
 use crate::mta_sts::MxPattern;
@@ -115,7 +116,18 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(DomainsText, Network, Server, HostName, MxValue, TlsaText, Address, Permissions, Owner);
+deserialize_from_str!(
+    DomainsText,
+    Network,
+    Server,
+    HostName,
+    MxValue,
+    TlsaText,
+    Address,
+    Permissions,
+    Owner,
+    ClientKey
+);
 
 /// Reads a text with a form of its own.
 pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -12,6 +12,7 @@ use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::rules::Rule;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
+use crate::tls::server::ClientTls;
 use crate::trace::{self, Trace, What};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
@@ -72,6 +73,7 @@ impl Attempt {
             elapsed: std::time::Duration::ZERO,
             rule: None,
             sts: None,
+            client_tls: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
@@ -99,6 +101,11 @@ impl Attempt {
     /// Takes notes of the attempt.
     pub(crate) fn trace(&self) -> &Trace {
         &self.outcome.seen
+    }
+
+    /// TLS with the client, where it is active.
+    pub(crate) fn client_tls(&mut self, tls: Option<&Arc<ClientTls>>) {
+        self.outcome.client_tls = tls.cloned();
     }
 
     /// A remote was reached and secured.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
+use crate::tls::server::ClientTls;
 use crate::trace::What;
 use crate::transaction::recipient::RecipientId;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
@@ -56,9 +58,8 @@ impl NextCommand {
             Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) | Command::Mail(_) | Command::Rcpt(_) => {
                 Self::Unknown
             }
-            Command::Rset | Command::Noop | Command::Vrfy | Command::Expn | Command::Help | Command::Quit => {
-                Self::Unknown
-            }
+            Command::Rset | Command::Noop | Command::Vrfy | Command::Expn | Command::Help => Self::Unknown,
+            Command::Quit | Command::StartTls => Self::Unknown,
         }
     }
 }
@@ -71,6 +72,8 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) origin: Origin,
     /// The address that the client dialled, if it was intercepted.
     pub(crate) dialled: Option<IpAddr>,
+    /// The facts of TLS with the client, where it is active.
+    pub(crate) tls: Option<&'a Arc<ClientTls>>,
     pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
@@ -168,6 +171,7 @@ impl<R: Resolver> Agent<'_, R> {
     async fn seek(&self, domain: &Name, commands: Commands) -> Path {
         let Shared { connector, reporter, .. } = self.shared;
         let mut attempt = Attempt::start(domain, connector.mode, reporter);
+        attempt.client_tls(self.tls);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         if let Some(rule) = rule {

@@ -9,6 +9,7 @@ use crate::journal::Journal;
 use crate::report::Reporter;
 use crate::rules::Rules;
 use crate::smtp::data::BareNewlines;
+use crate::tls::server::ListenerSecurity;
 use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
 
@@ -33,6 +34,8 @@ pub struct Shared<R> {
     pub journal: Journal,
     /// Client sessions at a time.
     pub max_sessions: usize,
+    /// TLS on each listener, in the order of the configuration.
+    pub listeners: Vec<ListenerSecurity>,
     /// Writes down the outcome of each attempt.
     pub reporter: Arc<Reporter>,
 }

@@ -44,6 +44,7 @@ pub struct Metrics {
     observed: Tally<1>,
     sts_would_refuse: Tally<1>,
     turned_away: Tally<1>,
+    client_handshakes: Tally<1>,
     shortages: Tally<2>,
     tlsrpt: TlsReportCounters,
     reloads: Tally<1>,
@@ -127,6 +128,7 @@ impl Default for Metrics {
             observed: Tally::new(["would"]),
             sts_would_refuse: Tally::new(["label"]),
             turned_away: Tally::new(["reason"]),
+            client_handshakes: Tally::new(["result"]),
             shortages: Tally::new(["reason", "at"]),
             tlsrpt: TlsReportCounters::default(),
             reloads: Tally::new(["result"]),
@@ -195,6 +197,11 @@ impl Metrics {
     /// Counts a client whose connection was refused at once.
     pub fn turned_away(&self, reason: &'static str) {
         self.turned_away.count([reason]);
+    }
+
+    /// Counts a TLS handshake with a client, or plaintext behind STARTTLS.
+    pub fn client_handshake(&self, result: &'static str) {
+        self.client_handshakes.count([result]);
     }
 
     /// Counts that this host has run out of file descriptors, or of memory for sockets.
@@ -333,6 +340,8 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     metrics
         .turned_away
         .encode(to, About("turned_away", "Connections of clients that were refused at once, by reason"))?;
+    let help = "TLS handshakes with clients, by the verdict on the client's certificate or by the failure";
+    metrics.client_handshakes.encode(to, About("client_handshakes", help))?;
     let help =
         "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
     metrics.shortages.encode(to, About("shortages", help))?;

@@ -22,6 +22,7 @@ use crate::policy::{Level, Mode, VerifiedBy};
 use crate::refusal::{Label, Peer};
 use crate::rules::Rule;
 use crate::smtp::reply::{Class, Code};
+use crate::tls::server::ClientTls;
 use crate::tls::{KeyProof, Protection};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub rule: Option<String>,
     /// The MTA-STS policy of the domain, if one was asked for.
     pub sts: Option<StsNote>,
+    /// The facts of TLS with the client, where it is active.
+    pub client_tls: Option<Arc<ClientTls>>,
     /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
@@ -244,6 +247,7 @@ impl Outcome {
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
         let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
+        let client = self.client_tls.as_deref();
         let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
         tracing::info!(
             id = %self.id,
@@ -255,8 +259,7 @@ impl Outcome {
             policy = remote.map(|remote| remote.policy),
             protection = self.protection(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
-            tls_version = protection.map(|protection| protection.version()),
-            cipher = protection.map(|protection| protection.cipher_suite()),
+            tls_version = protection.map(Protection::version), cipher = protection.map(Protection::cipher_suite),
             tlsa = matched.map(|matched| matched.record.to_string()),
             tlsa_depth = matched.map(|matched| matched.depth),
             verified_by = protection.and_then(Protection::verified_by).map(VerifiedBy::as_str),
@@ -266,17 +269,17 @@ impl Outcome {
             sts_id = sts.and_then(|sts| sts.id.as_deref()),
             sts_would = sts.and_then(|sts| sts.would).map(Label::as_str),
             rule = self.rule.as_deref().map(printable),
+            client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
+            client_certificate = client.map(|tls| tls.certificate.label()),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
             dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict,
-            code = self.code.map(|code| code.number()),
-            reason = self.reason.map(Label::as_str),
+            code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
             would = self.would.as_ref().map(|would| would.reason.as_str()),
             would_text = self.would.as_ref().map(|would| printable(&would.answer)),
-            recipients = self.recipients,
-            bytes = self.octets,
+            recipients = self.recipients, bytes = self.octets,
             elapsed_ms = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
             skipped = (!self.skipped.is_empty()).then(|| self.hosts_without_success()),
             "delivery"
@@ -342,6 +345,7 @@ mod tests {
             elapsed: Duration::ZERO,
             rule: None,
             sts: None,
+            client_tls: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),

@@ -5,9 +5,12 @@
 //! [`delivery`](crate::delivery) of its own, side by side. [`transfer`] hands the message to all deliveries, and
 //! [`conclusion`] ends it. Replies are collected, and are sent in the client's order when the client has sent no further
 //! command (RFC 2920 §3.2), when a remote is slow, or when a block of them is full.
+//!
+//! A session may go on under TLS (RFC 3207), as a new one on the same connection; [`opening`] has that.
 
 mod conclusion;
 mod events;
+mod opening;
 mod transfer;
 mod turn;
 
@@ -19,7 +22,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Upstreams;
@@ -28,6 +32,7 @@ use crate::dns::Resolver;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::tls::server::{ClientStream, ClientTls, ListenerSecurity};
 use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
@@ -42,7 +47,7 @@ const MAX_COMMAND_OCTETS: usize = 4096;
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// A client that has connected.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Caller {
     /// Its address.
     pub origin: Origin,
@@ -50,15 +55,33 @@ pub struct Caller {
     pub service: Service,
     /// The address that it dialled, if it was intercepted.
     pub dialled: Option<IpAddr>,
+    /// TLS on its listener.
+    pub security: ListenerSecurity,
+    /// For a client that the allow-list does not name: its place among those that may show a certificate.
+    pub stranger: Option<OwnedSemaphorePermit>,
 }
+
+impl Caller {
+    /// A client that may send mail, without TLS.
+    pub fn new(origin: Origin, service: Service) -> Self {
+        Self { origin, service, dialled: None, security: ListenerSecurity::Clear, stranger: None }
+    }
+}
+
+/// The connection of a client, in the clear or under TLS.
+type CallerStream<S> = Either<S, Box<ClientStream<S>>>;
 
 struct Session<R, S> {
     shared: Arc<Shared<R>>,
     /// The newest settings. They are taken up between transactions, so that one ends as it began.
     news: watch::Receiver<Arc<Shared<R>>>,
-    client: Wire<S>,
+    client: Wire<CallerStream<S>>,
     origin: Origin,
+    service: Service,
     dialled: Option<IpAddr>,
+    security: ListenerSecurity,
+    /// The facts of TLS with the client, where it is active.
+    tls: Option<Arc<ClientTls>>,
     dialogue: Dialogue,
     /// The connections of the open transaction.
     upstreams: Upstreams,
@@ -77,42 +100,40 @@ pub struct Stop {
 #[derive(Debug, PartialEq, Eq)]
 enum AfterCommand {
     Command,
+    /// The client has the go-ahead for a handshake.
+    StartTls,
     Close,
 }
 
 /// Talks to one client until it goes, or until it is stopped.
-pub async fn serve<R, S>(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: Stop)
+pub async fn serve<R, S>(news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: Stop)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled } = caller;
-    let shared = Arc::clone(&news.borrow_and_update());
-    let dialogue = Dialogue::new(shared.us.clone(), service);
-    let (client, upstreams) = (Wire::new(stream), Upstreams::default());
-    let mut session = Session { shared, news, client, origin, dialled, dialogue, upstreams };
-    let run = tokio::select! {
-        biased;
-        ended = session.run(stop.when_idle) => Some(ended),
-        () = stop.now.cancelled() => None,
-    };
-    // Remotes have seen a reset by now: half a message is never taken for a whole one.
-    let Some(ended) = run else { return session.last_word().await };
-    let ended = match ended {
-        // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
-        Err(WireError::Timeout(_)) => session.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
-        ended => ended,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(client = %origin, %error, "the client went away");
+    let Some(mut session) = opening::open(news, stream, caller, &stop).await else { return };
+    loop {
+        let run = tokio::select! {
+            biased;
+            ended = session.run(&stop.when_idle) => Some(ended),
+            () = stop.now.cancelled() => None,
+        };
+        // Remotes have seen a reset by now: half a message is never taken for a whole one.
+        let Some(ended) = run else { return session.last_word().await };
+        match ended {
+            Ok(AfterCommand::StartTls) => match Box::pin(session.secured(&stop)).await {
+                Some(under_tls) => session = under_tls,
+                None => return,
+            },
+            ended => return session.end(ended.map(drop)).await,
+        }
     }
-    session.upstreams.release();
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
-    async fn run(&mut self, stop: CancellationToken) -> Result<(), WireError> {
+    /// Until the client goes, or TLS is to begin.
+    async fn run(&mut self, stop: &CancellationToken) -> Result<AfterCommand, WireError> {
         let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
-        self.say(&self.dialogue.greeting());
         loop {
             let limit = self.shared.client_timeout;
             let line = match self.pipelined(&mut lines).await {
@@ -125,7 +146,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     tokio::select! {
                         biased;
                         () = stop.cancelled(), if idle => {
-                            return self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await;
+                            self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await?;
+                            return Ok(AfterCommand::Close);
                         }
                         line = self.client.line(&mut lines, limit) => line?,
                     }
@@ -135,15 +157,33 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 self.shared = Arc::clone(&self.news.borrow_and_update());
                 self.dialogue.renew(self.shared.us.clone());
             }
-            if self.answer(line).await? == AfterCommand::Close {
-                self.client.flush(limit).await?;
-                return Ok(self.client.close(limit).await?);
+            match self.answer(line).await? {
+                AfterCommand::Command => {}
+                AfterCommand::StartTls => return Ok(AfterCommand::StartTls),
+                AfterCommand::Close => {
+                    self.client.flush(limit).await?;
+                    self.client.close(limit).await?;
+                    return Ok(AfterCommand::Close);
+                }
             }
             if self.client.output.len() >= BLOCK {
                 // a block of short commands may ask for megabytes of answers, more so with a remote's long ones.
                 self.client.flush(limit).await?;
             }
         }
+    }
+
+    /// The last words to a client that was silent, and the end of its remotes.
+    async fn end(mut self, ended: Result<(), WireError>) {
+        let ended = match ended {
+            // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
+            Err(WireError::Timeout(_)) => self.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
+            ended => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(client = %self.origin, %error, "the client went away");
+        }
+        self.upstreams.release();
     }
 
     /// A line the client has sent already.
@@ -175,6 +215,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let journal = &self.shared.journal;
             match self.dialogue.step(command, |recipient| journal.served(recipient)) {
                 Step::Reply(reply) => self.say(&reply),
+                Step::StartTls(ready) => return self.start_tls(&ready).await,
                 Step::Abandon(reply) => self.release(&reply),
                 Step::Quit(reply) => {
                     self.release(&reply);

@@ -31,6 +31,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             envelope: &envelope,
             origin: self.origin,
             dialled: self.dialled,
+            tls: self.tls.as_ref(),
             next,
             incoming: &incoming,
         };

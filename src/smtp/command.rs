@@ -43,6 +43,8 @@ pub enum Command {
     Noop,
     /// QUIT: the session is over.
     Quit,
+    /// STARTTLS: TLS is to begin (RFC 3207).
+    StartTls,
     /// VRFY, with any argument.
     Vrfy,
     /// EXPN, with any argument.
@@ -187,13 +189,15 @@ impl Command {
             b"DATA" => without_argument(Self::Data, argument),
             b"RSET" => without_argument(Self::Rset, argument),
             b"QUIT" => without_argument(Self::Quit, argument),
+            // RFC 3207 §4: 501 for a parameter.
+            b"STARTTLS" => without_argument(Self::StartTls, argument),
             b"NOOP" => Ok(Self::Noop),
             b"VRFY" => Ok(Self::Vrfy),
             b"EXPN" => Ok(Self::Expn),
             b"HELP" => Ok(Self::Help),
             // RFC 5321 §4.2.4: 502 for those we know and do not offer, 500 for the rest.
-            b"STARTTLS" | b"AUTH" | b"BURL" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML"
-            | b"XCLIENT" | b"XFORWARD" => Err(CommandError::NotImplemented),
+            b"AUTH" | b"BURL" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML" | b"XCLIENT"
+            | b"XFORWARD" => Err(CommandError::NotImplemented),
             _ => Err(CommandError::Unrecognised),
         }
     }
@@ -297,6 +301,7 @@ impl fmt::Display for Command {
             Self::Rcpt(path) => write!(f, "RCPT TO:{path}"),
             Self::Data => f.write_str("DATA"),
             Self::Bdat(chunk) => write!(f, "{chunk}"),
+            Self::StartTls => f.write_str("STARTTLS"),
             Self::Rset => f.write_str("RSET"),
             Self::Noop => f.write_str("NOOP"),
             Self::Quit => f.write_str("QUIT"),
@@ -376,7 +381,7 @@ mod tests {
             ("DATA:", "500 5.5.1 command not recognised"),
             ("MAIL\u{a0}FROM:<>", "500 5.5.1 command not recognised"),
             // H13, A-97.
-            ("STARTTLS", "502 5.5.1 command not implemented"),
+            ("STARTTLS x", "501 5.5.4 no argument allowed"),
             ("XCLIENT NAME=x", "502 5.5.1 command not implemented"),
             // A-81, A-88: a CR in a line that ends with CRLF, NUL, ESC.
             ("QUIT\r", "500 5.5.2 control character in command"),

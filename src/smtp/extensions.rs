@@ -121,6 +121,8 @@ pub struct Offer {
     pub size: u64,
     /// Whether LIMITS tells the client to keep to one domain (RFC 9422), and PRDR how it need not (draft-hall-prdr).
     pub domains: DomainsPerTransaction,
+    /// Whether TLS may begin (RFC 3207).
+    pub starttls: bool,
 }
 
 impl Offer {
@@ -134,6 +136,9 @@ impl Offer {
             "ENHANCEDSTATUSCODES".to_owned(),
             "CHUNKING".to_owned(),
         ];
+        if self.starttls {
+            lines.push("STARTTLS".to_owned());
+        }
         match self.domains {
             DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
             DomainsPerTransaction::AnyTogether => lines.push("PRDR".to_owned()),
@@ -227,14 +232,19 @@ mod tests {
         // I22, M5, M23: these and no more.
         // Decision 9.
         let mut written = bytes::BytesMut::new();
-        Offer { size: 1000, domains: DomainsPerTransaction::One }.reply("relay.example").write(&mut written);
+        Offer { size: 1000, domains: DomainsPerTransaction::One, starttls: false }
+            .reply("relay.example")
+            .write(&mut written);
         assert_eq!(
             written,
             "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
              250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-PRDR\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
         );
         // Decision 11: LMTP answers for each recipient.
-        let lines = Offer { size: 1000, domains: DomainsPerTransaction::Any }.lines();
+        let lines = Offer { size: 1000, domains: DomainsPerTransaction::Any, starttls: false }.lines();
         assert_eq!(lines, ["PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"]);
+        // RFC 3207 §4.2: before TLS alone.
+        let before_tls = Offer { size: 1000, domains: DomainsPerTransaction::Any, starttls: true }.lines();
+        assert_eq!(before_tls, [&lines[..], &["STARTTLS".to_owned()]].concat());
     }
 }

@@ -25,7 +25,7 @@ pub fn between(command: Command) -> Between {
         Command::Rset | Command::Quit | Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) => {
             Between::Over(command)
         }
-        Command::Mail(_) | Command::Rcpt(_) | Command::Data => {
+        Command::Mail(_) | Command::Rcpt(_) | Command::Data | Command::StartTls => {
             let text = "the message has begun: say BDAT, or RSET to drop it";
             Between::OutOfOrder(Reply::new(Code::BAD_SEQUENCE, EnhancedCode::permanent(5, 1), text))
         }
@@ -52,6 +52,7 @@ mod tests {
             ("HELO c", "over"),
             ("LHLO c", "over"),
             ("DATA", "503"),
+            ("STARTTLS", "503"),
             ("MAIL FROM:<>", "503"),
             ("RCPT TO:<a@b.example>", "503"),
         ] {

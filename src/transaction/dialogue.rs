@@ -1,5 +1,8 @@
 //! Which command is legal when, towards the client (RFC 5321 §4.1.4, RFC 2033 §4).
 //!
+//! On a connection that is to be under TLS (RFC 3207), STARTTLS comes before mail; [`TlsState`] tells how far that has come. Behind
+//! STARTTLS the session goes on with a new [`Dialogue`], so that nothing of the client is known that came in the clear (§4.2).
+//!
 //! [`Dialogue`] knows how far the client has come and answers each command with a [`Step`]: a reply, or work for the
 //! session. [`Step::Abandon`], [`Step::Quit`] and [`Step::DiscardLast`] end a transaction without a message: all its
 //! connections are to be released, so that none is left over after RSET, a second EHLO or QUIT.
@@ -23,6 +26,20 @@ pub struct Dialogue {
     state: State,
     us: Us,
     service: Service,
+    tls: TlsState,
+}
+
+/// TLS on the connection to the client (RFC 3207).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsState {
+    /// In the clear, and STARTTLS is not offered.
+    Unavailable,
+    /// In the clear; STARTTLS is offered.
+    Offered,
+    /// In the clear; STARTTLS is offered, and mail is taken behind it alone.
+    Required,
+    /// Under TLS.
+    Active,
 }
 
 /// The protocol and the kind of replies on a listener.
@@ -73,8 +90,12 @@ pub enum Protocol {
     Smtp,
     /// It said EHLO.
     Esmtp,
+    /// It said EHLO under TLS.
+    Esmtps,
     /// It said LHLO.
     Lmtp,
+    /// It said LHLO under TLS.
+    Lmtps,
 }
 
 /// The work that a command asks for.
@@ -82,6 +103,8 @@ pub enum Protocol {
 pub enum Step {
     /// This reply alone.
     Reply(Reply),
+    /// This reply, and then a TLS handshake. The dialogue is over, and a new one begins under TLS.
+    StartTls(Reply),
     /// A transaction that was open is over: release its connections without a message, then reply.
     Abandon(Reply),
     /// As [`Step::Abandon`], and then the connection to the client closes.
@@ -101,9 +124,15 @@ pub enum Step {
 }
 
 impl Dialogue {
-    /// A client that has just connected.
+    /// A client that has just connected, on a listener without TLS.
     pub fn new(us: Us, service: Service) -> Self {
-        Self { state: State::Connected, us, service }
+        Self { state: State::Connected, us, service, tls: TlsState::Unavailable }
+    }
+
+    /// The same with TLS in this state.
+    #[must_use]
+    pub fn with_tls(self, tls: TlsState) -> Self {
+        Self { tls, ..self }
     }
 
     /// Says this of ourselves from now on, and judges the next MAIL by it. An earlier EHLO may have offered more: a server
@@ -149,6 +178,7 @@ impl Dialogue {
     /// The step for a command. `recorded` gives the records in which a recipient has a final outcome.
     pub fn step(&mut self, command: Command, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
         match command {
+            command if self.tls == TlsState::Required && !may_precede_tls(&command) => needs_tls(command),
             Command::Rcpt(path) => self.rcpt(path, recorded),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
@@ -167,6 +197,7 @@ impl Dialogue {
             Command::Help => {
                 Step::Reply(enhanced(Code::HELP, 0, 0, "danelaw passes mail on to hosts that DANE verifies"))
             }
+            Command::StartTls => self.start_tls(),
             Command::Quit => {
                 self.abandon();
                 Step::Quit(enhanced(Code::CLOSING, 0, 0, "Bye"))
@@ -177,6 +208,23 @@ impl Dialogue {
     /// The end of the conversation, and of an open transaction.
     pub fn abandon(&mut self) {
         self.state = State::Connected;
+    }
+
+    /// RFC 3207 §4.
+    fn start_tls(&mut self) -> Step {
+        Step::Reply(match (self.tls, &self.state) {
+            (TlsState::Unavailable, _) => enhanced(Code::NOT_IMPLEMENTED, 5, 1, "TLS is not offered here"),
+            (TlsState::Active, _) => enhanced(Code::BAD_SEQUENCE, 5, 1, "TLS is active already"),
+            (TlsState::Offered | TlsState::Required, State::Connected) => {
+                enhanced(Code::BAD_SEQUENCE, 5, 1, "say EHLO or LHLO first")
+            }
+            (TlsState::Offered | TlsState::Required, State::Open(_)) => {
+                enhanced(Code::BAD_SEQUENCE, 5, 1, "a transaction is open: say RSET first")
+            }
+            (TlsState::Offered | TlsState::Required, State::Greeted(_)) => {
+                return Step::StartTls(enhanced(Code::READY, 0, 0, "ready to start TLS"));
+            }
+        })
     }
 
     fn mail(&mut self, mail: Mail) -> Reply {
@@ -297,22 +345,21 @@ impl Dialogue {
     }
 
     /// RFC 5321 §4.1.4: a new EHLO ends a transaction as RSET does.
-    fn hello(&mut self, hello: Hello, protocol: Protocol) -> Step {
+    fn hello(&mut self, hello: Hello, said: Protocol) -> Step {
         let hostname = &self.us.hostname;
-        let reply = match (self.service, protocol) {
+        let reply = match (self.service, said) {
             (Service::Smtp | Service::FanOut, Protocol::Smtp) => Reply::plain(Code::OK, hostname.clone()),
-            (Service::Smtp | Service::FanOut, Protocol::Esmtp) | (Service::Lmtp, Protocol::Lmtp) => {
-                self.offer().reply(hostname)
-            }
-            (Service::Smtp | Service::FanOut, Protocol::Lmtp) => {
+            (Service::Smtp | Service::FanOut, Protocol::Esmtp | Protocol::Esmtps)
+            | (Service::Lmtp, Protocol::Lmtp | Protocol::Lmtps) => self.offer().reply(hostname),
+            (Service::Smtp | Service::FanOut, Protocol::Lmtp | Protocol::Lmtps) => {
                 return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is SMTP, not LMTP: say EHLO"));
             }
             // RFC 2033 §4.1.
-            (Service::Lmtp, Protocol::Smtp | Protocol::Esmtp) => {
+            (Service::Lmtp, Protocol::Smtp | Protocol::Esmtp | Protocol::Esmtps) => {
                 return Step::Reply(enhanced(Code::SYNTAX_ERROR, 5, 1, "this is LMTP, not SMTP: say LHLO"));
             }
         };
-        self.state = State::Greeted(Client { hello, protocol });
+        self.state = State::Greeted(Client { hello, protocol: said.under(self.tls) });
         Step::Abandon(reply)
     }
 
@@ -322,11 +369,42 @@ impl Dialogue {
             Service::FanOut => DomainsPerTransaction::AnyTogether,
             Service::Lmtp => DomainsPerTransaction::Any,
         };
-        Offer { size: self.us.size, domains }
+        let starttls = matches!(self.tls, TlsState::Offered | TlsState::Required);
+        Offer { size: self.us.size, domains, starttls }
     }
 
     fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Connected)
+    }
+}
+
+/// RFC 3207 §4: the commands that come before STARTTLS where it must come before mail. HELO and RSET change nothing either.
+fn may_precede_tls(command: &Command) -> bool {
+    match command {
+        Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) | Command::Rset => true,
+        Command::Noop | Command::Quit | Command::StartTls => true,
+        Command::Mail(_) | Command::Rcpt(_) | Command::Data | Command::Bdat(_) => false,
+        Command::Vrfy | Command::Expn | Command::Help => false,
+    }
+}
+
+fn needs_tls(command: Command) -> Step {
+    let no = enhanced(Code::TLS_REQUIRED, 7, 0, "must issue a STARTTLS command first");
+    match command {
+        // RFC 3030 §2: its octets are read before it is answered.
+        Command::Bdat(chunk) => Step::Discard(chunk, no),
+        _ => Step::Reply(no),
+    }
+}
+
+impl Protocol {
+    /// RFC 3848 §1: the word has an S where TLS is active. HELO has no such word.
+    fn under(self, tls: TlsState) -> Self {
+        match (self, tls) {
+            (Self::Esmtp, TlsState::Active) => Self::Esmtps,
+            (Self::Lmtp, TlsState::Active) => Self::Lmtps,
+            (same, TlsState::Unavailable | TlsState::Offered | TlsState::Required | TlsState::Active) => same,
+        }
     }
 }
 
@@ -335,7 +413,9 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Smtp => "SMTP",
             Self::Esmtp => "ESMTP",
+            Self::Esmtps => "ESMTPS",
             Self::Lmtp => "LMTP",
+            Self::Lmtps => "LMTPS",
         })
     }
 }
@@ -361,7 +441,10 @@ mod tests {
     /// Returns the codes, which domains were looked for, which connections were released without a message, and where the
     /// message goes.
     fn play(service: Service, texts: &[&str]) -> Vec<String> {
-        let mut dialogue = Dialogue::new(us(), service);
+        play_with(Dialogue::new(us(), service), texts)
+    }
+
+    fn play_with(mut dialogue: Dialogue, texts: &[&str]) -> Vec<String> {
         let mut said = Vec::new();
         for text in texts {
             for line in text.lines() {
@@ -378,7 +461,7 @@ mod tests {
             dialogue.transaction().into_iter().flat_map(|transaction| transaction.destinations().iter().filter(open));
         let open: Vec<String> = open.map(|destination| format!("abandoned {}", destination.domain)).collect();
         match dialogue.step(command, |_| Vec::new()) {
-            Step::Reply(reply) => said.push(reply.code().to_string()),
+            Step::Reply(reply) | Step::StartTls(reply) => said.push(reply.code().to_string()),
             Step::Abandon(reply) | Step::Quit(reply) => {
                 said.extend(open);
                 said.push(reply.code().to_string());
@@ -494,6 +577,39 @@ mod tests {
         }
         answer_recipients(&mut dialogue, &mut Vec::new());
         assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
+    }
+
+    #[test]
+    fn starttls_comes_before_mail_where_it_must() {
+        // H13, A-07; RFC 3207 §4.
+        let all =
+            ["NOOP", "STARTTLS", "EHLO c", "VRFY a", "HELP", "EXPN a", "MAIL FROM:<>", "RSET", "STARTTLS", "QUIT"];
+        for (tls, expected) in [
+            (TlsState::Unavailable, ["250", "502", "250", "252", "214", "502", "250", "250", "502", "221"]),
+            (TlsState::Offered, ["250", "503", "250", "252", "214", "502", "250", "250", "220", "221"]),
+            (TlsState::Required, ["250", "503", "250", "530", "530", "530", "530", "250", "220", "221"]),
+            (TlsState::Active, ["250", "503", "250", "252", "214", "502", "250", "250", "503", "221"]),
+        ] {
+            assert_eq!(play_with(Dialogue::new(us(), Service::Smtp).with_tls(tls), &all), expected, "{tls:?}");
+        }
+        let required = || Dialogue::new(us(), Service::Lmtp).with_tls(TlsState::Required);
+        let commands = ["LHLO c", "RCPT TO:<a@x>", "DATA", "BDAT 7 LAST", "RSET", "HELO c"];
+        assert_eq!(play_with(required(), &commands), ["250", "530", "530", "7 octets, 530", "250", "500"]);
+        let offered = Dialogue::new(us(), Service::Smtp).with_tls(TlsState::Offered);
+        assert_eq!(play_with(offered, &["EHLO c", "MAIL FROM:<>", "STARTTLS"]), ["250", "250", "503"]);
+    }
+
+    #[test]
+    fn the_word_for_a_session_under_tls() {
+        for (protocol, tls, word) in [
+            (Protocol::Smtp, TlsState::Active, "SMTP"),
+            (Protocol::Esmtp, TlsState::Active, "ESMTPS"),
+            (Protocol::Lmtp, TlsState::Active, "LMTPS"),
+            (Protocol::Esmtp, TlsState::Required, "ESMTP"),
+            (Protocol::Lmtp, TlsState::Unavailable, "LMTP"),
+        ] {
+            assert_eq!(protocol.under(tls).to_string(), word);
+        }
     }
 
     #[test]

@@ -285,7 +285,11 @@ impl Simulation {
             let text = command.to_string();
             let path = text.trim_start_matches("RCPT TO:");
             match talk.dialogue.step(command, |_| self.served(path)) {
-                Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) | Step::Discard(_, reply) => {
+                Step::Reply(reply)
+                | Step::StartTls(reply)
+                | Step::Abandon(reply)
+                | Step::Quit(reply)
+                | Step::Discard(_, reply) => {
                     talk.heard.push(reply);
                     return None;
                 }

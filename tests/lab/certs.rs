@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
 use danelaw::roots::Roots;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -41,6 +42,12 @@ impl Identity {
     /// The same chain with a key that does not belong to it.
     pub(crate) fn with_wrong_key(self) -> Self {
         Self { key: KeyPair::generate().unwrap().serialize_der(), ..self }
+    }
+
+    /// The chain and the key, in PEM.
+    pub(crate) fn pem(&self) -> [String; 2] {
+        let chain = self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect();
+        [chain, pem("PRIVATE KEY", &self.key)]
     }
 
     /// The private key.
@@ -114,6 +121,13 @@ impl Authority {
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         Identity { chain: vec![certificate.der().clone()], key: key.serialize_der() }
     }
+}
+
+/// Octets in PEM (RFC 7468 §3).
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn params(name: &str) -> CertificateParams {

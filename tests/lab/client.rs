@@ -12,13 +12,17 @@ use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
 };
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::SOON;
+use super::tls_client::ClientSide;
+
+type Plain = Either<TcpStream, UnixStream>;
 
 /// A connection to danelaw whose greeting was read.
 pub(crate) struct Client {
-    stream: BufReader<Either<TcpStream, UnixStream>>,
+    stream: BufReader<Either<Plain, Box<TlsStream<Plain>>>>,
     /// The longest wait for an answer.
     pub(crate) patience: Duration,
 }
@@ -44,14 +48,40 @@ impl Answers {
 impl Client {
     /// Connects and reads the greeting.
     pub(crate) async fn connect(address: &Address) -> Self {
+        let mut client = Self::silent(address).await;
+        client.greeted().await;
+        client
+    }
+
+    /// Connects, and reads no greeting.
+    pub(crate) async fn silent(address: &Address) -> Self {
         let stream = match address {
             Address::Tcp(address) => Either::Left(TcpStream::connect(address).await.unwrap()),
             Address::Unix(path) => Either::Right(UnixStream::connect(path).await.unwrap()),
         };
-        let mut client = Self { stream: BufReader::new(stream), patience: SOON };
-        let greeting = client.reply().await;
+        Self { stream: BufReader::new(Either::Left(stream)), patience: SOON }
+    }
+
+    /// Reads the greeting.
+    pub(crate) async fn greeted(&mut self) {
+        let greeting = self.reply().await;
         assert!(greeting.starts_with("220 danelaw.test "), "{greeting}");
-        client
+    }
+
+    /// Shakes hands over the connection.
+    pub(crate) async fn under_tls(self, side: &ClientSide<'_>) -> io::Result<Self> {
+        assert!(self.stream.buffer().is_empty());
+        let Either::Left(stream) = self.stream.into_inner() else { panic!("TLS is active already") };
+        let stream = tokio::time::timeout(SOON, side.connect(stream)).await.expect("a handshake in time")?;
+        Ok(Self { stream: BufReader::new(Either::Right(Box::new(stream))), patience: self.patience })
+    }
+
+    /// Says EHLO and STARTTLS, and shakes hands.
+    pub(crate) async fn start_tls(mut self, side: &ClientSide<'_>) -> Self {
+        self.command("EHLO client.test").await;
+        let ready = self.command("STARTTLS").await;
+        assert!(ready.starts_with("220 2.0.0 "), "{ready}");
+        self.under_tls(side).await.unwrap()
     }
 
     /// Sends a line and reads the reply, all its lines, joined by `\n`.
@@ -63,6 +93,11 @@ impl Client {
     /// Sends bytes as they are.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// Sends bytes to a server that may close meanwhile.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes).await
     }
 
     /// Reads one reply.
@@ -119,8 +154,8 @@ impl Client {
     /// Closes the connection with a reset.
     pub(crate) fn reset(self) {
         match self.stream.into_inner() {
-            Either::Left(stream) => stream.set_zero_linger().unwrap(),
-            Either::Right(_) => panic!("a Unix socket knows no reset"),
+            Either::Left(Either::Left(stream)) => stream.set_zero_linger().unwrap(),
+            Either::Left(Either::Right(_)) | Either::Right(_) => panic!("no TCP socket in the clear"),
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod exchange;
 pub(crate) mod mx;
 pub(crate) mod policy_host;
 pub(crate) mod sts;
+pub(crate) mod tls_client;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;

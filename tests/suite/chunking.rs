@@ -277,7 +277,7 @@ async fn answers_to_chunks_do_not_pile_up() {
         let lab = plain(offers_chunks).start().await;
         let (client, ours) = tokio::io::duplex(pipe);
         let (stream, most) = lab::client::Measured::new(ours);
-        let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
+        let caller = Caller::new(Origin::UnixSocket, Service::Smtp);
         let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
         let (mut answers, mut commands) = tokio::io::split(client);
         let sent = async {

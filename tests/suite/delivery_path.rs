@@ -715,7 +715,7 @@ async fn answers_do_not_pile_up() {
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
-    let caller = Caller { origin: Origin::UnixSocket, service: Service::Smtp, dialled: None };
+    let caller = Caller::new(Origin::UnixSocket, Service::Smtp);
     let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();

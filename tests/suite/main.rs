@@ -25,6 +25,7 @@ mod delivery_path;
 mod ehlo;
 mod fanout;
 mod hostile_remotes;
+mod listener_tls;
 mod lmtp;
 mod mx_iteration;
 mod negative_anchors;

@@ -164,7 +164,7 @@ impl Speech {
 async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let caller = Caller { origin, service: Service::Smtp, dialled: None };
+    let caller = Caller::new(origin, Service::Smtp);
     let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let mut client = BufReader::new(client);
     let opening = format!("EHLO x\r\nMAIL FROM:<a@client.test>\r\n{RCPT}{}", speech.opening);

@@ -16,6 +16,7 @@ use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::event::{ReportedPolicy, TlsResult};
 use danelaw::trace::{Trace, What};
@@ -110,6 +111,11 @@ fn attempt() -> Outcome {
         elapsed: Duration::ZERO,
         sts: None,
         rule: None,
+        client_tls: Some(Arc::new(ClientTls {
+            version: "TLSv1.3",
+            cipher_suite: "TLS_AES_128_GCM_SHA256".into(),
+            certificate: ClientCertificate::Verified,
+        })),
         dialled: Some(OriginalDestination { address: [192, 0, 2, 1].into(), relation: Relation::Exchange }),
         skipped: Vec::new(),
         seen,
@@ -123,6 +129,7 @@ fn busy() -> String {
     reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
     metrics.turned_away("sessions");
+    metrics.client_handshake("verified");
     metrics.tls_session_dropped("full");
     metrics.tls_report("mail", "sent");
     metrics.reloaded();

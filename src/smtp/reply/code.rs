@@ -70,6 +70,8 @@ impl Code {
     pub const NOT_IMPLEMENTED: Self = Self(502);
     /// 503: a command out of its order.
     pub const BAD_SEQUENCE: Self = Self(503);
+    /// 530: STARTTLS must come first (RFC 3207 §4).
+    pub const TLS_REQUIRED: Self = Self(530);
     /// 550: mailbox unavailable.
     pub const MAILBOX_UNAVAILABLE: Self = Self(550);
     /// 552: too big.

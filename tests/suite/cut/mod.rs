@@ -102,7 +102,7 @@ impl DeliveryPath {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let caller = Caller { origin: Origin::Address(client.ip()), service: Service::Smtp, dialled: None };
+            let caller = Caller::new(Origin::Address(client.ip()), Service::Smtp);
             let serve = session::serve(shared, stream, caller, session::Stop::default());
             let polls = match task_end {
                 TaskEnd::Lives => usize::MAX,

@@ -1,0 +1,222 @@
+//! The start of a session: TLS, and clients that only a certificate admits.
+//!
+//! A client outside the networks of the allow-list is a stranger until it has shown a certificate that opens the listener. Little
+//! is done for strangers: there are few of them at a time (see [`server`](crate::server)), and each has seconds, a few commands
+//! and few octets for that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::either::Either;
+
+use super::{AfterCommand, Caller, Session, Shared, Stop};
+use crate::delivery::Upstreams;
+use crate::dns::Resolver;
+use crate::smtp::command::Command;
+use crate::smtp::line::{Line, LineDecoder};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::tls::server::{ClientCertificate, ListenerSecurity};
+use crate::transaction::dialogue::{Dialogue, Step, TlsState};
+use crate::wire::{Wire, WireError};
+
+/// How long a stranger has to show its certificate, and to hear a refusal.
+const STRANGER: Duration = Duration::from_secs(30);
+/// The most commands of a stranger on each side of STARTTLS.
+const STRANGERS_COMMANDS: usize = 10;
+/// The longest line of a stranger (RFC 5321 §4.5.3.1.4).
+const STRANGERS_LINE: usize = 512;
+/// Roughly the most octets of a stranger on each side of STARTTLS: those of one read may come on top.
+const STRANGERS_OCTETS: usize = 2048;
+
+/// Begins a session, with the greeting ready to be sent. None, if the client gets no session.
+pub(super) async fn open<R, S>(
+    mut news: watch::Receiver<Arc<Shared<R>>>,
+    stream: S,
+    caller: Caller,
+    stop: &Stop,
+) -> Option<Session<R, S>>
+where
+    R: Resolver,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Caller { origin, service, dialled, security, stranger } = caller;
+    let shared = Arc::clone(&news.borrow_and_update());
+    let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(match &security {
+        ListenerSecurity::Clear => TlsState::Unavailable,
+        ListenerSecurity::Starttls(_) if stranger.is_none() => TlsState::Offered,
+        ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
+        ListenerSecurity::Implicit(_) => TlsState::Active,
+    });
+    let client = Wire::new(Either::Left(stream));
+    let (upstreams, tls) = (Upstreams::default(), None);
+    let mut session = Session { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams };
+    if let Some(place) = stranger {
+        return Box::pin(session.admitted(place, stop)).await;
+    }
+    if matches!(session.security, ListenerSecurity::Implicit(_)) {
+        session = Box::pin(session.secured(stop)).await?;
+    }
+    session.greet();
+    Some(session)
+}
+
+impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
+    fn greet(&mut self) {
+        self.say(&self.dialogue.greeting());
+    }
+
+    /// The go-ahead for a handshake. Octets behind STARTTLS came in the clear, perhaps of a third party, and would count as sent
+    /// under TLS (RFC 3207 §6; ): they end the session.
+    pub(super) async fn start_tls(&mut self, ready: &Reply) -> Result<AfterCommand, WireError> {
+        if self.client.input.is_empty() {
+            self.say(ready);
+            self.client.flush(self.shared.client_timeout).await?;
+            return Ok(AfterCommand::StartTls);
+        }
+        let octets = self.client.input.len();
+        self.shared.reporter.metrics().client_handshake("injected");
+        tracing::warn!(client = %self.origin, octets, "a client sent plaintext behind STARTTLS; the session is closed");
+        self.client.input.clear();
+        let text = "no command may follow STARTTLS before TLS is active";
+        self.say(&Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(5, 0), text));
+        Ok(AfterCommand::Close)
+    }
+
+    /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
+    /// there is no such session.
+    pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
+        let Self { shared, news, client, origin, service, dialled, security, .. } = self;
+        let (metrics, limit) = (shared.reporter.metrics(), shared.connector.timeouts.handshake);
+        let (Some(server), Ok(Either::Left(stream))) = (security.server(), client.into_stream()) else {
+            tracing::error!(client = %origin, "a TLS handshake was due where none can be");
+            return None;
+        };
+        let shaken = tokio::select! {
+            biased;
+            () = stop.when_idle.cancelled() => return None,
+            shaken = tokio::time::timeout(limit, server.accept(stream)) => shaken,
+        };
+        let secured = match shaken {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(error)) => {
+                metrics.client_handshake("failed");
+                tracing::warn!(client = %origin, %error, "the TLS handshake with a client failed");
+                return None;
+            }
+            Err(_) => {
+                metrics.client_handshake("timeout");
+                tracing::warn!(client = %origin, ?limit, "the TLS handshake with a client took too long");
+                return None;
+            }
+        };
+        let tls = secured.tls;
+        metrics.client_handshake(tls.certificate.label());
+        let certificate = tracing::field::display(&tls.certificate);
+        tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
+        let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(TlsState::Active);
+        let client = Wire::new(Either::Right(Box::new(secured.stream)));
+        let (upstreams, tls) = (Upstreams::default(), Some(Arc::new(tls)));
+        Some(Self { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams })
+    }
+
+    /// The session of a stranger that has shown a certificate. None for all others, which are told why.
+    async fn admitted(self, place: OwnedSemaphorePermit, stop: &Stop) -> Option<Self> {
+        let (origin, shared) = (self.origin, Arc::clone(&self.shared));
+        let shown = tokio::select! {
+            biased;
+            () = stop.when_idle.cancelled() => return None,
+            shown = tokio::time::timeout(STRANGER, self.shown(stop)) => shown,
+        };
+        drop(place);
+        let why = match shown {
+            Ok(Ok(session)) => return Some(session),
+            Ok(Err(why)) => why,
+            Err(_) => "it took too long".to_owned(),
+        };
+        shared.reporter.metrics().turned_away("not-allowed");
+        tracing::warn!(
+            client = %origin,
+            why,
+            "turned away: not on the allow-list of this listener, and without a certificate that opens it"
+        );
+        None
+    }
+
+    /// The session under TLS, if the client's certificate opens the listener.
+    async fn shown(mut self, stop: &Stop) -> Result<Self, String> {
+        let is_implicit = matches!(self.security, ListenerSecurity::Implicit(_));
+        if !is_implicit {
+            self.greet();
+            if self.hear(None).await.map_err(|error| error.to_string())? != AfterCommand::StartTls {
+                return Err("no STARTTLS".to_owned());
+            }
+        }
+        let mut session = self.secured(stop).await.ok_or("no TLS")?;
+        if is_implicit {
+            session.greet();
+        }
+        let certificate = session.tls.as_ref().map_or(ClientCertificate::Absent, |tls| tls.certificate.clone());
+        let no = match &certificate {
+            ClientCertificate::Verified => return Ok(session),
+            ClientCertificate::NotAsked | ClientCertificate::Absent => {
+                let text = "you may not send mail through this host without a certificate";
+                Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text)
+            }
+            // One that has expired can be replaced, and the mail is not to be lost meanwhile.
+            ClientCertificate::Unverified(why) => {
+                let text = format!("your certificate does not let you send mail through this host: {why}");
+                Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(7, 1), text)
+            }
+        };
+        // It is told at MAIL, where clients look for it.
+        let _ = session.hear(Some(&no)).await;
+        Err(format!("certificate {certificate}"))
+    }
+
+    /// The commands of a stranger, until STARTTLS or the end. With a reply to MAIL it is heard under TLS, to be refused.
+    async fn hear(&mut self, to_mail: Option<&Reply>) -> Result<AfterCommand, WireError> {
+        let (mut lines, mut octets) = (LineDecoder::new(STRANGERS_LINE), 0);
+        for _ in 0..STRANGERS_COMMANDS {
+            let line = self.strangers_line(&mut lines, &mut octets).await?;
+            let step = match (Command::read(&line), to_mail) {
+                (Ok(Command::Mail(_)), Some(no)) => Step::Reply(no.clone()),
+                (Ok(command), _) => self.dialogue.step(command, |_| Vec::new()),
+                (Err(error), _) => Step::Reply(error.reply()),
+            };
+            match step {
+                Step::Reply(reply) | Step::Abandon(reply) => self.say(&reply),
+                Step::StartTls(ready) => match self.start_tls(&ready).await? {
+                    AfterCommand::StartTls => return Ok(AfterCommand::StartTls),
+                    AfterCommand::Command | AfterCommand::Close => break,
+                },
+                Step::Quit(reply) => {
+                    self.say(&reply);
+                    break;
+                }
+                // A chunk, of which no octet is read; no transaction is ever open.
+                Step::Discard(..) | Step::DiscardLast(_) | Step::Data(_) | Step::Bdat(..) => break,
+                Step::Later | Step::Wait(_) => break,
+            }
+        }
+        self.client.flush(STRANGER).await?;
+        self.client.close(STRANGER).await?;
+        Ok(AfterCommand::Close)
+    }
+
+    async fn strangers_line(&mut self, lines: &mut LineDecoder, octets: &mut usize) -> Result<Line, WireError> {
+        loop {
+            if let Some(line) = lines.decode(&mut self.client.input) {
+                return Ok(line);
+            }
+            if *octets >= STRANGERS_OCTETS {
+                return Err(std::io::Error::other("it sent too much").into());
+            }
+            self.client.flush(STRANGER).await?;
+            let held = self.client.input.len();
+            self.client.fill_up_to(STRANGERS_OCTETS, STRANGER).await?;
+            *octets += self.client.input.len() - held;
+        }
+    }
+}
