@@ -30,7 +30,8 @@ pub(crate) struct Case {
     pub(crate) policies: Vec<PolicyDomain>,
     /// The resolver between danelaw and the lab's own.
     pub(crate) forwarder: Option<ForwarderKind>,
-    /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there.
+    /// Lines of the client's main.cf besides the usual ones; `{danelaw}` is danelaw's address there, and `{lab}` the
+    /// lab's directory.
     pub(crate) client: &'static [&'static str],
     /// Lines of danelaw's configuration before the usual ones.
     pub(crate) danelaw: &'static str,

@@ -85,8 +85,9 @@ impl Lab {
             ["relayhost = [{danelaw}]:10025", "smtp_tls_security_level = none", "smtp_dns_support_level = disabled"];
         let domain = format!("virtual_mailbox_domains = {CLIENT}");
         // Of two lines for one parameter the last counts.
-        let lines =
-            usual.iter().chain(case.client).map(|line| line.replace("{danelaw}", &net.danelaw()[0].ip().to_string()));
+        let (host, folder) = (net.danelaw()[0].ip().to_string(), ground.path().display().to_string());
+        let lines = usual.iter().chain(case.client);
+        let lines = lines.map(|line| line.replace("{danelaw}", &host).replace("{lab}", &folder));
         let settings: Vec<_> = std::iter::once(domain).chain(lines).collect();
         let client = Postfix::start(Command::new("postfix"), ground.path(), (net.client(), CLIENT), &settings);
         Self { client, danelaw: Some(danelaw), _forwarder: forwarder, _resolver: resolver, ground }
@@ -129,6 +130,16 @@ impl Lab {
     /// danelaw's configuration.
     pub(crate) fn configuration(&self) -> PathBuf {
         self.ground.path().join(Danelaw::CONFIGURATION)
+    }
+
+    /// danelaw's listeners with TLS.
+    pub(crate) fn danelaw_tls(&self) -> [SocketAddr; 3] {
+        self.ground.net.danelaw_tls()
+    }
+
+    /// The text of a file in the lab's directory.
+    pub(crate) fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.ground.path().join(name)).expect("a file of the lab")
     }
 
     pub(crate) fn danelaw_address(&self) -> SocketAddr {

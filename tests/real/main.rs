@@ -34,6 +34,7 @@ mod sequences;
 mod answers;
 mod check;
 mod chunking;
+mod client_tls;
 mod clients;
 mod differential;
 mod delivery;

@@ -44,6 +44,11 @@ impl Subnet {
         self.at(2, 10027)
     }
 
+    /// danelaw's listeners with TLS: for clients by address, by certificate alone, and by certificate with TLS from the first octet.
+    pub(crate) fn danelaw_tls(&self) -> [SocketAddr; 3] {
+        [self.at(2, 10028), self.at(2, 10029), self.at(2, 10465)]
+    }
+
     /// The policy service, which decides which mail the MX hosts take.
     pub(crate) fn policy(&self) -> SocketAddr {
         self.at(3, 10040)

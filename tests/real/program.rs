@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::command::eventually;
 use crate::net::Subnet;
-use crate::pki;
+use crate::pki::{self, Identity};
 use crate::process::Daemon;
 
 pub(crate) struct Danelaw {
@@ -51,6 +51,12 @@ pub(crate) struct DanelawPlace<'a> {
 
 impl Danelaw {
     pub(crate) const NAME: &str = "danelaw.client.test";
+    /// Its certificate and key, in the lab's directory.
+    const CERTIFICATE: &str = "danelaw.pem";
+    /// The certificate and key of a client that it knows.
+    pub(crate) const CLIENT: &str = "client.pem";
+    /// Those of one that it does not know.
+    pub(crate) const STRANGER: &str = "stranger.pem";
     /// The file's name in the lab's directory.
     pub(crate) const CONFIGURATION: &str = "danelaw.toml";
 
@@ -59,6 +65,14 @@ impl Danelaw {
         let ([first, second], lmtp, fan_out) = (net.danelaw(), net.danelaw_lmtp(), net.danelaw_fan_out());
         let ca = directory.join("public-ca.pem");
         fs::write(&ca, pki::public_ca()).expect("the lab's directory is writable");
+        let [by_address, by_certificate, implicit] = net.danelaw_tls();
+        for (file, identity) in [
+            (Self::CERTIFICATE, Identity::public(&[Self::NAME])),
+            (Self::CLIENT, Identity::public(&["client.test"])),
+            (Self::STRANGER, Identity::self_signed("stranger.test")),
+        ] {
+            fs::write(directory.join(file), identity.pem()).expect("the lab's directory is writable");
+        }
         let configuration = format!(
             r#"{more}
 hostname = "{name}"
@@ -74,6 +88,26 @@ address = "{lmtp}"
 [[listener]]
 address = "{fan_out}"
 recipients = "fan-out"
+[[listener]]
+address = "{by_address}"
+tls = "required"
+certificate = "{pem}"
+key = "{pem}"
+client_ca = "{ca}"
+[[listener]]
+address = "{by_certificate}"
+allow = []
+tls = "required"
+certificate = "{pem}"
+key = "{pem}"
+client_ca = "{ca}"
+[[listener]]
+address = "{implicit}"
+allow = []
+tls = "implicit"
+certificate = "{pem}"
+key = "{pem}"
+client_ca = "{ca}"
 [dns]
 servers = ["{resolver}"]
 trust_anchor = "{trust_anchor}"
@@ -90,6 +124,7 @@ format = "json"
             resolver = resolver.ip(),
             trust_anchor = trust_anchor.display(),
             ca = ca.display(),
+            pem = directory.join(Self::CERTIFICATE).display(),
             store = directory.join("store.sqlite").display(),
         );
         let file = directory.join(Self::CONFIGURATION);
