@@ -3,6 +3,7 @@
 mod intercepted;
 mod listener;
 mod owner;
+mod proxy;
 pub(crate) mod unix;
 
 use std::sync::Arc;
@@ -11,19 +12,20 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dns::Resolver;
 use crate::scarce::Scarcity;
-use crate::session::{self, Caller, Origin, Shared, Stop};
+use crate::session::{self, Admission, Caller, Origin, Shared, Stop};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::server::ListenerSecurity;
 
-use listener::Connection;
+use listener::{Connection, Door};
 pub use listener::{OpenListener, Socket};
+use proxy::ProxyHeader;
 
 /// How long a client that is turned away has to take the reply.
 const TURN_AWAY: Duration = Duration::from_secs(5);
@@ -94,6 +96,7 @@ impl RunningServer {
         for (place, listener) in self.listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
                 place,
+                door: listener.door(),
                 strangers: Arc::new(Semaphore::new(STRANGERS)),
                 shared: shared.clone(),
                 open_sessions: Arc::clone(&self.open_sessions),
@@ -101,7 +104,7 @@ impl RunningServer {
                 stop: stop.clone(),
                 cut: cut.clone(),
             };
-            acceptors.spawn(acceptor.run(listener));
+            acceptors.spawn(Arc::new(acceptor).run(listener));
         }
         acceptors.close();
         acceptors.wait().await;
@@ -127,6 +130,7 @@ impl RunningServer {
 struct Acceptor<R> {
     /// The place of the listener in the configuration.
     place: usize,
+    door: Arc<Door>,
     /// Places for clients that are not on the allow-list and may show a certificate.
     strangers: Arc<Semaphore>,
     shared: watch::Receiver<Arc<Shared<R>>>,
@@ -137,7 +141,7 @@ struct Acceptor<R> {
 }
 
 impl<R: Resolver> Acceptor<R> {
-    async fn run(self, listener: OpenListener) {
+    async fn run(self: Arc<Self>, listener: OpenListener) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -145,7 +149,7 @@ impl<R: Resolver> Acceptor<R> {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok(connection) => self.receive(&listener, connection),
+                Ok(connection) => self.receive(connection),
                 Err(error) => {
                     match Scarcity::of(&error) {
                         Some(of) => self.shared.borrow().reporter.ran_out(of.into(), "accept"),
@@ -157,29 +161,57 @@ impl<R: Resolver> Acceptor<R> {
         }
     }
 
-    fn receive(&self, listener: &OpenListener, connection: Connection) {
+    fn receive(self: &Arc<Self>, connection: Connection) {
+        if !self.door.is_balancers(connection.origin) {
+            match self.admission(connection.origin).and_then(|admission| Ok((admission, self.slot()?))) {
+                Ok((admission, slot)) => self.serve(connection, admission, slot),
+                Err(no) => self.turn_away(connection, &no),
+            }
+            return;
+        }
+        // Counted before its header is read.
+        match self.slot() {
+            Ok(slot) => drop(self.sessions.spawn(Arc::clone(self).receive_of_balancer(connection, slot))),
+            Err(no) => self.turn_away(connection, &no),
+        }
+    }
+
+    /// Reads the header of a balancer's connection, and goes on with the client that it names.
+    async fn receive_of_balancer(self: Arc<Self>, mut connection: Connection, slot: SessionSlot) {
+        let balancer = connection.origin;
+        let header = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            header = ProxyHeader::read(&mut connection.stream) => header,
+        };
+        let admission = match header {
+            Ok(ProxyHeader::Local) => Ok(Admission::Probe),
+            Ok(ProxyHeader::Client(client)) => {
+                connection.origin = Origin::Address(client);
+                self.admission(connection.origin)
+            }
+            Err(error) => {
+                self.shared.borrow().reporter.metrics().turned_away("proxy-header");
+                tracing::warn!(%balancer, "closed a connection of a balancer: {error}");
+                return;
+            }
+        };
+        match admission {
+            Ok(admission) => self.serve(connection, admission, slot),
+            Err(no) => self.turn_away(connection, &no),
+        }
+    }
+
+    fn serve(&self, connection: Connection, admission: Admission, slot: SessionSlot) {
         let Connection { stream, origin, dialled } = connection;
         let now = Arc::clone(&self.shared.borrow());
         let Some(security) = now.listeners.get(self.place).cloned() else {
             tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
-        let admission = match self.admission(listener, origin, &now) {
-            Ok(admission) => admission,
-            Err(no) => {
-                now.reporter.metrics().turned_away(no.reason);
-                tracing::warn!(client = %origin, "turned away: {}", no.why);
-                // Words in the clear would be no TLS.
-                if !matches!(security, ListenerSecurity::Implicit(_)) {
-                    self.sessions.spawn(turn_away(stream, no.reply));
-                }
-                return;
-            }
-        };
         now.reporter.metrics().admitted();
         let (shared, stop) = (self.shared.clone(), Stop { when_idle: self.stop.clone(), now: self.cut.clone() });
-        let Admission { slot, stranger } = admission;
-        let caller = Caller { origin, service: listener.service(), dialled, security, stranger };
+        let caller = Caller { origin, service: self.door.service, dialled, security, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream
@@ -191,25 +223,35 @@ impl<R: Resolver> Acceptor<R> {
         });
     }
 
-    /// Whether a client gets a session.
-    fn admission(&self, listener: &OpenListener, origin: Origin, now: &Shared<R>) -> Result<Admission, TurnedAway> {
-        let knows_clients = now.listeners.get(self.place).is_some_and(ListenerSecurity::knows_clients);
-        let stranger = match (listener.allows(origin), knows_clients) {
-            (true, _) => None,
-            (false, false) => return Err(TurnedAway::not_allowed()),
-            (false, true) => {
-                Some(Arc::clone(&self.strangers).try_acquire_owned().map_err(|_| TurnedAway::strangers())?)
-            }
-        };
-        let slot = self.open_sessions.admit(now.max_sessions).ok_or_else(TurnedAway::sessions)?;
-        Ok(Admission { slot, stranger })
+    fn turn_away(&self, connection: Connection, no: &TurnedAway) {
+        let Connection { stream, origin, .. } = connection;
+        let now = self.shared.borrow();
+        now.reporter.metrics().turned_away(no.reason);
+        tracing::warn!(client = %origin, "turned away: {}", no.why);
+        // Words in the clear would be no TLS.
+        if !matches!(now.listeners.get(self.place), Some(ListenerSecurity::Implicit(_))) {
+            self.sessions.spawn(turn_away(stream, no.reply.clone()));
+        }
     }
-}
 
-/// The places of a client that gets a session.
-struct Admission {
-    slot: SessionSlot,
-    stranger: Option<OwnedSemaphorePermit>,
+    /// Whether a client may send mail, or show a certificate for it.
+    fn admission(&self, origin: Origin) -> Result<Admission, TurnedAway> {
+        let now = self.shared.borrow();
+        let knows_clients = now.listeners.get(self.place).is_some_and(ListenerSecurity::knows_clients);
+        match (self.door.allows(origin), knows_clients) {
+            (true, _) => Ok(Admission::Allowed),
+            (false, false) => Err(TurnedAway::not_allowed()),
+            (false, true) => {
+                let place = Arc::clone(&self.strangers).try_acquire_owned();
+                place.map(Admission::Stranger).map_err(|_| TurnedAway::strangers())
+            }
+        }
+    }
+
+    fn slot(&self) -> Result<SessionSlot, TurnedAway> {
+        let most = self.shared.borrow().max_sessions;
+        self.open_sessions.admit(most).ok_or_else(TurnedAway::sessions)
+    }
 }
 
 /// Why a client gets none, and the reply.

@@ -24,6 +24,10 @@ pub struct Listener {
     /// Networks or addresses that may connect; all other clients are turned away with 554. Not for a Unix socket.
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
+    /// Balancers in front of it, as networks or addresses. Each of their connections must begin with a PROXY header, version 2, whose
+    /// client address counts for allow and the log; no other connection may have one.
+    #[serde(default)]
+    pub proxy_from: Vec<Network>,
     /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others get 452 and come in
     /// the next transaction) or "fan-out" (those of any domains, for clients that keep one outcome for a whole message;
     /// outcomes are kept while a recipient is deferred, so store.path must be set). LMTP has a reply for each recipient
@@ -134,6 +138,11 @@ impl Listener {
 }
 
 impl Listener {
+    /// The networks of its balancers.
+    pub fn balancers(&self) -> Vec<IpNet> {
+        self.proxy_from.iter().map(|network| network.0).collect()
+    }
+
     /// Whether a certificate opens it to clients that are not on its allow-list.
     pub fn knows_certificates(&self) -> bool {
         self.client_ca.is_some() || !self.client_keys.is_empty()
@@ -145,6 +154,7 @@ impl Listener {
             add("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
         }
         self.check_tls(&mut add);
+        self.check_proxy(&mut add);
         match &self.address {
             Address::Unix(_) => {
                 if self.kind == Kind::Intercept {
@@ -202,6 +212,27 @@ impl Listener {
         if self.kind == Kind::Intercept {
             let problem = "an intercepted client would take our certificate for that of the server it has dialled; leave this key out";
             add("listener.tls", problem);
+        }
+    }
+
+    fn check_proxy(&self, add: &mut impl FnMut(&'static str, &str)) {
+        if self.proxy_from.is_empty() {
+            return;
+        }
+        if matches!(self.address, Address::Unix(_)) || self.kind == Kind::Intercept {
+            add(
+                "listener.proxy_from",
+                "no balancer is in front of a Unix socket or of intercepted clients; leave this key out",
+            );
+        }
+        if self.allow.is_none() && !self.knows_certificates() {
+            add("listener.allow", "it is for the clients behind the balancers; name the networks that may send mail");
+        }
+        for (wide, most) in too_wide(&self.proxy_from) {
+            let problem = format!(
+                "{wide} is wider than /{most}, and anybody there can take any client's address; name the balancers"
+            );
+            add("listener.proxy_from", &problem);
         }
     }
 
@@ -322,6 +353,15 @@ mod tests {
             (
                 "address = '127.0.0.1:25', kind = 'intercept', tls = 'starttls', certificate = '/a', key = '/b'",
                 "listener.tls: 127.0.0.1:25: an intercepted client",
+            ),
+            (
+                "address = '127.0.0.1:25', proxy_from = ['127.0.0.1']",
+                "listener.allow: 127.0.0.1:25: it is for the clients",
+            ),
+            ("address = 'unix:/a', proxy_from = ['127.0.0.1']", "listener.proxy_from: unix:/a: no balancer"),
+            (
+                "address = '127.0.0.1:25', allow = ['10.0.0.1'], proxy_from = ['0.0.0.0/0']",
+                "listener.proxy_from: 127.0.0.1:25: 0.0.0.0/0",
             ),
             ("address = '127.0.0.1:25', client_keys = ['ab']", "64 hexadecimal digits"),
         ] {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as OpenPort};
 use std::os::unix::net::UnixListener as OpenSocket;
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use socket2::SockRef;
@@ -30,13 +31,50 @@ const RECEIVE_BUFFER: usize = 128 * 1024;
 pub struct OpenListener {
     endpoint: Endpoint,
     kind: Kind,
-    recipients: Recipients,
+    door: Arc<Door>,
+}
+
+/// The clients that may come by a listener, and their protocol.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// The networks that may connect. None for a Unix socket, of which the system has checked the file's mode.
+    allowed: Option<Vec<IpNet>>,
+    balancers: Vec<IpNet>,
+    pub(super) service: Service,
+}
+
+impl Door {
+    fn of(listener: &Listener) -> Arc<Self> {
+        let allowed = match &listener.address {
+            Address::Tcp(_) => Some(listener.allowed()),
+            Address::Unix(_) => None,
+        };
+        let service = match (listener.kind, listener.recipients) {
+            (Kind::Smtp | Kind::Intercept, Recipients::Split) => Service::Smtp,
+            (Kind::Smtp | Kind::Intercept, Recipients::FanOut) => Service::FanOut,
+            (Kind::Lmtp, _) => Service::Lmtp,
+        };
+        Arc::new(Self { allowed, balancers: listener.balancers(), service })
+    }
+
+    /// Whether a client may connect.
+    pub(super) fn allows(&self, origin: Origin) -> bool {
+        match (&self.allowed, origin) {
+            (Some(allowed), Origin::Address(client)) => is_among(allowed, client),
+            (Some(_), Origin::UnixSocket) => false,
+            (None, _) => true,
+        }
+    }
+
+    /// Whether a connection is that of a balancer, which names the client by a header.
+    pub(super) fn is_balancers(&self, origin: Origin) -> bool {
+        matches!(origin, Origin::Address(address) if is_among(&self.balancers, address))
+    }
 }
 
 #[derive(Debug)]
 enum Endpoint {
-    /// For clients from these networks.
-    Tcp(TcpListener, Vec<IpNet>),
+    Tcp(TcpListener),
     /// For the users that the file's mode admits.
     Unix(UnixListener, SocketFile),
 }
@@ -66,14 +104,14 @@ impl OpenListener {
     /// path, or its owner is not known.
     pub fn open(listener: &Listener) -> io::Result<Self> {
         let endpoint = match &listener.address {
-            Address::Tcp(address) => Endpoint::Tcp(port(*address, listener.kind)?, listener.allowed()),
+            Address::Tcp(address) => Endpoint::Tcp(port(*address, listener.kind)?),
             Address::Unix(path) => {
                 let mode = listener.mode.unwrap_or(config::Permissions::GROUP);
                 let (socket, file) = unix::open(path, mode, listener.owner.as_ref())?;
                 Endpoint::Unix(socket, file)
             }
         };
-        Ok(Self { endpoint, kind: listener.kind, recipients: listener.recipients })
+        Ok(Self { endpoint, kind: listener.kind, door: Door::of(listener) })
     }
 
     /// Takes over the port or socket of a listener, which is open already.
@@ -85,7 +123,7 @@ impl OpenListener {
             Socket::Tcp(port) => {
                 port.set_nonblocking(true)?;
                 SockRef::from(&port).set_recv_buffer_size(RECEIVE_BUFFER)?;
-                Endpoint::Tcp(TcpListener::from_std(port)?, listener.allowed())
+                Endpoint::Tcp(TcpListener::from_std(port)?)
             }
             Socket::Unix(socket) => {
                 socket.set_nonblocking(true)?;
@@ -93,7 +131,7 @@ impl OpenListener {
                 Endpoint::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
             }
         };
-        Ok(Self { endpoint, kind: listener.kind, recipients: listener.recipients })
+        Ok(Self { endpoint, kind: listener.kind, door: Door::of(listener) })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
@@ -102,24 +140,20 @@ impl OpenListener {
     /// The system's error.
     pub fn address(&self) -> io::Result<Address> {
         match &self.endpoint {
-            Endpoint::Tcp(listener, _) => listener.local_addr().map(Address::Tcp),
+            Endpoint::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             Endpoint::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
-    /// The protocol, with the kind of transaction.
-    pub(super) fn service(&self) -> Service {
-        match (self.kind, self.recipients) {
-            (Kind::Smtp | Kind::Intercept, Recipients::Split) => Service::Smtp,
-            (Kind::Smtp | Kind::Intercept, Recipients::FanOut) => Service::FanOut,
-            (Kind::Lmtp, _) => Service::Lmtp,
-        }
+    /// The clients that may come.
+    pub(super) fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door)
     }
 
     /// The next connection.
     pub(super) async fn accept(&self) -> io::Result<Connection> {
         match &self.endpoint {
-            Endpoint::Tcp(listener, _) => {
+            Endpoint::Tcp(listener) => {
                 let (stream, client) = listener.accept().await?;
                 let dialled = match self.kind {
                     Kind::Smtp | Kind::Lmtp => None,
@@ -133,15 +167,6 @@ impl OpenListener {
                 let (stream, _) = listener.accept().await?;
                 Ok(Connection { stream: Either::Right(stream), origin: Origin::UnixSocket, dialled: None })
             }
-        }
-    }
-
-    /// Whether a client may connect.
-    pub(super) fn allows(&self, origin: Origin) -> bool {
-        match (&self.endpoint, origin) {
-            (Endpoint::Tcp(_, allowed), Origin::Address(client)) => is_among(allowed, client),
-            // The system has checked the file's mode already.
-            (Endpoint::Tcp(..) | Endpoint::Unix(..), _) => true,
         }
     }
 }

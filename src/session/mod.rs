@@ -57,14 +57,25 @@ pub struct Caller {
     pub dialled: Option<IpAddr>,
     /// TLS on its listener.
     pub security: ListenerSecurity,
-    /// For a client that the allow-list does not name: its place among those that may show a certificate.
-    pub stranger: Option<OwnedSemaphorePermit>,
+    /// Its right to send mail.
+    pub admission: Admission,
+}
+
+/// The right of a client to send mail.
+#[derive(Debug)]
+pub enum Admission {
+    /// The allow-list names it.
+    Allowed,
+    /// It does not, and a certificate may take its place. This is the client's place among those that may show one.
+    Stranger(OwnedSemaphorePermit),
+    /// It is a balancer that looks whether we are well, and sends no mail.
+    Probe,
 }
 
 impl Caller {
     /// A client that may send mail, without TLS.
     pub fn new(origin: Origin, service: Service) -> Self {
-        Self { origin, service, dialled: None, security: ListenerSecurity::Clear, stranger: None }
+        Self { origin, service, dialled: None, security: ListenerSecurity::Clear, admission: Admission::Allowed }
     }
 }
 

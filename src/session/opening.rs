@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::either::Either;
 
-use super::{AfterCommand, Caller, Session, Shared, Stop};
+use super::{Admission, AfterCommand, Caller, Session, Shared, Stop};
 use crate::delivery::Upstreams;
 use crate::dns::Resolver;
 use crate::smtp::command::Command;
@@ -41,25 +41,31 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled, security, stranger } = caller;
+    let Caller { origin, service, dialled, security, admission } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(match &security {
         ListenerSecurity::Clear => TlsState::Unavailable,
-        ListenerSecurity::Starttls(_) if stranger.is_none() => TlsState::Offered,
+        ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
         ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
         ListenerSecurity::Implicit(_) => TlsState::Active,
     });
     let client = Wire::new(Either::Left(stream));
     let (upstreams, tls) = (Upstreams::default(), None);
     let mut session = Session { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams };
-    if let Some(place) = stranger {
+    if let Admission::Stranger(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
     if matches!(session.security, ListenerSecurity::Implicit(_)) {
         session = Box::pin(session.secured(stop)).await?;
     }
     session.greet();
-    Some(session)
+    match admission {
+        Admission::Allowed | Admission::Stranger(_) => Some(session),
+        Admission::Probe => {
+            Box::pin(session.probed(stop)).await;
+            None
+        }
+    }
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -121,6 +127,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Some(Self { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams })
     }
 
+    /// The session of a balancer that looks whether we are well.
+    async fn probed(mut self, stop: &Stop) {
+        let text = "a balancer's own connection sends no mail";
+        let no = Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text);
+        tokio::select! {
+            biased;
+            () = stop.when_idle.cancelled() => {}
+            _ = tokio::time::timeout(STRANGER, self.hear(Some(&no))) => {}
+        }
+    }
+
     /// The session of a stranger that has shown a certificate. None for all others, which are told why.
     async fn admitted(self, place: OwnedSemaphorePermit, stop: &Stop) -> Option<Self> {
         let (origin, shared) = (self.origin, Arc::clone(&self.shared));
@@ -175,7 +192,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Err(format!("certificate {certificate}"))
     }
 
-    /// The commands of a stranger, until STARTTLS or the end. With a reply to MAIL it is heard under TLS, to be refused.
+    /// The commands of a stranger, until STARTTLS or the end. With a reply to MAIL it is heard only to be refused.
     async fn hear(&mut self, to_mail: Option<&Reply>) -> Result<AfterCommand, WireError> {
         let (mut lines, mut octets) = (LineDecoder::new(STRANGERS_LINE), 0);
         for _ in 0..STRANGERS_COMMANDS {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use danelaw::delivery::shared::Origin;
-use danelaw::session::{self, Caller, Stop};
+use danelaw::session::{self, Admission, Caller, Stop};
 use danelaw::tls::server::{ServerFiles, ServerTls};
 use danelaw::transaction::dialogue::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -322,7 +322,7 @@ async fn silent_clients_do_not_stay() {
     // A stranger has thirty seconds in all.
     for sent in ["", "EHLO c\r\n", "EHLO c\r\nNOOP\r\n"] {
         let place = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let (_, elapsed) = heard(&lab, Caller { stranger: Some(place), ..caller() }, sent).await;
+        let (_, elapsed) = heard(&lab, Caller { admission: Admission::Stranger(place), ..caller() }, sent).await;
         assert_eq!(elapsed.as_secs(), 30, "{sent:?}");
     }
 }

@@ -36,6 +36,7 @@ mod observe;
 mod patience;
 mod pipelining;
 mod pool;
+mod proxy_header;
 mod random_remotes;
 mod replies;
 mod routes;
