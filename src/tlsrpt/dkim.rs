@@ -65,12 +65,17 @@ pub fn signature<E>(
     Ok(MailField { value, ..unsigned })
 }
 
-/// Whether a TXT record at the selector has this public key (RFC 6376 §3.6.1).
+/// Whether a TXT record at the selector has this public key, for mail (RFC 6376 §3.6.1): by the service type `tlsrpt` alone a
+/// receiver does not verify the signature of a mail, and DMARC fails.
 pub fn has_key(record: &[u8], public: &str) -> bool {
     let text = String::from_utf8_lossy(record);
-    let tags = text.split(';').filter_map(|tag| tag.split_once('='));
-    let mut keys = tags.filter(|(name, _)| name.trim() == "p");
-    keys.next().is_some_and(|(_, key)| key.split_ascii_whitespace().collect::<String>() == public)
+    let tag = |wanted: &str| {
+        let mut tags = text.split(';').filter_map(|tag| tag.split_once('='));
+        tags.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value)
+    };
+    let is_ours = tag("p").is_some_and(|key| key.split_ascii_whitespace().collect::<String>() == public);
+    let is_for_mail = |services: &str| services.split(':').any(|service| ["*", "email"].contains(&service.trim()));
+    is_ours && tag("s").is_none_or(is_for_mail)
 }
 
 /// RFC 6376 §3.4.2, without a line end.
@@ -153,6 +158,9 @@ mod tests {
         for (record, is_ours) in [
             ("v=DKIM1; k=rsa; s=email:tlsrpt; p=AbC=", true),
             ("v=DKIM1;p= Ab C= ;t=s", true),
+            ("v=DKIM1; s=*; p=AbC=", true),
+            ("v=DKIM1; s= tlsrpt : email ; p=AbC=", true),
+            ("v=DKIM1; s=tlsrpt; p=AbC=", false),
             ("v=DKIM1; p=", false),
             ("v=DKIM1; p=abc=", false),
             ("v=DKIM1; k=rsa", false),
