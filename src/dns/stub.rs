@@ -164,7 +164,7 @@ impl Stub {
             let Some(verdict) = verdict else { break };
             health.learn(&verdict);
             // The servers of an old list serve until one of the new list passes.
-            if health.resolves() || !self.inner.health.borrow().resolves() {
+            if health.resolves() || !self.inner.health.borrow().resolves() || self.inner.trusts_in_vain(&health) {
                 self.inner.take_up(health.clone());
             }
         }
@@ -254,6 +254,14 @@ impl StubInner {
             *known = health;
             is_new
         });
+    }
+
+    /// Whether a server whose AD bit is trusted at this moment fails by now. It may have stopped validating, so that it is not
+    /// asked until another verdict comes, nor are its words recalled (RFC 7672 §2.1.1). Signatures need no such haste.
+    fn trusts_in_vain(&self, now: &Health) -> bool {
+        let mode = self.factory.settings.mode;
+        let fails = |server: &NameServer| matches!(now.state_of(server), Some(ServerState::Failed(_)));
+        mode == ResolverMode::TrustAd && in_use(mode, &self.health.borrow()).iter().any(fails)
     }
 
     /// Answers one question about one name.

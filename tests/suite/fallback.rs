@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use danelaw::dns::selftest::{FALLEN_BACK, SelfTestFailure, ServerState};
 use danelaw::dns::server::ResolverMode;
-use danelaw::dns::setup::{ResolverFallback, ResolverSettings};
+use danelaw::dns::setup::{MemoryLimits, ResolverFallback, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
 use danelaw::name::Name;
+use hickory_resolver::proto::op::Message;
 
-use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::authority::{Authorities, Manner};
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::{MESSAGE, Scenario};
 use crate::log::captured;
@@ -147,6 +148,56 @@ async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
     let _resolver = authorities.resolver(address).await;
     stub.self_test().await;
     assert_eq!(stub.mx(&internal).await.unwrap().answer, Answer::NxDomain);
+}
+
+fn clear_ad(reply: &mut Message) {
+    reply.metadata.authentic_data = false;
+}
+
+fn set_ad(reply: &mut Message) {
+    reply.metadata.authentic_data = true;
+}
+
+#[tokio::test]
+async fn a44_a_server_that_fails_is_not_trusted_until_the_fallback_is_tested() {
+    //
+    let bad = SelfTestFailure::DoesNotValidate;
+    let liar = SelfTestFailure::VouchesForUnsigned;
+    for (spoiled, change, failure) in [(".", clear_ad as fn(&mut Message), bad), ("10.in-addr.arpa", set_ad, liar)] {
+        let authorities = tree().insecure("10.in-addr.arpa").delegate().await;
+        let resolver = authorities.resolver(ANYWHERE).await;
+        let (answers, failures) = (Duration::from_secs(3600), Duration::from_secs(30));
+        let memory = MemoryLimits { entries: 100, octets: 100_000, answers, failures };
+        let slow = Duration::from_secs(2);
+        let settings = ResolverSettings {
+            mode: ResolverMode::TrustAd,
+            memory,
+            timeout: slow,
+            ..settings(&authorities, resolver.addr)
+        };
+        let stub = Stub::new(&settings).unwrap();
+        stub.self_test().await;
+        assert!(stub.health().borrow().all_good(), "{:?}", stub.health().borrow());
+        assert_eq!(stub.mx(&name("plain.test")).await.unwrap().security(), Security::Insecure);
+        // The server is unfit from now on, and the fallback takes its time.
+        for rtype in ["SOA", "DNSKEY"] {
+            resolver.set_fault(spoiled, rtype, Fault::Tamper(change));
+        }
+        authorities.behave(".", Manner::Silent);
+        let testing = tokio::spawn({
+            let stub = stub.clone();
+            async move { stub.self_test().await }
+        });
+        let failed = ServerState::Failed(failure);
+        stub.health().wait_for(|health| health.servers[0].state == failed).await.unwrap();
+        let asked = resolver.asked().len();
+        let recalled = stub.mx(&name("plain.test")).await;
+        assert!(recalled.is_err() && stub.mx(&name("example.test")).await.is_err(), "{failed:?}: {recalled:?}");
+        assert_eq!(resolver.asked().len(), asked, "{failed:?}: the server is not asked");
+        assert!(!testing.is_finished() && !stub.health().borrow().falls_back(), "{failed:?}: the fallback was slow");
+        testing.await.unwrap();
+        assert!(stub.health().borrow().is_bad());
+    }
 }
 
 #[tokio::test]
