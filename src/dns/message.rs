@@ -9,6 +9,9 @@
 //! takes 393,216 octets at most while it grows: a test computes that from the list's capacity. The library allocated 1.3
 //! to 2.5 GB. Of the records, 1,024 at the most go on to the library.
 //!
+//! A list of types (RFC 4034 §4.1.2) is a map of bits, and the library makes an entry of a sorted set of each bit: 500,000 of a
+//! reply of 64 kB. The bound on such lists is in octets.
+//!
 //! | kept | because |
 //! |---|---|
 //! | answers of the asked type, and CNAME, at the asked name; DNAME above it; RRSIG of these | they answer (RFC 6672 §3.2) |
@@ -26,6 +29,11 @@ const MAX_ANSWERS: usize = 512;
 const MAX_AUTHORITIES: usize = 256;
 /// The most signatures of answers. An honest answer has those of one set, and of a DNAME above it.
 const MAX_ANSWER_SIGNATURES: usize = 256;
+/// The most octets of one list of types. A list is made of windows, each of 34 octets at the most. The types that are assigned
+/// are in four of them (0, 1, 128 and 255), most in the first, and an honest list has some ten octets.
+const MAX_TYPES: usize = 256;
+/// The most octets of the lists of types of a reply: those of an honest denial with 16 wildcards on the way have less than half.
+const MAX_ALL_TYPES: usize = 2048;
 /// Octets of the labels of the longest name, without the root's (RFC 1035 §2.3.4).
 const MAX_LABEL_OCTETS: usize = 254;
 /// The most compression pointers in one name: no name has more labels (RFC 1035 §4.1.4).
@@ -34,6 +42,8 @@ const MAX_POINTERS: usize = 127;
 const IN: u16 = 1;
 /// RRSIG (RFC 4034 §3).
 const RRSIG: Rtype = Rtype(46);
+/// CSYNC (RFC 7477 §2).
+const CSYNC: Rtype = Rtype(62);
 /// OPT (RFC 6891 §6.1.1).
 const OPT: Rtype = Rtype(41);
 
@@ -115,7 +125,8 @@ impl RawReply {
     /// Reads a whole reply. Its question is known to be the one that was asked. The owners of its records can be read.
     ///
     /// # Errors
-    /// It is truncated, its parts do not fit, a record is of another class, or there are too many.
+    /// It is truncated, its parts do not fit, a record is of another class, or there are too many of them or of the types that
+    /// they list.
     pub(super) fn read(octets: &[u8]) -> Result<Self, FailureReason> {
         let RawSections { asked, flags, rcode, answers, authorities, .. } = RawSections::read(octets)?;
         let authorities = match answers.is_empty() {
@@ -123,6 +134,7 @@ impl RawReply {
             false => denials(octets, &authorities)?,
         };
         let answers = lasting(octets, asked.answers(octets, &answers)?, &answers)?;
+        bounded_types(octets, answers.iter().chain(&authorities))?;
         Ok(Self { flags, rcode, answers, authorities })
     }
 }
@@ -161,6 +173,21 @@ impl RawRecord {
     /// Whether it is of the class of the internet.
     pub(super) fn is_of_internet(&self) -> bool {
         self.class == IN
+    }
+
+    /// The octets of the list of types in its data. Of data that cannot be read no octet counts less.
+    fn types(&self, octets: &[u8]) -> usize {
+        let mut cursor = Cursor { octets: octets.get(..self.rdata.end).unwrap_or_default(), at: self.rdata.start };
+        let before = match self.rtype {
+            // RFC 4034 §4.1.
+            Rtype::NSEC => cursor.name().map(drop),
+            // RFC 5155 §3.2.
+            Rtype::NSEC3 => cursor.take(4).and_then(|_| cursor.text()).and_then(|()| cursor.text()),
+            CSYNC => cursor.take(6).map(drop),
+            _ => return 0,
+        };
+        let begin = if before.is_ok() { cursor.at } else { self.rdata.start };
+        self.rdata.end.saturating_sub(begin)
     }
 
     /// The type that a signature covers (RFC 4034 §3.1.1); that of any other record is its own.
@@ -246,6 +273,18 @@ fn lasting(octets: &[u8], kept: Vec<RawRecord>, all: &[RawRecord]) -> Result<Vec
     Ok(one)
 }
 
+/// Holds the lists of types against their bounds.
+fn bounded_types<'a>(octets: &[u8], records: impl Iterator<Item = &'a RawRecord>) -> Result<(), FailureReason> {
+    let mut all = 0;
+    for types in records.map(|record| record.types(octets)) {
+        all += types;
+        if types > MAX_TYPES || all > MAX_ALL_TYPES {
+            return Err(FailureReason::malformed("a list of more types than a name has"));
+        }
+    }
+    Ok(())
+}
+
 /// A place in the message.
 struct Cursor<'a> {
     octets: &'a [u8],
@@ -294,6 +333,12 @@ impl<'a> Cursor<'a> {
                 return Err(FailureReason::malformed("a name that is too long"));
             }
         }
+    }
+
+    /// Steps over octets with their number in front.
+    fn text(&mut self) -> Result<(), FailureReason> {
+        let length = self.u8()?;
+        self.take(usize::from(length)).map(drop)
     }
 
     fn question(&mut self) -> Result<QuestionSection<'a>, FailureReason> {
@@ -452,6 +497,39 @@ mod tests {
         assert_eq!(authorities(MAX_AUTHORITIES + 1, soa), Some(FailureReason::TooManyRecords(MAX_AUTHORITIES)));
         // Any number that decides nothing.
         assert_eq!(authorities(4000, (ABOVE, NS, &[])), None);
+    }
+
+    #[test]
+    fn a49_lists_of_more_types_than_a_name_has_are_a_failure() {
+        // In front of the list: the next name, or parameters, salt and hash.
+        let data = |before: &[u8], types: usize| [before, &vec![0xff; types]].concat();
+        let longest_name = [&b"\x3f".repeat(1)[..], &[b'a'; 63], b"\x00"].concat();
+        let hashed = [&[1, 0, 0, 5, 8][..], &[9; 8], &[20], &[9; 20]].concat();
+        let longest_salt = [&[1, 0, 0, 5, 255][..], &[9; 255], &[255], &[9; 255]].concat();
+        for (rtype, before) in
+            [(47, &b"\x00"[..]), (47, ABOVE), (47, &longest_name), (50, &hashed), (50, &longest_salt)]
+        {
+            let denied = |number: usize, types: usize| {
+                let data = data(before, types);
+                kept(&reply([&[], &vec![(ABOVE, rtype, &data[..]); number], &[]]))
+            };
+            assert_eq!(denied(1, MAX_TYPES), Ok([vec![], vec![rtype]]), "{rtype} {before:?}");
+            assert!(denied(1, MAX_TYPES + 1).is_err() && denied(1, 60_000).is_err(), "{rtype} {before:?}");
+            // Many lists: those of an honest denial, and as many octets in all as there may be.
+            assert_eq!(denied(100, 9).map(|[_, kept]| kept.len()), Ok(100), "{rtype} {before:?}");
+            assert!(denied(8, MAX_TYPES).is_ok() && denied(9, MAX_TYPES).is_err(), "{rtype} {before:?}");
+        }
+        // Data that ends before its list, and a record that is kept because something was there.
+        for (rtype, data) in [(47, vec![63; 60]), (50, vec![1, 0, 0, 5, 255, 9]), (50, vec![])] {
+            assert!(kept(&reply([&[], &[(ABOVE, rtype, &data)], &[]])).is_ok(), "{rtype}");
+        }
+        for rtype in [47, 50, 62] {
+            let data = vec![0; 1000];
+            assert!(kept(&reply([&[(ABOVE, rtype, &data)], &[], &[]])).is_err(), "{rtype}");
+            assert!(kept(&reply([&[(ABOVE, 62, &data)], &[], &[]])).is_err(), "{rtype}");
+            // Beside an answer it is dropped.
+            assert!(kept(&reply([&[(ASKED, A, &[192, 0, 2, 1]), (ABOVE, rtype, &data)], &[], &[]])).is_ok(), "{rtype}");
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use hickory_resolver::proto::dnssec::crypto::EcdsaSigningKey;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, RRSIG};
 use hickory_resolver::proto::dnssec::{Algorithm, PublicKeyBuf, SigningKey};
 use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{RData, Record};
+use hickory_resolver::proto::rr::rdata::NULL;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
 const EE: &str = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// The tag that all keys of the burning zone share.
@@ -95,6 +96,18 @@ fn tiny_key(number: u16) -> RData {
 
 fn deep(label: usize, zone: &str) -> String {
     format!("x{label}.{}{zone}", "a.".repeat(100))
+}
+
+/// In the place of each denial those with lists of all types, by windows that say so again and again (RFC 4034 §4.1.2).
+fn list_all_types(reply: &mut Message) {
+    let windows = [&[0, 32][..], &[0xff; 32]].concat().repeat(220);
+    let owner = reply.queries[0].name().clone();
+    reply.authorities = (0..8)
+        .map(|_| {
+            let rdata = NULL::with([&[0][..], &windows].concat());
+            Record::from_rdata(owner.clone(), 300, RData::Unknown { code: RecordType::NSEC, rdata })
+        })
+        .collect();
 }
 
 async fn lab() -> DnsLab {
@@ -206,4 +219,26 @@ async fn a47_signatures_and_keys_by_the_thousand_fail_and_cost_little() {
     assert!(matches!(failed.reason, FailureReason::TooManyRecords(_)), "{failed}");
     let found = dns.tlsa(&name("_25._tcp.mx.sec.test")).await.unwrap();
     assert_eq!(found.security(), Security::Secure);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a49_lists_of_all_types_fail_and_cost_little() {
+    // half a million types in each reply.
+    if !is_alone(module_path!(), "a49_lists_of_all_types_fail_and_cost_little") {
+        return;
+    }
+    const LISTS: usize = 100;
+    let tree = Tree::new().secure("sec.test").nsec3("calm.test", 0).tlsa("mx.sec.test", 25, EE);
+    let tree = (0..LISTS)
+        .fold(tree, |tree, i| tree.fault(&format!("_25._tcp.mx{i}.sec.test"), "TLSA", Fault::Tamper(list_all_types)));
+    let lab = tree.start().await;
+    let dns = resolver(&lab);
+    let begin = spent();
+    let (ended, most) = beside(&dns, (0..LISTS).map(|i| format!("_25._tcp.mx{i}.sec.test")).collect()).await;
+    let all = spent() - begin;
+    assert!(all < ALL && most < FAIR, "{all:?} in all, {most:?} during an ordinary question");
+    assert!(
+        ended.iter().all(|ended| matches!(ended, Err(Failure { reason: FailureReason::Malformed(_), .. }))),
+        "{ended:?}"
+    );
 }
