@@ -20,6 +20,7 @@ use danelaw::dns::{
     Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Rtype, Security,
 };
 use danelaw::name::Name;
+use futures_util::StreamExt;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, NS, NULL};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
@@ -96,6 +97,28 @@ fn tree() -> Tree {
 }
 
 // --- replies that are an answer --------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_step_that_has_failed_for_want_of_a_reply_fails_a_second_and_no_longer() {
+    // RFC 9520 §3.2. A resolver shows the reply that it has lost as SERVFAIL.
+    let faults = [Fault::Rcode(ResponseCode::ServFail), Fault::Rcode(ResponseCode::Refused), Fault::Drop];
+    let steps = [("test", "DS"), ("test", "DNSKEY"), ("sec.test", "DS")];
+    let cases = steps.into_iter().flat_map(|step| faults.clone().map(|fault| (step, fault)));
+    let run = |((place, rtype), fault): ((&'static str, &'static str), Fault)| async move {
+        let tree = Tree::new().secure("sec.test").mx("sec.test", 10, "mx.sec.test").a("mx.sec.test", "192.0.2.1");
+        let lab = tree.tlsa("mx.sec.test", 25, EE).fault(place, rtype, fault).start().await;
+        let dns = remembering(&lab, Duration::from_secs(10));
+        assert!(dns.tlsa(&name(OWNER)).await.is_err(), "{place} {rtype}");
+        lab.clear_fault(place, rtype);
+        assert!(dns.host(&name("mx.sec.test")).await.is_err(), "{place} {rtype}: others share the failure for now");
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let found = dns.mx(&name("sec.test")).await.map(|found| found.security());
+        assert_eq!(found, Ok(Secure), "{place} {rtype}");
+        // The lookup itself has failed, and is kept as one.
+        assert!(dns.tlsa(&name(OWNER)).await.is_err(), "{place} {rtype}");
+    };
+    futures_util::stream::iter(cases).map(run).buffered(3).collect::<()>().await;
+}
 
 #[tokio::test]
 async fn a1_secure_insecure_and_bogus_are_told_apart() {

@@ -8,7 +8,8 @@
 //!
 //! A step is made once, even if many lookups wait for it, and has a budget of its own: a zone with keys that are costly
 //! to check costs all lookups below it one such check together and not one each. A step that has failed is kept like a
-//! lookup that has, and not for as long as its records say (RFC 9520 §3.2).
+//! lookup that has, and not for as long as its records say (RFC 9520 §3.2); one that has failed for want of a reply is kept for
+//! a second.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -136,8 +137,11 @@ impl Zones {
             let begins = zones.look(&place, parent, &mut ttl).await;
             let ttl = match &begins {
                 Ok(_) => ttl,
-                // One lost reply must not cost a whole top-level domain its mail: only those that wait now share it.
-                Err(FailureReason::Timeout | FailureReason::Network(_)) => zones.failures.min(TRANSPORT_FAILURE),
+                // One lost reply must not cost a whole top-level domain its mail: only those that wait now share it. A resolver
+                // shows the reply that it has lost as SERVFAIL.
+                Err(FailureReason::Timeout | FailureReason::Network(_) | FailureReason::Refused(_)) => {
+                    zones.failures.min(TRANSPORT_FAILURE)
+                }
                 Err(_) => zones.failures,
             };
             let (since, now) = (tokio::time::Instant::now(), now());
