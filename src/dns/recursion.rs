@@ -8,13 +8,14 @@
 //!
 //! Strangers write the referrals, so each lookup has bounds ([`Effort`]): on its questions in all, on the server names
 //! that are looked up for one zone (NXNSAttack, CVE-2020-12662 and others), on how deep such look-ups nest, and on its
-//! time. All lookups together have a bound on the questions in flight.
+//! time. All lookups together have bounds on the questions in flight ([`lanes`]).
 //!
 //! There are no DNS cookies (RFC 7873): each server's would have to be kept, most servers have none, and ID, port and the case of
 //! the letters are as hard to guess for a host off the path; signatures prove the answers that decide about DANE.
 
 mod families;
 pub(super) mod hints;
+mod lanes;
 mod minimise;
 mod places;
 mod referral;

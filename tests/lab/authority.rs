@@ -138,6 +138,11 @@ impl Authorities {
         self.zones.iter().flat_map(|zone| zone.careless.lock().unwrap().clone()).collect()
     }
 
+    /// The port of all servers.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address of a zone's server.
     pub(crate) fn address(&self, zone: &str) -> Ipv4Addr {
         self.zone(zone).address

@@ -10,6 +10,7 @@ use danelaw::dns::{Answer, Failure, Lookup, Rtype};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NS;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::net::UdpSocket;
 
 use crate::lab::dns::authority::{Authorities, Manner};
 use crate::lab::dns::{Fault, Tree};
@@ -392,4 +393,52 @@ async fn a_zone_of_silent_servers_does_not_take_the_places_of_others() {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
     silent.iter().for_each(|silent| silent.abort());
+}
+
+/// Refers `z3.evil.test` to twenty servers that do not answer.
+fn to_the_dead(reply: &mut Message) {
+    let zone = reply.queries[0].name().clone();
+    let number = std::str::from_utf8(zone.iter().next().unwrap()).unwrap()[1..].parse::<u8>().unwrap();
+    let server = n("ns").append_domain(&zone).unwrap();
+    refer(reply, vec![Record::from_rdata(zone, 300, RData::NS(NS(server.clone())))]);
+    reply.additionals =
+        DEAD.map(|host| Record::from_rdata(server.clone(), 300, RData::A(dead(number, host).into()))).collect();
+}
+
+const DEAD: std::ops::RangeInclusive<u8> = 1..=20;
+
+fn dead(zone: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 54, zone, host)
+}
+
+#[tokio::test]
+async fn a58_strangers_with_many_dead_servers_do_not_hold_up_a_zone_that_was_never_asked() {
+    // a thousand lookups in fifty zones with twenty dead servers each. Nothing is known of the zone that is wanted.
+    const ZONES: u8 = 50;
+    let lab = tree().insecure("evil.test").secure("cold.test").mx("cold.test", 1, "mx.test").delegate().await;
+    let mut silent = Vec::new();
+    for zone in 0..ZONES {
+        for host in DEAD {
+            silent.push(UdpSocket::bind((dead(zone, host), lab.port())).await.unwrap());
+        }
+        let asked = format!("z{zone}.evil.test");
+        ["A", "MX"].iter().for_each(|rtype| lab.spoil("evil.test", (&asked, rtype), Fault::Tamper(to_the_dead)));
+    }
+    let (timeout, deadline) = (Duration::from_secs(3), Duration::from_secs(5));
+    let stub = Stub::new(&ResolverSettings { timeout, deadline, ..lab.settings() }).unwrap();
+    assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+    let look_up = |i: u32| {
+        let (stub, name) = (stub.clone(), format!("n{i}.z{}.evil.test", i % u32::from(ZONES)));
+        tokio::spawn(async move { found(&stub, &name, "MX").await })
+    };
+    let mut attack: Vec<_> = (0..u32::from(ZONES)).map(look_up).collect();
+    // The servers of a zone are asked for once.
+    crate::lab::wait_for(|| lab.asked("evil.test").len() >= usize::from(ZONES)).await;
+    attack.extend((u32::from(ZONES)..1000).map(look_up));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let cold = found(&stub, "cold.test", "MX").await;
+    assert_eq!(cold, "secure 1 mx.test.", "{:?} {:?}", began.elapsed(), lab.asked("cold.test"));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    attack.iter().for_each(|attack| attack.abort());
 }

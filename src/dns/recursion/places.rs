@@ -54,6 +54,19 @@ enum ServerSpeed {
     Failed,
 }
 
+/// The kinds of servers, by the places that their questions take ([`lanes`](super::lanes)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServerClass {
+    /// It has answered of late, and without delay.
+    Fast,
+    /// It has answered of late, and took its time.
+    Slow,
+    /// It has not answered of late.
+    Failed,
+    /// It was not asked of late.
+    Unknown,
+}
+
 /// That a server has left a question with EDNS unanswered, and has answered it without.
 struct DropsEdns;
 
@@ -138,11 +151,13 @@ impl DelegationMemory {
         self.speeds.put(server, WithTtl { value: Arc::new(speed.value), ttl: speed.ttl }, now());
     }
 
-    /// Whether a server has answered of late, and without delay.
-    pub(super) fn is_fast(&self, server: IpAddr) -> bool {
+    /// How a server has answered of late.
+    pub(super) fn class(&self, server: IpAddr) -> ServerClass {
         match self.speeds.get(&server, now()).as_deref() {
-            Some(ServerSpeed::RoundTrip(trip)) => *trip <= FAST,
-            Some(ServerSpeed::Failed) | None => false,
+            Some(ServerSpeed::RoundTrip(trip)) if *trip <= FAST => ServerClass::Fast,
+            Some(ServerSpeed::RoundTrip(_)) => ServerClass::Slow,
+            Some(ServerSpeed::Failed) => ServerClass::Failed,
+            None => ServerClass::Unknown,
         }
     }
 
@@ -244,7 +259,8 @@ mod tests {
         places.replied(slow, Duration::from_secs(1));
         places.replied(fast, Duration::ZERO);
         places.failed(failed);
-        assert_eq!([fast, slow, failed, unknown].map(|server| places.is_fast(server)), [true, false, false, false]);
+        let classes = [ServerClass::Fast, ServerClass::Slow, ServerClass::Failed, ServerClass::Unknown];
+        assert_eq!([fast, slow, failed, unknown].map(|server| places.class(server)), classes);
         let order = places.in_order(&[failed, slow, unknown, fast, slow]);
         assert!(order == [fast, unknown, slow, failed] || order == [unknown, fast, slow, failed], "{order:?}");
         assert_eq!((places.wait(fast), places.wait(slow), places.wait(failed)), (LEAST_WAIT, FIRST_WAIT, FIRST_WAIT));

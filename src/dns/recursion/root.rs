@@ -14,7 +14,7 @@ use super::super::query::Purpose;
 use super::super::reply::Rtype;
 use super::referral::{self, Referral, ServerName, ZoneSigning};
 use super::reply::AuthorityReply;
-use super::servers::AuthoritativeServers;
+use super::servers::{AuthoritativeServers, ServerQuestion};
 
 /// How many root servers are asked at once.
 const RACE: usize = 6;
@@ -75,9 +75,10 @@ impl AuthoritativeServers {
 
     /// The servers that the first answer names.
     async fn root_servers(&self, root: &CanonicalName) -> Result<Referral, FailureReason> {
-        let question = &Question { name: root.clone(), rtype: Rtype::NS };
+        let question = Question { name: root.clone(), rtype: Rtype::NS };
+        let asked = &ServerQuestion { zone: root, question: &question, purpose: Purpose::Iterate };
         let ask = |address| async move {
-            let reply = AuthorityReply::read(&self.exchange(address, question, Purpose::Iterate).await?)?;
+            let reply = AuthorityReply::read(&self.exchange(address, asked).await?)?;
             let named = referral::servers_of(root, &reply);
             named.ok_or_else(|| FailureReason::malformed("a root server names no servers of the root"))
         };

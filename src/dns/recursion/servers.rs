@@ -1,13 +1,12 @@
 //! Putting one question to the servers of one zone, within the effort that a lookup has left.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::Mutex;
 
 use super::super::FailureReason;
 use super::super::cache::WithTtl;
@@ -19,6 +18,7 @@ use super::super::server::NameServer;
 use super::super::setup::ResolverSettings;
 use super::families::{RoutedFamilies, is_routed};
 use super::hints::RootHints;
+use super::lanes::Lanes;
 use super::places::DelegationMemory;
 use super::referral::{self, Referral, ReplyReading, ServerName, ZoneSigning};
 use super::reply::AuthorityReply;
@@ -26,13 +26,6 @@ use super::resolve;
 use super::root::PrimingFailure;
 use crate::reserved::Dialable;
 
-/// How many questions may be in flight to servers that answer fast, and how many to all others: those of a zone with servers
-/// that are slow or dead must not take the places of the rest.
-const IN_FLIGHT: usize = 200;
-/// How many of them may be on their way to one server: it may have been fast until now.
-const IN_FLIGHT_TO_ONE: usize = 50;
-/// The lines in which questions for servers wait; each server has one of them.
-const LINES: usize = 256;
 /// How many names of servers are looked up for one zone. The NXNSAttack needs many of them, an honest zone one.
 const MAX_NAMES: usize = 5;
 /// How deep look-ups of servers may nest.
@@ -51,10 +44,7 @@ pub(super) struct AuthoritativeServers {
     pub(super) port: u16,
     timeout: Duration,
     tls: Arc<ClientConfig>,
-    fast: Semaphore,
-    others: Semaphore,
-    lines: Box<[Semaphore]>,
-    hasher: RandomState,
+    lanes: Lanes,
 }
 
 /// The effort that one lookup has left.
@@ -69,6 +59,14 @@ pub(super) struct Effort {
 pub(super) struct JudgedReply {
     pub(super) octets: Vec<u8>,
     pub(super) reading: ReplyReading,
+}
+
+/// One question to one server.
+pub(super) struct ServerQuestion<'a> {
+    /// The zone that it is asked as a server of.
+    pub(super) zone: &'a CanonicalName,
+    pub(super) question: &'a Question,
+    pub(super) purpose: Purpose,
 }
 
 /// One question to one zone.
@@ -114,10 +112,7 @@ impl AuthoritativeServers {
             port: settings.recursion_port,
             timeout: settings.timeout,
             tls,
-            fast: Semaphore::new(IN_FLIGHT),
-            others: Semaphore::new(IN_FLIGHT),
-            lines: (0..LINES).map(|_| Semaphore::new(IN_FLIGHT_TO_ONE)).collect(),
-            hasher: RandomState::new(),
+            lanes: Lanes::new(),
         }
     }
 
@@ -181,7 +176,7 @@ impl AuthoritativeServers {
     async fn ask_server(&self, address: IpAddr, attempt: &ZoneQuestion<'_>) -> Result<JudgedReply, FailureReason> {
         let (zone, question) = (&attempt.cut.zone, attempt.question);
         let purpose = attempt.purpose(|| self.places.drops_edns(address));
-        let octets = self.exchange(address, question, purpose).await?;
+        let octets = self.exchange(address, &ServerQuestion { zone, question, purpose }).await?;
         if (purpose, attempt.round) == (Purpose::IterateBare, ServerAttempt::Again) {
             self.places.put_drops_edns(address);
         }
@@ -201,34 +196,28 @@ impl AuthoritativeServers {
 
     /// One question to one address, and the reply to it. A server that does not know EDNS is asked once more without it (RFC
     /// 6891 §7): its reply has no signatures, so that only the proof that its zone is unsigned makes it an answer.
-    pub(super) async fn exchange(
-        &self,
-        address: IpAddr,
-        question: &Question,
-        purpose: Purpose,
-    ) -> Result<Vec<u8>, FailureReason> {
-        let line = usize::try_from(self.hasher.hash_one(address)).unwrap_or_default() % LINES;
-        let _in_line = match self.lines.get(line) {
-            Some(line) => Some(place(line).await?),
-            None => None,
-        };
-        let _in_flight = place(if self.places.is_fast(address) { &self.fast } else { &self.others }).await?;
+    pub(super) async fn exchange(&self, address: IpAddr, asked: &ServerQuestion<'_>) -> Result<Vec<u8>, FailureReason> {
+        let ServerQuestion { zone, question, purpose } = *asked;
+        let place = self.lanes.enter(zone, address, &self.places).await?;
         let server = NameServer::from(SocketAddr::new(address, self.port));
         let wait = self.places.wait(address).min(self.timeout);
         let client = QueryClient::new(server, wait, Arc::clone(&self.tls));
         let began = Instant::now();
-        let asked = client.ask(question, purpose).await;
+        let asking = async {
+            match client.ask(question, purpose).await {
+                Ok(reply) if purpose == Purpose::Iterate && knows_no_edns(&reply) => {
+                    client.ask(question, Purpose::IterateBare).await
+                }
+                asked => asked,
+            }
+        };
+        let asked = place.hold(asking).await;
         match &asked {
             Ok(_) => self.places.replied(address, began.elapsed()),
             Err(FailureReason::Scarce(_)) => {}
             Err(_) => self.places.failed(address),
         }
-        match asked {
-            Ok(reply) if purpose == Purpose::Iterate && knows_no_edns(&reply) => {
-                client.ask(question, Purpose::IterateBare).await
-            }
-            asked => asked,
-        }
+        asked
     }
 
     /// One question over TCP, with any reply.
@@ -310,11 +299,6 @@ impl AuthoritativeServers {
         let types = [(v4, Rtype::A), (v6, Rtype::AAAA)];
         types.into_iter().filter(|(usable, _)| *usable).map(|(_, rtype)| rtype).collect()
     }
-}
-
-async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, FailureReason> {
-    // The semaphore is never closed; should that change, the lookup fails.
-    places.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))
 }
 
 /// Whether a reply is FORMERR or NOTIMP, by which servers answer that do not know EDNS.

@@ -1,0 +1,265 @@
+//! The places that questions hold while they are in flight.
+//!
+//! A server that is dead holds a question for as long as one waits for it, and a stranger can name any number of dead
+//! servers. So each kind of server has places of its own: those that answer fast, those that are not known yet, those that
+//! are slow, and those that have failed. A question to an unknown server keeps its place for as long as most servers take to
+//! answer; then it takes one for slow servers, and ends without an answer where there is none. So the servers of a zone that
+//! was never asked before wait for some hundred milliseconds for each hundred unknown servers in front of them.
+//!
+//! One zone has few places among those of servers that are not fast, and one server has few among all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::super::FailureReason;
+use super::super::canonical::CanonicalName;
+use super::places::{DelegationMemory, ServerClass};
+
+/// How many questions may be in flight to servers that answer fast, and how many to others.
+const FAST: usize = 200;
+const UNKNOWN: usize = 100;
+const SLOW: usize = 50;
+const FAILED: usize = 50;
+/// How many of them may be on their way to one server: it may have been fast until now.
+const TO_ONE: usize = 50;
+/// The lines in which questions for servers wait; each server has one of them.
+const LINES: usize = 256;
+/// How many questions may be in flight for one zone to servers that are not fast.
+const OF_ZONE: usize = 8;
+/// How long a question to an unknown server keeps its place.
+const YOUNG: Duration = Duration::from_millis(400);
+
+/// The places for all questions.
+pub(super) struct Lanes {
+    fast: Semaphore,
+    unknown: Semaphore,
+    slow: Semaphore,
+    failed: Semaphore,
+    lines: Box<[Semaphore]>,
+    hasher: RandomState,
+    /// The zones with questions in flight to servers that are not fast.
+    zones: Mutex<HashMap<CanonicalName, Arc<Semaphore>>>,
+}
+
+/// The places that one question holds.
+pub(super) struct HeldPlace<'a> {
+    lanes: &'a Lanes,
+    class: ServerClass,
+    in_lane: SemaphorePermit<'a>,
+    _in_line: Option<SemaphorePermit<'a>>,
+    _of_zone: Option<ZonePlace<'a>>,
+}
+
+/// A place among those of a zone.
+struct ZonePlace<'a> {
+    lanes: &'a Lanes,
+    zone: CanonicalName,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Self {
+            fast: Semaphore::new(FAST),
+            unknown: Semaphore::new(UNKNOWN),
+            slow: Semaphore::new(SLOW),
+            failed: Semaphore::new(FAILED),
+            lines: (0..LINES).map(|_| Semaphore::new(TO_ONE)).collect(),
+            hasher: RandomState::new(),
+            zones: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place for a question to a server of a zone.
+    ///
+    /// # Errors
+    /// There will be none.
+    pub(super) async fn enter(
+        &self,
+        zone: &CanonicalName,
+        server: IpAddr,
+        known: &DelegationMemory,
+    ) -> Result<HeldPlace<'_>, FailureReason> {
+        let of_zone = match known.class(server) {
+            ServerClass::Fast => None,
+            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.of_zone(zone).await?),
+        };
+        let line = usize::try_from(self.hasher.hash_one(server)).unwrap_or_default() % LINES;
+        let in_line = match self.lines.get(line) {
+            Some(line) => Some(permit(line).await?),
+            None => None,
+        };
+        // The server may become known while its questions wait.
+        loop {
+            let class = known.class(server);
+            let in_lane = permit(self.lane(class)).await?;
+            if known.class(server) == class {
+                let of_zone = of_zone.filter(|_| class != ServerClass::Fast);
+                return Ok(HeldPlace { lanes: self, class, in_lane, _in_line: in_line, _of_zone: of_zone });
+            }
+        }
+    }
+
+    fn lane(&self, class: ServerClass) -> &Semaphore {
+        match class {
+            ServerClass::Fast => &self.fast,
+            ServerClass::Unknown => &self.unknown,
+            ServerClass::Slow => &self.slow,
+            ServerClass::Failed => &self.failed,
+        }
+    }
+
+    async fn of_zone(&self, zone: &CanonicalName) -> Result<ZonePlace<'_>, FailureReason> {
+        // Also where this question is given up while it waits, the zone does not stay in the list.
+        let mut place = ZonePlace { lanes: self, zone: zone.clone(), permit: None };
+        let places = Arc::clone(self.zones().entry(zone.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ZONE))));
+        place.permit = Some(places.acquire_owned().await.map_err(closed)?);
+        Ok(place)
+    }
+
+    fn zones(&self) -> MutexGuard<'_, HashMap<CanonicalName, Arc<Semaphore>>> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeldPlace<'_> {
+    /// Waits for the reply to the question.
+    ///
+    /// # Errors
+    /// Those of the question; or it takes longer than there are places.
+    pub(super) async fn hold<T>(
+        mut self,
+        asking: impl Future<Output = Result<T, FailureReason>>,
+    ) -> Result<T, FailureReason> {
+        let mut asking = pin!(asking);
+        if self.class == ServerClass::Unknown {
+            match timeout(YOUNG, &mut asking).await {
+                Ok(asked) => return asked,
+                Err(_) => self.in_lane = self.lanes.slow.try_acquire().map_err(|_| FailureReason::Timeout)?,
+            }
+        }
+        asking.await
+    }
+}
+
+impl Drop for ZonePlace<'_> {
+    fn drop(&mut self) {
+        let mut zones = self.lanes.zones();
+        self.permit = None;
+        // A question that waits, or is in flight, has the semaphore too.
+        if zones.get(&self.zone).is_some_and(|places| Arc::strong_count(places) == 1) {
+            zones.remove(&self.zone);
+        }
+    }
+}
+
+async fn permit(places: &Semaphore) -> Result<SemaphorePermit<'_>, FailureReason> {
+    places.acquire().await.map_err(closed)
+}
+
+/// The semaphores are never closed; should that change, the lookup fails.
+fn closed(error: tokio::sync::AcquireError) -> FailureReason {
+    FailureReason::Network(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::future::join_all;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn zone(number: u8) -> CanonicalName {
+        CanonicalName::from_labels([&[number][..], b"test"].into_iter())
+    }
+
+    fn server(of: u8, number: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, of, number).into()
+    }
+
+    /// A question to a server that does not answer.
+    async fn dead(lanes: &Lanes, known: &DelegationMemory, of: u8, number: u8) {
+        let place = lanes.enter(&zone(of), server(of, number), known).await.unwrap();
+        let silence = async {
+            sleep(Duration::from_millis(1500)).await;
+            Err::<(), _>(FailureReason::Timeout)
+        };
+        place.hold(silence).await.unwrap_err();
+        known.failed(server(of, number));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a58_dead_servers_of_strangers_hold_an_unknown_one_up_for_moments() {
+        // fifty zones of twenty dead servers, with twenty lookups for each that ask one server after the other.
+        let (lanes, known) = (Lanes::new(), DelegationMemory::new());
+        let attack = (0..50).flat_map(|of| (0..20).map(move |first| (of, first)));
+        let attack = attack.map(|(of, first)| {
+            let (lanes, known) = (&lanes, &known);
+            async move {
+                for number in (0..20).map(|number| (first + number) % 20) {
+                    dead(lanes, known, of, number).await;
+                }
+            }
+        });
+        let cold = async {
+            let mut most = Duration::ZERO;
+            for number in 0..100 {
+                sleep(Duration::from_millis(50)).await;
+                let began = Instant::now();
+                let place = lanes.enter(&zone(200), server(200, number), &known).await.unwrap();
+                place.hold(async { Ok(()) }).await.unwrap();
+                most = most.max(began.elapsed());
+            }
+            most
+        };
+        let most = tokio::select! {
+            most = cold => most,
+            _ = join_all(attack) => panic!("the attack is over"),
+        };
+        assert!(most < Duration::from_secs(2), "{most:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_zone_has_few_places_for_servers_that_are_not_fast() {
+        let (lanes, known) = (Lanes::new(), DelegationMemory::new());
+        let mut held = Vec::new();
+        for number in 0..OF_ZONE {
+            held.push(lanes.enter(&zone(1), server(1, number as u8), &known).await.unwrap());
+        }
+        let soon = Duration::from_secs(1);
+        assert!(timeout(soon, lanes.enter(&zone(1), server(1, 99), &known)).await.is_err());
+        assert!(timeout(soon, lanes.enter(&zone(2), server(1, 99), &known)).await.is_ok());
+        // A fast server needs none of them, nor does one that turns out to be fast.
+        known.replied(server(1, 99), Duration::ZERO);
+        assert!(timeout(soon, lanes.enter(&zone(1), server(1, 99), &known)).await.is_ok());
+        held.pop();
+        assert!(timeout(soon, lanes.enter(&zone(1), server(1, 98), &known)).await.is_ok());
+        held.clear();
+        assert!(lanes.zones().is_empty(), "no zone is kept that is not asked");
+        assert_eq!(lanes.unknown.available_permits(), UNKNOWN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_waits_goes_by_the_state_of_its_server_when_its_turn_comes() {
+        let (lanes, known) = (Lanes::new(), DelegationMemory::new());
+        let full = lanes.unknown.acquire_many(UNKNOWN as u32).await.unwrap();
+        let place = zone(1);
+        let waiting = lanes.enter(&place, server(1, 1), &known);
+        let meanwhile = async {
+            sleep(Duration::from_millis(100)).await;
+            known.failed(server(1, 1));
+            drop(full);
+        };
+        let (place, ()) = tokio::join!(waiting, meanwhile);
+        assert_eq!(place.unwrap().class, ServerClass::Failed);
+    }
+}
