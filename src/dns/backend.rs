@@ -108,7 +108,7 @@ impl BackendFactory {
             ResolverMode::TrustAd => Purpose::TrustAd,
         };
         match server.transport {
-            Transport::Recursion => Box::pin(self.recursion.ask(question)).await,
+            Transport::Recursion => Box::pin(self.recursion.ask(question)).await.map(|reply| reply.octets),
             Transport::Plain | Transport::Tls(_) => self.client(server).ask(question, purpose).await,
         }
     }

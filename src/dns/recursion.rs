@@ -23,14 +23,17 @@ mod reply;
 mod root;
 mod servers;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 
 use self::hints::RootHints;
 use self::places::ZonePosition;
 use self::referral::ReplyReading;
-use self::servers::{AuthoritativeServers, Effort, JudgedReply};
+pub(super) use self::servers::ServerReply;
+use self::servers::{AuthoritativeServers, DoubtedReply, Effort, JudgedReply};
 use super::FailureReason;
 use super::links::Question;
 use super::reply::{Rcode, Rtype};
@@ -38,6 +41,10 @@ use super::setup::ResolverSettings;
 
 /// How many questions one lookup may ask. An honest name five zones deep, with no server known yet, needs some 30.
 const MAX_QUESTIONS: u32 = 100;
+/// How many questions the search for another server of the same zone may ask. The way to the zone is known by then.
+const MAX_QUESTIONS_AGAIN: u32 = 20;
+/// How long it may take.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Asks the authoritative servers. Clones share everything.
 #[derive(Clone)]
@@ -56,8 +63,22 @@ impl Recursion {
     ///
     /// # Errors
     /// No server that can be found has one, within the bounds on effort and time.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Vec<u8>, FailureReason> {
-        let mut effort = Effort { questions: MAX_QUESTIONS, pending: Vec::new() };
+    pub(super) async fn ask(&self, question: &Question) -> Result<ServerReply, FailureReason> {
+        self.within(question, Effort { questions: MAX_QUESTIONS, pending: Vec::new(), doubted: None }).await
+    }
+
+    /// Puts a question once more, and not to this server, whose answer proves nothing: one server of a zone may have old
+    /// records, or lie.
+    ///
+    /// # Errors
+    /// No other server has an answer.
+    pub(super) async fn ask_another(&self, question: &Question, server: IpAddr) -> Result<ServerReply, FailureReason> {
+        let doubted = Some(DoubtedReply { question: question.clone(), server });
+        let asking = self.within(question, Effort { questions: MAX_QUESTIONS_AGAIN, pending: Vec::new(), doubted });
+        tokio::time::timeout(AGAIN, asking).await.unwrap_or(Err(FailureReason::Timeout))
+    }
+
+    async fn within(&self, question: &Question, mut effort: Effort) -> Result<ServerReply, FailureReason> {
         let asking = resolve(&self.servers, question, &mut effort);
         tokio::time::timeout(self.servers.deadline, asking).await.unwrap_or(Err(FailureReason::Timeout))
     }
@@ -84,7 +105,7 @@ async fn resolve(
     servers: &AuthoritativeServers,
     question: &Question,
     effort: &mut Effort,
-) -> Result<Vec<u8>, FailureReason> {
+) -> Result<ServerReply, FailureReason> {
     let (mut position, mut steps) = (start(servers, question).await?, minimise::MAX_STEPS);
     let mut origin = CutOrigin::Memory;
     loop {
@@ -98,7 +119,7 @@ async fn resolve(
                 position = ZonePosition { known: cut.zone.depth(), cut };
                 origin = CutOrigin::Parent;
             }
-            Ok(JudgedReply { octets, .. }) if whole => return Ok(octets),
+            Ok(JudgedReply { reply, .. }) if whole => return Ok(reply),
             // RFC 9156 §2.3: a server may deny a name that has only names below it, in spite of RFC 8020.
             Ok(JudgedReply { reading: ReplyReading::Denial(Rcode::NxDomain), .. }) => steps = 0,
             Ok(_) => {
@@ -109,7 +130,7 @@ async fn resolve(
             // RFC 9156 §2.3: a server may fail for a name that it does not expect to be asked for.
             Err(_) if !whole => steps = 0,
             // The servers of a zone may have changed before the end of the TTL.
-            Err(_) if origin == CutOrigin::Memory && position.cut.zone.depth() > 0 => {
+            Err(_) if origin == CutOrigin::Memory && position.cut.zone.depth() > 0 && effort.doubted.is_none() => {
                 servers.places.forget(&position.cut.zone);
                 (position, steps) = (start(servers, question).await?, minimise::MAX_STEPS);
                 origin = CutOrigin::Parent;

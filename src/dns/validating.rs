@@ -11,6 +11,9 @@
 //! | not signed, and a signed parent says that the zone of the name is not | insecure |
 //! | anything else: bogus, an error, an unknown error, no reply in time | a failure |
 //!
+//! Where authoritative servers are asked, one of a zone's may be stale, or lie: of a reply that proves nothing the question is
+//! put once more, to another one of them, whose reply has to be proven like any other.
+//!
 //! So "insecure" never rests on records that are missing from a reply: a name is in an unsigned zone if signed records
 //! of a parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
 
@@ -25,6 +28,7 @@ mod workers;
 mod zones;
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +39,7 @@ pub(super) use self::anchors::Anchors;
 use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
 use self::sets::{Section, Set, ZoneKeys, group};
-use self::source::{Queried, ReplySource};
+use self::source::{Queried, ReceivedReply, ReplySource};
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
 use super::cache::WithTtl;
@@ -94,14 +98,32 @@ impl Validating {
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let message = Arc::new(self.zones.source.ask(&asked).await?);
-        match self.proven(&asked, &message, budget).await {
+        let ReceivedReply { message, server } = self.zones.source.ask(&asked).await?;
+        let message = Arc::new(message);
+        let proven = match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
                 // On the heap: hardly ever is a reply looked at twice.
                 Box::pin(self.proven(&asked, &message, budget)).await
             }
             proven => proven,
+        };
+        match proven {
+            Err(reason @ FailureReason::Bogus(_)) => {
+                Box::pin(self.proven_by_another(&asked, server, budget)).await.ok_or(reason)
+            }
+            proven => proven,
         }
+    }
+
+    /// The answer of another server of the zone, if it is proven. One of them may be stale, or lie.
+    async fn proven_by_another(
+        &self,
+        asked: &Queried,
+        server: Option<IpAddr>,
+        budget: &mut Budget,
+    ) -> Option<WithTtl<Link<Security>>> {
+        let message = Arc::new(self.zones.source.ask_another(asked, server).await?);
+        self.proven(asked, &message, budget).await.ok()
     }
 
     /// Answers one question of which nothing is to be validated. The answer is insecure.
@@ -114,7 +136,7 @@ impl Validating {
         purpose: Purpose,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let message = self.zones.source.ask_for(&asked, purpose).await?;
+        let ReceivedReply { message, .. } = self.zones.source.ask_for(&asked, purpose).await?;
         let reply = convert::reply(&message, |_, _| Proof::Insecure)?;
         let value = judge(question, &reply, &|_, _| None)?.with(Security::Insecure);
         Ok(WithTtl { value, ttl: reply.ttl })

@@ -21,6 +21,8 @@ use super::{DnsLab, Fault, Replies, Server, TTL, Tree, child, name, question, se
 /// Authoritative servers for every zone of a tree.
 pub(crate) struct Authorities {
     zones: Vec<Arc<Authority>>,
+    /// Further servers of some of the zones.
+    secondaries: Vec<Arc<Authority>>,
     port: u16,
     anchor: tempfile::NamedTempFile,
     hints: tempfile::NamedTempFile,
@@ -32,7 +34,7 @@ struct Authority {
     apex: Name,
     address: Ipv4Addr,
     /// The addresses of all zones' servers.
-    all: BTreeMap<Name, Ipv4Addr>,
+    all: Arc<Mutex<BTreeMap<Name, Vec<Ipv4Addr>>>>,
     faults: Mutex<HashMap<(Name, RecordType), Fault>>,
     manner: Mutex<Manner>,
     /// Every question, as it was written, with the flags and the transport.
@@ -67,24 +69,17 @@ impl Tree {
         let sockets = bind_all(&all.values().copied().collect::<Vec<_>>(), first.port()).await;
         let port = sockets[0].0.local_addr().unwrap().port();
         let (mut zones, mut tasks) = (Vec::new(), Vec::new());
+        let addresses = all.iter().map(|(apex, address)| (apex.clone(), vec![*address])).collect();
+        let addresses = Arc::new(Mutex::new(addresses));
         for ((apex, address), (udp, tcp)) in all.iter().zip(sockets) {
-            let zone = Arc::new(Authority {
-                server: server.clone(),
-                apex: apex.clone(),
-                address: *address,
-                all: all.clone(),
-                faults: Mutex::default(),
-                manner: Mutex::new(Manner::Ordinary),
-                asked: Mutex::default(),
-                careless: Mutex::default(),
-            });
+            let zone = Arc::new(Authority::new(&server, apex, *address, &addresses));
             tasks.extend(serve(&zone, (udp, tcp)));
             zones.push(zone);
         }
         let anchor = server.anchor();
         let mut hints = tempfile::NamedTempFile::new().unwrap();
         writeln!(hints, ". 3600 IN NS ns.\nns. 3600 IN A {}", all[&Name::root()]).unwrap();
-        Authorities { zones, port, anchor, hints, tasks }
+        Authorities { zones, secondaries: Vec::new(), port, anchor, hints, tasks }
     }
 }
 
@@ -106,6 +101,33 @@ impl Authorities {
     /// A resolver of the same zones at this address, at any port of loopback where it is 0.
     pub(crate) async fn resolver(&self, address: SocketAddr) -> DnsLab {
         DnsLab::serve(self.zones[0].server.clone(), address).await
+    }
+
+    /// Adds a second server of a zone, at an address of its own, to all referrals to the zone.
+    pub(crate) async fn add_secondary(&mut self, zone: &str) {
+        let first = self.zones.iter().find(|first| first.apex == name(zone)).unwrap();
+        let address = Ipv4Addr::new(127, 53, 1, u8::try_from(self.secondaries.len() + 1).unwrap());
+        let udp = UdpSocket::bind((address, self.port)).await.unwrap();
+        let tcp = TcpListener::bind((address, self.port)).await.unwrap();
+        let secondary = Arc::new(Authority::new(&first.server, &first.apex, address, &first.all));
+        self.tasks.extend(serve(&secondary, (udp, tcp)));
+        first.all.lock().unwrap().get_mut(&first.apex).unwrap().push(address);
+        self.secondaries.push(secondary);
+    }
+
+    /// Spoils the reply of the second server of a zone to one question.
+    pub(crate) fn spoil_secondary(&self, zone: &str, asked: (&str, &str), fault: Fault) {
+        self.secondary(zone).faults.lock().unwrap().insert(question(asked.0, asked.1), fault);
+    }
+
+    /// Every question that came to the second server of a zone, as [`asked`](Self::asked).
+    pub(crate) fn asked_secondary(&self, zone: &str) -> Vec<String> {
+        self.secondary(zone).asked.lock().unwrap().iter().map(|asked| asked.to_lowercase()).collect()
+    }
+
+    fn secondary(&self, apex: &str) -> &Authority {
+        let apex = name(apex);
+        self.secondaries.iter().find(|zone| zone.apex == apex).unwrap()
     }
 
     /// Changes how one zone's server answers every question.
@@ -199,6 +221,24 @@ impl Replies for Authority {
 }
 
 impl Authority {
+    fn new(
+        server: &Arc<Server>,
+        apex: &Name,
+        address: Ipv4Addr,
+        all: &Arc<Mutex<BTreeMap<Name, Vec<Ipv4Addr>>>>,
+    ) -> Self {
+        Self {
+            server: server.clone(),
+            apex: apex.clone(),
+            address,
+            all: all.clone(),
+            faults: Mutex::default(),
+            manner: Mutex::new(Manner::Ordinary),
+            asked: Mutex::default(),
+            careless: Mutex::default(),
+        }
+    }
+
     fn fill(&self, reply: &mut Message, owner: &Name, rtype: RecordType) {
         if !self.apex.zone_of(owner) {
             reply.metadata.response_code = ResponseCode::Refused;
@@ -226,8 +266,9 @@ impl Authority {
     }
 
     fn glue(&self, reply: &mut Message, cut: &Name) {
-        let server = RData::A(self.all[cut].into());
-        reply.additionals.push(Record::from_rdata(child(cut, "ns"), TTL, server));
+        for address in &self.all.lock().unwrap()[cut] {
+            reply.additionals.push(Record::from_rdata(child(cut, "ns"), TTL, RData::A((*address).into())));
+        }
     }
 }
 

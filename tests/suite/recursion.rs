@@ -7,9 +7,10 @@ use danelaw::dns::selftest::ServerState;
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, Lookup, Rtype};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NS;
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType, SerialNumber};
 use tokio::net::UdpSocket;
 
 use crate::lab::dns::authority::{Authorities, Manner};
@@ -301,6 +302,71 @@ async fn forged_records_of_an_authoritative_server_are_bogus() {
     let lab = tree().delegate().await;
     lab.spoil("test", ("example.test", "DS"), Fault::Stripped);
     assert!(found(&stub(&lab), "example.test", "MX").await.starts_with("failed: DNSSEC validation failed"));
+}
+
+/// Every signature has ended long ago.
+fn expired(reply: &mut Message) {
+    for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+        if let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &mut record.data {
+            let mut input = rrsig.input().clone();
+            input.sig_inception = SerialNumber::new(1_000_000_000);
+            input.sig_expiration = SerialNumber::new(1_000_100_000);
+            *rrsig = RRSIG::from_sig(input, rrsig.sig().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_stale_or_lying_server_makes_no_zone_bogus() {
+    let foreign = |rtype| Fault::ReplyTo("other.test", rtype);
+    let unsigned = Fault::Answer(vec![("example.test", "MX", "10 evil.test.")]);
+    for (what, zone, question, fault) in [
+        ("expired", "example.test", ("example.test", "MX"), Fault::Tamper(expired)),
+        ("forged", "example.test", ("example.test", "MX"), Fault::BogusSignature),
+        ("stripped", "example.test", ("example.test", "MX"), Fault::Stripped),
+        ("unsigned", "example.test", ("example.test", "MX"), unsigned),
+        ("denied", "example.test", ("example.test", "MX"), Fault::Denial(ResponseCode::NoError, "example.test")),
+        ("expired keys", "example.test", ("example.test", "DNSKEY"), Fault::Tamper(expired)),
+        ("foreign keys", "example.test", ("example.test", "DNSKEY"), foreign("DNSKEY")),
+        ("no keys", "example.test", ("example.test", "DNSKEY"), Fault::Denial(ResponseCode::NoError, "example.test")),
+        ("expired DS", "test", ("example.test", "DS"), Fault::Tamper(expired)),
+        ("DS without signatures", "test", ("example.test", "DS"), Fault::Stripped),
+        ("DS denied", "test", ("example.test", "DS"), Fault::Denial(ResponseCode::NoError, "test")),
+        ("expired keys above", "test", ("test", "DNSKEY"), Fault::Tamper(expired)),
+    ] {
+        let mut lab = tree().secure("other.test").mx("other.test", 10, "mx.other.test").delegate().await;
+        lab.add_secondary(zone).await;
+        lab.spoil_secondary(zone, question, fault.clone());
+        let bad = format!("{} {}", question.0, question.1.to_lowercase());
+        // Which of the two is asked first is a matter of chance.
+        for attempt in 0.. {
+            assert_eq!(found(&stub(&lab), "example.test", "MX").await, "secure 10 mx.example.test.", "{what}");
+            if lab.asked_secondary(zone).contains(&bad) {
+                break;
+            }
+            assert!(attempt < 60, "{what}: the bad server is never asked");
+        }
+        // The other one is no better: the zone is bogus, and the servers are not asked for long.
+        lab.spoil(zone, question, fault);
+        let before = lab.count() + lab.asked_secondary(zone).len();
+        let failed = found(&stub(&lab), "example.test", "MX").await;
+        assert!(failed.starts_with("failed: "), "{what}: {failed}");
+        let asked = lab.count() + lab.asked_secondary(zone).len() - before;
+        assert!(asked < 25, "{what}: {asked} questions");
+    }
+}
+
+#[tokio::test]
+async fn a_bogus_zone_of_one_server_costs_no_more_questions() {
+    // There is no other server to ask, and the parent is not asked again either.
+    let lab = tree().delegate().await;
+    let stub = stub(&lab);
+    assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+    lab.spoil("example.test", ("mx.example.test", "A"), Fault::BogusSignature);
+    let asked = || ["test", "example.test"].map(|zone| lab.asked(zone).len());
+    let [above, within] = asked();
+    assert!(found(&stub, "mx.example.test", "A").await.starts_with("failed: DNSSEC validation failed"));
+    assert_eq!(asked(), [above, within + 1]);
 }
 
 #[tokio::test]

@@ -53,12 +53,32 @@ pub(super) struct Effort {
     /// The zones whose servers are being looked for. A server with a name in one of them cannot be found on the way to
     /// itself.
     pub(super) pending: Vec<CanonicalName>,
+    pub(super) doubted: Option<DoubtedReply>,
+}
+
+/// A question to which a server has sent an answer that proves nothing. Another server is to answer it.
+pub(super) struct DoubtedReply {
+    pub(super) question: Question,
+    pub(super) server: IpAddr,
 }
 
 /// A reply, and its meaning.
 pub(super) struct JudgedReply {
-    pub(super) octets: Vec<u8>,
+    pub(super) reply: ServerReply,
     pub(super) reading: ReplyReading,
+}
+
+/// The octets of a reply, and the server that they came from.
+pub(in super::super) struct ServerReply {
+    pub(in super::super) octets: Vec<u8>,
+    pub(in super::super) server: IpAddr,
+}
+
+impl Effort {
+    /// Whether a question is not to be put to this server.
+    fn avoids(&self, server: IpAddr, question: &Question) -> bool {
+        self.doubted.as_ref().is_some_and(|doubted| doubted.server == server && doubted.question == *question)
+    }
 }
 
 /// One question to one server.
@@ -154,6 +174,9 @@ impl AuthoritativeServers {
         effort: &mut Effort,
     ) -> Result<Option<JudgedReply>, FailureReason> {
         for address in self.usable(addresses) {
+            if effort.avoids(address, attempt.question) {
+                continue;
+            }
             let Some(left) = effort.questions.checked_sub(1) else {
                 let zone = &attempt.cut.zone;
                 return Err(FailureReason::Network(format!("the way to zone {zone} takes too many questions")));
@@ -189,7 +212,7 @@ impl AuthoritativeServers {
                 Err(FailureReason::Malformed(format!("{address} is no server of zone {zone}: {why}")))
             }
             reading @ (ReplyReading::Answer | ReplyReading::Denial(_) | ReplyReading::Referral(_)) => {
-                Ok(JudgedReply { octets, reading })
+                Ok(JudgedReply { reply: ServerReply { octets, server: address }, reading })
             }
         }
     }
@@ -276,8 +299,8 @@ impl AuthoritativeServers {
             for _ in 0..=MAX_ALIASES {
                 let mut alias = None;
                 for rtype in self.types() {
-                    let octets = resolve(self, &Question { name: owner.clone(), rtype }, effort).await?;
-                    let reply = AuthorityReply::read(&octets)?;
+                    let reply = resolve(self, &Question { name: owner.clone(), rtype }, effort).await?;
+                    let reply = AuthorityReply::read(&reply.octets)?;
                     let found = referral::addresses(&owner, &reply);
                     if !found.value.is_empty() {
                         self.places.put_host(name, &found);

@@ -31,7 +31,7 @@ use super::anchors::Anchors;
 use super::convert::{self, hasher, least_ttl, unix_time};
 use super::load::{load, load_of_keys};
 use super::sets::{Set, Trusted, ZoneKeys, group};
-use super::source::{Queried, ReplySource};
+use super::source::{Queried, ReceivedReply, ReplySource};
 use super::unsupported;
 use super::workers::Workers;
 
@@ -162,16 +162,17 @@ impl Zones {
             return self.keys(place, Trusted::Anchors(self.anchors.clone()), ttl).await;
         };
         let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
-        let message = self.source.ask(&asked).await?;
-        *ttl = least_ttl(&message).min(*ttl);
-        let load = load(&message, place.depth(), std::iter::once(&*parent));
-        let (delegation, records) = self
-            .workers
-            .run(load, move || -> Result<_, FailureReason> {
-                let delegation = held_against(&parent, &asked.question, &message)?;
-                Ok((delegation, ds_records(asked.name(), &message)))
-            })
-            .await??;
+        let ReceivedReply { message, server } = self.source.ask(&asked).await?;
+        let mut found = self.delegated(&asked, &parent, message).await;
+        // One server of the parent may be stale, or lie.
+        if proves_nothing(&found)
+            && let Some(other) = self.source.ask_another(&asked, server).await
+        {
+            let other = self.delegated(&asked, &parent, other).await;
+            found = if proves_nothing(&other) { found } else { other };
+        }
+        let DelegationReply { delegation, records, lasts, .. } = found?;
+        *ttl = lasts.min(*ttl);
         match delegation {
             Delegation::Signed => self.keys(place, Trusted::Ds(records), ttl).await,
             Delegation::Unsigned => {
@@ -190,18 +191,86 @@ impl Zones {
         }
     }
 
+    /// Reads a reply to a DS question, by the keys of the parent.
+    async fn delegated(
+        &self,
+        asked: &Queried,
+        parent: &Arc<ZoneKeys>,
+        message: Message,
+    ) -> Result<DelegationReply, FailureReason> {
+        let load = load(&message, asked.question.name.depth(), std::iter::once(&**parent));
+        let (asked, parent) = (asked.clone(), Arc::clone(parent));
+        let reading = move || {
+            let delegation = held_against(&parent, &asked.question, &message)?;
+            let alias = message.answers.iter().any(|record| record.record_type() == RecordType::CNAME);
+            let records = ds_records(asked.name(), &message);
+            let whose = if alias { DsOwner::Alias } else { DsOwner::Other };
+            Ok(DelegationReply { delegation, records, lasts: least_ttl(&message), whose })
+        };
+        self.workers.run(load, reading).await?
+    }
+
     /// Asks for the keys of a zone whose first keys are known.
     async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
         let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
-        let message = self.source.ask(&asked).await?;
-        *ttl = least_ttl(&message).min(*ttl);
+        let ReceivedReply { message, server } = self.source.ask(&asked).await?;
+        let mut found = self.proven_keys(&asked, &trusted, message).await;
+        if matches!(found, Err(FailureReason::Bogus(_)))
+            && let Some(other) = self.source.ask_another(&asked, server).await
+        {
+            found = self.proven_keys(&asked, &trusted, other).await.or(found);
+        }
+        let KeysReply { keys, lasts } = found?;
+        *ttl = lasts.min(*ttl);
+        Ok(Begins::Signed(Arc::new(keys)))
+    }
+
+    /// Reads a reply to a DNSKEY question, by the evidence for the first keys.
+    async fn proven_keys(
+        &self,
+        asked: &Queried,
+        trusted: &Trusted,
+        message: Message,
+    ) -> Result<KeysReply, FailureReason> {
+        let (work, lasts) = ((asked.clone(), trusted.clone()), least_ttl(&message));
         let proven = self.workers.run(load_of_keys(&message), move || {
+            let (asked, trusted) = work;
             let sets = group(&message.answers);
             let set = sets.iter().find(|set| set.owner == asked.name() && set.rtype == RecordType::DNSKEY);
             let set = set.ok_or("its keys are not there")?;
             ZoneKeys::proven(set, &trusted, unix_time(), &mut Budget::step())
         });
-        proven.await?.map(|keys| Begins::Signed(Arc::new(keys))).map_err(|why| bogus(apex, why))
+        let keys = proven.await?.map_err(|why| bogus(&asked.question.name, why))?;
+        Ok(KeysReply { keys, lasts })
+    }
+}
+
+/// A reply to a DS question, read.
+struct DelegationReply {
+    delegation: Delegation,
+    records: Vec<DS>,
+    lasts: Duration,
+    whose: DsOwner,
+}
+
+/// Whether the name that is asked for DS records is an alias by the reply, so that a proof about it is not to be expected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DsOwner {
+    Alias,
+    Other,
+}
+
+/// A reply to a DNSKEY question, read.
+struct KeysReply {
+    keys: ZoneKeys,
+    lasts: Duration,
+}
+
+/// Whether another server of the parent may do better.
+fn proves_nothing(found: &Result<DelegationReply, FailureReason>) -> bool {
+    match found {
+        Ok(reply) => (reply.delegation, reply.whose) == (Delegation::Unproven, DsOwner::Other),
+        Err(reason) => matches!(reason, FailureReason::Bogus(_)),
     }
 }
 
