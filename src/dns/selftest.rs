@@ -15,7 +15,8 @@
 //! denial is signed and proves nothing about the server, nor does an error: the test needs no zone of others to be up.
 //!
 //! A server is asked over TCP, too. One that answers over UDP alone passes, with a warning: it serves all mail but that
-//! to names with large answers, and these lookups fail, which defers the mail and never weakens a policy.
+//! to names with large answers, and these lookups fail, which defers the mail and never weakens a policy. The verdict does
+//! not wait for this.
 //!
 //! Where a probe fails, the bare reply is read once more. It is only reported; no decision rests on it.
 
@@ -61,6 +62,21 @@ pub struct ServerHealth {
     pub state: ServerState,
     /// Why it does not answer over TCP, if it was asked and does not.
     pub no_tcp: Option<FailureReason>,
+}
+
+/// The verdict of the self-test on one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerVerdict {
+    pub(super) server: NameServer,
+    pub(super) state: ServerState,
+}
+
+/// Whether one server answers over TCP, where answers go that are too long for UDP (RFC 7766 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OverTcp {
+    pub(super) server: NameServer,
+    /// Why it does not.
+    pub(super) failure: Option<FailureReason>,
 }
 
 /// How a server is.
@@ -144,24 +160,36 @@ impl Health {
         Self { servers, fallback: fallback.map(ServerHealth::untested) }
     }
 
-    /// The servers of this list as they are known, and untested where they are not.
+    /// The servers of this list as they are known, and untested where they are not. Of a server that does not pass it is not
+    /// told any more whether it answered over TCP.
     pub(super) fn of_list(&self, servers: &[NameServer]) -> Self {
-        let known = |server: &NameServer| self.of(server).cloned().unwrap_or(ServerHealth::untested(server.clone()));
+        let known = |server: &NameServer| match self.of(server) {
+            Some(known) if known.state == ServerState::Good => known.clone(),
+            Some(known) => ServerHealth { no_tcp: None, ..known.clone() },
+            None => ServerHealth::untested(server.clone()),
+        };
         Self { servers: servers.iter().map(known).collect(), fallback: self.fallback.clone() }
     }
 
     /// Puts a verdict in the place of the last one on the same server. One that could not be asked stays as it was.
-    pub(super) fn learn(&mut self, verdict: &ServerHealth) {
+    pub(super) fn learn(&mut self, verdict: &ServerVerdict) {
         if matches!(verdict.state, ServerState::Failed(SelfTestFailure::NotAsked(_))) {
             return;
         }
-        for known in self.servers.iter_mut().chain(&mut self.fallback).filter(|known| known.server == verdict.server) {
-            *known = verdict.clone();
-        }
+        self.known(&verdict.server).for_each(|known| known.state = verdict.state.clone());
         // The next time that it is needed, its network may be another one.
         if self.any_good() {
             self.fallback.iter_mut().for_each(|fallback| *fallback = ServerHealth::untested(fallback.server.clone()));
         }
+    }
+
+    /// Learns whether a server answers over TCP. That it does not is no reason to ask another one.
+    pub(super) fn learn_over_tcp(&mut self, found: &OverTcp) {
+        self.known(&found.server).for_each(|known| known.no_tcp.clone_from(&found.failure));
+    }
+
+    fn known(&mut self, server: &NameServer) -> impl Iterator<Item = &mut ServerHealth> {
+        self.servers.iter_mut().chain(&mut self.fallback).filter(move |known| known.server == *server)
     }
 
     fn of(&self, server: &NameServer) -> Option<&ServerHealth> {
@@ -226,11 +254,21 @@ struct Probe {
 }
 
 /// Tests one server.
-pub(super) async fn examine(factory: &BackendFactory, server: NameServer) -> ServerHealth {
-    let (proven, unsigned, no_tcp) =
-        tokio::join!(prove_all(factory, &server), unsigned(factory, &server), over_tcp(factory, &server));
+pub(super) async fn examine(factory: &BackendFactory, server: NameServer) -> ServerVerdict {
+    let (proven, unsigned) = tokio::join!(prove_all(factory, &server), unsigned(factory, &server));
     let state = proven.and(unsigned).map_or_else(ServerState::Failed, |()| ServerState::Good);
-    ServerHealth { server, state, no_tcp: no_tcp.err() }
+    ServerVerdict { server, state }
+}
+
+/// Finds out whether a server answers over TCP.
+pub(super) async fn over_tcp(factory: &BackendFactory, server: NameServer) -> OverTcp {
+    let keys = Question { name: CanonicalName::root(), rtype: Rtype::DNSKEY };
+    let failure = match factory.ask_over_tcp(&server, &keys).await {
+        // That this host has no socket says nothing about the server.
+        Ok(()) | Err(FailureReason::Scarce(_)) => None,
+        Err(reason) => Some(reason),
+    };
+    OverTcp { server, failure }
 }
 
 async fn prove_all(factory: &BackendFactory, server: &NameServer) -> Result<(), SelfTestFailure> {
@@ -265,17 +303,6 @@ async fn unsigned(factory: &BackendFactory, server: &NameServer) -> Result<(), S
             Err(SelfTestFailure::VouchesForUnsigned)
         }
         (Ok((_, Security::Secure | Security::Insecure)) | Err(_), _) => Ok(()),
-    }
-}
-
-/// Whether the server answers over TCP, where answers go that are too long for UDP (RFC 7766 §5).
-async fn over_tcp(factory: &BackendFactory, server: &NameServer) -> Result<(), FailureReason> {
-    let root = CanonicalName::root();
-    let keys = Question { name: root, rtype: Rtype::DNSKEY };
-    match factory.ask_over_tcp(server, &keys).await {
-        // That this host has no socket says nothing about the server.
-        Ok(()) | Err(FailureReason::Scarce(_)) => Ok(()),
-        Err(reason) => Err(reason),
     }
 }
 
@@ -423,7 +450,9 @@ mod tests {
             ),
         ] {
             let mut known = before.clone();
-            health(&verdict).servers.iter().for_each(|verdict| known.learn(verdict));
+            for ServerHealth { server, state, .. } in health(&verdict).servers {
+                known.learn(&ServerVerdict { server, state });
+            }
             assert_eq!(known, after);
         }
         assert_eq!(
@@ -466,7 +495,8 @@ mod tests {
             let found = [health.is_open(), health.is_bad(), health.falls_back()];
             assert_eq!(found, [open, bad, falls_back], "{server:?} {fallback:?}");
             // Once a server passes, the fallback is tested anew before it serves again.
-            health.learn(&ServerHealth { state: good.clone(), ..health.servers[0].clone() });
+            let server = health.servers[0].server.clone();
+            health.learn(&ServerVerdict { server, state: good.clone() });
             assert_eq!((health.falls_back(), health.state_of(&NameServer::RECURSION)), (false, Some(&untested)));
         }
     }

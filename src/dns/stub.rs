@@ -16,15 +16,13 @@
 //! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
 
 mod log;
+mod round;
 
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,7 +38,7 @@ use super::memory::Memory;
 use super::nat64::IPV4_ONLY;
 use super::query::Purpose;
 use super::reply::{Data, Rtype, SignatureValidity};
-use super::selftest::{Health, ServerState, examine};
+use super::selftest::{Health, ServerState};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError};
 use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
@@ -53,14 +51,12 @@ use super::{
 use crate::name::Name;
 
 use log::{report, warn_of};
+use round::TestRound;
 
 /// How often the list of the system's resolvers is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon a server that fails is tested again.
 const RETEST_AFTER: Duration = Duration::from_secs(15);
-
-/// How long the configured servers have to pass before the fallback is tested as well.
-const FALLBACK_AFTER: Duration = Duration::from_secs(3);
 /// The least time between two tests, where a server is doubted.
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
@@ -140,7 +136,7 @@ impl Stub {
         self.inner.excepted.load(Ordering::Relaxed)
     }
 
-    /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback is tested where none
+    /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback serves where none
     /// has passed in time.
     pub async fn self_test(&self) {
         let factory = &self.inner.factory;
@@ -148,27 +144,15 @@ impl Stub {
             // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
         });
-        let mut health = self.inner.health.borrow().of_list(&servers);
-        let mut fallback = factory.settings.fallback_server();
-        let mut verdicts: FuturesUnordered<_> = servers.into_iter().map(|server| examine(factory, server)).collect();
-        let mut patience = pin!(tokio::time::sleep(FALLBACK_AFTER));
-        loop {
-            let due = !health.any_good() && (verdicts.is_empty() || patience.is_elapsed());
-            if let Some(fallback) = fallback.take_if(|_| due) {
-                verdicts.push(examine(factory, fallback));
-            }
-            let verdict = tokio::select! {
-                verdict = verdicts.next() => verdict,
-                () = &mut patience, if !patience.is_elapsed() => continue,
-            };
-            let Some(verdict) = verdict else { break };
-            health.learn(&verdict);
+        let health = self.inner.health.borrow().of_list(&servers);
+        let round = TestRound::new(factory, servers);
+        let health = round.run(health, |health| {
             // The servers of an old list serve until one of the new list passes.
-            if health.resolves() || !self.inner.health.borrow().resolves() || self.inner.trusts_in_vain(&health) {
+            if health.resolves() || !self.inner.health.borrow().resolves() || self.inner.trusts_in_vain(health) {
                 self.inner.take_up(health.clone());
             }
-        }
-        self.inner.take_up(health);
+        });
+        self.inner.take_up(health.await);
     }
 
     /// Tests every server, and returns as soon as one passes or all have failed; those that are not tested by then stay so.

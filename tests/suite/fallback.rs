@@ -1,10 +1,11 @@
 //! danelaw's own resolver, while no configured one passes the self-test: when it serves, how loudly, and what it may deny.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danelaw::dns::selftest::{FALLEN_BACK, SelfTestFailure, ServerState};
-use danelaw::dns::server::ResolverMode;
+use danelaw::dns::server::{NameServer, ResolverMode};
 use danelaw::dns::setup::{MemoryLimits, ResolverFallback, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
@@ -230,6 +231,98 @@ async fn a_network_without_port_53_is_named_within_three_seconds() {
         panic!("the fallback passes")
     };
     assert!(why.to_string().contains(&format!("cannot reach any root server on port {port}")), "{why}");
+}
+
+/// A server that takes questions over UDP and TCP, and answers none.
+fn silence(address: impl Into<std::net::IpAddr>) -> (SocketAddr, UdpSocket, TcpListener) {
+    let udp = UdpSocket::bind((address.into(), 0)).unwrap();
+    let address = udp.local_addr().unwrap();
+    (address, udp, TcpListener::bind(address).unwrap())
+}
+
+#[tokio::test]
+async fn a_network_without_port_53_is_named_within_three_seconds_behind_a_silent_resolver() {
+    let authorities = tree().delegate().await;
+    let (resolver, _udp, _tcp) = silence(Ipv4Addr::LOCALHOST);
+    let (root, _root_udp, _root_tcp) = silence(authorities.address("."));
+    for mode in [ResolverMode::Validate, ResolverMode::TrustAd] {
+        let timeout = Duration::from_secs(3);
+        let patient = ResolverSettings { mode, timeout, attempts: 2, ..settings(&authorities, resolver) };
+        let stub = Stub::new(&ResolverSettings { recursion_port: root.port(), ..patient }).unwrap();
+        let testing = tokio::spawn({
+            let stub = stub.clone();
+            async move { stub.self_test().await }
+        });
+        let began = Instant::now();
+        let mut health = stub.health();
+        let named = health.wait_for(|health| match health.fallback.as_ref().map(|fallback| &fallback.state) {
+            Some(ServerState::Failed(SelfTestFailure::NoRoot(why))) => {
+                why.to_string().contains("cannot reach any root")
+            }
+            _ => false,
+        });
+        let named = named.await.unwrap().clone();
+        assert!(began.elapsed() < Duration::from_secs(3), "{mode}: {:?}", began.elapsed());
+        assert_eq!(named.servers[0].state, ServerState::Untested, "{mode}");
+        testing.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_fallback_serves_when_the_servers_have_had_their_time_and_then_at_once() {
+    let authorities = tree().delegate().await;
+    let (resolver, _udp, _tcp) = silence(Ipv4Addr::LOCALHOST);
+    let patient = ResolverSettings { timeout: Duration::from_secs(3), attempts: 2, ..settings(&authorities, resolver) };
+    let stub = Stub::new(&patient).unwrap();
+    let began = Instant::now();
+    stub.first_pass().await;
+    let (took, health) = (began.elapsed(), stub.health().borrow().clone());
+    assert!(health.falls_back() && health.servers[0].state == ServerState::Untested, "{health:?}");
+    assert!((Duration::from_secs(3)..Duration::from_millis(3500)).contains(&took), "{took:?}");
+    assert_eq!(stub.mx(&name("example.test")).await.unwrap().security(), Security::Secure);
+}
+
+#[tokio::test]
+async fn a_slow_server_that_passes_keeps_the_fallback_out() {
+    // Each reply takes 150 ms, so that the fallback is examined before the server has passed.
+    let authorities = tree().delegate().await;
+    let resolver = authorities.resolver(ANYWHERE).await;
+    let (address, slow) = slow(resolver.addr).await;
+    let stub =
+        Stub::new(&ResolverSettings { timeout: Duration::from_secs(3), ..settings(&authorities, address) }).unwrap();
+    let mut health = stub.health();
+    let testing = stub.self_test();
+    let watching = async {
+        while health.changed().await.is_ok() {
+            assert!(!health.borrow_and_update().falls_back(), "it serves before the server has had its time");
+        }
+    };
+    tokio::select! { () = testing => {}, () = watching => {} }
+    assert!(stub.health().borrow().any_good(), "{:?}", stub.health().borrow());
+    assert!(authorities.count() > 0, "the fallback was examined");
+    assert_eq!(stub.health().borrow().state_of(&NameServer::RECURSION), Some(&ServerState::Untested));
+    slow.abort();
+}
+
+/// A resolver that passes questions on, and each reply on 150 ms later. It knows no TCP.
+async fn slow(resolver: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let socket = Arc::new(tokio::net::UdpSocket::bind(ANYWHERE).await.unwrap());
+    let address = socket.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let (socket, question) = (Arc::clone(&socket), buffer[..length].to_vec());
+            tokio::spawn(async move {
+                let on = tokio::net::UdpSocket::bind(ANYWHERE).await.unwrap();
+                on.send_to(&question, resolver).await.unwrap();
+                let mut reply = [0; 4096];
+                let length = on.recv(&mut reply).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                socket.send_to(&reply[..length], client).await.unwrap();
+            });
+        }
+    });
+    (address, task)
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::dns::{Fault, Tree};
 use danelaw::dns::selftest::{Clock, SelfTestFailure, ServerState};
@@ -192,6 +192,31 @@ async fn a_server_without_tcp_passes_and_is_named() {
     lab.clear_fault(".", "DNSKEY");
     stub.self_test().await;
     assert_eq!(stub.health().borrow().servers[0].no_tcp, None);
+}
+
+#[tokio::test]
+async fn a_server_passes_before_it_is_known_that_it_does_not_answer_over_tcp() {
+    // Where a firewall drops TCP, it takes the whole time-out to know.
+    let lab = Tree::new().fault(".", "DNSKEY", Fault::DropTcp).start().await;
+    let stub = Stub::new(&ResolverSettings { timeout: Duration::from_secs(3), ..lab.settings() }).unwrap();
+    let began = Instant::now();
+    let testing = tokio::spawn({
+        let stub = stub.clone();
+        async move { stub.self_test().await }
+    });
+    stub.health().wait_for(|health| health.all_good()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(stub.tlsa(&Name::parse("h.test").unwrap()).await.is_ok());
+    stub.health().wait_for(|health| health.servers[0].no_tcp == Some(FailureReason::Timeout)).await.unwrap();
+    testing.await.unwrap();
+    assert!(stub.health().borrow().all_good());
+    // The next test does not forget it on its way.
+    let mut health = stub.health();
+    let again = stub.self_test();
+    tokio::select! {
+        () = again => {}
+        changed = health.wait_for(|health| health.servers[0].no_tcp.is_none()) => panic!("{changed:?}"),
+    }
 }
 
 #[tokio::test]
