@@ -140,6 +140,24 @@ impl Authorities {
         self.zone(zone).faults.lock().unwrap().insert(question(asked.0, asked.1), fault);
     }
 
+    /// Spoils the reply to a question of the server that answers it: for DS records that of the parent.
+    pub(crate) fn spoil_answer(&self, asked: (&str, &str), fault: Fault) {
+        self.answering(asked).faults.lock().unwrap().insert(question(asked.0, asked.1), fault);
+    }
+
+    /// Whether this question came to the server that answers it.
+    pub(crate) fn was_asked(&self, asked: (&str, &str)) -> bool {
+        let question = format!("{} {}", asked.0, asked.1).to_lowercase();
+        self.answering(asked).asked.lock().unwrap().iter().any(|asked| asked.to_lowercase().starts_with(&question))
+    }
+
+    fn answering(&self, asked: (&str, &str)) -> &Authority {
+        let (owner, rtype) = question(asked.0, asked.1);
+        let above = self.zones.iter().filter(|zone| zone.apex.zone_of(&owner));
+        let answering = above.filter(|zone| rtype != RecordType::DS || zone.apex != owner);
+        answering.max_by_key(|zone| zone.apex.num_labels()).unwrap()
+    }
+
     /// Every question that came to a zone's server, in lower case as `name TYPE`.
     pub(crate) fn asked(&self, zone: &str) -> Vec<String> {
         self.zone(zone).asked.lock().unwrap().iter().map(|asked| asked.to_lowercase()).collect()

@@ -372,12 +372,36 @@ async fn verdicts(case: &Case) -> (String, String) {
         Deferred(_) => (IMPATIENCE, PATIENCE),
         Genuine(..) => (PATIENCE, IMPATIENCE),
     };
-    let (ours, theirs) = tokio::join!(danelaw(&lab, case.question, ours), unbound.ask(case.question, theirs));
+    let ours = danelaw(lab.settings(), case.question, ours);
+    let (ours, theirs) = tokio::join!(ours, unbound.ask(case.question, theirs));
     (ours, theirs)
 }
 
-async fn danelaw(lab: &DnsLab, (name, rtype): (&str, &str), patience: Duration) -> String {
-    let dns = Stub::new(&ResolverSettings { timeout: patience / 5, deadline: patience, ..lab.settings() });
+/// The same cases where danelaw asks the authoritative servers itself, and each changed reply is that of the server that
+/// answers the question. The verdicts are the same as behind a resolver.
+#[tokio::test]
+async fn nothing_fails_open_where_authoritative_servers_are_hostile() {
+    let run = |case: Case| async move {
+        let lab = tree().delegate().await;
+        for (owner, rtype, fault) in &case.faults {
+            lab.spoil_answer((*owner, *rtype), fault.clone());
+        }
+        let (expected, patience) = match case.ends {
+            Failed | Deferred(_) => ("failed", IMPATIENCE),
+            Both(verdict) | Genuine(verdict, _) => (verdict, PATIENCE),
+        };
+        let ours = danelaw(lab.settings(), case.question, patience).await;
+        let is_spoiled = case.faults.first().is_none_or(|(owner, rtype, _)| lab.was_asked((*owner, *rtype)));
+        let as_expected = ours == expected && is_spoiled;
+        (!as_expected).then(|| format!("{}: {expected} expected, danelaw {ours}, spoiled: {is_spoiled}", case.what))
+    };
+    let wrong: Vec<Option<String>> = futures_util::stream::iter(cases()).map(run).buffered(8).collect().await;
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+async fn danelaw(settings: ResolverSettings, (name, rtype): (&str, &str), patience: Duration) -> String {
+    let dns = Stub::new(&ResolverSettings { timeout: patience / 5, deadline: patience, ..settings });
     match dns.unwrap().lookup(&Name::parse(name).unwrap(), rtype.parse().unwrap()).await {
         Err(_) => "failed".to_owned(),
         Ok(found) => {
