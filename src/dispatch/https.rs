@@ -46,6 +46,7 @@ mod tests {
 
     #[test]
     fn success_is_2xx_alone() {
+        // a redirect is not followed.
         use ReportTried::{Accepted, Failed, Refused};
         let cases = [
             (200, Accepted),

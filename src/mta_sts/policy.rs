@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn p5_max_age_has_1_to_10_digits_and_is_a_year_at_most() {
-        // P5.
+        // P5, A-114.
         for (value, seconds) in [
             ("0", 0),
             ("1", 1),

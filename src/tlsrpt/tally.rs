@@ -274,7 +274,7 @@ pub(crate) mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_totals_are_true() {
-        // O18.
+        // O18, A-112.
         let mut tally = TlsTally::default();
         let mut cut = 0;
         for number in 0..30_000_u32 {
@@ -314,7 +314,7 @@ pub(crate) mod tests {
 
     #[test]
     fn long_policies_of_a_stranger_fill_no_memory() {
-        // O18: each domain has policies of 4 kB.
+        // O18, A-112: each domain has policies of 4 kB.
         let mut tally = TlsTally::default();
         for number in 0..20_000_u32 {
             let TlsEvent { recipient, policy, result } =

@@ -235,7 +235,7 @@ async fn the_request_is_plain_and_the_policy_is_kept() {
 
 #[tokio::test]
 async fn answers_that_are_no_policy() {
-    // P3, P7, P8: each is a failure by itself, and no redirect is followed.
+    // P3, P7, P8, A-113: each is a failure by itself, and no redirect is followed.
     let plain = "Content-Type: text/plain\r\n";
     let elsewhere = PolicyHost::start(&Authority::named("lab CA").issue("elsewhere.test"), Answer::NoTls).await;
     let text = policy("enforce");
@@ -314,7 +314,7 @@ async fn the_certificate_must_prove_the_policy_hosts_name() {
 
 #[tokio::test]
 async fn a_policy_host_is_dialled_only_where_a_public_host_can_be() {
-    // A-51, P6: by the address that was looked up; a name without a usable one is not dialled.
+    // P6: by the address that was looked up; a name without a usable one is not dialled.
     let mut service = Service::new().await;
     service.dialable = Dialable::default();
     for address in ["127.0.0.1", "10.1.2.3", "::1", "169.254.169.254", "64:ff9b::7f00:1", "::ffff:127.0.0.1"] {
@@ -677,7 +677,7 @@ async fn a_store_of_version_2_is_taken_over_with_its_outcomes() {
 
 #[tokio::test]
 async fn a_policy_that_failed_is_fetched_anew_once_in_five_minutes() {
-    // P16: the new policy is there, and its id is the old one.
+    // P16, A-114: the new policy is there, and its id is the old one.
     let service = Service::new().await;
     let text = |mx: &str| policy("enforce").replace("mx1", mx);
     let refetched = async |failed: &str| {

@@ -350,7 +350,7 @@ async fn p12_a_forged_mx_record_to_a_host_with_dane_of_its_own() {
 
 #[tokio::test]
 async fn p16_a_domain_that_has_moved_is_reached_by_its_newer_policy() {
-    // P16 (RFC 8461 §5.1): at once, and asked once.
+    // P16, A-114 (RFC 8461 §5.1): at once, and asked once.
     let moved = Bed::new().good("mx1.plain.test").enforce(&["old.plain.test"]);
     let policies = moved.policies.newer(PLAIN, policy("enforce", &["mx1.plain.test"]));
     let (lab, policies) = Bed { policies, ..moved }.start().await;

@@ -213,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn a_question_whose_reply_is_validated_here_has_cd() {
+        // Decision 16: RD, and AD and CD.
+        let octets = with(Purpose::Validate, &Transport::Plain).octets;
+        assert_eq!(octets[2..HEADER], [0x01, 0x30, 0, 1, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
     fn an_authoritative_server_is_asked_without_rd_and_in_a_case_that_cannot_be_guessed() {
         let request = with(Purpose::Iterate, &Transport::Plain);
         assert_eq!(request.octets[2..HEADER], [0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
