@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use danelaw::journal::{ContentDigest, ContentHasher, Journal, Message, MessageKey, Pair, Settings};
+use danelaw::journal::{ContentDigest, ContentHasher, Journal, Message, MessageKey, Pair, Settings, StorePlace};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tokio::runtime::Runtime;
@@ -36,8 +36,12 @@ fn reply() -> Reply {
 }
 
 async fn open(path: &Path) -> Journal {
-    let settings =
-        Settings { path: Some(path.to_owned()), entries: 2 * entries(), expiry: Duration::from_secs(5 * 86_400) };
+    let settings = Settings {
+        place: StorePlace::File(path.to_owned()),
+        entries: 2 * entries(),
+        expiry: Duration::from_secs(5 * 86_400),
+        hold: Duration::from_secs(900),
+    };
     Journal::open(settings).await.unwrap().0
 }
 
@@ -66,7 +70,9 @@ fn journal(criterion: &mut Criterion) {
     let journal = runtime.block_on(open(&path));
     group.sample_size(50);
     for (name, pair) in [("without a record", pair(entries)), ("with a record", pair(471))] {
-        group.bench_function(format!("RCPT of a recipient {name}"), |bencher| bencher.iter(|| journal.served(pair)));
+        group.bench_function(format!("RCPT of a recipient {name}"), |bencher| {
+            bencher.iter(|| runtime.block_on(journal.served(pair)))
+        });
         group.bench_function(format!("end of a message to a recipient {name}, which has none"), |bencher| {
             bencher
                 .iter(|| runtime.block_on(async { message(&journal, b"new", &[pair]).await.delete().await.unwrap() }));

@@ -7,6 +7,7 @@
 mod address;
 mod admin;
 mod check;
+mod database_url;
 mod dns;
 mod limits;
 mod listener;
@@ -31,6 +32,7 @@ use crate::policy;
 
 pub use address::{Address, Owner, Permissions};
 pub use admin::AdminSection;
+pub use database_url::{DatabaseHost, DatabaseTls, DatabaseUrl};
 pub use dns::DnsSection;
 pub use limits::LimitsSection;
 pub use listener::{ClientKey, Kind, Listener, ListenerTls, Recipients};

@@ -1,18 +1,20 @@
 //! The engine's settings, made from the configuration. The engine's own types do not depend on the format of the file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Address, Config, Listener, ListenerTls, Unsound};
 use crate::delivery::shared::{Received, Shared};
 use crate::discovery::{MtaSts, StsPolicies, StsSettings};
 use crate::dns::{Resolver, setup};
 use crate::http::{HttpsClient, HttpsPart};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, StorePlace};
 use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::roots::{RootFiles, Roots};
+use crate::store::{DatabaseSettings, Migration};
 use crate::tls::server::{ListenerSecurity, ServerFiles, ServerTls, ServerTlsError};
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::transaction::dialogue::Us;
@@ -25,6 +27,9 @@ use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
 use crate::upstream::timeouts::Timeouts;
 
+/// How much longer a claim lasts than the last reply of a remote and the words of the client may take: the clock of a database
+/// may step back some seconds after a failover.
+const HOLD_SLACK: Duration = Duration::from_secs(60);
 /// RFC 8461 §3.3.
 const POLICY_PORT: u16 = 443;
 
@@ -235,9 +240,34 @@ impl From<&Config> for setup::ResolverSettings {
 
 impl From<&Config> for journal::Settings {
     fn from(config: &Config) -> Self {
-        let store = config.store.clone();
-        Self { path: store.path, entries: store.entries, expiry: store.expiry }
+        let (store, timeouts) = (&config.store, &config.timeouts);
+        let hold = timeouts.r#final + timeouts.client + HOLD_SLACK;
+        Self { place: StorePlace::from(config), entries: store.entries, expiry: store.expiry, hold }
     }
+}
+
+impl From<&Config> for StorePlace {
+    fn from(config: &Config) -> Self {
+        match (&config.store.path, database(config)) {
+            (_, Some(settings)) => Self::Database(Box::new(settings)),
+            (Some(path), None) => Self::File(path.clone()),
+            (None, None) => Self::Memory,
+        }
+    }
+}
+
+/// The database of the store, if it has one.
+pub fn database(config: &Config) -> Option<DatabaseSettings> {
+    let store = &config.store;
+    Some(DatabaseSettings {
+        url: store.url.clone()?,
+        password_file: store.password_file.clone(),
+        ca: store.ca.clone(),
+        pepper_file: store.pepper_file.clone(),
+        connections: store.connections,
+        patience: store.patience,
+        migration: if store.migrate { Migration::AtStart } else { Migration::ByHand },
+    })
 }
 
 impl From<&Config> for RootFiles {

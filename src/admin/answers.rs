@@ -106,6 +106,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         memory: shared.connector.dns.questions(),
         excepted: shared.connector.dns.excepted(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
+        store: shared.journal.store().figures(),
         ready: state.readiness().ready,
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),

@@ -18,6 +18,7 @@ mod reports;
 mod resolve;
 mod rules;
 mod run;
+mod store;
 mod systemd;
 mod tlsa;
 mod tlsrpt;
@@ -131,6 +132,11 @@ enum Subcommands {
     Tlsa(tlsa::TlsaArguments),
     /// Explain TLS reports of others, and show the counts and reports of this danelaw.
     Tlsrpt(tlsrpt::TlsrptArguments),
+    /// Look at the database that several danelaws share (store.url), or make its tables.
+    Store {
+        #[command(subcommand)]
+        what: store::StoreCommand,
+    },
     /// Explain every refusal: how the client and the log name it, how it comes about, and what to do.
     Refusals(refusals::RefusalsArguments),
     /// Write the manual pages.
@@ -154,6 +160,7 @@ pub fn main() -> ExitCode {
         Subcommands::Config { what } => config::run(&what, &arguments.settings),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
+        Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

@@ -24,7 +24,7 @@ use crate::dispatch::Dispatch;
 use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
-use crate::journal::{Journal, OpenError, Store};
+use crate::journal::{Journal, OpenError, StorePlace};
 use crate::report::Reporter;
 use crate::roots::Roots;
 use crate::server;
@@ -93,8 +93,8 @@ fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
 impl Running {
     /// Makes ready the parts that sessions share.
     pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, StartError> {
-        let store = Store::open(config.store.path.as_deref()).await.map_err(unusable)?;
-        // Without a file a second copy of the policies in memory would be of no use.
+        let store = StorePlace::from(&config).open().await.map_err(unusable)?;
+        // Without a file a second copy of the policies in memory would be of no use, and a database has no table for them.
         let lasting = config.store.path.as_ref().map(|_| store.clone());
         let policies = StsPolicies::open(lasting, &(&config).into()).await.map_err(unusable)?;
         let (journal, outcomes) = Journal::with_store((&config).into(), store.clone()).await.map_err(unusable)?;
@@ -226,7 +226,11 @@ impl Prepared<'_> {
 /// A store that cannot be used, be it in use, damaged or of another version, is no fault of the configuration: systemd tries
 /// again, and finds the file that has been put in its place.
 fn unusable(error: OpenError) -> StartError {
-    StartError::system(format!("store.path: {error}"))
+    match error {
+        // The database refuses the settings, and names their key. One that cannot be reached is no error.
+        OpenError::Database(error) => StartError::config(error),
+        error => StartError::system(format!("store.path: {error}")),
+    }
 }
 
 /// A setting that needs a new start, if it has changed.

@@ -32,7 +32,8 @@ Exit status:
   0   stopped by SIGTERM or SIGINT
   64  the command line is wrong
   71  the system refuses something, such as a port, or the store cannot be used
-  78  the configuration is wrong; no port was opened";
+  78  the configuration is wrong, or the database of the store refuses
+      danelaw; no port was opened";
 
 /// How long the ports stay closed for the first self-test of the resolvers, which mostly takes a moment. It goes on
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.

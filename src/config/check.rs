@@ -75,10 +75,10 @@ impl Config {
             if let Some(other) = self.listener[..entry].iter().find(|other| listener.address.excludes(&other.address)) {
                 own.add("listener.address", taken(&listener.address, &other.address, "another listener"));
             }
-            if listener.recipients == Recipients::FanOut && self.store.path.is_none() {
+            if listener.recipients == Recipients::FanOut && !self.store.lasts() {
                 let problem = format!(
                     "{}: \"fan-out\" keeps outcomes over a restart; set store.path to a file for them, as in \
-                     \"/var/lib/danelaw/store.sqlite\"",
+                     \"/var/lib/danelaw/store.sqlite\", or store.url to a database",
                     listener.address
                 );
                 own.add("listener.recipients", problem);

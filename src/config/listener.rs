@@ -30,8 +30,8 @@ pub struct Listener {
     pub proxy_from: Vec<Network>,
     /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others get 452 and come in
     /// the next transaction) or "fan-out" (those of any domains, for clients that keep one outcome for a whole message;
-    /// outcomes are kept while a recipient is deferred, so store.path must be set). LMTP has a reply for each recipient
-    /// anyway.
+    /// outcomes are kept while a recipient is deferred, so store.path or store.url must be set). LMTP has a reply for each
+    /// recipient anyway.
     #[serde(default)]
     pub recipients: Recipients,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or

@@ -130,8 +130,8 @@ impl TlsrptSection {
 
     fn check_send(&self, faults: &mut Faults, store: Option<&PathBuf>) {
         if store.is_none() {
-            let problem = "mode \"send\" keeps the counts of a day over a restart; set store.path to a file for them, as in \
-                           \"/var/lib/danelaw/store.sqlite\"";
+            let problem = "mode \"send\" keeps the counts of a day over a restart, and in no database; set store.path to a file \
+                           for them, as in \"/var/lib/danelaw/store.sqlite\"";
             faults.add("tlsrpt.mode", problem);
         }
         match &self.organization {

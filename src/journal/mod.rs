@@ -17,7 +17,7 @@
 //!    the end of the data this is all that depends on a record.
 //! 2. **The end of the data.** The message is known by its [`MessageKey`]: sender, recipients, and the octets of the
 //!    message, Message-ID included. A message without Message-ID has no record, since two such messages may be equal and
-//!    still be two. [`Journal::message`] locks the message against a second session and reads its record. Recipients with
+//!    still be two. [`Journal::message`] claims the message against a second session and reads its record. Recipients with
 //!    a final outcome get no end of data: their remote sees a reset.
 //! 3. **While outcomes are open**, [`Message::record`] writes the final ones to the disk, the first time as soon as a
 //!    destination has answered while another one has not, and always before the client gets 451.
@@ -35,36 +35,82 @@
 //!
 //! No row loses a message, and no row answers 2xx or 5xx without the remote's 2xx or 5xx to this message.
 //!
+//! # Several danelaws with one database
+//!
+//! A client may send the message again to another danelaw. So each of them asks the database at RCPT and at the end of the
+//! data, and the claim of a message is there too: while it holds, the others answer 451. It ends when the client is told to
+//! send again or gets the last reply, when the session ends, or else by the database's clock, after the time that the last
+//! reply of a remote may take. If the database does not answer, fan-out mail is deferred before any end of data.
+//!
+//! | moment | cost |
+//! |---|---|
+//! | the database fails between a remote's 2xx and its record | a second copy on the client's next attempt |
+//! | it fails before the deletion | the deletion is tried until it succeeds, and others answer 451 for as long as the claim holds. Beyond that, or if danelaw ends, the record stays until it expires: if the client sends the same message with the same Message-ID once more, recipients that have it do not get it again |
+//! | a danelaw is killed or cut off in the middle | the others answer 451 for as long as the claim holds |
+//!
 //! Records are in the store (`src/store`). Addresses and messages are kept as digests, the remotes' replies in clear.
-
-mod index;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use time::OffsetDateTime;
+use crate::smtp::reply::{Class, Reply};
+use crate::store::{Claim, HeldClaim, Writing};
+pub use crate::store::{
+    ContentDigest, ContentHasher, DatabaseSettings, Error, MessageKey, OpenError, Pair, RecordId, Store,
+};
 
-use crate::smtp::reply::Reply;
-use crate::store::Writing;
-pub use crate::store::{ContentDigest, ContentHasher, Error, MessageKey, OpenError, Pair, RecordId, Store};
-
-use index::Index;
-
-/// How often expired records are looked for.
-const TIDY: Duration = Duration::from_secs(60 * 60);
+/// How often a database is tidied. A file is, when records are written to it.
+const TIDY: Duration = Duration::from_secs(60);
+/// How long to wait between two tries to end a claim: as often as the store is asked whether it is up.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The operator's settings for the journal.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file of the store; none for a store that ends with the process.
-    pub path: Option<PathBuf>,
+    /// Where the store is.
+    pub place: StorePlace,
     /// The most outcomes that are kept. The oldest records make room for new ones.
     pub entries: usize,
     /// How long a record is kept after the client's last attempt.
     pub expiry: Duration,
+    /// How long a claim lasts if its holder is not heard of again: longer than the last reply of a remote may take.
+    pub hold: Duration,
+}
+
+/// Where a store is.
+#[derive(Debug, Clone)]
+pub enum StorePlace {
+    /// In memory: it ends with the process.
+    Memory,
+    /// In a file, for one danelaw.
+    File(PathBuf),
+    /// In a database, for several.
+    Database(Box<DatabaseSettings>),
+}
+
+impl StorePlace {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub async fn open(&self) -> Result<Store, OpenError> {
+        match self {
+            Self::Memory => Store::open(None).await,
+            Self::File(path) => Store::open(Some(path)).await,
+            Self::Database(settings) => Store::connect((**settings).clone()).await,
+        }
+    }
+
+    fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Memory | Self::Database(_) => None,
+        }
+    }
 }
 
 /// The journal, shared by all sessions.
@@ -75,99 +121,116 @@ pub struct Journal {
 
 struct Inner {
     settings: Settings,
-    store: tokio::sync::Mutex<Kept>,
-    /// Which recipients have a final outcome in which records.
-    index: RwLock<Index>,
+    store: Store,
     /// The messages with a session at the end of their data.
     locked: Mutex<HashSet<MessageKey>>,
+    /// The number of the last claim.
+    claims: AtomicI64,
 }
 
-struct Kept {
-    store: Store,
-    tidied: i64,
-    /// Records that were taken and could not be deleted. They count as deleted.
-    gone: HashSet<MessageKey>,
-}
-
-/// Another session has locked the same message. The client gets 451.
+/// Why a session may not go on with a message. The client gets 451.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Busy;
+pub enum Unclaimed {
+    /// Another session has it, here or at another danelaw.
+    Busy,
+    /// The store fails.
+    Down,
+}
 
 impl Journal {
     /// Opens the store, and returns the number of outcomes in it too.
     ///
     /// # Errors
-    /// If the file cannot be used, or another process uses it.
+    /// If the store cannot be used, or another process uses its file.
     pub async fn open(settings: Settings) -> Result<(Self, usize), OpenError> {
-        let store = Store::open(settings.path.as_deref()).await?;
+        let store = settings.place.open().await?;
         Self::with_store(settings, store).await
     }
 
-    /// As [`open`](Self::open), with the file of these settings, which is open already.
+    /// As [`open`](Self::open), with the store of these settings, which is open already.
     ///
     /// # Errors
     /// If the file cannot be used.
     pub async fn with_store(settings: Settings, store: Store) -> Result<(Self, usize), OpenError> {
-        let library = |error| OpenError::library(settings.path.as_deref(), error);
-        let tidied = now();
-        store.tidy(since(&settings, tidied)).await.map_err(library)?;
-        let index = Index::of(store.served().await.map_err(library)?);
+        let (expiry, entries) = (settings.expiry, settings.entries);
+        let is_shared = store.is_shared();
+        if !is_shared {
+            store.tidy(expiry, entries).await.map_err(|error| OpenError::library(settings.place.file(), error))?;
+        }
         let outcomes = store.outcomes().await;
-        let kept = Kept { store, tidied, gone: HashSet::new() };
-        let (store, index, locked) = (tokio::sync::Mutex::new(kept), RwLock::new(index), Mutex::default());
-        Ok((Self { inner: Arc::new(Inner { settings, store, index, locked }) }, outcomes))
+        let (locked, claims) = Default::default();
+        let inner = Arc::new(Inner { settings, store, locked, claims });
+        if is_shared {
+            tokio::spawn(keep_tidy(Arc::downgrade(&inner)));
+        }
+        Ok((Self { inner }, outcomes))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Deletes records that have expired, and in a database the oldest above `entries`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        let Settings { expiry, entries, .. } = self.inner.settings;
+        self.inner.store.tidy(expiry, entries).await
     }
 
     /// The records in which this recipient has a final outcome; nearly always none.
-    pub fn served(&self, recipient: Pair) -> Vec<RecordId> {
-        let since = since(&self.inner.settings, now());
-        self.inner.read_index().records(recipient, since)
-    }
-
-    /// Locks a message until the result is dropped, and reads its record.
     ///
     /// # Errors
-    /// If another session has locked it.
-    pub async fn message(&self, key: MessageKey, recipients: &[Pair]) -> Result<Message, Busy> {
-        let mut message = Message { lock: Lock::acquire(self, key)?, outcomes: BTreeMap::new(), is_stored: false };
-        let may_have_record = {
-            let index = self.inner.read_index();
-            recipients.iter().any(|recipient| index.has(*recipient))
-        };
-        if may_have_record {
-            message.read().await;
-        }
-        Ok(message)
-    }
-}
-
-impl Kept {
-    /// Deletes expired records once in a while, and returns their numbers. A record that is still there has expired all the same.
-    async fn tidy(&mut self, settings: &Settings, now: i64) -> Vec<RecordId> {
-        if self.tidied.saturating_add(seconds(TIDY)) >= now {
-            return Vec::new();
-        }
-        self.tidied = now;
-        self.store.tidy(since(settings, now)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "expired records of the store cannot be deleted");
-            Vec::new()
-        })
+    /// If the store fails.
+    pub async fn served(&self, recipient: Pair) -> Result<Vec<RecordId>, Error> {
+        self.inner.store.served(recipient, self.inner.settings.expiry).await
     }
 
-    /// A record counts as deleted from now on. There are no more of them than records.
-    fn lose(&mut self, key: MessageKey, most: usize) {
-        if self.gone.len() < most {
-            self.gone.insert(key);
+    /// Claims a message until the result is deleted, released or dropped, and reads its record.
+    ///
+    /// # Errors
+    /// If another session has claimed it, or the store fails.
+    pub async fn message(&self, key: MessageKey, recipients: &[Pair]) -> Result<Message, Unclaimed> {
+        let Inner { settings, store, claims, .. } = &*self.inner;
+        let lock = Lock::acquire(self, key)?;
+        let token = claims.fetch_add(1, Relaxed) + 1;
+        let &Settings { hold, expiry, entries, .. } = settings;
+        // Made before the claim: a call that is cut or given up may have claimed the message all the same.
+        let mut message =
+            Message { held: Some(Held { lock, token }), outcomes: BTreeMap::new(), is_stored: store.is_shared() };
+        match store.claim(Claim { key, recipients, token, hold, expiry, entries }).await {
+            Ok(claimed) => {
+                (message.outcomes, message.is_stored) = (claimed.outcomes, claimed.is_stored);
+                Ok(message)
+            }
+            Err(Error::Busy) => {
+                // There is nothing to end.
+                message.is_stored = false;
+                Err(Unclaimed::Busy)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a fan-out message is deferred: it is not known which recipients have it already");
+                Err(Unclaimed::Down)
+            }
         }
     }
 }
 
 /// A message with one session at the end of its data, and its record.
 pub struct Message {
-    lock: Lock,
+    /// None once the claim has ended.
+    held: Option<Held>,
     outcomes: BTreeMap<Pair, Reply>,
-    /// Whether the store has a record.
+    /// Whether the store has a row for it.
     is_stored: bool,
+}
+
+/// A message that is claimed.
+struct Held {
+    lock: Lock,
+    token: i64,
 }
 
 impl Message {
@@ -176,77 +239,126 @@ impl Message {
         self.outcomes.get(&recipient)
     }
 
-    /// Writes final outcomes to the record. They are on the disk when this returns.
+    /// Writes final outcomes to the record. They are on the disk when this returns. A delivery stays a delivery.
     ///
     /// # Errors
     /// If the store fails. On the client's next attempt these recipients may get a second copy.
     pub async fn record(&mut self, outcomes: impl IntoIterator<Item = (Pair, Reply)>) -> Result<(), Error> {
-        self.outcomes.extend(outcomes);
-        let Inner { settings, store, .. } = &*self.lock.journal.inner;
-        let now = now();
-        let mut kept = store.lock().await;
-        let expired = kept.tidy(settings, now).await;
+        for (pair, reply) in outcomes {
+            let is_delivered = self.outcomes.get(&pair).is_some_and(|before| before.class() == Class::Success);
+            if !is_delivered {
+                self.outcomes.insert(pair, reply);
+            }
+        }
+        let Some(Held { lock, token }) = &self.held else { return Err(Error::ClaimEnded) };
+        let Inner { settings, store, .. } = &*lock.journal.inner;
         // Before the write: one that fails may have reached the disk all the same, and has to be deleted then.
         self.is_stored = true;
-        let writing = Writing { key: self.lock.key, outcomes: &self.outcomes, entries: settings.entries, now };
-        let written = kept.store.put(writing).await?;
-        kept.gone.remove(&self.lock.key);
-        let mut index = self.lock.journal.inner.write_index();
-        expired.into_iter().chain(written.evicted).for_each(|record| index.remove(record));
-        index.insert(written.record, now, self.outcomes.keys().copied());
-        Ok(())
+        let &Settings { hold, entries, expiry, .. } = settings;
+        let writing = Writing { key: lock.key, token: *token, hold, outcomes: &self.outcomes, entries };
+        store.put(writing, expiry).await
     }
 
     /// Deletes the record: the client is about to get the reply that ends the message.
     ///
     /// # Errors
-    /// If the store fails. The record counts as deleted until danelaw ends.
-    pub async fn delete(self) -> Result<(), Error> {
-        if !self.is_stored {
-            return Ok(());
+    /// If the store fails. A record in a file counts as deleted until danelaw ends. One in a database is deleted as soon as the
+    /// database answers, and until then the message is busy.
+    pub async fn delete(mut self) -> Result<(), Error> {
+        let Some(held) = self.held.take().filter(|_| self.is_stored) else { return Ok(()) };
+        let Inner { store, .. } = &*held.lock.journal.inner;
+        if !store.is_shared() {
+            return store.take(held.claim()).await;
         }
-        let Lock { journal, key } = &self.lock;
-        let mut kept = journal.inner.store.lock().await;
-        // Before the deletion: a session that is cut in it leaves a record that counts as deleted.
-        kept.lose(*key, journal.inner.settings.entries);
-        if let Some(record) = kept.store.delete(*key).await? {
-            journal.inner.write_index().remove(record);
-        }
-        kept.gone.remove(key);
-        Ok(())
+        // A session that is cut in it must not stop it.
+        let ending = EndingClaim { held: Some(held), end: End::Take };
+        ending.end().await
     }
 
-    /// A record that cannot be read counts as deleted.
-    async fn read(&mut self) {
-        let Lock { journal, key } = &self.lock;
-        let since = since(&journal.inner.settings, now());
-        let mut kept = journal.inner.store.lock().await;
-        if kept.gone.contains(key) {
-            return;
-        }
-        match kept.store.replies(*key, since).await {
-            Ok(outcomes) => {
-                self.is_stored = !outcomes.is_empty();
-                self.outcomes = outcomes;
-            }
-            Err(error) => {
-                kept.lose(*key, journal.inner.settings.entries);
-                tracing::error!(%error, "the record of a message cannot be read; its recipients may get a second copy");
-            }
+    /// Ends the claim, and leaves the record: the client is about to be told to send the message again.
+    pub async fn release(mut self) {
+        if let Some(held) = self.held.take().filter(|_| self.is_stored)
+            && held.lock.journal.inner.store.is_shared()
+        {
+            let ending = EndingClaim { held: Some(held), end: End::Release };
+            // It goes on behind our back, and the message is busy until then.
+            let _ = ending.end().await;
         }
     }
 }
 
-/// Keeps other sessions off a message.
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take().filter(|_| self.is_stored)
+            && held.lock.journal.inner.store.is_shared()
+        {
+            // Its own drop ends the claim.
+            drop(EndingClaim { held: Some(held), end: End::Release });
+        }
+    }
+}
+
+/// How a claim ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// With the record.
+    Take,
+    /// The record stays.
+    Release,
+}
+
+/// A claim that is to end. If the call fails or is cut, it is made again until it succeeds; the message is busy here until then.
+struct EndingClaim {
+    held: Option<Held>,
+    end: End,
+}
+
+impl EndingClaim {
+    async fn end(mut self) -> Result<(), Error> {
+        let Some(held) = &self.held else { return Ok(()) };
+        held.end(self.end).await?;
+        self.held = None;
+        Ok(())
+    }
+}
+
+impl Drop for EndingClaim {
+    fn drop(&mut self) {
+        let (Some(held), Ok(runtime)) = (self.held.take(), tokio::runtime::Handle::try_current()) else { return };
+        let end = self.end;
+        runtime.spawn(async move {
+            // At the end of the program there is no store to wait for.
+            while held.end(end).await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+}
+
+impl Held {
+    fn claim(&self) -> HeldClaim {
+        HeldClaim { key: self.lock.key, token: self.token, entries: self.lock.journal.inner.settings.entries }
+    }
+
+    async fn end(&self, end: End) -> Result<(), Error> {
+        let store = &self.lock.journal.inner.store;
+        match end {
+            End::Take => store.take(self.claim()).await,
+            End::Release => store.release(self.claim()).await,
+        }
+    }
+}
+
+/// Keeps other sessions of this process off a message.
 struct Lock {
     journal: Journal,
     key: MessageKey,
 }
 
 impl Lock {
-    fn acquire(journal: &Journal, key: MessageKey) -> Result<Self, Busy> {
+    fn acquire(journal: &Journal, key: MessageKey) -> Result<Self, Unclaimed> {
         if !journal.inner.locked().insert(key) {
-            return Err(Busy);
+            return Err(Unclaimed::Busy);
         }
         Ok(Self { journal: journal.clone(), key })
     }
@@ -258,18 +370,21 @@ impl Drop for Lock {
     }
 }
 
-/// A panic elsewhere does not poison these: keys are put in and taken out whole.
 impl Inner {
+    /// A panic elsewhere does not poison it: keys are put in and taken out whole.
     fn locked(&self) -> MutexGuard<'_, HashSet<MessageKey>> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn read_index(&self) -> impl std::ops::Deref<Target = Index> + '_ {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_index(&self) -> impl std::ops::DerefMut<Target = Index> + '_ {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+/// Tidies a database, for as long as it is used. One danelaw of all that use it does so at a time.
+async fn keep_tidy(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.store.tidy(inner.settings.expiry, inner.settings.entries).await {
+            tracing::debug!(%error, "the store cannot be tidied");
+        }
     }
 }
 
@@ -281,19 +396,6 @@ impl fmt::Debug for Journal {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("key", &self.lock.key).finish_non_exhaustive()
+        f.debug_struct("Message").field("key", &self.held.as_ref().map(|held| held.lock.key)).finish_non_exhaustive()
     }
-}
-
-fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
-}
-
-/// The time before which a record has expired.
-fn since(settings: &Settings, now: i64) -> i64 {
-    now.saturating_sub(seconds(settings.expiry))
-}
-
-fn seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -63,6 +63,7 @@ const OF_OUR_OWN: &[OwnRefusal] = &[
     OwnRefusal::TooLarge(52_428_800),
     OwnRefusal::TooManyHops,
     OwnRefusal::StoreBusy,
+    OwnRefusal::StoreDown,
     OwnRefusal::AnsweredInPart,
 ];
 

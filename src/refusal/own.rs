@@ -24,6 +24,9 @@ pub enum OwnRefusal {
     /// Another session is at the end of the same message.
     #[error("another session is still sending the same message to the same recipients")]
     StoreBusy,
+    /// The store cannot tell which recipients have the message already.
+    #[error("the store does not answer, so it is not known which recipients have the message already; send it again")]
+    StoreDown,
 }
 
 impl OwnRefusal {
@@ -36,6 +39,7 @@ impl OwnRefusal {
             Self::TooManyHops => table::TOO_MANY_HOPS,
             Self::AnsweredInPart => table::ANSWERED_IN_PART,
             Self::StoreBusy => table::STORE_BUSY,
+            Self::StoreDown => table::STORE_DOWN,
         }
     }
 
@@ -61,6 +65,7 @@ mod tests {
             (OwnRefusal::TooManyHops, "554 5.4.6 too many Received fields"),
             (OwnRefusal::AnsweredInPart, "451 4.3.5 other recipients on the same connection"),
             (OwnRefusal::StoreBusy, "451 4.3.5 another session is still sending the same message"),
+            (OwnRefusal::StoreDown, "451 4.3.0 the store does not answer"),
         ] {
             assert!(refusal.reply().to_string().starts_with(reply), "{}", refusal.reply());
         }

@@ -354,6 +354,11 @@ rows! {
              recipient gets a second copy.",
             "the client tries again",
         );
+        STORE_DOWN StoreDown "store-down" = deferred(3, 0), words(
+            "The database of store.url does not answer. Without it danelaw cannot tell which recipients of a fan-out message \
+             have it already.",
+            "look at the log for \"store down\" and run danelaw store check; the client tries again",
+        );
         ANSWERED_IN_PART AnsweredInPart "answered-in-part" = deferred(3, 5), words(
             "Some recipients at this host have the message from an earlier attempt, and others do not. One message goes to all \
              or to none of them, so this attempt sent none.",

@@ -4,6 +4,7 @@
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
 mod mta_sts;
+mod store;
 mod tlsrpt;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use prometheus_client::registry::Registry;
 use super::Outcome;
 use crate::discovery::StsFigures;
 use crate::refusal::Label;
+use crate::store::StoreFigures;
 use crate::trace::What;
 use tlsrpt::TlsReportCounters;
 
@@ -78,6 +80,8 @@ pub struct Moment {
     pub excepted: u64,
     /// Lookups, fetches and policies of MTA-STS.
     pub mta_sts: StsFigures,
+    /// Operations of the store.
+    pub store: StoreFigures,
     /// Whether new mail is taken and has a chance.
     pub ready: bool,
     /// Whether the mode is `observe`.
@@ -315,6 +319,7 @@ impl Collector for Scrape {
         gauges(to, &self.metrics, &self.moment)?;
         memory(to, self.moment.memory)?;
         mta_sts::encode(to, &self.moment.mta_sts)?;
+        store::encode(to, &self.moment.store)?;
         resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
@@ -456,6 +461,7 @@ mod tests {
             memory: [3, 2, 1],
             excepted: 4,
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
+            store: StoreFigures::default(),
             ready: true,
             observing: false,
             rules_ending: 0,

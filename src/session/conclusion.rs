@@ -13,7 +13,7 @@ use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
 use crate::delivery::incoming::Incoming;
 use crate::dns::Resolver;
-use crate::journal::{ContentDigest, Message, MessageKey, Pair};
+use crate::journal::{ContentDigest, Message, MessageKey, Pair, Unclaimed};
 use crate::smtp::reply::Reply;
 use crate::transaction::reply::Recorded;
 use crate::transaction::{Effect, Event, RecordedOutcomes, Transaction};
@@ -26,7 +26,7 @@ struct Ending {
     deliveries: Deliveries,
     /// Deliveries that are sent the end of the data.
     finishing: Vec<Delivery>,
-    /// The lock of a message that may have a record.
+    /// The claim of a message that may have a record.
     message: Option<Message>,
 }
 
@@ -78,7 +78,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Effect::SayAgain(reply) => {
                     // The client may send the message again before it has read this reply to its end.
-                    end.message = None;
+                    Box::pin(end.release()).await;
                     // Quoted, since it names mailboxes and holds texts of remotes.
                     tracing::info!(answer = ?reply.to_string(), "the client is told to send the message again to all recipients");
                     self.say(&reply);
@@ -111,7 +111,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
     }
 
-    /// Locks a message that may have a record, and reads it.
+    /// Claims a message that may have a record, and reads that.
     async fn recall(&self, content: ContentDigest, end: &mut Ending) -> RecordedOutcomes {
         let pairs: Vec<Pair> = end.transaction.expected().map(|recipient| recipient.pair).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
@@ -121,7 +121,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 end.message = Some(message);
                 RecordedOutcomes::Outcomes(outcomes)
             }
-            Err(_busy) => RecordedOutcomes::Busy,
+            Err(Unclaimed::Busy) => RecordedOutcomes::Busy,
+            Err(Unclaimed::Down) => RecordedOutcomes::Unknown,
         }
     }
 }
@@ -142,12 +143,19 @@ impl Ending {
         }
     }
 
+    /// Ends the claim of the message.
+    async fn release(&mut self) {
+        if let Some(message) = self.message.take() {
+            message.release().await;
+        }
+    }
+
     /// Deletes the record.
     async fn forget(&mut self) {
         if let Some(message) = self.message.take()
             && let Err(error) = message.delete().await
         {
-            tracing::error!(%error, "the record of a message cannot be deleted; it counts as deleted");
+            tracing::error!(%error, "the record of a message cannot be deleted now; it counts as deleted");
         }
     }
 }

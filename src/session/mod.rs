@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
+use crate::journal::RecordId;
+use crate::refusal::OwnRefusal;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -223,8 +225,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {
         loop {
-            let journal = &self.shared.journal;
-            match self.dialogue.step(command, |recipient| journal.served(recipient)) {
+            let step = match self.records_for(&command).await? {
+                Ok(records) => self.dialogue.step(command, |_| records),
+                Err(refusal) => self.dialogue.decline(refusal.reply()),
+            };
+            match step {
                 Step::Reply(reply) => self.say(&reply),
                 Step::StartTls(ready) => return self.start_tls(&ready).await,
                 Step::Abandon(reply) => self.release(&reply),
@@ -258,6 +263,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(AfterCommand::Command);
         }
+    }
+
+    /// The records in which the recipient of a command has a final outcome. A shared store may take a moment.
+    async fn records_for(&mut self, command: &Command) -> Result<Result<Vec<RecordId>, OwnRefusal>, WireError> {
+        let Some(recipient) = self.dialogue.asks_for_records(command) else { return Ok(Ok(Vec::new())) };
+        let shared = Arc::clone(&self.shared);
+        let served = self.meanwhile(async move { shared.journal.served(recipient).await }).await?;
+        // The store tells of its errors itself, once a minute.
+        Ok(served.map_err(|_| OwnRefusal::StoreDown))
     }
 
     /// The end of a transaction before its message: the remotes are left, and the client gets the reply.

@@ -4,56 +4,109 @@
 //! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it does
 //! not know sessions: [`crate::journal`] does both. Nor does it decide which policies are kept: [`crate::discovery`] does;
 //! nor which reports: [`crate::dispatch`] does.
-//! Each operation is one transaction. Each backend has a file of its own, the only one that names its library.
+//! Each operation is one transaction. Each backend has a module of its own, the only one that names its library.
+//!
+//! There are two backends. A file of SQLite is for one danelaw ([`local`]). A database of PostgreSQL is for several
+//! ([`postgres`]): there a message is *claimed* before its first end of data, so that two danelaws never send one message at
+//! a time, and the clock of the database decides when claims and records end.
 
+mod figures;
+mod index;
+mod kept;
 mod key;
+mod local;
+mod postgres;
 mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::smtp::reply::Reply;
+use figures::StoreCounts;
+use local::Local;
+use postgres::Postgres;
 
+pub use figures::{LATENCY_BOUNDS, OperationFigures, StoreFigures};
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
-use sqlite::Sqlite;
-use tokio::sync::Mutex;
-
-pub use sqlite::{Error, OpenError};
+pub use postgres::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, Migration, migration_sql};
+pub use sqlite::{OpenError, SqliteError};
 
 /// The number of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub(crate) i64);
 
+/// A message whose record is to be locked and read.
+pub(crate) struct Claim<'a> {
+    /// The message.
+    pub(crate) key: MessageKey,
+    /// Its recipients.
+    pub(crate) recipients: &'a [Pair],
+    /// The number of this claim. Later claims of a process have higher numbers, so that a claim that comes late takes nothing
+    /// from a newer one.
+    pub(crate) token: i64,
+    /// How long the claim lasts if its holder is not heard of again.
+    pub(crate) hold: Duration,
+    /// How long a record is kept after the last attempt.
+    pub(crate) expiry: Duration,
+    /// The largest number of outcomes.
+    pub(crate) entries: usize,
+}
+
+/// A message that is claimed.
+pub(crate) struct Claimed {
+    /// The final outcomes of earlier attempts.
+    pub(crate) outcomes: BTreeMap<Pair, Reply>,
+    /// Whether the store has a row for it.
+    pub(crate) is_stored: bool,
+}
+
 /// A record as it is to be.
+#[derive(Clone, Copy)]
 pub(crate) struct Writing<'a> {
     /// The message.
     pub(crate) key: MessageKey,
+    /// The number of its claim.
+    pub(crate) token: i64,
+    /// How long the claim lasts from now on.
+    pub(crate) hold: Duration,
     /// All its final outcomes.
     pub(crate) outcomes: &'a BTreeMap<Pair, Reply>,
     /// The largest number of outcomes that the store may keep then.
     pub(crate) entries: usize,
-    /// In seconds of the Unix clock.
-    pub(crate) now: i64,
 }
 
-/// The result of a write.
-pub(crate) struct Written {
+/// A claim that is to end.
+#[derive(Clone, Copy)]
+pub(crate) struct HeldClaim {
+    /// The message.
+    pub(crate) key: MessageKey,
+    /// The number of its claim.
+    pub(crate) token: i64,
+    /// The largest number of outcomes.
+    pub(crate) entries: usize,
+}
+
+/// The result of a write to SQLite.
+struct Written {
     /// The record.
-    pub(crate) record: RecordId,
+    record: RecordId,
     /// The records that made room for it.
-    pub(crate) evicted: Vec<RecordId>,
+    evicted: Vec<RecordId>,
 }
 
 /// A recipient with a final outcome in a record.
-pub(crate) struct Served {
+struct Served {
     /// The record.
-    pub(crate) record: RecordId,
+    record: RecordId,
     /// The time of the last attempt, in seconds of the Unix clock.
-    pub(crate) seen: i64,
+    seen: i64,
     /// The sender and the recipient.
-    pub(crate) recipient: Pair,
+    recipient: Pair,
 }
 
 /// A policy of MTA-STS as it is kept. The times are in seconds of the Unix clock.
@@ -126,17 +179,59 @@ pub(crate) struct ReportRows {
     pub(crate) suppressed: Vec<SuppressedRow>,
 }
 
+/// Why an operation fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite fails.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteError),
+    /// Another danelaw has claimed the message.
+    #[error("another danelaw is still sending the same message")]
+    Busy,
+    /// The claim has ended: it was held for too long, and another danelaw may have taken the message.
+    #[error("the claim of the message has ended")]
+    ClaimEnded,
+    /// The database did not answer in time.
+    #[error("the database did not answer within store.patience")]
+    Slow,
+    /// The database cannot be reached, or does not take requests. It is not asked again before a probe has passed.
+    #[error("the database is down")]
+    Down,
+    /// The database fails.
+    #[error("the database fails: {0}")]
+    Database(String),
+    /// The backend has no tables for this.
+    #[error("PostgreSQL has no tables for this")]
+    NoTables,
+}
+
+impl Error {
+    /// Its label in metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::ClaimEnded => "claim-ended",
+            Self::Slow => "timeout",
+            Self::Down => "down",
+            Self::Sqlite(_) | Self::Database(_) | Self::NoTables => "other",
+        }
+    }
+}
+
 /// An open store. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     backend: StoreBackend,
+    counts: Arc<StoreCounts>,
 }
 
 /// The backends.
 #[derive(Clone)]
 enum StoreBackend {
     /// A file for one process.
-    Sqlite(Arc<Mutex<Sqlite>>),
+    Sqlite(Arc<Local>),
+    /// A database for several.
+    Postgres(Arc<Postgres>),
 }
 
 impl Store {
@@ -145,92 +240,151 @@ impl Store {
     /// # Errors
     /// If the file cannot be used, or another process uses it.
     pub async fn open(path: Option<&Path>) -> Result<Self, OpenError> {
-        let sqlite = Sqlite::open(path).await?;
-        Ok(Self { backend: StoreBackend::Sqlite(Arc::new(Mutex::new(sqlite))) })
+        let backend = StoreBackend::Sqlite(Arc::new(Local::open(path).await?));
+        Ok(Self { backend, counts: Arc::default() })
     }
 
-    /// The number of outcomes.
+    /// Connects to a database, and brings its tables up to date if it may. A database that cannot be reached is asked again
+    /// each second; until it answers, the store is down.
+    ///
+    /// # Errors
+    /// If the database refuses danelaw, or has tables that danelaw cannot use.
+    pub async fn connect(settings: DatabaseSettings) -> Result<Self, OpenError> {
+        let backend = StoreBackend::Postgres(Postgres::connect(settings).await?);
+        Ok(Self { backend, counts: Arc::default() })
+    }
+
+    /// Whether other processes may use it too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend, StoreBackend::Postgres(_))
+    }
+
+    /// The numbers for metrics.
+    pub fn figures(&self) -> StoreFigures {
+        let is_up = match &self.backend {
+            StoreBackend::Sqlite(_) => true,
+            StoreBackend::Postgres(postgres) => postgres.is_up(),
+        };
+        StoreFigures { is_up, ..self.counts.figures() }
+    }
+
+    /// The number of outcomes in the file; 0 for a database, which other processes write to.
     pub(crate) async fn outcomes(&self) -> usize {
         match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.outcomes(),
+            StoreBackend::Sqlite(local) => local.lock().await.sqlite.outcomes(),
+            StoreBackend::Postgres(_) => 0,
         }
     }
 
-    /// The recipients of all records.
-    pub(crate) async fn served(&self) -> Result<Vec<Served>, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.served().await,
-        }
+    /// The records in which a recipient has a final outcome, sorted.
+    pub(crate) async fn served(&self, recipient: Pair, expiry: Duration) -> Result<Vec<RecordId>, Error> {
+        self.timed("served", async {
+            match &self.backend {
+                StoreBackend::Sqlite(local) => Ok(local.served(recipient, expiry)),
+                StoreBackend::Postgres(postgres) => postgres.served(recipient, expiry).await,
+            }
+        })
+        .await
     }
 
-    /// The outcomes of a message with its last attempt not before `since`; none without a record.
-    pub(crate) async fn replies(&self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.replies(key, since).await,
-        }
+    /// Claims a message, and reads its record.
+    pub(crate) async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, Error> {
+        self.timed("claim", async {
+            match &self.backend {
+                StoreBackend::Sqlite(local) => Ok(local.claim(claim).await),
+                StoreBackend::Postgres(postgres) => postgres.claim(claim).await,
+            }
+        })
+        .await
     }
 
-    /// Writes a record in the place of the one before, durably. The oldest others make room for it.
-    pub(crate) async fn put(&self, writing: Writing<'_>) -> Result<Written, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put(writing).await,
-        }
+    /// Writes a record, durably. In a file it takes the place of the one before, and the oldest others make room for it.
+    pub(crate) async fn put(&self, writing: Writing<'_>, expiry: Duration) -> Result<(), Error> {
+        self.timed("put", async {
+            match &self.backend {
+                StoreBackend::Sqlite(local) => Ok(local.put(writing, expiry).await?),
+                StoreBackend::Postgres(postgres) => postgres.put(writing).await,
+            }
+        })
+        .await
     }
 
-    /// Deletes the record of a message, durably, and returns its number.
-    pub(crate) async fn delete(&self, key: MessageKey) -> Result<Option<RecordId>, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.delete(key).await,
-        }
+    /// Deletes the record of a message, durably, with its claim.
+    pub(crate) async fn take(&self, held: HeldClaim) -> Result<(), Error> {
+        self.timed("take", async {
+            match &self.backend {
+                StoreBackend::Sqlite(local) => Ok(local.take(held.key, held.entries).await?),
+                StoreBackend::Postgres(postgres) => postgres.take(held).await,
+            }
+        })
+        .await
     }
 
-    /// Deletes the records whose last attempt was before `since`, and returns their numbers.
-    pub(crate) async fn tidy(&self, since: i64) -> Result<Vec<RecordId>, Error> {
+    /// Ends a claim, and leaves the record.
+    pub(crate) async fn release(&self, held: HeldClaim) -> Result<(), Error> {
+        self.timed("release", async {
+            match &self.backend {
+                StoreBackend::Sqlite(_) => Ok(()),
+                StoreBackend::Postgres(postgres) => postgres.release(held).await,
+            }
+        })
+        .await
+    }
+
+    /// Deletes the records whose last attempt is longer ago than this; in a database also the oldest above `entries`.
+    pub(crate) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
+        self.timed("tidy", async {
+            match &self.backend {
+                StoreBackend::Sqlite(local) => Ok(local.tidy(expiry).await?),
+                StoreBackend::Postgres(postgres) => postgres.tidy(expiry, entries).await,
+            }
+        })
+        .await
+    }
+
+    async fn timed<T>(&self, operation: &'static str, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let since = Instant::now();
+        let done = run.await;
+        self.counts.count(operation, since.elapsed(), done.as_ref().err().map(Error::kind));
+        done
+    }
+
+    /// The file, for the tables that a database does not have.
+    fn file(&self) -> Result<&Local, Error> {
         match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.tidy(since).await,
+            StoreBackend::Sqlite(local) => Ok(local),
+            StoreBackend::Postgres(_) => Err(Error::NoTables),
         }
     }
 
     /// All policies of MTA-STS.
     pub(crate) async fn policies(&self) -> Result<Vec<PolicyRow>, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.policies().await,
-        }
+        Ok(self.file()?.lock().await.sqlite.policies().await?)
     }
 
     /// Writes a policy in the place of the domain's one before, durably.
     pub(crate) async fn put_policy(&self, row: &PolicyRow) -> Result<(), Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put_policy(row).await,
-        }
+        Ok(self.file()?.lock().await.sqlite.put_policy(row).await?)
     }
 
     /// Deletes the policy of a domain, durably.
     pub(crate) async fn delete_policy(&self, domain: &str) -> Result<(), Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.delete_policy(domain).await,
-        }
+        Ok(self.file()?.lock().await.sqlite.delete_policy(domain).await?)
     }
 
     /// All rows of TLS reports.
     pub(crate) async fn report_rows(&self) -> Result<ReportRows, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.report_rows().await,
-        }
+        Ok(self.file()?.lock().await.sqlite.report_rows().await?)
     }
 
     /// Writes rows of TLS reports in the place of those before, durably.
     pub(crate) async fn put_report_rows(&self, rows: &ReportRows) -> Result<(), Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.put_report_rows(rows).await,
-        }
+        Ok(self.file()?.lock().await.sqlite.put_report_rows(rows).await?)
     }
 
     /// Deletes rows of TLS reports about days before this Julian day, durably: at most 500 of each table.
     pub(crate) async fn forget_reports_before(&self, day: i64) -> Result<(), Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.forget_reports_before(day).await,
-        }
+        Ok(self.file()?.lock().await.sqlite.forget_reports_before(day).await?)
     }
 }
 

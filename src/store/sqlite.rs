@@ -1,23 +1,25 @@
 //! The store in one file of SQLite, mode 0600. A commit is in the write-ahead log and synced when it returns.
 //!
-//! One process has the file: it is locked for as long as it is open, so that the index of
-//! [`Journal`](crate::journal::Journal) has every record.
+//! One process has the file: it is locked for as long as it is open, so that the index of [`Local`](super::local) has every
+//! record.
 
 mod reports;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
+use super::kept::{damaged, kept_reply, reply_of};
+use super::postgres::DatabaseOpenError;
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
-use crate::smtp::reply::{Reply, ReplyDecoder};
+use crate::smtp::reply::Reply;
 use reports::{FROM_4, REPORTS};
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
@@ -63,13 +65,11 @@ const FROM_1: &str = "DROP TABLE outcomes;";
 const OLD_NAME: &str = "ledger.sqlite";
 /// How long to wait until another process closes the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// Most lines of a reply that are kept.
-const MAX_LINES: usize = 8;
 
 /// The library fails in an operation.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Error(#[from] sqlx::Error);
+pub struct SqliteError(#[from] sqlx::Error);
 
 /// Why the store cannot be opened. The configuration names the file, so each text gives the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,9 @@ pub enum OpenError {
         /// The fault.
         found: String,
     },
+    /// The database cannot be used as it is configured.
+    #[error("{0}")]
+    Database(#[from] DatabaseOpenError),
     /// The library fails.
     #[error(
         "{path} cannot be set up as a store: {error}; the file and its directory must be writable by danelaw, on a disk \
@@ -124,14 +127,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
         /// The library's error.
-        error: Error,
+        error: String,
     },
 }
 
 impl OpenError {
     /// A failure of the library at this file, or at a store that ends with the process.
-    pub(crate) fn library(path: Option<&Path>, error: impl Into<Error>) -> Self {
-        Self::Library { path: path.unwrap_or(Path::new(":memory:")).to_owned(), error: error.into() }
+    pub(crate) fn library(path: Option<&Path>, error: impl fmt::Display) -> Self {
+        Self::Library { path: path.unwrap_or(Path::new(":memory:")).to_owned(), error: error.to_string() }
     }
 }
 
@@ -164,7 +167,7 @@ impl Sqlite {
         self.outcomes
     }
 
-    pub(super) async fn served(&mut self) -> Result<Vec<Served>, Error> {
+    pub(super) async fn served(&mut self) -> Result<Vec<Served>, SqliteError> {
         let sql = "SELECT record, seen, pair FROM outcomes JOIN records ON records.id = outcomes.record";
         let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
         let served = |row| {
@@ -173,15 +176,15 @@ impl Sqlite {
         rows.iter().map(served).collect()
     }
 
-    pub(super) async fn replies(&mut self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, Error> {
+    pub(super) async fn replies(&mut self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, SqliteError> {
         let sql = "SELECT pair, reply FROM outcomes JOIN records ON records.id = outcomes.record
                    WHERE key = ?1 AND seen >= ?2";
         let rows = sqlx::query(sql).bind(key.octets()).bind(since).fetch_all(&mut self.connection).await?;
         rows.iter().map(|row| Ok((pair(row, 0)?, reply(row, 1)?))).collect()
     }
 
-    pub(super) async fn put(&mut self, writing: Writing<'_>) -> Result<Written, Error> {
-        let Writing { key, outcomes, entries, now } = writing;
+    pub(super) async fn put(&mut self, writing: Writing<'_>, now: i64) -> Result<Written, SqliteError> {
+        let Writing { key, outcomes, entries, .. } = writing;
         let mut transaction = self.connection.begin().await?;
         let sql = "INSERT INTO records (key, seen) VALUES (?1, ?2)
                    ON CONFLICT (key) DO UPDATE SET seen = excluded.seen RETURNING id";
@@ -191,7 +194,7 @@ impl Sqlite {
         let before = sqlx::query(sql).bind(record).execute(&mut *transaction).await?.rows_affected();
         for (pair, reply) in outcomes {
             let sql = "INSERT INTO outcomes (record, pair, reply) VALUES (?1, ?2, ?3)";
-            let query = sqlx::query(sql).bind(record).bind(pair.octets()).bind(written(reply));
+            let query = sqlx::query(sql).bind(record).bind(pair.octets()).bind(kept_reply(reply));
             query.execute(&mut *transaction).await?;
         }
         let mut count = self.outcomes.saturating_sub(rows(before)) + outcomes.len();
@@ -211,7 +214,7 @@ impl Sqlite {
         Ok(Written { record: RecordId(record), evicted })
     }
 
-    pub(super) async fn delete(&mut self, key: MessageKey) -> Result<Option<RecordId>, Error> {
+    pub(super) async fn delete(&mut self, key: MessageKey) -> Result<Option<RecordId>, SqliteError> {
         let sql = "DELETE FROM outcomes WHERE record = (SELECT id FROM records WHERE key = ?1)";
         let mut transaction = self.connection.begin().await?;
         let outcomes = sqlx::query(sql).bind(key.octets()).execute(&mut *transaction).await?.rows_affected();
@@ -222,7 +225,7 @@ impl Sqlite {
         row.map(|row| Ok(RecordId(row_number(&row, 0)?))).transpose()
     }
 
-    pub(super) async fn tidy(&mut self, since: i64) -> Result<Vec<RecordId>, Error> {
+    pub(super) async fn tidy(&mut self, since: i64) -> Result<Vec<RecordId>, SqliteError> {
         let sql = "DELETE FROM records WHERE seen < ?1 RETURNING id";
         let gone = sqlx::query(sql).bind(since).fetch_all(&mut self.connection).await?;
         if !gone.is_empty() {
@@ -231,13 +234,13 @@ impl Sqlite {
         gone.iter().map(|row| Ok(RecordId(row_number(row, 0)?))).collect()
     }
 
-    pub(super) async fn policies(&mut self) -> Result<Vec<PolicyRow>, Error> {
+    pub(super) async fn policies(&mut self) -> Result<Vec<PolicyRow>, SqliteError> {
         let sql = "SELECT domain, id, body, fetched, used, failing_since FROM sts_policies";
         let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
         Ok(rows.iter().map(policy_row).collect::<sqlx::Result<_>>()?)
     }
 
-    pub(super) async fn put_policy(&mut self, row: &PolicyRow) -> Result<(), Error> {
+    pub(super) async fn put_policy(&mut self, row: &PolicyRow) -> Result<(), SqliteError> {
         let sql = "INSERT OR REPLACE INTO sts_policies (domain, id, body, fetched, used, failing_since)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let query = sqlx::query(sql).bind(&row.domain).bind(&row.id).bind(&row.body);
@@ -246,7 +249,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn delete_policy(&mut self, domain: &str) -> Result<(), Error> {
+    pub(super) async fn delete_policy(&mut self, domain: &str) -> Result<(), SqliteError> {
         let sql = "DELETE FROM sts_policies WHERE domain = ?1";
         sqlx::query(sql).bind(domain).execute(&mut self.connection).await?;
         Ok(())
@@ -370,23 +373,14 @@ fn policy_row(row: &SqliteRow) -> sqlx::Result<PolicyRow> {
 }
 
 fn pair(row: &SqliteRow, column: usize) -> sqlx::Result<Pair> {
-    Pair::from_octets(row.try_get(column)?).ok_or_else(|| damaged("pair"))
-}
-
-/// A reply as it is kept: as it would go over the wire.
-fn written(reply: &Reply) -> String {
-    let mut octets = BytesMut::new();
-    let lines = reply.lines().take(MAX_LINES);
-    Reply::multiline(reply.code(), reply.enhanced(), lines).write(&mut octets);
-    String::from_utf8_lossy(&octets).into_owned()
+    Pair::from_octets(row.try_get(column)?).ok_or_else(|| unreadable("pair"))
 }
 
 fn reply(row: &SqliteRow, column: usize) -> sqlx::Result<Reply> {
-    let mut octets = BytesMut::from(row.try_get::<&str, _>(column)?.as_bytes());
-    ReplyDecoder::new().decode(&mut octets).ok().flatten().ok_or_else(|| damaged("reply"))
+    reply_of(row.try_get(column)?).ok_or_else(|| unreadable("reply"))
 }
 
 /// A value that danelaw does not write.
-fn damaged(column: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("the column {column} has a value that danelaw does not write").into())
+fn unreadable(column: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(damaged(column).into())
 }

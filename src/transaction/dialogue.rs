@@ -175,6 +175,26 @@ impl Dialogue {
         }
     }
 
+    /// The recipient whose records decide about this command; see [`Self::step`].
+    pub fn asks_for_records(&self, command: &Command) -> Option<Pair> {
+        let State::Open(transaction) = &self.state else { return None };
+        let Command::Rcpt(ForwardPath::Mailbox(mailbox)) = command else { return None };
+        // A recipient that there is no room for now comes again.
+        let is_asked = transaction.replies.has_records() && !transaction.is_full();
+        is_asked.then(|| transaction.pair(mailbox))
+    }
+
+    /// The step for a recipient that is deferred by ourselves.
+    pub fn decline(&mut self, answer: Reply) -> Step {
+        match self.waiting() {
+            Some(transaction) => {
+                transaction.reply_in_turn(answer);
+                Step::Later
+            }
+            None => Step::Reply(answer),
+        }
+    }
+
     /// The step for a command. `recorded` gives the records in which a recipient has a final outcome.
     pub fn step(&mut self, command: Command, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
         match command {

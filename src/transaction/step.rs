@@ -51,6 +51,8 @@ pub enum ReadMessage {
 pub enum RecordedOutcomes {
     /// Another session is at the end of the same message.
     Busy,
+    /// The store cannot tell.
+    Unknown,
     /// The final outcomes of earlier attempts; of a message without a record there are none.
     Outcomes(BTreeMap<Pair, Reply>),
 }
@@ -211,7 +213,8 @@ impl Transaction {
     fn recalled(&mut self, record: RecordedOutcomes) -> Vec<Effect> {
         let outcomes = match record {
             RecordedOutcomes::Outcomes(outcomes) => outcomes,
-            RecordedOutcomes::Busy => return self.defer_all(),
+            RecordedOutcomes::Busy => return self.defer_all(OwnRefusal::StoreBusy),
+            RecordedOutcomes::Unknown => return self.defer_all(OwnRefusal::StoreDown),
         };
         let mut effects = Vec::new();
         for id in self.sending() {
@@ -236,12 +239,12 @@ impl Transaction {
         effects
     }
 
-    fn defer_all(&mut self) -> Vec<Effect> {
-        let reply = OwnRefusal::StoreBusy.reply();
+    fn defer_all(&mut self, refusal: OwnRefusal) -> Vec<Effect> {
+        let reply = refusal.reply();
         for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| recipient.is_expected()) {
             recipient.state = RecipientState::Concluded(reply.clone());
         }
-        self.sending().into_iter().map(|id| Effect::Stop(id, OwnRefusal::StoreBusy)).collect()
+        self.sending().into_iter().map(|id| Effect::Stop(id, refusal)).collect()
     }
 
     /// Final replies of destinations are the outcomes of their recipients.

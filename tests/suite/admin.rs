@@ -19,6 +19,7 @@ use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::smtp::reply::Code;
+use danelaw::store::StoreFigures;
 use danelaw::trace::{Trace, What};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -186,6 +187,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             memory: [0; 3],
             excepted: 0,
             mta_sts: StsFigures::default(),
+            store: StoreFigures::default(),
             ready: true,
             observing: true,
             rules_ending: 0,

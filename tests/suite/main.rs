@@ -8,6 +8,8 @@
 #[path = "../certificates/mod.rs"]
 mod certificates;
 mod chain;
+#[path = "../shared/command.rs"]
+mod command;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod log;
@@ -69,6 +71,7 @@ mod tls;
 
 // The record of outcomes.
 mod journal;
+mod store;
 
 // The program: its commands, files, manual pages, alerts and dashboard.
 mod check;

@@ -16,6 +16,7 @@ use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::event::{ReportedPolicy, TlsResult};
@@ -140,7 +141,9 @@ fn busy() -> String {
         policies: vec![("enforce", 1)],
         failing: 0,
     };
-    let moment = Moment { resolvers: vec![true], mta_sts, build, ..Moment::default() };
+    let claims = OperationFigures { operation: "claim", buckets: vec![(1.0, 1)], seconds: 0.1 };
+    let store = StoreFigures { is_up: true, operations: vec![claims], errors: vec![("busy", 1)] };
+    let moment = Moment { resolvers: vec![true], mta_sts, store, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }
 
@@ -171,7 +174,8 @@ fn the_page_has_every_metric() {
     }
     assert_made("config/prometheus/README.md", "/metrics", &table);
     // All pages speak of metrics that exist.
-    let known: BTreeSet<String> = served().into_iter().chain(["danelaw_stage_seconds".to_owned()]).collect();
+    let histograms = ["danelaw_stage_seconds", "danelaw_store_seconds"].map(str::to_owned);
+    let known: BTreeSet<String> = served().into_iter().chain(histograms).collect();
     for page in ["README.md", "config/README.md", "config/prometheus/README.md", "config/clients/README.md"] {
         let documented = named(&text(page));
         assert!(documented.is_subset(&known), "{page}: {:?}", documented.difference(&known));

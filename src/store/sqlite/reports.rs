@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row};
 
 use super::super::{CountsRow, ReportRow, ReportRows, SuppressedRow};
-use super::{Error, Sqlite};
+use super::{Sqlite, SqliteError};
 
 /// One row for the counts of each domain and day, one for each report, and one for each address that has refused a report.
 /// Days are Julian days, times are in seconds of the Unix clock.
@@ -41,7 +41,7 @@ pub(super) const FROM_4: &str = "
 ";
 
 impl Sqlite {
-    pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, Error> {
+    pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, SqliteError> {
         let sql = "SELECT day, domain, counts FROM tls_counts";
         let counts = sqlx::query(sql).fetch_all(&mut self.connection).await?;
         let sql = "SELECT day, domain, address, state, first, tries, next, organization, contact FROM tls_reports";
@@ -55,7 +55,7 @@ impl Sqlite {
         })
     }
 
-    pub(in super::super) async fn put_report_rows(&mut self, rows: &ReportRows) -> Result<(), Error> {
+    pub(in super::super) async fn put_report_rows(&mut self, rows: &ReportRows) -> Result<(), SqliteError> {
         let mut transaction = self.connection.begin().await?;
         for CountsRow { day, domain, counts } in &rows.counts {
             let sql = "INSERT OR REPLACE INTO tls_counts (day, domain, counts) VALUES (?1, ?2, ?3)";
@@ -82,7 +82,7 @@ impl Sqlite {
         Ok(transaction.commit().await?)
     }
 
-    pub(in super::super) async fn forget_reports_before(&mut self, day: i64) -> Result<(), Error> {
+    pub(in super::super) async fn forget_reports_before(&mut self, day: i64) -> Result<(), SqliteError> {
         let mut transaction = self.connection.begin().await?;
         // In steps, because the journal waits meanwhile.
         for sql in [

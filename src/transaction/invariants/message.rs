@@ -145,9 +145,10 @@ impl Simulation {
     }
 
     fn recall(&mut self, key: &BTreeSet<Pair>) -> RecordedOutcomes {
-        match self.chance(4) {
-            true => RecordedOutcomes::Busy,
-            false => RecordedOutcomes::Outcomes(self.records.get(key).cloned().unwrap_or_default()),
+        match (self.chance(4), self.random.bool()) {
+            (true, true) => RecordedOutcomes::Busy,
+            (true, false) => RecordedOutcomes::Unknown,
+            (false, _) => RecordedOutcomes::Outcomes(self.records.get(key).cloned().unwrap_or_default()),
         }
     }
 

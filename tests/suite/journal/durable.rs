@@ -5,26 +5,18 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use danelaw::journal::{Busy, Journal, Message, MessageKey, OpenError, Pair, Settings};
+use danelaw::journal::{Journal, Message, MessageKey, OpenError, Pair, Settings, StorePlace};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 
 use super::{content, pair};
 
-const DAY: Duration = Duration::from_secs(86_400);
-
 fn at(path: &Path) -> Settings {
-    Settings { path: Some(path.to_owned()), entries: 100_000, expiry: DAY }
+    crate::store::at(StorePlace::File(path.to_owned()))
 }
 
 fn delivered(text: &str) -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(0, 0), format!("mx.test[192.0.2.1]: {text}"))
-}
-
-fn refused() -> Reply {
-    let lines = ["mx.test[192.0.2.1]: no such user", "mx.test[192.0.2.1]: <one@a.test>"];
-    Reply::multiline(Code::MAILBOX_UNAVAILABLE, Some(EnhancedCode::permanent(1, 1)), lines)
 }
 
 /// Opens the file; the process that had it may need a moment to let go. Also the number of outcomes in it.
@@ -40,87 +32,6 @@ async fn closed(journal: Journal, path: &Path) {
 
 async fn message(journal: &Journal, text: &str, to: &[Pair]) -> Message {
     journal.message(MessageKey::new(content(text), to.iter().copied()), to).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_record_survives_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.sqlite");
-    let (journal, found) = open(&path).await;
-    assert_eq!(found, 0);
-    let all = [pair("one@a.test"), pair("two@b.test"), pair("three@c.test")];
-    let mut open_message = message(&journal, "x", &all).await;
-    open_message.record([(all[0], delivered("queued as 1"))]).await.unwrap();
-    open_message.record([(all[1], refused())]).await.unwrap();
-    drop(open_message);
-    drop(journal);
-
-    let (journal, found) = open(&path).await;
-    assert_eq!(found, 2);
-    // In any order of the recipients.
-    let open_message = message(&journal, "x", &[all[2], all[0], all[1]]).await;
-    assert_eq!(open_message.outcome(all[0]), Some(&delivered("queued as 1")));
-    assert_eq!(open_message.outcome(all[1]), Some(&refused()));
-    assert_eq!(open_message.outcome(all[2]), None);
-    assert_eq!(journal.served(all[0]), journal.served(all[1]));
-    assert!(!journal.served(all[0]).is_empty() && journal.served(all[2]).is_empty());
-    // Another text, and the same text to other recipients, are other messages.
-    assert_eq!(message(&journal, "y", &all).await.outcome(all[0]), None);
-    assert_eq!(message(&journal, "x", &all[..2]).await.outcome(all[0]), None);
-    // A record answers once.
-    open_message.delete().await.unwrap();
-    assert!(journal.served(all[0]).is_empty());
-    assert_eq!(message(&journal, "x", &all).await.outcome(all[0]), None);
-    closed(journal, &path).await;
-    assert_eq!(open(&path).await.1, 0);
-}
-
-#[tokio::test]
-async fn one_session_at_a_time_has_a_message() {
-    let (journal, _) = Journal::open(Settings { path: None, entries: 10, expiry: DAY }).await.unwrap();
-    let (one, two) = (pair("one@a.test"), pair("two@b.test"));
-    let first = message(&journal, "x", &[one, two]).await;
-    let again = MessageKey::new(content("x"), [two, one, one]);
-    assert_eq!(journal.message(again, &[two, one]).await.unwrap_err(), Busy);
-    drop(message(&journal, "x", &[two]).await);
-    drop(message(&journal, "y", &[one, two]).await);
-    drop(first);
-    assert!(journal.message(again, &[two, one]).await.is_ok());
-}
-
-#[tokio::test]
-async fn the_oldest_records_make_room() {
-    let (journal, _) = Journal::open(Settings { path: None, entries: 4, expiry: DAY }).await.unwrap();
-    let all = [pair("one@a.test"), pair("two@b.test"), pair("three@c.test")];
-    let both = |text| [(all[0], delivered(text)), (all[1], delivered(text))];
-    for text in ["x", "y"] {
-        message(&journal, text, &all).await.record(both(text)).await.unwrap();
-    }
-    // The same record once more takes no more room, and a larger one goes first.
-    message(&journal, "y", &all).await.record(both("y")).await.unwrap();
-    assert!(message(&journal, "x", &all).await.outcome(all[0]).is_some());
-    message(&journal, "y", &all).await.record([(all[2], refused())]).await.unwrap();
-    assert!(message(&journal, "x", &all).await.outcome(all[0]).is_none());
-    assert_eq!(message(&journal, "y", &all).await.outcome(all[2]), Some(&refused()));
-    assert_eq!(journal.served(all[0]).len(), 1);
-}
-
-#[tokio::test]
-async fn an_old_record_is_deleted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.sqlite");
-    let both = [pair("one@a.test"), pair("two@b.test")];
-    let (journal, _) = open(&path).await;
-    message(&journal, "x", &both).await.record([(both[0], delivered("1"))]).await.unwrap();
-    drop(journal);
-    let brief = Settings { expiry: Duration::from_secs(1), ..at(&path) };
-    let (journal, found) = Journal::open(brief.clone()).await.unwrap();
-    assert_eq!(found, 1);
-    // The one test here that needs real time: the file holds times of day.
-    tokio::time::sleep(Duration::from_millis(2100)).await;
-    assert_eq!(message(&journal, "x", &both).await.outcome(both[0]), None);
-    drop(journal);
-    assert_eq!(Journal::open(brief).await.unwrap().1, 0);
 }
 
 /// The tables of version 1, with a row in them.
@@ -231,7 +142,7 @@ async fn nothing_recorded_is_lost_to_sigkill() {
         let (journal, found) = open(&path).await;
         assert!(found as u64 >= recorded, "{recorded} of {found}");
         for number in 0..recorded {
-            assert!(!journal.served(pair(&format!("r{number}@a.test"))).is_empty());
+            assert!(!journal.served(pair(&format!("r{number}@a.test"))).await.unwrap().is_empty());
         }
     }
 }

@@ -6,7 +6,7 @@ mod model;
 use danelaw::journal::{ContentDigest, ContentHasher, Pair};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 
-fn pair(recipient: &str) -> Pair {
+pub(crate) fn pair(recipient: &str) -> Pair {
     let sender = ReversePath::parse("<sender@client.test>", SmtpUtf8::Absent).unwrap();
     match ForwardPath::parse(&format!("<{recipient}>"), SmtpUtf8::Absent).unwrap() {
         ForwardPath::Mailbox(mailbox) => Pair::new(&sender, &mailbox),
@@ -14,7 +14,7 @@ fn pair(recipient: &str) -> Pair {
     }
 }
 
-fn content(text: &str) -> ContentDigest {
+pub(crate) fn content(text: &str) -> ContentDigest {
     let mut hasher = ContentHasher::default();
     hasher.update(text.as_bytes());
     hasher.finish()

@@ -256,7 +256,7 @@ fn the_commands_of_the_pages_exist() {
     for page in pages().into_iter().filter(|page| page.name() != "CHANGELOG.md") {
         for words in commands(&page) {
             let is_name = |word: &&String| word.chars().all(|c| c.is_ascii_lowercase()) && word.len() > 1;
-            let depth = if matches!(words[0].as_str(), "config" | "tlsa" | "tlsrpt") { 2 } else { 1 };
+            let depth = if matches!(words[0].as_str(), "config" | "store" | "tlsa" | "tlsrpt") { 2 } else { 1 };
             let subcommands: Vec<_> = words.iter().take(depth).take_while(is_name).map(String::as_str).collect();
             let help = printed(&[&subcommands[..], &["--help"]].concat());
             for flag in words.iter().filter(|word| word.starts_with("--")) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::store::{Pair, RecordId, Served};
+use super::{Pair, RecordId, Served};
 
 /// Both directions, so that a record goes out as fast as it came in. Recipients are kept as the first octets of their
 /// digest: two that share these octets may get transactions of their own without need, and no other harm comes of it.

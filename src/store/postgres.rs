@@ -1,0 +1,299 @@
+//! The store in a database of PostgreSQL, for several danelaws that take the mail of one name.
+//!
+//! Each operation is one statement: a query, or a function of `postgres/schema.sql`. A call ends within `store.patience`,
+//! whatever the server does, and its connection is closed if the answer is not there by then. A call on a connection that was
+//! cut is made once more on a fresh one: each operation may be repeated. After three failures in a row the database is not
+//! asked before a probe has passed; there is one each second.
+
+mod circuit;
+mod fault;
+mod pool;
+mod schema;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgRow, Postgres as Database};
+use sqlx::query::Query;
+use tokio::time::{Instant, timeout};
+
+use super::kept::{damaged, kept_reply, reply_of};
+use super::local::seconds;
+use super::{Claim, Claimed, Error, HeldClaim, OpenError, Pair, RecordId, Writing};
+use circuit::Circuit;
+use fault::{AfterFault, DatabaseFault};
+use pool::{ConnectionPool, PooledConnection};
+
+pub use fault::DatabaseOpenError;
+pub use schema::migration_sql;
+pub use settings::{DatabaseSettings, Migration};
+
+/// How often a database that is down is asked.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long the making of tables may take.
+const MIGRATION: Duration = Duration::from_secs(60);
+/// Calls whose latency `danelaw store check` measures.
+const CALLS: u32 = 100;
+
+type PgQuery<'q> = Query<'q, Database, PgArguments>;
+
+/// A database, and our connections to it.
+pub(super) struct Postgres {
+    pool: ConnectionPool,
+    circuit: Circuit,
+    /// This process among all that use the database.
+    owner: i64,
+    pepper: Option<hmac::Key>,
+}
+
+/// The findings about a database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseCheck {
+    /// The server's name for its version.
+    pub server: String,
+    /// The version of danelaw's tables.
+    pub schema: i32,
+    /// The server's clock less this host's, in seconds.
+    pub clock_ahead: f64,
+    /// The median latency of a call, and the worst of 100.
+    pub latency: [Duration; 2],
+    /// How many danelaws hold claims.
+    pub holders: i64,
+}
+
+impl Postgres {
+    /// See [`Store::connect`](super::Store::connect).
+    pub(super) async fn connect(settings: DatabaseSettings) -> Result<Arc<Self>, OpenError> {
+        settings::refuse_foreign_settings()?;
+        let pepper = settings.pepper()?;
+        // 63 bits.
+        let owner = i64::from_ne_bytes(fastrand::u64(..).to_ne_bytes()) & i64::MAX;
+        let postgres = Self { pool: ConnectionPool::new(settings), circuit: Circuit::default(), owner, pepper };
+        match postgres.prepare().await {
+            Ok(()) => postgres.circuit.close(),
+            Err(error) if error.may_pass() => postgres.circuit.open(&error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+        let postgres = Arc::new(postgres);
+        tokio::spawn(keep_probing(Arc::downgrade(&postgres)));
+        Ok(postgres)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.circuit.is_up()
+    }
+
+    pub(super) async fn served(&self, recipient: Pair, expiry: Duration) -> Result<Vec<RecordId>, Error> {
+        let (pair, expiry) = (self.digest(recipient.octets()), seconds(expiry));
+        let sql = "SELECT DISTINCT r.id FROM danelaw.outcomes o JOIN danelaw.records r ON r.id = o.record
+                   WHERE o.pair = $1 AND r.seen >= danelaw.clock() - $2 ORDER BY r.id";
+        let rows = self.ask("served", || sqlx::query(sql).bind(&pair).bind(expiry)).await?;
+        rows.iter().map(|row| Ok(RecordId(column(row, 0)?))).collect()
+    }
+
+    pub(super) async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, Error> {
+        let Claim { key, recipients, token, hold, expiry, .. } = claim;
+        let (key, hold, expiry) = (self.digest(key.octets()), seconds(hold), seconds(expiry));
+        let sql = "SELECT pair, reply FROM danelaw.claim($1, $2, $3, $4, $5)";
+        let query = || sqlx::query(sql).bind(&key).bind(self.owner).bind(token).bind(hold).bind(expiry);
+        let rows = self.ask("claim", query).await?;
+        let known: BTreeMap<Vec<u8>, Pair> =
+            recipients.iter().map(|recipient| (self.digest(recipient.octets()), *recipient)).collect();
+        let mut outcomes = BTreeMap::new();
+        for row in &rows {
+            let (pair, reply): (Vec<u8>, String) = (column(row, 0)?, column(row, 1)?);
+            let pair = known.get(&pair).ok_or_else(|| Error::Database(damaged("pair")))?;
+            outcomes.insert(*pair, reply_of(&reply).ok_or_else(|| Error::Database(damaged("reply")))?);
+        }
+        Ok(Claimed { outcomes, is_stored: true })
+    }
+
+    pub(super) async fn put(&self, writing: Writing<'_>) -> Result<(), Error> {
+        let Writing { key, token, hold, outcomes, .. } = writing;
+        let (key, hold) = (self.digest(key.octets()), seconds(hold));
+        let pairs: Vec<Vec<u8>> = outcomes.keys().map(|pair| self.digest(pair.octets())).collect();
+        let replies: Vec<String> = outcomes.values().map(kept_reply).collect();
+        let sql = "SELECT danelaw.put($1, $2, $3, $4, $5, $6)";
+        let query = || {
+            let query = sqlx::query(sql).bind(&key).bind(self.owner).bind(token).bind(hold);
+            query.bind(&pairs).bind(&replies)
+        };
+        self.ask("put", query).await.map(drop)
+    }
+
+    pub(super) async fn take(&self, held: HeldClaim) -> Result<(), Error> {
+        let key = self.digest(held.key.octets());
+        let sql = "DELETE FROM danelaw.records WHERE key = $1 AND owner = $2 AND token = $3";
+        self.ask("take", || sqlx::query(sql).bind(&key).bind(self.owner).bind(held.token)).await.map(drop)
+    }
+
+    pub(super) async fn release(&self, held: HeldClaim) -> Result<(), Error> {
+        let key = self.digest(held.key.octets());
+        let sql = "SELECT danelaw.release($1, $2, $3)";
+        self.ask("release", || sqlx::query(sql).bind(&key).bind(self.owner).bind(held.token)).await.map(drop)
+    }
+
+    pub(super) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
+        let (expiry, entries) = (seconds(expiry), i64::try_from(entries).unwrap_or(i64::MAX));
+        let sql = "SELECT danelaw.tidy($1, $2)";
+        let rows = self.ask("tidy", || sqlx::query(sql).bind(expiry).bind(entries)).await?;
+        let ended: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
+        if ended > 0 {
+            let text = "claims of fan-out messages ended by time: a danelaw died or lost the store in the middle of them, and some \
+                        recipients may get a second copy";
+            tracing::warn!(messages = ended, "{text}");
+        }
+        Ok(())
+    }
+
+    /// Makes one call.
+    async fn ask<'q>(&self, operation: &'static str, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, Error> {
+        if !self.circuit.is_up() {
+            return Err(Error::Down);
+        }
+        let fault = match timeout(self.pool.settings().patience, self.try_twice(query)).await {
+            Ok(Ok(rows)) => {
+                self.circuit.answered();
+                return Ok(rows);
+            }
+            Ok(Err(fault)) => fault,
+            Err(_) => DatabaseFault::Slow,
+        };
+        match &fault {
+            DatabaseFault::Busy | DatabaseFault::ClaimEnded | DatabaseFault::Other(_) => self.circuit.answered(),
+            DatabaseFault::Slow => self.circuit.slow(operation),
+            DatabaseFault::Unreachable(why) | DatabaseFault::Refused(why) => self.circuit.failed(why),
+        }
+        Err(fault.into_error())
+    }
+
+    /// On a connection that waits, and if it was cut, on a fresh one.
+    async fn try_twice<'q>(&self, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, DatabaseFault> {
+        let _permit = self.pool.permit().await;
+        if let Some(pooled) = self.pool.idle() {
+            match self.on(pooled, query()).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) if DatabaseFault::connection(&error) == AfterFault::Usable => {
+                    return Err(DatabaseFault::of(&error));
+                }
+                // The others were cut with it.
+                Err(_) => self.pool.clear(),
+            }
+        }
+        let fresh = self.pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
+        self.on(fresh, query()).await.map_err(|error| DatabaseFault::of(&error))
+    }
+
+    /// A connection whose call fails or is given up is closed, unless the server has answered.
+    async fn on(&self, mut pooled: PooledConnection, query: PgQuery<'_>) -> sqlx::Result<Vec<PgRow>> {
+        let done = query.fetch_all(&mut pooled.connection).await;
+        let is_usable = match &done {
+            Ok(_) => AfterFault::Usable,
+            Err(error) => DatabaseFault::connection(error),
+        };
+        match is_usable {
+            AfterFault::Usable => self.pool.put(pooled),
+            AfterFault::Broken => {}
+        }
+        done
+    }
+
+    /// Connects, and finds the tables or makes them.
+    async fn prepare(&self) -> Result<(), DatabaseOpenError> {
+        let settings = self.pool.settings();
+        let patience = settings.patience;
+        let slow = |_| DatabaseOpenError::from(DatabaseFault::Slow);
+        let mut pooled = timeout(patience, self.pool.connect()).await.map_err(slow)??;
+        let patience = match settings.migration {
+            Migration::AtStart => MIGRATION,
+            Migration::ByHand => patience,
+        };
+        let prepared = schema::prepare(&mut pooled.connection, settings.migration);
+        timeout(patience, prepared).await.map_err(slow)??;
+        self.pool.put(pooled);
+        Ok(())
+    }
+
+    /// The octets as the database has them.
+    fn digest(&self, octets: &[u8]) -> Vec<u8> {
+        match &self.pepper {
+            Some(pepper) => hmac::sign(pepper, octets).as_ref().to_vec(),
+            None => octets.to_vec(),
+        }
+    }
+}
+
+/// Asks a database that is down, for as long as it is used.
+async fn keep_probing(postgres: Weak<Postgres>) {
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let Some(postgres) = postgres.upgrade() else { return };
+        if postgres.is_up() {
+            continue;
+        }
+        postgres.pool.clear();
+        match postgres.prepare().await {
+            Ok(()) => postgres.circuit.close(),
+            Err(error) => postgres.circuit.open(&error.to_string()),
+        }
+    }
+}
+
+fn column<'r, T>(row: &'r PgRow, column: usize) -> Result<T, Error>
+where
+    T: sqlx::Decode<'r, Database> + sqlx::Type<Database>,
+{
+    row.try_get(column).map_err(|error| Error::Database(error.to_string()))
+}
+
+impl DatabaseSettings {
+    /// Makes the tables, if they are missing.
+    ///
+    /// # Errors
+    /// If the database cannot be reached or refuses it, or has tables that this danelaw cannot use.
+    pub async fn migrate(&self) -> Result<(), DatabaseOpenError> {
+        let mut pooled = self.connected().await?;
+        schema::make(&mut pooled.connection).await
+    }
+
+    /// Looks whether the database will do.
+    ///
+    /// # Errors
+    /// If it will not.
+    pub async fn check(&self) -> Result<DatabaseCheck, DatabaseOpenError> {
+        let mut pooled = self.connected().await?;
+        let connection = &mut pooled.connection;
+        schema::prepare(connection, Migration::ByHand).await?;
+        let schema = schema::found(connection).await?.map_or(0, |version| version.schema);
+        let sql = "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8,
+                          (SELECT count(DISTINCT owner) FROM danelaw.records)";
+        let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
+        let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() as f64 / 1e9;
+        let mut latencies = Vec::new();
+        for _ in 0..CALLS {
+            let since = Instant::now();
+            sqlx::query("SELECT danelaw.clock()").fetch_one(&mut *connection).await?;
+            latencies.push(since.elapsed());
+        }
+        latencies.sort();
+        let of = |place: usize| latencies.get(place).copied().unwrap_or_default();
+        Ok(DatabaseCheck {
+            server: row.try_get(0)?,
+            schema,
+            clock_ahead: row.try_get::<f64, _>(1)? - now,
+            latency: [of(latencies.len() / 2), of(latencies.len().saturating_sub(1))],
+            holders: row.try_get(2)?,
+        })
+    }
+
+    async fn connected(&self) -> Result<PooledConnection, DatabaseOpenError> {
+        settings::refuse_foreign_settings()?;
+        let pool = ConnectionPool::new(self.clone());
+        let connected = timeout(self.patience, pool.connect()).await;
+        connected.map_err(|_| DatabaseOpenError::from(DatabaseFault::Slow))?
+    }
+}

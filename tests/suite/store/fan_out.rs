@@ -1,0 +1,97 @@
+//! Fan-out mail with a database, from the client to the remotes.
+
+use std::time::Duration;
+
+use super::server::Server;
+use crate::admin::get;
+use crate::lab::mx::{Mx, say};
+use crate::lab::{Lab, Scenario};
+
+const MESSAGE: &[u8] = b"From: <a@client.test>\r\nMessage-ID: <1@client.test>\r\nSubject: lab\r\n\r\nbody\r\n";
+const TO: [&str; 2] = ["b@example.test", "c@last.example.test"];
+
+/// A danelaw with two domains, the last of which answers the end of its first messages so.
+async fn lab(server: &Server, change: impl FnOnce(&mut Mx)) -> Lab {
+    let listener = "listener = [{ address = '127.0.0.1:0', recipients = 'fan-out' }]";
+    let config =
+        format!("{listener}\nstore = {{ url = '{}', patience = '1s' }}\nremote.failed_hosts_for = '0s'", server.url());
+    Scenario::new().set(&config).and_domain("last.example.test", change).start().await
+}
+
+async fn send(lab: &Lab) -> String {
+    lab.client().await.send(&TO, MESSAGE).await.last().to_owned()
+}
+
+fn copies(lab: &Lab) -> Vec<usize> {
+    lab.seen.iter().map(|seen| seen.messages().len()).collect()
+}
+
+/// V1.
+#[tokio::test]
+async fn v1_a_message_that_comes_again_to_another_danelaw_brings_no_second_copy() {
+    let server = Server::start();
+    let mut one = lab(&server, |mx| mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now"))).await;
+    let told = send(&one).await;
+    assert!(told.ends_with("451 4.3.0 send the message again; recipients that have it do not get it twice"), "{told}");
+    assert_eq!(copies(&one), [1, 1]);
+    one.stop();
+    one.stopped().await;
+    let other = lab(&server, |_| {}).await;
+    assert!(send(&other).await.starts_with("250"));
+    assert_eq!(copies(&other), [0, 1]);
+    // The same once more is a new message.
+    assert!(send(&other).await.starts_with("250"));
+    assert_eq!(copies(&other), [1, 2]);
+    assert_eq!(server.sql("SELECT count(*) FROM danelaw.records"), "0");
+}
+
+/// V7, V8.
+#[tokio::test]
+async fn v7_v8_fan_out_mail_waits_while_the_store_is_down_and_gets_no_end_of_data() {
+    let mut server = Server::start();
+    let lab = lab(&server, |_| {}).await;
+    lab.shared.borrow().connector.dns.clone().self_test().await;
+    let admin = lab.admin().await;
+    server.crash();
+    for _ in 0..4 {
+        let mut client = lab.client().await;
+        client.command("MAIL FROM:<a@client.test>").await;
+        let told = client.command("RCPT TO:<b@example.test>").await;
+        assert!(told.starts_with("451 4.3.0 the store does not answer"), "{told}");
+    }
+    let figures = lab.now().journal.store().figures();
+    assert!(!figures.is_up && figures.errors.contains(&("down", 1)), "{figures:?}");
+    let (status, metrics) = get(&admin, "/metrics").await;
+    assert!(status == 200 && metrics.contains("danelaw_store_up 0"), "{metrics}");
+    // All danelaws would leave their service together.
+    assert_eq!(get(&admin, "/readyz").await.0, 200);
+    server.up();
+    // A probe a second.
+    for _ in 0..500 {
+        if lab.now().journal.store().figures().is_up {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(send(&lab).await.starts_with("250"));
+    assert_eq!(copies(&lab), [1, 1]);
+}
+
+/// V7.
+#[tokio::test]
+async fn v7_a_store_that_goes_down_within_the_message_defers_it_before_the_end_of_data() {
+    let mut server = Server::start();
+    let lab = lab(&server, |_| {}).await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    for recipient in TO {
+        let told = client.command(&format!("RCPT TO:<{recipient}>")).await;
+        assert!(told.starts_with("250"), "{told}");
+    }
+    client.command("DATA").await;
+    server.crash();
+    let message = String::from_utf8(MESSAGE.to_vec()).unwrap();
+    let told = client.command(&format!("{message}.")).await;
+    assert!(told.starts_with("451") && told.contains("the store does not answer"), "{told}");
+    assert_eq!(copies(&lab), [0, 0]);
+}

@@ -1,0 +1,176 @@
+//! A database that hangs, is cut, refuses or goes away.
+
+use std::time::{Duration, Instant};
+
+use danelaw::journal::Unclaimed;
+
+use super::server::{Proxy, Server};
+use super::{claim, delivered, message, replica};
+use crate::journal::pair;
+
+/// Room for a machine with other work.
+const SLACK: Duration = Duration::from_millis(400);
+
+/// Waits until the store is up.
+async fn up(journal: &danelaw::journal::Journal) {
+    for _ in 0..1000 {
+        if journal.store().figures().is_up {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the store stays down");
+}
+
+/// V9.
+#[tokio::test]
+async fn v9_no_call_lasts_longer_than_the_patience() {
+    let server = Server::start();
+    let mut settings = server.settings();
+    settings.patience = Duration::from_millis(500);
+    let patience = settings.patience;
+    let journal = replica(settings).await;
+    let to = [pair("one@a.test")];
+    message(&journal, "x", &to).await.release().await;
+    let mut open = message(&journal, "y", &to).await;
+    server.signal("STOP");
+    for round in 0..6 {
+        let since = Instant::now();
+        assert_eq!(
+            claim(&journal, "x", &to).await.err(),
+            Some(if round == 0 { Unclaimed::Down } else { Unclaimed::Busy })
+        );
+        assert!(open.record([(to[0], delivered("1"))]).await.is_err());
+        assert!(journal.served(to[0]).await.is_err());
+        assert!(since.elapsed() < 3 * patience + SLACK, "{:?}", since.elapsed());
+        if round > 1 {
+            // After three failures it is not asked.
+            assert!(since.elapsed() < SLACK, "{:?}", since.elapsed());
+        }
+    }
+    assert!(!journal.store().figures().is_up);
+    server.signal("CONT");
+    up(&journal).await;
+    open.record([(to[0], delivered("1"))]).await.unwrap();
+    open.release().await;
+    // The claim that was given up has been ended.
+    message(&journal, "x", &to).await.release().await;
+    let other = replica(server.settings()).await;
+    message(&other, "x", &to).await.release().await;
+    assert!(message(&other, "y", &to).await.outcome(to[0]).is_some());
+}
+
+/// V9.
+#[tokio::test]
+async fn v9_a_locked_row_ends_the_call_and_not_the_store() {
+    let server = Server::start();
+    let mut settings = server.settings();
+    settings.patience = Duration::from_millis(300);
+    let journal = replica(settings).await;
+    let to = [pair("one@a.test")];
+    let mut open = message(&journal, "x", &to).await;
+    let mut locking = server.script("BEGIN; SELECT * FROM danelaw.records FOR UPDATE; SELECT pg_sleep(2); COMMIT");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let since = Instant::now();
+    assert!(open.record([(to[0], delivered("1"))]).await.is_err());
+    assert!(since.elapsed() < Duration::from_millis(300) + SLACK);
+    assert!(journal.served(to[0]).await.is_ok() && journal.store().figures().is_up);
+    locking.wait().unwrap();
+    open.record([(to[0], delivered("1"))]).await.unwrap();
+}
+
+/// V10.
+#[tokio::test]
+async fn v10_a_connection_that_is_cut_at_any_octet_changes_nothing() {
+    let server = Server::start();
+    let (proxy, direct) = (Proxy::before(&server), replica(server.settings()).await);
+    let journal = replica(proxy.settings()).await;
+    let to = [pair("one@a.test"), pair("two@b.test")];
+    let step = if std::env::var_os("LONG_TESTS").is_some() { 1 } else { 31 };
+    let mut octets = 0;
+    loop {
+        proxy.cut_after(octets);
+        let mut open = claim(&journal, "x", &to).await.unwrap();
+        open.record([(to[0], delivered("1"))]).await.unwrap();
+        open.release().await;
+        assert_eq!(journal.served(to[0]).await.unwrap().len(), 1, "{octets}");
+        let seen = message(&direct, "x", &to).await;
+        assert_eq!((seen.outcome(to[0]), seen.outcome(to[1])), (Some(&delivered("1")), None), "{octets}");
+        seen.release().await;
+        claim(&journal, "x", &to).await.unwrap().delete().await.unwrap();
+        assert!(direct.served(to[0]).await.unwrap().is_empty(), "{octets}");
+        if proxy.is_armed() {
+            break;
+        }
+        octets += step;
+    }
+    assert!(octets > 500, "{octets}");
+    assert_eq!(server.sql("SELECT count(*) FROM danelaw.records"), "0");
+}
+
+/// V11.
+#[tokio::test]
+async fn v11_writes_in_any_order_do_not_deadlock() {
+    let server = Server::start();
+    let replicas = [replica(server.settings()).await, replica(server.settings()).await];
+    let all: Vec<_> = (0..20).map(|number| pair(&format!("r{number}@a.test"))).collect();
+    let rounds = replicas.into_iter().enumerate().map(|(number, journal)| {
+        let mut to = all.clone();
+        if number == 1 {
+            to.reverse();
+        }
+        tokio::spawn(async move {
+            for round in 0..150 {
+                let mut open = message(&journal, &format!("{}", round % 3), &to).await;
+                open.record(to.iter().map(|one| (*one, delivered("1")))).await.unwrap();
+                journal.tidy().await.unwrap();
+                if round % 4 == 0 { open.delete().await.unwrap() } else { open.release().await }
+            }
+        })
+    });
+    let rounds: Vec<_> = rounds.collect();
+    for round in rounds {
+        round.await.unwrap();
+    }
+    assert_eq!(server.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'danelaw'"), "0");
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_is_asked_again_and_a_deletion_that_failed_is_made_then() {
+    let mut server = Server::start();
+    let (journal, other) = (replica(server.settings()).await, replica(server.settings()).await);
+    let to = [pair("one@a.test")];
+    let mut open = message(&journal, "x", &to).await;
+    open.record([(to[0], delivered("1"))]).await.unwrap();
+    server.crash();
+    assert!(open.delete().await.is_err());
+    // Whatever the client sends now is deferred: the record would swallow it.
+    assert!(claim(&journal, "x", &to).await.is_err());
+    for _ in 0..3 {
+        assert!(journal.served(to[0]).await.is_err());
+    }
+    server.up();
+    up(&journal).await;
+    up(&other).await;
+    assert_eq!(message(&other, "x", &to).await.outcome(to[0]), None);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_counts_as_failing() {
+    let server = Server::start();
+    let journal = replica(server.settings()).await;
+    let to = [pair("one@a.test")];
+    server.sql("ALTER DATABASE danelaw SET default_transaction_read_only = on");
+    server.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'danelaw'",
+    );
+    assert_eq!(claim(&journal, "x", &to).await.err(), Some(Unclaimed::Down));
+    // A probe does not take it for one that does.
+    for _ in 0..3 {
+        assert!(journal.message(super::key("y", &to), &to).await.is_err());
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let figures = journal.store().figures();
+    assert!(!figures.is_up, "{figures:?}");
+    assert!(figures.errors.iter().any(|(kind, count)| *kind == "other" && *count > 0), "{figures:?}");
+}
