@@ -503,7 +503,7 @@ mod tests {
     fn a49_lists_of_more_types_than_a_name_has_are_a_failure() {
         // In front of the list: the next name, or parameters, salt and hash.
         let data = |before: &[u8], types: usize| [before, &vec![0xff; types]].concat();
-        let longest_name = [&b"\x3f".repeat(1)[..], &[b'a'; 63], b"\x00"].concat();
+        let longest_name = [&b"\x3f"[..], &[b'a'; 63], b"\x00"].concat();
         let hashed = [&[1, 0, 0, 5, 8][..], &[9; 8], &[20], &[9; 20]].concat();
         let longest_salt = [&[1, 0, 0, 5, 255][..], &[9; 255], &[255], &[9; 255]].concat();
         for (rtype, before) in

@@ -60,7 +60,7 @@ async fn a_balancer_without_a_header_is_closed() {
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", "has 65535 octets"),
     ] {
         assert_eq!(behind(&lab, sent).await.rest().await, "", "{why}");
-        wait_for(|| log.text().contains(&format!("balancer=[127.0.0.1]"))).await;
+        wait_for(|| log.text().contains("balancer=[127.0.0.1]")).await;
         wait_for(|| log.text().contains(why)).await;
     }
     wait_for(|| lab.sessions() == 0).await;

@@ -193,7 +193,7 @@ async fn two_that_report_on_each_other_are_silent_after_one_day() {
             while let Ok(event) = events.try_recv() {
                 dispatch.count(&event, in_days(day));
             }
-            round(&dispatch, in_days(day)).await;
+            round(dispatch, in_days(day)).await;
             let reports = if day < 4 { 1 } else { 2 };
             assert_eq!(lab.mx().messages().len(), reports, "day {day}");
         }

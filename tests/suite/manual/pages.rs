@@ -12,6 +12,7 @@ use danelaw::refusal::table::ROWS;
 
 use super::made::{assert_made, rows, spans};
 use super::{danelaw, files, printed};
+use crate::lab::certs::Identity;
 
 /// README is the page that a reader sees first: it has to be short.
 const README_OCTETS: usize = 8192;
@@ -213,9 +214,16 @@ fn the_examples_are_good_configurations() {
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("tlsrpt.pem").to_str().unwrap().to_owned();
     assert!(danelaw(&["tlsrpt", "key", &key]).status.success());
+    let [certificate, private] =
+        ["certificate.pem", "key.pem"].map(|name| keys.path().join(name).display().to_string());
+    for (path, text) in [&certificate, &private].into_iter().zip(Identity::for_name("danelaw.test").pem()) {
+        std::fs::write(path, text).unwrap();
+    }
     for page in pages() {
         for block in page.blocks("toml") {
             let block = block.replace("/etc/danelaw/tlsrpt.pem", &key);
+            let block = block.replace("/etc/danelaw/certificate.pem", &certificate);
+            let block = block.replace("/etc/danelaw/key.pem", &private);
             let mut file = tempfile::NamedTempFile::new().unwrap();
             std::io::Write::write_all(&mut file, block.as_bytes()).unwrap();
             let path = file.path().to_str().unwrap();
