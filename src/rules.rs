@@ -58,6 +58,55 @@ impl StsByRule {
     }
 }
 
+/// The least level of mail that comes by one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelFloor {
+    /// [`Level::Verify`].
+    Verify,
+    /// [`Level::Secure`], with no host that a rule would have to name.
+    Secure,
+    /// [`Level::DaneOnly`].
+    DaneOnly,
+}
+
+impl LevelFloor {
+    const ALL: [Self; 3] = [Self::Verify, Self::Secure, Self::DaneOnly];
+
+    fn level(self) -> &'static Level {
+        match self {
+            Self::Verify => const { &Level::Verify },
+            Self::Secure => const { &Level::Secure(Vec::new()) },
+            Self::DaneOnly => const { &Level::DaneOnly },
+        }
+    }
+
+    /// The stricter of this and the level of a domain. The records of a rule are the strictest; the hosts that a rule names for
+    /// `secure` go on to count.
+    pub fn or_stricter(self, level: &Level) -> &Level {
+        match (self, level) {
+            (_, Level::May(_) | Level::Encrypt | Level::Dane(_)) => self.level(),
+            (Self::Verify, Level::Verify) | (Self::Verify | Self::Secure, Level::Secure(_)) => level,
+            (Self::Secure | Self::DaneOnly, Level::Verify) | (Self::DaneOnly, Level::Secure(_)) => self.level(),
+            (_, Level::DaneOnly | Level::Fingerprint(_)) => level,
+        }
+    }
+}
+
+impl fmt::Display for LevelFloor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.level().fmt(f)
+    }
+}
+
+impl FromStr for LevelFloor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|floor| floor.level().label() == text);
+        found.ok_or("it may be \"verify\", \"secure\" or \"dane-only\"; empty, tls.level holds")
+    }
+}
+
 /// The domains a rule is for, written as in Postfix's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Domains {
@@ -208,6 +257,29 @@ mod tests {
         };
         assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.entries[2]]);
         assert_eq!((rules.ended(day(11)).count(), rules.ended(day(12)).count()), (0, 1));
+    }
+
+    #[test]
+    fn the_stricter_of_listener_and_domain_holds() {
+        // B15.
+        let may = Level::May(crate::policy::Permit::Rule { reason: "x".into(), until: Date::MIN });
+        let secure = Level::Secure(vec![crate::mta_sts::MxPattern::parse("*.example.net")]);
+        for (level, verify, secure_floor, dane_only) in [
+            (&may, "verify", "secure", "dane-only"),
+            (&Level::Encrypt, "verify", "secure", "dane-only"),
+            (&Level::Dane(InsecureMx::Dane), "verify", "secure", "dane-only"),
+            (&Level::Dane(InsecureMx::Encrypt), "verify", "secure", "dane-only"),
+            (&Level::Verify, "verify", "secure", "dane-only"),
+            (&secure, "secure", "secure", "dane-only"),
+            (&Level::DaneOnly, "dane-only", "dane-only", "dane-only"),
+            (&Level::Fingerprint(Vec::new()), "fingerprint", "fingerprint", "fingerprint"),
+        ] {
+            let held = LevelFloor::ALL.map(|floor| floor.or_stricter(level).to_string());
+            assert_eq!(held, [verify, secure_floor, dane_only], "{level}");
+        }
+        assert_eq!(LevelFloor::Secure.or_stricter(&secure), &secure);
+        assert_eq!(LevelFloor::ALL.map(|floor| floor.to_string().parse().ok()), LevelFloor::ALL.map(Some));
+        assert!("dane".parse::<LevelFloor>().is_err() && "".parse::<LevelFloor>().is_err());
     }
 
     #[test]

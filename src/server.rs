@@ -17,6 +17,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::delivery::shared::ListenerShared;
 use crate::dns::Resolver;
 use crate::scarce::Scarcity;
 use crate::session::{self, Admission, Caller, Origin, Shared, Stop};
@@ -205,13 +206,13 @@ impl<R: Resolver> Acceptor<R> {
     fn serve(&self, connection: Connection, admission: Admission, slot: SessionSlot) {
         let Connection { stream, origin, dialled } = connection;
         let now = Arc::clone(&self.shared.borrow());
-        let Some(security) = now.listeners.get(self.place).cloned() else {
+        let Some(ListenerShared { security, floor }) = now.listeners.get(self.place).cloned() else {
             tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
         now.reporter.metrics().admitted();
         let (shared, stop) = (self.shared.clone(), Stop { when_idle: self.stop.clone(), now: self.cut.clone() });
-        let caller = Caller { origin, service: self.door.service, dialled, security, admission };
+        let caller = Caller { origin, service: self.door.service, dialled, security, floor, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream
@@ -229,7 +230,8 @@ impl<R: Resolver> Acceptor<R> {
         now.reporter.metrics().turned_away(no.reason);
         tracing::warn!(client = %origin, "turned away: {}", no.why);
         // Words in the clear would be no TLS.
-        if !matches!(now.listeners.get(self.place), Some(ListenerSecurity::Implicit(_))) {
+        let security = now.listeners.get(self.place).map(|listener| &listener.security);
+        if !matches!(security, Some(ListenerSecurity::Implicit(_))) {
             self.sessions.spawn(turn_away(stream, no.reply.clone()));
         }
     }
@@ -237,7 +239,7 @@ impl<R: Resolver> Acceptor<R> {
     /// Whether a client may send mail, or show a certificate for it.
     fn admission(&self, origin: Origin) -> Result<Admission, TurnedAway> {
         let now = self.shared.borrow();
-        let knows_clients = now.listeners.get(self.place).is_some_and(ListenerSecurity::knows_clients);
+        let knows_clients = now.listeners.get(self.place).is_some_and(|listener| listener.security.knows_clients());
         match (self.door.allows(origin), knows_clients) {
             (true, _) => Ok(Admission::Allowed),
             (false, false) => Err(TurnedAway::not_allowed()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Address, Config, Listener, ListenerTls, Unsound};
-use crate::delivery::shared::{Received, Shared};
+use crate::delivery::shared::{ListenerShared, Received, Shared};
 use crate::discovery::{MtaSts, StsPolicies, StsSettings};
 use crate::dns::{Resolver, setup};
 use crate::http::{HttpsClient, HttpsPart};
@@ -94,12 +94,13 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
     }))
 }
 
-/// TLS on each listener: the files are read.
+/// The listeners, with the files for their TLS read.
 ///
 /// # Errors
 /// A file is of no use, or a key is not that of its certificate.
-pub fn listeners(config: &Config) -> Result<Vec<ListenerSecurity>, ShareError> {
-    config.listener.iter().map(security).collect()
+pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
+    let shared = |listener: &Listener| Ok(ListenerShared { security: security(listener)?, floor: listener.level });
+    config.listener.iter().map(shared).collect()
 }
 
 fn security(listener: &Listener) -> Result<ListenerSecurity, ShareError> {

@@ -234,7 +234,8 @@ mod tests {
             (
                 "[log]\nmode = \"enforce\"\nlevel = \"dane\"\n",
                 &[
-                    "log.level: there is no such key; it may be one of: format, filter; there is tls.level (in F:3)",
+                    "log.level: there is no such key; it may be one of: format, filter; there is listener.level and \
+                     tls.level (in F:3)",
                     "log.mode: there is no such key; it may be one of: format, filter; mode stands above the first line in \
                      brackets (in F:2)",
                 ],
@@ -395,7 +396,7 @@ mod tests {
             (
                 "listener=[{address=\"127.0.0.1:25\",alow=[]}]",
                 "listener.alow: listener 1: there is no such key; it may be one of: kind, address, allow, proxy_from, recipients, \
-                 tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
+                 level, tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
             ),
             (
                 "listener.address=127.0.0.1:25",

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::check::Faults;
 use super::{Address, Network, Owner, Permissions, optional};
+use crate::rules::LevelFloor;
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -34,6 +35,10 @@ pub struct Listener {
     /// recipient anyway.
     #[serde(default)]
     pub recipients: Recipients,
+    /// The level of all mail from here, where tls.level or a rule asks for less: "verify", "secure" or "dane-only". Mode
+    /// "observe" does not lower it. Empty: tls.level.
+    #[serde(default, deserialize_with = "optional")]
+    pub level: Option<LevelFloor>,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or
     /// "implicit" (TLS from the first octet, RFC 8314). Mail that crosses a network needs one of the latter two.
     #[serde(default)]
@@ -303,6 +308,16 @@ mod tests {
         assert_eq!(open.listener[0].allowed().len(), 2);
         let loopback = with("listener = [{ address = '[::1]:2525' }]").unwrap();
         assert!(loopback.listener[0].allowed().iter().all(|network| network.addr().is_loopback()));
+    }
+
+    #[test]
+    fn the_levels_of_a_listener() {
+        for (level, good) in
+            [("verify", true), ("secure", true), ("dane-only", true), ("", true), ("dane", false), ("may", false)]
+        {
+            let config = with(&format!("listener = [{{ address = '127.0.0.1:25', level = '{level}' }}]"));
+            assert_eq!(config.is_ok(), good, "{level}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::name::Name;
 use crate::policy::Mode;
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
-use crate::rules::Rule;
+use crate::rules::{LevelFloor, Rule};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::tls::server::ClientTls;
@@ -74,6 +74,7 @@ impl Attempt {
             rule: None,
             sts: None,
             client_tls: None,
+            listener_level: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
@@ -103,9 +104,9 @@ impl Attempt {
         &self.outcome.seen
     }
 
-    /// TLS with the client, where it is active.
-    pub(crate) fn client_tls(&mut self, tls: Option<&Arc<ClientTls>>) {
-        self.outcome.client_tls = tls.cloned();
+    /// TLS with the client, where it is active, and the level of its listener, where that has one.
+    pub(crate) fn came_by(&mut self, tls: Option<&Arc<ClientTls>>, floor: Option<LevelFloor>) {
+        (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), floor);
     }
 
     /// A remote was reached and secured.

@@ -19,8 +19,9 @@ use super::shared::{Origin, Received, Shared};
 use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
+use crate::policy::Mode;
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
-use crate::rules::StsByRule;
+use crate::rules::{LevelFloor, StsByRule};
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
@@ -74,6 +75,8 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) dialled: Option<IpAddr>,
     /// The facts of TLS with the client, where it is active.
     pub(crate) tls: Option<&'a Arc<ClientTls>>,
+    /// The least level of the mail, by the listener.
+    pub(crate) floor: Option<LevelFloor>,
     pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
@@ -170,10 +173,13 @@ impl<R: Resolver> Agent<'_, R> {
     /// better (RFC 5321 §5.1).
     async fn seek(&self, domain: &Name, commands: Commands) -> Path {
         let Shared { connector, reporter, .. } = self.shared;
-        let mut attempt = Attempt::start(domain, connector.mode, reporter);
-        attempt.client_tls(self.tls);
+        // A listener with a level of its own promises it in either mode.
+        let mode = self.floor.map_or(connector.mode, |_| Mode::Enforce);
+        let mut attempt = Attempt::start(domain, mode, reporter);
+        attempt.came_by(self.tls, self.floor);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
+        let level = self.floor.map_or(level, |floor| floor.or_stricter(level));
         if let Some(rule) = rule {
             attempt.ruled(rule);
         }
@@ -185,8 +191,11 @@ impl<R: Resolver> Agent<'_, R> {
         let original_destination = dialled;
         let request =
             Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
-        let mut search =
-            Search::new(connector.iterate(&request), &self.envelope.mail, connector.eight_bit.undeclared(domain));
+        let mut search = Search::new(
+            connector.iterate_in(&request, mode),
+            &self.envelope.mail,
+            connector.eight_bit.undeclared(domain),
+        );
         let (remote, dialled) = match request.original_destination {
             Some(address) => {
                 let both = async { tokio::join!(search.next(), connector.original_destination(address, &request)) };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::journal::Journal;
 use crate::report::Reporter;
-use crate::rules::Rules;
+use crate::rules::{LevelFloor, Rules};
 use crate::smtp::data::BareNewlines;
 use crate::tls::server::ListenerSecurity;
 use crate::transaction::dialogue::Us;
@@ -34,10 +34,19 @@ pub struct Shared<R> {
     pub journal: Journal,
     /// Client sessions at a time.
     pub max_sessions: usize,
-    /// TLS on each listener, in the order of the configuration.
-    pub listeners: Vec<ListenerSecurity>,
+    /// Each listener, in the order of the configuration.
+    pub listeners: Vec<ListenerShared>,
     /// Writes down the outcome of each attempt.
     pub reporter: Arc<Reporter>,
+}
+
+/// The settings of one listener that its sessions share.
+#[derive(Debug, Clone)]
+pub struct ListenerShared {
+    /// TLS with its clients.
+    pub security: ListenerSecurity,
+    /// The least level of its mail.
+    pub floor: Option<LevelFloor>,
 }
 
 /// Whether our Received line is added.

@@ -20,7 +20,7 @@ use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, Mode, VerifiedBy};
 use crate::refusal::{Label, Peer};
-use crate::rules::Rule;
+use crate::rules::{LevelFloor, Rule};
 use crate::smtp::reply::{Class, Code};
 use crate::tls::server::ClientTls;
 use crate::tls::{KeyProof, Protection};
@@ -75,6 +75,8 @@ pub struct Outcome {
     pub sts: Option<StsNote>,
     /// The facts of TLS with the client, where it is active.
     pub client_tls: Option<Arc<ClientTls>>,
+    /// The level of the listener, if it has one of its own.
+    pub listener_level: Option<LevelFloor>,
     /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
@@ -271,8 +273,8 @@ impl Outcome {
             rule = self.rule.as_deref().map(printable),
             client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
             client_certificate = client.map(|tls| tls.certificate.label()),
-            dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)),
-            dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
+            listener_level = self.listener_level.map(tracing::field::display),
+            dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)), dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict,
             code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
@@ -346,6 +348,7 @@ mod tests {
             rule: None,
             sts: None,
             client_tls: None,
+            listener_level: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),

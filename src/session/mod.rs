@@ -31,6 +31,7 @@ use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::journal::RecordId;
 use crate::refusal::OwnRefusal;
+use crate::rules::LevelFloor;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -59,6 +60,8 @@ pub struct Caller {
     pub dialled: Option<IpAddr>,
     /// TLS on its listener.
     pub security: ListenerSecurity,
+    /// The least level of its mail, by its listener.
+    pub floor: Option<LevelFloor>,
     /// Its right to send mail.
     pub admission: Admission,
 }
@@ -77,7 +80,14 @@ pub enum Admission {
 impl Caller {
     /// A client that may send mail, without TLS.
     pub fn new(origin: Origin, service: Service) -> Self {
-        Self { origin, service, dialled: None, security: ListenerSecurity::Clear, admission: Admission::Allowed }
+        Self {
+            origin,
+            service,
+            dialled: None,
+            security: ListenerSecurity::Clear,
+            floor: None,
+            admission: Admission::Allowed,
+        }
     }
 }
 
@@ -93,6 +103,7 @@ struct Session<R, S> {
     service: Service,
     dialled: Option<IpAddr>,
     security: ListenerSecurity,
+    floor: Option<LevelFloor>,
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
     dialogue: Dialogue,

@@ -41,7 +41,7 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled, security, admission } = caller;
+    let Caller { origin, service, dialled, security, floor, admission } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
     let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(match &security {
         ListenerSecurity::Clear => TlsState::Unavailable,
@@ -51,7 +51,8 @@ where
     });
     let client = Wire::new(Either::Left(stream));
     let (upstreams, tls) = (Upstreams::default(), None);
-    let mut session = Session { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams };
+    let mut session =
+        Session { shared, news, client, origin, service, dialled, security, floor, tls, dialogue, upstreams };
     if let Admission::Stranger(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
@@ -93,7 +94,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
-        let Self { shared, news, client, origin, service, dialled, security, .. } = self;
+        let Self { shared, news, client, origin, service, dialled, security, floor, .. } = self;
         let (metrics, limit) = (shared.reporter.metrics(), shared.connector.timeouts.handshake);
         let (Some(server), Ok(Either::Left(stream))) = (security.server(), client.into_stream()) else {
             tracing::error!(client = %origin, "a TLS handshake was due where none can be");
@@ -124,7 +125,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, tls) = (Upstreams::default(), Some(Arc::new(tls)));
-        Some(Self { shared, news, client, origin, service, dialled, security, tls, dialogue, upstreams })
+        Some(Self { shared, news, client, origin, service, dialled, security, floor, tls, dialogue, upstreams })
     }
 
     /// The session of a balancer that looks whether we are well.

@@ -147,7 +147,12 @@ impl Request<'_> {
 impl<R: Resolver> Connector<R> {
     /// Starts the search for a remote for the domain.
     pub fn iterate<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
-        MxIteration::new(self, *request, self.mode)
+        self.iterate_in(request, self.mode)
+    }
+
+    /// The same in this mode.
+    pub fn iterate_in<'a>(&'a self, request: &Request<'a>, mode: Mode) -> MxIteration<'a, R> {
+        MxIteration::new(self, *request, mode)
     }
 
     /// The same for a TLS report, which has to arrive where TLS fails (RFC 8460 §3): as in mode `observe`, the policy is

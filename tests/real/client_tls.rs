@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 
-use crate::case::{Case, MX1};
+use crate::case::{Case, Certificate, Exchange, MX1, Tlsa};
 use crate::command::output;
 use crate::lab::Lab;
+use crate::pki::Identity;
 use crate::program::Danelaw;
 use crate::root::Root;
 
@@ -67,12 +68,59 @@ fn postfix_that_danelaw_does_not_know() {
     lab.mail().assert_bounced("554 5.7.1 you may not send mail through this host without a certificate", &[]);
 }
 
+/// Row H17: a pair that is of no use changes nothing, and a good one is shown from then on.
+#[test]
+fn a_reload_takes_the_next_certificate() {
+    let lab = Lab::start(&Case { client: main_cf!("relayhost = [{danelaw}]:10028"), ..Case::default() });
+    let danelaw = lab.danelaw();
+    // The key of one certificate in front of another one.
+    let (good, other) = (lab.file(Danelaw::CERTIFICATE), Identity::public(&[Danelaw::NAME]).pem());
+    let certificate = |pem: &str| pem[pem.find("-----BEGIN CERTIFICATE").expect("PEM")..].to_owned();
+    let key = |pem: &str| pem.replace(&certificate(pem), "");
+    let of_no_use = "the configuration was read again and is of no use; the old one stays";
+    for (text, why) in [
+        (key(&other) + &certificate(&good), "danelaw.pem does not belong to the first certificate in "),
+        (certificate(&good), "danelaw.pem has no private key in PEM form: there is none in it"),
+        (key(&good), "danelaw.pem is no list of certificates in PEM form: there is no certificate in it"),
+    ] {
+        lab.write(Danelaw::CERTIFICATE, &text);
+        danelaw.reload(of_no_use);
+        let said = danelaw.events(of_no_use).last().expect("just logged").field("why");
+        assert!(said.contains(why) && said.contains(&lab.danelaw_tls()[0].to_string()), "{said}");
+    }
+    assert_eq!(lab.mail().status, "sent");
+    // Postfix holds the next one to another name.
+    lab.write(Danelaw::CERTIFICATE, &Identity::public(&["other.client.test"]).pem());
+    danelaw.reload("the configuration was read again and is in force");
+    let outcome = lab.mail();
+    assert_eq!(outcome.status, "deferred", "{outcome:?}");
+    assert!(outcome.text.contains("Server certificate not verified"), "{outcome:?}");
+}
+
 /// Row H15.
 #[test]
 fn postfix_that_speaks_no_tls() {
     let client = &["relayhost = [{danelaw}]:10028", "smtp_tls_security_level = none"];
     let lab = Lab::start(&Case { client, ..Case::default() });
     lab.mail().assert_bounced("530 5.7.0 must issue a STARTTLS command first", &[]);
+}
+
+/// Row B15: Postfix sends the mail of some senders by a listener with a level of its own.
+#[test]
+fn postfix_chooses_a_level_by_the_sender() {
+    let without_dane = || Case::of([Exchange { tlsa: Tlsa::Absent, certificate: Certificate::SelfSigned, ..MX1 }]);
+    let usual = Lab::start(&without_dane());
+    assert_eq!(usual.mail().status, "sent");
+    let client = &[
+        "sender_dependent_default_transport_maps = inline:{ alice@client.test=smtp:[{danelaw}]:10030 }",
+        "smtp_destination_recipient_limit = 1",
+    ];
+    let lab = Lab::start(&Case { client, ..without_dane() });
+    lab.mail().assert_deferred("451 4.7.5", &[]);
+    lab.danelaw().await_delivery("deferred").assert(&[("listener_level", "secure")]);
+    let lab = Lab::start(&Case { client, ..Case::default() });
+    assert_eq!(lab.mail().status, "sent");
+    lab.danelaw().await_delivery("delivered").assert(&[("listener_level", "secure"), ("protection", "verified")]);
 }
 
 /// A client with a command line, in a root of its own.

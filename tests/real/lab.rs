@@ -137,6 +137,11 @@ impl Lab {
         self.ground.net.danelaw_tls()
     }
 
+    /// Writes a file in the lab's directory.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.ground.path().join(name), text).expect("the lab's directory is writable");
+    }
+
     /// The text of a file in the lab's directory.
     pub(crate) fn file(&self, name: &str) -> String {
         fs::read_to_string(self.ground.path().join(name)).expect("a file of the lab")

@@ -49,6 +49,11 @@ impl Subnet {
         [self.at(2, 10028), self.at(2, 10029), self.at(2, 10465)]
     }
 
+    /// danelaw's listener with level `secure`.
+    pub(crate) fn danelaw_secure(&self) -> SocketAddr {
+        self.at(2, 10030)
+    }
+
     /// The policy service, which decides which mail the MX hosts take.
     pub(crate) fn policy(&self) -> SocketAddr {
         self.at(3, 10040)

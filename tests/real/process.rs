@@ -42,7 +42,7 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         // The whole group, because Postfix is many processes. A group that has ended already is no error.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
         let _ = Command::new("sh").args(["-c", &kill]).status();

@@ -52,7 +52,7 @@ pub(crate) struct DanelawPlace<'a> {
 impl Danelaw {
     pub(crate) const NAME: &str = "danelaw.client.test";
     /// Its certificate and key, in the lab's directory.
-    const CERTIFICATE: &str = "danelaw.pem";
+    pub(crate) const CERTIFICATE: &str = "danelaw.pem";
     /// The certificate and key of a client that it knows.
     pub(crate) const CLIENT: &str = "client.pem";
     /// Those of one that it does not know.
@@ -89,6 +89,9 @@ address = "{lmtp}"
 address = "{fan_out}"
 recipients = "fan-out"
 [[listener]]
+address = "{secure}"
+level = "secure"
+[[listener]]
 address = "{by_address}"
 tls = "required"
 certificate = "{pem}"
@@ -121,6 +124,7 @@ path = "{store}"
 format = "json"
 "#,
             name = Self::NAME,
+            secure = net.danelaw_secure(),
             resolver = resolver.ip(),
             trust_anchor = trust_anchor.display(),
             ca = ca.display(),
@@ -149,6 +153,13 @@ format = "json"
             (danelaw.events(listening).len() > before).then_some(())
         });
         danelaw
+    }
+
+    /// SIGHUP, up to the log event with this message.
+    pub(crate) fn reload(&self, message: &str) {
+        let before = self.events(message).len();
+        self.daemon.signal("HUP");
+        eventually(message, || (self.events(message).len() > before).then_some(()));
     }
 
     /// SIGKILL.

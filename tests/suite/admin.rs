@@ -171,6 +171,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             elapsed: Duration::ZERO,
             sts: None,
             rule: Some(random()),
+            listener_level: None,
             client_tls: None,
             dialled: None,
             skipped: vec![random()],

@@ -313,7 +313,7 @@ async fn silent_clients_do_not_stay() {
     let files = Files::new();
     let lab = Scenario::new().set(&files.listener("starttls", &files.client_ca())).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
-    let security = lab.now().listeners[0].clone();
+    let security = lab.now().listeners[0].security.clone();
     let caller = || Caller { security: security.clone(), ..Caller::new(Origin::UnixSocket, Service::Smtp) };
     // A handshake that does not come.
     let (said, elapsed) = heard(&lab, caller(), "EHLO c\r\nSTARTTLS\r\n").await;

@@ -27,6 +27,7 @@ mod delivery_path;
 mod ehlo;
 mod fanout;
 mod hostile_remotes;
+mod listener_level;
 mod listener_tls;
 mod lmtp;
 mod mx_iteration;

@@ -16,6 +16,7 @@ use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::rules::LevelFloor;
 use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
@@ -112,6 +113,7 @@ fn attempt() -> Outcome {
         elapsed: Duration::ZERO,
         sts: None,
         rule: None,
+        listener_level: Some(LevelFloor::Secure),
         client_tls: Some(Arc::new(ClientTls {
             version: "TLSv1.3",
             cipher_suite: "TLS_AES_128_GCM_SHA256".into(),
