@@ -188,7 +188,8 @@ fn number(value: Option<&Value>) -> Option<u64> {
 fn day(text: &str) -> Option<Date> {
     let with_zone =
         OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339));
-    let of_time = with_zone.ok().map(|time| time.to_offset(UtcOffset::UTC).date());
+    // In UTC it may be before the first or after the last year that a date can have.
+    let of_time = with_zone.ok().and_then(|time| time.checked_to_offset(UtcOffset::UTC)).map(OffsetDateTime::date);
     of_time.or_else(|| Date::parse(text.get(..10)?, &Iso8601::DATE).ok())
 }
 
@@ -235,6 +236,24 @@ mod tests {
             ("dane-required", Some("why"), 1)
         );
         assert_eq!(read(r#"{"organization-name":"x"}"#).policies, []);
+    }
+
+    #[test]
+    fn a_day_at_the_edge_of_the_calendar_is_read() {
+        for (text, expected) in [
+            ("9999-12-31T23:59:59-01:00", Some("9999-12-31")),
+            ("9999-12-31T23:59:59-23:59", Some("9999-12-31")),
+            ("9999-12-31T23:59:59+01:00", Some("9999-12-31")),
+            ("0000-01-01T00:00:00+23:59", Some("-0001-12-31")),
+            ("0000-01-01T00:00:00", Some("0000-01-01")),
+            ("+12000-01-01T00:00:00Z", None),
+            ("-9999-01-01T00:00:00+01:00", None),
+            ("2026-11-31T00:00:00Z", None),
+            ("2026-11-2\u{e9}", None),
+            ("", None),
+        ] {
+            assert_eq!(day(text).map(|day| day.to_string()).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]
