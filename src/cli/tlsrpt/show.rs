@@ -143,10 +143,9 @@ impl<W: Write> Showing<'_, W> {
         }
         let text = if self.arguments.json {
             let policies: Vec<_> = policies.iter().map(words::policy_json).collect();
-            let line = serde_json::json!({
+            words::ascii_json(&serde_json::json!({
                 "day": day.to_string(), "domain": domain.as_str(), "success": success, "failed": failed, "policies": policies,
-            });
-            format!("{line}\n")
+            })) + "\n"
         } else {
             let part = if self.arguments.failures { ShownPart::Failures } else { ShownPart::All };
             words::explain_own(&domain, &policies, part).map_err(|error| error.to_string())? + "\n"

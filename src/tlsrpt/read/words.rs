@@ -217,16 +217,29 @@ fn advise_sender(out: &mut String, failure: &ReceivedFailure, domain: &Name) -> 
     }
 }
 
+/// A value as one line of JSON in ASCII. Other characters are escaped, since controls above ASCII and marks of direction steer a
+/// terminal too.
+pub fn ascii_json(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    // Outside of strings, JSON is ASCII.
+    for character in value.to_string().chars() {
+        match character {
+            ' '..='~' => out.push(character),
+            _ => out.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
+    }
+    out
+}
+
 /// The report as one line of JSON, in one form whatever the form of the sender.
 pub fn line(found: &FoundReport) -> String {
     let FoundReport { report, signed_by } = found;
     let ReceivedReport { organization, contact, id, day, policies } = report;
-    serde_json::json!({
+    ascii_json(&serde_json::json!({
         "day": day.map(|day| day.to_string()), "organization": organization, "contact": contact, "report_id": id,
         "signed_by": signed_by, "success": report.success(), "failed": report.failed(),
         "policies": policies.iter().map(policy_json).collect::<Vec<_>>(),
-    })
-    .to_string()
+    }))
 }
 
 /// A policy in that form.
@@ -315,6 +328,26 @@ mod tests {
         assert!(words.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{words}");
         assert!(words.lines().all(|line| line.len() < 1000) && !words.contains("danelaw "), "{words}");
         assert!(line(&found(report.as_bytes())).lines().count() == 1);
+    }
+
+    #[test]
+    fn u8_the_json_is_ascii_and_says_the_same() {
+        for text in [
+            "\u{9b}2J",
+            "\u{202e}\u{2066}\u{200f}",
+            "\u{7f}",
+            "\u{2028}\u{feff}",
+            "é 日本 \u{1f600}",
+            "\"\\\n\t\u{1b}[2J",
+        ] {
+            let report = serde_json::json!({"organization-name": format!("a{text}b")}).to_string();
+            let found = found(report.as_bytes());
+            let line = line(&found);
+            assert!(line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(read["organization"], found.report.organization);
+            assert_eq!(found.report.organization, format!("a{text}b"));
+        }
     }
 
     #[test]
