@@ -228,10 +228,19 @@ impl<W: Write> Reading<'_, W> {
         if !path.is_dir() {
             return self.input(File::open(path)?, &path.display().to_string());
         }
-        for mail in mails_of(path)? {
-            self.input(File::open(&mail)?, &mail.display().to_string())?;
-        }
+        self.mails(&mails_of(path)?);
         Ok(())
+    }
+
+    /// Reads all mails of a folder that can be read.
+    fn mails(&mut self, mails: &[PathBuf]) {
+        for mail in mails {
+            let name = mail.display().to_string();
+            let Err(error) = File::open(mail).and_then(|file| self.input(file, &name)) else { continue };
+            log::complain(&format!("{name}: {error}"));
+            // A mail reader moves mails from new to cur, and deletes some, at any time.
+            self.seen.missing |= error.kind() != io::ErrorKind::NotFound;
+        }
     }
 
     fn input(&mut self, mut input: impl Read, name: &str) -> io::Result<()> {
@@ -335,6 +344,18 @@ mod tests {
     }
 
     fn read(files: &[PathBuf], flags: &[&str]) -> (u8, String) {
+        reading(files, flags, |reading, files| {
+            for file in files {
+                reading.seen.missing |= reading.path(file).is_err();
+            }
+        })
+    }
+
+    fn reading(
+        files: &[PathBuf],
+        flags: &[&str],
+        read: impl Fn(&mut Reading<'_, &mut Vec<u8>>, &[PathBuf]),
+    ) -> (u8, String) {
         use clap::Parser;
         let files = files.iter().map(|file| file.display().to_string());
         let line = ["tlsrpt", "read"].into_iter().chain(flags.iter().copied()).map(str::to_owned).chain(files);
@@ -347,9 +368,7 @@ mod tests {
         let TlsrptCommand::Read(arguments) = line.arguments.command else { panic!("{:?}", line.arguments) };
         let mut out = Vec::new();
         let mut reading = Reading { arguments: &arguments, out: &mut out, seen: ReadSoFar::default() };
-        for file in &arguments.files {
-            reading.seen.missing |= reading.path(file).is_err();
-        }
+        read(&mut reading, &arguments.files);
         reading.totals().unwrap();
         let status = reading.seen.status();
         (status, String::from_utf8(out).unwrap())
@@ -391,5 +410,25 @@ mod tests {
         let (_, out) = read(&[maildir], &[]);
         assert!(out.ends_with("2 reports        10 good       1 failed\n"), "{out}");
         assert!(mails_of(folder.path()).is_err());
+    }
+
+    #[test]
+    fn u1_a_mail_that_is_gone_or_unreadable_does_not_end_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let [gone, good, bad] = ["1", "2", "3"].map(|name| folder.path().join(name));
+        fs::write(&good, report("2026-11-28", 0)).unwrap();
+        fs::write(&bad, report("2026-11-28", 1)).unwrap();
+        // A folder can be opened, and not read.
+        let unreadable = folder.path().to_owned();
+        for (mails, status, lines) in [
+            (vec![&gone, &good], 0, 3),
+            (vec![&gone, &bad, &gone, &good, &gone], 1, 7),
+            (vec![&gone], EX_DATAERR, 0),
+            (vec![&unreadable, &good], EX_NOINPUT, 3),
+        ] {
+            let mails: Vec<_> = mails.into_iter().cloned().collect();
+            let (found, out) = reading(&mails, &[], |reading, mails| reading.mails(mails));
+            assert_eq!((found, out.lines().count()), (status, lines), "{mails:?}:\n{out}");
+        }
     }
 }
