@@ -127,7 +127,7 @@ const SOLE: &[(&str, &[&str])] = &[
     ("webpki_roots", &["roots"]),
     ("flate2", &["tlsrpt/gzip", "tlsrpt/read/unpack"]),
     ("base64::", &["tlsrpt/mime", "tlsrpt/dkim", "dispatch/key"]),
-    ("mail_parser", &["tlsrpt/read/unpack"]),
+    ("mail_parser", &["tlsrpt/read/parts"]),
 ];
 /// The modules that may name rustls: TLS towards remotes, resolvers and policy hosts, the authorities for them, and the session
 /// that was verified by it.

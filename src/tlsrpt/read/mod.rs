@@ -5,6 +5,7 @@
 //! or of another form is no reason to refuse a report.
 
 pub mod mbox;
+pub mod parts;
 pub mod received;
 pub mod unpack;
 pub mod words;

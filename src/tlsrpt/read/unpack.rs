@@ -5,16 +5,18 @@
 use std::io::Read;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
-use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 
+use super::parts::{self, MailLeaf};
 use crate::excerpt::without_mark;
 
 /// The most octets of a mail or a file.
 pub const MAX_INPUT: usize = 15_000_000;
 /// The most octets of a report when it is unpacked.
 pub const MAX_UNPACKED: usize = 20_000_000;
-/// The most parts with parts of their own that a mail may have.
-const MAX_NESTED: usize = 64;
+/// The most levels of parts in parts that a mail may have.
+pub const MAX_LEVELS: usize = 64;
+/// The most parts of a mail.
+pub const MAX_PARTS: usize = 1000;
 /// The most reports of one mail.
 const MAX_REPORTS: usize = 100;
 
@@ -48,8 +50,8 @@ pub enum UnpackError {
     /// A zip file of several members, or of a form that no sender has.
     #[error("the zip file is not of one member that is stored or deflated")]
     Zip,
-    /// More than 64 parts of a mail have parts of their own.
-    #[error("the mail has more than {MAX_NESTED} nested parts")]
+    /// Too many parts, or parts in parts.
+    #[error("the mail has more than {MAX_PARTS} parts, or more than {MAX_LEVELS} levels of them")]
     Nested,
     /// A mail without a part that may be a report.
     #[error("the mail has no part that may be a report")]
@@ -131,55 +133,34 @@ fn member(octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
 }
 
 fn mail(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, UnpackError>>, UnpackError> {
-    if nested(octets) > MAX_NESTED {
-        return Err(UnpackError::Nested);
-    }
-    let message = MessageParser::default().parse(octets).ok_or(UnpackError::NoPart)?;
-    let signed_by = authserv.map_or_else(Vec::new, |name| signed_by(&message, name));
+    let leaves = parts::leaves(octets)?;
+    let signed_by = authserv.map_or_else(Vec::new, |name| signed_by(octets, name));
     let mut found = Vec::new();
-    let mut messages = vec![&message];
-    while let Some(message) = messages.pop() {
-        for part in &message.parts {
-            if let PartType::Message(inner) = &part.body {
-                messages.push(inner);
-            } else if found.len() < MAX_REPORTS && may_be_a_report(part) {
-                let json = file(part.contents());
-                found.push(json.map(|json| Unpacked { json, signed_by: signed_by.clone() }));
-            }
+    for leaf in leaves {
+        let contents = leaf.contents();
+        if found.len() < MAX_REPORTS && may_be_a_report(&leaf, &contents) {
+            let json = file(&contents);
+            found.push(json.map(|json| Unpacked { json, signed_by: signed_by.clone() }));
         }
     }
     if found.is_empty() { Err(UnpackError::NoPart) } else { Ok(found) }
 }
 
-/// An upper bound of the parts that have parts of their own, before any is read.
-fn nested(octets: &[u8]) -> usize {
-    let is_one = |at: &[u8]| {
-        let is = |word: &[u8]| at.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-        is(b"boundary=") || is(b"message/") || is(b"multipart/")
-    };
-    let starts = octets.iter().enumerate().filter(|(_, octet)| matches!(octet, b'b' | b'B' | b'm' | b'M'));
-    // A multipart is named twice, by its type and its boundary.
-    starts.filter(|(at, _)| octets.get(*at..).is_some_and(is_one)).take(2 * MAX_NESTED + 2).count() / 2
-}
-
-fn may_be_a_report(part: &mail_parser::MessagePart<'_>) -> bool {
-    let name = part.attachment_name().unwrap_or_default().to_ascii_lowercase();
-    let is_named = name.ends_with(".json") || name.ends_with(".json.gz");
-    let subtype = part.content_type().and_then(|kind| kind.subtype()).unwrap_or_default().to_ascii_lowercase();
-    let is_typed = ["tlsrpt+gzip", "tlsrpt+json", "json"].contains(&subtype.as_str());
-    let contents = part.contents();
-    is_file(contents) || (is_named || is_typed) && !contents.trim_ascii().is_empty()
+fn may_be_a_report(leaf: &MailLeaf<'_>, contents: &[u8]) -> bool {
+    is_file(contents) || leaf.is_named_report() && !contents.trim_ascii().is_empty()
 }
 
 /// The domains of which this server has verified a signature, by the topmost field with its name (RFC 8601 §5): those below it
 /// may be the sender's own.
-fn signed_by(message: &Message<'_>, authserv: &str) -> Vec<String> {
+fn signed_by(mail: &[u8], authserv: &str) -> Vec<String> {
     let is_of_server = |value: &str| {
         let name = value.trim_start().split([';', ' ', '\t', '\r', '\n']).next().unwrap_or_default();
         name.eq_ignore_ascii_case(authserv)
     };
-    let mut fields = message.headers_raw().filter(|(name, _)| name.eq_ignore_ascii_case("Authentication-Results"));
-    let Some((_, results)) = fields.find(|(_, value)| is_of_server(value)) else { return Vec::new() };
+    let mut values = parts::fields(mail)
+        .filter(|field| field.is("Authentication-Results"))
+        .map(|field| String::from_utf8_lossy(field.value));
+    let Some(results) = values.find(|value| is_of_server(value)) else { return Vec::new() };
     let passed = results.split(';').map(str::trim_start).filter(|result| result.starts_with("dkim=pass"));
     let domains = passed.flat_map(|result| result.split_ascii_whitespace()).filter_map(|property| {
         let domain = property.strip_prefix("header.d=").or_else(|| property.strip_prefix("header.i=@"))?;
@@ -278,7 +259,7 @@ pub(crate) mod tests {
             mail_with("application/octet-stream", &gzip(json)),
             mail_with("application/octet-stream; name=\"a!b!1!2.json\"", json),
             mail_with("application/zip", &zip(&[json], 8, 0)),
-            mail_with("message/rfc822", &mail_with("application/tlsrpt+gzip", &gzip(json))),
+            [b"Content-Type: message/rfc822\r\n\r\n", &mail_with("application/tlsrpt+gzip", &gzip(json))[..]].concat(),
         ] {
             let found = found(&input).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&input)));
             assert_eq!(found.len(), 1);
@@ -315,6 +296,9 @@ pub(crate) mod tests {
             assert_eq!(found(&input), Err(expected));
         }
         assert_eq!(found(&mail_with("application/gzip", &bomb)), Err(Bomb));
+        // The encoding is forbidden there.
+        let encoded = mail_with("message/rfc822", &mail_with("application/tlsrpt+gzip", &gzip(b"{}")));
+        assert_eq!(found(&encoded), Err(NoPart));
         assert!(matches!(found(&gzip(b"{}")[..15]), Err(UnpackError::Broken(_))));
     }
 
