@@ -7,6 +7,7 @@
 pub mod mbox;
 pub mod parts;
 pub mod received;
+pub mod signed;
 pub mod unpack;
 pub mod words;
 

@@ -7,6 +7,7 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 
 use super::parts::{self, MailLeaf};
+use super::signed::signed_by;
 use crate::excerpt::without_mark;
 
 /// The most octets of a mail or a file.
@@ -148,27 +149,6 @@ fn mail(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, Un
 
 fn may_be_a_report(leaf: &MailLeaf<'_>, contents: &[u8]) -> bool {
     is_file(contents) || leaf.is_named_report() && !contents.trim_ascii().is_empty()
-}
-
-/// The domains of which this server has verified a signature, by the topmost field with its name (RFC 8601 §5): those below it
-/// may be the sender's own.
-fn signed_by(mail: &[u8], authserv: &str) -> Vec<String> {
-    let is_of_server = |value: &str| {
-        let name = value.trim_start().split([';', ' ', '\t', '\r', '\n']).next().unwrap_or_default();
-        name.eq_ignore_ascii_case(authserv)
-    };
-    let mut values = parts::fields(mail)
-        .filter(|field| field.is("Authentication-Results"))
-        .map(|field| String::from_utf8_lossy(field.value));
-    let Some(results) = values.find(|value| is_of_server(value)) else { return Vec::new() };
-    let passed = results.split(';').map(str::trim_start).filter(|result| result.starts_with("dkim=pass"));
-    let domains = passed.flat_map(|result| result.split_ascii_whitespace()).filter_map(|property| {
-        let domain = property.strip_prefix("header.d=").or_else(|| property.strip_prefix("header.i=@"))?;
-        Some(domain.trim_matches('"').to_owned())
-    });
-    let mut domains: Vec<String> = domains.collect();
-    domains.dedup();
-    domains
 }
 
 #[cfg(test)]
