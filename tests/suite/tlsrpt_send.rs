@@ -117,7 +117,7 @@ async fn round(dispatch: &Arc<Dispatch<Stub>>, now: OffsetDateTime) {
 }
 
 fn report_in(octets: &[u8]) -> FoundReport {
-    let mut found = read::reports(octets, None);
+    let mut found: Vec<_> = read::reports(octets, None).collect();
     assert_eq!(found.len(), 1);
     found.remove(0).unwrap()
 }

@@ -35,16 +35,16 @@ pub struct FoundReport {
     pub signed_by: Vec<String>,
 }
 
-/// All reports in one mail or file. `authserv` is the name under which the receiving server writes the results of its checks
-/// (RFC 8601 §2.2).
-pub fn reports(octets: &[u8], authserv: Option<&str>) -> Vec<Result<FoundReport, ReadReportError>> {
-    let unpacked = match unpack::unpack(octets, authserv) {
-        Ok(unpacked) => unpacked,
-        Err(error) => return vec![Err(error.into())],
+/// All reports in one mail or file, each read when it is asked for. `authserv` is the name under which the receiving server
+/// writes the results of its checks (RFC 8601 §2.2).
+pub fn reports(octets: &[u8], authserv: Option<&str>) -> impl Iterator<Item = Result<FoundReport, ReadReportError>> {
+    let (unpacking, error) = match unpack::unpack(octets, authserv) {
+        Ok(unpacking) => (Some(unpacking), None),
+        Err(error) => (None, Some(Err(error))),
     };
     let read = |unpacked: Result<Unpacked, UnpackError>| {
         let Unpacked { json, signed_by } = unpacked?;
         Ok(FoundReport { report: ReceivedReport::read(&json)?, signed_by })
     };
-    unpacked.into_iter().map(read).collect()
+    unpacking.into_iter().flatten().chain(error).map(read)
 }

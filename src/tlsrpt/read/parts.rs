@@ -187,6 +187,12 @@ fn between<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
 }
 
 impl<'a> MailLeaf<'a> {
+    /// A file that is no mail, and a report by its content.
+    pub fn of_file(octets: &'a [u8]) -> Self {
+        let kind = PartKind { subtype: "json".to_owned(), ..PartKind::default() };
+        Self { kind, body: octets }
+    }
+
     /// Whether the header tells of a report.
     pub fn is_named_report(&self) -> bool {
         let PartKind { subtype, name, .. } = &self.kind;

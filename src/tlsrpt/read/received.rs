@@ -4,14 +4,18 @@ use serde_json::{Map, Value};
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime, UtcOffset};
 
-use crate::excerpt::without_mark;
+use crate::excerpt::{cut, without_mark};
 
 /// The most failures of one report.
 const MAX_ROWS: usize = 100_000;
 /// The most members and elements of the JSON: ten for each failure, and as many again.
 const MAX_ELEMENTS: usize = 2_000_000;
+/// The most objects of the JSON: three for each failure. One takes as much memory as ten elements.
+const MAX_OBJECTS: usize = 300_000;
+/// The most characters of a stranger's text.
+pub const MAX_TEXT: usize = 200;
 
-/// A report. Words of a stranger are in it as they came.
+/// A report. Words of a stranger are in it as they came, and cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedReport {
     /// The name of the sender.
@@ -68,7 +72,7 @@ pub enum NotAReport {
     #[error("it is JSON, and no TLS report (RFC 8460)")]
     OtherJson,
     /// More than any report.
-    #[error("it has more than {MAX_ELEMENTS} members, or more than {MAX_ROWS} failures")]
+    #[error("it has more than {MAX_ELEMENTS} members, {MAX_OBJECTS} objects or {MAX_ROWS} failures")]
     TooLong,
 }
 
@@ -80,7 +84,8 @@ impl ReceivedReport {
     pub fn read(json: &[u8]) -> Result<Self, NotAReport> {
         let text = without_mark(json);
         // Before any is read: each takes more memory than its octets.
-        if text.iter().filter(|octet| b",[{".contains(octet)).count() > MAX_ELEMENTS {
+        let count = |octets: &[u8]| text.iter().filter(|octet| octets.contains(octet)).count();
+        if count(b",[{") > MAX_ELEMENTS || count(b"{") > MAX_OBJECTS {
             return Err(NotAReport::TooLong);
         }
         let value: Value = serde_json::from_slice(text).map_err(|error| NotAReport::Syntax(error.to_string()))?;
@@ -165,10 +170,10 @@ fn list(value: Option<&Value>) -> Vec<&Value> {
 
 fn text_of(object: &Map<String, Value>, key: &str) -> Option<String> {
     let text = match object.get(key)? {
-        Value::String(text) => text.trim().to_owned(),
+        Value::String(text) => cut(text.trim(), MAX_TEXT),
         Value::Number(number) => number.to_string(),
         // A list of one, or the first of several.
-        Value::Array(all) => all.first().and_then(Value::as_str).unwrap_or_default().to_owned(),
+        Value::Array(all) => cut(all.first().and_then(Value::as_str).unwrap_or_default(), MAX_TEXT),
         Value::Null | Value::Bool(_) | Value::Object(_) => return None,
     };
     (!text.is_empty()).then_some(text)
@@ -257,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn u8_each_text_is_cut() {
+        let long = "é".repeat(100_000);
+        let failure = |text: serde_json::Value| {
+            serde_json::json!({"result-type": text, "receiving-mx-hostname": text, "receiving-ip": text, "sending-mta-ip": text,
+                "failure-reason-code": text})
+        };
+        for text in [serde_json::json!(long), serde_json::json!([long, long])] {
+            let report = serde_json::json!({"organization-name": text, "contact-info": text, "report-id": text, "policies": [
+                {"policy": {"policy-type": text, "policy-domain": text}, "failure-details": [failure(text.clone())]}]});
+            let ReceivedReport { organization, contact, id, policies, .. } = read(&report.to_string());
+            let ReceivedPolicy { kind, domain, failures, .. } = policies[0].clone();
+            let ReceivedFailure { result, host, receiving, sending, reason, .. } = failures[0].clone();
+            let expected = "é".repeat(MAX_TEXT) + "...";
+            for text in [contact, host, receiving, sending, reason].into_iter().flatten() {
+                assert_eq!(text, expected);
+            }
+            assert_eq!([organization, id, kind, domain, result], [(); 5].map(|()| expected.clone()));
+        }
+    }
+
+    #[test]
     fn counts_members_and_depth_of_a_stranger() {
         let count = |count: &str| {
             read(&format!(
@@ -272,6 +298,9 @@ mod tests {
         let rows = format!(r#"{{"policies":[{{"failure-details":[{rows}{{}}]}}]}}"#);
         assert_eq!(refused(rows.as_bytes()), NotAReport::TooLong);
         assert_eq!(refused(&[&b"{\"a\":["[..], &vec![b','; MAX_ELEMENTS]].concat()), NotAReport::TooLong);
+        let objects = |number| format!("{{\"report-id\":\"\",\"a\":[{}0]}}", "{},".repeat(number)).into_bytes();
+        assert_eq!(refused(&objects(MAX_OBJECTS)), NotAReport::TooLong);
+        assert!(ReceivedReport::read(&objects(MAX_OBJECTS - 1)).is_ok());
         assert!(matches!(refused("[".repeat(100_000).as_bytes()), NotAReport::Syntax(_)));
         assert!(matches!(refused(b"{"), NotAReport::Syntax(_)));
         assert_eq!(refused(b"{\"a\":1}"), NotAReport::OtherJson);

@@ -3,6 +3,7 @@
 //! The content tells the form, and never the name of the file.
 
 use std::io::Read;
+use std::vec;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 
@@ -12,7 +13,7 @@ use crate::excerpt::without_mark;
 
 /// The most octets of a mail or a file.
 pub const MAX_INPUT: usize = 15_000_000;
-/// The most octets of a report when it is unpacked.
+/// The most octets of all reports of a mail when they are unpacked.
 pub const MAX_UNPACKED: usize = 20_000_000;
 /// The most levels of parts in parts that a mail may have.
 pub const MAX_LEVELS: usize = 64;
@@ -59,22 +60,66 @@ pub enum UnpackError {
     NoPart,
 }
 
+/// The JSON texts of a mail or file. Each is unpacked when it is asked for, so that a reader holds one at a time.
+#[derive(Debug)]
+pub struct Unpacking<'a> {
+    leaves: vec::IntoIter<MailLeaf<'a>>,
+    signed_by: Vec<String>,
+    reports: usize,
+    budget: UnpackBudget,
+}
+
+/// The octets that may still come out of a mail.
+#[derive(Debug)]
+struct UnpackBudget {
+    left: usize,
+}
+
 /// The JSON texts in a mail or file.
 ///
 /// # Errors
-/// There is none, for this reason. A part that is of no use is an error of its own in the list.
-pub fn unpack(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, UnpackError>>, UnpackError> {
+/// There is none, for this reason. A part that is of no use is an error of its own on the way.
+pub fn unpack<'a>(octets: &'a [u8], authserv: Option<&str>) -> Result<Unpacking<'a>, UnpackError> {
     if octets.len() > MAX_INPUT {
         return Err(UnpackError::TooLong);
     }
     if octets.trim_ascii().is_empty() {
         return Err(UnpackError::Empty);
     }
-    if is_file(octets) || is_json(octets) {
-        let json = file(octets)?;
-        return Ok(vec![Ok(Unpacked { json, signed_by: Vec::new() })]);
+    let is_mail = !is_file(octets) && !is_json(octets);
+    let leaves = if is_mail { parts::leaves(octets)? } else { vec![MailLeaf::of_file(octets)] };
+    let signed_by = authserv.filter(|_| is_mail).map_or_else(Vec::new, |name| signed_by(octets, name));
+    let budget = UnpackBudget { left: MAX_UNPACKED };
+    Ok(Unpacking { leaves: leaves.into_iter(), signed_by, reports: 0, budget })
+}
+
+impl Iterator for Unpacking<'_> {
+    type Item = Result<Unpacked, UnpackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.reports < MAX_REPORTS {
+            let Some(leaf) = self.leaves.next() else {
+                let is_none = self.reports == 0;
+                self.reports = MAX_REPORTS;
+                return is_none.then_some(Err(UnpackError::NoPart));
+            };
+            let contents = leaf.contents();
+            if !may_be_a_report(&leaf, &contents) {
+                continue;
+            }
+            self.reports += 1;
+            let json = self.budget.file(&contents);
+            if json == Err(UnpackError::Bomb) {
+                self.reports = MAX_REPORTS;
+            }
+            return Some(json.map(|json| Unpacked { json, signed_by: self.signed_by.clone() }));
+        }
+        None
     }
-    mail(octets, authserv)
+}
+
+fn may_be_a_report(leaf: &MailLeaf<'_>, contents: &[u8]) -> bool {
+    is_file(contents) || leaf.is_named_report() && !contents.trim_ascii().is_empty()
 }
 
 fn is_file(octets: &[u8]) -> bool {
@@ -85,70 +130,56 @@ fn is_json(octets: &[u8]) -> bool {
     without_mark(octets).trim_ascii_start().starts_with(b"{")
 }
 
-/// A file: gzip, zip, or the JSON itself.
-fn file(octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
-    if octets.starts_with(GZIP) {
-        return inflated(MultiGzDecoder::new(octets));
-    }
-    if octets.starts_with(ZIP) {
-        return member(octets);
-    }
-    Ok(octets.to_vec())
-}
-
-fn inflated(from: impl Read) -> Result<Vec<u8>, UnpackError> {
-    let mut out = Vec::new();
-    let mut bounded = from.take(MAX_UNPACKED as u64 + 1);
-    bounded.read_to_end(&mut out).map_err(|error| UnpackError::Broken(error.to_string()))?;
-    if out.len() > MAX_UNPACKED { Err(UnpackError::Bomb) } else { Ok(out) }
-}
-
-/// The one member of a zip file (APPNOTE 6.3.10 §4.3.7). Some senders have the sizes behind the data, so that the end of the
-/// member is found by its compression; what follows must be no second member.
-fn member(octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
-    let number = |at: usize| octets.get(at..at + 2).map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])));
-    let word = |at: usize| Some(number(at)? | number(at + 2)? << 16);
-    let header = || Some([number(6)?, number(8)?, word(18)?, number(26)?, number(28)?]);
-    let [flags, method, size, name, extra] = header().ok_or(UnpackError::Zip)?;
-    let data = octets.get(30 + name + extra..).ok_or(UnpackError::Zip)?;
-    let (is_encrypted, size_is_behind) = (flags & 1 != 0, flags & 8 != 0);
-    if is_encrypted {
-        return Err(UnpackError::Zip);
-    }
-    let (out, rest) = match method {
-        0 if !size_is_behind => {
-            let (stored, rest) = data.split_at_checked(size).ok_or(UnpackError::Zip)?;
-            (stored.to_vec(), rest)
+impl UnpackBudget {
+    /// A file: gzip, zip, or the JSON itself.
+    fn file(&mut self, octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
+        if octets.starts_with(GZIP) {
+            return self.taken(MultiGzDecoder::new(octets));
         }
-        8 => {
-            let mut decoder = DeflateDecoder::new(data);
-            let out = inflated(&mut decoder)?;
-            let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
-            (out, data.get(used..).unwrap_or_default())
+        if octets.starts_with(ZIP) {
+            return self.member(octets);
         }
-        _ => return Err(UnpackError::Zip),
-    };
-    // The optional sizes, and then the directory.
-    let is_last = |rest: &[u8]| !rest.get(..20).unwrap_or(rest).windows(4).any(|four| four == ZIP);
-    if is_last(rest) { Ok(out) } else { Err(UnpackError::Zip) }
-}
-
-fn mail(octets: &[u8], authserv: Option<&str>) -> Result<Vec<Result<Unpacked, UnpackError>>, UnpackError> {
-    let leaves = parts::leaves(octets)?;
-    let signed_by = authserv.map_or_else(Vec::new, |name| signed_by(octets, name));
-    let mut found = Vec::new();
-    for leaf in leaves {
-        let contents = leaf.contents();
-        if found.len() < MAX_REPORTS && may_be_a_report(&leaf, &contents) {
-            let json = file(&contents);
-            found.push(json.map(|json| Unpacked { json, signed_by: signed_by.clone() }));
-        }
+        self.taken(octets)
     }
-    if found.is_empty() { Err(UnpackError::NoPart) } else { Ok(found) }
-}
 
-fn may_be_a_report(leaf: &MailLeaf<'_>, contents: &[u8]) -> bool {
-    is_file(contents) || leaf.is_named_report() && !contents.trim_ascii().is_empty()
+    /// All that is read, also where it breaks in the middle, is gone from the budget.
+    fn taken(&mut self, from: impl Read) -> Result<Vec<u8>, UnpackError> {
+        let mut out = Vec::new();
+        let result = from.take(self.left as u64 + 1).read_to_end(&mut out);
+        self.left = self.left.checked_sub(out.len()).ok_or(UnpackError::Bomb)?;
+        result.map_err(|error| UnpackError::Broken(error.to_string()))?;
+        Ok(out)
+    }
+
+    /// The one member of a zip file (APPNOTE 6.3.10 §4.3.7). Some senders have the sizes behind the data, so that the end of the
+    /// member is found by its compression; what follows must be no second member.
+    fn member(&mut self, octets: &[u8]) -> Result<Vec<u8>, UnpackError> {
+        let number = |at: usize| octets.get(at..at + 2).map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])));
+        let word = |at: usize| Some(number(at)? | number(at + 2)? << 16);
+        let header = || Some([number(6)?, number(8)?, word(18)?, number(26)?, number(28)?]);
+        let [flags, method, size, name, extra] = header().ok_or(UnpackError::Zip)?;
+        let data = octets.get(30 + name + extra..).ok_or(UnpackError::Zip)?;
+        let (is_encrypted, size_is_behind) = (flags & 1 != 0, flags & 8 != 0);
+        if is_encrypted {
+            return Err(UnpackError::Zip);
+        }
+        let (out, rest) = match method {
+            0 if !size_is_behind => {
+                let (stored, rest) = data.split_at_checked(size).ok_or(UnpackError::Zip)?;
+                (self.taken(stored)?, rest)
+            }
+            8 => {
+                let mut decoder = DeflateDecoder::new(data);
+                let out = self.taken(&mut decoder)?;
+                let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
+                (out, data.get(used..).unwrap_or_default())
+            }
+            _ => return Err(UnpackError::Zip),
+        };
+        // The optional sizes, and then the directory.
+        let is_last = |rest: &[u8]| !rest.get(..20).unwrap_or(rest).windows(4).any(|four| four == ZIP);
+        if is_last(rest) { Ok(out) } else { Err(UnpackError::Zip) }
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +252,7 @@ pub(crate) mod tests {
     }
 
     fn found(octets: &[u8]) -> Result<Vec<Vec<u8>>, UnpackError> {
-        unpack(octets, None)?.into_iter().map(|found| found.map(|found| found.json)).collect()
+        unpack(octets, None)?.map(|found| found.map(|found| found.json)).collect()
     }
 
     #[test]
@@ -282,10 +313,44 @@ pub(crate) mod tests {
         assert!(matches!(found(&gzip(b"{}")[..15]), Err(UnpackError::Broken(_))));
     }
 
+    fn mail_of(parts: &[Vec<u8>]) -> Vec<u8> {
+        let part = |octets: &Vec<u8>| {
+            format!(
+                "--x\r\nContent-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+                base64(octets)
+            )
+        };
+        let parts: String = parts.iter().map(part).collect();
+        format!("Content-Type: multipart/mixed; boundary=x\r\n\r\n{parts}--x--\r\n").into_bytes()
+    }
+
+    #[test]
+    fn u2_the_limit_holds_for_all_parts_of_a_mail() {
+        let blank = vec![b' '; MAX_UNPACKED * 2 / 5];
+        let whole = gzip(&blank);
+        let broken = whole[..whole.len() - 4].to_vec();
+        let zipped = |method, octets: &[u8]| zip(&[octets], method, 0);
+        for (third, last) in [
+            (broken.clone(), Err(UnpackError::Bomb)),
+            (zipped(8, &blank), Err(UnpackError::Bomb)),
+            (gzip(b"{}"), Ok(2)),
+            (zipped(0, b"{}"), Ok(2)),
+        ] {
+            // The second one is broken, and has cost as much.
+            let mail = mail_of(&[whole.clone(), broken.clone(), third, gzip(b"{}")]);
+            let found: Vec<_> = unpack(&mail, None).unwrap().map(|found| found.map(|found| found.json.len())).collect();
+            assert_eq!(found[0], Ok(blank.len()));
+            assert!(matches!(found[1], Err(UnpackError::Broken(_))), "{found:?}");
+            assert_eq!(found[2], last);
+            assert_eq!(found.len(), if last.is_err() { 3 } else { 4 });
+        }
+        assert_eq!(found(&mail_of(&vec![gzip(b"{}"); MAX_REPORTS + 1])).unwrap().len(), MAX_REPORTS);
+    }
+
     #[test]
     fn u7_only_the_topmost_word_of_our_own_server_counts() {
         let mail = mail_with("application/tlsrpt+gzip", &gzip(b"{}"));
-        let signed = |authserv| unpack(&mail, authserv).unwrap().remove(0).unwrap().signed_by;
+        let signed = |authserv| unpack(&mail, authserv).unwrap().next().unwrap().unwrap().signed_by;
         assert_eq!(signed(Some("MX.example.org")), ["sender.example"]);
         assert_eq!(signed(Some("example.org")), Vec::<String>::new());
         assert_eq!(signed(None), Vec::<String>::new());

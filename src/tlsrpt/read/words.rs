@@ -3,13 +3,11 @@
 use std::fmt::{self, Write as _};
 
 use super::FoundReport;
-use super::received::{ReceivedFailure, ReceivedPolicy, ReceivedReport, sum};
+use super::received::{MAX_TEXT, ReceivedFailure, ReceivedPolicy, ReceivedReport, sum};
 use crate::excerpt::{cut, printable};
 use crate::name::Name;
 use crate::refusal::{Label, ResultType};
 
-/// The most characters of a stranger's text.
-const MAX_TEXT: usize = 200;
 /// The most failures of one policy that are shown; the others are counted.
 const MAX_SHOWN: usize = 50;
 
@@ -275,7 +273,7 @@ mod tests {
          "summary":{"total-successful-session-count":1,"total-failure-session-count":0}}]}"#;
 
     fn found(octets: &[u8]) -> FoundReport {
-        reports(octets, Some("mx.example.org")).remove(0).unwrap()
+        reports(octets, Some("mx.example.org")).next().unwrap().unwrap()
     }
 
     #[test]
