@@ -71,6 +71,7 @@ const PURE: &[&str] = &[
     "tlsrpt/schedule",
     "tlsrpt/scope",
     "tlsrpt/tally",
+    "tlsrpt/tried",
     "tlsrpt/window",
 ];
 /// Words that a pure module must not have.

@@ -68,7 +68,7 @@ const OF_OUR_OWN: &[OwnRefusal] = &[
 ];
 
 /// A refusal for each row and result type.
-pub(super) fn refusals() -> Result<Vec<Refusal>, NameError> {
+pub(crate) fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
     let exchange = Name::parse("mx.example.com")?;
     let special = Name::parse("example.invalid")?;

@@ -1,17 +1,16 @@
-//! One TLS session with one address, or the failure that kept danelaw from trying.
+//! One TLS session with one address under one policy, or the failure that kept danelaw from trying.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::dane::tlsa::NoDane;
 use crate::dns::{Failure, RawTlsa, Rtype};
 use crate::hex::Hex;
 use crate::mta_sts::{MxPattern, StsPolicy};
 use crate::name::Name;
-use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{Peer, Place, Reason, Refusal, ResultType};
+use crate::policy::Level;
+use crate::refusal::{Place, Reason, Refusal, ResultType};
 use crate::rules::Rule;
 
 /// The most octets of policy strings that are kept. A record set of a hostile zone has 65 KB.
@@ -196,102 +195,6 @@ impl ReportedPolicy {
     }
 }
 
-/// A session with one address.
-#[derive(Debug, Clone, Copy)]
-pub struct TriedSession<'a> {
-    /// The domain that the mail was for.
-    pub recipient: &'a Name,
-    /// The policy that the session had to meet.
-    pub policy: &'a TlsPolicy,
-    /// The TLSA records of the host.
-    pub published: Option<&'a PublishedTlsa>,
-    /// The host.
-    pub peer: &'a Peer,
-    /// The address that danelaw dialled from.
-    pub sending: Option<IpAddr>,
-    /// The MTA-STS policy of the domain, if it was asked for and there is one.
-    pub sts: Option<&'a ReportedSts>,
-    /// The fault by a policy that is not held to.
-    pub trial: Option<StsFault>,
-}
-
-impl TriedSession<'_> {
-    /// The event for a session that ended so. None if it says nothing about the receiver, or the policy is the operator's own.
-    pub fn event(&self, failed: Option<&Reason>) -> Option<TlsEvent> {
-        let policy = self.policy()?;
-        let result = match failed {
-            None => self.met(),
-            // The first reply came under TLS, and it is about another matter.
-            Some(Reason::EhloUnderTls(_) | Reason::EhloName { .. }) => self.met(),
-            Some(reason) => TlsResult::Failure(self.failure(reason.result_type()?, reason.reason_code())),
-        };
-        Some(TlsEvent { recipient: self.recipient.clone(), policy, result })
-    }
-
-    /// RFC 8460 §4.3.2.1: under records of which none is usable the session is encrypted, and nothing is authenticated.
-    fn met(&self) -> TlsResult {
-        match self.policy {
-            TlsPolicy::Encrypt(_, NoDane::UnusableTlsa(_)) => {
-                TlsResult::Failure(self.failure(ResultType::TlsaInvalid, "all-records-unusable".to_owned()))
-            }
-            TlsPolicy::Encrypt(_, NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::InsecureMx) => self.by_sts(),
-            TlsPolicy::Dane(_)
-            | TlsPolicy::HalfDane(_)
-            | TlsPolicy::Sts(_)
-            | TlsPolicy::StsDane(_)
-            | TlsPolicy::Pkix(..)
-            | TlsPolicy::Fingerprint(_)
-            | TlsPolicy::Encrypt(..)
-            | TlsPolicy::May(..) => TlsResult::Success,
-        }
-    }
-
-    /// Of an encrypted session: by a policy that is not held to, or that could not be had.
-    fn by_sts(&self) -> TlsResult {
-        match (self.sts, self.trial) {
-            (Some(ReportedSts::Policy(_)), Some(fault)) => {
-                TlsResult::Failure(self.failure(fault.kind, fault.reason.to_owned()))
-            }
-            (Some(ReportedSts::Unfetched(fault)), _) => {
-                let StsFault { kind, reason } = *fault;
-                let reason = reason.to_owned();
-                TlsResult::Failure(ReportedFailure { kind, reason, host: None, receiving: None, sending: None })
-            }
-            (Some(ReportedSts::Policy(_)) | None, _) => TlsResult::Success,
-        }
-    }
-
-    fn sts_policy(&self) -> Option<ReportedPolicy> {
-        match self.sts {
-            Some(ReportedSts::Policy(policy)) => Some(policy.clone()),
-            Some(ReportedSts::Unfetched(_)) | None => None,
-        }
-    }
-
-    fn policy(&self) -> Option<ReportedPolicy> {
-        let tlsa = |base_domain: &Name| match self.published {
-            Some(published) => ReportedPolicy::tlsa(published),
-            None => ReportedPolicy::plain(PolicyKind::Tlsa, base_domain),
-        };
-        match self.policy {
-            TlsPolicy::Dane(expected) | TlsPolicy::HalfDane(expected) => Some(tlsa(expected.usable.base_domain())),
-            TlsPolicy::Encrypt(host, NoDane::UnusableTlsa(_)) => Some(tlsa(host)),
-            TlsPolicy::Encrypt(_, NoDane::NoTlsa | NoDane::InsecureAddress | NoDane::InsecureMx) => {
-                Some(self.sts_policy().unwrap_or_else(|| ReportedPolicy::none_for(self.recipient)))
-            }
-            TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_)) => None,
-            TlsPolicy::Sts(_) | TlsPolicy::StsDane(_) => self.sts_policy(),
-            TlsPolicy::Pkix(..) | TlsPolicy::Fingerprint(_) | TlsPolicy::May(..) => None,
-        }
-    }
-
-    fn failure(&self, kind: ResultType, reason: String) -> ReportedFailure {
-        let Peer { exchange, address, .. } = self.peer;
-        let (host, receiving) = (Some(exchange.clone()), Some(*address));
-        ReportedFailure { kind, reason, host, receiving, sending: self.sending }
-    }
-}
-
 /// The event for a host or domain that a failure of the DNS or of the policy kept danelaw from trying. None for a refusal
 /// that says nothing about the receiver.
 pub fn untried(
@@ -353,101 +256,13 @@ fn strings(records: &[RawTlsa]) -> Arc<[String]> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::dane::agility::Digests;
-    use crate::dane::tlsa::{Associations, associations};
-    use crate::dane::verify::{Expectation, References};
+    use crate::dane::tlsa::NoDane;
     use crate::dns::FailureReason;
-    use crate::policy::{DaneRequired, InsecureMx, Permit};
+    use crate::policy::{DaneRequired, InsecureMx};
     use crate::rules::Domains;
-    use crate::smtp::reply::{Code, Reply};
 
     pub(crate) fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
-    }
-
-    fn raw(usage: u8, fill: u8) -> RawTlsa {
-        RawTlsa([vec![usage, 1, 1], vec![fill; 32]].concat())
-    }
-
-    fn published(records: Vec<RawTlsa>) -> PublishedTlsa {
-        PublishedTlsa { base_domain: name("base.example"), records }
-    }
-
-    fn expected(records: &[RawTlsa]) -> Arc<Expectation> {
-        let usable = match associations(name("base.example"), records, &Digests::default()) {
-            Associations::Usable(usable) => usable,
-            Associations::None(why) => panic!("{why}"),
-        };
-        Arc::new(Expectation { references: References::new(name("base.example"), []), usable })
-    }
-
-    fn event(policy: &TlsPolicy, published: &PublishedTlsa, failed: Option<Reason>) -> Option<TlsEvent> {
-        let peer = Peer { exchange: name("mx.example"), address: [198, 51, 100, 2].into(), port: None };
-        let (recipient, sending) = (&name("example"), Some([192, 0, 2, 1].into()));
-        let published = Some(published);
-        TriedSession { recipient, policy, published, peer: &peer, sending, sts: None, trial: None }
-            .event(failed.as_ref())
-    }
-
-    #[test]
-    fn the_policy_of_a_session_is_the_one_in_force() {
-        let records = vec![raw(3, 0xbb), raw(3, 0xaa), raw(1, 0xcc)];
-        let all = published(records.clone());
-        let none = |why| TlsPolicy::Encrypt(name("mx.example"), why);
-        let rule = Permit::Rule { reason: "so".into(), until: time::Date::MIN };
-        for (policy, kind, domain, strings) in [
-            (TlsPolicy::Dane(expected(&records)), PolicyKind::Tlsa, "base.example", 3),
-            (TlsPolicy::HalfDane(expected(&records)), PolicyKind::Tlsa, "base.example", 3),
-            (none(NoDane::UnusableTlsa(vec![])), PolicyKind::Tlsa, "base.example", 3),
-            (none(NoDane::NoTlsa), PolicyKind::NoPolicyFound, "example", 0),
-            (none(NoDane::InsecureAddress), PolicyKind::NoPolicyFound, "example", 0),
-            (none(NoDane::InsecureMx), PolicyKind::NoPolicyFound, "example", 0),
-        ] {
-            let found = event(&policy, &all, Some(Reason::StartTlsMissing)).unwrap();
-            assert_eq!((found.policy.kind, found.policy.domain.as_str()), (kind, domain), "{policy:?}");
-            assert_eq!(found.policy.strings.len(), strings, "{policy:?}");
-            assert_eq!(found.recipient, name("example"));
-            // The same, where the DNS turns the records round.
-            let turned = published(records.iter().rev().cloned().collect());
-            assert_eq!(event(&policy, &turned, Some(Reason::StartTlsMissing)), Some(found));
-        }
-        for policy in [
-            none(NoDane::NotAsked),
-            none(NoDane::AddressOnly),
-            none(NoDane::NotEnforced("dane")),
-            TlsPolicy::May(name("mx.example"), rule),
-            TlsPolicy::Fingerprint(expected(&[raw(3, 1)])),
-        ] {
-            assert_eq!(event(&policy, &all, None), None, "{policy:?}");
-            assert_eq!(event(&policy, &all, Some(Reason::StartTlsMissing)), None, "{policy:?}");
-        }
-    }
-
-    #[test]
-    fn the_result_of_a_session() {
-        let all = published(vec![raw(3, 0xaa)]);
-        let dane = TlsPolicy::Dane(expected(&all.records));
-        let unusable = TlsPolicy::Encrypt(name("mx.example"), NoDane::UnusableTlsa(vec![]));
-        let result = |policy, failed| event(policy, &all, failed).map(|event| event.result);
-        let reply = |number| Reply::plain(Code::new(number).unwrap(), "no");
-        assert_eq!(result(&dane, None), Some(TlsResult::Success));
-        assert_eq!(result(&dane, Some(Reason::EhloUnderTls(reply(550)))), Some(TlsResult::Success));
-        let Some(TlsResult::Failure(failure)) = result(&unusable, None) else { panic!() };
-        assert_eq!((failure.kind, failure.reason.as_str()), (ResultType::TlsaInvalid, "all-records-unusable"));
-        let Some(TlsResult::Failure(failure)) = result(&dane, Some(Reason::StartTlsRefused(reply(454)))) else {
-            panic!()
-        };
-        let whole = ReportedFailure {
-            kind: ResultType::StartTlsNotSupported,
-            reason: "starttls-refused 454".into(),
-            host: Some(name("mx.example")),
-            receiving: Some([198, 51, 100, 2].into()),
-            sending: Some([192, 0, 2, 1].into()),
-        };
-        assert_eq!(failure, whole);
-        for reason in [Reason::Greeting(reply(421)), Reason::Ehlo(reply(554)), Reason::Mail(reply(450))] {
-            assert_eq!(result(&dane, Some(reason)), None);
-        }
     }
 
     #[test]

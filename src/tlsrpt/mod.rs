@@ -25,6 +25,7 @@ pub mod report_end;
 pub mod schedule;
 pub mod scope;
 pub mod tally;
+pub mod tried;
 pub mod window;
 
 pub use event::TlsEvent;

@@ -133,12 +133,13 @@ impl<R: Resolver> Connector<R> {
         };
         let sts = found.map_or(Ok(StsDemand::Nothing), |found| found.demand(route, exchange))?;
         let facts = ExchangeFacts { route, host, associations, sts };
-        let trial = match sts {
-            StsDemand::Testing(_) => {
+        let trial = match (found, sts) {
+            (None, _) => StsTrial::NotAsked,
+            (Some(_), StsDemand::Testing(_)) => {
                 let enforced = ExchangeFacts { sts: sts.enforced(), ..facts.clone() };
                 policy::decide(enforced, request.level).into()
             }
-            StsDemand::Nothing | StsDemand::Enforce(_) => StsTrial::Passed,
+            (Some(_), StsDemand::Nothing | StsDemand::Enforce(_)) => StsTrial::Passed,
         };
         let decided = policy::decide(facts, request.level).map_err(|why| unmeetable(why, found, exchange))?;
         Ok((decided, trial))

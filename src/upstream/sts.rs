@@ -208,6 +208,8 @@ pub(super) fn unmeetable(why: Unmeetable, at_hand: Option<&StsAtHand>, exchange:
 /// The result that a policy in mode `testing` would have as one in mode `enforce`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StsTrial {
+    /// The policy has no say at the exchange, and was not asked.
+    NotAsked,
     /// There is no such policy, or the exchange meets it.
     Passed,
     /// The policy does not list the exchange.
@@ -230,7 +232,7 @@ impl StsTrial {
     /// The reason for which enforcing the policy would have refused this session; without TLS there was none.
     pub fn refusal(self, session: Option<&Protection>) -> Option<Label> {
         match self {
-            Self::Passed => None,
+            Self::NotAsked | Self::Passed => None,
             Self::NotListed => Some(Label::MxNotInPolicy),
             Self::Authority => match session {
                 None => Some(Label::StartTlsMissing),
@@ -239,14 +241,14 @@ impl StsTrial {
         }
     }
 
-    /// The same in the words of TLS reports.
-    fn fault(self, session: &Protection) -> Option<StsFault> {
+    /// The same in the words of TLS reports; a session without TLS has a failure of its own.
+    fn fault(self, session: Option<&Protection>) -> Option<StsFault> {
         let kind = match self {
-            Self::Passed => None,
+            Self::NotAsked | Self::Passed => None,
             Self::NotListed => Some(ResultType::ValidationFailure),
-            Self::Authority => session.unverified().and_then(|(_, worth)| worth.result_type()),
+            Self::Authority => session?.unverified().and_then(|(_, worth)| worth.result_type()),
         }?;
-        Some(StsFault { kind, reason: self.refusal(Some(session))?.as_str() })
+        Some(StsFault { kind, reason: self.refusal(session)?.as_str() })
     }
 }
 
@@ -265,7 +267,7 @@ pub struct StsNote {
 #[derive(Debug, Default)]
 pub struct StsInquiry {
     at_hand: OnceCell<StsAtHand>,
-    /// The result at each exchange where a policy is not held to.
+    /// The result at each exchange where the policy was asked.
     trials: Vec<(Name, StsTrial)>,
 }
 
@@ -307,7 +309,7 @@ impl StsInquiry {
     /// Notes the result at an exchange.
     pub(super) fn note(&mut self, exchange: &Name, trial: StsTrial) {
         self.trials.retain(|(known, _)| known != exchange);
-        if trial != StsTrial::Passed {
+        if trial != StsTrial::NotAsked {
             self.trials.push((exchange.clone(), trial));
         }
     }
@@ -316,8 +318,13 @@ impl StsInquiry {
         self.trials.iter().find(|(known, _)| known == exchange).map(|(_, trial)| *trial)
     }
 
+    /// Whether the policy was asked for this exchange.
+    pub(super) fn is_evaluated(&self, exchange: &Name) -> bool {
+        self.trial(exchange).is_some()
+    }
+
     /// The fault of a session with an exchange by a policy that is not held to.
-    pub(super) fn fault(&self, exchange: &Name, session: &Protection) -> Option<StsFault> {
+    pub(super) fn fault(&self, exchange: &Name, session: Option<&Protection>) -> Option<StsFault> {
         self.trial(exchange)?.fault(session)
     }
 

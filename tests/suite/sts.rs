@@ -526,6 +526,7 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
         let identity = bed.ca.issue("www.plain.test");
         bed.exchange("mx1.plain.test", identity)
     };
+    let verify = |scenario: Scenario| scenario.set("tls.level = 'verify'");
     for (bed, expected) in [
         (good().enforce(&["*.plain.test"]), "sts plain.test: success"),
         (other().enforce(&["*.plain.test"]), "sts plain.test: certificate-host-mismatch name-mismatch"),
@@ -540,6 +541,13 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
         (good().found(unfetched()), "no-policy-found plain.test: sts-policy-fetch-error timeout"),
         (good().found(policy("none", &[])), "no-policy-found plain.test: success"),
         (good().found(absent()), "no-policy-found plain.test: success"),
+        // At a level that asks for certificates: by the policy that there is, else by none.
+        (good().found(absent()).with(verify), "no-policy-found plain.test: success"),
+        (good().found(policy("testing", &["*.plain.test"])).with(verify), "sts plain.test: success"),
+        (
+            other().found(policy("testing", &["*.plain.test"])).with(verify),
+            "sts plain.test: certificate-host-mismatch name-mismatch",
+        ),
     ] {
         let (sender, mut events) = tokio::sync::mpsc::channel(100);
         let (mut lab, _) = bed.with(|scenario| scenario.telling(sender)).start().await;

@@ -1,6 +1,6 @@
 //! The events of an iteration for TLS reports (RFC 8460 §4.3).
 //!
-//! A handshake is told once, also where its session serves more mails later. Where mode `observe` starts again, only the enforced
+//! A handshake is told once for each policy, also where its session serves more mails later. Where mode `observe` starts again, only the enforced
 //! pass is told.
 
 use std::net::IpAddr;
@@ -11,7 +11,8 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Refusal};
-use crate::tlsrpt::event::{self, PublishedTlsa, ReportedSts, Reporting, TriedSession};
+use crate::tlsrpt::event::{self, PublishedTlsa, ReportedSts, Reporting};
+use crate::tlsrpt::tried::TriedSession;
 
 /// The TLSA records of an exchange.
 #[derive(Debug)]
@@ -44,15 +45,15 @@ impl<R: Resolver> MxIteration<'_, R> {
             return;
         }
         let Dialled { peer, policy, sending } = dialled;
-        let of_peer = self.published.iter().find(|published| published.exchange == peer.exchange);
+        // The last one, if the exchange had its turn twice.
+        let of_peer = self.published.iter().rfind(|published| published.exchange == peer.exchange);
         let published = of_peer.map(|published| &published.tlsa);
         let protection = end.ok().and_then(|ready| ready.terms().channel.protection());
-        let trial = protection.and_then(|protection| self.sts.fault(&peer.exchange, protection));
-        let (recipient, sts) = (self.request.domain, self.reported_sts());
+        let trial = self.sts.fault(&peer.exchange, protection);
+        let sts = self.reported_sts().filter(|_| self.sts.is_evaluated(&peer.exchange));
+        let recipient = self.request.domain;
         let session = TriedSession { recipient, policy, published, peer, sending, sts: sts.as_ref(), trial };
-        if let Some(event) = session.event(end.err()) {
-            self.request.trace.report(event);
-        }
+        session.events(end.err()).for_each(|event| self.request.trace.report(event));
     }
 
     /// Tells that a host, or the domain, could not be tried.
