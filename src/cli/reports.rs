@@ -10,7 +10,6 @@ use crate::config::{Config, TlsrptMode};
 use crate::dispatch::key::{DkimKey, DkimKeyError};
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
-use crate::refusal::ResultType;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::rules::Domains;
@@ -20,7 +19,7 @@ use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::{CollectdQueue, CollectdTask, MAX_EVENTS};
 use crate::tlsrpt::dkim::DkimIdentity;
 use crate::tlsrpt::document::ReportAuthor;
-use crate::tlsrpt::event::TlsResult;
+use crate::tlsrpt::held::{ResolverStanding, SiftedEvents};
 use crate::tlsrpt::lookup::record_of;
 use crate::tlsrpt::scope::ReportScope;
 
@@ -157,9 +156,8 @@ async fn send(
     let (news, settings) = watch::channel(Arc::new(settings));
     let dispatch = Dispatch::open(settings.clone(), store, shared.clone()).await;
     let dispatch = dispatch.map_err(|error| StartError::system(format!("store.path: {error}")))?;
-    let leaves_out = move |event: &TlsEvent| {
-        settings.borrow().scope.skips(&event.recipient) || is_in_doubt(event, &shared.borrow().connector.dns)
-    };
+    let events = sifted(events, &shared);
+    let leaves_out = move |event: &TlsEvent| settings.borrow().scope.skips(&event.recipient);
     let dispatch = Arc::new(dispatch);
     let task = ReportTask::Send(DispatchTask::start(Arc::clone(&dispatch), events, leaves_out), dispatch);
     Ok(StartedReports { task, news: ReportNews::Send(news) })
@@ -173,13 +171,12 @@ fn collectd(
     let metrics = Arc::clone(shared.borrow().reporter.metrics());
     let ((news_of_path, path), (news_of_skip, skip)) = (watch::channel(settings.path), watch::channel(settings.skip));
     let queue = CollectdQueue::new(path, move |why| metrics.tls_session_dropped(why.as_str()));
-    let task = CollectdTask::start(events, queue.map_err(StartError::system)?, move |event| {
+    let task = CollectdTask::start(sifted(events, &shared), queue.map_err(StartError::system)?, move |event| {
         // Each time the resolver of the configuration in force.
         let dns = shared.borrow().connector.dns.clone();
         let recipient = event.recipient.clone();
         let is_left_out = skip.borrow().iter().any(|domains| domains.contain(&recipient));
-        let is_told = !is_left_out && !is_in_doubt(event, &dns);
-        async move { if is_told { record_of(&dns, &recipient).await.ok() } else { None } }
+        async move { if is_left_out { None } else { record_of(&dns, &recipient).await.ok() } }
     });
     let news = ReportNews::Collectd(CollectdNews { path: news_of_path, skip: news_of_skip });
     Ok(StartedReports { task: ReportTask::Collectd(task), news })
@@ -194,8 +191,15 @@ pub(super) async fn finish(task: Option<ReportTask>) {
     }
 }
 
-/// Whether the failure may be one of our own resolver: it is about the DNS, and no resolver passes the self-test.
-fn is_in_doubt(event: &TlsEvent, dns: &Stub) -> bool {
-    let is_of_dns = matches!(&event.result, TlsResult::Failure(failure) if failure.kind == ResultType::DnssecInvalid);
-    is_of_dns && !dns.health().borrow().any_good()
+/// The events, but for failures of the DNS that may be failures of our own resolver: by that of the configuration in force.
+fn sifted(events: mpsc::Receiver<TlsEvent>, shared: &watch::Receiver<Arc<Shared<Stub>>>) -> SiftedEvents {
+    let metrics = Arc::clone(shared.borrow().reporter.metrics());
+    let shared = shared.clone();
+    let standing = move || {
+        let dns = shared.borrow().connector.dns.clone();
+        let health = dns.health();
+        let standing = ResolverStanding::of(&health.borrow(), dns.last_test());
+        standing
+    };
+    SiftedEvents::new(events, standing, move |why| metrics.tls_session_dropped(why.as_str()))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Dispatch;
 use crate::dns::Resolver;
 use crate::tlsrpt::TlsEvent;
+use crate::tlsrpt::held::{DatedEvent, SiftedEvents};
 
 /// How often counts are written to the store.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -44,16 +44,16 @@ impl DispatchTask {
     /// Starts to count events and to send reports. Those that `leaves_out` names are not counted.
     pub fn start<R: Resolver + Clone>(
         dispatch: Arc<Dispatch<R>>,
-        events: mpsc::Receiver<TlsEvent>,
+        events: impl Into<SiftedEvents>,
         leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
     ) -> Self {
-        let counting = Self::count(Arc::clone(&dispatch), events, leaves_out);
+        let counting = Self::count(Arc::clone(&dispatch), events.into(), leaves_out);
         Self { counting, sending: Self::send(dispatch) }
     }
 
     fn count<R: Resolver + Clone>(
         dispatch: Arc<Dispatch<R>>,
-        mut events: mpsc::Receiver<TlsEvent>,
+        mut events: SiftedEvents,
         leaves_out: impl Fn(&TlsEvent) -> bool + Send + 'static,
     ) -> StoppableTask {
         let stop = CancellationToken::new();
@@ -65,9 +65,10 @@ impl DispatchTask {
                 tokio::select! {
                     biased;
                     _ = flushes.tick() => dispatch.flush().await,
-                    event = events.recv() => match event {
-                        Some(event) if leaves_out(&event) => {}
-                        Some(event) => dispatch.count(&event, OffsetDateTime::now_utc()),
+                    dated = events.recv() => match dated {
+                        Some(DatedEvent { event, .. }) if leaves_out(&event) => {}
+                        // On the day on which it came, also if it was held over midnight.
+                        Some(DatedEvent { event, at }) => dispatch.count(&event, at),
                         None => break,
                     },
                     () = stopped.cancelled() => break,

@@ -25,6 +25,8 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::FailureReason;
 use super::Security;
 use super::backend::{Backend, BackendFactory};
@@ -51,6 +53,15 @@ pub struct Health {
     pub servers: Vec<ServerHealth>,
     /// danelaw's own resolver, if it serves while none of them passes. It is tested only then.
     pub fallback: Option<ServerHealth>,
+}
+
+/// A self-test of all servers that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelfTested {
+    /// When it began.
+    pub began: Instant,
+    /// Whether lookups could succeed by it: see [`Health::resolves`].
+    pub resolves: bool,
 }
 
 /// The result of the self-test for one server.

@@ -38,7 +38,7 @@ use super::memory::Memory;
 use super::nat64::IPV4_ONLY;
 use super::query::Purpose;
 use super::reply::{Data, Rtype, SignatureValidity};
-use super::selftest::{Health, ServerState};
+use super::selftest::{Health, SelfTested, ServerState};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError};
 use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
@@ -74,6 +74,7 @@ struct StubInner {
     in_use: RwLock<Arc<InUse>>,
     memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
+    last_test: watch::Sender<Option<SelfTested>>,
     fitness: Arc<Fitness>,
     /// Answers that a negative trust anchor made insecure.
     excepted: AtomicU64,
@@ -112,12 +113,18 @@ impl Stub {
         let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
         let (memory, health) = (Memory::of(bounds, Arc::clone(&fitness)), watch::Sender::new(health));
         let excepted = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, fitness, excepted }) })
+        let last_test = watch::Sender::new(None);
+        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, last_test, fitness, excepted }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.subscribe()
+    }
+
+    /// The last self-test that has ended.
+    pub fn last_test(&self) -> Option<SelfTested> {
+        *self.inner.last_test.borrow()
     }
 
     /// The zones below which nothing is validated.
@@ -139,7 +146,7 @@ impl Stub {
     /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback serves where none
     /// has passed in time.
     pub async fn self_test(&self) {
-        let factory = &self.inner.factory;
+        let (factory, began) = (&self.inner.factory, Instant::now());
         let servers = factory.settings.current_servers().map(|usable| usable.servers).unwrap_or_else(|_| {
             // The last good list is better than none: the file may be about to be written.
             self.inner.health.borrow().servers.iter().map(|server| server.server.clone()).collect()
@@ -152,7 +159,10 @@ impl Stub {
                 self.inner.take_up(health.clone());
             }
         });
-        self.inner.take_up(health.await);
+        let health = health.await;
+        let resolves = health.resolves();
+        self.inner.take_up(health);
+        self.inner.last_test.send_replace(Some(SelfTested { began, resolves }));
     }
 
     /// Tests every server, and returns as soon as one passes or all have failed; those that are not tested by then stay so.

@@ -11,13 +11,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::datagram::datagram;
 use super::event::TlsEvent;
+use super::held::SiftedEvents;
 use super::record::TlsrptRecord;
 use crate::scarce::Scarcity;
 
@@ -41,6 +42,8 @@ pub enum DatagramDropped {
     Full,
     /// There is no collector at the socket.
     NoCollector,
+    /// It is a failure of the DNS that may be one of our own resolver.
+    OwnResolver,
 }
 
 impl DatagramDropped {
@@ -49,6 +52,7 @@ impl DatagramDropped {
         match self {
             Self::Full => "full",
             Self::NoCollector => "no-collector",
+            Self::OwnResolver => "own-resolver",
         }
     }
 }
@@ -126,13 +130,13 @@ fn is_full(error: &io::Error) -> bool {
 
 impl CollectdTask {
     /// Starts to tell events. `record` finds the record of the recipient's domain; without one nobody asks for reports.
-    pub fn start<F, L>(events: mpsc::Receiver<TlsEvent>, queue: CollectdQueue, record: F) -> Self
+    pub fn start<F, L>(events: impl Into<SiftedEvents>, queue: CollectdQueue, record: F) -> Self
     where
         F: Fn(&TlsEvent) -> L + Send + 'static,
         L: Future<Output = Option<TlsrptRecord>> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(tell(Telling { events, stop: stop.clone() }, queue, record));
+        let task = tokio::spawn(tell(Telling { events: events.into(), stop: stop.clone() }, queue, record));
         Self { stop, task }
     }
 
@@ -145,7 +149,7 @@ impl CollectdTask {
 }
 
 struct Telling {
-    events: mpsc::Receiver<TlsEvent>,
+    events: SiftedEvents,
     stop: CancellationToken,
 }
 
@@ -157,7 +161,7 @@ impl Telling {
             event = self.events.recv() => event,
             () = self.stop.cancelled() => None,
         };
-        event.map(|event| (event, self))
+        event.map(|dated| (dated.event, self))
     }
 }
 
@@ -191,6 +195,8 @@ where
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::sync::mpsc;
 
     use super::super::datagram::tests::{event, record};
     use super::super::event::TlsResult;

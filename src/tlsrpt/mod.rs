@@ -16,6 +16,7 @@ pub mod dkim;
 pub mod document;
 pub mod event;
 pub mod gzip;
+pub mod held;
 pub mod kept;
 pub mod lookup;
 pub mod mime;
