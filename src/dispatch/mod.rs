@@ -87,6 +87,8 @@ enum Unverifiable {
 pub struct Dispatch<R> {
     settings: watch::Receiver<Arc<DispatchSettings>>,
     store: Store,
+    /// The id of the store in reports.
+    store_id: String,
     shared: watch::Receiver<Arc<Shared<R>>>,
     state: Mutex<DispatchState>,
     /// Held by the one write to the store that is under way: an older one must not come behind a newer one.
@@ -113,9 +115,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
         store: Store,
         shared: watch::Receiver<Arc<Shared<R>>>,
     ) -> Result<Self, Error> {
-        let state = rows::restored(store.report_rows().await?);
+        let (state, store_id) = (rows::restored(store.report_rows().await?), store.reporter_id().await?);
         shared.borrow().reporter.metrics().tls_report_sent(OffsetDateTime::now_utc().unix_timestamp());
-        Ok(Self { settings, store, shared, state: Mutex::new(state), writing: tokio::sync::Mutex::default() })
+        let (state, writing) = (Mutex::new(state), tokio::sync::Mutex::default());
+        Ok(Self { settings, store, store_id, shared, state, writing })
     }
 
     /// Counts an event.

@@ -79,7 +79,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
         let dns = &shared.connector.dns;
         let subjects = self.preview_subjects(of, now.date());
-        let mut page = settings.preview_page(&subjects);
+        let mut page = settings.preview_page(&subjects, &self.store_id);
         let unverifiable = async {
             let found = tokio::time::timeout_at(until, settings.unverifiable(dns)).await;
             found.unwrap_or_else(|_| Some(Unverifiable::Lookup("no answer in time".to_owned())))
@@ -153,14 +153,15 @@ impl<R> Dispatch<R> {
 
 impl DispatchSettings {
     /// The first reports, before their addresses are looked up.
-    fn preview_page(&self, subjects: &[PreviewSubject]) -> PreviewPage {
+    fn preview_page(&self, subjects: &[PreviewSubject], store: &str) -> PreviewPage {
         let (mut page, mut octets) = (PreviewPage::default(), 0);
         for PreviewSubject { of, policies } in subjects {
             if page.reports.len() == TOGETHER || octets >= MAX_OCTETS {
                 page.more = true;
                 break;
             }
-            let title = ReportTitle { author: &self.author, window: ReportWindow::of(of.day), domain: &of.domain };
+            let (author, window) = (&self.author, ReportWindow::of(of.day));
+            let title = ReportTitle { author, window, domain: &of.domain, store };
             let report = String::from_utf8(title.document(policies).unwrap_or_default()).unwrap_or_default();
             octets += report.len();
             let failed = policies.values().map(ResultCounts::failed).fold(0, u64::saturating_add);

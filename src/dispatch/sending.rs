@@ -72,7 +72,8 @@ impl<R: Resolver + Clone> DueReport<R> {
 
     async fn send(&self, round: &DispatchRound<R>) -> SentReport {
         let Self { key, address, policies, author, .. } = self;
-        let title = ReportTitle { author, window: ReportWindow::of(key.of.day), domain: &key.of.domain };
+        let (window, store) = (ReportWindow::of(key.of.day), self.dispatch.store_id.as_str());
+        let title = ReportTitle { author, window, domain: &key.of.domain, store };
         let gzip = match title.document(policies).map_err(|error| error.to_string()) {
             Ok(document) => gzip(&document).map_err(|error| error.to_string()),
             Err(error) => Err(error),

@@ -372,6 +372,13 @@ impl Store {
         Ok(self.file()?.lock().await.sqlite.delete_policy(domain).await?)
     }
 
+    /// The id of the store in TLS reports: random, and made with the store.
+    pub(crate) async fn reporter_id(&self) -> Result<String, Error> {
+        match &self.backend {
+            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.reporter_id().await,
+        }
+    }
+
     /// All rows of TLS reports.
     pub(crate) async fn report_rows(&self) -> Result<ReportRows, Error> {
         Ok(self.file()?.lock().await.sqlite.report_rows().await?)

@@ -20,12 +20,12 @@ use super::kept::{damaged, kept_reply, reply_of};
 use super::postgres::DatabaseOpenError;
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::Reply;
-use reports::{FROM_4, REPORTS};
+use reports::{FROM_4, REPORTER, REPORTS};
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
 /// The version of the tables. A change of them counts it up, and [`open_file`] converts the files of each earlier version.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
 const OUTCOMES: &str = "
@@ -56,7 +56,7 @@ const POLICIES: &str = "
 /// What makes a file a store of this version.
 const MARKS: &str = "
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 5;
+    PRAGMA user_version = 6;
 ";
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
@@ -152,7 +152,7 @@ impl Sqlite {
             None => {
                 let options = SqliteConnectOptions::new().disable_statement_logging();
                 let mut connection = options.connect().await.map_err(library)?;
-                let sql = format!("{OUTCOMES} {POLICIES} {REPORTS} {MARKS}");
+                let sql = format!("{OUTCOMES} {POLICIES} {REPORTS} {REPORTER} {MARKS}");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(library)?;
                 connection
             }
@@ -323,6 +323,7 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
         (APPLICATION, found, _) if found > VERSION => {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
+        (APPLICATION, 5, _) => String::new(),
         (APPLICATION, 4, _) => FROM_4.to_owned(),
         (APPLICATION, 3, _) => REPORTS.to_owned(),
         (APPLICATION, 2, _) => format!("{POLICIES} {REPORTS}"),
@@ -333,7 +334,7 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
             return Err(OpenError::NotAStore { path: path.to_owned(), found });
         }
     };
-    let sql = format!("BEGIN IMMEDIATE; {changes} {MARKS} COMMIT;");
+    let sql = format!("BEGIN IMMEDIATE; {changes} {REPORTER} {MARKS} COMMIT;");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map_err(wrong)?;
     if (application, version) == (APPLICATION, 1) {
         tracing::warn!(store = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");

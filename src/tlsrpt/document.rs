@@ -39,6 +39,8 @@ pub struct ReportTitle<'a> {
     pub window: ReportWindow,
     /// The domain whose record asks for it.
     pub domain: &'a Name,
+    /// The id of the store that has the counts. Two stores of one author make different reports about one day and domain.
+    pub store: &'a str,
 }
 
 #[derive(Serialize)]
@@ -109,10 +111,11 @@ impl ReportAuthor {
 }
 
 impl ReportTitle<'_> {
-    /// RFC 8460 §4.4: unique, and the same at each try, so that a receiver knows a second copy.
+    /// RFC 8460 §4.4: unique, and the same at each try and for all that share a store, so that a receiver knows a second copy.
     pub fn report_id(&self) -> String {
-        let Self { author, window, domain } = self;
-        let digest = Sha256::digest(format!("{window} {domain} {} {}", author.organization, author.contact));
+        let Self { author, window, domain, store } = self;
+        let text = format!("{window} {domain} {} {} {store}", author.organization, author.contact);
+        let digest = Sha256::digest(text);
         let short = Hex(digest.get(..4).unwrap_or_default()).to_string().to_ascii_lowercase();
         format!("{window}.{domain}.{short}@{}", author.domain)
     }
@@ -255,7 +258,7 @@ mod tests {
         tally.add(&crate::tlsrpt::TlsEvent { policy: none, ..of_tlsa }, day());
         let author = author();
         let domain = name("example.org");
-        let title = ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &domain };
+        let title = ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &domain, store: "a" };
         let policies = &tally.day(day()).unwrap().domains()[&domain];
         let written = String::from_utf8(title.document(policies).unwrap()).unwrap();
         let id = title.report_id();
@@ -285,6 +288,16 @@ mod tests {
     }
 
     #[test]
+    fn two_stores_of_one_author_make_reports_of_their_own() {
+        // T29.
+        let (author, domain) = (author(), name("example.org"));
+        let title = |store| ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &domain, store };
+        assert_eq!((title("a").report_id(), title("a").file_name()), (title("a").report_id(), title("a").file_name()));
+        assert_ne!(title("a").report_id(), title("b").report_id());
+        assert_ne!(title("a").file_name(), title("b").file_name());
+    }
+
+    #[test]
     fn a_report_is_bounded() {
         let long = format!("{}.{}.{}.example", "a".repeat(63), "b".repeat(63), "c".repeat(63));
         let mut tally = TlsTally::default();
@@ -301,7 +314,7 @@ mod tests {
             }
         }
         let (author, domain) = (author(), name("example.org"));
-        let title = ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &domain };
+        let title = ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &domain, store: "a" };
         let written = title.document(&tally.day(day()).unwrap().domains()[&domain]).unwrap();
         assert!(written.len() <= MAX_OCTETS && written.len() > 200_000, "{}", written.len());
         let json: serde_json::Value = serde_json::from_slice(&written).unwrap();

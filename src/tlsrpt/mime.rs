@@ -155,7 +155,7 @@ pub(crate) mod tests {
         let mut tally = TlsTally::default();
         tally.add(&event("example.org", "mx.example.net", TlsResult::Success), day);
         tally.add(&event("example.org", "mx.example.net", failure(ResultType::CertificateExpired, 7)), day);
-        let title = ReportTitle { author: &author, window: ReportWindow::of(day), domain: &domain };
+        let title = ReportTitle { author: &author, window: ReportWindow::of(day), domain: &domain, store: "a" };
         let ReportAddress::Mail(to) = ReportAddress::parse("mailto:r@example.org").unwrap() else { panic!() };
         let policies = &tally.day(day).unwrap().domains()[&domain];
         let date = day.next_day().unwrap().with_hms(1, 2, 3).unwrap().assume_utc();

@@ -293,7 +293,8 @@ async fn a_store_of_an_earlier_version_is_taken_over() {
     let before_authors =
         "ALTER TABLE tls_reports DROP COLUMN organization; ALTER TABLE tls_reports DROP COLUMN contact;
                           PRAGMA user_version = 4;";
-    for before in [before_reports, before_authors] {
+    let before_id = "DROP TABLE tls_reporter; PRAGMA user_version = 5;";
+    for before in [before_reports, before_authors, before_id] {
         let sender = Sender::new();
         let (told, mut events) = mpsc::channel(100);
         let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;

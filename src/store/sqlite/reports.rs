@@ -34,6 +34,15 @@ pub(super) const REPORTS: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// One row: an id by which reports from this store differ from those of another store of the same organisation.
+pub(super) const REPORTER: &str = "
+    CREATE TABLE IF NOT EXISTS tls_reporter (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        id TEXT NOT NULL
+    );
+    INSERT OR IGNORE INTO tls_reporter (one, id) VALUES (1, lower(hex(randomblob(16))));
+";
+
 /// From version 4, in which a report did not keep its author.
 pub(super) const FROM_4: &str = "
     ALTER TABLE tls_reports ADD COLUMN organization TEXT NOT NULL DEFAULT '';
@@ -41,6 +50,11 @@ pub(super) const FROM_4: &str = "
 ";
 
 impl Sqlite {
+    pub(in super::super) async fn reporter_id(&mut self) -> Result<String, SqliteError> {
+        let row = sqlx::query("SELECT id FROM tls_reporter").fetch_one(&mut self.connection).await?;
+        Ok(row.try_get(0)?)
+    }
+
     pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, SqliteError> {
         let sql = "SELECT day, domain, counts FROM tls_counts";
         let counts = sqlx::query(sql).fetch_all(&mut self.connection).await?;
@@ -117,4 +131,24 @@ fn report_row(row: &SqliteRow) -> sqlx::Result<ReportRow> {
 
 fn suppressed_row(row: &SqliteRow) -> sqlx::Result<SuppressedRow> {
     Ok(SuppressedRow { address: row.try_get(0)?, until: Some(row.try_get(1)?), level: row.try_get(2)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Store;
+
+    #[tokio::test]
+    async fn a_store_keeps_its_id_and_no_other_has_it() {
+        // T29.
+        let folder = tempfile::tempdir().unwrap();
+        let id = async |file: Option<&str>| {
+            let path = file.map(|file| folder.path().join(file));
+            Store::open(path.as_deref()).await.unwrap().reporter_id().await.unwrap()
+        };
+        let (one, again, other) = (id(Some("one")).await, id(Some("one")).await, id(Some("other")).await);
+        let (memory, of_another) = (id(None).await, id(None).await);
+        assert_eq!((one.len(), &one), (32, &again));
+        let all = std::collections::BTreeSet::from([one, other, memory, of_another]);
+        assert_eq!(all.len(), 4, "{all:?}");
+    }
 }
