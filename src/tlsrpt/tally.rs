@@ -130,14 +130,15 @@ impl TalliedDay {
     }
 
     /// The policies with this TLSA base domain, each summed over the recipients but those left out. No recipient is named:
-    /// whose mail goes to a provider is not told to it by another party.
+    /// whose mail goes to a provider is not told to it by another party. So the host of a failure is the base domain: the exchange
+    /// may be an alias in the recipient's own zone.
     pub fn of_base_domain(&self, base_domain: &Name, leaves_out: impl Fn(&Name) -> bool) -> TalliedDomain {
         let mut summed = TalliedDomain::new();
         let policies =
             self.domains.iter().flat_map(|(recipient, policies)| policies.iter().map(move |of| (recipient, of)));
         for (recipient, (policy, counts)) in policies.filter(|(_, (policy, _))| policy.kind == PolicyKind::Tlsa) {
             if policy.domain == *base_domain && !leaves_out(recipient) {
-                summed.entry(policy.clone()).or_default().merge(counts);
+                summed.entry(policy.clone()).or_default().merge(&counts.at_host(base_domain));
             }
         }
         summed
@@ -180,6 +181,16 @@ impl ResultCounts {
         for (result, times) in other.each() {
             self.count(Repeated { result: &result, times });
         }
+    }
+
+    /// The same, as if each failure with a host were one of this host.
+    fn at_host(&self, of: &Name) -> Self {
+        let mut named = Self { success: self.success, failures: BTreeMap::new() };
+        for (failure, times) in &self.failures {
+            let host = failure.host.as_ref().map(|_| of.clone());
+            named.increase(ReportedFailure { host, ..failure.clone() }, *times);
+        }
+        named
     }
 
     fn each(&self) -> impl Iterator<Item = (TlsResult, u64)> + '_ {
@@ -245,7 +256,9 @@ fn of_kind(kind: ResultType) -> ReportedFailure {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::prelude::*;
 
+    use super::super::document::policies_json;
     use super::super::event::tests::name;
     use super::*;
 
@@ -337,6 +350,34 @@ pub(crate) mod tests {
         tally.add(&event("a.example", "mx.other.example", TlsResult::Success), DAY);
         let summed = tally.day(DAY).unwrap().of_base_domain(&name("mx.provider.example"), |_| false);
         assert_eq!(summed.values().map(|counts| counts.success).collect::<Vec<_>>(), [3]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_report_to_a_provider_names_no_recipient(
+            sessions in proptest::collection::vec(("[a-z]{6,9}", 0_u8..40, any::<bool>()), 1..30),
+        ) {
+            // T32: each customer has an alias of its own for the provider's host.
+            let mut tally = TlsTally::default();
+            let mut sums = (0, 0);
+            for (customer, number, is_met) in &sessions {
+                let result = match (is_met, failure(ResultType::CertificateExpired, *number)) {
+                    (false, TlsResult::Failure(failed)) => {
+                        let host = Some(name(&format!("mail.{customer}.test")));
+                        TlsResult::Failure(ReportedFailure { host, ..failed })
+                    }
+                    (true, _) | (_, TlsResult::Success) => TlsResult::Success,
+                };
+                sums = if *is_met { (sums.0 + 1, sums.1) } else { (sums.0, sums.1 + 1) };
+                tally.add(&event(&format!("{customer}.test"), "mx.provider.example", result), DAY);
+            }
+            let summed = tally.day(DAY).unwrap().of_base_domain(&name("mx.provider.example"), |_| false);
+            let counts = summed.values().next().unwrap();
+            prop_assert_eq!((counts.success, counts.failed()), sums);
+            let written = format!("{summed:?} {:?}", policies_json(&summed));
+            prop_assert!(!written.contains(".test"), "{}", written);
+            prop_assert!(counts.failures.keys().all(|failed| failed.host == Some(name("mx.provider.example"))));
+        }
     }
 
     #[test]
