@@ -76,10 +76,10 @@ pub fn datagram(event: &TlsEvent, record: &TlsrptRecord) -> serde_json::Result<V
 }
 
 fn told(failure: &ReportedFailure) -> FailureDatagramJson<'_> {
-    let ReportedFailure { kind, reason, host, receiving, sending } = failure;
+    let ReportedFailure { kind, reason, host, receiving, .. } = failure;
     FailureDatagramJson {
         c: number_of_type(*kind),
-        s: sending.map(|address| address.to_string()),
+        s: failure.public_sending().map(|address| address.to_string()),
         n: host.as_ref().map(|host| host.as_str()),
         r: receiving.map(|address| address.to_string()),
         f: reason,
@@ -140,7 +140,7 @@ pub(crate) mod tests {
             reason: "tlsa-mismatch".into(),
             host: Some(name("mx.example.net")),
             receiving: Some([198, 51, 100, 2].into()),
-            sending: Some([192, 0, 2, 1].into()),
+            sending: Some([9, 9, 9, 9].into()),
         }
     }
 
@@ -150,7 +150,7 @@ pub(crate) mod tests {
         let written = |event| String::from_utf8(datagram(&event, &record()).unwrap()).unwrap();
         let start = r#"{"dpv":"1","d":"example.org","pr":"v=TLSRPTv1;rua=mailto:r@example.org","policies":["#;
         let policy = r#"{"policy-type":1,"policy-domain":"mx.example.net","policy-string":["3 1 1 AB"],"#;
-        let details = r#""failure-details":[{"c":203,"s":"192.0.2.1","n":"mx.example.net","r":"198.51.100.2","f":"tlsa-mismatch"}],"#;
+        let details = r#""failure-details":[{"c":203,"s":"9.9.9.9","n":"mx.example.net","r":"198.51.100.2","f":"tlsa-mismatch"}],"#;
         assert_eq!(written(event(TlsResult::Success)), format!(r#"{start}{policy}"t":0,"f":0}}]}}"#));
         let failed = event(TlsResult::Failure(failure()));
         assert_eq!(written(failed.clone()), format!(r#"{start}{policy}{details}"t":1,"f":1}}]}}"#));
@@ -162,6 +162,26 @@ pub(crate) mod tests {
             written(TlsEvent { result: TlsResult::Failure(bare), ..none }),
             format!(r#"{start}{policy}{details}"t":1,"f":1}}]}}"#)
         );
+    }
+
+    #[test]
+    fn an_address_behind_a_nat_is_told_to_nobody() {
+        // T28: the same in both modes.
+        for (address, told) in [
+            ("9.9.9.9", Some("9.9.9.9")),
+            ("2620:fe::9", Some("2620:fe::9")),
+            ("10.1.2.3", None),
+            ("192.168.1.1", None),
+            ("100.64.0.1", None),
+            ("127.0.0.1", None),
+            ("fd00::1", None),
+            ("fe80::1", None),
+        ] {
+            let failed = ReportedFailure { sending: Some(address.parse().unwrap()), ..failure() };
+            let json = datagram(&event(TlsResult::Failure(failed)), &record()).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!(json["policies"][0]["failure-details"][0]["s"].as_str(), told, "{address}");
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use super::tally::{ResultCounts, TalliedDomain};
 use super::window::ReportWindow;
 use crate::hex::Hex;
 use crate::name::Name;
-use crate::reserved::Dialable;
 
 /// The most octets of a report before it is compressed. Receivers may refuse more than 10 MB (RFC 8460 §5.2).
 const MAX_OCTETS: usize = 1024 * 1024;
@@ -204,12 +203,11 @@ fn failures(all: &BTreeMap<ReportedFailure, u64>, rows: usize) -> Vec<(ReportedF
 }
 
 fn failure_json(failure: ReportedFailure, times: u64) -> FailureJson {
-    let ReportedFailure { kind, reason, host, receiving, sending } = failure;
-    // Behind a NAT the address tells the receiver nothing, and others of our network.
-    let is_public = |address: &IpAddr| Dialable::new([]).allows(*address);
+    let sending_mta_ip = failure.public_sending();
+    let ReportedFailure { kind, reason, host, receiving, .. } = failure;
     FailureJson {
         result_type: kind.as_str(),
-        sending_mta_ip: sending.filter(is_public),
+        sending_mta_ip,
         receiving_mx_hostname: host.map(|host| host.to_string()),
         receiving_ip: receiving,
         failed_session_count: times,

@@ -11,6 +11,7 @@ use crate::mta_sts::{MxPattern, StsPolicy};
 use crate::name::Name;
 use crate::policy::Level;
 use crate::refusal::{Place, Reason, Refusal, ResultType};
+use crate::reserved::Dialable;
 use crate::rules::Rule;
 
 /// The most octets of policy strings that are kept. A record set of a hostile zone has 65 KB.
@@ -166,6 +167,14 @@ impl TlsResult {
             Self::Success => "success",
             Self::Failure(failure) => failure.kind.as_str(),
         }
+    }
+}
+
+impl ReportedFailure {
+    /// The address that danelaw dialled from, as others see it. None behind a NAT: the address tells the receiver nothing, and
+    /// others of our network.
+    pub fn public_sending(&self) -> Option<IpAddr> {
+        self.sending.filter(|address| Dialable::new([]).allows(*address))
     }
 }
 

@@ -95,7 +95,7 @@ fn events() -> Vec<TlsEvent> {
         reason: format!("reason of {kind}"),
         host: Some(name("mx.example.net")),
         receiving: Some([198, 51, 100, 2].into()),
-        sending: Some("2001:db8::1".parse().unwrap()),
+        sending: Some("2620:fe::9".parse().unwrap()),
     };
     let bare = |failure| ReportedFailure { host: None, receiving: None, sending: None, ..failure };
     let mut all = Vec::new();
