@@ -26,8 +26,9 @@ const MAX_OCTETS: usize = 16 * 1024;
 const MAX_TEXT: usize = 600;
 /// How many steps a mail has that goes to the first host and on a session that waited.
 const USUAL_STEPS: usize = 12;
-/// The most TLS events that are kept. A route has 20 exchanges with four addresses each.
-const MAX_EVENTS: usize = 100;
+/// The most TLS events that are kept. A route has 20 exchanges with four addresses each, and a session may count under two
+/// policies.
+const MAX_EVENTS: usize = 200;
 /// About how many octets of text they have.
 const USUAL_OCTETS: usize = 1000;
 /// The most records of one answer that are shown.
@@ -51,8 +52,16 @@ struct Seen {
     steps: Vec<Noted>,
     /// The texts of all steps, one behind the other: an attempt that goes well is told without any of them.
     text: String,
-    /// The events for TLS reports, in order.
-    events: Vec<TlsEvent>,
+    events: TracedEvents,
+}
+
+/// The events of an attempt for TLS reports.
+#[derive(Debug, Default)]
+pub struct TracedEvents {
+    /// In order.
+    pub kept: Vec<TlsEvent>,
+    /// The number of those for which there was no room.
+    pub dropped: usize,
 }
 
 #[derive(Debug)]
@@ -121,7 +130,7 @@ impl Default for Trace {
         let seen = Seen {
             steps: Vec::with_capacity(USUAL_STEPS),
             text: String::with_capacity(USUAL_OCTETS),
-            events: Vec::new(),
+            events: TracedEvents::default(),
         };
         Self { inner: Arc::new(SharedTrace { started: Instant::now(), seen: Mutex::new(seen) }) }
     }
@@ -144,14 +153,16 @@ impl Trace {
 
     /// Keeps an event for TLS reports until the attempt is told.
     pub fn report(&self, event: TlsEvent) {
-        let mut seen = self.seen();
-        if seen.events.len() < MAX_EVENTS {
-            seen.events.push(event);
+        let events = &mut self.seen().events;
+        if events.kept.len() < MAX_EVENTS {
+            events.kept.push(event);
+        } else {
+            events.dropped += 1;
         }
     }
 
     /// The events for TLS reports; the trace forgets them.
-    pub fn take_events(&self) -> Vec<TlsEvent> {
+    pub fn take_events(&self) -> TracedEvents {
         std::mem::take(&mut self.seen().events)
     }
 
@@ -372,6 +383,20 @@ mod tests {
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
         assert_eq!(Displayed(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
+    }
+
+    #[tokio::test]
+    async fn events_without_room_are_counted() {
+        use crate::tlsrpt::event::{ReportedPolicy, TlsResult};
+        let trace = Trace::default();
+        for _ in 0..MAX_EVENTS + 7 {
+            let (recipient, result) = (name("example"), TlsResult::Success);
+            trace.report(TlsEvent { policy: ReportedPolicy::none_for(&recipient), recipient, result });
+        }
+        let TracedEvents { kept, dropped } = trace.take_events();
+        assert_eq!((kept.len(), dropped), (MAX_EVENTS, 7));
+        let TracedEvents { kept, dropped } = trace.take_events();
+        assert_eq!((kept.len(), dropped), (0, 0));
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use crate::tls::{KeyProof, Protection};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
 use crate::tlsrpt::event::Reporting;
-use crate::trace::Trace;
+use crate::trace::{Trace, TracedEvents};
 use crate::upstream::original_destination::{OriginalDestination, Relation};
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
@@ -123,7 +123,9 @@ impl Reporter {
         outcome.log();
         self.metrics.count(outcome);
         if let Some(events) = &self.events {
-            outcome.seen.take_events().into_iter().for_each(|event| self.hand_on(events, event));
+            let TracedEvents { kept, dropped } = outcome.seen.take_events();
+            kept.into_iter().for_each(|event| self.hand_on(events, event));
+            (0..dropped).for_each(|_| self.metrics.tls_session_dropped(DatagramDropped::Full.as_str()));
         }
         if let Some(reason) = outcome.reason.filter(|reason| reason.is_scarcity()) {
             self.ran_out(reason, "delivery");

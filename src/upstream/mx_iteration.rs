@@ -29,6 +29,7 @@ use crate::name::Name;
 use crate::policy::{Level, Mode};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
+use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
 use reported::Published;
 
@@ -57,6 +58,8 @@ pub struct MxIteration<'a, R> {
     refusals: Refusals,
     /// The TLSA records of the exchanges that were reached, for TLS reports.
     published: Vec<Published>,
+    /// The failures that were told of hosts that could not be tried.
+    untried_told: Vec<TlsResult>,
     /// The MTA-STS policy of the domain.
     sts: StsInquiry,
     sts_renewed: StsRenewed,
@@ -112,6 +115,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             nat64: None,
             refusals: Refusals::default(),
             published: Vec::new(),
+            untried_told: Vec::new(),
             sts: StsInquiry::default(),
             sts_renewed: StsRenewed::No,
             observation,

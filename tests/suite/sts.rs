@@ -561,6 +561,41 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
     }
 }
 
+/// The events of one mail, each as a line.
+async fn lines_of(bed: Bed) -> Vec<String> {
+    let (sender, mut events) = tokio::sync::mpsc::channel(100);
+    let (mut lab, _) = bed.with(|scenario| scenario.telling(sender)).start().await;
+    send(&lab).await;
+    lab.stop();
+    lab.stopped().await;
+    std::iter::from_fn(|| events.try_recv().ok()).map(|event| told(&event)).collect()
+}
+
+#[tokio::test]
+async fn each_policy_that_was_evaluated_at_a_host_with_records_is_told() {
+    // T12.
+    let bed = || Bed::new().with(|scenario| scenario.exchange(Exchange::new(PLAIN, "mx1.example.test")));
+    let met = "tlsa mx1.example.test: success";
+    for (bed, expected) in [
+        (bed().found(absent()), vec![met]),
+        (bed().enforce(&["mx1.example.test"]), vec![met, "sts plain.test: success"]),
+        (
+            bed().found(policy("testing", &["mx9.plain.test"])),
+            vec![met, "sts plain.test: validation-failure mx-not-in-policy"],
+        ),
+        (bed().found(unfetched()), vec![met, "no-policy-found plain.test: sts-policy-fetch-error timeout"]),
+    ] {
+        assert_eq!(lines_of(bed).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_two_policies_in_turn_leave_out_is_told_once() {
+    let bed = Bed::new().good("mx1.plain.test").enforce(&["old.plain.test"]);
+    let policies = bed.policies.newer(PLAIN, policy("enforce", &["other.plain.test"]));
+    assert_eq!(lines_of(Bed { policies, ..bed }).await, ["sts plain.test: validation-failure mx-not-in-policy"]);
+}
+
 #[tokio::test]
 async fn unverified_sessions_are_counted_by_the_worth_of_their_certificate() {
     let ca = Identity::authority();

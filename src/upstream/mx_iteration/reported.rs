@@ -56,13 +56,15 @@ impl<R: Resolver> MxIteration<'_, R> {
         session.events(end.err()).for_each(|event| self.request.trace.report(event));
     }
 
-    /// Tells that a host, or the domain, could not be tried.
-    pub(super) fn report_untried(&self, refusal: &Refusal) {
+    /// Tells that a host, or the domain, could not be tried: once, also where the search is made again by a newer policy.
+    pub(super) fn report_untried(&mut self, refusal: &Refusal) {
         let reporting = self.reporting();
         if !reporting.is_on() {
             return;
         }
-        if let Some(event) = event::untried(self.request.domain, refusal, reporting, self.reported_sts().as_ref()) {
+        let event = event::untried(self.request.domain, refusal, reporting, self.reported_sts().as_ref());
+        if let Some(event) = event.filter(|event| !self.untried_told.contains(&event.result)) {
+            self.untried_told.push(event.result.clone());
             self.request.trace.report(event);
         }
     }
