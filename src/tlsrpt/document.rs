@@ -15,6 +15,11 @@ use crate::name::Name;
 
 /// The most octets of a report before it is compressed. Receivers may refuse more than 10 MB (RFC 8460 §5.2).
 const MAX_OCTETS: usize = 1024 * 1024;
+/// The most octets of the policies in a report without their failures, in the order of the attempts to keep within the octets.
+/// A hostile zone may have shown a long record set of its own to each recipient of a base domain.
+const POLICIES: [usize; 2] = [512 * 1024, 0];
+/// The octets of a policy beside its texts, about.
+const POLICY: usize = 256;
 /// How many failures of a policy are told with their hosts, in the order of the attempts to keep within the octets.
 const ROWS: [usize; 6] = [usize::MAX, 128, 32, 8, 2, 0];
 
@@ -127,16 +132,19 @@ impl ReportTitle<'_> {
     }
 
     /// The report on these policies. Where it would be too long, the failures that are least frequent lose their hosts and
-    /// addresses.
+    /// addresses, and the policies with the fewest sessions lose their texts.
     ///
     /// # Errors
     /// Never: all of it is text and numbers.
     pub fn document(&self, policies: &TalliedDomain) -> serde_json::Result<Vec<u8>> {
         let mut written = Vec::new();
-        for rows in ROWS {
-            written = serde_json::to_vec(&self.json(policies, rows))?;
-            if written.len() <= MAX_OCTETS {
-                break;
+        for most in POLICIES {
+            let policies = shortened(policies, most)?;
+            for rows in ROWS {
+                written = serde_json::to_vec(&self.json(&policies, rows))?;
+                if written.len() <= MAX_OCTETS {
+                    return Ok(written);
+                }
             }
         }
         Ok(written)
@@ -160,6 +168,24 @@ impl ReportTitle<'_> {
 pub fn policies_json(policies: &TalliedDomain) -> Vec<serde_json::Value> {
     let written = |(policy, counts)| serde_json::to_value(policy_counts(policy, counts, usize::MAX)).ok();
     policies.iter().filter_map(written).collect()
+}
+
+/// The policies with most sessions, as many as fit into so many octets; the others without their texts, summed by type and
+/// domain.
+fn shortened(policies: &TalliedDomain, most: usize) -> serde_json::Result<TalliedDomain> {
+    let mut sorted: Vec<_> = policies.iter().collect();
+    // Those with equally many stay in the order of the tally, so that each try has the same octets.
+    sorted.sort_by_key(|(_, counts)| Reverse(counts.success.saturating_add(counts.failed())));
+    let (mut short, mut octets) = (TalliedDomain::new(), 0);
+    for (policy, counts) in sorted {
+        octets += POLICY + serde_json::to_vec(&*policy.strings)?.len() + serde_json::to_vec(&*policy.mx)?.len();
+        if octets <= most {
+            short.insert(policy.clone(), counts.clone());
+        } else {
+            short.entry(ReportedPolicy::plain(policy.kind, &policy.domain)).or_default().merge(counts);
+        }
+    }
+    Ok(short)
 }
 
 fn policy_counts<'a>(policy: &'a ReportedPolicy, counts: &ResultCounts, rows: usize) -> PolicyCountsJson<'a> {
@@ -321,6 +347,40 @@ mod tests {
             let sum: u64 = rows.iter().map(|row| row["failed-session-count"].as_u64().unwrap()).sum();
             assert_eq!((sum, &policy["summary"]["total-failure-session-count"]), (204, &204.into()));
             assert_eq!(rows[0]["receiving-ip"], "198.51.100.7");
+        }
+    }
+
+    #[test]
+    fn the_policies_of_a_report_are_bounded() {
+        // T30, H4: each of the recipients was shown other records, of 4 kB, some with characters that JSON escapes.
+        let base = name("mx.provider.example");
+        for (text, failures) in [("x", 0), ("\u{1}", 0), ("x", 3)] {
+            let mut tally = TlsTally::default();
+            for number in 0..2000_u32 {
+                let mut event = event(&format!("d{number}.example"), base.as_str(), TlsResult::Success);
+                event.policy.strings = Arc::new([format!("{number} {}", text.repeat(4000))]);
+                // One with most sessions is told with its text.
+                for _ in 0..=u32::from(number == 1234) {
+                    tally.add(&event, day());
+                }
+                for row in 0..failures {
+                    event.result = failed(ResultType::ValidationFailure, row);
+                    tally.add(&event, day());
+                }
+            }
+            let policies = tally.day(day()).unwrap().of_base_domain(&base, |_| false);
+            let author = author();
+            let title = ReportTitle { author: &author, window: ReportWindow::of(day()), domain: &base, store: "a" };
+            let written = title.document(&policies).unwrap();
+            assert!(written.len() <= MAX_OCTETS, "{}", written.len());
+            let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
+            let told = json["policies"].as_array().unwrap();
+            let sum = |member: &str| told.iter().map(|policy| policy["summary"][member].as_u64().unwrap()).sum::<u64>();
+            assert_eq!(sum("total-successful-session-count"), 2001);
+            assert_eq!(sum("total-failure-session-count"), 2000 * u64::from(failures));
+            let strings = |policy: &serde_json::Value| policy["policy"]["policy-string"].as_array().unwrap().len();
+            assert_eq!(told.iter().filter(|policy| strings(policy) == 0).count(), 1);
+            assert!(told.iter().any(|policy| strings(policy) == 1 && policy.to_string().contains("\"1234 ")));
         }
     }
 }
