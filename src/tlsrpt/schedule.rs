@@ -4,16 +4,16 @@
 //! (RFC 8460 §5.5). Strangers choose domains and addresses, so the reports of a day are bounded, in all and for each domain
 //! that takes them.
 
+mod lookups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use time::{Date, Duration, OffsetDateTime};
 
 use super::document::ReportAuthor;
-use super::event::PolicyKind;
 use super::record::ReportAddress;
 use super::report_end::ReportEnd;
-use super::scope::{DomainPart, ReportScope, parts};
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
 use super::window::{ReportWindow, Tries};
 use crate::name::Name;
@@ -25,10 +25,6 @@ const MAX_IN_ALL: usize = 2000;
 /// The most reports to one domain, and in all, that are under way together.
 const TOGETHER: usize = 4;
 const MAX_UNDER_WAY: usize = 64;
-/// The most lookups that are made together.
-const MAX_LOOKUPS: usize = 200;
-/// The reports about base domains come behind the lookups of all recipients: see [`ReportWindow::due`].
-const BEHIND_RECIPIENTS: Duration = Duration::hours(4);
 /// How long an address that has refused a report is left alone: the first time, and later.
 const ALONE: [Duration; 2] = [Duration::days(7), Duration::days(30)];
 
@@ -111,54 +107,6 @@ struct TakenRoom {
 }
 
 impl ReportBook {
-    /// The domains and days whose records are to be looked up now. The domain of TLSA records waits for the recipients below it:
-    /// its report has those alone that get none of their own.
-    pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
-        let mut due = Vec::new();
-        for day in tally.days().filter(|day| ReportWindow::of(*day).is_open(now)) {
-            let Some(tallied) = tally.day(day) else { continue };
-            let mut parts = parts(tallied);
-            parts.retain(|domain, part| scope.keeps_back(domain, part.failed).is_none());
-            let waited_for = self.waited_for(day, tallied, &parts);
-            for (domain, part) in parts.into_iter().filter(|(domain, _)| !waited_for.contains(domain)) {
-                let of = DomainDay { day, domain: domain.clone() };
-                if due.len() < MAX_LOOKUPS && self.is_lookup_due(&of, &part, now) {
-                    due.push(of);
-                }
-            }
-        }
-        due
-    }
-
-    /// The domains of TLSA records below which the record of a recipient is still to be looked up.
-    fn waited_for<'a>(
-        &self,
-        day: Date,
-        tallied: &'a TalliedDay,
-        parts: &BTreeMap<&'a Name, DomainPart>,
-    ) -> BTreeSet<&'a Name> {
-        let mut waited_for = BTreeSet::new();
-        for (recipient, policies) in tallied.domains().iter().filter(|(recipient, _)| parts.contains_key(recipient)) {
-            let key = ReportKey { of: DomainDay { day, domain: recipient.clone() }, address: None };
-            if self.entries.get(&key).is_none_or(|entry| entry.end.is_none()) {
-                let bases =
-                    policies.keys().filter(|policy| policy.kind == PolicyKind::Tlsa && policy.domain != *recipient);
-                waited_for.extend(bases.map(|policy| &policy.domain));
-            }
-        }
-        waited_for
-    }
-
-    fn is_lookup_due(&self, of: &DomainDay, part: &DomainPart, now: OffsetDateTime) -> bool {
-        match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
-            Some(entry) => entry.end.is_none() && entry.next <= now,
-            None => {
-                let behind = if part.is_base_of_others { BEHIND_RECIPIENTS } else { Duration::ZERO };
-                ReportWindow::of(of.day).due(&of.domain).saturating_add(behind) <= now
-            }
-        }
-    }
-
     /// A lookup has ended.
     pub fn looked_up(&mut self, of: &DomainDay, found: RecordFound, now: OffsetDateTime) {
         let key = ReportKey { of: of.clone(), address: None };
@@ -498,18 +446,71 @@ mod tests {
             book.due_lookups(&tally, scope, at).into_iter().map(|of| of.domain.to_string()).collect()
         };
         // Neither ourselves nor those that are skipped.
-        assert_eq!(domains(&book, &scope, after(9)), ["a.example", "b.example"]);
+        assert_eq!(domains(&book, &scope, after(7)), ["a.example", "b.example"]);
         let failures = self::scope(ReportExtent::Failures);
         assert_eq!(domains(&book, &failures, after(9)), ["b.example"]);
         assert_eq!(domains(&book, &scope, after(49)), [""; 0]);
-        // The provider comes behind all its recipients, however late they are.
+        // The provider comes behind all its recipients.
         let mut book = book;
         book.looked_up(&of("a.example"), RecordFound::None, after(1));
-        book.looked_up(&of("b.example"), RecordFound::Failed, after(1));
-        assert_eq!(domains(&book, &scope, after(10)), ["b.example"]);
+        assert_eq!(domains(&book, &scope, after(7)), ["b.example"]);
         book.looked_up(&of("b.example"), RecordFound::None, after(2));
         assert_eq!(domains(&book, &scope, after(3)), [""; 0]);
         assert_eq!(domains(&book, &scope, after(9)), ["mx.provider.example"]);
+    }
+
+    /// Whether the lookup of the domain is due.
+    fn is_due(book: &ReportBook, tally: &TlsTally, domain: &str, at: OffsetDateTime) -> bool {
+        book.due_lookups(tally, &scope(ReportExtent::All), at).contains(&of(domain))
+    }
+
+    #[test]
+    fn no_recipient_holds_up_a_provider_for_long() {
+        // T33, T36. It waits until eight hours after the day, and not for one whose lookup has failed.
+        let (tally, mut book, provider) = (tally(), ReportBook::default(), "mx.provider.example");
+        assert_eq!([7, 9].map(|hours| is_due(&book, &tally, provider, after(hours))), [false, true]);
+        book.looked_up(&of("a.example"), RecordFound::None, after(1));
+        book.looked_up(&of("b.example"), RecordFound::Failed, after(1));
+        let mut at = after(4);
+        while !is_due(&book, &tally, provider, at) {
+            at += Duration::minutes(10);
+        }
+        let due = ReportWindow::of(day()).due(&name(provider)) + Duration::hours(4);
+        assert!(at - due < Duration::minutes(10), "{at} {due}");
+    }
+
+    #[test]
+    fn domains_in_a_circle_wait_for_each_other_no_longer_than_their_own_time() {
+        for count in 2..5 {
+            let domain = |number: usize| format!("d{}.example", number % count);
+            let mut tally = TlsTally::default();
+            for number in 0..count {
+                tally.add(&event(&domain(number), &domain(number + 1), TlsResult::Success), day());
+            }
+            for number in 0..count {
+                let due = ReportWindow::of(day()).due(&name(&domain(number))) + Duration::hours(4);
+                assert!(is_due(&ReportBook::default(), &tally, &domain(number), due), "{number} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_domain_in_a_chain_waits_for_the_one_before() {
+        let (mut tally, mut book, window) = (TlsTally::default(), ReportBook::default(), ReportWindow::of(day()));
+        let is_early = |domain: &String| window.due(&name(domain)) < window.end() + Duration::minutes(220);
+        let chain: Vec<_> = (0..).map(|number| format!("d{number}.example")).filter(is_early).take(6).collect();
+        for pair in chain.windows(2) {
+            tally.add(&event(&pair[0], &pair[1], TlsResult::Success), day());
+        }
+        let mut order = Vec::new();
+        for minutes in 0..8 * 60 {
+            let at = window.end() + Duration::minutes(minutes);
+            for of in book.due_lookups(&tally, &scope(ReportExtent::All), at) {
+                book.looked_up(&of, RecordFound::None, at);
+                order.push(of.domain.to_string());
+            }
+        }
+        assert_eq!(order, chain);
     }
 
     #[test]

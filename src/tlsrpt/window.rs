@@ -49,17 +49,22 @@ impl ReportWindow {
         begin..begin + 86_399
     }
 
+    /// The midnight at its end.
+    pub fn end(self) -> OffsetDateTime {
+        self.begin().saturating_add(Duration::DAY)
+    }
+
     /// When the report for a domain is sent: at the domain's own time, the same after a restart and on each replica.
     pub fn due(self, domain: &Name) -> OffsetDateTime {
         let digest = Sha256::digest(format!("{} {domain}", self.day));
         let number = digest.iter().take(8).fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
         let offset = Duration::seconds(i64::try_from(number % SPREAD).unwrap_or_default());
-        self.begin().saturating_add(Duration::DAY + FIRST + offset)
+        self.end().saturating_add(FIRST + offset)
     }
 
     /// Whether reports of the day may be sent now.
     pub fn is_open(self, now: OffsetDateTime) -> bool {
-        now >= self.begin().saturating_add(Duration::DAY + FIRST) && !self.is_over(now)
+        now >= self.end().saturating_add(FIRST) && !self.is_over(now)
     }
 
     /// Whether the report is too old to be sent.

@@ -1,0 +1,88 @@
+//! The lookups of records that are due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::{Date, Duration, OffsetDateTime};
+
+use super::{ReportBook, ReportKey};
+use crate::name::Name;
+use crate::tlsrpt::event::PolicyKind;
+use crate::tlsrpt::scope::{DomainPart, ReportScope, parts};
+use crate::tlsrpt::tally::{DomainDay, TalliedDay, TlsTally};
+use crate::tlsrpt::window::ReportWindow;
+
+/// The most lookups that are made together.
+const MAX_LOOKUPS: usize = 200;
+/// The reports about base domains come behind the lookups of all recipients: see [`ReportWindow::due`].
+const BEHIND_RECIPIENTS: Duration = Duration::hours(4);
+/// The time after the end of the day at which no report waits for another one any more. A recipient has had four hours by then.
+const NO_WAIT: Duration = Duration::hours(8);
+
+impl ReportBook {
+    /// The domains and days whose records are to be looked up now. The domain of TLSA records waits for the recipients below it:
+    /// its report has those alone that get none of their own.
+    pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
+        let mut due = Vec::new();
+        for day in tally.days().filter(|day| ReportWindow::of(*day).is_open(now)) {
+            let Some(tallied) = tally.day(day) else { continue };
+            let mut parts = parts(tallied);
+            parts.retain(|domain, part| scope.keeps_back(domain, part.failed).is_none());
+            let waiting = match now >= ReportWindow::of(day).end().saturating_add(NO_WAIT) {
+                true => BTreeSet::new(),
+                false => self.waiting_bases(day, tallied, &parts),
+            };
+            for (domain, part) in parts.into_iter().filter(|(domain, _)| !waiting.contains(domain)) {
+                let of = DomainDay { day, domain: domain.clone() };
+                if due.len() < MAX_LOOKUPS && self.is_lookup_due(&of, &part, now) {
+                    due.push(of);
+                }
+            }
+        }
+        due
+    }
+
+    /// The domains of TLSA records that wait for a recipient. A recipient whose lookup has failed once holds up none: a stranger
+    /// can drop each query. Nor does one that waits for itself in the end, because two domains may take the mail of each other.
+    fn waiting_bases<'a>(
+        &self,
+        day: Date,
+        tallied: &'a TalliedDay,
+        parts: &BTreeMap<&'a Name, DomainPart>,
+    ) -> BTreeSet<&'a Name> {
+        let mut bases_of = BTreeMap::<&Name, BTreeSet<&Name>>::new();
+        for (recipient, policies) in tallied.domains().iter().filter(|(recipient, _)| parts.contains_key(recipient)) {
+            let key = ReportKey { of: DomainDay { day, domain: recipient.clone() }, address: None };
+            if !self.entries.contains_key(&key) {
+                let bases =
+                    policies.keys().filter(|policy| policy.kind == PolicyKind::Tlsa && policy.domain != *recipient);
+                bases_of.insert(recipient, bases.map(|policy| &policy.domain).collect());
+            }
+        }
+        let mut recipients = BTreeMap::<&Name, usize>::new();
+        bases_of.values().flatten().for_each(|base| *recipients.entry(base).or_default() += 1);
+        // Those that wait for no other, then those that wait for these alone, and so on: a circle is never reached.
+        let mut ready: Vec<_> = bases_of.keys().copied().filter(|domain| !recipients.contains_key(domain)).collect();
+        let mut waiting = BTreeSet::new();
+        while let Some(recipient) = ready.pop() {
+            for base in bases_of.get(recipient).into_iter().flatten().copied() {
+                waiting.insert(base);
+                let left = recipients.entry(base).or_default();
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    ready.push(base);
+                }
+            }
+        }
+        waiting
+    }
+
+    fn is_lookup_due(&self, of: &DomainDay, part: &DomainPart, now: OffsetDateTime) -> bool {
+        match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
+            Some(entry) => entry.end.is_none() && entry.next <= now,
+            None => {
+                let behind = if part.is_base_of_others { BEHIND_RECIPIENTS } else { Duration::ZERO };
+                ReportWindow::of(of.day).due(&of.domain).saturating_add(behind) <= now
+            }
+        }
+    }
+}
