@@ -41,7 +41,7 @@ use crate::tlsrpt::lookup::{RecordLookupError, record_of};
 use crate::tlsrpt::mime::{MailField, ReportMail};
 use crate::tlsrpt::read::words::shown;
 use crate::tlsrpt::record::ReportAddress;
-use crate::tlsrpt::schedule::{RecordFound, ReportBook, ReportKey};
+use crate::tlsrpt::schedule::{RecordFound, ReportBook, ReportKey, SummedEnd, UntoldEnds};
 use crate::tlsrpt::scope::ReportScope;
 use crate::tlsrpt::tally::TallyRoom;
 use key::DkimKey;
@@ -173,10 +173,12 @@ impl<R: Resolver + Clone> Dispatch<R> {
 
     /// Tells of the reports that have ended without a try.
     fn tell_untold(&self) {
-        for (key, end) in self.state().book.take_untold() {
+        let UntoldEnds { named, summed } = self.state().book.take_untold();
+        let shared = self.shared.borrow();
+        let metrics = shared.reporter.metrics();
+        for (key, end) in named {
             let address = key.address.as_ref().map(ReportAddress::to_string).unwrap_or_default();
-            let shared = self.shared.borrow();
-            shared.reporter.metrics().tls_report(key.address.as_ref().map_or("none", ReportAddress::way), end.as_str());
+            metrics.tls_report(key.way(), end.as_str());
             tracing::info!(
                 domain = %key.of.domain,
                 day = %key.of.day,
@@ -185,6 +187,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 given_up = true,
                 "TLS report"
             );
+        }
+        for (SummedEnd { day, end, way }, reports) in summed {
+            metrics.tls_reports_ended([way, end.as_str()], reports);
+            tracing::info!(%day, way, result = end.as_str(), reports, given_up = true, "TLS reports");
         }
     }
 

@@ -260,10 +260,14 @@ impl<const N: usize> Tally<N> {
     }
 
     fn count(&self, words: [&'static str; N]) {
+        self.add(words, 1);
+    }
+
+    fn add(&self, words: [&'static str; N], times: u64) {
         for slot in &self.slots {
             let (known, count) = slot.get_or_init(|| (words, AtomicU64::new(0)));
             if *known == words {
-                count.fetch_add(1, Relaxed);
+                count.fetch_add(times, Relaxed);
                 return;
             }
         }

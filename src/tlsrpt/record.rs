@@ -11,6 +11,8 @@ const VERSION: &str = "v=TLSRPTv1";
 const MAX_RECORD: usize = 4096;
 /// The most addresses that are used.
 const MAX_ADDRESSES: usize = 5;
+/// The most octets of an address, as it is published and as it is written.
+const MAX_ADDRESS: usize = 512;
 /// Blanks of RFC 5234.
 const BLANKS: [char; 2] = [' ', '\t'];
 
@@ -70,6 +72,9 @@ pub enum NoTlsrptRecord {
 /// Why an address of `rua` is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportAddressError {
+    /// More than any honest address.
+    #[error("the address is longer than {MAX_ADDRESS} octets")]
+    TooLong,
     /// Neither `mailto:` nor `https:`.
     #[error("the scheme is neither mailto nor https")]
     Scheme,
@@ -148,12 +153,20 @@ impl ReportAddress {
     /// # Errors
     /// Reports cannot go there, for this reason.
     pub fn parse(uri: &str) -> Result<Self, ReportAddressError> {
+        if uri.len() > MAX_ADDRESS {
+            return Err(ReportAddressError::TooLong);
+        }
         let (scheme, rest) = uri.split_once(':').ok_or(ReportAddressError::Scheme)?;
         // RFC 3986 §3.1: in any case.
-        match scheme.to_ascii_lowercase().as_str() {
-            "mailto" => mailbox(rest).map(Self::Mail),
-            "https" => url(rest).map(Self::Https),
-            _ => Err(ReportAddressError::Scheme),
+        let address = match scheme.to_ascii_lowercase().as_str() {
+            "mailto" => Self::Mail(mailbox(rest)?),
+            "https" => Self::Https(url(rest)?),
+            _ => return Err(ReportAddressError::Scheme),
+        };
+        // The store has it in this form, and reads it again.
+        match address.to_string().len() > MAX_ADDRESS {
+            true => Err(ReportAddressError::TooLong),
+            false => Ok(address),
         }
     }
 }
@@ -399,6 +412,21 @@ mod tests {
                 other => panic!("{uri}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_long_address_is_of_no_use() {
+        //
+        let url = |octets: usize| format!("https://example.org/{}", "a".repeat(octets - 20));
+        assert_eq!(ReportAddress::parse(&url(MAX_ADDRESS)).unwrap().to_string().len(), MAX_ADDRESS);
+        assert_eq!(ReportAddress::parse(&url(MAX_ADDRESS + 1)), Err(ReportAddressError::TooLong));
+        // Also where it grows as it is written.
+        let host = format!("{}.org", ["b".repeat(60), "b".repeat(60), "b".repeat(60)].join("."));
+        let longer = format!("https://{host}?{}", "a".repeat(MAX_ADDRESS - host.len() - 9));
+        assert_eq!((longer.len(), ReportAddress::parse(&longer)), (MAX_ADDRESS, Err(ReportAddressError::TooLong)));
+        let good = "mailto:r@example.org";
+        let record = format!("v=TLSRPTv1;rua={},{good}", url(MAX_ADDRESS + 1));
+        assert_eq!(read(&[&record]).unwrap(), [good]);
     }
 
     proptest! {

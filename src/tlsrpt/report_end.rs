@@ -1,7 +1,7 @@
 //! The ends that a report can have.
 
 /// The end of a report. The words are in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportEnd {
     /// Of a lookup: the record was found.
     Found,
@@ -57,11 +57,6 @@ impl ReportEnd {
             Self::Told => "told",
             Self::Skipped => "skipped",
         }
-    }
-
-    /// Whether a report was wanted, and ended without a try that the log has.
-    pub(super) const fn is_untold(self) -> bool {
-        matches!(self, Self::Dns | Self::Old | Self::Limit | Self::Suppressed | Self::Skipped)
     }
 
     /// The inverse of [`Self::as_str`].

@@ -5,6 +5,10 @@
 //! that takes them.
 
 mod lookups;
+mod room;
+mod untold;
+
+pub use untold::{SummedEnd, UntoldEnds};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,16 +21,15 @@ use super::report_end::ReportEnd;
 use super::tally::{DomainDay, TalliedDay, TalliedDomain, TlsTally};
 use super::window::{ReportWindow, Tries};
 use crate::name::Name;
+use room::{RoomFor, TakenRoom};
 
-/// The most reports of a day to one [registered domain](Name::registered), and about the domains below one.
-const MAX_TO_ONE: usize = 100;
-/// The most reports of a day.
-const MAX_IN_ALL: usize = 2000;
 /// The most reports to one domain, and in all, that are under way together.
 const TOGETHER: usize = 4;
 const MAX_UNDER_WAY: usize = 64;
 /// How long an address that has refused a report is left alone: the first time, and later.
 const ALONE: [Duration; 2] = [Duration::days(7), Duration::days(30)];
+/// The most addresses that are left alone.
+const MAX_SUPPRESSED: usize = 10_000;
 
 /// A report; without an address, the lookup of the record that its addresses come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,16 +97,7 @@ pub struct ReportBook {
     under_way: BTreeSet<ReportKey>,
     changed: BTreeSet<ReportKey>,
     changed_suppressions: BTreeSet<ReportAddress>,
-    /// The reports that have ended without a try, to be told in the log.
-    untold: Vec<(ReportKey, ReportEnd)>,
-}
-
-/// The reports of a day within the limits.
-#[derive(Debug, Default)]
-struct TakenRoom {
-    in_all: usize,
-    to_one: BTreeMap<Name, usize>,
-    about_one: BTreeMap<Name, usize>,
+    untold: UntoldEnds,
 }
 
 impl ReportBook {
@@ -114,28 +108,41 @@ impl ReportBook {
             RecordFound::Failed => self.fail(key, ReportEnd::Dns, now),
             RecordFound::None => self.end(key, ReportEnd::NoRecord, now),
             RecordFound::Addresses(addresses) => {
-                self.end(key, ReportEnd::Found, now);
-                for address in addresses {
-                    self.open(ReportKey { of: of.clone(), address: Some(address) }, now);
-                }
+                let end = self.open(of, addresses, now);
+                let entry = self.with_one_try_more(&key, now);
+                self.put(key, ReportEntry { next: now, end: Some(end), ..entry });
             }
         }
     }
 
-    fn open(&mut self, key: ReportKey, now: OffsetDateTime) {
-        let Some(address) = &key.address else { return };
-        if self.entries.contains_key(&key) {
-            return;
+    /// Begins the reports to these addresses, and says how the lookup has ended. An address that gets none leaves nothing behind
+    /// but the number in the log: strangers can name any number of them.
+    fn open(&mut self, of: &DomainDay, addresses: Vec<ReportAddress>, now: OffsetDateTime) -> ReportEnd {
+        let (mut is_any, mut left_out) = (false, ReportEnd::Found);
+        for address in addresses {
+            let key = ReportKey { of: of.clone(), address: Some(address) };
+            if self.entries.contains_key(&key) {
+                is_any = true;
+            } else if let Some(end) = self.keeps_back(&key, now) {
+                self.untold.add(&key, end);
+                left_out = end;
+            } else {
+                is_any = true;
+                self.take_room(&key);
+                self.put(key, ReportEntry { first: now, tries: 0, next: now, end: None, author: None });
+            }
         }
-        let end = if self.is_suppressed(address, now) {
-            Some(ReportEnd::Suppressed)
-        } else if self.is_full(&key.of, address.target()) {
-            Some(ReportEnd::Limit)
-        } else {
-            None
-        };
-        self.take_room(&key, end);
-        self.put(key, ReportEntry { first: now, tries: 0, next: now, end, author: None });
+        if is_any { ReportEnd::Found } else { left_out }
+    }
+
+    fn keeps_back(&self, key: &ReportKey, now: OffsetDateTime) -> Option<ReportEnd> {
+        let address = key.address.as_ref()?;
+        if self.is_suppressed(address, now) {
+            return Some(ReportEnd::Suppressed);
+        }
+        let taken = self.taken.get(&key.of.day)?;
+        let room = RoomFor { target: address.target(), about: &key.of.domain };
+        taken.is_full(room).then_some(ReportEnd::Limit)
     }
 
     fn is_suppressed(&self, address: &ReportAddress, now: OffsetDateTime) -> bool {
@@ -147,23 +154,11 @@ impl ReportBook {
         self.suppressed.get(address).map(|suppression| suppression.until).filter(|until| *until > now)
     }
 
-    fn is_full(&self, of: &DomainDay, target: &Name) -> bool {
-        let is_most = |counts: &BTreeMap<Name, usize>, name: &Name| {
-            counts.get(&name.registered()).is_some_and(|count| *count >= MAX_TO_ONE)
-        };
-        self.taken.get(&of.day).is_some_and(|taken| {
-            taken.in_all >= MAX_IN_ALL || is_most(&taken.to_one, target) || is_most(&taken.about_one, &of.domain)
-        })
-    }
-
-    /// Counts a new report against the limits, unless it is one that is not sent.
-    fn take_room(&mut self, key: &ReportKey, end: Option<ReportEnd>) {
-        let is_none = matches!(end, Some(ReportEnd::Limit | ReportEnd::Suppressed));
-        if let Some(address) = key.address.as_ref().filter(|_| !is_none) {
-            let taken = self.taken.entry(key.of.day).or_default();
-            taken.in_all += 1;
-            *taken.to_one.entry(address.target().registered()).or_default() += 1;
-            *taken.about_one.entry(key.of.domain.registered()).or_default() += 1;
+    /// Counts a new report against the limits.
+    fn take_room(&mut self, key: &ReportKey) {
+        if let Some(address) = &key.address {
+            let room = RoomFor { target: address.target(), about: &key.of.domain };
+            self.taken.entry(key.of.day).or_default().take(room);
         }
     }
 
@@ -268,7 +263,7 @@ impl ReportBook {
     }
 
     /// The reports that have ended without a try since the last call.
-    pub fn take_untold(&mut self) -> Vec<(ReportKey, ReportEnd)> {
+    pub fn take_untold(&mut self) -> UntoldEnds {
         std::mem::take(&mut self.untold)
     }
 
@@ -304,13 +299,16 @@ impl ReportBook {
 
     /// Takes an entry of the store.
     pub fn restore(&mut self, key: ReportKey, entry: ReportEntry) {
-        self.take_room(&key, entry.end);
+        if !matches!(entry.end, Some(ReportEnd::Limit | ReportEnd::Suppressed)) {
+            self.take_room(&key);
+        }
         self.entries.insert(key, entry);
     }
 
     /// Takes a suppression of the store.
     pub fn restore_suppression(&mut self, address: ReportAddress, suppression: ReportSuppression) {
         self.suppressed.insert(address, suppression);
+        self.bound_suppressions();
     }
 
     /// Entries that have changed since they were last taken, so many at the most.
@@ -349,11 +347,13 @@ impl ReportBook {
         let entry = self.with_one_try_more(&key, now);
         let next = Tries { first: entry.first, count: entry.tries }.next(now);
         let end = if next.is_none() { Some(last) } else { None };
+        end.into_iter().for_each(|end| self.untold.add(&key, end));
         self.put(key, ReportEntry { next: next.unwrap_or(now), end, ..entry });
     }
 
     fn end(&mut self, key: ReportKey, end: ReportEnd, now: OffsetDateTime) {
         let entry = self.with_one_try_more(&key, now);
+        self.untold.add(&key, end);
         self.put(key, ReportEntry { next: now, end: Some(end), ..entry });
     }
 
@@ -365,9 +365,6 @@ impl ReportBook {
     }
 
     fn put(&mut self, key: ReportKey, entry: ReportEntry) {
-        if let Some(end) = entry.end.filter(|end| end.is_untold()) {
-            self.untold.push((key.clone(), end));
-        }
         self.entries.insert(key.clone(), entry);
         self.changed.insert(key);
     }
@@ -381,6 +378,18 @@ impl ReportBook {
         if before != suppression {
             self.changed_suppressions.insert(address.clone());
         }
+        self.bound_suppressions();
+    }
+
+    /// Where there are too many, the one that ends first is forgotten.
+    fn bound_suppressions(&mut self) {
+        while self.suppressed.len() > MAX_SUPPRESSED
+            && let Some((first, _)) = self.suppressed.iter().min_by_key(|(_, suppression)| suppression.until)
+        {
+            let first = first.clone();
+            self.suppressed.remove(&first);
+            self.changed_suppressions.insert(first);
+        }
     }
 }
 
@@ -393,7 +402,9 @@ fn first_key(day: Date) -> ReportKey {
 mod tests {
     use super::super::event::TlsResult;
     use super::super::event::tests::name;
+    use super::super::scope::ReportScope;
     use super::super::tally::tests::{event, failure};
+    use super::room::{MAX_IN_ALL, MAX_TO_ONE};
     use super::*;
     use crate::config::ReportExtent;
     use crate::refusal::ResultType;
@@ -421,6 +432,17 @@ mod tests {
 
     fn key(domain: &str, rua: &str) -> ReportKey {
         ReportKey { of: of(domain), address: Some(address(rua)) }
+    }
+
+    /// The end of the lookup for a domain.
+    fn end_of(book: &ReportBook, domain: &str) -> Option<ReportEnd> {
+        book.entry(&ReportKey { of: of(domain), address: None }).unwrap().end
+    }
+
+    fn summed(book: &mut ReportBook) -> Vec<(ReportEnd, &'static str, u64)> {
+        let untold = book.take_untold();
+        assert_eq!(untold.named, []);
+        untold.summed.into_iter().map(|(of, count)| (of.end, of.way, count)).collect()
     }
 
     fn tally() -> TlsTally {
@@ -637,7 +659,7 @@ mod tests {
             let until = now + Duration::days(days);
             book.tried(&key("a.example", rua), ReportTried::Refused, now);
             book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), until - Duration::HOUR);
-            assert_eq!(book.entry(&key("b.example", rua)).unwrap().end, Some(ReportEnd::Suppressed), "{days}");
+            assert_eq!(end_of(&book, "b.example"), Some(ReportEnd::Suppressed), "{days}");
             book.forget_before(day().next_day().unwrap());
             now = until + Duration::HOUR;
             book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), now);
@@ -661,7 +683,7 @@ mod tests {
         assert_eq!(book.suppressed[&address(rua)], suppression);
         // The third one is not tried any more, and that is told.
         assert_eq!(book.due_reports(after(6)), []);
-        assert_eq!(book.take_untold(), [(key("c.example", rua), ReportEnd::Suppressed)]);
+        assert_eq!(summed(&mut book), [(ReportEnd::Suppressed, "mail", 1)]);
         // Its level is forgotten once a further refusal would not be one in a row.
         let gone = |book: &mut ReportBook, days| {
             book.forget_before((suppression.until + Duration::days(days)).date());
@@ -684,7 +706,49 @@ mod tests {
             let rua = address(&format!("https://r{number}.victim.example/"));
             book.looked_up(&of(&format!("d{number}.example")), RecordFound::Addresses(vec![rua]), after(5));
         }
-        assert_eq!((book.waiting(), book.take_untold().len()), (2 * MAX_TO_ONE, 100));
+        assert_eq!(book.waiting(), 2 * MAX_TO_ONE);
+        assert_eq!(summed(&mut book), [(ReportEnd::Limit, "https", 100)]);
+    }
+
+    #[test]
+    fn an_address_that_gets_no_report_leaves_no_row_and_no_line() {
+        //
+        let mut book = ReportBook::default();
+        let refused = address("mailto:refused@example.org");
+        book.tried(&key("a.example", "mailto:refused@example.org"), ReportTried::Refused, after(5));
+        let full = |number: usize| address(&format!("https://r{number}.victim.example/"));
+        for number in 0..MAX_TO_ONE {
+            book.looked_up(&of(&format!("d{number}.example")), RecordFound::Addresses(vec![full(number)]), after(5));
+        }
+        let known = book.entries.len();
+        for number in 200..300 {
+            let addresses = vec![full(number), full(number + 100), refused.clone()];
+            book.looked_up(&of(&format!("d{number}.example")), RecordFound::Addresses(addresses), after(5));
+        }
+        // The lookup itself, which is not made again.
+        assert_eq!((book.entries.len() - known, book.waiting()), (100, MAX_TO_ONE));
+        assert_eq!(end_of(&book, "d200.example"), Some(ReportEnd::Suppressed));
+        assert_eq!(summed(&mut book), [(ReportEnd::Limit, "https", 200), (ReportEnd::Suppressed, "mail", 100)]);
+        // One that has a place for a report beside them has that one.
+        let addresses = vec![address("mailto:r@example.org"), refused, full(400)];
+        book.looked_up(&of("e.example"), RecordFound::Addresses(addresses), after(5));
+        assert_eq!((end_of(&book, "e.example"), book.waiting()), (Some(ReportEnd::Found), MAX_TO_ONE + 1));
+    }
+
+    #[test]
+    fn suppressions_are_bounded_and_those_that_last_stay() {
+        let mut book = ReportBook::default();
+        let rua = |number: usize| address(&format!("mailto:r{number}@example.org"));
+        let suppression = |number: usize| ReportSuppression {
+            until: after(5) + Duration::seconds(i64::try_from(number).unwrap()),
+            level: 1,
+        };
+        for number in 0..MAX_SUPPRESSED + 2 {
+            book.restore_suppression(rua(number), suppression(number));
+        }
+        assert_eq!(book.suppressed.len(), MAX_SUPPRESSED);
+        // The store forgets the others too.
+        assert_eq!(book.take_changed_suppressions(9), [(rua(0), None), (rua(1), None)].into());
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl super::Metrics {
         self.tlsrpt.reports.count([way, result]);
     }
 
+    /// Counts so many reports that ended without a try, by the way and the result.
+    pub fn tls_reports_ended(&self, of: [&'static str; 2], reports: u64) {
+        self.tlsrpt.reports.add(of, reports);
+    }
+
     /// Notes how many TLS reports wait to be sent.
     pub fn tls_reports_wait(&self, waiting: usize) {
         self.tlsrpt.waiting.store(waiting as u64, Relaxed);
