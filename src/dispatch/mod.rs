@@ -138,8 +138,9 @@ impl<R: Resolver + Clone> Dispatch<R> {
     pub async fn round(self: &Arc<Self>, now: OffsetDateTime, sends: &mut JoinSet<()>) {
         while sends.try_join_next().is_some() {}
         let clock = RoundClock { begin: now, since: Instant::now() };
-        self.forget(now).await;
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
+        self.close_days(&settings.scope, now);
+        self.forget(now).await;
         self.look_up(&shared.connector.dns, &settings.scope, clock).await;
         let part = HttpsPart {
             dialable: settings.dialable.clone(),

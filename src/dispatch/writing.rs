@@ -6,6 +6,7 @@ use super::{Dispatch, DispatchState, rows};
 use crate::dns::Resolver;
 use crate::store::ReportRows;
 use crate::tlsrpt::kept::{TallyRow, UnwrittenLimits};
+use crate::tlsrpt::scope::ReportScope;
 
 /// The most that is written in one transaction: the journal, and so a mail, waits for no more.
 const BATCH: UnwrittenLimits = UnwrittenLimits { rows: 200, octets: 256 * 1024 };
@@ -49,6 +50,13 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let counts = state.kept.take_unwritten(BATCH);
         let rows = rows::changed(&counts, &mut state.book, BATCH.rows);
         Unwritten { dispatch: self, counts, rows }
+    }
+
+    /// Ends the reports of days that are too long ago.
+    pub(super) fn close_days(&self, scope: &ReportScope, now: OffsetDateTime) {
+        let mut guard = self.state();
+        let DispatchState { kept, book, .. } = &mut *guard;
+        book.close_days(kept.tally(), scope, now);
     }
 
     /// Forgets the days that are over, here at once and in the store step by step.

@@ -536,6 +536,29 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_ended_during_a_stop_is_told_as_old_and_once() {
+        // T38: b.example was looked up before the stop, and danelaw starts after three days.
+        let (tally, scope, mut book) = (tally(), scope(ReportExtent::All), ReportBook::default());
+        book.looked_up(&of("b.example"), RecordFound::Failed, after(5));
+        book.close_days(&tally, &scope, after(48));
+        assert_eq!(summed(&mut book), []);
+        for _ in 0..2 {
+            book.close_days(&tally, &scope, after(72));
+            assert_eq!(book.due_reports(after(72)), []);
+        }
+        // Neither ourselves nor those that are skipped.
+        assert_eq!(summed(&mut book), [(ReportEnd::Old, "none", 3)]);
+        for domain in ["a.example", "b.example", "mx.provider.example"] {
+            assert_eq!(end_of(&book, domain), Some(ReportEnd::Old), "{domain}");
+        }
+        // Nor again after a restart.
+        let mut again = ReportBook::default();
+        book.entries.iter().for_each(|(key, entry)| again.restore(key.clone(), entry.clone()));
+        again.close_days(&tally, &scope, after(73));
+        assert_eq!(summed(&mut again), []);
+    }
+
+    #[test]
     fn a_report_tells_a_provider_of_the_others_alone() {
         let tally = tally();
         let (mut book, to) = (ReportBook::default(), "mailto:r@provider.example");

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Date, Duration, OffsetDateTime};
 
-use super::{ReportBook, ReportKey};
+use super::{ReportBook, ReportEntry, ReportKey};
 use crate::name::Name;
 use crate::tlsrpt::event::PolicyKind;
+use crate::tlsrpt::report_end::ReportEnd;
 use crate::tlsrpt::scope::{DomainPart, ReportScope, parts};
 use crate::tlsrpt::tally::{DomainDay, TalliedDay, TlsTally};
 use crate::tlsrpt::window::ReportWindow;
@@ -82,6 +83,22 @@ impl ReportBook {
             None => {
                 let behind = if part.is_base_of_others { BEHIND_RECIPIENTS } else { Duration::ZERO };
                 ReportWindow::of(of.day).due(&of.domain).saturating_add(behind) <= now
+            }
+        }
+    }
+
+    /// Ends the reports of days that are too long ago, for domains whose record was never looked up: danelaw did not run.
+    pub fn close_days(&mut self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) {
+        for day in tally.days().filter(|day| ReportWindow::of(*day).is_over(now)) {
+            let parts = tally.day(day).map(parts).unwrap_or_default();
+            let wanted = parts.into_iter().filter(|(domain, part)| scope.keeps_back(domain, part.failed).is_none());
+            for (domain, _) in wanted {
+                let key = ReportKey { of: DomainDay { day, domain: domain.clone() }, address: None };
+                if !self.entries.contains_key(&key) {
+                    let end = ReportEnd::Old;
+                    self.untold.add(&key, end);
+                    self.put(key, ReportEntry { first: now, tries: 0, next: now, end: Some(end), author: None });
+                }
             }
         }
     }
