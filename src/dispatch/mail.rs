@@ -7,7 +7,7 @@ use super::sending::SentReport;
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::refusal::Reason;
+use crate::refusal::{Reason, Refusals};
 use crate::rules::StsByRule;
 use crate::smtp::address::{AddressError, ForwardPath, Mailbox, ReversePath, SmtpUtf8};
 use crate::smtp::command::{Hello, Mail};
@@ -59,7 +59,7 @@ impl Posting {
         loop {
             let ready = match iteration.next().await {
                 Ok(ready) => ready,
-                Err(refusals) => return SentReport::answered(&refusals.verdict()),
+                Err(refusals) => return SentReport::kept_from(&refusals),
             };
             let peer = ready.peer().clone();
             let reason = match self.give(ready, iteration.answer_by()).await {
@@ -118,6 +118,16 @@ fn cut(error: TransferError) -> SentReport {
 }
 
 impl SentReport {
+    /// No remote took the message. A verdict of our own says nothing about the receiver: only its own reply is a refusal.
+    fn kept_from(refusals: &Refusals) -> Self {
+        let verdict = refusals.verdict();
+        let is_reply = |reason: &Reason| matches!(reason, Reason::Mail(reply) if reply.class() == Class::Permanent);
+        match refusals.iter().any(|refusal| is_reply(&refusal.reason)) {
+            true => Self::answered(&verdict),
+            false => Self::failed(&verdict),
+        }
+    }
+
     fn answered(reply: &Reply) -> Self {
         let tried = match reply.class() {
             Class::Success => ReportTried::Accepted,
@@ -125,5 +135,37 @@ impl SentReport {
             Class::Transient | Class::Intermediate => ReportTried::Failed,
         };
         Self { tried, text: reply.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::examples::refusals;
+    use crate::refusal::{Peer, Refusal};
+    use crate::smtp::reply::Code;
+
+    #[test]
+    fn only_the_reply_of_a_remote_is_a_refusal() {
+        // T37, T39: no domain, no address, a reserved address and a loop are verdicts of our own, and final ones.
+        let finals =
+            refusals().unwrap().into_iter().filter(|refusal| refusal.reason.view().code.is_permanent()).count();
+        assert!(finals > 3, "{finals}");
+        let peer =
+            || Peer { exchange: Name::parse("mx.example.com").unwrap(), address: [192, 0, 2, 1].into(), port: None };
+        let mail = |text: &str| Refusal::peer(&peer(), Reason::Mail(Reply::plain(Code::MAILBOX_UNAVAILABLE, text)));
+        for refusal in refusals().unwrap() {
+            let text = refusal.to_string();
+            let mut all = Refusals::from(refusal);
+            assert_eq!(SentReport::kept_from(&all).tried, ReportTried::Failed, "{text}");
+            // Where the verdict is for now, another host may take it.
+            all.push(mail("no such user"));
+            let expected = match all.verdict().class() {
+                Class::Permanent => ReportTried::Refused,
+                _ => ReportTried::Failed,
+            };
+            assert_eq!(SentReport::kept_from(&all).tried, expected, "{text}");
+        }
+        assert_eq!(SentReport::kept_from(&mail("no such user").into()).tried, ReportTried::Refused);
     }
 }
