@@ -1,8 +1,8 @@
 //! TLS reports on their way (RFC 8460): danelaw counts sessions and sends reports itself, with `tlsrpt.mode = "send"`.
 //!
 //! A task counts the events of sessions and writes the counts to the store every few seconds. Another one looks each minute
-//! for reports that are due, by [`schedule`](crate::tlsrpt::schedule), looks up records, and starts a task for each report, which
-//! goes by [`mail`] or [`https`]. No mail of clients waits for any of them. The states of reports are in the store too, so that
+//! for reports that are due, by [`schedule`](crate::tlsrpt::schedule), and starts a task that looks up records and one for each
+//! report, which goes by [`mail`] or [`https`]. No mail of clients waits for any of them. The states of reports are in the store too, so that
 //! a restart neither repeats a report nor forgets one.
 
 mod https;
@@ -20,9 +20,8 @@ pub use task::DispatchTask;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use time::{Date, OffsetDateTime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -49,8 +48,9 @@ use sending::{DispatchRound, DueReport, RoundClock};
 
 /// How many events wait to be counted.
 pub const MAX_EVENTS: usize = 10_000;
-/// How many lookups go on at a time.
+/// How many lookups go on at a time for a page, and for reports.
 const TOGETHER: usize = 16;
+const LOOKUPS_TOGETHER: usize = 64;
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
 /// How long they wait where the lookup of that record failed.
@@ -93,6 +93,8 @@ pub struct Dispatch<R> {
     state: Mutex<DispatchState>,
     /// Held by the one write to the store that is under way: an older one must not come behind a newer one.
     writing: tokio::sync::Mutex<()>,
+    /// Held by the one task that looks up records.
+    looking_up: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -117,8 +119,8 @@ impl<R: Resolver + Clone> Dispatch<R> {
     ) -> Result<Self, Error> {
         let (state, store_id) = (rows::restored(store.report_rows().await?), store.reporter_id().await?);
         shared.borrow().reporter.metrics().tls_report_sent(OffsetDateTime::now_utc().unix_timestamp());
-        let (state, writing) = (Mutex::new(state), tokio::sync::Mutex::default());
-        Ok(Self { settings, store, store_id, shared, state, writing })
+        let (state, writing, looking_up) = (Mutex::new(state), Default::default(), Default::default());
+        Ok(Self { settings, store, store_id, shared, state, writing, looking_up })
     }
 
     /// Counts an event.
@@ -133,15 +135,16 @@ impl<R: Resolver + Clone> Dispatch<R> {
         }
     }
 
-    /// Looks up the records that are due, and starts to send the reports that are due. A slow report holds up neither the
-    /// others nor the next round; [`ReportBook::due_reports`] bounds how many are under way.
-    pub async fn round(self: &Arc<Self>, now: OffsetDateTime, sends: &mut JoinSet<()>) {
-        while sends.try_join_next().is_some() {}
+    /// Starts to look up the records that are due, and to send the reports that are due. Neither a slow lookup nor a slow report
+    /// holds up the others or the next round: [`ReportBook::due_lookups`] and [`ReportBook::due_reports`] bound how many are
+    /// under way. The reports to addresses that are found go in the next round.
+    pub async fn round(self: &Arc<Self>, now: OffsetDateTime, tasks: &mut JoinSet<()>) {
+        while tasks.try_join_next().is_some() {}
         let clock = RoundClock { begin: now, since: Instant::now() };
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
         self.close_days(&settings.scope, now);
         self.forget(now).await;
-        self.look_up(&shared.connector.dns, &settings.scope, clock).await;
+        tasks.spawn(Arc::clone(self).look_up(shared.connector.dns.clone(), Arc::clone(&settings), clock));
         let part = HttpsPart {
             dialable: settings.dialable.clone(),
             roots: shared.connector.tls.roots().clone(),
@@ -153,21 +156,33 @@ impl<R: Resolver + Clone> Dispatch<R> {
         // The author of each is written before its first try.
         self.flush().await;
         for report in due {
-            sends.spawn(report.go(Arc::clone(&round)));
+            tasks.spawn(report.go(Arc::clone(&round)));
         }
         self.tell_untold();
         self.show_waiting();
     }
 
-    async fn look_up(&self, dns: &R, scope: &ReportScope, clock: RoundClock) {
+    /// Looks up records, unless the lookups of a round before still go on.
+    async fn look_up(self: Arc<Self>, dns: R, settings: Arc<DispatchSettings>, clock: RoundClock) {
+        let Ok(_one) = self.looking_up.try_lock() else { return };
         let lookups = {
             let state = self.state();
-            state.book.due_lookups(state.kept.tally(), scope, clock.now())
+            state.book.due_lookups(state.kept.tally(), &settings.scope, clock.now())
         };
-        let lookups = stream::iter(lookups).map(|of| async move { (found(dns, &of.domain).await, of) });
-        let mut lookups = std::pin::pin!(lookups.buffer_unordered(TOGETHER));
-        while let Some((found, of)) = lookups.next().await {
-            self.state().book.looked_up(&of, found, clock.now());
+        // Each in a task of its own: a future of references is beyond the compiler.
+        let permits = Arc::new(Semaphore::new(LOOKUPS_TOGETHER));
+        let mut tasks = JoinSet::new();
+        for of in lookups {
+            let (dns, permits) = (dns.clone(), Arc::clone(&permits));
+            tasks.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                (found(&dns, &of.domain).await, of)
+            });
+        }
+        while let Some(looked_up) = tasks.join_next().await {
+            if let Ok((found, of)) = looked_up {
+                self.state().book.looked_up(&of, found, clock.now());
+            }
         }
         self.show_waiting();
     }

@@ -83,17 +83,17 @@ impl DispatchTask {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            let (mut looks, mut sends) = (tokio::time::interval(LOOK_EVERY), JoinSet::new());
+            let (mut looks, mut tasks) = (tokio::time::interval(LOOK_EVERY), JoinSet::new());
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // The first tick comes at once; mail at the start goes first.
             looks.tick().await;
             let mut look = async || {
                 looks.tick().await;
-                dispatch.round(OffsetDateTime::now_utc(), &mut sends).await;
+                dispatch.round(OffsetDateTime::now_utc(), &mut tasks).await;
             };
             while stopped.run_until_cancelled(look()).await.is_some() {}
             // A write that one of them was in is put back before the last one begins.
-            sends.shutdown().await;
+            tasks.shutdown().await;
         });
         StoppableTask { stop, task }
     }

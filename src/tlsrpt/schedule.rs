@@ -404,6 +404,7 @@ mod tests {
     use super::super::event::tests::name;
     use super::super::scope::ReportScope;
     use super::super::tally::tests::{event, failure};
+    use super::lookups::MAX_LOOKUPS;
     use super::room::{MAX_IN_ALL, MAX_TO_ONE};
     use super::*;
     use crate::config::ReportExtent;
@@ -465,7 +466,8 @@ mod tests {
         assert_eq!(book.due_lookups(&tally, &scope, after(-1)), []);
         assert_eq!(book.due_lookups(&tally, &scope, after(0)), []);
         let domains = |book: &ReportBook, scope, at| -> Vec<String> {
-            book.due_lookups(&tally, scope, at).into_iter().map(|of| of.domain.to_string()).collect()
+            let due: BTreeSet<_> = book.due_lookups(&tally, scope, at).into_iter().map(|of| of.domain).collect();
+            due.iter().map(Name::to_string).collect()
         };
         // Neither ourselves nor those that are skipped.
         assert_eq!(domains(&book, &scope, after(7)), ["a.example", "b.example"]);
@@ -533,6 +535,49 @@ mod tests {
             }
         }
         assert_eq!(order, chain);
+    }
+
+    #[test]
+    fn strangers_hold_up_no_lookup_of_others() {
+        // T35, O21: many names of one stranger, and lookups that have failed, whose names come first in the order of letters.
+        let (mut tally, mut book) = (TlsTally::default(), ReportBook::default());
+        let add = |tally: &mut TlsTally, domain: &str| {
+            tally.add(&event(domain, domain, TlsResult::Success), day());
+        };
+        for number in 0..2 * MAX_LOOKUPS {
+            let (silent, many) = (format!("a{number}.example"), format!("a{number}.stranger.example"));
+            add(&mut tally, &silent);
+            add(&mut tally, &many);
+            book.looked_up(&of(&silent), RecordFound::Failed, after(5));
+        }
+        let honest: Vec<_> = (0..50).map(|number| format!("z{number}.example")).collect();
+        honest.iter().for_each(|domain| add(&mut tally, domain));
+        let due = book.due_lookups(&tally, &scope(ReportExtent::All), after(6));
+        assert_eq!(due.len(), MAX_LOOKUPS);
+        let is_honest = |of: &DomainDay| honest.contains(&of.domain.to_string());
+        let first: Vec<_> = due.iter().take(51).collect();
+        assert_eq!(first.iter().filter(|of| is_honest(of)).count(), 50);
+        assert!(due.iter().all(|of| book.entry(&ReportKey { of: of.clone(), address: None }).is_none()));
+        // Of equals, the one that was due first.
+        let times: Vec<_> =
+            first.iter().filter(|of| is_honest(of)).map(|of| ReportWindow::of(day()).due(&of.domain)).collect();
+        assert!(times.is_sorted());
+        // Those that have failed come when no other is left.
+        for of in due {
+            book.looked_up(&of, RecordFound::None, after(6));
+        }
+        for of in book.due_lookups(&tally, &scope(ReportExtent::All), after(6)) {
+            book.looked_up(&of, RecordFound::None, after(6));
+        }
+        let due = book.due_lookups(&tally, &scope(ReportExtent::All), after(6));
+        assert!(
+            due.len() == MAX_LOOKUPS
+                && due
+                    .iter()
+                    .filter(|of| book.entry(&ReportKey { of: (*of).clone(), address: None }).is_some())
+                    .count()
+                    == MAX_LOOKUPS - 50
+        );
     }
 
     #[test]

@@ -109,11 +109,13 @@ async fn count_one(lab: &Lab, dispatch: &Dispatch<Stub>, events: &mut mpsc::Rece
     dispatch.count(&events.recv().await.unwrap(), OffsetDateTime::now_utc());
 }
 
-/// A round, and the end of all reports that it has begun.
+/// A round that looks records up, another one that sends the reports, and the end of all of them.
 async fn round(dispatch: &Arc<Dispatch<Stub>>, now: OffsetDateTime) {
-    let mut sends = JoinSet::new();
-    dispatch.round(now, &mut sends).await;
-    sends.join_all().await;
+    for _ in 0..2 {
+        let mut tasks = JoinSet::new();
+        dispatch.round(now, &mut tasks).await;
+        tasks.join_all().await;
+    }
 }
 
 fn report_in(octets: &[u8]) -> FoundReport {
@@ -333,6 +335,33 @@ async fn no_mail_waits_for_reports() {
 }
 
 #[tokio::test]
+async fn a_slow_lookup_holds_up_neither_the_reports_nor_the_next_round() {
+    // O21.
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    count_one(&lab, &dispatch, &mut events).await;
+    let slow = Name::parse("slow.example.test").unwrap();
+    lab.send().await;
+    let mut event = events.recv().await.unwrap();
+    (event.policy.domain, event.recipient) = (slow.clone(), slow);
+    dispatch.count(&event, OffsetDateTime::now_utc());
+    lab.dns.set_fault("_smtp._tls.slow.example.test", "TXT", Fault::Drop);
+    let (begin, mut tasks) = (std::time::Instant::now(), JoinSet::new());
+    while lab.mx().messages().is_empty() {
+        dispatch.round(tomorrow(), &mut tasks).await;
+        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The one task of the lookup.
+    while tasks.len() > 1 {
+        tasks.join_next().await.unwrap().unwrap();
+    }
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn a_round_takes_up_the_settings_of_a_reload() {
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(100);
@@ -437,6 +466,8 @@ async fn a_slow_report_holds_up_neither_the_others_nor_the_next_round() {
     let dispatch = sender.dispatch(&lab, host.address.port()).await;
     count_one(&lab, &dispatch, &mut events).await;
     let mut sends = JoinSet::new();
+    dispatch.round(tomorrow(), &mut sends).await;
+    while sends.join_next().await.is_some() {}
     for minutes in 0..9 {
         dispatch.round(tomorrow() + Duration::from_secs(60 * minutes), &mut sends).await;
         wait_for(|| lab.mx().messages().len() == 1 && host.requests().len() == 1).await;
@@ -444,6 +475,7 @@ async fn a_slow_report_holds_up_neither_the_others_nor_the_next_round() {
     while sends.len() > 1 {
         sends.join_next().await.unwrap().unwrap();
     }
+    assert_eq!(lab.mx().messages().len(), 1);
     // It ends with the program, and the next start tries it again.
     sends.shutdown().await;
     dispatch.round(tomorrow() + Duration::from_secs(600), &mut sends).await;

@@ -12,16 +12,35 @@ use crate::tlsrpt::scope::{DomainPart, ReportScope, parts};
 use crate::tlsrpt::tally::{DomainDay, TalliedDay, TlsTally};
 use crate::tlsrpt::window::ReportWindow;
 
-/// The most lookups that are made together.
-const MAX_LOOKUPS: usize = 200;
+/// The most lookups that are begun together.
+pub(super) const MAX_LOOKUPS: usize = 200;
 /// The reports about base domains come behind the lookups of all recipients: see [`ReportWindow::due`].
 const BEHIND_RECIPIENTS: Duration = Duration::hours(4);
 /// The time after the end of the day at which no report waits for another one any more. A recipient has had four hours by then.
 const NO_WAIT: Duration = Duration::hours(8);
 
+/// The place of a lookup among those that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct LookupTurn {
+    attempt: LookupAttempt,
+    /// How many others below the same registered domain come before it.
+    behind: usize,
+    due: OffsetDateTime,
+}
+
+/// Whether a lookup was made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LookupAttempt {
+    First,
+    Later,
+}
+
 impl ReportBook {
-    /// The domains and days whose records are to be looked up now. The domain of TLSA records waits for the recipients below it:
-    /// its report has those alone that get none of their own.
+    /// The domains and days whose records are to be looked up now, as many as are begun together. The domain of TLSA records
+    /// waits for the recipients below it: its report has those alone that get none of their own.
+    ///
+    /// First tries come before later ones, registered domains take turns, and of each the lookup that was due first is first:
+    /// neither many names of a stranger nor name servers that are silent hold up the others for long.
     pub fn due_lookups(&self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) -> Vec<DomainDay> {
         let mut due = Vec::new();
         for day in tally.days().filter(|day| ReportWindow::of(*day).is_open(now)) {
@@ -34,12 +53,20 @@ impl ReportBook {
             };
             for (domain, part) in parts.into_iter().filter(|(domain, _)| !waiting.contains(domain)) {
                 let of = DomainDay { day, domain: domain.clone() };
-                if due.len() < MAX_LOOKUPS && self.is_lookup_due(&of, &part, now) {
-                    due.push(of);
+                if let Some(turn) = self.turn(&of, &part).filter(|turn| turn.due <= now) {
+                    due.push((turn, of));
                 }
             }
         }
-        due
+        due.sort();
+        let mut of_one = BTreeMap::<Name, usize>::new();
+        for (turn, of) in &mut due {
+            let before = of_one.entry(of.domain.registered()).or_default();
+            turn.behind = *before;
+            *before += 1;
+        }
+        due.sort();
+        due.into_iter().map(|(_, of)| of).take(MAX_LOOKUPS).collect()
     }
 
     /// The domains of TLSA records that wait for a recipient. A recipient whose lookup has failed once holds up none: a stranger
@@ -77,14 +104,17 @@ impl ReportBook {
         waiting
     }
 
-    fn is_lookup_due(&self, of: &DomainDay, part: &DomainPart, now: OffsetDateTime) -> bool {
-        match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
-            Some(entry) => entry.end.is_none() && entry.next <= now,
+    /// The turn of a lookup that has not ended.
+    fn turn(&self, of: &DomainDay, part: &DomainPart) -> Option<LookupTurn> {
+        let (attempt, due) = match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
+            Some(entry) if entry.end.is_some() => return None,
+            Some(entry) => (LookupAttempt::Later, entry.next),
             None => {
                 let behind = if part.is_base_of_others { BEHIND_RECIPIENTS } else { Duration::ZERO };
-                ReportWindow::of(of.day).due(&of.domain).saturating_add(behind) <= now
+                (LookupAttempt::First, ReportWindow::of(of.day).due(&of.domain).saturating_add(behind))
             }
-        }
+        };
+        Some(LookupTurn { attempt, behind: 0, due })
     }
 
     /// Ends the reports of days that are too long ago, for domains whose record was never looked up: danelaw did not run.
