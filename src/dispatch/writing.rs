@@ -6,12 +6,15 @@ use super::{Dispatch, DispatchState, rows};
 use crate::dns::Resolver;
 use crate::store::ReportRows;
 use crate::tlsrpt::kept::{TallyRow, UnwrittenLimits};
+use crate::tlsrpt::schedule::KeptDays;
 use crate::tlsrpt::scope::ReportScope;
 
 /// The most that is written in one transaction: the journal, and so a mail, waits for no more.
 const BATCH: UnwrittenLimits = UnwrittenLimits { rows: 200, octets: 256 * 1024 };
 /// How many days are kept: a report may be sent for two days, at last four hours and ten minutes after midnight.
 const KEPT_DAYS: time::Duration = time::Duration::days(4);
+/// How many days it is known of a day that it was reported: the clock may go back.
+const KNOWN_DAYS: time::Duration = time::Duration::days(30);
 
 /// Rows on their way to the store. They stay to be written unless the store has them: the task may end in between.
 struct Unwritten<'a, R> {
@@ -61,13 +64,15 @@ impl<R: Resolver + Clone> Dispatch<R> {
 
     /// Forgets the days that are over, here at once and in the store step by step.
     pub(super) async fn forget(&self, now: OffsetDateTime) {
-        let day = now.saturating_sub(KEPT_DAYS).date();
+        let before = |days| now.saturating_sub(days).date();
+        let kept = KeptDays { counts: before(KEPT_DAYS), states: before(KNOWN_DAYS) };
         {
             let mut state = self.state();
-            state.kept.forget_before(day);
-            state.book.forget_before(day);
+            state.kept.forget_before(kept.counts);
+            state.book.forget_before(kept);
         }
-        if let Err(error) = self.store.forget_reports_before(i64::from(day.to_julian_day())).await {
+        let [counts, states] = [kept.counts, kept.states].map(|day| i64::from(day.to_julian_day()));
+        if let Err(error) = self.store.forget_reports_before(counts, states).await {
             tracing::debug!(%error, "counts of past days cannot be deleted from the store");
         }
     }

@@ -374,9 +374,7 @@ impl Store {
 
     /// The id of the store in TLS reports: random, and made with the store.
     pub(crate) async fn reporter_id(&self) -> Result<String, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(sqlite) => sqlite.lock().await.reporter_id().await,
-        }
+        Ok(self.file()?.lock().await.sqlite.reporter_id().await?)
     }
 
     /// All rows of TLS reports.
@@ -389,9 +387,10 @@ impl Store {
         Ok(self.file()?.lock().await.sqlite.put_report_rows(rows).await?)
     }
 
-    /// Deletes rows of TLS reports about days before this Julian day, durably: at most 500 of each table.
-    pub(crate) async fn forget_reports_before(&self, day: i64) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.forget_reports_before(day).await?)
+    /// Deletes rows of TLS reports about days before this Julian day, durably: at most 500 of each table. The row of one report
+    /// of each day stays until the second day.
+    pub(crate) async fn forget_reports_before(&self, day: i64, last: i64) -> Result<(), Error> {
+        Ok(self.file()?.lock().await.sqlite.forget_reports_before(day, last).await?)
     }
 }
 

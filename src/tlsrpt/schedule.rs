@@ -86,6 +86,15 @@ pub enum ReportTried {
     Failed,
 }
 
+/// The first days that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptDays {
+    /// Of the counts, and of the states of all reports.
+    pub counts: Date,
+    /// Of the state of one report.
+    pub states: Date,
+}
+
 /// All reports of the last days.
 #[derive(Debug, Default)]
 pub struct ReportBook {
@@ -332,10 +341,15 @@ impl ReportBook {
         self.changed_suppressions.insert(address);
     }
 
-    /// Forgets the days before this one.
-    pub fn forget_before(&mut self, day: Date) {
-        self.entries.retain(|key, _| key.of.day >= day);
-        self.changed.retain(|key| key.of.day >= day);
+    /// Forgets the reports about days before the first of these, all of them but one: where the clock goes back, it says that the
+    /// reports of its day have begun, so that the day is not reported again. Before the second one it is forgotten too.
+    pub fn forget_before(&mut self, KeptDays { counts: day, states }: KeptDays) {
+        let mut last = None;
+        self.entries.retain(|key, _| {
+            let is_first = last.replace(key.of.day) != Some(key.of.day);
+            key.of.day >= day || (is_first && key.of.day >= states)
+        });
+        self.changed.retain(|key| self.entries.contains_key(key));
         self.taken.retain(|of, _| *of >= day);
         // An address keeps its level long enough for the next refusal to be one in a row.
         let is_over = |suppression: &ReportSuppression| suppression.until.saturating_add(ALONE[1]).date() < day;
@@ -433,6 +447,11 @@ mod tests {
 
     fn key(domain: &str, rua: &str) -> ReportKey {
         ReportKey { of: of(domain), address: Some(address(rua)) }
+    }
+
+    /// No state of earlier days is kept.
+    fn kept(day: Date) -> KeptDays {
+        KeptDays { counts: day, states: day }
     }
 
     /// The end of the lookup for a domain.
@@ -719,6 +738,29 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_was_reported_is_known_for_a_month() {
+        // T24, T29, H10: the clock goes back by weeks, and the day is not reported again under the same id.
+        let (mut book, counts) = (ReportBook::default(), TlsTally::default());
+        for domain in ["a.example", "b.example", "c.example"] {
+            let found = RecordFound::Addresses(vec![address("mailto:r@example.org")]);
+            book.looked_up(&of(domain), found, after(5));
+        }
+        let days = |counts: i64, states: i64| KeptDays {
+            counts: day() + Duration::days(counts),
+            states: day() + Duration::days(states),
+        };
+        book.forget_before(days(0, -26));
+        assert_eq!(book.entries.len(), 6);
+        for passed in 1..=26 {
+            book.forget_before(days(passed, passed - 26));
+            assert_eq!((book.entries.len(), book.changed.len(), book.waiting()), (1, 1, 0), "{passed}");
+            assert_ne!(book.day_of_counts(day(), &counts), day(), "{passed}");
+        }
+        book.forget_before(days(27, 1));
+        assert_eq!((book.entries.len(), book.changed.len(), book.day_of_counts(day(), &counts)), (0, 0, day()));
+    }
+
+    #[test]
     fn an_address_that_refuses_is_left_alone_for_longer() {
         let mut book = ReportBook::default();
         let rua = "mailto:r@example.org";
@@ -728,11 +770,11 @@ mod tests {
             book.tried(&key("a.example", rua), ReportTried::Refused, now);
             book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), until - Duration::HOUR);
             assert_eq!(end_of(&book, "b.example"), Some(ReportEnd::Suppressed), "{days}");
-            book.forget_before(day().next_day().unwrap());
+            book.forget_before(kept(day().next_day().unwrap()));
             now = until + Duration::HOUR;
             book.looked_up(&of("b.example"), RecordFound::Addresses(vec![address(rua)]), now);
             assert_eq!(book.entry(&key("b.example", rua)).unwrap().end, None, "{days}");
-            book.forget_before(day().next_day().unwrap());
+            book.forget_before(kept(day().next_day().unwrap()));
         }
         assert_eq!(book.take_changed_suppressions(9).len(), 1);
     }
@@ -754,7 +796,7 @@ mod tests {
         assert_eq!(summed(&mut book), [(ReportEnd::Suppressed, "mail", 1)]);
         // Its level is forgotten once a further refusal would not be one in a row.
         let gone = |book: &mut ReportBook, days| {
-            book.forget_before((suppression.until + Duration::days(days)).date());
+            book.forget_before(kept((suppression.until + Duration::days(days)).date()));
             book.suppressed.is_empty()
         };
         assert!(!gone(&mut book, 30) && gone(&mut book, 32));

@@ -96,17 +96,20 @@ impl Sqlite {
         Ok(transaction.commit().await?)
     }
 
-    pub(in super::super) async fn forget_reports_before(&mut self, day: i64) -> Result<(), SqliteError> {
+    pub(in super::super) async fn forget_reports_before(&mut self, day: i64, last: i64) -> Result<(), SqliteError> {
         let mut transaction = self.connection.begin().await?;
-        // In steps, because the journal waits meanwhile.
-        for sql in [
-            "DELETE FROM tls_counts WHERE (day, domain) IN
-             (SELECT day, domain FROM tls_counts WHERE day < ?1 LIMIT 500)",
-            "DELETE FROM tls_reports WHERE (day, domain, address) IN
-             (SELECT day, domain, address FROM tls_reports WHERE day < ?1 LIMIT 500)",
-        ] {
-            sqlx::query(sql).bind(day).execute(&mut *transaction).await?;
-        }
+        // In steps, because the journal waits meanwhile. The states go behind the counts: a domain that has counts and no state
+        // would look as if it was not reported.
+        let sql = "DELETE FROM tls_counts WHERE (day, domain) IN
+                   (SELECT day, domain FROM tls_counts WHERE day < ?1 LIMIT 500)";
+        sqlx::query(sql).bind(day).execute(&mut *transaction).await?;
+        let sql = "DELETE FROM tls_reports WHERE (day, domain, address) IN
+                   (SELECT day, domain, address FROM tls_reports WHERE day < ?2 OR (day < ?1
+                       AND NOT EXISTS (SELECT 1 FROM tls_counts WHERE tls_counts.day = tls_reports.day)
+                       AND EXISTS (SELECT 1 FROM tls_reports AS first WHERE first.day = tls_reports.day
+                           AND (first.domain, first.address) < (tls_reports.domain, tls_reports.address)))
+                   LIMIT 500)";
+        sqlx::query(sql).bind(day).bind(last).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 }
@@ -136,6 +139,7 @@ fn suppressed_row(row: &SqliteRow) -> sqlx::Result<SuppressedRow> {
 #[cfg(test)]
 mod tests {
     use super::super::super::Store;
+    use super::*;
 
     #[tokio::test]
     async fn a_store_keeps_its_id_and_no_other_has_it() {
@@ -150,5 +154,42 @@ mod tests {
         assert_eq!((one.len(), &one), (32, &again));
         let all = std::collections::BTreeSet::from([one, other, memory, of_another]);
         assert_eq!(all.len(), 4, "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_day_that_is_over_keeps_one_row_of_its_reports_and_no_counts() {
+        let store = Store::open(None).await.unwrap();
+        let count =
+            |number: usize| CountsRow { day: 10, domain: format!("d{number}.example"), counts: "[]".to_owned() };
+        let report = |day: i64, domain: &str, address: &str| ReportRow {
+            day,
+            domain: domain.to_owned(),
+            address: address.to_owned(),
+            state: "sent".to_owned(),
+            first: 0,
+            tries: 1,
+            next: 0,
+            organization: String::new(),
+            contact: String::new(),
+        };
+        let of_day = |day| {
+            [("a.example", ""), ("a.example", "mailto:r@a.example"), ("b.example", "")]
+                .map(|(domain, address)| report(day, domain, address))
+        };
+        let rows = ReportRows {
+            counts: (0..600).map(count).collect(),
+            reports: of_day(1).into_iter().chain(of_day(10)).chain(of_day(30)).collect(),
+            suppressed: Vec::new(),
+        };
+        store.put_report_rows(&rows).await.unwrap();
+        // The first day that is kept, and the first of which it is known that it was reported.
+        for (last, expected) in [(5, (100, vec![10, 10, 10, 30, 30, 30])), (5, (0, vec![10, 30, 30, 30]))] {
+            store.forget_reports_before(20, last).await.unwrap();
+            let rows = store.report_rows().await.unwrap();
+            let days: Vec<_> = rows.reports.iter().map(|row| row.day).collect();
+            assert_eq!((rows.counts.len(), days), expected);
+        }
+        store.forget_reports_before(20, 11).await.unwrap();
+        assert_eq!(store.report_rows().await.unwrap().reports.len(), 3);
     }
 }
