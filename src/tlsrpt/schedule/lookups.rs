@@ -117,8 +117,9 @@ impl ReportBook {
         Some(LookupTurn { attempt, behind: 0, due })
     }
 
-    /// Ends the reports of days that are too long ago, for domains whose record was never looked up: danelaw did not run.
+    /// Ends the reports of days that are too long ago, those too for domains whose record was never looked up: danelaw did not run.
     pub fn close_days(&mut self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) {
+        self.end_old(now);
         for day in tally.days().filter(|day| ReportWindow::of(*day).is_over(now)) {
             let parts = tally.day(day).map(parts).unwrap_or_default();
             let wanted = parts.into_iter().filter(|(domain, part)| scope.keeps_back(domain, part.failed).is_none());
