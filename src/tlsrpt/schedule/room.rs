@@ -8,6 +8,9 @@ use crate::name::Name;
 pub(super) const MAX_TO_ONE: usize = 100;
 /// The most reports of a day.
 pub(super) const MAX_IN_ALL: usize = 2000;
+/// With so many reports of a day, the share of the domains below one registered domain is bounded. Before, it is not: a suffix
+/// that is not known, such as `kommune.no`, has many owners.
+pub(super) const FEW_LEFT: usize = MAX_IN_ALL / 2;
 
 /// The reports of a day within the limits.
 #[derive(Debug, Default)]
@@ -32,7 +35,9 @@ impl TakenRoom {
         let is_most = |counts: &BTreeMap<Name, usize>, name: &Name| {
             counts.get(&name.registered()).is_some_and(|count| *count >= MAX_TO_ONE)
         };
-        self.in_all >= MAX_IN_ALL || is_most(&self.to_one, target) || is_most(&self.about_one, about)
+        self.in_all >= MAX_IN_ALL
+            || is_most(&self.to_one, target)
+            || (self.in_all >= FEW_LEFT && is_most(&self.about_one, about))
     }
 
     /// Counts a new report.
