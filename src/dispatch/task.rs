@@ -61,10 +61,18 @@ impl DispatchTask {
         let task = tokio::spawn(async move {
             let mut flushes = tokio::time::interval(FLUSH_EVERY);
             flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // A task of its own, one at a time: events are counted while the store is slow.
+            let mut write = JoinSet::new();
             loop {
                 tokio::select! {
                     biased;
-                    _ = flushes.tick() => dispatch.flush().await,
+                    _ = flushes.tick() => {
+                        while write.try_join_next().is_some() {}
+                        if write.is_empty() {
+                            let dispatch = Arc::clone(&dispatch);
+                            write.spawn(async move { dispatch.flush().await });
+                        }
+                    }
                     dated = events.recv() => match dated {
                         Some(DatedEvent { event, .. }) if leaves_out(&event) => {}
                         // On the day on which it came, also if it was held over midnight.
@@ -74,6 +82,7 @@ impl DispatchTask {
                     () = stopped.cancelled() => break,
                 }
             }
+            // It waits for the one that is under way.
             dispatch.flush().await;
         });
         StoppableTask { stop, task }

@@ -519,3 +519,41 @@ async fn the_last_counts_are_written_at_the_end() {
     let text = String::from_utf8(mails[0].clone()).unwrap();
     assert!(text.contains("0 went well, 2 failed."), "{text}");
 }
+
+#[tokio::test]
+async fn events_are_counted_while_the_store_is_slow() {
+    // T22.
+    let sender = Sender::new();
+    let (told, mut events) = mpsc::channel(100);
+    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
+    drop(sender.store().await);
+    // Only the first write: it counts for a few seconds.
+    let slow = "CREATE VIEW numbers AS
+                    WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 20000000) SELECT x FROM n;
+                CREATE TRIGGER slow BEFORE INSERT ON tls_counts WHEN NOT EXISTS (SELECT 1 FROM tls_counts)
+                    BEGIN SELECT COUNT(*) FROM numbers; END;";
+    sender.change_store(slow).await;
+    let dispatch = sender.dispatch(&lab, 443).await;
+    lab.send().await;
+    let event = events.recv().await.unwrap();
+    let now = OffsetDateTime::now_utc();
+    dispatch.count(&event, now);
+    let (again, queue) = mpsc::channel(10);
+    let task = DispatchTask::start(Arc::clone(&dispatch), queue, |_| false);
+    for _ in 0..20 {
+        again.send(event.clone()).await.unwrap();
+    }
+    let counted = |dispatch: &Dispatch<Stub>| {
+        let page = dispatch.counts(now.date(), None);
+        page.domains[0].policies[0]["summary"]["total-failure-session-count"].as_u64().unwrap()
+    };
+    wait_for(|| counted(&dispatch) == 21).await;
+    // The write is still under way.
+    let write = dispatch.flush();
+    assert!(tokio::time::timeout(Duration::from_millis(1), write).await.is_err());
+    // All of them are written, and once.
+    dispatch.flush().await;
+    task.finish().await;
+    drop(dispatch);
+    assert_eq!(counted(&*sender.dispatch(&lab, 443).await), 21);
+}
