@@ -529,7 +529,7 @@ async fn events_are_counted_while_the_store_is_slow() {
     drop(sender.store().await);
     // Only the first write: it counts for a few seconds.
     let slow = "CREATE VIEW numbers AS
-                    WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 20000000) SELECT x FROM n;
+                    WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000000) SELECT x FROM n;
                 CREATE TRIGGER slow BEFORE INSERT ON tls_counts WHEN NOT EXISTS (SELECT 1 FROM tls_counts)
                     BEGIN SELECT COUNT(*) FROM numbers; END;";
     sender.change_store(slow).await;
