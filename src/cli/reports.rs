@@ -197,9 +197,7 @@ fn sifted(events: mpsc::Receiver<TlsEvent>, shared: &watch::Receiver<Arc<Shared<
     let shared = shared.clone();
     let standing = move || {
         let dns = shared.borrow().connector.dns.clone();
-        let health = dns.health();
-        let standing = ResolverStanding::of(&health.borrow(), dns.last_test());
-        standing
+        ResolverStanding::of(&dns.health().borrow(), dns.last_test())
     };
     SiftedEvents::new(events, standing, move |why| metrics.tls_session_dropped(why.as_str()))
 }
