@@ -99,7 +99,7 @@ async fn a_file_that_does_not_do_is_an_error_that_says_so() {
         fs::write(&path, octets).unwrap();
         path
     };
-    assert!(matches!(fails(with(63, 5)).await, OpenError::Newer { found: 5, .. }));
+    assert!(matches!(fails(with(63, 99)).await, OpenError::Newer { found: 99, .. }));
     assert!(matches!(fails(with(68, 0)).await, OpenError::NotAStore { .. }));
     // The first table's root page is no page.
     let damaged = fails(with(4096, 0x77)).await;
