@@ -3,6 +3,7 @@
 //! A label's value is always a word of this program ([`Tally`] takes no other text), so that no remote and no client can
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
+mod classic;
 mod mta_sts;
 mod store;
 mod tlsrpt;
@@ -234,7 +235,7 @@ impl Metrics {
         let _ = text::encode(&mut openmetrics, &registry);
         match format {
             Format::OpenMetrics => openmetrics,
-            Format::Prometheus => classic(&openmetrics),
+            Format::Prometheus => classic::classic(&openmetrics),
         }
     }
 
@@ -430,25 +431,6 @@ fn resolvers(to: &mut DescriptorEncoder<'_>, resolvers: &[bool]) -> fmt::Result 
         family.encode_family(&[("resolver", index)])?.encode_gauge(&u64::from(*up))?;
     }
     Ok(())
-}
-
-/// The older format: a counter's name has its `_total` in the comments too, and there is no mark at the end.
-fn classic(openmetrics: &str) -> String {
-    let mut text = String::with_capacity(openmetrics.len());
-    let mut help = None;
-    for line in openmetrics.lines() {
-        if let Some(described) = line.strip_prefix("# HELP ") {
-            help = described.split_once(' ').map(|(_, help)| help);
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|typed| typed.split_once(' ')) {
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            let help = help.take().unwrap_or_default();
-            text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
-        } else if !line.starts_with('#') {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    text
 }
 
 #[cfg(test)]

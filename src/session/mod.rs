@@ -236,11 +236,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {
         loop {
-            let step = match self.records_for(&command).await? {
-                Ok(records) => self.dialogue.step(command, |_| records),
-                Err(refusal) => self.dialogue.decline(refusal.reply()),
-            };
-            match step {
+            match self.step(command).await? {
                 Step::Reply(reply) => self.say(&reply),
                 Step::StartTls(ready) => return self.start_tls(&ready).await,
                 Step::Abandon(reply) => self.release(&reply),
@@ -274,6 +270,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(AfterCommand::Command);
         }
+    }
+
+    async fn step(&mut self, command: Command) -> Result<Step, WireError> {
+        Ok(match self.records_for(&command).await? {
+            Ok(records) => self.dialogue.step(command, |_| records),
+            Err(refusal) => self.dialogue.decline(refusal.reply()),
+        })
     }
 
     /// The records in which the recipient of a command has a final outcome. A shared store may take a moment.
