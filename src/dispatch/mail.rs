@@ -118,7 +118,7 @@ fn cut(error: TransferError) -> SentReport {
 }
 
 impl SentReport {
-    /// No remote took the message. A verdict of our own says nothing about the receiver: only its own reply is a refusal.
+    /// No remote took the message. A verdict of our own is no fact about the receiver: only its own reply is a refusal.
     fn kept_from(refusals: &Refusals) -> Self {
         let verdict = refusals.verdict();
         let is_reply = |reason: &Reason| matches!(reason, Reason::Mail(reply) if reply.class() == Class::Permanent);

@@ -49,7 +49,7 @@ enum SessionEnd<'a> {
 }
 
 impl<'a> SessionEnd<'a> {
-    /// None if the failure says nothing about the receiver's TLS.
+    /// None if the failure is not about the receiver's TLS.
     fn of(failed: Option<&'a Reason>) -> Option<Self> {
         match failed {
             // The first reply came under TLS, and it is about another matter.
@@ -71,7 +71,7 @@ impl<'a> SessionEnd<'a> {
 }
 
 impl TriedSession<'_> {
-    /// The events for a session that ended so: one for each policy that was evaluated. None if the end says nothing about the
+    /// The events for a session that ended so: one for each policy that was evaluated. None if the end is not about the
     /// receiver, or the policy is the operator's own.
     pub fn events(&self, failed: Option<&Reason>) -> impl Iterator<Item = TlsEvent> {
         let end = SessionEnd::of(failed).filter(|_| !self.is_by_operator());
@@ -79,7 +79,7 @@ impl TriedSession<'_> {
         events.into_iter().flatten().flatten()
     }
 
-    /// Whether the operator has chosen the policy, whatever the domain publishes.
+    /// Whether the operator has chosen the policy, and the domain has no say.
     fn is_by_operator(&self) -> bool {
         match self.policy {
             TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_))
@@ -142,7 +142,7 @@ impl TriedSession<'_> {
         }
     }
 
-    /// None where the TLSA records alone have measured the certificate, and the policy had nothing against the host.
+    /// None where the TLSA records alone have measured the certificate, and the policy lists the host.
     fn by_sts(&self, end: SessionEnd<'_>) -> Option<TlsResult> {
         let is_of_certificate = end.is_of_certificate();
         match (end, self.trial) {
@@ -345,7 +345,7 @@ mod tests {
                 let kinds: BTreeSet<_> = events.iter().map(|event| event.policy.kind.as_str()).collect();
                 assert_eq!(kinds.len(), events.len(), "twice under one policy: {case:?} {end:?}");
                 assert_eq!(kinds, law(&case, *end), "{case:?} {end:?}");
-                // Nothing that failed is told as a success, and a session without a fault is one under each usable policy.
+                // No failed session is told as a success, and a session without a fault is one under each usable policy.
                 let is_met = matches!(end, None | Some(Reason::EhloUnderTls(_) | Reason::EhloName { .. }));
                 let successes = events.iter().filter(|event| event.result == TlsResult::Success).count();
                 assert!(is_met || successes == 0, "{case:?} {end:?}");

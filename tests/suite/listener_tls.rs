@@ -169,7 +169,7 @@ async fn plaintext_behind_starttls_ends_the_session() {
         let line = format!("danelaw_client_handshakes_total{{result=\"{result}\"}} 1\n");
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
-    // An argument is none (RFC 3207 §4), and begins nothing.
+    // An argument is an error (RFC 3207 §4), and no handshake begins.
     let mut client = lab.client().await;
     assert!(client.command("STARTTLS now").await.starts_with("501 5.5.4 "));
     assert!(client.command("NOOP").await.starts_with("250 "));
@@ -291,12 +291,12 @@ async fn strangers_get_little() {
     drop(waiting);
     wait_for(|| lab.sessions() == 0).await;
     Client::connect(&lab.address).await;
-    // With implicit TLS nothing is said in the clear.
+    // With implicit TLS no octet goes in the clear.
     let lab = files.lab("implicit", ELSEWHERE).await;
     assert_eq!(Client::silent(&lab.address).await.rest().await, "");
 }
 
-/// What a session says to a client that sends this and then nothing more. The clock of the test is stopped.
+/// The replies of a session to a client that sends this and then waits. The clock of the test is stopped.
 async fn heard(lab: &Lab, caller: Caller, sent: &str) -> (String, Duration) {
     let (mut client, ours) = tokio::io::duplex(4096);
     let began = tokio::time::Instant::now();

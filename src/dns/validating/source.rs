@@ -79,7 +79,7 @@ impl ReplySource {
         }
     }
 
-    /// The reply of another server of the same zone than this one, whose reply proves nothing. None if there is none:
+    /// The reply of another server of the same zone than this one, whose reply is no proof. None if there is none:
     /// a resolver chooses the server itself.
     pub(super) async fn ask_another(&self, asked: &Queried, server: Option<IpAddr>) -> Option<Message> {
         match (self, server) {

@@ -1,4 +1,4 @@
-//! Connections to the database: which servers are trusted, what is refused at the start, and what is never shown.
+//! Connections to the database: the servers that are trusted, the faults that end the start, and the secrets that no output shows.
 
 use std::fs;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use crate::journal::pair;
 use crate::lab::certs::{Authority, Identity};
 use crate::process::danelaw;
 
-/// The secret that nothing shows.
+/// The secret that no output shows.
 const SECRET: &str = "hush-hush-7461";
 
 /// Why a start is refused.

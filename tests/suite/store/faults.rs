@@ -144,7 +144,7 @@ async fn a_server_that_restarts_is_asked_again_and_a_deletion_that_failed_is_mad
     open.record([(to[0], delivered("1"))]).await.unwrap();
     server.crash();
     assert!(open.delete().await.is_err());
-    // Whatever the client sends now is deferred: the record would swallow it.
+    // Any message of the client is deferred now: the record would swallow it.
     assert!(claim(&journal, "x", &to).await.is_err());
     for _ in 0..3 {
         assert!(journal.served(to[0]).await.is_err());

@@ -154,7 +154,7 @@ async fn v23_a_claim_that_is_dropped_leaves_the_record(backend: Backend) {
     drop(open);
     let open = message(&journal, "x", &both).await;
     assert_eq!((open.outcome(both[0]), open.outcome(both[1])), (Some(&delivered("1")), None));
-    // A message without an outcome leaves nothing.
+    // A message without an outcome leaves no record.
     drop(open);
     message(&journal, "y", &both).await.release().await;
     if let Some(server) = &backend.database {
@@ -212,7 +212,7 @@ async fn v23_an_old_record_is_deleted(backend: Backend) {
     assert!(journal.served(both[0]).await.unwrap().is_empty());
     let mut open = message(&journal, "x", &both).await;
     assert_eq!(open.outcome(both[0]), None);
-    // What has expired does not come back with a later outcome.
+    // An expired record does not come back with a later outcome.
     open.record([(both[1], refused())]).await.unwrap();
     open.release().await;
     let open = message(&journal, "x", &both).await;

@@ -18,7 +18,7 @@ struct Truth {
     to: Vec<Pair>,
     /// A session is between its claim and its end.
     is_held: AtomicBool,
-    /// Recipients whose delivery is in the record.
+    /// Recipients with a recorded delivery.
     recorded: Mutex<BTreeMap<Pair, ()>>,
     copies: Mutex<BTreeMap<Pair, usize>>,
     is_done: AtomicBool,
@@ -36,12 +36,12 @@ async fn attempt(journal: &Journal, truth: &Truth, mut random: fastrand::Rng) ->
         open.delete().await.unwrap();
         return false;
     }
-    // V2: nobody else has it.
+    // V2: no other replica has it.
     assert!(!truth.is_held.swap(true, SeqCst), "two sessions have {}", truth.text);
     let mut left = 0;
     for recipient in &truth.to {
         let known = open.outcome(*recipient).is_some();
-        // V3: what was recorded before the claim was granted is seen.
+        // V3: the claim sees outcomes that were recorded before it was granted.
         if truth.recorded.lock().unwrap().contains_key(recipient) {
             assert!(known, "a second copy of {}", truth.text);
         }
