@@ -1,6 +1,6 @@
 //! danelaw is DANE for the mail server you cannot change.
 //!
-//! A mail server without DANE (the *client*) hands its outbound mail to danelaw over loopback. danelaw finds the
+//! A mail server without DANE (the *client*) hands its outbound mail to danelaw, over loopback or under TLS from another host. danelaw finds the
 //! recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE (RFC 6698,
 //! RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It keeps no queue:
 //! the client owns the mail until the remote has taken it. Mail goes in cleartext in two cases only: a [rule](rules) for
@@ -15,7 +15,8 @@
 //! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::verified::Ready) → [`Reply`](smtp::reply::Reply) →
 //! [`Outcome`](report::Outcome)
 //!
-//! 1. [`server`] accepts a connection from a client on the allow-list and spawns a [`session`] for it, in SMTP or LMTP, in the
+//! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address), or from a stranger that must show a
+//!    certificate first, and spawns a [`session`] for it, in SMTP or LMTP, in the
 //!    clear or under TLS ([`tls::server`]). A
 //!    [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
 //!    commands are legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
@@ -25,7 +26,7 @@
 //!    records, and [`mx`] orders them. For each exchange in turn it finds the addresses and, where the address is secure,
 //!    the TLSA records; [`dane::tlsa`] says which records are usable. Where DANE does not decide, [`discovery`] finds the
 //!    domain's policy of [`mta_sts`], whose authorities are the [`roots`]. The tables in [`policy`] say which proof a session
-//!    must give at the level that [`rules`] set for the domain.
+//!    must give at the level that [`rules`] set for the domain, or at the stricter one of the listener.
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
 //!    [`upstream::verified::Ready`], and MAIL can be said on no other type. Each failure is a [`refusal`].

@@ -27,8 +27,8 @@ use crate::upstream::pool::{IdleLimits, Pool};
 use crate::upstream::tcp::Source;
 use crate::upstream::timeouts::Timeouts;
 
-/// How much longer a claim lasts than the last reply of a remote and the words of the client may take: the clock of a database
-/// may step back some seconds after a failover.
+/// A claim lasts so much longer than `timeouts.final` and `timeouts.client` together: the clock of a database may step back some
+/// seconds after a failover.
 const HOLD_SLACK: Duration = Duration::from_secs(60);
 /// RFC 8461 §3.3.
 const POLICY_PORT: u16 = 443;
@@ -104,22 +104,19 @@ pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
 }
 
 fn security(listener: &Listener) -> Result<ListenerSecurity, ShareError> {
-    if listener.tls == ListenerTls::None {
-        return Ok(ListenerSecurity::Clear);
-    }
+    let secured = match listener.tls {
+        ListenerTls::None => return Ok(ListenerSecurity::Clear),
+        ListenerTls::Starttls => ListenerSecurity::Starttls,
+        ListenerTls::Required => ListenerSecurity::Required,
+        ListenerTls::Implicit => ListenerSecurity::Implicit,
+    };
     // Both are there (`Config::check`).
     let certificate = listener.certificate.clone().unwrap_or_default();
     let key = listener.key.clone().unwrap_or_default();
     let client_keys = listener.client_keys.iter().map(|key| key.0).collect();
     let files = ServerFiles { certificate, key, client_ca: listener.client_ca.clone(), client_keys };
     let server = ServerTls::load(&files);
-    let server = server.map_err(|error| ShareError::Listener { address: listener.address.clone(), error })?;
-    Ok(match listener.tls {
-        ListenerTls::None => ListenerSecurity::Clear,
-        ListenerTls::Starttls => ListenerSecurity::Starttls(server),
-        ListenerTls::Required => ListenerSecurity::Required(server),
-        ListenerTls::Implicit => ListenerSecurity::Implicit(server),
-    })
+    server.map(secured).map_err(|error| ShareError::Listener { address: listener.address.clone(), error })
 }
 
 /// Makes the connector to remotes. It keeps policies of MTA-STS for itself.

@@ -191,7 +191,7 @@ pub(super) async fn finish(task: Option<ReportTask>) {
     }
 }
 
-/// The events, but for failures of the DNS that may be failures of our own resolver: by that of the configuration in force.
+/// The events without failures of the DNS that may be our own resolver's. It is the resolver of the configuration in force.
 fn sifted(events: mpsc::Receiver<TlsEvent>, shared: &watch::Receiver<Arc<Shared<Stub>>>) -> SiftedEvents {
     let metrics = Arc::clone(shared.borrow().reporter.metrics());
     let shared = shared.clone();

@@ -91,7 +91,7 @@ fn told(check: &DatabaseCheck) -> String {
          tables:   version {schema}, and danelaw may write to them\n\
          clock:    {clock_ahead:+.1} s from this host's{clock}\n\
          latency:  {:.1} ms, at worst {:.1} ms, of 100 calls\n\
-         claims:   held by {holders} danelaws now\n",
+         claims:   of {holders} danelaw(s)\n",
         median.as_secs_f64() * 1e3,
         worst.as_secs_f64() * 1e3,
     )

@@ -12,10 +12,10 @@ use super::{Address, Network, optional};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSection {
-    /// Where /livez, /readyz, /metrics and `danelaw explain` are served over HTTP: an address and port such as
-    /// "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group may use.
-    /// Empty: nowhere, so that danelaws run on their defaults beside each other, and no other user of the machine reads
-    /// which mail was refused before you open this.
+    /// Where /livez, /readyz, /metrics, `danelaw explain` and `danelaw tlsrpt show` are served over HTTP: an address and
+    /// port such as "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group
+    /// may use. Empty: nowhere, so that danelaws run on their defaults beside each other, and no other user of the machine
+    /// reads which mail was refused or which domains mail went to before you open this.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
     /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for

@@ -36,7 +36,7 @@ pub struct Listener {
     #[serde(default)]
     pub recipients: Recipients,
     /// The level of all mail from here, where tls.level or a rule asks for less: "verify", "secure" or "dane-only". Mode
-    /// "observe" does not lower it. Empty: tls.level.
+    /// "observe" does not lower it. Empty: that of the rule, or tls.level.
     #[serde(default, deserialize_with = "optional")]
     pub level: Option<LevelFloor>,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or

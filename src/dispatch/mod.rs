@@ -49,7 +49,7 @@ use sending::{DispatchRound, DueReport, RoundClock};
 /// How many events wait to be counted.
 pub const MAX_EVENTS: usize = 10_000;
 /// How many lookups go on at a time for a page, and for reports.
-const TOGETHER: usize = 16;
+const PAGE: usize = 16;
 const LOOKUPS_TOGETHER: usize = 64;
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use tokio::time::Instant;
 
-use super::{Dispatch, DispatchSettings, TOGETHER, Unverifiable};
+use super::{Dispatch, DispatchSettings, PAGE, Unverifiable};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::tlsrpt::document::ReportTitle;
@@ -100,7 +100,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 }
             }
         });
-        let lookups = lookups.buffered(TOGETHER).collect::<Vec<_>>();
+        let lookups = lookups.buffered(PAGE).collect::<Vec<_>>();
         let (unverifiable, found) = tokio::join!(unverifiable, lookups);
         for (report, found) in page.reports.iter_mut().zip(found) {
             match found {
@@ -141,7 +141,7 @@ impl<R> Dispatch<R> {
             PreviewOf::Behind(Some(domain)) => (Bound::Excluded(domain), Bound::Unbounded),
             PreviewOf::Behind(None) => (Bound::Unbounded, Bound::Unbounded),
         };
-        let wanted = all.range::<&Name, _>(range).take(TOGETHER + 1);
+        let wanted = all.range::<&Name, _>(range).take(PAGE + 1);
         let subject = |domain: &&Name| {
             let of = DomainDay { day, domain: (*domain).clone() };
             let policies = state.book.content(tallied, &ReportKey { of: of.clone(), address: None });
@@ -156,7 +156,7 @@ impl DispatchSettings {
     fn preview_page(&self, subjects: &[PreviewSubject], store: &str) -> PreviewPage {
         let (mut page, mut octets) = (PreviewPage::default(), 0);
         for PreviewSubject { of, policies } in subjects {
-            if page.reports.len() == TOGETHER || octets >= MAX_OCTETS {
+            if page.reports.len() == PAGE || octets >= MAX_OCTETS {
                 page.more = true;
                 break;
             }

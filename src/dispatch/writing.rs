@@ -13,7 +13,7 @@ use crate::tlsrpt::scope::ReportScope;
 const BATCH: UnwrittenLimits = UnwrittenLimits { rows: 200, octets: 256 * 1024 };
 /// How many days are kept: a report may be sent for two days, at last four hours and ten minutes after midnight.
 const KEPT_DAYS: time::Duration = time::Duration::days(4);
-/// How many days it is known of a day that it was reported: the clock may go back.
+/// How long danelaw remembers that a day was reported: the clock may go back.
 const KNOWN_DAYS: time::Duration = time::Duration::days(30);
 
 /// Rows on their way to the store. They stay to be written unless the store has them: the task may end in between.

@@ -74,8 +74,8 @@ impl Postgres {
         let owner = i64::from_ne_bytes(fastrand::u64(..).to_ne_bytes()) & i64::MAX;
         let postgres = Self { pool: ConnectionPool::new(settings), circuit: Circuit::default(), owner, pepper };
         match postgres.prepare().await {
-            Ok(()) => postgres.circuit.close(),
-            Err(error) if error.may_pass() => postgres.circuit.open(&error.to_string()),
+            Ok(()) => postgres.circuit.came_up(),
+            Err(error) if error.may_pass() => postgres.circuit.went_down(&error.to_string()),
             Err(error) => return Err(error.into()),
         }
         let postgres = Arc::new(postgres);
@@ -237,8 +237,8 @@ async fn keep_probing(postgres: Weak<Postgres>) {
         }
         postgres.pool.clear();
         match postgres.prepare().await {
-            Ok(()) => postgres.circuit.close(),
-            Err(error) => postgres.circuit.open(&error.to_string()),
+            Ok(()) => postgres.circuit.came_up(),
+            Err(error) => postgres.circuit.went_down(&error.to_string()),
         }
     }
 }
@@ -270,7 +270,7 @@ impl DatabaseSettings {
         schema::prepare(connection, Migration::ByHand).await?;
         let schema = schema::found(connection).await?.map_or(0, |version| version.schema);
         let sql = "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8,
-                          (SELECT count(DISTINCT owner) FROM danelaw.records)";
+                          (SELECT count(DISTINCT owner) FROM danelaw.records WHERE until >= danelaw.clock())";
         let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
         let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() as f64 / 1e9;
         let mut latencies = Vec::new();

@@ -334,7 +334,8 @@ impl ClientCertVerifier for HoldsKey {
         false
     }
 
-    /// None: a client that would have no certificate of these authorities would show none, and the log could not name it.
+    /// None: a client that has no certificate of the named authorities would show none at all, and the log could not name the
+    /// one that it has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -24,7 +24,7 @@ use crate::name::Name;
 use room::{RoomFor, TakenRoom};
 
 /// The most reports to one domain, and in all, that are under way together.
-const TOGETHER: usize = 4;
+const TO_ONE_TOGETHER: usize = 4;
 const MAX_UNDER_WAY: usize = 64;
 /// How long an address that has refused a report is left alone: the first time, and later.
 const ALONE: [Duration; 2] = [Duration::days(7), Duration::days(30)];
@@ -190,7 +190,7 @@ impl ReportBook {
         for (key, _) in open.into_iter().filter(|(key, entry)| entry.next <= now && !is_suppressed(key)) {
             let Some(target) = key.address.as_ref().map(ReportAddress::target) else { continue };
             let count = together.entry(target.registered()).or_default();
-            if *count < TOGETHER && due.len() < room {
+            if *count < TO_ONE_TOGETHER && due.len() < room {
                 *count += 1;
                 due.push(key.clone());
             }
@@ -906,7 +906,7 @@ mod tests {
         assert_eq!(again.waiting(), MAX_IN_ALL);
         let due = book.due_reports(after(5));
         let to_victim = due.iter().filter(|key| key.address == Some(address("mailto:r@victim.example")));
-        assert!(to_victim.count() <= TOGETHER && due.len() == MAX_UNDER_WAY);
+        assert!(to_victim.count() <= TO_ONE_TOGETHER && due.len() == MAX_UNDER_WAY);
         assert!(book.due_reports(after(60)).is_empty() && book.waiting() == 0);
     }
 }

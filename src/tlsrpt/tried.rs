@@ -306,7 +306,7 @@ mod tests {
         all.into_iter().flat_map(with).collect()
     }
 
-    /// The law of §3 of the page, over policies and ends: the kinds of policies under which an end counts.
+    /// The law over policies and ends: the kinds of policies under which an end counts.
     fn law(case: &Case, failed: Option<&Reason>) -> BTreeSet<&'static str> {
         let is_silent = match &case.policy {
             TlsPolicy::Encrypt(_, why) => {
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn the_policy_of_mta_sts_beside_records() {
-        // T12, mta-sts §10.
+        // T12.
         let mismatch = Reason::from(TlsFailure::Mismatch(Mismatch::ChainTooLarge { certificates: 40, octets: 90_000 }));
         let (half, both) = (TlsPolicy::HalfDane(expected(&usable())), TlsPolicy::StsDane(expected(&usable())));
         let (by_sts, unusable) = (TlsPolicy::Sts(name("mx.example")), encrypt(NoDane::UnusableTlsa(vec![])));

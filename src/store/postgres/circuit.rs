@@ -38,7 +38,7 @@ impl Circuit {
     }
 
     /// A probe has passed.
-    pub(super) fn close(&self) {
+    pub(super) fn came_up(&self) {
         self.failures.store(0, SeqCst);
         if !self.is_up.swap(true, SeqCst) && self.may_tell(StoreLine::Up) {
             tracing::info!("store up: the database answers");
@@ -56,12 +56,12 @@ impl Circuit {
     /// A call failed for a reason that others may share.
     pub(super) fn failed(&self, why: &str) {
         if self.failures.fetch_add(1, SeqCst) + 1 >= FAILURES {
-            self.open(why);
+            self.went_down(why);
         }
     }
 
     /// The server does not answer.
-    pub(super) fn open(&self, why: &str) {
+    pub(super) fn went_down(&self, why: &str) {
         self.is_up.store(false, SeqCst);
         if self.may_tell(StoreLine::Down) {
             tracing::error!(
@@ -96,7 +96,7 @@ mod tests {
     async fn three_failures_in_a_row_open_it_and_each_line_comes_once_a_minute() {
         let circuit = Circuit::default();
         assert!(!circuit.is_up());
-        circuit.close();
+        circuit.came_up();
         circuit.failed("x");
         circuit.failed("x");
         circuit.answered();
@@ -105,7 +105,7 @@ mod tests {
         assert!(circuit.is_up());
         circuit.failed("x");
         assert!(!circuit.is_up());
-        circuit.close();
+        circuit.came_up();
         assert!(circuit.is_up());
         assert!(
             !circuit.may_tell(StoreLine::Up) && circuit.may_tell(StoreLine::Slow) && !circuit.may_tell(StoreLine::Slow)
