@@ -72,7 +72,8 @@ pub enum LevelFloor {
 impl LevelFloor {
     const ALL: [Self; 3] = [Self::Verify, Self::Secure, Self::DaneOnly];
 
-    fn level(self) -> &'static Level {
+    /// The level.
+    pub fn level(self) -> &'static Level {
         match self {
             Self::Verify => const { &Level::Verify },
             Self::Secure => const { &Level::Secure(Vec::new()) },

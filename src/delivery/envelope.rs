@@ -186,7 +186,8 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.route;
         let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-        let sts = StsByRule::of(rule);
+        // A rule lowers no level of a listener.
+        let sts = self.floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);
         let reporting = reporter.reporting(level, rule);
         let original_destination = dialled;
         let request =

@@ -65,6 +65,13 @@ impl MessageKey {
         recipients.iter().for_each(|recipient| digest.update(recipient.0));
         Self(digest.finalize().into())
     }
+
+    /// The key of the same message from a listener with a level of its own: outcomes of deliveries that did not meet it are
+    /// none of its.
+    #[must_use]
+    pub fn at_level(self, level: &str) -> Self {
+        Self(Sha256::new().chain_update(self.0).chain_update(level).finalize().into())
+    }
 }
 
 /// Reads a message along as it passes, and makes its [`ContentDigest`].

@@ -30,6 +30,9 @@ use crate::roots::{self, CaFileError};
 /// The stream inside TLS with a client.
 pub type ClientStream<S> = tokio_rustls::server::TlsStream<S>;
 
+/// The most certificates above a client's own. The search for a path tries their permutations: a stranger's dozen would stop the
+/// thread for a good part of a second.
+const MAX_AUTHORITIES: usize = 4;
 /// The most characters of a reason that are told.
 const MAX_REASON: usize = 200;
 
@@ -298,6 +301,9 @@ impl KnownClients {
         let digest = Sent::read(chain).key().map(Sha256::digest);
         if digest.is_some_and(|digest| self.keys.iter().any(|key| key[..] == digest[..])) {
             return ClientCertificate::Verified;
+        }
+        if others.len() > MAX_AUTHORITIES {
+            return ClientCertificate::Unverified(format!("its chain has more than {MAX_AUTHORITIES} authorities"));
         }
         let algorithms = self.provider.signature_verification_algorithms.all;
         let usage = KeyUsage::client_auth();

@@ -1,5 +1,6 @@
 //! Listeners with a level of their own: all their mail goes at least so, or is refused.
 
+use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
 use crate::log::captured;
@@ -76,4 +77,31 @@ async fn a_reload_and_starttls_keep_it() {
     lab.reload("tls.level = 'encrypt'");
     client.command("RSET").await;
     assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("451 "));
+}
+
+#[tokio::test]
+async fn a_record_of_mail_from_another_listener_answers_none_of_its_mail() {
+    // B15: one recipient's delivery and the other's deferral are recorded, and the message comes again at another listener.
+    let message = b"From: <a@client.test>\r\nMessage-ID: <1@client.test>\r\n\r\nbody\r\n";
+    let folder = tempfile::tempdir().unwrap();
+    let lab = async |level: &str| {
+        let path = folder.path().join("store.sqlite");
+        let settings = format!(
+            "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out', level = '{level}' }}]\nstore.path = '{}'",
+            path.display()
+        );
+        let down = Exchange::new("down.test", "mx1.down.test").script(|mx| mx.rcpt = vec![say("451 4.2.0 later")]);
+        let scenario = without_dane().tree(|tree, _| tree.secure("down.test")).exchange(down);
+        scenario.set(&settings).start().await
+    };
+    for (level, delivered) in [("", 1), ("dane-only", 0), ("", 0)] {
+        let mut lab = lab(level).await;
+        let answers = lab.client().await.send(&["b@example.test", "b@down.test"], message).await;
+        assert!(answers.last().starts_with("451"), "{level}: {answers:?}");
+        assert_eq!(lab.seen[0].messages().len(), delivered, "{level}: {answers:?}");
+        let told = answers.last().contains("DANE is required");
+        assert_eq!(told, level == "dane-only", "{answers:?}");
+        lab.stop();
+        lab.stopped().await;
+    }
 }

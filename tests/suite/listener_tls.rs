@@ -199,6 +199,9 @@ async fn a_certificate_is_a_way_onto_the_allow_list() {
     wait_for(|| log.text().contains(" client_certificate=\"verified\" ")).await;
     let (stranger, expired) = (Identity::for_name("x.test"), files.clients.issue_expired("client.test"));
     let of_server = files.servers.issue("client.test");
+    // The search for a path would try all orders of these.
+    let mut long = Identity::for_name("x.test");
+    long.chain.extend((0..5).map(|_| files.clients.certificate.clone()));
     for (identity, no) in [
         (None, "554 5.7.1 you may not send mail through this host without a certificate"),
         (
@@ -210,6 +213,10 @@ async fn a_certificate_is_a_way_onto_the_allow_list() {
             "451 4.7.1 your certificate does not let you send mail through this host: no CA of client_ca",
         ),
         (Some(&expired), "451 4.7.1 your certificate does not let you send mail through this host: it has expired"),
+        (
+            Some(&long),
+            "451 4.7.1 your certificate does not let you send mail through this host: its chain has more than 4",
+        ),
     ] {
         let mut client = Client::connect(&lab.address).await;
         client.command("EHLO client.test").await;
@@ -221,7 +228,7 @@ async fn a_certificate_is_a_way_onto_the_allow_list() {
         assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("503 "));
         assert!(client.command("QUIT").await.starts_with("221 "));
     }
-    wait_for(|| log.text().matches("turned away: not on the allow-list of this listener, and without").count() == 4)
+    wait_for(|| log.text().matches("turned away: not on the allow-list of this listener, and without").count() == 5)
         .await;
     assert!(log.text().contains("certificate not-verified: it has expired"), "{}", log.text());
     assert_eq!(lab.mx().messages().len(), 4);
