@@ -24,7 +24,7 @@ use super::sts::{StsInquiry, StsNote};
 use super::verified::Ready;
 use super::{Connector, Request};
 use crate::dns::{Nat64Prefix, Resolver, Security};
-use crate::mx::Route;
+use crate::mx::{NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{Level, Mode};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
@@ -139,7 +139,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
                 self.request = Request { until: *until, level: self.level.observed(), ..self.request };
                 self.observation = Observation::Overrides(refusals);
                 self.all_untried();
-                self.search().await
+                self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
             }
             (found, _) => found,
         }
@@ -252,11 +252,32 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.until(if self.reused.is_some() || self.others() > 0 { 2 } else { 1 })
     }
 
-    async fn resolve(&mut self) -> Result<Resolved, Refusal> {
+    async fn resolve(&mut self) -> Result<Resolved, Refusals> {
         let permit = self.connector.dialer.limits.domain(self.request.domain).await.map_err(Refusal::domain)?;
-        let route = self.connector.route(&self.request).await.inspect_err(|refusal| self.report_untried(refusal))?;
-        self.untried = route.exchanges().iter().cloned().collect();
-        Ok(Resolved { route, permit })
+        match self.connector.route(&self.request).await {
+            Ok(route) => {
+                self.untried = route.exchanges().iter().cloned().collect();
+                Ok(Resolved { route, permit })
+            }
+            Err(refusal) => {
+                self.report_untried(&refusal);
+                Err(self.unrouted(refusal).await)
+            }
+        }
+    }
+
+    /// Defers mail for which MX records that are not signed give no route, where an MTA-STS policy is held to.
+    async fn unrouted(&self, refusal: Refusal) -> Refusals {
+        let by_dns = matches!(&refusal.reason, Reason::NoRoute(why) if !matches!(why, NoRoute::SpecialUse(..)));
+        let may_be_forged = by_dns && self.request.level.heeds_sts() && self.connector.is_unsigned(&self.request).await;
+        let mut refusals = Refusals::from(refusal);
+        if may_be_forged {
+            self.sts.answer(self.connector.sts.as_ref(), self.request.domain, &self.request).await;
+            if self.sts.enforced().is_some() {
+                refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
+            }
+        }
+        refusals
     }
 
     async fn found(&mut self, route: &Route, permit: &DomainPermit) -> Option<Ready> {

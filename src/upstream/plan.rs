@@ -77,6 +77,13 @@ impl<R: Resolver> Connector<R> {
         mx::route(&lookup, here).map_err(Refusal::domain)
     }
 
+    /// Whether the domain's MX records are not signed, so that anybody on the path may have made them; not where a rule names the
+    /// next hop.
+    pub(crate) async fn is_unsigned(&self, request: &Request<'_>) -> bool {
+        let lookup = async { self.dns.mx(request.domain).await };
+        request.next_hop.is_none() && lookup.await.is_ok_and(|lookup| lookup.security() == Security::Insecure)
+    }
+
     /// The plan for one exchange, from the DNS and the level.
     pub(crate) async fn plan(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Plan, Reason> {
         let Choice { route, exchange, .. } = choice;
@@ -111,7 +118,7 @@ impl<R: Resolver> Connector<R> {
         if route.security == Security::Secure || !request.level.heeds_sts() {
             return self.host(exchange, request).await;
         }
-        let asked = inquiry.answer(self.sts.as_ref(), route, request);
+        let asked = inquiry.answer(self.sts.as_ref(), &route.next_hop, request);
         let (host, at_hand) = tokio::join!(self.host(exchange, request), asked);
         match at_hand.demand(route, exchange)? {
             StsDemand::Enforce(StsListing::No) => Err(unmeetable(Unmeetable::NotListed, Some(at_hand), exchange)),
@@ -128,7 +135,7 @@ impl<R: Resolver> Connector<R> {
     ) -> Result<(TlsPolicy, StsTrial), Reason> {
         let (Choice { route, exchange, inquiry }, KnownHost { host, associations }) = (choice, known);
         let found = match policy::asks_sts(route, &associations, request.level) {
-            true => Some(inquiry.answer(self.sts.as_ref(), route, request).await),
+            true => Some(inquiry.answer(self.sts.as_ref(), &route.next_hop, request).await),
             false => None,
         };
         let sts = found.map_or(Ok(StsDemand::Nothing), |found| found.demand(route, exchange))?;

@@ -276,14 +276,14 @@ impl StsInquiry {
     pub(crate) async fn answer(
         &self,
         source: Option<&Arc<dyn PolicySource>>,
-        route: &Route,
+        domain: &Name,
         request: &Request<'_>,
     ) -> &StsAtHand {
         let ask = async {
             let (Some(source), StsByRule::Heeded) = (source, request.sts) else { return StsAtHand::OFF };
-            let found = source.policy(&route.next_hop, request.until).await;
+            let found = source.policy(domain, request.until).await;
             let at_hand = StsAtHand { found, usage: source.usage() };
-            request.trace.fact(format_args!("{}: STS policy: {at_hand}", route.next_hop));
+            request.trace.fact(format_args!("{domain}: STS policy: {at_hand}"));
             at_hand
         };
         self.at_hand.get_or_init(|| ask).await

@@ -193,10 +193,24 @@ async fn p16_forged_dns_under_an_enforced_policy_bounces_no_mail() {
         let (answer, log, _) = outcome(listed.enforce(&["x.evil.test"])).await;
         assert!(defers(&answer, "4.4.4"), "{address:?}: {answer} {log}");
         assert!(log.contains("reason=\"sts-unsigned-dns\""), "{log}");
+        // Mode observe has no worse answer.
+        let observed = Bed::new().with(|scenario| scenario.set(own).set("mode = 'observe'").tree(forged(address)));
+        let (answer, log, _) = outcome(observed.enforce(&["mx1.plain.test"])).await;
+        assert!(defers(&answer, "4.4.4"), "{address:?}: {answer} {log}");
         // Without a policy that is held to, it is as before.
         let plain = Bed::new().with(|scenario| scenario.set(own).tree(forged(address)));
         let (answer, _, _) = outcome(plain.found(policy("testing", &["x.evil.test"]))).await;
         assert!(answer.starts_with("55"), "{address:?}: {answer}");
+    }
+    // MX records that leave no route.
+    for target in [".", "danelaw.test", "192.0.2.1"] {
+        let forged = |tree: Tree, _: u16| tree.mx(PLAIN, 5, target);
+        let name = "remote.own_names = ['danelaw.test']";
+        let (answer, log, _) =
+            outcome(Bed::new().with(|scenario| scenario.set(name).tree(forged)).enforce(&["mx1.plain.test"])).await;
+        assert!(defers(&answer, "4.4.4") && log.contains("sts-unsigned-dns"), "{target}: {answer} {log}");
+        let (answer, _, _) = outcome(Bed::new().with(|scenario| scenario.set(name).tree(forged)).found(absent())).await;
+        assert!(answer.starts_with("55"), "{target}: {answer}");
     }
 }
 

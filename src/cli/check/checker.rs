@@ -193,7 +193,7 @@ impl Checker {
         let exchanges = match &route {
             Ok(route) => {
                 if level.heeds_sts() && !matches!(next_hop, Some(NextHop { host: NextHopHost::Address(_), .. })) {
-                    inquiry.answer(connector.sts.as_ref(), route, &request).await;
+                    inquiry.answer(connector.sts.as_ref(), &route.next_hop, &request).await;
                 }
                 let choice = |exchange| Choice { route, exchange, inquiry: &inquiry };
                 let checks = route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), &request));
