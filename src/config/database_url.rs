@@ -82,6 +82,9 @@ impl FromStr for DatabaseUrl {
             return Err(DatabaseUrlError::Password);
         }
         let (user, database) = (decoded(user)?, decoded(database)?);
+        if user.contains(':') {
+            return Err(DatabaseUrlError::Password);
+        }
         if user.is_empty() {
             return Err(DatabaseUrlError::NoUser);
         }
@@ -118,7 +121,8 @@ impl Parameters {
                 ("host", value) if value.starts_with('/') => parameters.directory = Some(PathBuf::from(value)),
                 ("sslmode", "disable") => parameters.tls = Some(DatabaseTls::Off),
                 ("sslmode", "verify-full") => parameters.tls = Some(DatabaseTls::Verified),
-                _ => return Err(DatabaseUrlError::Parameter(parameter.to_owned())),
+                // The value may be a secret.
+                _ => return Err(DatabaseUrlError::Parameter(key.to_owned())),
             }
         }
         Ok(parameters)

@@ -36,6 +36,8 @@ pub use settings::{DatabaseSettings, Migration};
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the making of tables may take.
 const MIGRATION: Duration = Duration::from_secs(60);
+/// How long a call may take that no mail waits for.
+const LEISURE: Duration = Duration::from_secs(60);
 /// Calls whose latency `danelaw store check` measures.
 const CALLS: u32 = 100;
 
@@ -139,8 +141,8 @@ impl Postgres {
 
     pub(super) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
         let (expiry, entries) = (seconds(expiry), i64::try_from(entries).unwrap_or(i64::MAX));
-        let sql = "SELECT danelaw.tidy($1, $2)";
-        let rows = self.ask("tidy", || sqlx::query(sql).bind(expiry).bind(entries)).await?;
+        let query = sqlx::query("SELECT danelaw.tidy($1, $2)").bind(expiry).bind(entries);
+        let rows = self.at_leisure(query).await?;
         let ended: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
         if ended > 0 {
             let text = "claims of fan-out messages ended by time: a danelaw died or lost the store in the middle of them, and some \
@@ -150,12 +152,36 @@ impl Postgres {
         Ok(())
     }
 
+    /// Makes a call that no mail waits for and that may take longer, on a connection of its own. That it is slow is no sign of a
+    /// database that is down.
+    async fn at_leisure(&self, query: PgQuery<'_>) -> Result<Vec<PgRow>, Error> {
+        if !self.circuit.is_up() {
+            return Err(Error::Down);
+        }
+        let call = async {
+            let fresh = self.pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
+            let mut connection = fresh.connection;
+            let milliseconds = LEISURE.as_millis();
+            let limits = format!("SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds}");
+            let limited = sqlx::raw_sql(sqlx::AssertSqlSafe(limits)).execute(&mut connection).await;
+            limited.map_err(|error| DatabaseFault::of(&error))?;
+            query.fetch_all(&mut connection).await.map_err(|error| DatabaseFault::of(&error))
+        };
+        timeout(LEISURE, call).await.unwrap_or(Err(DatabaseFault::Slow)).map_err(DatabaseFault::into_error)
+    }
+
     /// Makes one call.
     async fn ask<'q>(&self, operation: &'static str, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, Error> {
         if !self.circuit.is_up() {
             return Err(Error::Down);
         }
-        let fault = match timeout(self.pool.settings().patience, self.try_twice(query)).await {
+        let patience = self.pool.settings().patience;
+        // A wait for our own calls says nothing about the database.
+        let Ok(_permit) = timeout(patience, self.pool.permit()).await else {
+            self.circuit.crowded(operation);
+            return Err(DatabaseFault::Slow.into_error());
+        };
+        let fault = match timeout(patience, self.try_twice(query)).await {
             Ok(Ok(rows)) => {
                 self.circuit.answered();
                 return Ok(rows);
@@ -173,7 +199,6 @@ impl Postgres {
 
     /// On a connection that waits, and if it was cut, on a fresh one.
     async fn try_twice<'q>(&self, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, DatabaseFault> {
-        let _permit = self.pool.permit().await;
         if let Some(pooled) = self.pool.idle() {
             match self.on(pooled, query()).await {
                 Ok(rows) => return Ok(rows),

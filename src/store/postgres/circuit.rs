@@ -53,6 +53,13 @@ impl Circuit {
         self.failed("it did not answer within store.patience");
     }
 
+    /// A call did not begin, because others have all connections.
+    pub(super) fn crowded(&self, operation: &'static str) {
+        if self.may_tell(StoreLine::Slow) {
+            tracing::warn!(operation, "store slow: all of store.connections were busy for store.patience");
+        }
+    }
+
     /// A call failed for a reason that others may share.
     pub(super) fn failed(&self, why: &str) {
         if self.failures.fetch_add(1, SeqCst) + 1 >= FAILURES {
