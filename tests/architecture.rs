@@ -259,6 +259,31 @@ fn rustls_is_named_where_it_is_needed() {
     }
 }
 
+/// The statements in `code` that borrow a watched value twice. A guard lives until the end of its statement, and a writer that comes
+/// between the two waits for the first, while the second waits for the writer: the thread never goes on.
+fn borrowed_twice(code: &str) -> Vec<String> {
+    let borrowed = |statement: &str| {
+        let parts: Vec<&str> = statement.split(".borrow()").collect();
+        let owner = |part: &&str| {
+            let start = part.rfind(|c: char| !c.is_alphanumeric() && !"_.".contains(c)).map_or(0, |at| at + 1);
+            part[start..].to_owned()
+        };
+        let mut owners: Vec<String> = parts[..parts.len() - 1].iter().map(owner).collect();
+        owners.sort();
+        owners.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
+    };
+    code.split(';').flat_map(|statements| statements.split("fn ")).filter_map(borrowed).collect()
+}
+
+#[test]
+fn no_statement_borrows_a_watched_value_twice() {
+    for (module, code) in sources() {
+        assert_eq!(borrowed_twice(&code), Vec::<String>::new(), "src/{module}.rs");
+    }
+    assert_eq!(borrowed_twice("let a = M { x: h.borrow().x(), y: h.borrow().y() };"), ["h"]);
+    assert_eq!(borrowed_twice("let a = (h.borrow().x(), g.h.borrow().y()); h.borrow();"), Vec::<String>::new());
+}
+
 #[test]
 fn files_have_one_responsibility() {
     for (module, code) in sources() {

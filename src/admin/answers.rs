@@ -94,20 +94,26 @@ pub(super) async fn answer(request: &Parts, state: &AdminState) -> Response<Full
     }
 }
 
+/// Whether danelaw's own resolver serves, and whether each configured one passes the self-test.
+fn resolver_states(health: &Health) -> (bool, Vec<bool>) {
+    (health.falls_back(), health.servers.iter().map(|server| server.state == ServerState::Good).collect())
+}
+
 fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     let (shared, today) = (state.shared(), OffsetDateTime::now_utc().date());
-    let health = shared.connector.dns.health();
+    let ready = state.readiness().ready;
+    let (fallen_back, resolvers) = resolver_states(&shared.connector.dns.health().borrow());
     let moment = Moment {
         sessions: state.open_sessions.count(),
         max_sessions: shared.max_sessions,
         waiting: shared.connector.dialer.pool.waiting(),
-        fallen_back: health.borrow().falls_back(),
-        resolvers: health.borrow().servers.iter().map(|server| server.state == ServerState::Good).collect(),
+        fallen_back,
+        resolvers,
         memory: shared.connector.dns.questions(),
         excepted: shared.connector.dns.excepted(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
         store: shared.journal.store().figures(),
-        ready: state.readiness().ready,
+        ready,
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),
         rules_ended: shared.rules.ended(today).count(),
