@@ -235,9 +235,15 @@ async fn a_network_without_port_53_is_named_within_three_seconds() {
 
 /// A server that takes questions over UDP and TCP, and answers none.
 fn silence(address: impl Into<std::net::IpAddr>) -> (SocketAddr, UdpSocket, TcpListener) {
-    let udp = UdpSocket::bind((address.into(), 0)).unwrap();
-    let address = udp.local_addr().unwrap();
-    (address, udp, TcpListener::bind(address).unwrap())
+    let ip = address.into();
+    // Another test may have the port for TCP.
+    loop {
+        let udp = UdpSocket::bind((ip, 0)).unwrap();
+        let address = udp.local_addr().unwrap();
+        if let Ok(tcp) = TcpListener::bind(address) {
+            return (address, udp, tcp);
+        }
+    }
 }
 
 #[tokio::test]
