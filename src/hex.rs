@@ -23,9 +23,43 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// The octets of pairs of digits, in either case; none of another text.
+pub fn octets(digits: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// The text of a part of a URI, whose octets may be written as `%` and two digits (RFC 3986 §2.1); none if it is broken.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.as_bytes().split_at_checked(2)?;
+        decoded.extend(octets(code)?);
+        decoded.extend(rest);
+    }
+    String::from_utf8(decoded).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_read() {
+        assert_eq!(octets(b"00fFA9"), Some(vec![0, 0xff, 0xa9]));
+        for wrong in [&b"0"[..], b"0g", b"+1", b" 1"] {
+            assert_eq!(octets(wrong), None);
+        }
+        assert_eq!(percent_decoded("a%40b%C3%a9"), Some("a@b\u{e9}".to_owned()));
+        for wrong in ["%", "%4", "a%4", "%+1", "%4\u{e9}", "%ff"] {
+            assert_eq!(percent_decoded(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn every_octet_has_two_digits() {

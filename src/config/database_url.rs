@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::hex::percent_decoded;
+
 /// The port of PostgreSQL.
 const PORT: u16 = 5432;
 /// An example, for error texts.
@@ -156,16 +158,8 @@ fn host_and_port(address: &str) -> Result<(&str, u16), DatabaseUrlError> {
     }
 }
 
-/// RFC 3986 §2.1.
 fn decoded(text: &str) -> Result<String, DatabaseUrlError> {
-    let mut parts = text.split('%');
-    let mut octets = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2).ok_or(DatabaseUrlError::Form)?;
-        octets.push(u8::from_str_radix(code, 16).map_err(|_| DatabaseUrlError::Form)?);
-        octets.extend(rest.as_bytes());
-    }
-    String::from_utf8(octets).map_err(|_| DatabaseUrlError::Form)
+    percent_decoded(text).ok_or(DatabaseUrlError::Form)
 }
 
 impl fmt::Display for DatabaseUrl {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::check::Faults;
 use super::{Address, Network, Owner, Permissions, optional};
+use crate::hex;
 use crate::rules::LevelFloor;
 
 /// One listener.
@@ -91,17 +92,9 @@ impl FromStr for ClientKey {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // Postfix and OpenSSL write colons.
-        let text: String = text.chars().filter(|c| *c != ':').collect();
-        let mut digest = [0; 32];
-        let is_hex = text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
-        for (octet, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = str::from_utf8(pair).unwrap_or_default();
-            *octet = u8::from_str_radix(pair, 16).unwrap_or_default();
-        }
-        match is_hex {
-            true => Ok(Self(digest)),
-            false => Err("it is no SHA-256 digest: 64 hexadecimal digits".to_owned()),
-        }
+        let digits: Vec<u8> = text.bytes().filter(|octet| *octet != b':').collect();
+        let digest = hex::octets(&digits).and_then(|octets| octets.try_into().ok());
+        digest.map(Self).ok_or_else(|| "it is no SHA-256 digest: 64 hexadecimal digits".to_owned())
     }
 }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::agility::Digests;
 use super::der;
 use crate::dns::{Host, RawTlsa, Security};
-use crate::hex::Hex;
+use crate::hex::{self, Hex};
 use crate::name::Name;
 
 /// The certificate usages that have a meaning on port 25 (RFC 7672 §3.1). PKIX-TA(0) and PKIX-EE(1) do not.
@@ -260,10 +260,7 @@ impl FromStr for Tlsa {
             octets.push(words.next().and_then(number).ok_or(ParseTlsaError::Syntax)?);
         }
         let digits: Vec<u8> = words.flat_map(str::bytes).collect();
-        let (pairs, []) = digits.as_chunks::<2>() else { return Err(ParseTlsaError::Syntax) };
-        for &[high, low] in pairs {
-            octets.push(nibble(high).zip(nibble(low)).map(|(h, l)| h << 4 | l).ok_or(ParseTlsaError::Syntax)?);
-        }
+        octets.extend(hex::octets(&digits).ok_or(ParseTlsaError::Syntax)?);
         Ok(Self::read(&RawTlsa(octets))?)
     }
 }
@@ -271,10 +268,6 @@ impl FromStr for Tlsa {
 /// A decimal number of one octet. `str::parse` alone would take a plus sign.
 fn number(word: &str) -> Option<u8> {
     word.bytes().all(|digit| digit.is_ascii_digit()).then(|| word.parse().ok()).flatten()
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// The records a server may be authenticated by: never empty, reduced by digest agility (RFC 7671 §9), and bound to the

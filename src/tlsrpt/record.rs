@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::hex::percent_decoded;
 use crate::name::Name;
 use crate::smtp::address::{AddressError, Mailbox, RecipientDomain, ReversePath, SmtpUtf8};
 
@@ -216,20 +217,8 @@ fn url(rest: &str) -> Result<ReportUrl, ReportAddressError> {
     Ok(ReportUrl { host, path: format!("{slash}{path}") })
 }
 
-/// RFC 3986 §2.1.
 fn decoded(text: &str) -> Result<String, ReportAddressError> {
-    let mut octets = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(octet) = rest.next() {
-        if octet != b'%' {
-            octets.push(octet);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(ReportAddressError::Encoding) };
-        octets.push(u8::try_from(16 * high + low).map_err(|_| ReportAddressError::Encoding)?);
-    }
-    let text = String::from_utf8(octets).map_err(|_| ReportAddressError::Encoding)?;
+    let text = percent_decoded(text).ok_or(ReportAddressError::Encoding)?;
     // No line of a header field begins here.
     if text.chars().any(char::is_control) { Err(ReportAddressError::Encoding) } else { Ok(text) }
 }
