@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::MtaSts;
 use super::kept::{StsPolicies, clock};
 use super::turns::FutureTurn;
+use super::{MtaSts, StsRecordFound};
 use crate::dns::{Failure, FailureReason, Resolver};
 use crate::http::{HttpError, HttpHead, HttpLimits, HttpsError};
 use crate::mta_sts::cache::FetchedPolicy;
@@ -44,6 +44,14 @@ pub(super) enum FetchId {
 }
 
 impl FetchId {
+    /// The id under which a kept policy is fetched anew: that of the TXT record, or its own if there is no record to be had.
+    pub(super) fn of(record: Result<StsRecordFound, Failure>, kept: StsId) -> Self {
+        match record {
+            Ok(StsRecordFound { id: Ok(id), .. }) => Self::Seen(id),
+            Ok(StsRecordFound { id: Err(_), .. }) | Err(_) => Self::Remembered(kept),
+        }
+    }
+
     pub(super) fn id(&self) -> &StsId {
         match self {
             Self::Seen(id) | Self::Remembered(id) => id,

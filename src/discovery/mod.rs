@@ -227,18 +227,11 @@ impl<R: Resolver> MtaSts<R> {
         }
         let kept = self.policies().stale(domain)?;
         let patience = Patience { asked: self.inner.settings.timeout, until };
-        let id = self.current_id(domain, &kept.id, until.min(Instant::now() + patience.asked)).await;
+        let record = self.record(domain, until.min(Instant::now() + patience.asked)).await;
+        let id = FetchId::of(record, kept.id);
         let fetched = self.fetch(domain, &id, FetchFor::Renewal).wait(patience).await.ok()?;
         self.policies().note_use(domain);
         is_other(&fetched.policy).then(|| in_force_now(fetched, StsSource::Renewed))
-    }
-
-    /// The id under which a kept policy is fetched anew: that of the TXT record, or its own if there is no record to be had.
-    async fn current_id(&self, domain: &Name, kept: &StsId, until: Instant) -> FetchId {
-        match self.record(domain, until).await {
-            Ok(StsRecordFound { id: Ok(id), .. }) => FetchId::Seen(id),
-            Ok(StsRecordFound { id: Err(_), .. }) | Err(_) => FetchId::Remembered(kept.clone()),
-        }
     }
 
     async fn by_id(&self, domain: &Name, id: StsId, security: Security, patience: Patience) -> StsFound {

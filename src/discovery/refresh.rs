@@ -30,13 +30,13 @@ impl<R: Resolver> MtaSts<R> {
     async fn refresh(&self, domain: &Name) {
         let Some(kept) = self.policies().kept(domain) else { return };
         let patience = Patience { asked: LONGEST, until: Instant::now() + LONGEST };
-        let id = match self.record(domain, patience.until).await {
-            Ok(StsRecordFound { id: Ok(id), .. }) => FetchId::Seen(id),
-            Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. }) if kept.policy.mode() == StsMode::None => {
-                return self.policies().drop_withdrawn(domain);
-            }
-            Ok(StsRecordFound { id: Err(_), .. }) | Err(_) => FetchId::Remembered(kept.id),
-        };
+        let record = self.record(domain, patience.until).await;
+        if matches!(record, Ok(StsRecordFound { id: Err(NoStsRecord::Absent), .. }))
+            && kept.policy.mode() == StsMode::None
+        {
+            return self.policies().drop_withdrawn(domain);
+        }
+        let id = FetchId::of(record, kept.id);
         // Its end is noted and told there.
         let _ = self.fetch(domain, &id, FetchFor::Renewal).wait(patience).await;
     }
