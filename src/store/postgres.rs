@@ -158,14 +158,12 @@ impl Postgres {
         if !self.circuit.is_up() {
             return Err(Error::Down);
         }
+        // The server's limits are those of the settings.
+        let pool = ConnectionPool::new(DatabaseSettings { patience: LEISURE, ..self.pool.settings().clone() });
         let call = async {
-            let fresh = self.pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
-            let mut connection = fresh.connection;
-            let milliseconds = LEISURE.as_millis();
-            let limits = format!("SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds}");
-            let limited = sqlx::raw_sql(sqlx::AssertSqlSafe(limits)).execute(&mut connection).await;
-            limited.map_err(|error| DatabaseFault::of(&error))?;
-            query.fetch_all(&mut connection).await.map_err(|error| DatabaseFault::of(&error))
+            let mut fresh = pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
+            // It is closed at the end: its limits are not those of mail.
+            query.fetch_all(&mut fresh.connection).await.map_err(|error| DatabaseFault::of(&error))
         };
         timeout(LEISURE, call).await.unwrap_or(Err(DatabaseFault::Slow)).map_err(DatabaseFault::into_error)
     }
