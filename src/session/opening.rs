@@ -60,13 +60,11 @@ where
         session = Box::pin(session.secured(stop)).await?;
     }
     session.greet();
-    match admission {
-        Admission::Allowed | Admission::Stranger(_) => Some(session),
-        Admission::Probe => {
-            Box::pin(session.probed(stop)).await;
-            None
-        }
+    if let Admission::Probe = admission {
+        Box::pin(session.probed(stop)).await;
+        return None;
     }
+    Some(session)
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {

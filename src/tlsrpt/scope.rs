@@ -45,21 +45,23 @@ pub(super) struct DomainPart {
 impl ReportScope {
     /// Why a domain with so many failures gets no report, if it gets none.
     pub fn keeps_back(&self, domain: &Name, failed: u64) -> Option<NotReported> {
-        if self.skips(domain) {
-            return Some(NotReported::Skipped);
-        }
-        if *domain == self.own {
-            return Some(NotReported::Own);
-        }
-        match self.extent {
+        self.leaves_out(domain).or(match self.extent {
             ReportExtent::Failures if failed == 0 => Some(NotReported::NoFailure),
             ReportExtent::All | ReportExtent::Failures => None,
-        }
+        })
     }
 
     /// Whether this domain gets reports. Mail to ourselves would be a loop.
     pub fn reports_to(&self, domain: &Name) -> bool {
-        *domain != self.own && !self.skips(domain)
+        self.leaves_out(domain).is_none()
+    }
+
+    fn leaves_out(&self, domain: &Name) -> Option<NotReported> {
+        match domain {
+            domain if self.skips(domain) => Some(NotReported::Skipped),
+            domain if *domain == self.own => Some(NotReported::Own),
+            _ => None,
+        }
     }
 
     /// Whether the configuration leaves this domain out.

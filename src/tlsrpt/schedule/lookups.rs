@@ -70,8 +70,7 @@ impl ReportBook {
     }
 
     /// The domains of TLSA records that wait for a recipient. A recipient whose lookup has failed once holds up none: a stranger
-    /// can drop each query. Nor do recipients in a circle: each of two
-    /// domains may be the base domain of the other.
+    /// can drop each query. Nor do recipients in a circle: each of two domains may be the base domain of the other.
     fn waiting_bases<'a>(
         &self,
         day: Date,
