@@ -68,6 +68,7 @@ pub mod config;
 pub mod tlsrpt;
 
 pub mod trace;
+pub mod latency;
 pub mod tls;
 pub mod http;
 pub mod store;

@@ -98,6 +98,7 @@ const ORDER: &[&str] = &[
     "config",
     "tlsrpt",
     "trace",
+    "latency",
     "tls",
     "http",
     "store",

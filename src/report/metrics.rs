@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use super::Outcome;
 use crate::discovery::StsFigures;
+use crate::latency::{Latency, LatencyFigures};
 use crate::refusal::Label;
 use crate::store::StoreFigures;
 use crate::trace::What;
@@ -137,7 +138,7 @@ impl Default for Metrics {
             shortages: Tally::new(["reason", "at"]),
             tlsrpt: TlsReportCounters::default(),
             reloads: Tally::new(["result"]),
-            stages: Default::default(),
+            stages: std::array::from_fn(|_| Latency::new(&BOUNDS)),
             sessions: AtomicU64::new(0),
             octets: AtomicU64::new(0),
             recipients: AtomicU64::new(0),
@@ -285,29 +286,6 @@ impl<const N: usize> Tally<N> {
     }
 }
 
-/// Durations, in buckets.
-#[derive(Debug, Default)]
-struct Latency {
-    /// One more than there are bounds: the last one is for longer durations.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
-}
-
-impl Latency {
-    fn observe(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// Each bucket by itself, and its bound.
-    fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-        bounds.zip(self.buckets.iter().map(|count| count.load(Relaxed))).collect()
-    }
-}
-
 /// The content of one scrape.
 #[derive(Debug)]
 struct Scrape {
@@ -402,7 +380,7 @@ fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result 
     let help = "How long each lookup, connection, handshake and answer of a remote took, and the attempt in all";
     let mut family = to.encode_descriptor("stage_seconds", help, None, MetricType::Histogram)?;
     for (stage, latency) in STAGES.iter().zip(stages) {
-        let (buckets, seconds) = (latency.buckets(), latency.micros.load(Relaxed) as f64 / 1e6);
+        let LatencyFigures { buckets, seconds } = latency.figures();
         let count = buckets.iter().map(|(_, count)| count).sum();
         family.encode_family(&[("stage", *stage)])?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
     }

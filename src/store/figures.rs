@@ -3,25 +3,26 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::latency::{Latency, LatencyFigures};
+
 /// The operations that are timed.
 const OPERATIONS: [&str; 6] = ["served", "claim", "put", "take", "release", "tidy"];
 /// The kinds of errors.
 const KINDS: [&str; 5] = ["busy", "claim-ended", "timeout", "down", "other"];
 /// The upper bounds of the buckets of a latency, in seconds.
-pub const LATENCY_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+const BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
 /// The counts since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct StoreCounts {
-    operations: [OperationCounts; OPERATIONS.len()],
+    operations: [Latency; OPERATIONS.len()],
     errors: [AtomicU64; KINDS.len()],
 }
 
-#[derive(Debug, Default)]
-struct OperationCounts {
-    /// One more than there are bounds: the last one is for longer durations.
-    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
-    micros: AtomicU64,
+impl Default for StoreCounts {
+    fn default() -> Self {
+        Self { operations: std::array::from_fn(|_| Latency::new(&BOUNDS)), errors: Default::default() }
+    }
 }
 
 /// The numbers for metrics.
@@ -49,10 +50,7 @@ pub struct OperationFigures {
 impl StoreCounts {
     pub(super) fn count(&self, operation: &'static str, took: Duration, error: Option<&'static str>) {
         if let Some(place) = OPERATIONS.iter().position(|known| *known == operation) {
-            let bucket = LATENCY_BOUNDS.iter().position(|bound| took.as_secs_f64() <= *bound);
-            let counts = &self.operations[place];
-            counts.buckets[bucket.unwrap_or(LATENCY_BOUNDS.len())].fetch_add(1, Relaxed);
-            counts.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+            self.operations[place].observe(took);
         }
         if let Some(place) = error.and_then(|error| KINDS.iter().position(|known| *known == error)) {
             self.errors[place].fetch_add(1, Relaxed);
@@ -61,11 +59,9 @@ impl StoreCounts {
 
     /// All of them, of a store that answers.
     pub(super) fn figures(&self) -> StoreFigures {
-        let bounds = || LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
-        let operation = |(operation, counts): (&'static str, &OperationCounts)| OperationFigures {
-            operation,
-            buckets: bounds().zip(counts.buckets.iter().map(|count| count.load(Relaxed))).collect(),
-            seconds: Duration::from_micros(counts.micros.load(Relaxed)).as_secs_f64(),
+        let operation = |(operation, latency): (&'static str, &Latency)| {
+            let LatencyFigures { buckets, seconds } = latency.figures();
+            OperationFigures { operation, buckets, seconds }
         };
         StoreFigures {
             is_up: true,

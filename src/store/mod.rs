@@ -31,7 +31,7 @@ use figures::StoreCounts;
 use local::Local;
 use postgres::Postgres;
 
-pub use figures::{LATENCY_BOUNDS, OperationFigures, StoreFigures};
+pub use figures::{OperationFigures, StoreFigures};
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
 pub use postgres::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, Migration, migration_sql};
 pub use sqlite::{OpenError, SqliteError};
