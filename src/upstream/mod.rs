@@ -63,7 +63,7 @@ use timeouts::Timeouts;
 use verified::Ready;
 
 pub use mx_iteration::{MxIteration, PolicyMet};
-pub(crate) use plan::{Choice, Plan};
+pub(crate) use plan::{Choice, Plan, Unrouted};
 
 /// Finds, connects to and verifies remotes.
 #[derive(Debug)]

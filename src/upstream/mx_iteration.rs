@@ -22,9 +22,9 @@ use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote};
 use super::verified::Ready;
-use super::{Connector, Request};
+use super::{Connector, Request, Unrouted};
 use crate::dns::{Nat64Prefix, Resolver, Security};
-use crate::mx::{NoRoute, Route};
+use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Mode};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
@@ -259,19 +259,17 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
                 self.untried = route.exchanges().iter().cloned().collect();
                 Ok(Resolved { route, permit })
             }
-            Err(refusal) => {
-                self.report_untried(&refusal);
-                Err(self.unrouted(refusal).await)
+            Err(unrouted) => {
+                self.report_untried(&unrouted.refusal);
+                Err(self.unrouted(unrouted).await)
             }
         }
     }
 
     /// Defers mail for which MX records that are not signed give no route, where an MTA-STS policy is held to.
-    async fn unrouted(&self, refusal: Refusal) -> Refusals {
-        let by_dns = matches!(&refusal.reason, Reason::NoRoute(why) if !matches!(why, NoRoute::SpecialUse(..)));
-        let may_be_forged = by_dns && self.request.level.heeds_sts() && self.connector.is_unsigned(&self.request).await;
+    async fn unrouted(&self, Unrouted { refusal, may_be_forged }: Unrouted) -> Refusals {
         let mut refusals = Refusals::from(refusal);
-        if may_be_forged {
+        if may_be_forged && self.request.level.heeds_sts() {
             self.sts.answer(self.connector.sts.as_ref(), self.request.domain, &self.request).await;
             if self.sts.enforced().is_some() {
                 refusals.push(Refusal::domain(Reason::UnsignedUnderSts));

@@ -43,6 +43,26 @@ pub(crate) struct Choice<'a> {
     pub(crate) inquiry: &'a StsInquiry,
 }
 
+/// Why there is no exchange to try.
+#[derive(Debug)]
+pub(crate) struct Unrouted {
+    /// The refusal of the domain.
+    pub(crate) refusal: Refusal,
+    /// Whether MX records that are not signed say so, so that anybody on the path may have made them.
+    pub(crate) may_be_forged: bool,
+}
+
+impl Unrouted {
+    fn surely(why: impl Into<Reason>) -> Self {
+        Self { refusal: Refusal::domain(why), may_be_forged: false }
+    }
+
+    fn by(why: NoRoute, mx: Security) -> Self {
+        let may_be_forged = mx == Security::Insecure && !matches!(why, NoRoute::SpecialUse(..));
+        Self { refusal: Refusal::domain(why), may_be_forged }
+    }
+}
+
 /// A host, and its TLSA records.
 struct KnownHost<'a> {
     host: &'a Host,
@@ -63,25 +83,20 @@ impl From<NoDane> for TlsaFound {
 
 impl<R: Resolver> Connector<R> {
     /// The exchanges to try, in order.
-    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+    pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Unrouted> {
         let seed = fastrand::u64(..);
         let names = if self.comes_back(request.port()) { self.names_here(request.hello) } else { Vec::new() };
         let here = Here { names: &names, most: self.max_exchanges, seed };
         match request.next_hop.map(|next_hop| &next_hop.host) {
-            Some(NextHopHost::Name(host)) => return mx::by_way_of(host, request.domain, here).map_err(Refusal::domain),
+            Some(NextHopHost::Name(host)) => {
+                return mx::by_way_of(host, request.domain, here).map_err(Unrouted::surely);
+            }
             Some(NextHopHost::Address(_)) => return Ok(mx::by_address(request.domain)),
             None => {}
         }
         let lookup = self.dns.mx(request.domain);
-        let lookup = request.trace.lookup(request.domain, "MX", lookup).await.map_err(Refusal::domain)?;
-        mx::route(&lookup, here).map_err(Refusal::domain)
-    }
-
-    /// Whether the domain's MX records are not signed, so that anybody on the path may have made them; not where a rule names the
-    /// next hop.
-    pub(crate) async fn is_unsigned(&self, request: &Request<'_>) -> bool {
-        let lookup = async { self.dns.mx(request.domain).await };
-        request.next_hop.is_none() && lookup.await.is_ok_and(|lookup| lookup.security() == Security::Insecure)
+        let lookup = request.trace.lookup(request.domain, "MX", lookup).await.map_err(Unrouted::surely)?;
+        mx::route(&lookup, here).map_err(|why| Unrouted::by(why, lookup.security()))
     }
 
     /// The plan for one exchange, from the DNS and the level.

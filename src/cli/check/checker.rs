@@ -189,7 +189,7 @@ impl Checker {
         let request =
             Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
         let inquiry = StsInquiry::default();
-        let route = connector.route(&request).await;
+        let route = connector.route(&request).await.map_err(|unrouted| unrouted.refusal);
         let exchanges = match &route {
             Ok(route) => {
                 if level.heeds_sts() && !matches!(next_hop, Some(NextHop { host: NextHopHost::Address(_), .. })) {
