@@ -89,6 +89,15 @@ impl Sender {
         })
     }
 
+    /// A lab of this scenario and the reports about it. One session is counted; further events come by the channel.
+    async fn counted(&self, scenario: Scenario) -> (Lab, Arc<Dispatch<Stub>>, mpsc::Receiver<TlsEvent>) {
+        let (told, mut events) = mpsc::channel(100);
+        let lab = scenario.telling(told).start().await;
+        let dispatch = self.dispatch(&lab, 443).await;
+        count_one(&lab, &dispatch, &mut events).await;
+        (lab, dispatch, events)
+    }
+
     /// Runs these statements on the file of the store.
     async fn change_store(&self, sql: &str) {
         use sqlx::{ConnectOptions, Connection};
@@ -129,10 +138,7 @@ fn report_in(octets: &[u8]) -> FoundReport {
 async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     // O3, O4, O10, O11, O12, O13, O14: its reader is that of `danelaw tlsrpt read`.
     let sender = Sender::new();
-    let (told, mut events) = mpsc::channel(100);
-    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (lab, dispatch, mut events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
     round(&dispatch, OffsetDateTime::now_utc()).await;
     assert!(lab.mx().messages().is_empty());
     round(&dispatch, tomorrow()).await;
@@ -206,10 +212,7 @@ async fn two_that_report_on_each_other_are_silent_after_one_day() {
 #[tokio::test]
 async fn a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
     let (sender, before) = (Sender::new(), tempfile::tempdir().unwrap());
-    let (told, mut events) = mpsc::channel(100);
-    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (lab, dispatch, _events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
     dispatch.flush().await;
     for file in std::fs::read_dir(sender.folder.path()).unwrap().map(Result::unwrap) {
         std::fs::copy(file.path(), before.path().join(file.file_name())).unwrap();
@@ -233,11 +236,8 @@ async fn a_kill_between_sending_and_writing_brings_a_copy_with_the_same_ids() {
 #[tokio::test]
 async fn a_report_in_doubt_is_sent_again() {
     let sender = Sender::new();
-    let (told, mut events) = mpsc::channel(100);
     let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.end = Act::Close);
-    let lab = scenario.telling(told).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (lab, dispatch, _events) = sender.counted(scenario).await;
     round(&dispatch, tomorrow()).await;
     round(&dispatch, tomorrow() + Duration::from_secs(330)).await;
     let mails = lab.mx().messages();
@@ -248,11 +248,8 @@ async fn a_report_in_doubt_is_sent_again() {
 async fn each_try_has_the_same_octets_although_the_author_has_changed() {
     // O20.
     let sender = Sender::new();
-    let (told, mut events) = mpsc::channel(100);
     let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.end = Act::Close);
-    let lab = scenario.telling(told).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (lab, dispatch, _events) = sender.counted(scenario).await;
     round(&dispatch, tomorrow()).await;
     drop(dispatch);
     let mut settings = Arc::into_inner(sender.settings(443)).unwrap();
@@ -339,10 +336,7 @@ async fn no_mail_waits_for_reports() {
 async fn a_slow_lookup_holds_up_neither_the_reports_nor_the_next_round() {
     // O21.
     let sender = Sender::new();
-    let (told, mut events) = mpsc::channel(100);
-    let lab = sender.scenario("mailto:r@example.test").telling(told).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (lab, dispatch, mut events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
     let slow = Name::parse("slow.example.test").unwrap();
     lab.send().await;
     let mut event = events.recv().await.unwrap();
@@ -411,11 +405,8 @@ async fn a_mail_waits_until_its_signature_can_be_verified() {
 async fn a_report_is_tried_again_where_the_answer_is_for_now() {
     for (answer, tries) in [("451 later", 2), ("550 no such user", 1)] {
         let sender = Sender::new();
-        let (told, mut events) = mpsc::channel(100);
         let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.rcpt = vec![say(answer); 9]);
-        let lab = scenario.telling(told).start().await;
-        let dispatch = sender.dispatch(&lab, 443).await;
-        count_one(&lab, &dispatch, &mut events).await;
+        let (lab, dispatch, _events) = sender.counted(scenario).await;
         round(&dispatch, tomorrow()).await;
         round(&dispatch, tomorrow() + Duration::from_secs(60)).await;
         round(&dispatch, tomorrow() + Duration::from_secs(330)).await;

@@ -26,10 +26,7 @@ async fn told(admin: &Address, arguments: &[&str]) -> (Option<i32>, String) {
 #[tokio::test]
 async fn a_day_is_shown_in_words_by_the_danelaw_that_runs() {
     let sender = Sender::new();
-    let (told_events, mut events) = mpsc::channel(100);
-    let mut lab = sender.scenario("mailto:r@example.test").telling(told_events).start().await;
-    let dispatch = sender.dispatch(&lab, 443).await;
-    count_one(&lab, &dispatch, &mut events).await;
+    let (mut lab, dispatch, _events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
     lab.reports = Some(dispatch);
     let admin = lab.admin().await;
     let (status, text) = told(&admin, &["show", "--days", "2"]).await;
