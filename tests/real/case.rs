@@ -5,11 +5,11 @@
 
 use std::net::IpAddr;
 
+use crate::certs::Identity;
 use crate::dns::Fault;
 use crate::forwarders::ForwarderKind;
 use crate::net::Subnet;
 use crate::peers::Script;
-use crate::pki::Identity;
 use crate::zones::{Record, Zone};
 
 pub(crate) const DOMAIN: &str = "example.test";
@@ -211,9 +211,9 @@ impl Exchange {
     /// A new key, with the certificate that the host shows.
     pub(crate) fn identity(&self) -> Identity {
         match self.certificate {
-            Certificate::SelfSigned | Certificate::NotYet => Identity::self_signed(self.name),
-            Certificate::FromCa => Identity::from_ca(self.name),
-            Certificate::FromCaFor(name) => Identity::from_ca(name),
+            Certificate::SelfSigned | Certificate::NotYet => Identity::for_name(self.name),
+            Certificate::FromCa => Identity::under_ca(self.name),
+            Certificate::FromCaFor(name) => Identity::under_ca(name),
             Certificate::Public => Identity::public(&[self.name]),
             Certificate::PublicFor(name) => Identity::public(&[name]),
             Certificate::PublicExpired => Identity::public_expired(self.name),
@@ -238,7 +238,7 @@ impl Exchange {
     fn records(&self, address: IpAddr, identity: &Identity) -> Vec<Record> {
         let owner = self.tlsa_owner();
         let matching = format!("TLSA {}", identity.tlsa());
-        let other = format!("TLSA {}", Identity::self_signed(self.name).tlsa());
+        let other = format!("TLSA {}", Identity::for_name(self.name).tlsa());
         let mut records = vec![Record::new(&format!("{}.", self.name), format!("A {address}"))];
         records.extend(match self.tlsa {
             Tlsa::Absent => None,

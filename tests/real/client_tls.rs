@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 
 use crate::case::{Case, Certificate, Exchange, MX1, Tlsa};
+use crate::certs::Identity;
 use crate::command::output;
 use crate::lab::Lab;
-use crate::pki::Identity;
 use crate::program::Danelaw;
 use crate::root::Root;
 
@@ -74,7 +74,7 @@ fn a_reload_takes_the_next_certificate() {
     let lab = Lab::start(&Case { client: main_cf!("relayhost = [{danelaw}]:10028"), ..Case::default() });
     let danelaw = lab.danelaw();
     // The key of one certificate in front of another one.
-    let (good, other) = (lab.file(Danelaw::CERTIFICATE), Identity::public(&[Danelaw::NAME]).pem());
+    let (good, other) = (lab.file(Danelaw::CERTIFICATE), Identity::public(&[Danelaw::NAME]).key_and_chain());
     let certificate = |pem: &str| pem[pem.find("-----BEGIN CERTIFICATE").expect("PEM")..].to_owned();
     let key = |pem: &str| pem.replace(&certificate(pem), "");
     let of_no_use = "the configuration was read again and is of no use; the old one stays";
@@ -90,7 +90,7 @@ fn a_reload_takes_the_next_certificate() {
     }
     assert_eq!(lab.mail().status, "sent");
     // Postfix holds the next one to another name.
-    lab.write(Danelaw::CERTIFICATE, &Identity::public(&["other.client.test"]).pem());
+    lab.write(Danelaw::CERTIFICATE, &Identity::public(&["other.client.test"]).key_and_chain());
     danelaw.reload("the configuration was read again and is in force");
     let outcome = lab.mail();
     assert_eq!(outcome.status, "deferred", "{outcome:?}");

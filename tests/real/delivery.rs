@@ -29,7 +29,7 @@ fn delivered(case: &Case, exchange: &Exchange, protection: &str) -> (Lab, Delive
 #[test]
 fn ee_record_verifies() {
     let (lab, delivery) = delivered(&Case::default(), &MX1, "verified");
-    delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+    delivery.assert(&[("tlsa", &lab.tlsa(&MX1))]);
 }
 
 /// Rows B1, E6: usage 2, with the CA in the chain and the name checked.
@@ -37,7 +37,7 @@ fn ee_record_verifies() {
 fn ta_record_verifies() {
     let (lab, delivery) =
         delivered(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }]), &MX1, "verified");
-    delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+    delivery.assert(&[("tlsa", &lab.tlsa(&MX1))]);
 }
 
 /// Records for the preferred MX that match no certificate: two kilobytes of them.
@@ -53,7 +53,7 @@ fn ee_record_verifies_through_the_forwarders_of_hosts() {
     for kind in [ForwarderKind::SystemdResolved, ForwarderKind::Dnsmasq] {
         let case = Case { forwarder: Some(kind), more: many_records(), ..Case::default() };
         let (lab, delivery) = delivered(&case, &MX1, "verified");
-        delivery.assert(&[("tlsa", lab.tlsa(&MX1))]);
+        delivery.assert(&[("tlsa", &lab.tlsa(&MX1))]);
         assert!(lab.danelaw().events("the name server fails the self-test").is_empty(), "{kind:?}");
     }
 }

@@ -18,13 +18,13 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::case::{BOB, Case, Certificate, DOMAIN, Exchange, Server};
+use crate::certs::Identity;
 use crate::dns::{self, Faults};
 use crate::forwarders::{Forwarder, Place};
 use crate::message::{Stored, message, stuffed};
 use crate::net::Subnet;
 use crate::other_mtas::OtherMta;
 use crate::peers::Peer;
-use crate::pki::Identity;
 use crate::policy::Policy;
 use crate::policy_host;
 use crate::postfix::{Postfix, RecipientOutcome};
@@ -162,7 +162,7 @@ impl Lab {
     }
 
     /// The RDATA of the TLSA record that an MX host matches.
-    pub(crate) fn tlsa(&self, exchange: &Exchange) -> &str {
+    pub(crate) fn tlsa(&self, exchange: &Exchange) -> String {
         self.host(exchange).identity.tlsa()
     }
 
@@ -174,7 +174,7 @@ impl Lab {
     /// Makes an MX host show the certificate that its TLSA record matches.
     pub(crate) fn mend_certificate(&self, exchange: &Exchange) {
         let identity = &self.host(exchange).identity;
-        fs::write(exchange.pem(self.ground.path()), identity.pem()).expect("the lab's directory is writable");
+        fs::write(exchange.pem(self.ground.path()), identity.key_and_chain()).expect("the lab's directory is writable");
         self.mx(exchange).reload();
     }
 
@@ -328,8 +328,8 @@ impl Exchange {
                 let pem = self.pem(directory);
                 let asks = matches!(self.server, Server::Choosy(_)).then(|| Policy::settings(net.policy()));
                 let shown = match self.certificate {
-                    Certificate::NotYet => self.identity().pem(),
-                    _ => identity.pem(),
+                    Certificate::NotYet => self.identity().key_and_chain(),
+                    _ => identity.key_and_chain(),
                 };
                 fs::write(&pem, shown).expect("the lab's directory is writable");
                 let usual = [

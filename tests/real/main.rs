@@ -28,6 +28,9 @@ mod zone_corpus;
 mod zones;
 #[path = "../shared/command.rs"]
 mod command;
+#[path = "../lab/certs.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of the lab in one process")]
+mod certs;
 #[path = "../lab/sequences.rs"]
 mod sequences;
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certs::Identity;
 use crate::command::eventually;
-use crate::pki::Identity;
 use crate::process::Daemon;
 use crate::root::Root;
 use crate::smtp::Session;
@@ -23,7 +23,7 @@ impl OtherMta {
     /// An Exim, as Debian builds it.
     pub(crate) fn exim(directory: &Path, (address, name): (SocketAddr, &str), identity: &Identity) -> Self {
         let root = Root::of("exim4-daemon-light");
-        root.write("/etc/mx.pem", &identity.pem());
+        root.write("/etc/mx.pem", &identity.key_and_chain());
         let settings = EXIM.replace("{name}", name).replace("{address}", &address.ip().to_string());
         root.write("/etc/exim4/exim4.conf", &settings);
         let setup = "mkdir -p /var/spool/exim4 /srv/mail/log; chown -R Debian-exim /etc/mx.pem /var/spool/exim4 \

@@ -13,7 +13,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
-use crate::pki::{Identity, stray_key};
+use crate::certs::Identity;
+use crate::pki::stray_key;
 
 /// How a peer departs from a good MX.
 #[derive(Clone, Copy)]
@@ -151,12 +152,12 @@ fn skip_message<S: Read>(stream: &mut BufReader<S>) -> io::Result<()> {
 fn tls(script: Script, identity: &Identity) -> ServerConfig {
     let (versions, key) = match script {
         Script::Replays(version) => (vec![version], stray_key()),
-        _ => (rustls::ALL_VERSIONS.to_vec(), identity.key()),
+        _ => (rustls::ALL_VERSIONS.to_vec(), identity.private_key()),
     };
     let provider = default_provider();
     let key = provider.key_provider.load_private_key(key).expect("a key of rcgen's");
     // A CertifiedKey built like this is not checked for a key that belongs to the certificate.
-    let pair = Arc::new(CertifiedKey::new(identity.chain(), key));
+    let pair = Arc::new(CertifiedKey::new(identity.chain.clone(), key));
     ServerConfig::builder_with_provider(provider.into())
         .with_protocol_versions(&versions)
         .expect("versions of the provider")

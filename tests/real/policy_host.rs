@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::case::{PolicyDomain, PublishedPolicy};
+use crate::certs::Identity;
 use crate::command::eventually;
-use crate::pki::Identity;
 use crate::process::Daemon;
 
 /// Serves the policies of these domains; none if there are no domains.
@@ -27,7 +27,7 @@ pub(crate) fn start(directory: &Path, address: SocketAddr, domains: &[PolicyDoma
     let names: Vec<_> = domains.iter().map(PolicyDomain::policy_host).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let (pem, file) = (directory.join("host.pem"), directory.join("nginx.conf"));
-    fs::write(&pem, Identity::public(&names).pem()).expect("the lab's directory is writable");
+    fs::write(&pem, Identity::public(&names).key_and_chain()).expect("the lab's directory is writable");
     fs::write(&file, configuration(&directory, address)).expect("the lab's directory is writable");
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&file);

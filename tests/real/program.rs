@@ -7,9 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::certs::Identity;
 use crate::command::eventually;
 use crate::net::Subnet;
-use crate::pki::{self, Identity};
+use crate::pki;
 use crate::process::Daemon;
 
 pub(crate) struct Danelaw {
@@ -69,9 +70,9 @@ impl Danelaw {
         for (file, identity) in [
             (Self::CERTIFICATE, Identity::public(&[Self::NAME])),
             (Self::CLIENT, Identity::public(&["client.test"])),
-            (Self::STRANGER, Identity::self_signed("stranger.test")),
+            (Self::STRANGER, Identity::for_name("stranger.test")),
         ] {
-            fs::write(directory.join(file), identity.pem()).expect("the lab's directory is writable");
+            fs::write(directory.join(file), identity.key_and_chain()).expect("the lab's directory is writable");
         }
         let configuration = format!(
             r#"{more}

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use Security::{Insecure, Secure};
 
+use crate::certs::Identity;
 use crate::dns;
 use crate::forwarders::{Forwarder, ForwarderKind, KNOWN, Place};
 use crate::net::Subnet;
-use crate::pki::Identity;
 use crate::process::Daemon;
 use crate::zones::{Record, SignedZones, Zone};
 
@@ -43,9 +43,9 @@ impl Servers {
         let net = Subnet::claim();
         let tree = SignedZones::sign(&directory.path().join("zones"), net.authority().ip(), zones());
         let authority = dns::authority(directory.path(), &net, &tree.files);
-        let identity = Identity::from_ca(RESOLVER);
+        let identity = Identity::under_ca(RESOLVER);
         let (pem, ca) = (directory.path().join("resolver.pem"), directory.path().join("ca.pem"));
-        fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+        fs::write(&pem, identity.key_and_chain()).expect("the lab's directory is writable");
         fs::write(&ca, identity.top_pem()).expect("the lab's directory is writable");
         let resolvers = dns::resolvers_with_tls(directory.path(), &net, &pem, &tree.trust_anchor);
         Self { _resolvers: resolvers, _authority: authority, tree, ca, directory, net }
