@@ -32,6 +32,7 @@ mod message;
 mod nat64;
 mod negative_anchors;
 mod pace;
+mod race;
 #[cfg(any(test, fuzzing))]
 mod reference_model;
 mod reply;

@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 /// The wait for a server that has not been asked yet.
-const FIRST: Duration = Duration::from_millis(400);
+pub(super) const FIRST: Duration = Duration::from_millis(400);
 /// The shortest wait.
-const SHORTEST: Duration = Duration::from_millis(50);
+pub(super) const SHORTEST: Duration = Duration::from_millis(50);
 /// So many questions in a row that another server answers and this one does not put it behind.
-const MISSES: u32 = 3;
+pub(super) const MISSES: u32 = 3;
 /// How long a server stands behind until it is asked first again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -26,8 +26,7 @@ pub(super) struct Pace {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct ServerPace {
-    smoothed: Option<Duration>,
-    variance: Duration,
+    trip: Option<RoundTrip>,
     misses: u32,
     /// Since when it stands behind, or when it was tried last since.
     behind: Option<Duration>,
@@ -62,8 +61,9 @@ impl Pace {
 
     /// How long to wait for a server that has been asked this question so many times before (RFC 6298 §5.5).
     pub(super) fn wait(&self, server: usize, before: u32) -> Duration {
-        let known = self.servers.get(server).and_then(|server| Some(server.smoothed? + 4 * server.variance));
-        let doubled = known.unwrap_or(FIRST).saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
+        let known = self.servers.get(server).and_then(|server| server.trip);
+        let doubled = known.map_or(FIRST, RoundTrip::wait);
+        let doubled = doubled.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
         doubled.max(SHORTEST).min(self.longest)
     }
 
@@ -93,12 +93,38 @@ impl Pace {
 }
 
 impl ServerPace {
-    /// RFC 6298 §2.2, §2.3.
     fn measure(&mut self, took: Duration) {
-        (self.smoothed, self.variance) = match self.smoothed {
-            None => (Some(took), took / 2),
-            Some(smoothed) => (Some((smoothed * 7 + took) / 8), (self.variance * 3 + smoothed.abs_diff(took)) / 4),
-        };
+        self.trip = Some(self.trip.map_or_else(|| RoundTrip::first(took), |trip| trip.then(took)));
+    }
+}
+
+/// The time that a server takes, smoothed, and its variance (RFC 6298 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoundTrip {
+    smoothed: Duration,
+    variance: Duration,
+}
+
+impl RoundTrip {
+    /// Of one measurement (RFC 6298 §2.2).
+    pub(super) fn first(took: Duration) -> Self {
+        Self { smoothed: took, variance: took / 2 }
+    }
+
+    /// With one more measurement (RFC 6298 §2.3).
+    #[must_use]
+    pub(super) fn then(self, took: Duration) -> Self {
+        let Self { smoothed, variance } = self;
+        Self { smoothed: (smoothed * 7 + took) / 8, variance: (variance * 3 + smoothed.abs_diff(took)) / 4 }
+    }
+
+    pub(super) fn smoothed(self) -> Duration {
+        self.smoothed
+    }
+
+    /// The time in which the server mostly answers.
+    pub(super) fn wait(self) -> Duration {
+        self.smoothed + 4 * self.variance
     }
 }
 
@@ -118,34 +144,31 @@ struct ServerTurn {
     ended: bool,
 }
 
-/// A server to ask, and how often it has been asked before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Send {
-    /// Its place in the configuration.
-    pub(super) server: usize,
-    /// How often it has been asked this question.
-    pub(super) before: u32,
-}
-
 impl Round {
+    /// Each of so many servers once, in their order.
+    pub(super) fn once(servers: usize) -> Self {
+        let turns = (0..servers).map(|server| ServerTurn { server, sent: 0, since: None, ended: false }).collect();
+        Self { turns, left: servers }
+    }
+
     /// Whether there is a server to ask.
     pub(super) fn goes_on(&self) -> bool {
-        self.left > 0 && self.turns.iter().any(|turn| !turn.ended)
+        self.peek().is_some()
     }
 
     /// The server to ask next: each in its turn, and then each again.
-    pub(super) fn next(&mut self, now: Duration) -> Option<Send> {
-        self.left = self.left.checked_sub(1)?;
-        let turn = self.turns.iter_mut().filter(|turn| !turn.ended).min_by_key(|turn| turn.sent)?;
-        let send = Send { server: turn.server, before: turn.sent };
-        turn.sent += 1;
-        turn.since.get_or_insert(now);
-        Some(send)
+    pub(super) fn peek(&self) -> Option<usize> {
+        let turns = self.turns.iter().filter(|turn| self.left > 0 && !turn.ended);
+        turns.min_by_key(|turn| turn.sent).map(|turn| turn.server)
     }
 
-    /// Whether the question has been sent once, and not more.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.turns.iter().map(|turn| turn.sent).sum::<u32>() == 1
+    /// A server is asked at this time. Tells how often it has been asked before.
+    pub(super) fn sent(&mut self, server: usize, now: Duration) -> u32 {
+        self.left = self.left.saturating_sub(1);
+        let Some(turn) = self.turns.iter_mut().find(|turn| turn.server == server) else { return 0 };
+        turn.since.get_or_insert(now);
+        turn.sent += 1;
+        turn.sent - 1
     }
 
     /// A server has failed the question, and is not asked again.
@@ -170,8 +193,12 @@ mod tests {
     }
 
     fn order(pace: &mut Pace, now: Duration) -> Vec<usize> {
-        let mut round = pace.round(0, now);
-        std::iter::from_fn(|| round.next(now)).map(|send| send.server).collect()
+        sends(&mut pace.round(0, now)).into_iter().map(|(server, _)| server).collect()
+    }
+
+    /// The servers that are asked, each with the number of times that it has been asked before.
+    fn sends(round: &mut Round) -> Vec<(usize, u32)> {
+        std::iter::from_fn(|| round.peek().map(|server| (server, round.sent(server, ms(0))))).collect()
     }
 
     #[test]
@@ -201,15 +228,14 @@ mod tests {
     #[test]
     fn each_server_has_its_turn_and_then_each_again() {
         let mut pace = Pace::new(2, LONGEST);
-        let mut round = pace.round(3, ms(0));
-        let sends: Vec<_> = std::iter::from_fn(|| round.next(ms(0))).map(|send| (send.server, send.before)).collect();
-        assert_eq!(sends, [(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(sends(&mut pace.round(3, ms(0))), [(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(sends(&mut Round::once(3)), [(0, 0), (1, 0), (2, 0)]);
         let mut round = pace.round(1, ms(0));
-        round.next(ms(0));
+        round.sent(0, ms(0));
         round.end(0);
         assert!(round.goes_on());
         round.end(1);
-        assert!(!round.goes_on() && round.next(ms(0)).is_none());
+        assert!(!round.goes_on() && sends(&mut round).is_empty());
     }
 
     #[test]

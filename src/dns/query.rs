@@ -60,8 +60,9 @@ impl QueryClient {
     /// # Errors
     /// There is no such reply in time. A reply that is truncated over UDP and does not come over TCP is among them.
     pub(super) async fn ask(&self, question: &Question, purpose: Purpose) -> Result<Vec<u8>, FailureReason> {
-        let asking = self.exchange(question, purpose);
-        tokio::time::timeout(self.timeout, asking).await.unwrap_or(Err(FailureReason::Timeout))
+        tokio::time::timeout(self.timeout, self.exchange(question, purpose))
+            .await
+            .unwrap_or(Err(FailureReason::Timeout))
     }
 
     /// Puts one question over TCP, without a try over UDP.

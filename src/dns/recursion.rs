@@ -13,6 +13,7 @@
 //! There are no DNS cookies (RFC 7873): each server's would have to be kept, most servers have none, and ID, port and the case of
 //! the letters are as hard to guess for a host off the path; signatures prove the answers that decide about DANE.
 
+mod clients;
 mod families;
 pub(super) mod hints;
 mod lanes;
@@ -22,6 +23,7 @@ mod referral;
 mod reply;
 mod root;
 mod servers;
+mod zone_servers;
 
 use std::net::IpAddr;
 use std::sync::Arc;

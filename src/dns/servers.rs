@@ -1,25 +1,24 @@
-//! All name servers as one: the reply that comes first counts.
+//! All name servers of the settings as one: the reply that comes first counts ([`race`](super::race())).
 //!
-//! A question goes to one server; when that one has taken longer than it mostly does, to the next one as well, and so on
-//! (see [`pace`](super::pace)). No question is given up for it. A server that cannot be reached, or whose reply is none, is
-//! passed over at once. With one server the question is put again, with another ID and from another port.
+//! With one server the question is put again, with another ID and from another port.
 //!
 //! A question holds one place from its begin to its end, and there are not many. A zone whose servers are dead would take
 //! all of them for seconds, so a question gives its place up after the time in which most are answered, and takes one of
 //! those for old questions. If there is none while others wait, it ends without an answer.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::FailureReason;
 use super::links::Question;
-use super::pace::{Pace, Round};
+use super::pace::Pace;
 use super::query::{Purpose, QueryClient};
+use super::race::{Field, race};
 use super::server::NameServer;
 use super::setup::ResolverSettings;
 
@@ -103,27 +102,6 @@ struct ServerRace {
     epoch: Instant,
 }
 
-/// A question that is under way.
-struct Runner<'a> {
-    race: &'a ServerRace,
-    round: Round,
-    place: QuestionPlace<'a>,
-    /// When the next server is asked, or the question ends.
-    due: Instant,
-    /// When the question gives up its place among the young ones.
-    young_until: Instant,
-    /// When a server was asked last.
-    last: Instant,
-    failed: Option<FailureReason>,
-}
-
-/// The result of one server.
-struct Arrival<T> {
-    server: usize,
-    took: Duration,
-    result: Result<T, FailureReason>,
-}
-
 impl ServerRace {
     fn new(servers: usize, attempts: usize, timeout: Duration) -> Self {
         let pace = Mutex::new(Pace::new(servers, timeout));
@@ -140,116 +118,43 @@ impl ServerRace {
         F: Future<Output = Result<T, FailureReason>>,
     {
         let place = timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))?;
-        let now = Instant::now();
-        let round = self.pace().round(self.attempts, now - self.epoch);
-        let mut runner = Runner { race: self, round, place, due: now, young_until: now, last: now, failed: None };
-        let mut sent = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                biased;
-                Some(arrival) = sent.next(), if !sent.is_empty() => {
-                    if let Some(result) = runner.arrives(arrival, sent.len()) {
-                        return result;
-                    }
-                }
-                () = sleep_until(runner.young_until), if !sent.is_empty() && runner.place.is_young() => runner.ages()?,
-                () = sleep_until(runner.due) => {
-                    let Some(server) = runner.next(sent.len())? else { continue };
-                    let asked = exchange(server);
-                    let since = Instant::now();
-                    sent.push(async move { Arrival { server, result: asked.await, took: since.elapsed() } });
-                }
-            }
-        }
+        let round = self.pace().round(self.attempts, self.epoch.elapsed());
+        let first = round.peek().map_or(YOUNG, |server| self.pace().wait(server, 0));
+        let mut field = ConfiguredServers(self);
+        let asking = race(&mut field, round, self.timeout, |server, ()| exchange(server));
+        self.places.hold(place, first, asking).await
     }
 }
 
-impl Runner<'_> {
-    /// The server to ask now, if there is one left.
-    fn next(&mut self, pending: usize) -> Result<Option<usize>, FailureReason> {
-        let (now, end) = (Instant::now(), self.last + self.race.timeout);
-        let Some(send) = self.round.next(now - self.race.epoch) else {
-            if pending == 0 || now >= end {
-                return Err(self.graver(FailureReason::Timeout));
-            }
-            self.due = end;
-            return Ok(None);
-        };
-        let wait = self.race.pace().wait(send.server, send.before);
-        if self.round.is_fresh() {
-            self.young_until = now + wait.max(YOUNG);
-        }
-        self.last = now;
-        self.due = now + if self.round.goes_on() { wait } else { self.race.timeout };
-        Ok(Some(send.server))
-    }
+/// The servers of the settings. They need no places: their question has one.
+struct ConfiguredServers<'a>(&'a ServerRace);
 
-    /// A server has answered or failed. The result, unless others may still answer.
-    fn arrives<T>(&mut self, arrival: Arrival<T>, pending: usize) -> Option<Result<T, FailureReason>> {
-        let (server, now) = (arrival.server, Instant::now() - self.race.epoch);
-        self.round.end(server);
-        let mut pace = self.race.pace();
-        let reason = match arrival.result {
-            Ok(value) => {
-                pace.answered(server, arrival.took);
-                for (silent, since) in self.round.silent() {
-                    let after = now.saturating_sub(since);
-                    if after >= pace.wait(silent, 0) {
-                        pace.missed(silent, after, now);
-                    }
-                }
-                return Some(Ok(value));
-            }
-            Err(reason) => reason,
-        };
-        if matches!(reason, FailureReason::Network(_)) {
-            pace.refused(server, now);
-        }
-        drop(pace);
-        // Without a socket for one server there is none for the next.
-        let goes_on = self.round.goes_on() && !matches!(reason, FailureReason::Scarce(_));
-        let reason = self.graver(reason);
-        if pending == 0 && !goes_on {
-            return Some(Err(reason));
-        }
-        self.failed = Some(reason);
-        if goes_on {
-            self.due = Instant::now();
-        }
-        None
-    }
+impl Field for ConfiguredServers<'_> {
+    type Place = ();
 
-    /// The question is not young any more.
-    fn ages(&mut self) -> Result<(), FailureReason> {
-        match self.race.places.old.try_acquire() {
-            Ok(permit) => self.place = QuestionPlace::Old { _permit: permit },
-            // Others wait for a place.
-            Err(_) if self.race.places.young.available_permits() == 0 => {
-                return Err(self.graver(FailureReason::Timeout));
-            }
-            Err(_) => self.young_until = Instant::now() + self.race.pace().wait(0, 0),
-        }
+    async fn enter(&mut self, _: usize) -> Result<(), FailureReason> {
         Ok(())
     }
 
-    /// The reason to report: a fault of this host before all, then a reply that is none, then silence.
-    fn graver(&mut self, reason: FailureReason) -> FailureReason {
-        let weight = |reason: &FailureReason| match reason {
-            FailureReason::Network(_) => 0,
-            FailureReason::Timeout => 1,
-            FailureReason::Scarce(_) => 3,
-            FailureReason::Bogus(_)
-            | FailureReason::NotValidating
-            | FailureReason::DeniedByFallback
-            | FailureReason::Refused(_)
-            | FailureReason::Malformed(_)
-            | FailureReason::TooManyAliases(_)
-            | FailureReason::TooManyRecords(_)
-            | FailureReason::NameTooLong => 2,
-        };
-        match self.failed.take() {
-            Some(before) if weight(&before) > weight(&reason) => before,
-            Some(_) | None => reason,
+    fn enter_beside(&mut self, _: usize) -> Option<()> {
+        Some(())
+    }
+
+    fn wait(&self, server: usize, before: u32) -> Duration {
+        self.0.pace().wait(server, before)
+    }
+
+    fn answered(&mut self, server: usize, took: Duration) {
+        self.0.pace().answered(server, took);
+    }
+
+    fn missed(&mut self, server: usize, after: Duration) {
+        self.0.pace().missed(server, after, self.0.epoch.elapsed());
+    }
+
+    fn failed(&mut self, server: usize, reason: &FailureReason) {
+        if matches!(reason, FailureReason::Network(_)) {
+            self.0.pace().refused(server, self.0.epoch.elapsed());
         }
     }
 }
@@ -284,6 +189,31 @@ impl Places {
         // The semaphore is never closed; should that change, the lookup fails.
         let permit = self.young.acquire().await.map_err(|error| FailureReason::Network(error.to_string()))?;
         Ok(QuestionPlace::Young { _permit: permit })
+    }
+
+    /// Waits for the reply to a question with this place, whose first server mostly answers within that time.
+    ///
+    /// # Errors
+    /// Those of the question; or it takes long while others wait for a place.
+    async fn hold<T>(
+        &self,
+        mut place: QuestionPlace<'_>,
+        first: Duration,
+        asking: impl Future<Output = Result<T, FailureReason>>,
+    ) -> Result<T, FailureReason> {
+        let mut asking = pin!(asking);
+        let mut young_until = Instant::now() + first.max(YOUNG);
+        loop {
+            tokio::select! {
+                biased;
+                asked = &mut asking => return asked,
+                () = sleep_until(young_until), if place.is_young() => match self.old.try_acquire() {
+                    Ok(permit) => place = QuestionPlace::Old { _permit: permit },
+                    Err(_) if self.young.available_permits() == 0 => return Err(FailureReason::Timeout),
+                    Err(_) => young_until = Instant::now() + first,
+                },
+            }
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! answer; then it takes one for slow servers, and ends without an answer where there is none. So the servers of a zone that
 //! was never asked before wait for some hundred milliseconds for each hundred unknown servers in front of them.
 //!
-//! One zone has few places among those of servers that are not fast, and one server has few among all.
+//! One zone has few places among those of servers that are not fast, and one server has few among all. A question that is put
+//! to a second server beside the first takes a place only where no other question waits for it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -91,8 +92,7 @@ impl Lanes {
             ServerClass::Fast => None,
             ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.of_zone(zone).await?),
         };
-        let line = usize::try_from(self.hasher.hash_one(server)).unwrap_or_default() % LINES;
-        let in_line = match self.lines.get(line) {
+        let in_line = match self.line(server) {
             Some(line) => Some(permit(line).await?),
             None => None,
         };
@@ -107,6 +107,31 @@ impl Lanes {
         }
     }
 
+    /// A place for a question that goes to another server of the zone beside this one, if there is a place at once: a
+    /// question that might do without this server keeps no other waiting.
+    pub(super) fn enter_beside(
+        &self,
+        zone: &CanonicalName,
+        server: IpAddr,
+        known: &DelegationMemory,
+    ) -> Option<HeldPlace<'_>> {
+        let class = known.class(server);
+        let of_zone = match class {
+            ServerClass::Fast => None,
+            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.of_zone_at_once(zone)?),
+        };
+        let in_line = match self.line(server) {
+            Some(line) => Some(line.try_acquire().ok()?),
+            None => None,
+        };
+        let in_lane = self.lane(class).try_acquire().ok()?;
+        Some(HeldPlace { lanes: self, class, in_lane, _in_line: in_line, _of_zone: of_zone })
+    }
+
+    fn line(&self, server: IpAddr) -> Option<&Semaphore> {
+        self.lines.get(usize::try_from(self.hasher.hash_one(server)).unwrap_or_default() % LINES)
+    }
+
     fn lane(&self, class: ServerClass) -> &Semaphore {
         match class {
             ServerClass::Fast => &self.fast,
@@ -119,9 +144,18 @@ impl Lanes {
     async fn of_zone(&self, zone: &CanonicalName) -> Result<ZonePlace<'_>, FailureReason> {
         // Also where this question is given up while it waits, the zone does not stay in the list.
         let mut place = ZonePlace { lanes: self, zone: zone.clone(), permit: None };
-        let places = Arc::clone(self.zones().entry(zone.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ZONE))));
-        place.permit = Some(places.acquire_owned().await.map_err(closed)?);
+        place.permit = Some(self.places_of(zone).acquire_owned().await.map_err(closed)?);
         Ok(place)
+    }
+
+    fn of_zone_at_once(&self, zone: &CanonicalName) -> Option<ZonePlace<'_>> {
+        let mut place = ZonePlace { lanes: self, zone: zone.clone(), permit: None };
+        place.permit = Some(self.places_of(zone).try_acquire_owned().ok()?);
+        Some(place)
+    }
+
+    fn places_of(&self, zone: &CanonicalName) -> Arc<Semaphore> {
+        Arc::clone(self.zones().entry(zone.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ZONE))))
     }
 
     fn zones(&self) -> MutexGuard<'_, HashMap<CanonicalName, Arc<Semaphore>>> {
@@ -246,6 +280,25 @@ mod tests {
         held.clear();
         assert!(lanes.zones().is_empty(), "no zone is kept that is not asked");
         assert_eq!(lanes.unknown.available_permits(), UNKNOWN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_beside_another_takes_a_free_place_or_none() {
+        let (lanes, known) = (Lanes::new(), DelegationMemory::new());
+        let beside = |of: u8, number: u8| lanes.enter_beside(&zone(of), server(of, number), &known);
+        let held: Vec<_> = (0..OF_ZONE).map(|number| beside(1, number as u8).unwrap()).collect();
+        // The zone has all its places; another one has not.
+        assert!(beside(1, 99).is_none() && beside(2, 1).is_some());
+        drop(held);
+        assert!(beside(1, 99).is_some() && lanes.zones().is_empty());
+        // Another question waits for the next place among those for unknown servers.
+        let full = lanes.unknown.acquire_many(UNKNOWN as u32).await.unwrap();
+        assert!(beside(1, 1).is_none() && lanes.zones().is_empty());
+        // One server has few places, among those for fast ones too.
+        known.replied(server(1, 1), Duration::ZERO);
+        let held: Vec<_> = std::iter::from_fn(|| beside(1, 1)).collect();
+        assert_eq!(held.len(), TO_ONE);
+        drop((full, held));
     }
 
     #[tokio::test(start_paused = true)]

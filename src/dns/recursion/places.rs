@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::super::cache::{Cache, CacheBounds, EntryWeight, WithTtl};
 use super::super::canonical::CanonicalName;
 use super::super::memory::now;
+use super::super::pace::{self, MISSES, RoundTrip};
 use super::referral::{Referral, ServerName};
 
 /// How much is remembered of zones, and of the addresses of name servers.
@@ -29,7 +30,7 @@ const UNKNOWN_UP_TO: u64 = 100;
 /// A round trip above this is slow.
 const FAST: Duration = Duration::from_millis(500);
 /// The wait for a server that is not known yet, and the least wait for one that is.
-const FIRST_WAIT: Duration = Duration::from_millis(1500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(1500);
 const LEAST_WAIT: Duration = Duration::from_millis(400);
 
 /// The knowledge about a name.
@@ -50,7 +51,11 @@ pub(super) struct ZonePosition {
 /// The experience with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerSpeed {
-    RoundTrip(Duration),
+    /// It has answered within this time. Of so many questions in a row it has missed each, and another server has not.
+    Answers {
+        trip: RoundTrip,
+        misses: u32,
+    },
     Failed,
 }
 
@@ -124,12 +129,23 @@ impl DelegationMemory {
 
     /// A reply has come after so long.
     pub(super) fn replied(&self, server: IpAddr, after: Duration) {
-        let smoothed = match self.speeds.get(&server, now()).as_deref() {
-            // RFC 6298 §2.3: an eighth of each new measurement.
-            Some(ServerSpeed::RoundTrip(before)) => (*before * 7 + after) / 8,
-            Some(ServerSpeed::Failed) | None => after,
+        let trip = match self.speeds.get(&server, now()).as_deref() {
+            Some(ServerSpeed::Answers { trip, .. }) => trip.then(after),
+            Some(ServerSpeed::Failed) | None => RoundTrip::first(after),
         };
-        self.put_speed(server, WithTtl { value: ServerSpeed::RoundTrip(smoothed), ttl: SPEED_FOR });
+        self.put_speed(server, WithTtl { value: ServerSpeed::Answers { trip, misses: 0 }, ttl: SPEED_FOR });
+    }
+
+    /// No reply has come within that time, and one of another server of the zone has. A server that has not answered before
+    /// has failed.
+    pub(super) fn missed(&self, server: IpAddr, after: Duration) {
+        match self.speeds.get(&server, now()).as_deref() {
+            Some(ServerSpeed::Answers { trip, misses }) if misses + 1 < MISSES => {
+                let value = ServerSpeed::Answers { trip: trip.then(after), misses: misses + 1 };
+                self.put_speed(server, WithTtl { value, ttl: SPEED_FOR });
+            }
+            Some(ServerSpeed::Answers { .. } | ServerSpeed::Failed) | None => self.failed(server),
+        }
     }
 
     /// No reply that is of use has come.
@@ -154,8 +170,8 @@ impl DelegationMemory {
     /// How a server has answered of late.
     pub(super) fn class(&self, server: IpAddr) -> ServerClass {
         match self.speeds.get(&server, now()).as_deref() {
-            Some(ServerSpeed::RoundTrip(trip)) if *trip <= FAST => ServerClass::Fast,
-            Some(ServerSpeed::RoundTrip(_)) => ServerClass::Slow,
+            Some(ServerSpeed::Answers { trip, .. }) if trip.smoothed() <= FAST => ServerClass::Fast,
+            Some(ServerSpeed::Answers { .. }) => ServerClass::Slow,
             Some(ServerSpeed::Failed) => ServerClass::Failed,
             None => ServerClass::Unknown,
         }
@@ -164,8 +180,16 @@ impl DelegationMemory {
     /// How long to wait for a reply of a server.
     pub(super) fn wait(&self, server: IpAddr) -> Duration {
         match self.speeds.get(&server, now()).as_deref() {
-            Some(ServerSpeed::RoundTrip(trip)) => (*trip * 4).clamp(LEAST_WAIT, FIRST_WAIT),
+            Some(ServerSpeed::Answers { trip, .. }) => (trip.smoothed() * 4).clamp(LEAST_WAIT, FIRST_WAIT),
             Some(ServerSpeed::Failed) | None => FIRST_WAIT,
+        }
+    }
+
+    /// How long to wait for a reply of a server until another one is asked beside it.
+    pub(super) fn wait_alone(&self, server: IpAddr) -> Duration {
+        match self.speeds.get(&server, now()).as_deref() {
+            Some(ServerSpeed::Answers { trip, .. }) => trip.wait().clamp(pace::SHORTEST, FIRST_WAIT),
+            Some(ServerSpeed::Failed) | None => pace::FIRST,
         }
     }
 
@@ -177,7 +201,7 @@ impl DelegationMemory {
                 continue;
             }
             let rank = match self.speeds.get(address, now()).as_deref() {
-                Some(ServerSpeed::RoundTrip(trip)) => *trip,
+                Some(ServerSpeed::Answers { trip, .. }) => trip.smoothed(),
                 Some(ServerSpeed::Failed) => Duration::MAX,
                 None => Duration::from_millis(fastrand::u64(0..UNKNOWN_UP_TO)),
             };
@@ -264,5 +288,32 @@ mod tests {
         let order = places.in_order(&[failed, slow, unknown, fast, slow]);
         assert!(order == [fast, unknown, slow, failed] || order == [unknown, fast, slow, failed], "{order:?}");
         assert_eq!((places.wait(fast), places.wait(slow), places.wait(failed)), (LEAST_WAIT, FIRST_WAIT, FIRST_WAIT));
+        let alone = [fast, slow, failed, unknown].map(|server| places.wait_alone(server));
+        assert_eq!(alone, [pace::SHORTEST, FIRST_WAIT, pace::FIRST, pace::FIRST]);
+    }
+
+    #[test]
+    fn a_server_that_others_answer_for_has_failed_at_once_or_when_it_was_known_after_three() {
+        let places = DelegationMemory::new();
+        let [known, unknown]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        places.replied(known, Duration::from_millis(10));
+        let mut classes = Vec::new();
+        for _ in 0..3 {
+            places.missed(known, Duration::from_millis(50));
+            classes.push(places.class(known));
+        }
+        assert_eq!(classes, [ServerClass::Fast, ServerClass::Fast, ServerClass::Failed]);
+        places.missed(unknown, Duration::from_millis(400));
+        assert_eq!(
+            places.class(unknown),
+            ServerClass::Failed,
+            "a server that never answered has no place of a fast one"
+        );
+        places.replied(known, Duration::from_millis(10));
+        places.missed(known, Duration::from_millis(50));
+        places.replied(known, Duration::from_millis(10));
+        places.missed(known, Duration::from_millis(50));
+        places.missed(known, Duration::from_millis(50));
+        assert_eq!(places.class(known), ServerClass::Fast, "a reply in between counts");
     }
 }

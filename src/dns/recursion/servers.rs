@@ -1,29 +1,33 @@
 //! Putting one question to the servers of one zone, within the effort that a lookup has left.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::super::FailureReason;
 use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
-use super::super::query::{Purpose, QueryClient};
+use super::super::pace::Round;
+use super::super::query::Purpose;
+use super::super::race::race;
 use super::super::reply::Rtype;
-use super::super::server::NameServer;
 use super::super::setup::ResolverSettings;
+use super::clients::AuthorityClients;
 use super::families::{RoutedFamilies, is_routed};
 use super::hints::RootHints;
-use super::lanes::Lanes;
-use super::places::DelegationMemory;
+use super::lanes::{HeldPlace, Lanes};
+use super::places::{DelegationMemory, FIRST_WAIT};
 use super::referral::{self, Referral, ReplyReading, ServerName, ZoneSigning};
 use super::reply::AuthorityReply;
 use super::resolve;
 use super::root::PrimingFailure;
+use super::zone_servers::{ServerPlace, ZoneServers};
 use crate::reserved::Dialable;
 
 /// How many names of servers are looked up for one zone. The NXNSAttack needs many of them, an honest zone one.
@@ -43,8 +47,8 @@ pub(super) struct AuthoritativeServers {
     families: RoutedFamilies,
     pub(super) port: u16,
     timeout: Duration,
-    tls: Arc<ClientConfig>,
-    lanes: Lanes,
+    clients: AuthorityClients,
+    pub(super) lanes: Lanes,
 }
 
 /// The effort that one lookup has left.
@@ -131,13 +135,13 @@ impl AuthoritativeServers {
             priming: Mutex::default(),
             port: settings.recursion_port,
             timeout: settings.timeout,
-            tls,
+            clients: AuthorityClients::new(settings.recursion_port, settings.timeout.min(FIRST_WAIT), tls),
             lanes: Lanes::new(),
         }
     }
 
-    /// Asks the servers of a zone, one after the other, until one has an answer, a denial or a referral: those with
-    /// addresses in the referral, then others, and at last those that were silent once more.
+    /// Asks the servers of a zone until one has an answer, a denial or a referral: those with addresses in the referral, then
+    /// others, and at last those that were silent once more. One that takes long is waited for while the next one is asked.
     ///
     /// # Errors
     /// None has, or the effort is spent.
@@ -173,33 +177,38 @@ impl AuthoritativeServers {
         addresses: &[IpAddr],
         effort: &mut Effort,
     ) -> Result<Option<JudgedReply>, FailureReason> {
-        for address in self.usable(addresses) {
-            if effort.avoids(address, attempt.question) {
-                continue;
-            }
-            let Some(left) = effort.questions.checked_sub(1) else {
-                let zone = &attempt.cut.zone;
-                return Err(FailureReason::Network(format!("the way to zone {zone} takes too many questions")));
-            };
-            effort.questions = left;
-            match self.ask_server(address, attempt).await {
-                Ok(judged) => return Ok(Some(judged)),
-                Err(reason @ FailureReason::Scarce(_)) => return Err(reason),
-                Err(reason) => {
-                    if reason == FailureReason::Timeout {
-                        attempt.silent.push(address);
-                    }
-                    attempt.last = reason;
-                }
+        let mut addresses = self.usable(addresses);
+        addresses.retain(|address| !effort.avoids(*address, attempt.question));
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        let round = Round::once(addresses.len());
+        let mut servers = ZoneServers::new(self, &attempt.cut.zone, addresses, effort);
+        let asked = &*attempt;
+        let exchange = |_, ServerPlace { address, place }| self.ask_server(address, place, asked);
+        // On the heap: with UDP and TCP in it, it is many times as large as what waits for it.
+        let judged = Box::pin(race(&mut servers, round, self.deadline, exchange)).await;
+        let silent = servers.silent;
+        match judged {
+            Ok(judged) => Ok(Some(judged)),
+            Err(reason) if matches!(reason, FailureReason::Scarce(_)) || effort.questions == 0 => Err(reason),
+            Err(reason) => {
+                attempt.silent.extend(silent);
+                attempt.last = reason;
+                Ok(None)
             }
         }
-        Ok(None)
     }
 
-    async fn ask_server(&self, address: IpAddr, attempt: &ZoneQuestion<'_>) -> Result<JudgedReply, FailureReason> {
+    async fn ask_server(
+        &self,
+        address: IpAddr,
+        place: HeldPlace<'_>,
+        attempt: &ZoneQuestion<'_>,
+    ) -> Result<JudgedReply, FailureReason> {
         let (zone, question) = (&attempt.cut.zone, attempt.question);
         let purpose = attempt.purpose(|| self.places.drops_edns(address));
-        let octets = self.exchange(address, &ServerQuestion { zone, question, purpose }).await?;
+        let octets = self.exchange_in(place, address, &ServerQuestion { zone, question, purpose }).await?;
         if (purpose, attempt.round) == (Purpose::IterateBare, ServerAttempt::Again) {
             self.places.put_drops_edns(address);
         }
@@ -217,20 +226,30 @@ impl AuthoritativeServers {
         }
     }
 
-    /// One question to one address, and the reply to it. A server that does not know EDNS is asked once more without it (RFC
-    /// 6891 §7): its reply has no signatures, so that only the proof that its zone is unsigned makes it an answer.
+    /// One question to one address, and the reply to it.
     pub(super) async fn exchange(&self, address: IpAddr, asked: &ServerQuestion<'_>) -> Result<Vec<u8>, FailureReason> {
-        let ServerQuestion { zone, question, purpose } = *asked;
-        let place = self.lanes.enter(zone, address, &self.places).await?;
-        let server = NameServer::from(SocketAddr::new(address, self.port));
+        let place = self.lanes.enter(asked.zone, address, &self.places).await?;
+        self.exchange_in(place, address, asked).await
+    }
+
+    /// The same with this place. A server that does not know EDNS is asked once more without it (RFC 6891 §7): its reply has no
+    /// signatures, so that only the proof that its zone is unsigned makes it an answer.
+    async fn exchange_in(
+        &self,
+        place: HeldPlace<'_>,
+        address: IpAddr,
+        asked: &ServerQuestion<'_>,
+    ) -> Result<Vec<u8>, FailureReason> {
+        let ServerQuestion { question, purpose, .. } = *asked;
         let wait = self.places.wait(address).min(self.timeout);
-        let client = QueryClient::new(server, wait, Arc::clone(&self.tls));
+        let client = self.clients.to(address);
+        let ask = async |purpose| {
+            timeout(wait, client.exchange(question, purpose)).await.unwrap_or(Err(FailureReason::Timeout))
+        };
         let began = Instant::now();
         let asking = async {
-            match client.ask(question, purpose).await {
-                Ok(reply) if purpose == Purpose::Iterate && knows_no_edns(&reply) => {
-                    client.ask(question, Purpose::IterateBare).await
-                }
+            match ask(purpose).await {
+                Ok(reply) if purpose == Purpose::Iterate && knows_no_edns(&reply) => ask(Purpose::IterateBare).await,
                 asked => asked,
             }
         };
@@ -243,15 +262,14 @@ impl AuthoritativeServers {
         asked
     }
 
-    /// One question over TCP, with any reply.
+    /// One question on a TCP connection of its own, with any reply.
     pub(super) async fn exchange_over_tcp(
         &self,
         address: IpAddr,
         question: &Question,
         wait: Duration,
     ) -> Result<(), FailureReason> {
-        let server = NameServer::from(SocketAddr::new(address, self.port));
-        QueryClient::new(server, wait, Arc::clone(&self.tls)).ask_over_tcp(question).await.map(drop)
+        self.clients.open(address, wait).ask_over_tcp(question).await.map(drop)
     }
 
     /// The addresses that may be asked, in the order in which they are.
