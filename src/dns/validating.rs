@@ -24,6 +24,7 @@ mod master_file;
 mod sets;
 pub(super) mod source;
 mod unsupported;
+mod verified;
 mod workers;
 mod zones;
 

@@ -1,9 +1,10 @@
 //! The record sets of a message and the signatures over them (RFC 4035 §5.3).
 //!
-//! These functions fetch no records and keep no results: a set, the keys of a zone, the time and a [`Budget`] go in, a
-//! verdict comes out. The cryptography is the library's.
+//! These functions fetch no records: a set, the keys of a zone, the time and a [`Budget`] go in, a verdict comes out. The
+//! cryptography is the library's; of signatures over denials its result is kept ([`verified`](super::verified)).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
@@ -17,6 +18,7 @@ use super::super::cache::EntryWeight;
 use super::super::reply::{DsSupport, Signature};
 use super::anchors::Anchors;
 use super::convert::{canonical, ds_support};
+use super::verified::VerifiedSignatures;
 
 /// The most signatures of one set that are verified with keys, and the most keys with the tag of one signature. Honest
 /// zones have two of either in the midst of a change of keys (RFC 6781 §4.1).
@@ -149,6 +151,8 @@ struct ZoneKey {
 pub(super) struct ZoneKeys {
     apex: Name,
     keys: Vec<ZoneKey>,
+    /// The signatures over denials that have been verified, by the keys of any zone.
+    verified: Option<Arc<VerifiedSignatures>>,
 }
 
 impl ZoneKeys {
@@ -191,10 +195,15 @@ impl ZoneKeys {
                 Trusted::Ds(_) => "none of its keys is one that its DS records name",
             });
         }
-        Self { apex: apex.clone(), keys: first }
+        Self { apex: apex.clone(), keys: first, verified: None }
             .verify(set, now, budget)
             .map_err(|_| "its keys are not signed by the one that is trusted")?;
-        Ok(Self { apex, keys })
+        Ok(Self { apex, keys, verified: None })
+    }
+
+    /// The same keys, with a memory of the signatures that they verify.
+    pub(super) fn remembering(self, verified: &Arc<VerifiedSignatures>) -> Self {
+        Self { verified: Some(Arc::clone(verified)), ..self }
     }
 
     /// The octets of each key, as the cost of a signature by it goes by them.
@@ -216,6 +225,15 @@ impl ZoneKeys {
     /// Whether a signature names this zone as its signer and fits the set's owner.
     fn is_signer(&self, set: &Set<'_>, input: &SigInput) -> bool {
         input.signer_name == self.apex && self.apex.zone_of(set.owner) && input.num_labels <= set.owner.num_labels()
+    }
+
+    /// Whether a signature over records of this type is by a key of the zone.
+    fn is_by(&self, key: &ZoneKey, rtype: RecordType, signed: &Signed<'_>) -> bool {
+        let denies = matches!(rtype, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3);
+        match self.verified.as_ref().filter(|_| denies) {
+            Some(verified) => verified.verify(&key.dnskey, signed.octets, signed.signature),
+            None => key.dnskey.verify(signed.octets, signed.signature).is_ok(),
+        }
     }
 
     /// Verifies a set's signatures with these keys.
@@ -251,7 +269,10 @@ impl ZoneKeys {
                 tries += 1;
                 let rdata = rdata.get_or_insert_with(|| canonical_rdata(set));
                 let signed = signed.get_or_insert_with(|| signed_data(set, input, rdata));
-                if signed.as_ref().is_ok_and(|signed| key.dnskey.verify(signed, rrsig.sig()).is_ok()) {
+                if signed
+                    .as_ref()
+                    .is_ok_and(|signed| self.is_by(key, set.rtype, &Signed { octets: signed, signature: rrsig.sig() }))
+                {
                     return Ok(Signature { signer: canonical(&self.apex), labels: usize::from(input.num_labels) });
                 }
                 budget.count_mismatch();
@@ -260,6 +281,12 @@ impl ZoneKeys {
         }
         Err(why)
     }
+}
+
+/// Octets, and a signature that is said to be over them.
+struct Signed<'a> {
+    octets: &'a [u8],
+    signature: &'a [u8],
 }
 
 impl EntryWeight for ZoneKeys {
@@ -365,7 +392,7 @@ mod tests {
 
     fn zone_keys(apex: &str, keys: Vec<DNSKEY>) -> ZoneKeys {
         let key = |dnskey: DNSKEY| ZoneKey { tag: dnskey.calculate_key_tag().unwrap(), dnskey };
-        ZoneKeys { apex: name(apex), keys: keys.into_iter().map(key).collect() }
+        ZoneKeys { apex: name(apex), keys: keys.into_iter().map(key).collect(), verified: None }
     }
 
     /// Records with the signature that the library makes over them.

@@ -33,6 +33,7 @@ use super::load::{load, load_of_keys};
 use super::sets::{Set, Trusted, ZoneKeys, group};
 use super::source::{Queried, ReceivedReply, ReplySource};
 use super::unsupported;
+use super::verified::VerifiedSignatures;
 use super::workers::Workers;
 
 /// How much is remembered: some hundred octets for an unsigned zone, a thousand for a signed one.
@@ -62,6 +63,7 @@ pub(super) struct Zones {
     pub(super) workers: Workers,
     anchors: Anchors,
     steps: Memory<CanonicalName, ZoneStep>,
+    verified: Arc<VerifiedSignatures>,
     /// How long one that has failed is remembered.
     failures: Duration,
 }
@@ -85,7 +87,8 @@ enum Begins {
 impl Zones {
     /// Knows only the trust anchor yet.
     pub(super) fn new(source: ReplySource, anchors: Anchors, failures: Duration) -> Self {
-        Self { source, workers: Workers::new(), anchors, steps: Memory::new(MEMORY), failures }
+        let (workers, steps, verified) = (Workers::new(), Memory::new(MEMORY), Arc::new(VerifiedSignatures::new()));
+        Self { source, workers, anchors, steps, verified, failures }
     }
 
     /// The proven state of the deepest zone at or above `name`.
@@ -241,7 +244,7 @@ impl Zones {
             ZoneKeys::proven(set, &trusted, unix_time(), &mut Budget::step())
         });
         let keys = proven.await?.map_err(|why| bogus(&asked.question.name, why))?;
-        Ok(KeysReply { keys, lasts })
+        Ok(KeysReply { keys: keys.remembering(&self.verified), lasts })
     }
 }
 
