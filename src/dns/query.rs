@@ -5,6 +5,7 @@
 //! and the question itself (RFC 5452 §9.1). A message that does not fit is ignored over UDP, where any host can send one,
 //! and ends a connection. Of a truncated reply no more than these octets are read: it may end anywhere.
 
+mod ports;
 mod question;
 mod stream;
 
@@ -13,17 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::net::UdpSocket;
 
+use self::ports::Ports;
 use self::question::QueryMessage;
 use self::stream::Streams;
 use super::FailureReason;
 use super::links::Question;
 use super::server::{NameServer, Transport};
 use crate::scarce::Scarcity;
-
-/// The buffer for one UDP reply. A longer one is cut off, and cannot be read then.
-const DATAGRAM: usize = 4096;
 
 /// The use of a reply, which decides the flags of its question. DO is always set (RFC 4035 §3.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +43,15 @@ pub(super) enum Purpose {
 pub(super) struct QueryClient {
     server: NameServer,
     timeout: Duration,
+    ports: Ports,
     streams: Streams,
 }
 
 impl QueryClient {
     /// A line to `server`; a reply has to come within `timeout`.
     pub(super) fn new(server: NameServer, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
-        let streams = Streams::new(server.clone(), timeout, tls);
-        Self { server, timeout, streams }
+        let (ports, streams) = (Ports::new(server.address), Streams::new(server.clone(), timeout, tls));
+        Self { server, timeout, ports, streams }
     }
 
     /// Puts one question once. The reply is whole and is one to this question; no more is known of it.
@@ -81,7 +80,7 @@ impl QueryClient {
         match &self.server.transport {
             Transport::Plain => {
                 let sent = request()?;
-                let reply = self.over_udp(&sent).await?;
+                let reply = self.ports.exchange(&sent).await?;
                 // RFC 2181 §9: a truncated reply is of no use, and its records are not looked at. One in another case is a
                 // forgery, or that of a server that does not keep the case; nobody forges a connection from outside.
                 let reply = match is_truncated(&reply) || !sent.is_repeated_by(&reply) {
@@ -92,20 +91,6 @@ impl QueryClient {
             }
             Transport::Tls(_) => self.streams.exchange(request).await,
             Transport::Recursion => Err(FailureReason::Network("there is no server to ask".to_owned())),
-        }
-    }
-
-    async fn over_udp(&self, request: &QueryMessage) -> Result<Vec<u8>, FailureReason> {
-        // A socket of its own, and so a port of its own, for each question (RFC 5452 §9.2). It is connected, so that the
-        // system reports at once that there is no server (RFC 1122 §4.1.3.3).
-        let socket = UdpSocket::bind(any_of_family(self.server.address.ip())).await.map_err(network)?;
-        socket.connect(self.server.address).await.map_err(network)?;
-        socket.send(&request.octets).await.map_err(network)?;
-        let mut buffer = vec![0; DATAGRAM];
-        loop {
-            let length = socket.recv(&mut buffer).await.map_err(network)?;
-            let Some(reply) = buffer.get(..length).filter(|reply| request.is_answered_by(reply)) else { continue };
-            return Ok(reply.to_vec());
         }
     }
 }
