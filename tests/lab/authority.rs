@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ struct Authority {
     /// Every question, as it was written, with the flags and the transport.
     asked: Mutex<Vec<String>>,
     careless: Mutex<Vec<String>>,
+    connections: AtomicUsize,
 }
 
 /// How a server answers every question.
@@ -135,6 +137,15 @@ impl Authorities {
         *self.zone(zone).manner.lock().unwrap() = manner;
     }
 
+    /// The same for its further servers.
+    pub(crate) fn behave_secondaries(&self, zone: &str, manner: Manner) {
+        let apex = name(zone);
+        self.secondaries
+            .iter()
+            .filter(|server| server.apex == apex)
+            .for_each(|server| *server.manner.lock().unwrap() = manner);
+    }
+
     /// Spoils the reply of one zone's server to one question.
     pub(crate) fn spoil(&self, zone: &str, asked: (&str, &str), fault: Fault) {
         self.zone(zone).faults.lock().unwrap().insert(question(asked.0, asked.1), fault);
@@ -166,6 +177,11 @@ impl Authorities {
     /// As they were written.
     pub(crate) fn written(&self, zone: &str) -> Vec<String> {
         self.zone(zone).asked.lock().unwrap().clone()
+    }
+
+    /// How many TCP connections came to a zone's server.
+    pub(crate) fn connections(&self, zone: &str) -> usize {
+        self.zone(zone).connections.load(Ordering::Relaxed)
     }
 
     /// How many questions came to all servers.
@@ -201,6 +217,10 @@ impl Drop for Authorities {
 }
 
 impl Replies for Authority {
+    fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message> {
         let query = request.queries.first()?.clone();
         let owner = query.name().to_lowercase();
@@ -254,6 +274,7 @@ impl Authority {
             manner: Mutex::new(Manner::Ordinary),
             asked: Mutex::default(),
             careless: Mutex::default(),
+            connections: AtomicUsize::new(0),
         }
     }
 

@@ -840,6 +840,9 @@ async fn bind(address: SocketAddr) -> (UdpSocket, TcpListener) {
 trait Replies: Send + Sync + 'static {
     /// The reply to a request, unless none is sent.
     fn reply(&self, request: &Message, over_tcp: bool) -> Option<Message>;
+
+    /// A TCP connection is there.
+    fn connected(&self) {}
 }
 
 impl Replies for Server {
@@ -904,6 +907,7 @@ async fn serve_udp(server: Arc<impl Replies>, socket: UdpSocket) {
 async fn serve_tcp(server: Arc<impl Replies>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        server.connected();
         tokio::spawn(serve_connection(server.clone(), stream));
     }
 }

@@ -269,6 +269,71 @@ async fn truncated_replies_come_over_tcp_and_others_are_failures() {
 }
 
 #[tokio::test]
+async fn questions_to_a_server_share_its_tcp_connection() {
+    // RFC 7766 §6.2.1: at once and one after the other.
+    let lab = tree().delegate().await;
+    let questions = [
+        ("example.test", "MX", "secure 10 mx.example.test."),
+        ("mx.example.test", "A", "secure 192.0.2.1"),
+        ("mx.example.test", "AAAA", "secure nodata"),
+        ("_25._tcp.mx.example.test", "TLSA", "secure 3 1 1 00"),
+        ("example.test", "DNSKEY", "secure"),
+    ];
+    questions.iter().for_each(|(name, rtype, _)| lab.spoil("example.test", (name, rtype), Fault::TruncatedUdp));
+    let stub = stub(&lab);
+    let ask = async |(name, rtype, expected)| {
+        let found = found(&stub, name, rtype).await;
+        assert!(found.starts_with(expected), "{name} {rtype}: {found}");
+    };
+    let [first, second, third, fourth, fifth] = questions;
+    ask(first).await;
+    tokio::join!(ask(second), ask(third), ask(fourth));
+    ask(fifth).await;
+    let over_tcp = lab.asked("example.test").iter().filter(|asked| asked.ends_with(" over tcp")).count();
+    assert!(over_tcp >= questions.len(), "{:?}", lab.asked("example.test"));
+    assert_eq!(lab.connections("example.test"), 1, "{over_tcp} questions");
+}
+
+#[tokio::test]
+async fn the_next_server_of_a_zone_is_asked_beside_one_that_is_silent() {
+    // Nothing is known of either server; which of the two is asked first is a matter of chance.
+    let mut lab = tree().delegate().await;
+    lab.add_secondary("example.test").await;
+    lab.behave("example.test", Manner::Silent);
+    let settings = ResolverSettings { timeout: Duration::from_secs(3), ..lab.settings() };
+    for attempt in 0.. {
+        assert!(attempt < 60, "the silent server is never asked first");
+        let (stub, began) = (Stub::new(&settings).unwrap(), Instant::now());
+        assert_eq!(found(&stub, "example.test", "MX").await, "secure 10 mx.example.test.");
+        // An unknown server has a second and a half for its reply, and is alone for a part of it.
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        let asked = lab.asked("example.test").len();
+        if asked > 0 {
+            // It has failed, and the other one answers.
+            assert!(found(&stub, "mx.example.test", "A").await.starts_with("secure"));
+            assert_eq!(lab.asked("example.test").len(), asked);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a58_silent_servers_of_one_zone_cost_a_bounded_number_of_questions() {
+    // a lookup asks each server once, and those that were silent once more, whichever were asked beside others.
+    let mut lab = tree().delegate().await;
+    for _ in 0..3 {
+        lab.add_secondary("example.test").await;
+    }
+    lab.behave("example.test", Manner::Silent);
+    lab.behave_secondaries("example.test", Manner::Silent);
+    let settings = ResolverSettings { timeout: Duration::from_secs(3), ..lab.settings() };
+    let stub = Stub::new(&settings).unwrap();
+    assert_eq!(found(&stub, "example.test", "MX").await, "failed: no answer within the time limit");
+    let asked = lab.asked("example.test").iter().filter(|asked| asked.starts_with("example.test mx")).count();
+    assert_eq!(asked, 2, "{:?}", lab.asked("example.test"));
+}
+
+#[tokio::test]
 async fn a_denied_or_refused_ancestor_does_not_hide_the_names_below() {
     // Some servers answer NXDOMAIN for a name that has only names below it.
     for fault in [Fault::Relabelled(ResponseCode::NXDomain), Fault::Rcode(ResponseCode::Refused), Fault::Drop] {
