@@ -98,6 +98,8 @@ pub enum What {
     Tls(&'static str),
     /// The server of a session was not verified; the worth of its certificate to public CAs.
     Unverified(&'static str),
+    /// Whether the remote offers REQUIRETLS in a new session under TLS: `yes` or `no`.
+    RequireTls(&'static str),
     /// A session that waited was taken: this mail needed no connection and no handshake of its own.
     Reused,
     /// MAIL at the remote.
@@ -120,7 +122,7 @@ impl What {
             Self::Mail => Some("mail"),
             Self::Rcpt => Some("rcpt"),
             Self::Message => Some("message"),
-            Self::Unverified(_) | Self::Reused | Self::Fact => None,
+            Self::Unverified(_) | Self::RequireTls(_) | Self::Reused | Self::Fact => None,
         }
     }
 }
@@ -174,6 +176,11 @@ impl Trace {
     /// Notes that the server of a session was not verified.
     pub fn unverified(&self, worth: &'static str, text: impl fmt::Display) {
         self.note(What::Unverified(worth), Duration::ZERO, text);
+    }
+
+    /// Notes whether a remote offers REQUIRETLS in a new session under TLS.
+    pub fn require_tls(&self, offered: &'static str, text: impl fmt::Display) {
+        self.note(What::RequireTls(offered), Duration::ZERO, text);
     }
 
     /// Notes that a session was taken which had waited.

@@ -44,6 +44,7 @@ pub struct Metrics {
     connections: Tally<1>,
     handshakes: Tally<1>,
     unverified: Tally<1>,
+    remote_require_tls: Tally<1>,
     dialled: Tally<1>,
     observed: Tally<1>,
     sts_would_refuse: Tally<1>,
@@ -130,6 +131,7 @@ impl Default for Metrics {
             connections: Tally::new(["result"]),
             handshakes: Tally::new(["result"]),
             unverified: Tally::new(["pkix"]),
+            remote_require_tls: Tally::new(["offered"]),
             dialled: Tally::new(["is"]),
             observed: Tally::new(["would"]),
             sts_would_refuse: Tally::new(["label"]),
@@ -180,6 +182,7 @@ impl Metrics {
                 What::Connect(result) => self.connections.count([result]),
                 What::Tls(result) => self.handshakes.count([result]),
                 What::Unverified(worth) => self.unverified.count([worth]),
+                What::RequireTls(offered) => self.remote_require_tls.count([offered]),
                 What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
                 What::Mail | What::Rcpt | What::Message | What::Fact => {}
             }
@@ -323,6 +326,8 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     metrics.sts_would_refuse.encode(to, About("mta_sts_would_refuse", help))?;
     let help = "TLS sessions whose server was not verified, by the worth of its certificate to public CAs";
     metrics.unverified.encode(to, About("unverified_sessions", help))?;
+    let help = "New TLS sessions with remotes, by whether the remote offers REQUIRETLS";
+    metrics.remote_require_tls.encode(to, About("remote_requiretls", help))?;
     let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
     metrics.dialled.encode(to, About("intercepted", help))?;
     metrics

@@ -23,6 +23,8 @@ pub struct Extensions {
     pub size: SizeLimit,
     /// The most transactions of one session, if LIMITS says so (RFC 9422 §4.1).
     pub most_mails: Option<u64>,
+    /// REQUIRETLS (RFC 8689 §2).
+    pub require_tls: bool,
 }
 
 /// The demands that the octets of a message make on a server, from the least to the most.
@@ -62,6 +64,7 @@ impl Extensions {
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
                 "CHUNKING" => extensions.chunking = true,
                 "SIZE" => extensions.size = SizeLimit::parse(words.next()),
+                "REQUIRETLS" => extensions.require_tls = true,
                 "LIMITS" => extensions.most_mails = words.find_map(most_mails),
                 _ => {}
             }
@@ -179,8 +182,15 @@ mod tests {
                 chunking: true,
                 size: SizeLimit::Octets(10),
                 most_mails: None,
+                require_tls: false,
             }
         );
+        // Q21: in any case, and words behind it are ignored (RFC 5321 §4.1.1.1).
+        for (offered, require_tls) in
+            [("REQUIRETLS", true), ("RequireTLS now", true), ("REQUIRETLSX", false), ("X REQUIRETLS", false)]
+        {
+            assert_eq!(parse(&[offered]).require_tls, require_tls, "{offered}");
+        }
         // K19.
         for (limits, most_mails) in [
             ("LIMITS MAILMAX=7", Some(7)),

@@ -200,6 +200,10 @@ impl<R: Resolver> Connector<R> {
             let text = format_args!("{peer}: to public CAs its certificate is {worth} for its name");
             options.trace.unverified(worth.as_str(), text);
         }
+        if let Ok(ready) = &secured {
+            let offered = ready.terms().offers_require_tls();
+            options.trace.require_tls(offered, format_args!("{peer}: REQUIRETLS offered: {offered}"));
+        }
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {

@@ -42,6 +42,7 @@ mod pool;
 mod proxy_header;
 mod random_remotes;
 mod replies;
+mod requiretls;
 mod routes;
 mod smuggling;
 mod starttls;

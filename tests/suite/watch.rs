@@ -89,7 +89,7 @@ fn the_dashboard_shows_what_is_served_and_all_of_it() {
 /// An attempt with a step of each kind, and a value for each label.
 fn attempt() -> Outcome {
     let seen = Trace::default();
-    for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok")] {
+    for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok"), What::RequireTls("no")] {
         seen.since(Instant::now(), what, "");
     }
     let name = Name::parse("example").unwrap();

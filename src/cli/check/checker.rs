@@ -163,6 +163,8 @@ pub(super) struct ExchangeCheck {
 pub(super) struct SessionCheck {
     /// The proof of the session.
     pub(super) outcome: Result<Channel, Reason>,
+    /// Whether the host offers REQUIRETLS under TLS (RFC 8689 §2); none without a session under TLS.
+    pub(super) offers_require_tls: Option<bool>,
     /// The certificates that the server showed, even if the session failed.
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// Their worth to public CAs.
@@ -250,9 +252,12 @@ impl Checker {
         let trace = Trace::default();
         let options = SessionOptions { nat64: plan.nat64, ..connector.session_options(&self.hello, &trace) };
         let asked = timeout(self.config.timeouts.route, connector.try_peer(peer, &plan.policy, &options)).await;
+        let mut offers_require_tls = None;
         let outcome = match asked {
             Ok(Ok(ready)) => {
                 let channel = ready.terms().channel.clone();
+                // RFC 8689 §2: in the clear the keyword has no meaning.
+                offers_require_tls = channel.protection().map(|_| ready.terms().extensions.require_tls);
                 // The server's answer to QUIT does not matter; but the server is to get the command.
                 let _ = ready.quit().await;
                 Ok(channel)
@@ -262,7 +267,7 @@ impl Checker {
         };
         let chain = shown.chain().to_vec();
         let worth = self.tls.worth(&chain, &peer.exchange);
-        SessionCheck { outcome, chain, worth }
+        SessionCheck { outcome, offers_require_tls, chain, worth }
     }
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {

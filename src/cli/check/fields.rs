@@ -35,7 +35,8 @@ JSON fields:
                    cipher, key_exchange, tlsa and tlsa_depth (the record
                    that matched), verified_by, authority (the public CA),
                    pkix (the worth of the certificate of a host that is not
-                   verified), refusal, certificates (subject, issuer,
+                   verified), requiretls (whether the host offers
+                   REQUIRETLS), refusal, certificates (subject, issuer,
                    names, not_before, not_after, days_left)
   rule             the rule that set the level: domain, reason, until,
                    days_left, default_level, default_verdict and

@@ -135,6 +135,8 @@ pub(super) struct SessionReport {
     pub(super) authority: Option<String>,
     /// The worth of the certificate to public CAs, where the host is not verified.
     pub(super) pkix: Option<&'static str>,
+    /// Whether the host offers REQUIRETLS.
+    pub(super) requiretls: Option<bool>,
     pub(super) certificates: Vec<CertificateReport>,
     pub(super) refusal: Option<RefusalReport>,
 }
@@ -394,6 +396,7 @@ impl SessionReport {
             verified_by: protection.and_then(Protection::verified_by).map(VerifiedBy::as_str),
             authority: protection.and_then(authority),
             pkix: protection.and_then(Protection::unverified).map(|(_, worth)| worth.as_str()),
+            requiretls: session.offers_require_tls,
             certificates: session.chain.iter().filter_map(|der| CertificateReport::of(der, context.now)).collect(),
             refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason)),
         }

@@ -220,6 +220,9 @@ fn session(session: &SessionReport) -> Node {
         "valid" => plain("certificate good for its name; a rule with level = \"verify\" would hold"),
         worth => plain(&format!("to public CAs its certificate is {worth}")),
     }));
+    below.extend(
+        session.requiretls.map(|offered| plain(if offered { "REQUIRETLS offered" } else { "REQUIRETLS not offered" })),
+    );
     below.extend(session.refusal.as_ref().map(no));
     Node::over(text, below)
 }

@@ -17,6 +17,13 @@ pub struct Terms {
     pub extensions: Extensions,
 }
 
+impl Terms {
+    /// `yes` or `no`: whether the remote offers REQUIRETLS (RFC 8689).
+    pub fn offers_require_tls(&self) -> &'static str {
+        if self.extensions.require_tls { "yes" } else { "no" }
+    }
+}
+
 /// The protection of the mail on its way.
 #[derive(Debug, Clone)]
 pub enum Channel {
