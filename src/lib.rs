@@ -26,7 +26,8 @@
 //!    records, and [`mx`] orders them. For each exchange in turn it finds the addresses and, where the address is secure,
 //!    the TLSA records; [`dane::tlsa`] says which records are usable. Where DANE does not decide, [`discovery`] finds the
 //!    domain's policy of [`mta_sts`], whose authorities are the [`roots`]. The tables in [`policy`] say which proof a session
-//!    must give at the level that [`rules`] set for the domain, or at the stricter one of the listener.
+//!    must give at the level that [`rules`] set for the domain, or at the stricter one of the listener or of mail with REQUIRETLS
+//!    ([`requiretls`]).
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
 //!    [`upstream::verified::Ready`], and MAIL can be said on no other type. Each failure is a [`refusal`].
@@ -63,6 +64,7 @@ pub mod dane;
 pub mod mta_sts;
 pub mod policy;
 pub mod rules;
+pub mod requiretls;
 pub mod refusal;
 pub mod config;
 pub mod tlsrpt;

@@ -14,6 +14,7 @@
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
 //! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
+//! | no exchange takes mail with REQUIRETLS, or none can be authenticated for it | 550 5.7.30, 550 5.7.10 | RFC 8689 §4.2.1 |
 //! | the DNS says that no host takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
 
 #[macro_use]
@@ -559,6 +560,9 @@ mod tests {
             (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
             (Lacking::SmtpUtf8Header.into(), "554 5.6.9", "smtputf8-missing-for-header", None),
             (Lacking::Size(1).into(), "552 5.3.4", "message-too-large", None),
+            // N5, Q3.
+            (Lacking::RequireTls.into(), "550 5.7.30", "requiretls-missing", None),
+            (Lacking::Authentication.into(), "550 5.7.10", "requiretls-unauthenticated", None),
             (Reason::NotAsked(1), "451 4.6.3", "extension-not-asked", None),
             (Reason::Connect(broken()), "451 4.4.1", "connect-failed", None),
             (Reason::Greeting(no()), "451 4.4.1", "greeting-refused", None),
@@ -637,6 +641,8 @@ mod tests {
             (Reason::Ehlo(no()), true),
             (Reason::EhloInDoubt { name: "x".into(), reply: no() }, true),
             (Reason::EhloName { name: "x".into(), reply: no() }, false),
+            (Lacking::Authentication.into(), false),
+            (Lacking::RequireTls.into(), false),
             (Reason::OutOfTime, false),
             (unasked("TLSA"), false),
             (Scarcity::Memory.into(), false),
@@ -693,6 +699,25 @@ mod tests {
         assert!(lacking.verdict().to_string().starts_with("554 5.6.9 a.example: the remote does not take inter"));
         lacking.push(Refusal::domain(Reason::NotAsked(1)));
         assert!(lacking.verdict().to_string().starts_with("451 4.6.3 a.example: the remote does not take inter"));
+        // N5, Q3: an exchange that lacks REQUIRETLS says more than one that cannot be authenticated or has no address, and less
+        // than any failure that may pass.
+        let (lacks, nameless) = (|| Reason::from(Lacking::RequireTls), || Reason::from(Lacking::Authentication));
+        for (reasons, starts) in [
+            (vec![lacks(), lacks()], "550 5.7.30 "),
+            (vec![nameless(), lacks()], "550 5.7.30 "),
+            (vec![Reason::NoAddress, lacks(), nameless()], "550 5.7.30 "),
+            (vec![nameless(), nameless()], "550 5.7.10 "),
+            (vec![Reason::NoAddress, nameless()], "550 5.7.10 "),
+            (vec![lacks(), Reason::Connect(broken())], "451 4.4.1 "),
+            (vec![Reason::NotTried(1), lacks()], "451 4.4.1 "),
+            (vec![lacks(), Reason::Tls(TlsFailure::WrongKey)], "451 4.7.5 "),
+            (vec![nameless(), failed("A")], "451 4.4.3 "),
+            (vec![Reason::NotAuthenticated, nameless()], "451 4.7.5 "),
+            (vec![lacks(), not_listed()], "451 4.7.5 "),
+        ] {
+            let reply = said(reasons).to_string();
+            assert!(reply.starts_with(starts), "{reply}");
+        }
         // All final: final.
         assert_eq!(said(vec![Reason::NoAddress, Reason::NoAddress]).class(), Class::Permanent);
         // No refusal at all is never final.

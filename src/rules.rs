@@ -59,7 +59,7 @@ impl StsByRule {
 }
 
 /// The least level of mail that comes by one listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LevelFloor {
     /// [`Level::Verify`].
     Verify,

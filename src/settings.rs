@@ -99,7 +99,10 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 /// # Errors
 /// A file is of no use, or a key is not that of its certificate.
 pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
-    let shared = |listener: &Listener| Ok(ListenerShared { security: security(listener)?, floor: listener.level });
+    let shared = |listener: &Listener| {
+        let Listener { level: floor, require_tls: tag, .. } = *listener;
+        Ok(ListenerShared { security: security(listener)?, floor, tag })
+    };
     config.listener.iter().map(shared).collect()
 }
 

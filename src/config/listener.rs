@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::check::Faults;
 use super::{Address, Network, Owner, Permissions, optional};
 use crate::hex;
+use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
 
 /// One listener.
@@ -40,6 +41,11 @@ pub struct Listener {
     /// "observe" does not lower it. Empty: that of the rule, or tls.level.
     #[serde(default, deserialize_with = "optional")]
     pub level: Option<LevelFloor>,
+    /// Whether mail from here goes as if its client had asked for REQUIRETLS (RFC 8689), at level "secure" at least: "where-offered"
+    /// (verified hosts only, and those that offer it are told to go on likewise) or "always" (not delivered to hosts that do not
+    /// offer it, which nearly none does). Empty: only if the client asks, which it may do under TLS.
+    #[serde(default, deserialize_with = "optional")]
+    pub require_tls: Option<Tag>,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or
     /// "implicit" (TLS from the first octet, RFC 8314). Mail that crosses a network needs one of the latter two.
     #[serde(default)]
@@ -310,6 +316,14 @@ mod tests {
         {
             let config = with(&format!("listener = [{{ address = '127.0.0.1:25', level = '{level}' }}]"));
             assert_eq!(config.is_ok(), good, "{level}");
+        }
+    }
+
+    #[test]
+    fn the_tags_of_a_listener() {
+        for (tag, good) in [("where-offered", true), ("always", true), ("", true), ("never", false), ("yes", false)] {
+            let config = with(&format!("listener = [{{ address = '127.0.0.1:25', require_tls = '{tag}' }}]"));
+            assert_eq!(config.is_ok(), good, "{tag}");
         }
     }
 

@@ -9,7 +9,9 @@ use crate::name::Name;
 use crate::policy::Mode;
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
+use crate::requiretls::{TagDemand, TagResult};
 use crate::rules::{LevelFloor, Rule};
+use crate::smtp::command::RequireTls;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::tls::server::ClientTls;
@@ -41,6 +43,10 @@ pub(crate) struct Attempt {
     /// How many octets of answers to recipients may still be told in full.
     room: usize,
     told: Told,
+    /// The demand of the mail's tag.
+    demand: TagDemand,
+    /// Whether MAIL said REQUIRETLS to the remote that was reached last, if it heard of the mail.
+    said: Option<RequireTls>,
     /// The content that the client has declared.
     declared: Content,
     /// The verdict of the search, for mail that needs more than the remote takes.
@@ -75,6 +81,7 @@ impl Attempt {
             sts: None,
             client_tls: None,
             listener_level: None,
+            requiretls: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
@@ -88,6 +95,8 @@ impl Attempt {
             refused: None,
             room: IN_FULL,
             told: Told::No,
+            demand: TagDemand::None,
+            said: None,
             declared: Content::Ascii,
             unmet: None,
             would: None,
@@ -104,13 +113,27 @@ impl Attempt {
         &self.outcome.seen
     }
 
-    /// TLS with the client, where it is active, and the level of its listener, where that has one.
-    pub(crate) fn came_by(&mut self, tls: Option<&Arc<ClientTls>>, floor: Option<LevelFloor>) {
+    /// TLS with the client, where it is active, the level of its listener, where that has one, and the demand of the mail's tag.
+    pub(crate) fn came_by(&mut self, tls: Option<&Arc<ClientTls>>, floor: Option<LevelFloor>, demand: TagDemand) {
+        self.demand = demand;
         (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), floor);
+    }
+
+    /// The remote is about to hear MAIL, with REQUIRETLS or without.
+    pub(crate) fn says(&mut self, said: RequireTls) {
+        self.said = Some(said);
+    }
+
+    /// A field in the message says that it once had a tag.
+    pub(crate) fn was_tagged(&mut self) {
+        if self.demand == TagDemand::None {
+            self.outcome.requiretls = Some(TagResult::Lost);
+        }
     }
 
     /// A remote was reached and secured.
     pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
+        self.said = None;
         let terms = ready.terms();
         self.outcome.remote = Some(ReachedRemote {
             peer: ready.peer().clone(),
@@ -285,9 +308,21 @@ impl Attempt {
         self.report();
     }
 
+    /// The account of the mail's tag, if it has one. Mail that was refused for another reason before a host heard of it has none.
+    fn tag_result(&self) -> Option<TagResult> {
+        match (self.demand, self.said, self.outcome.reason) {
+            (TagDemand::None, ..) => None,
+            (demand, Some(said), _) => demand.said(said),
+            (_, None, Some(Label::RequireTlsMissing)) => Some(TagResult::Missing),
+            (_, None, Some(Label::RequireTlsUnauthenticated)) => Some(TagResult::Unauthenticated),
+            (_, None, _) => (self.outcome.verdict == Verdict::Deferred).then_some(TagResult::Deferred),
+        }
+    }
+
     fn report(&mut self) {
         if self.told == Told::No {
             self.told = Told::Yes;
+            self.outcome.requiretls = self.outcome.requiretls.or_else(|| self.tag_result());
             self.outcome.elapsed = self.started.elapsed();
             self.reporter.report(&self.outcome);
         }

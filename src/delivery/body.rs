@@ -140,6 +140,11 @@ impl Delivery {
         self.attempt.withheld();
     }
 
+    /// A field in the message says that it once had a tag.
+    pub(crate) fn was_tagged(&mut self) {
+        self.attempt.was_tagged();
+    }
+
     /// The octets of the message that were read from the client.
     pub(crate) fn octets(&mut self, octets: u64) {
         self.attempt.octets(octets);

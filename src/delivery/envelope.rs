@@ -30,6 +30,7 @@ use crate::tls::server::ClientTls;
 use crate::trace::What;
 use crate::transaction::recipient::RecipientId;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
+use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::verified::{MailCommand, Ready};
 use crate::upstream::{Request, ehlo_name, remaining};
 
@@ -173,40 +174,58 @@ impl<R: Resolver> Agent<'_, R> {
     /// better (RFC 5321 §5.1).
     async fn seek(&self, domain: &Name, commands: Commands) -> Path {
         let Shared { connector, reporter, .. } = self.shared;
-        // A listener with a level of its own promises it in either mode.
-        let mode = self.floor.map_or(connector.mode, |_| Mode::Enforce);
+        // A listener with a level of its own promises it in either mode, and so does tagged mail.
+        let demand = self.envelope.demand();
+        let floor = self.floor.max(demand.floor());
+        let mode = floor.map_or(connector.mode, |_| Mode::Enforce);
         let mut attempt = Attempt::start(domain, mode, reporter);
-        attempt.came_by(self.tls, self.floor);
+        attempt.came_by(self.tls, self.floor, demand);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
-        let level = self.floor.map_or(level, |floor| floor.or_stricter(level));
+        let level = floor.map_or(level, |floor| floor.or_stricter(level));
         if let Some(rule) = rule {
             attempt.ruled(rule);
         }
         let until = Instant::now() + self.shared.connector.timeouts.route;
-        let (hello, dialled) = (&self.envelope.client.hello, self.dialled);
+        let hello = &self.envelope.client.hello;
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
         // A rule lowers no level of a listener.
-        let sts = self.floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);
+        let sts = floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);
         let reporting = reporter.reporting(level, rule);
-        let original_destination = dialled;
-        let request =
-            Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
+        let original_destination = self.dialled;
+        let request = Request {
+            domain,
+            next_hop,
+            hello,
+            level,
+            demand,
+            sts,
+            until,
+            original_destination,
+            reporting,
+            trace: &trace,
+        };
         let mut search = Search::new(
             connector.iterate_in(&request, mode),
             &self.envelope.mail,
             connector.eight_bit.undeclared(domain),
         );
-        let (remote, dialled) = match request.original_destination {
-            Some(address) => {
-                let both = async { tokio::join!(search.next(), connector.original_destination(address, &request)) };
-                let (remote, dialled) = Box::pin(both).await;
-                (remote, Some(dialled))
-            }
-            None => (search.next().await, None),
-        };
+        let (remote, dialled) = self.first(&mut search, &request).await;
         attempt.intercepted(dialled);
         self.try_each(search, Found { remote, attempt }, commands).await
+    }
+
+    /// The first remote, and where the client had meant to go, if it was intercepted.
+    async fn first(
+        &self,
+        search: &mut Search<'_, R>,
+        request: &Request<'_>,
+    ) -> (Result<Ready, Refusals>, Option<OriginalDestination>) {
+        let Some(address) = request.original_destination else { return (search.next().await, None) };
+        let connector = &self.shared.connector;
+        let both = async { tokio::join!(search.next(), connector.original_destination(address, request)) };
+        let (remote, dialled) = Box::pin(both).await;
+        (remote, Some(dialled))
     }
 
     /// The same from the first remote on.
@@ -252,6 +271,7 @@ impl<R: Resolver> Agent<'_, R> {
         let mail = search
             .fit(&upstream.ready, &commands.recipients, added)
             .map_err(|lacking| GroupError { told: 0, reason: lacking.into() })?;
+        upstream.attempt.says(mail.require_tls);
         commands.mail = Some(mail);
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));

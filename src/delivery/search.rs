@@ -15,8 +15,9 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
+use crate::requiretls::TagUnmet;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
-use crate::smtp::command::{Mail, Prdr};
+use crate::smtp::command::{Mail, Prdr, RequireTls};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::transaction::Addressee;
@@ -126,10 +127,13 @@ impl<'a, R: Resolver> Search<'a, R> {
     /// MAIL as this remote takes it.
     ///
     /// # Errors
-    /// The extension that the remote lacks for this mail, or that another host should be asked for first.
+    /// The extension that the remote lacks for this mail, or that another host should be asked for first; or what tagged mail
+    /// asks of it.
     pub(crate) fn fit(&mut self, ready: &Ready, recipients: &[Addressee], added: u64) -> Result<Mail, Lacking> {
         let offered = &ready.terms().extensions;
-        let mail = fit(self.mail, offered, added)?;
+        // The one place where the parameter of MAIL is made: the client's own word is never passed on by itself.
+        let require_tls = self.iteration.demand().at(ready.terms().for_tagged()).map_err(unmet)?;
+        let mail = Mail { require_tls, ..fit(self.mail, offered, added)? };
         if lacks_utf8(self.mail, offered, recipients.iter().map(|recipient| &recipient.mailbox)) {
             return Err(Lacking::SmtpUtf8);
         }
@@ -217,6 +221,14 @@ fn for_now(reason: Reason) -> Reason {
     }
 }
 
+/// What a remote lacks for a tagged mail.
+fn unmet(unmet: TagUnmet) -> Lacking {
+    match unmet {
+        TagUnmet::Missing => Lacking::RequireTls,
+        TagUnmet::Unauthenticated => Lacking::Authentication,
+    }
+}
+
 /// The extension that a remote lacks for such content.
 pub(crate) fn lacking(content: Content, offered: &Extensions) -> Lacking {
     match content {
@@ -233,8 +245,8 @@ fn lacks_utf8<'a>(mail: &Mail, offered: &Extensions, recipients: impl IntoIterat
 
 /// MAIL with the parameters that this remote knows (RFC 5321 §2.2.1), and SIZE with the octets that we add to the message.
 fn fit(mail: &Mail, offered: &Extensions, added: u64) -> Result<Mail, Lacking> {
-    // PRDR is between the client and us.
-    let mut mail = Mail { prdr: Prdr::Absent, ..mail.clone() };
+    // PRDR is between the client and us. REQUIRETLS is for the tag to say.
+    let mut mail = Mail { prdr: Prdr::Absent, require_tls: RequireTls::Absent, ..mail.clone() };
     if !offered.eight_bit_mime {
         mail.body = None;
     }
@@ -278,6 +290,7 @@ mod tests {
         for (parameters, offered, added, expected) in [
             ("", &none, 200, Ok("")),
             (" PRDR", &all, 200, Ok("")),
+            (" REQUIRETLS", &all, 200, Ok("")),
             (" BODY=8BITMIME SMTPUTF8", &all, 200, Ok(" BODY=8BITMIME SMTPUTF8")),
             (" BODY=8BITMIME SMTPUTF8", &eight_bit, 200, Ok(" BODY=8BITMIME")),
             (" BODY=8BITMIME SMTPUTF8", &none, 200, Ok("")),

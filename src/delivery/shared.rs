@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::journal::Journal;
 use crate::report::Reporter;
+use crate::requiretls::Tag;
 use crate::rules::{LevelFloor, Rules};
 use crate::smtp::data::BareNewlines;
 use crate::tls::server::ListenerSecurity;
@@ -47,6 +48,8 @@ pub struct ListenerShared {
     pub security: ListenerSecurity,
     /// The least level of its mail.
     pub floor: Option<LevelFloor>,
+    /// The tag of all its mail.
+    pub tag: Option<Tag>,
 }
 
 /// Whether our Received line is added.

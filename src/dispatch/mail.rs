@@ -8,6 +8,7 @@ use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusals};
+use crate::requiretls::TagDemand;
 use crate::rules::StsByRule;
 use crate::smtp::address::{AddressError, ForwardPath, Mailbox, ReversePath, SmtpUtf8};
 use crate::smtp::command::{Hello, Mail};
@@ -49,6 +50,7 @@ impl Posting {
             next_hop: rule.and_then(|rule| rule.next_hop.as_ref()),
             hello: &hello,
             level,
+            demand: TagDemand::None,
             sts: StsByRule::of(rule),
             until: Instant::now() + connector.timeouts.route,
             original_destination: None,

@@ -10,6 +10,9 @@
 //! arrive twice, as with every mail server (RFC 1047, RFC 5321 §4.5.4.1: better twice than never). danelaw does not guess
 //! which replies a client has heard.
 //!
+//! A delivery answers the message with any tag for REQUIRETLS, so that no recipient gets a second copy. A refusal answers it
+//! with the same tag alone, since the tag may be why ([`Journal::tagged`]).
+//!
 //! # The life of a record
 //!
 //! 1. **RCPT.** [`Journal::served`] returns the records in which the recipient has a final outcome. Recipients of one destination
@@ -57,6 +60,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::requiretls::Tag;
 use crate::smtp::reply::{Class, Reply};
 use crate::store::{Claim, HeldClaim, Writing};
 pub use crate::store::{
@@ -117,6 +121,8 @@ impl StorePlace {
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
+    /// The tag of the mail that asks.
+    tag: Option<Tag>,
 }
 
 struct Inner {
@@ -163,7 +169,14 @@ impl Journal {
         if is_shared {
             tokio::spawn(keep_tidy(Arc::downgrade(&inner)));
         }
-        Ok((Self { inner }, outcomes))
+        Ok((Self { inner, tag: None }, outcomes))
+    }
+
+    /// The same journal, for mail with this tag. A delivery counts for mail with any tag, a refusal for mail with the same tag:
+    /// it may be that REQUIRETLS was the reason.
+    #[must_use]
+    pub fn tagged(&self, tag: Option<Tag>) -> Self {
+        Self { inner: Arc::clone(&self.inner), tag }
     }
 
     /// The store.
@@ -185,7 +198,8 @@ impl Journal {
     /// # Errors
     /// If the store fails.
     pub async fn served(&self, recipient: Pair) -> Result<Vec<RecordId>, Error> {
-        self.inner.store.served(recipient, self.inner.settings.expiry).await
+        let pairs = [recipient, recipient.refused(self.tag)];
+        self.inner.store.served(&pairs, self.inner.settings.expiry).await
     }
 
     /// Claims a message until the result is deleted, released or dropped, and reads its record.
@@ -198,9 +212,11 @@ impl Journal {
         let token = claims.fetch_add(1, Relaxed) + 1;
         let &Settings { hold, expiry, entries, .. } = settings;
         // Made before the claim: a call that is cut or given up may have claimed the message all the same.
-        let mut message =
-            Message { held: Some(Held { lock, token }), outcomes: BTreeMap::new(), is_stored: store.is_shared() };
-        match store.claim(Claim { key, recipients, token, hold, expiry, entries }).await {
+        let held = Some(Held { lock, token });
+        let mut message = Message { held, outcomes: BTreeMap::new(), is_stored: store.is_shared(), tag: self.tag };
+        // Refusals under other tags are kept, too.
+        let kept: Vec<Pair> = recipients.iter().flat_map(all_kept).collect();
+        match store.claim(Claim { key, recipients: &kept, token, hold, expiry, entries }).await {
             Ok(claimed) => {
                 (message.outcomes, message.is_stored) = (claimed.outcomes, claimed.is_stored);
                 Ok(message)
@@ -225,6 +241,14 @@ pub struct Message {
     outcomes: BTreeMap<Pair, Reply>,
     /// Whether the store has a row for it.
     is_stored: bool,
+    /// The tag of the mail.
+    tag: Option<Tag>,
+}
+
+/// The pairs under which the outcomes of a recipient may be kept.
+fn all_kept(recipient: &Pair) -> [Pair; 4] {
+    let refused = |tag| recipient.refused(tag);
+    [*recipient, refused(None), refused(Some(Tag::WhereOffered)), refused(Some(Tag::Always))]
 }
 
 /// A message that is claimed.
@@ -236,7 +260,7 @@ struct Held {
 impl Message {
     /// The final outcome of a recipient, by the record.
     pub fn outcome(&self, recipient: Pair) -> Option<&Reply> {
-        self.outcomes.get(&recipient)
+        self.outcomes.get(&recipient).or_else(|| self.outcomes.get(&recipient.refused(self.tag)))
     }
 
     /// Writes final outcomes to the record. They are on the disk when this returns. A delivery stays a delivery.
@@ -245,9 +269,10 @@ impl Message {
     /// If the store fails. On the client's next attempt these recipients may get a second copy.
     pub async fn record(&mut self, outcomes: impl IntoIterator<Item = (Pair, Reply)>) -> Result<(), Error> {
         for (pair, reply) in outcomes {
-            let is_delivered = self.outcomes.get(&pair).is_some_and(|before| before.class() == Class::Success);
-            if !is_delivered {
-                self.outcomes.insert(pair, reply);
+            // A delivery is kept under the pair itself.
+            if !self.outcomes.contains_key(&pair) {
+                let kept = if reply.class() == Class::Success { pair } else { pair.refused(self.tag) };
+                self.outcomes.insert(kept, reply);
             }
         }
         let Some(Held { lock, token }) = &self.held else { return Err(Error::ClaimEnded) };

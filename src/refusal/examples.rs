@@ -67,6 +67,15 @@ const OF_OUR_OWN: &[OwnRefusal] = &[
     OwnRefusal::AnsweredInPart,
 ];
 
+const LACKING: [Lacking; 6] = [
+    Lacking::EightBitMime,
+    Lacking::SmtpUtf8,
+    Lacking::SmtpUtf8Header,
+    Lacking::Size(10_000_000),
+    Lacking::RequireTls,
+    Lacking::Authentication,
+];
+
 /// A refusal for each row and result type.
 pub(crate) fn refusals() -> Result<Vec<Refusal>, NameError> {
     let domain = Name::parse("example.com")?;
@@ -78,6 +87,7 @@ pub(crate) fn refusals() -> Result<Vec<Refusal>, NameError> {
     all.push(Refusal::domain(NoRoute::absent(special.clone(), &special)));
     all.extend(of_the_host(&exchange).map(|reason| Refusal::host(&exchange, reason)));
     all.extend(of_the_session().map(|reason| Refusal::peer(&peer, reason)));
+    all.extend(LACKING.map(|lacking| Refusal::peer(&peer, lacking)));
     all.extend(of_the_handshake(&domain).map(|failure| Refusal::peer(&peer, failure)));
     Ok(all)
 }
@@ -152,10 +162,6 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Closing(later()),
         Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
         Reason::BdatRefused(Reply::plain(Code::NOT_IMPLEMENTED, "command not implemented")),
-        Lacking::EightBitMime.into(),
-        Lacking::SmtpUtf8.into(),
-        Lacking::SmtpUtf8Header.into(),
-        Lacking::Size(10_000_000).into(),
     ]
     .into_iter()
 }

@@ -2,7 +2,7 @@
 
 use super::{Peer, Place, Reason, Refusals};
 
-/// An extension, or the room, that a message needs and a remote does not have. No message is ever rewritten to fit.
+/// An extension, the room or the proof, that a message needs and a remote does not have. No message is ever rewritten to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Lacking {
     /// 8BITMIME, for 8-bit content (RFC 6152 §3).
@@ -14,6 +14,12 @@ pub enum Lacking {
     /// The same, for a header field that turned up in the message (RFC 6531 §3.4).
     #[error("the remote does not take internationalised headers (SMTPUTF8)")]
     SmtpUtf8Header,
+    /// REQUIRETLS, for which the client or the listener asks (RFC 8689 §4.2.1).
+    #[error("the remote does not offer REQUIRETLS, and the mail asks for it")]
+    RequireTls,
+    /// The proof of its name, which mail with REQUIRETLS needs (RFC 8689 §4.2.1).
+    #[error("the mail asks for REQUIRETLS, and neither a secure MX record, an STS policy nor a rule names the host")]
+    Authentication,
     /// Room: it takes at most so many octets (RFC 1870 §6.1).
     #[error("the remote takes at most {0} octets")]
     Size(u64),
@@ -38,7 +44,7 @@ impl Reason {
         let Self::Lacking(lacking) = self else { return false };
         match lacking {
             Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header => true,
-            Lacking::Size(_) => false,
+            Lacking::Size(_) | Lacking::RequireTls | Lacking::Authentication => false,
         }
     }
 }

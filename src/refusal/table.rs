@@ -112,6 +112,11 @@ rows! {
             "The level secure holds for the domain, and its MX record is insecure: neither an MTA-STS policy nor a rule names the host.",
             "the domain must publish DANE or MTA-STS; or name its hosts in the rule's mx",
         );
+        REQUIRETLS_UNAUTHENTICATED RequireTlsUnauthenticated "requiretls-unauthenticated" = refused(Code::MAILBOX_UNAVAILABLE, 7, 10), words(
+            "The mail asks for REQUIRETLS (RFC 8689), and none of the domain's hosts can be authenticated: its MX records are insecure, \
+             it has no MTA-STS policy in force, and no rule names its hosts.",
+            "send it without REQUIRETLS; or write a rule with level \"secure\" and the hosts in mx",
+        );
         TOO_MANY_CONNECTIONS TooManyConnections "too-many-connections" = deferred(4, 5), words(
             "As many connections as the configuration allows are open already, and for ten seconds none of them ended.",
             "the client tries again; if many mails get this reply while hosts answer quickly, raise the key named in the text",
@@ -304,6 +309,10 @@ rows! {
         MESSAGE_TOO_LARGE MessageTooLarge "message-too-large" = refused(Code::EXCEEDED_STORAGE, 3, 4), words(
             "The message is larger than any host of the domain accepts (RFC 1870 §6.1).",
             "send less at a time",
+        );
+        REQUIRETLS_MISSING RequireTlsMissing "requiretls-missing" = refused(Code::MAILBOX_UNAVAILABLE, 7, 30), words(
+            "The mail asks for REQUIRETLS (RFC 8689), by its client or by require_tls = \"always\", and no host of the domain offers it.",
+            "send it without REQUIRETLS, by a listener with require_tls = \"where-offered\" for example",
         );
         OUT_OF_TIME OutOfTime "out-of-time" = deferred(4, 1), words(
             "The hosts before it used up timeouts.route, after which clients give up.",

@@ -78,9 +78,9 @@ impl Reason {
             | Self::StartTlsInjected
             | Self::Tls(_)
             | Self::Timeout { stage: Stage::Handshake, .. } => Weight::Security,
-            Self::Mail(reply) if mail(reply).code.is_permanent() => Weight::Final,
-            Self::Mail(_) => Weight::Remote,
-            Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) | Self::Lacking(_) => Weight::Final,
+            Self::Mail(reply) => answered(reply),
+            Self::Lacking(lacking) => lacking.weight(),
+            Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) => Weight::Final,
             Self::NotInFamily(_)
             | Self::Bind { .. }
             | Self::Busy(_)
@@ -109,6 +109,10 @@ impl Reason {
 pub(crate) enum Weight {
     /// The reason is final: it counts only where every reason is final, because another host may still take the mail.
     Final,
+    /// The same: the host cannot be authenticated as REQUIRETLS asks.
+    Unauthenticated,
+    /// The same: the host was authenticated, and does not offer REQUIRETLS.
+    WithoutRequireTls,
     /// The network, or a session that did not get as far as MAIL or broke.
     Network,
     /// The remote's own temporary refusal of the mail.
@@ -166,6 +170,10 @@ fn broken(stage: Stage, otherwise: View) -> View {
     }
 }
 
+fn answered(reply: &Reply) -> Weight {
+    if mail(reply).code.is_permanent() { Weight::Final } else { Weight::Remote }
+}
+
 /// The remote's own codes.
 fn mail(reply: &Reply) -> View {
     let told = reply.relayed("");
@@ -180,6 +188,16 @@ impl Lacking {
             Self::SmtpUtf8 => table::SMTPUTF8_MISSING,
             Self::SmtpUtf8Header => table::SMTPUTF8_MISSING_FOR_HEADER,
             Self::Size(_) => table::MESSAGE_TOO_LARGE,
+            Self::RequireTls => table::REQUIRETLS_MISSING,
+            Self::Authentication => table::REQUIRETLS_UNAUTHENTICATED,
+        }
+    }
+
+    fn weight(self) -> Weight {
+        match self {
+            Self::EightBitMime | Self::SmtpUtf8 | Self::SmtpUtf8Header | Self::Size(_) => Weight::Final,
+            Self::Authentication => Weight::Unauthenticated,
+            Self::RequireTls => Weight::WithoutRequireTls,
         }
     }
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Outcome, ReachedRemote, printable};
+use crate::requiretls::TagResult;
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
 
@@ -28,6 +29,7 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     }
     line("STS policy", &outcome.sts.as_ref().map(sts).unwrap_or_default());
     line("rule", outcome.rule.as_deref().unwrap_or_default());
+    line("REQUIRETLS", outcome.requiretls.map_or("", TagResult::as_str));
     if let Some(remote) = &outcome.remote {
         line("remote", &remote.peer.to_string());
         line("policy", remote.policy);

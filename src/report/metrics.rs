@@ -45,6 +45,7 @@ pub struct Metrics {
     handshakes: Tally<1>,
     unverified: Tally<1>,
     remote_require_tls: Tally<1>,
+    require_tls_mails: Tally<1>,
     dialled: Tally<1>,
     observed: Tally<1>,
     sts_would_refuse: Tally<1>,
@@ -132,6 +133,7 @@ impl Default for Metrics {
             handshakes: Tally::new(["result"]),
             unverified: Tally::new(["pkix"]),
             remote_require_tls: Tally::new(["offered"]),
+            require_tls_mails: Tally::new(["result"]),
             dialled: Tally::new(["is"]),
             observed: Tally::new(["would"]),
             sts_would_refuse: Tally::new(["label"]),
@@ -171,6 +173,7 @@ impl Metrics {
         if let Some(dialled) = outcome.dialled {
             self.dialled.count([dialled.relation.label()]);
         }
+        outcome.requiretls.iter().for_each(|result| self.require_tls_mails.count([result.as_str()]));
         if outcome.rule.is_some() {
             self.ruled.fetch_add(1, Relaxed);
         }
@@ -328,6 +331,8 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     metrics.unverified.encode(to, About("unverified_sessions", help))?;
     let help = "New TLS sessions with remotes, by whether the remote offers REQUIRETLS";
     metrics.remote_require_tls.encode(to, About("remote_requiretls", help))?;
+    let help = "Attempts with mail that asks for REQUIRETLS, or has lost that demand, by result";
+    metrics.require_tls_mails.encode(to, About("requiretls_mails", help))?;
     let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
     metrics.dialled.encode(to, About("intercepted", help))?;
     metrics

@@ -20,6 +20,7 @@ use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, Mode, VerifiedBy};
 use crate::refusal::{Label, Peer};
+use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
 use crate::smtp::reply::{Class, Code};
 use crate::tls::server::ClientTls;
@@ -77,6 +78,8 @@ pub struct Outcome {
     pub client_tls: Option<Arc<ClientTls>>,
     /// The level of the listener, if it has one of its own.
     pub listener_level: Option<LevelFloor>,
+    /// The account of the tag for REQUIRETLS, if the mail has one or has lost it.
+    pub requiretls: Option<TagResult>,
     /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
@@ -275,7 +278,7 @@ impl Outcome {
             rule = self.rule.as_deref().map(printable),
             client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
             client_certificate = client.map(|tls| tls.certificate.label()),
-            listener_level = self.listener_level.map(tracing::field::display),
+            listener_level = self.listener_level.map(tracing::field::display), requiretls = self.requiretls.map(TagResult::as_str),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)), dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict,
@@ -351,6 +354,7 @@ mod tests {
             sts: None,
             client_tls: None,
             listener_level: None,
+            requiretls: None,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),

@@ -116,7 +116,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let pairs: Vec<Pair> = end.transaction.expected().map(|recipient| recipient.pair).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
         let key = self.floor.map_or(key, |floor| key.at_level(floor.level().label()));
-        match self.shared.journal.message(key, &pairs).await {
+        match self.shared.journal.tagged(end.transaction.envelope.tag).message(key, &pairs).await {
             Ok(message) => {
                 let outcomes = pairs.iter().filter_map(|pair| Some((*pair, message.outcome(*pair)?.clone()))).collect();
                 end.message = Some(message);

@@ -31,6 +31,7 @@ use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::journal::RecordId;
 use crate::refusal::OwnRefusal;
+use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
 use crate::smtp::command::{Command, CommandError};
 use crate::smtp::line::{Line, LineDecoder};
@@ -45,6 +46,8 @@ pub use crate::delivery::shared::{Origin, Received, Shared};
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
+/// The same where REQUIRETLS is offered (RFC 8689 §2).
+const MAX_COMMAND_OCTETS_UNDER_TLS: usize = MAX_COMMAND_OCTETS + " REQUIRETLS".len();
 
 /// How long a client has to read the 421 when its session is cut, and to see that we have closed.
 const LAST_WORD: Duration = Duration::from_millis(500);
@@ -62,6 +65,8 @@ pub struct Caller {
     pub security: ListenerSecurity,
     /// The least level of its mail, by its listener.
     pub floor: Option<LevelFloor>,
+    /// The tag of its mail, by its listener.
+    pub tag: Option<Tag>,
     /// Its right to send mail.
     pub admission: Admission,
 }
@@ -86,6 +91,7 @@ impl Caller {
             dialled: None,
             security: ListenerSecurity::Clear,
             floor: None,
+            tag: None,
             admission: Admission::Allowed,
         }
     }
@@ -157,7 +163,8 @@ where
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Until the client goes, or TLS is to begin.
     async fn run(&mut self, stop: &CancellationToken) -> Result<AfterCommand, WireError> {
-        let mut lines = LineDecoder::new(MAX_COMMAND_OCTETS);
+        let most = if self.tls.is_some() { MAX_COMMAND_OCTETS_UNDER_TLS } else { MAX_COMMAND_OCTETS };
+        let mut lines = LineDecoder::new(most);
         loop {
             let limit = self.shared.client_timeout;
             let line = match self.pipelined(&mut lines).await {
@@ -227,6 +234,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             Ok(command) => self.carry_out(command).await,
             Err(error) => {
                 self.ask_for_recipients(NextCommand::Unknown).await?;
+                let error = self.dialogue.understood(error);
                 self.say(&error.reply());
                 // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
                 Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::Command })
@@ -282,8 +290,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The records in which the recipient of a command has a final outcome. A shared store may take a moment.
     async fn records_for(&mut self, command: &Command) -> Result<Result<Vec<RecordId>, OwnRefusal>, WireError> {
         let Some(recipient) = self.dialogue.asks_for_records(command) else { return Ok(Ok(Vec::new())) };
-        let shared = Arc::clone(&self.shared);
-        let served = self.meanwhile(async move { shared.journal.served(recipient).await }).await?;
+        let journal = self.shared.journal.tagged(self.dialogue.tag_of_mail());
+        let served = self.meanwhile(async move { journal.served(recipient).await }).await?;
         // The store tells of its errors itself, once a minute.
         Ok(served.map_err(|_| OwnRefusal::StoreDown))
     }

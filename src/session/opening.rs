@@ -41,9 +41,9 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled, security, floor, admission } = caller;
+    let Caller { origin, service, dialled, security, floor, tag, admission } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
-    let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(match &security {
+    let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).with_tls(match &security {
         ListenerSecurity::Clear => TlsState::Unavailable,
         ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
         ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
@@ -92,6 +92,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
+        let tag = self.dialogue.tag();
         let Self { shared, news, client, origin, service, dialled, security, floor, .. } = self;
         let (metrics, limit) = (shared.reporter.metrics(), shared.connector.timeouts.handshake);
         let (Some(server), Ok(Either::Left(stream))) = (security.server(), client.into_stream()) else {
@@ -120,7 +121,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue = Dialogue::new(shared.us.clone(), service).with_tls(TlsState::Active);
+        let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, tls) = (Upstreams::default(), Some(Arc::new(tls)));
         Some(Self { shared, news, client, origin, service, dialled, security, floor, tls, dialogue, upstreams })
@@ -199,7 +200,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let step = match (Command::read(&line), to_mail) {
                 (Ok(Command::Mail(_)), Some(no)) => Step::Reply(no.clone()),
                 (Ok(command), _) => self.dialogue.step(command, |_| Vec::new()),
-                (Err(error), _) => Step::Reply(error.reply()),
+                (Err(error), _) => Step::Reply(self.dialogue.understood(error).reply()),
             };
             match step {
                 Step::Reply(reply) | Step::Abandon(reply) => self.say(&reply),

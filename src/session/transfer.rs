@@ -165,10 +165,13 @@ impl Passage {
         None
     }
 
-    /// Each attempt has the number of octets that were read.
+    /// Each attempt has the number of octets that were read, and whether the message says that it once had a tag.
     fn count(&mut self) {
         let octets = self.scanner.octets();
         self.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
+        if self.scanner.was_tagged() {
+            self.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
+        }
     }
 
     /// The transaction hears of deliveries that have stopped.

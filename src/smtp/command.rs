@@ -18,7 +18,7 @@ use crate::name::Name;
 
 mod mail;
 
-pub use mail::{BodyType, Mail, Parameter, Prdr};
+pub use mail::{BodyType, Mail, Parameter, Prdr, RequireTls};
 
 /// A command of SMTP or LMTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,17 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// The parameter of MAIL that is wrong, if it is one that we know.
+    pub fn parameter(&self) -> Option<Parameter> {
+        match self {
+            Self::DuplicateParameter(parameter) | Self::ParameterValue(parameter) => Some(*parameter),
+            Self::LineTooLong | Self::BareLineFeed | Self::ControlCharacter | Self::NotUtf8 => None,
+            Self::Unrecognised | Self::NotImplemented | Self::UnexpectedArgument | Self::Hello => None,
+            Self::NoFrom | Self::Chunk | Self::NoTo | Self::ReversePath(_) | Self::ForwardPath(_) => None,
+            Self::MalformedParameter | Self::UnknownParameter => None,
+        }
+    }
+
     /// The reply to the client.
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
@@ -341,6 +352,8 @@ mod tests {
             ("MAIL FROM:<\"a> SIZE=1\"@b.example>", "MAIL FROM:<\"a> SIZE=1\"@b.example>"),
             ("MAIL FROM:<ü@b.example> SMTPUTF8", "MAIL FROM:<ü@b.example> SMTPUTF8"),
             ("MAIL FROM:<> prdr SIZE=1", "MAIL FROM:<> SIZE=1 PRDR"),
+            // Q5.
+            ("MAIL FROM:<> RequireTLS BODY=7BIT", "MAIL FROM:<> BODY=7BIT REQUIRETLS"),
             // M10.
             ("MAIL FROM:<> SIZE=99999999999999999999", "MAIL FROM:<> SIZE=18446744073709551615"),
             ("rcpt to:<@r.example:u@d.example>", "RCPT TO:<u@d.example>"),
@@ -429,6 +442,10 @@ mod tests {
             ("MAIL FROM:<> SIZE=1 size=1", "501 5.5.4 SIZE given twice"),
             ("MAIL FROM:<> SMTPUTF8 SMTPUTF8", "501 5.5.4 SMTPUTF8 given twice"),
             ("MAIL FROM:<> SMTPUTF8=1", "501 5.5.4 bad value for SMTPUTF8"),
+            // Q22.
+            ("MAIL FROM:<> REQUIRETLS requiretls", "501 5.5.4 REQUIRETLS given twice"),
+            ("MAIL FROM:<> REQUIRETLS=yes", "501 5.5.4 bad value for REQUIRETLS"),
+            ("MAIL FROM:<> REQUIRETLS=", "501 5.5.4 malformed parameter"),
             ("MAIL FROM:<> BODY=BINARYMIME", "501 5.5.4 bad value for BODY"),
             ("MAIL FROM:<> BODY", "501 5.5.4 bad value for BODY"),
             ("MAIL FROM:<> SIZE", "501 5.5.4 bad value for SIZE"),
@@ -482,7 +499,7 @@ mod tests {
             words in prop::collection::vec(
                 prop::sample::select(vec![
                     "a", "B", "@", ".", "\"", "\\", " ", ">", "<", ":", "@b.example>", "@[127.0.0.1]>", "@x.example:",
-                    " SIZE=7", " SMTPUTF8", " BODY=8BITMIME", "ü", "\r", "\n", "\0", "%", "=", "@bücher.example>",
+                    " SIZE=7", " SMTPUTF8", " REQUIRETLS", " BODY=8BITMIME", "ü", "\r", "\n", "\0", "%", "=", "@bücher.example>",
                 ]),
                 0..10,
             ),

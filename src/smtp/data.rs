@@ -154,6 +154,11 @@ impl DataScanner {
         self.header.message_id
     }
 
+    /// Whether the header section has a field `Require-TLS-ESMTP: yes` so far: Postfix adds it to mail that came with REQUIRETLS.
+    pub fn was_tagged(&self) -> bool {
+        self.header.was_tagged
+    }
+
     /// Whether the header section so far has octets above 127 (RFC 6531 §3.4).
     pub fn has_international_header(&self) -> bool {
         self.header.international
@@ -320,12 +325,13 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     })
 }
 
-/// Counts `Received` fields, looks for a `Message-ID` and sees octets above 127, up to the empty line that ends the header
+/// Counts `Received` fields, looks for `Message-ID` and `Require-TLS-ESMTP` and sees octets above 127, up to the empty line that ends the header
 /// section (RFC 5322 §2.1).
 #[derive(Debug, Clone, Default)]
 struct HeaderSection {
     received: usize,
     message_id: bool,
+    was_tagged: bool,
     international: bool,
     line: FieldName,
 }
@@ -338,15 +344,18 @@ enum FieldName {
     Spelling(Field, usize),
     /// `Message-ID:` and blanks. An empty one is none.
     MessageId,
+    /// `Require-TLS-ESMTP:`, and so many letters of its value `yes`, with blanks around it.
+    RequireTlsEsmtp(usize),
     Other,
     Body,
 }
 
-/// The fields that matter. They begin with different letters.
+/// The fields that matter. Only the two that begin with "re" begin with the same letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Received,
     MessageId,
+    RequireTlsEsmtp,
 }
 
 impl Field {
@@ -354,6 +363,7 @@ impl Field {
         match self {
             Self::Received => b"received:",
             Self::MessageId => b"message-id:",
+            Self::RequireTlsEsmtp => b"require-tls-esmtp:",
         }
     }
 }
@@ -373,6 +383,10 @@ impl HeaderSection {
                 FieldName::Spelling(field, spelled) if field.name().get(spelled) == Some(&octet) => {
                     self.spelled(field, spelled + 1)
                 }
+                FieldName::Spelling(Field::Received, 2) if octet == b'q' => {
+                    FieldName::Spelling(Field::RequireTlsEsmtp, 3)
+                }
+                FieldName::RequireTlsEsmtp(letters) => Self::value_of_tag(letters, octet),
                 FieldName::MessageId if matches!(octet, b' ' | b'\t') => FieldName::MessageId,
                 FieldName::MessageId => {
                     self.message_id = true;
@@ -393,6 +407,18 @@ impl HeaderSection {
                 FieldName::Other
             }
             Field::MessageId => FieldName::MessageId,
+            Field::RequireTlsEsmtp => FieldName::RequireTlsEsmtp(0),
+        }
+    }
+
+    /// The next octet of the value `yes`, in lower case.
+    fn value_of_tag(letters: usize, octet: u8) -> FieldName {
+        const YES: &[u8] = b"yes";
+        match (YES.get(letters), octet) {
+            (Some(expected), _) if *expected == octet => FieldName::RequireTlsEsmtp(letters + 1),
+            (None, b' ' | b'\t') => FieldName::RequireTlsEsmtp(letters),
+            (Some(_), b' ' | b'\t') if letters == 0 => FieldName::RequireTlsEsmtp(letters),
+            _ => FieldName::Other,
         }
     }
 
@@ -401,9 +427,12 @@ impl HeaderSection {
     }
 
     fn end_line(&mut self) {
+        self.was_tagged |= self.line == FieldName::RequireTlsEsmtp(3);
         self.line = match self.line {
             FieldName::Start | FieldName::Body => FieldName::Body,
-            FieldName::Spelling(..) | FieldName::MessageId | FieldName::Other => FieldName::Start,
+            FieldName::Spelling(..) | FieldName::MessageId | FieldName::RequireTlsEsmtp(_) | FieldName::Other => {
+                FieldName::Start
+            }
         };
     }
 }
@@ -468,6 +497,34 @@ mod tests {
                     scanner.scan(&mut BytesMut::from(piece), &mut BytesMut::new());
                 }
                 assert_eq!(scanner.has_message_id(), has_one, "{message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn mail_that_has_lost_its_tag_says_so_in_its_header() {
+        // Q24.
+        for (message, was_tagged) in [
+            ("Require-TLS-ESMTP: yes\r\n\r\nb\r\n", true),
+            ("Received: x\r\nREQUIRE-tls-ESMTP:\t Yes \t\r\n\r\n", true),
+            ("Subject: x\r\nrequire-tls-esmtp:yes\r\nSubject: y\r\n", true),
+            ("Require-TLS-ESMTP: no\r\n\r\n", false),
+            ("Require-TLS-ESMTP: yes no\r\n\r\n", false),
+            ("Require-TLS-ESMTP: y es\r\n\r\n", false),
+            ("Require-TLS-ESMTP:\r\n\r\n", false),
+            ("Require-TLS-ESMTP : yes\r\n\r\n", false),
+            ("Require-TLS: yes\r\n\r\n", false),
+            ("Requived: yes\r\n\r\n", false),
+            ("X-Require-TLS-ESMTP: yes\r\n\r\n", false),
+            ("Subject: x\r\n\r\nRequire-TLS-ESMTP: yes\r\n", false),
+        ] {
+            for size in 1..message.len() {
+                let mut scanner = DataScanner::new(BareNewlines::Normalize);
+                for piece in message.as_bytes().chunks(size) {
+                    scanner.scan(&mut BytesMut::from(piece), &mut BytesMut::new());
+                }
+                assert_eq!(scanner.was_tagged(), was_tagged, "{message:?} by {size}");
+                assert_eq!(scanner.received_headers(), usize::from(message.starts_with("Received")), "{message:?}");
             }
         }
     }

@@ -126,6 +126,8 @@ pub struct Offer {
     pub domains: DomainsPerTransaction,
     /// Whether TLS may begin (RFC 3207).
     pub starttls: bool,
+    /// Whether MAIL may say REQUIRETLS (RFC 8689 §2: under TLS alone).
+    pub require_tls: bool,
 }
 
 impl Offer {
@@ -141,6 +143,9 @@ impl Offer {
         ];
         if self.starttls {
             lines.push("STARTTLS".to_owned());
+        }
+        if self.require_tls {
+            lines.push("REQUIRETLS".to_owned());
         }
         match self.domains {
             DomainsPerTransaction::One => lines.extend(["PRDR".to_owned(), "LIMITS RCPTDOMAINMAX=1".to_owned()]),
@@ -242,19 +247,22 @@ mod tests {
         // I22, M5, M23: these and no more.
         // Decision 9.
         let mut written = bytes::BytesMut::new();
-        Offer { size: 1000, domains: DomainsPerTransaction::One, starttls: false }
-            .reply("relay.example")
-            .write(&mut written);
+        let offer = |domains| Offer { size: 1000, domains, starttls: false, require_tls: false };
+        offer(DomainsPerTransaction::One).reply("relay.example").write(&mut written);
         assert_eq!(
             written,
             "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
              250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-PRDR\r\n250 LIMITS RCPTDOMAINMAX=1\r\n"
         );
         // Decision 11: LMTP answers for each recipient.
-        let lines = Offer { size: 1000, domains: DomainsPerTransaction::Any, starttls: false }.lines();
+        let in_clear = offer(DomainsPerTransaction::Any);
+        let lines = in_clear.lines();
         assert_eq!(lines, ["PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"]);
         // RFC 3207 §4.2: before TLS alone.
-        let before_tls = Offer { size: 1000, domains: DomainsPerTransaction::Any, starttls: true }.lines();
+        let before_tls = Offer { starttls: true, ..in_clear }.lines();
         assert_eq!(before_tls, [&lines[..], &["STARTTLS".to_owned()]].concat());
+        // Q1, M23.
+        let under_tls = Offer { require_tls: true, ..in_clear }.lines();
+        assert_eq!(under_tls, [&lines[..], &["REQUIRETLS".to_owned()]].concat());
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::requiretls::Tag;
 use crate::smtp::address::{Mailbox, ReversePath};
 
 /// A sender and a recipient.
@@ -47,6 +48,14 @@ impl Pair {
         digest.update(b"\r");
         digest.update(recipient.to_string());
         Self(digest.finalize().into())
+    }
+
+    /// The pair under which a refusal of mail with this tag is kept: it answers no mail with another tag. A delivery is kept under
+    /// the pair itself, and answers all.
+    #[must_use]
+    pub fn refused(&self, tag: Option<Tag>) -> Self {
+        let word = tag.map_or("", Tag::label);
+        Self(Sha256::new().chain_update(self.0).chain_update(word).finalize().into())
     }
 
     /// Its first octets, for an index.

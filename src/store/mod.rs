@@ -276,8 +276,8 @@ impl Store {
         }
     }
 
-    /// The records in which a recipient has a final outcome, sorted.
-    pub(crate) async fn served(&self, recipient: Pair, expiry: Duration) -> Result<Vec<RecordId>, Error> {
+    /// The records in which a recipient has a final outcome under any of these pairs, sorted.
+    pub(crate) async fn served(&self, recipient: &[Pair], expiry: Duration) -> Result<Vec<RecordId>, Error> {
         self.timed("served", async {
             match &self.backend {
                 StoreBackend::Sqlite(local) => Ok(local.served(recipient, expiry)),

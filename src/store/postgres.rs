@@ -89,11 +89,12 @@ impl Postgres {
         self.circuit.is_up()
     }
 
-    pub(super) async fn served(&self, recipient: Pair, expiry: Duration) -> Result<Vec<RecordId>, Error> {
-        let (pair, expiry) = (self.digest(recipient.octets()), seconds(expiry));
+    pub(super) async fn served(&self, recipient: &[Pair], expiry: Duration) -> Result<Vec<RecordId>, Error> {
+        let pairs: Vec<_> = recipient.iter().map(|pair| self.digest(pair.octets())).collect();
+        let expiry = seconds(expiry);
         let sql = "SELECT DISTINCT r.id FROM danelaw.outcomes o JOIN danelaw.records r ON r.id = o.record
-                   WHERE o.pair = $1 AND r.seen >= danelaw.clock() - $2 ORDER BY r.id";
-        let rows = self.ask("served", || sqlx::query(sql).bind(&pair).bind(expiry)).await?;
+                   WHERE o.pair = ANY($1) AND r.seen >= danelaw.clock() - $2 ORDER BY r.id";
+        let rows = self.ask("served", || sqlx::query(sql).bind(&pairs).bind(expiry)).await?;
         rows.iter().map(|row| Ok(RecordId(column(row, 0)?))).collect()
     }
 

@@ -14,9 +14,10 @@ use std::fmt;
 
 use super::{Admitted, Envelope, Named, Transaction};
 use crate::journal::{Pair, RecordId};
+use crate::requiretls::Tag;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Chunk;
-use crate::smtp::command::{Command, Hello, Mail, Prdr};
+use crate::smtp::command::{Command, CommandError, Hello, Mail, Parameter, Prdr, RequireTls};
 use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 
@@ -27,6 +28,8 @@ pub struct Dialogue {
     us: Us,
     service: Service,
     tls: TlsState,
+    /// The tag of all mail of the listener.
+    tag: Option<Tag>,
 }
 
 /// TLS on the connection to the client (RFC 3207).
@@ -126,13 +129,38 @@ pub enum Step {
 impl Dialogue {
     /// A client that has just connected, on a listener without TLS.
     pub fn new(us: Us, service: Service) -> Self {
-        Self { state: State::Connected, us, service, tls: TlsState::Unavailable }
+        Self { state: State::Connected, us, service, tls: TlsState::Unavailable, tag: None }
     }
 
     /// The same with TLS in this state.
     #[must_use]
     pub fn with_tls(self, tls: TlsState) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The same on a listener that tags all its mail.
+    #[must_use]
+    pub fn with_tag(self, tag: Option<Tag>) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// The tag of all mail of the listener.
+    pub fn tag(&self) -> Option<Tag> {
+        self.tag
+    }
+
+    /// The tag of the open transaction's mail.
+    pub fn tag_of_mail(&self) -> Option<Tag> {
+        let State::Open(transaction) = &self.state else { return None };
+        transaction.envelope.tag
+    }
+
+    /// The error as the client hears it: a parameter that is not offered is not known (RFC 5321 §4.1.1.11).
+    pub fn understood(&self, error: CommandError) -> CommandError {
+        if error.parameter() == Some(Parameter::RequireTls) && !self.offers_require_tls() {
+            return CommandError::UnknownParameter;
+        }
+        error
     }
 
     /// Says this of ourselves from now on, and judges the next MAIL by it. An earlier EHLO may have offered more: a server
@@ -253,13 +281,15 @@ impl Dialogue {
             let text = format!("the message is larger than {} octets", self.us.size);
             return enhanced(Code::EXCEEDED_STORAGE, 3, 4, &text);
         }
-        if (self.service, mail.prdr) == (Service::Lmtp, Prdr::Requested) {
-            // RFC 5321 §4.1.1.11: LHLO does not offer PRDR, since LMTP replies for each recipient anyway.
+        // RFC 5321 §4.1.1.11: LHLO does not offer PRDR, since LMTP replies for each recipient anyway.
+        let is_prdr_unknown = (self.service, mail.prdr) == (Service::Lmtp, Prdr::Requested);
+        if is_prdr_unknown || (mail.require_tls == RequireTls::Requested && !self.offers_require_tls()) {
             return enhanced(Code::PARAMETERS_NOT_RECOGNISED, 5, 4, "parameter not recognised");
         }
         match self.take_state() {
             State::Greeted(client) => {
-                self.state = State::Open(Transaction::new(Envelope { client, mail }, self.service));
+                let tag = Tag::of(self.tag, mail.require_tls);
+                self.state = State::Open(Transaction::new(Envelope { client, mail, tag }, self.service));
                 enhanced(Code::OK, 1, 0, "Ok")
             }
             State::Connected => {
@@ -390,7 +420,12 @@ impl Dialogue {
             Service::Lmtp => DomainsPerTransaction::Any,
         };
         let starttls = matches!(self.tls, TlsState::Offered | TlsState::Required);
-        Offer { size: self.us.size, domains, starttls }
+        Offer { size: self.us.size, domains, starttls, require_tls: self.offers_require_tls() }
+    }
+
+    /// RFC 8689 §2: under TLS alone.
+    fn offers_require_tls(&self) -> bool {
+        self.tls == TlsState::Active
     }
 
     fn take_state(&mut self) -> State {
@@ -617,6 +652,43 @@ mod tests {
         assert_eq!(play_with(required(), &commands), ["250", "530", "530", "7 octets, 530", "250", "500"]);
         let offered = Dialogue::new(us(), Service::Smtp).with_tls(TlsState::Offered);
         assert_eq!(play_with(offered, &["EHLO c", "MAIL FROM:<>", "STARTTLS"]), ["250", "250", "503"]);
+    }
+
+    #[test]
+    fn requiretls_is_offered_and_known_under_tls_alone() {
+        // Q1, Q22.
+        let tagged = "MAIL FROM:<a@c> REQUIRETLS";
+        for (service, hello) in [(Service::Smtp, "EHLO c"), (Service::FanOut, "EHLO c"), (Service::Lmtp, "LHLO c")] {
+            for tls in [TlsState::Unavailable, TlsState::Offered, TlsState::Required, TlsState::Active] {
+                let is_active = tls == TlsState::Active;
+                let mut dialogue = Dialogue::new(us(), service).with_tls(tls).with_tag(Some(Tag::WhereOffered));
+                let Step::Abandon(reply) = dialogue.step(Command::parse(hello.as_bytes()).unwrap(), |_| Vec::new())
+                else {
+                    panic!()
+                };
+                assert_eq!(reply.lines().any(|line| line == "REQUIRETLS"), is_active, "{service:?} {tls:?}");
+                for wrong in ["MAIL FROM:<> REQUIRETLS=1", "MAIL FROM:<> REQUIRETLS REQUIRETLS"] {
+                    let reply = dialogue.understood(Command::parse(wrong.as_bytes()).unwrap_err()).reply();
+                    let expected = if is_active { "501 5.5.4 " } else { "555 5.5.4 " };
+                    assert!(reply.to_string().starts_with(expected), "{tls:?} {wrong}: {reply}");
+                }
+                let Step::Reply(reply) = dialogue.step(Command::parse(tagged.as_bytes()).unwrap(), |_| Vec::new())
+                else {
+                    panic!()
+                };
+                let expected = match tls {
+                    TlsState::Unavailable | TlsState::Offered => "555 5.5.4 ",
+                    TlsState::Required => "530 5.7.0 ",
+                    TlsState::Active => "250 2.1.0 ",
+                };
+                assert!(reply.to_string().starts_with(expected), "{tls:?}: {reply}");
+                let State::Open(transaction) = &dialogue.state else {
+                    assert!(!is_active);
+                    continue;
+                };
+                assert_eq!(transaction.envelope.tag, Some(Tag::Always), "the stricter one");
+            }
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use crate::journal::Pair;
 use crate::name::Name;
+use crate::requiretls::{Tag, TagDemand};
 use crate::smtp::address::Mailbox;
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::Reply;
@@ -73,6 +74,15 @@ pub struct Envelope {
     pub client: Client,
     /// The sender and the parameters.
     pub mail: Mail,
+    /// The tag of the mail, by its client or by its listener.
+    pub tag: Option<Tag>,
+}
+
+impl Envelope {
+    /// The demand of its tag.
+    pub fn demand(&self) -> TagDemand {
+        TagDemand::of(self.tag, &self.mail.reverse_path)
+    }
 }
 
 /// The replies that the client gets.

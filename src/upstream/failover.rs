@@ -15,9 +15,9 @@
 //! | the connection is lost, or the protocol broken, before MAIL | the next address | tried last |
 //! | STARTTLS is missing, refused or followed by plaintext; the handshake failed, at the host's end too; the certificate does not match | the next address | as it was |
 //! | before any answer to RCPT: 421, the connection lost, the protocol broken, an answer to another command, no answer in time | the next address | as it was |
-//! | over a session that had mails before: MAIL is answered with 4yz or 503 | the same address, over a new session | as it was |
+//! | over a session that had mails before: MAIL is answered with 4yz or 503, or REQUIRETLS is lacking that the mail asks for | the same address, over a new session | as it was |
 //! | MAIL is answered with 4yz | the next exchange | as it was |
-//! | the address lacks an extension that the client has declared, or room for the message | the next address | as it was |
+//! | the address lacks an extension that the client has declared, REQUIRETLS that the mail asks for, or room for the message | the next address | as it was |
 //! | MAIL is answered with 5yz; a failure at DATA or behind it | no other host | as it was |
 //!
 //! "The next address" is the next exchange where the exchange has no more. These rules never apply to an answer to RCPT: it
@@ -104,7 +104,7 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
         // RFC 5321 §3.8: only the session is over.
         Reason::Closing(_) => NEXT_ADDRESS,
         Reason::Mail(reply) => after_mail(reply),
-        // RFC 5321 §2.2.3: another host may have the extension, and the addresses of an exchange may be hosts of their own.
+        // RFC 5321 §2.2.3, RFC 8689 §4.2.1: another host may have the extension, and the addresses of an exchange may be hosts of their own.
         // If none has it, the mail goes without it, or back.
         Reason::Lacking(_) => NEXT_ADDRESS,
         // The message is not here any more.
@@ -225,6 +225,8 @@ mod tests {
             (Reason::StsNoTurn, Exchange, Unchanged),
             (Reason::UnsignedUnderSts, Exchange, Unchanged),
             (Reason::NotAuthenticated, Exchange, Unchanged),
+            (Reason::Lacking(Lacking::RequireTls), Address, Unchanged),
+            (Reason::Lacking(Lacking::Authentication), Address, Unchanged),
             (Reason::OutOfTime, Exchange, Unchanged),
             (Reason::Bind { from: [127, 0, 0, 1].into(), error: broken() }, Address, Unchanged),
             (Reason::Busy(Cap::Host(1)), Address, Unchanged),

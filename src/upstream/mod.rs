@@ -46,6 +46,7 @@ use crate::mx::OwnAddresses;
 use crate::name::Name;
 use crate::policy::{Level, Mode, TlsPolicy};
 use crate::refusal::{Peer, Reason};
+use crate::requiretls::TagDemand;
 use crate::reserved::Dialable;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::smtp::command::Hello;
@@ -117,6 +118,8 @@ pub struct Request<'a> {
     pub hello: &'a Hello,
     /// The level that a session must meet.
     pub level: &'a Level,
+    /// The demand of the mail's tag, which the level meets.
+    pub demand: TagDemand,
     /// Whether the MTA-STS policy of the domain counts.
     pub sts: StsByRule,
     /// The end of the search.

@@ -27,7 +27,7 @@ use crate::dns::{Nat64Prefix, Resolver, Security};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Mode};
-use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
+use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
 use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
@@ -327,6 +327,11 @@ fn may_be_of_the_session(next: NextCandidate, reason: &Reason) -> bool {
     if let Reason::Mail(reply) = reason {
         return reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE;
     }
-    // The host offers the same extensions in a new session.
-    next == NextCandidate::Address && !matches!(reason, Reason::Lacking(_))
+    match reason {
+        // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
+        Reason::Lacking(Lacking::RequireTls) => true,
+        // The host offers the same extensions in a new session.
+        Reason::Lacking(_) => false,
+        _ => next == NextCandidate::Address,
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::sts::{StsInquiry, StsTrial, unmeetable};
+use super::sts::{StsInquiry, StsTrial, final_for_tagged, unmeetable};
 use super::{Connector, Request, order, original_destination};
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security, by_nat64};
@@ -163,8 +163,8 @@ impl<R: Resolver> Connector<R> {
             }
             (Some(_), StsDemand::Nothing | StsDemand::Enforce(_)) => StsTrial::Passed,
         };
-        let decided = policy::decide(facts, request.level).map_err(|why| unmeetable(why, found, exchange))?;
-        Ok((decided, trial))
+        let decided = policy::decide(facts, request.level).map_err(|why| unmeetable(why, found, exchange));
+        Ok((decided.map_err(|reason| final_for_tagged(reason, found, request.demand))?, trial))
     }
 
     async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {

@@ -23,7 +23,8 @@ use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{StsDemand, StsListing, TlsPolicy, Unmeetable};
-use crate::refusal::{Label, Reason, ResultType};
+use crate::refusal::{Label, Lacking, Reason, ResultType};
+use crate::requiretls::TagDemand;
 use crate::tls::Protection;
 use crate::tlsrpt::event::{ReportedPolicy, ReportedSts, StsFault};
 
@@ -120,6 +121,19 @@ impl StsAtHand {
         }
     }
 
+    /// Whether no policy can authenticate a host later either: there is none, or none that does so by its mode. A policy that
+    /// cannot be had now may be had at the next try, and one that is only observed here may be held to then.
+    fn is_settled(&self) -> bool {
+        match (&self.found, self.usage) {
+            (StsFound::Absent(_) | StsFound::Off, _) => true,
+            (StsFound::Unfetched(_) | StsFound::LookupFailed(_), _) => false,
+            (StsFound::InForce(in_force), usage) => match in_force.policy.mode() {
+                StsMode::Testing | StsMode::None => true,
+                StsMode::Enforce => usage == StsUse::Enforce,
+            },
+        }
+    }
+
     /// The policy that mail is refused by, if one is held to.
     fn enforced(&self) -> Option<&StsInForce> {
         let in_force = self.found.in_force()?;
@@ -202,6 +216,17 @@ pub(super) fn unmeetable(why: Unmeetable, at_hand: Option<&StsAtHand>, exchange:
             Reason::MxNotInPolicy { policy: id_and_age(in_force), exchange: exchange.clone() }
         }
         (Unmeetable::NotListed | Unmeetable::NotNamed, _) => Reason::NotAuthenticated,
+    }
+}
+
+/// The same for mail with a tag: that nothing names the host is the last word on it (RFC 8689 §4.2.1), unless a policy may
+/// come to do so.
+pub(super) fn final_for_tagged(reason: Reason, at_hand: Option<&StsAtHand>, demand: TagDemand) -> Reason {
+    match (reason, demand) {
+        (Reason::NotAuthenticated, TagDemand::Tagged(_)) if at_hand.is_none_or(StsAtHand::is_settled) => {
+            Lacking::Authentication.into()
+        }
+        (reason, _) => reason,
     }
 }
 

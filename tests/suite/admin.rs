@@ -172,6 +172,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             sts: None,
             rule: Some(random()),
             listener_level: None,
+            requiretls: None,
             client_tls: None,
             dialled: None,
             skipped: vec![random()],

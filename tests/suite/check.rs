@@ -377,5 +377,6 @@ async fn a_forecast_for_many() {
     let objects: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.iter().map(|object| &object["verdict"]).collect::<Vec<_>>(), ["encrypted", "encrypted"]);
     assert!(said.err.starts_with("2 domains:\n"), "{}", said.err);
-    assert_eq!((said.status, lab.mx().connections()), (0, 3));
+    // One at level `encrypt`, and one with the proof that mail with REQUIRETLS needs.
+    assert_eq!((said.status, lab.mx().connections()), (0, 4));
 }

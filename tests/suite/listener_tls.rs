@@ -18,14 +18,14 @@ use crate::log::captured;
 use crate::process::{danelaw as program, said};
 
 /// The files of a listener, and the authorities that have issued them.
-struct Files {
+pub(crate) struct Files {
     folder: tempfile::TempDir,
     servers: Authority,
     clients: Authority,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (servers, clients) = (Authority::named("lab servers"), Authority::named("lab clients"));
         let files = Self { folder: tempfile::tempdir().unwrap(), servers, clients };
         files.write(&files.servers.issue("danelaw.test"));
@@ -45,7 +45,7 @@ impl Files {
     }
 
     /// A listener's table, with more keys.
-    fn listener(&self, tls: &str, more: &str) -> String {
+    pub(crate) fn listener(&self, tls: &str, more: &str) -> String {
         let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| self.path(name).display().to_string());
         format!(
             "listener = [{{ address = '127.0.0.1:0', tls = '{tls}', certificate = '{certificate}', key = '{key}'{more} }}]"
@@ -57,12 +57,12 @@ impl Files {
         format!(", client_ca = '{}'", self.path("clients.pem").display())
     }
 
-    async fn lab(&self, tls: &str, more: &str) -> Lab {
+    pub(crate) async fn lab(&self, tls: &str, more: &str) -> Lab {
         Scenario::new().set(&self.listener(tls, more)).start().await
     }
 
     /// A client that shows no certificate.
-    fn client(&self) -> ClientSide<'_> {
+    pub(crate) fn client(&self) -> ClientSide<'_> {
         ClientSide::new(&self.servers, None)
     }
 }

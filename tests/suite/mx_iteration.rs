@@ -11,6 +11,7 @@ use crate::lab::{self, Lab, Scenario};
 use danelaw::name::Name;
 use danelaw::policy::{InsecureMx, Level};
 use danelaw::refusal::{Cap, Lacking, Reason, Refusals, Stage};
+use danelaw::requiretls::TagDemand;
 use danelaw::rules::StsByRule;
 use danelaw::smtp::command::Hello;
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
@@ -49,6 +50,7 @@ impl IterationRequest {
             next_hop: None,
             hello,
             level,
+            demand: TagDemand::None,
             sts: StsByRule::Heeded,
             until: Instant::now() + *time,
             original_destination: None,

@@ -16,6 +16,7 @@ use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::requiretls::TagResult;
 use danelaw::rules::LevelFloor;
 use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
@@ -114,6 +115,7 @@ fn attempt() -> Outcome {
         sts: None,
         rule: None,
         listener_level: Some(LevelFloor::Secure),
+        requiretls: Some(TagResult::Sent),
         client_tls: Some(Arc::new(ClientTls {
             version: "TLSv1.3",
             cipher_suite: "TLS_AES_128_GCM_SHA256".into(),

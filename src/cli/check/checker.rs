@@ -25,6 +25,7 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{HostEndpoint, Peer, Place, Reason, Refusal};
+use crate::requiretls::TagDemand;
 use crate::roots::Roots;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::settings;
@@ -124,6 +125,7 @@ fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckTarget<'a> {
     pub(super) level: &'a Level,
+    pub(super) demand: TagDemand,
     pub(super) next_hop: Option<&'a NextHop>,
     pub(super) sts: StsByRule,
 }
@@ -186,21 +188,24 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
         let trace = Trace::default();
-        let CheckTarget { level, next_hop, sts } = target;
+        let CheckTarget { level, demand, next_hop, sts } = target;
         let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
-        let request =
-            Request { domain, next_hop, hello, level, sts, until, original_destination, reporting, trace: &trace };
+        let request = Request {
+            domain,
+            next_hop,
+            hello,
+            level,
+            demand,
+            sts,
+            until,
+            original_destination,
+            reporting,
+            trace: &trace,
+        };
         let inquiry = StsInquiry::default();
         let route = connector.route(&request).await.map_err(|unrouted| unrouted.refusal);
         let exchanges = match &route {
-            Ok(route) => {
-                if level.heeds_sts() && !matches!(next_hop, Some(NextHop { host: NextHopHost::Address(_), .. })) {
-                    inquiry.answer(connector.sts.as_ref(), &route.next_hop, &request).await;
-                }
-                let choice = |exchange| Choice { route, exchange, inquiry: &inquiry };
-                let checks = route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), &request));
-                join_all(checks).await
-            }
+            Ok(route) => self.check_exchanges(route, &inquiry, &request).await,
             Err(_) => Vec::new(),
         };
         let untried = route.as_ref().map_or(0, Route::untried);
@@ -217,6 +222,15 @@ impl Checker {
             exchanges,
             not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
         }
+    }
+
+    async fn check_exchanges(&self, route: &Route, inquiry: &StsInquiry, request: &Request<'_>) -> Vec<ExchangeCheck> {
+        let by_address = matches!(request.next_hop, Some(NextHop { host: NextHopHost::Address(_), .. }));
+        if request.level.heeds_sts() && !by_address {
+            inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
+        }
+        let choice = |exchange| Choice { route, exchange, inquiry };
+        join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
     }
 
     async fn check_exchange(&self, choice: Choice<'_>, request: &Request<'_>) -> ExchangeCheck {

@@ -42,6 +42,8 @@ JSON fields:
                    days_left, default_level, default_verdict and
                    default_refusal (without the rule), and need (needed,
                    not-needed, stricter, refuses, no-help)
+  requiretls       mail with REQUIRETLS: verdict (delivered, deferred,
+                   rejected), exchange, refusal
   advice           what to mend: kind, host, text; kind is one-record,
                    unusable-record, mx-without-dane, insecure-mx,
                    partial-lookup, failing-host, certificate-ends,

@@ -6,6 +6,7 @@ mod progress;
 mod report;
 mod sts;
 mod summary;
+mod tagged;
 mod tree;
 mod verdict;
 mod checker;
@@ -31,13 +32,15 @@ use self::fields::FIELDS;
 use self::progress::Progress;
 use self::report::{DomainReport, ReportContext};
 use self::summary::Summary;
+use self::tagged::RequireTlsReport;
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
 use crate::config::Config;
 use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::{Name, NameError};
 use crate::policy::Mode;
-use crate::rules::{Rules, StsByRule};
+use crate::requiretls::{Tag, TagDemand};
+use crate::rules::{LevelFloor, Rules, StsByRule};
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 
@@ -166,7 +169,8 @@ async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -
     }
     let progress = Arc::new(Progress::new(domains.len()));
     let checker = checker(config, arguments, &progress).await?;
-    let reports = stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain).await });
+    let reports =
+        stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain, arguments.form()).await });
     let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
     let (summary, worst) = tokio::select! {
         printed = print => printed.map_err(|error| StartError::system(format!("standard output: {error}")))?,
@@ -203,7 +207,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
 }
 
 /// One domain at its level, and, where a rule sets that, at the default level too.
-async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport {
+async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm) -> DomainReport {
     let now = OffsetDateTime::now_utc();
     let context = ReportContext {
         digests: &checker.config.tls.digests,
@@ -214,17 +218,31 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name) -> DomainReport 
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
     let sts = StsByRule::of(rule);
-    let check = checker.check(domain, CheckTarget { level, next_hop, sts }).await;
-    let report = match rule {
+    let demand = TagDemand::None;
+    let check = checker.check(domain, CheckTarget { level, demand, next_hop, sts }).await;
+    let mut report = match rule {
         None => DomainReport::of(&check, None, &context),
         Some(rule) => {
-            let default = CheckTarget { level: &rules.default, next_hop, sts: StsByRule::Heeded };
+            let default = CheckTarget { level: &rules.default, demand, next_hop, sts: StsByRule::Heeded };
             let default = checker.check(domain, default).await;
             DomainReport::of(&check, Some((rule, &default)), &context)
         }
     };
+    // A line has no room for it, and hosts are spared the sessions.
+    if checker.connections == Connections::Connect && !matches!(form, ReportForm::Line) {
+        report.requiretls = tagged(checker, domain, CheckTarget { level, demand, next_hop, sts }).await;
+    }
     checker.progress.done();
     report
+}
+
+/// The forecast for mail with REQUIRETLS. Sessions that had to meet the same policy are not repeated.
+async fn tagged(checker: &Checker, domain: &Name, target: CheckTarget<'_>) -> Option<RequireTlsReport> {
+    let demand = TagDemand::Tagged(Tag::Always);
+    // As delivery does: a rule lowers no such mail.
+    let level = LevelFloor::Secure.or_stricter(target.level);
+    let check = checker.check(domain, CheckTarget { level, demand, sts: StsByRule::Heeded, ..target }).await;
+    RequireTlsReport::of(&check, demand)
 }
 
 /// Prints reports as they come.

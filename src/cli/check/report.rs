@@ -8,6 +8,7 @@ use super::advice::{Advice, advice};
 use super::certificate::CertificateReport;
 use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
 use super::sts::StsReport;
+use super::tagged::RequireTlsReport;
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
 use crate::dane::tlsa;
@@ -45,6 +46,8 @@ pub(super) struct DomainReport {
     pub(super) sts: Option<StsReport>,
     pub(super) exchanges: Vec<ExchangeReport>,
     pub(super) rule: Option<RuleReport>,
+    /// The outcome for mail with REQUIRETLS, if mail servers were connected to.
+    pub(super) requiretls: Option<RequireTlsReport>,
     pub(super) advice: Vec<Advice>,
     #[serde(skip)]
     pub(super) outcome: (MailVerdict, CheckStatus),
@@ -186,6 +189,7 @@ impl DomainReport {
             sts: StsReport::of(check, context.now),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
             rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
+            requiretls: None,
             advice: advice(check, context.digests, context.now),
             outcome: (verdict, CheckStatus::of(check)),
         }
@@ -201,7 +205,7 @@ fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
 }
 
 impl RefusalReport {
-    fn of(at: &Place, reason: &Reason) -> Self {
+    pub(super) fn of(at: &Place, reason: &Reason) -> Self {
         let view = reason.view();
         let code = format!("{} {}", view.code, view.enhanced);
         Self { code, reason: view.label.as_str(), text: format!("{at}{reason}"), remedy: view.remedy }

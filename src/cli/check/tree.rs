@@ -66,6 +66,7 @@ pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()
         let host = advice.host.as_ref().map_or(String::new(), |host| format!("{host}: "));
         Node::new(styled(DOUBT, &format!("! {host}{}", advice.text)))
     }));
+    below.extend(report.requiretls.as_ref().map(|tagged| plain(&tagged.line())));
     below.push(verdict(report));
     writeln!(out, "{} (level {})", styled(STRONG, &report.domain), report.level)?;
     Node::over(String::new(), below).write(out, "")

@@ -19,6 +19,17 @@ pub struct Mail {
     pub smtp_utf8: SmtpUtf8,
     /// Whether each recipient is to have an answer of its own to the message.
     pub prdr: Prdr,
+    /// Whether the mail may go to authenticated hosts that offer REQUIRETLS only.
+    pub require_tls: RequireTls,
+}
+
+/// Whether MAIL says REQUIRETLS (RFC 8689 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequireTls {
+    /// It does not.
+    Absent,
+    /// It does.
+    Requested,
 }
 
 /// Whether MAIL asks for an answer for each recipient (draft-hall-prdr).
@@ -50,12 +61,15 @@ pub enum Parameter {
     SmtpUtf8,
     /// PRDR (draft-hall-prdr).
     Prdr,
+    /// REQUIRETLS (RFC 8689).
+    RequireTls,
 }
 
 impl Mail {
     /// A transaction of `reverse_path` without parameters.
     pub fn new(reverse_path: ReversePath) -> Self {
-        Self { reverse_path, size: None, body: None, smtp_utf8: SmtpUtf8::Absent, prdr: Prdr::Absent }
+        let (smtp_utf8, prdr, require_tls) = (SmtpUtf8::Absent, Prdr::Absent, RequireTls::Absent);
+        Self { reverse_path, size: None, body: None, smtp_utf8, prdr, require_tls }
     }
 
     /// The most that the client says the message may hold. Many clients declare all that is offered, for all their mail.
@@ -85,17 +99,20 @@ impl Mail {
         let is_duplicate = match parameter {
             Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
             Parameter::Body => self.body.replace(value.and_then(BodyType::parse).ok_or(bad_value)?).is_some(),
-            // RFC 6531 §3.4: it has no value.
-            Parameter::SmtpUtf8 | Parameter::Prdr if value.is_some() => return Err(bad_value),
+            // RFC 6531 §3.4, RFC 8689 §2: it has no value.
+            Parameter::SmtpUtf8 | Parameter::Prdr | Parameter::RequireTls if value.is_some() => return Err(bad_value),
             Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
             Parameter::Prdr => std::mem::replace(&mut self.prdr, Prdr::Requested) == Prdr::Requested,
+            Parameter::RequireTls => {
+                std::mem::replace(&mut self.require_tls, RequireTls::Requested) == RequireTls::Requested
+            }
         };
         if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
     }
 }
 
 impl Parameter {
-    const ALL: [Self; 4] = [Self::Size, Self::Body, Self::SmtpUtf8, Self::Prdr];
+    const ALL: [Self; 5] = [Self::Size, Self::Body, Self::SmtpUtf8, Self::Prdr, Self::RequireTls];
 
     fn parse(keyword: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
@@ -107,6 +124,7 @@ impl Parameter {
             Self::Body => "BODY",
             Self::SmtpUtf8 => "SMTPUTF8",
             Self::Prdr => "PRDR",
+            Self::RequireTls => "REQUIRETLS",
         }
     }
 }
@@ -167,8 +185,12 @@ impl fmt::Display for Mail {
             SmtpUtf8::Requested => f.write_str(" SMTPUTF8")?,
         }
         match self.prdr {
-            Prdr::Absent => Ok(()),
-            Prdr::Requested => f.write_str(" PRDR"),
+            Prdr::Absent => {}
+            Prdr::Requested => f.write_str(" PRDR")?,
+        }
+        match self.require_tls {
+            RequireTls::Absent => Ok(()),
+            RequireTls::Requested => f.write_str(" REQUIRETLS"),
         }
     }
 }

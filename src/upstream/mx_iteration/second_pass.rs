@@ -10,6 +10,7 @@ use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
+use crate::requiretls::TagDemand;
 
 /// The time that a second pass has at least. Its hosts have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
@@ -99,6 +100,11 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     pub fn put_back(&mut self, mut before: Refusals) {
         before.extend(self.take_skipped());
         self.refusals = before;
+    }
+
+    /// The demand of the mail's tag.
+    pub fn demand(&self) -> TagDemand {
+        self.request.demand
     }
 
     /// The domain that it is for.

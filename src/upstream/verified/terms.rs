@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::policy::{Permit, TlsPolicy};
+use crate::requiretls::TaggedRemote;
 use crate::smtp::extensions::Extensions;
-use crate::tls::Protection;
+use crate::tls::{Authentication, Protection};
 
 /// The terms of a session.
 #[derive(Debug)]
@@ -18,6 +19,15 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The facts that count for tagged mail. An offer in the clear is none (RFC 8689 §2).
+    pub fn for_tagged(&self) -> TaggedRemote {
+        let is_verified = match self.channel.protection().map(Protection::authentication) {
+            Some(Authentication::Verified(_)) => true,
+            Some(Authentication::HostVerified(_) | Authentication::Unverified(..)) | None => false,
+        };
+        TaggedRemote { is_verified, offers: self.extensions.require_tls }
+    }
+
     /// `yes` or `no`: whether the remote offers REQUIRETLS (RFC 8689).
     pub fn offers_require_tls(&self) -> &'static str {
         if self.extensions.require_tls { "yes" } else { "no" }
