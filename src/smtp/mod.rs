@@ -11,3 +11,4 @@ pub mod extensions;
 pub mod line;
 pub mod reply;
 pub mod stuffing;
+pub mod tls_required;
