@@ -41,7 +41,10 @@
 //!
 //! In mode `observe` the table decides in the same way, and each session is asked for the same proof. Only mail that would
 //! be refused because the proof is missing goes at the level `may`, with [`Permit::Observe`]; the log names the proof that is
-//! missing and the level that is not enforced.
+//! missing and the level that is not enforced. Mail with the field `TLS-Required: No` goes in the same way, with
+//! [`Permit::TlsRequiredNo`] ([`Waiver`]).
+
+mod waiver;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +57,8 @@ use crate::dns::{Host, Security};
 use crate::mta_sts::MxPattern;
 use crate::mx::Route;
 use crate::name::Name;
+
+pub use waiver::{ListenerMail, Waiver};
 
 /// How much a session must prove, in Postfix's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +104,11 @@ pub enum Permit {
         /// The name of the level that is not enforced.
         level: &'static str,
     },
+    /// The mail has the field `TLS-Required: No` (RFC 8689 §4.1), and its level would have refused it.
+    TlsRequiredNo {
+        /// The name of that level.
+        level: &'static str,
+    },
 }
 
 impl Permit {
@@ -107,6 +117,7 @@ impl Permit {
         match self {
             Self::Rule { .. } => NoDane::NotAsked,
             Self::Observe { level } => NoDane::NotEnforced(level),
+            Self::TlsRequiredNo { level } => NoDane::NotRequired(level),
         }
     }
 }
@@ -118,6 +129,21 @@ pub enum Mode {
     Enforce,
     /// Mail to a host that does not meet its policy is delivered all the same, and the log says so.
     Observe,
+}
+
+/// The level `may` with a permit that names the level in whose place it is.
+macro_rules! lowered {
+    ($level:expr, $permit:ident) => {
+        match $level {
+            Level::May(_) => const { &Level::May(Permit::$permit { level: "may" }) },
+            Level::Encrypt => const { &Level::May(Permit::$permit { level: "encrypt" }) },
+            Level::Dane(_) => const { &Level::May(Permit::$permit { level: "dane" }) },
+            Level::Verify => const { &Level::May(Permit::$permit { level: "verify" }) },
+            Level::Secure(_) => const { &Level::May(Permit::$permit { level: "secure" }) },
+            Level::DaneOnly => const { &Level::May(Permit::$permit { level: "dane-only" }) },
+            Level::Fingerprint(_) => const { &Level::May(Permit::$permit { level: "fingerprint" }) },
+        }
+    };
 }
 
 impl fmt::Display for Mode {
@@ -159,20 +185,12 @@ impl Level {
 
     /// The level at which mode `observe` delivers mail that this one would refuse.
     pub fn observed(&self) -> &'static Self {
-        macro_rules! instead_of {
-            ($level:literal) => {
-                const { &Self::May(Permit::Observe { level: $level }) }
-            };
-        }
-        match self {
-            Self::May(_) => instead_of!("may"),
-            Self::Encrypt => instead_of!("encrypt"),
-            Self::Dane(_) => instead_of!("dane"),
-            Self::Verify => instead_of!("verify"),
-            Self::Secure(_) => instead_of!("secure"),
-            Self::DaneOnly => instead_of!("dane-only"),
-            Self::Fingerprint(_) => instead_of!("fingerprint"),
-        }
+        lowered!(self, Observe)
+    }
+
+    /// The level at which mail with the field `TLS-Required: No` is delivered that this one would refuse (RFC 8689 §4.2.2).
+    pub fn not_required(&self) -> &'static Self {
+        lowered!(self, TlsRequiredNo)
     }
 }
 
@@ -291,6 +309,16 @@ impl TlsPolicy {
             }
             Self::Sts(_) | Self::Pkix(..) | Self::Encrypt(..) | Self::May(..) => None,
         }
+    }
+
+    /// Whether mail goes under it for the sake of its field `TLS-Required: No` alone. Such a session serves no other mail.
+    pub fn is_lowered_by_the_mail(&self) -> bool {
+        matches!(self, Self::May(_, Permit::TlsRequiredNo { .. }))
+    }
+
+    /// The word for the mail's own permit in log lines. Rules and the mode have fields of their own.
+    pub fn permit(&self) -> Option<&'static str> {
+        self.is_lowered_by_the_mail().then_some("tls-required-no")
     }
 
     /// The name of the policy in log lines.

@@ -158,6 +158,8 @@ pub enum Reason {
         why: String,
         /// How long ago.
         ago: Duration,
+        /// The part of the session that failed.
+        part: FailedPart,
     },
     /// The TCP connection failed.
     #[error("cannot connect: {0}")]
@@ -267,6 +269,15 @@ pub enum Reason {
     /// The time for the whole delivery path was used up before this host's turn.
     #[error("no time was left to try it")]
     OutOfTime,
+}
+
+/// The part of a session that a remembered failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedPart {
+    /// TLS: the host might be had without.
+    Tls,
+    /// Another one.
+    Other,
 }
 
 /// A bound on connections that is reached.
@@ -394,11 +405,12 @@ impl Reason {
         }
     }
 
-    /// Whether an ordinary opportunistic server would have gone on: a question for the mode `observe` alone. It too needs
-    /// the MX records and an address.
+    /// Whether an ordinary opportunistic server would have gone on: a question for a [`Waiver`](crate::policy::Waiver) alone. It
+    /// too needs the MX records and an address.
     pub fn is_waived_by_observing(&self) -> bool {
         match self {
             Self::DaneRequired(_) | Self::MxNotInPolicy { .. } | Self::StsNoTurn | Self::NotAuthenticated => true,
+            Self::JustFailed { part, .. } => *part == FailedPart::Tls,
             Self::StsLookup(_) => self.scarcity().is_none(),
             // Where there is no socket, no server gets one.
             Self::Dns(failure) => failure.rtype == Rtype::TLSA && self.scarcity().is_none(),
@@ -552,7 +564,12 @@ mod tests {
             (Scarcity::Memory.into(), "451 4.3.0", "out-of-memory", None),
             (unasked("MX"), "451 4.3.0", "out-of-descriptors", None),
             (unasked("TLSA"), "451 4.3.0", "out-of-descriptors", None),
-            (Reason::JustFailed { why: "so".into(), ago: limit }, "451 4.4.1", "failed-just-now", None),
+            (
+                Reason::JustFailed { why: "so".into(), ago: limit, part: FailedPart::Other },
+                "451 4.4.1",
+                "failed-just-now",
+                None,
+            ),
             (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
             (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
             (Reason::BdatRefused(said(503, "bad sequence")), "451 4.5.0", "bdat-refused", None),

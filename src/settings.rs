@@ -100,8 +100,8 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 /// A file is of no use, or a key is not that of its certificate.
 pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
     let shared = |listener: &Listener| {
-        let Listener { level: floor, require_tls: tag, .. } = *listener;
-        Ok(ListenerShared { security: security(listener)?, floor, tag })
+        let Listener { level: floor, require_tls: tag, tls_required_no: takes, .. } = *listener;
+        Ok(ListenerShared { security: security(listener)?, floor, tag, takes })
     };
     config.listener.iter().map(shared).collect()
 }

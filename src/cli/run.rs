@@ -20,7 +20,7 @@ use crate::dns::setup::ResolverSetupError;
 use crate::dns::stub::Stub;
 use crate::mta_sts::StsUse;
 use crate::name::Name;
-use crate::policy::Mode;
+use crate::policy::{ListenerMail, Mode};
 use crate::roots::Roots;
 use crate::server::{Drained, OpenListener, OpenSessions, RunningServer};
 use crate::session::Shared;
@@ -214,7 +214,21 @@ fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
         tracing::warn!("the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred");
     }
     warn_of(config.mode);
+    warn_of_lowering(config);
     listening
+}
+
+/// Q8: never in silence.
+fn warn_of_lowering(config: &Config) {
+    for listener in &config.listener {
+        match listener.tls_required_no {
+            ListenerMail::Any => {}
+            ListenerMail::TlsRequiredNo => tracing::warn!(
+                listener = %listener.address,
+                "tls_required_no = \"only\": mail from here goes unverified or in cleartext where its level would refuse it"
+            ),
+        }
+    }
 }
 
 /// Tells where policies of MTA-STS are kept, if that is of no duration.

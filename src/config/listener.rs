@@ -8,8 +8,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::check::Faults;
+use super::word::ListenerMailWord;
 use super::{Address, Network, Owner, Permissions, optional};
 use crate::hex;
+use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
 
@@ -46,6 +48,11 @@ pub struct Listener {
     /// offer it, which nearly none does). Empty: only if the client asks, which it may do under TLS.
     #[serde(default, deserialize_with = "optional")]
     pub require_tls: Option<Tag>,
+    /// "only": takes no mail but mail with the header field "TLS-Required: No" (RFC 8689), and delivers it unverified or in cleartext
+    /// where its level would refuse it for want of a proof; `fingerprint` and `dane-only` still hold. Empty: that field means
+    /// nothing here.
+    #[serde(default, with = "ListenerMailWord")]
+    pub tls_required_no: ListenerMail,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or
     /// "implicit" (TLS from the first octet, RFC 8314). Mail that crosses a network needs one of the latter two.
     #[serde(default)]
@@ -157,6 +164,7 @@ impl Listener {
         if (self.kind, self.recipients) == (Kind::Lmtp, Recipients::FanOut) {
             add("listener.recipients", "LMTP answers each recipient on its own; leave this key out");
         }
+        self.check_tls_required_no(&mut add);
         self.check_tls(&mut add);
         self.check_proxy(&mut add);
         match &self.address {
@@ -189,6 +197,32 @@ impl Listener {
                 }
                 self.check_allowed(address.ip(), faults);
             }
+        }
+    }
+
+    fn check_tls_required_no(&self, add: &mut impl FnMut(&'static str, &str)) {
+        match self.tls_required_no {
+            ListenerMail::Any => return,
+            ListenerMail::TlsRequiredNo => {}
+        }
+        let key = "listener.tls_required_no";
+        if self.level.is_some() {
+            add(
+                key,
+                "mail from here goes with less than its level, and level promises no less; leave one of the two keys out",
+            );
+        }
+        if self.require_tls.is_some() {
+            add(key, "mail from here may go without TLS, and require_tls forbids that; leave one of the two keys out");
+        }
+        if self.recipients == Recipients::FanOut {
+            add(key, "with fan-out a mail may wait for some of its recipients; set recipients to \"split\"");
+        }
+        if self.kind == Kind::Intercept {
+            add(
+                key,
+                "an intercepted client does not choose this listener for mail with that field; leave this key out",
+            );
         }
     }
 
@@ -324,6 +358,32 @@ mod tests {
         for (tag, good) in [("where-offered", true), ("always", true), ("", true), ("never", false), ("yes", false)] {
             let config = with(&format!("listener = [{{ address = '127.0.0.1:25', require_tls = '{tag}' }}]"));
             assert_eq!(config.is_ok(), good, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_listener_for_tls_required_no_promises_no_level() {
+        // Q6, Q8.
+        for (keys, good) in [
+            ("tls_required_no = ''", true),
+            ("tls_required_no = 'only'", true),
+            ("tls_required_no = 'only', level = ''", true),
+            ("tls_required_no = 'only', kind = 'lmtp'", true),
+            ("tls_required_no = '', level = 'secure'", true),
+            ("tls_required_no = 'only', level = 'secure'", false),
+            ("tls_required_no = 'only', require_tls = 'always'", false),
+            ("tls_required_no = 'only', require_tls = ''", true),
+            ("tls_required_no = 'only', recipients = 'fan-out'", false),
+            ("tls_required_no = 'only', kind = 'intercept'", false),
+            ("tls_required_no = 'yes'", false),
+            ("tls_required_no = true", false),
+        ] {
+            let store = if keys.contains("fan-out") { "\nstore.path = '/tmp/store.sqlite'" } else { "" };
+            let config = with(&format!("listener = [{{ address = '127.0.0.1:24', {keys} }}]{store}"));
+            assert_eq!(config.is_ok(), good, "{keys}: {config:?}");
+            if let Err(told) = config {
+                assert!(told.contains("listener.tls_required_no"), "{told}");
+            }
         }
     }
 

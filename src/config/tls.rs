@@ -17,7 +17,8 @@ pub struct TlsSection {
     /// The proof that a session must give: "dane" (DANE where it is published, else MTA-STS where a policy is in force, else
     /// unauthenticated TLS), "verify" (the same, and else a certificate of a public CA for the host's name), "secure" (the same, and
     /// no host is believed that an insecure MX record alone names), "dane-only" (DANE or no delivery), "encrypt" (TLS without
-    /// authentication). None of them ever sends in cleartext, unless the mode is "observe".
+    /// authentication). None of them ever sends in cleartext, unless the mode is "observe" or a listener
+    /// has tls_required_no.
     pub level: DefaultLevel,
     /// TLSA records of a host that an insecure MX record names, at level "dane": "dane" (verify the host by them), "encrypt"
     /// (do not ask).

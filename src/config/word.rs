@@ -16,6 +16,15 @@ pub(super) enum ModeWord {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "policy::ListenerMail")]
+pub(super) enum ListenerMailWord {
+    #[serde(rename = "")]
+    Any,
+    #[serde(rename = "only")]
+    TlsRequiredNo,
+}
+
+#[derive(Deserialize)]
 #[serde(remote = "policy::InsecureMx", rename_all = "kebab-case")]
 pub(super) enum InsecureMxWord {
     Dane,

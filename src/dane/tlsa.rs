@@ -353,6 +353,9 @@ pub enum NoDane {
     /// The mode is `observe`, and the session did not meet the policy that this level asks for.
     #[error("mode observe does not enforce the level {0}")]
     NotEnforced(&'static str),
+    /// The mail has the field `TLS-Required: No`, and the session did not meet the policy that this level asks for.
+    #[error("mail with TLS-Required: No is not held to the level {0}")]
+    NotRequired(&'static str),
 }
 
 /// Each record by itself: its value, or why it is unusable, by the settings too.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::declined::Declined;
 use super::search::Unmet;
 use crate::name::Name;
-use crate::policy::Mode;
+use crate::policy::{ListenerMail, Mode};
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::requiretls::{TagDemand, TagResult};
@@ -82,6 +82,7 @@ impl Attempt {
             client_tls: None,
             listener_level: None,
             requiretls: None,
+            listener_mail: ListenerMail::Any,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
@@ -131,6 +132,11 @@ impl Attempt {
         }
     }
 
+    /// The mail that its listener takes.
+    pub(crate) fn must_have(&mut self, takes: ListenerMail) {
+        self.outcome.listener_mail = takes;
+    }
+
     /// A remote was reached and secured.
     pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
         self.said = None;
@@ -138,6 +144,7 @@ impl Attempt {
         self.outcome.remote = Some(ReachedRemote {
             peer: ready.peer().clone(),
             policy: terms.policy.label(),
+            permit: terms.policy.permit(),
             channel: terms.channel.clone(),
             earlier_mails: ready.mails(),
         });

@@ -50,6 +50,13 @@ impl Delivery {
         Self { destination, attempt, state }
     }
 
+    /// Leaves a remote that is not asked for the message to come.
+    pub(crate) fn decline(open: UpstreamOf, declined: Declined) -> Self {
+        let UpstreamOf { destination, upstream: Upstream { ready, attempt } } = open;
+        ready.release();
+        Self { destination, state: stopped(declined, &attempt), attempt }
+    }
+
     /// Our id for the attempt.
     pub(crate) fn id(&self) -> &str {
         self.attempt.id()
@@ -198,6 +205,11 @@ impl Deliveries {
     /// DATA at each of these remotes.
     pub(crate) async fn start(open: Vec<UpstreamOf>, framing: Framing) -> Self {
         Self(join_all(open.into_iter().map(|open| Delivery::start(open, framing))).await)
+    }
+
+    /// None of these remotes is asked.
+    pub(crate) fn decline(open: Vec<UpstreamOf>, declined: &Declined) -> Self {
+        Self(open.into_iter().map(|open| Delivery::decline(open, declined.clone())).collect())
     }
 
     pub(crate) fn all(&mut self) -> &mut [Delivery] {

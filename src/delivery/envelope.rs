@@ -19,14 +19,15 @@ use super::shared::{Origin, Received, Shared};
 use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::policy::Mode;
+use crate::policy::{Level, ListenerMail, Mode, Waiver};
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
-use crate::rules::{LevelFloor, StsByRule};
+use crate::rules::{LevelFloor, Rule, StsByRule};
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::tls::server::ClientTls;
+use crate::tlsrpt::event::Reporting;
 use crate::trace::What;
 use crate::transaction::recipient::RecipientId;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
@@ -78,6 +79,8 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) tls: Option<&'a Arc<ClientTls>>,
     /// The least level of the mail, by the listener.
     pub(crate) floor: Option<LevelFloor>,
+    /// The mail that the listener takes.
+    pub(crate) takes: ListenerMail,
     pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
@@ -180,6 +183,7 @@ impl<R: Resolver> Agent<'_, R> {
         let mode = floor.map_or(connector.mode, |_| Mode::Enforce);
         let mut attempt = Attempt::start(domain, mode, reporter);
         attempt.came_by(self.tls, self.floor, demand);
+        attempt.must_have(self.takes);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         let level = floor.map_or(level, |floor| floor.or_stricter(level));
@@ -191,7 +195,7 @@ impl<R: Resolver> Agent<'_, R> {
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
         // A rule lowers no level of a listener.
         let sts = floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);
-        let reporting = reporter.reporting(level, rule);
+        let reporting = self.reporting(level, rule);
         let original_destination = self.dialled;
         let request = Request {
             domain,
@@ -206,7 +210,7 @@ impl<R: Resolver> Agent<'_, R> {
             trace: &trace,
         };
         let mut search = Search::new(
-            connector.iterate_in(&request, mode),
+            connector.iterate_under(&request, Waiver::of(self.takes, level, mode)),
             &self.envelope.mail,
             connector.eight_bit.undeclared(domain),
         );
@@ -226,6 +230,15 @@ impl<R: Resolver> Agent<'_, R> {
         let both = async { tokio::join!(search.next(), connector.original_destination(address, request)) };
         let (remote, dialled) = Box::pin(both).await;
         (remote, Some(dialled))
+    }
+
+    /// Whether the sessions for this mail are told in TLS reports.
+    fn reporting(&self, level: &Level, rule: Option<&Rule>) -> Reporting {
+        match self.takes {
+            ListenerMail::Any => self.shared.reporter.reporting(level, rule),
+            // RFC 8460 §3: reports come here, and two senders would report on each other's for ever.
+            ListenerMail::TlsRequiredNo => Reporting::Off,
+        }
     }
 
     /// The same from the first remote on.

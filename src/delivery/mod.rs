@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use crate::transaction::destination::DestinationId;
 use crate::transaction::{Event, Transaction};
 use crate::upstream::verified::Ready;
+use crate::wire::WireError;
 use attempt::Attempt;
 
 /// A remote that has the transaction, and the account of the attempt.
@@ -35,6 +36,14 @@ impl Upstream {
     /// Leaves the remote without a message. The attempt is reported as it stands.
     pub(crate) fn release(self) {
         self.ready.release();
+    }
+}
+
+impl UpstreamOf {
+    /// The client went away before the remote was asked for the message: the end of the attempt.
+    pub(crate) fn client_lost(self, gone: &WireError) {
+        self.upstream.ready.release();
+        self.upstream.attempt.client_lost(gone);
     }
 }
 

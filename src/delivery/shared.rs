@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::Journal;
+use crate::policy::ListenerMail;
 use crate::report::Reporter;
 use crate::requiretls::Tag;
 use crate::rules::{LevelFloor, Rules};
@@ -50,6 +51,8 @@ pub struct ListenerShared {
     pub floor: Option<LevelFloor>,
     /// The tag of all its mail.
     pub tag: Option<Tag>,
+    /// The mail that it takes.
+    pub takes: ListenerMail,
 }
 
 /// Whether our Received line is added.

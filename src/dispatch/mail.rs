@@ -7,6 +7,7 @@ use super::sending::SentReport;
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::name::Name;
+use crate::policy::Waiver;
 use crate::refusal::{Reason, Refusals};
 use crate::requiretls::TagDemand;
 use crate::rules::StsByRule;
@@ -57,7 +58,7 @@ impl Posting {
             reporting: Reporting::Off,
             trace: &trace,
         };
-        let mut iteration = connector.iterate_for_report(&request);
+        let mut iteration = connector.iterate_under(&request, Waiver::TlsRequiredNo);
         loop {
             let ready = match iteration.next().await {
                 Ok(ready) => ready,

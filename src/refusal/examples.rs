@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::table::{Label, ROWS};
-use super::{Cap, Lacking, OwnRefusal, Peer, Reason, Refusal, ResultType, Stage, TlsFailure, View};
+use super::{Cap, FailedPart, Lacking, OwnRefusal, Peer, Reason, Refusal, ResultType, Stage, TlsFailure, View};
 use crate::dane::mismatch::{Defect, Holder, Mismatch, NoRecord, Untrusted};
 use crate::dane::tlsa::{NoDane, Tlsa};
 use crate::dns::{Failure, FailureReason, Families, Rtype};
@@ -62,6 +62,7 @@ const OF_OUR_OWN: &[OwnRefusal] = &[
     OwnRefusal::Content(Offence::Nul),
     OwnRefusal::TooLarge(52_428_800),
     OwnRefusal::TooManyHops,
+    OwnRefusal::TlsRequiredMissing,
     OwnRefusal::StoreBusy,
     OwnRefusal::StoreDown,
     OwnRefusal::AnsweredInPart,
@@ -138,7 +139,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Bind { from: [192, 0, 2, 9].into(), error: io::ErrorKind::AddrNotAvailable.into() },
         Scarcity::OwnDescriptors.into(),
         Scarcity::Memory.into(),
-        Reason::JustFailed { why: connecting.to_string(), ago: Duration::from_secs(20) },
+        Reason::JustFailed { why: connecting.to_string(), ago: Duration::from_secs(20), part: FailedPart::Other },
         Reason::Connect(io::ErrorKind::ConnectionRefused.into()),
         connecting,
         Reason::Greeting(no("you are on a block list")),

@@ -17,6 +17,9 @@ pub enum OwnRefusal {
     /// It has more Received fields than any honest path has.
     #[error("too many Received fields: the message goes round in circles")]
     TooManyHops,
+    /// The listener takes mail with the field `TLS-Required: No` alone, and the message has not exactly one, or another value.
+    #[error("the header has not exactly one field \"TLS-Required: No\", and no other mail is taken here")]
+    TlsRequiredMissing,
     /// Some recipients on a connection have an outcome: another session has written the record since RCPT, or there was no
     /// connection left for these recipients.
     #[error("other recipients on the same connection have the message already; send it again")]
@@ -37,6 +40,7 @@ impl OwnRefusal {
             Self::Content(Offence::Nul) => table::NUL,
             Self::TooLarge(_) => table::TOO_LARGE,
             Self::TooManyHops => table::TOO_MANY_HOPS,
+            Self::TlsRequiredMissing => table::TLS_REQUIRED_MISSING,
             Self::AnsweredInPart => table::ANSWERED_IN_PART,
             Self::StoreBusy => table::STORE_BUSY,
             Self::StoreDown => table::STORE_DOWN,
@@ -63,6 +67,7 @@ mod tests {
             (OwnRefusal::Content(Offence::CarriageReturn), "554 5.5.2 the message has a CR without LF"),
             (OwnRefusal::TooLarge(1000), "552 5.3.4 the message is larger than 1000 octets"),
             (OwnRefusal::TooManyHops, "554 5.4.6 too many Received fields"),
+            (OwnRefusal::TlsRequiredMissing, "550 5.7.1 the header has not exactly one field \"TLS-Required: No\""),
             (OwnRefusal::AnsweredInPart, "451 4.3.5 other recipients on the same connection"),
             (OwnRefusal::StoreBusy, "451 4.3.5 another session is still sending the same message"),
             (OwnRefusal::StoreDown, "451 4.3.0 the store does not answer"),

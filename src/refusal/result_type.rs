@@ -265,6 +265,7 @@ fn no_dane(why: &NoDane) -> &'static str {
         NoDane::AddressOnly => "address-only",
         NoDane::NotAsked => "not-asked",
         NoDane::NotEnforced(_) => "not-enforced",
+        NoDane::NotRequired(_) => "not-required",
     }
 }
 

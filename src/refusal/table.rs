@@ -358,6 +358,11 @@ rows! {
             "The message has more than 100 Received fields: it goes round in circles between mail servers (RFC 5321 §6.3).",
             "look at its Received fields for the servers that forward to each other",
         );
+        TLS_REQUIRED_MISSING TlsRequiredMissing "tls-required-missing" = refused(Code::MAILBOX_UNAVAILABLE, 7, 1), words(
+            "The message came by a listener for mail with the header field TLS-Required: No (RFC 8689), and has not exactly one such field \
+             within the first 64 KiB of its header, or another value, or a comment.",
+            "send it by another listener; or give it the one line TLS-Required: No",
+        );
         STORE_BUSY StoreBusy "store-busy" = deferred(3, 5), words(
             "Another session is still sending the same message to the same recipients. danelaw waits for it, so that no \
              recipient gets a second copy.",

@@ -33,6 +33,7 @@ pub(super) fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     if let Some(remote) = &outcome.remote {
         line("remote", &remote.peer.to_string());
         line("policy", remote.policy);
+        line("permit", remote.permit.map_or("", |_| "TLS-Required: No, by its listener"));
         line("protection", &protection(remote));
     }
     line(

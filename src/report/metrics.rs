@@ -48,6 +48,7 @@ pub struct Metrics {
     require_tls_mails: Tally<1>,
     dialled: Tally<1>,
     observed: Tally<1>,
+    tls_required_no: Tally<1>,
     sts_would_refuse: Tally<1>,
     turned_away: Tally<1>,
     client_handshakes: Tally<1>,
@@ -136,6 +137,7 @@ impl Default for Metrics {
             require_tls_mails: Tally::new(["result"]),
             dialled: Tally::new(["is"]),
             observed: Tally::new(["would"]),
+            tls_required_no: Tally::new(["result"]),
             sts_would_refuse: Tally::new(["label"]),
             turned_away: Tally::new(["reason"]),
             client_handshakes: Tally::new(["result"]),
@@ -164,8 +166,11 @@ impl Metrics {
             policy,
             outcome.protection(),
         ]);
-        if let Some(would) = &outcome.would {
+        if let (Some(would), None) = (&outcome.would, outcome.permit()) {
             self.observed.count([would.reason.as_str()]);
+        }
+        if let Some(result) = outcome.tls_required_no() {
+            self.tls_required_no(result);
         }
         if let Some(would) = outcome.sts.as_ref().and_then(|sts| sts.would) {
             self.sts_would_refuse.count([would.as_str()]);
@@ -194,6 +199,11 @@ impl Metrics {
             }
         });
         self.observe("total", outcome.elapsed);
+    }
+
+    /// Counts a mail with the field `TLS-Required: No`, or one that must have it.
+    pub fn tls_required_no(&self, result: &'static str) {
+        self.tls_required_no.count([result]);
     }
 
     /// Counts recipients whose remote has the message, while the client has not shown that it has the reply (RFC 1047).
@@ -325,6 +335,9 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     metrics.handshakes.encode(to, About("handshakes", "TLS handshakes with remotes, by result"))?;
     let help = "Attempts that went on in mode observe and that enforcing would have refused";
     metrics.observed.encode(to, About("observed", help))?;
+    let help =
+        "Mails with the field TLS-Required: ignored, or by a listener for such mail met its level, lowered or refused";
+    metrics.tls_required_no.encode(to, About("tls_required_no", help))?;
     let help = "Attempts that an MTA-STS policy in mode testing would have refused as one in mode enforce";
     metrics.sts_would_refuse.encode(to, About("mta_sts_would_refuse", help))?;
     let help = "TLS sessions whose server was not verified, by the worth of its certificate to public CAs";

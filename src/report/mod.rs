@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::excerpt;
 use crate::name::Name;
-use crate::policy::{Level, Mode, VerifiedBy};
+use crate::policy::{Level, ListenerMail, Mode, VerifiedBy};
 use crate::refusal::{Label, Peer};
 use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
@@ -51,7 +51,8 @@ pub struct Outcome {
     pub domain: Name,
     /// Whether the policy was held to.
     pub mode: Mode,
-    /// The refusal of enforcing, for mail that mode `observe` delivered and enforcing would have refused.
+    /// The refusal of enforcing, for mail that went on by mode `observe` or by its field `TLS-Required: No`, and that enforcing
+    /// would have refused.
     pub would: Option<Would>,
     /// The remote, if one was reached and secured.
     pub remote: Option<ReachedRemote>,
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub listener_level: Option<LevelFloor>,
     /// The account of the tag for REQUIRETLS, if the mail has one or has lost it.
     pub requiretls: Option<TagResult>,
+    /// The mail that the listener takes.
+    pub listener_mail: ListenerMail,
     /// The address that the client had dialled, if it was intercepted.
     pub dialled: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
@@ -181,6 +184,8 @@ pub struct ReachedRemote {
     pub peer: Peer,
     /// The policy's name.
     pub policy: &'static str,
+    /// The word for the mail's own permit to go without a proof, if it went by that.
+    pub permit: Option<&'static str>,
     /// The protection of the mail in transit, as the session proved it.
     pub channel: Channel,
     /// The number of earlier mails of the session. Where that is not 0, this attempt had no handshake of its own: the session
@@ -246,6 +251,22 @@ impl Outcome {
         self.remote.as_ref().map_or("none", |remote| remote.channel.label())
     }
 
+    /// The word for the mail's own permit to go without a proof, if it went by that.
+    fn permit(&self) -> Option<&'static str> {
+        self.remote.as_ref()?.permit
+    }
+
+    /// The result for a mail that must have the field `TLS-Required: No`; none if it was neither delivered nor refused for
+    /// want of the field.
+    fn tls_required_no(&self) -> Option<&'static str> {
+        match (self.listener_mail, self.verdict, self.reason) {
+            (ListenerMail::Any, _, _) => None,
+            (ListenerMail::TlsRequiredNo, _, Some(Label::TlsRequiredMissing)) => Some("refused"),
+            (ListenerMail::TlsRequiredNo, Verdict::Delivered, _) => Some(self.permit().map_or("met", |_| "lowered")),
+            (ListenerMail::TlsRequiredNo, Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => None,
+        }
+    }
+
     /// The proof of the session, if it was under TLS.
     fn secured(&self) -> Option<&Protection> {
         self.remote.as_ref()?.channel.protection()
@@ -263,7 +284,7 @@ impl Outcome {
             exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.peer.address)),
             port = remote.and_then(|remote| remote.peer.port),
-            policy = remote.map(|remote| remote.policy),
+            policy = remote.map(|remote| remote.policy), permit = self.permit(),
             protection = self.protection(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
             tls_version = protection.map(Protection::version), cipher = protection.map(Protection::cipher_suite),
@@ -355,6 +376,7 @@ mod tests {
             client_tls: None,
             listener_level: None,
             requiretls: None,
+            listener_mail: ListenerMail::Any,
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),

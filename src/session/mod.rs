@@ -30,6 +30,7 @@ use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::journal::RecordId;
+use crate::policy::ListenerMail;
 use crate::refusal::OwnRefusal;
 use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
@@ -67,6 +68,8 @@ pub struct Caller {
     pub floor: Option<LevelFloor>,
     /// The tag of its mail, by its listener.
     pub tag: Option<Tag>,
+    /// The mail that its listener takes.
+    pub takes: ListenerMail,
     /// Its right to send mail.
     pub admission: Admission,
 }
@@ -92,6 +95,7 @@ impl Caller {
             security: ListenerSecurity::Clear,
             floor: None,
             tag: None,
+            takes: ListenerMail::Any,
             admission: Admission::Allowed,
         }
     }
@@ -110,6 +114,7 @@ struct Session<R, S> {
     dialled: Option<IpAddr>,
     security: ListenerSecurity,
     floor: Option<LevelFloor>,
+    takes: ListenerMail,
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
     dialogue: Dialogue,
@@ -254,7 +259,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Step::Later => {}
                 Step::Wait(then) => {
-                    self.ask_for_recipients(NextCommand::of(&then)).await?;
+                    self.ask_for_recipients(self.next(&then)).await?;
                     command = then;
                     continue;
                 }
@@ -294,6 +299,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let served = self.meanwhile(async move { journal.served(recipient).await }).await?;
         // The store tells of its errors itself, once a minute.
         Ok(served.map_err(|_| OwnRefusal::StoreDown))
+    }
+
+    /// The command behind the recipients, as far as remotes hear of it: no DATA before a field that the message must have.
+    fn next(&self, command: &Command) -> NextCommand {
+        match self.takes {
+            ListenerMail::Any => NextCommand::of(command),
+            ListenerMail::TlsRequiredNo => NextCommand::Unknown,
+        }
     }
 
     /// The end of a transaction before its message: the remotes are left, and the client gets the reply.

@@ -41,9 +41,9 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled, security, floor, tag, admission } = caller;
+    let Caller { origin, service, dialled, security, floor, tag, takes, admission } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
-    let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).with_tls(match &security {
+    let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).taking(takes).with_tls(match &security {
         ListenerSecurity::Clear => TlsState::Unavailable,
         ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
         ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
@@ -52,7 +52,7 @@ where
     let client = Wire::new(Either::Left(stream));
     let (upstreams, tls) = (Upstreams::default(), None);
     let mut session =
-        Session { shared, news, client, origin, service, dialled, security, floor, tls, dialogue, upstreams };
+        Session { shared, news, client, origin, service, dialled, security, floor, takes, tls, dialogue, upstreams };
     if let Admission::Stranger(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
@@ -93,7 +93,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
         let tag = self.dialogue.tag();
-        let Self { shared, news, client, origin, service, dialled, security, floor, .. } = self;
+        let Self { shared, news, client, origin, service, dialled, security, floor, takes, .. } = self;
         let (metrics, limit) = (shared.reporter.metrics(), shared.connector.timeouts.handshake);
         let (Some(server), Ok(Either::Left(stream))) = (security.server(), client.into_stream()) else {
             tracing::error!(client = %origin, "a TLS handshake was due where none can be");
@@ -121,10 +121,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).with_tls(TlsState::Active);
+        let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).taking(takes).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, tls) = (Upstreams::default(), Some(Arc::new(tls)));
-        Some(Self { shared, news, client, origin, service, dialled, security, floor, tls, dialogue, upstreams })
+        Some(Self { shared, news, client, origin, service, dialled, security, floor, takes, tls, dialogue, upstreams })
     }
 
     /// The session of a balancer that looks whether we are well.

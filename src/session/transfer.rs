@@ -3,9 +3,10 @@
 //! A message of any size takes the memory of one block for all remotes, and for each remote that of the same block under
 //! TLS or as a chunk. The slowest remote sets the pace. Our 354 follows a remote's, our 2xx follows the 2xx of the remote
 //! it speaks of, and if either side breaks in the middle, the remote sees a reset instead of an end of data. A remote that
-//! fails takes its own recipients with it, and no others.
+//! fails takes its own recipients with it, and no others. A message that must have a field has our 354 first ([`field`]).
 
 mod chunks;
+mod field;
 
 use bytes::BytesMut;
 use time::OffsetDateTime;
@@ -18,6 +19,7 @@ use crate::delivery::declined::Declined;
 use crate::delivery::received::ReceivedLine;
 use crate::dns::Resolver;
 use crate::journal::ContentHasher;
+use crate::policy::ListenerMail;
 use crate::refusal::OwnRefusal;
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::{DataScanner, Scan};
@@ -29,6 +31,7 @@ use crate::wire::{BLOCK, WireError};
 const FLOWING: usize = 64 * 1024;
 
 pub(super) use chunks::After;
+use field::{FieldGate, HeldRemotes};
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
 const MAX_HOPS: usize = 100;
@@ -46,6 +49,8 @@ pub(super) struct Passage {
     refused: Option<Reply>,
     /// Lines that were scanned and not handed on yet.
     block: BytesMut,
+    /// The look for a field that the message must have.
+    gate: Option<FieldGate>,
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -53,20 +58,24 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
-        let deliveries = self.meanwhile(Deliveries::start(open, Framing::Data)).await?;
+        let (deliveries, gate) = match self.takes {
+            ListenerMail::Any => (self.meanwhile(Deliveries::start(open, Framing::Data)).await?, None),
+            ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Data))),
+        };
         reply(&mut transaction, deliveries.started(), &mut self.client.output);
         if let Some(answer) = transaction.reply_to_data() {
             return self.refuse_all(&answer, deliveries).await;
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.client_timeout).await?;
-        let mut passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
+        let passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
+        let mut passage = Passage { gate, ..passage };
         let carried = self.carry(&mut passage).await;
-        passage.count();
+        self.count(&mut passage);
         match carried {
             Ok(()) => self.conclude(passage).await,
             Err(gone) => {
-                passage.deliveries.client_lost(&gone);
+                passage.client_lost(&gone);
                 Err(gone)
             }
         }
@@ -84,6 +93,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The message on its way to these deliveries. Each remote's message begins with our Received line.
     fn passage(&self, transaction: Transaction, mut deliveries: Deliveries, scanner: DataScanner) -> Passage {
+        self.trace_field(&transaction, &mut deliveries);
+        let hasher = transaction.may_have_record().then(ContentHasher::default);
+        let most = self.shared.us.size;
+        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new(), gate: None }
+    }
+
+    /// Our Received line comes first.
+    fn trace_field(&self, transaction: &Transaction, deliveries: &mut Deliveries) {
         let (client, hostname) = (&transaction.envelope.client, &self.shared.us.hostname);
         match self.shared.received {
             Received::Add => deliveries.all().iter_mut().for_each(|delivery| {
@@ -92,9 +109,39 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }),
             Received::Omit => {}
         }
-        let hasher = transaction.may_have_record().then(ContentHasher::default);
-        let most = self.shared.us.size;
-        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new() }
+    }
+
+    /// Looks for the field that the message must have. Once that is decided, the remotes of a message that was held back are
+    /// asked for it, or left.
+    async fn admit(&mut self, passage: &mut Passage, scan: &Scan) -> Result<(), WireError> {
+        match passage.look(scan) {
+            // On the heap: few messages have to show a field.
+            Some(held) => Box::pin(self.let_pass(passage, held, scan)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn let_pass(&mut self, passage: &mut Passage, held: HeldRemotes, scan: &Scan) -> Result<(), WireError> {
+        let HeldRemotes { open, framing } = held;
+        passage.deliveries = match passage.refuse(scan).map(Declined::own) {
+            Some(declined) => Deliveries::decline(open, &declined),
+            None => self.meanwhile(Deliveries::start(open, framing)).await?,
+        };
+        self.trace_field(&passage.transaction, &mut passage.deliveries);
+        reply(&mut passage.transaction, passage.deliveries.started(), &mut self.client.output);
+        Ok(())
+    }
+
+    /// Each attempt has the number of octets that were read. A field that means nothing here is counted.
+    fn count(&self, passage: &mut Passage) {
+        let octets = passage.scanner.octets();
+        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
+        match self.takes {
+            ListenerMail::Any if passage.scanner.has_tls_required() => {
+                self.shared.reporter.metrics().tls_required_no("ignored");
+            }
+            ListenerMail::Any | ListenerMail::TlsRequiredNo => {}
+        }
     }
 
     /// From the first byte of the message to the last. Deliveries that have not stopped then have all of it but its end.
@@ -104,12 +151,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let scan = passage.scanner.scan(&mut self.client.input, &mut passage.block);
             // A remote may take its time, and the block that is on its way to it is all that is held then.
             self.client.release();
+            self.admit(passage, &scan).await?;
             if scan != Scan::More {
                 passage.load(&scan);
                 return Ok(());
             }
             // Our Received line alone is no reason to send a block.
-            if !passage.block.is_empty() {
+            if !passage.block.is_empty() && !passage.is_held() {
                 passage.send().await;
             }
             // With no destination left the rest is read all the same, so that the next command is read as a command.
@@ -147,7 +195,8 @@ impl Passage {
         for delivery in deliveries.all() {
             delivery.stop_if_lacking(block, scanner);
         }
-        std::mem::take(block)
+        self.gate.iter_mut().for_each(FieldGate::taken);
+        std::mem::take(&mut self.block)
     }
 
     /// Why a message that has come so far cannot be passed on.
@@ -162,7 +211,7 @@ impl Passage {
         if scanner.received_headers() > MAX_HOPS {
             return Some(OwnRefusal::TooManyHops);
         }
-        None
+        self.gate.as_ref().filter(|gate| gate.is_missing()).map(|_| OwnRefusal::TlsRequiredMissing)
     }
 
     /// Each attempt has the number of octets that were read, and whether the message says that it once had a tag.
@@ -172,6 +221,12 @@ impl Passage {
         if self.scanner.was_tagged() {
             self.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
         }
+    }
+
+    /// The client has gone.
+    fn client_lost(mut self, gone: &WireError) {
+        self.take_held().into_iter().for_each(|open| open.client_lost(gone));
+        self.deliveries.client_lost(gone);
     }
 
     /// The transaction hears of deliveries that have stopped.

@@ -33,6 +33,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             dialled: self.dialled,
             tls: self.tls.as_ref(),
             floor: self.floor,
+            takes: self.takes,
             next,
             incoming: &incoming,
         };

@@ -159,6 +159,11 @@ impl DataScanner {
         self.header.was_tagged
     }
 
+    /// Whether the header section has a TLS-Required field so far, whatever its value (RFC 8689 §4.1).
+    pub fn has_tls_required(&self) -> bool {
+        self.header.tls_required
+    }
+
     /// Whether the header section so far has octets above 127 (RFC 6531 §3.4).
     pub fn has_international_header(&self) -> bool {
         self.header.international
@@ -325,13 +330,14 @@ fn has_odd_pair<const N: usize>(octets: &[u8; N], behind: &[u8; N]) -> bool {
     })
 }
 
-/// Counts `Received` fields, looks for `Message-ID` and `Require-TLS-ESMTP` and sees octets above 127, up to the empty line that ends the header
-/// section (RFC 5322 §2.1).
+/// Counts `Received` fields, looks for `Message-ID`, `Require-TLS-ESMTP` and `TLS-Required`, and sees octets above 127, up to
+/// the empty line that ends the header section (RFC 5322 §2.1).
 #[derive(Debug, Clone, Default)]
 struct HeaderSection {
     received: usize,
     message_id: bool,
     was_tagged: bool,
+    tls_required: bool,
     international: bool,
     line: FieldName,
 }
@@ -356,6 +362,7 @@ enum Field {
     Received,
     MessageId,
     RequireTlsEsmtp,
+    TlsRequired,
 }
 
 impl Field {
@@ -364,6 +371,7 @@ impl Field {
             Self::Received => b"received:",
             Self::MessageId => b"message-id:",
             Self::RequireTlsEsmtp => b"require-tls-esmtp:",
+            Self::TlsRequired => b"tls-required:",
         }
     }
 }
@@ -380,6 +388,7 @@ impl HeaderSection {
                 FieldName::Other | FieldName::Body => return,
                 FieldName::Start if octet == b'r' => FieldName::Spelling(Field::Received, 1),
                 FieldName::Start if octet == b'm' => FieldName::Spelling(Field::MessageId, 1),
+                FieldName::Start if octet == b't' => FieldName::Spelling(Field::TlsRequired, 1),
                 FieldName::Spelling(field, spelled) if field.name().get(spelled) == Some(&octet) => {
                     self.spelled(field, spelled + 1)
                 }
@@ -408,6 +417,10 @@ impl HeaderSection {
             }
             Field::MessageId => FieldName::MessageId,
             Field::RequireTlsEsmtp => FieldName::RequireTlsEsmtp(0),
+            Field::TlsRequired => {
+                self.tls_required = true;
+                FieldName::Other
+            }
         }
     }
 

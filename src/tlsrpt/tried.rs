@@ -82,7 +82,10 @@ impl TriedSession<'_> {
     /// Whether the operator has chosen the policy, and the domain has no say.
     fn is_by_operator(&self) -> bool {
         match self.policy {
-            TlsPolicy::Encrypt(_, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_))
+            TlsPolicy::Encrypt(
+                _,
+                NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_) | NoDane::NotRequired(_),
+            )
             | TlsPolicy::Fingerprint(_)
             | TlsPolicy::May(..) => true,
             TlsPolicy::Dane(_)
@@ -288,8 +291,10 @@ mod tests {
             encrypt(NoDane::AddressOnly),
             encrypt(NoDane::NotAsked),
             encrypt(NoDane::NotEnforced("dane")),
+            encrypt(NoDane::NotRequired("dane")),
             TlsPolicy::Fingerprint(pins()),
             TlsPolicy::May(name("mx.example"), permit),
+            TlsPolicy::May(name("mx.example"), Permit::TlsRequiredNo { level: "dane" }),
         ];
         let mut all: Vec<_> =
             of_operator.into_iter().flat_map(|policy| [bare(policy.clone()), with_records(policy)]).collect();
@@ -310,7 +315,8 @@ mod tests {
     fn law(case: &Case, failed: Option<&Reason>) -> BTreeSet<&'static str> {
         let is_silent = match &case.policy {
             TlsPolicy::Encrypt(_, why) => {
-                matches!(why, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_))
+                let by_mail = matches!(why, NoDane::NotRequired(_));
+                by_mail || matches!(why, NoDane::AddressOnly | NoDane::NotAsked | NoDane::NotEnforced(_))
             }
             policy => matches!(policy, TlsPolicy::Fingerprint(_) | TlsPolicy::May(..)),
         };

@@ -14,6 +14,7 @@ use std::fmt;
 
 use super::{Admitted, Envelope, Named, Transaction};
 use crate::journal::{Pair, RecordId};
+use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::chunk::Chunk;
@@ -30,6 +31,7 @@ pub struct Dialogue {
     tls: TlsState,
     /// The tag of all mail of the listener.
     tag: Option<Tag>,
+    takes: ListenerMail,
 }
 
 /// TLS on the connection to the client (RFC 3207).
@@ -129,7 +131,7 @@ pub enum Step {
 impl Dialogue {
     /// A client that has just connected, on a listener without TLS.
     pub fn new(us: Us, service: Service) -> Self {
-        Self { state: State::Connected, us, service, tls: TlsState::Unavailable, tag: None }
+        Self { state: State::Connected, us, service, tls: TlsState::Unavailable, tag: None, takes: ListenerMail::Any }
     }
 
     /// The same with TLS in this state.
@@ -142,6 +144,12 @@ impl Dialogue {
     #[must_use]
     pub fn with_tag(self, tag: Option<Tag>) -> Self {
         Self { tag, ..self }
+    }
+
+    /// The same on a listener that takes this mail.
+    #[must_use]
+    pub fn taking(self, takes: ListenerMail) -> Self {
+        Self { takes, ..self }
     }
 
     /// The tag of all mail of the listener.
@@ -423,9 +431,9 @@ impl Dialogue {
         Offer { size: self.us.size, domains, starttls, require_tls: self.offers_require_tls() }
     }
 
-    /// RFC 8689 §2: under TLS alone.
+    /// RFC 8689 §2: under TLS alone. Of mail that may go without TLS nobody can demand the contrary (§4.1).
     fn offers_require_tls(&self) -> bool {
-        self.tls == TlsState::Active
+        (self.tls, self.takes) == (TlsState::Active, ListenerMail::Any)
     }
 
     fn take_state(&mut self) -> State {
@@ -688,6 +696,26 @@ mod tests {
                 };
                 assert_eq!(transaction.envelope.tag, Some(Tag::Always), "the stricter one");
             }
+        }
+    }
+
+    #[test]
+    fn a_listener_for_tls_required_no_does_not_know_requiretls() {
+        // Q7.
+        let mut dialogue =
+            Dialogue::new(us(), Service::Smtp).with_tls(TlsState::Active).taking(ListenerMail::TlsRequiredNo);
+        for (line, said) in
+            [("EHLO c", "250-"), ("MAIL FROM:<a@c> REQUIRETLS", "555 5.5.4 "), ("MAIL FROM:<a@c>", "250 ")]
+        {
+            let (Step::Abandon(reply) | Step::Reply(reply)) =
+                dialogue.step(Command::parse(line.as_bytes()).unwrap(), |_| Vec::new())
+            else {
+                panic!()
+            };
+            assert!(
+                reply.to_string().starts_with(said) && !reply.lines().any(|line| line == "REQUIRETLS"),
+                "{line}: {reply}"
+            );
         }
     }
 

@@ -171,7 +171,7 @@ mod tests {
     use crate::dns::{FailureReason, Families};
     use crate::name::Name;
     use crate::policy::DaneRequired;
-    use crate::refusal::Lacking;
+    use crate::refusal::{FailedPart, Lacking};
     use crate::scarce::Scarcity;
     use crate::smtp::reply::Code;
 
@@ -230,7 +230,7 @@ mod tests {
             (Reason::OutOfTime, Exchange, Unchanged),
             (Reason::Bind { from: [127, 0, 0, 1].into(), error: broken() }, Address, Unchanged),
             (Reason::Busy(Cap::Host(1)), Address, Unchanged),
-            (Reason::JustFailed { why: "so".into(), ago: little }, Address, Unchanged),
+            (Reason::JustFailed { why: "so".into(), ago: little, part: FailedPart::Other }, Address, Unchanged),
             (Reason::Connect(broken()), Address, Failed),
             (Reason::Greeting(reply(421)), Address, Failed),
             (Reason::Greeting(reply(554)), Address, Failed),

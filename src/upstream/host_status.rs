@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failover::StatusChange;
 use super::shards::{SHARDS, Shards};
-use crate::refusal::{HostEndpoint, Reason};
+use crate::refusal::{FailedPart, HostEndpoint, Reason};
 use crate::trace;
 
 /// The most addresses that are remembered. If an attacker fills the memory, further addresses are only tried again.
@@ -33,6 +33,7 @@ struct HostFailure {
     seen: Instant,
     change: StatusChange,
     why: String,
+    part: FailedPart,
 }
 
 /// The status of an address now.
@@ -63,7 +64,8 @@ impl HostStatusCache {
             failures.retain(|_, failure| now.duration_since(failure.seen) < self.keep);
         }
         if failures.len() < MAX_ADDRESSES / SHARDS {
-            failures.insert(server, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT) });
+            let part = if reason.is_about_tls() { FailedPart::Tls } else { FailedPart::Other };
+            failures.insert(server, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT), part });
         }
     }
 
@@ -98,7 +100,7 @@ impl HostStatusCache {
             StatusChange::Unchanged => HostStatus::Good,
             StatusChange::Failed => HostStatus::Failed,
             StatusChange::Unresponsive => {
-                HostStatus::Unresponsive(Reason::JustFailed { why: failure.why.clone(), ago })
+                HostStatus::Unresponsive(Reason::JustFailed { why: failure.why.clone(), ago, part: failure.part })
             }
         }
     }

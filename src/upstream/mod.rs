@@ -44,7 +44,7 @@ use crate::discovery::MtaSts;
 use crate::dns::Resolver;
 use crate::mx::OwnAddresses;
 use crate::name::Name;
-use crate::policy::{Level, Mode, TlsPolicy};
+use crate::policy::{Level, Mode, TlsPolicy, Waiver};
 use crate::refusal::{Peer, Reason};
 use crate::requiretls::TagDemand;
 use crate::reserved::Dialable;
@@ -150,18 +150,13 @@ impl Request<'_> {
 impl<R: Resolver> Connector<R> {
     /// Starts the search for a remote for the domain.
     pub fn iterate<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
-        self.iterate_in(request, self.mode)
+        self.iterate_under(request, self.mode.into())
     }
 
-    /// The same in this mode.
-    pub fn iterate_in<'a>(&'a self, request: &Request<'a>, mode: Mode) -> MxIteration<'a, R> {
-        MxIteration::new(self, *request, mode)
-    }
-
-    /// The same for a TLS report, which has to arrive where TLS fails (RFC 8460 §3): as in mode `observe`, the policy is
-    /// enforced first, and waived if that ends in a refusal for want of TLS or of a proof.
-    pub fn iterate_for_report<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
-        MxIteration::new(self, *request, Mode::Observe)
+    /// The same under this waiver. The policy is enforced first, and waived if that ends in a refusal for want of TLS or of a
+    /// proof. TLS reports, which have to arrive where TLS fails (RFC 8460 §3), have the field `TLS-Required: No`.
+    pub fn iterate_under<'a>(&'a self, request: &Request<'a>, waiver: Waiver) -> MxIteration<'a, R> {
+        MxIteration::new(self, *request, waiver)
     }
 
     /// How to open sessions for this client, without further bounds.

@@ -4,8 +4,8 @@
 //! no answer was relayed to the client yet, [`MxIteration::fail_over`] says whether the mail may go to another one. The
 //! rules are in [`super::failover`]; the iteration applies them.
 //!
-//! In mode `observe` an iteration that ends in a refusal for want of TLS or of a proof starts again, at the level of an
-//! ordinary opportunistic server (RFC 7435 §3).
+//! Under a [`Waiver`], as in mode `observe`, an iteration that ends in a refusal for want of TLS or of a proof starts again, at
+//! the level of an ordinary opportunistic server (RFC 7435 §3).
 
 mod candidate;
 mod reported;
@@ -26,7 +26,7 @@ use super::{Connector, Request, Unrouted};
 use crate::dns::{Nat64Prefix, Resolver, Security};
 use crate::mx::Route;
 use crate::name::Name;
-use crate::policy::{Level, Mode};
+use crate::policy::{Level, Waiver};
 use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Refusals};
 use crate::smtp::reply::{Class, Code};
 use crate::tlsrpt::event::TlsResult;
@@ -39,10 +39,10 @@ pub use second_pass::PolicyMet;
 #[derive(Debug)]
 pub struct MxIteration<'a, R> {
     connector: &'a Connector<R>,
-    /// Whether the policy is enforced for this transaction.
-    mode: Mode,
+    /// The ground on which the policy is not enforced to the end, if there is one.
+    waiver: Waiver,
     request: Request<'a>,
-    /// The level that the request asked for, before any change by mode `observe`.
+    /// The level that the request asked for, before any change by a waiver.
     level: &'a Level,
     resolved: Option<Resolved>,
     /// Exchanges that have not had their turn, in order.
@@ -73,7 +73,7 @@ enum StsRenewed {
     Yes,
 }
 
-/// The effect of mode `observe` on an iteration.
+/// The effect of a waiver on an iteration.
 #[derive(Debug)]
 enum Observation {
     /// There is none: the policy is enforced.
@@ -92,10 +92,10 @@ struct Resolved {
 }
 
 impl<'a, R: Resolver> MxIteration<'a, R> {
-    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>, mode: Mode) -> Self {
-        let observation = match mode {
-            Mode::Enforce => Observation::None,
-            Mode::Observe => {
+    pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>, waiver: Waiver) -> Self {
+        let observation = match waiver {
+            Waiver::None => Observation::None,
+            Waiver::Observe | Waiver::TlsRequiredNo => {
                 let until = request.until;
                 // Half of the time, so that a server that stalls in its handshake leaves some for the second iteration.
                 request.until = share_until(until, 2);
@@ -104,7 +104,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         };
         Self {
             connector,
-            mode,
+            waiver,
             level: request.level,
             request,
             resolved: None,
@@ -132,16 +132,16 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
             found => found,
         };
-        match (found, &self.observation) {
-            (Err(refusals), Observation::Until(until)) if refusals.iter().any(is_waived) => {
-                let answer = refusals.verdict();
-                self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on, to observe"));
-                self.request = Request { until: *until, level: self.level.observed(), ..self.request };
+        match (found, &self.observation, self.waiver.instead_of(self.level)) {
+            (Err(refusals), Observation::Until(until), Some(level)) if refusals.iter().any(is_waived) => {
+                let (answer, going_on) = (refusals.verdict(), going_on(self.waiver));
+                self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on{going_on}"));
+                self.request = Request { until: *until, level, ..self.request };
                 self.observation = Observation::Overrides(refusals);
                 self.all_untried();
                 self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
             }
-            (found, _) => found,
+            (found, _, _) => found,
         }
     }
 
@@ -197,7 +197,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.sts.account(session)
     }
 
-    /// The reasons for which enforcing would have refused the mail, if the mode is `observe` and it would have.
+    /// The reasons for which enforcing would have refused the mail, if there is a waiver and it would have.
     pub fn would_have_refused(&self) -> Option<&Refusals> {
         match &self.observation {
             Observation::Overrides(refusals) => Some(refusals),
@@ -292,8 +292,8 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// Records a failure here and in the host status; where the mail goes next.
     fn refuse(&mut self, refusal: Refusal) -> NextCandidate {
         let rule = rule(&refusal.reason, &self.connector.timeouts);
-        // In mode `observe` a TLS failure does not mark the address as failed: mail goes there without TLS.
-        let enforced = self.mode == Mode::Enforce || !is_waived(&refusal);
+        // Under a waiver a TLS failure does not mark the address as failed: mail goes there without TLS.
+        let enforced = self.waiver == Waiver::None || !is_waived(&refusal);
         if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
             self.connector.host_status.note(peer.endpoint(), rule.status, &refusal.reason);
         }
@@ -314,6 +314,14 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 /// Whether an ordinary opportunistic server would have gone on.
 fn is_waived(refusal: &Refusal) -> bool {
     refusal.reason.is_waived_by_observing()
+}
+
+fn going_on(waiver: Waiver) -> &'static str {
+    match waiver {
+        Waiver::None => "",
+        Waiver::Observe => ", to observe",
+        Waiver::TlsRequiredNo => ", for TLS-Required: No",
+    }
 }
 
 fn share_until(until: Instant, untried: usize) -> Instant {

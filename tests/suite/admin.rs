@@ -14,7 +14,7 @@ use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
-use danelaw::policy::Mode;
+use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
@@ -173,6 +173,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             rule: Some(random()),
             listener_level: None,
             requiretls: None,
+            listener_mail: ListenerMail::Any,
             client_tls: None,
             dialled: None,
             skipped: vec![random()],

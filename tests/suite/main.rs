@@ -46,6 +46,7 @@ mod requiretls;
 mod routes;
 mod smuggling;
 mod starttls;
+mod tls_required_no;
 mod collectd;
 mod tlsrpt;
 mod tlsrpt_send;

@@ -9,7 +9,7 @@ use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario};
 use danelaw::name::Name;
-use danelaw::policy::{InsecureMx, Level};
+use danelaw::policy::{InsecureMx, Level, Waiver};
 use danelaw::refusal::{Cap, Lacking, Reason, Refusals, Stage};
 use danelaw::requiretls::TagDemand;
 use danelaw::rules::StsByRule;
@@ -44,8 +44,16 @@ impl IterationRequest {
     }
 
     fn iterate<'a, R: danelaw::dns::Resolver>(&'a self, connector: &'a Connector<R>) -> MxIteration<'a, R> {
+        self.iterate_under(connector, connector.mode.into())
+    }
+
+    fn iterate_under<'a, R: danelaw::dns::Resolver>(
+        &'a self,
+        connector: &'a Connector<R>,
+        waiver: Waiver,
+    ) -> MxIteration<'a, R> {
         let Self { domain, hello, level, time, trace } = self;
-        connector.iterate(&Request {
+        let request = Request {
             domain,
             next_hop: None,
             hello,
@@ -56,7 +64,8 @@ impl IterationRequest {
             original_destination: None,
             reporting: danelaw::tlsrpt::event::Reporting::Off,
             trace,
-        })
+        };
+        connector.iterate_under(&request, waiver)
     }
 }
 
@@ -493,4 +502,24 @@ async fn a_remote_that_is_silent_at_mail_leaves_time_for_the_next() {
     tokio::time::advance(Duration::from_secs(120)).await;
     iteration.next().await.unwrap();
     assert_eq!(iteration.answer_by() - Instant::now(), Duration::from_secs(120));
+}
+
+#[tokio::test]
+async fn q6_a_host_that_other_mail_found_silent_in_its_handshake_is_tried_without_tls() {
+    // A-105, O14: it is remembered for mail that needs TLS, which goes on to fail at once.
+    let lab = Scenario::new().mx(|mx| mx.instead_of_tls = Some(Act::Hang)).start().await;
+    assert!(refused(&lab).await.to_string().contains("no answer to the TLS handshake"));
+    assert!(refused(&lab).await.to_string().contains("not tried again"));
+    let (now, request) = (lab.now(), IterationRequest::to("example.test"));
+    let mut iteration = request.iterate_under(&now.connector, Waiver::TlsRequiredNo);
+    let ready = iteration.next().await.unwrap();
+    assert!(ready.terms().channel.protection().is_none());
+    assert!(iteration.would_have_refused().is_some());
+    assert!(refused(&lab).await.to_string().contains("not tried again"));
+    // One that does not answer at all stays remembered for all mail.
+    let lab = Scenario::new().mx(|mx| mx.greeting = Act::Hang).start().await;
+    refused(&lab).await;
+    let now = lab.now();
+    let refusals = request.iterate_under(&now.connector, Waiver::TlsRequiredNo).next().await.unwrap_err();
+    assert!(refusals.verdict().to_string().contains("not tried again"));
 }

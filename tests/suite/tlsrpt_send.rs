@@ -138,12 +138,15 @@ fn report_in(octets: &[u8]) -> FoundReport {
 async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     // O3, O4, O10, O11, O12, O13, O14: its reader is that of `danelaw tlsrpt read`.
     let sender = Sender::new();
-    let (lab, dispatch, mut events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
+    let scenario = sender.scenario("mailto:r@example.test").set("remote.idle_connections = 100");
+    let (lab, dispatch, mut events) = sender.counted(scenario).await;
     round(&dispatch, OffsetDateTime::now_utc()).await;
     assert!(lab.mx().messages().is_empty());
     round(&dispatch, tomorrow()).await;
     let mails = lab.mx().messages();
     assert_eq!(mails.len(), 1);
+    // The session without the proof serves no other mail.
+    assert_eq!(lab.now().connector.dialer.pool.waiting(), 0);
     let turns = lab.mx().tls();
     assert!(turns.contains(&"MAIL FROM:<tls@sender.example.test>".to_owned()), "{turns:?}");
     assert!(turns.contains(&"RCPT TO:<r@example.test>".to_owned()), "{turns:?}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
-use danelaw::policy::Mode;
+use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
 use danelaw::report::metrics::{Format, Moment};
@@ -116,6 +116,7 @@ fn attempt() -> Outcome {
         rule: None,
         listener_level: Some(LevelFloor::Secure),
         requiretls: Some(TagResult::Sent),
+        listener_mail: ListenerMail::TlsRequiredNo,
         client_tls: Some(Arc::new(ClientTls {
             version: "TLSv1.3",
             cipher_suite: "TLS_AES_128_GCM_SHA256".into(),

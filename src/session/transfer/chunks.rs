@@ -8,12 +8,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::events::reply;
 use super::super::{MAX_COMMAND_OCTETS, Session};
-use super::Passage;
+use super::{FieldGate, Passage};
 use crate::delivery::body::Deliveries;
 use crate::dns::Resolver;
+use crate::policy::ListenerMail;
 use crate::smtp::chunk::{Chunk, Framing};
 use crate::smtp::command::{Command, CommandError};
-use crate::smtp::data::DataScanner;
+use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::line::LineDecoder;
 use crate::smtp::reply::Reply;
 use crate::transaction::Transaction;
@@ -51,20 +52,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.client.flush(self.shared.client_timeout).await?;
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
-        let deliveries = Deliveries::start(open, Framing::Bdat).await;
+        let (deliveries, gate) = match self.takes {
+            ListenerMail::Any => (Deliveries::start(open, Framing::Bdat).await, None),
+            ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Bdat))),
+        };
         reply(&mut transaction, deliveries.started(), &mut self.client.output);
-        let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
+        let passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
+        let mut passage = Passage { gate, ..passage };
         let carried = self.carry_chunks(first, &mut passage).await;
-        passage.count();
+        self.count(&mut passage);
         match carried {
             Ok(ChunksEnd::Last) => self.conclude(passage).await.map(|()| After::Nothing),
             Ok(ChunksEnd::Refused(answer)) => {
                 self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing)
             }
             // L2, L13: with the deliveries go their bodies, and the remotes see a reset.
-            Ok(ChunksEnd::Early(after)) => Ok(after),
+            Ok(ChunksEnd::Early(after)) => {
+                passage.take_held().into_iter().for_each(|open| open.upstream.release());
+                Ok(after)
+            }
             Err(gone) => {
-                passage.deliveries.client_lost(&gone);
+                passage.client_lost(&gone);
                 Err(gone)
             }
         }
@@ -117,15 +125,25 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if left == 0 {
                 break;
             }
-            passage.send().await;
+            self.pass(passage).await?;
             // RFC 2920 §3.2: of chunks before this one, which the client may have pipelined.
             self.client.flush(self.shared.client_timeout).await?;
             self.client.fill(self.shared.client_timeout).await?;
         }
         if chunk.last {
             let scan = passage.scanner.end(&mut passage.block);
+            self.admit(passage, &scan).await?;
             passage.load(&scan);
         } else {
+            self.pass(passage).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands on the lines that were scanned last, unless they are held back.
+    async fn pass(&mut self, passage: &mut Passage) -> Result<(), WireError> {
+        self.admit(passage, &Scan::More).await?;
+        if !passage.is_held() {
             passage.send().await;
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::dns::Resolver;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
-use crate::refusal::{HostEndpoint, Peer, Reason, Refusal};
+use crate::refusal::{FailedPart, HostEndpoint, Peer, Reason, Refusal};
 
 /// One exchange: its addresses, and the policy that a session with it must meet.
 #[derive(Debug)]
@@ -92,6 +92,12 @@ impl<R: Resolver> MxIteration<'_, R> {
             match self.connector.host_status.status(HostEndpoint { address, port }) {
                 HostStatus::Good => candidate.addresses.push_back(address),
                 HostStatus::Failed => failed.push_back(address),
+                // It may be had without TLS.
+                HostStatus::Unresponsive(Reason::JustFailed { part: FailedPart::Tls, .. })
+                    if candidate.policy.is_lowered_by_the_mail() =>
+                {
+                    failed.push_back(address);
+                }
                 HostStatus::Unresponsive(reason) => {
                     self.refusals.push(Refusal::peer(&candidate.peer(address), reason));
                 }

@@ -1,6 +1,6 @@
 //! The events of an iteration for TLS reports (RFC 8460 §4.3).
 //!
-//! A handshake is told once for each policy, also where its session serves more mails later. Where mode `observe` starts again, only the enforced
+//! A handshake is told once for each policy, also where its session serves more mails later. Where a waiver starts again, only the enforced
 //! pass is told.
 
 use std::net::IpAddr;

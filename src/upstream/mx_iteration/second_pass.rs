@@ -15,7 +15,7 @@ use crate::requiretls::TagDemand;
 /// The time that a second pass has at least. Its hosts have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
 
-/// Whether a remote has met the policy itself, or only the weaker level of mode `observe`.
+/// Whether a remote has met the policy itself, or only the weaker level of a waiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyMet {
     /// It has not: enforcing would have passed it over.

@@ -70,7 +70,7 @@ impl<R: Resolver> MxIteration<'_, R> {
             trace: self.request.trace,
         };
         let identity = candidate.addresses.front().map(|address| self.identity(candidate, *address));
-        let identity = identity.filter(|_| candidate.sessions == Sessions::Any);
+        let identity = identity.filter(|_| candidate.sessions == Sessions::Any && may_be_shared(candidate));
         let connect = ConnectOptions { identity: identity.as_ref(), ..options.connect(candidate.port) };
         let race = dialer.race(&mut candidate.addresses, connect).await;
         let mut next = NextCandidate::Address;
@@ -103,6 +103,10 @@ impl<R: Resolver> MxIteration<'_, R> {
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
                 self.report_session(dialled, Ok(&ready));
+                if !may_be_shared(candidate) {
+                    // It tells nothing of the proof that other mail asks for.
+                    return Ok(ready.heeding(&self.connector.without_bdat));
+                }
                 self.connector.host_status.forget(peer.endpoint());
                 let lease = self.connector.dialer.pool.lease(self.identity(candidate, peer.address));
                 Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
@@ -139,7 +143,7 @@ impl<R: Resolver> MxIteration<'_, R> {
     /// A session that waits at one of the addresses.
     fn waiting(&mut self, candidate: &mut Candidate) -> Option<Ready> {
         let pool = &self.connector.dialer.pool;
-        if candidate.sessions == Sessions::New || pool.waiting() == 0 {
+        if candidate.sessions == Sessions::New || !may_be_shared(candidate) || pool.waiting() == 0 {
             return None;
         }
         let addresses = candidate.addresses.iter().enumerate();
@@ -159,4 +163,9 @@ impl<R: Resolver> MxIteration<'_, R> {
             source: source.towards(address),
         }
     }
+}
+
+/// Whether a session for this mail may serve other mail too, before or after it.
+fn may_be_shared(candidate: &Candidate) -> bool {
+    !candidate.policy.is_lowered_by_the_mail()
 }
