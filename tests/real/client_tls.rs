@@ -7,6 +7,7 @@ use crate::case::{Case, Certificate, Exchange, MX1, Tlsa};
 use crate::certs::Identity;
 use crate::command::output;
 use crate::lab::Lab;
+use crate::message::message;
 use crate::program::Danelaw;
 use crate::root::Root;
 
@@ -121,6 +122,22 @@ fn postfix_chooses_a_level_by_the_sender() {
     let lab = Lab::start(&Case { client, ..Case::default() });
     assert_eq!(lab.mail().status, "sent");
     lab.danelaw().await_delivery("delivered").assert(&[("listener_level", "secure"), ("protection", "verified")]);
+}
+
+/// Rows Q6, A-115: Postfix chooses the listener for `TLS-Required: No` by the header. Other mail waits as ever.
+#[test]
+fn postfix_chooses_a_listener_by_the_field() {
+    let client = &["header_checks = regexp:{{/^TLS-Required:[ ]*No[ ]*$$/ FILTER smtp:[{danelaw}]:10031}}"];
+    let broken = Exchange { tlsa: Tlsa::Other, ..MX1 };
+    let lab = Lab::start(&Case { client, ..Case::of([broken.clone()]) });
+    lab.mail().assert_deferred("451 4.7.5", &[]);
+    let with_field = [b"TLS-Required: No\r\n".as_slice(), &message()].concat();
+    let outcome = lab.mail_of(&with_field);
+    assert_eq!(outcome.status, "sent", "{outcome:?}");
+    let fields = [("permit", "tls-required-no"), ("protection", "encrypted"), ("would", "tlsa-mismatch")];
+    lab.danelaw().await_delivery("delivered").assert(&fields);
+    let stored = lab.messages(&broken).concat();
+    assert!(String::from_utf8_lossy(&stored).contains("TLS-Required: No\n"));
 }
 
 /// A client with a command line, in a root of its own.

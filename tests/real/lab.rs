@@ -123,6 +123,13 @@ impl Lab {
         recipients.map(|recipient| self.client.outcome(&queue_id, recipient))
     }
 
+    /// Submits this message to Bob to the client, and returns the outcome.
+    #[track_caller]
+    pub(crate) fn mail_of(&self, message: &[u8]) -> RecipientOutcome {
+        let queue_id = self.client.submit(&stuffed(message), &[BOB]);
+        self.client.outcome(&queue_id, BOB)
+    }
+
     pub(crate) fn danelaw(&self) -> &Danelaw {
         self.danelaw.as_ref().expect("not in a reference")
     }

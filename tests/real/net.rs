@@ -54,6 +54,11 @@ impl Subnet {
         self.at(2, 10030)
     }
 
+    /// danelaw's listener for mail with `TLS-Required: No`.
+    pub(crate) fn danelaw_tls_required_no(&self) -> SocketAddr {
+        self.at(2, 10031)
+    }
+
     /// The policy service, which decides which mail the MX hosts take.
     pub(crate) fn policy(&self) -> SocketAddr {
         self.at(3, 10040)

@@ -93,6 +93,9 @@ recipients = "fan-out"
 address = "{secure}"
 level = "secure"
 [[listener]]
+address = "{tls_required_no}"
+tls_required_no = "only"
+[[listener]]
 address = "{by_address}"
 tls = "required"
 certificate = "{pem}"
@@ -126,6 +129,7 @@ format = "json"
 "#,
             name = Self::NAME,
             secure = net.danelaw_secure(),
+            tls_required_no = net.danelaw_tls_required_no(),
             resolver = resolver.ip(),
             trust_anchor = trust_anchor.display(),
             ca = ca.display(),
