@@ -3,6 +3,8 @@
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../shared/chart.rs"]
+mod chart;
 #[path = "../shared/command.rs"]
 mod command;
 mod debian;

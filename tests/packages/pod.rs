@@ -1,4 +1,4 @@
-//! The image of danelaw and the pod of `config/kubernetes`, in podman: Debian's Postfix beside danelaw.
+//! The image of danelaw and the sidecar of `config/kubernetes`, in podman: Debian's Postfix beside danelaw.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::chart::Manifests;
 use crate::command::{eventually, output, run};
 use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
@@ -17,32 +18,56 @@ use crate::program::{prepared, repository};
 
 /// The two ends of the pod's only link, and a second address of ours.
 const POD: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
-const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
+pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+pub(crate) const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
 
 /// Held while there is a pod.
-static ONE_POD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static ONE_POD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Gives this host addresses. The link of the pod has them later.
-fn have_addresses(addresses: impl IntoIterator<Item = Ipv4Addr>) {
+pub(crate) fn have_addresses(addresses: impl IntoIterator<Item = Ipv4Addr>) {
     for address in addresses {
         run(Command::new("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
     }
 }
 
-fn podman() -> Command {
-    let mut command = Command::new("podman");
+/// A program that uses the images which the tests have prepared, if it calls podman.
+pub(crate) fn with_images(program: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .env("CONTAINERS_CONF", prepared("containers.conf"))
         .env("CONTAINERS_STORAGE_CONF", prepared("storage.conf"));
     command
 }
 
-/// The documents of a YAML file.
-fn documents(path: &Path) -> Vec<Value> {
-    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
-    let text = run(Command::new("/usr/bin/python3").args(["-c", script]).arg(path));
-    serde_json::from_str(&text).unwrap()
+pub(crate) fn podman() -> Command {
+    with_images("podman")
+}
+
+/// The sidecar that the chart makes, and the scrape of its metrics.
+fn sidecar() -> Manifests {
+    Manifests::of(Pod::NAME, &[json!({ "kind": "sidecar", "podMonitor": { "enabled": true } })]).swap_remove(0)
+}
+
+/// Gives the network of a process its only link, whose other end is ours.
+pub(crate) fn link(process: &str) {
+    let link = format!(
+        "ip link add pod type veth peer name eth0 netns {process}
+         ip address add {OURS}/24 dev pod; ip address add {STRIPPED}/24 dev pod; ip link set pod up
+         nsenter --net --target {process} sh -ec 'ip address add {POD}/24 dev eth0; ip link set eth0 up'"
+    );
+    run(Command::new("sh").args(["-ec", &link]));
+}
+
+/// Gives a message to the mail server in a container.
+pub(crate) fn submit(container: &str, recipient: &str) {
+    let mut child = podman()
+        .args(["exec", "-i", container, "sendmail", "-i", "-f", "alice@client.test", recipient])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"Subject: from a pod\n\n.dots\nbody\n").unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// A running pod, which is removed with this value.
@@ -58,13 +83,7 @@ impl Pod {
         let infra = run(podman().args(["pod", "inspect", Self::NAME, "--format", "{{.InfraContainerID}}"]));
         run(podman().args(["start", infra.trim()]));
         let process = run(podman().args(["inspect", infra.trim(), "--format", "{{.State.Pid}}"]));
-        let link = format!(
-            "ip link add pod type veth peer name eth0 netns {process}
-             ip address add {OURS}/24 dev pod; ip address add {STRIPPED}/24 dev pod; ip link set pod up
-             nsenter --net --target {process} sh -ec 'ip address add {POD}/24 dev eth0; ip link set eth0 up'",
-            process = process.trim()
-        );
-        run(Command::new("sh").args(["-ec", &link]));
+        link(process.trim());
         run(podman().args(["pod", "start", Self::NAME]));
         let pod = Self;
         eventually("Postfix to run", || pod.log("postfix").contains("starting the Postfix mail system").then_some(()));
@@ -74,17 +93,6 @@ impl Pod {
     fn log(&self, container: &str) -> String {
         let output = output(podman().args(["logs", &format!("{}-{container}", Self::NAME)]));
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    }
-
-    /// Gives a message to the mail server.
-    fn submit(&self, recipient: &str) {
-        let mut child = podman()
-            .args(["exec", "-i", "mta-postfix", "sendmail", "-i", "-f", "alice@client.test", recipient])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(b"Subject: from a pod\n\n.dots\nbody\n").unwrap();
-        assert!(child.wait().unwrap().success());
     }
 
     /// The line about a recipient in the mail server's log. Waits until the log has it.
@@ -97,7 +105,7 @@ impl Pod {
 
     fn remove() {
         let _ = output(podman().args(["pod", "rm", "--force", "--ignore", Self::NAME]));
-        let _ = output(podman().args(["volume", "rm", "--force", "mta-queue", "danelaw"]));
+        let _ = output(podman().args(["volume", "rm", "--force", "mta-queue", "mta-store", "mta-config", "danelaw"]));
     }
 }
 
@@ -128,14 +136,12 @@ impl PodDns<'_> {
     }
 }
 
-/// The pod as podman 4.3 can run it. That version knows no sidecars, no ports of a pod whose link it has not made, and
-/// no probes of a container without a shell, so danelaw is the first of the containers. The rest is as in
-/// `config/kubernetes`, except for the lab's resolver and addresses.
+/// The pod as podman 4.3 can run it. That version knows no sidecars, no projected volumes, no ports of a pod whose link it has
+/// not made, and no probes of a container without a shell, so danelaw is the first of the containers. The rest is as the chart
+/// makes it, except for the lab's resolver and addresses.
 fn playable(by: &PodDns<'_>) -> Vec<Value> {
-    let mut documents =
-        ["configmap.yaml", "pod.yaml"].map(|file| documents(&repository("config/kubernetes").join(file))).concat();
-    let data = &mut documents[0]["data"];
-    let mut configuration: toml::Table = data["danelaw.toml"].as_str().unwrap().parse().unwrap();
+    let manifests = sidecar();
+    let mut configuration: toml::Table = manifests.configuration().parse().unwrap();
     let mut dns = toml::toml! { trust_anchor = "/etc/danelaw/root.key" };
     dns.insert("servers".into(), vec![by.resolver.to_string()].into());
     let mut files = json!({ "root.key": std::fs::read_to_string(by.trust_anchor).unwrap() });
@@ -146,31 +152,38 @@ fn playable(by: &PodDns<'_>) -> Vec<Value> {
     configuration["dns"] = toml::Value::Table(dns);
     configuration.insert("remote".into(), toml::Value::Table(toml::toml! { allow_reserved = ["10.200.0.0/24"] }));
     files["danelaw.toml"] = configuration.to_string().into();
-    *data = files;
-    let spec = documents[1]["spec"].as_object_mut().unwrap();
+    let mut map = manifests.one("ConfigMap").clone();
+    map["data"] = files;
+    let mut pod = manifests.one("Deployment")["spec"]["template"].clone();
+    let spec = pod["spec"].as_object_mut().unwrap();
     // Services would become environment variables, and danelaw would read those as settings.
     assert_eq!(spec["enableServiceLinks"], false);
-    let Some(Value::Array(mut containers)) = spec.remove("initContainers") else { panic!("no sidecar") };
-    assert_eq!(containers[0]["restartPolicy"], "Always");
+    let mut danelaw = spec["initContainers"].as_array_mut().unwrap().pop().unwrap();
+    assert_eq!((&danelaw["name"], &danelaw["restartPolicy"]), (&json!("danelaw"), &json!("Always")));
     for key in ["restartPolicy", "ports", "startupProbe", "livenessProbe", "readinessProbe"] {
-        containers[0].as_object_mut().unwrap().remove(key);
+        danelaw.as_object_mut().unwrap().remove(key);
     }
-    containers.append(spec["containers"].as_array_mut().unwrap());
-    spec["containers"] = Value::Array(containers);
-    documents
+    spec["containers"].as_array_mut().unwrap().insert(0, danelaw);
+    let files = &mut spec["volumes"][0];
+    *files = json!({ "name": "danelaw", "configMap": files["projected"]["sources"][0]["configMap"] });
+    // podman 4.3 would remove an init container at its end, and may fail at that.
+    let metadata =
+        json!({ "name": Pod::NAME, "annotations": { "io.podman.annotations.init.container.type": "always" } });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+    manifests.all("PersistentVolumeClaim").into_iter().cloned().chain([map, pod]).collect()
 }
 
 /// The path and port of each request that the kubelet and Prometheus send to the pod.
 fn probes() -> Vec<(String, u16)> {
-    let file = |name: &str| documents(&repository("config/kubernetes").join(name)).swap_remove(0);
-    let danelaw = &file("pod.yaml")["spec"]["initContainers"][0];
+    let manifests = sidecar();
+    let danelaw = &manifests.one("Deployment")["spec"]["template"]["spec"]["initContainers"][1];
     let ports = danelaw["ports"].as_array().unwrap();
     let port = |name: &Value| {
         let port = ports.iter().find(|port| port["name"] == *name).expect("a port of that name");
         u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap()
     };
     let probes = ["startupProbe", "livenessProbe", "readinessProbe"].map(|probe| danelaw[probe]["httpGet"].clone());
-    let metrics = file("podmonitor.yaml")["spec"]["podMetricsEndpoints"][0].clone();
+    let metrics = manifests.one("PodMonitor")["spec"]["podMetricsEndpoints"][0].clone();
     let all = probes.into_iter().chain([metrics]);
     all.map(|ask| (ask["path"].as_str().unwrap().to_owned(), port(&ask["port"]))).collect()
 }
@@ -237,8 +250,8 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
             let answer = get(SocketAddr::from((POD, port)), &path);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         }
-        pod.submit("bob@example.test");
-        pod.submit("bob@stripped.test");
+        submit("mta-postfix", "bob@example.test");
+        submit("mta-postfix", "bob@stripped.test");
         let outcome = pod.outcome("bob@example.test");
         assert!(
             outcome.contains("status=sent") && outcome.contains("mx.example.test[10.200.0.1]: queued as 42"),
@@ -285,7 +298,7 @@ async fn a_pod_whose_resolver_strips_dnssec_sends_verified_mail_by_its_own_resol
     .described(&directory);
     tokio::task::spawn_blocking(move || {
         let pod = Pod::start(&file);
-        pod.submit("bob@example.test");
+        submit("mta-postfix", "bob@example.test");
         let outcome = pod.outcome("bob@example.test");
         assert!(outcome.contains("status=sent"), "{outcome}");
         let log = pod.log("danelaw");

@@ -8,6 +8,8 @@
 #[path = "../certificates/mod.rs"]
 mod certificates;
 mod chain;
+#[path = "../shared/chart.rs"]
+mod chart;
 #[path = "../shared/command.rs"]
 mod command;
 #[path = "../lab/mod.rs"]

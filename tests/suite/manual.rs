@@ -1,5 +1,6 @@
 //! The program's words about itself: manual pages, completions, the reference of refusals, the list of rules, and the pages.
 
+mod chart;
 pub(crate) mod made;
 mod pages;
 
