@@ -7,6 +7,7 @@
 mod chart;
 #[path = "../shared/command.rs"]
 mod command;
+mod compose;
 mod debian;
 mod intercept;
 #[path = "../lab/mod.rs"]
