@@ -62,9 +62,13 @@ fn container(service: &str) -> String {
 fn read(profiles: &[&str]) -> Value {
     let profiles = profiles.iter().flat_map(|profile| ["--profile", profile]);
     let text = run(&mut compose(&[file()], &profiles.chain(["config"]).collect::<Vec<_>>()));
+    parsed(&text)
+}
+
+fn parsed(yaml: &str) -> Value {
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.argv[1]), sys.stdout)";
     let mut python = Command::new("python3");
-    python.env("PYTHONPATH", repository("target/clients/podman-compose")).args(["-c", script, &text]);
+    python.env("PYTHONPATH", repository("target/clients/podman-compose")).args(["-c", script, yaml]);
     serde_json::from_str(&run(&mut python)).unwrap()
 }
 
@@ -92,14 +96,16 @@ fn the_compose_file_has_danelaw_and_a_mail_server_and_with_a_profile_a_database(
 }
 
 #[test]
-fn danelaw_takes_the_settings_of_the_compose_file() {
+fn danelaw_takes_the_settings_of_the_compose_files() {
     let page = fs::read_to_string(repository("config/container/README.md")).unwrap();
     let lines = page.lines().filter_map(|line| line.strip_prefix("DANELAW_STORE_")?.split_once('='));
     let database: Vec<_> = lines.collect();
     assert_eq!(database.len(), 2);
     let plain = read(&[]);
-    let settings = plain["services"]["danelaw"]["environment"].as_object().unwrap();
-    for store in [vec![], database] {
+    let others = fs::read_to_string(repository("config/clients/others.md")).unwrap();
+    let beside = parsed(others.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap());
+    for (read, store) in [(&plain, vec![]), (&plain, database), (&beside, vec![])] {
+        let settings = read["services"]["danelaw"]["environment"].as_object().unwrap();
         let mut danelaw = Command::new(env!("CARGO_BIN_EXE_danelaw"));
         danelaw.args(["config", "check", "--config", "/dev/null"]);
         danelaw.envs(settings.iter().map(|(key, value)| (key, value.as_str().unwrap())));

@@ -215,8 +215,9 @@ fn a_pool_rolls_and_a_sidecar_is_replaced() {
     assert_ne!(sum(pool), sum(without));
 }
 
+/// V27.
 #[test]
-fn a_pod_that_stops_has_the_time_that_its_mail_may_need() {
+fn v27_a_pod_that_stops_has_the_time_that_its_mail_may_need() {
     let seconds = |values| pod(&rendered(values)).1["terminationGracePeriodSeconds"].as_u64().unwrap();
     let defaults: toml::Table = DEFAULTS.parse().unwrap();
     let default = |key: &str| {
@@ -238,6 +239,21 @@ fn a_pod_that_stops_has_the_time_that_its_mail_may_need() {
     }
 }
 
+/// V28.
+#[test]
+fn v28_each_listener_of_a_pool_requires_tls() {
+    let tls = |value: &str| POOL.replace("tls = \"implicit\"", value);
+    let values = ["", "tls = 'none'", "tls = 'starttls'"].map(|value| json!({ "config": tls(value) }));
+    for result in made("text", "danelaw", &values) {
+        let error = result.unwrap_err();
+        assert!(error.contains("mail to the listener [::]:465 crosses a network; set tls = \"required\""), "{error}");
+    }
+    // One of two is not enough.
+    let second = format!("{POOL}[[listener]]\naddress = '0.0.0.0:10025'\nallow = ['10.0.0.0/8']\n");
+    assert!(made("text", "danelaw", &[json!({ "config": second })])[0].is_err());
+    assert!(made("text", "danelaw", &[json!({ "config": tls("tls = 'required'") })])[0].is_ok());
+}
+
 #[test]
 fn the_chart_refuses_what_would_not_work() {
     let admin = "admin = { address = '0.0.0.0:7671' }\n";
@@ -246,11 +262,6 @@ fn the_chart_refuses_what_would_not_work() {
         (json!({ "config": "hostname = 'a.example'" }), "the probes need admin.address"),
         (json!({ "config": "admin = { address = '127.0.0.1:7671' }" }), "admin.address on loopback"),
         (json!({ "config": admin }), "a pool needs a [[listener]]"),
-        (json!({ "config": format!("{admin}listener = [{{ address = '0.0.0.0:10025' }}]") }), "crosses a network"),
-        (
-            json!({ "config": format!("{admin}listener = [{{ address = '0.0.0.0:10025', tls = 'starttls' }}]") }),
-            "set tls = \"required\"",
-        ),
         (json!({ "config": format!("{POOL}[store]\npath = '/a'") }), "danelaws of a pool share no file"),
         (json!({ "config": format!("{POOL}[timeouts]\nfinal = '1d'") }), "and not \"1d\""),
         (json!({ "kind": "daemon" }), "kind"),
