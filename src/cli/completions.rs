@@ -1,12 +1,11 @@
 //! `danelaw completions`: the script with which a shell completes danelaw's commands, options and reasons.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::EX_OSERR;
+use super::stdout::Stdout;
 
 /// For which shell.
 #[derive(Debug, clap::Args)]
@@ -19,11 +18,6 @@ pub(super) struct CompletionsArguments {
 pub(super) fn run(arguments: &CompletionsArguments) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "danelaw", &mut script);
-    match io::stdout().lock().write_all(&script) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("danelaw: standard output: {error}");
-            ExitCode::from(EX_OSERR)
-        }
-    }
+    Stdout::print(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
 }

@@ -13,6 +13,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 use super::EX_OSERR;
 use super::reference::{self, Piece};
 use super::refusals::{self, RefusalEntry, ReportedAs};
+use super::stdout::Stdout;
 use crate::config::DEFAULTS;
 
 /// The program that each page names at its foot.
@@ -32,7 +33,7 @@ pub(super) fn run(arguments: &ManArguments) -> ExitCode {
         Some(directory) => pages.iter().try_for_each(|page| page.write(directory)),
         None => {
             let first = pages.iter().find(|page| page.name == "danelaw" && page.section == "1");
-            first.map_or(Ok(()), |page| io::stdout().lock().write_all(&page.roff))
+            first.map_or(Ok(()), |page| Stdout::lock().write_all(&page.roff))
         }
     });
     match written {

@@ -18,6 +18,7 @@ mod reports;
 mod resolve;
 mod rules;
 mod run;
+mod stdout;
 mod store;
 mod systemd;
 mod tlsa;

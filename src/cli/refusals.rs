@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 
 use super::EX_OSERR;
+use super::stdout::Stdout;
 use crate::name::NameError;
 use crate::refusal::examples::{Example, examples};
 use crate::refusal::table::SILENT;
@@ -25,13 +26,13 @@ pub(super) struct RefusalsArguments {
 pub(super) fn run(arguments: &RefusalsArguments) -> ExitCode {
     let wanted = |entry: &RefusalEntry| arguments.reason.as_ref().is_none_or(|reason| *reason == entry.label.as_str());
     let written = entries().map_err(io::Error::other).and_then(|entries| {
-        let out = &mut io::stdout().lock();
+        let out = &mut Stdout::lock();
         entries.iter().filter(|entry| wanted(entry)).try_for_each(|entry| entry.write(out))
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("danelaw: standard output: {error}");
+            eprintln!("danelaw: {error}");
             ExitCode::from(EX_OSERR)
         }
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::run::{self, StartError};
+use super::stdout::Stdout;
 use crate::config::{Config, Server};
 use crate::dns::server::ResolverMode;
 use crate::dns::stub::Stub;
@@ -129,11 +130,11 @@ async fn ask(
     let dns = run::tested_resolver(config).await?;
     let asked = stream::iter(questions).map(|line| async { Ok(answer(&dns, &line?).await) });
     let mut reports = asked.buffered(AT_A_TIME);
-    let (mut worst, mut out) = (LookupStatus::Secure, io::stdout().lock());
+    let (mut worst, mut out) = (LookupStatus::Secure, Stdout::lock());
     while let Some(report) = reports.next().await {
         let report = report.map_err(|error: io::Error| StartError::system(format!("standard input: {error}")))?;
         worst = worst.max(report.security);
-        write(&report, &mut out).map_err(|error| StartError::system(format!("standard output: {error}")))?;
+        write(&report, &mut out).map_err(|error| StartError::system(error))?;
     }
     Ok(worst)
 }

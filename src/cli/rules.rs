@@ -11,6 +11,7 @@ use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
 
 use super::run::StartError;
+use super::stdout::Stdout;
 use crate::config::Config;
 use crate::dns::NegativeTrustAnchor;
 use crate::dns::stub::Stub;
@@ -79,12 +80,12 @@ pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
         let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();
         let anchors = config.negative_trust_anchors().0;
         let anchors: Vec<_> = anchors.iter().map(|anchor| AnchorRow::of(anchor, today)).collect();
-        let out = &mut io::stdout().lock();
+        let out = &mut Stdout::lock();
         let written = match arguments.json {
             true => write_json(&rows, out).and_then(|()| write_json(&anchors, out)),
             false => write_text(&rows, &rules, out).and_then(|()| write_anchors(&anchors, out)),
         };
-        written.map_err(|error| StartError::system(format!("standard output: {error}")))?;
+        written.map_err(StartError::system)?;
         Ok(rows.iter().any(|row| row.ends_soon) || anchors.iter().any(|row| row.ends_soon))
     });
     match listed {

@@ -1,10 +1,10 @@
 //! `danelaw store`: the database that several danelaws share.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::stdout::Stdout;
 use super::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, log};
 use crate::config::Config;
 use crate::settings::database;
@@ -75,8 +75,7 @@ fn with_database(
 }
 
 fn print(text: &str) -> ExitCode {
-    // A closed pipe is no reason to complain.
-    let _ = io::stdout().write_all(text.as_bytes());
+    Stdout::print(text);
     ExitCode::SUCCESS
 }
 

@@ -18,6 +18,7 @@ use time::format_description::well_known::Iso8601;
 
 use self::preview::TlsrptPreviewArguments;
 use self::show::TlsrptShowArguments;
+use super::stdout::Stdout;
 use super::{ConfigFlags, log};
 use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
 use crate::name::Name;
@@ -148,8 +149,7 @@ fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
             let record = key.record();
             let strings = record.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part)));
             let strings: Vec<_> = strings.collect();
-            // A closed pipe is no reason to complain.
-            let _ = writeln!(io::stdout(), "{selector}._domainkey{domain} IN TXT ( {} )", strings.join(" "));
+            Stdout::print(&format!("{selector}._domainkey{domain} IN TXT ( {} )\n", strings.join(" ")));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -167,7 +167,7 @@ fn make_key(file: &Path) -> Result<DkimKey, DkimKeyError> {
 }
 
 fn read_all(arguments: &TlsrptReadArguments) -> ExitCode {
-    let mut reading = Reading { arguments, out: io::stdout().lock(), seen: ReadSoFar::default() };
+    let mut reading = Reading { arguments, out: Stdout::lock(), seen: ReadSoFar::default() };
     for file in &arguments.files {
         if let Err(error) = reading.path(file) {
             log::complain(&format!("{}: {error}", file.display()));

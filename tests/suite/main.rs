@@ -84,5 +84,6 @@ mod check_sts;
 mod manual;
 mod reload;
 mod resolve;
+mod stdout;
 mod tlsa;
 mod watch;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
+use crate::cli::stdout::Stdout;
 use crate::dane::publish::{self, RecordSource};
 use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
 use crate::hex::Hex;
@@ -55,17 +56,14 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<u8, BadInput> {
         Contents::Key(key) => vec![of_key(arguments, &key)?],
         Contents::Chain(chain) => of_chain(arguments, &chain)?,
     };
-    if arguments.json {
-        println!("{}", as_json(owner.as_ref(), &records));
-    } else {
-        for Generated { record, about } in &records {
-            println!("; {about}");
-            match &owner {
-                Some(owner) => println!("{owner}. IN TLSA {record}"),
-                None => println!("{record}"),
-            }
-        }
-    }
+    let line = |Generated { record, about }: &Generated| match &owner {
+        Some(owner) => format!("; {about}\n{owner}. IN TLSA {record}\n"),
+        None => format!("; {about}\n{record}\n"),
+    };
+    Stdout::print(&match arguments.json {
+        true => format!("{}\n", as_json(owner.as_ref(), &records)),
+        false => records.iter().map(line).collect(),
+    });
     Ok(MATCH)
 }
 

@@ -10,6 +10,7 @@ use super::connect::{self, Target};
 use super::judge::{Judgement, Records, TlsaVerdict};
 use super::{BadInput, pem};
 use crate::cli::ConfigFlags;
+use crate::cli::stdout::Stdout;
 use crate::dane::verify::{Expectation, References, verify};
 use crate::name::Name;
 
@@ -58,11 +59,8 @@ pub(super) fn run(arguments: &VerifyArguments, settings: &ConfigFlags) -> Result
         // clap asks for one of them.
         (None, None) => return Err(BadInput("give --chain or --connect".into())),
     };
-    if arguments.json {
-        println!("{}", judgement.json());
-    } else {
-        println!("{}", judgement.text());
-    }
+    let text = if arguments.json { judgement.json().to_string() } else { judgement.text() };
+    Stdout::print(&format!("{text}\n"));
     Ok(judgement.status())
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::running::{ReportsNotTold, RunningReports, behind};
 use crate::admin::client::PREVIEW;
 use crate::cli::log;
+use crate::cli::stdout::Stdout;
 use crate::config::Config;
 use crate::dispatch::preview::{PreviewPage, PreviewedAddress, PreviewedReport};
 use crate::name::Name;
@@ -33,8 +34,8 @@ pub(super) struct TlsrptPreviewArguments {
 
 /// Asks and prints.
 pub(super) fn run(config: &Config, arguments: &TlsrptPreviewArguments) -> ExitCode {
-    let asked = RunningReports::of(config)
-        .and_then(|running| print(arguments, |path| running.page(path), &mut io::stdout().lock()));
+    let asked =
+        RunningReports::of(config).and_then(|running| print(arguments, |path| running.page(path), &mut Stdout::lock()));
     match asked {
         Ok(0) => {
             log::complain("no TLS session of today is counted");

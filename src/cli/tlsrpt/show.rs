@@ -1,6 +1,6 @@
 //! `danelaw tlsrpt show`: the TLS sessions of a day in words, for the operator of this danelaw.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use time::format_description::well_known::Iso8601;
@@ -10,6 +10,7 @@ use super::FAILURES;
 use super::running::{ReportsNotTold, RunningReports, behind};
 use crate::admin::client::COUNTS;
 use crate::cli::log;
+use crate::cli::stdout::Stdout;
 use crate::config::Config;
 use crate::dispatch::view::{CountedDomain, CountsPage};
 use crate::name::Name;
@@ -67,7 +68,7 @@ impl TlsrptShowArguments {
 /// Asks and prints.
 pub(super) fn run(config: &Config, arguments: &TlsrptShowArguments) -> ExitCode {
     let shown = RunningReports::of(config).and_then(|running| {
-        let mut showing = Showing { arguments, out: io::stdout().lock(), failed: 0 };
+        let mut showing = Showing { arguments, out: Stdout::lock(), failed: 0 };
         let days = arguments.days(OffsetDateTime::now_utc().date());
         days.into_iter().try_for_each(|day| showing.day(day, |path| running.page(path)))?;
         Ok(showing.failed)
