@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod config;
 mod descriptors;
+mod domains;
 mod explain;
 mod lines;
 mod load;
@@ -115,6 +116,8 @@ enum Subcommands {
     /// domain. It uses the configuration of the proxy; --set tls.level=dane-only shows the effect of another level,
     /// --set ehlo_name=.. greets under the name of your mail server. No mail is sent.
     Check(check::CheckArguments),
+    /// List the domains that a mail server has sent to, by its logs, for danelaw check.
+    Domains(domains::DomainsArguments),
     /// Show the DNS records of a name, and how sure they are.
     Resolve(resolve::ResolveArguments),
     /// List the rules of the configuration, with their reasons and how long they last.
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
         Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt, &arguments.settings),
+        Subcommands::Domains(domains) => domains::run(&domains),
         Subcommands::Refusals(refusals) => refusals::run(&refusals),
         Subcommands::Man(man) => man::run(&man),
         Subcommands::Completions(completions) => completions::run(&completions),

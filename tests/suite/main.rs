@@ -49,6 +49,7 @@ mod routes;
 mod smuggling;
 mod starttls;
 mod tls_required_no;
+
 mod collectd;
 mod tlsrpt;
 mod tlsrpt_send;
@@ -80,6 +81,7 @@ mod store;
 
 // The program: its commands, files, manual pages, alerts and dashboard.
 mod check;
+mod check_lists;
 mod check_sts;
 mod manual;
 mod reload;

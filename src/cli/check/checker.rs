@@ -11,6 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::progress::Progress;
+use super::reach::Reach;
 use super::recording::{RecordedAnswers, RecordingResolver};
 use crate::admin::client;
 use crate::config::Config;
@@ -24,7 +25,7 @@ use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{HostEndpoint, Peer, Place, Reason, Refusal};
+use crate::refusal::{HostEndpoint, Peer, Place, Reason, Refusal, Stage};
 use crate::requiretls::TagDemand;
 use crate::roots::Roots;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
@@ -60,6 +61,7 @@ pub(super) struct Checker {
     pub(super) connections: Connections,
     pub(super) progress: Arc<Progress>,
     pub(super) sessions: SessionChecks,
+    pub(super) reach: Reach,
     pub(super) policies: PolicyChecks,
 }
 
@@ -104,6 +106,15 @@ impl SessionChecks {
         let session = Arc::default();
         with_peer.push((policy.clone(), Arc::clone(&session)));
         session
+    }
+}
+
+/// Whether the server may never have been reached.
+fn is_unconnected(reason: &Reason) -> bool {
+    match reason {
+        Reason::Connect(_) | Reason::Bind { .. } | Reason::Scarce(_) | Reason::OutOfTime => true,
+        Reason::Timeout { stage, .. } => *stage == Stage::Connect,
+        _ => false,
     }
 }
 
@@ -261,6 +272,7 @@ impl Checker {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
         let _shown = self.progress.session();
+        self.reach.dials(peer.address);
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
         let trace = Trace::default();
@@ -279,6 +291,9 @@ impl Checker {
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::OutOfTime),
         };
+        if !outcome.as_ref().is_err_and(is_unconnected) {
+            self.reach.connected();
+        }
         let chain = shown.chain().to_vec();
         let worth = self.tls.worth(&chain, &peer.exchange);
         SessionCheck { outcome, offers_require_tls, chain, worth }

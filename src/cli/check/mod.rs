@@ -2,26 +2,28 @@
 
 mod advice;
 mod certificate;
+mod checker;
+mod fields;
+mod list;
+mod output;
 mod progress;
+mod reach;
+mod recording;
 mod report;
 mod sts;
 mod summary;
 mod tagged;
 mod tree;
 mod verdict;
-mod checker;
-mod fields;
-mod recording;
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anstream::AutoStream;
 use clap::Args;
 use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
@@ -29,15 +31,17 @@ use time::OffsetDateTime;
 
 use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
+use self::list::{DomainList, domain};
+use self::output::{End, ReportForm, Results};
 use self::progress::Progress;
+use self::reach::Reach;
 use self::report::{DomainReport, ReportContext};
-use self::summary::Summary;
 use self::tagged::RequireTlsReport;
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
 use crate::config::Config;
 use crate::dns::selftest::{FALLEN_BACK, ServerState};
-use crate::name::{Name, NameError};
+use crate::name::Name;
 use crate::policy::Mode;
 use crate::requiretls::{Tag, TagDemand};
 use crate::rules::{LevelFloor, Rules, StsByRule};
@@ -48,6 +52,11 @@ use crate::tls::Tls;
 const OBSERVING: &str = "the configured mode is \"observe\", which delivers mail that the verdicts below call deferred for \
                          want of TLS or of a proof; the verdicts are those of mode \"enforce\"";
 
+/// Of a list, this many lines without a domain are told one by one.
+const MAX_TOLD: usize = 20;
+/// The exit status of a program that ^C has ended, as shells have it: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
 /// The domains to check, and how.
 #[derive(Debug, Args)]
 #[command(after_help = STATUS, after_long_help = format!("{STATUS}\n\n{FIELDS}"))]
@@ -55,9 +64,14 @@ pub(super) struct CheckArguments {
     /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
     #[arg(value_name = "DOMAIN", required_unless_present = "file")]
     domains: Vec<String>,
-    /// Read domains from this file ("-" is standard input), one a line, "#" before comments.
+    /// Read domains from this file ("-" is standard input): domains or mail addresses, one a line or in the first column of a
+    /// CSV file, "#" before comments; UTF-8, UTF-16 or Latin-1. "danelaw domains" makes one from the log of a mail server.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Leave out the domains of which this file, the --json output of an earlier run, has a report, but for those whose mail
+    /// would be deferred.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Ask the DNS, and the policy hosts of MTA-STS, and connect to no mail server. The verdict is then the policy that a session
     /// would have to meet.
     #[arg(long)]
@@ -65,37 +79,32 @@ pub(super) struct CheckArguments {
     /// Write one JSON object a domain; the summary goes to standard error.
     #[arg(long)]
     json: bool,
+    /// Write one line of CSV a domain, for a spreadsheet, with the names of the columns before; the summary goes to standard error.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// How many domains to check at a time.
-    #[arg(long, value_name = "N", default_value = "8", value_parser = at_a_time)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = at_a_time)]
     parallel: NonZeroUsize,
     /// Show the whole tree of each domain of a list, and not one line.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
     tree: bool,
-}
-
-/// How reports are written.
-#[derive(Debug, Clone, Copy)]
-enum ReportForm {
-    Tree,
-    Line,
-    Json,
 }
 
 impl CheckArguments {
     fn reads_standard_input(&self) -> bool {
-        let dash = std::path::Path::new("-");
-        self.domains.iter().any(|domain| domain == "-") || self.file.as_deref() == Some(dash)
+        self.domains.iter().any(|domain| domain == "-") || self.file.as_deref() == Some(Path::new("-"))
     }
 
     fn form(&self) -> ReportForm {
-        match (self.json, self.file.is_some() || self.reads_standard_input()) {
-            (true, _) => ReportForm::Json,
-            (false, true) if !self.tree => ReportForm::Line,
-            (false, _) => ReportForm::Tree,
+        match (self.json, self.csv, self.file.is_some() || self.reads_standard_input()) {
+            (true, _, _) => ReportForm::Json,
+            (_, true, _) => ReportForm::Csv,
+            (_, _, true) if !self.tree => ReportForm::Line,
+            _ => ReportForm::Tree,
         }
     }
 
-    /// The domains, each once, in the order they came. Lines of a list that name none are said and left out: lists come
+    /// The domains, each once, in the order they came. Lines of a list that name none are told and left out: lists come
     /// out of logs, and logs have all sorts of things.
     fn domains(&self) -> Result<Vec<Name>, String> {
         let mut all = Vec::new();
@@ -103,47 +112,61 @@ impl CheckArguments {
             all.push(domain(text).map_err(|error| format!("{text:?} is no domain: {error}"))?);
         }
         if self.reads_standard_input() {
-            all.extend(list("standard input", io::stdin().lock())?);
+            let mut octets = Vec::new();
+            io::stdin().lock().read_to_end(&mut octets).map_err(|error| format!("standard input: {error}"))?;
+            all.extend(listed("standard input", &octets));
         }
         if let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") {
             let name = path.display().to_string();
-            let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
-            all.extend(list(&name, BufReader::new(file))?);
+            let octets = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+            all.extend(listed(&name, &octets));
         }
         let mut seen = HashSet::new();
         all.retain(|name| seen.insert(name.clone()));
         if all.is_empty() { Err("there is no domain to check".to_owned()) } else { Ok(all) }
     }
+
+    /// Takes out the domains that an earlier run has checked.
+    fn leave_out_checked(&self, domains: &mut Vec<Name>) -> Result<(), String> {
+        let Some(path) = &self.resume else {
+            return Ok(());
+        };
+        let wrong = |why: String| format!("--resume {}: {why}", path.display());
+        let json = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let (checked, all) = (list::checked(&json).map_err(wrong)?, domains.len());
+        domains.retain(|domain| !checked.contains(&domain.to_string()));
+        eprintln!(
+            "danelaw: {} has {} of the {all} domains; {} are left",
+            path.display(),
+            all - domains.len(),
+            domains.len()
+        );
+        Ok(())
+    }
 }
 
-fn list(source: &str, lines: impl BufRead) -> Result<Vec<Name>, String> {
-    let mut domains = Vec::new();
-    for (number, line) in lines.lines().enumerate() {
-        let line = line.map_err(|error| format!("{source}: {error}"))?;
-        let text = line.split('#').next().unwrap_or_default().trim();
-        match domain(text) {
-            _ if text.is_empty() => {}
-            Ok(name) => domains.push(name),
-            Err(error) => {
-                eprintln!("danelaw: {source}, line {}: {text:?} is no domain and left out: {error}", number + 1);
-            }
-        }
+fn listed(source: &str, octets: &[u8]) -> Vec<Name> {
+    let DomainList { domains, left_out } = DomainList::read(octets);
+    for line in left_out.iter().take(MAX_TOLD) {
+        eprintln!("danelaw: {source}, {line}");
     }
-    Ok(domains)
+    if let Some(more) = left_out.len().checked_sub(MAX_TOLD).filter(|more| *more > 0) {
+        eprintln!("danelaw: {source}: {more} more lines name no domain and are left out");
+    }
+    domains
 }
 
 fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "give a whole number from 1 up, such as 8".to_owned())
 }
 
-/// A domain, or that of an address.
-fn domain(text: &str) -> Result<Name, NameError> {
-    Name::parse(text.rsplit_once('@').map_or(text, |(_, domain)| domain))
-}
-
 /// Checks and reports.
 pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
-    let domains = match arguments.domains() {
+    let domains = arguments.domains().and_then(|mut domains| {
+        arguments.leave_out_checked(&mut domains)?;
+        Ok(domains)
+    });
+    let domains = match domains {
         Ok(domains) => domains,
         Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
     };
@@ -151,9 +174,9 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
         .enable_all()
         .build()
         .map_err(StartError::system)
-        .and_then(|runtime| runtime.block_on(check(config, domains, arguments)));
+        .and_then(|runtime| runtime.block_on(check(config, &domains, arguments)));
     match checked {
-        Ok(worst) => ExitCode::from(worst.exit_code()),
+        Ok(status) => ExitCode::from(status),
         Err(StartError { code, why }) => {
             eprintln!("danelaw: {why}");
             ExitCode::from(code)
@@ -161,32 +184,54 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
     }
 }
 
-/// Checks every domain, and returns the worst status.
-async fn check(config: Config, domains: Vec<Name>, arguments: &CheckArguments) -> Result<CheckStatus, StartError> {
+/// Checks every domain, and returns the exit status.
+async fn check(config: Config, domains: &[Name], arguments: &CheckArguments) -> Result<u8, StartError> {
     let rules = config.rules().map_err(StartError::config)?;
     if config.mode == Mode::Observe {
         eprintln!("danelaw: {OBSERVING}");
     }
-    let progress = Arc::new(Progress::new(domains.len()));
+    let (progress, form, are_many) = (Arc::new(Progress::new(domains.len())), arguments.form(), domains.len() > 1);
     let checker = checker(config, arguments, &progress).await?;
-    let reports =
-        stream::iter(&domains).map(|domain| async { judge(&checker, &rules, domain, arguments.form()).await });
-    let print = print(reports.buffered(arguments.parallel.get()), arguments.form(), &progress);
-    let (summary, worst) = tokio::select! {
-        printed = print => printed.map_err(|error| StartError::system(format!("standard output: {error}")))?,
-        never = progress.show() => match never {},
+    if are_many && !resolves(&checker).await {
+        progress.end();
+        eprintln!("danelaw: no domain was checked, because no name server can be used");
+        tell_faults(&checker);
+        return Ok(CheckStatus::LookupFailed.exit_code());
+    }
+    let reports = stream::iter(domains).map(|domain| async { judge(&checker, &rules, domain, form).await });
+    let mut results = Results::default();
+    let print = output::print(reports.buffered(arguments.parallel.get()), form, &checker, &mut results);
+    let end = tokio::select! {
+        printed = print => printed.map_err(StartError::system)?,
+        unreachable = checker.reach.lost(), if are_many => End::Unreachable(unreachable),
+        Ok(()) = tokio::signal::ctrl_c() => End::Interrupted,
     };
-    if summary.domains() > 1 {
-        let written = match arguments.form() {
-            ReportForm::Json => summary.write(&mut io::stderr()),
-            ReportForm::Tree | ReportForm::Line => summary.write(&mut io::stdout()),
-        };
-        written.map_err(StartError::system)?;
+    progress.end();
+    results.summarize(form).map_err(StartError::system)?;
+    let left = domains.len() - results.summary.domains();
+    match &end {
+        End::Whole => {}
+        End::Unreachable(unreachable) => eprintln!("danelaw: stopped: {unreachable}; {left} domains are left"),
+        End::NoResolver => eprintln!("danelaw: stopped: no name server can be used any more; {left} domains are left"),
+        End::Interrupted => {
+            eprintln!("danelaw: interrupted; {left} of {} domains are left", domains.len());
+            return Ok(INTERRUPTED);
+        }
     }
+    let worst = results.worst.max(end.least_status());
     if worst == CheckStatus::LookupFailed {
-        blame(&checker).await;
+        checker.dns.self_test().await;
+        tell_faults(&checker);
     }
-    Ok(worst)
+    Ok(worst.exit_code())
+}
+
+/// Whether lookups can succeed by the self-test of the name servers.
+async fn resolves(checker: &Checker) -> bool {
+    if !checker.dns.health().borrow().resolves() {
+        checker.dns.first_pass().await;
+    }
+    checker.dns.health().borrow().resolves()
 }
 
 async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, StartError> {
@@ -201,6 +246,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
         progress: Arc::clone(progress),
         sessions: SessionChecks::default(),
+        reach: Reach::default(),
         hostname,
         config,
     })
@@ -229,7 +275,7 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm
         }
     };
     // A line has no room for it, and hosts are spared the sessions.
-    if checker.connections == Connections::Connect && !matches!(form, ReportForm::Line) {
+    if checker.connections == Connections::Connect && !matches!(form, ReportForm::Line | ReportForm::Csv) {
         report.requiretls = tagged(checker, domain, CheckTarget { level, demand, next_hop, sts }).await;
     }
     checker.progress.done();
@@ -245,37 +291,8 @@ async fn tagged(checker: &Checker, domain: &Name, target: CheckTarget<'_>) -> Op
     RequireTlsReport::of(&check, demand)
 }
 
-/// Prints reports as they come.
-async fn print(
-    reports: impl stream::Stream<Item = DomainReport>,
-    form: ReportForm,
-    progress: &Progress,
-) -> io::Result<(Summary, CheckStatus)> {
-    let (mut summary, mut worst) = (Summary::default(), CheckStatus::Delivered);
-    let mut reports = std::pin::pin!(reports);
-    while let Some(report) = reports.next().await {
-        summary.add(&report);
-        worst = worst.max(report.outcome.1);
-        progress.clear();
-        // Colours, if the output is a terminal and NO_COLOR is not set.
-        let mut out = AutoStream::auto(io::stdout().lock());
-        match form {
-            ReportForm::Tree => tree::write(&report, &mut out)?,
-            ReportForm::Line => tree::write_line(&report, &mut out)?,
-            ReportForm::Json => {
-                serde_json::to_writer(&mut out, &report)?;
-                writeln!(out)?;
-            }
-        }
-        out.flush()?;
-    }
-    progress.clear();
-    Ok((summary, worst))
-}
-
-/// Where a lookup failed, the resolver may be at fault: says so if it is.
-async fn blame(checker: &Checker) {
-    checker.dns.self_test().await;
+/// Where a lookup failed, the resolver may be at fault: tells so if it is, by the last self-test.
+fn tell_faults(checker: &Checker) {
     let health = checker.dns.health().borrow().clone();
     if health.falls_back() {
         eprintln!("danelaw: a lookup failed; a running danelaw goes on without the name servers: {FALLEN_BACK}");

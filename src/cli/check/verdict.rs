@@ -71,7 +71,10 @@ Exit status:
   64  the command line is wrong
   71  the system refuses something
   78  the configuration is wrong
-  Of several domains the first of 1, 3, 4, 5 that applies to any of them.";
+  130 interrupted by ^C
+  Of several domains the first of 1, 3, 4, 5 that applies to any of them.
+  Where no name server can be used (3), or no mail server can be reached
+  from this host (4), the check ends before the last domain of a list.";
 
 impl MailVerdict {
     pub(super) fn of(check: &DomainCheck) -> Self {

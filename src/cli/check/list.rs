@@ -1,0 +1,225 @@
+//! Lists of domains as they come: lines of domains or mail addresses, or the first column of a spreadsheet, in the encodings
+//! of several systems.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::verdict::MailVerdict;
+use crate::name::{Name, NameError};
+
+/// The longest text of a line in a message.
+const MAX_SHOWN: usize = 100;
+
+/// The domains of a list in its order, and the lines that name none.
+#[derive(Debug, Default)]
+pub(super) struct DomainList {
+    pub(super) domains: Vec<Name>,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// A line that names no domain.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    line: usize,
+    text: String,
+    why: WhyLeftOut,
+}
+
+#[derive(Debug)]
+enum WhyLeftOut {
+    Heading,
+    NoDomain(NameError),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, text, why } = self;
+        match why {
+            WhyLeftOut::Heading => write!(f, "line {line}: {text:?} has no dot, so it is a heading and left out"),
+            WhyLeftOut::NoDomain(error) => write!(f, "line {line}: {text:?} is no domain and left out: {error}"),
+        }
+    }
+}
+
+impl DomainList {
+    /// Reads a list. A `#` begins a comment.
+    pub(super) fn read(octets: &[u8]) -> Self {
+        let mut list = Self::default();
+        for (number, line) in lines(octets).iter().enumerate() {
+            let text = first_column(line);
+            let is_heading = list.domains.is_empty() && list.left_out.is_empty() && !text.contains(['.', '@']);
+            let why = match domain(text) {
+                _ if text.is_empty() => continue,
+                Ok(_) if is_heading => WhyLeftOut::Heading,
+                Ok(name) => {
+                    list.domains.push(name);
+                    continue;
+                }
+                Err(error) => WhyLeftOut::NoDomain(error),
+            };
+            let text = text.chars().take(MAX_SHOWN).collect();
+            list.left_out.push(LeftOut { line: number + 1, text, why });
+        }
+        list
+    }
+}
+
+/// A domain, or that of an address.
+pub(super) fn domain(text: &str) -> Result<Name, NameError> {
+    let address = text.trim_start_matches('<').trim_end_matches('>');
+    Name::parse(address.rsplit_once('@').map_or(address, |(_, domain)| domain))
+}
+
+/// The lines of a file: UTF-8, UTF-16 with or without a byte order mark, or Latin-1, with the line ends of any system.
+fn lines(octets: &[u8]) -> Vec<String> {
+    let text = match octets {
+        [0xFF, 0xFE, text @ ..] => utf16(text, u16::from_le_bytes),
+        [0xFE, 0xFF, text @ ..] => utf16(text, u16::from_be_bytes),
+        // No list begins with NUL, and one of domains begins with ASCII.
+        [1..=255, 0, ..] => utf16(octets, u16::from_le_bytes),
+        [0, 1..=255, ..] => utf16(octets, u16::from_be_bytes),
+        [0xEF, 0xBB, 0xBF, text @ ..] => utf8_or_latin1(text),
+        text => utf8_or_latin1(text),
+    };
+    text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
+}
+
+fn utf16(octets: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let units = octets.chunks_exact(2).filter_map(|pair| pair.try_into().ok()).map(unit);
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// Line by line, because a log may have lines of several programs.
+fn utf8_or_latin1(octets: &[u8]) -> String {
+    let line = |line: &[u8]| match str::from_utf8(line) {
+        Ok(text) => text.to_owned(),
+        Err(_) => line.iter().copied().map(char::from).collect(),
+    };
+    octets.split(|octet| *octet == b'\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The first column of a line, with any of the usual separators. The count that `uniq -c` puts before is no column.
+fn first_column(line: &str) -> &str {
+    let line = line.split('#').next().unwrap_or_default().trim();
+    let cell = match line.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next(),
+        None => line.split([',', ';', '\t']).next(),
+    };
+    let mut words = cell.unwrap_or_default().split_whitespace();
+    match (words.next(), words.next()) {
+        (Some(count), Some(word)) if count.bytes().all(|octet| octet.is_ascii_digit()) => word,
+        (Some(word), _) => word,
+        (None, _) => "",
+    }
+}
+
+/// The domains that need no other check by the JSON of an earlier run: all but those whose mail would be deferred.
+///
+/// # Errors
+/// A line is no report. The last line may be half a report, of a run that was ended.
+pub(super) fn checked(json: &str) -> Result<HashSet<String>, String> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        domain: String,
+        verdict: String,
+    }
+    let mut checked = HashSet::new();
+    let mut lines = json.lines().enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        match serde_json::from_str::<Earlier>(line) {
+            Ok(report) if report.verdict == MailVerdict::Deferred.label() => _ = checked.remove(&report.domain),
+            Ok(report) => _ = checked.insert(report.domain),
+            Err(_) if line.trim().is_empty() || lines.peek().is_none() => {}
+            Err(error) => return Err(format!("line {} is no report of danelaw check --json: {error}", number + 1)),
+        }
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(octets: &[u8]) -> (String, Vec<String>) {
+        let list = DomainList::read(octets);
+        let domains: Vec<_> = list.domains.iter().map(Name::to_string).collect();
+        (domains.join(" "), list.left_out.iter().map(ToString::to_string).collect())
+    }
+
+    fn utf16(text: &str, octets: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(octets).collect()
+    }
+
+    #[test]
+    fn lists_are_read_as_logs_and_spreadsheets_have_them() {
+        for text in [
+            "a.example\nb.example\n",
+            "a.example\r\nb.example",
+            "a.example\rb.example\r",
+            "\u{feff}a.example\nb.example\n",
+            "# all\n\n a.example # 17 mails\nb.example#\n",
+            "x@a.example\n<y@b.example>\n",
+            "a.example,17,x\nb.example;3\n",
+            "\"a.example\",\"1,7\"\n\"b.example\"\n",
+            "a.example\t1\nb.example 2\n",
+            "     17 a.example\n      3 x@b.example\n",
+            "A.Example.\nb.example\n",
+        ] {
+            assert_eq!(read(text.as_bytes()), ("a.example b.example".to_owned(), Vec::new()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_encoding_is_read() {
+        let text = "a.example\r\nbücher.example\r\n";
+        let same = |octets: &[u8]| assert_eq!(read(octets).0, "a.example xn--bcher-kva.example", "{octets:?}");
+        same(text.as_bytes());
+        same(&utf16(text, u16::to_le_bytes));
+        same(&utf16(text, u16::to_be_bytes));
+        same(&utf16(&format!("\u{feff}{text}"), u16::to_le_bytes));
+        same(&utf16(&format!("\u{feff}{text}"), u16::to_be_bytes));
+        let latin1: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        same(&latin1);
+        // Half a character at the end.
+        same(&[utf16(text, u16::to_le_bytes), vec![b'x']].concat());
+    }
+
+    #[test]
+    fn a_line_that_names_no_domain_is_told_and_ends_nothing() {
+        let (domains, left_out) = read(b"Domain;Mails\na.example;1\nnot a domain!,\n-,-\nb.example\n");
+        assert_eq!(domains, "a.example not b.example");
+        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        assert_eq!(left_out[0], "line 1: \"Domain\" has no dot, so it is a heading and left out");
+        assert!(left_out[1].starts_with("line 4: \"-\" is no domain and left out: "), "{left_out:?}");
+        let (domains, left_out) =
+            read(&[b"a.example\n".as_slice(), &[b'x'; 100_000], b"\n\xff\xfe\x00\nb.example\n"].concat());
+        assert_eq!(domains, "a.example b.example");
+        assert!(left_out.iter().all(|line| line.len() < 300), "{left_out:?}");
+    }
+
+    #[test]
+    fn a_single_label_is_a_domain_behind_the_first_line() {
+        assert_eq!(read(b"a.example\nlocalhost\n").0, "a.example localhost");
+    }
+
+    #[test]
+    fn an_earlier_run_leaves_out_all_that_needs_no_other_check() {
+        let report =
+            |domain: &str, verdict: &str| format!("{{\"domain\":\"{domain}\",\"verdict\":\"{verdict}\",\"x\":[1]}}\n");
+        let json = [
+            report("a.example", "verified"),
+            report("b.example", "deferred"),
+            report("c.example", "deferred"),
+            report("d.example", "rejected"),
+            report("c.example", "encrypted"),
+        ]
+        .concat();
+        let found = checked(&(json.clone() + "{\"domain\":\"e.exam")).unwrap();
+        assert_eq!(found, ["a.example", "c.example", "d.example"].map(str::to_owned).into());
+        let error = checked(&format!("a line\n{json}")).unwrap_err();
+        assert!(error.starts_with("line 1 is no report of danelaw check --json: "), "{error}");
+        assert_eq!(checked("").unwrap(), HashSet::new());
+    }
+}

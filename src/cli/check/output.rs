@@ -1,0 +1,129 @@
+//! Reports on their way out, and the end of a check.
+
+use std::io::{self, Write};
+
+use anstream::AutoStream;
+use futures_util::stream::{Stream, StreamExt};
+
+use super::checker::Checker;
+use super::reach::Unreachable;
+use super::report::DomainReport;
+use super::summary::Summary;
+use super::tree;
+use super::verdict::CheckStatus;
+use crate::cli::stdout::Stdout;
+
+/// After so many failed lookups in a row, the name servers are tested again.
+const MAX_FAILED: usize = 16;
+
+/// How reports are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReportForm {
+    Tree,
+    Line,
+    Json,
+    Csv,
+}
+
+/// Why no more domains are checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// There are no more.
+    Whole,
+    /// No mail server can be reached from here.
+    Unreachable(Unreachable),
+    /// No lookup can succeed.
+    NoResolver,
+    /// ^C.
+    Interrupted,
+}
+
+impl End {
+    /// The status that the end alone would have.
+    pub(super) fn least_status(&self) -> CheckStatus {
+        match self {
+            Self::Whole | Self::Interrupted => CheckStatus::Delivered,
+            Self::Unreachable(_) => CheckStatus::Unreachable,
+            Self::NoResolver => CheckStatus::LookupFailed,
+        }
+    }
+}
+
+/// All reports so far.
+#[derive(Debug)]
+pub(super) struct Results {
+    pub(super) summary: Summary,
+    pub(super) worst: CheckStatus,
+    /// Failed lookups since the last that did not fail.
+    failed: usize,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { summary: Summary::default(), worst: CheckStatus::Delivered, failed: 0 }
+    }
+}
+
+impl Results {
+    fn add(&mut self, report: &DomainReport) {
+        let (_, status) = report.outcome;
+        self.summary.add(report);
+        self.worst = self.worst.max(status);
+        self.failed = if status == CheckStatus::LookupFailed { self.failed + 1 } else { 0 };
+    }
+
+    /// Writes the summary of several domains: where people look for it, or beside the output for programs.
+    pub(super) fn summarize(&self, form: ReportForm) -> io::Result<()> {
+        match form {
+            _ if self.summary.domains() < 2 => Ok(()),
+            ReportForm::Json | ReportForm::Csv => self.summary.write(&mut io::stderr()),
+            ReportForm::Tree | ReportForm::Line => self.summary.write(&mut Stdout::lock()),
+        }
+    }
+}
+
+/// Prints reports as they come, until there are no more or no lookup can succeed.
+pub(super) async fn print(
+    reports: impl Stream<Item = DomainReport>,
+    form: ReportForm,
+    checker: &Checker,
+    results: &mut Results,
+) -> io::Result<End> {
+    let mut reports = std::pin::pin!(reports);
+    if form == ReportForm::Csv {
+        csv_line(&mut Stdout::lock(), &DomainReport::COLUMNS.map(str::to_owned))?;
+    }
+    while let Some(report) = reports.next().await {
+        results.add(&report);
+        checker.progress.aside(|| write(&report, form))?;
+        if results.failed == MAX_FAILED {
+            results.failed = 0;
+            checker.dns.self_test().await;
+            if !checker.dns.health().borrow().resolves() {
+                return Ok(End::NoResolver);
+            }
+        }
+    }
+    Ok(End::Whole)
+}
+
+fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
+    // Colours, if the output is a terminal and NO_COLOR is not set.
+    let mut out = AutoStream::new(Vec::new(), AutoStream::choice(&io::stdout()));
+    match form {
+        ReportForm::Tree => tree::write(report, &mut out)?,
+        ReportForm::Line => tree::write_line(report, &mut out)?,
+        ReportForm::Json => {
+            serde_json::to_writer(&mut out, report)?;
+            writeln!(out)?;
+        }
+        ReportForm::Csv => csv_line(&mut out, &report.columns())?,
+    }
+    Stdout::lock().write_all(&out.into_inner())
+}
+
+fn csv_line(out: &mut impl Write, columns: &[String]) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(columns).map_err(io::Error::other)?;
+    writer.flush()
+}

@@ -1,0 +1,148 @@
+//! The lines of mail logs that tell of a mail to another host.
+
+use crate::name::Name;
+
+/// Reads the lines of one log.
+#[derive(Debug, Default)]
+pub(super) struct LogReader {
+    /// The columns of a message tracking log, once its heading has come.
+    tracking: Option<Tracking>,
+}
+
+/// The columns that matter of a message tracking log of Exchange.
+#[derive(Debug)]
+struct Tracking {
+    event: usize,
+    recipients: usize,
+}
+
+impl LogReader {
+    /// The domains of the recipients that a line has, if a mail to another host was tried.
+    pub(super) fn domains(&mut self, line: &str) -> Vec<Name> {
+        let line = line.trim_end().trim_start_matches('\u{feff}');
+        if let Some(columns) = line.strip_prefix("#Fields:") {
+            self.tracking = Tracking::of(columns);
+            return Vec::new();
+        }
+        let recipients = match &self.tracking {
+            Some(tracking) => tracking.recipients(line),
+            None => syslog(line).or_else(|| exim(line)).unwrap_or_default(),
+        };
+        recipients.iter().filter_map(|address| domain(address)).collect()
+    }
+}
+
+fn domain(address: &str) -> Option<Name> {
+    let (_, domain) = address.trim().trim_matches(['<', '>']).rsplit_once('@')?;
+    Name::parse(domain).ok()
+}
+
+/// Postfix, whose programs `smtp` and `lmtp` send, and Sendmail, whose mailers `esmtp` and `smtp` do:
+/// `to=<a@example.com>, relay=mx.example.com[192.0.2.1]:25, ..`. An LMTP socket is a mailbox of this host.
+fn syslog(line: &str) -> Option<Vec<String>> {
+    let (before, after) = line.split_once(" to=<")?;
+    let (first, rest) = after.split_once(">, ").or_else(|| after.split_once(">,"))?;
+    let by_postfix = before.contains("/smtp[") || (before.contains("/lmtp[") && !rest.contains("[private/"));
+    let by_sendmail = ["mailer=esmtp", "mailer=smtp", "mailer=relay"].iter().any(|mailer| rest.contains(mailer));
+    let is_remote = (by_postfix && rest.contains("relay=")) || by_sendmail;
+    is_remote.then(|| first.split(',').map(str::to_owned).collect())
+}
+
+/// Exim: `=> a@example.com R=dnslookup T=remote_smtp H=mx.example.com [192.0.2.1]`, `->` for the further recipients, `==` and
+/// `**` for failures; `=> alias <a@example.com>` where the address was another one.
+fn exim(line: &str) -> Option<Vec<String>> {
+    let mut words = line.split_whitespace().skip_while(|word| !["=>", "->", "==", "**"].contains(word)).skip(1);
+    let first = words.next()?;
+    let rest: Vec<&str> = words.collect();
+    let is_remote = rest.iter().any(|word| word.starts_with("H=") || (word.starts_with("T=") && word.contains("smtp")));
+    let address = rest.first().filter(|word| word.starts_with('<')).map_or(first, |word| word);
+    is_remote.then(|| vec![address.trim_end_matches(':').to_owned()])
+}
+
+impl Tracking {
+    fn of(columns: &str) -> Option<Self> {
+        let at = |name: &str| columns.split(',').position(|column| column.trim() == name);
+        Some(Self { event: at("event-id")?, recipients: at("recipient-address")? })
+    }
+
+    /// Only these events are of mail that leaves the organization's own servers or goes to the next of them.
+    fn recipients(&self, line: &str) -> Vec<String> {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
+        let Some(Ok(row)) = reader.records().next() else {
+            return Vec::new();
+        };
+        match row.get(self.event) {
+            Some("SENDEXTERNAL" | "SEND") => {
+                row.get(self.recipients).unwrap_or_default().split(';').map(str::to_owned).collect()
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<String> {
+        let mut reader = LogReader::default();
+        lines.iter().flat_map(|line| reader.domains(line)).map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn mail_to_other_hosts_is_found() {
+        let found = ["a.example"];
+        for line in [
+            "Nov 29 10:00:01 mail postfix/smtp[77]: 4Abc: to=<x@a.example>, relay=mx.a.example[192.0.2.1]:25, delay=1, \
+             delays=0/0/1/0, dsn=2.0.0, status=sent (250 ok)",
+            "2026-11-29T10:00:01+01:00 mail postfix/relay/smtp[77]: 4Abc: to=<x@A.example>, orig_to=<y>, relay=none, delay=1, \
+             dsn=4.4.1, status=deferred (connect to mx: Connection timed out)",
+            "Nov 29 10:00:01 mail postfix-out/lmtp[77]: 4Abc: to=<x@a.example>, relay=127.0.0.1[127.0.0.1]:2525, status=sent",
+            "Nov 29 10:00:01 mail sm-mta[77]: x: to=<x@a.example>, delay=00:00:01, mailer=esmtp, pri=1, relay=mx, stat=Sent",
+            "2026-11-29 10:00:01 1abc-0001-AB => x@a.example R=dnslookup T=remote_smtp H=mx.a.example [192.0.2.1] C=\"250 ok\"",
+            "2026-11-29 10:00:01 1abc-0001-AB -> alias <x@a.example> R=dnslookup T=remote_smtp H=mx.a.example [192.0.2.1]",
+            "2026-11-29 10:00:01 1abc-0001-AB == x@a.example R=dnslookup T=remote_smtp defer (-53): retry time not reached",
+            "2026-11-29 10:00:01 1abc-0001-AB ** x@a.example R=dnslookup T=remote_smtp H=mx [192.0.2.1]: SMTP error: 550 no",
+        ] {
+            assert_eq!(read(&[line]), found, "{line}");
+        }
+        let two =
+            "Nov 29 10:00:01 mail sm-mta[77]: x: to=<x@a.example>,<y@b.example>, mailer=esmtp, relay=mx, stat=Sent";
+        assert_eq!(read(&[two]), ["a.example", "b.example"]);
+    }
+
+    #[test]
+    fn other_lines_are_passed_over() {
+        for line in [
+            "",
+            "to=<x@a.example>",
+            "Nov 29 10:00:01 mail postfix/local[77]: 4Abc: to=<x@a.example>, relay=local, status=sent",
+            "Nov 29 10:00:01 mail postfix/lmtp[77]: 4Abc: to=<x@a.example>, relay=a.example[private/dovecot-lmtp], status=sent",
+            "Nov 29 10:00:01 mail postfix/smtpd[77]: NOQUEUE: reject: RCPT from x: 550 no; from=<a@b> to=<x@a.example> proto=ESMTP",
+            "Nov 29 10:00:01 mail postfix/smtp[77]: 4Abc: to=<x@not a domain>, relay=none, status=deferred",
+            "Nov 29 10:00:01 mail sm-mta[77]: x: to=<x@a.example>, mailer=local, stat=Sent",
+            "2026-11-29 10:00:01 1abc-0001-AB <= x@a.example H=client [192.0.2.1] P=esmtp",
+            "2026-11-29 10:00:01 1abc-0001-AB => x@a.example R=local_user T=maildir_home",
+            "2026-11-29 10:00:01 1abc-0001-AB =>",
+        ] {
+            assert_eq!(read(&[line]), [""; 0], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_message_tracking_log_is_read_by_its_heading() {
+        let heading = "#Fields: date-time,client-ip,event-id,recipient-address,message-subject";
+        let lines = [
+            "\u{feff}#Software: Microsoft Exchange Server",
+            heading,
+            "2026-11-29T10:00:01.000Z,192.0.2.1,SENDEXTERNAL,x@a.example;y@b.example,\"a, b\"",
+            "2026-11-29T10:00:01.000Z,192.0.2.1,RECEIVE,x@c.example,hello",
+            "2026-11-29T10:00:01.000Z,192.0.2.1,DELIVER,x@d.example,\"SENDEXTERNAL,x@e.example\"",
+            "2026-11-29T10:00:01.000Z,192.0.2.1,SEND,x@f.example,",
+            "cut,",
+        ];
+        assert_eq!(read(&lines), ["a.example", "b.example", "f.example"]);
+        assert_eq!(read(&[&lines[2]]), [""; 0], "without the heading, no column is known");
+        assert_eq!(read(&["#Fields: date-time,x", lines[2]]), [""; 0]);
+    }
+}

@@ -1,0 +1,163 @@
+//! `danelaw check` with lists, and `danelaw domains`, which makes them: forms of output, and the ends before the last domain.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::check::check;
+use crate::lab::dns::Tree;
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::Act;
+use crate::lab::{Scenario, free_port};
+use crate::process::{danelaw, said};
+
+/// A file with this content.
+fn file(content: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_list_as_csv_has_a_line_for_each_domain() {
+    let lab = Scenario::new().tree(|tree, _| tree.mx("null.example.test", 0, ".")).start().await;
+    let list = file(b"Domain;Mails\r\nexample.test;7\r\nuser@null.example.test;1\r\n");
+    let path = list.path().to_str().unwrap();
+    let said = check(&lab, "", &["--file", path, "--csv"], "").await;
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "domain,level,verdict,exchange,address,code,reason,no_dane,sts,advice",
+            "example.test,dane,verified,mx1.example.test,127.0.0.1,,,,,one-record",
+            "null.example.test,dane,rejected,,,556 5.1.10,null-mx,,,",
+        ],
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("line 1: \"Domain\" has no dot, so it is a heading and left out"), "{}", said.err);
+    assert!(said.err.contains("2 domains:\n"), "{}", said.err);
+    assert_eq!(said.status, 5);
+}
+
+#[tokio::test]
+async fn a_resumed_check_asks_for_the_rest_and_for_deferred_mail_again() {
+    let lab = Scenario::new()
+        .tree(|tree, _| tree.mx("b.example.test", 10, "mx1.example.test").mx("c.example.test", 10, "mx1.example.test"))
+        .start()
+        .await;
+    let earlier = file(
+        b"{\"domain\":\"example.test\",\"verdict\":\"verified\"}\n{\"domain\":\"b.example.test\",\"verdict\":\"deferred\"}\n{\"dom",
+    );
+    let resume = earlier.path().to_str().unwrap();
+    let list = "example.test\nb.example.test\nc.example.test\n";
+    let said = check(&lab, "", &["-", "--json", "--resume", resume], list).await;
+    let domains: Vec<_> = said.out.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+    assert_eq!((domains.as_slice(), said.status), (["b.example.test", "c.example.test"].as_slice(), 0), "{}", said.err);
+    assert!(said.err.contains("has 1 of the 3 domains; 2 are left"), "{}", said.err);
+    let said = check(&lab, "", &["example.test", "--resume", resume], "").await;
+    assert_eq!((said.status, said.out.as_str()), (0, ""), "{}", said.err);
+    let wrong = file(b"verified\nverified\n");
+    let said = check(&lab, "", &["example.test", "--resume", wrong.path().to_str().unwrap()], "").await;
+    assert!(said.status == 64 && said.err.contains("line 1 is no report of danelaw check --json"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_list_ends_before_its_first_domain_where_no_name_server_answers() {
+    let lab = Scenario::new().start().await;
+    let list: String = (0..1000).map(|number| format!("d{number}.example.test\n")).collect();
+    let closed = format!("127.0.0.1:{}", free_port());
+    let servers = format!("dns.servers=[\"{closed}\"]");
+    let said = check(&lab, "", &["-", "--set", &servers, "--set", "dns.fallback="], &list).await;
+    assert_eq!((said.status, said.out.as_str()), (3, ""), "{}", said.err);
+    assert!(
+        said.err.starts_with("danelaw: no domain was checked, because no name server can be used\n"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains(&closed), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_list_ends_where_no_mail_server_can_be_reached() {
+    let tree = |tree: Tree, _| {
+        (0..200).fold(tree, |tree, number: u8| {
+            let (domain, host) = (format!("d{number}.example.test"), format!("mx.d{number}.example.test"));
+            tree.mx(&domain, 10, &host).a(&host, &format!("127.0.1.{number}"))
+        })
+    };
+    let lab = Scenario::with_domain(tree).start().await;
+    // The kernel drops each SYN while the queue of a listener is full, as a firewall does.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let port = lab.now().connector.dialer.port;
+    full.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).unwrap();
+    full.listen(0).unwrap();
+    let _first = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let list: String = (0..200).map(|number| format!("d{number}.example.test\n")).collect();
+    let said = check(&lab, "", &["-"], &list).await;
+    assert_eq!(said.status, 4, "{}{}", said.out, said.err);
+    let stopped = "danelaw: stopped: within 10 s no connection to a mail server has succeeded, of ";
+    assert!(said.err.contains(stopped) && said.err.contains("--no-connect"), "{}", said.err);
+    let checked = said.out.lines().filter(|line| line.contains(" deferred connect-timeout: ")).count();
+    assert!((16..100).contains(&checked), "{}", said.out);
+    assert!(said.err.contains(&format!("{} domains are left", 200 - checked)), "{}", said.err);
+}
+
+#[tokio::test]
+async fn an_interrupted_check_tells_what_it_has_and_what_is_left() {
+    let scenario = Scenario::new()
+        .tree(|tree, _| tree.mx("b.example.test", 10, "mx1.example.test"))
+        .exchange(Exchange::new("silent.example.test", "mx.silent.example.test").script(|mx| mx.greeting = Act::Hang));
+    let lab = scenario.start().await;
+    let list = file(b"example.test\nb.example.test\nsilent.example.test\n");
+    let [dns, anchor] = [lab.dns.addr.to_string(), lab.dns.anchor_file.display().to_string()];
+    let port = lab.now().connector.dialer.port;
+    let config = file(
+        format!(
+            "hostname = 'check.test'\ndns.servers = ['{dns}']\ndns.trust_anchor = '{anchor}'\nremote.port = {port}\n\
+             remote.allow_reserved = ['127.0.0.0/8']\n"
+        )
+        .as_bytes(),
+    );
+    let mut command = tokio::process::Command::from(danelaw());
+    command.args(["check", "--config"]).arg(config.path()).arg("--file").arg(list.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for domain in ["example.test", "b.example.test"] {
+        assert!(lines.next_line().await.unwrap().unwrap().starts_with(domain));
+    }
+    let kill = format!("kill -INT {}", child.id().unwrap());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "2 domains:");
+    while lines.next_line().await.unwrap().is_some() {}
+    let output = child.wait_with_output().await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(error.contains("interrupted; 1 of 3 domains are left"), "{error}");
+}
+
+#[tokio::test]
+async fn the_domains_of_logs_come_by_the_number_of_mails() {
+    let line = |domain: &str| {
+        format!(
+            "Nov 29 10:00:01 mail postfix/smtp[7]: 4A: to=<x@{domain}>, relay=mx[192.0.2.1]:25, status=sent (250 ok)\n"
+        )
+    };
+    let plain = file((line("a.example") + &line("b.example")).as_bytes());
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all((line("b.example") + "another line\n").as_bytes()).unwrap();
+    let packed = file(&packed.finish().unwrap());
+    let mut command = danelaw();
+    command.arg("domains").args([plain.path(), packed.path()]);
+    let found = said(command, "").await;
+    assert_eq!((found.out.as_str(), found.status), ("b.example # 2\na.example # 1\n", 0), "{}", found.err);
+    let mut command = danelaw();
+    command.args(["domains", "-"]);
+    let found = said(command, "nothing\n").await;
+    assert!(found.status == 1 && found.err.contains("no line tells of a mail to another host"), "{}", found.err);
+}
