@@ -27,8 +27,7 @@ use crate::session::Shared;
 use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str =
-    "danelaw: /livez, /readyz, /metrics, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
 
 /// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level, mail goes unverified or in cleartext where it has to";
@@ -84,6 +83,7 @@ pub(super) async fn answer(request: &Parts, state: &AdminState) -> Response<Full
             metrics(state, Format::accepted(accept))
         }
         path => match (path.strip_prefix("/explain/"), path.strip_prefix(client::POLICY)) {
+            (Some(""), _) => remembered(state),
             (Some(id), _) => explain(state, id),
             (None, Some(domain)) => policy(state, domain),
             (None, None) => match ReportQuestion::of(&request.uri) {
@@ -125,8 +125,18 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
+/// The attempts that can be explained.
+fn remembered(state: &AdminState) -> Response<Full<Bytes>> {
+    match state.shared().reporter.remembered().as_slice() {
+        [] => text(StatusCode::NOT_FOUND, "no attempt that did not end in a delivery is remembered (admin.remember)\n"),
+        lines => text(StatusCode::OK, lines.join("\n") + "\n"),
+    }
+}
+
+/// The account of one attempt; "last" is no id, since an id has hexadecimal digits alone.
 fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
-    match state.shared().reporter.explain(id) {
+    let reporter = &state.shared().reporter;
+    match if id == "last" { reporter.explain_last() } else { reporter.explain(id) } {
         Some(told) => text(StatusCode::OK, told),
         None => text(
             StatusCode::NOT_FOUND,

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::stdout::Stdout;
 use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
 use crate::config::Config;
@@ -9,7 +10,7 @@ use crate::config::Config;
 const STATUS: &str = "\
 Exit status:
   0   what was seen is printed
-  1   danelaw remembers no attempt with this id
+  1   danelaw remembers no such attempt
   64  the command line is wrong
   69  no danelaw answers at admin.address
   78  the configuration is wrong, or has no admin.address";
@@ -18,9 +19,13 @@ Exit status:
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct ExplainArguments {
-    /// The id at the end of a refusal, in its log event, or in the Received line.
+    /// The id at the end of a refusal, in its log event, or in the Received line. Without one, all that are remembered are listed, the
+    /// last one first.
     #[arg(value_parser = id)]
-    id: String,
+    id: Option<String>,
+    /// Explain the last attempt.
+    #[arg(long, conflicts_with = "id")]
+    last: bool,
 }
 
 /// Only an id may become part of a path.
@@ -50,13 +55,14 @@ pub(super) fn run(config: &Config, arguments: &ExplainArguments) -> ExitCode {
                 .into(),
         );
     };
+    let asked = if arguments.last { "last" } else { arguments.id.as_deref().unwrap_or_default() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(EX_UNAVAILABLE, error.to_string()),
     };
-    match runtime.block_on(client::ask(address, &format!("/explain/{}", arguments.id))) {
+    match runtime.block_on(client::ask(address, &format!("/explain/{asked}"))) {
         Ok((status, text)) if status.is_success() => {
-            print!("{text}");
+            Stdout::print(&text);
             ExitCode::SUCCESS
         }
         Ok((_, why)) => fail(UNKNOWN, why.trim_end().to_owned()),

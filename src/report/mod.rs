@@ -140,7 +140,7 @@ impl Reporter {
             // The log event of a delivery is enough.
             (Verdict::Delivered, None) => {}
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
-                self.ring.push(&outcome.id, || explain::explain(outcome, OffsetDateTime::now_utc()));
+                self.ring.push(&outcome.id, || explain::account(outcome, OffsetDateTime::now_utc()));
             }
         }
     }
@@ -173,6 +173,16 @@ impl Reporter {
     /// The account of an attempt that is remembered.
     pub fn explain(&self, id: &str) -> Option<String> {
         self.ring.find(id)
+    }
+
+    /// The account of the last attempt that is remembered.
+    pub fn explain_last(&self) -> Option<String> {
+        self.ring.last()
+    }
+
+    /// A line for each attempt that is remembered, the last one first.
+    pub fn remembered(&self) -> Vec<String> {
+        self.ring.lines()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The last attempts that did not end well, for `danelaw explain`.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most octets of one account: the 20 KB of `admin.remember`.
 const MAX_OCTETS: usize = 20 * 1000;
@@ -19,7 +19,16 @@ pub(super) struct Ring {
 #[derive(Debug)]
 struct RememberedAttempt {
     id: Box<str>,
+    line: Box<str>,
     account: Box<str>,
+}
+
+/// The texts about one attempt.
+pub(super) struct Account {
+    /// Its line in the list of all.
+    pub(super) line: String,
+    /// Every step.
+    pub(super) steps: String,
 }
 
 impl Ring {
@@ -28,13 +37,14 @@ impl Ring {
     }
 
     /// Remembers an attempt. Its client has its reply already, so no session waits for this.
-    pub(super) fn push(&self, id: &str, account: impl FnOnce() -> String) {
+    pub(super) fn push(&self, id: &str, account: impl FnOnce() -> Account) {
         if self.most == 0 {
             return;
         }
-        let ended = RememberedAttempt { id: id.into(), account: bounded(account()).into() };
+        let Account { line, steps } = account();
+        let ended = RememberedAttempt { id: id.into(), line: line.into(), account: bounded(steps).into() };
         let forgotten = {
-            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = self.attempts();
             let forgotten = if attempts.len() >= self.most { attempts.pop_front() } else { None };
             attempts.push_back(ended);
             forgotten
@@ -43,10 +53,27 @@ impl Ring {
         drop(forgotten);
     }
 
+    /// The account of the last attempt, if one is remembered.
+    pub(super) fn last(&self) -> Option<String> {
+        self.attempts().back().map(|ended| ended.account.to_string())
+    }
+
+    /// The line of each attempt that is remembered, the last one first.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.attempts().iter().rev().map(|ended| ended.line.to_string()).collect()
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, VecDeque<RememberedAttempt>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The account of the attempt with this id, if it is remembered.
     pub(super) fn find(&self, id: &str) -> Option<String> {
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.iter().rev().find(|ended| ended.id.eq_ignore_ascii_case(id)).map(|ended| ended.account.to_string())
+        self.attempts()
+            .iter()
+            .rev()
+            .find(|ended| ended.id.eq_ignore_ascii_case(id))
+            .map(|ended| ended.account.to_string())
     }
 }
 
@@ -66,15 +93,18 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_newest_accounts_and_cuts_long_ones() {
+        let account = |id: &str, steps: String| Account { line: format!("{id}, of a.example"), steps };
         let ring = Ring::new(2);
+        assert_eq!((ring.last(), ring.lines()), (None, Vec::new()));
         for id in ["A", "B", "C"] {
-            ring.push(id, || "x".repeat(100_000));
+            ring.push(id, || account(id, "x".repeat(100_000)));
         }
         assert_eq!(ring.find("A"), None);
         let account = ring.find("b").unwrap();
         assert!(account.len() == MAX_OCTETS && account.ends_with("xx\n(the rest is left out)\n"));
-        ring.push("D", || "short".to_owned());
-        assert_eq!(ring.find("D").unwrap(), "short");
+        ring.push("D", || account("D", "short".to_owned()));
+        assert_eq!((ring.find("D").unwrap(), ring.last().unwrap()), ("short".to_owned(), "short".to_owned()));
+        assert_eq!(ring.lines(), ["D, of a.example", "C, of a.example"]);
         let none = Ring::new(0);
         none.push("A", || panic!("nobody asks"));
         assert_eq!(none.find("A"), None);

@@ -282,10 +282,11 @@ fn id_of(answer: &str) -> String {
 }
 
 /// `danelaw explain` with this admin port: its exit status and its output.
-async fn explained(admin: &Address, id: &str) -> (i32, String) {
+async fn explained(admin: &Address, arguments: &[&str]) -> (i32, String) {
     let address = admin.to_string();
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["explain", id, "--config", "/dev/null", "--set", &format!("admin.address={address:?}")])
+        .args(["explain", "--config", "/dev/null", "--set", &format!("admin.address={address:?}")])
+        .args(arguments)
         .output()
         .await
         .unwrap();
@@ -305,10 +306,18 @@ async fn a_refusal_can_be_explained() {
         .start()
         .await;
     let admin = lab.admin().await;
+    let (status, why) = explained(&admin, &[]).await;
+    assert!(status == 1 && why.contains("no attempt that did not end in a delivery is remembered"), "{status} {why}");
+    assert_eq!(explained(&admin, &["--last"]).await.0, 1);
     let answers = lab.send().await;
     let id = id_of(answers.last());
-    let (status, told) = explained(&admin, &id).await;
+    let (status, told) = explained(&admin, &[&id]).await;
     assert_eq!(status, 0, "{told}");
+    assert_eq!(explained(&admin, &["--last"]).await, (0, told.clone()));
+    let (status, listed) = explained(&admin, &[]).await;
+    assert!(status == 0 && listed.lines().count() == 1, "{listed}");
+    assert!(listed.starts_with(&format!("{id}  20")), "{listed}");
+    assert!(listed.ends_with("Z  example.test  deferred: tlsa-mismatch\n"), "{listed}");
     for part in [
         &format!("attempt     {id}, ended at 20"),
         "domain      example.test",
@@ -332,15 +341,15 @@ async fn a_refusal_can_be_explained() {
     //
     assert!(told.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{told}");
     // The id in lower case, as an operator may type it.
-    assert_eq!(explained(&admin, &id.to_lowercase()).await.0, 0);
-    let (status, why) = explained(&admin, "0123456789AB").await;
+    assert_eq!(explained(&admin, &[&id.to_lowercase()]).await.0, 0);
+    let (status, why) = explained(&admin, &["0123456789AB"]).await;
     assert!(status == 1 && why.contains("admin.remember"), "{status} {why}");
     // An argument that is no id is a wrong command line, and no admin port is asked.
     for wrong in ["../metrics", "", "(id 0123456789AB)", "zz"] {
-        let (status, why) = explained(&admin, wrong).await;
+        let (status, why) = explained(&admin, &[wrong]).await;
         assert!(status == 64 && why.contains("an id is like 5F0C63B1A7D2"), "{wrong}: {status} {why}");
     }
-    assert_eq!(explained(&"127.0.0.1:1".parse().unwrap(), &id).await.0, 69);
+    assert_eq!(explained(&"127.0.0.1:1".parse().unwrap(), &[&id]).await.0, 69);
 }
 
 #[tokio::test]
