@@ -14,7 +14,6 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::shared::ListenerShared;
@@ -88,11 +87,10 @@ pub fn replace<R: Resolver>(news: &watch::Sender<Arc<Shared<R>>>, shared: Arc<Sh
 }
 
 impl RunningServer {
-    /// Serves until `stop`, then lets open transactions finish within the grace period. The values that sessions share may
-    /// change from one transaction to the next.
-    pub async fn run<R: Resolver>(self, shared: watch::Receiver<Arc<Shared<R>>>, stop: CancellationToken) -> Drained {
+    /// Serves until `stop`, then lets open transactions finish within the grace period, which `stop.now` ends at once. The
+    /// values that sessions share may change from one transaction to the next.
+    pub async fn run<R: Resolver>(self, shared: watch::Receiver<Arc<Shared<R>>>, stop: Stop) -> Drained {
         let sessions = TaskTracker::new();
-        let cut = CancellationToken::new();
         let acceptors = TaskTracker::new();
         for (place, listener) in self.listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -103,7 +101,6 @@ impl RunningServer {
                 open_sessions: Arc::clone(&self.open_sessions),
                 sessions: sessions.clone(),
                 stop: stop.clone(),
-                cut: cut.clone(),
             };
             acceptors.spawn(Arc::new(acceptor).run(listener));
         }
@@ -114,12 +111,15 @@ impl RunningServer {
         let last = Arc::clone(&shared.borrow());
         let goodbye = last.connector.dialer.pool.close();
         let drain = async {
-            if tokio::time::timeout(last.grace, sessions.wait()).await.is_ok() {
-                return Drained::Clean;
+            tokio::select! {
+                biased;
+                () = sessions.wait() => return Drained::Clean,
+                () = tokio::time::sleep(last.grace) => {}
+                () = stop.now.cancelled() => {}
             }
             let left = sessions.len();
             // Their remotes see a reset, so that no remote takes half a message for a whole one.
-            cut.cancel();
+            stop.now.cancel();
             sessions.wait().await;
             Drained::Cut(left)
         };
@@ -137,8 +137,7 @@ struct Acceptor<R> {
     shared: watch::Receiver<Arc<Shared<R>>>,
     open_sessions: Arc<OpenSessions>,
     sessions: TaskTracker,
-    stop: CancellationToken,
-    cut: CancellationToken,
+    stop: Stop,
 }
 
 impl<R: Resolver> Acceptor<R> {
@@ -146,7 +145,7 @@ impl<R: Resolver> Acceptor<R> {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = self.stop.when_idle.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -182,7 +181,7 @@ impl<R: Resolver> Acceptor<R> {
         let balancer = connection.origin;
         let header = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return,
+            () = self.stop.when_idle.cancelled() => return,
             header = ProxyHeader::read(&mut connection.stream) => header,
         };
         let admission = match header {
@@ -211,8 +210,7 @@ impl<R: Resolver> Acceptor<R> {
             return;
         };
         now.reporter.metrics().admitted();
-        let (shared, stop) = (self.shared.clone(), Stop { when_idle: self.stop.clone(), now: self.cut.clone() });
-        let service = self.door.service;
+        let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.door.service);
         let caller = Caller { origin, service, dialled, security, floor, tag, takes, admission };
         self.sessions.spawn(async move {
             let _slot = slot;

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::load::{self, LoadError, Loaded, SYSTEM_FILE};
+use serde_json::json;
+
+use super::load::{self, LoadError, Loaded, SYSTEM_FILE, ShownKey};
 use super::run::{self, StartError};
+use super::stdout::Stdout;
 use super::{ConfigFlags, EX_CONFIG, log};
 use crate::config::Config;
 use crate::settings;
@@ -18,7 +21,18 @@ pub(super) enum ConfigCommand {
         allow_ended_rules: bool,
     },
     /// Print each key with the value in force and where it comes from.
-    Show,
+    Show(ShowArguments),
+}
+
+/// Which keys are shown, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArguments {
+    /// Only the keys whose value is not the default.
+    #[arg(long)]
+    changed: bool,
+    /// Write one JSON object a key: key, value, source.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Does it.
@@ -26,11 +40,11 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
     let done = match arguments {
         ConfigCommand::Check { allow_ended_rules: true } => check(settings, EndedRules::Told),
         ConfigCommand::Check { allow_ended_rules: false } => check(settings, EndedRules::Fault),
-        ConfigCommand::Show => show(settings),
+        ConfigCommand::Show(arguments) => show(settings, arguments),
     };
     match done {
         Ok(text) => {
-            print!("{text}");
+            Stdout::print(&text);
             ExitCode::SUCCESS
         }
         Err(wrong) => {
@@ -111,11 +125,19 @@ fn roots(config: &Config) -> Result<(), String> {
     run::roots(config).map(drop).map_err(|StartError { why, .. }| why)
 }
 
-fn show(settings: &ConfigFlags) -> Result<String, String> {
+fn show(settings: &ConfigFlags, arguments: &ShowArguments) -> Result<String, String> {
     let loaded = load::loaded(settings.config.as_deref(), &settings.set);
     let Loaded { config: _, keys, file: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
-    let lines: Vec<(String, String)> =
-        keys.into_iter().map(|key| (format!("{} = {}", key.name, key.value), key.source)).collect();
+    let keys: Vec<_> = keys.into_iter().filter(|key| !(arguments.changed && key.is_default)).collect();
+    if arguments.json {
+        let line = |key: &ShownKey| {
+            let object = json!({ "key": key.name, "value": key.value, "source": key.source });
+            format!("{object}\n")
+        };
+        return Ok(keys.iter().map(line).collect());
+    }
+    let lines: Vec<(String, &str)> =
+        keys.iter().map(|key| (format!("{} = {}", key.name, key.toml()), key.source.as_str())).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
     Ok(lines.into_iter().map(|(line, source)| format!("{line:<width$}  # {source}\n")).collect())
 }

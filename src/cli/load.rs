@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 
 use crate::config::{Config, Fault, Unsound};
 
-pub(super) use layers::{Flag, SYSTEM_FILE};
-use layers::{Layers, ShownKey};
+use layers::Layers;
+pub(super) use layers::{Flag, SYSTEM_FILE, ShownKey};
 use left_out::LeftOutKeys;
 
 /// Why there is no configuration.
@@ -325,7 +325,7 @@ mod tests {
         let keys = loaded(Some(file.path()), &["dns.attempts=7".parse().unwrap()]).unwrap().keys;
         let shown = |name: &str| {
             let key = keys.iter().find(|key| key.name == name).unwrap();
-            (key.value.clone(), key.source.clone())
+            (key.toml(), key.source.clone())
         };
         let path = file.path().display();
         assert_eq!(shown("received"), ("false".into(), format!("{path}:1")));

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
@@ -23,13 +22,13 @@ use crate::name::Name;
 use crate::policy::{ListenerMail, Mode};
 use crate::roots::Roots;
 use crate::server::{Drained, OpenListener, OpenSessions, RunningServer};
-use crate::session::Shared;
+use crate::session::{Shared, Stop};
 use crate::version;
 
 /// The meanings of the exit status.
 pub(super) const STATUS: &str = "\
 Exit status:
-  0   stopped by SIGTERM or SIGINT
+  0   stopped by SIGTERM or SIGINT; a further SIGINT cuts open transactions
   64  the command line is wrong
   71  the system refuses something, such as a port, or the store cannot be used
   78  the configuration is wrong, or the database of the store refuses
@@ -80,8 +79,10 @@ fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
 
 async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), StartError> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()];
-    let signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>().map_err(StartError::system)?;
+    let signals = [
+        signal(SignalKind::terminate()).map_err(StartError::system)?,
+        signal(SignalKind::interrupt()).map_err(StartError::system)?,
+    ];
     let hangup = signal(SignalKind::hangup()).map_err(StartError::system)?;
     let log_dropped = log.dropped();
     let mut running = Running::start(config.clone(), settings, log).await?;
@@ -104,7 +105,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
     let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     phase.send_replace(Phase::Serving);
     systemd::ready();
     tokio::spawn(systemd::keep_alive());
@@ -255,20 +256,23 @@ pub(super) fn warn_of(mode: Mode) {
 }
 
 async fn stop_at(
-    mut signals: Vec<Signal>,
+    mut signals: [Signal; 2],
     shared: watch::Receiver<Arc<Shared<Stub>>>,
     phase: watch::Sender<Phase>,
-    stop: CancellationToken,
+    stop: Stop,
 ) {
-    let (first, second) = signals.split_at_mut(1);
-    if let (Some(terminate), Some(interrupt)) = (first.first_mut(), second.first_mut()) {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: no new sessions, open transactions may finish");
-        systemd::stopping(shared.borrow().grace);
+    let [terminate, interrupt] = &mut signals;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    tracing::info!("stopping: no new sessions, open transactions may finish; ^C cuts them");
+    systemd::stopping(shared.borrow().grace);
     phase.send_replace(Phase::Draining);
-    stop.cancel();
+    stop.when_idle.cancel();
+    // Of SIGTERM some supervisors send more than one, and mean no more by that.
+    if interrupt.recv().await.is_some() {
+        tracing::warn!("interrupted again: cutting the open transactions, whose clients still have the mail");
+        stop.now.cancel();
+    }
 }

@@ -33,7 +33,7 @@ use danelaw::name::Name;
 use danelaw::report::Reporter;
 use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
-use danelaw::session::Shared;
+use danelaw::session::{Shared, Stop};
 use danelaw::settings::{self, Parts, PolicyKeeping};
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::upstream::sts::PolicySource;
@@ -255,7 +255,7 @@ impl Scenario {
         let open_sessions = Arc::<OpenSessions>::default();
         let phase = watch::Sender::new(Phase::Serving);
         let server = RunningServer { listeners: vec![listener], open_sessions: Arc::clone(&open_sessions) };
-        let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
+        let server = tokio::spawn(server.run(shared.clone(), Stop { when_idle: stop.clone(), ..Stop::default() }));
         Lab {
             dns,
             seen,

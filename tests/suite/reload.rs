@@ -186,6 +186,26 @@ impl Program {
         lab::wait_for(|| self.log().contains(part)).await;
     }
 
+    /// The address of its listener.
+    async fn listening(&self) -> SocketAddr {
+        self.logs(" listen=").await;
+        let log = self.log();
+        log.split("listen=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits for its end, which is no failure.
+    async fn ends_well(&mut self) {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < SOON, "it does not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(status.success(), "{status}");
+    }
+
     /// The first number behind this text in the answer at a path.
     async fn number(&self, path: &str, text: &str) -> u64 {
         let (_, all) = ask(&self.admin(), path).await.unwrap();
@@ -347,15 +367,28 @@ async fn a_log_that_is_not_read_does_not_delay_the_end() {
     program.reload();
     program.reloaded("refused", 1).await;
     program.signal("TERM");
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = program.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(began.elapsed() < SOON, "it does not end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    assert!(status.success(), "{status}");
+    program.ends_well().await;
+}
+
+#[tokio::test]
+async fn a_further_interrupt_cuts_the_open_transactions() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "[timeouts]\ngrace = \"1h\"\n");
+    let mut program = Program::start(folder).await;
+    let mut client = Client::connect(program.listening().await).await;
+    assert!(client.reply().await.starts_with("220 "));
+    assert!(client.command("HELO client.test").await.starts_with("250 "));
+    assert!(client.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
+    program.signal("TERM");
+    program.logs("stopping: no new sessions").await;
+    // Some supervisors send it more than once.
+    program.signal("TERM");
+    assert!(client.command("NOOP").await.starts_with("250 "));
+    program.signal("INT");
+    program.ends_well().await;
+    assert!(program.log().contains("these sessions were cut"), "{}", program.log());
 }
 
 /// A client of the program.
@@ -386,10 +419,7 @@ async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_r
     let anchor = anchor(folder.path(), &dns);
     Program::configure(folder.path(), &anchor, &dns, "cache_failures = \"30s\"\n");
     let program = Program::limited(folder, "ulimit -n 70").await;
-    program.logs(" listen=").await;
-    let log = program.log();
-    let address = log.split("listen=\"").nth(1).unwrap().split('"').next().unwrap();
-    let address = address.parse().unwrap();
+    let address = program.listening().await;
     let mut client = Client::connect(address).await;
     assert!(client.reply().await.starts_with("220 "));
     assert!(client.command("HELO client.test").await.starts_with("250 "));
@@ -486,7 +516,9 @@ fn config(what: &str, text: &str) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["config", what, "--config"])
+        .arg("config")
+        .args(what.split(' '))
+        .arg("--config")
         .arg(file.path())
         .env("DANELAW_TIMEOUTS__ROUTE", "3m")
         .output()
@@ -534,6 +566,14 @@ fn each_key_is_shown_with_its_source() {
     assert_eq!(source("tls.level"), "FILE:2");
     assert_eq!(source("timeouts.route"), "DANELAW_TIMEOUTS__ROUTE");
     assert_eq!(source("timeouts.client"), "default");
+    let (_, changed) = config("show --changed", "[tls]\nlevel = \"dane-only\"\n[log]\nformat = \"text\"\n");
+    let keys: Vec<_> = changed.lines().map(|line| line.split(" = ").next().unwrap()).collect();
+    assert!(keys.contains(&"tls.level") && !keys.contains(&"log.format"), "{changed}");
+    let (_, json) = config("show --json", "[tls]\nlevel = \"dane-only\"\n");
+    let objects: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let level = objects.iter().find(|object| object["key"] == "tls.level").unwrap();
+    assert_eq!((&level["value"], &level["source"]), (&"dane-only".into(), &"FILE:2".into()));
+    assert_eq!(objects.len(), shown.lines().count());
     // Every key of the example file is there.
     let tables =
         |toml: &toml::Table| -> usize { toml.values().map(|value| value.as_table().map_or(1, toml::Table::len)).sum() };

@@ -26,12 +26,21 @@ pub(super) struct Layers {
     flags: Vec<Flag>,
 }
 
-/// One key: its value, as it would stand in a file, and the layer that has set it.
+/// One key: its value, and the layer that has set it.
 #[derive(Debug)]
 pub(crate) struct ShownKey {
     pub(crate) name: String,
-    pub(crate) value: String,
+    pub(crate) value: Value,
     pub(crate) source: String,
+    /// Whether the value is that of the built-in defaults, wherever it comes from.
+    pub(crate) is_default: bool,
+}
+
+impl ShownKey {
+    /// The value as it would stand in a file.
+    pub(crate) fn toml(&self) -> String {
+        shown(&self.value)
+    }
 }
 
 impl Layers {
@@ -63,14 +72,15 @@ impl Layers {
 
     /// Each key that is in force, in the order of the alphabet.
     pub(super) fn keys(&self, figment: &Figment) -> Vec<ShownKey> {
-        let data = figment.data().unwrap_or_default();
+        let (data, defaults) = (figment.data().unwrap_or_default(), Figment::from(&self.defaults));
         let mut keys = Vec::new();
         for dict in data.values() {
             leaves(dict, "", &mut |name, value| {
                 let place = figment.get_metadata(value.tag()).map(|data| data.name.to_string()).unwrap_or_default();
                 let path: Vec<String> = name.split('.').map(str::to_owned).collect();
                 let source = if place == BUILT_IN { "default".to_owned() } else { self.place(&place, &path) };
-                keys.push(ShownKey { source, value: shown(value), name });
+                let is_default = defaults.find_value(&name).is_ok_and(|default| shown(&default) == shown(value));
+                keys.push(ShownKey { source, value: value.clone(), name, is_default });
             });
         }
         keys
