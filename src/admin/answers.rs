@@ -159,7 +159,10 @@ fn policy(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
 /// A page about TLS reports.
 async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full<Bytes>> {
     match &state.reports {
-        Some(dispatch) => json(question.answer(dispatch).await),
+        Some(dispatch) => match question.answer(dispatch).await {
+            Ok(written) => json(written),
+            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("the store cannot be read: {error}\n")),
+        },
         None => text(StatusCode::NOT_FOUND, "this danelaw does not run with tlsrpt.mode = \"send\"\n"),
     }
 }

@@ -10,6 +10,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::preview::PreviewOf;
 use crate::dns::stub::Stub;
 use crate::name::Name;
+use crate::store::Error;
 
 /// The parameter with the last domain of the page before.
 const AFTER: &str = "after=";
@@ -42,13 +43,16 @@ impl ReportQuestion {
     }
 
     /// The answer, as JSON.
-    pub(super) async fn answer(&self, dispatch: &Dispatch<Stub>) -> String {
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(super) async fn answer(&self, dispatch: &Dispatch<Stub>) -> Result<String, Error> {
         let now = OffsetDateTime::now_utc();
-        match self {
-            Self::Counts(day, after) => json(&dispatch.counts(*day, after.as_ref())),
-            Self::Preview(after) => json(&dispatch.preview(PreviewOf::Behind(after.as_ref()), now).await),
-            Self::PreviewOne(domain) => json(&dispatch.preview(PreviewOf::One(domain), now).await),
-        }
+        Ok(match self {
+            Self::Counts(day, after) => json(&dispatch.counts_of_all(*day, after.as_ref()).await?),
+            Self::Preview(after) => json(&dispatch.preview(PreviewOf::Behind(after.as_ref()), now).await?),
+            Self::PreviewOne(domain) => json(&dispatch.preview(PreviewOf::One(domain), now).await?),
+        })
     }
 }
 

@@ -94,8 +94,8 @@ impl Running {
     /// Makes ready the parts that sessions share.
     pub(super) async fn start(config: Config, settings: ConfigFlags, log: log::Logging) -> Result<Self, StartError> {
         let store = StorePlace::from(&config).open().await.map_err(unusable)?;
-        // Without a file a second copy of the policies in memory would be of no use, and a database has no table for them.
-        let lasting = config.store.path.as_ref().map(|_| store.clone());
+        // Without a store that lasts, a second copy of the policies in memory would be of no use.
+        let lasting = config.store.lasts().then(|| store.clone());
         let policies = StsPolicies::open(lasting, &(&config).into()).await.map_err(unusable)?;
         let (journal, outcomes) = Journal::with_store((&config).into(), store.clone()).await.map_err(unusable)?;
         tracing::debug!(outcomes, "the store is open");
@@ -229,6 +229,7 @@ fn unusable(error: OpenError) -> StartError {
     match error {
         // The database refuses the settings, and names their key. One that cannot be reached is no error.
         OpenError::Database(error) => StartError::config(error),
+        error @ OpenError::Policy { .. } => StartError::system(error),
         error => StartError::system(format!("store.path: {error}")),
     }
 }

@@ -239,7 +239,7 @@ fn announce_policies(config: &Config, mta_sts: &MtaSts<Stub>) {
         StsUse::Enforce | StsUse::Observe if mta_sts.policies().are_stored() => {}
         StsUse::Enforce | StsUse::Observe => tracing::info!(
             "MTA-STS policies are kept in memory alone, so that each start trusts the first contact with a domain again; set \
-             store.path"
+             store.path or store.url"
         ),
     }
 }

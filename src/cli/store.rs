@@ -41,7 +41,7 @@ pub(super) enum StoreCommand {
 /// Runs the subcommand.
 pub(super) fn run(command: &StoreCommand, config: &Config) -> ExitCode {
     match command {
-        StoreCommand::Migrate { print: true } => print(migration_sql()),
+        StoreCommand::Migrate { print: true } => print(&migration_sql()),
         StoreCommand::Migrate { print: false } => with_database(config, async |settings| {
             settings.migrate().await?;
             Ok("the database has the tables of danelaw\n".to_owned())

@@ -48,7 +48,7 @@ impl Config {
         }
         self.store.check(&mut faults);
         self.mta_sts.check(&mut faults, self.timeouts.route);
-        self.tlsrpt.check(&mut faults, self.store.path.as_ref());
+        self.tlsrpt.check(&mut faults, &self.store);
         self.timeouts.check(&mut faults);
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);

@@ -22,8 +22,8 @@ pub struct MtaStsSection {
     /// Whether policies count for domains without DANE: "enforce", "observe" (fetched and told, not held to), "off".
     #[serde(with = "super::word::StsUseWord")]
     pub mode: StsUse,
-    /// How many policies are kept at most; 20,000 take about 20 MB. They are in the store, if store.path is set; else in
-    /// memory, so that each start trusts the first contact with a domain again.
+    /// How many policies are kept at most; 20,000 take about 20 MB. They are in the store, if store.path or store.url
+    /// is set; else in memory, so that each start trusts the first contact with a domain again.
     pub entries: usize,
     /// How long a mail waits for a TXT record, and as long again for the policy host. A policy that comes later counts for the next
     /// mail.

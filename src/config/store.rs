@@ -26,13 +26,13 @@ pub struct StoreSection {
     /// Where to keep the outcomes of fan-out messages that the client has to send again, the policies of MTA-STS, and the counts
     /// of TLS reports: a file, which must be on a local disk. It holds digests of addresses and messages, remotes' replies as they
     /// were, and the names of domains that mail went to; for TLS reports also the names and addresses of their mail servers, and
-    /// the addresses that take reports. Fan-out needs it or `url`, tlsrpt.mode = "send" needs it. Without it each start trusts the
-    /// first contact with a domain again.
+    /// the addresses that take reports. Fan-out and tlsrpt.mode = "send" need it or `url`. Without both each start trusts the first
+    /// contact with a domain again.
     #[serde(deserialize_with = "optional")]
     pub path: Option<PathBuf>,
     /// In the place of `path`: a PostgreSQL database that several danelaws share, so that a client may send a fan-out message again
-    /// to any of them. It holds outcomes of fan-out messages and nothing else: policies of MTA-STS are kept in memory, and
-    /// tlsrpt.mode = "send" is an error. As in "postgresql://danelaw@db.example.net/danelaw", which has TLS with a verified
+    /// to any of them, each of them knows the policies of MTA-STS, and a domain gets one TLS report of all. No disk is needed then.
+    /// As in "postgresql://danelaw@db.example.net/danelaw", which has TLS with a verified
     /// certificate unless the host is this machine or "?sslmode=disable" follows; or, by a Unix socket,
     /// "postgresql://danelaw@/danelaw?host=/run/postgresql". The database is trusted as the file is.
     #[serde(deserialize_with = "database_url")]
@@ -124,6 +124,8 @@ mod tests {
     fn a_memory_that_would_not_help_is_an_error() {
         let default = with("").unwrap().store;
         assert_eq!((default.path, default.entries, default.expiry.as_secs()), (None, 100_000, 2 * 86_400));
+        let both = "tlsrpt = { mode = 'send', organization = 'x', contact = 'r@x.test', dkim_key = '/k' }";
+        assert!(with(&format!("store.url = 'postgresql://d@h/d'\n{both}")).is_ok());
         let set = with("store.path = '/var/lib/danelaw/store.sqlite'\nstore.expiry = '90d'").unwrap().store;
         assert_eq!(set.path.as_deref(), Some(std::path::Path::new("/var/lib/danelaw/store.sqlite")));
         for (wrong, key) in [
@@ -148,11 +150,6 @@ mod tests {
             ("store = { url = 'postgresql://d@h/d', ca = 'x' }", "store.ca: x is no absolute path"),
             ("store.connections = 0", "store.connections: it must be between"),
             ("store.patience = '31s'", "store.patience: it must be between"),
-            (
-                "store.url = 'postgresql://d@h/d'\ntlsrpt = { mode = 'send', organization = 'x', contact = 'r@x.test', \
-                 dkim_key = '/k' }",
-                "tlsrpt.mode: mode \"send\" keeps the counts of a day over a restart, and in no database",
-            ),
             ("store.path = 'store.sqlite'", "store.path: store.sqlite is no absolute path"),
         ] {
             let error = with(wrong).unwrap_err();

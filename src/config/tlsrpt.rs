@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::check::Faults;
 use super::optional;
+use super::store::StoreSection;
 use super::value::DomainsText;
 use crate::name::Name;
 use crate::smtp::address::{RecipientDomain, ReversePath, SmtpUtf8};
@@ -105,7 +106,7 @@ impl TlsrptSection {
         self.mode == new.mode
     }
 
-    pub(super) fn check(&self, faults: &mut Faults, store: Option<&PathBuf>) {
+    pub(super) fn check(&self, faults: &mut Faults, store: &StoreSection) {
         self.check_collectd(faults);
         if Name::parse(&format!("{}._domainkey.example", self.dkim_selector)).is_err() {
             faults.add(
@@ -128,10 +129,10 @@ impl TlsrptSection {
         }
     }
 
-    fn check_send(&self, faults: &mut Faults, store: Option<&PathBuf>) {
-        if store.is_none() {
-            let problem = "mode \"send\" keeps the counts of a day over a restart, and in no database; set store.path to a file \
-                           for them, as in \"/var/lib/danelaw/store.sqlite\"";
+    fn check_send(&self, faults: &mut Faults, store: &StoreSection) {
+        if !store.lasts() {
+            let problem = "mode \"send\" keeps the counts of a day over a restart; set store.path to a file for them, as in \
+                           \"/var/lib/danelaw/store.sqlite\", or store.url to a database";
             faults.add("tlsrpt.mode", problem);
         }
         match &self.organization {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::fetch::{FetchId, PendingFetch};
+use super::stored::StoredPolicies;
 use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
 use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
 use crate::mta_sts::{StsFetchError, StsId, StsMode, StsPolicy};
-use crate::name::{Name, NameError};
-use crate::store::{Error, OpenError, PolicyRow, Store};
+use crate::name::Name;
+use crate::store::{OpenError, Store};
 
 /// How long after a fetch a domain's policy is not fetched again for a failure (RFC 8461 §3.3).
 pub(super) const PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -58,9 +59,9 @@ pub struct StsPolicies {
 
 pub(super) struct PoliciesInner {
     state: Mutex<StsState>,
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     /// Held for a write, so that the last state of a domain is written last.
-    writing: tokio::sync::Mutex<()>,
+    pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) turns: FetchTurns,
     lookups: [AtomicU64; LOOKUPS.len()],
     fetches: [AtomicU64; StsFetchError::RESULTS.len()],
@@ -72,6 +73,7 @@ pub(super) struct StsState {
     failures: HashMap<Name, FetchFailure>,
     /// The domains with a kept policy whose TXT lookup failed last, so that this is told once.
     unheard: HashSet<Name>,
+    pub(super) stored: StoredPolicies,
 }
 
 /// A fetch that failed.
@@ -81,42 +83,33 @@ struct FetchFailure {
     at: Instant,
 }
 
-/// A row that cannot be read any more.
-#[derive(Debug, thiserror::Error)]
-enum BadRow {
-    #[error("{0}")]
-    Domain(#[from] NameError),
-    #[error("{0}")]
-    Id(#[from] crate::mta_sts::StsIdError),
-    #[error("{0}")]
-    Policy(#[from] crate::mta_sts::StsPolicyError),
-}
-
 impl StsPolicies {
     /// No policy yet; those that come end with the process.
     pub fn in_memory(settings: &StsSettings) -> Self {
         Self::of(StsCache::new(settings.entries, settings.refresh), None)
     }
 
-    /// Reads the policies of the store. Without one they end with the process, and each start trusts the first contact anew.
+    /// Reads the policies of the store. Without one they end with the process, and each start trusts the first contact anew. A
+    /// database may be down: then its policies come later, by [`Self::learn`].
     ///
     /// # Errors
-    /// The store cannot be read, or a policy in it. None is ever left out because of that: mail would go without it.
+    /// A file cannot be read, or a policy in the store. None is ever left out because of that: mail would go without it.
     pub async fn open(store: Option<Store>, settings: &StsSettings) -> Result<Self, OpenError> {
-        let (mut cache, now) = (StsCache::new(settings.entries, settings.refresh), clock());
-        if let Some(store) = &store {
-            for row in store.policies().await.map_err(|error| OpenError::library(None, error))? {
-                let domain = row.domain.clone();
-                let unreadable = |error: BadRow| OpenError::Policy { domain, found: error.to_string() };
-                let (domain, kept) = read(row).map_err(unreadable)?;
-                cache.load(domain, kept, now);
+        let policies = Self::of(StsCache::new(settings.entries, settings.refresh), store);
+        let Some(store) = &policies.inner.store else { return Ok(policies) };
+        match store.policies(0).await {
+            Ok(changes) => policies.state().learn(changes)?,
+            Err(error) if store.is_shared() => {
+                tracing::warn!(%error, "the MTA-STS policies of the store cannot be read yet; until then each first contact is trusted");
             }
+            Err(error) => return Err(OpenError::library(None, error)),
         }
-        Ok(Self::of(cache, store))
+        Ok(policies)
     }
 
     fn of(cache: StsCache, store: Option<Store>) -> Self {
-        let state = StsState { cache, pending: HashMap::new(), failures: HashMap::new(), unheard: HashSet::new() };
+        let (pending, failures, unheard, stored) = Default::default();
+        let state = StsState { cache, pending, failures, unheard, stored };
         let (state, turns) = (Mutex::new(state), FetchTurns::new());
         let (lookups, fetches) = Default::default();
         let writing = tokio::sync::Mutex::default();
@@ -294,27 +287,6 @@ impl StsPolicies {
         count(&LOOKUPS, &self.inner.lookups, label);
     }
 
-    /// Writes the present state of a domain to the store, soon.
-    fn persist_later(&self, domain: Name) {
-        if self.are_stored() {
-            let this = self.clone();
-            tokio::spawn(async move { this.persist(&domain).await });
-        }
-    }
-
-    async fn persist(&self, domain: &Name) {
-        let Some(store) = &self.inner.store else { return };
-        let _one = self.inner.writing.lock().await;
-        let row = self.state().cache.kept(domain).map(|kept| written(domain, kept));
-        let done: Result<(), Error> = match &row {
-            Some(row) => store.put_policy(row).await,
-            None => store.delete_policy(domain.as_str()).await,
-        };
-        if let Err(error) = done {
-            tracing::error!(%domain, %error, "an MTA-STS policy cannot be written to the store; a restart knows the one before");
-        }
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, StsState> {
         // Entries are put in and taken out whole.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -374,24 +346,6 @@ pub(super) fn clock() -> StsClock {
 fn count(words: &[&str], counts: &[AtomicU64], label: &str) {
     if let Some((_, count)) = words.iter().zip(counts).find(|(word, _)| **word == label) {
         count.fetch_add(1, Relaxed);
-    }
-}
-
-fn read(row: PolicyRow) -> Result<(Name, KeptPolicy), BadRow> {
-    let domain = Name::parse(&row.domain)?;
-    let (id, policy) = (StsId::parse(row.id.as_bytes())?, Arc::new(StsPolicy::parse(&row.body)?));
-    let fetched = FetchedPolicy { id, policy, fetched: row.fetched };
-    Ok((domain, KeptPolicy { fetched, used: row.used, failing_since: row.failing_since }))
-}
-
-fn written(domain: &Name, kept: &KeptPolicy) -> PolicyRow {
-    PolicyRow {
-        domain: domain.as_str().to_owned(),
-        id: kept.fetched.id.as_str().to_owned(),
-        body: kept.fetched.policy.body().to_vec(),
-        fetched: kept.fetched.fetched,
-        used: kept.used,
-        failing_since: kept.failing_since,
     }
 }
 

@@ -21,6 +21,7 @@
 mod fetch;
 mod kept;
 mod refresh;
+mod stored;
 mod turns;
 
 use std::fmt;

@@ -17,12 +17,13 @@ const MAX_REFRESHES: usize = MAX_FETCHES / 2;
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 impl<R: Resolver> MtaSts<R> {
-    /// Fetches the policies anew that are due, and returns when that is done. To be called every minute or so.
+    /// Learns of the policies of other danelaws, fetches those anew that are due, and returns when that is done. To be called every minute or so.
     pub async fn refresh_due(&self) {
         match self.usage() {
             StsUse::Off => return,
             StsUse::Enforce | StsUse::Observe => {}
         }
+        self.policies().learn().await;
         let due = self.policies().due();
         stream::iter(due).for_each_concurrent(MAX_REFRESHES, |domain| async move { self.refresh(&domain).await }).await;
     }

@@ -4,24 +4,31 @@
 //! for reports that are due, by [`schedule`](crate::tlsrpt::schedule), and starts a task that looks up records and one for each
 //! report, which goes by [`mail`] or [`https`]. No mail of clients waits for any of them. The states of reports are in the store too, so that
 //! a restart neither repeats a report nor forgets one.
+//!
+//! With a file, one danelaw has all counts and states in memory. With a database several danelaws add to its counts; one of them
+//! [leads](leading) and makes the reports of a day, and each of them [takes](taking) some of the reports that are due.
 
 mod https;
 pub mod key;
+mod leading;
+mod lookups;
 mod mail;
 pub mod preview;
 mod rows;
 mod sending;
+mod taking;
 mod task;
 pub mod view;
 mod writing;
 
 pub use task::DispatchTask;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::{Date, OffsetDateTime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -30,27 +37,27 @@ use crate::dns::Resolver;
 use crate::http::{HttpsClient, HttpsPart};
 use crate::name::Name;
 use crate::reserved::Dialable;
-use crate::store::{Error, Store};
+use crate::store::{Error, SharedReports, Store, TallyWrite};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
 use crate::tlsrpt::dkim::{self, DkimIdentity};
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::kept::KeptTally;
-use crate::tlsrpt::lookup::{RecordLookupError, record_of};
 use crate::tlsrpt::mime::{MailField, ReportMail};
 use crate::tlsrpt::read::words::shown;
 use crate::tlsrpt::record::ReportAddress;
-use crate::tlsrpt::schedule::{RecordFound, ReportBook, ReportKey, SummedEnd, UntoldEnds};
+use crate::tlsrpt::schedule::{ReportBook, ReportKey, SummedEnd, UntoldEnds};
 use crate::tlsrpt::scope::ReportScope;
-use crate::tlsrpt::tally::TallyRoom;
+use crate::tlsrpt::tally::{TalliedDomain, TallyRoom};
 use key::DkimKey;
+use leading::Leading;
 use sending::{DispatchRound, DueReport, RoundClock};
+use taking::TakenReports;
 
 /// How many events wait to be counted.
 pub const MAX_EVENTS: usize = 10_000;
-/// How many lookups go on at a time for a page, and for reports.
+/// How many lookups go on at a time for a page.
 const PAGE: usize = 16;
-const LOOKUPS_TOGETHER: usize = 64;
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
 /// How long they wait where the lookup of that record failed.
@@ -87,14 +94,20 @@ enum Unverifiable {
 pub struct Dispatch<R> {
     settings: watch::Receiver<Arc<DispatchSettings>>,
     store: Store,
-    /// The id of the store in reports.
-    store_id: String,
+    /// The tables of a database, if the store is one.
+    pool: Option<SharedReports>,
+    /// The id of the store in reports. A database may tell it later.
+    store_id: OnceCell<String>,
     shared: watch::Receiver<Arc<Shared<R>>>,
     state: Mutex<DispatchState>,
     /// Held by the one write to the store that is under way: an older one must not come behind a newer one.
     writing: tokio::sync::Mutex<()>,
     /// Held by the one task that looks up records.
     looking_up: tokio::sync::Mutex<()>,
+    /// Held by the one task that makes the reports of all danelaws, with its state for as long as it leads.
+    leading: tokio::sync::Mutex<Option<Leading>>,
+    /// How many reports of all danelaws wait, if this one leads.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -105,22 +118,41 @@ struct DispatchState {
     warned: Option<(Date, String)>,
     /// Whether the last write to the store failed.
     unwritable: bool,
+    /// The reports of a database that this danelaw has taken.
+    taken: TakenReports,
+    /// The counts on their way to a database. They stay the same until it has them: it may have them already.
+    adding: Option<TallyWrite>,
+    /// The number of the last of these.
+    added: i64,
 }
 
 impl<R: Resolver + Clone> Dispatch<R> {
     /// Goes on with the counts and reports in the store. Each round takes the settings that are new by then.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read. A database may be down: then it is read later.
     pub async fn open(
         settings: watch::Receiver<Arc<DispatchSettings>>,
         store: Store,
         shared: watch::Receiver<Arc<Shared<R>>>,
     ) -> Result<Self, Error> {
-        let (state, store_id) = (rows::restored(store.report_rows().await?), store.reporter_id().await?);
+        let pool = store.shared_reports();
+        let (state, store_id) = match &pool {
+            Some(_) => Default::default(),
+            None => {
+                let state = rows::restored(store.report_rows().await?);
+                (state, OnceCell::new_with(Some(store.reporter_id().await?)))
+            }
+        };
         shared.borrow().reporter.metrics().tls_report_sent(OffsetDateTime::now_utc().unix_timestamp());
         let (state, writing, looking_up) = (Mutex::new(state), Default::default(), Default::default());
-        Ok(Self { settings, store, store_id, shared, state, writing, looking_up })
+        let (leading, waiting) = Default::default();
+        Ok(Self { settings, store, pool, store_id, shared, state, writing, looking_up, leading, waiting })
+    }
+
+    /// The id of the store in reports.
+    async fn store_id(&self) -> Result<&str, Error> {
+        Ok(self.store_id.get_or_try_init(|| self.store.reporter_id()).await?)
     }
 
     /// Counts an event.
@@ -142,9 +174,17 @@ impl<R: Resolver + Clone> Dispatch<R> {
         while tasks.try_join_next().is_some() {}
         let clock = RoundClock { begin: now, since: Instant::now() };
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
-        self.close_days(&settings.scope, now);
         self.forget(now).await;
-        tasks.spawn(Arc::clone(self).look_up(shared.connector.dns.clone(), Arc::clone(&settings), clock));
+        let dns = shared.connector.dns.clone();
+        match &self.pool {
+            Some(pool) => {
+                tasks.spawn(Arc::clone(self).lead(pool.clone(), dns, Arc::clone(&settings), clock));
+            }
+            None => {
+                self.close_days(&settings.scope, now);
+                tasks.spawn(Arc::clone(self).look_up(dns, Arc::clone(&settings), clock));
+            }
+        }
         let part = HttpsPart {
             dialable: settings.dialable.clone(),
             roots: shared.connector.tls.roots().clone(),
@@ -152,13 +192,17 @@ impl<R: Resolver + Clone> Dispatch<R> {
         };
         let client = HttpsClient::new(shared.connector.dns.clone(), part);
         let round = Arc::new(DispatchRound { shared, client, settings, clock });
+        if let Some(pool) = &self.pool {
+            self.take(pool, clock.now()).await;
+        }
         let due = self.due(&round).await;
         // The author of each is written before its first try.
         self.flush().await;
         for report in due {
             tasks.spawn(report.go(Arc::clone(&round)));
         }
-        self.tell_untold();
+        let untold = self.state().book.take_untold();
+        self.tell_untold(untold);
         self.show_waiting();
     }
 
@@ -169,18 +213,9 @@ impl<R: Resolver + Clone> Dispatch<R> {
             let state = self.state();
             state.book.due_lookups(state.kept.tally(), &settings.scope, clock.now())
         };
-        // Each in a task of its own: a future of references is beyond the compiler.
-        let permits = Arc::new(Semaphore::new(LOOKUPS_TOGETHER));
-        let mut tasks = JoinSet::new();
-        for of in lookups {
-            let (dns, permits) = (dns.clone(), Arc::clone(&permits));
-            tasks.spawn(async move {
-                let _permit = permits.acquire_owned().await;
-                (found(&dns, &of.domain).await, of)
-            });
-        }
-        while let Some(looked_up) = tasks.join_next().await {
-            if let Ok((found, of)) = looked_up {
+        let mut lookups = lookups::begin(&dns, lookups);
+        while let Some(looked_up) = lookups.join_next().await {
+            if let Ok((of, found)) = looked_up {
                 self.state().book.looked_up(&of, found, clock.now());
             }
         }
@@ -188,8 +223,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     }
 
     /// Tells of the reports that have ended without a try.
-    fn tell_untold(&self) {
-        let UntoldEnds { named, summed } = self.state().book.take_untold();
+    fn tell_untold(&self, UntoldEnds { named, summed }: UntoldEnds) {
         let shared = self.shared.borrow();
         let metrics = shared.reporter.metrics();
         for (key, end) in named {
@@ -229,8 +263,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 state.book.postpone(&key, now + wait);
                 continue;
             }
-            let day = state.kept.tally().day(key.of.day);
-            let policies = day.map(|day| state.book.content(day, &key)).unwrap_or_default();
+            let policies = state.content(&key);
             match key.address.clone().filter(|_| !policies.is_empty()) {
                 Some(address) => {
                     let author = state.book.begin(&key, &round.settings.author);
@@ -239,11 +272,15 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 None => state.book.end_as_told(&key, now),
             }
         }
+        state.taken.settle();
         due
     }
 
     fn show_waiting(&self) {
-        let waiting = self.state().book.waiting();
+        let waiting = match &self.pool {
+            Some(_) => self.waiting.load(Relaxed),
+            None => self.state().book.waiting(),
+        };
         self.shared.borrow().reporter.metrics().tls_reports_wait(waiting);
     }
 
@@ -275,6 +312,17 @@ impl<R> Dispatch<R> {
     }
 }
 
+impl DispatchState {
+    /// The counts for a report.
+    fn content(&self, key: &ReportKey) -> TalliedDomain {
+        if let Some(content) = self.taken.content(key) {
+            return content.clone();
+        }
+        let day = self.kept.tally().day(key.of.day);
+        day.map(|day| self.book.content(day, key)).unwrap_or_default()
+    }
+}
+
 impl DispatchSettings {
     /// The name of the record with our public key.
     fn key_owner(&self) -> String {
@@ -299,14 +347,5 @@ impl DispatchSettings {
     fn signature(&self, mail: &ReportMail, now: OffsetDateTime) -> Result<MailField, String> {
         let signature = dkim::signature(mail, &self.identity, now, |octets| self.key.sign(octets));
         signature.map_err(|error| error.to_string())
-    }
-}
-
-/// The addresses in a domain's record.
-async fn found<R: Resolver>(dns: &R, domain: &Name) -> RecordFound {
-    match record_of(dns, domain).await {
-        Ok(record) => RecordFound::Addresses(record.addresses),
-        Err(RecordLookupError::Record(_)) => RecordFound::None,
-        Err(RecordLookupError::Dns(_)) => RecordFound::Failed,
     }
 }

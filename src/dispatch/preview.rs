@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use tokio::time::Instant;
 
-use super::{Dispatch, DispatchSettings, PAGE, Unverifiable};
+use super::{Dispatch, DispatchSettings, DispatchState, PAGE, Unverifiable};
 use crate::dns::Resolver;
 use crate::name::Name;
+use crate::store::Error;
 use crate::tlsrpt::document::ReportTitle;
 use crate::tlsrpt::lookup::record_of;
 use crate::tlsrpt::record::ReportAddress;
@@ -74,53 +75,77 @@ struct PreviewSubject {
 impl<R: Resolver + Clone> Dispatch<R> {
     /// The reports about the day so far. The counts for the domain of TLSA records are those of all recipients with these
     /// records. In the end, recipients with a report of their own to the same address are left out.
-    pub async fn preview(&self, of: PreviewOf<'_>, now: OffsetDateTime) -> PreviewPage {
+    ///
+    /// # Errors
+    /// The store of several danelaws cannot be read.
+    pub async fn preview(&self, of: PreviewOf<'_>, now: OffsetDateTime) -> Result<PreviewPage, Error> {
         let until = Instant::now() + LOOKUPS;
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
         let dns = &shared.connector.dns;
-        let subjects = self.preview_subjects(of, now.date());
-        let mut page = settings.preview_page(&subjects, &self.store_id);
+        let of_all = self.state_of_all(now.date()).await?;
+        let subjects = match &of_all {
+            Some(state) => state.preview_subjects(of, now.date()),
+            None => self.state().preview_subjects(of, now.date()),
+        };
+        let mut page = settings.preview_page(&subjects, self.store_id().await?);
         let unverifiable = async {
             let found = tokio::time::timeout_at(until, settings.unverifiable(dns)).await;
             found.unwrap_or_else(|_| Some(Unverifiable::Lookup("no answer in time".to_owned())))
         };
-        // Each has its own parts: a future of references in a task of its own is beyond the compiler.
-        let wanted = page.reports.iter().zip(&subjects);
-        let wanted: Vec<_> = wanted.map(|(report, of)| (report.kept_back.clone(), of.of.domain.clone())).collect();
-        let lookups = stream::iter(wanted).map(|(kept_back, domain)| {
-            let dns = dns.clone();
-            async move {
-                match kept_back {
-                    Some(why) => Err(why),
-                    None => match tokio::time::timeout_at(until, record_of(&dns, &domain)).await {
-                        Ok(Ok(record)) => Ok(record.addresses),
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Err(_) => Err("its record could not be looked up in time".to_owned()),
-                    },
-                }
-            }
-        });
-        let lookups = lookups.buffered(PAGE).collect::<Vec<_>>();
+        let lookups = addresses(dns, &page, &subjects, until);
         let (unverifiable, found) = tokio::join!(unverifiable, lookups);
         for (report, found) in page.reports.iter_mut().zip(found) {
             match found {
                 Err(why) => report.kept_back = Some(why),
                 Ok(addresses) => {
-                    let previewed = |address| self.previewed(address, unverifiable.as_ref(), now);
+                    let unverifiable = unverifiable.as_ref();
+                    let previewed = |address| match &of_all {
+                        Some(state) => state.previewed(address, unverifiable, now),
+                        None => self.state().previewed(address, unverifiable, now),
+                    };
                     report.addresses = addresses.iter().map(previewed).collect();
                 }
             }
         }
-        page
+        Ok(page)
     }
+}
 
+/// The addresses of each report on the page, or the reason for none.
+fn addresses<R: Resolver + Clone>(
+    dns: &R,
+    page: &PreviewPage,
+    subjects: &[PreviewSubject],
+    until: Instant,
+) -> impl Future<Output = Vec<Result<Vec<ReportAddress>, String>>> + use<R> {
+    // Each has its own parts: a future of references in a task of its own is beyond the compiler.
+    let dns = dns.clone();
+    let wanted = page.reports.iter().zip(subjects);
+    let wanted: Vec<_> = wanted.map(|(report, of)| (report.kept_back.clone(), of.of.domain.clone())).collect();
+    let lookups = stream::iter(wanted).map(move |(kept_back, domain)| {
+        let dns = dns.clone();
+        async move {
+            match kept_back {
+                Some(why) => Err(why),
+                None => match tokio::time::timeout_at(until, record_of(&dns, &domain)).await {
+                    Ok(Ok(record)) => Ok(record.addresses),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("its record could not be looked up in time".to_owned()),
+                },
+            }
+        }
+    });
+    lookups.buffered(PAGE).collect()
+}
+
+impl DispatchState {
     fn previewed(
         &self,
         address: &ReportAddress,
         unverifiable: Option<&Unverifiable>,
         now: OffsetDateTime,
     ) -> PreviewedAddress {
-        let suppressed = self.state().book.suppressed_until(address, now);
+        let suppressed = self.book.suppressed_until(address, now);
         let kept_back = match (suppressed, address, unverifiable) {
             (Some(until), ..) => Some(format!("it has refused a report, and gets none until {}", until.date())),
             (None, ReportAddress::Mail(_), Some(why)) => Some(format!("mails wait: {why}")),
@@ -128,13 +153,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
         };
         PreviewedAddress { address: address.to_string(), kept_back }
     }
-}
 
-impl<R> Dispatch<R> {
     /// One more than a page has, so that it is known whether more follow.
     fn preview_subjects(&self, of: PreviewOf<'_>, day: Date) -> Vec<PreviewSubject> {
-        let state = self.state();
-        let Some(tallied) = state.kept.tally().day(day) else { return Vec::new() };
+        let Some(tallied) = self.kept.tally().day(day) else { return Vec::new() };
         let all = subjects(tallied);
         let range = match of {
             PreviewOf::One(domain) => (Bound::Included(domain), Bound::Included(domain)),
@@ -144,7 +166,7 @@ impl<R> Dispatch<R> {
         let wanted = all.range::<&Name, _>(range).take(PAGE + 1);
         let subject = |domain: &&Name| {
             let of = DomainDay { day, domain: (*domain).clone() };
-            let policies = state.book.content(tallied, &ReportKey { of: of.clone(), address: None });
+            let policies = self.book.content(tallied, &ReportKey { of: of.clone(), address: None });
             PreviewSubject { of, policies }
         };
         wanted.map(subject).collect()

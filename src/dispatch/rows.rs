@@ -6,9 +6,9 @@ use time::{Date, OffsetDateTime};
 
 use super::DispatchState;
 use crate::name::Name;
-use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow};
+use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow, TallyDelta};
 use crate::tlsrpt::document::ReportAuthor;
-use crate::tlsrpt::kept::TallyRow;
+use crate::tlsrpt::kept::{AddedResult, TallyRow};
 use crate::tlsrpt::record::ReportAddress;
 use crate::tlsrpt::report_end::ReportEnd;
 use crate::tlsrpt::schedule::{ReportBook, ReportEntry, ReportKey, ReportSuppression};
@@ -28,20 +28,34 @@ pub(super) fn restored(rows: ReportRows) -> DispatchState {
             state.kept.restore(&TallyRow { of, counts });
         }
     }
-    for row in rows.reports {
+    restore_reports(&mut state.book, rows.reports);
+    restore_suppressions(&mut state.book, rows.suppressed);
+    state
+}
+
+/// Takes up the states of reports.
+pub(super) fn restore_reports(book: &mut ReportBook, rows: Vec<ReportRow>) {
+    for row in rows {
         if let Some(key) = key(&row)
             && let Some(entry) = entry(&row)
         {
-            state.book.restore(key, entry);
+            book.restore(key, entry);
         }
     }
-    for SuppressedRow { address, until, level } in rows.suppressed {
-        let until = until.and_then(|until| OffsetDateTime::from_unix_timestamp(until).ok());
-        if let (Ok(address), Some(until), Ok(level)) = (ReportAddress::parse(&address), until, level.try_into()) {
-            state.book.restore_suppression(address, ReportSuppression { until, level });
+}
+
+/// Takes up the addresses that have refused a report.
+pub(super) fn restore_suppressions(book: &mut ReportBook, rows: Vec<SuppressedRow>) {
+    for row in rows {
+        if let (Ok(address), Some(suppression)) = (ReportAddress::parse(&row.address), suppression(&row)) {
+            book.restore_suppression(address, suppression);
         }
     }
-    state
+}
+
+pub(super) fn suppression(row: &SuppressedRow) -> Option<ReportSuppression> {
+    let until = OffsetDateTime::from_unix_timestamp(row.until?).ok()?;
+    Some(ReportSuppression { until, level: row.level.try_into().ok()? })
 }
 
 /// These counts, and as many changes in the book as one write may have besides.
@@ -55,28 +69,52 @@ pub(super) fn changed(unwritten: &[TallyRow], book: &mut ReportBook, most: usize
     let counts = counts.collect();
     let keys = book.take_changed(most);
     let reports = keys.iter().filter_map(|key| Some(report_row(key, book.entry(key)?))).collect();
-    let suppressed =
-        book.take_changed_suppressions(most.saturating_sub(keys.len())).into_iter().map(|(address, suppression)| {
-            SuppressedRow {
-                address: address.to_string(),
-                until: suppression.map(|suppression| suppression.until.unix_timestamp()),
-                level: suppression.map_or(0, |suppression| i64::try_from(suppression.level).unwrap_or(i64::MAX)),
-            }
-        });
-    ReportRows { counts, reports, suppressed: suppressed.collect() }
+    let suppressed = suppressed(book, most.saturating_sub(keys.len()));
+    ReportRows { counts, reports, suppressed }
+}
+
+/// So many changes of addresses that have refused a report.
+pub(super) fn suppressed(book: &mut ReportBook, most: usize) -> Vec<SuppressedRow> {
+    let row = |(address, suppression): (ReportAddress, Option<ReportSuppression>)| SuppressedRow {
+        address: address.to_string(),
+        until: suppression.map(|suppression| suppression.until.unix_timestamp()),
+        level: suppression.map_or(0, |suppression| i64::try_from(suppression.level).unwrap_or(i64::MAX)),
+    };
+    book.take_changed_suppressions(most).into_iter().map(row).collect()
 }
 
 /// These could not be written.
 pub(super) fn put_back(rows: &ReportRows, book: &mut ReportBook) {
     book.put_back(rows.reports.iter().filter_map(key));
-    for row in &rows.suppressed {
+    put_back_suppressed(&rows.suppressed, book);
+}
+
+/// These could not be written.
+pub(super) fn put_back_suppressed(rows: &[SuppressedRow], book: &mut ReportBook) {
+    for row in rows {
         if let Ok(address) = ReportAddress::parse(&row.address) {
             book.put_back_suppression(address);
         }
     }
 }
 
-fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {
+/// A result as a row of a database.
+pub(super) fn delta(row: AddedResult) -> TallyDelta {
+    TallyDelta {
+        day: i64::from(row.of.day.to_julian_day()),
+        domain: row.of.domain.to_string(),
+        counted: row.counted,
+        count: i64::try_from(row.times).unwrap_or(i64::MAX),
+    }
+}
+
+/// The inverse of [`delta`].
+pub(super) fn added(row: &TallyDelta) -> Option<AddedResult> {
+    let TallyDelta { day, domain, counted, count } = row;
+    Some(AddedResult { of: domain_day(*day, domain)?, counted: counted.clone(), times: u64::try_from(*count).ok()? })
+}
+
+pub(super) fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {
     ReportRow {
         day: i64::from(key.of.day.to_julian_day()),
         domain: key.of.domain.to_string(),
@@ -90,12 +128,16 @@ fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {
     }
 }
 
-fn domain_day(day: i64, domain: &str) -> Option<DomainDay> {
-    let day = Date::from_julian_day(i32::try_from(day).ok()?).ok()?;
-    Some(DomainDay { day, domain: Name::parse(domain).ok()? })
+fn domain_day(of: i64, domain: &str) -> Option<DomainDay> {
+    Some(DomainDay { day: day(of)?, domain: Name::parse(domain).ok()? })
 }
 
-fn key(row: &ReportRow) -> Option<ReportKey> {
+/// The date of a Julian day.
+pub(super) fn day(julian: i64) -> Option<Date> {
+    Date::from_julian_day(i32::try_from(julian).ok()?).ok()
+}
+
+pub(super) fn key(row: &ReportRow) -> Option<ReportKey> {
     let address = match row.address.as_str() {
         "" => None,
         address => Some(ReportAddress::parse(address).ok()?),
@@ -103,7 +145,7 @@ fn key(row: &ReportRow) -> Option<ReportKey> {
     Some(ReportKey { of: domain_day(row.day, &row.domain)?, address })
 }
 
-fn entry(row: &ReportRow) -> Option<ReportEntry> {
+pub(super) fn entry(row: &ReportRow) -> Option<ReportEntry> {
     let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
     let end = match row.state.as_str() {
         "" => None,

@@ -72,7 +72,11 @@ impl<R: Resolver + Clone> DueReport<R> {
 
     async fn send(&self, round: &DispatchRound<R>) -> SentReport {
         let Self { key, address, policies, author, .. } = self;
-        let (window, store) = (ReportWindow::of(key.of.day), self.dispatch.store_id.as_str());
+        let store = match self.dispatch.store_id().await {
+            Ok(store) => store,
+            Err(error) => return SentReport::failed(&error),
+        };
+        let window = ReportWindow::of(key.of.day);
         let title = ReportTitle { author, window, domain: &key.of.domain, store };
         let gzip = match title.document(policies).map_err(|error| error.to_string()) {
             Ok(document) => gzip(&document).map_err(|error| error.to_string()),
@@ -110,6 +114,8 @@ impl<R: Resolver + Clone> DueReport<R> {
         let Self { dispatch, key, address, .. } = self;
         let mut state = dispatch.state();
         state.book.tried(key, sent.tried, now);
+        // Before the write, which tells that another danelaw may have it.
+        state.book.leave(key);
         let tries = state.book.entry(key).map_or(0, |entry| entry.tries);
         let end = state.book.entry(key).and_then(|entry| entry.end);
         drop(state);

@@ -5,8 +5,10 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 use time::Date;
 
-use super::Dispatch;
+use super::{Dispatch, DispatchState, rows};
+use crate::dns::Resolver;
 use crate::name::Name;
+use crate::store::Error;
 use crate::tlsrpt::document::policies_json;
 use crate::tlsrpt::event::ReportedPolicy;
 use crate::tlsrpt::tally::TalliedDomain;
@@ -43,11 +45,47 @@ pub struct UnnamedCounts {
     pub failed: u64,
 }
 
-impl<R> Dispatch<R> {
-    /// The counts of a day: the domains behind this one, as many as a page has.
+/// A part of the counts of a day, before it is written.
+#[derive(Debug, Default)]
+struct CountsPart {
+    domains: Vec<(String, TalliedDomain)>,
+    unnamed: UnnamedCounts,
+    more: bool,
+}
+
+impl<R: Resolver + Clone> Dispatch<R> {
+    /// The counts of a day that this danelaw has made: the domains behind this one, as many as a page has.
     pub fn counts(&self, day: Date, after: Option<&Name>) -> CountsPage {
-        let state = self.state();
-        let Some(tallied) = state.kept.tally().day(day) else { return CountsPage::default() };
+        // The lock does not last for what follows, which takes a while.
+        let part = self.state().counts_part(day, after);
+        part.page()
+    }
+
+    /// The same of all danelaws that share the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn counts_of_all(&self, day: Date, after: Option<&Name>) -> Result<CountsPage, Error> {
+        Ok(match self.state_of_all(day).await? {
+            Some(state) => state.counts_part(day, after).page(),
+            None => self.counts(day, after),
+        })
+    }
+
+    /// The counts of a day by a database, and the addresses that get no reports; none if this danelaw has them in memory.
+    pub(super) async fn state_of_all(&self, day: Date) -> Result<Option<DispatchState>, Error> {
+        let Some(pool) = &self.pool else { return Ok(None) };
+        let mut state = DispatchState::default();
+        let tallies = pool.tallies(i64::from(day.to_julian_day())).await?;
+        tallies.iter().filter_map(rows::added).for_each(|row| state.kept.restore_added(&row));
+        rows::restore_suppressions(&mut state.book, pool.suppressed().await?);
+        Ok(Some(state))
+    }
+}
+
+impl DispatchState {
+    fn counts_part(&self, day: Date, after: Option<&Name>) -> CountsPart {
+        let Some(tallied) = self.kept.tally().day(day) else { return CountsPart::default() };
         let unnamed = UnnamedCounts { success: tallied.unnamed().success, failed: tallied.unnamed().failed() };
         let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut left = tallied.domains().range::<Name, _>((behind, Bound::Unbounded)).peekable();
@@ -59,10 +97,14 @@ impl<R> Dispatch<R> {
             rows += policies.values().map(|counts| 1 + counts.failures.len()).sum::<usize>();
             domains.push((domain.to_string(), policies));
         }
-        let more = left.peek().is_some();
-        // What follows takes a while.
-        drop(state);
+        CountsPart { domains, unnamed, more: left.peek().is_some() }
+    }
+}
+
+impl CountsPart {
+    fn page(self) -> CountsPage {
         let written = |(domain, policies)| CountedDomain { domain, policies: policies_json(&policies) };
+        let Self { domains, unnamed, more } = self;
         CountsPage { domains: domains.into_iter().map(written).collect(), unnamed, more }
     }
 }

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{Dispatch, DispatchState, rows};
 use crate::dns::Resolver;
-use crate::store::ReportRows;
+use crate::store::{Error, ReportRows};
 use crate::tlsrpt::kept::{TallyRow, UnwrittenLimits};
 use crate::tlsrpt::schedule::KeptDays;
 use crate::tlsrpt::scope::ReportScope;
@@ -27,24 +27,38 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// Writes to the store all that has changed. A store that fails gets it the next time.
     pub async fn flush(&self) {
         let _one = self.writing.lock().await;
+        match &self.pool {
+            Some(pool) => self.flush_to(pool).await,
+            None => self.flush_to_file().await,
+        }
+    }
+
+    async fn flush_to_file(&self) {
         loop {
             let mut unwritten = self.take_unwritten();
             if unwritten.rows.is_empty() {
                 return;
             }
-            match self.store.put_report_rows(&unwritten.rows).await {
-                Ok(()) => {
-                    (unwritten.counts, unwritten.rows) = (Vec::new(), ReportRows::default());
-                    self.state().unwritable = false;
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.state().unwritable, true) {
-                        let text = "counts for TLS reports cannot be written to the store; they are kept in memory";
-                        tracing::warn!(%error, "{text}");
-                    }
-                    return;
-                }
+            let done = self.store.put_report_rows(&unwritten.rows).await;
+            let is_done = done.is_ok();
+            if is_done {
+                (unwritten.counts, unwritten.rows) = (Vec::new(), ReportRows::default());
             }
+            self.note_write(done);
+            if !is_done {
+                return;
+            }
+        }
+    }
+
+    /// Tells of the first write that fails.
+    pub(super) fn note_write(&self, done: Result<(), Error>) {
+        let unwritable = std::mem::replace(&mut self.state().unwritable, done.is_err());
+        if let Err(error) = done
+            && !unwritable
+        {
+            let text = "counts for TLS reports cannot be written to the store; they are kept in memory";
+            tracing::warn!(%error, "{text}");
         }
     }
 
@@ -62,20 +76,28 @@ impl<R: Resolver + Clone> Dispatch<R> {
         book.close_days(kept.tally(), scope, now);
     }
 
-    /// Forgets the days that are over, here at once and in the store step by step.
+    /// Forgets the days that are over, here at once and in a file step by step. The danelaw that leads does so in a database.
     pub(super) async fn forget(&self, now: OffsetDateTime) {
-        let before = |days| now.saturating_sub(days).date();
-        let kept = KeptDays { counts: before(KEPT_DAYS), states: before(KNOWN_DAYS) };
+        let kept = kept_days(now);
         {
             let mut state = self.state();
             state.kept.forget_before(kept.counts);
             state.book.forget_before(kept);
+        }
+        if self.pool.is_some() {
+            return;
         }
         let [counts, states] = [kept.counts, kept.states].map(|day| i64::from(day.to_julian_day()));
         if let Err(error) = self.store.forget_reports_before(counts, states).await {
             tracing::debug!(%error, "counts of past days cannot be deleted from the store");
         }
     }
+}
+
+/// The first days that are kept.
+pub(super) fn kept_days(now: OffsetDateTime) -> KeptDays {
+    let before = |days| now.saturating_sub(days).date();
+    KeptDays { counts: before(KEPT_DAYS), states: before(KNOWN_DAYS) }
 }
 
 impl<R> Drop for Unwritten<'_, R> {

@@ -53,7 +53,7 @@
 //!
 //! Records are in the store (`src/store`). Addresses and messages are kept as digests, the remotes' replies in clear.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -198,8 +198,23 @@ impl Journal {
     /// # Errors
     /// If the store fails.
     pub async fn served(&self, recipient: Pair) -> Result<Vec<RecordId>, Error> {
-        let pairs = [recipient, recipient.refused(self.tag)];
-        self.inner.store.served(&pairs, self.inner.settings.expiry).await
+        Ok(self.served_each(&[recipient]).await?.remove(&recipient).unwrap_or_default())
+    }
+
+    /// The same for each of these recipients, in one question.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn served_each(&self, recipients: &[Pair]) -> Result<BTreeMap<Pair, Vec<RecordId>>, Error> {
+        let kept = |recipient: &Pair| [*recipient, recipient.refused(self.tag)];
+        let pairs: Vec<Pair> = recipients.iter().flat_map(kept).collect();
+        let served = self.inner.store.served(&pairs, self.inner.settings.expiry).await?;
+        let of = |recipient: &Pair| {
+            let records: BTreeSet<_> =
+                kept(recipient).iter().filter_map(|pair| served.get(pair)).flatten().copied().collect();
+            (*recipient, records.into_iter().collect())
+        };
+        Ok(recipients.iter().map(of).collect())
     }
 
     /// Claims a message until the result is deleted, released or dropped, and reads its record.

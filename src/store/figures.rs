@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::latency::{Latency, LatencyFigures};
 
 /// The operations that are timed.
-const OPERATIONS: [&str; 6] = ["served", "claim", "put", "take", "release", "tidy"];
+const OPERATIONS: [&str; 10] =
+    ["served", "claim", "put", "take", "release", "tidy", "lease", "tally", "reports", "policies"];
 /// The kinds of errors.
-const KINDS: [&str; 5] = ["busy", "claim-ended", "timeout", "down", "other"];
+const KINDS: [&str; 6] = ["busy", "claim-ended", "lease-ended", "timeout", "down", "other"];
 /// The upper bounds of the buckets of a latency, in seconds.
 const BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
@@ -30,6 +31,8 @@ impl Default for StoreCounts {
 pub struct StoreFigures {
     /// Whether the store answers.
     pub is_up: bool,
+    /// The tasks that one danelaw of all does, and whether this one does them.
+    pub leads: Vec<(&'static str, bool)>,
     /// The latency of each operation.
     pub operations: Vec<OperationFigures>,
     /// Errors by kind.
@@ -65,6 +68,7 @@ impl StoreCounts {
         };
         StoreFigures {
             is_up: true,
+            leads: Vec::new(),
             operations: OPERATIONS.into_iter().zip(&self.operations).map(operation).collect(),
             errors: KINDS.into_iter().zip(self.errors.iter().map(|count| count.load(Relaxed))).collect(),
         }

@@ -43,12 +43,8 @@ impl Local {
         self.kept.lock().await
     }
 
-    pub(super) fn served(&self, recipient: &[Pair], expiry: Duration) -> Vec<RecordId> {
-        let (index, since) = (self.read_index(), since(expiry, now()));
-        let mut records: Vec<_> = recipient.iter().flat_map(|pair| index.records(*pair, since)).collect();
-        records.sort_unstable();
-        records.dedup();
-        records
+    pub(super) fn served(&self, recipient: Pair, expiry: Duration) -> Vec<RecordId> {
+        self.read_index().records(recipient, since(expiry, now()))
     }
 
     /// The lock of the message is the journal's: there is no other process. A record that cannot be read counts as deleted.

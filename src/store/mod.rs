@@ -15,7 +15,11 @@ mod index;
 mod kept;
 mod key;
 mod local;
+mod lease;
+mod policies;
 mod postgres;
+mod reports;
+mod rows;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -30,6 +34,14 @@ use crate::smtp::reply::Reply;
 use figures::StoreCounts;
 use local::Local;
 use postgres::Postgres;
+
+pub(crate) use lease::{SoleTask, TaskLease};
+pub(crate) use policies::PolicyChanges;
+pub(crate) use reports::SharedReports;
+pub(crate) use rows::{
+    CountsRow, MadeReport, PolicyRow, ReportChanges, ReportRow, ReportRows, SuppressedRow, TakeLimits, TakenReport,
+    TallyDay, TallyDelta, TallyWrite, ToldReport,
+};
 
 pub use figures::{OperationFigures, StoreFigures};
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
@@ -109,76 +121,6 @@ struct Served {
     recipient: Pair,
 }
 
-/// A policy of MTA-STS as it is kept. The times are in seconds of the Unix clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PolicyRow {
-    /// The domain.
-    pub(crate) domain: String,
-    /// The id of the policy.
-    pub(crate) id: String,
-    /// Its text as it was fetched.
-    pub(crate) body: Vec<u8>,
-    /// When it was fetched.
-    pub(crate) fetched: i64,
-    /// When it was last used, to the day.
-    pub(crate) used: i64,
-    /// Since when it cannot be fetched anew.
-    pub(crate) failing_since: Option<i64>,
-}
-
-/// The counts of a domain on one day, for TLS reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CountsRow {
-    /// The Julian day.
-    pub(crate) day: i64,
-    /// The domain.
-    pub(crate) domain: String,
-    /// The counts, as JSON.
-    pub(crate) counts: String,
-}
-
-/// The state of a TLS report. The times are in seconds of the Unix clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReportRow {
-    /// The Julian day that it is about.
-    pub(crate) day: i64,
-    /// The domain that it is about.
-    pub(crate) domain: String,
-    /// Its address; empty for the lookup of the addresses.
-    pub(crate) address: String,
-    /// How it ended; empty while it waits.
-    pub(crate) state: String,
-    /// When it was due first.
-    pub(crate) first: i64,
-    /// How often it was tried.
-    pub(crate) tries: i64,
-    /// When it is tried next.
-    pub(crate) next: i64,
-    /// The organisation that its first try named; empty before that.
-    pub(crate) organization: String,
-    /// The mailbox likewise.
-    pub(crate) contact: String,
-}
-
-/// An address that has refused a TLS report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SuppressedRow {
-    /// The address.
-    pub(crate) address: String,
-    /// It gets no reports until then, in seconds of the Unix clock; `None` deletes the row.
-    pub(crate) until: Option<i64>,
-    /// How often it has refused one in a row.
-    pub(crate) level: i64,
-}
-
-/// All rows of TLS reports.
-#[derive(Debug, Default)]
-pub(crate) struct ReportRows {
-    pub(crate) counts: Vec<CountsRow>,
-    pub(crate) reports: Vec<ReportRow>,
-    pub(crate) suppressed: Vec<SuppressedRow>,
-}
-
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -200,9 +142,12 @@ pub enum Error {
     /// The database fails.
     #[error("the database fails: {0}")]
     Database(String),
-    /// The backend has no tables for this.
-    #[error("PostgreSQL has no tables for this")]
-    NoTables,
+    /// Another danelaw does this task now.
+    #[error("another danelaw has the lease of the task")]
+    LeaseEnded,
+    /// The operation is one of the other backend.
+    #[error("the store has no such operation")]
+    OtherBackend,
 }
 
 impl Error {
@@ -211,9 +156,10 @@ impl Error {
         match self {
             Self::Busy => "busy",
             Self::ClaimEnded => "claim-ended",
+            Self::LeaseEnded => "lease-ended",
             Self::Slow => "timeout",
             Self::Down => "down",
-            Self::Sqlite(_) | Self::Database(_) | Self::NoTables => "other",
+            Self::Sqlite(_) | Self::Database(_) | Self::OtherBackend => "other",
         }
     }
 }
@@ -261,11 +207,11 @@ impl Store {
 
     /// The numbers for metrics.
     pub fn figures(&self) -> StoreFigures {
-        let is_up = match &self.backend {
-            StoreBackend::Sqlite(_) => true,
-            StoreBackend::Postgres(postgres) => postgres.is_up(),
+        let (is_up, leads) = match &self.backend {
+            StoreBackend::Sqlite(_) => (true, Vec::new()),
+            StoreBackend::Postgres(postgres) => (postgres.is_up(), postgres.leads()),
         };
-        StoreFigures { is_up, ..self.counts.figures() }
+        StoreFigures { is_up, leads, ..self.counts.figures() }
     }
 
     /// The number of outcomes in the file; 0 for a database, which other processes write to.
@@ -276,12 +222,18 @@ impl Store {
         }
     }
 
-    /// The records in which a recipient has a final outcome under any of these pairs, sorted.
-    pub(crate) async fn served(&self, recipient: &[Pair], expiry: Duration) -> Result<Vec<RecordId>, Error> {
+    /// The records in which each recipient has a final outcome, sorted; one question for all of them.
+    pub(crate) async fn served(
+        &self,
+        recipients: &[Pair],
+        expiry: Duration,
+    ) -> Result<BTreeMap<Pair, Vec<RecordId>>, Error> {
         self.timed("served", async {
             match &self.backend {
-                StoreBackend::Sqlite(local) => Ok(local.served(recipient, expiry)),
-                StoreBackend::Postgres(postgres) => postgres.served(recipient, expiry).await,
+                StoreBackend::Sqlite(local) => {
+                    Ok(recipients.iter().map(|recipient| (*recipient, local.served(*recipient, expiry))).collect())
+                }
+                StoreBackend::Postgres(postgres) => postgres.served(recipients, expiry).await,
             }
         })
         .await
@@ -331,7 +283,8 @@ impl Store {
         .await
     }
 
-    /// Deletes the records whose last attempt is longer ago than this; in a database also the oldest above `entries`.
+    /// Deletes the records whose last attempt is longer ago than this; in a database also the oldest above `entries`, if no other
+    /// danelaw does so.
     pub(crate) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
         self.timed("tidy", async {
             match &self.backend {
@@ -347,50 +300,6 @@ impl Store {
         let done = run.await;
         self.counts.count(operation, since.elapsed(), done.as_ref().err().map(Error::kind));
         done
-    }
-
-    /// The file, for the tables that a database does not have.
-    fn file(&self) -> Result<&Local, Error> {
-        match &self.backend {
-            StoreBackend::Sqlite(local) => Ok(local),
-            StoreBackend::Postgres(_) => Err(Error::NoTables),
-        }
-    }
-
-    /// All policies of MTA-STS.
-    pub(crate) async fn policies(&self) -> Result<Vec<PolicyRow>, Error> {
-        Ok(self.file()?.lock().await.sqlite.policies().await?)
-    }
-
-    /// Writes a policy in the place of the domain's one before, durably.
-    pub(crate) async fn put_policy(&self, row: &PolicyRow) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.put_policy(row).await?)
-    }
-
-    /// Deletes the policy of a domain, durably.
-    pub(crate) async fn delete_policy(&self, domain: &str) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.delete_policy(domain).await?)
-    }
-
-    /// The id of the store in TLS reports: random, and made with the store.
-    pub(crate) async fn reporter_id(&self) -> Result<String, Error> {
-        Ok(self.file()?.lock().await.sqlite.reporter_id().await?)
-    }
-
-    /// All rows of TLS reports.
-    pub(crate) async fn report_rows(&self) -> Result<ReportRows, Error> {
-        Ok(self.file()?.lock().await.sqlite.report_rows().await?)
-    }
-
-    /// Writes rows of TLS reports in the place of those before, durably.
-    pub(crate) async fn put_report_rows(&self, rows: &ReportRows) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.put_report_rows(rows).await?)
-    }
-
-    /// Deletes rows of TLS reports about days before this Julian day, durably: at most 500 of each table. The row of one report
-    /// of each day stays until the second day.
-    pub(crate) async fn forget_reports_before(&self, day: i64, last: i64) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.forget_reports_before(day, last).await?)
     }
 }
 

@@ -7,12 +7,15 @@
 
 mod circuit;
 mod fault;
+mod leases;
+mod policies;
 mod pool;
+mod reports;
 mod schema;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -23,9 +26,10 @@ use tokio::time::{Instant, timeout};
 
 use super::kept::{damaged, kept_reply, reply_of};
 use super::local::seconds;
-use super::{Claim, Claimed, Error, HeldClaim, OpenError, Pair, RecordId, Writing};
+use super::{Claim, Claimed, Error, HeldClaim, OpenError, Pair, RecordId, SoleTask, TaskLease, Writing};
 use circuit::Circuit;
 use fault::{AfterFault, DatabaseFault};
+use leases::HeldLeases;
 use pool::{ConnectionPool, PooledConnection};
 
 pub use fault::DatabaseOpenError;
@@ -38,6 +42,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const MIGRATION: Duration = Duration::from_secs(60);
 /// How long a call may take that no mail waits for.
 const LEISURE: Duration = Duration::from_secs(60);
+/// How far back changes of others are asked for once more, in seconds: a write is committed after the time that it is dated with.
+const OVERLAP: i64 = 120;
 /// Calls whose latency `danelaw store check` measures.
 const CALLS: u32 = 100;
 
@@ -46,7 +52,10 @@ type PgQuery<'q> = Query<'q, Database, PgArguments>;
 /// A database, and our connections to it.
 pub(super) struct Postgres {
     pool: ConnectionPool,
+    /// One connection for calls that no mail waits for, so that they neither hold up mail nor are held up by it.
+    leisurely: ConnectionPool,
     circuit: Circuit,
+    leases: Mutex<HeldLeases>,
     /// This process among all that use the database.
     owner: i64,
     pepper: Option<hmac::Key>,
@@ -74,7 +83,11 @@ impl Postgres {
         let pepper = settings.pepper()?;
         // 63 bits.
         let owner = i64::from_ne_bytes(fastrand::u64(..).to_ne_bytes()) & i64::MAX;
-        let postgres = Self { pool: ConnectionPool::new(settings), circuit: Circuit::default(), owner, pepper };
+        // The server's limits are those of the settings.
+        let leisurely = DatabaseSettings { connections: 1, patience: LEISURE, ..settings.clone() };
+        let (pool, leisurely) = (ConnectionPool::new(settings), ConnectionPool::new(leisurely));
+        let (circuit, leases) = Default::default();
+        let postgres = Self { pool, leisurely, circuit, leases, owner, pepper };
         match postgres.prepare().await {
             Ok(()) => postgres.circuit.came_up(),
             Err(error) if error.may_pass() => postgres.circuit.went_down(&error.to_string()),
@@ -89,13 +102,24 @@ impl Postgres {
         self.circuit.is_up()
     }
 
-    pub(super) async fn served(&self, recipient: &[Pair], expiry: Duration) -> Result<Vec<RecordId>, Error> {
-        let pairs: Vec<_> = recipient.iter().map(|pair| self.digest(pair.octets())).collect();
-        let expiry = seconds(expiry);
-        let sql = "SELECT DISTINCT r.id FROM danelaw.outcomes o JOIN danelaw.records r ON r.id = o.record
-                   WHERE o.pair = ANY($1) AND r.seen >= danelaw.clock() - $2 ORDER BY r.id";
+    pub(super) async fn served(
+        &self,
+        recipients: &[Pair],
+        expiry: Duration,
+    ) -> Result<BTreeMap<Pair, Vec<RecordId>>, Error> {
+        let known: BTreeMap<Vec<u8>, Pair> =
+            recipients.iter().map(|recipient| (self.digest(recipient.octets()), *recipient)).collect();
+        let (pairs, expiry): (Vec<_>, _) = (known.keys().cloned().collect(), seconds(expiry));
+        let sql = "SELECT DISTINCT o.pair, r.id FROM danelaw.outcomes o JOIN danelaw.records r ON r.id = o.record
+                   WHERE o.pair = ANY ($1) AND r.seen >= danelaw.clock() - $2 ORDER BY r.id";
         let rows = self.ask("served", || sqlx::query(sql).bind(&pairs).bind(expiry)).await?;
-        rows.iter().map(|row| Ok(RecordId(column(row, 0)?))).collect()
+        let mut served: BTreeMap<_, _> = recipients.iter().map(|recipient| (*recipient, Vec::new())).collect();
+        for row in &rows {
+            let (pair, record): (Vec<u8>, i64) = (column(row, 0)?, column(row, 1)?);
+            let pair = known.get(&pair).ok_or_else(|| Error::Database(damaged("pair")))?;
+            served.entry(*pair).or_default().push(RecordId(record));
+        }
+        Ok(served)
     }
 
     pub(super) async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, Error> {
@@ -140,9 +164,12 @@ impl Postgres {
         self.ask("release", || sqlx::query(sql).bind(&key).bind(self.owner).bind(held.token)).await.map(drop)
     }
 
+    /// Another danelaw may have the lease: then it tidies.
     pub(super) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
+        let Some(TaskLease { token }) = self.lease(SoleTask::Tidy).await? else { return Ok(()) };
         let (expiry, entries) = (seconds(expiry), i64::try_from(entries).unwrap_or(i64::MAX));
-        let query = sqlx::query("SELECT danelaw.tidy($1, $2)").bind(expiry).bind(entries);
+        let sql = "SELECT danelaw.tidy($1, $2, $3, $4)";
+        let query = || sqlx::query(sql).bind(self.owner).bind(token).bind(expiry).bind(entries);
         let rows = self.at_leisure(query).await?;
         let ended: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
         if ended > 0 {
@@ -153,20 +180,25 @@ impl Postgres {
         Ok(())
     }
 
-    /// Makes a call that no mail waits for and that may take longer, on a connection of its own. That it is slow is no sign of a
-    /// database that is down.
-    async fn at_leisure(&self, query: PgQuery<'_>) -> Result<Vec<PgRow>, Error> {
+    /// Makes a call that no mail waits for and that may take longer. That it is slow is no sign of a database that is down, but
+    /// a connection that cannot be made is one.
+    async fn at_leisure<'q>(&self, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, Error> {
         if !self.circuit.is_up() {
             return Err(Error::Down);
         }
-        // The server's limits are those of the settings.
-        let pool = ConnectionPool::new(DatabaseSettings { patience: LEISURE, ..self.pool.settings().clone() });
         let call = async {
-            let mut fresh = pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
-            // It is closed at the end: its limits are not those of mail.
-            query.fetch_all(&mut fresh.connection).await.map_err(|error| DatabaseFault::of(&error))
+            let _permit = self.leisurely.permit().await;
+            self.try_twice(&self.leisurely, query).await
         };
-        timeout(LEISURE, call).await.unwrap_or(Err(DatabaseFault::Slow)).map_err(DatabaseFault::into_error)
+        let fault = match timeout(LEISURE, call).await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(fault)) => fault,
+            Err(_) => DatabaseFault::Slow,
+        };
+        if let DatabaseFault::Unreachable(why) = &fault {
+            self.circuit.failed(why);
+        }
+        Err(fault.into_error())
     }
 
     /// Makes one call.
@@ -180,7 +212,7 @@ impl Postgres {
             self.circuit.crowded(operation);
             return Err(DatabaseFault::Slow.into_error());
         };
-        let fault = match timeout(patience, self.try_twice(query)).await {
+        let fault = match timeout(patience, self.try_twice(&self.pool, query)).await {
             Ok(Ok(rows)) => {
                 self.circuit.answered();
                 return Ok(rows);
@@ -189,7 +221,9 @@ impl Postgres {
             Err(_) => DatabaseFault::Slow,
         };
         match &fault {
-            DatabaseFault::Busy | DatabaseFault::ClaimEnded | DatabaseFault::Other(_) => self.circuit.answered(),
+            DatabaseFault::Busy | DatabaseFault::ClaimEnded | DatabaseFault::LeaseEnded | DatabaseFault::Other(_) => {
+                self.circuit.answered();
+            }
             DatabaseFault::Slow => self.circuit.slow(operation),
             DatabaseFault::Unreachable(why) | DatabaseFault::Refused(why) => self.circuit.failed(why),
         }
@@ -197,33 +231,30 @@ impl Postgres {
     }
 
     /// On a connection that waits, and if it was cut, on a fresh one.
-    async fn try_twice<'q>(&self, query: impl Fn() -> PgQuery<'q>) -> Result<Vec<PgRow>, DatabaseFault> {
-        if let Some(pooled) = self.pool.idle() {
-            match self.on(pooled, query()).await {
+    async fn try_twice<'q>(
+        &self,
+        pool: &ConnectionPool,
+        query: impl Fn() -> PgQuery<'q>,
+    ) -> Result<Vec<PgRow>, DatabaseFault> {
+        if let Some(pooled) = pool.idle() {
+            match on(pool, pooled, query()).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) if DatabaseFault::connection(&error) == AfterFault::Usable => {
                     return Err(DatabaseFault::of(&error));
                 }
                 // The others were cut with it.
-                Err(_) => self.pool.clear(),
+                Err(_) => pool.clear(),
             }
         }
-        let fresh = self.pool.connect().await.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
-        self.on(fresh, query()).await.map_err(|error| DatabaseFault::of(&error))
+        let Ok(fresh) = timeout(self.pool.settings().patience, pool.connect()).await else {
+            return Err(DatabaseFault::Unreachable("no connection within store.patience".to_owned()));
+        };
+        let fresh = fresh.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
+        on(pool, fresh, query()).await.map_err(|error| DatabaseFault::of(&error))
     }
 
-    /// A connection whose call fails or is given up is closed, unless the server has answered.
-    async fn on(&self, mut pooled: PooledConnection, query: PgQuery<'_>) -> sqlx::Result<Vec<PgRow>> {
-        let done = query.fetch_all(&mut pooled.connection).await;
-        let is_usable = match &done {
-            Ok(_) => AfterFault::Usable,
-            Err(error) => DatabaseFault::connection(error),
-        };
-        match is_usable {
-            AfterFault::Usable => self.pool.put(pooled),
-            AfterFault::Broken => {}
-        }
-        done
+    fn held(&self) -> MutexGuard<'_, HeldLeases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects, and finds the tables or makes them.
@@ -251,6 +282,20 @@ impl Postgres {
     }
 }
 
+/// A connection whose call fails or is given up is closed, unless the server has answered.
+async fn on(pool: &ConnectionPool, mut pooled: PooledConnection, query: PgQuery<'_>) -> sqlx::Result<Vec<PgRow>> {
+    let done = query.fetch_all(&mut pooled.connection).await;
+    let is_usable = match &done {
+        Ok(_) => AfterFault::Usable,
+        Err(error) => DatabaseFault::connection(error),
+    };
+    match is_usable {
+        AfterFault::Usable => pool.put(pooled),
+        AfterFault::Broken => {}
+    }
+    done
+}
+
 /// Asks a database that is down, for as long as it is used.
 async fn keep_probing(postgres: Weak<Postgres>) {
     loop {
@@ -259,7 +304,7 @@ async fn keep_probing(postgres: Weak<Postgres>) {
         if postgres.is_up() {
             continue;
         }
-        postgres.pool.clear();
+        [&postgres.pool, &postgres.leisurely].into_iter().for_each(ConnectionPool::clear);
         match postgres.prepare().await {
             Ok(()) => postgres.circuit.came_up(),
             Err(error) => postgres.circuit.went_down(&error.to_string()),

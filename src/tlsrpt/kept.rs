@@ -1,9 +1,10 @@
 //! The counts of the days that are not reported yet, and which of them are still to be written to the store.
 //!
-//! The store has one row for each domain and day. One process has the store, so a row is written whole, and a write that has
-//! failed is done again without counting anything twice.
+//! A file has one row for each domain and day. One process has the file, so a row is written whole, and a write that has
+//! failed is done again without counting anything twice. In a database several processes add to one row for each result, so
+//! the part is written that has come since the last write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,19 @@ use crate::refusal::ResultType;
 pub struct KeptTally {
     whole: TlsTally,
     unwritten: BTreeSet<DomainDay>,
+    /// The counts of which the part to be added was taken.
+    added: BTreeMap<DomainDay, TalliedDomain>,
+}
+
+/// A result of one domain on one day that came so often, as a database adds it up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedResult {
+    /// The domain and the day.
+    pub of: DomainDay,
+    /// The policy and the result, once, as JSON.
+    pub counted: String,
+    /// How often it came.
+    pub times: u64,
 }
 
 /// The counts of one domain on one day, as the store has them.
@@ -78,9 +92,40 @@ impl KeptTally {
 
     /// Takes a row of the store. A row that danelaw did not write is left out.
     pub fn restore(&mut self, row: &TallyRow) {
-        if let Some(policies) = read(&row.counts) {
+        if let Some(policies) = counts_of(&row.counts) {
             self.whole.restore(&row.of, &policies);
         }
+    }
+
+    /// Takes a row of a database. A row that danelaw did not write is left out.
+    pub fn restore_added(&mut self, row: &AddedResult) {
+        if let Some(policies) = counts_of(&row.counted) {
+            let repeated = |(policy, counts): (ReportedPolicy, ResultCounts)| (policy, counts.repeated(row.times));
+            self.whole.restore(&row.of, &policies.into_iter().map(repeated).collect());
+        }
+    }
+
+    /// Results that are to be added, within these limits. They count as added.
+    pub fn take_added(&mut self, most: UnwrittenLimits) -> Vec<AddedResult> {
+        let (mut rows, mut octets) = (Vec::new(), 0);
+        while rows.len() < most.rows
+            && octets < most.octets
+            && let Some(of) = self.unwritten.pop_first()
+        {
+            let Some(policies) = self.whole.day(of.day).and_then(|day| day.domains().get(&of.domain)) else { continue };
+            let before = self.added.insert(of.clone(), policies.clone()).unwrap_or_default();
+            for (policy, counts) in policies {
+                let before = before.get(policy).cloned().unwrap_or_default();
+                for (result, times) in counts.since(&before) {
+                    let once = TalliedDomain::from([(policy.clone(), ResultCounts::once(&result))]);
+                    if let Some(counted) = counts_text(&once) {
+                        octets += counted.len();
+                        rows.push(AddedResult { of: of.clone(), counted, times });
+                    }
+                }
+            }
+        }
+        rows
     }
 
     /// Rows that are to be written, within these limits.
@@ -91,7 +136,7 @@ impl KeptTally {
             && let Some(of) = self.unwritten.pop_first()
         {
             let policies = self.whole.day(of.day).and_then(|day| day.domains().get(&of.domain));
-            if let Some(counts) = policies.and_then(written) {
+            if let Some(counts) = policies.and_then(counts_text) {
                 octets += counts.len();
                 rows.push(TallyRow { of, counts });
             }
@@ -108,6 +153,7 @@ impl KeptTally {
     pub fn forget_before(&mut self, day: Date) {
         self.whole.forget_before(day);
         self.unwritten.retain(|of| of.day >= day);
+        self.added.retain(|of, _| of.day >= day);
     }
 
     /// The counts.
@@ -116,7 +162,8 @@ impl KeptTally {
     }
 }
 
-fn written(policies: &TalliedDomain) -> Option<String> {
+/// The counts of a domain as the store has them.
+pub fn counts_text(policies: &TalliedDomain) -> Option<String> {
     let failure = |(failure, times): (&ReportedFailure, &u64)| KeptFailureJson {
         kind: failure.kind.to_string(),
         reason: failure.reason.clone(),
@@ -136,7 +183,8 @@ fn written(policies: &TalliedDomain) -> Option<String> {
     serde_json::to_string(&policies.iter().map(policy).collect::<Vec<_>>()).ok()
 }
 
-fn read(counts: &str) -> Option<TalliedDomain> {
+/// The inverse of [`counts_text`].
+pub fn counts_of(counts: &str) -> Option<TalliedDomain> {
     let failure = |json: KeptFailureJson| {
         let host = json.host.map(|host| Name::parse(&host)).transpose().ok()?;
         let kind = ResultType::of_word(&json.kind)?;
@@ -202,6 +250,38 @@ mod tests {
         stored.values().for_each(|row| again.restore(row));
         assert_eq!(again.tally(), kept.tally());
         assert!(again.take_unwritten(ALL).is_empty());
+    }
+
+    #[test]
+    fn the_parts_of_several_danelaws_add_up_to_all_that_was_counted() {
+        let mut danelaws = [KeptTally::default(), KeptTally::default()];
+        let (mut all, mut stored) = (TlsTally::default(), BTreeMap::new());
+        for number in 0..60_u8 {
+            let result = match number % 3 {
+                0 => TlsResult::Success,
+                _ => failure(ResultType::ValidationFailure, number % 5),
+            };
+            let event = event(&format!("d{}.example", number % 4), "mx.example", result);
+            all.add(&event, DAY);
+            let danelaw = &mut danelaws[usize::from(number % 2)];
+            danelaw.add(&event, DAY);
+            if number % 7 == 0 {
+                for AddedResult { of, counted, times } in danelaw.take_added(UnwrittenLimits { rows: 2, ..ALL }) {
+                    *stored.entry((of, counted)).or_insert(0) += times;
+                }
+            }
+        }
+        for danelaw in &mut danelaws {
+            for AddedResult { of, counted, times } in danelaw.take_added(ALL) {
+                *stored.entry((of, counted)).or_insert(0) += times;
+            }
+            assert!(danelaw.take_added(ALL).is_empty());
+        }
+        let mut again = KeptTally::default();
+        for ((of, counted), times) in stored {
+            again.restore_added(&AddedResult { of, counted, times });
+        }
+        assert_eq!(*again.tally(), all);
     }
 
     #[test]

@@ -23,9 +23,10 @@ use super::window::{ReportWindow, Tries};
 use crate::name::Name;
 use room::{RoomFor, TakenRoom};
 
-/// The most reports to one domain, and in all, that are under way together.
-const TO_ONE_TOGETHER: usize = 4;
-const MAX_UNDER_WAY: usize = 64;
+/// The most reports to one domain that are under way together.
+pub const TO_ONE_TOGETHER: usize = 4;
+/// The most in all.
+pub const MAX_UNDER_WAY: usize = 64;
 /// How long an address that has refused a report is left alone: the first time, and later.
 const ALONE: [Duration; 2] = [Duration::days(7), Duration::days(30)];
 /// The most addresses that are left alone.
@@ -310,9 +311,10 @@ impl ReportBook {
         self.entries.get(key)
     }
 
-    /// Takes an entry of the store.
+    /// Takes an entry of the store, in the place of the one before.
     pub fn restore(&mut self, key: ReportKey, entry: ReportEntry) {
-        if !matches!(entry.end, Some(ReportEnd::Limit | ReportEnd::Suppressed)) {
+        let is_new = !self.entries.contains_key(&key);
+        if is_new && !matches!(entry.end, Some(ReportEnd::Limit | ReportEnd::Suppressed)) {
             self.take_room(&key);
         }
         self.entries.insert(key, entry);
@@ -322,6 +324,33 @@ impl ReportBook {
     pub fn restore_suppression(&mut self, address: ReportAddress, suppression: ReportSuppression) {
         self.suppressed.insert(address, suppression);
         self.bound_suppressions();
+    }
+
+    /// Takes the state of an address of the store: it has refused a report, or not.
+    pub fn learn_suppression(&mut self, address: ReportAddress, suppression: Option<ReportSuppression>) {
+        match suppression {
+            Some(suppression) => self.restore_suppression(address, suppression),
+            None => {
+                self.suppressed.remove(&address);
+            }
+        }
+    }
+
+    /// Forgets that addresses have refused reports: the store tells anew.
+    pub fn forget_suppressions(&mut self) {
+        self.suppressed.clear();
+        self.changed_suppressions.clear();
+    }
+
+    /// Whether the report is being sent.
+    pub fn is_under_way(&self, key: &ReportKey) -> bool {
+        self.under_way.contains(key)
+    }
+
+    /// Forgets a report that is another danelaw's from now on.
+    pub fn hand_over(&mut self, key: &ReportKey) {
+        self.entries.remove(key);
+        self.changed.remove(key);
     }
 
     /// Entries that have changed since they were last taken, so many at the most.

@@ -193,6 +193,32 @@ impl ResultCounts {
         named
     }
 
+    /// One result, once.
+    pub fn once(result: &TlsResult) -> Self {
+        let mut counts = Self::default();
+        counts.count(Repeated { result, times: 1 });
+        counts
+    }
+
+    /// The same, each so often.
+    pub fn repeated(&self, times: u64) -> Self {
+        let failures = self.failures.iter().map(|(failure, count)| (failure.clone(), count.saturating_mul(times)));
+        Self { success: self.success.saturating_mul(times), failures: failures.collect() }
+    }
+
+    /// The results that came since an earlier state of these counts.
+    pub fn since(&self, before: &Self) -> Vec<(TlsResult, u64)> {
+        let of_before = |result: &TlsResult| match result {
+            TlsResult::Success => before.success,
+            TlsResult::Failure(failure) => before.failures.get(failure).copied().unwrap_or_default(),
+        };
+        let grown = self.each().map(|(result, times)| {
+            let times = times.saturating_sub(of_before(&result));
+            (result, times)
+        });
+        grown.filter(|(_, times)| *times > 0).collect()
+    }
+
     fn each(&self) -> impl Iterator<Item = (TlsResult, u64)> + '_ {
         let success = (self.success > 0).then_some((TlsResult::Success, self.success));
         let failures = self.failures.iter().map(|(failure, times)| (TlsResult::Failure(failure.clone()), *times));

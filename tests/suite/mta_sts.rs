@@ -24,6 +24,8 @@ use tokio::time::Instant;
 use crate::lab::certs::{Authority, Identity};
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::policy_host::{Answer, PolicyHost, answered, policy, served};
+use crate::lab::wait_for;
+use crate::store::server::Server;
 
 const HOST: &str = "mta-sts.example.test";
 const TXT: &str = "_mta-sts.example.test";
@@ -437,6 +439,49 @@ async fn p9_a_policy_in_the_store_that_cannot_be_read_stops_the_start() {
     connection.close().await.unwrap();
     let store = Store::open(Some(&service.store())).await.unwrap();
     let error = StsPolicies::open(Some(store), &service.settings).await.unwrap_err().to_string();
+    assert!(error.starts_with("the store's MTA-STS policy of example.test cannot be read ("), "{error}");
+}
+
+#[tokio::test]
+async fn p9_danelaws_with_one_database_know_the_policies_of_each_other() {
+    // P9, V23: what the file does for one danelaw.
+    let mut server = Server::start();
+    let at = server.settings();
+    let store = async || Store::connect(at.clone()).await.unwrap();
+    let mut service = Service::new().await;
+    service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    let other = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    wait_for(|| server.sql("SELECT count(*) FROM danelaw.sts_policies") == "1").await;
+    // Another one that runs learns of it at its next look, and one that starts at once.
+    let first = std::mem::replace(&mut service.policies, other);
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.result().await, "enforce 1 kept");
+    service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    assert_eq!(service.result().await, "enforce 1 kept");
+    // A newer policy takes the place of an older one, and no older one the place of a newer.
+    server.sql("UPDATE danelaw.sts_policies SET id = 'newer', fetched = fetched + 60, changed = changed + 1");
+    service.mta_sts().refresh_due().await;
+    service.dns.record("v=STSv1; id=newer;");
+    assert_eq!(service.result().await, "enforce newer kept");
+    service.policies = first;
+    service.dns.record("v=STSv1; id=older;");
+    assert_eq!(service.result().await, "enforce older fetched");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(server.sql("SELECT id FROM danelaw.sts_policies"), "newer");
+    // A database that is down stops neither a start nor a fetch, and has the policy once it is up.
+    server.crash();
+    service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    service.dns.record("v=STSv1; id=later;");
+    assert_eq!(service.result().await, "enforce later fetched");
+    server.up();
+    server.sql("DELETE FROM danelaw.sts_policies");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    service.mta_sts().refresh_due().await;
+    assert_eq!(server.sql("SELECT id FROM danelaw.sts_policies"), "later");
+    // A row that cannot be read stops the start.
+    server.sql("UPDATE danelaw.sts_policies SET body = 'x'");
+    let error = StsPolicies::open(Some(store().await), &service.settings).await.unwrap_err().to_string();
     assert!(error.starts_with("the store's MTA-STS policy of example.test cannot be read ("), "{error}");
 }
 

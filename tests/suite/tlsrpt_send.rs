@@ -1,5 +1,6 @@
 //! danelaw's own TLS reports: counted, kept over a restart, and sent once, by mail and by HTTPS (RFC 8460 §4, §5).
 
+mod pool;
 mod readers;
 mod shown;
 

@@ -147,7 +147,8 @@ fn busy() -> String {
         failing: 0,
     };
     let claims = OperationFigures { operation: "claim", buckets: vec![(1.0, 1)], seconds: 0.1 };
-    let store = StoreFigures { is_up: true, operations: vec![claims], errors: vec![("busy", 1)] };
+    let (operations, errors, leads) = (vec![claims], vec![("busy", 1)], vec![("tidy", true)]);
+    let store = StoreFigures { is_up: true, leads, operations, errors };
     let moment = Moment { resolvers: vec![true], mta_sts, store, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }

@@ -11,6 +11,11 @@ use crate::store::StoreFigures;
 pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StoreFigures) -> fmt::Result {
     let help = "Whether the store answers; a file always does";
     gauge(to, About("store_up", help), usize::from(figures.is_up))?;
+    let help = "Whether this danelaw does a task that one of all with the same store does";
+    let mut family = to.encode_descriptor("store_leader", help, None, MetricType::Gauge)?;
+    for (task, is_leader) in &figures.leads {
+        family.encode_family(&[("task", *task)])?.encode_gauge(&i64::from(*is_leader))?;
+    }
     let help = "How long operations of the store took";
     let mut family = to.encode_descriptor("store_seconds", help, None, MetricType::Histogram)?;
     for latency in &figures.operations {

@@ -12,6 +12,8 @@ pub(super) enum DatabaseFault {
     Busy,
     /// The claim has ended.
     ClaimEnded,
+    /// The lease has ended.
+    LeaseEnded,
     /// It took too long.
     Slow,
     /// The server cannot be reached, or takes no requests now.
@@ -46,6 +48,7 @@ impl DatabaseFault {
         match state {
             "DL001" => Self::Busy,
             "DL002" => Self::ClaimEnded,
+            "DL003" => Self::LeaseEnded,
             // query_canceled, lock_not_available.
             "57014" | "55P03" => Self::Slow,
             // read_only_sql_transaction: the server has become a standby, or is the wrong one.
@@ -72,6 +75,7 @@ impl DatabaseFault {
         match self {
             Self::Busy => Error::Busy,
             Self::ClaimEnded => Error::ClaimEnded,
+            Self::LeaseEnded => Error::LeaseEnded,
             Self::Slow => Error::Slow,
             Self::Unreachable(text) | Self::Refused(text) | Self::Other(text) => Error::Database(text),
         }
@@ -107,6 +111,12 @@ pub enum DatabaseOpenError {
         "store.url: the database has no tables of danelaw, or old ones; run `danelaw store migrate`, or set store.migrate = true"
     )]
     NoTables,
+    /// The role may not make them.
+    #[error(
+        "store.url: this role may not make the tables ({0}); run `danelaw store migrate --set store.url=..` with the role that \
+         owns the database, or give it the statements of `danelaw store migrate --print`"
+    )]
+    MayNotMake(String),
     /// A newer danelaw has made the tables, and this one cannot use them.
     #[error("store.url: the tables have version {0}, and this danelaw cannot use them; use the newer danelaw")]
     Newer(i32),
@@ -121,7 +131,12 @@ impl DatabaseOpenError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Environment(_) | Self::File { .. } | Self::Refused(_) | Self::NoTables | Self::Newer(_) => false,
+            Self::Environment(_)
+            | Self::File { .. }
+            | Self::Refused(_)
+            | Self::NoTables
+            | Self::MayNotMake(_)
+            | Self::Newer(_) => false,
         }
     }
 }
@@ -132,7 +147,9 @@ impl From<DatabaseFault> for DatabaseOpenError {
             DatabaseFault::Refused(text) | DatabaseFault::Other(text) => Self::Refused(text),
             DatabaseFault::Unreachable(text) => Self::Unreachable(text),
             DatabaseFault::Slow => Self::Unreachable("it does not answer within store.patience".to_owned()),
-            fault @ (DatabaseFault::Busy | DatabaseFault::ClaimEnded) => Self::Refused(fault.into_error().to_string()),
+            fault @ (DatabaseFault::Busy | DatabaseFault::ClaimEnded | DatabaseFault::LeaseEnded) => {
+                Self::Refused(fault.into_error().to_string())
+            }
         }
     }
 }
@@ -151,6 +168,7 @@ mod tests {
     fn each_state_has_its_fault() {
         let of = |state: &str| DatabaseFault::of_state(state, String::new());
         assert!(matches!((of("DL001"), of("DL002")), (DatabaseFault::Busy, DatabaseFault::ClaimEnded)));
+        assert!(matches!(of("DL003"), DatabaseFault::LeaseEnded));
         for state in ["57014", "55P03"] {
             assert!(matches!(of(state), DatabaseFault::Slow), "{state}");
         }

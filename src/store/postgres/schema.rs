@@ -6,33 +6,64 @@ use sqlx::{Connection, Row};
 use super::{DatabaseOpenError, Migration};
 
 /// The version of the tables that this danelaw makes and uses. A later version that it can use says so in `readable_from`.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+/// The tables that danelaw writes to.
+const WRITTEN: [&str; 9] = [
+    "records",
+    "outcomes",
+    "leases",
+    "tls_days",
+    "tls_tallies",
+    "tls_writers",
+    "tls_reports",
+    "tls_suppressed",
+    "sts_policies",
+];
 /// "danelaw": the advisory lock under which tables are made.
 const LOCK: i64 = 0x64_61_6e_65_6c_61_77;
-/// The tables of version 1.
-const VERSION_1: &str = include_str!("schema.sql");
+/// The statements that make each version from the one before. Each adds to it, so that programs of the versions before run on.
+const STEPS: [(i32, &str); 2] = [(1, include_str!("schema.sql")), (2, include_str!("schema_2.sql"))];
 
 /// All statements that make the tables, for a role that may.
-pub fn migration_sql() -> &'static str {
-    VERSION_1
+pub fn migration_sql() -> String {
+    let step = |(version, sql): &(i32, &str)| format!("-- To version {version}.\n{sql}\n");
+    STEPS.iter().map(step).collect()
 }
 
 /// Finds the tables, or makes them, and looks whether they can be written to.
 pub(super) async fn prepare(connection: &mut PgConnection, migration: Migration) -> Result<(), DatabaseOpenError> {
     match (found(connection).await?, migration) {
-        (Some(version), _) => version.judge()?,
-        (None, Migration::ByHand) => return Err(DatabaseOpenError::NoTables),
-        (None, Migration::AtStart) => make(connection).await?,
+        (Some(version), _) if version.schema >= VERSION => version.judge()?,
+        (_, Migration::ByHand) => return Err(DatabaseOpenError::NoTables),
+        (_, Migration::AtStart) => make(connection).await?,
     }
     // A write of no row needs the same rights as one of a row, and a server that takes writes.
-    for sql in ["DELETE FROM danelaw.records WHERE false", "DELETE FROM danelaw.outcomes WHERE false"] {
-        sqlx::query(sql).execute(&mut *connection).await?;
+    for table in WRITTEN {
+        let sql = format!("DELETE FROM danelaw.{table} WHERE false");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// Makes the tables. If another danelaw makes them at the same time, this one waits, and finds them.
+/// Makes the tables that are missing. A role that may not is told so.
 pub(super) async fn make(connection: &mut PgConnection) -> Result<(), DatabaseOpenError> {
+    let is_denied = |error: &sqlx::Error| {
+        let database = error.as_database_error();
+        // insufficient_privilege
+        database.is_some_and(|database| database.code().as_deref() == Some("42501"))
+    };
+    match make_missing(connection).await {
+        Err(error) if is_denied(&error) => return Err(DatabaseOpenError::MayNotMake(error.to_string())),
+        made => made?,
+    }
+    match found(connection).await? {
+        Some(version) => version.judge(),
+        None => Err(DatabaseOpenError::NoTables),
+    }
+}
+
+/// If another danelaw makes them at the same time, this one waits, and finds them.
+async fn make_missing(connection: &mut PgConnection) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql("SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'")
         .execute(&mut *transaction)
@@ -42,14 +73,18 @@ pub(super) async fn make(connection: &mut PgConnection) -> Result<(), DatabaseOp
     let sql =
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = 'danelaw' AND c.relname = 'version')";
-    if !sqlx::query(sql).fetch_one(&mut *transaction).await?.try_get(0)? {
-        sqlx::raw_sql(VERSION_1).execute(&mut *transaction).await?;
+    let has_version: bool = sqlx::query(sql).fetch_one(&mut *transaction).await?.try_get(0)?;
+    let before = match has_version {
+        true => {
+            let row = sqlx::query("SELECT schema FROM danelaw.version").fetch_optional(&mut *transaction).await?;
+            row.map_or(Ok(0), |row| row.try_get(0))?
+        }
+        false => 0,
+    };
+    for (_, sql) in STEPS.iter().filter(|(version, _)| *version > before) {
+        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
     }
-    transaction.commit().await?;
-    match found(connection).await? {
-        Some(version) => version.judge(),
-        None => Err(DatabaseOpenError::NoTables),
-    }
+    transaction.commit().await
 }
 
 /// The version of the tables.

@@ -161,12 +161,37 @@ async fn v19_tables_of_another_version_are_used_if_they_say_so() {
     settings.migrate().await.unwrap();
     settings.migrate().await.unwrap();
     assert!(Store::connect(settings.clone()).await.unwrap().figures().is_up);
-    server.sql("UPDATE danelaw.version SET schema = 2");
+    server.sql("UPDATE danelaw.version SET schema = 3");
     assert!(Store::connect(settings.clone()).await.unwrap().figures().is_up);
-    server.sql("UPDATE danelaw.version SET schema = 3, readable_from = 2");
+    server.sql("UPDATE danelaw.version SET schema = 4, readable_from = 3");
     let text = refused(settings.clone()).await;
-    assert!(text.contains("version 3"), "{text}");
+    assert!(text.contains("version 4"), "{text}");
     assert!(settings.migrate().await.is_err());
+}
+
+/// V19, V20.
+#[tokio::test]
+async fn v19_v20_tables_of_version_1_are_added_to_once_and_their_danelaw_runs_on() {
+    let server = Server::start();
+    server.sql(include_str!("../../../src/store/postgres/schema.sql"));
+    let (key, pair) = ("sha256('1')", "sha256('2')");
+    server.sql(&format!("SELECT * FROM danelaw.claim({key}, 1, 1, 600, 600)"));
+    server.sql(&format!("SELECT danelaw.put({key}, 1, 1, 600, ARRAY[{pair}], ARRAY['250 2.0.0 ok'])"));
+    let mut by_hand = server.settings();
+    by_hand.migration = Migration::ByHand;
+    let text = refused(by_hand.clone()).await;
+    assert!(text.contains("run `danelaw store migrate`"), "{text}");
+    let url = server.url();
+    let started: Vec<_> = (0..4).map(|_| tokio::spawn(Store::connect(settings(&url)))).collect();
+    for started in started {
+        assert!(started.await.unwrap().unwrap().figures().is_up);
+    }
+    assert!(Store::connect(by_hand).await.is_ok());
+    // A danelaw of version 1 asks for `readable_from` alone, and finds its tables and functions.
+    assert_eq!(server.sql("SELECT schema, readable_from FROM danelaw.version"), "2|1");
+    server.sql(&format!("SELECT danelaw.release({key}, 1, 1)"));
+    assert_eq!(server.sql(&format!("SELECT reply FROM danelaw.claim({key}, 2, 1, 600, 600)")), "250 2.0.0 ok");
+    assert_eq!(server.sql("SELECT danelaw.tidy(600, 10)"), "0");
 }
 
 #[tokio::test]
@@ -209,7 +234,7 @@ fn the_command_makes_the_tables_and_looks_at_them() {
     assert_eq!(run(&["check"]).0, 78);
     assert_eq!(run(&["migrate"]).0, 0);
     let (status, shown) = run(&["check"]);
-    assert!(status == 0 && shown.contains("tables:   version 1"), "{shown}");
+    assert!(status == 0 && shown.contains("tables:   version 2"), "{shown}");
     server.sql("CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA danelaw TO reader");
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA danelaw TO reader");
     let reader = format!("store.url={}", server.url().replacen("danelaw@", "reader@", 1));
@@ -220,6 +245,33 @@ fn the_command_makes_the_tables_and_looks_at_them() {
     assert!(status == 69 && shown.contains("cannot be reached"), "{shown}");
     let output = danelaw().args(["store", "check"]).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn a_role_that_may_not_make_tables_is_told_the_command_that_another_one_runs() {
+    let server = Server::start();
+    server.sql("CREATE ROLE mail LOGIN; REVOKE CREATE ON DATABASE danelaw FROM PUBLIC");
+    let run = |role: &str, command: &[&str]| {
+        let url = format!("store.url={}", server.url().replacen("danelaw@", role, 1));
+        let output = danelaw().args(["--set", &url]).args(command).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let migrate = ["store", "migrate"];
+    for command in [&migrate[..], &["--set", "dns.servers=[\"127.0.0.1\"]"]] {
+        let (status, shown) = run("mail@", command);
+        assert!(status == 78 && shown.contains("danelaw store migrate --set store.url="), "{command:?}: {shown}");
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'danelaw'"), "0");
+    assert_eq!(run("danelaw@", &migrate).0, 0);
+    // Now that the tables are there, the role needs no right but those of the manual.
+    assert_eq!(run("mail@", &["store", "check"]).0, 78);
+    server.sql(
+        "GRANT USAGE ON SCHEMA danelaw TO mail; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA danelaw TO mail",
+    );
+    let (status, shown) = run("mail@", &["store", "check"]);
+    assert_eq!(status, 0, "{shown}");
+    assert_eq!(run("mail@", &migrate).0, 0);
 }
 
 #[test]

@@ -174,3 +174,41 @@ async fn a_server_that_takes_no_writes_counts_as_failing() {
     assert!(!figures.is_up, "{figures:?}");
     assert!(figures.errors.iter().any(|(kind, count)| *kind == "other" && *count > 0), "{figures:?}");
 }
+
+#[tokio::test]
+async fn a_disk_that_is_full_defers_the_message_until_there_is_room() {
+    let server = Server::start();
+    let journal = replica(server.settings()).await;
+    let to = [pair("one@a.test")];
+    message(&journal, "x", &to).await.release().await;
+    server.sql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$; \
+         CREATE TRIGGER full_disk BEFORE INSERT ON danelaw.records EXECUTE FUNCTION full_disk()",
+    );
+    for text in ["a", "b", "c"] {
+        assert_eq!(claim(&journal, text, &to).await.err(), Some(Unclaimed::Down));
+    }
+    // A probe that passes in between asks it anew.
+    let errors = journal.store().figures().errors;
+    assert!(errors.iter().map(|(_, count)| count).sum::<u64>() >= 3, "{errors:?}");
+    server.sql("DROP TRIGGER full_disk ON danelaw.records");
+    up(&journal).await;
+    message(&journal, "d", &to).await.release().await;
+    assert_eq!(server.sql("SELECT count(*) FROM danelaw.records"), "0");
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_defers_the_message_until_it_has_one() {
+    let server = Server::start_with(&["max_connections=4", "superuser_reserved_connections=0", "max_wal_senders=0"]);
+    let mut others: Vec<_> = (0..4).map(|_| server.script("SELECT pg_sleep(3)")).collect();
+    // All of them are there before the danelaw starts.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let journal = replica(server.settings()).await;
+    let to = [pair("one@a.test")];
+    assert!(!journal.store().figures().is_up);
+    assert_eq!(claim(&journal, "x", &to).await.err(), Some(Unclaimed::Down));
+    others.iter_mut().for_each(|other| assert!(other.wait().unwrap().success()));
+    up(&journal).await;
+    message(&journal, "x", &to).await.release().await;
+}

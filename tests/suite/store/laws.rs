@@ -7,6 +7,7 @@ use danelaw::journal::{Journal, Settings, StorePlace, Unclaimed};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
 use tempfile::TempDir;
 
+use super::pooler::Pooler;
 use super::server::Server;
 use super::{at, claim, delivered, message, refused};
 use crate::journal::pair;
@@ -15,6 +16,7 @@ use crate::journal::pair;
 struct Backend {
     place: StorePlace,
     database: Option<Server>,
+    _pooler: Option<Pooler>,
     _folder: TempDir,
 }
 
@@ -22,13 +24,20 @@ impl Backend {
     fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = StorePlace::File(folder.path().join("store.sqlite"));
-        Self { place, database: None, _folder: folder }
+        Self { place, database: None, _pooler: None, _folder: folder }
     }
 
     fn database() -> Self {
         let server = Server::start();
         let place = StorePlace::Database(Box::new(server.settings()));
-        Self { place, database: Some(server), _folder: tempfile::tempdir().unwrap() }
+        Self { place, database: Some(server), _pooler: None, _folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn behind_a_pooler() -> Self {
+        let server = Server::start();
+        let pooler = Pooler::before(&server);
+        let place = StorePlace::Database(Box::new(pooler.settings()));
+        Self { place, database: Some(server), _pooler: Some(pooler), _folder: tempfile::tempdir().unwrap() }
     }
 
     fn peppered() -> Self {
@@ -38,7 +47,7 @@ impl Backend {
         let mut settings = server.settings();
         settings.pepper_file = Some(pepper);
         let place = StorePlace::Database(Box::new(settings));
-        Self { place, database: Some(server), _folder: folder }
+        Self { place, database: Some(server), _pooler: None, _folder: folder }
     }
 
     /// Starts anew. A file must have been let go by the journal before.
@@ -61,6 +70,9 @@ macro_rules! laws {
         }
         mod in_a_database {
             $(#[tokio::test] async fn $law() { super::$law(super::Backend::database()).await; })*
+        }
+        mod in_a_database_behind_a_pooler {
+            $(#[tokio::test] async fn $law() { super::$law(super::Backend::behind_a_pooler()).await; })*
         }
     };
 }

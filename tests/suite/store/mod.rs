@@ -4,6 +4,7 @@ mod database;
 mod fan_out;
 mod faults;
 mod laws;
+mod pooler;
 mod replicas;
 pub(crate) mod server;
 

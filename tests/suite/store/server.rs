@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::command::{eventually, run};
 
 /// initdb refuses root, and the server too: `nobody`.
-const USER: u32 = 65534;
+pub(crate) const USER: u32 = 65534;
 
 /// A running server. Its socket is in its directory, which only its user and root may enter.
 pub(crate) struct Server {
