@@ -11,6 +11,7 @@
 mod conclusion;
 mod events;
 mod opening;
+mod records;
 mod transfer;
 mod turn;
 
@@ -29,9 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
-use crate::journal::RecordId;
 use crate::policy::ListenerMail;
-use crate::refusal::OwnRefusal;
 use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
 use crate::smtp::command::{Command, CommandError};
@@ -41,6 +40,7 @@ use crate::tls::server::{ClientStream, ClientTls, ListenerSecurity};
 use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
+use records::RecordsAhead;
 use transfer::After;
 
 pub use crate::delivery::shared::{Origin, Received, Shared};
@@ -118,6 +118,8 @@ struct Session<R, S> {
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
     dialogue: Dialogue,
+    /// The records of recipients that the client has pipelined.
+    ahead: RecordsAhead,
     /// The connections of the open transaction.
     upstreams: Upstreams,
 }
@@ -283,22 +285,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             return Ok(AfterCommand::Command);
         }
-    }
-
-    async fn step(&mut self, command: Command) -> Result<Step, WireError> {
-        Ok(match self.records_for(&command).await? {
-            Ok(records) => self.dialogue.step(command, |_| records),
-            Err(refusal) => self.dialogue.decline(refusal.reply()),
-        })
-    }
-
-    /// The records in which the recipient of a command has a final outcome. A shared store may take a moment.
-    async fn records_for(&mut self, command: &Command) -> Result<Result<Vec<RecordId>, OwnRefusal>, WireError> {
-        let Some(recipient) = self.dialogue.asks_for_records(command) else { return Ok(Ok(Vec::new())) };
-        let journal = self.shared.journal.tagged(self.dialogue.tag_of_mail());
-        let served = self.meanwhile(async move { journal.served(recipient).await }).await?;
-        // The store tells of its errors itself, once a minute.
-        Ok(served.map_err(|_| OwnRefusal::StoreDown))
     }
 
     /// The command behind the recipients, as far as remotes hear of it: no DATA before a field that the message must have.

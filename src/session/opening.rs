@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::either::Either;
 
+use super::records::RecordsAhead;
 use super::{Admission, AfterCommand, Caller, Session, Shared, Stop};
 use crate::delivery::Upstreams;
 use crate::dns::Resolver;
@@ -50,9 +51,22 @@ where
         ListenerSecurity::Implicit(_) => TlsState::Active,
     });
     let client = Wire::new(Either::Left(stream));
-    let (upstreams, tls) = (Upstreams::default(), None);
-    let mut session =
-        Session { shared, news, client, origin, service, dialled, security, floor, takes, tls, dialogue, upstreams };
+    let (upstreams, ahead, tls) = Default::default();
+    let mut session = Session {
+        shared,
+        news,
+        client,
+        origin,
+        service,
+        dialled,
+        security,
+        floor,
+        takes,
+        tls,
+        dialogue,
+        ahead,
+        upstreams,
+    };
     if let Admission::Stranger(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
@@ -123,8 +137,22 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
         let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).taking(takes).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
-        let (upstreams, tls) = (Upstreams::default(), Some(Arc::new(tls)));
-        Some(Self { shared, news, client, origin, service, dialled, security, floor, takes, tls, dialogue, upstreams })
+        let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
+        Some(Self {
+            shared,
+            news,
+            client,
+            origin,
+            service,
+            dialled,
+            security,
+            floor,
+            takes,
+            tls,
+            dialogue,
+            ahead,
+            upstreams,
+        })
     }
 
     /// The session of a balancer that looks whether we are well.

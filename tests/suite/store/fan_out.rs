@@ -95,3 +95,23 @@ async fn v7_a_store_that_goes_down_within_the_message_defers_it_before_the_end_o
     assert!(told.starts_with("451") && told.contains("the store does not answer"), "{told}");
     assert_eq!(copies(&lab), [0, 0]);
 }
+
+/// V17.
+#[tokio::test]
+async fn v17_recipients_that_are_pipelined_make_one_query() {
+    let server = Server::start();
+    let lab = lab(&server, |_| {}).await;
+    let mut client = lab.client().await;
+    client.command("MAIL FROM:<a@client.test>").await;
+    let recipients: String = (0..200).map(|number| format!("RCPT TO:<r{number}@example.test>\r\n")).collect();
+    client.write(recipients.as_bytes()).await;
+    for number in 0..200 {
+        let told = client.reply().await;
+        assert!(told.starts_with("250"), "{number}: {told}");
+    }
+    let figures = lab.now().journal.store().figures();
+    let served = figures.operations.iter().find(|figures| figures.operation == "served").unwrap();
+    let queries: u64 = served.buckets.iter().map(|(_, count)| count).sum();
+    // As many as there were reads of the socket.
+    assert!((1..=5).contains(&queries), "{queries}");
+}
