@@ -1,17 +1,20 @@
 //! The cost of the journal: of opening it, of a look-up, and of a write.
 //!
-//! The file lies where the system keeps its temporary files; set `TMPDIR` to measure another disk.
+//! The file lies where the system keeps its temporary files; set `TMPDIR` to measure another disk. With `STORE_URL` as in
+//! `store.url`, the same is measured with a database, which must be empty.
 
 // A benchmark may panic when it cannot continue.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use danelaw::journal::{ContentDigest, ContentHasher, Journal, Message, MessageKey, Pair, Settings, StorePlace};
+use danelaw::journal::{
+    ContentDigest, ContentHasher, DatabaseSettings, Journal, Message, MessageKey, Pair, Settings, StorePlace,
+};
 use danelaw::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
+use danelaw::store::Migration;
 use tokio::runtime::Runtime;
 
 /// How many outcomes the journal keeps: the default of `store.entries`, or a few where each bench runs only once.
@@ -35,9 +38,23 @@ fn reply() -> Reply {
     Reply::new(Code::OK, EnhancedCode::success(0, 0), "mx.example.test[192.0.2.1]: queued as 4F1D2C0A9B")
 }
 
-async fn open(path: &Path) -> Journal {
+/// The database, if there is to be one.
+fn database() -> Option<StorePlace> {
+    let url = std::env::var("STORE_URL").ok()?;
+    Some(StorePlace::Database(Box::new(DatabaseSettings {
+        url: url.parse().unwrap(),
+        password_file: None,
+        ca: None,
+        pepper_file: None,
+        connections: 8,
+        patience: Duration::from_secs(30),
+        migration: Migration::AtStart,
+    })))
+}
+
+async fn open(place: &StorePlace) -> Journal {
     let settings = Settings {
-        place: StorePlace::File(path.to_owned()),
+        place: place.clone(),
         entries: 2 * entries(),
         expiry: Duration::from_secs(5 * 86_400),
         hold: Duration::from_secs(900),
@@ -50,24 +67,34 @@ async fn message(journal: &Journal, octets: &[u8], to: &[Pair]) -> Message {
 }
 
 fn journal(criterion: &mut Criterion) {
-    let entries = entries();
-    let (runtime, folder, reply) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap(), reply());
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
+    backend(criterion, "journal", &StorePlace::File(path.clone()));
+    println!("{} outcomes: {} octets", entries(), std::fs::metadata(&path).unwrap().len());
+    if let Some(database) = database() {
+        backend(criterion, "journal in PostgreSQL", &database);
+    }
+}
+
+fn backend(criterion: &mut Criterion, name: &str, place: &StorePlace) {
+    let entries = entries();
+    let (runtime, reply) = (Runtime::new().unwrap(), reply());
     runtime.block_on(async {
-        let journal = open(&path).await;
+        let journal = open(place).await;
         for thousand in 0..entries / 1000 {
             let pairs: Vec<Pair> = (thousand * 1000..(thousand + 1) * 1000).map(pair).collect();
             let outcomes = pairs.iter().map(|pair| (*pair, reply.clone()));
-            message(&journal, b"kept", &pairs).await.record(outcomes).await.unwrap();
+            let mut message = message(&journal, b"kept", &pairs).await;
+            message.record(outcomes).await.unwrap();
+            message.release().await;
         }
     });
-    println!("{entries} outcomes: {} octets", std::fs::metadata(&path).unwrap().len());
-    let mut group = criterion.benchmark_group("journal");
+    let mut group = criterion.benchmark_group(name);
     group.sample_size(10);
     group.bench_function(format!("open with {entries} outcomes"), |bencher| {
-        bencher.iter(|| runtime.block_on(open(&path)));
+        bencher.iter(|| runtime.block_on(open(place)));
     });
-    let journal = runtime.block_on(open(&path));
+    let journal = runtime.block_on(open(place));
     group.sample_size(50);
     for (name, pair) in [("without a record", pair(entries)), ("with a record", pair(471))] {
         group.bench_function(format!("RCPT of a recipient {name}"), |bencher| {
