@@ -134,7 +134,7 @@ async fn ask(
     while let Some(report) = reports.next().await {
         let report = report.map_err(|error: io::Error| StartError::system(format!("standard input: {error}")))?;
         worst = worst.max(report.security);
-        write(&report, &mut out).map_err(|error| StartError::system(error))?;
+        write(&report, &mut out).map_err(StartError::system)?;
     }
     Ok(worst)
 }

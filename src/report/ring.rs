@@ -100,8 +100,8 @@ mod tests {
             ring.push(id, || account(id, "x".repeat(100_000)));
         }
         assert_eq!(ring.find("A"), None);
-        let account = ring.find("b").unwrap();
-        assert!(account.len() == MAX_OCTETS && account.ends_with("xx\n(the rest is left out)\n"));
+        let long = ring.find("b").unwrap();
+        assert!(long.len() == MAX_OCTETS && long.ends_with("xx\n(the rest is left out)\n"));
         ring.push("D", || account("D", "short".to_owned()));
         assert_eq!((ring.find("D").unwrap(), ring.last().unwrap()), ("short".to_owned(), "short".to_owned()));
         assert_eq!(ring.lines(), ["D, of a.example", "C, of a.example"]);

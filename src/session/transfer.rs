@@ -132,10 +132,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(())
     }
 
-    /// Each attempt has the number of octets that were read. A field that means nothing here is counted.
+    /// Each attempt has the number of octets that were read, and whether the message says that it once had a tag. A field that
+    /// means nothing here is counted.
     fn count(&self, passage: &mut Passage) {
         let octets = passage.scanner.octets();
         passage.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
+        if passage.scanner.was_tagged() {
+            passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
+        }
         match self.takes {
             ListenerMail::Any if passage.scanner.has_tls_required() => {
                 self.shared.reporter.metrics().tls_required_no("ignored");
@@ -212,15 +216,6 @@ impl Passage {
             return Some(OwnRefusal::TooManyHops);
         }
         self.gate.as_ref().filter(|gate| gate.is_missing()).map(|_| OwnRefusal::TlsRequiredMissing)
-    }
-
-    /// Each attempt has the number of octets that were read, and whether the message says that it once had a tag.
-    fn count(&mut self) {
-        let octets = self.scanner.octets();
-        self.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
-        if self.scanner.was_tagged() {
-            self.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
-        }
     }
 
     /// The client has gone.
