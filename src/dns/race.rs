@@ -5,7 +5,7 @@
 //! passed over at once.
 //!
 //! The resolvers that the settings name are asked like this, and so are the authoritative servers of a zone. Each
-//! [`Field`] says how long to wait for its servers, which place a question to one of them needs, and takes note of the outcome.
+//! [`RacedServers`] says how long to wait for one and which place a question to it needs, and takes note of the outcome.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::FailureReason;
 use super::pace::Round;
 
 /// The servers that one question may go to, each by its number.
-pub(super) trait Field: Send {
+pub(super) trait RacedServers: Send {
     /// The place that a question to one server holds.
     type Place;
 
@@ -43,12 +43,12 @@ pub(super) trait Field: Send {
     fn failed(&mut self, server: usize, reason: &FailureReason);
 }
 
-/// Puts a question to the servers of a field. `exchange` puts it to one of them. The last of them has `longest` for its reply.
+/// Puts a question to one and another of these servers, by `exchange`. The last of them has `longest` for its reply.
 ///
 /// # Errors
 /// None of them answers: the gravest reason.
-pub(super) async fn race<T, F: Field, E>(
-    field: &mut F,
+pub(super) async fn race<T, F: RacedServers, E>(
+    servers: &mut F,
     round: Round,
     longest: Duration,
     exchange: impl Fn(usize, F::Place) -> E,
@@ -57,7 +57,7 @@ where
     E: Future<Output = Result<T, FailureReason>>,
 {
     let now = Instant::now();
-    let mut runner = Runner { field, round, longest, began: now, due: now, last: now, failed: None };
+    let mut runner = Runner { servers, round, longest, began: now, due: now, last: now, failed: None };
     let mut sent = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -79,7 +79,7 @@ where
 
 /// A question that is under way.
 struct Runner<'a, F> {
-    field: &'a mut F,
+    servers: &'a mut F,
     round: Round,
     longest: Duration,
     began: Instant,
@@ -103,7 +103,7 @@ struct Arrival<T> {
     result: Result<T, FailureReason>,
 }
 
-impl<F: Field> Runner<'_, F> {
+impl<F: RacedServers> Runner<'_, F> {
     /// The server to ask now, if there is one left.
     async fn next(&mut self, pending: usize) -> Result<Option<NextServer<F::Place>>, FailureReason> {
         let (now, end) = (Instant::now(), self.last + self.longest);
@@ -115,18 +115,18 @@ impl<F: Field> Runner<'_, F> {
             return Ok(None);
         };
         let place = match pending {
-            0 => self.field.enter(server).await?,
-            _ => match self.field.enter_beside(server) {
+            0 => self.servers.enter(server).await?,
+            _ => match self.servers.enter_beside(server) {
                 Some(place) => place,
                 None => {
-                    self.due = now + self.field.wait(server, 0);
+                    self.due = now + self.servers.wait(server, 0);
                     return Ok(None);
                 }
             },
         };
         let now = Instant::now();
         let before = self.round.sent(server, now - self.began);
-        let wait = if self.round.goes_on() { self.field.wait(server, before) } else { self.longest };
+        let wait = if self.round.goes_on() { self.servers.wait(server, before) } else { self.longest };
         (self.last, self.due) = (now, now + wait);
         Ok(Some(NextServer { server, place }))
     }
@@ -137,19 +137,19 @@ impl<F: Field> Runner<'_, F> {
         self.round.end(server);
         let reason = match result {
             Ok(value) => {
-                self.field.answered(server, took);
+                self.servers.answered(server, took);
                 let now = self.began.elapsed();
                 for (silent, since) in self.round.silent() {
                     let after = now.saturating_sub(since);
-                    if after >= self.field.wait(silent, 0) {
-                        self.field.missed(silent, after);
+                    if after >= self.servers.wait(silent, 0) {
+                        self.servers.missed(silent, after);
                     }
                 }
                 return Some(Ok(value));
             }
             Err(reason) => reason,
         };
-        self.field.failed(server, &reason);
+        self.servers.failed(server, &reason);
         // Without a socket for one server there is none for the next.
         let goes_on = self.round.goes_on() && !matches!(reason, FailureReason::Scarce(_));
         let reason = self.graver(reason);

@@ -18,7 +18,7 @@ use super::FailureReason;
 use super::links::Question;
 use super::pace::Pace;
 use super::query::{Purpose, QueryClient};
-use super::race::{Field, race};
+use super::race::{RacedServers, race};
 use super::server::NameServer;
 use super::setup::ResolverSettings;
 
@@ -129,7 +129,7 @@ impl ServerRace {
 /// The servers of the settings. They need no places: their question has one.
 struct ConfiguredServers<'a>(&'a ServerRace);
 
-impl Field for ConfiguredServers<'_> {
+impl RacedServers for ConfiguredServers<'_> {
     type Place = ();
 
     async fn enter(&mut self, _: usize) -> Result<(), FailureReason> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::FailureReason;
 use super::super::canonical::CanonicalName;
-use super::super::race::Field;
+use super::super::race::RacedServers;
 use super::lanes::HeldPlace;
 use super::servers::{AuthoritativeServers, Effort};
 
@@ -30,7 +30,7 @@ impl<'a> ZoneServers<'a> {
     }
 }
 
-impl<'a> Field for ZoneServers<'a> {
+impl<'a> RacedServers for ZoneServers<'a> {
     type Place = ServerPlace<'a>;
 
     async fn enter(&mut self, server: usize) -> Result<ServerPlace<'a>, FailureReason> {
