@@ -79,11 +79,9 @@ fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
 
 async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), StartError> {
     // Both before any port opens: a signal must not find us unprepared, a bad setting must not find us half open.
-    let signals = [
-        signal(SignalKind::terminate()).map_err(StartError::system)?,
-        signal(SignalKind::interrupt()).map_err(StartError::system)?,
-    ];
-    let hangup = signal(SignalKind::hangup()).map_err(StartError::system)?;
+    let on = |kind| signal(kind).map_err(StartError::system);
+    let signals = [on(SignalKind::terminate())?, on(SignalKind::interrupt())?];
+    let hangup = on(SignalKind::hangup())?;
     let log_dropped = log.dropped();
     let mut running = Running::start(config.clone(), settings, log).await?;
     let (reports, shared) = (running.take_reports(), running.shared());

@@ -6,17 +6,17 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::ring::Account;
+use super::ring::AttemptTexts;
 use super::{Outcome, ReachedRemote, printable};
 use crate::requiretls::TagResult;
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
 
 /// The texts about an attempt.
-pub(super) fn account(outcome: &Outcome, at: OffsetDateTime) -> Account {
+pub(super) fn account(outcome: &Outcome, at: OffsetDateTime) -> AttemptTexts {
     let time = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
     let line = format!("{}  {time}  {}  {}", outcome.id, outcome.domain, verdict(outcome));
-    Account { line: printable(&line), steps: explain(outcome, at) }
+    AttemptTexts { line: printable(&line), steps: explain(outcome, at) }
 }
 
 /// Every step of the attempt. Each line is printable ASCII, also where a remote wrote it.

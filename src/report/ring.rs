@@ -24,7 +24,7 @@ struct RememberedAttempt {
 }
 
 /// The texts about one attempt.
-pub(super) struct Account {
+pub(super) struct AttemptTexts {
     /// Its line in the list of all.
     pub(super) line: String,
     /// Every step.
@@ -37,11 +37,11 @@ impl Ring {
     }
 
     /// Remembers an attempt. Its client has its reply already, so no session waits for this.
-    pub(super) fn push(&self, id: &str, account: impl FnOnce() -> Account) {
+    pub(super) fn push(&self, id: &str, account: impl FnOnce() -> AttemptTexts) {
         if self.most == 0 {
             return;
         }
-        let Account { line, steps } = account();
+        let AttemptTexts { line, steps } = account();
         let ended = RememberedAttempt { id: id.into(), line: line.into(), account: bounded(steps).into() };
         let forgotten = {
             let mut attempts = self.attempts();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_newest_accounts_and_cuts_long_ones() {
-        let account = |id: &str, steps: String| Account { line: format!("{id}, of a.example"), steps };
+        let account = |id: &str, steps: String| AttemptTexts { line: format!("{id}, of a.example"), steps };
         let ring = Ring::new(2);
         assert_eq!((ring.last(), ring.lines()), (None, Vec::new()));
         for id in ["A", "B", "C"] {

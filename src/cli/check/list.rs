@@ -16,12 +16,12 @@ const MAX_SHOWN: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct DomainList {
     pub(super) domains: Vec<Name>,
-    pub(super) left_out: Vec<LeftOut>,
+    pub(super) left_out: Vec<LeftOutLine>,
 }
 
 /// A line that names no domain.
 #[derive(Debug)]
-pub(super) struct LeftOut {
+pub(super) struct LeftOutLine {
     line: usize,
     text: String,
     why: WhyLeftOut,
@@ -33,7 +33,7 @@ enum WhyLeftOut {
     NoDomain(NameError),
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for LeftOutLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, text, why } = self;
         match why {
@@ -60,7 +60,7 @@ impl DomainList {
                 Err(error) => WhyLeftOut::NoDomain(error),
             };
             let text = text.chars().take(MAX_SHOWN).collect();
-            list.left_out.push(LeftOut { line: number + 1, text, why });
+            list.left_out.push(LeftOutLine { line: number + 1, text, why });
         }
         list
     }

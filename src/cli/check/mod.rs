@@ -32,7 +32,7 @@ use time::OffsetDateTime;
 use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
 use self::list::{DomainList, domain};
-use self::output::{End, ReportForm, Results};
+use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use self::reach::Reach;
 use self::report::{DomainReport, ReportContext};
@@ -203,17 +203,19 @@ async fn check(config: Config, domains: &[Name], arguments: &CheckArguments) -> 
     let print = output::print(reports.buffered(arguments.parallel.get()), form, &checker, &mut results);
     let end = tokio::select! {
         printed = print => printed.map_err(StartError::system)?,
-        unreachable = checker.reach.lost(), if are_many => End::Unreachable(unreachable),
-        Ok(()) = tokio::signal::ctrl_c() => End::Interrupted,
+        unreachable = checker.reach.lost(), if are_many => CheckEnd::Unreachable(unreachable),
+        Ok(()) = tokio::signal::ctrl_c() => CheckEnd::Interrupted,
     };
     progress.end();
     results.summarize(form).map_err(StartError::system)?;
     let left = domains.len() - results.summary.domains();
     match &end {
-        End::Whole => {}
-        End::Unreachable(unreachable) => eprintln!("danelaw: stopped: {unreachable}; {left} domains are left"),
-        End::NoResolver => eprintln!("danelaw: stopped: no name server can be used any more; {left} domains are left"),
-        End::Interrupted => {
+        CheckEnd::Whole => {}
+        CheckEnd::Unreachable(unreachable) => eprintln!("danelaw: stopped: {unreachable}; {left} domains are left"),
+        CheckEnd::NoResolver => {
+            eprintln!("danelaw: stopped: no name server can be used any more; {left} domains are left")
+        }
+        CheckEnd::Interrupted => {
             eprintln!("danelaw: interrupted; {left} of {} domains are left", domains.len());
             return Ok(INTERRUPTED);
         }

@@ -27,7 +27,7 @@ pub(super) enum ReportForm {
 
 /// Why no more domains are checked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum CheckEnd {
     /// There are no more.
     Whole,
     /// No mail server can be reached from here.
@@ -38,7 +38,7 @@ pub(super) enum End {
     Interrupted,
 }
 
-impl End {
+impl CheckEnd {
     /// The status that the end alone would have.
     pub(super) fn least_status(&self) -> CheckStatus {
         match self {
@@ -88,7 +88,7 @@ pub(super) async fn print(
     form: ReportForm,
     checker: &Checker,
     results: &mut Results,
-) -> io::Result<End> {
+) -> io::Result<CheckEnd> {
     let mut reports = std::pin::pin!(reports);
     if form == ReportForm::Csv {
         csv_line(&mut Stdout::lock(), &DomainReport::COLUMNS.map(str::to_owned))?;
@@ -100,11 +100,11 @@ pub(super) async fn print(
             results.failed = 0;
             checker.dns.self_test().await;
             if !checker.dns.health().borrow().resolves() {
-                return Ok(End::NoResolver);
+                return Ok(CheckEnd::NoResolver);
             }
         }
     }
-    Ok(End::Whole)
+    Ok(CheckEnd::Whole)
 }
 
 fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
@@ -120,6 +120,29 @@ fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
         ReportForm::Csv => csv_line(&mut out, &report.columns())?,
     }
     Stdout::lock().write_all(&out.into_inner())
+}
+
+impl DomainReport {
+    /// The columns of a spreadsheet: see [`Self::columns`].
+    const COLUMNS: [&str; 10] =
+        ["domain", "level", "verdict", "exchange", "address", "code", "reason", "no_dane", "sts", "advice"];
+
+    /// The fields that fit into one line each, under the names of the JSON object. `advice` has the kinds alone.
+    fn columns(&self) -> [String; 10] {
+        let (refusal, advice) = (self.refusal.as_ref(), self.advice.iter().map(|advice| advice.kind));
+        [
+            self.domain.clone(),
+            self.level.clone(),
+            self.verdict.to_owned(),
+            self.exchange.clone().unwrap_or_default(),
+            self.address.clone().unwrap_or_default(),
+            refusal.map(|refusal| refusal.code.clone()).unwrap_or_default(),
+            refusal.map(|refusal| refusal.reason.to_owned()).unwrap_or_default(),
+            self.no_dane.clone().unwrap_or_default(),
+            self.sts.as_ref().map(|sts| sts.found.to_owned()).unwrap_or_default(),
+            advice.collect::<Vec<_>>().join(" "),
+        ]
+    }
 }
 
 fn csv_line(out: &mut impl Write, columns: &[String]) -> io::Result<()> {

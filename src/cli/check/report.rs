@@ -194,27 +194,6 @@ impl DomainReport {
             outcome: (verdict, CheckStatus::of(check)),
         }
     }
-
-    /// The columns of a spreadsheet: see [`Self::columns`].
-    pub(super) const COLUMNS: [&str; 10] =
-        ["domain", "level", "verdict", "exchange", "address", "code", "reason", "no_dane", "sts", "advice"];
-
-    /// The fields that fit into one line each, under the names of the JSON object. `advice` has the kinds alone.
-    pub(super) fn columns(&self) -> [String; 10] {
-        let (refusal, advice) = (self.refusal.as_ref(), self.advice.iter().map(|advice| advice.kind));
-        [
-            self.domain.clone(),
-            self.level.clone(),
-            self.verdict.to_owned(),
-            self.exchange.clone().unwrap_or_default(),
-            self.address.clone().unwrap_or_default(),
-            refusal.map(|refusal| refusal.code.clone()).unwrap_or_default(),
-            refusal.map(|refusal| refusal.reason.to_owned()).unwrap_or_default(),
-            self.no_dane.clone().unwrap_or_default(),
-            self.sts.as_ref().map(|sts| sts.found.to_owned()).unwrap_or_default(),
-            advice.collect::<Vec<_>>().join(" "),
-        ]
-    }
 }
 
 /// Why mail would be refused, if it would.

@@ -142,7 +142,7 @@ mod tests {
             "cut,",
         ];
         assert_eq!(read(&lines), ["a.example", "b.example", "f.example"]);
-        assert_eq!(read(&[&lines[2]]), [""; 0], "without the heading, no column is known");
+        assert_eq!(read(&[lines[2]]), [""; 0], "without the heading, no column is known");
         assert_eq!(read(&["#Fields: date-time,x", lines[2]]), [""; 0]);
     }
 }

@@ -9,8 +9,6 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use flate2::read::MultiGzDecoder;
-
 use self::logs::LogReader;
 use super::EX_OSERR;
 use super::stdout::Stdout;
@@ -24,21 +22,19 @@ Exit status:
   71  a file cannot be read, or standard output takes no more
 
 Examples:
-  danelaw domains /var/log/mail.log* | danelaw check -
+  zcat -f /var/log/mail.log* | danelaw domains - | danelaw check -
   danelaw domains /var/log/exim4/mainlog* > domains.txt";
 
 /// No line of the logs tells of a mail to another host.
 const NONE_FOUND: u8 = 1;
 /// A line beyond this is cut, as no log has one.
 const MAX_LINE: u64 = 1024 * 1024;
-/// The first octets of gzip (RFC 1952 §2.3.1).
-const GZIP: [u8; 2] = [0x1F, 0x8B];
 
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct DomainsArguments {
-    /// Logs of Postfix, Exim or Sendmail, or message tracking logs of Exchange; also compressed with gzip. "-" is standard input.
+    /// Logs of Postfix, Exim or Sendmail, or message tracking logs of Exchange. "-" is standard input.
     #[arg(value_name = "LOG", required = true)]
     logs: Vec<PathBuf>,
 }
@@ -64,12 +60,7 @@ pub(super) fn run(arguments: &DomainsArguments) -> ExitCode {
 
 fn read(path: &Path, mails: &mut HashMap<Name, u64>) -> io::Result<()> {
     let file: Box<dyn Read> = if path == "-" { Box::new(io::stdin().lock()) } else { Box::new(File::open(path)?) };
-    let mut file = BufReader::new(file);
-    if file.fill_buf()?.starts_with(&GZIP) {
-        count(BufReader::new(MultiGzDecoder::new(file)), mails)
-    } else {
-        count(file, mails)
-    }
+    count(BufReader::new(file), mails)
 }
 
 fn count(mut log: impl BufRead, mails: &mut HashMap<Name, u64>) -> io::Result<()> {
