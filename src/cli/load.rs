@@ -396,7 +396,7 @@ mod tests {
             (
                 "listener=[{address=\"127.0.0.1:25\",alow=[]}]",
                 "listener.alow: listener 1: there is no such key; it may be one of: kind, address, allow, proxy_from, recipients, \
-                 level, tls_required_no, tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
+                 level, require_tls, tls_required_no, tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
             ),
             (
                 "listener.address=127.0.0.1:25",

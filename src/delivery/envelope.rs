@@ -190,8 +190,7 @@ impl<R: Resolver> Agent<'_, R> {
         if let Some(rule) = rule {
             attempt.ruled(rule);
         }
-        let until = Instant::now() + self.shared.connector.timeouts.route;
-        let hello = &self.envelope.client.hello;
+        let (until, hello) = (Instant::now() + connector.timeouts.route, &self.envelope.client.hello);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
         // A rule lowers no level of a listener.
         let sts = floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);

@@ -44,7 +44,7 @@ where
 {
     let Caller { origin, service, dialled, security, floor, tag, takes, admission } = caller;
     let shared = Arc::clone(&news.borrow_and_update());
-    let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).taking(takes).with_tls(match &security {
+    let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
         ListenerSecurity::Clear => TlsState::Unavailable,
         ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
         ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
@@ -135,7 +135,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue = Dialogue::new(shared.us.clone(), service).with_tag(tag).taking(takes).with_tls(TlsState::Active);
+        let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
         Some(Self {

@@ -6,15 +6,8 @@ use std::process::{Command, Stdio};
 use crate::process::danelaw;
 
 /// Commands that print without a name server or a running danelaw.
-const COMMANDS: [&[&str]; 7] = [
-    &["config", "show"],
-    &["config", "check"],
-    &["refusals"],
-    &["man"],
-    &["completions", "bash"],
-    &["rules"],
-    &["rules", "--json"],
-];
+const COMMANDS: [&[&str]; 6] =
+    [&["config", "show"], &["config", "check"], &["refusals"], &["man"], &["completions", "bash"], &["rules"]];
 
 fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|arguments| {

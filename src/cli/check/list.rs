@@ -107,11 +107,11 @@ fn first_column(line: &str) -> &str {
         Some(quoted) => quoted.split('"').next(),
         None => line.split([',', ';', '\t']).next(),
     };
-    let mut words = cell.unwrap_or_default().split_whitespace();
-    match (words.next(), words.next()) {
-        (Some(count), Some(word)) if count.bytes().all(|octet| octet.is_ascii_digit()) => word,
-        (Some(word), _) => word,
-        (None, _) => "",
+    let cell = cell.unwrap_or_default().trim();
+    match cell.split_once(char::is_whitespace) {
+        Some((count, rest)) if count.bytes().all(|octet| octet.is_ascii_digit()) => rest.trim_start(),
+        Some((word, _)) if word.contains(['.', '@']) => word,
+        Some(_) | None => cell,
     }
 }
 
@@ -188,11 +188,12 @@ mod tests {
 
     #[test]
     fn a_line_that_names_no_domain_is_told_and_ends_nothing() {
-        let (domains, left_out) = read(b"Domain;Mails\na.example;1\nnot a domain!,\n-,-\nb.example\n");
-        assert_eq!(domains, "a.example not b.example");
-        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        let (domains, left_out) = read(b"Domain;Mails\na.example;1\nno domain,\na..b,-\nb.example\n");
+        assert_eq!(domains, "a.example b.example");
+        assert_eq!(left_out.len(), 3, "{left_out:?}");
         assert_eq!(left_out[0], "line 1: \"Domain\" has no dot, so it is a heading and left out");
-        assert!(left_out[1].starts_with("line 4: \"-\" is no domain and left out: "), "{left_out:?}");
+        assert!(left_out[1].starts_with("line 3: \"no domain\" is no domain and left out: "), "{left_out:?}");
+        assert!(left_out[2].starts_with("line 4: \"a..b\" is no domain and left out: "), "{left_out:?}");
         let (domains, left_out) =
             read(&[b"a.example\n".as_slice(), &[b'x'; 100_000], b"\n\xff\xfe\x00\nb.example\n"].concat());
         assert_eq!(domains, "a.example b.example");

@@ -209,16 +209,11 @@ async fn check(config: Config, domains: &[Name], arguments: &CheckArguments) -> 
     progress.end();
     results.summarize(form).map_err(StartError::system)?;
     let left = domains.len() - results.summary.domains();
-    match &end {
-        CheckEnd::Whole => {}
-        CheckEnd::Unreachable(unreachable) => eprintln!("danelaw: stopped: {unreachable}; {left} domains are left"),
-        CheckEnd::NoResolver => {
-            eprintln!("danelaw: stopped: no name server can be used any more; {left} domains are left")
-        }
-        CheckEnd::Interrupted => {
-            eprintln!("danelaw: interrupted; {left} of {} domains are left", domains.len());
-            return Ok(INTERRUPTED);
-        }
+    if let Some(why) = end.why() {
+        eprintln!("danelaw: {why}; {left} of {} domains are left", domains.len());
+    }
+    if end == CheckEnd::Interrupted {
+        return Ok(INTERRUPTED);
     }
     let worst = results.worst.max(end.least_status());
     if worst == CheckStatus::LookupFailed {

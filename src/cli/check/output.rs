@@ -39,6 +39,16 @@ pub(super) enum CheckEnd {
 }
 
 impl CheckEnd {
+    /// Why domains are left, if they are.
+    pub(super) fn why(&self) -> Option<String> {
+        match self {
+            Self::Whole => None,
+            Self::Unreachable(unreachable) => Some(format!("stopped: {unreachable}")),
+            Self::NoResolver => Some("stopped: no name server can be used any more".to_owned()),
+            Self::Interrupted => Some("interrupted".to_owned()),
+        }
+    }
+
     /// The status that the end alone would have.
     pub(super) fn least_status(&self) -> CheckStatus {
         match self {
