@@ -184,21 +184,24 @@ impl Metrics {
         }
         self.octets.fetch_add(outcome.octets, Relaxed);
         self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
-        outcome.seen.each(|what, took| {
-            match what {
-                What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
-                What::Connect(result) => self.connections.count([result]),
-                What::Tls(result) => self.handshakes.count([result]),
-                What::Unverified(worth) => self.unverified.count([worth]),
-                What::RequireTls(offered) => self.remote_require_tls.count([offered]),
-                What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
-                What::Mail | What::Rcpt | What::Message | What::Fact => {}
-            }
-            if let Some(stage) = what.stage() {
-                self.observe(stage, took);
-            }
-        });
+        outcome.seen.each(|what, took| self.step(what, took));
         self.observe("total", outcome.elapsed);
+    }
+
+    /// Counts one step of a delivery.
+    fn step(&self, what: What, took: Duration) {
+        match what {
+            What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
+            What::Connect(result) => self.connections.count([result]),
+            What::Tls(result) => self.handshakes.count([result]),
+            What::Unverified(worth) => self.unverified.count([worth]),
+            What::RequireTls(offered) => self.remote_require_tls.count([offered]),
+            What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
+            What::Mail | What::Rcpt | What::Message | What::Fact => {}
+        }
+        if let Some(stage) = what.stage() {
+            self.observe(stage, took);
+        }
     }
 
     /// Counts a mail with the field `TLS-Required: No`, or one that must have it.
