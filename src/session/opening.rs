@@ -33,7 +33,7 @@ const STRANGERS_OCTETS: usize = 2048;
 
 /// Begins a session, with the greeting ready to be sent. None, if the client gets no session.
 pub(super) async fn open<R, S>(
-    mut news: watch::Receiver<Arc<Shared<R>>>,
+    news: watch::Receiver<Arc<Shared<R>>>,
     stream: S,
     caller: Caller,
     stop: &Stop,
@@ -42,31 +42,7 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Caller { origin, service, dialled, security, floor, tag, takes, admission } = caller;
-    let shared = Arc::clone(&news.borrow_and_update());
-    let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
-        ListenerSecurity::Clear => TlsState::Unavailable,
-        ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
-        ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
-        ListenerSecurity::Implicit(_) => TlsState::Active,
-    });
-    let client = Wire::new(Either::Left(stream));
-    let (upstreams, ahead, tls) = Default::default();
-    let mut session = Session {
-        shared,
-        news,
-        client,
-        origin,
-        service,
-        dialled,
-        security,
-        floor,
-        takes,
-        tls,
-        dialogue,
-        ahead,
-        upstreams,
-    };
+    let (mut session, admission) = Session::new(news, stream, caller);
     if let Admission::Stranger(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
@@ -82,6 +58,35 @@ where
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
+    fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
+        let Caller { origin, service, dialled, security, floor, tag, takes, admission } = caller;
+        let shared = Arc::clone(&news.borrow_and_update());
+        let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
+            ListenerSecurity::Clear => TlsState::Unavailable,
+            ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
+            ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
+            ListenerSecurity::Implicit(_) => TlsState::Active,
+        });
+        let client = Wire::new(Either::Left(stream));
+        let (upstreams, ahead, tls) = Default::default();
+        let session = Self {
+            shared,
+            news,
+            client,
+            origin,
+            service,
+            dialled,
+            security,
+            floor,
+            takes,
+            tls,
+            dialogue,
+            ahead,
+            upstreams,
+        };
+        (session, admission)
+    }
+
     fn greet(&mut self) {
         self.say(&self.dialogue.greeting());
     }
@@ -106,10 +111,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
-        let tag = self.dialogue.tag();
-        let Self { shared, news, client, origin, service, dialled, security, floor, takes, .. } = self;
-        let (metrics, limit) = (shared.reporter.metrics(), shared.connector.timeouts.handshake);
-        let (Some(server), Ok(Either::Left(stream))) = (security.server(), client.into_stream()) else {
+        let (tag, origin) = (self.dialogue.tag(), self.origin);
+        let (metrics, limit) = (self.shared.reporter.metrics(), self.shared.connector.timeouts.handshake);
+        let (Some(server), Ok(Either::Left(stream))) = (self.security.server(), self.client.into_stream()) else {
             tracing::error!(client = %origin, "a TLS handshake was due where none can be");
             return None;
         };
@@ -135,24 +139,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(TlsState::Active);
+        let dialogue =
+            Dialogue::new(self.shared.us.clone(), self.service).taking(self.takes, tag).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
-        Some(Self {
-            shared,
-            news,
-            client,
-            origin,
-            service,
-            dialled,
-            security,
-            floor,
-            takes,
-            tls,
-            dialogue,
-            ahead,
-            upstreams,
-        })
+        Some(Self { client, tls, dialogue, ahead, upstreams, ..self })
     }
 
     /// The session of a balancer that looks whether we are well.
