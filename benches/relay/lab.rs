@@ -8,9 +8,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::de::DeserializeOwned;
 
+use crate::certs::Identity;
 use crate::command::{eventually, run};
 use crate::net::Subnet;
-use crate::pki::{Identity, public_ca};
+use crate::pki::public_ca;
 use crate::postfix::Postfix;
 use crate::proc;
 use crate::process::Daemon;
@@ -92,7 +93,7 @@ impl Lab {
         let net = Subnet::claim();
         let identity = Identity::public(&["mx.bench.test", &format!("*.{LISTED}")]);
         let pem = directory.join("sink.pem");
-        fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+        fs::write(&pem, identity.key_and_chain()).expect("the lab's directory is writable");
         let domains =
             census.iter().flat_map(|&(manner, count)| (0..count).map(move |number| Domain { manner, number }));
         let records = domains.flat_map(|domain| {
@@ -265,7 +266,7 @@ fn policy_host(directory: &Path, address: SocketAddr, domains: u64) -> Role {
     let names: Vec<_> = names.collect();
     let pem = directory.join("policy-host.pem");
     let identity = Identity::public(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    fs::write(&pem, identity.pem()).expect("the lab's directory is writable");
+    fs::write(&pem, identity.key_and_chain()).expect("the lab's directory is writable");
     let mut command = myself();
     command.args(["policy-host", "--listen", &address.to_string(), "--pem"]).arg(&pem);
     let mut role = Role::start(&mut command);

@@ -31,6 +31,9 @@ mod world;
 // The lab of the tests with real servers.
 #[path = "../../tests/shared/command.rs"]
 mod command;
+#[allow(dead_code, clippy::unwrap_used, reason = "the lab in one process has more of it")]
+#[path = "../../tests/lab/certs.rs"]
+mod certs;
 #[allow(dead_code)]
 #[path = "../../tests/real/dns.rs"]
 mod dns;

@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::command::{eventually, output, run};
-use crate::lab::certs::Identity;
-use crate::lab::dns::Tree;
-use crate::lab::mx::{Mx, say};
-use crate::pod::{ONE_POD, OURS, STRIPPED, have_addresses, link, podman, submit, with_images};
+use crate::pod::{ONE_POD, Remotes, link, podman, submit, with_images};
 use crate::program::repository;
 
 /// The services of the file, which are removed with this value.
@@ -133,18 +130,8 @@ fn in_the_lab(directory: &Path, resolver: &str, anchor: &Path) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_services_of_the_compose_file_send_to_dane_domains_and_not_to_stripped_ones() {
     let _one = ONE_POD.lock().await;
-    have_addresses([OURS, STRIPPED]);
-    let honest = Mx::new(Identity::for_name("mx.example.test"));
-    let stripped = Mx { ehlo: say("250-mx\r\n250 SIZE 99"), ..Mx::new(Identity::for_name("mx.stripped.test")) };
-    let mut tree = Tree::new().at((OURS, 0));
-    for (domain, mx, address) in [("example.test", &honest, OURS), ("stripped.test", &stripped, STRIPPED)] {
-        let host = format!("mx.{domain}");
-        let record = mx.identity.record("3 1 1");
-        tree = tree.secure(domain).mx(domain, 10, &host).a(&host, &address.to_string()).tlsa(&host, 25, &record);
-    }
-    let dns = tree.start().await;
-    let honest = honest.start((OURS, 25).into(), "mx.example.test").await;
-    let stripped = stripped.start((STRIPPED, 25).into(), "mx.stripped.test").await;
+    let remotes = Remotes::start().await;
+    let dns = &remotes.dns;
 
     let directory = TempDir::new().unwrap();
     // danelaw's user reads the file too.
@@ -181,6 +168,5 @@ async fn the_services_of_the_compose_file_send_to_dane_domains_and_not_to_stripp
     })
     .await
     .unwrap();
-    assert_eq!(honest.messages().len(), 1);
-    assert!(!stripped.saw_mail() && stripped.connections() > 0);
+    remotes.assert_mail_for_the_honest_one_alone();
 }

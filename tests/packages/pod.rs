@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,22 +13,53 @@ use tempfile::TempDir;
 use crate::chart::Manifests;
 use crate::command::{eventually, output, run};
 use crate::lab::certs::Identity;
-use crate::lab::dns::{Fault, Tree};
-use crate::lab::mx::{Mx, say};
+use crate::lab::dns::{DnsLab, Fault, Tree};
+use crate::lab::mx::{Mx, Seen, say};
 use crate::program::{prepared, repository};
 
 /// The two ends of the pod's only link, and a second address of ours.
 const POD: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
-pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
-pub(crate) const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+const STRIPPED: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
 
 /// Held while there is a pod.
 pub(crate) static ONE_POD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Gives this host addresses. The link of the pod has them later.
-pub(crate) fn have_addresses(addresses: impl IntoIterator<Item = Ipv4Addr>) {
+fn have_addresses(addresses: impl IntoIterator<Item = Ipv4Addr>) {
     for address in addresses {
         run(Command::new("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
+    }
+}
+
+/// The domains `example.test` and `stripped.test`, which both have DANE. An attacker has taken STARTTLS from the host of the second.
+pub(crate) struct Remotes {
+    pub(crate) dns: DnsLab,
+    honest: Arc<Seen>,
+    stripped: Arc<Seen>,
+}
+
+impl Remotes {
+    pub(crate) async fn start() -> Self {
+        have_addresses([OURS, STRIPPED]);
+        let honest = Mx::new(Identity::for_name("mx.example.test"));
+        let stripped = Mx { ehlo: say("250-mx\r\n250 SIZE 99"), ..Mx::new(Identity::for_name("mx.stripped.test")) };
+        let mut tree = Tree::new().at((OURS, 0));
+        for (domain, mx, address) in [("example.test", &honest, OURS), ("stripped.test", &stripped, STRIPPED)] {
+            let host = format!("mx.{domain}");
+            let record = mx.identity.record("3 1 1");
+            tree = tree.secure(domain).mx(domain, 10, &host).a(&host, &address.to_string()).tlsa(&host, 25, &record);
+        }
+        let dns = tree.start().await;
+        let honest = honest.start((OURS, 25).into(), "mx.example.test").await;
+        let stripped = stripped.start((STRIPPED, 25).into(), "mx.stripped.test").await;
+        Self { dns, honest, stripped }
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_mail_for_the_honest_one_alone(&self) {
+        assert_eq!(self.honest.messages().len(), 1);
+        assert!(!self.stripped.saw_mail() && self.stripped.connections() > 0);
     }
 }
 
@@ -218,18 +250,8 @@ fn the_image_is_small_and_holds_nothing_else() {
 async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones() {
     // The link appears only with the pod, but the pod's configuration needs the resolver's port: addresses first.
     let _one = ONE_POD.lock().await;
-    have_addresses([OURS, STRIPPED]);
-    let honest = Mx::new(Identity::for_name("mx.example.test"));
-    let stripped = Mx { ehlo: say("250-mx\r\n250 SIZE 99"), ..Mx::new(Identity::for_name("mx.stripped.test")) };
-    let mut tree = Tree::new().at((OURS, 0));
-    for (domain, mx, address) in [("example.test", &honest, OURS), ("stripped.test", &stripped, STRIPPED)] {
-        let host = format!("mx.{domain}");
-        let record = mx.identity.record("3 1 1");
-        tree = tree.secure(domain).mx(domain, 10, &host).a(&host, &address.to_string()).tlsa(&host, 25, &record);
-    }
-    let dns = tree.start().await;
-    let honest = honest.start((OURS, 25).into(), "mx.example.test").await;
-    let stripped = stripped.start((STRIPPED, 25).into(), "mx.stripped.test").await;
+    let remotes = Remotes::start().await;
+    let dns = &remotes.dns;
 
     let directory = TempDir::new().unwrap();
     let by = PodDns { resolver: dns.addr, trust_anchor: &dns.anchor_file, root_hints: None };
@@ -269,8 +291,7 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
     })
     .await
     .unwrap();
-    assert_eq!(honest.messages().len(), 1);
-    assert!(!stripped.saw_mail() && stripped.connections() > 0);
+    remotes.assert_mail_for_the_honest_one_alone();
 }
 
 #[tokio::test(flavor = "multi_thread")]
