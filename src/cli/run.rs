@@ -247,7 +247,7 @@ pub(super) fn warn_of(mode: Mode) {
     match mode {
         Mode::Enforce => {}
         Mode::Observe => tracing::warn!(
-            "mode = \"observe\": NOTHING IS ENFORCED but for listeners with a level. Mail goes unverified or in cleartext where enforcing would refuse it; \
+            "mode = \"observe\": NOTHING IS ENFORCED but for listeners with a level and mail that asks for REQUIRETLS. Mail goes unverified or in cleartext where enforcing would refuse it; \
              what would be refused is logged in the field `would`"
         ),
     }

@@ -49,7 +49,7 @@ impl DomainList {
         let mut list = Self::default();
         for (number, line) in lines(octets).iter().enumerate() {
             let text = first_column(line);
-            let is_heading = list.domains.is_empty() && list.left_out.is_empty() && !text.contains(['.', '@']);
+            let is_heading = list.domains.is_empty() && !text.contains(['.', '@']);
             let why = match domain(text) {
                 _ if text.is_empty() => continue,
                 Ok(_) if is_heading => WhyLeftOut::Heading,
@@ -115,27 +115,43 @@ fn first_column(line: &str) -> &str {
     }
 }
 
-/// The domains that need no other check by the JSON of an earlier run: all but those whose mail would be deferred.
+/// An earlier run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct EarlierRun {
+    /// The domains that need no other check: all but those whose mail would be deferred.
+    pub(super) checked: HashSet<String>,
+    /// A mail server was reached, so port 25 is open.
+    pub(super) has_reached: bool,
+}
+
+/// Reads the JSON of an earlier run. A line may be half a report, where a run was ended and another one followed.
 ///
 /// # Errors
-/// A line is no report. The last line may be half a report, of a run that was ended.
-pub(super) fn checked(json: &str) -> Result<HashSet<String>, String> {
+/// No line is a report.
+pub(super) fn earlier(json: &str) -> Result<EarlierRun, String> {
     #[derive(Deserialize)]
     struct Earlier {
         domain: String,
         verdict: String,
     }
-    let mut checked = HashSet::new();
-    let mut lines = json.lines().enumerate().peekable();
-    while let Some((number, line)) = lines.next() {
+    let reached = [MailVerdict::Verified, MailVerdict::HostVerified, MailVerdict::Encrypted, MailVerdict::Cleartext];
+    let (mut run, mut wrong) = (EarlierRun::default(), None);
+    for (number, line) in json.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match serde_json::from_str::<Earlier>(line) {
-            Ok(report) if report.verdict == MailVerdict::Deferred.label() => _ = checked.remove(&report.domain),
-            Ok(report) => _ = checked.insert(report.domain),
-            Err(_) if line.trim().is_empty() || lines.peek().is_none() => {}
-            Err(error) => return Err(format!("line {} is no report of danelaw check --json: {error}", number + 1)),
+            Ok(report) if report.verdict == MailVerdict::Deferred.label() => _ = run.checked.remove(&report.domain),
+            Ok(report) => {
+                run.has_reached |= reached.iter().any(|verdict| report.verdict == verdict.label());
+                run.checked.insert(report.domain);
+            }
+            Err(error) => wrong = wrong.or(Some((number + 1, error))),
         }
     }
-    Ok(checked)
+    match wrong {
+        Some((line, error)) if run.checked.is_empty() => {
+            Err(format!("line {line} is no report of danelaw check --json: {error}"))
+        }
+        Some(_) | None => Ok(run),
+    }
 }
 
 #[cfg(test)]
@@ -217,10 +233,14 @@ mod tests {
             report("c.example", "encrypted"),
         ]
         .concat();
-        let found = checked(&(json.clone() + "{\"domain\":\"e.exam")).unwrap();
-        assert_eq!(found, ["a.example", "c.example", "d.example"].map(str::to_owned).into());
-        let error = checked(&format!("a line\n{json}")).unwrap_err();
+        let found = earlier(
+            &(json.clone() + "{\"domain\":\"e.exam{\"domain\":\"f.example\"}\n" + &report("g.example", "rejected")),
+        )
+        .unwrap();
+        assert_eq!(found.checked, ["a.example", "c.example", "d.example", "g.example"].map(str::to_owned).into());
+        assert!(found.has_reached && !earlier(&report("d.example", "rejected")).unwrap().has_reached);
+        let error = earlier("a line\n{}\n").unwrap_err();
         assert!(error.starts_with("line 1 is no report of danelaw check --json: "), "{error}");
-        assert_eq!(checked("").unwrap(), HashSet::new());
+        assert_eq!(earlier("").unwrap(), EarlierRun::default());
     }
 }

@@ -31,7 +31,7 @@ use time::OffsetDateTime;
 
 use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
-use self::list::{DomainList, domain};
+use self::list::{DomainList, EarlierRun, domain};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use self::reach::Reach;
@@ -69,7 +69,7 @@ pub(super) struct CheckArguments {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Leave out the domains of which this file, the --json output of an earlier run, has a report, but for those whose mail
-    /// would be deferred.
+    /// would be deferred. Summary and exit status are of this run alone.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Ask the DNS, and the policy hosts of MTA-STS, and connect to no mail server. The verdict is then the policy that a session
@@ -126,22 +126,22 @@ impl CheckArguments {
         if all.is_empty() { Err("there is no domain to check".to_owned()) } else { Ok(all) }
     }
 
-    /// Takes out the domains that an earlier run has checked.
-    fn leave_out_checked(&self, domains: &mut Vec<Name>) -> Result<(), String> {
+    /// The domains without those that an earlier run has checked, and whether that run has reached a mail server.
+    fn rest(&self) -> Result<(Vec<Name>, Reach), String> {
+        let (mut domains, reach) = (self.domains()?, Reach::default());
         let Some(path) = &self.resume else {
-            return Ok(());
+            return Ok((domains, reach));
         };
         let wrong = |why: String| format!("--resume {}: {why}", path.display());
         let json = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let (checked, all) = (list::checked(&json).map_err(wrong)?, domains.len());
+        let (EarlierRun { checked, has_reached }, all) = (list::earlier(&json).map_err(wrong)?, domains.len());
         domains.retain(|domain| !checked.contains(&domain.to_string()));
-        eprintln!(
-            "danelaw: {} has {} of the {all} domains; {} are left",
-            path.display(),
-            all - domains.len(),
-            domains.len()
-        );
-        Ok(())
+        let (left, done) = (domains.len(), all - domains.len());
+        eprintln!("danelaw: {} has {done} of the {all} domains; {left} are left", path.display());
+        if has_reached {
+            reach.connected();
+        }
+        Ok((domains, reach))
     }
 }
 
@@ -162,19 +162,15 @@ fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
 
 /// Checks and reports.
 pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
-    let domains = arguments.domains().and_then(|mut domains| {
-        arguments.leave_out_checked(&mut domains)?;
-        Ok(domains)
-    });
-    let domains = match domains {
-        Ok(domains) => domains,
+    let (domains, reach) = match arguments.rest() {
+        Ok(rest) => rest,
         Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
     };
     let checked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(StartError::system)
-        .and_then(|runtime| runtime.block_on(check(config, &domains, arguments)));
+        .and_then(|runtime| runtime.block_on(check(config, &domains, reach, arguments)));
     match checked {
         Ok(status) => ExitCode::from(status),
         Err(StartError { code, why }) => {
@@ -185,13 +181,13 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
 }
 
 /// Checks every domain, and returns the exit status.
-async fn check(config: Config, domains: &[Name], arguments: &CheckArguments) -> Result<u8, StartError> {
+async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &CheckArguments) -> Result<u8, StartError> {
     let rules = config.rules().map_err(StartError::config)?;
     if config.mode == Mode::Observe {
         eprintln!("danelaw: {OBSERVING}");
     }
     let (progress, form, are_many) = (Arc::new(Progress::new(domains.len())), arguments.form(), domains.len() > 1);
-    let checker = checker(config, arguments, &progress).await?;
+    let checker = Checker { reach, ..checker(config, arguments, &progress).await? };
     if are_many && !resolves(&checker).await {
         progress.end();
         eprintln!("danelaw: no domain was checked, because no name server can be used");

@@ -16,19 +16,27 @@ struct Tracking {
     recipients: usize,
 }
 
+/// The recipients of a mail to another host, by one line.
+#[derive(Debug, Default)]
+pub(super) struct LoggedMail {
+    /// Their domains.
+    pub(super) domains: Vec<Name>,
+    /// It was delivered or came back. A mail that is tried again has more lines.
+    pub(super) is_final: bool,
+}
+
 impl LogReader {
-    /// The domains of the recipients that a line has, if a mail to another host was tried.
-    pub(super) fn domains(&mut self, line: &str) -> Vec<Name> {
+    /// The mail to another host that a line tells of, if it does.
+    pub(super) fn mail(&mut self, line: &str) -> LoggedMail {
         let line = line.trim_end().trim_start_matches('\u{feff}');
         if let Some(columns) = line.strip_prefix("#Fields:") {
             self.tracking = Tracking::of(columns);
-            return Vec::new();
+            return LoggedMail::default();
         }
-        let recipients = match &self.tracking {
-            Some(tracking) => tracking.recipients(line),
+        match &self.tracking {
+            Some(tracking) => tracking.mail(line),
             None => syslog(line).or_else(|| exim(line)).unwrap_or_default(),
-        };
-        recipients.iter().filter_map(|address| domain(address)).collect()
+        }
     }
 }
 
@@ -39,24 +47,26 @@ fn domain(address: &str) -> Option<Name> {
 
 /// Postfix, whose programs `smtp` and `lmtp` send, and Sendmail, whose mailers `esmtp` and `smtp` do:
 /// `to=<a@example.com>, relay=mx.example.com[192.0.2.1]:25, ..`. An LMTP socket is a mailbox of this host.
-fn syslog(line: &str) -> Option<Vec<String>> {
+fn syslog(line: &str) -> Option<LoggedMail> {
     let (before, after) = line.split_once(" to=<")?;
     let (first, rest) = after.split_once(">, ").or_else(|| after.split_once(">,"))?;
     let by_postfix = before.contains("/smtp[") || (before.contains("/lmtp[") && !rest.contains("[private/"));
     let by_sendmail = ["mailer=esmtp", "mailer=smtp", "mailer=relay"].iter().any(|mailer| rest.contains(mailer));
     let is_remote = (by_postfix && rest.contains("relay=")) || by_sendmail;
-    is_remote.then(|| first.split(',').map(str::to_owned).collect())
+    let is_final = ["status=sent", "status=bounced", "stat=Sent"].iter().any(|status| rest.contains(status));
+    is_remote.then(|| LoggedMail { domains: first.split(',').filter_map(domain).collect(), is_final })
 }
 
 /// Exim: `=> a@example.com R=dnslookup T=remote_smtp H=mx.example.com [192.0.2.1]`, `->` for the further recipients, `==` and
 /// `**` for failures; `=> alias <a@example.com>` where the address was another one.
-fn exim(line: &str) -> Option<Vec<String>> {
-    let mut words = line.split_whitespace().skip_while(|word| !["=>", "->", "==", "**"].contains(word)).skip(1);
-    let first = words.next()?;
+fn exim(line: &str) -> Option<LoggedMail> {
+    let mut words = line.split_whitespace().skip_while(|word| !["=>", "->", "==", "**"].contains(word));
+    let (mark, first) = (words.next()?, words.next()?);
     let rest: Vec<&str> = words.collect();
     let is_remote = rest.iter().any(|word| word.starts_with("H=") || (word.starts_with("T=") && word.contains("smtp")));
     let address = rest.first().filter(|word| word.starts_with('<')).map_or(first, |word| word);
-    is_remote.then(|| vec![address.trim_end_matches(':').to_owned()])
+    let domains = domain(address.trim_end_matches(':')).into_iter().collect();
+    is_remote.then_some(LoggedMail { domains, is_final: mark != "==" })
 }
 
 impl Tracking {
@@ -66,16 +76,17 @@ impl Tracking {
     }
 
     /// Only these events are of mail that leaves the organization's own servers or goes to the next of them.
-    fn recipients(&self, line: &str) -> Vec<String> {
+    fn mail(&self, line: &str) -> LoggedMail {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
         let Some(Ok(row)) = reader.records().next() else {
-            return Vec::new();
+            return LoggedMail::default();
         };
         match row.get(self.event) {
             Some("SENDEXTERNAL" | "SEND") => {
-                row.get(self.recipients).unwrap_or_default().split(';').map(str::to_owned).collect()
+                let recipients = row.get(self.recipients).unwrap_or_default().split(';');
+                LoggedMail { domains: recipients.filter_map(domain).collect(), is_final: true }
             }
-            Some(_) | None => Vec::new(),
+            Some(_) | None => LoggedMail::default(),
         }
     }
 }
@@ -86,7 +97,23 @@ mod tests {
 
     fn read(lines: &[&str]) -> Vec<String> {
         let mut reader = LogReader::default();
-        lines.iter().flat_map(|line| reader.domains(line)).map(|name| name.to_string()).collect()
+        lines.iter().flat_map(|line| reader.mail(line).domains).map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_mail_that_is_tried_again_is_final_once() {
+        let line = |status: &str| format!("postfix/smtp[7]: 4A: to=<x@a.example>, relay=mx[192.0.2.1]:25, {status}");
+        for (line, is_final) in [
+            (line("status=sent (250 ok)"), true),
+            (line("status=bounced (550 no)"), true),
+            (line("status=deferred (451 later)"), false),
+            ("1abc => x@a.example T=remote_smtp H=mx".to_owned(), true),
+            ("1abc ** x@a.example T=remote_smtp H=mx: 550 no".to_owned(), true),
+            ("1abc == x@a.example T=remote_smtp defer (-53)".to_owned(), false),
+        ] {
+            let mail = LogReader::default().mail(&line);
+            assert_eq!((mail.domains.len(), mail.is_final), (1, is_final), "{line}");
+        }
     }
 
     #[test]

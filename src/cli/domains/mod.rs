@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::logs::LogReader;
+use self::logs::{LogReader, LoggedMail};
 use super::EX_OSERR;
 use super::stdout::Stdout;
 use crate::name::Name;
@@ -66,8 +66,10 @@ fn read(path: &Path, mails: &mut HashMap<Name, u64>) -> io::Result<()> {
 fn count(mut log: impl BufRead, mails: &mut HashMap<Name, u64>) -> io::Result<()> {
     let (mut reader, mut line) = (LogReader::default(), Vec::new());
     while (&mut log).take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {
-        for domain in reader.domains(&String::from_utf8_lossy(&line)) {
-            *mails.entry(domain).or_default() += 1;
+        let LoggedMail { domains, is_final } = reader.mail(&String::from_utf8_lossy(&line));
+        for domain in domains {
+            // A domain to which all mail waits is in the list, too.
+            *mails.entry(domain).or_default() += u64::from(is_final);
         }
         line.clear();
     }
