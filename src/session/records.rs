@@ -31,7 +31,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             self.ahead.clear();
             return Ok(Ok(Vec::new()));
         };
-        if let Some(records) = self.ahead.remove(&recipient) {
+        // A recipient may be repeated. The next other command clears them all.
+        if let Some(records) = self.ahead.get(&recipient).cloned() {
             return Ok(Ok(records));
         }
         let mut recipients = vec![recipient];
@@ -43,7 +44,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(match served {
             Ok(served) => {
                 self.ahead = served;
-                Ok(self.ahead.remove(&recipient).unwrap_or_default())
+                Ok(self.ahead.get(&recipient).cloned().unwrap_or_default())
             }
             // The store tells of its errors itself, once a minute.
             Err(_) => Err(OwnRefusal::StoreDown),

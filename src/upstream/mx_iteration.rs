@@ -179,7 +179,10 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         let by_dns = |refusal: &Refusal| {
             matches!(refusal.reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_))
         };
-        if is_insecure && self.sts.enforced().is_some() && refusals.iter().all(by_dns) {
+        // An exchange that lacks an extension for good is no other word on those that the DNS hides.
+        let says_nothing = |refusal: &Refusal| by_dns(refusal) || matches!(refusal.reason, Reason::Lacking(_));
+        let rests_on_dns = refusals.iter().any(by_dns) && refusals.iter().all(says_nothing);
+        if is_insecure && self.sts.enforced().is_some() && rests_on_dns {
             refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
         }
         refusals

@@ -17,7 +17,7 @@ use humantime_serde::re::humantime::format_duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::discovery::{MtaSts, StsFound, StsInForce};
+use crate::discovery::{MtaSts, StsFound, StsInForce, StsSource};
 use crate::dns::Resolver;
 use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
@@ -128,7 +128,10 @@ impl StsAtHand {
             (StsFound::Absent(_) | StsFound::Off, _) => true,
             (StsFound::Unfetched(_) | StsFound::LookupFailed(_), _) => false,
             (StsFound::InForce(in_force), usage) => match in_force.policy.mode() {
-                StsMode::Testing | StsMode::None => true,
+                // Of a domain that has published another one by now, this policy is not the last word.
+                StsMode::Testing | StsMode::None => {
+                    !matches!(in_force.source, StsSource::Unfetched(_) | StsSource::LookupFailed(_))
+                }
                 StsMode::Enforce => usage == StsUse::Enforce,
             },
         }
